@@ -1,0 +1,51 @@
+# Two commands matter: `make quickstart` and `make test`. Both set up first, and need only Python 3.11, pip and make.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Set up again only when what is installed would change.
+STAMP := $(VENV)/.setup-$(shell cat pyproject.toml constraints.txt Makefile | cksum | cut -d' ' -f1)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: setup quickstart test test-fast lint types format constraints clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	# mmaction2, mmengine and ultralytics pull in OpenCV builds that want a screen's libraries (libGL). One build, the
+	# one without a screen, takes their place, in the same version.
+	$(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-python-headless
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt opencv-contrib-python-headless
+	rm -f $(VENV)/.setup-*
+	touch $@
+
+quickstart: setup
+	$(BIN)/vtcav run configs/quickstart.yaml
+
+test: setup
+	$(PYTEST)
+
+test-fast: setup
+	$(PYTEST) -m "not slow and not browser" -n 2 --dist loadfile
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Write down what is installed now, after its tests passed. Local version tags (torch's +cpu) stay out.
+constraints: setup
+	echo '# What was tested together, on Python 3.11, Linux x86-64. `make setup` installs these.' > constraints.txt.new
+	$(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+[a-z0-9.]*$$//' | grep -v '^opencv' >> constraints.txt.new
+	grep '^opencv' constraints.txt >> constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info

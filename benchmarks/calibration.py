@@ -1,0 +1,354 @@
+"""Do the tests reject true nulls as often as they claim, and do the intervals cover what they claim?
+
+    python benchmarks/calibration.py                 simulated vectors
+    python benchmarks/calibration.py --npz FILE      the same on given activations and gradients, whose clips are all
+    random
+
+A null cell is one class, one layer and one "concept" that is nothing but random clips. Each test offered gives it a p;
+the share of cells with p <= alpha is the test's false-positive rate, and must not exceed alpha beyond its own interval
+(Clopper & Pearson). Beside them: the paper's test (P against 1 - P of the same CAVs) and Welch's t on dependent runs.
+
+The FILE of --npz holds `activations` [N, d] of random clips, `groups` [N] (their source videos), `gradients` [K, d] of
+one class or several, `gradient_groups` [K] and `gradient_classes` [K].
+
+Legend: C cells, R random sets, n clips of a set, V class videos, d numbers of an activation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+import torch
+from numpy.typing import NDArray
+
+from vtcav_ray.cavs import random_against_random, train_cavs
+from vtcav_ray.cavs.train import Solver
+from vtcav_ray.tcav import (
+    concept_effect,
+    empirical_test,
+    paired_concept_effect,
+    paper_test,
+    round_robin_test,
+    score,
+    score_intervals,
+    welch_test,
+)
+
+Array = NDArray[np.float64]
+ALPHAS = (0.05, 0.01)
+_PAIRS_UP_TO = 50
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell's data: `gradients` [V, d]; the concept's and the sets' activations, each set [videos, clips, d]."""
+
+    gradients: Array
+    concept: Array
+    sets: list[Array]
+
+
+@dataclass(frozen=True)
+class World:
+    """Random vectors with the structure of activations.
+
+    Attributes:
+        dim: d.
+        clips: clips a source video; they share a part of their variance.
+        collinear: expected cosine of two class videos' gradients.
+        decay: the covariance's eigenvalues fall as rank^-decay.
+    """
+
+    dim: int = 32
+    clips: int = 1
+    collinear: float = 0.8
+    decay: float = 1.0
+    shared: float = 0.5  # of a clip's variance that is its video's
+
+    @property
+    def spread(self) -> Array:
+        """Standard deviation of an activation along each axis, [d]."""
+        values = np.arange(1, self.dim + 1) ** (-self.decay / 2)
+        return np.asarray(values * np.sqrt(self.dim / np.square(values).sum()))
+
+    def activations(self, rng: np.random.Generator, videos: int) -> Array:
+        """Random clips of `videos` new source videos, [videos, clips, d], with heavy-tailed, skewed coordinates."""
+        own = _skewed(rng, (videos, 1, self.dim)) * np.sqrt(self.shared)
+        each = _skewed(rng, (videos, self.clips, self.dim)) * np.sqrt(1 - self.shared)
+        return np.asarray((own + each) * self.spread + 2.0)
+
+    def direction(self, rng: np.random.Generator) -> Array:
+        """The population's mean gradient of a class, [d]."""
+        return rng.normal(size=self.dim) / np.sqrt(self.dim)
+
+    def gradients(self, rng: np.random.Generator, mean: Array, videos: int) -> Array:
+        """Gradients of new class videos, [videos, d], with the cosine asked for."""
+        noise = rng.normal(size=(videos, self.dim)) * np.linalg.norm(mean) / np.sqrt(self.dim)
+        return np.asarray(mean + noise * np.sqrt(1 / self.collinear - 1))
+
+    def effect_sd(self, mean: Array, n: int) -> float:
+        """Standard deviation of the concept effect under the null, for n videos a side."""
+        variance = self.shared + (1 - self.shared) / self.clips
+        return float(np.sqrt(2 / n * variance * np.square(mean * self.spread).sum()))
+
+
+def _skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Unit variance, mean 0, skewness 1: half of what an exponential has, as after a GELU."""
+    return np.asarray(rng.gamma(4.0, 0.5, size=shape) - 2.0)
+
+
+Draw = Callable[[np.random.Generator, int], Cell]  # (rng, sets) -> a null cell
+
+
+def simulated(world: World, n: int, videos: int, z: float = 0.0) -> Draw:
+    """Cells of `n` videos a set; `z`: the concept's shift along the class's mean gradient, in the effect's null SDs."""
+
+    def draw(rng: np.random.Generator, sets: int) -> Cell:
+        mean = world.direction(rng)
+        gradients = world.gradients(rng, mean, videos)
+        # The shift follows the covariance, as a real concept's would, rather than the bare gradient.
+        along = mean * world.spread**2
+        shift = z * world.effect_sd(mean, n) * along / (along @ mean)
+        concept = world.activations(rng, n) + shift
+        return Cell(gradients, concept, [world.activations(rng, n) for _ in range(sets)])
+
+    return draw
+
+
+def given(path: Path, n: int) -> Draw:
+    """Cells drawn from stored activations of random clips: every draw deals the videos out anew."""
+    stored = np.load(path, allow_pickle=False)
+    activations, groups = stored["activations"].astype(np.float64), stored["groups"]
+    gradients, classes = stored["gradients"].astype(np.float64), stored["gradient_classes"]
+    videos = np.unique(groups)
+    means = np.stack([activations[groups == video].mean(axis=0) for video in videos])
+    names = np.unique(classes)
+
+    def draw(rng: np.random.Generator, sets: int) -> Cell:
+        if (sets + 1) * n > len(videos):
+            raise ValueError(f"{sets + 1} sets of {n} need {(sets + 1) * n} source videos, and there are {len(videos)}")
+        dealt = rng.permutation(len(videos))[: (sets + 1) * n].reshape(sets + 1, n)
+        own = gradients[classes == rng.choice(names)]
+        return Cell(own, means[dealt[0]][:, None], [means[one][:, None] for one in dealt[1:]])
+
+    return draw
+
+
+def p_values(
+    cell: Cell, num_sets: int, solver: Solver, permutations: int, seed: int, *, pairs: bool = True
+) -> dict[str, float]:
+    """p of every test for one cell. First the concept's R sets, then the 2 R sets of the empirical null."""
+    n, clips, dim = cell.concept.shape
+    everything = np.concatenate((cell.concept[None], np.stack(cell.sets))).reshape(-1, dim)
+    rows = np.arange(len(everything)).reshape(len(cell.sets) + 1, n * clips)
+    groups = np.arange(len(everything)) // clips
+    used = rows[1 : num_sets + 1]
+    robin_left, robin_right = random_against_random(list(used))
+    pair_left, pair_right = (rows[num_sets + 1 + k :: 2] for k in (0, 1)) if pairs else (rows[:0], rows[:0])
+    cavs = train_cavs(
+        everything,
+        np.concatenate((np.tile(rows[0], (num_sets, 1)), robin_left, pair_left)),
+        np.concatenate((used, robin_right, pair_right)),
+        groups=groups,
+        solver=solver,
+        seed=seed,
+    )
+    counts = score(cell.gradients, cavs.vectors).sign_count
+    own, robin, paired = np.split(counts, [num_sets, num_sets + len(robin_left)])
+    flat = cell.concept.reshape(-1, dim)
+    other = cell.sets[0].reshape(-1, dim)
+    out = {
+        "concept effect (permutation)": concept_effect(
+            cell.gradients,
+            flat,
+            other,
+            groups=np.arange(2 * n).repeat(clips),
+            permutations=permutations,
+            bootstrap=2,
+            seed=seed,
+        ).p,
+        "score, round robin": float(round_robin_test(own, robin).p[0]),
+    }
+    if pairs:
+        out |= {
+            "score, empirical": float(empirical_test(own, paired).p[0]),
+            "score, Welch's t (dependent runs)": float(welch_test(own, paired).p[0]),
+        }
+    return out | {"score, the paper's test (P against 1 - P)": float(paper_test(own)[0])}
+
+
+def rejection(draw: Draw, cells: int, num_sets: int, solver: Solver, permutations: int, seed: int) -> dict[str, Any]:
+    """Rejection rates with their intervals, for each test."""
+    found: dict[str, list[float]] = {}
+    for number in range(cells):
+        rng = np.random.default_rng([seed, number])
+        # Many random sets: without the 2 R further ones that a null of disjoint pairs would take.
+        pairs = num_sets <= _PAIRS_UP_TO
+        cell = draw(rng, 3 * num_sets if pairs else num_sets)
+        for name, p in p_values(cell, num_sets, solver, permutations, number, pairs=pairs).items():
+            found.setdefault(name, []).append(p)
+    return {
+        name: {str(alpha): _rate(np.array(values) <= alpha + 1e-12) for alpha in ALPHAS}
+        for name, values in found.items()
+    }
+
+
+def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, seed: int) -> dict[str, Any]:
+    """How often the 95 % interval of the concept effect covers the population's effect; also for pairs."""
+    hits, paired_hits = [], []
+    for number in range(cells):
+        rng = np.random.default_rng([seed, number, 1])
+        mean = world.direction(rng)
+        gradients = world.gradients(rng, mean, videos)
+        along = mean * world.spread**2
+        shift = z * world.effect_sd(mean, n) * along / (along @ mean)
+        concept, random = world.activations(rng, n) + shift, world.activations(rng, n)
+        groups = np.arange(2 * n).repeat(world.clips)
+        flat = [one.reshape(-1, world.dim) for one in (concept, random)]
+        got = concept_effect(gradients, *flat, groups=groups, permutations=1, seed=number)
+        hits.append(got.ci_low <= shift @ mean <= got.ci_high)
+        twin = 0.9 * (concept - shift - 2.0) + 2.0 + 0.3 * (world.activations(rng, n) - 2.0)
+        pair_groups = np.arange(n).repeat(world.clips)
+        both = paired_concept_effect(
+            gradients, flat[0], twin.reshape(-1, world.dim), groups=pair_groups, permutations=1, seed=number
+        )
+        paired_hits.append(both.ci_low <= shift @ mean <= both.ci_high)
+    return {"concept effect": _rate(np.array(hits)), "paired concept effect": _rate(np.array(paired_hits))}
+
+
+def score_coverage(world: World, n: int, videos: int, runs: int, z: float, cells: int, seed: int) -> dict[str, Any]:
+    """How often a score's 95 % interval covers the score over all videos and random sets, given the concept's clips.
+
+    With `pattern` CAVs, as their population needs no training: the CAV of a random set is the difference of two means.
+    """
+    hits: list[bool] = []
+    inner: list[bool] = []
+    ends: list[bool] = []
+    for number in range(cells):
+        rng = np.random.default_rng([seed, number, 2])
+        mean = world.direction(rng)
+        along = mean * world.spread**2
+        shift = z * world.effect_sd(mean, n) * along / (along @ mean)
+        own = (world.activations(rng, n) + shift).mean(axis=(0, 1))
+
+        def cavs(count: int, rng: np.random.Generator = rng, own: Array = own) -> Array:
+            return own - world.activations(rng, count * n).reshape(count, -1, world.dim).mean(axis=1)
+
+        sensitivities = world.gradients(rng, mean, videos) @ cavs(runs).T
+        low, high = score_intervals(sensitivities, runs, seed=number)
+        truth = float((world.gradients(rng, mean, 1000) @ cavs(300).T > 0).mean())
+        hit = bool(low[0] <= truth <= high[0])
+        hits.append(hit)
+        (inner if 0.05 <= truth <= 0.95 else ends).append(hit)
+    parts = {"all": hits, "true score in 0.05 to 0.95": inner, "true score nearer to 0 or 1": ends}
+    return {name: _rate(np.array(part)) for name, part in parts.items() if part}
+
+
+def _rate(hits: NDArray[Any]) -> dict[str, float | int]:
+    count, total = int(hits.sum()), len(hits)
+    between = scipy.stats.binomtest(count, total).proportion_ci(0.95)
+    return {"rate": count / total, "low": float(between.low), "high": float(between.high), "cells": total}
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as tables."""
+    lines = []
+    for title, tests in report["rejection"].items():
+        lines += [f"\n{title}\n", "| test | rate at 0.05 | rate at 0.01 |", "| --- | --- | --- |"]
+        lines += [f"| {name} | {_text(r['0.05'])} | {_text(r['0.01'])} |" for name, r in tests.items()]
+    for title, parts in report.get("coverage", {}).items():
+        lines += [f"\nCoverage of 95 % intervals: {title}\n", "| figure | coverage |", "| --- | --- |"]
+        lines += [f"| {name} | {_text(r)} |" for name, r in parts.items()]
+    return "\n".join(lines)
+
+
+def _text(rate: dict[str, float]) -> str:
+    return f"{rate['rate']:.4f} ({rate['low']:.4f} to {rate['high']:.4f}; {rate['cells']} cells)"
+
+
+def simulate(cells: int, seed: int) -> dict[str, Any]:
+    """Part (a): every configuration on simulated vectors."""
+    report: dict[str, Any] = {"rejection": {}, "coverage": {}}
+    plain, twice, scattered = World(), World(clips=2), World(collinear=0.3)
+    few = max(cells // 4, 100)
+    runs: list[tuple[str, Draw, int, int, Solver]] = [
+        ("null, R = 19, logistic", simulated(plain, 10, 15), cells, 19, "logistic"),
+        ("null, two clips a video, R = 19, logistic", simulated(twice, 10, 15), cells, 19, "logistic"),
+        ("null, scattered gradients, R = 19, logistic", simulated(scattered, 10, 15), cells, 19, "logistic"),
+        ("null, R = 99, pattern", simulated(plain, 8, 15), cells, 99, "pattern"),
+        ("planted effect of 2 null SDs, R = 19, logistic", simulated(plain, 10, 15, 2.0), few, 19, "logistic"),
+        ("planted effect of 4 null SDs, R = 19, logistic", simulated(plain, 10, 15, 4.0), few, 19, "logistic"),
+        ("planted effect of 4 null SDs, R = 99, pattern", simulated(plain, 8, 15, 4.0), few, 99, "pattern"),
+    ]
+    for title, draw, number, num_sets, solver in runs:
+        started = time.perf_counter()
+        report["rejection"][title] = rejection(draw, number, num_sets, solver, 999, seed)
+        _say(title, report["rejection"][title], started)
+    coverages: list[tuple[str, World, int, int, float]] = [
+        ("n = 30, 30 class videos, no effect", plain, 30, 30, 0.0),
+        ("n = 30, 30 class videos, effect of 4 null SDs", plain, 30, 30, 4.0),
+        ("n = 10, 12 class videos, effect of 4 null SDs", plain, 10, 12, 4.0),
+        (
+            "n = 30, two clips a video, scattered gradients, effect of 4 null SDs",
+            World(clips=2, collinear=0.3),
+            30,
+            30,
+            4.0,
+        ),
+    ]
+    for title, world, n, videos, z in coverages:
+        started = time.perf_counter()
+        report["coverage"][title] = effect_coverage(world, n, videos, z, cells, seed)
+        _say(title, report["coverage"][title], started)
+    for title, world, videos, num_sets, z in (
+        ("score, 50 videos, R = 50, no effect", plain, 50, 50, 0.0),
+        ("score, scattered gradients, 50 videos, R = 50, no effect", scattered, 50, 50, 0.0),
+        ("score, scattered gradients, 30 videos, R = 20, effect of 2 null SDs", scattered, 30, 20, 2.0),
+    ):
+        started = time.perf_counter()
+        report["coverage"][title] = score_coverage(world, 20, videos, num_sets, z, cells, seed)
+        _say(title, report["coverage"][title], started)
+    return report
+
+
+def _say(title: str, result: dict[str, Any], started: float) -> None:
+    print(f"{title}: {time.perf_counter() - started:.0f} s  {json.dumps(result)}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, print and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--cells", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--npz", type=Path, help="stored activations and gradients instead of simulated ones")
+    parser.add_argument("--n", type=int, default=20, help="with --npz: source videos in a set")
+    parser.add_argument("--sets", type=int, default=19, help="with --npz: R")
+    parser.add_argument("--solver", default="logistic", help="with --npz")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    if options.npz:
+        draw = given(options.npz, options.n)
+        title = f"null, {options.npz.stem}, n = {options.n}, R = {options.sets}, {options.solver}"
+        rates = rejection(draw, options.cells, options.sets, options.solver, 999, options.seed)
+        report: dict[str, Any] = {"rejection": {title: rates}}
+    else:
+        report = simulate(options.cells, options.seed)
+    report["settings"] = {"cells": options.cells, "seed": options.seed}
+    out = options.out or RESULTS / ("calibration.json" if not options.npz else f"calibration_{options.npz.stem}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n")
+    print(markdown(report))
+
+
+if __name__ == "__main__":
+    main()

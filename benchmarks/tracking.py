@@ -1,0 +1,191 @@
+"""Frames a second of `track_videos` against Ultralytics' own `track()`, and whether they find the same tracks.
+
+    python benchmarks/tracking.py --weights yolov8n.pt --videos FOLDER [--frames 60] [--tracker botsort]
+
+Both run on the same device, over the same frames of the same videos, in one process, after a warm-up of each. The
+figures that count are the ratio, and the share of equal boxes: seconds alone say more about the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vtcav_ray.concepts.detect import Detector
+from vtcav_ray.concepts.track import track_videos
+from vtcav_ray.concepts.ultralytics_import import import_ultralytics
+from vtcav_ray.config import TracksConfig, VideosConfig
+from vtcav_ray.video.listing import list_videos
+
+FrameBoxes = dict[int, dict[int, np.ndarray]]  # frame -> track id -> box xyxy
+
+
+def mend_torchvision() -> None:
+    """Let `import torchvision` work beside a CPU-only torch whose operators its wheel does not match.
+
+    `track()` needs it for nothing but `nms`, and Ultralytics' own does the same. A healthy torchvision is left alone.
+    """
+    if _kept:
+        return
+    probe = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False)
+    if probe.returncode == 0:
+        return
+    import_ultralytics()
+    from ultralytics.utils.nms import TorchNMS
+
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _kept.append(library)  # its operators live as long as it does
+    import torchvision
+
+    torchvision.ops.nms = TorchNMS.nms
+
+
+_kept: list[object] = []
+
+
+def ultralytics_tracks(weights: str, path: str, config: TracksConfig, device: str, model: object = None) -> FrameBoxes:
+    """What `YOLO.track()` finds in the first `max_frames` frames of a video."""
+    import_ultralytics()
+    from ultralytics import YOLO
+
+    model = model or YOLO(weights)
+    found: FrameBoxes = {}
+    results = model.track(  # type: ignore[attr-defined]
+        path,
+        stream=True,
+        tracker=f"{config.tracker}.yaml",
+        imgsz=config.image_size,
+        conf=config.confidence,
+        iou=config.iou,
+        device=device,
+        verbose=False,
+    )
+    for index, result in enumerate(results):
+        if index >= config.max_frames:
+            break
+        ids = result.boxes.id
+        boxes = result.boxes.xyxy.cpu().numpy()
+        found[index] = {} if ids is None else dict(zip(ids.int().tolist(), boxes, strict=True))
+    return found
+
+
+def our_tracks(table: object) -> dict[str, FrameBoxes]:
+    """The same shape from a TRACKS table, by video."""
+    found: dict[str, FrameBoxes] = {}
+    for row in table.to_pylist():  # type: ignore[attr-defined]
+        frames = found.setdefault(row["video_id"], {})
+        for index, box in zip(row["frames"], row["boxes"], strict=True):
+            frames.setdefault(index, {})[row["track_id"]] = np.array(box)
+    return found
+
+
+def compare(theirs: FrameBoxes, ours: FrameBoxes) -> dict[str, float]:
+    """Boxes that both have within a pixel, of all boxes; and of those, the share whose ids go together one to one."""
+    pairs: dict[tuple[int, int], int] = {}
+    total = same = 0
+    worst = 0.0
+    for index in sorted(set(theirs) | set(ours)):
+        a, b = theirs.get(index, {}), ours.get(index, {})
+        total += max(len(a), len(b))
+        left = dict(b)
+        for their_id, box in a.items():
+            if not left:
+                break
+            our_id = min(left, key=lambda i: float(np.abs(left[i] - box).max()))
+            off = float(np.abs(left[our_id] - box).max())
+            if off <= 1.0:
+                same += 1
+                worst = max(worst, off)
+                pairs[their_id, our_id] = pairs.get((their_id, our_id), 0) + 1
+                del left[our_id]
+    one_to_one = sum(
+        n
+        for (a_id, b_id), n in pairs.items()
+        if sum(x == a_id for x, _ in pairs) == 1 and sum(y == b_id for _, y in pairs) == 1
+    )
+    return {
+        "boxes": total,
+        "same_box": same / total if total else 1.0,
+        "same_id": one_to_one / same if same else 1.0,
+        "largest_difference_px": worst,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--videos", required=True, help="folder, glob or manifest")
+    parser.add_argument("--frames", type=int, default=60, help="of each video")
+    parser.add_argument("--image-size", type=int, default=640)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--tracker", default="bytetrack", choices=["bytetrack", "botsort"])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--open-videos", type=int, default=4)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--no-camera-motion", action="store_true", help="leave out what `track()` does not do")
+    parser.add_argument("--out", help="JSON file")
+    args = parser.parse_args()
+    config = TracksConfig(
+        weights=args.weights,
+        tracker=args.tracker,
+        image_size=args.image_size,
+        max_frames=args.frames,
+        batch_size=args.batch_size,
+        camera_motion=not args.no_camera_motion,
+    )
+    table, _ = list_videos(VideosConfig(uri=args.videos, limit=args.limit))
+    videos = list(zip(table["video_id"].to_pylist(), table["uri"].to_pylist(), strict=True))
+    detector = Detector(config, args.device)
+    mend_torchvision()
+    from ultralytics import YOLO
+
+    model = YOLO(args.weights)
+    device = str(detector.device)
+    warm = config.model_copy(update={"max_frames": 4})
+    ultralytics_tracks(args.weights, videos[0][1], warm, device, model)
+    track_videos(videos[:2], detector, warm)
+
+    begun, their_cpu = time.perf_counter(), time.process_time()
+    theirs = {v: ultralytics_tracks(args.weights, uri, config, device, model) for v, uri in videos}
+    their_seconds, their_cpu = time.perf_counter() - begun, time.process_time() - their_cpu
+    begun, our_cpu = time.perf_counter(), time.process_time()
+    tracks, failures, figures = track_videos(videos, detector, config, open_videos=args.open_videos)
+    our_seconds, our_cpu = time.perf_counter() - begun, time.process_time() - our_cpu
+    ours = our_tracks(tracks)
+    frames = sum(len(f) for f in theirs.values())
+    agreement = {v: compare(theirs[v], ours.get(v, {})) for v, _ in videos}
+    boxes = sum(a["boxes"] for a in agreement.values())
+    report = {
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "settings": vars(args),
+        "frames": frames,
+        "failures": failures,
+        "track_frames_per_second": round(frames / their_seconds, 2),
+        "track_videos_frames_per_second": round(frames / our_seconds, 2),
+        "ratio": round(their_seconds / our_seconds, 2),
+        "ratio_of_cpu_time": round(their_cpu / our_cpu, 2),  # steadier than `ratio` on a busy machine without a GPU
+        "share_in_detector": round(figures["detect_seconds"] / figures["seconds"], 3),
+        "same_box": round(sum(a["same_box"] * a["boxes"] for a in agreement.values()) / max(boxes, 1), 4),
+        "same_id": round(float(np.mean([a["same_id"] for a in agreement.values()])), 4),
+        "largest_difference_px": round(max(a["largest_difference_px"] for a in agreement.values()), 3),
+        "by_video": agreement,
+    }
+    text = json.dumps(report, indent=2)
+    print(text)
+    if args.out:
+        Path(args.out).write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vtcav_ray.activations import make_projection
+from vtcav_ray.errors import ConfigError
+
+SHAPE = (4, 3, 5, 6)
+ALL = ("mean", "time", "space", "flat", "sketch:7", "sketch:64")
+
+
+def activation(batch: int = 3, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
+    return torch.randn(batch, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("spec", "formula", "d"),
+    [("mean", "btijc->bc", 6), ("time", "btijc->btc", 24), ("space", "btijc->bijc", 90), ("flat", "btijc->btijc", 360)],
+)
+def test_means_are_the_means_of_the_design(spec: str, formula: str, d: int) -> None:
+    a = activation()
+    projection = make_projection(spec, SHAPE)
+    expected = torch.einsum(formula, a).reshape(3, -1) / (360 / d)
+    assert projection.d == d
+    torch.testing.assert_close(projection.apply(a), expected)
+
+
+@pytest.mark.parametrize("spec", ALL)
+def test_transpose_is_the_adjoint(spec: str) -> None:
+    projection = make_projection(spec, SHAPE, seed=3)
+    a, w = activation(), torch.randn(3, projection.d, dtype=torch.float64)
+    left = (projection.apply(a) * w).sum()
+    right = (a * projection.transpose(w)).sum()
+    assert left.item() == pytest.approx(right.item(), rel=1e-12)
+
+
+def test_time_tells_a_clip_from_its_reverse_and_mean_does_not() -> None:
+    a = activation()
+    for spec, same in (("mean", True), ("time", False)):
+        projection = make_projection(spec, SHAPE)
+        assert torch.allclose(projection.apply(a), projection.apply(a.flip(1))) is same
+
+
+def test_sketch_keeps_inner_products_within_the_stated_variance() -> None:
+    x, y = activation(1), activation(2)[1:]
+    exact = (x * y).sum().item()
+    k, seeds = 16, 600
+    found = []
+    for seed in range(seeds):
+        projection = make_projection(f"sketch:{k}", SHAPE, seed)
+        found.append((projection.apply(x) * projection.apply(y)).sum().item())
+    bound = ((x**2).sum() * (y**2).sum() + exact**2).item() / k
+    assert np.mean(found) == pytest.approx(exact, abs=5 * math.sqrt(bound / seeds))
+    assert 0.5 * bound < np.var(found) < 1.2 * bound
+
+
+def test_sketch_of_a_vector_with_one_entry_keeps_its_length_often() -> None:
+    """What several rounds are for: the rows that one entry goes to are up to four, and rarely cancel."""
+    one = torch.zeros(1, *SHAPE, dtype=torch.float64)
+    one[0, 1, 2, 3, 4] = 1.0
+    lengths = [make_projection("sketch:64", SHAPE, seed).apply(one).norm().item() for seed in range(200)]
+    assert np.mean(np.isclose(lengths, 1.0)) > 0.8
+    assert min(lengths) > 0.0 or np.mean(np.array(lengths) == 0) < 0.02
+
+
+def test_sketch_is_the_same_for_every_batch_and_run() -> None:
+    a = activation(5)
+    projection = make_projection("sketch:32", SHAPE, seed=9)
+    whole = projection.apply(a)
+    torch.testing.assert_close(torch.cat([projection.apply(row[None]) for row in a]), whole, rtol=0, atol=1e-12)
+    again = make_projection("sketch:32", SHAPE, seed=9)
+    assert torch.equal(again.apply(a), whole)
+    assert not torch.allclose(make_projection("sketch:32", SHAPE, seed=10).apply(a), whole)
+    # The stream is frozen: stored sketches of old runs must stay comparable with those of new ones.
+    ones = make_projection("sketch:4", (1, 2, 2, 3), seed=0).apply(torch.arange(12.0).reshape(1, 1, 2, 2, 3))
+    assert ones.tolist() == [[0.5, -15.5, -2.0, -1.0]]
+
+
+def test_sketch_longer_than_the_activation_is_the_activation() -> None:
+    a = activation()
+    assert torch.equal(make_projection("sketch:1000", SHAPE).apply(a), a.reshape(3, -1))
+
+
+def test_half_types_are_added_up_in_float32() -> None:
+    a = activation().to(torch.bfloat16)
+    assert make_projection("mean", SHAPE).apply(a).dtype == torch.float32
+
+
+@pytest.mark.parametrize("spec", ["max", "sketch", "sketch:0", "sketch:x"])
+def test_unknown_projection(spec: str) -> None:
+    with pytest.raises(ConfigError, match=r"activations\.projection"):
+        make_projection(spec, SHAPE)

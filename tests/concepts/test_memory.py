@@ -1,0 +1,51 @@
+"""Memory does not grow with the number of videos: the peak of a fresh process, for 50 and for 500 of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+PLAN = """
+from vtcav_ray.concepts.select import plan_clips
+from vtcav_ray.config import ClipsConfig
+
+labels = {f"{i:06d}.mp4": "abcde"[i % 5] for i in range(count)}
+config = ClipsConfig(frames=16, interval=1, size=32, per_class=5, per_concept=5, min_per_concept=5, random_pool=20)
+tables = (
+    tracks_table([track_row(f"{i:06d}.mp4", k, step=(2 if k % 2 else -1, 0)) for i in range(s, s + 10) for k in (1, 2)])
+    for s in range(0, count, 10)
+)
+assert plan_clips(videos_table(labels), tables, [], config, 0).rows.num_rows > 50
+"""
+
+TRACK = """
+from drawn import encode, square_video
+from vtcav_ray.concepts.track import track_videos
+from vtcav_ray.config import TracksConfig
+
+data = encode(square_video([(2 * t, 60) for t in range(8)], height=240, width=320)[0])
+table, failures, _ = track_videos([(str(i), data) for i in range(count)], RedSquares(), TracksConfig(batch_size=8))
+assert table.num_rows == count and not failures
+"""
+
+
+def peak_mb(script: str, count: int) -> float:
+    code = (
+        f"import sys, resource\nsys.path[:0] = [{str(HERE)!r}]\nfrom conftest import *\ncount = {count}\n{script}\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(run.stdout.split()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [PLAN, TRACK], ids=["plan", "track"])
+def test_ten_times_the_videos_in_the_same_memory(script: str) -> None:
+    few, many = peak_mb(script, 50), peak_mb(script, 500)
+    print(f"peak {few:.0f} MB for 50 videos, {many:.0f} MB for 500")
+    assert many <= 1.1 * few

@@ -1,0 +1,93 @@
+"""The engine on a real Ray of this machine, with workers that need no model."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray.cloudpickle
+
+from vtcav_ray.config import ResourcesConfig, StageResources
+from vtcav_ray.engine import ray_session, run_shards
+from vtcav_ray.errors import StageError
+from vtcav_ray.stage import Shard, make_shards
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here() -> Iterator[None]:
+    # Workers of this Ray can't import a test module: what it defines travels with the pickle.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with ray_session(ResourcesConfig(num_cpus=2)):
+        yield
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+class Doubler:
+    """Doubles a column; behaves badly on demand."""
+
+    def __init__(self, folder: str, mode: str = "good") -> None:
+        if mode == "no model":
+            raise StageError("the checkpoint does not load: mend it")
+        self.folder = Path(folder)
+        self.mode = mode
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        marker = self.folder / f"seen-{rows['video_id'][0].as_py()}"
+        if self.mode == "flaky" and not marker.exists():
+            marker.touch()
+            raise ConnectionError("the network went away")
+        if self.mode == "refused":
+            marker.write_text(marker.read_text() + "x" if marker.exists() else "x")
+            raise PermissionError("403 for this key")
+        doubled = pa.table({"video_id": rows["video_id"], "n": pa.array([2 * n for n in rows["n"].to_pylist()])})
+        return ShardOutput({"tracks": doubled}, metrics={"videos": rows.num_rows})
+
+
+def shards() -> list[Shard]:
+    return make_shards(pa.table({"video_id": [f"v{i}" for i in range(10)], "n": list(range(10))}), 3)
+
+
+def run(tmp_path: Path, mode: str, todo: list[Shard] | None = None) -> StageFolder:
+    output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
+    worker = functools.partial(Doubler, str(tmp_path), mode)
+    list(run_shards(todo if todo is not None else shards(), worker, output, StageResources()))
+    return output
+
+
+def test_every_row_is_there_once(tmp_path: Path) -> None:
+    output = run(tmp_path, "good")
+    table = output.read("tracks")
+    assert table is not None
+    assert sorted(table["n"].to_pylist()) == [2 * n for n in range(10)]
+    assert output.committed() == {s.name for s in shards()}
+
+
+def test_a_passing_network_error_is_tried_again(tmp_path: Path) -> None:
+    table = run(tmp_path, "flaky").read("tracks")
+    assert table is not None
+    assert sorted(table["n"].to_pylist()) == [2 * n for n in range(10)]
+
+
+def test_a_refusal_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="403 for this key"):
+        run(tmp_path, "refused", shards()[:1])
+    assert (tmp_path / "seen-v0").read_text() == "x"
+
+
+def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="the checkpoint does not load: mend it"):
+        run(tmp_path, "no model")
+
+
+def test_shard_names_follow_their_content() -> None:
+    first, again = shards(), shards()
+    assert [s.name for s in first] == [s.name for s in again]
+    other = make_shards(pa.table({"video_id": [f"w{i}" for i in range(10)], "n": list(range(10))}), 3)
+    assert {s.name for s in first}.isdisjoint(s.name for s in other)

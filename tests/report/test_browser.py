@@ -1,0 +1,320 @@
+"""The page in a real browser: it draws, filters, opens the evidence, follows links, asks the network for nothing."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import report_factory as factory
+from playwright.sync_api import Browser, Page, sync_playwright
+from report_factory import NASTY, cell, report_data
+
+from vtcav_ray.report import ReportData, build_report
+
+pytestmark = pytest.mark.browser
+
+CELL = "#cell/lift/" + quote("cup up/spatiotemporal", safe="") + "/random/"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+class Opened:
+    """A report, open in a tab; remembers what went wrong in it and what it asked for."""
+
+    def __init__(self, browser: Browser, file: Path, **options: object) -> None:
+        self.page: Page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})  # type: ignore[arg-type]
+        self.problems: list[str] = []
+        self.requests: list[str] = []
+        self.page.set_default_timeout(60_000)  # a busy machine is slow, not broken
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("dialog", lambda dialog: self.problems.append(f"dialog: {dialog.message}"))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.url = file.as_uri()
+
+    def go(self, address: str = "") -> Page:
+        self.page.goto(self.url + address)
+        self.page.wait_for_selector("html[data-ready]")
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(build_report(report_data()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser: Browser, file: Path) -> Iterator[Opened]:
+    opened = Opened(browser, file)
+    yield opened
+    opened.page.close()
+    assert opened.problems == []
+    assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def write(tmp_path: Path, data: ReportData) -> Path:
+    path = tmp_path / "report.html"
+    path.write_text(build_report(data), encoding="utf-8")
+    return path
+
+
+def sensitivities_of(row: dict) -> list[float]:
+    found = factory.sensitivities(factory.world_rows()).to_pylist()
+    keys = ("class", "layer", "concept")
+    return [f["sensitivity"] for f in found if all(f[k] == row[k] for k in keys)]
+
+
+def scroll_through(page: Page) -> None:
+    """Bring every lazily drawn chart near the screen once."""
+    page.evaluate(
+        "async () => { for (let y = 0; y < document.documentElement.scrollHeight; y += 400) {"
+        " scrollTo({top: y, behavior: 'instant'}); await new Promise(r => setTimeout(r, 30)); } }"
+    )
+
+
+def test_every_part_is_drawn(opened: Opened) -> None:
+    page = opened.go()
+    scroll_through(page)
+    assert page.locator(".strip svg.plot").count() == 4
+    assert page.locator("#matrix .cell").count() == 4 * 24
+    assert page.locator("#class .class-row svg.plot").count() == 2 * 4
+    assert page.locator(".card .preview img").count() == 12 * 4
+    assert page.locator(".card svg.plot").count() == 12
+    page.get_by_role("button", name="Show all 24 concepts").click()
+    assert page.locator(".card").count() == 24
+
+
+def test_the_matrix_filters_and_sorts(opened: Opened) -> None:
+    page = opened.go()
+    page.get_by_label("Find classes").fill("push")
+    assert page.locator("#matrix .row-head").all_inner_texts() == ["push_left", "push_right"]
+    page.get_by_label("Find classes").fill("")
+    page.locator("#matrix").get_by_label("Find concepts").fill("cup right")
+    page.get_by_role("checkbox", name="motion controls").uncheck()
+    assert page.locator("#matrix .cell").count() == 4 * 2
+    page.locator("#matrix .head-cell button").first.click()
+    assert page.locator("#matrix .row-head").first.inner_text() == "push_right"  # raised most by `cup right`
+    assert page.locator("#matrix .row-head").last.inner_text() == "push_left"
+    assert page.locator("#matrix .head-cell").first.get_attribute("aria-sort") == "descending"
+    page.get_by_label("with a significant cell").check()
+    assert page.locator("#matrix .row-head").all_inner_texts() == ["push_right", "push_left"]
+    page.locator("#matrix").get_by_label("Find concepts").fill("no such")
+    assert "widen the filters" in page.locator("#matrix-caption").inner_text()
+
+
+def test_marks_differ_in_shape_and_the_layer_changes_them(opened: Opened) -> None:
+    page = opened.go()
+    page.locator("#matrix").get_by_role("radio", name="early").check()
+    shapes = {key: page.locator(f"#matrix .cell.{key} path").first.get_attribute("d") for key in ("not-learnable",)}
+    assert page.locator("#matrix .cell.raises").count() == 0
+    page.locator("#matrix").get_by_role("radio", name="late").check()
+    for key in ("raises", "lowers"):
+        shapes[key] = page.locator(f"#matrix .cell.{key} path").first.get_attribute("d")
+    assert len(set(shapes.values())) == 3
+    assert page.locator("#matrix .cell.raises").count() == 8
+
+
+def test_a_cell_opens_its_whole_evidence_and_the_address_can_be_shared(opened: Opened) -> None:
+    page = opened.go()
+    page.locator("#matrix .cell.raises").first.click()
+    page.wait_for_selector("dialog[open]")
+    shared = page.evaluate("location.hash")
+    assert shared.startswith("#cell/")
+    columns = page.locator("dialog tr[data-column]").evaluate_all("rows => rows.map(r => r.dataset.column)")
+    assert set(columns) == set(factory.table([]).column_names) - {"class", "layer", "concept", "kind", "against"}
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog", state="hidden")
+    assert not page.evaluate("location.hash").startswith("#cell/")
+    opened.go(shared)
+    page.wait_for_selector("dialog[open]")
+
+
+def test_the_evidence_shows_the_planted_numbers(opened: Opened) -> None:
+    row = next(
+        r
+        for r in factory.world_rows()
+        if (r["class"], r["concept"], r["layer"]) == ("lift", "cup up/spatiotemporal", "late")
+    )
+    page = opened.go(CELL + "late")
+    page.wait_for_selector("dialog[open]")
+    shown = {
+        name: page.locator(f'dialog tr[data-column="{name}"] td').first.inner_text()
+        for name in row
+        if name not in ("class", "layer", "concept", "kind", "against")
+    }
+    assert float(shown["effect_logits"]) == pytest.approx(row["effect_logits"], abs=0.005)
+    assert float(shown["score"]) == pytest.approx(row["score"], abs=0.0005)
+    assert shown["effect_q"] == "0.003"
+    assert shown["significant"] == "yes"
+    assert (shown["n"], shown["R"], shown["n_random"]) == ("30", "50", "300")
+    assert shown["decided_by"] == "effect"
+    assert f"raises the logit by {row['effect_logits']:.2f}" in page.locator("dialog .verdict").inner_text()
+    videos = page.locator("dialog .videos")
+    assert videos.locator("svg circle").count() == 30
+    assert videos.locator("li").count() == 10
+    driven = sum(value > 0 for value in sensitivities_of(row))
+    assert f"{driven} of 30 rise along" in videos.inner_text()
+    page.locator("dialog .tabs a", has_text="early").click()
+    page.wait_for_function("document.querySelector('dialog .verdict').textContent.startsWith('No effect is shown')")
+
+
+def test_chart_marks_are_links_to_their_evidence(opened: Opened) -> None:
+    page = opened.go("#class/put_down")
+    assert page.locator(".class-head h3").inner_text().startswith("put_down")
+    page.wait_for_selector("#class .class-row svg.plot a")
+    assert page.locator("#class .class-row svg.plot").first.locator("a").count() == 6 * 4
+    page.locator("#class .class-row svg.plot a").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open]")
+    assert page.locator("dialog h2").inner_text().strip().startswith("put_down")
+
+
+def test_the_matrix_is_used_from_the_keyboard(opened: Opened) -> None:
+    page = opened.go()
+    page.locator("#matrix .cell[tabindex='0']").focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp", "End", "Home", "ArrowRight"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.at.r + ',' + document.activeElement.at.c") == "0,1"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open]")
+    assert page.evaluate("document.querySelector('dialog').contains(document.activeElement)")
+
+
+def test_a_concept_link_shows_its_card_and_previews_can_be_stopped(opened: Opened) -> None:
+    page = opened.go("#concept/" + quote("cup up/spatiotemporal", safe=""))
+    page.wait_for_function("document.activeElement.classList.contains('card')")
+    card = page.locator("#" + page.evaluate("document.activeElement.id"))
+    # Not inner_text(): a card that is not drawn yet (content-visibility) answers with its text before styling.
+    assert (card.locator("h3").text_content() or "").replace("/", " ").split() == ["cup", "up", "spatiotemporal"]
+    image = card.locator("img").first
+    image.wait_for(state="visible")
+    page.get_by_role("button", name="Pause previews").click()
+    assert not image.is_visible()
+    assert card.locator("canvas").first.is_visible()
+
+
+def test_previews_stand_still_for_those_who_want_stillness(browser: Browser, file: Path) -> None:
+    opened = Opened(browser, file, reduced_motion="reduce")
+    page = opened.go()
+    assert page.locator("html.paused").count() == 1
+    assert page.get_by_role("button", name="Play previews").count() == 1
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_follow_the_system_until_they_are_chosen(browser: Browser, file: Path, scheme: str) -> None:
+    opened = Opened(browser, file, color_scheme=scheme)
+    page = opened.go()
+    ground = "getComputedStyle(document.body).backgroundColor"
+    first = page.evaluate(ground)
+    assert (sum(map(int, first[4:-1].split(","))) > 600) == (scheme == "light")
+    button = page.get_by_role("button", name="Colours: as the system")
+    button.click()
+    assert page.evaluate(ground) == "rgb(250, 249, 247)"
+    page.get_by_role("button", name="Colours: light").click()
+    assert page.evaluate(ground) == "rgb(19, 21, 25)"
+    page.close()
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_never_scrolls_sideways(browser: Browser, file: Path, width: int) -> None:
+    opened = Opened(browser, file, viewport={"width": width, "height": 800})
+    page = opened.go()
+    scroll_through(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.goto(opened.url + CELL + "head")
+    page.wait_for_selector("dialog[open]")
+    assert page.evaluate("document.querySelector('dialog').scrollWidth") <= width
+    assert opened.problems == []
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([], id="no cells"),
+        pytest.param([cell()], id="one cell"),
+        pytest.param([cell(effect_logits=None, score=None, effect_ci_low=None, effect_null_sd=None)], id="nulls"),
+        pytest.param([cell(effect_logits=math.inf, effect_null_sd=0.0, null_sd=0.0)], id="infinite"),
+        pytest.param([cell(against="cup up/frozen"), cell(against="rest of spatiotemporal")], id="no random"),
+    ],
+)
+def test_thin_data_draws_without_an_error(browser: Browser, tmp_path: Path, rows: list) -> None:
+    data = report_data(rows, concepts={}, accuracies=None, likeness=(), stages=(), config={})
+    opened = Opened(browser, write(tmp_path, data))
+    page = opened.go()
+    scroll_through(page)
+    for node in page.locator("#matrix .cell:not(.empty)").all():
+        node.click()
+        page.wait_for_selector("dialog[open]")
+        page.keyboard.press("Escape")
+    assert opened.problems == []
+    page.close()
+
+
+def test_names_from_the_data_are_shown_as_they_are(browser: Browser, tmp_path: Path) -> None:
+    concept = NASTY.replace("/", "÷") + "/spatial"
+    opened = Opened(
+        browser, write(tmp_path, report_data([cell(**{"class": NASTY, "concept": concept, "note": NASTY})]))
+    )
+    page = opened.go()
+    scroll_through(page)
+    assert page.locator("#matrix .row-head").inner_text() == NASTY
+    page.locator("#matrix .cell").click()
+    page.wait_for_selector("dialog[open]")
+    assert NASTY in page.locator("dialog h2").inner_text()
+    assert page.locator('dialog tr[data-column="note"] td').first.inner_text() == NASTY
+    page.reload()
+    page.wait_for_selector("dialog[open]")
+    assert opened.problems == []
+    page.close()
+
+
+@pytest.mark.parametrize("address", ["#cell/lift/nothing/random/late", "#class/nobody", "#concept/%E0%A4%A", "#run"])
+def test_a_broken_link_shows_the_page(browser: Browser, file: Path, address: str) -> None:
+    opened = Opened(browser, file)
+    page = opened.go(address)
+    assert not page.locator("dialog[open]").count()
+    assert opened.problems == []
+    page.close()
+
+
+def test_the_summary_is_there_without_javascript(browser: Browser, file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert page.get_by_role("heading", name="What the model uses").is_visible()
+    assert page.get_by_text("raises the logit by").first.is_visible()
+    assert page.get_by_text("drawn by JavaScript").first.is_visible()
+    context.close()
+
+
+def test_printing_draws_every_chart(opened: Opened) -> None:
+    page = opened.go()
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".card svg.plot").count() == 12
+    assert page.locator(".class-row svg.plot").count() == 2 * 4
+    assert page.locator("#matrix .head-name").first.is_visible()
+    assert not page.locator(".controls").first.is_visible()

@@ -1,0 +1,157 @@
+"""A report read from a run folder: what the stages wrote is what the page is made from."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import report_factory as factory
+from PIL import Image
+from report_factory import cell, clip, table
+
+from vtcav_ray import tables
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.report import ReportData, build_report
+from vtcav_ray.report.geometry import likeness_of_concepts
+from vtcav_ray.report.previews import MAX_FRAMES, MAX_SIDE, make_preview
+from vtcav_ray.results import Run
+from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+from vtcav_ray.video.codec import encode_clip
+
+CONCEPTS = ("cup up/spatial", "cup up/spatiotemporal")
+D = 6
+
+
+def clip_row(set_: str, concept: str, number: int, video: str) -> dict:
+    name, _, kind = concept.partition("/")
+    encoding, encoded = encode_clip(clip(concept, seed=number))
+    return {
+        "clip_id": f"{set_}/{concept}/{number}", "set": set_, "name": name, "kind": kind, "video_id": video,
+        "num_frames": 16, "height": 64, "width": 64, "encoding": encoding, "encoded": encoded,
+    }  # fmt: skip
+
+
+def cav_rows(layer: str) -> list[dict]:
+    rng = np.random.default_rng(3)
+    rows = []
+    for concept in (*CONCEPTS, "random/spatial#0"):
+        for run in range(4):
+            for negatives in (f"random/{concept.rpartition('/')[2]}#{run}", f"rest of spatial#{run}"):
+                direction = 1.0 if concept == CONCEPTS[0] else -1.0
+                noise = 0.01 if negatives.startswith("random/") else 50.0
+                rows.append(
+                    {
+                        "layer": layer, "concept": concept, "negatives": negatives,
+                        "is_null": concept.startswith("random/"), "seed": run, "solver": "logistic",
+                        "held_out_accuracy": 0.75, "model": factory.MODEL,
+                        "vector": (direction * np.eye(D)[0] + noise * rng.normal(size=D)).astype(np.float32),
+                    }
+                )  # fmt: skip
+    return rows
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Stages clips, cavs and scores complete; tracks with a failure; activations not reached."""
+    folder = Folder(str(tmp_path / "run"))
+    clips = [clip_row("concept", c, k, f"v{k // 2}") for c in CONCEPTS for k in range(6)]
+    clips += [clip_row("class", "lift/full", k, f"w{k}") for k in range(3)]
+    clips += [clip_row("random", "random/spatial", k, f"r{k}") for k in range(3)]
+    outputs = {
+        "tracks": ShardOutput({}, [{"uri": "x.mp4", "video_id": "x", "error_kind": "empty", "message": "No bytes."}]),
+        "clips": ShardOutput({"clips": pa.Table.from_pylist(clips, schema=tables.CLIPS)}, metrics={"cut_seconds": 2.5}),
+        "cavs": ShardOutput(
+            {
+                f"cavs/layer={layer}": pa.Table.from_pylist(cav_rows(layer), schema=tables.cavs(D))
+                for layer in ("early", "late")
+            }
+        ),
+        "scores": ShardOutput(
+            {"scores": table([cell(concept=c, layer=x) for c in CONCEPTS for x in ("late", "early")])}
+        ),
+    }
+    for name, output in outputs.items():
+        stage = stage_folder(folder, name, f"key-{name}")
+        stage.commit("00000", output)
+        warnings = ["Only 6 of 30 clips."] if name == "clips" else []
+        stage.finish({"stage": name}, {"warnings": warnings, "notes": {}, "seconds": 4.0, "versions": {}})
+    folder.write_json(
+        "run.json",
+        {
+            "config": {
+                "name": "small", "videos": {"uri": "videos"}, "activations": {"layers": ["early", "late"]},
+                "cavs": {"random_sets": 4}, "scores": {"alpha": 0.1, "correction": "bh"},
+            },
+            "keys": {**{name: f"key-{name}" for name in outputs}, "report": "not-there-yet"},
+            "status": "running: report", "warnings": ["Only 6 of 30 clips."], "versions": {"torch": "2.13"},
+            "updated": 1_790_000_000.0,
+        },
+    )  # fmt: skip
+    return Run(folder.url)
+
+
+def test_everything_is_read(run: Run) -> None:
+    data = ReportData.from_run(run)
+    assert (data.title, data.alpha, data.correction, data.random_sets) == ("small", 0.1, "bh", 4)
+    assert data.layers == ["early", "late"]  # the config's order
+    assert data.warnings == ["Only 6 of 30 clips."]  # once, though the record and the manifest both have it
+    assert [(s.name, s.seconds) for s in data.stages] == [(n, 4.0) for n in ("tracks", "clips", "cavs", "scores")]
+    assert data.stages[1].rows == {"clips": 18}
+    assert data.stages[1].metrics == {"cut_seconds": 2.5}
+    assert data.failures["message"].to_pylist() == ["No bytes."]
+    assert data.class_clips == {"lift": 3}
+    assert not data.untrained
+    for concept in CONCEPTS:
+        facts = data.concepts[concept]
+        assert (facts.clips, facts.videos) == (6, 3)
+        assert [p.video_id for p in facts.previews] == ["v0", "v1", "v2", "v0"]  # different videos first
+    assert set(data.concepts) == set(CONCEPTS)
+
+
+def test_previews_show_the_stored_frames(run: Run) -> None:
+    still, moving = (ReportData.from_run(run).concepts[c].previews[0] for c in CONCEPTS)
+    assert (still.frames, moving.frames) == (1, 16)
+    with Image.open(io.BytesIO(moving.image)) as image:
+        assert image.format == "WEBP"
+        assert image.n_frames == 16
+        image.seek(15)
+        shown = np.asarray(image.convert("RGB")).astype(int)
+    expected = clip(CONCEPTS[1], seed=0)[15].astype(int)
+    assert np.abs(shown - expected).mean() < 12  # lossy, but that frame
+    assert np.abs(shown - clip(CONCEPTS[1], seed=0)[0].astype(int)).mean() > 12
+
+
+def test_likeness_leaves_out_the_null_and_the_relative_cavs(run: Run) -> None:
+    for likeness in ReportData.from_run(run).likeness:
+        assert list(likeness.concepts) == sorted(CONCEPTS)
+        np.testing.assert_allclose(likeness.cosine, [[1, -1], [-1, 1]], atol=1e-3)
+
+
+def test_likeness_of_nothing_is_nothing() -> None:
+    empty = tables.cavs(D).empty_table()
+    assert likeness_of_concepts([empty]) == []
+
+
+def test_the_page_of_a_run_is_built(run: Run) -> None:
+    html = build_report(ReportData.from_run(run))
+    assert "data:image/webp;base64," in html
+    assert "Benjamini" in html
+
+
+def test_a_run_without_scores_is_refused(run: Run) -> None:
+    record = run.folder.read_json("run.json")
+    del record["keys"]["scores"]
+    run.folder.write_json("run.json", record)
+    with pytest.raises(ConfigError, match="scores"):
+        ReportData.from_run(Run(run.url))
+
+
+def test_previews_are_shrunk_and_never_enlarged() -> None:
+    large = make_preview("c", "v", np.random.default_rng(0).integers(0, 255, (40, 100, 300, 3)).astype(np.uint8))
+    assert (large.width, large.frames) == (MAX_SIDE, MAX_FRAMES)
+    assert large.height == round(100 * MAX_SIDE / 300)
+    small = make_preview("c", "v", np.zeros((3, 8, 10, 3), np.uint8))
+    assert (small.width, small.height, small.frames) == (10, 8, 1)

@@ -1,0 +1,209 @@
+"""The sentences say what the numbers say, and nothing more."""
+
+from __future__ import annotations
+
+import pytest
+import report_factory as factory
+from report_factory import cell, table, world_rows
+
+from vtcav_ray.report import sentences
+from vtcav_ray.report.cells import Cells, Status, read_cells
+
+
+def cells_of(*rows: dict) -> Cells:
+    scores = table(list(rows))
+    return read_cells(scores, list(dict.fromkeys(scores["layer"].to_pylist())))
+
+
+def texts(found: list[sentences.Sentence]) -> list[str]:
+    return [sentences.plain(s) for s in found]
+
+
+RAISING = {
+    "significant": True,
+    "effect_logits": 0.41,
+    "effect_ci_low": 0.30,
+    "effect_ci_high": 0.52,
+    "effect_q": 0.003,
+    "score": 0.92,
+}
+
+
+def test_headline_gives_effect_interval_q_and_the_sign_count_beside_its_null() -> None:
+    (finding,) = sentences.findings(cells_of(cell(**RAISING)), limit=5)
+    assert finding.name == "lift"
+    assert finding.strongest == pytest.approx(0.41)
+    assert texts(finding.sentences) == [
+        "The moving cup up (spatiotemporal) raises the logit by 0.41 at late. 95\u00a0% interval +0.30 to +0.52, "
+        "q = 0.003; TCAV score 0.92, null 0.50 ± 0.12."
+    ]
+
+
+def test_a_lowering_concept_is_said_to_lower() -> None:
+    row = cell(**{**RAISING, "effect_logits": -0.7, "effect_ci_low": -0.9, "effect_ci_high": -0.5})
+    (finding,) = sentences.findings(cells_of(row), limit=5)
+    assert "lowers the logit by 0.70 at late. 95\u00a0% interval −0.90 to −0.50" in texts(finding.sentences)[0]
+
+
+def test_still_twin_and_controls_are_compared_with_what_the_intervals_allow() -> None:
+    rows = [
+        cell(**RAISING),
+        cell(concept="cup up/spatial", effect_ci_low=-0.03, effect_ci_high=0.16),
+        cell(concept="cup up/reversed", **{**RAISING, "effect_logits": -0.5}),
+        cell(concept="cup up/padding", learnable=False),
+    ]
+    (finding,) = sentences.findings(cells_of(*rows), limit=5)
+    assert texts(finding.sentences)[1] == (
+        "The same as other kinds: reversed lowers it by 0.50 at late (q = 0.003); no effect shown for spatial "
+        "(at most 0.16); not learnable: padding."
+    )
+
+
+def test_twins_compared_track_by_track_are_told_apart_from_random_clips() -> None:
+    twin = {**RAISING, "effect_logits": 0.38}
+    rows = [
+        cell(),
+        cell(**twin, against="cup up/frozen"),
+        cell(**{**twin, "effect_logits": 0.2}, concept="ball/spatiotemporal", against="ball/frozen"),
+        cell(**{**twin, "effect_logits": -0.1}, against="cup up/reversed"),
+        cell(concept="hand/spatiotemporal", against="hand/frozen"),
+    ]
+    (finding,) = sentences.findings(cells_of(*rows), limit=5)
+    assert finding.strongest == 0  # the headline is against random clips
+    assert texts(finding.sentences)[1:] == [
+        "Compared track by track with the same as frozen, as spatiotemporal cup up, ball raise the logit, by up to "
+        "0.38 at late (q = 0.003).",
+        "Compared track by track with the same as reversed, as spatiotemporal cup up lowers the logit by 0.10 at late "
+        "(q = 0.003).",
+    ]
+
+
+def test_no_significance_is_never_called_no_effect() -> None:
+    (finding,) = sentences.findings(cells_of(cell(), cell(layer="early", effect_q=0.2)), limit=5)
+    assert finding.strongest == 0
+    assert texts(finding.sentences) == [
+        "No concept's effect was shown in 2 cells (the 95\u00a0% intervals allow at most 0.090 either way); "
+        "the smallest q is 0.20."
+    ]
+
+
+def test_a_degenerate_layer_is_named_only_where_no_other_is_significant() -> None:
+    head = cell(**{**RAISING, "effect_logits": 2.0}, layer="head", degenerate=True)
+    (both,) = sentences.findings(cells_of(cell(**RAISING), head), limit=5)
+    assert "at late." in texts(both.sentences)[0]
+    (only,) = sentences.findings(cells_of(head), limit=5)
+    assert "at head." in texts(only.sentences)[0]
+    assert "the sign count says nothing here" in texts(only.sentences)[0]
+
+
+def test_overall_counts_m_and_names_alpha_and_correction() -> None:
+    cells = cells_of(cell(**RAISING), cell(layer="early"), cell(layer="middle", effect_p=None, effect_q=None))
+    (first,) = texts(sentences.overall(cells, alpha=0.05, correction="holm"))
+    assert first == "1 of 2 tested cells is significant at α = 0.05 after Holm's correction over all m = 2 cells."
+    assert "WITHOUT a correction" in texts(sentences.overall(cells, alpha=0.1, correction="none"))[0]
+
+
+def test_moving_and_still_twins_are_counted_cell_by_cell() -> None:
+    cells = cells_of(
+        cell(**RAISING),
+        cell(concept="cup up/spatial"),
+        cell(layer="early"),
+        cell(layer="early", concept="cup up/spatial", **RAISING),
+    )
+    assert texts(sentences.overall(cells, alpha=0.05, correction="holm"))[1] == (
+        "Of 2 pairs of a moving concept and the same one still, only the moving one is significant in 1, only the "
+        "still one in 1, both in 0."
+    )
+
+
+def test_twins_of_which_one_is_not_learnable_are_not_counted() -> None:
+    rows = [cell(**RAISING), cell(concept="cup up/spatial", learnable=False)]
+    assert texts(sentences.overall(cells_of(*rows), alpha=0.05, correction="holm"))[1] == (
+        "Of 1 pair of a moving concept and the same one still, none can be compared: of each, at least one is not "
+        "learnable."
+    )
+    rows += [cell(layer="early", **RAISING), cell(layer="early", concept="cup up/spatial")]
+    assert (
+        "Of 2 pairs of a moving concept and the same one still, 1 can be compared: only the moving one"
+        in (texts(sentences.overall(cells_of(*rows), alpha=0.05, correction="holm"))[1])
+    )
+
+
+def test_shares_count_each_comparison_for_itself() -> None:
+    rows = [cell(**RAISING), cell(layer="early"), cell(concept="x/frozen"), cell(**RAISING, against="cup up/frozen")]
+    assert sentences.group_shares(cells_of(*rows)) == [
+        ("moving, against random", 1, 2),
+        ("motion control, against random", 0, 1),
+        ("against its own twin", 1, 1),
+    ]
+
+
+def test_planted_world_finds_each_class_its_own_motion() -> None:
+    scores = table(world_rows())
+    found = {f.name: texts(f.sentences) for f in sentences.findings(read_cells(scores, factory.LAYERS), limit=12)}
+    assert list(found) == list(factory.CLASSES)
+    for name, own in factory.OWN.items():
+        assert found[name][0].startswith(f"The moving {own} (spatiotemporal) raises the logit by")
+        assert f"The moving {factory.OPPOSITE[own]} (spatiotemporal) lowers the logit by" in found[name][1]
+
+
+def test_undecided_says_why() -> None:
+    cells = cells_of(
+        cell(**RAISING),
+        cell(concept="a/padding", learnable=False),
+        cell(concept="b/spatial", layer="head", degenerate=True, decided_by="effect"),
+        cell(concept="c/spatial", decided_by="effect", null_sd=0.4),
+        cell(concept="d/spatial", decided_by="none", effect_logits=None, note="only 3 videos"),
+        cell(concept="e/spatial", effect_ci_low=-0.6, effect_ci_high=0.7),
+    )
+    found = texts(sentences.undecided(cells))
+    assert found[0].startswith("1 concept is not learnable at a layer (a/padding at late)")
+    assert found[1].startswith("At head a class's gradient is the same for every clip")
+    assert found[2].startswith("In 1 cell the TCAV score can't decide: random-against-random scores spread by ± 0.40")
+    assert found[3] == "1 cell undecided: only 3 videos."
+    assert found[4].startswith("In 1 cell no effect was shown, and the interval is too wide to rule out")
+    assert len(found) == 5
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    rows = [cell(concept=f"thing {i}/spatial", learnable=False) for i in range(9)]
+    (found,) = texts(sentences.undecided(cells_of(*rows)))
+    assert "thing 5/spatial at late and 3 more)" in found
+    assert "thing 6" not in found
+
+
+def test_only_the_classes_with_the_largest_effects_are_named_when_there_are_many() -> None:
+    rows = [cell(**{**RAISING, "class": f"class {k}", "effect_logits": 0.1 + k}) for k in range(9)]
+    assert [f.name for f in sentences.findings(cells_of(*rows), limit=2)] == ["class 8", "class 7"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"significant": True, "effect_logits": 1.0}, Status.RAISES),
+        ({"significant": True, "effect_logits": -1.0}, Status.LOWERS),
+        ({}, Status.NOT_SHOWN),
+        ({"significant": None, "learnable": None}, Status.NOT_SHOWN),
+        ({"learnable": False, "significant": True, "effect_logits": 1.0}, Status.NOT_LEARNABLE),
+        ({"effect_logits": None}, Status.UNDECIDED),
+        ({"effect_logits": float("nan"), "significant": True}, Status.UNDECIDED),
+        ({"decided_by": "none"}, Status.UNDECIDED),
+        ({"decided_by": None}, Status.NOT_SHOWN),
+    ],
+)
+def test_status(changes: dict, status: Status) -> None:
+    assert Status(cells_of(cell(**changes)).status_N[0]) is status
+
+
+def test_groups_come_from_the_kind() -> None:
+    kinds = ("spatial", "spatiotemporal", "tracked", "context", "frozen", "spatiotemporal-reversed", "new")
+    cells = cells_of(*(cell(concept=f"x/{kind}") for kind in kinds))
+    assert [c.group for c in cells.columns] == [
+        "static",
+        "dynamic",
+        "dynamic",
+        "context",
+        "control",
+        "control",
+        "other",
+    ]

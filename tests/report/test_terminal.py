@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from report_factory import CLASSES, cell, table, world_rows
+from rich.console import Console
+
+from vtcav_ray.report import score_table_text
+
+
+def shown(rows: list, width: int = 120, **options: object) -> str:
+    sink = io.StringIO()
+    console = Console(file=sink, width=width, force_terminal=False)
+    console.print(score_table_text(table(rows), width=width, **options))
+    return sink.getvalue()
+
+
+def test_significant_cells_come_first_with_their_figures() -> None:
+    rows = [cell(concept="dull/spatial"), cell(significant=True, effect_logits=0.41, effect_z=9.0, effect_q=0.003)]
+    first, second = shown(rows).splitlines()[1:3]
+    assert first.split()[:1] == ["▲"]
+    assert "cup up/spatiotemporal" in first
+    assert "+0.41" in first
+    assert "0.003" in first
+    assert second.startswith("·")
+    assert "dull/spatial" in second
+
+
+def test_marks_are_explained_and_rows_left_out_are_counted() -> None:
+    text = shown(world_rows(), max_rows=10)
+    assert "▲ raises the logit (24)" in text
+    assert "× not learnable (32)" in text
+    assert "374 more rows" in text
+    assert "°" in text
+    assert len([line for line in text.splitlines() if line and line[0] in "▲▼·×?" and "raises" not in line]) == 10
+
+
+def test_every_class_is_shown_when_there_is_no_room_for_all() -> None:
+    lines = shown(world_rows(), max_rows=8).splitlines()[1:9]
+    assert [line.split()[1] for line in lines] == [name for name in CLASSES for _ in range(2)]
+    assert all(line[0] in "▲▼" for line in lines)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    text = shown([cell(**{"class": "a class with quite a long name", "concept": f"{'long ' * 10}/spatial"})], width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "+0.020" in text
+
+
+def test_markup_and_control_characters_in_names_do_nothing() -> None:
+    text = shown([cell(**{"class": "[bold]x[/bold]", "concept": "a\x1b[31mb/spatial"})])
+    assert "[bold]x[/bold]" in text
+    assert "\x1b" not in text
+    assert "a�[31mb/spatial" in text
+
+
+def test_null_figures_are_dashes_and_no_rows_is_a_sentence() -> None:
+    row = cell(effect_logits=None, effect_ci_low=None, effect_ci_high=None, effect_q=None, score=None, null_sd=None)
+    assert "–" in shown([row])
+    assert "? undecided (1)" in shown([row])
+    assert "No scores" in shown([])

@@ -1,0 +1,126 @@
+"""The cells of a layer, on vectors whose answer is planted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vtcav_ray.cavs.plan import CavJob, Pool, plan_cavs
+from vtcav_ray.cavs.train import train_cavs
+from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, find_cells, score_layer
+
+D = 12
+OPTIONS = Options(bootstrap=200, permutations=999, seed=0)
+KINDS = ("spatial", "spatiotemporal", "frozen")
+
+
+def planted(seed: int = 0, *, same_gradient: bool = False) -> LayerData:
+    """`cup/spatiotemporal` lies along axis 0, which the class `lift` likes and `drop` dislikes; the rest is noise."""
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[str, str, str, str, str]] = []
+    vectors = []
+    shared_12D = rng.normal(size=(12, D))
+    shared_12D -= shared_12D.mean(axis=0)  # the truth holds in the sample, too: what the twins share is no concept
+    for i, shared in enumerate(shared_12D):
+        for kind in KINDS:
+            rows.append(("concept", f"cup/{kind}", kind, f"c{i}", f"concept/cup/{kind}/c{i}#1@0"))
+            vectors.append(
+                shared + 0.3 * rng.normal(size=D) + (2.0 if kind == "spatiotemporal" else 0.0) * np.eye(D)[0]
+            )
+    for kind in KINDS:
+        for i in range(60):
+            rows.append(("random", f"random/{kind}", kind, f"r{i}", f"random/{kind}/r{i}"))
+            vectors.append(rng.normal(size=D))
+    *columns, clip_ids = (list(c) for c in zip(*rows, strict=True))
+    pool = Pool(*columns)
+    jobs = plan_cavs(pool, 10, ("groups", "pairs"), seed=0).jobs
+    vectors_ND = np.array(vectors, np.float32)
+    cavs = train_cavs(
+        vectors_ND, [j.positive_rows for j in jobs], [j.negative_rows for j in jobs], groups=pool.video_id
+    )
+    noise = 0.0 if same_gradient else 0.3
+    classes = [
+        ClassGradients(
+            name,
+            (sign * np.eye(D)[0] + noise * rng.normal(size=(15, D))).astype(np.float32),
+            [f"k{i}" for i in range(15)],
+        )
+        for name, sign in (("drop", -1.0), ("lift", 1.0))
+    ]
+    return LayerData(pool, clip_ids, vectors_ND, jobs, cavs.vectors, cavs.held_out_accuracy.astype(float), classes)
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[tuple[str, str, str], dict[str, object]]:
+    return {(r["class"], r["concept"], r["against"]): r for r in score_layer(planted(), OPTIONS)[0]}
+
+
+def test_the_planted_concept_is_found_with_its_sign(rows: dict) -> None:  # type: ignore[type-arg]
+    lift, drop = rows["lift", "cup/spatiotemporal", "random"], rows["drop", "cup/spatiotemporal", "random"]
+    assert lift["effect_logits"] == pytest.approx(2.0, abs=0.7)
+    assert lift["effect_p"] <= 0.005
+    assert lift["score"] > 0.9
+    assert lift["learnable"]
+    assert drop["effect_logits"] == pytest.approx(-2.0, abs=0.7)
+    assert drop["effect_p"] <= 0.005
+    assert drop["score"] < 0.1
+
+
+def test_what_is_not_there_is_not_found(rows: dict) -> None:  # type: ignore[type-arg]
+    for name in ("lift", "drop"):
+        for concept in ("cup/spatial", "cup/frozen"):
+            cell = rows[name, concept, "random"]
+            assert cell["effect_p"] > 0.01
+            assert cell["effect_ci_low"] < 0 < cell["effect_ci_high"]
+
+
+def test_a_pair_is_told_apart_by_its_twins(rows: dict) -> None:  # type: ignore[type-arg]
+    cell = rows["lift", "cup/spatiotemporal", "cup/frozen"]
+    assert cell["effect_logits"] == pytest.approx(2.0, abs=0.3)
+    assert cell["effect_p"] <= 0.005
+    # What twins share cancels, so the pair is surer than the comparison with random clips.
+    assert abs(cell["effect_z"]) > abs(rows["lift", "cup/spatiotemporal", "random"]["effect_z"])
+
+
+def test_every_figure_is_in_its_range(rows: dict) -> None:  # type: ignore[type-arg]
+    assert len(rows) == 2 * 5  # classes x (3 concepts against random, 2 pairs)
+    for row in rows.values():
+        assert 0 <= row["ci_low"] <= row["score"] <= row["ci_high"] <= 1
+        assert row["effect_ci_low"] < row["effect_logits"] < row["effect_ci_high"]
+        assert 0 < row["p"] <= 1
+        assert 0 < row["effect_p"] <= 1
+        assert not row["degenerate"]
+        assert (row["n"], row["R"]) == (15, 10)
+
+
+def test_equal_gradients_are_marked_and_have_no_test_of_signs() -> None:
+    for row in score_layer(planted(same_gradient=True), OPTIONS)[0]:
+        assert row["degenerate"]
+        assert np.isnan(row["p"])
+        assert "same for every clip" in row["note"]
+        assert row["score"] == pytest.approx(round(row["score"] * row["R"]) / row["R"])
+
+
+def test_sensitivities_are_kept_for_each_video() -> None:
+    _, sensitivities = score_layer(planted(), OPTIONS)
+    lift = [s for s in sensitivities if (s["class"], s["concept"]) == ("lift", "cup/spatiotemporal")]
+    assert {s["video_id"] for s in lift} == {f"k{i}" for i in range(15)}
+    assert np.mean([s["sensitivity"] for s in lift]) > 0
+
+
+def test_twins_are_matched_by_track_and_frame_whatever_their_order() -> None:
+    data = planted()
+    shuffled = np.random.default_rng(3).permutation(len(data.clip_ids))
+    pool = Pool(
+        *(
+            [column[i] for i in shuffled]
+            for column in (data.pool.set, data.pool.name, data.pool.kind, data.pool.video_id)
+        )
+    )
+    ids = [data.clip_ids[i] for i in shuffled]
+    jobs: list[CavJob] = plan_cavs(pool, 3, ("pairs",), seed=0).jobs
+    for cell in find_cells(pool, ids, jobs):
+        if cell.paired:
+            pairs = zip(cell.concept_rows, cell.other_rows, strict=True)
+            assert all(ids[i].split("/")[-1] == ids[j].split("/")[-1] for i, j in pairs)
+            assert len(cell.concept_rows) == 12

@@ -1,0 +1,246 @@
+"""The main job, end to end, on a small planted world and a real Ray of this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import vtcav_ray
+from vtcav_ray import cli, tables
+from vtcav_ray.config import Config, ResourcesConfig, load_config
+from vtcav_ray.engine import ray_session
+from vtcav_ray.errors import StageError
+from vtcav_ray.pipeline import STAGES, failed_inputs
+
+pytestmark = pytest.mark.slow
+
+QUICKSTART = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
+SMALL = [
+    "videos.world.videos=96",
+    "clips.per_class=8",
+    "clips.per_concept=8",
+    "clips.min_per_concept=6",
+    "clips.random_pool=24",
+    "clips.concepts=[{name: moving up, motion: {direction: up}, kinds: [context]}, "
+    "{name: cup, object: cup, kinds: [spatial, spatiotemporal], controls: [frozen]}]",
+    "cavs.random_sets=10",
+    "scores.permutations=500",
+    "scores.bootstrap=200",
+]
+
+
+class Recorder:
+    """Progress that remembers which stages ran and which were re-used."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.reused: list[str] = []
+        self.shards: dict[str, tuple[int, int]] = {}
+
+    def stage_started(self, stage: str, *, shards: int, done: int) -> None:
+        self.shards[stage] = (shards, done)
+
+    def shard_done(self, stage: str, *, failures: int) -> None: ...
+
+    def stage_finished(self, stage: str, manifest: Mapping[str, Any], *, reused: bool) -> None:
+        (self.reused if reused else self.ran).append(stage)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here() -> Iterator[None]:
+    """One Ray for all tests of this file: the pipeline uses the one that runs."""
+    with ray_session(ResourcesConfig(num_cpus=2)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return load_config(QUICKSTART, SMALL, out=str(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(scope="module")
+def finished(small: Config) -> vtcav_ray.Run:
+    return vtcav_ray.run(small)
+
+
+def data_files(url: str) -> dict[str, bytes]:
+    return {str(p.relative_to(url)): p.read_bytes() for p in Path(url).rglob("*.parquet")}
+
+
+def test_every_table_has_the_columns_that_its_page_promises(finished: vtcav_ray.Run) -> None:
+    for name in tables.NAMES:
+        table = finished.table(name)
+        assert table.schema.names == tables.EMPTY_SCHEMAS[name].names, name
+        if name != "failures":
+            assert table.num_rows > 0, name
+
+
+def test_the_counts_fit_together(finished: vtcav_ray.Run, small: Config) -> None:
+    clips = finished.table("clips", columns=["clip_id", "set", "name", "video_id"])
+    assert len(set(clips["clip_id"].to_pylist())) == clips.num_rows
+    by_set: dict[str, set[str]] = {}
+    for row in clips.to_pylist():
+        by_set.setdefault(row["set"], set()).add(row["video_id"])
+    # A video gives class examples, or concept examples, or random clips: never two of these.
+    assert by_set["class"].isdisjoint(by_set["concept"])
+    assert by_set["class"].isdisjoint(by_set["random"])
+    assert by_set["concept"].isdisjoint(by_set["random"])
+    for layer in small.activations.layers:
+        activations = finished.table("activations", layer=layer)
+        assert sorted(activations["clip_id"].to_pylist()) == sorted(clips["clip_id"].to_pylist())
+        gradients = finished.table("gradients", layer=layer)
+        examples = [r["clip_id"] for r in clips.to_pylist() if r["set"] == "class"]
+        assert sorted(gradients["clip_id"].to_pylist()) == sorted(examples)
+        assert np.isfinite(np.stack(gradients["vector"].to_numpy(zero_copy_only=False))).all()
+
+
+def test_the_scores_are_a_full_grid_with_figures_in_range(finished: vtcav_ray.Run, small: Config) -> None:
+    rows = finished.table("scores").to_pylist()
+    random = [r for r in rows if r["against"] == "random"]
+    cells = {(r["class"], r["layer"], r["concept"]) for r in random}
+    assert len(cells) == len(random)
+    classes = {c for c, _, _ in cells}
+    assert classes == {"lift", "put_down", "push_left", "push_right"}
+    concepts = {c for _, _, c in cells}
+    assert {"moving up/context", "cup/spatial", "cup/spatiotemporal"} <= concepts
+    assert len(cells) == len(classes) * len(concepts) * len(small.activations.layers)
+    for row in random:
+        if not row["degenerate"]:
+            assert 0 <= row["ci_low"] <= row["score"] <= row["ci_high"] <= 1
+        assert 0 < row["effect_p"] <= row["effect_q"] <= 1
+        assert row["effect_ci_low"] <= row["effect_logits"] <= row["effect_ci_high"]
+        assert row["R"] == 10
+    assert {r["layer"] for r in random if r["degenerate"]} == {"head"}
+
+
+def test_the_model_uses_how_the_object_moves(finished: vtcav_ray.Run) -> None:
+    """The planted truth, at the depth where the pilot saw it plainly: moving up raises `lift` over `put_down`."""
+    effects = {
+        (r["class"], r["concept"]): r["effect_z"]
+        for r in finished.table("scores").to_pylist()
+        if r["layer"] == "late" and r["against"] == "random"
+    }
+    assert effects["lift", "moving up/context"] > 3
+    assert effects["lift", "moving up/context"] > effects["put_down", "moving up/context"]
+    assert effects["lift", "moving up/context"] > 2 * abs(effects["lift", "cup/spatial"])
+
+
+def test_running_again_touches_nothing(finished: vtcav_ray.Run, small: Config) -> None:
+    before = {p: p.stat().st_mtime_ns for p in Path(small.run_url).rglob("*.parquet")}
+    recorder = Recorder()
+    vtcav_ray.run(small, recorder)
+    assert recorder.ran == []
+    assert recorder.reused == [stage.name for stage in STAGES]
+    assert {p: p.stat().st_mtime_ns for p in Path(small.run_url).rglob("*.parquet")} == before
+
+
+def test_a_change_of_the_statistics_touches_no_model(finished: vtcav_ray.Run, small: Config) -> None:
+    recorder = Recorder()
+    changed = small.model_copy(update={"scores": small.scores.model_copy(update={"correction": "bh"})})
+    vtcav_ray.run(changed, recorder)
+    assert recorder.ran == ["scores", "report"]
+
+
+def test_a_new_checkpoint_keeps_tracks_and_clips(finished: vtcav_ray.Run, small: Config, tmp_path: Path) -> None:
+    import torch
+
+    from vtcav_ray.assets import resolve_asset
+
+    state = torch.load(resolve_asset("asset:recogniser.pth"), weights_only=True)
+    name = next(key for key in state["state_dict"] if key.endswith("fc_cls.bias"))
+    state["state_dict"][name] = state["state_dict"][name] + 1
+    torch.save(state, tmp_path / "next.pth")
+    recorder = Recorder()
+    changed = small.model_copy(
+        update={"model": small.model.model_copy(update={"checkpoint": str(tmp_path / "next.pth")})}
+    )
+    vtcav_ray.run(changed, recorder)
+    assert recorder.reused == ["videos", "tracks", "clips"]
+
+
+def test_what_is_missing_is_done_again_byte_for_byte(finished: vtcav_ray.Run, small: Config) -> None:
+    """As after a kill: a shard has no commit record and lost a file, and the stage has no manifest."""
+    before = data_files(small.run_url)
+    stage = Path(small.run_url) / "activations" / finished.keys["activations"]
+    records = sorted((stage / "_commits").iterdir())
+    assert len(records) > 2
+    (stage / "manifest.json").unlink()
+    for path in json.loads(records[1].read_text())["files"]:
+        (stage / path).unlink()
+    records[1].unlink()
+    times = {p: p.stat().st_mtime_ns for p in records if p != records[1]}
+    recorder = Recorder()
+    vtcav_ray.run(small, recorder)
+    assert recorder.ran == ["activations"]  # its key is what it was, so nothing after it is done again
+    assert recorder.shards["activations"] == (len(records), len(records) - 1)
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+    assert data_files(small.run_url) == before
+
+
+def test_the_report_is_one_file_that_names_what_was_found(finished: vtcav_ray.Run) -> None:
+    page = Path(finished.report_url).read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    for text in ("moving up", "put_down", "lift"):
+        assert text in page
+
+
+def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: vtcav_ray.Run, small: Config) -> None:
+    """Good videos among an empty, a truncated, a false, a short, a silent and a mislabelled one."""
+    from vtcav_ray.world import write_world
+
+    write_world(str(tmp_path / "w"), videos=64, seed=5)
+    folder = tmp_path / "videos"
+    for row in pq.read_table(tmp_path / "w" / "videos.parquet").to_pylist():
+        (folder / row["label"]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "w" / row["uri"], folder / row["label"] / Path(row["uri"]).name)
+    good = sorted((folder / "lift").glob("*.mp4"))[0].read_bytes()
+    bad = folder / "lift"
+    (bad / "empty.mp4").write_bytes(b"")
+    (bad / "truncated.mp4").write_bytes(good[: len(good) // 3])
+    (bad / "words.mp4").write_text("this is no video\n" * 50)
+    (folder / "juggle").mkdir()
+    (folder / "juggle" / "unknown.mp4").write_bytes(good)
+    config = load_config(
+        QUICKSTART,
+        [
+            *(s for s in SMALL if not s.startswith("videos.world")),
+            f"videos={{uri: '{folder}'}}",
+            "clips.min_per_class=2",
+            "clips.per_class=4",
+            "max_failed_fraction=0.01",
+        ],
+        out=str(tmp_path / "run"),
+    )
+    result = vtcav_ray.run(config)
+    failures = {Path(row["video_id"]).stem: row["error_kind"] for row in result.table("failures").to_pylist()}
+    assert failures["empty"] == "empty"
+    assert failures["words"] == "not_video"
+    assert "truncated" in failures
+    # A label that the model does not have works: its video serves concepts and random sets, and the user is told.
+    assert "unknown" not in failures
+    assert any("no class for 1 labels (juggle)" in w for w in result.manifest("clips")["warnings"])
+    assert result.table("scores").num_rows > 0
+    assert failed_inputs(result).fraction > 0.01
+    # The command line says so by its exit status.
+    config_file = tmp_path / "c.yaml"
+    config_file.write_text(json.dumps(config.model_dump(mode="json", exclude_none=True)))
+    assert CliRunner().invoke(cli.app, ["run", str(config_file)]).exit_code == 4
+
+
+def test_a_model_that_does_not_load_is_told_in_a_sentence(
+    small: Config, tmp_path: Path, finished: vtcav_ray.Run
+) -> None:
+    (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
+    broken = small.model_copy(
+        update={"model": small.model.model_copy(update={"checkpoint": str(tmp_path / "bad.pth")})}
+    )
+    with pytest.raises(StageError, match=r"bad\.pth"):
+        vtcav_ray.run(broken)

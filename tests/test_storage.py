@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vtcav_ray import tables
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder, canonical_digest, parquet_bytes
+
+ROWS = pa.table({"video_id": ["a", "b"], "n": [1, 2]})
+
+
+@pytest.fixture(params=["local", "memory"])
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> StageFolder:
+    url = str(tmp_path / "run") if request.param == "local" else f"memory://{tmp_path.name}/run"
+    return StageFolder("tracks", "k", Folder(url))
+
+
+def test_a_shard_is_there_after_its_commit_record_and_not_before(stage: StageFolder) -> None:
+    stage.folder.write_bytes("tracks/00000.parquet", parquet_bytes(ROWS))  # as left by a writer that was killed
+    assert stage.committed() == set()
+    assert stage.files("tracks") == []
+    stage.commit("00000", ShardOutput({"tracks": ROWS}))
+    assert stage.committed() == {"00000"}
+    assert stage.read("tracks") == ROWS
+
+
+def test_committing_twice_leaves_the_same_bytes(stage: StageFolder) -> None:
+    first = stage.commit("s", ShardOutput({"tracks": ROWS}, metrics={"seconds": 1.0}))
+    before = stage.folder.read_bytes("tracks/s.parquet")
+    second = stage.commit("s", ShardOutput({"tracks": ROWS}, metrics={"seconds": 2.0}))
+    assert stage.folder.read_bytes("tracks/s.parquet") == before
+    assert first["files"] == second["files"]
+    assert first["files"]["tracks/s.parquet"]["sha256"] == hashlib.sha256(before).hexdigest()
+
+
+def test_failures_are_rows_with_the_stage_and_an_attempt(stage: StageFolder) -> None:
+    stage.commit("s", ShardOutput({"tracks": ROWS}, [{"uri": "x.mp4", "error_kind": "empty", "message": "0 bytes"}]))
+    failures = stage.read("failures")
+    assert failures is not None
+    assert failures.schema == tables.FAILURES
+    row = failures.to_pylist()[0]
+    assert (row["stage"], row["uri"], row["error_kind"], row["attempts"]) == ("tracks", "x.mp4", "empty", 1)
+    assert row["clip_id"] is None
+
+
+def test_the_manifest_counts_what_the_shards_hold(stage: StageFolder) -> None:
+    assert not stage.complete
+    stage.commit("a", ShardOutput({"tracks": ROWS}, metrics={"videos": 2}))
+    stage.commit("b", ShardOutput({"tracks": ROWS.slice(0, 1)}, metrics={"videos": 1}))
+    manifest = stage.finish({"x": 1}, {"warnings": []})
+    assert stage.complete
+    assert manifest["rows"] == {"tracks": 3}
+    assert manifest["metrics"] == {"videos": 3}
+    assert stage.manifest() == json.loads(json.dumps(manifest))
+
+
+def test_layers_are_read_one_at_a_time_and_together_as_lists(stage: StageFolder) -> None:
+    def layer(name: str, d: int) -> pa.Table:
+        values = pa.FixedSizeListArray.from_arrays(pa.array([float(d)] * d, pa.float32()), d)
+        return pa.table({"layer": [name], "vector": values})
+
+    stage.commit("s", ShardOutput({"cavs/layer=late": layer("late", 4), "cavs/layer=early": layer("early", 2)}))
+    late = stage.read("cavs", layer="late")
+    assert late is not None
+    assert late.schema.field("vector").type == tables.vector(4)
+    both = stage.read("cavs")
+    assert both is not None
+    assert {row["layer"]: len(row["vector"]) for row in both.to_pylist()} == {"late": 4, "early": 2}
+
+
+def test_a_column_can_be_read_alone(stage: StageFolder) -> None:
+    stage.commit("s", ShardOutput({"tracks": ROWS}))
+    read = stage.read("tracks", columns=["n"])
+    assert read is not None
+    assert read.column_names == ["n"]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(str(tmp_path))
+    monkeypatch.setattr("os.replace", _no_space)
+    with pytest.raises(OSError, match="No space"):
+        folder.write_bytes("a/b.bin", b"123")
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def _no_space(*_: object) -> None:
+    raise OSError("No space left on device")
+
+
+def test_written_files_are_ordinary_parquet(stage: StageFolder, tmp_path: Path) -> None:
+    stage.commit("s", ShardOutput({"tracks": ROWS}))
+    path = tmp_path / "copy.parquet"
+    path.write_bytes(stage.folder.read_bytes("tracks/s.parquet"))
+    assert pq.read_table(path) == ROWS
+
+
+def test_an_unknown_scheme_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="nosuch://"):
+        _ = Folder("nosuch://bucket/run").fs
+
+
+def test_digests_do_not_depend_on_the_order_of_keys() -> None:
+    assert canonical_digest({"a": 1, "b": [1, 2]}) == canonical_digest({"b": [1, 2], "a": 1})
+    assert canonical_digest({"a": 1}) != canonical_digest({"a": 2})

@@ -1,0 +1,35 @@
+"""Video-TCAV on Ray: which concepts a video action recogniser uses, at which depth, and how sure one can be.
+
+config = vtcav_ray.load_config("configs/quickstart.yaml")
+result = vtcav_ray.run(config)
+result.table("scores")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Run", "load_config", "parse_config", "run"]
+
+if TYPE_CHECKING:
+    from vtcav_ray.config import Config, load_config, parse_config
+    from vtcav_ray.pipeline import run
+    from vtcav_ray.results import Run
+
+# Imported on first use: the pipeline brings torch, Ultralytics and MMAction2 with it, and `--version` should not wait.
+_HOME = {
+    "Config": "vtcav_ray.config",
+    "load_config": "vtcav_ray.config",
+    "parse_config": "vtcav_ray.config",
+    "run": "vtcav_ray.pipeline",
+    "Run": "vtcav_ray.results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,351 @@
+"""Activations and gradients of several layers, from one forward pass a clip and one backward pass a (clip, class).
+
+Parameters need no gradient, so autograd records nothing until the first hooked layer, whose output is made a leaf: the
+graph starts there, and what comes before it costs a plain forward pass. Only projected vectors are kept (see
+`vtcav_ray.activations.projections` for why that is enough).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+
+from vtcav_ray.activations.projections import Projection, make_projection
+from vtcav_ray.activations.targets import Target, target_values
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.models.base import Recogniser, Views
+from vtcav_ray.models.compiled import compile_blocks
+from vtcav_ray.models.layers import Form, find_forms, resolve_layer, watched
+
+logger = logging.getLogger(__name__)
+
+Precision = Literal["float32", "bfloat16", "float16"]
+# float16 loses numbers below 6e-8, and gradients of a mean over thousands of positions are that small: the target is
+# scaled up for the backward pass, and the gradients are scaled down again in float32. A power of two, thus exact.
+FLOAT16_SCALE = 2.0**12
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """NaN or infinity in what was computed for one clip; `clip` is its index in the call."""
+
+    clip: int
+    layer: str
+    what: Literal["activation", "gradient", "logits"]
+
+    @property
+    def message(self) -> str:
+        return f"NaN or infinity in the {self.what} at layer `{self.layer}`"
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What one call found out about B clips, over L layers and K classes.
+
+    Attributes:
+        activations: layer -> float32 `[B, d]`, the mean over the views of a clip.
+        gradients: layer -> float32 `[G, d]`, one row a (clip, class), the mean over the views.
+        gradient_clips: int `[G]`, index of the clip of each gradient; rising.
+        gradient_classes: int `[G]`, index of the class.
+        gradient_values: float32 `[G]`, the target's value, the mean over the views.
+        logits: float32 `[B, K]`, the mean over the views.
+        predicted: int `[B]`, the largest logit's class.
+        views: how many views of each clip were averaged.
+        non_finite: clips that can't be used, and where it shows; their rows above hold what was computed.
+    """
+
+    activations: dict[str, np.ndarray]
+    gradients: dict[str, np.ndarray]
+    gradient_clips: np.ndarray
+    gradient_classes: np.ndarray
+    gradient_values: np.ndarray
+    logits: np.ndarray
+    predicted: np.ndarray
+    views: int
+    non_finite: tuple[NonFinite, ...]
+
+    @property
+    def num_gradients(self) -> int:
+        """G: how many (clip, class) pairs were differentiated."""
+        return len(self.gradient_clips)
+
+    @property
+    def bad_clips(self) -> frozenset[int]:
+        return frozenset(item.clip for item in self.non_finite)
+
+
+class Extractor:
+    """Made once an actor, called with batches of clips.
+
+    Args:
+        recogniser: the model, on its device.
+        layers: aliases or names, in the order wanted; the results are keyed by these same words.
+        projection: `mean`, `time`, `space`, `flat` or `sketch:k`.
+        sketch_seed: of `sketch:k`.
+        target: what is differentiated.
+        views: `center`, or the config's own `test` crops, averaged.
+        precision: of the forward and backward pass (autocast); vectors are float32 all the same.
+        batch_size: views in one model call; None: 4, or 16 on a GPU. Halved when the GPU's memory does not hold it.
+        compile: compile the model's blocks; pays after some hundreds of clips of one size.
+
+    Raises:
+        ConfigError: a layer that the model does not have.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        layers: Sequence[str],
+        projection: str = "mean",
+        *,
+        sketch_seed: int = 0,
+        target: Target = "logit",
+        views: Views = "center",
+        precision: Precision = "float32",
+        batch_size: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        self.recogniser = recogniser
+        self.paths = {layer: resolve_layer(recogniser, layer) for layer in layers}
+        self.projection = projection
+        self.sketch_seed = sketch_seed
+        self.target: Target = target
+        self.views: Views = views
+        self.precision: Precision = precision
+        self.batch_size = batch_size or (16 if recogniser.device.type == "cuda" else 4)
+        self.compile = compile
+        self._forms: dict[tuple[int, ...], dict[str, tuple[Form, Projection]]] = {}
+
+    def extract(
+        self, clips: Sequence[np.ndarray], classes: Sequence[Sequence[int] | None] | None = None, *, top: int = 0
+    ) -> Extraction:
+        """Activations of all clips, and gradients where classes are asked for.
+
+        Args:
+            clips: `uint8 [T, H, W, 3]`, RGB, all of one T.
+            classes: for each clip, the classes to differentiate; None: no gradients, for this clip or for any.
+            top: differentiate the k likeliest classes as well, of each clip whose `classes` is not None.
+
+        Raises:
+            ConfigError: the model does not take clips of this length, or a layer's form can't be told.
+        """
+        given = classes if classes is not None else [None] * len(clips)
+        assert len(given) == len(clips), f"{len(clips)} clips, {len(given)} lists of classes"
+        asked = [tuple(c) if c is not None else () for c in given]
+        wants = [c is not None and bool(len(c) or top) for c in given]
+        parts: list[_Part] = []
+        # Clips with gradients and clips without go into batches of their own: no graph is kept for the latter.
+        for with_gradients in (True, False):
+            members = [i for i, wanted in enumerate(wants) if wanted == with_gradients]
+            step = max(1, self.batch_size // self._views_each())
+            for start in range(0, len(members), step):
+                chosen = members[start : start + step]
+                x = self.recogniser.preprocess([clips[i] for i in chosen], self.views)
+                parts += self._fitting(x, chosen, [asked[i] for i in chosen] if with_gradients else None, top)
+        return _joined(parts, tuple(self.paths), len(clips))
+
+    def shapes(self) -> dict[str, tuple[int, int, int, int]]:
+        """layer -> T', H', W', C, once a clip has been seen."""
+        assert self._forms, "call extract() first"
+        return {layer: form.shape for layer, (form, _) in next(iter(self._forms.values())).items()}
+
+    def _views_each(self) -> int:
+        crop = self.recogniser.preprocessor.crop
+        if self.views == "center" or crop is None:
+            return 1
+        return {"center": 1, "three": 3, "ten": 10}[crop.kind]
+
+    def _maps(self, x: torch.Tensor) -> dict[str, tuple[Form, Projection]]:
+        """The way from each layer's tensor to its vector, for inputs of x's size."""
+        size = tuple(x.shape[1:])
+        if size not in self._forms:
+            forms = find_forms(self.recogniser, list(self.paths.values()), x[:1])
+            self._forms[size] = {
+                layer: (forms[path], make_projection(self.projection, forms[path].shape, self.sketch_seed))
+                for layer, path in self.paths.items()
+            }
+            if self.compile:  # only now: finding the forms hooks into the blocks, which would compile them once more
+                compile_blocks(self.recogniser.module)
+        return self._forms[size]
+
+    def _fitting(
+        self, x_views: torch.Tensor, members: list[int], asked: list[tuple[int, ...]] | None, top: int
+    ) -> list[_Part]:
+        """One model call, or, where the GPU's memory is too small for it, two halves; later calls are smaller then."""
+        try:
+            return [self._run(x_views, members, asked, top)]
+        except torch.OutOfMemoryError:
+            if len(members) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = len(members) // 2
+        self.batch_size = half * self._views_each()
+        logger.warning("out of GPU memory with %d clips a batch: going on with %d", len(members), half)
+        first = self._fitting(x_views[:half], members[:half], asked[:half] if asked else None, top)
+        return first + self._fitting(x_views[half:], members[half:], asked[half:] if asked else None, top)
+
+    def _run(self, x_views: torch.Tensor, members: list[int], asked: list[tuple[int, ...]] | None, top: int) -> _Part:
+        """One forward pass over `[B, V, C, T, H, W]`, and as many backward passes as a clip has classes."""
+        b, v = x_views.shape[:2]
+        x = x_views.flatten(0, 1)  # B·V C T H W
+        maps = self._maps(x)
+
+        def vectors(layer: str, raw: torch.Tensor) -> torch.Tensor:
+            form, projection = maps[layer]
+            return projection.apply(form.present(raw)).reshape(b, v, -1).mean(1).float()
+
+        logits, taken = self._forward(x, with_gradients=asked is not None)
+        with torch.no_grad():
+            activations = {layer: vectors(layer, raw).cpu().numpy() for layer, raw in taken.items()}
+            mean_logits = logits.reshape(b, v, -1).mean(1)
+        classes: list[list[int]] = [[] for _ in range(b)]
+        if asked is not None:
+            likeliest = mean_logits.topk(min(top, mean_logits.shape[1]), 1).indices.tolist() if top else [[]] * b
+            classes = [list(dict.fromkeys([*own, *best])) for own, best in zip(asked, likeliest, strict=True)]
+        slots = max(len(c) for c in classes)
+        gradients = {layer: np.zeros((b, slots, maps[layer][1].d), np.float32) for layer in self.paths}
+        values = np.zeros((b, slots), np.float32)
+        scale = FLOAT16_SCALE if self.precision == "float16" else 1.0
+        for slot in range(slots):
+            # Clips don't see each other, so the gradient of a sum over clips is each clip's own. A clip with fewer
+            # classes takes part with weight zero.
+            index = torch.tensor([c[slot] if len(c) > slot else 0 for c in classes], device=x.device)
+            weight = torch.tensor([float(len(c) > slot) for c in classes], device=x.device)
+            target = target_values(logits, index.repeat_interleave(v), self.target)
+            found = torch.autograd.grad(
+                (target * weight.repeat_interleave(v)).sum() * scale,
+                [taken[layer] for layer in self.paths],
+                retain_graph=slot < slots - 1,
+                materialize_grads=True,
+            )
+            with torch.no_grad():
+                for layer, raw in zip(self.paths, found, strict=True):
+                    gradients[layer][:, slot] = (vectors(layer, raw) / scale).cpu().numpy()
+                values[:, slot] = target.reshape(b, v).mean(1).cpu().numpy()
+        pairs = [(i, slot) for i, c in enumerate(classes) for slot in range(len(c))]
+        clip_rows, slot_rows = [i for i, _ in pairs], [slot for _, slot in pairs]
+        return _Part(
+            members=members,
+            views=v,
+            activations=activations,
+            logits=mean_logits.detach().float().cpu().numpy(),
+            gradients={layer: g[clip_rows, slot_rows] for layer, g in gradients.items()},
+            gradient_clips=[members[i] for i in clip_rows],
+            gradient_classes=[classes[i][slot] for i, slot in pairs],
+            gradient_values=values[clip_rows, slot_rows],
+        )
+
+    def _forward(self, x: torch.Tensor, *, with_gradients: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Logits `[B·V, K]`, and each layer's own tensor; with gradients, the graph starts at the first layer."""
+        taken: dict[str, torch.Tensor] = {}
+
+        def take(layer: str, raw: torch.Tensor) -> torch.Tensor | None:
+            if not with_gradients:
+                taken[layer] = raw
+                return None
+            taken[layer] = raw if raw.requires_grad else raw.detach().requires_grad_()
+            # A later module may work in place; what was taken must stay what the layer put out.
+            return taken[layer].clone()
+
+        half = self.precision != "float32"
+        with ExitStack() as stack:
+            stack.enter_context(torch.set_grad_enabled(with_gradients))
+            for layer, path in self.paths.items():
+                stack.enter_context(watched(self.recogniser.module, path, partial(take, layer)))
+            with torch.autocast(x.device.type, dtype=getattr(torch, self.precision), enabled=half):
+                logits = self.recogniser.logits(x)
+        return logits.float() if half else logits, taken
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The results of one model call, for the clips `members`."""
+
+    members: list[int]
+    views: int
+    activations: dict[str, np.ndarray]
+    logits: np.ndarray
+    gradients: dict[str, np.ndarray]
+    gradient_clips: list[int]
+    gradient_classes: list[int]
+    gradient_values: np.ndarray
+
+
+def _joined(parts: Sequence[_Part], layers: tuple[str, ...], count: int) -> Extraction:
+    """The parts' rows, in the order in which the clips were given."""
+    assert parts, "no clips"
+    place = np.argsort(np.concatenate([p.members for p in parts]), kind="stable")
+    clips = np.concatenate([np.array(p.gradient_clips, np.int64) for p in parts])
+    order = np.argsort(clips, kind="stable")
+    activations = {layer: np.concatenate([p.activations[layer] for p in parts])[place] for layer in layers}
+    gradients = {layer: np.concatenate([p.gradients[layer] for p in parts])[order] for layer in layers}
+    logits = np.concatenate([p.logits for p in parts])[place]
+    assert len(logits) == count
+    clips = clips[order]
+    bad: dict[tuple[int, str], NonFinite] = {}
+    for layer in layers:
+        for clip in _rows_with_non_finite(activations[layer]):
+            bad.setdefault((clip, layer), NonFinite(clip, layer, "activation"))
+        for row in _rows_with_non_finite(gradients[layer]):
+            bad.setdefault((int(clips[row]), layer), NonFinite(int(clips[row]), layer, "gradient"))
+    for clip in _rows_with_non_finite(logits):
+        if not any(other == clip for other, _ in bad):
+            bad[(clip, "logits")] = NonFinite(clip, "logits", "logits")
+    return Extraction(
+        activations=activations,
+        gradients=gradients,
+        gradient_clips=clips,
+        gradient_classes=np.concatenate([np.array(p.gradient_classes, np.int64) for p in parts])[order],
+        gradient_values=np.concatenate([p.gradient_values for p in parts])[order],
+        logits=logits,
+        predicted=logits.argmax(1),
+        views=parts[0].views,
+        non_finite=tuple(bad.values()),
+    )
+
+
+def _rows_with_non_finite(values: np.ndarray) -> list[int]:
+    return np.flatnonzero(~np.isfinite(values).all(1)).tolist()
+
+
+def intervene(
+    recogniser: Recogniser, clips: Sequence[np.ndarray], layer: str, shift: np.ndarray, *, views: Views = "center"
+) -> np.ndarray:
+    """Add a shift to a layer's activation, run the rest of the model, and return the logits.
+
+    Args:
+        recogniser: the model.
+        clips: B clips `uint8 [T, H, W, 3]`.
+        layer: alias or name.
+        shift: `[T', H', W', C]` or `[B, T', H', W', C]`, in units of the activation; for a direction w in P-space,
+            `projection.transpose(w)`. Zeros give the plain logits.
+
+    Returns:
+        `[B, K]` in the type of the model's weights, the mean over the views.
+
+    Raises:
+        ConfigError: no such layer, or a shift of another shape.
+    """
+    path = resolve_layer(recogniser, layer)
+    x_views = recogniser.preprocess(clips, views)
+    b, v = x_views.shape[:2]
+    x = x_views.flatten(0, 1)
+    form = find_forms(recogniser, [path], x[:1])[path]
+    moved = torch.as_tensor(shift, device=x.device)
+    if tuple(moved.shape) not in (form.shape, (b, *form.shape)):
+        raise ConfigError(f"The shift has shape {list(moved.shape)}; layer `{layer}` needs {list(form.shape)}.")
+    moved = moved.expand(b, *form.shape).repeat_interleave(v, 0)
+
+    def add(raw: torch.Tensor) -> torch.Tensor:
+        return raw + form.restore(moved, raw)
+
+    with torch.no_grad(), watched(recogniser.module, path, add):
+        logits = recogniser.logits(x)
+    return logits.reshape(b, v, -1).mean(1).cpu().numpy()

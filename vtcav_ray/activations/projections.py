@@ -1,0 +1,142 @@
+"""The linear maps P from a layer's activation `[T', H', W', C]` to a vector of d numbers.
+
+Why storing P a and P∇h is enough. For a clip with activation a, a CAV w is learned from z = P a, so in activation space
+the CAV is Pᵀw, and the derivative of a class's logit h along it is
+
+    d/dε h(a + ε Pᵀw) at ε = 0  =  ∇h · (Pᵀw)  =  (P ∇h) · w,
+
+because P is linear. So P∇h, once per (clip, layer, class), answers for every CAV that will ever be trained on this
+layer: no model is touched again. A test checks the identity by finite differences, for every projection.
+
+`sketch:k` is a sparse Johnson-Lindenstrauss map (Kane and Nelson, "Sparser Johnson-Lindenstrauss transforms", 2014, in
+its count-sketch form; Dasgupta, Kumar and Sarlós 2010). A dense k x D matrix for D = 2.4 million and k = 1024 would
+take 10 GB. Here each of `REPEATS` rounds shuffles the D numbers, flips signs, and adds up D/k of them for each of the k
+outputs. Every column of P has REPEATS entries of ±1/sqrt(REPEATS) (they may meet in one row), so for all x, y
+
+    E ⟨Px, Py⟩ = ⟨x, y⟩    and    Var ⟨Px, Py⟩ <= (‖x‖²‖y‖² + ⟨x, y⟩²) / k,
+
+as with a dense matrix of signs; cosines are off by about sqrt(1/k). Several rounds keep the tails of the error light
+for vectors with few large entries, where a single one would let them collide. The shuffles come from NumPy's frozen
+`RandomState` streams, so they are the same on every machine, device and version, and for every batch. They are gathers
+and sums in a fixed order, not scattered additions: the same input gives the same bits, on a GPU too.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from vtcav_ray.errors import ConfigError
+
+REPEATS = 4
+Shape = tuple[int, int, int, int]
+
+
+class Projection(ABC):
+    """A fixed linear map from `[T', H', W', C]` to d numbers.
+
+    Attributes:
+        shape: T', H', W', C.
+        d: length of the vectors.
+    """
+
+    def __init__(self, shape: Shape, d: int) -> None:
+        self.shape = shape
+        self.d = d
+
+    @abstractmethod
+    def apply(self, a: torch.Tensor) -> torch.Tensor:
+        """P a: `[B, T', H', W', C]` -> `[B, d]`, in a's type (float32 for half types) and on its device."""
+
+    @abstractmethod
+    def transpose(self, w: torch.Tensor) -> torch.Tensor:
+        """Pᵀw: `[B, d]` -> `[B, T', H', W', C]`."""
+
+
+class Mean(Projection):
+    """The mean over some of T', H', W'; the other axes are kept, in their order."""
+
+    def __init__(self, shape: Shape, over: tuple[int, ...]) -> None:
+        kept = [n for axis, n in enumerate(shape) if axis not in over]
+        super().__init__(shape, math.prod(kept))
+        self.over = tuple(axis + 1 for axis in over)
+        self.count = math.prod(shape[axis] for axis in over)
+        self.inner = tuple(1 if axis in over else n for axis, n in enumerate(shape))
+
+    def apply(self, a: torch.Tensor) -> torch.Tensor:
+        a = _checked(a, self.shape)
+        return (a.mean(self.over) if self.over else a).reshape(len(a), self.d)
+
+    def transpose(self, w: torch.Tensor) -> torch.Tensor:
+        return (w.reshape(len(w), *self.inner) / self.count).expand(len(w), *self.shape)
+
+
+class Sketch(Projection):
+    """A sparse, signed random projection of all numbers to k; see the top of this file."""
+
+    def __init__(self, shape: Shape, k: int, seed: int) -> None:
+        super().__init__(shape, k)
+        self.seed = seed
+        self.total = math.prod(shape)
+        self.per_output = -(-self.total // k)  # the last ones are zeros
+
+    def apply(self, a: torch.Tensor) -> torch.Tensor:
+        flat = _checked(a, self.shape).reshape(len(a), self.total)
+        flat = torch.nn.functional.pad(flat, (0, self.per_output * self.d - self.total))
+        z = flat.new_zeros(len(flat), self.d)
+        for round_ in range(REPEATS):
+            order, signs = self._shuffle(round_, flat.device)
+            picked = flat[:, order].reshape(len(flat), self.per_output, self.d)
+            z += torch.einsum("npk,pk->nk", picked, signs.to(flat.dtype).reshape(self.per_output, self.d))
+        return z / math.sqrt(REPEATS)
+
+    def transpose(self, w: torch.Tensor) -> torch.Tensor:
+        flat = w.new_zeros(len(w), self.per_output * self.d)
+        for round_ in range(REPEATS):
+            order, signs = self._shuffle(round_, w.device)
+            flat[:, order] += w.repeat(1, self.per_output) * signs.to(w.dtype)  # a permutation: nothing meets
+        return flat[:, : self.total].reshape(len(w), *self.shape) / math.sqrt(REPEATS)
+
+    def _shuffle(self, round_: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        return _shuffle(self.per_output * self.d, self.seed, round_, device)
+
+
+@lru_cache(maxsize=4 * REPEATS)
+def _shuffle(n: int, seed: int, round_: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """A permutation of n places (int32 saves half the memory) and n signs (int8)."""
+    stream = np.random.RandomState([seed % 2**32, round_])
+    order = torch.from_numpy(stream.permutation(n).astype(np.int32)).to(device)
+    signs = torch.from_numpy(stream.randint(0, 2, n).astype(np.int8) * 2 - 1).to(device)
+    return order, signs
+
+
+def make_projection(spec: str, shape: Shape, seed: int = 0) -> Projection:
+    """The projection of a config's `activations.projection` for one layer.
+
+    Args:
+        spec: `mean`, `time`, `space`, `flat` or `sketch:k`.
+        shape: T', H', W', C of the layer.
+        seed: of the sketch; the others don't use it.
+
+    Raises:
+        ConfigError: no such projection, or a sketch that is longer than the activation itself.
+    """
+    over = {"mean": (0, 1, 2), "time": (1, 2), "space": (0,), "flat": ()}
+    if spec in over:
+        return Mean(shape, over[spec])
+    name, _, k = spec.partition(":")
+    if name != "sketch" or not k.isdigit() or int(k) < 1:
+        raise ConfigError(f"activations.projection: {spec!r}; allowed are {', '.join(over)} and sketch:k.")
+    total = math.prod(shape)
+    if int(k) >= total:
+        return Mean(shape, ())  # nothing to save: all numbers fit
+    return Sketch(shape, int(k), seed)
+
+
+def _checked(a: torch.Tensor, shape: Shape) -> torch.Tensor:
+    assert tuple(a.shape[1:]) == shape, f"{tuple(a.shape)} is not [B, {', '.join(map(str, shape))}]"
+    return a if a.dtype in (torch.float32, torch.float64) else a.float()

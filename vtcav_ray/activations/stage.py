@@ -1,0 +1,196 @@
+"""Stage `activations`: one forward pass for every clip, and one backward pass for every class example and class.
+
+A shard is a shard of the `clips` table. Each layer has files of its own, so one is read without the others.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray import tables
+from vtcav_ray.activations.extract import Extraction, Extractor
+from vtcav_ray.config import Config
+from vtcav_ray.errors import InputError
+from vtcav_ray.models import describe, load_recogniser, model_digest
+from vtcav_ray.stage import Context, Shard, Stage, Work
+from vtcav_ray.storage import ShardOutput, StageFolder, vector_array
+from vtcav_ray.video.codec import decode_clip
+
+BATCH_SIZE = 8  # views a model call, where the config says nothing
+Row = dict[str, Any]
+Failure = dict[str, Any]
+CLIP_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "label", "encoding", "encoded")
+
+
+def _prepare(context: Context) -> Work:
+    shards = [Shard(name, pa.table({"shard": [name]})) for name in _clip_shards(context.input("clips"))]
+    description = describe(context.config.model, seed=context.config.seed)
+    warnings = []
+    if description.untrained:
+        warnings.append("The model is UNTRAINED: its weights are random, and so is what the scores say of it.")
+    return Work(
+        shards=shards,
+        make_worker=functools.partial(ExtractWorker, context.config, context.input("clips")),
+        resources=context.config.resources.extract,
+        warnings=warnings,
+        notes={"model": description.tag, "untrained": description.untrained},
+    )
+
+
+def _clip_shards(clips: StageFolder) -> list[str]:
+    return [path.rsplit("/", 1)[-1].removesuffix(".parquet") for path in clips.files("clips")]
+
+
+def _ingredients(context: Context) -> dict[str, Any]:
+    config = context.config
+    return {
+        "model": {"framework": config.model.framework, "digest": model_digest(config.model, seed=config.seed)},
+        "activations": config.activations.model_dump(mode="json"),
+        "batch_size": config.resources.extract.batch_size,
+        "classes": config.clips.classes if config.activations.classes == "listed" else None,
+    }
+
+
+STAGE = Stage("activations", inputs=("clips",), version=1, ingredients=_ingredients, prepare=_prepare)
+
+
+class ExtractWorker:
+    """Runs the recogniser over the clips of one shard.
+
+    Args:
+        config: the whole config.
+        clips: where the shard's clips are.
+    """
+
+    def __init__(self, config: Config, clips: StageFolder) -> None:
+        self.clips = clips
+        self.config = config
+        settings = config.activations
+        self.dtype = np.dtype(settings.dtype)
+        self.recogniser = load_recogniser(config.model, seed=config.seed)
+        self.tag = self.recogniser.description.tag
+        self.extractor = Extractor(
+            self.recogniser,
+            settings.layers,
+            settings.projection,
+            sketch_seed=settings.sketch_seed,
+            target=settings.target,
+            views=settings.views,
+            precision=settings.precision,
+            batch_size=config.resources.extract.batch_size or BATCH_SIZE,
+            compile=settings.compile,
+        )
+        self.class_index = {normal_label(name): i for i, name in enumerate(self.recogniser.class_names)}
+        self.top = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 0
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        table = self.clips.read_file(f"clips/{rows['shard'][0].as_py()}.parquet", CLIP_COLUMNS)
+        failures: list[Failure] = []
+        examples: list[Row] = []
+        classes: list[list[int]] = []
+        others: list[Row] = []
+        for row in table.to_pylist():
+            if row["set"] != "class":
+                others.append(row)
+                continue
+            try:
+                classes.append(self._classes_of(row))
+                examples.append(row)
+            except InputError as error:
+                failures.append(_failure(row, error))
+        # Two calls: only class examples are differentiated, and only they are asked for their likeliest classes.
+        parts = []
+        if examples:
+            parts.append((examples, self.extractor.extract(_frames(examples), classes, top=self.top)))
+        if others:
+            parts.append((others, self.extractor.extract(_frames(others))))
+        for clips, found in parts:
+            first = {item.clip: item.message for item in reversed(found.non_finite)}
+            failures += [_failure(clips[i], InputError("non_finite", first[i])) for i in sorted(first)]
+        backward = sum(len(found.gradient_clips) for _, found in parts)
+        return ShardOutput(self._tables(parts), failures, {"clips": len(examples) + len(others), "gradients": backward})
+
+    def _classes_of(self, row: Row) -> list[int]:
+        """The classes to differentiate for a class example, its own first."""
+        label = row["label"] or ""
+        if normal_label(label) not in self.class_index:
+            known = ", ".join(self.recogniser.class_names[:4])
+            raise InputError(
+                "label",
+                f"the model has no class {label!r}; it has {len(self.recogniser.class_names)}: {known}, ... "
+                "Rename the label, or map it in videos.labels.",
+            )
+        wanted = [label]
+        if self.config.activations.classes == "listed":
+            wanted += self.config.clips.classes or self.recogniser.class_names
+        return list(dict.fromkeys(self.class_index[normal_label(name)] for name in wanted))
+
+    def _tables(self, parts: list[tuple[list[Row], Extraction]]) -> dict[str, pa.Table]:
+        """One table of activations and one of gradients a layer, without the clips that are not finite."""
+        tables_of: dict[str, pa.Table] = {}
+        for layer in self.config.activations.layers:
+            pieces = [_activations(clips, found, layer, self.tag, self.dtype) for clips, found in parts]
+            tables_of[f"activations/layer={layer}"] = pa.concat_tables(pieces)
+            pieces = [self._gradients(clips, found, layer) for clips, found in parts if len(found.gradient_clips)]
+            if pieces:
+                tables_of[f"gradients/layer={layer}"] = pa.concat_tables(pieces)
+        return {name: table for name, table in tables_of.items() if table.num_rows}
+
+    def _gradients(self, clips: list[Row], found: Extraction, layer: str) -> pa.Table:
+        rows = [g for g, clip in enumerate(found.gradient_clips) if int(clip) not in found.bad_clips]
+        names = self.recogniser.class_names
+        of = [clips[int(found.gradient_clips[g])] for g in rows]
+        d = found.gradients[layer].shape[1]
+        return pa.table(
+            {
+                "clip_id": [row["clip_id"] for row in of],
+                "video_id": [row["video_id"] for row in of],
+                "class": [names[int(found.gradient_classes[g])] for g in rows],
+                "layer": [layer] * len(rows),
+                "target": [self.config.activations.target] * len(rows),
+                "value": found.gradient_values[rows].astype(np.float32),
+                "predicted": [names[int(found.predicted[int(found.gradient_clips[g])])] for g in rows],
+                "views": [found.views] * len(rows),
+                "model": [self.tag] * len(rows),
+                "vector": vector_array(found.gradients[layer][rows].astype(self.dtype)),
+            },
+            schema=tables.gradients(d, self.dtype.name),
+        )
+
+
+def _activations(clips: list[Row], found: Extraction, layer: str, tag: str, dtype: np.dtype[Any]) -> pa.Table:
+    good = [i for i in range(len(clips)) if i not in found.bad_clips]
+    of = [clips[i] for i in good]
+    vectors = found.activations[layer][good]
+    return pa.table(
+        {
+            **{name: [row[name] for row in of] for name in ("clip_id", "set", "name", "kind", "video_id")},
+            "layer": [layer] * len(of),
+            "views": [found.views] * len(of),
+            "model": [tag] * len(of),
+            "vector": vector_array(vectors.astype(dtype)),
+        },
+        schema=tables.activations(vectors.shape[1], dtype.name),
+    )
+
+
+def normal_label(label: str) -> str:
+    """Class names as people write them: folders say `arm_wrestling` where Kinetics says `arm wrestling`."""
+    return " ".join(label.replace("_", " ").casefold().split())
+
+
+def _frames(clips: list[Row]) -> list[np.ndarray]:
+    return [decode_clip(row["encoding"], row["encoded"]) for row in clips]
+
+
+def _failure(row: Row, error: InputError) -> Failure:
+    return {
+        "video_id": row["video_id"],
+        "clip_id": row["clip_id"],
+        "error_kind": error.kind,
+        "message": error.message,
+    }

@@ -1,0 +1,32 @@
+"""Files that come with the package: `asset:NAME` in a config.
+
+`vtcav_ray/world/assets/` has the planted world's two models, `vtcav_ray/models/assets/` the class names of Kinetics.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from vtcav_ray.errors import ConfigError
+
+SCHEME = "asset:"
+ROOMS = ("world", "models")
+
+
+def resolve_asset(uri: str) -> str:
+    """The local path of an `asset:NAME`; any other path or URL comes back as it is.
+
+    Raises:
+        ConfigError: no file of that name comes with the package; the message lists those that do.
+    """
+    if not uri.startswith(SCHEME):
+        return uri
+    name = uri.removeprefix(SCHEME)
+    root = Path(str(resources.files("vtcav_ray")))
+    folders = [root / room / "assets" for room in ROOMS]
+    found = [folder / name for folder in folders if Path(name).name == name and (folder / name).is_file()]
+    if not found:
+        known = sorted(p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_file())
+        raise ConfigError(f"`{uri}`: no such packaged file; there are: {', '.join(known) or 'none'}.")
+    return str(found[0])

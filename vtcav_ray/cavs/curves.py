@@ -1,0 +1,73 @@
+"""Held-out accuracy against the number of examples: would more clips make the concept easier to learn?
+
+Legend: S sizes, R repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vtcav_ray.cavs.gram_matrix import Gram, gram
+from vtcav_ray.cavs.indices import check_groups
+from vtcav_ray.cavs.train import Solver, train_cavs
+
+
+@dataclass(frozen=True)
+class AccuracyCurve:
+    """Arrays [S]: `sizes` (source videos a side), mean held-out balanced `accuracy`, and its `sd` over repeats."""
+
+    sizes: NDArray[np.int64]
+    accuracy: NDArray[np.float64]
+    sd: NDArray[np.float64]
+
+
+def accuracy_curve(
+    pool: ArrayLike | Gram,
+    positives: ArrayLike,
+    negatives: ArrayLike,
+    sizes: Sequence[int],
+    *,
+    groups: ArrayLike | None = None,
+    repeats: int = 20,
+    solver: Solver = "logistic",
+    regularization: float | None = None,
+    held_out: float = 0.33,
+    seed: int = 0,
+) -> AccuracyCurve:
+    """Trains on random subsets of growing size, all in one batch.
+
+    Args:
+        pool, groups, solver, regularization, held_out: as for `train_cavs`.
+        positives, negatives: row indices of the two sides, one-dimensional.
+        sizes: source videos a side, each at least 2 and no more than either side has.
+        repeats: R subsets of each size.
+        seed: of the subsets and splits.
+
+    Raises:
+        ValueError: a size that a side can't give.
+    """
+    matrix = pool if isinstance(pool, Gram) else gram(pool)
+    video_N = check_groups(groups, matrix.num_rows)
+    sides = [np.asarray(side, dtype=np.int64) for side in (positives, negatives)]
+    videos = [np.unique(video_N[side]) for side in sides]
+    most = min(len(one) for one in videos)
+    if len(sizes) == 0 or min(sizes) < 2 or max(sizes) > most:
+        raise ValueError(f"sizes must be between 2 and {most}, the source videos of the smaller side: {list(sizes)}")
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, and is {repeats}")
+    generator = np.random.default_rng(seed)
+    left, right = [], []
+    for size in sizes:
+        for _ in range(repeats):
+            chosen = [generator.choice(one, size=size, replace=False) for one in videos]
+            left.append(sides[0][np.isin(video_N[sides[0]], chosen[0])])
+            right.append(sides[1][np.isin(video_N[sides[1]], chosen[1])])
+    cavs = train_cavs(
+        matrix, left, right, groups=video_N, solver=solver, regularization=regularization, held_out=held_out, seed=seed
+    )
+    table = cavs.held_out_accuracy.astype(np.float64).reshape(len(sizes), repeats)
+    return AccuracyCurve(np.asarray(sizes, dtype=np.int64), table.mean(axis=1), table.std(axis=1))

@@ -1,0 +1,266 @@
+"""Which CAVs to train: every concept against R random sets, the null, and concepts against each other.
+
+- A concept is compared with R random sets of its own kind (a still one with still ones: see `random/<kind>`) and size.
+- The null is these random sets against each other, every pair once, as the round-robin test of
+  `vtcav_ray.tcav.significance` asks. It is shared by all concepts of a kind and size.
+- Relative CAVs: a concept against the rest of its kind (`groups`), and against the same name in another kind or its own
+  motion control (`pairs`). Their R runs differ in the split and, for the rest, in the draw.
+
+Source videos are drawn, not clips: all clips of a drawn video come along, so no video is on both sides.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+RANDOM = "random"
+MOVING = ("spatiotemporal", "tracked", "context")
+
+
+@dataclass(frozen=True)
+class CavJob:
+    """One CAV to train.
+
+    Attributes:
+        concept: name of the positives, `<name>/<kind>`; for the null, a random set, `random/<kind>#<i>`.
+        against: what a reader compares with: `random`, `rest of <kind>`, or another concept's name.
+        negatives: name of this run's negatives, `<against>#<run>`; random sets are `random/<kind>#<i>`.
+        kind: of the positives.
+        size: source videos of the positives, which the null has to match.
+        run: number of this run, from 0; for the null, the number of its pair.
+        split: added to the seed of the split. Only runs that share all their rows need different ones.
+        is_null: random against random.
+        positive_rows, negative_rows: rows of the pool.
+    """
+
+    concept: str
+    against: str
+    negatives: str
+    kind: str
+    size: int
+    run: int
+    split: int
+    is_null: bool
+    positive_rows: Rows
+    negative_rows: Rows
+
+
+@dataclass(frozen=True)
+class CavPlan:
+    """All CAVs of a layer, by split (they are the same for each layer), and what could not be had."""
+
+    jobs: list[CavJob]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The clips that CAVs are trained on, one entry a row: set, name, kind, source video."""
+
+    set: Sequence[str]
+    name: Sequence[str]
+    kind: Sequence[str]
+    video_id: Sequence[str]
+
+    def rows(self, role: str) -> dict[str, dict[str, Rows]]:
+        """name -> source video -> its rows, for the clips of one set."""
+        found: dict[str, dict[str, list[int]]] = {}
+        for i, (s, name, video) in enumerate(zip(self.set, self.name, self.video_id, strict=True)):
+            if s == role:
+                found.setdefault(name, {}).setdefault(video, []).append(i)
+        return {n: {v: np.array(r) for v, r in sorted(by.items())} for n, by in sorted(found.items())}
+
+
+def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) -> CavPlan:
+    """Decide on every CAV of a layer.
+
+    Args:
+        pool: the clips, without their vectors: the plan is the same for every layer.
+        random_sets: R.
+        relative: `groups`, `pairs`, both or none.
+        seed: of all draws. A concept's draws do not depend on which other concepts there are, but for `groups`.
+
+    Returns:
+        The plan. Concepts with fewer than two source videos, or without two random videos of their kind, are left out
+        with a warning.
+    """
+    concepts = pool.rows("concept")
+    kind_of = {n: k for s, n, k in zip(pool.set, pool.name, pool.kind, strict=True) if s == "concept"}
+    randoms = pool.rows(RANDOM)
+    jobs: list[CavJob] = []
+    warnings: list[str] = []
+    sets: dict[tuple[str, int], list[list[str]]] = {}
+    usable: dict[str, dict[str, Rows]] = {}
+    for name, by_video in concepts.items():
+        kind = kind_of[name]
+        negatives = randoms.get(f"{RANDOM}/{kind}", {})
+        n = min(len(by_video), len(negatives) // 2)
+        if n < 2:
+            warnings.append(
+                f"{name}: {len(by_video)} source videos and {len(negatives)} random ones of its kind; a CAV needs at "
+                "least 2 of the one and 4 of the other. It is left out."
+            )
+            continue
+        if n < len(by_video):
+            warnings.append(
+                f"{name}: only {len(negatives)} random videos of its kind, so each of its CAVs uses {n} of its "
+                f"{len(by_video)} videos. {2 * len(by_video)} random videos or more would use all."
+            )
+        usable[name] = by_video
+        if (kind, n) not in sets:
+            sets[kind, n] = list(_draws(list(negatives), n, random_sets, _rng(seed, "sets", kind, n)))
+        jobs += _against_random(name, kind, by_video, negatives, sets[kind, n], _rng(seed, "own", name))
+    overlapping: dict[tuple[int, int], list[str]] = {}
+    for (kind, n), drawn in sorted(sets.items()):
+        negatives = randoms[f"{RANDOM}/{kind}"]
+        if len(negatives) < random_sets * n:
+            overlapping.setdefault((n, len(negatives)), []).append(kind)
+        jobs += _null(kind, n, negatives, drawn, seed)
+    for (n, there), kinds in overlapping.items():
+        warnings.append(
+            f"Random sets ({', '.join(kinds)}): {random_sets} sets of {n} take {random_sets * n} source videos to be "
+            f"disjoint, and there are {there}. They overlap, so p of the sign count is approximate."
+        )
+    if "groups" in relative:
+        for name in usable:
+            rest = {o: v for o, v in usable.items() if o != name and kind_of[o] == kind_of[name]}
+            jobs += _against_rest(name, kind_of[name], usable[name], rest, random_sets, seed)
+    if "pairs" in relative:
+        for name, other in pairs(sorted(usable)):
+            jobs += _against_other(name, other, kind_of[name], usable, random_sets)
+    return CavPlan(sorted(jobs, key=lambda job: job.split), warnings)
+
+
+def _against_random(
+    name: str,
+    kind: str,
+    own: dict[str, Rows],
+    negatives: dict[str, Rows],
+    sets: list[list[str]],
+    rng: np.random.Generator,
+) -> Iterator[CavJob]:
+    for run, drawn in enumerate(sets):
+        n = len(drawn)
+        mine = list(own) if n == len(own) else [list(own)[i] for i in rng.permutation(len(own))[:n]]
+        yield CavJob(
+            concept=name,
+            against=RANDOM,
+            negatives=f"{RANDOM}/{kind}#{run}",
+            kind=kind,
+            size=n,
+            run=run,
+            split=0,
+            is_null=False,
+            positive_rows=_gather(own, mine),
+            negative_rows=_gather(negatives, drawn),
+        )
+
+
+def _null(kind: str, n: int, negatives: dict[str, Rows], sets: list[list[str]], seed: int) -> Iterator[CavJob]:
+    """Every pair of sets once, in the order (0, 1), (0, 2), ... A video of both is replaced in the second."""
+    rng = _rng(seed, "null", kind, n)
+    for run, (i, j) in enumerate(itertools.combinations(range(len(sets)), 2)):
+        first, second = sets[i], [v for v in sets[j] if v not in sets[i]]
+        if len(second) < n:
+            spare = [v for v in negatives if v not in first and v not in second]
+            second = second + [spare[k] for k in rng.permutation(len(spare))[: n - len(second)]]
+        yield CavJob(
+            concept=f"{RANDOM}/{kind}#{i}",
+            against=RANDOM,
+            negatives=f"{RANDOM}/{kind}#{j}",
+            kind=kind,
+            size=n,
+            run=run,
+            split=0,
+            is_null=True,
+            positive_rows=_gather(negatives, first),
+            negative_rows=_gather(negatives, second),
+        )
+
+
+def _against_rest(
+    name: str, kind: str, own: dict[str, Rows], rest: dict[str, dict[str, Rows]], random_sets: int, seed: int
+) -> Iterator[CavJob]:
+    """R draws from the other concepts of the kind, evenly, none of a video of the concept's own."""
+    rng = _rng(seed, "rest", name)
+    for run in range(random_sets):
+        queues = []
+        for other in sorted(rest):
+            videos = [v for v in rest[other] if v not in own]
+            queues.append([(other, v) for v in rng.permutation(videos)])
+        drawn: list[tuple[str, str]] = []
+        taken: set[str] = set()
+        while len(drawn) < len(own) and any(queues):
+            for queue in queues:
+                while queue and queue[-1][1] in taken:
+                    queue.pop()
+                if queue and len(drawn) < len(own):
+                    drawn.append(queue.pop())
+                    taken.add(drawn[-1][1])
+        if len(drawn) < 2:
+            return
+        yield CavJob(
+            concept=name,
+            against=f"rest of {kind}",
+            negatives=f"rest of {kind}#{run}",
+            kind=kind,
+            size=len(own),
+            run=run,
+            split=0,
+            is_null=False,
+            positive_rows=_gather(own, list(own)),
+            negative_rows=np.concatenate([rest[o][v] for o, v in drawn]),
+        )
+
+
+def _against_other(
+    name: str, other: str, kind: str, concepts: dict[str, dict[str, Rows]], random_sets: int
+) -> Iterator[CavJob]:
+    for run in range(random_sets):
+        yield CavJob(
+            concept=name,
+            against=other,
+            negatives=f"{other}#{run}",
+            kind=kind,
+            size=len(concepts[name]),
+            run=run,
+            split=run,
+            is_null=False,
+            positive_rows=_gather(concepts[name], list(concepts[name])),
+            negative_rows=_gather(concepts[other], list(concepts[other])),
+        )
+
+
+def pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(moving, other) concepts of one name: moving against still, and against its own motion controls."""
+    for name in names:
+        base, kind = name.rsplit("/", 1)
+        for other in names:
+            other_base, other_kind = other.rsplit("/", 1)
+            if base == other_base and kind in MOVING and other_kind not in MOVING:
+                yield name, other
+
+
+def _draws(videos: list[str], n: int, count: int, rng: np.random.Generator) -> Iterator[list[str]]:
+    """`count` sets of n videos, disjoint as long as the videos last; then the videos are shuffled anew."""
+    left: list[str] = []
+    for _ in range(count):
+        if len(left) < n:
+            left = [videos[i] for i in rng.permutation(len(videos))]
+        yield left[:n]
+        left = left[n:]
+
+
+def _gather(by_video: dict[str, Rows], videos: Sequence[str]) -> Rows:
+    return np.concatenate([by_video[v] for v in videos])
+
+
+def _rng(seed: int, *words: object) -> np.random.Generator:
+    """A stream of its own for each purpose, so that one more concept changes no other's draws."""
+    return np.random.default_rng([seed, *"/".join(map(str, words)).encode()])

@@ -1,0 +1,154 @@
+"""Which rows a CAV is trained on: random sets by source video, null pairs, one concept against the rest, and pairs.
+
+Legend: N rows of the pool, R random sets, n videos in a set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vtcav_ray.cavs.indices import PAD, check_groups
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RandomSets:
+    """R sets of rows.
+
+    Attributes:
+        rows: R arrays of row indices.
+        disjoint: whether no source video is in two sets. What is computed from overlapping sets is not independent, and
+            the round-robin test is then not exact.
+        missing_videos: how many more source videos would make them disjoint; 0 where they are.
+        warning: the same in words, or empty.
+    """
+
+    rows: tuple[Rows, ...]
+    disjoint: bool
+    missing_videos: int
+    warning: str
+
+
+def random_sets(
+    groups: ArrayLike,
+    count: int,
+    size: int,
+    *,
+    rows: ArrayLike | None = None,
+    exclude: ArrayLike | None = None,
+    profile: Sequence[int] | None = None,
+    overlap: bool = False,
+    seed: int = 0,
+) -> RandomSets:
+    """Draws R random sets, each of n clips from n source videos, no video in two sets.
+
+    Args:
+        groups: source video of each pool row, [N].
+        count: R.
+        size: n, source videos in each set.
+        rows: the pool's rows that may be drawn (the random clips of the concept's kind); None: all.
+        exclude: source videos that may not (the concept's own, the class's).
+        profile: clips from each of the n videos, such as the concept's own counts, so that a set's mean varies as the
+            concept's does; None: one clip a video. Its length must be n. A video with fewer clips gives what it has,
+            and videos are matched to the counts by how many clips they have.
+        overlap: where there are too few videos, draw sets that share videos with each other (never within one), and say
+            so in `warning`. Otherwise that is an error.
+        seed: of the draw.
+
+    Raises:
+        ValueError: too few source videos, with how many are missing.
+    """
+    labels = np.asarray(groups)
+    video_N = check_groups(labels, len(labels))
+    if count < 1 or size < 1:
+        raise ValueError(f"count and size must be at least 1, and are {count} and {size}")
+    if profile is not None and (len(profile) != size or min(profile) < 1):
+        raise ValueError(f"profile must hold {size} counts of at least 1, one a video, and holds {list(profile)}")
+    usable = np.arange(len(labels)) if rows is None else np.asarray(rows, dtype=np.int64)
+    if usable.size and (usable.min() < 0 or usable.max() >= len(labels)):
+        raise ValueError(f"rows holds an index outside 0 to {len(labels) - 1}")
+    if exclude is not None:
+        usable = usable[~np.isin(labels[usable], np.asarray(exclude))]
+    videos, starts = np.unique(np.sort(video_N[usable]), return_index=True)
+    by_video = np.split(usable[np.argsort(video_N[usable], kind="stable")], starts[1:]) if usable.size else []
+    missing = max(0, count * size - len(videos))
+    text = (
+        f"{count} disjoint random sets of {size} need {count * size} source videos, and there are {len(videos)}: "
+        f"{missing} are missing"
+    )
+    if len(videos) < size:
+        raise ValueError(f"{text}; not even one set can be drawn. Add random clips, or make the sets smaller")
+    if missing and not overlap:
+        raise ValueError(f"{text}. Add random clips, ask for {len(videos) // size} sets, or allow overlap")
+
+    generator = np.random.default_rng(seed)
+    counts = [1] * size if profile is None else sorted(profile, reverse=True)
+    out, left = [], np.empty(0, dtype=np.int64)
+    for _ in range(count):
+        if len(left) < size:
+            left = generator.permutation(len(videos))
+        chosen, left = left[:size], left[size:]
+        if profile is not None:
+            chosen = np.array(sorted(chosen, key=lambda video: -len(by_video[video])))
+        drawn = [
+            generator.choice(by_video[video], size=min(clips, len(by_video[video])), replace=False)
+            for video, clips in zip(chosen, counts, strict=True)
+        ]
+        out.append(np.sort(np.concatenate(drawn)))
+    warning = f"{text}, so the sets overlap and are not independent" if missing else ""
+    return RandomSets(tuple(out), missing == 0, missing, warning)
+
+
+def against_each(concept: ArrayLike, sets: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
+    """Positives [R, n] and negatives [R, m] of one concept against each of R random sets."""
+    own = np.asarray(concept, dtype=np.int64)
+    return np.tile(own, (len(sets), 1)), _stack(sets)
+
+
+def random_against_random(sets: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
+    """Positives, negatives [P, n] of each pair (i, j), i < j, of R random sets, in the order of `tcav.null_pairs`.
+
+    Each pair once: the other order is the same plane, and not one more measurement.
+    """
+    table = _stack(sets)
+    if len(table) < 2:
+        raise ValueError("sets holds fewer than two random sets: there is no null without a pair")
+    first, second = np.triu_indices(len(table), 1)
+    return table[first], table[second]
+
+
+def against_rest(concepts: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
+    """Relative CAVs of a group of J concepts, each against all the others: positives, negatives, padded with -1.
+
+    Rows of other concepts that a concept holds itself are left out of its negatives.
+    """
+    sets = [np.asarray(one, dtype=np.int64) for one in concepts]
+    if len(sets) < 2:
+        raise ValueError("concepts must hold at least two: one concept has no rest")
+    rest = []
+    for j, own in enumerate(sets):
+        others = np.unique(np.concatenate([one for i, one in enumerate(sets) if i != j]))
+        rest.append(others[~np.isin(others, own)])
+    return _stack(sets), _stack(rest)
+
+
+def against_pairs(concepts: Sequence[ArrayLike], pairs: Sequence[tuple[int, int]]) -> tuple[Rows, Rows]:
+    """Relative CAVs of pairs (i against j) of concepts, such as dynamic against static: positives, negatives."""
+    sets = [np.asarray(one, dtype=np.int64) for one in concepts]
+    for i, j in pairs:
+        if i == j or not (0 <= i < len(sets) and 0 <= j < len(sets)):
+            raise ValueError(f"pairs holds ({i}, {j}); it needs two different concepts of 0 to {len(sets) - 1}")
+    return _stack([sets[i] for i, _ in pairs]), _stack([sets[j] for _, j in pairs])
+
+
+def _stack(sets: Sequence[ArrayLike]) -> Rows:
+    parts = [np.asarray(one, dtype=np.int64) for one in sets]
+    out = np.full((len(parts), max((len(part) for part in parts), default=0)), PAD, dtype=np.int64)
+    for place, part in enumerate(parts):
+        out[place, : len(part)] = part
+    return out

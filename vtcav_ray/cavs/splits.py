@@ -1,0 +1,137 @@
+"""Train and held-out parts by source video: no video is ever on both sides, and both classes are on both.
+
+Legend: M CAVs, n rows of one side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav_ray.cavs.indices import PAD
+
+_BLOCK = 2048
+
+
+def split(
+    positives_MP: NDArray[np.int64],
+    negatives_MQ: NDArray[np.int64],
+    groups_N: NDArray[np.int64],
+    *,
+    held_out: float,
+    seed: int,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Chooses the held-out rows of each CAV.
+
+    Every (CAV, video) pair gets a random key. Within a side, videos are held out in the order of their keys until the
+    share of rows is as near to `held_out` as whole videos allow, with at least one video left on either side of the
+    split. Videos that give rows to both classes of a CAV follow the positives' choice.
+
+    The keys depend on the seed, the CAV's unordered pair of sets and the video, so swapping positives with negatives
+    gives the same parts wherever no video is on both sides.
+
+    Args:
+        positives_MP, negatives_MQ: row indices, padded with -1.
+        groups_N: source video of each pool row, as integers.
+        held_out: share of the rows of each side, in [0, 1). 0: nothing is held out.
+        seed: of the random keys.
+
+    Returns:
+        `held_MP`, `held_MQ`: True where a row is held out. `possible_M`: False where a side has all its rows in one
+        video (or the other side's videos leave it none), so that nothing could be held out: there both are all False.
+    """
+    held_positive = np.zeros(positives_MP.shape, dtype=bool)
+    held_negative = np.zeros(negatives_MQ.shape, dtype=bool)
+    possible = np.ones(len(positives_MP), dtype=bool)
+    if held_out == 0:
+        return held_positive, held_negative, possible
+    for start in range(0, len(positives_MP), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        held_positive[block], held_negative[block], possible[block] = _split_block(
+            positives_MP[block], negatives_MQ[block], groups_N, held_out, seed
+        )
+    return held_positive, held_negative, possible
+
+
+def _split_block(
+    positives: NDArray[np.int64], negatives: NDArray[np.int64], groups_N: NDArray[np.int64], held_out: float, seed: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    on_left, on_right = positives != PAD, negatives != PAD
+    videos_left = np.where(on_left, groups_N[positives], PAD)
+    videos_right = np.where(on_right, groups_N[negatives], PAD)
+    salt = _set_hash(positives, on_left) ^ _set_hash(negatives, on_right) ^ _mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF))
+    key_left = _keys(videos_left, salt)
+    key_right = _keys(videos_right, salt)
+
+    target_left = held_out * on_left.sum(axis=1)
+    held_left = _hold(key_left, on_left, target_left)
+
+    # A video on both sides goes where the positives went; the other negatives fill up what is left of their share.
+    same = (videos_right[:, :, None] == videos_left[:, None, :]) & on_right[:, :, None]
+    shared = same.any(axis=2)
+    held_shared = (same & held_left[:, None, :]).any(axis=2)
+    free = on_right & ~shared
+    target_right = held_out * on_right.sum(axis=1) - held_shared.sum(axis=1)
+    held_right = held_shared | _hold(key_right, free, target_right, keep_one=~(shared & ~held_shared).any(axis=1))
+
+    possible = (
+        held_left.any(axis=1)
+        & (on_left & ~held_left).any(axis=1)
+        & held_right.any(axis=1)
+        & (on_right & ~held_right).any(axis=1)
+    )
+    return held_left & possible[:, None], held_right & possible[:, None], possible
+
+
+def _hold(
+    key: NDArray[np.uint64],
+    usable: NDArray[np.bool_],
+    target: NDArray[np.float64],
+    keep_one: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """Holds out whole videos (rows of equal key) in the order of the keys, up to about `target` rows a CAV."""
+    blocked = np.where(usable, key, np.uint64(0xFFFFFFFFFFFFFFFF))  # unusable rows sort last
+    order = np.argsort(blocked, axis=1, kind="stable")
+    sorted_key = np.take_along_axis(blocked, order, axis=1)
+    sorted_usable = np.take_along_axis(usable, order, axis=1)
+    width = key.shape[1]
+    if width == 0:
+        return np.zeros(key.shape, dtype=bool)
+    position = np.arange(width)
+    is_start = np.ones(key.shape, dtype=bool)
+    is_start[:, 1:] = sorted_key[:, 1:] != sorted_key[:, :-1]
+    first = np.maximum.accumulate(np.where(is_start, position, 0), axis=1)  # rows before this row's video
+    is_end = np.ones(key.shape, dtype=bool)
+    is_end[:, :-1] = is_start[:, 1:]
+    after = np.minimum.accumulate(np.where(is_end, position + 1, width)[:, ::-1], axis=1)[:, ::-1]
+    # A video is taken when more than half of it lies before the target: the nearest share that whole videos give.
+    taken = sorted_usable & ((first + after) / 2 <= target[:, None])
+    if width:
+        # The first video is always held out (where there is another one), and the last never is.
+        taken |= sorted_usable & (first == 0) & (target > 0)[:, None]
+        last = after == sorted_usable.sum(axis=1, keepdims=True)
+        must_keep = np.ones(len(key), dtype=bool) if keep_one is None else keep_one
+        taken &= ~(last & must_keep[:, None])
+    held = np.zeros(key.shape, dtype=bool)
+    np.put_along_axis(held, order, taken, axis=1)
+    return held
+
+
+def _mix(x: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele et al. 2014): a fixed bijection that scatters neighbouring integers."""
+    with np.errstate(over="ignore"):
+        z = np.asarray(x, dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+def _set_hash(rows: NDArray[np.int64], used: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """A number for each set of rows that depends neither on their order nor on padding."""
+    with np.errstate(over="ignore"):
+        return _mix(np.where(used, _mix(rows.astype(np.uint64)), np.uint64(0)).sum(axis=1, dtype=np.uint64))
+
+
+def _keys(videos: NDArray[np.int64], salt: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    # Shifted by one bit, so that no real key can equal the mark of unusable rows.
+    return _mix(_mix(videos.astype(np.uint64)) ^ salt[:, None]) >> np.uint64(1)

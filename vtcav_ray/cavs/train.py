@@ -1,0 +1,384 @@
+"""Concept activation vectors, thousands at once: what a caller uses of this room.
+
+Each CAV separates its positives from its negatives among the rows of one pool. A part of both, chosen by source video,
+is held out; the vector comes from the train part alone, so the held-out accuracy is that of the very vector returned.
+
+Legend: N rows of the pool, d numbers each, M CAVs, P and Q the widths of the two sides, T train rows and H held-out
+rows of a CAV (padded).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+import scipy.sparse
+import torch
+from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import ThreadpoolController
+
+from vtcav_ray.cavs.gram_matrix import Gram, gram
+from vtcav_ray.cavs.indices import PAD, IndexSets, check_disjoint, check_groups, check_pool, padded
+from vtcav_ray.cavs.sgd import sgd
+from vtcav_ray.cavs.solvers import Solution, newton, pattern
+from vtcav_ray.cavs.splits import split
+
+Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
+
+# In scikit-learn's own convention for each estimator, and its own default (sgd: Captum's).
+DEFAULT_REGULARIZATION = {"logistic": 1.0, "ridge": 1.0, "svm": 1.0, "sgd": 0.01}
+
+_BLAS = ThreadpoolController()  # the libraries that NumPy and torch have loaded
+_CHUNK_NUMBERS = 1 << 20  # of kernels solved together: small enough for the cache, large enough to hide Python
+_CHUNK_NUMBERS_SGD = 1 << 22  # it takes thousands of short steps: more CAVs in each
+_COLUMN_BLOCK = 4096  # of the vectors formed at a time
+# Relative to the pool's own length: below it a difference between two means is rounding of float32.
+_NOTHING = 1e-6
+
+ONE_VIDEO = "one of its sides comes from a single source video, so nothing can be held out"
+NO_DIFFERENCE = "its activations are all equal, or equal on both sides: there is no direction between them"
+NOT_CONVERGED = "the solver did not converge: scale the activations, or regularise more"
+
+
+@dataclass(frozen=True)
+class Cavs:
+    """M trained CAVs. A row's decision value is z·vector + bias, positive on the concept's side.
+
+    A CAV that could not be trained has NaN in every figure, and its `reason` says why.
+
+    Attributes:
+        bias: [M] float32, scaled with the unit vector.
+        train_accuracy, held_out_accuracy: [M] float32, balanced (mean of both sides' shares), in [0, 1]. Held-out is
+            NaN where nothing was held out.
+        coefficients: sparse [M, N]; the vectors are `coefficients @ pool` (see `vectors`), of unit length. Zero on
+            held-out rows.
+        reason: M strings; empty where all is well.
+        n_positives, n_negatives: [M] rows given on each side, train and held-out together.
+    """
+
+    bias: NDArray[np.float32]
+    train_accuracy: NDArray[np.float32]
+    held_out_accuracy: NDArray[np.float32]
+    coefficients: scipy.sparse.csr_array
+    reason: tuple[str, ...]
+    n_positives: NDArray[np.int64]
+    n_negatives: NDArray[np.int64]
+    solver: str
+    gram: Gram = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.bias)
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """[M, d] float32, unit length, pointing at the positives; formed at first use (M x d numbers)."""
+        pool_ND, mean_D = self.gram.pool_ND, self.gram.mean_D
+        out_MD = np.empty((len(self), self.gram.dim), dtype=np.float32)
+        total_M = np.asarray(self.coefficients.sum(axis=1)).reshape(-1)
+        exact = pool_ND.dtype == np.float64
+        coefficients = self.coefficients if exact else self.coefficients.astype(np.float32)
+        for left in range(0, self.gram.dim, _COLUMN_BLOCK):
+            part = slice(left, left + _COLUMN_BLOCK)
+            centred = (pool_ND[:, part] - mean_D[part]).astype(coefficients.dtype)
+            out_MD[:, part] = coefficients @ centred
+            # Zero but for rounding where the bias is free; `svm` and `sgd` look at the raw rows.
+            out_MD[:, part] += total_M[:, None] * mean_D[part]
+        with np.errstate(invalid="ignore"):
+            out_MD /= np.linalg.norm(out_MD, axis=1, keepdims=True)
+        return out_MD
+
+    def sensitivities(self, gradients: ArrayLike) -> NDArray[np.float32]:
+        """Directional derivatives [C, M] of gradients [C, d] along the CAVs, in logits a unit of z.
+
+        Takes the cheaper way: through the vectors, or, where d is large, through the gradients' inner products with the
+        pool's rows, which form no [M, d] array.
+
+        Raises:
+            ValueError: `gradients` is not finite, or has another d than the pool.
+        """
+        gradients_CD = check_pool(gradients, "gradients").astype(np.float32, copy=False)
+        if gradients_CD.shape[1] != self.gram.dim:
+            raise ValueError(f"gradients has d = {gradients_CD.shape[1]}, and the pool has d = {self.gram.dim}")
+        num, rows = len(gradients_CD), self.gram.num_rows
+        through_pool = num * rows * self.gram.dim + num * self.coefficients.nnz
+        through_vectors = num * len(self) * self.gram.dim + self.coefficients.nnz * self.gram.dim
+        if "vectors" in self.__dict__ or through_vectors <= through_pool:
+            return gradients_CD @ self.vectors.T
+        pool_ND, mean_D = self.gram.pool_ND, self.gram.mean_D
+        inner_NC = np.zeros((rows, num), dtype=np.float64)
+        for left in range(0, self.gram.dim, _COLUMN_BLOCK):
+            part = slice(left, left + _COLUMN_BLOCK)
+            inner_NC += (pool_ND[:, part] - mean_D[part]) @ gradients_CD[:, part].T.astype(np.float64)
+        total_M = np.asarray(self.coefficients.sum(axis=1)).reshape(-1)
+        out_MC = self.coefficients @ inner_NC + total_M[:, None] * (gradients_CD @ mean_D)
+        return np.ascontiguousarray(out_MC.T, dtype=np.float32)
+
+
+def train_cavs(
+    pool: ArrayLike | Gram,
+    positives: IndexSets,
+    negatives: IndexSets,
+    *,
+    groups: ArrayLike | None = None,
+    solver: Solver = "logistic",
+    regularization: float | None = None,
+    held_out: float = 0.33,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> Cavs:
+    """Trains M linear classifiers on rows of one pool.
+
+    Args:
+        pool: activations in P-space, [N, d]; or their `gram`, so that several calls share it.
+        positives: row indices of the concept's examples, integers [M, P]. Sets of different sizes: pad with -1, or give
+            a list of M index arrays.
+        negatives: row indices of the other side, [M, Q], likewise. A row may not be on both sides of one CAV.
+        groups: source video of each pool row, [N], of any type; None: every row is its own video. No video has rows in
+            both the train and the held-out part of a CAV.
+        solver: `logistic`, `ridge`, `svm`, `pattern` or `sgd`; see `vtcav_ray.cavs.solvers`.
+        regularization: in scikit-learn's convention for that estimator: C for `logistic` and `svm` (larger is weaker),
+            alpha for `ridge` and `sgd` (larger is stronger). None: scikit-learn's default (1; `sgd`: Captum's 0.01).
+            `pattern` has none.
+        held_out: share of each side's rows held out, in [0, 1); whole videos, at least one a side. 0: train on all, and
+            the held-out accuracy is NaN.
+        seed: of the split and of `sgd`'s order. Except for `sgd`, a CAV's result does not depend on the others in
+            the call.
+        device: where to train, such as `cuda`; a given `Gram` has its own.
+
+    Returns:
+        The CAVs; `vectors` [M, d] is formed when it is first asked for.
+
+    Raises:
+        ValueError: an argument is malformed: shapes, NaN, an index out of range, an empty set, a row on both sides.
+            What only makes a CAV untrainable (one video, no difference) marks that CAV instead; see `Cavs.reason`.
+    """
+    strength = _check_options(solver, regularization, held_out)
+    given = pool if isinstance(pool, Gram) else check_pool(pool)
+    num_rows = given.num_rows if isinstance(given, Gram) else len(given)
+    positives_MP = padded(positives, num_rows, "positives")
+    negatives_MQ = padded(negatives, num_rows, "negatives")
+    if len(positives_MP) != len(negatives_MQ):
+        raise ValueError(
+            f"positives and negatives must hold one set a CAV each: {len(positives_MP)} against {len(negatives_MQ)}"
+        )
+    check_disjoint(positives_MP, negatives_MQ)
+    groups_N = check_groups(groups, num_rows)
+    matrix = given if isinstance(given, Gram) else gram(given, device=device)
+
+    held_MP, held_MQ, possible_M = split(positives_MP, negatives_MQ, groups_N, held_out=held_out, seed=seed)
+    rows_MR = np.concatenate((positives_MP, negatives_MQ), axis=1)
+    held_MR = np.concatenate((held_MP, held_MQ), axis=1)
+    labels_MR = np.where(rows_MR == PAD, 0.0, 1.0)
+    labels_MR[:, positives_MP.shape[1] :] *= -1.0
+    train = _pack(rows_MR, labels_MR, (labels_MR != 0) & ~held_MR)
+    tested = _pack(rows_MR, labels_MR, held_MR)
+
+    num = len(rows_MR)
+    result = _Columns(num, train.rows.shape[1])
+    chunk_numbers = _CHUNK_NUMBERS_SGD if solver == "sgd" else _CHUNK_NUMBERS
+    chunks = list(_chunks(train.counts, tested.counts, chunk_numbers))
+    job = _Job(matrix, train, tested, solver, strength, seed)
+    workers = min(len(chunks), torch.get_num_threads()) if matrix.device.type == "cpu" else 1
+    # A BLAS that splits one small factorisation over its own threads spends its time waiting for them.
+    with _BLAS.limit(limits=1, user_api="blas"):
+        _run(job, chunks, result, workers)
+
+    reason = np.where(result.degenerate, NO_DIFFERENCE, np.where(result.converged, "", NOT_CONVERGED)).astype(object)
+    reason[~possible_M] = ONE_VIDEO
+    failed = np.flatnonzero(reason != "")
+    for column in (result.bias, result.train_accuracy, result.held_out_accuracy):
+        column[failed] = np.nan
+    result.coefficients[failed] = 0.0
+    coefficients = _sparse(train, result.coefficients, num_rows, failed)
+    return Cavs(
+        bias=result.bias.astype(np.float32),
+        train_accuracy=result.train_accuracy.astype(np.float32),
+        held_out_accuracy=result.held_out_accuracy.astype(np.float32),
+        coefficients=coefficients,
+        reason=tuple(reason),
+        n_positives=(positives_MP != PAD).sum(axis=1),
+        n_negatives=(negatives_MQ != PAD).sum(axis=1),
+        solver=solver,
+        gram=matrix,
+    )
+
+
+def _run(job: _Job, chunks: list[NDArray[np.int64]], result: _Columns, workers: int) -> None:
+    if workers == 1:
+        for chunk in chunks:
+            job.run(chunk, result)
+        return
+    # The factorisations free the GIL, so chunks run side by side; torch's own threads would then only be in the way.
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+        try:
+            list(executor.map(lambda chunk: job.run(chunk, result), chunks))
+        finally:
+            torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """Some rows of each CAV, moved to the left: `rows` (0 on padding), `labels` (0 on padding), `counts`."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+class _Columns:
+    """The results of all CAVs, filled chunk by chunk."""
+
+    def __init__(self, num: int, width: int) -> None:
+        self.coefficients = np.zeros((num, width))
+        self.bias = np.zeros(num)
+        self.train_accuracy = np.zeros(num)
+        self.held_out_accuracy = np.zeros(num)
+        self.degenerate = np.zeros(num, dtype=bool)
+        self.converged = np.zeros(num, dtype=bool)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that a chunk of CAVs needs; chunks write into different rows of the result."""
+
+    gram: Gram
+    train: _Packed
+    tested: _Packed
+    solver: Solver
+    strength: float
+    seed: int
+
+    def run(self, chunk: NDArray[np.int64], result: _Columns) -> None:
+        """Trains the CAVs `chunk` (indices) and measures them."""
+        device = self.gram.device
+        # Chunks hold CAVs of similar size; what is padding in all of them is cut off.
+        width = int(self.train.counts[chunk].max())
+        width_tested = int(self.tested.counts[chunk].max(initial=0))
+        rows_MT = torch.from_numpy(self.train.rows[chunk, :width]).to(device)
+        y_MT = torch.from_numpy(self.train.labels[chunk, :width]).to(device)
+        rows_MH = torch.from_numpy(self.tested.rows[chunk, :width_tested]).to(device)
+        y_MH = torch.from_numpy(self.tested.labels[chunk, :width_tested]).to(device)
+
+        raw = self.solver in ("svm", "sgd")
+        everything = torch.cat((rows_MT, rows_MH), dim=1)
+        kernel = self._inner(everything, rows_MT, raw)  # [m, T + H, T]
+        K_MTT = kernel[:, :width]
+        present = y_MT.abs()
+        if not present.all():
+            K_MTT = K_MTT * present[:, :, None] * present[:, None, :]
+        solution = self._solve(K_MTT, y_MT)
+
+        a_MT = solution.coefficients_MT
+        inner = torch.bmm(kernel, a_MT[:, :, None])[:, :, 0]
+        square_M = (a_MT * inner[:, :width]).sum(1)
+        decision = inner + solution.bias_M[:, None]
+        if raw:
+            square_M = square_M - (self._constant * a_MT.sum(1) ** 2)
+            # The constant feature's weight is part of svm's kernel, and becomes the bias.
+            bias_M = a_MT.sum(1) if self.solver == "svm" else solution.bias_M
+        else:
+            # From centred rows back to raw ones.
+            bias_M = solution.bias_M - (a_MT * self.gram.offset_N[rows_MT]).sum(1)
+        norm_M = square_M.clamp_min(0).sqrt()
+        # Is there a direction, or only rounding: in w as a sum of rows, and in how far the rows lie apart along it?
+        spread_M = _spread(torch.where(y_MT != 0, decision[:, :width], torch.nan))
+        floor = _NOTHING * self.gram.scale
+        degenerate_M = ~(norm_M > floor * a_MT.abs().sum(1)) | ~(spread_M > floor * norm_M)
+        unit = torch.where(degenerate_M, 0.0, 1 / norm_M.clamp_min(1e-300))
+        result.coefficients[chunk, :width] = (a_MT * unit[:, None]).cpu().numpy()
+        result.bias[chunk] = (bias_M * unit).cpu().numpy()
+        result.train_accuracy[chunk] = _balanced_accuracy(decision[:, :width], y_MT).cpu().numpy()
+        result.held_out_accuracy[chunk] = _balanced_accuracy(decision[:, width:], y_MH).cpu().numpy()
+        result.degenerate[chunk] = degenerate_M.cpu().numpy()
+        result.converged[chunk] = solution.converged_M.cpu().numpy()
+
+    @property
+    def _constant(self) -> float:
+        """What the raw kernel has above the rows' inner products: LinearSVC's constant feature."""
+        return 1.0 if self.solver == "svm" else 0.0
+
+    def _inner(self, left_MA: torch.Tensor, right_MB: torch.Tensor, raw: bool) -> torch.Tensor:
+        """Inner products [m, A, B] of rows of the pool: centred ones, or raw ones plus the constant feature."""
+        flat = left_MA[:, :, None] * self.gram.num_rows + right_MB[:, None, :]
+        inner = self.gram.inner_NN.view(-1).index_select(0, flat.view(-1)).view(flat.shape).double()
+        if raw:
+            offset = self.gram.offset_N
+            inner += offset[left_MA][:, :, None] + offset[right_MB][:, None, :] + self.gram.mean_square + self._constant
+        return inner
+
+    def _solve(self, K_MTT: torch.Tensor, y_MT: torch.Tensor) -> Solution:
+        if self.solver == "pattern":
+            return pattern(K_MTT, y_MT)
+        if self.solver == "sgd":
+            return sgd(K_MTT, y_MT, self.strength, self.seed)
+        return newton(K_MTT, y_MT, self.solver, self.strength)
+
+
+def _check_options(solver: str, regularization: float | None, held_out: float) -> float:
+    if solver not in get_args(Solver):
+        raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}, and is {solver!r}")
+    if not 0 <= held_out < 1:
+        raise ValueError(f"held_out must be a share in [0, 1), and is {held_out}")
+    if solver == "pattern":
+        if regularization is not None:
+            raise ValueError("regularization: the pattern direction has none; leave it out")
+        return 0.0
+    strength = DEFAULT_REGULARIZATION[solver] if regularization is None else float(regularization)
+    if not (np.isfinite(strength) and strength > 0):
+        raise ValueError(f"regularization must be positive and finite, and is {regularization}")
+    return strength
+
+
+def _pack(rows: NDArray[np.int64], labels: NDArray[np.float64], chosen: NDArray[np.bool_]) -> _Packed:
+    counts = chosen.sum(axis=1)
+    width = int(counts.max(initial=0))
+    order = np.argsort(~chosen, axis=1, kind="stable")[:, :width]
+    kept = np.take_along_axis(chosen, order, axis=1)
+    return _Packed(
+        np.where(kept, np.take_along_axis(rows, order, axis=1), 0),
+        np.where(kept, np.take_along_axis(labels, order, axis=1), 0.0),
+        counts,
+    )
+
+
+def _chunks(train: NDArray[np.int64], tested: NDArray[np.int64], numbers: int) -> Iterator[NDArray[np.int64]]:
+    """Indices of CAVs to be trained together: of similar size, and about `numbers` kernel entries in all."""
+    order = np.argsort(-(train * (train + tested)), kind="stable")
+    start = 0
+    while start < len(order):
+        largest = order[start]
+        size = int(train[largest] * (train[largest] + tested[largest]))
+        stop = start + max(1, numbers // max(size, 1))
+        yield order[start:stop]
+        start = stop
+
+
+def _balanced_accuracy(decision: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Mean of the shares that are right on each side; NaN where a side has no rows."""
+    right = (decision * y > 0).double()
+    positive, negative = (y > 0).double(), (y < 0).double()
+    return 0.5 * ((right * positive).sum(1) / positive.sum(1) + (right * negative).sum(1) / negative.sum(1))
+
+
+def _spread(values: torch.Tensor) -> torch.Tensor:
+    """Largest minus smallest of each row, leaving NaN out."""
+    high = torch.where(torch.isnan(values), -torch.inf, values).amax(1)
+    low = torch.where(torch.isnan(values), torch.inf, values).amin(1)
+    return high - low
+
+
+def _sparse(
+    train: _Packed, coefficients: NDArray[np.float64], num_rows: int, failed: NDArray[np.int64]
+) -> scipy.sparse.csr_array:
+    used = train.labels != 0
+    indptr = np.concatenate(([0], np.cumsum(used.sum(axis=1))))
+    data: NDArray[Any] = coefficients[used]
+    # A failed CAV keeps its rows with NaN, so that whatever is computed from it is NaN too.
+    row_of = np.repeat(np.arange(len(train.rows)), used.sum(axis=1))
+    data[np.isin(row_of, failed)] = np.nan
+    return scipy.sparse.csr_array((data, train.rows[used], indptr), shape=(len(train.rows), num_rows))

@@ -1,0 +1,227 @@
+"""What runs a detector's network: PyTorch, ONNX Runtime, or TensorRT. Each gives the same two kinds of rows."""
+
+from __future__ import annotations
+
+import ast
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+import numpy as np
+import torch
+
+from vtcav_ray.concepts.ultralytics_import import import_ultralytics
+from vtcav_ray.concepts.weights import load_pt, read_bytes
+from vtcav_ray.config import TracksConfig
+from vtcav_ray.errors import ConfigError, StageError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the network says of one frame, on the CPU.
+
+    Attributes:
+        detections: float32 [4 + nc, n] (xywh and class scores, in letterboxed pixels) before suppression, or
+            [n, 6] (xyxy, confidence, class) where `final`.
+        final: suppression is done already.
+    """
+
+    detections: torch.Tensor
+    final: bool
+
+
+class Backend(Protocol):
+    """A loaded network. `fixed_size` is (height, width) where its input has one size only."""
+
+    names: dict[int, str]
+    stride: int
+    fixed_size: tuple[int, int] | None
+
+    def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]: ...
+
+
+def load_backend(config: TracksConfig, device: torch.device) -> Backend:
+    """Load `config.weights` with what its ending asks for."""
+    suffix = Path(config.weights).suffix.lower()
+    if suffix == ".pt":
+        return TorchBackend(config, device)
+    if suffix == ".onnx":
+        return OnnxBackend(config, device)
+    if suffix == ".engine":
+        return EngineBackend(config, device)
+    raise ConfigError(f"`tracks.weights`: {config.weights} is neither .pt, .onnx nor .engine.")
+
+
+class TorchBackend:
+    """An Ultralytics model, loaded without running what is in its file."""
+
+    fixed_size: tuple[int, int] | None = None
+
+    def __init__(self, config: TracksConfig, device: torch.device) -> None:
+        model: Any = load_pt(read_bytes(config.weights), config.weights)
+        head = type(getattr(model, "model", [model])[-1]).__name__
+        if head in ("OBB", "Classify"):
+            raise ConfigError(f"`tracks.weights`: {config.weights} is a {head} model; a detector is needed.")
+        self.names = _names_of(getattr(model, "names", None), config)
+        self.stride = max(int(torch.as_tensor(getattr(model, "stride", 32)).max()), 32)
+        self._end_to_end = bool(getattr(model, "end2end", False))
+        model = model.fuse(verbose=False) if hasattr(model, "fuse") else model  # convolution and batch norm in one
+        self._model = model.to(device).requires_grad_(False).eval()
+        self._device = device
+        if device.type == "cpu":
+            self._model = self._model.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
+        x = batch.permute(0, 3, 1, 2)  # a channels-last view: what the CPU's convolutions want
+        x = x.float().div_(255) if self._device.type == "cpu" else x.contiguous().float().div_(255)
+        output = self._model(x)
+        prediction = output[0] if isinstance(output, tuple | list) else output
+        if self._end_to_end:
+            return [Rows(p[p[:, 4] > confidence].float().cpu()[:, :6], True) for p in prediction]
+        return list(_candidates(prediction, len(self.names), confidence))
+
+
+class OnnxBackend:
+    """An ONNX export, by its output: YOLOv8 [B, 4+nc, N], YOLOv7 [B, N, 5+nc] or [n, 7], end to end [B, n, 6]."""
+
+    stride = 32
+
+    def __init__(self, config: TracksConfig, device: torch.device) -> None:
+        try:
+            import onnxruntime
+            from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+        except ImportError as error:
+            raise StageError(
+                f"{config.weights} needs ONNX Runtime. Install it: pip install 'vtcav-ray[onnx]'."
+            ) from error
+        providers = ["CPUExecutionProvider"]
+        if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            providers.insert(0, "CUDAExecutionProvider")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if device.type == "cpu":
+            options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self._session = onnxruntime.InferenceSession(read_bytes(config.weights), options, providers=providers)
+        except (
+            ort_errors.Fail,
+            ort_errors.InvalidArgument,
+            ort_errors.InvalidGraph,
+            ort_errors.InvalidProtobuf,
+            ort_errors.NotImplemented,
+            RuntimeError,
+            ValueError,
+        ) as error:
+            raise StageError(f"{config.weights} does not load as ONNX: {error}") from error
+        given = self._session.get_inputs()[0]
+        self._input, self._dtype = given.name, np.float16 if "float16" in given.type else np.float32
+        batch, _, height, width = given.shape
+        self._one_by_one = isinstance(batch, int)
+        fixed = isinstance(height, int) and isinstance(width, int)
+        self.fixed_size = (height, width) if fixed else None
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        try:
+            stated = ast.literal_eval(metadata["names"]) if "names" in metadata else None
+        except (ValueError, SyntaxError) as error:
+            raise StageError(f"{config.weights}: the class names in its metadata are not readable: {error}") from error
+        self.names = _names_of(stated, config)
+        self._outputs = len(self._session.get_outputs())
+        self._where = config.weights
+
+    def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
+        x = (batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy().astype(self._dtype)
+        x = np.ascontiguousarray(x)
+        if not self._one_by_one:
+            return self._rows(self._session.run(None, {self._input: x})[0], len(x), confidence)
+        rows: list[Rows] = []
+        for i in range(len(x)):
+            rows += self._rows(self._session.run(None, {self._input: x[i : i + 1]})[0], 1, confidence)
+        return rows
+
+    def _rows(self, output: np.ndarray, count: int, confidence: float) -> list[Rows]:
+        y = torch.from_numpy(np.asarray(output, np.float32))
+        classes = len(self.names)
+        if y.ndim == 2 and y.shape[1] == 7:  # (image, x1, y1, x2, y2, class, score): YOLOv7 with suppression inside
+            y = y[y[:, 6] > confidence]
+            return [Rows(y[y[:, 0] == i][:, [1, 2, 3, 4, 6, 5]], True) for i in range(count)]
+        if y.ndim == 3 and y.shape[1] == 4 + classes:
+            return list(_candidates(y, classes, confidence))
+        if y.ndim == 3 and y.shape[2] == 5 + classes:  # YOLOv7 and v5: xywh, objectness, class scores
+            y = torch.cat((y[..., :4], y[..., 5:] * y[..., 4:5]), dim=2).transpose(1, 2)
+            return list(_candidates(y, classes, confidence))
+        if y.ndim == 3 and y.shape[2] == 6:
+            return [Rows(p[p[:, 4] > confidence], True) for p in y]
+        raise StageError(
+            f"{self._where}: output of shape {list(y.shape)} with {classes} class names is no layout that is known: "
+            f"[B, {4 + classes}, N], [B, N, {5 + classes}], [n, 7] or [B, n, 6]. Export YOLOv7 with --grid, and check "
+            "`tracks.names`."
+        )
+
+
+class EngineBackend:
+    """A TensorRT engine, through Ultralytics' AutoBackend. Only where TensorRT and a GPU are."""
+
+    def __init__(self, config: TracksConfig, device: torch.device) -> None:
+        try:
+            import tensorrt  # type: ignore[import-not-found]  # noqa: F401
+        except ImportError as error:
+            raise StageError(
+                f"{config.weights} is a TensorRT engine, and TensorRT is not installed. Install it, or give the .pt or "
+                ".onnx file that the engine was built from."
+            ) from error
+        if device.type != "cuda":
+            raise StageError(f"{config.weights} is a TensorRT engine, which needs a GPU; the device is {device}.")
+        import_ultralytics()
+        from ultralytics.nn.autobackend import AutoBackend
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "detector.engine"
+            path.write_bytes(read_bytes(config.weights))
+            self._model = AutoBackend(str(path), device=device, verbose=False)
+        self.names = _names_of(self._model.names, config)
+        self.stride = max(int(self._model.stride), 32)
+        size = getattr(self._model, "imgsz", None)
+        self.fixed_size = None if getattr(self._model, "dynamic", False) or size is None else (size[0], size[1])
+
+    @torch.inference_mode()
+    def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
+        x = batch.permute(0, 3, 1, 2).contiguous()
+        x = (x.half() if self._model.fp16 else x.float()).div_(255)
+        output = self._model(x)
+        prediction = output[0] if isinstance(output, tuple | list) else output
+        if prediction.shape[-1] == 6:
+            return [Rows(p[p[:, 4] > confidence].float().cpu(), True) for p in prediction]
+        return list(_candidates(prediction.float(), len(self.names), confidence))
+
+
+def _candidates(prediction: torch.Tensor, classes: int, confidence: float) -> Iterator[Rows]:
+    """Split [B, 4+nc(+extra), N] by frame and keep only boxes over the confidence, so that little leaves the device."""
+    prediction = prediction[:, : 4 + classes]
+    keep = prediction[:, 4:].amax(1) > confidence
+    frame, box = keep.nonzero(as_tuple=True)
+    kept = prediction.transpose(1, 2)[frame, box].float().cpu()
+    for part in torch.split(kept, keep.sum(1).tolist()):
+        yield Rows(part.T, False)
+
+
+def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
+    """Class names: from the label file where one is given, else what the weights carry."""
+    if config.names is not None:
+        try:
+            with fsspec.open(config.names, "r", encoding="utf-8") as file:
+                lines = [line.strip() for line in file.read().splitlines()]
+        except FileNotFoundError as error:
+            raise ConfigError(f"`tracks.names`: {config.names} does not exist.") from error
+        return dict(enumerate(line for line in lines if line))
+    if isinstance(stated, Mapping) and stated:
+        return {int(k): str(v) for k, v in stated.items()}
+    if isinstance(stated, list | tuple) and stated:
+        return {i: str(v) for i, v in enumerate(stated)}
+    raise ConfigError(
+        f"{config.weights} carries no class names. Set `tracks.names` to a file with one name a line, in the order "
+        "that the detector was trained with."
+    )

@@ -1,0 +1,130 @@
+"""What the whole picture does from frame to frame: the camera's shift, and cuts between shots.
+
+Both are measured on a small grey picture. Sign: the shift is the CAMERA's own, so when it pans to the right, x rises,
+and the background moves to the left in the picture. A point's way in the scene is its way in the picture PLUS the
+camera's shift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+SMALL_SIDE = 160  # longest side of the small picture, pixels
+_POINTS = 150
+_TOLERANCE = 0.7  # small pixels: flows that differ less agree
+_MIN_AGREEING = 8
+_MIN_SHARE = 0.4
+_MIN_SPREAD = 0.08  # standard deviation of the agreeing points' place, share of the frame; 0.29: all over it
+_WINDOW = 15  # small pixels
+_CUT_COLOUR = 0.35  # share of the picture's colours that changed
+_CUT_LIKENESS = 0.6  # correlation of the small pictures
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What is kept of a frame: a small grey picture, its colour histogram, and the scale to source pixels."""
+
+    grey: np.ndarray  # uint8 [h, w]
+    colours: np.ndarray  # float32 [512], sums to 1
+    scale: float  # source pixels a small pixel
+
+
+@dataclass(frozen=True)
+class Step:
+    """From one glance to the next: points that could be followed, their flow, and whether there is a cut."""
+
+    points: np.ndarray  # float32 [n, 2], (x, y) in the earlier frame, source pixels
+    flow: np.ndarray  # float32 [n, 2], source pixels
+    tolerance: float  # source pixels
+    window: float  # source pixels around a point that its flow was measured on
+    cut: bool
+
+
+def glance(frame: np.ndarray) -> Glance:
+    """Shrink a frame uint8 [H, W, 3] RGB to what camera and cuts are measured on."""
+    height, width = frame.shape[:2]
+    scale = max(max(height, width) / SMALL_SIDE, 1.0)
+    size = (max(round(width / scale), 1), max(round(height / scale), 1))
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if scale > 1 else frame
+    bins = (small >> 5).astype(np.int32)
+    counts = np.bincount((bins[..., 0] * 64 + bins[..., 1] * 8 + bins[..., 2]).ravel(), minlength=512)
+    return Glance(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (counts / counts.sum()).astype(np.float32), scale)
+
+
+def step(before: Glance, after: Glance, *, follow: bool = True) -> Step:
+    """Compare two frames of one video that follow each other.
+
+    Args:
+        follow: False: only look for a cut, and follow no points.
+    """
+    cut = _is_cut(before, after)
+    none = np.empty((0, 2), np.float32)
+    if cut or not follow:
+        return Step(none, none, 0.0, 0.0, cut)
+    corners = cv2.goodFeaturesToTrack(before.grey, _POINTS, 0.01, 5)
+    if corners is None:
+        return Step(none, none, 0.0, 0.0, cut)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        before.grey, after.grey, corners, None, winSize=(_WINDOW, _WINDOW), maxLevel=3
+    )
+    good = found.ravel() == 1
+    points = corners.reshape(-1, 2)[good]
+    flow = moved.reshape(-1, 2)[good] - points
+    return Step(points * before.scale, flow * before.scale, _TOLERANCE * before.scale, _WINDOW / 2 * before.scale, cut)
+
+
+def camera_shift(step: Step, boxes: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
+    """The camera's own shift over a step: float32 [2], (x, y), source pixels.
+
+    The flow that most points of the background agree on, turned round. The background is what lies outside the boxes
+    of detected objects, with a margin, since a flow is measured on a window. Where too few points agree, or those that
+    do lie in one corner, nothing is known and the shift is 0: an invented pan would put a motion on everything.
+
+    Args:
+        boxes: float [n, 4] xyxy, the objects in the earlier frame, source pixels.
+        frame_size: (height, width), source pixels.
+    """
+    points, flow = step.points, step.flow
+    if len(boxes) and len(points):
+        x, y = points[:, :1], points[:, 1:]
+        left, top, right, bottom = (boxes + step.window * np.array([-1, -1, 1, 1])).T
+        outside = ~((x >= left) & (x <= right) & (y >= top) & (y <= bottom)).any(1)
+        points, flow = points[outside], flow[outside]
+    if len(flow) < _MIN_AGREEING:
+        return np.zeros(2, np.float32)
+    # Consensus on a translation: each point's flow is a candidate, and the one with the most company wins.
+    agree = np.abs(flow[:, None] - flow[None]).max(2) <= step.tolerance
+    best = agree[agree.sum(1).argmax()]
+    spread_x, spread_y = points[best].std(0) / (frame_size[1], frame_size[0])
+    if (
+        best.sum() < max(_MIN_AGREEING, _MIN_SHARE * len(flow))
+        or min(spread_x, spread_y) < _MIN_SPREAD
+        or spread_x + spread_y < 3 * _MIN_SPREAD
+    ):
+        return np.zeros(2, np.float32)
+    return (-flow[best].mean(0)).astype(np.float32)
+
+
+def sharpness(grey_crop: np.ndarray) -> float:
+    """Variance of the Laplacian of a grey crop (uint8 [h, w]), shrunk to 128 pixels so that sizes compare."""
+    side = max(grey_crop.shape)
+    if min(grey_crop.shape) < 3:
+        return 0.0
+    if side > 128:
+        ratio = 128 / side
+        size = (max(round(grey_crop.shape[1] * ratio), 3), max(round(grey_crop.shape[0] * ratio), 3))
+        grey_crop = cv2.resize(grey_crop, size, interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(grey_crop, cv2.CV_32F).var())
+
+
+def _is_cut(before: Glance, after: Glance) -> bool:
+    """A cut changes the colours AND the picture; a flash changes the one, a fast pan the other."""
+    if np.abs(before.colours - after.colours).sum() / 2 < _CUT_COLOUR or before.grey.shape != after.grey.shape:
+        return False
+    a = before.grey.astype(np.float32).ravel() - before.grey.mean()
+    b = after.grey.astype(np.float32).ravel() - after.grey.mean()
+    likeness = float(a @ b) / max(float(np.sqrt((a @ a) * (b @ b))), 1e-6)
+    return likeness < _CUT_LIKENESS

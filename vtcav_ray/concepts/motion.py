@@ -1,0 +1,172 @@
+"""How an object moves, in words, from its boxes: direction, speed and the shape of its path.
+
+Positions are box centres plus the camera's own shift, so a panning camera does not make everything move. The unit of
+length is the frame's short side, so the words mean the same for every size of video.
+
+- direction: `left`, `right`, `up`, `down` by the larger part of the net way; `towards` and `away` where the box grows
+  or shrinks by at least a quarter and its sides move more by that than by the net way; `still` where it neither goes
+  anywhere nor moves about; `mixed` where it moves and comes back, or otherwise has no direction.
+- speed: length of the smoothed path over time, short sides a second.
+- path: `straight`, `curved` or `back_and_forth`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from vtcav_ray.config import MotionConfig
+from vtcav_ray.video.decode import FALLBACK_FPS
+
+STILL = 0.04  # net way, short sides, under which nothing has gone anywhere
+GROWTH = math.log(1.25)
+_NET_SHARE = 0.35  # of the path, under which the net way is no direction
+_STRAIGHT = 0.85
+_FLAT = 0.25  # minor over major axis of the path
+_BORDER = 1.5  # pixels: a box this near to the frame's edge is cut off, and its size says nothing
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How a track moves over some frames.
+
+    Attributes:
+        direction: left, right, up, down, towards, away, still or mixed.
+        speed: short sides a second.
+        path: straight, curved or back_and_forth.
+        net: (x, y) of the net way, short sides; y is down.
+        growth: log of the box's side at the end over that at the start.
+        clarity: how much of the movement is in the direction, in [0, 1].
+    """
+
+    direction: str
+    speed: float
+    path: str
+    net: tuple[float, float]
+    growth: float
+    clarity: float
+
+
+def describe_motion(
+    boxes: np.ndarray, frames: np.ndarray, fps: float, height: int, width: int, camera: np.ndarray | None = None
+) -> Motion:
+    """Words for the motion of one object.
+
+    Args:
+        boxes: [T, 4] xyxy, source pixels.
+        frames: [T] source frame of each box, rising.
+        fps: frames a second; where it is 0 or not a number, `FALLBACK_FPS` (25) is taken, so that speeds are only
+            relative to each other.
+        height, width: of the source frame, pixels.
+        camera: [T, 2] the camera's own (x, y) shift, pixels, from any start; None: a still camera.
+    """
+    boxes, frames = np.asarray(boxes, np.float64), np.asarray(frames, np.float64)
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or len(frames) != len(boxes) or not len(boxes):
+        raise ValueError(f"boxes {boxes.shape} and frames {frames.shape} don't belong together")
+    shift = np.zeros((len(boxes), 2)) if camera is None else np.asarray(camera, np.float64)
+    return describe_motions(boxes[None], frames[None], fps, height, width, shift[None])[0]
+
+
+def describe_motions(
+    boxes_ST4: np.ndarray, frames_ST: np.ndarray, fps: float, height: int, width: int, camera_ST2: np.ndarray
+) -> list[Motion]:
+    """`describe_motion` for S spans of one length at once (S: spans, T: frames)."""
+    spans, length_T = frames_ST.shape
+    short = float(min(height, width))
+    rate = fps if fps and math.isfinite(fps) and fps > 0 else FALLBACK_FPS
+    if length_T == 1:
+        return [Motion("still", 0.0, "straight", (0.0, 0.0), 0.0, 1.0)] * spans
+    duration_S = frames_ST[:, -1] - frames_ST[:, 0]
+    t_ST = frames_ST - frames_ST.mean(1, keepdims=True)
+    at_ST2 = ((boxes_ST4[..., :2] + boxes_ST4[..., 2:]) / 2 + camera_ST2) / short
+    # Least squares: one bad box moves the net way little.
+    slope_S2 = (t_ST[..., None] * (at_ST2 - at_ST2.mean(1, keepdims=True))).sum(1) / (t_ST**2).sum(1)[:, None]
+    net_S2 = slope_S2 * duration_S[:, None]
+    path_SP2 = _smooth(at_ST2)
+    length_S = np.linalg.norm(np.diff(path_SP2, axis=1), axis=2).sum(1)
+    shape_S = _shapes(path_SP2, length_S)
+    length_S = length_S * (length_T - 1) / (path_SP2.shape[1] - 1)  # smoothing cut the ends off
+    extent_S = np.ptp(path_SP2, axis=1).max(1)
+    growth_S, side_S = _growth(boxes_ST4, t_ST, duration_S, height, width)
+    spread_S = side_S / short * np.abs(np.sinh(growth_S / 2))  # way of the box's sides through growth alone
+    out = []
+    for net, length, extent, growth, spread, shape, duration in zip(
+        net_S2.tolist(),
+        length_S.tolist(),
+        extent_S.tolist(),
+        growth_S.tolist(),
+        spread_S.tolist(),
+        shape_S,
+        duration_S.tolist(),
+        strict=True,
+    ):
+        direction, clarity = _direction(net, length, extent, growth, spread)
+        shape = "straight" if direction == "still" else shape
+        out.append(Motion(direction, length * rate / duration, shape, (net[0], net[1]), growth, clarity))
+    return out
+
+
+def _direction(net: list[float], length: float, extent: float, growth: float, spread: float) -> tuple[str, float]:
+    """(direction, clarity); lengths in short sides."""
+    x, y = net
+    far = max(abs(x), abs(y))
+    if abs(growth) >= GROWTH and spread >= far:
+        return ("towards" if growth > 0 else "away"), spread / (spread + far)
+    if extent < 2 * STILL and far < STILL:
+        return "still", 1 - extent / (2 * STILL)
+    if far < STILL or far < _NET_SHARE * length:
+        return "mixed", max(1 - far / length, 0.0) if length else 0.0
+    word = ("right" if x > 0 else "left") if abs(x) >= abs(y) else ("down" if y > 0 else "up")
+    return word, min(far / length, 1.0) * far / (abs(x) + abs(y))
+
+
+def matches(motion: Motion, wanted: MotionConfig | None) -> bool:
+    """Whether a motion is what a concept asks for; None asks for nothing."""
+    if wanted is None:
+        return True
+    return (
+        (wanted.direction is None or motion.direction == wanted.direction)
+        and (wanted.min_speed is None or motion.speed >= wanted.min_speed)
+        and (wanted.max_speed is None or motion.speed <= wanted.max_speed)
+        and (wanted.path is None or motion.path == wanted.path)
+    )
+
+
+def _smooth(at_ST2: np.ndarray) -> np.ndarray:
+    """Moving average over an eighth of the path, so that the jitter of boxes adds no length: [S, P, 2], P <= T."""
+    window = max(at_ST2.shape[1] // 8 | 1, 3)
+    if at_ST2.shape[1] <= window:
+        return at_ST2
+    total = np.concatenate((np.zeros_like(at_ST2[:, :1]), at_ST2.cumsum(1)), axis=1)
+    return (total[:, window:] - total[:, :-window]) / window
+
+
+def _growth(
+    boxes_ST4: np.ndarray, t_ST: np.ndarray, duration_S: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(log growth of the side over the whole span, median side in pixels), from boxes that the frame does not cut."""
+    sides_ST2 = np.maximum(boxes_ST4[..., 2:] - boxes_ST4[..., :2], 1e-3)
+    side_ST = np.sqrt(sides_ST2[..., 0] * sides_ST2[..., 1])
+    whole_ST = (boxes_ST4[..., :2] > _BORDER).all(2) & (boxes_ST4[..., 2] < width - _BORDER)
+    whole_ST &= boxes_ST4[..., 3] < height - _BORDER
+    count_S = whole_ST.sum(1)
+    enough_S = count_S >= max(3, side_ST.shape[1] // 3)
+    weight_ST = whole_ST / np.maximum(count_S, 1)[:, None]
+    log_ST = np.log(side_ST)
+    centred_ST = t_ST - (weight_ST * t_ST).sum(1, keepdims=True)
+    log_ST = log_ST - (weight_ST * log_ST).sum(1, keepdims=True)
+    spread_S = (weight_ST * centred_ST**2).sum(1)
+    slope_S = (weight_ST * centred_ST * log_ST).sum(1) / np.where(spread_S > 0, spread_S, 1.0)
+    return np.where(enough_S, slope_S * duration_S, 0.0), np.median(side_ST, axis=1)
+
+
+def _shapes(path_SP2: np.ndarray, length_S: np.ndarray) -> list[str]:
+    reach_S = np.linalg.norm(path_SP2[:, -1] - path_SP2[:, 0], axis=1)
+    axes_S2 = np.linalg.svd(path_SP2 - path_SP2.mean(1, keepdims=True), compute_uv=False)
+    flat_S = axes_S2[:, -1] <= _FLAT * axes_S2[:, 0]
+    return [
+        "straight" if reach >= _STRAIGHT * length else "back_and_forth" if flat else "curved"
+        for reach, length, flat in zip(reach_S, length_S, flat_S, strict=True)
+    ]

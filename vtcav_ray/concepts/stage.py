@@ -1,0 +1,144 @@
+"""Stages `tracks` (what moves where, in every video) and `clips` (concepts, class examples, random sets)."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from vtcav_ray.concepts.cut import cut_clips
+from vtcav_ray.concepts.detect import Detector
+from vtcav_ray.concepts.select import ClipPlan, plan_clips
+from vtcav_ray.concepts.track import track_videos
+from vtcav_ray.concepts.weights import read_bytes
+from vtcav_ray.config import Config
+from vtcav_ray.errors import StageError
+from vtcav_ray.models import describe
+from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
+from vtcav_ray.storage import ShardOutput
+
+PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
+                    "num_frames", "camera", "sharpness", "shot")  # fmt: skip
+
+
+def _prepare_tracks(context: Context) -> Work:
+    videos = context.input("videos").read("videos")
+    if videos is None or not videos.num_rows:
+        raise StageError(
+            "There is no video to look at: every row of the manifest failed. See `vtcav table RUN failures`."
+        )
+    config = context.config
+    return Work(
+        shards=make_shards(videos, shard_size(videos.num_rows, config.shard_videos)),
+        make_worker=functools.partial(TrackWorker, config),
+        resources=config.resources.detect,
+    )
+
+
+def _track_ingredients(context: Context) -> dict[str, Any]:
+    config = context.config
+    return {
+        "tracks": config.tracks.model_dump(mode="json"),
+        "weights": hashlib.sha256(read_bytes(config.tracks.weights)).hexdigest(),
+        "shard_videos": config.shard_videos,
+    }
+
+
+class TrackWorker:
+    """Detects and tracks in the videos of one shard, frames of all of them sharing batches."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.detector = Detector(config.tracks)
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        videos = list(zip(rows["video_id"].to_pylist(), rows["uri"].to_pylist(), strict=True))
+        tracks, failures, figures = track_videos(
+            videos, self.detector, self.config.tracks, storage_options=self.config.videos.storage_options
+        )
+        return ShardOutput({"tracks": tracks}, failures, figures)
+
+
+def _prepare_clips(context: Context) -> Work:
+    plan = _plan(context)
+    if not plan.rows.num_rows:
+        raise StageError("No clip could be planned. " + " ".join(plan.warnings))
+    config = context.config
+    videos = sorted(set(plan.rows["video_id"].to_pylist()))
+    return Work(
+        shards=_by_video(plan.rows, shard_size(len(videos), config.shard_videos)),
+        make_worker=functools.partial(CutWorker, config),
+        resources=config.resources.cut,
+        warnings=plan.warnings,
+        notes={"plan": plan.counts},
+    )
+
+
+def _plan(context: Context) -> ClipPlan:
+    """Reads the tracks shard by shard: memory does not grow with the corpus, but for the list of videos."""
+    config = context.config
+    videos = context.input("videos").read("videos")
+    assert videos is not None, "the tracks stage would have stopped"
+    tracks = context.input("tracks")
+    failed = tracks.read("failures", columns=["video_id"])
+    failed_ids = set(failed["video_id"].to_pylist()) if failed is not None else set()
+
+    def parts() -> Iterator[pa.Table]:
+        for _, part in tracks.iter_tables("tracks", columns=PLANNING_COLUMNS):
+            yield part
+
+    return plan_clips(videos, parts(), failed_ids, config.clips, config.seed, _class_names(config))
+
+
+def _class_names(config: Config) -> tuple[str, ...] | None:
+    """The model's classes, so that only videos of those become class examples; None: only the checkpoint knows."""
+    return describe(config.model, seed=config.seed).class_names
+
+
+def _by_video(plan: pa.Table, videos_a_shard: int) -> list[Shard]:
+    """Shards that hold all rows of their videos, so that each video is decoded once."""
+    ids = plan["video_id"].to_pylist()
+    starts = [i for i, video in enumerate(ids) if i == 0 or ids[i - 1] != video]
+    shards = []
+    for number, first in enumerate(range(0, len(starts), videos_a_shard)):
+        begin = starts[first]
+        end = starts[first + videos_a_shard] if first + videos_a_shard < len(starts) else len(ids)
+        part = make_shards(plan.slice(begin, end - begin), end - begin)[0]
+        shards.append(Shard(f"{number:05d}-{part.name.split('-')[1]}", part.rows))
+    return shards
+
+
+def _clip_ingredients(context: Context) -> dict[str, Any]:
+    config = context.config
+    return {
+        "clips": config.clips.model_dump(mode="json"),
+        "seed": config.seed,
+        "classes": _class_names(config),
+        "limits": [config.tracks.max_frames, config.tracks.max_pixels],
+        "shard_videos": config.shard_videos,
+    }
+
+
+class CutWorker:
+    """Cuts the planned clips of some videos and encodes their frames. Each video is decoded once, as far as needed."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        clips, failures = cut_clips(
+            rows,
+            None,
+            self.config.clips,
+            max_frames=self.config.tracks.max_frames,
+            max_pixels=self.config.tracks.max_pixels,
+            storage_options=self.config.videos.storage_options,
+        )
+        return ShardOutput({"clips": clips}, failures, {"clips": clips.num_rows})
+
+
+TRACKS = Stage("tracks", inputs=("videos",), version=1, ingredients=_track_ingredients, prepare=_prepare_tracks)
+CLIPS = Stage("clips", inputs=("videos", "tracks"), version=1, ingredients=_clip_ingredients, prepare=_prepare_clips)

@@ -1,0 +1,348 @@
+"""The one typed schema of every `configs/*.yaml`. Unknown keys are errors that name the nearest right key.
+
+A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeline`), so what changes no result, such as
+`resources`, stays out of every other section.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vtcav_ray.errors import ConfigError
+
+Kind = Literal["spatial", "spatiotemporal", "tracked", "context"]
+Control = Literal["frozen", "shuffled", "reversed", "padding"]
+Direction = Literal["up", "down", "left", "right", "towards", "away", "still"]
+PathShape = Literal["straight", "curved", "back_and_forth"]
+Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
+Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class WorldConfig(Section):
+    """Render the planted world instead of reading videos: small clips whose truth is known."""
+
+    videos: Annotated[int, Field(ge=8)] = 400
+    seed: int = 0
+
+
+class VideosConfig(Section):
+    """Where the videos come from: a folder, a glob, or a CSV or Parquet manifest, on any fsspec URL."""
+
+    uri: str | None = None
+    world: WorldConfig | None = None
+    labels: str | None = Field(None, description="CSV or Parquet with video_id or uri, and label")
+    extensions: tuple[str, ...] = (
+        "mp4",
+        "mkv",
+        "webm",
+        "avi",
+        "mov",
+        "m4v",
+        "mpg",
+        "mpeg",
+        "ts",
+        "flv",
+        "wmv",
+    )
+    limit: Annotated[int, Field(ge=1)] | None = None
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> VideosConfig:
+        if (self.uri is None) == (self.world is None):
+            raise ValueError("give exactly one of `uri` (your videos) and `world` (the planted world)")
+        return self
+
+
+class TracksConfig(Section):
+    """Detection by YOLO in batches over many videos, and tracking video by video."""
+
+    weights: str = Field("asset:detector.pt", description=".pt, .onnx or .engine; `asset:` is a packaged file")
+    names: str | None = Field(None, description="label file for weights that carry no class names")
+    tracker: Literal["bytetrack", "botsort"] = "bytetrack"
+    tracker_options: dict[str, Any] = Field(default_factory=dict)
+    image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 640
+    confidence: Fraction = 0.1
+    iou: Fraction = 0.7
+    classes: tuple[str, ...] | None = Field(None, description="keep only these labels")
+    frame_stride: Annotated[int, Field(ge=1)] = 1
+    max_frames: Annotated[int, Field(ge=1)] = Field(20_000, description="decode at most so many frames a video")
+    max_pixels: Annotated[int, Field(ge=1)] = Field(8192 * 8192, description="refuse larger frames")
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    camera_motion: bool = True
+
+
+class MotionConfig(Section):
+    """Limits a concept to tracks that move so. Unit: the frame's short side; camera motion taken off."""
+
+    direction: Direction | None = None
+    min_speed: Annotated[float, Field(ge=0)] | None = Field(None, description="short sides a second")
+    max_speed: Annotated[float, Field(ge=0)] | None = None
+    path: PathShape | None = None
+
+
+class ConceptConfig(Section):
+    """One concept: an object, a way of moving, or both. Each kind makes a concept `<name>/<kind>` of its own."""
+
+    name: Name
+    object: str | None = Field(None, description="the detector's label; null: any object")
+    motion: MotionConfig | None = None
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("spatial", "spatiotemporal")
+    controls: tuple[Control, ...] = ()
+
+
+class QualityConfig(Section):
+    """Which tracks are good enough for a concept clip. What each filter drops is counted in the manifest."""
+
+    min_track_frames: Annotated[int, Field(ge=1)] | None = Field(None, description="null: the clip's own span")
+    max_gap: Annotated[int, Field(ge=0)] = Field(5, description="interpolate gaps of up to so many frames")
+    min_box_side: Annotated[float, Field(ge=0)] = Field(8.0, description="pixels, median over the clip")
+    min_confidence: Fraction = 0.25
+    min_sharpness: Annotated[float, Field(ge=0)] = 0.0
+    allow_cuts: bool = False
+    duplicate_distance: Annotated[int, Field(ge=0, le=64)] = Field(
+        4,
+        description="perceptual hashes (64 bits) that differ in at most so many bits are one clip; 0: only equal ones",
+    )
+    max_clips_per_video: Annotated[int, Field(ge=1)] = 1
+
+
+class ClipsConfig(Section):
+    """Concept clips, class examples and random sets: how many, and how they are cut from the videos."""
+
+    frames: Annotated[int, Field(ge=1)] = Field(32, description="T")
+    interval: Annotated[int, Field(ge=1)] = Field(2, description="source frames from one clip frame to the next")
+    size: Annotated[int, Field(ge=16, multiple_of=2)] = Field(
+        224,
+        description="side of a concept clip, and short side of a full frame, pixels; full frames are never enlarged",
+    )
+    classes: tuple[str, ...] | None = Field(None, description="null: every class that has enough videos")
+    per_class: Annotated[int, Field(ge=1)] = 30
+    min_per_class: Annotated[int, Field(ge=1)] = 5
+    per_concept: Annotated[int, Field(ge=1)] = 30
+    min_per_concept: Annotated[int, Field(ge=1)] = 10
+    random_pool: Annotated[int, Field(ge=1)] = Field(
+        300, description="random clips a kind; at least 10 times per_concept"
+    )
+    concepts: tuple[ConceptConfig, ...] | Literal["auto"] = "auto"
+    max_concepts: Annotated[int, Field(ge=1)] = 20
+    context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
+    quality: QualityConfig = QualityConfig()
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> ClipsConfig:
+        names = [c.name for c in self.concepts] if not isinstance(self.concepts, str) else []
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"concept names must be unique; twice: {', '.join(twice)}")
+        if self.min_per_concept > self.per_concept:
+            raise ValueError("`min_per_concept` is larger than `per_concept`")
+        if self.min_per_class > self.per_class:
+            raise ValueError("`min_per_class` is larger than `per_class`")
+        return self
+
+
+class ModelConfig(Section):
+    """The recogniser that is explained."""
+
+    framework: str = Field("mmaction2", description="or `torchvision`, or the name of an entry point of your own")
+    config: str = Field("asset:recogniser.py", description="MMAction2 config: a file, a URL, or a packaged name")
+    checkpoint: str = Field("asset:recogniser.pth", description="a .pth on any URL, or `untrained`, asked for by name")
+    labels: str | None = Field(None, description="file with one class name a line; null: from the config or checkpoint")
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+
+class ActivationsConfig(Section):
+    """What is kept of a forward and a backward pass."""
+
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late", "head")
+    projection: Annotated[str, Field(pattern=r"^(mean|time|space|flat|sketch:[1-9]\d*)$")] = "mean"
+    sketch_seed: int = 0
+    target: Literal["logit", "log_odds", "log_probability"] = "logit"
+    classes: Literal["label", "listed"] | Annotated[str, Field(pattern=r"^top-[1-9]\d*$")] = Field(
+        "label",
+        description="differentiate each class example's own label, its top-k answers, or all of clips.classes",
+    )
+    views: Literal["center", "test"] = Field(
+        "center", description="one centre crop of the stored clip, or the config's own crops, averaged"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "float16"] = Field("float32", description="of the stored vectors")
+    compile: bool = False
+
+
+class CavsConfig(Section):
+    """Concept activation vectors: R for each concept and layer, one a random set."""
+
+    solver: Solver = "logistic"
+    regularization: Annotated[float, Field(gt=0)] | None = Field(None, description="null: the solver's own default")
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.33
+    random_sets: Annotated[int, Field(ge=1)] = Field(50, description="R")
+    relative: tuple[Literal["groups", "pairs"], ...] = Field(
+        ("groups", "pairs"), description="a concept against the rest of its kind; moving against still and controls"
+    )
+
+
+class ScoresConfig(Section):
+    """Statistics. Changing them touches no model."""
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    correction: Literal["holm", "bh", "none"] = "holm"
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    permutations: Annotated[int, Field(ge=100)] = 10_000
+
+
+class StageResources(Section):
+    """What one actor (or task) of a stage asks Ray for, and how many there may be."""
+
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    min_actors: Annotated[int, Field(ge=1)] = 1
+    max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
+    batch_size: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="clips or frames a model call; null: the stage's own"
+    )
+    attempts: Annotated[int, Field(ge=1)] = 3
+
+
+class ResourcesConfig(Section):
+    """Where and how widely the stages run. Not part of any stage's key: it changes no result."""
+
+    address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
+    num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
+    object_store_gb: Annotated[float, Field(gt=0)] | None = None
+    detect: StageResources = StageResources()
+    cut: StageResources = StageResources()
+    extract: StageResources = StageResources()
+    statistics: StageResources = StageResources()
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    name: Name = "run"
+    seed: int = 0
+    out: str | None = Field(None, description="run folder, any fsspec URL; null: runs/<name>")
+    out_storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    videos: VideosConfig
+    tracks: TracksConfig = TracksConfig()
+    clips: ClipsConfig = ClipsConfig()
+    model: ModelConfig = ModelConfig()
+    activations: ActivationsConfig = ActivationsConfig()
+    cavs: CavsConfig = CavsConfig()
+    scores: ScoresConfig = ScoresConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    shard_videos: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="videos a shard; null: from the corpus's size"
+    )
+    max_failed_fraction: Fraction = 0.1
+
+    @property
+    def run_url(self) -> str:
+        """The run folder."""
+        return self.out or f"runs/{self.name}"
+
+
+def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = None) -> Config:
+    """Read a YAML config from a local path, with `key=value` overrides.
+
+    Args:
+        path: the YAML file.
+        overrides: `a.b=value` strings; the value is read as YAML, so `[a, b]`, `1.5` and `null` mean what they say.
+        out: replaces the config's own `out`.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, or a value that is not allowed.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"No config at {path}. Name a YAML file, for example configs/quickstart.yaml.")
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
+    for override in overrides:
+        _set(data, override)
+    if out is not None:
+        data["out"] = out
+    return parse_config(data, where=path)
+
+
+def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
+    """Check a mapping against the schema.
+
+    Raises:
+        ConfigError: names every wrong key with its value, what is allowed, and the nearest right key.
+    """
+    try:
+        return Config.model_validate(data)
+    except pydantic.ValidationError as error:
+        problems = "\n".join(f"  {_problem(e)}" for e in error.errors())
+        raise ConfigError(f"{where} is not valid:\n{problems}") from error
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    key, sep, text = override.partition("=")
+    if not sep or not key:
+        raise ConfigError(f"--set {override!r}: write it as key=value, for example --set clips.frames=16.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not readable as YAML: {error}") from error
+    node = data
+    *parents, leaf = key.split(".")
+    for part in parents:
+        child = node.get(part)
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: `{part}` is {child!r}, which has no keys below it.")
+        node = child
+    node[leaf] = value
+
+
+def _problem(error: Any) -> str:
+    path = [p for p in error["loc"] if not (isinstance(p, str) and p.startswith(("tuple[", "function-", "literal[")))]
+    key = ".".join(str(p) for p in path)
+    if error["type"] == "extra_forbidden":
+        known = sorted(_section_at(path[:-1]).model_fields)
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}."
+        return f"`{key}`: unknown key (value {error['input']!r}); {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    shown = "" if error["type"] == "missing" or isinstance(error["input"], dict) else f" (value {error['input']!r})"
+    return f"`{key or 'config'}`{shown}: {message}"
+
+
+def _section_at(path: Sequence[str | int]) -> type[Section]:
+    section: type[Section] = Config
+    for part in path:
+        field = section.model_fields.get(str(part))
+        if field is not None:
+            section = next(_sections_in(field.annotation), section)
+    return section
+
+
+def _sections_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, tuple, Annotated):
+        for inner in get_args(annotation):
+            yield from _sections_in(inner)

@@ -1,0 +1,112 @@
+"""A Ray cluster to run on: the one at an address, or one started on this machine and stopped again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+from vtcav_ray.config import ResourcesConfig
+from vtcav_ray.errors import StageError
+
+# Nothing may be downloaded or installed at run time, on any node; and Ray must not phone home.
+WORKER_ENVIRONMENT = {
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@contextlib.contextmanager
+def ray_session(resources: ResourcesConfig) -> Iterator[None]:
+    """Connect to `resources.address`, to RAY_ADDRESS, or to a Ray on this machine that lasts as long as the block.
+
+    A Ray that is running in this process already is used as it is, and left running.
+
+    Raises:
+        StageError: no cluster answers at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray 2.60 warns about a coming change for CUDA_VISIBLE_DEVICES each time a CPU actor starts: not for our users.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = resources.address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        # Of a Ray that lives for this run alone: Ray Data's own actors make its core log an "error" at every start
+        # (ray-project/ray#53727), about arguments that outlive the run.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        _configure_data()
+        yield
+        return
+    options: dict[str, object] = {
+        "runtime_env": {"env_vars": WORKER_ENVIRONMENT},
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+    }
+    if address:
+        options["address"] = address
+    else:
+        options |= {"address": "local", "include_dashboard": False, "num_cpus": resources.num_cpus}
+        if resources.object_store_gb is not None:
+            options["object_store_memory"] = int(resources.object_store_gb * 1e9)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise StageError(
+            f"No Ray cluster at {address or 'this machine'}: {error}. Check `resources.address` and RAY_ADDRESS; "
+            "leave both unset to run on this machine."
+        ) from error
+    try:
+        _configure_data()
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _configure_data() -> None:
+    from ray.data import DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # A dropped block would be a lost shard: errors are caught per video in our own code, never here.
+    context.max_errored_blocks = 0
+
+
+def cluster_slots(cpus: float, gpus: float) -> int:
+    """How many actors with these needs the cluster holds now; at least 1."""
+    import ray
+
+    have = ray.cluster_resources()
+    slots = have.get("CPU", 0.0) / cpus
+    if gpus > 0:
+        slots = min(slots, have.get("GPU", 0.0) / gpus)
+    return max(1, int(slots + 1e-6))
+
+
+class LazySession:
+    """A Ray session that starts when the first stage needs it, so that a run with nothing to do ends at once."""
+
+    def __init__(self, resources: ResourcesConfig) -> None:
+        self.resources = resources
+        self._stack = contextlib.ExitStack()
+        self._started = False
+
+    def __enter__(self) -> LazySession:
+        return self
+
+    def start(self) -> None:
+        """Connect or start, once."""
+        if not self._started:
+            self._stack.enter_context(ray_session(self.resources))
+            self._started = True
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()

@@ -1,0 +1,49 @@
+"""The three ways in which things go wrong, and what each does to a run.
+
+- `ConfigError`: the config or the arguments are wrong. Nothing was started. Exit status 2.
+- `StageError`: a stage could not be completed (no access, no space, a model that does not load). Exit status 3.
+- `InputError`: ONE input can't be used. The run goes on; the input becomes a row of the `failures` table.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_CONFIG = 2
+EXIT_STAGE = 3
+EXIT_TOO_MANY_FAILED = 4
+
+
+class VtcavError(Exception):
+    """Base of the errors that are told to the user in one paragraph, without a traceback."""
+
+    exit_status = EXIT_STAGE
+
+
+class ConfigError(VtcavError):
+    """A key, a value or an argument is wrong. The message names it, what is allowed, and the mend."""
+
+    exit_status = EXIT_CONFIG
+
+
+class StageError(VtcavError):
+    """A stage could not be completed. The message says what to mend; `run` again goes on from there."""
+
+    exit_status = EXIT_STAGE
+
+
+class InputError(VtcavError):
+    """One video or clip can't be used.
+
+    Args:
+        kind: a short, stable word for counting: `empty`, `not_video`, `no_video_stream`, `truncated`, `too_short`,
+            `too_large`, `decode`, `missing`, `label`, `non_finite`, `no_track`, `crashed`, `timeout`.
+        message: one sentence for a person; it names what is wrong and, where there is one, the mend.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
+        return type(self), (self.kind, self.message)

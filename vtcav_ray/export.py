@@ -1,0 +1,82 @@
+"""A table of a run as text, CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv
+from rich.console import Console
+from rich.table import Table
+
+from vtcav_ray.storage import parquet_bytes
+
+FORMATS = ("table", "csv", "json", "parquet")
+CELL_WIDTH = 28
+
+
+def print_table(rows: pa.Table, form: str, limit: int | None, console: Console, stream: BinaryIO) -> None:
+    """Write `rows` in one of FORMATS: `table` to the console (shortened cells), the others whole, to `stream`."""
+    if limit is not None:
+        rows = rows.slice(0, limit)
+    if form == "parquet":
+        stream.write(parquet_bytes(rows))
+    elif form == "csv":
+        pyarrow.csv.write_csv(_flat(rows), stream)
+    elif form == "json":
+        for batch in rows.to_batches(max_chunksize=1024):
+            for row in batch.to_pylist():
+                line = json.dumps(_without_nan(row), default=_shown_bytes, ensure_ascii=False, allow_nan=False)
+                stream.write(line.encode() + b"\n")
+    else:
+        shown = _rich_table(rows)
+        # As wide as it needs to be: a pager scrolls sideways, and squeezed columns say nothing.
+        width = max(console.width, console.measure(shown, options=console.options.update(width=100_000)).maximum)
+        Console(file=console.file, width=width, force_terminal=console.is_terminal).print(shown)
+    stream.flush()
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN: a figure that is not there is null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _flat(rows: pa.Table) -> pa.Table:
+    """CSV knows no lists: they become JSON."""
+    columns = []
+    for name in rows.column_names:
+        column = rows[name]
+        if pa.types.is_nested(column.type):
+            column = pa.array([None if v is None else json.dumps(v) for v in column.to_pylist()], pa.string())
+        elif pa.types.is_binary(column.type):
+            column = pa.array([None if v is None else _shown_bytes(v) for v in column.to_pylist()], pa.string())
+        columns.append(column)
+    return pa.table(columns, names=rows.column_names)
+
+
+def _shown_bytes(value: bytes) -> str:
+    return f"<{len(value)} bytes>"
+
+
+def _rich_table(rows: pa.Table) -> Table:
+    shown = Table(caption=f"{rows.num_rows:,} rows", caption_justify="left")
+    for name in rows.column_names:
+        numeric = pa.types.is_floating(rows.schema.field(name).type) or pa.types.is_integer(
+            rows.schema.field(name).type
+        )
+        shown.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    for row in rows.to_pylist():
+        shown.add_row(*(_cell(value) for value in row.values()))
+    return shown
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return _shown_bytes(value)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
+    return text.replace("[", r"\[")

@@ -1,0 +1,130 @@
+"""What the rest of the house knows of a recogniser: one small interface, whatever framework is behind it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.models.preprocess import Preprocessor, Sampling
+
+Views = Literal["center", "test"]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a recogniser without building it.
+
+    Attributes:
+        digest: hex SHA-256 of the config's content and the checkpoint's bytes: what the stage's key uses.
+        untrained: the weights are random numbers, asked for by name.
+        tag: for people and tables, `<checkpoint's name>@<12 digits of digest>` or `UNTRAINED@...`.
+        class_names: in the order of the logits; None: only the checkpoint knows.
+        sampling: how the config samples frames; None: it does not say.
+    """
+
+    digest: str
+    untrained: bool
+    tag: str
+    class_names: tuple[str, ...] | None
+    sampling: Sampling | None
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """How a sequence of tokens `[B, extra + T'·H'·W', C]` lies on the video.
+
+    Attributes:
+        order: `thw` (time is the slowest) or `hwt` (time is the fastest).
+        patch: pixels a side of a token.
+        tubelet: frames of a token.
+    """
+
+    order: Literal["thw", "hwt"]
+    patch: int
+    tubelet: int = 1
+
+
+@dataclass
+class Recogniser(ABC):
+    """A video action recogniser, in eval mode, on one device, its parameters without gradients.
+
+    Attributes:
+        module: the network; layers are named by their path in it.
+        class_names: in the order of the logits; unique.
+        description: see `Description`.
+        preprocessor: from frames to the model's input.
+        layer_aliases: `early`, `middle`, `late` and `head` -> a layer's name (see `vtcav_ray.models.layers`).
+        device: where the module is.
+        tokens: how the token sequences inside the model lie on the video; None: there are none, or it is not known.
+        layouts: a layer's name -> `channels_first` or `channels_last`, where the shapes alone don't tell.
+        frames: the only number of frames that the model takes; None: any.
+    """
+
+    module: nn.Module
+    class_names: tuple[str, ...]
+    description: Description
+    preprocessor: Preprocessor
+    layer_aliases: Mapping[str, str]
+    device: torch.device
+    tokens: TokenGrid | None = None
+    layouts: Mapping[str, str] = field(default_factory=dict)
+    frames: int | None = None
+    forms: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)  # what `find_forms` found before
+
+    def __post_init__(self) -> None:
+        self.module.eval().requires_grad_(False).to(self.device)
+
+    @property
+    def digest(self) -> str:
+        return self.description.digest
+
+    @property
+    def untrained(self) -> bool:
+        return self.description.untrained
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the model's input, pixels."""
+        return self.preprocessor.input_size
+
+    def preprocess(self, frames: Sequence[np.ndarray], views: Views = "center") -> torch.Tensor:
+        """Clips to the model's input, on the model's device.
+
+        Args:
+            frames: B clips `uint8 [T, H, W, 3]`, RGB, of one T, of any sizes.
+            views: `center`: one centre crop; `test`: the crops of the config's own test pipeline.
+
+        Returns:
+            `[B, V, C, T, H, W]` in the type of the model's weights, normalised with the config's mean and deviation.
+
+        Raises:
+            ConfigError: the model takes clips of another length.
+        """
+        if self.frames is not None and (wrong := {len(f) for f in frames} - {self.frames}):
+            raise ConfigError(
+                f"This model takes clips of exactly {self.frames} frames, not {sorted(wrong)[0]}: "
+                f"set clips.frames to {self.frames}."
+            )
+        weight = next(self.module.parameters())
+        return self.preprocessor(frames, views, self.device).to(weight.dtype)
+
+    @abstractmethod
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Raw class scores, before any softmax: `[B', C, T, H, W]` -> `[B', K]`."""
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """`auto` is the GPU where there is one; a GPU that is not there is a ConfigError."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"Device {device} was asked for, and torch sees no GPU here.")
+    return chosen

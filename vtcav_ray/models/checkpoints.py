@@ -1,0 +1,179 @@
+"""Checkpoints: read without running anything that is in them, and loaded whole or not at all.
+
+A `.pth` file is a pickle, and an ordinary `torch.load` runs whatever the pickle says. Here it is always read with
+`weights_only=True`, which knows tensors and plain containers and refuses every other name. MMEngine's files hold a few
+more, in its record of the losses; those in `INERT` are let pass, and an empty object is put in their place. (The record
+even asks for `getattr`, which must never be given to a pickle.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from vtcav_ray.errors import StageError
+from vtcav_ray.models.files import read_bytes
+
+# Where the weights are in a file that holds more, most specific first.
+CONTAINERS = ("state_dict", "model_state_dict", "state_dict_ema", "model_ema", "ema_state_dict", "model_state", "model")
+# Put before every key by DataParallel, Lightning, and several averaging classes.
+PREFIXES = ("module.", "model.", "ema_model.", "ema.", "_orig_mod.")
+# Made anew by the module itself: not weights, and absent from some published files.
+REBUILT = ("relative_position_index", "attn_mask", "num_batches_tracked", "n_averaged", "steps")
+INERT = (
+    "builtins.getattr",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.ndarray",
+)
+# e.g. swin-tiny-p244-w877_..._kinetics400-rgb_20220930-241016b2.pth
+PUBLISHED = re.compile(r"_\d{8}-([0-9a-f]{8})\.pth$")
+MOST_LISTED = 12
+
+
+class _Nothing:
+    """Stands for whatever a file asks for under one of the names in `INERT`; takes anything, and does nothing."""
+
+    def __new__(cls, *_: object) -> _Nothing:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights by name, and the class names where the file has them."""
+
+    weights: dict[str, torch.Tensor]
+    class_names: tuple[str, ...] | None
+
+
+def read_checkpoint(uri: str, storage_options: Mapping[str, Any] | None = None) -> Checkpoint:
+    """Read MMAction2's published format, or a plain state dict, from a path or any fsspec URL.
+
+    Raises:
+        ConfigError: no such file.
+        StageError: it can't be read, is not the file that its name says, holds no weights, or holds code: then nothing
+            of it has been run.
+    """
+    content = read_bytes(uri, storage_options, what="checkpoint")
+    _check_digest(uri, content)
+    try:
+        with torch.serialization.safe_globals([(_Nothing, name) for name in INERT]):
+            data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise StageError(
+            f"The checkpoint {uri} is refused: it holds more than weights, or is not a checkpoint at all. "
+            f"Nothing in it was run. ({_reason(error)})"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:  # a broken zip, a truncated file
+        raise StageError(f"The checkpoint {uri} can't be read as a PyTorch file: {_first_line(error)}") from error
+    if not isinstance(data, Mapping):
+        raise StageError(f"The checkpoint {uri} holds a {type(data).__name__}, not weights by name.")
+    weights = _find_weights(data)
+    if not weights:
+        raise StageError(f"The checkpoint {uri} holds no weights by name; its keys: {_listed(map(str, data))}.")
+    return Checkpoint(weights, _class_names(data.get("meta")))
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor], uri: str) -> None:
+    """Copy weights into a module; all keys and shapes must agree.
+
+    Raises:
+        StageError: lists keys that are missing, not known to the model, or of another shape.
+    """
+    expected = module.state_dict()
+    given = dict(_stripped(weights, expected))
+    given = {k: v for k, v in given.items() if k in expected or not _ignorable(k)}
+    missing = sorted(k for k in expected.keys() - given.keys() if not _ignorable(k))
+    unexpected = sorted(given.keys() - expected.keys())
+    shared = sorted(expected.keys() & given.keys())
+    shapes = [f"{k} {list(given[k].shape)} (model: {list(expected[k].shape)})" for k in shared
+              if given[k].shape != expected[k].shape]  # fmt: skip
+    problems = [
+        f"{title}: {_listed(names)}"
+        for title, names in (("missing", missing), ("not in the model", unexpected), ("of another shape", shapes))
+        if names
+    ]
+    if problems:
+        raise StageError(f"The checkpoint {uri} does not fit the model of the config; {'; '.join(problems)}.")
+    module.load_state_dict({k: given[k] for k in shared}, strict=False)
+
+
+def _check_digest(uri: str, content: bytes) -> None:
+    """OpenMMLab's published files carry the first 8 digits of their SHA-256 in their names."""
+    found = PUBLISHED.search(uri)
+    if found and not hashlib.sha256(content).hexdigest().startswith(found.group(1)):
+        raise StageError(
+            f"The checkpoint {uri} is damaged: its SHA-256 does not start with {found.group(1)}, as its name says. "
+            "Fetch it again, or rename it if it was changed on purpose."
+        )
+
+
+def _find_weights(data: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    for name in CONTAINERS:
+        inner = data.get(name)
+        if isinstance(inner, Mapping) and (found := _tensors(inner)):
+            return found
+    return _tensors(data)
+
+
+def _tensors(mapping: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {str(k): v for k, v in mapping.items() if isinstance(v, torch.Tensor)}
+
+
+def _stripped(weights: Mapping[str, torch.Tensor], expected: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+    """Take prefixes off that every weight has, as long as the model's own names don't have them."""
+    while True:
+        names = [k for k in weights if k not in REBUILT]
+        prefix = next((p for p in PREFIXES if names and all(k.startswith(p) for k in names)), None)
+        if prefix is None or any(k.startswith(prefix) for k in expected):
+            return weights
+        weights = {k.removeprefix(prefix): v for k, v in weights.items()}
+
+
+def _ignorable(key: str) -> bool:
+    return key.endswith(REBUILT) or key.startswith("data_preprocessor.")
+
+
+def _class_names(meta: Any) -> tuple[str, ...] | None:
+    if not isinstance(meta, Mapping):
+        return None
+    places = (meta, meta.get("dataset_meta"))
+    for place in places:
+        if isinstance(place, Mapping):
+            names = place.get("classes") or place.get("CLASSES")
+            if isinstance(names, list | tuple) and all(isinstance(n, str) for n in names):
+                return tuple(names)
+    return None
+
+
+def _listed(names: Any) -> str:
+    names = list(names)
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return f"{', '.join(names[:MOST_LISTED])}{more}"
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return f"It asks for `{found.group(1)}`." if found else _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

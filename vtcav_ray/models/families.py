@@ -1,0 +1,127 @@
+"""Which layers are worth looking at, for each family of networks that MMAction2 has.
+
+`early` and `middle` are the outputs of stages 2 and 3 of four (the paper's boundaries 2|3 and 3|4, before the
+downsampling that leads to the next stage); in a network without stages, a third and two thirds of the blocks.
+
+`late` is the last layer behind which the model is still non-linear in every position. Where only pooling and one linear
+map follow (a ResNet's `layer4`, Swin's `norm3`, UniFormer's last block), the gradient is the same for every clip and a
+sign count says nothing; there `late` is the block before. Where the class token alone is read at the end (TimeSformer,
+MViT), the last block's other tokens have no influence left, so `late` is again the block before.
+
+`head` is the paper's: the pooled features in front of the classifier. It is degenerate in most families, and marked so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from vtcav_ray.models.base import TokenGrid
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a network's kind says of its layers.
+
+    Attributes:
+        aliases: `early`, `middle`, `late`, `head` -> a layer's name.
+        tokens: how its token sequences lie on the video.
+        frames: the only number of frames that it takes; None: any.
+    """
+
+    aliases: dict[str, str] = field(default_factory=dict)
+    tokens: TokenGrid | None = None
+    frames: int | None = None
+
+
+def family_of(module: nn.Module) -> Family:
+    """Look at an MMAction2 recogniser's backbone and head. An unknown backbone has `head` alone."""
+    backbone, head = module.get_submodule("backbone"), module.get_submodule("cls_head")
+    name = type(backbone).__name__
+    aliases, tokens, frames = {}, None, _segments(backbone, head)
+    if name == "SwinTransformer3D":
+        n = len(_list(backbone, "layers"))
+        aliases = {a: f"backbone.layers.{max(n - k, 0)}" for a, k in (("early", 3), ("middle", 2), ("late", 1))}
+    elif name == "TimeSformer":
+        aliases = _isotropic(backbone, "transformer_layers.layers", last=2)
+        patch = backbone.get_submodule("patch_embed.projection").kernel_size[0]  # type: ignore[index]
+        # space_only keeps the frames in the batch: a sequence is one frame, so its order in time says nothing.
+        tokens, frames = TokenGrid("hwt", int(patch)), int(backbone.num_frames)  # type: ignore[arg-type]
+    elif name == "VisionTransformer":
+        aliases = _isotropic(backbone, "blocks", last=1 if backbone.fc_norm is not None else 2)
+        projection = backbone.get_submodule("patch_embed.projection")
+        tubelet, patch = projection.kernel_size[0], projection.kernel_size[1]  # type: ignore[index]
+        tokens = TokenGrid("thw", int(patch), int(tubelet))
+        positions: int = backbone.pos_embed.shape[1]  # type: ignore[assignment,index,union-attr]
+        grid: tuple[int, int] = backbone.grid_size  # type: ignore[assignment]
+        frames = int(tubelet) * (positions // math.prod(grid))
+    elif name == "UniFormerV2":
+        aliases = _isotropic(backbone, "transformer.resblocks", last=1)
+        stride = backbone.get_submodule("conv1").stride
+        tokens = TokenGrid("thw", int(stride[1]), int(stride[0]))  # type: ignore[index]
+        frames = int(stride[0]) * int(backbone.get_submodule("transformer").T)  # type: ignore[index,arg-type]
+    elif name == "MViT":
+        ends = [i - 1 for i in backbone.downscale_indices]  # type: ignore[union-attr,operator]
+        last = len(_list(backbone, "blocks")) - (2 if backbone.output_cls_token else 1)
+        aliases = dict(
+            zip(("early", "middle", "late"), (f"backbone.blocks.{i}" for i in [*ends[-2:], last]), strict=True)
+        )
+    elif name == "UniFormer":
+        aliases = {
+            "early": f"backbone.blocks2.{len(_list(backbone, 'blocks2')) - 1}",
+            "middle": f"backbone.blocks3.{len(_list(backbone, 'blocks3')) - 1}",
+            "late": f"backbone.blocks4.{max(len(_list(backbone, 'blocks4')) - 2, 0)}",
+        }
+    elif name == "C3D":
+        aliases = {"early": "backbone.conv3b", "middle": "backbone.conv4b", "late": "backbone.conv5b"}
+    elif name == "X3D":  # a non-linear convolution and two linear layers follow layer4
+        aliases = {"early": "backbone.layer2", "middle": "backbone.layer3", "late": "backbone.layer4"}
+    elif name.startswith("MobileNetV2"):  # a non-linear convolution follows layer7
+        aliases = {"early": "backbone.layer3", "middle": "backbone.layer5", "late": "backbone.layer7"}
+    elif hasattr(backbone, "slow_path"):
+        aliases = _residual(backbone, "slow_path.")
+    elif hasattr(backbone, "layer4"):
+        aliases = _residual(backbone, "")
+    return Family({**aliases, "head": _head(module)}, tokens, frames)
+
+
+def _residual(backbone: nn.Module, path: str) -> dict[str, str]:
+    blocks = len(_list(backbone, f"{path}layer4"))
+    return {
+        "early": f"backbone.{path}layer2",
+        "middle": f"backbone.{path}layer3",
+        "late": f"backbone.{path}layer4.{max(blocks - 2, 0)}",
+    }
+
+
+def _isotropic(backbone: nn.Module, path: str, *, last: int) -> dict[str, str]:
+    n = len(_list(backbone, path))
+    at = {"early": max(n // 3 - 1, 0), "middle": max(2 * n // 3 - 1, 0), "late": max(n - last, 0)}
+    return {alias: f"backbone.{path}.{i}" for alias, i in at.items()}
+
+
+def _list(backbone: nn.Module, path: str) -> nn.ModuleList:
+    found = backbone.get_submodule(path)
+    assert isinstance(found, nn.ModuleList | nn.Sequential), f"{path} is a {type(found).__name__}"
+    return found  # type: ignore[return-value]
+
+
+def _head(module: nn.Module) -> str:
+    """The pooled features: the pooling's output where it runs once, else what goes into the last linear layer."""
+    head = module.get_submodule("cls_head")
+    if type(head).__name__ in ("I3DHead", "TSMHead", "TSNHead") and isinstance(head.avg_pool, nn.Module):
+        return "cls_head.avg_pool"
+    if type(head).__name__ == "X3DHead":
+        return "cls_head.pool"
+    linear = [name for name, part in head.named_modules() if isinstance(part, nn.Linear)]
+    return f"cls_head.{linear[-1]}:in" if linear else "cls_head"
+
+
+def _segments(backbone: nn.Module, head: nn.Module) -> int | None:
+    """The number of frames that a 2D network's layers were built for."""
+    for part in (backbone, head):
+        if isinstance(segments := getattr(part, "num_segments", None), int):
+            return segments
+    return None

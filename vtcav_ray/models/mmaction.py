@@ -1,0 +1,111 @@
+"""MMAction2's recognisers, 3D and 2D, behind the interface of `vtcav_ray.models.base`."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import torch
+from torch import nn
+
+from vtcav_ray.config import ModelConfig
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.models.base import Description, Recogniser
+from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
+from vtcav_ray.models.config_files import MMActionConfig, read_config, read_labels
+from vtcav_ray.models.describe import UNTRAINED, describe_model
+from vtcav_ray.models.families import family_of
+from vtcav_ray.models.mmaction_import import import_mmaction
+from vtcav_ray.models.preprocess import make_preprocessor
+from vtcav_ray.models.swin_attention import fuse_window_attention
+
+
+class MMActionRecogniser(Recogniser):
+    """A `Recognizer3D`, or a `Recognizer2D` that takes the frames of a clip as its segments."""
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        if type(self.module).__name__ == "Recognizer2D":
+            frames = x.transpose(1, 2).contiguous()  # B' T C H W: the frames are the segments; MMAction2 views it
+            scores, _ = self.module.extract_feat(frames, stage="head")  # type: ignore[operator]
+            return scores
+        features = self.module.backbone(x)  # type: ignore[operator]
+        if self.module.with_neck:
+            features, _ = self.module.neck(features)  # type: ignore[operator]
+        return self.module.cls_head(features)  # type: ignore[operator]
+
+
+def describe_mmaction(config: ModelConfig, seed: int) -> Description:
+    """See `vtcav_ray.models.describe`. Reads the config and the checkpoint's bytes; does not import MMAction2."""
+    parsed = read_config(config.config, config.storage_options)
+    names = read_labels(config.labels, config.storage_options) if config.labels else parsed.class_names
+    preprocessor = make_preprocessor(parsed.pipeline, parsed.model.get("data_preprocessor") or {})
+    return describe_model(config, parsed.identity, names, preprocessor.sampling, seed)
+
+
+def load_mmaction(config: ModelConfig, device: torch.device, seed: int, *, fused: bool = True) -> MMActionRecogniser:
+    """Build a recogniser from its config and load its weights. See `vtcav_ray.models.load_recogniser`."""
+    parsed = read_config(config.config, config.storage_options)
+    module = build_mmaction(parsed, config.config, seed=seed if config.checkpoint == UNTRAINED else None)
+    names = read_labels(config.labels, config.storage_options) if config.labels else parsed.class_names
+    if config.checkpoint != UNTRAINED:
+        checkpoint = read_checkpoint(config.checkpoint, config.storage_options)
+        load_weights(module, checkpoint.weights, config.checkpoint)
+        names = names or checkpoint.class_names
+    if fused:
+        fuse_window_attention(module)
+    family = family_of(module)
+    return MMActionRecogniser(
+        module=module,
+        class_names=_class_names(names, parsed.num_classes, config),
+        description=describe_mmaction(config, seed),
+        preprocessor=make_preprocessor(parsed.pipeline, parsed.model.get("data_preprocessor") or {}),
+        layer_aliases=family.aliases,
+        device=device,
+        tokens=family.tokens,
+        frames=family.frames,
+    )
+
+
+def build_mmaction(parsed: MMActionConfig, uri: str, *, seed: int | None) -> nn.Module:
+    """The bare MMAction2 network of a config, in eval mode, without anything of ours in it.
+
+    Args:
+        parsed: from `read_config`; nothing in it downloads.
+        uri: for errors.
+        seed: initialise all weights as the model itself does, from this seed; None: they will be loaded.
+
+    Raises:
+        ConfigError: MMAction2 can't build it.
+    """
+    import_mmaction()
+    from mmaction.registry import MODELS
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it lists every parameter
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed or 0)
+            module: nn.Module = MODELS.build(copy.deepcopy(parsed.model))
+            if seed is not None:
+                for part in module.modules():
+                    if getattr(part, "pretrained2d", False):  # nothing to load: the config's download was left out
+                        part.pretrained2d = False  # type: ignore[assignment]
+                module.init_weights()  # type: ignore[operator]
+    except (KeyError, TypeError, AssertionError, ImportError, AttributeError) as error:
+        raise ConfigError(f"MMAction2 can't build the model of {uri}: {error}") from error
+    finally:
+        logger.setLevel(level)
+    return module.eval()
+
+
+def _class_names(names: tuple[str, ...] | None, count: int | None, config: ModelConfig) -> tuple[str, ...]:
+    if names is None:
+        if count is None:
+            raise ConfigError(f"{config.config} does not say how many classes there are; give model.labels.")
+        return tuple(str(i) for i in range(count))
+    if count is not None and len(names) != count:
+        where = config.labels or config.config
+        raise ConfigError(f"{where} names {len(names)} classes, and the model has {count}.")
+    return names

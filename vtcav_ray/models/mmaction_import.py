@@ -1,0 +1,42 @@
+"""The one place that imports MMAction2, and the repairs that its wheel needs before it can be imported."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import types
+import warnings
+from importlib import resources
+from pathlib import Path
+
+_lock = threading.Lock()
+_ready = False
+
+
+def import_mmaction() -> None:
+    """Import MMAction2 and register its modules with MMEngine. Call it before any `from mmaction...`.
+
+    mmaction2 1.2.0's wheel lacks `mmaction.models.localizers.drn`, which `mmaction.models` imports. A stand-in
+    module takes its place: it belongs to a temporal localiser, which no recogniser uses.
+
+    Raises:
+        ImportError: mmaction2, mmengine or mmcv is not installed, or not in a version that works together.
+    """
+    global _ready
+    with _lock:
+        if _ready:
+            return
+        for name in ("mmaction.models.localizers.drn", "mmaction.models.localizers.drn.drn"):
+            sys.modules.setdefault(name, types.ModuleType(name))
+        sys.modules["mmaction.models.localizers.drn.drn"].DRN = type("DRN", (), {})  # type: ignore[attr-defined]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from mmaction.utils import register_all_modules
+
+            register_all_modules(init_default_scope=True)
+        _ready = True
+
+
+def packaged_configs() -> Path:
+    """The folder of model configs inside the mmaction2 wheel, e.g. `recognition/swin/*.py` below it."""
+    return Path(str(resources.files("mmaction"))) / ".mim" / "configs"

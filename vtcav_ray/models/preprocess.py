@@ -1,0 +1,226 @@
+"""From frames to a model's input, as the test pipeline of the model's own config does it.
+
+MMAction2's transforms handle one video at a time, frame by frame, as lists. Here the same steps (the same OpenCV
+interpolation, the same crop positions, the same mean and standard deviation) handle batches of whole clips; pixels stay
+`uint8` until they are on the model's device. A test holds the logits of real clips to MMAction2's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from vtcav_ray.errors import ConfigError
+
+INTERPOLATIONS = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+CROPS: Mapping[str, Literal["center", "three", "ten"]] = {
+    "CenterCrop": "center",
+    "ThreeCrop": "three",
+    "TenCrop": "ten",
+}
+# Steps that choose, decode or pack frames and change no pixel.
+PIXELS_UNCHANGED = frozenset(
+    {
+        "DecordInit", "DecordDecode", "PyAVInit", "PyAVDecode", "OpenCVInit", "OpenCVDecode", "RawFrameDecode",
+        "TorchVisionInit", "TorchVisionDecode", "PIMSInit", "PIMSDecode", "SampleFrames", "DenseSampleFrames",
+        "UniformSample", "UniformSampleFrames", "UntrimmedSampleFrames", "FormatShape", "PackActionInputs",
+        "ArrayDecode", "Collect", "ToTensor",
+    }
+)  # fmt: skip
+SAMPLERS = ("SampleFrames", "DenseSampleFrames", "UniformSample", "UniformSampleFrames")
+
+
+class Sampling(NamedTuple):
+    """How the config's test pipeline samples a video.
+
+    `frame_interval` is in source frames; None: the frames are spread over the whole video. A model's input has
+    `frames` frames: one clip, or, for the 2D models that take one frame a segment, all segments.
+    """
+
+    clip_len: int
+    frame_interval: int | None
+    num_clips: int
+
+    @property
+    def frames(self) -> int:
+        return self.clip_len if self.clip_len > 1 else self.num_clips
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resize to `scale` (width, height), or, where the ratio is kept, until it fits: long edge, short edge."""
+
+    scale: tuple[float, float] | float
+    keep_ratio: bool
+    interpolation: int
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """New (height, width), rounded as mmcv rounds."""
+        if isinstance(self.scale, float):
+            factor = self.scale
+        elif not self.keep_ratio:
+            return int(self.scale[1]), int(self.scale[0])
+        else:
+            factor = min(max(self.scale) / max(height, width), min(self.scale) / min(height, width))
+        return int(height * factor + 0.5), int(width * factor + 0.5)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One centre crop, or MMAction2's three or ten crops; sizes in pixels."""
+
+    kind: Literal["center", "three", "ten"]
+    height: int
+    width: int
+
+    def views(self, height: int, width: int, *, center_only: bool) -> list[tuple[int, int, bool]]:
+        """(top, left, flipped) of each crop, in MMAction2's order."""
+        if min(height - self.height, width - self.width) < 0:
+            raise ConfigError(f"A crop of {self.height}x{self.width} does not fit in frames of {height}x{width}.")
+        if center_only or self.kind == "center":
+            return [((height - self.height) // 2, (width - self.width) // 2, False)]
+        if self.kind == "ten":
+            down, right = height - self.height, width - self.width
+            down_half, right_half = down // 4, right // 4
+            corners = [(0, 0), (0, 4 * right_half), (4 * down_half, 0), (4 * down_half, 4 * right_half)]
+            corners.append((2 * down_half, 2 * right_half))
+            return [(top, left, flipped) for top, left in corners for flipped in (False, True)]
+        if height == self.height:
+            step = (width - self.width) // 2
+            return [(0, 0, False), (0, 2 * step, False), (0, step, False)]
+        if width == self.width:
+            step = (height - self.height) // 2
+            return [(0, 0, False), (2 * step, 0, False), (step, 0, False)]
+        raise ConfigError(f"ThreeCrop of {self.height}x{self.width} needs frames with one side of that size.")
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """The pixel steps of a test pipeline, and the normalisation of the model's data preprocessor."""
+
+    resizes: tuple[Resize, ...]
+    crop: Crop | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    swap_channels: bool
+    sampling: Sampling | None
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the model's input, pixels."""
+        if self.crop is not None:
+            return self.crop.height, self.crop.width
+        return self.resizes[-1].size(10_000, 10_000)
+
+    def __call__(
+        self, frames: Sequence[np.ndarray], views: Literal["center", "test"], device: torch.device
+    ) -> torch.Tensor:
+        """B clips `uint8 [T, H, W, 3]` -> float32 `[B, V, C, T, h, w]` on the device. See `Recogniser.preprocess`."""
+        pixels = np.stack([self._views(clip, center_only=views == "center") for clip in frames])  # B V T h w 3
+        x = torch.from_numpy(pixels).to(device)
+        x = x.permute(0, 1, 5, 2, 3, 4)
+        if self.swap_channels:
+            x = x.flip(2)
+        mean = torch.tensor(self.mean, device=device).view(3, 1, 1, 1)
+        std = torch.tensor(self.std, device=device).view(3, 1, 1, 1)
+        return ((x - mean) / std).contiguous()
+
+    def _views(self, clip: np.ndarray, *, center_only: bool) -> np.ndarray:
+        assert clip.dtype == np.uint8, clip.dtype
+        assert clip.ndim == 4, clip.shape
+        for resize in self.resizes:
+            clip = _resized(clip, resize.size(*clip.shape[1:3]), resize.interpolation)
+        if self.crop is None:
+            return clip[None]
+        h, w = self.crop.height, self.crop.width
+        cut = []
+        for top, left, flipped in self.crop.views(*clip.shape[1:3], center_only=center_only):
+            view = clip[:, top : top + h, left : left + w]
+            cut.append(view[:, :, ::-1] if flipped else view)
+        return np.stack(cut)
+
+
+def make_preprocessor(pipeline: Sequence[Mapping[str, Any]], data_preprocessor: Mapping[str, Any]) -> Preprocessor:
+    """Read the pixel steps of an MMAction2 test pipeline.
+
+    Args:
+        pipeline: the config's `test_pipeline`.
+        data_preprocessor: the model's own section: mean, std, to_rgb.
+
+    Raises:
+        ConfigError: a step that is not known here, or a model that does not take RGB.
+    """
+    resizes: list[Resize] = []
+    crop: Crop | None = None
+    for step in pipeline:
+        name = str(step["type"])
+        if name == "Resize":
+            if crop is not None:
+                raise ConfigError("The test pipeline resizes after it crops, which is not supported.")
+            resizes.append(_read_resize(step))
+        elif name in CROPS:
+            if crop is not None:
+                raise ConfigError("The test pipeline crops twice, which is not supported.")
+            width, height = _pair(step["crop_size"])
+            crop = Crop(CROPS[name], height, width)
+        elif name not in PIXELS_UNCHANGED:
+            known = ", ".join(["Resize", *CROPS])
+            raise ConfigError(f"The test pipeline has a step `{name}` that is not known here; known: {known}.")
+    if crop is None and (not resizes or resizes[-1].keep_ratio):
+        raise ConfigError("The test pipeline ends with frames of any size: it needs a crop, or a fixed resize.")
+    mean, std = data_preprocessor.get("mean") or (0.0, 0.0, 0.0), data_preprocessor.get("std") or (1.0, 1.0, 1.0)
+    if len(mean) != 3 or len(std) != 3:
+        raise ConfigError(f"This model takes {len(mean)} channels (optical flow?); only RGB is supported.")
+    return Preprocessor(
+        resizes=tuple(resizes),
+        crop=crop,
+        mean=(float(mean[0]), float(mean[1]), float(mean[2])),
+        std=(float(std[0]), float(std[1]), float(std[2])),
+        swap_channels=bool(data_preprocessor.get("to_rgb", False)),
+        sampling=read_sampling(pipeline),
+    )
+
+
+def read_sampling(pipeline: Sequence[Mapping[str, Any]]) -> Sampling | None:
+    """The frame sampling of a test pipeline; None where it has none."""
+    for step in pipeline:
+        if step["type"] in SAMPLERS:
+            uniform = str(step["type"]).startswith("Uniform")
+            interval = None if uniform else int(step.get("frame_interval", 1))
+            return Sampling(int(step["clip_len"]), interval, int(step.get("num_clips", 1)))
+    return None
+
+
+def _read_resize(step: Mapping[str, Any]) -> Resize:
+    scale = step["scale"]
+    if not isinstance(scale, float):
+        scale = tuple(float(s) for s in scale)
+        if min(scale) == -1:
+            scale = (math.inf, max(scale))
+    return Resize(scale, bool(step.get("keep_ratio", True)), INTERPOLATIONS[step.get("interpolation", "bilinear")])
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _resized(clip: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    height, width = size
+    if clip.shape[1:3] == (height, width):
+        return clip
+    out = np.empty((len(clip), height, width, 3), np.uint8)
+    for frame, target in zip(clip, out, strict=True):
+        cv2.resize(frame, (width, height), dst=target, interpolation=interpolation)
+    return out

@@ -1,0 +1,208 @@
+"""Video Swin's blocks with PyTorch's fused attention, and with one gather where MMAction2 copies three times.
+
+MMAction2 writes window attention out: scores = q kᵀ, add the relative position bias, add the shift mask, softmax, times
+v. Every step reads and writes `[windows, heads, 392, 392]` numbers, and backward does so again; on a CPU that is half
+of the model's time. `scaled_dot_product_attention` does it in one pass over small tiles, with bias and mask as its
+additive mask.
+
+The mask of a shifted block would be as large as the scores themselves, one for each window (236 MB a block and clip at
+Swin-T's first stage). But all it says is that the places on the two sides of a seam don't see each other. So a window
+with seams is cut into its parts, and each part attends within itself: no mask, and a fifth less work. (MMAction2 adds
+-100 across a seam; what is left of such a weight, 1e-44, is dropped here.) Windows have at most 8 kinds of seams, and
+all parts of one kind go together into one call.
+
+Padding, cyclic shift, cutting into windows and into parts are one permutation of rows: found once by doing all of it to
+the rows' numbers, then applied as a gather, whose backward is the gather of the inverse.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# Letters in shapes: B clips, W windows a clip, N places in a window or part, R rows, C channels, H heads, K = C / H.
+
+
+def fuse_window_attention(module: nn.Module) -> int:
+    """Give every `SwinTransformerBlock3D` inside a module the forward pass of this file, in place.
+
+    For evaluation only: it has no dropout on the attention, and gives no gradient to the position bias. Weights and
+    their names stay as they are. `del block.forward` restores MMAction2's own.
+
+    Returns:
+        How many blocks were changed; 0 for a model that is no Video Swin.
+    """
+    blocks: list[Any] = [part for part in module.modules() if type(part).__name__ == "SwinTransformerBlock3D"]
+    for block in blocks:
+        block.forward = MethodType(_block, block)
+        block.attn.position_bias = None
+    return len(blocks)
+
+
+def _block(self: Any, x: torch.Tensor, mask_matrix: torch.Tensor) -> torch.Tensor:
+    """As `SwinTransformerBlock3D.forward`: `[B, D, H, W, C]`, and the mask of its stage `[W, N, N]`."""
+    # A stage's input lies channels-first in memory, and sums would hand that on from block to block.
+    x = x.contiguous()
+    x = x + self.drop_path(_attention(self, x, mask_matrix))
+    return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def _attention(self: Any, x: torch.Tensor, mask_wnn: torch.Tensor) -> torch.Tensor:
+    size, c = x.shape[:4], x.shape[4]
+    window = tuple(min(n, w) for n, w in zip(size[1:], self.window_size, strict=True))
+    # No shift along an axis that fits into one window.
+    shift = tuple(0 if n <= w else s for n, w, s in zip(size[1:], self.window_size, self.shift_size, strict=True))
+    parts = _parts(window, _Identity(mask_wnn) if any(shift) else None)
+    places = _places(size, window, shift, parts, x.device)
+    attention = self.attn
+    rows_rc = _Gather.apply(self.norm1(x).view(-1, c), places.order, places.inverse, places.padded, False)
+    attended = [
+        _attend(attention, qkv.view(-1, bias_hnn.shape[1], 3 * c), bias_hnn)
+        for qkv, bias_hnn in zip(
+            attention.qkv(rows_rc).split(places.sizes), _position_biases(attention, window, parts), strict=True
+        )
+    ]
+    out_rc = attention.proj_drop(attention.proj(torch.cat(attended) if len(attended) > 1 else attended[0]))
+    return _Gather.apply(out_rc, places.inverse, places.order, False, places.padded).view(x.shape)
+
+
+def _attend(self: Any, qkv: torch.Tensor, bias_hnn: torch.Tensor) -> torch.Tensor:
+    """Attention inside each of M parts, with one bias `[H, N, N]` for all: `[M, N, 3·C]` -> `[M·N, C]`."""
+    m, n, c3 = qkv.shape
+    heads = self.num_heads
+    q, k, v = qkv.view(m, n, 3, heads, c3 // 3 // heads).permute(2, 0, 3, 1, 4)  # M H N K each
+    bias = bias_hnn.to(q.dtype).expand(m, -1, -1, -1)  # no copy: one for all
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+    return out.transpose(1, 2).reshape(m * n, c3 // 3)
+
+
+def _position_biases(self: Any, window: tuple[int, ...], parts: _Parts) -> list[torch.Tensor]:
+    """The relative position bias of each kind of part `[H, n, n]`, kept as long as its table is the same."""
+    table = self.relative_position_bias_table
+    key = (parts, table.device, table.data_ptr(), table._version, table.dtype)
+    if self.position_bias is None or self.position_bias[0] != key:
+        n = math.prod(window)
+        # As MMAction2 does, also where a window is smaller than the one that the table was made for.
+        index = self.relative_position_index[:n, :n]
+        biases = []
+        for _, inside in parts.kinds:
+            chosen = inside.to(table.device)
+            biases.append(table.detach()[index[chosen][:, chosen]].permute(2, 0, 1).contiguous())
+        self.position_bias = (key, biases)
+    return self.position_bias[1]
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """For each kind of part: which windows of a clip have one, and which of a window's N places are in it."""
+
+    kinds: list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the rows of `[B·D·H·W, C]` go, kind by kind, window by window.
+
+    Attributes:
+        order: `[R]`, the row that stands at each place; for padding, one past the last row.
+        inverse: `[B·D·H·W]`, where each row went.
+        padded: whether there is padding.
+        sizes: rows of each kind of part.
+    """
+
+    order: torch.Tensor
+    inverse: torch.Tensor
+    padded: bool
+    sizes: list[int]
+
+
+class _Identity:
+    """A tensor as a key: equal only to itself. Holds it, so that its address is not given to another."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def __hash__(self) -> int:
+        return id(self.tensor)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other.tensor is self.tensor
+
+
+@lru_cache(maxsize=64)
+def _parts(window: tuple[int, ...], mask: _Identity | None) -> _Parts:
+    """The kinds of parts that a stage's windows have.
+
+    Args:
+        window: places along D, H, W.
+        mask: of a shifted block, `[W, N, N]`: 0 inside a part, -100 across a seam; None: no seams. MMAction2 caches its
+            masks, so the same sizes come as the same tensor.
+    """
+    if mask is None:
+        return _Parts([(torch.tensor([0]), torch.arange(math.prod(window)))])
+    seams, kind_of = torch.unique(mask.tensor.cpu().flatten(1), dim=0, return_inverse=True)
+    kinds = []
+    for number, seam in enumerate(seams.view(-1, *mask.tensor.shape[1:])):
+        part_of = (seam == 0).int().argmax(1)  # a part is called after its first place
+        having = (kind_of == number).nonzero()[:, 0]
+        kinds += [(having, (part_of == part).nonzero()[:, 0]) for part in part_of.unique()]
+    return _Parts(kinds)
+
+
+@lru_cache(maxsize=64)
+def _places(
+    size: torch.Size, window: tuple[int, ...], shift: tuple[int, ...], parts: _Parts, device: torch.device
+) -> _Places:
+    """Do to the numbers of the rows what MMAction2 does to the rows.
+
+    Args:
+        size: B, D, H, W.
+        window: places along D, H, W.
+        shift: cyclic shift along D, H, W.
+        parts: of the windows; where there are no seams, of all windows.
+        device: of the result.
+    """
+    b, rows = size[0], size.numel()
+    numbers = torch.arange(rows).view(size)
+    padding = [(-n) % w for n, w in zip(size[1:], window, strict=True)]
+    numbers = F.pad(numbers, (0, padding[2], 0, padding[1], 0, padding[0]), value=rows)
+    numbers = numbers.roll([-s for s in shift], (1, 2, 3))
+    grid = [n // w for n, w in zip(numbers.shape[1:], window, strict=True)]
+    cut = numbers.view(b, grid[0], window[0], grid[1], window[1], grid[2], window[2])
+    windows_wbn = cut.permute(1, 3, 5, 0, 2, 4, 6).reshape(math.prod(grid), b, -1)
+    if any(shift):
+        pieces = [windows_wbn[having][:, :, inside].flatten() for having, inside in parts.kinds]
+    else:
+        pieces = [windows_wbn.flatten()]
+    order = torch.cat(pieces)
+    inverse = torch.empty(rows + 1, dtype=torch.int64)
+    inverse[order] = torch.arange(len(order))  # padding meets at the end, which is cut off
+    sizes = [len(piece) for piece in pieces]
+    return _Places(order.to(device), inverse[:rows].to(device), any(padding), sizes)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows in another order. Backward is the gather of the inverse, where autograd would scatter and add."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, order: torch.Tensor, inverse: torch.Tensor, pads: bool, pads_back: bool
+    ) -> torch.Tensor:
+        ctx.inverse, ctx.pads_back = inverse, pads_back
+        return _rows(x, order, pads)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:  # type: ignore[override]
+        return _rows(grad, ctx.inverse, ctx.pads_back), None, None, None, None
+
+
+def _rows(x: torch.Tensor, order: torch.Tensor, pads: bool) -> torch.Tensor:
+    """`x[order]`; with `pads`, the number one past the last row stands for zeros."""
+    return (torch.cat([x, x.new_zeros(1, x.shape[1])]) if pads else x).index_select(0, order)

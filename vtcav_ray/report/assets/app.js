@@ -1,0 +1,92 @@
+// Start: theme, addresses, and the parts in the order in which they are seen.
+
+const theme = (() => {
+  const button = document.getElementById("theme");
+  const names = { "light dark": "as the system", light: "light", dark: "dark" };
+  const symbols = { "light dark": "◐", light: "☀", dark: "☾" };
+  const order = Object.keys(names);
+
+  // Storage can be switched off for pages from disk; the choice then lasts as long as the page.
+  function stored() {
+    try {
+      return localStorage.getItem("vtcav-theme");
+    } catch (error) {
+      if (error instanceof DOMException) return null;
+      throw error;
+    }
+  }
+
+  function set(value) {
+    document.documentElement.style.colorScheme = value;
+    document.documentElement.dataset.theme = value;
+    button.textContent = symbols[value];
+    button.setAttribute("aria-label", `Colours: ${names[value]}`);
+  }
+
+  button.addEventListener("click", () => {
+    const next = order[(order.indexOf(document.documentElement.dataset.theme) + 1) % order.length];
+    set(next);
+    try {
+      localStorage.setItem("vtcav-theme", next);
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+    }
+  });
+  set(order.includes(stored()) ? stored() : "light dark");
+})();
+
+const app = (() => {
+  let lastHash = "";
+
+  function follow() {
+    const route = routes.read(location.hash);
+    if (route?.view === "cell") {
+      evidence.show(route.row, lastHash);
+      return;
+    }
+    evidence.close();
+    lastHash = location.hash;
+    if (route?.view === "class" && route.name !== undefined) {
+      classes.show(route.name);
+      document.getElementById("class").scrollIntoView();
+    } else if (route?.view === "concept") concepts.show(route.name);
+  }
+
+  // The classes that the summary names, each at a glance, all on one scale.
+  function drawStrips() {
+    const l = matrix.defaultLayer();
+    const places = [...document.querySelectorAll(".strip")];
+    const cellsOf = (name) => facts.columns.map((column, c) => (column.contrast === "random" ? store.find(facts.classes.indexOf(name), c, l) : -1))
+      .filter((row) => row >= 0).map((row) => store.cell(row)).filter((cell) => Number.isFinite(cell.effect));
+    const [low, high] = d3.extent([0, ...places.flatMap((place) => cellsOf(place.dataset.class)).filter((c) => c.status <= marks.NOT_SHOWN).map((c) => c.effect)]);
+    const pad = 0.08 * (high - low || 1);
+    for (const place of places) {
+      const cells = cellsOf(place.dataset.class);
+      const label = `Effect of each concept on ${place.dataset.class} at ${facts.layers[l]}, in logits`;
+      if (cells.length) charts.lazy(place, (width) => charts.strip(cells, { width, domain: [low - pad, high + pad], label, unit: `effect at ${facts.layers[l]}, logits` }));
+    }
+  }
+
+  async function start() {
+    for (const link of document.querySelectorAll("a.class-link")) link.href = routes.ofClass(link.dataset.class);
+    if (facts.rows) {
+      await store.unpack();
+      drawStrips();
+      matrix.build(document.getElementById("matrix-place"));
+      classes.build(document.getElementById("class-place"));
+      concepts.build(document.getElementById("concepts-place"));
+      addEventListener("hashchange", follow);
+      if (location.hash) follow();
+    } else {
+      for (const name of ["matrix", "class", "concepts"]) {
+        document.getElementById(`${name}-place`).replaceChildren(element("p", { class: "muted" }, "There are no scores to draw."));
+      }
+    }
+    document.documentElement.dataset.ready = "true";
+  }
+
+  return { start };
+})();
+
+// After the first paint: the summary is on the screen before the data is unpacked.
+requestAnimationFrame(() => setTimeout(app.start));

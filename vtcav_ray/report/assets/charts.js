@@ -1,0 +1,198 @@
+// Charts with Observable Plot. Colours are CSS variables, so light, dark and print need no redrawing.
+
+const charts = (() => {
+  const pending = new Map();
+  const seen = new IntersectionObserver(
+    (entries) => entries.filter((e) => e.isIntersecting).forEach((e) => drawNow(e.target)),
+    { rootMargin: "400px" },
+  );
+  const resized = new ResizeObserver((entries) => {
+    for (const { target, contentRect } of entries) {
+      const width = Math.floor(contentRect.width);
+      if (target.drawnWidth && width && Math.abs(width - target.drawnWidth) > 8) fill(target, width);
+    }
+  });
+
+  // Calls draw(width) when the place comes near the screen, and again when its width changes; `once`: not again.
+  function lazy(place, draw, { once = false } = {}) {
+    place.draw = draw;
+    place.once = once;
+    pending.set(place, draw);
+    seen.observe(place);
+    return place;
+  }
+
+  function drawNow(place) {
+    if (!pending.delete(place)) return;
+    seen.unobserve(place);
+    fill(place, Math.floor(place.clientWidth) || 600);
+    if (!place.once) resized.observe(place);
+  }
+
+  function fill(place, width) {
+    place.drawnWidth = width;
+    place.replaceChildren(place.draw(width));
+  }
+
+  // A place that is taken off the page must not be kept alive by the observers.
+  function forget(root) {
+    for (const place of [...pending.keys()]) if (root.contains(place)) { pending.delete(place); seen.unobserve(place); }
+  }
+
+  // All of the page is printed, so all of it must be drawn; what is drawn may bring further places along.
+  addEventListener("beforeprint", () => {
+    const shown = () => [...pending.keys()].filter((place) => place.isConnected && place.clientWidth);
+    for (let places = shown(); places.length; places = shown()) places.forEach(drawNow);
+  });
+
+  // Plot names its groups "bar", "rule", ...: that tells a listener nothing. A chart of links is a group, not a picture.
+  function plot(options) {
+    const svg = Plot.plot(options);
+    svg.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
+    svg.setAttribute("role", svg.querySelector("a") ? "group" : "img");
+    return svg;
+  }
+
+  const hrefOf = (cell) => routes.cell(cell);
+  const finite = (...values) => values.every(Number.isFinite);
+  const statusColor = (cell) => (cell.status >= marks.NOT_LEARNABLE ? "var(--faint)" : marks.kindColor(cell.kind));
+
+  // Dots with intervals over the null's band, one facet a layer, one place a kind.
+  function byLayer(cells, { width, height, kinds, domain, unit, label, point, low, high, bandLow, bandHigh, zero, muted = () => false }) {
+    const drawn = cells.filter((c) => Number.isFinite(point(c)));
+    const narrow = width < 360;
+    return plot({
+      width, height, marginLeft: 40, marginRight: 6, marginTop: 20, marginBottom: 8, insetLeft: 2, insetRight: 2,
+      className: "plot", ariaLabel: label, ariaDescription: cells.length ? `${drawn.length} marks, each a link to its evidence` : "nothing to draw",
+      fx: { domain: facts.layers, label: null, padding: 0.06, axis: "top", tickFormat: (d) => (narrow && d.length > 7 ? d.slice(0, 6) + "…" : d) },
+      x: { domain: kinds, axis: null, padding: 0.15 },
+      y: { domain, label: unit, labelAnchor: "top", labelArrow: "none", ticks: 4, grid: true, nice: false, clamp: true },
+      marks: [
+        Plot.frame({ stroke: "var(--line)", rx: 4 }),
+        Plot.barY(drawn.filter((c) => finite(bandLow(c), bandHigh(c))), {
+          fx: "layer", x: "kind", y1: bandLow, y2: bandHigh, fill: "var(--band)", insetLeft: -1, insetRight: -1,
+        }),
+        Plot.ruleY([zero], { stroke: "var(--muted)", strokeOpacity: 0.7 }),
+        Plot.ruleX(drawn.filter((c) => finite(low(c), high(c))), {
+          fx: "layer", x: "kind", y1: low, y2: high, stroke: { value: statusColor, scale: null }, strokeWidth: 2, strokeOpacity: (c) => (muted(c) ? 0.35 : 0.8),
+        }),
+        Plot.dot(drawn, {
+          fx: "layer", x: "kind", y: point, r: 4.6, href: hrefOf, target: null, ariaLabel: marks.sentence, title: marks.sentence,
+          symbol: { value: (c) => marks.symbols[c.status], scale: null },
+          fill: { value: (c) => (c.status <= marks.LOWERS && !muted(c) ? statusColor(c) : "var(--surface)"), scale: null },
+          stroke: { value: statusColor, scale: null }, strokeWidth: 1.8, strokeOpacity: (c) => (muted(c) ? 0.5 : 1),
+        }),
+        Plot.text(layersWhere(drawn, muted), { fx: (l) => l, text: () => "says nothing:\nsame gradient\nfor all clips", frameAnchor: "middle", fill: "var(--muted)", fontSize: 10, stroke: "var(--band)", strokeWidth: 6 }),
+      ],
+    });
+  }
+
+  const layersWhere = (cells, test) => facts.layers.filter((layer) => cells.some((c) => c.layer === layer && test(c)));
+
+  function effects(cells, { width, kinds, domain, inSpreads }) {
+    const scale = (c) => (inSpreads ? c.nullSd : 1);
+    return byLayer(cells, {
+      width, height: 190, kinds, domain, zero: 0, unit: inSpreads ? "null spreads" : "logits",
+      label: "Concept effect by layer, with 95 % intervals over the null's band",
+      point: (c) => c.effect / scale(c), low: (c) => c.low / scale(c), high: (c) => c.high / scale(c),
+      bandLow: (c) => (-1.96 * c.nullSd) / scale(c), bandHigh: (c) => (1.96 * c.nullSd) / scale(c),
+    });
+  }
+
+  function scores(cells, { width, kinds }) {
+    const clip = (v) => Math.min(1, Math.max(0, v));
+    return byLayer(cells, {
+      width, height: 190, kinds, domain: [0, 1], zero: 0.5, unit: "score",
+      label: "TCAV score by layer, with 95 % intervals over the null's band", muted: (c) => c.degenerate,
+      point: (c) => c.score, low: (c) => c.scoreLow, high: (c) => c.scoreHigh,
+      bandLow: (c) => clip(c.scoreNull - 1.96 * c.scoreNullSd), bandHigh: (c) => clip(c.scoreNull + 1.96 * c.scoreNullSd),
+    });
+  }
+
+  // A class at a glance: one row a group of concepts, a mark a concept, at one layer.
+  function strip(cells, { width, domain, label, unit }) {
+    const groups = Object.keys(marks.groupWords).filter((name) => cells.some((c) => c.column.group === name));
+    const named = d3.groups(cells.filter((c) => c.status <= marks.LOWERS), (c) => c.column.group)
+      .flatMap(([, group]) => d3.sort(group, (c) => -Math.abs(c.effect)).slice(0, 1));
+    const nameOf = (c) => (c.column.group === "control" ? `${c.column.name}, ${c.kind}` : c.column.name);
+    const anchor = (c) => (c.effect > d3.mean(domain) ? "end" : "start");
+    return plot({
+      width, height: 46 + 30 * groups.length, marginLeft: 62, marginRight: 12, marginTop: 4, marginBottom: 36, className: "plot", ariaLabel: label,
+      ariaDescription: `${cells.length} concepts, each a link to its evidence`,
+      x: { domain, label: unit, labelAnchor: "center", labelArrow: "none", ticks: Math.floor(width / 80), clamp: true, tickSize: 3 },
+      y: { type: "band", domain: groups, label: null, tickFormat: (g) => (g === "control" ? "controls" : marks.groupWords[g]), tickSize: 0, padding: 0 },
+      marks: [
+        Plot.barX(groups, { y: (g) => g, x1: domain[0], x2: domain[1], fill: "var(--soft)", insetTop: 3, insetBottom: 3, rx: 3 }),
+        Plot.ruleX([0], { stroke: "var(--muted)", strokeOpacity: 0.7 }),
+        Plot.dot(d3.sort(cells, (c) => -c.status), {
+          x: "effect", y: (c) => c.column.group, r: { value: (c) => (c.status <= marks.LOWERS ? 5 : 3.2), scale: null }, href: hrefOf, ariaLabel: marks.sentence, title: marks.sentence,
+          symbol: { value: (c) => marks.symbols[c.status], scale: null },
+          fill: { value: (c) => (c.status <= marks.LOWERS ? statusColor(c) : "var(--surface)"), scale: null },
+          stroke: { value: statusColor, scale: null }, strokeWidth: 1.5, strokeOpacity: (c) => (c.status <= marks.LOWERS ? 1 : 0.6),
+        }),
+        Plot.text(named.filter((c) => anchor(c) === "end"), { x: "effect", y: (c) => c.column.group, text: nameOf, dx: -10, textAnchor: "end", fill: "var(--ink)", stroke: "var(--soft)", strokeWidth: 4, lineWidth: 16, textOverflow: "ellipsis" }),
+        Plot.text(named.filter((c) => anchor(c) === "start"), { x: "effect", y: (c) => c.column.group, text: nameOf, dx: 10, textAnchor: "start", fill: "var(--ink)", stroke: "var(--soft)", strokeWidth: 4, lineWidth: 16, textOverflow: "ellipsis" }),
+      ],
+    });
+  }
+
+  // Held-out accuracy by layer: each CAV a faint tick, the mean a dot, beside the random sets' own.
+  function accuracy(points, singles, { width, color }) {
+    const half = (0.35 * (width - 54)) / (facts.layers.length + 0.3); // of a band: CAVs to its left, random sets' to its right
+    return plot({
+      width, height: 150, marginLeft: 34, marginTop: 16, marginBottom: 22, className: "plot",
+      ariaLabel: "Held-out accuracy by layer, beside the random sets' own",
+      ariaDescription: points.map((p) => `${p.layer}: ${words.fixed(p.accuracy)}, random sets up to ${words.fixed(p.nullAccuracy)}`).join("; "),
+      x: { domain: facts.layers, type: "band", label: null, padding: 0.3, tickSize: 0 },
+      y: { domain: [0.3, 1], label: "accuracy", labelArrow: "none", ticks: 4, grid: true, clamp: true },
+      marks: [
+        Plot.tickY(singles.filter((s) => s.isNull), { x: "layer", y: "value", stroke: "var(--faint)", strokeOpacity: 0.25, insetLeft: half + 5 }),
+        Plot.tickY(singles.filter((s) => !s.isNull), { x: "layer", y: "value", stroke: color, strokeOpacity: 0.3, insetRight: half + 5 }),
+        Plot.line(points, { x: "layer", y: "nullAccuracy", dx: half / 2 + 3, stroke: "var(--muted)", strokeDasharray: "3 3" }),
+        Plot.line(points, { x: "layer", y: "accuracy", dx: -half / 2 - 3, stroke: color, strokeWidth: 2 }),
+        Plot.dot(points, { x: "layer", y: "accuracy", dx: -half / 2 - 3, r: 4, fill: color, title: (p) => `${p.layer}: ${words.fixed(p.accuracy, 3)} (random sets: 95 % lie under ${words.fixed(p.nullAccuracy, 3)})` }),
+      ],
+    });
+  }
+
+  // One figure and its interval against the curve of its null.
+  function againstNull({ value, low, high, mean, sd, width, unit, label, color, symbol, domain }) {
+    const reach = [mean - 3.2 * sd, mean + 3.2 * sd, value, low, high, 0].filter(Number.isFinite);
+    const range = domain ?? d3.extent(reach);
+    const pad = domain ? 0 : 0.06 * (range[1] - range[0] || 1);
+    const step = (range[1] - range[0] + 2 * pad) / 160;
+    const curve = sd > 0 ? d3.range(161).map((i) => range[0] - pad + i * step).map((x) => ({ x, y: Math.exp(-0.5 * ((x - mean) / sd) ** 2) })) : [];
+    return plot({
+      width, height: 120, marginLeft: 12, marginRight: 12, marginTop: 10, marginBottom: 34, className: "plot", ariaLabel: label,
+      ariaDescription: `${words.general(value)}, interval ${words.general(low)} to ${words.general(high)}; the null has mean ${words.general(mean)} and spread ${words.general(sd)}`,
+      x: { domain: [range[0] - pad, range[1] + pad], label: unit, labelAnchor: "center", labelArrow: "none", ticks: Math.max(3, Math.floor(width / 90)) },
+      y: { domain: [0, 1.12], axis: null },
+      marks: [
+        Plot.areaY(curve, { x: "x", y: "y", fill: "var(--band)" }),
+        Plot.lineY(curve, { x: "x", y: "y", stroke: "var(--muted)" }),
+        Plot.ruleX(Number.isFinite(mean) ? [mean] : [], { stroke: "var(--muted)", strokeDasharray: "3 3" }),
+        Plot.link(Number.isFinite(low) && Number.isFinite(high) ? [0] : [], { x1: () => low, x2: () => high, y1: 0.16, y2: 0.16, stroke: color, strokeWidth: 3 }),
+        Plot.dot(Number.isFinite(value) ? [value] : [], { x: (d) => d, y: 0.16, r: 7, symbol: { value: () => symbol, scale: null }, fill: color, stroke: "var(--surface)", strokeWidth: 1.5 }),
+        Plot.ruleY([0], { stroke: "var(--line)" }),
+      ],
+    });
+  }
+
+  // Each video of the class, by how much its logit rises along the concept's direction.
+  function videoStrip(videos, { width }) {
+    return plot({
+      width, height: 96, marginLeft: 12, marginRight: 12, marginBottom: 34, marginTop: 6, className: "plot",
+      ariaLabel: "Sensitivity of each video of the class", ariaDescription: `${videos.length} videos, from ${words.general(videos.at(-1).sensitivity)} to ${words.general(videos[0].sensitivity)}`,
+      x: { label: "sensitivity, logits a unit", labelAnchor: "center", labelArrow: "none", nice: true, ticks: Math.floor(width / 90) },
+      marks: [
+        Plot.ruleX([0], { stroke: "var(--muted)" }),
+        Plot.dot(videos, Plot.dodgeY("middle", {
+          x: "sensitivity", r: 3.5, title: (v) => `${v.video}: ${words.general(v.sensitivity)}`,
+          fill: { value: (v) => (v.sensitivity > 0 ? "var(--raises)" : "var(--lowers)"), scale: null }, fillOpacity: 0.75,
+        })),
+      ],
+    });
+  }
+
+  return { plot, videoStrip, lazy, forget, strip, effects, scores, accuracy, againstNull };
+})();

@@ -1,0 +1,144 @@
+// The concepts: what their clips look like, how well a layer tells them apart, how steady and how alike their directions are.
+
+const concepts = (() => {
+  const names = [...new Set(facts.columns.map((c) => c.concept))];
+  const infoOf = new Map(facts.columns.map((c) => [c.concept, c]));
+  let list, more, playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const state = { text: "", group: "", all: false };
+  const MANY = 12; // cards that are shown before asking for all of them
+
+  function build(place) {
+    const groups = [...new Set(facts.columns.map((c) => c.group))];
+    const find = element("input", { type: "search", placeholder: "filter…", autocomplete: "off", oninput: () => { state.text = find.value.trim().toLowerCase(); draw(); } });
+    const kind = element("select", { onchange: () => { state.group = kind.value; draw(); } }, element("option", { value: "" }, "all"), ...groups.map((g) => element("option", { value: g }, marks.groupWords[g])));
+    const play = element("button", { type: "button", class: "quiet", id: "play", "aria-pressed": String(playing), onclick: () => setPlaying(!playing) }, playing ? "Pause previews" : "Play previews");
+    list = element("div", { class: "cards" });
+    more = element("button", { type: "button", class: "more", onclick: () => { state.all = true; draw(); } });
+    place.replaceChildren(
+      element("div", { class: "controls" }, element("label", { class: "field" }, element("span", {}, "Find concepts"), find), element("label", { class: "field" }, element("span", {}, "Concepts that are"), kind), play),
+      list, more, entanglement(),
+    );
+    draw();
+    setPlaying(playing);
+  }
+
+  // A moving preview. An <img> can't be stopped, so its first frame is drawn on a canvas for those who want stillness.
+  function picture(clip, concept) {
+    const canvas = element("canvas", { width: clip.width, height: clip.height, "aria-hidden": "true" });
+    const image = element("img", { src: clip.src, width: clip.width, height: clip.height, loading: "lazy", decoding: "async", alt: `${concept}, a clip of ${clip.video}`, title: clip.video,
+      onload: () => canvas.getContext("2d").drawImage(image, 0, 0) });
+    return element("span", { class: "preview" }, image, canvas);
+  }
+
+  function setPlaying(value) {
+    playing = value;
+    document.documentElement.classList.toggle("paused", !playing);
+    const button = document.getElementById("play");
+    button.textContent = playing ? "Pause previews" : "Play previews";
+    button.setAttribute("aria-pressed", String(playing));
+  }
+
+  function draw() {
+    const shown = names.filter((name) => name.toLowerCase().includes(state.text) && (!state.group || infoOf.get(name).group === state.group));
+    shown.sort((a, b) => infoOf.get(a).name.localeCompare(infoOf.get(b).name) || marks.kindRank(infoOf.get(a).kind) - marks.kindRank(infoOf.get(b).kind));
+    charts.forget(list);
+    const first = state.all ? shown : shown.slice(0, MANY);
+    list.replaceChildren(...first.map((name) => charts.lazy(element("article", { class: "card", id: cardId(name), tabindex: "-1" }, element("h3", {}, name)), () => card(name), { once: true })));
+    more.hidden = first.length === shown.length;
+    more.textContent = `Show all ${words.whole(shown.length)} concepts`;
+    if (!shown.length) list.replaceChildren(element("p", { class: "muted" }, names.length ? "No concept is left: widen the filter." : "There are no concepts."));
+  }
+
+  const cardId = (name) => `card-${names.indexOf(name)}`;
+
+  function show(name) {
+    Object.assign(state, { text: "", group: "", all: true });
+    draw();
+    const place = document.getElementById(cardId(name));
+    place.scrollIntoView({ block: "center" });
+    place.focus({ preventScroll: true });
+  }
+
+  function card(name) {
+    const column = infoOf.get(name);
+    const own = facts.concepts[name];
+    const points = byLayer(name);
+    const singles = facts.accuracies.filter((a) => a.concept === name || (a.concept === null && a.kind === column.kind))
+      .flatMap((a) => a.values.map((v) => ({ layer: a.layer, value: v / 100, isNull: a.concept === null })));
+    const content = document.createDocumentFragment();
+    content.append(
+      element("h3", {}, marks.kindDot(column.kind), column.name, element("span", { class: "muted" }, ` ${column.kind}`)),
+      own ? element("p", { class: "muted small" }, `${words.whole(own.clips)} clips from ${words.whole(own.videos)} videos`) : "",
+      own?.previews.length ? element("div", { class: "previews" }, ...own.previews.map((clip) => picture(clip, name))) : element("p", { class: "muted small" }, "no preview"),
+      charts.lazy(element("div", { class: "chart small" }), (width) => charts.accuracy(points, singles, { width, color: marks.kindColor(column.kind) })),
+      layerTable(points), strongest(name), nearest(name),
+    );
+    return content;
+  }
+
+  // Accuracy and stability belong to (concept, layer) alone, so any class's row will do.
+  function byLayer(name) {
+    const columns = facts.columns.map((c, i) => [c, i]).filter(([c]) => c.concept === name);
+    const [, c] = columns.find(([column]) => column.contrast === "random") ?? columns[0];
+    return facts.layers.map((layer, l) => {
+      const k = facts.classes.findIndex((_, at) => store.find(at, c, l) >= 0);
+      return k < 0 ? null : store.cell(store.find(k, c, l));
+    }).filter(Boolean);
+  }
+
+  function layerTable(points) {
+    const row = (title, value) => element("tr", {}, element("th", { scope: "row" }, title), ...points.map((p) => element("td", { class: "n" }, value(p))));
+    return element("table", { class: "plain tiny" },
+      element("thead", {}, element("tr", {}, element("td"), ...points.map((p) => element("th", { scope: "col", class: "n" }, p.layer)))),
+      element("tbody", {}, row("accuracy", (p) => words.fixed(p.accuracy)), row("random sets'", (p) => words.fixed(p.nullAccuracy)), row("stability", (p) => words.fixed(p.stability))));
+  }
+
+  function strongest(name) {
+    const cells = facts.columns.flatMap((column, c) => (column.concept !== name ? [] : facts.classes.flatMap((_, k) => facts.layers.map((__, l) => store.find(k, c, l)))))
+      .filter((row) => row >= 0 && store.field("status")[row] <= marks.LOWERS).map((row) => store.cell(row));
+    const best = d3.rollups(cells, marks.strongest, (c) => c.k).map(([, cell]) => cell)
+      .sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, 4);
+    if (!best.length) return element("p", { class: "small muted" }, "No class's logit is shown to depend on it.");
+    return element("ul", { class: "small plain-list" }, ...best.map((cell) =>
+      element("li", {}, element("a", { href: routes.cell(cell), title: marks.sentence(cell) }, marks.statusMark(cell.status), ` ${cell.className} ${words.signed(cell.effect)}`), element("span", { class: "muted" }, ` at ${cell.layer}`))));
+  }
+
+  function nearest(name) {
+    const like = [...facts.likeness].reverse().find((x) => x.concepts.includes(name) && x.layer === facts.layers[facts.layers.length - 1]) ?? facts.likeness.find((x) => x.concepts.includes(name));
+    if (!like || like.concepts.length < 2) return "";
+    const at = like.concepts.indexOf(name);
+    const others = like.concepts.map((other, i) => ({ other, cosine: like.cosine[at * like.concepts.length + i] / 100 })).filter((_, i) => i !== at);
+    const best = d3.greatest(others, (o) => Math.abs(o.cosine));
+    return element("p", { class: "small muted" }, `Nearest direction at ${like.layer}: ${best.other}, cosine ${words.signed(best.cosine)}.`);
+  }
+
+  // The cosines of all concepts' directions at a layer.
+  function entanglement() {
+    const drawable = facts.likeness.filter((x) => x.concepts.length > 1);
+    if (!drawable.length) return "";
+    const body = element("div", { class: "entangled" });
+    const paint = () => {
+      const { layer, concepts: labels, cosine } = drawable[Number(select.value)];
+      const size = Math.max(7, Math.min(22, Math.floor(560 / labels.length)));
+      const data = cosine.map((value, i) => ({ a: labels[Math.floor(i / labels.length)], b: labels[i % labels.length], value: value / 100 }));
+      const named = labels.length <= 60;
+      body.replaceChildren(charts.plot({
+        width: labels.length * size + (named ? 190 : 20), height: labels.length * size + (named ? 180 : 20), marginLeft: named ? 180 : 10, marginTop: 6, marginBottom: named ? 170 : 10, marginRight: 6, className: "plot",
+        ariaLabel: `Cosines between the concepts' directions at ${layer}`, padding: 0.04,
+        x: { domain: labels, label: null, tickRotate: -60, axis: named ? "bottom" : null, tickSize: 0 }, y: { domain: labels, label: null, axis: named ? "left" : null, tickSize: 0 },
+        marks: [Plot.cell(data, {
+          x: "b", y: "a", title: (d) => `${d.a} and ${d.b}: ${words.signed(d.value)}`,
+          fill: { value: (d) => `color-mix(in oklab, var(--${d.value < 0 ? "lowers" : "raises"}) ${Math.round(Math.abs(d.value) * 90)}%, var(--surface))`, scale: null },
+        })],
+      }));
+    };
+    const select = element("select", { onchange: paint }, ...drawable.map((x, i) => element("option", { value: String(i), selected: i === drawable.length - 1 }, x.layer)));
+    const details = element("details", { ontoggle: () => { if (details.open && !body.firstChild) paint(); } },
+      element("summary", {}, "How alike the directions are (entanglement)"),
+      element("p", { class: "muted small" }, "Cosines between the concepts' mean CAVs. Two concepts with a cosine near 1 or −1 share one axis: what raises the logit may be either of them."),
+      element("label", { class: "field" }, element("span", {}, "Layer"), select), element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Cosines of directions" }, body));
+    return details;
+  }
+
+  return { build, show, picture };
+})();

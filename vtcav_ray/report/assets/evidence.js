@@ -1,0 +1,133 @@
+// The whole evidence of one cell: a sentence, two pictures, and every number of its row with its meaning.
+
+const evidence = (() => {
+  const dialog = document.getElementById("evidence");
+  let before = "";
+
+  function show(row, hashBefore) {
+    const cell = store.cell(row);
+    if (!dialog.open) before = hashBefore;
+    const title = element(
+      "h2", { id: "evidence-title", tabindex: "-1" },
+      marks.statusMark(cell.status), element("span", { class: "name" }, cell.className), " × ", element("span", { class: "name" }, cell.column.concept),
+    );
+    const pictures = element("div", { class: "pictures" });
+    dialog.replaceChildren(...[
+      element("header", {}, title, element("div", { class: "dialog-buttons" }, copyButton(), closeButton())),
+      layerTabs(cell),
+      element("p", { class: "verdict" }, ...verdict(cell)),
+      pictures,
+      videoSection(row, cell),
+      ...numbers(row),
+      links(cell),
+    ].filter(Boolean));
+    if (!dialog.open) dialog.showModal();
+    dialog.scrollTop = 0;
+    const width = Math.min(460, Math.floor(pictures.clientWidth));
+    pictures.append(
+      picture("Concept effect against its null", charts.againstNull({
+        value: cell.effect, low: cell.low, high: cell.high, mean: 0, sd: cell.nullSd, width, unit: "logits", label: "Concept effect against its null",
+        color: statusColor(cell), symbol: marks.symbols[cell.status],
+      }), "The curve is normal with the null's spread; the test itself permutes source videos."),
+      picture("TCAV score against random-against-random", charts.againstNull({
+        value: cell.score, low: cell.scoreLow, high: cell.scoreHigh, mean: cell.scoreNull, sd: cell.scoreNullSd, width, unit: "TCAV score",
+        label: "TCAV score against random-against-random scores", color: cell.degenerate ? "var(--faint)" : "var(--ink)", symbol: d3.symbolCircle, domain: [0, 1],
+      }), cell.degenerate ? "The gradient is the same for every clip here: this picture says nothing." : "The wider the curve, the less a sign count can decide."),
+    );
+    const strip = dialog.querySelector(".video-strip");
+    if (strip) strip.append(charts.videoStrip(store.videosOf(row), { width: Math.floor(strip.clientWidth) }));
+    title.focus({ preventScroll: true });
+  }
+
+  const NAMED = 5; // videos at either end
+
+  function videoSection(row, cell) {
+    const videos = store.videosOf(row);
+    if (!videos.length) return null;
+    const list = (title, some) => element("div", {}, element("h4", {}, title), element("ol", { class: "small plain-list" },
+      ...some.map((v) => element("li", {}, element("span", { class: "muted" }, `${Number(v.sensitivity.toPrecision(2)).toString().replace("-", "−")} `), v.video))));
+    const half = Math.min(NAMED, Math.floor(videos.length / 2));
+    return element("section", { class: "videos" },
+      element("h3", {}, `The videos of ${cell.className}`),
+      element("p", { class: "muted small" }, `${words.whole(videos.filter((v) => v.sensitivity > 0).length)} of ${words.whole(videos.length)} rise along the mean of the CAVs${cell.degenerate ? ". The gradient is the same for all of them here" : ""}.`),
+      element("div", { class: "video-strip" }),
+      half ? element("div", { class: "pictures" }, list("Most driven by it", videos.slice(0, half)), list("Least driven by it", videos.slice(-half).reverse())) : null,
+    );
+  }
+
+  const statusColor = (cell) => ({ raises: "var(--raises)", lowers: "var(--lowers)" })[marks.statuses[cell.status].key] ?? "var(--muted)";
+
+  function picture(title, chart, note) {
+    return element("figure", {}, element("figcaption", {}, title), chart, element("p", { class: "muted small" }, note));
+  }
+
+  function verdict(cell) {
+    const strong = (text) => element("strong", {}, text);
+    const at = [" at ", element("span", { class: "name" }, cell.layer)];
+    const interval = ` (95 % interval ${words.signed(cell.low)} to ${words.signed(cell.high)}, q ${words.probability(cell.q).startsWith("<") ? "" : "= "}${words.probability(cell.q)}).`;
+    const value = words.signed(Math.abs(cell.effect)).slice(1);
+    switch (cell.status) {
+      case marks.RAISES: return ["Moving from random clips to the concept's ", strong(`raises the logit by ${value}`), ...at, interval];
+      case marks.LOWERS: return ["Moving from random clips to the concept's ", strong(`lowers the logit by ${value}`), ...at, interval];
+      case marks.NOT_SHOWN: return [strong("No effect is shown"), ...at, `: the estimate is ${words.signed(cell.effect)}`, interval];
+      case marks.NOT_LEARNABLE: return [strong("Not learnable"), ...at, ": a classifier tells the concept's clips from random ones no better than random sets from one another, so neither figure says anything about the concept."];
+      default: return [strong("Undecided"), ...at, ": no figure can be read here."];
+    }
+  }
+
+  function layerTabs(cell) {
+    const tabs = facts.layers.map((layer, l) => {
+      const row = store.find(cell.k, cell.c, l);
+      if (row < 0) return null;
+      const other = store.cell(row);
+      return element("a", { href: routes.cell(other), "aria-current": l === cell.l ? "true" : null }, marks.statusMark(other.status), layer);
+    });
+    return element("nav", { class: "tabs", "aria-label": "The same cell at each layer" }, ...tabs);
+  }
+
+  function numbers(row) {
+    const known = new Set(words.columnGroups.flatMap(([, names]) => names));
+    const further = store.names().filter((name) => !known.has(name));
+    const groups = [...words.columnGroups, ["Further columns", further]];
+    return groups.map(([title, names]) => {
+      const there = names.filter((name) => store.has(name));
+      if (!there.length) return null;
+      const body = there.map((name) => {
+        const [heading, format, meaning] = words.columns[name] ?? [name, (v) => (typeof v === "number" ? words.general(v) : v), ""];
+        return element("tr", { "data-column": name }, element("th", { scope: "row" }, heading), element("td", { class: "n" }, format(store.value(row, name))), element("td", { class: "muted" }, meaning));
+      });
+      return element("section", {}, element("h3", {}, title), element("table", { class: "plain numbers" }, element("tbody", {}, ...body)));
+    }).filter(Boolean);
+  }
+
+  function links(cell) {
+    return element("p", { class: "links" },
+      element("a", { href: routes.ofClass(cell.className) }, `All of ${cell.className}`), " · ",
+      element("a", { href: routes.ofConcept(cell.column.concept) }, `The concept ${cell.column.concept}`),
+    );
+  }
+
+  function copyButton() {
+    if (!navigator.clipboard) return null;
+    const button = element("button", { type: "button", class: "quiet", onclick: copy }, "Copy link");
+    async function copy() {
+      await navigator.clipboard.writeText(location.href);
+      button.textContent = "Copied";
+    }
+    return button;
+  }
+
+  const closeButton = () => element("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => dialog.close() }, "✕");
+
+  function close() {
+    if (dialog.open) dialog.close();
+  }
+
+  dialog.addEventListener("close", () => {
+    // The address must not go on naming a cell that is closed, or the same link would not open it again.
+    if (location.hash.startsWith("#cell/")) history.replaceState(null, "", before || location.pathname + location.search);
+  });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+
+  return { show, close };
+})();

@@ -1,0 +1,264 @@
+// Classes × concepts at one layer. Only the cells on the screen are elements, so 400 × 160 is as quick as 4 × 8.
+
+const matrix = (() => {
+  const measures = {
+    effect: { word: "effect, logits", unit: "logits", column: "effect_logits" },
+    z: { word: "effect, null spreads (z)", unit: "null spreads", column: "effect_z" },
+    score: { word: "TCAV score above its null", unit: "above its null", column: "effect" },
+  };
+  const contrastWords = { random: "random clips", rest: "the rest of its kind", pair: "another concept" };
+  const contrasts = ["random", "rest", "pair"].filter((name) => facts.columns.some((c) => c.contrast === name));
+  const groups = Object.keys(marks.groupWords).filter((name) => facts.columns.some((c) => c.group === name));
+
+  const state = {
+    layer: 0, contrast: contrasts[0], measure: "effect", groups: new Set(groups), classText: "", conceptText: "", onlySignificant: false,
+    rowOrder: "name", columnOrder: "concept", sortColumn: -1, size: null,
+  };
+  let rows = [], columns = [], top = 0, focus = { r: 0, c: 0 };
+  let scroller, sizer, head, body, caption;
+
+  function build(place) {
+    // The deepest layer whose sign counts can be read is the most telling one to start with.
+    state.layer = defaultLayer();
+    scroller = element("div", { class: "grid", role: "grid", "aria-labelledby": "matrix-title", "aria-describedby": "matrix-caption", onkeydown: onKey });
+    sizer = element("div", { class: "grid-size", role: "presentation" });
+    head = element("div", { class: "grid-head", role: "row", "aria-rowindex": "1" });
+    body = element("div", { class: "grid-body", role: "rowgroup" });
+    caption = element("p", { class: "muted small", id: "matrix-caption", "aria-live": "polite" });
+    sizer.append(element("div", { role: "rowgroup", class: "grid-headgroup" }, head), body);
+    scroller.append(sizer);
+    scroller.addEventListener("click", (event) => onCell(event, (node) => open(store.cell(node.at.row))));
+    scroller.addEventListener("mouseover", (event) => onCell(event, (node) => { node.title ||= marks.sentence(store.cell(node.at.row)); }));
+    scroller.addEventListener("scroll", () => requestAnimationFrame(paint), { passive: true });
+    new ResizeObserver(() => paint()).observe(scroller);
+    place.replaceChildren(controls(), caption, scroller, element("div", { class: "legends" }, marks.statusLegend(), scaleLegend()));
+    update();
+  }
+
+  function defaultLayer() {
+    const counts = facts.layers.map(() => [0, 0]);
+    const [layers, degenerate] = [store.field("layer"), store.field("degenerate")];
+    for (let row = 0; row < facts.rows; row++) counts[layers[row]][degenerate[row] === 1 ? 1 : 0]++;
+    const readable = counts.map(([read, not], l) => (read > not ? l : -1)).filter((l) => l >= 0);
+    return readable.length ? readable[readable.length - 1] : facts.layers.length - 1;
+  }
+
+  function controls() {
+    const choose = (label, options, value, onchange) => {
+      const select = element("select", { onchange: () => { onchange(select.value); update(); } }, ...options.map(([v, t]) => element("option", { value: v, selected: v === value }, t)));
+      return element("label", { class: "field" }, element("span", {}, label), select);
+    };
+    const find = (label, onInput) => {
+      const input = element("input", { type: "search", placeholder: "filter…", autocomplete: "off", oninput: () => { onInput(input.value.trim().toLowerCase()); update(); } });
+      return element("label", { class: "field" }, element("span", {}, label), input);
+    };
+    const layers = element("fieldset", { class: "segments" }, element("legend", {}, "Layer"), ...facts.layers.map((name, l) => {
+      const input = element("input", { type: "radio", name: "matrix-layer", value: String(l), checked: l === state.layer, onchange: () => { state.layer = l; update(); } });
+      return element("label", {}, input, element("span", {}, name));
+    }));
+    const kinds = element("fieldset", { class: "checks" }, element("legend", {}, "Concepts that are"), ...groups.map((name) => {
+      const input = element("input", { type: "checkbox", checked: true, onchange: () => { state.groups[input.checked ? "add" : "delete"](name); update(); } });
+      return element("label", {}, input, marks.groupWords[name]);
+    }), significantBox());
+    return element("div", { class: "controls" },
+      layers,
+      contrasts.length > 1 ? choose("Against", contrasts.map((c) => [c, contrastWords[c]]), state.contrast, (v) => (state.contrast = v)) : null,
+      choose("Colour shows", Object.entries(measures).map(([v, m]) => [v, m.word]), state.measure, (v) => (state.measure = v)),
+      choose("Classes by", [["name", "as listed"], ["alphabet", "name"], ["strongest", "strongest effect"], ["count", "significant cells"], ["column", "the chosen concept"]], state.rowOrder, (v) => (state.rowOrder = v)),
+      choose("Concepts by", [["concept", "name, then kind"], ["kind", "kind, then name"], ["strongest", "strongest effect"]], state.columnOrder, (v) => (state.columnOrder = v)),
+      choose("Cells", [["", "as they fit"], ["numbers", "with numbers"], ["small", "small"]], "", (v) => (state.size = v || null)),
+      find("Find classes", (v) => (state.classText = v)), find("Find concepts", (v) => (state.conceptText = v)), kinds,
+    );
+  }
+
+  function significantBox() {
+    const input = element("input", { type: "checkbox", onchange: () => { state.onlySignificant = input.checked; update(); } });
+    return element("label", {}, input, "with a significant cell");
+  }
+
+  function scaleLegend() {
+    return element("div", { class: "scale", "aria-hidden": "true" }, "lowers", element("span", { class: "ramp" }), "raises", element("span", { class: "muted" }, " · pale: not significant"));
+  }
+
+  const rowOf = (k, c) => store.find(k, c, state.layer);
+
+  // What the strongest colour stands for: the 98th percentile at this layer, whatever is filtered away.
+  const tops = new Map();
+  function topValue() {
+    const key = `${state.layer} ${state.contrast} ${state.measure}`;
+    if (!tops.has(key)) {
+      const [values, status, layer, column] = [measures[state.measure].column, "status", "layer", "column"].map((name) => store.field(name));
+      const counts = facts.columns.map((c) => c.contrast === state.contrast);
+      const sizes = values.filter((value, row) => layer[row] === state.layer && counts[column[row]] && status[row] <= marks.NOT_SHOWN && Number.isFinite(value)).map(Math.abs).sort();
+      tops.set(key, sizes.length ? d3.quantileSorted(sizes, 0.98) || 1 : 1);
+    }
+    return tops.get(key);
+  }
+
+  // Chooses and orders the rows and columns, then paints.
+  function update() {
+    const status = store.field("status");
+    const wantedColumns = facts.columns.map((_, c) => c).filter((c) => {
+      const column = facts.columns[c];
+      return column.contrast === state.contrast && state.groups.has(column.group) && `${column.concept} ${column.against}`.toLowerCase().includes(state.conceptText);
+    });
+    const wantedClasses = facts.classes.map((_, k) => k).filter((k) => facts.classes[k].toLowerCase().includes(state.classText));
+    const rowStrongest = new Float64Array(facts.classes.length), rowCount = new Uint32Array(facts.classes.length);
+    const columnStrongest = new Float64Array(facts.columns.length), columnCount = new Uint32Array(facts.columns.length);
+    const values = store.field(measures[state.measure].column);
+    top = topValue();
+    for (const k of wantedClasses) for (const c of wantedColumns) {
+      const row = rowOf(k, c);
+      if (row >= 0 && status[row] <= marks.LOWERS && Number.isFinite(values[row])) {
+        const size = Math.abs(values[row]);
+        rowStrongest[k] = Math.max(rowStrongest[k], size); rowCount[k]++;
+        columnStrongest[c] = Math.max(columnStrongest[c], size); columnCount[c]++;
+      }
+    }
+    rows = wantedClasses.filter((k) => !state.onlySignificant || rowCount[k]);
+    columns = wantedColumns.filter((c) => !state.onlySignificant || columnCount[c]);
+    const byName = (a, b) => facts.classes[a].localeCompare(facts.classes[b]);
+    const columnValue = (k) => { const row = state.sortColumn < 0 ? -1 : rowOf(k, state.sortColumn); return row < 0 || !Number.isFinite(values[row]) ? -Infinity : values[row]; };
+    if (state.rowOrder === "alphabet") rows.sort(byName);
+    if (state.rowOrder === "strongest") rows.sort((a, b) => rowStrongest[b] - rowStrongest[a] || a - b);
+    if (state.rowOrder === "count") rows.sort((a, b) => rowCount[b] - rowCount[a] || a - b);
+    if (state.rowOrder === "column") rows.sort((a, b) => (columnValue(b) > columnValue(a) ? 1 : columnValue(b) < columnValue(a) ? -1 : a - b));
+    const text = (c) => facts.columns[c];
+    const kindThen = (a, b) => marks.kindRank(text(a).kind) - marks.kindRank(text(b).kind);
+    const nameThen = (a, b) => text(a).name.localeCompare(text(b).name) || text(a).against.localeCompare(text(b).against);
+    if (state.columnOrder === "concept") columns.sort((a, b) => nameThen(a, b) || kindThen(a, b));
+    if (state.columnOrder === "kind") columns.sort((a, b) => kindThen(a, b) || nameThen(a, b));
+    if (state.columnOrder === "strongest") columns.sort((a, b) => columnStrongest[b] - columnStrongest[a] || a - b);
+    focus = { r: Math.min(focus.r, Math.max(0, rows.length - 1)), c: Math.min(focus.c, Math.max(0, columns.length - 1)) };
+    const found = d3.sum(rows, (k) => rowCount[k]);
+    caption.textContent = rows.length && columns.length
+      ? `${words.whole(rows.length)} classes × ${words.whole(columns.length)} concepts at ${facts.layers[state.layer]}; ${words.whole(found)} significant cells. Choose a cell for its evidence, a concept's heading to sort by it.`
+      : "No class or no concept is left: widen the filters.";
+    scroller.setAttribute("aria-rowcount", String(rows.length + 1));
+    scroller.setAttribute("aria-colcount", String(columns.length + 1));
+    paint();
+  }
+
+  // Cells are as wide as the place allows, between a mark's width and that of a mark and a number side by side.
+  function geometry() {
+    const labels = scroller.clientWidth < 520 ? 104 : 176;
+    const fitting = Math.floor((scroller.clientWidth - labels) / Math.max(1, columns.length));
+    const width = { numbers: 84, small: 26 }[state.size] ?? Math.max(26, Math.min(84, fitting));
+    const numbers = width >= 40;
+    return { labels, width, numbers, height: numbers ? 42 : 26, upright: width < 74, stacked: width < 66, head: width < 74 ? 170 : 92 };
+  }
+
+  function paint() {
+    const hadFocus = body.contains(document.activeElement);
+    const g = geometry();
+    const [left, y] = [scroller.scrollLeft, scroller.scrollTop];
+    const visible = (from, length, size, count) => [Math.max(0, Math.floor(from / size) - 2), Math.min(count, Math.ceil((from + length) / size) + 2)];
+    const [c0, c1] = visible(left, scroller.clientWidth, g.width, columns.length);
+    const [r0, r1] = visible(y, scroller.clientHeight || 600, g.height, rows.length);
+    sizer.style.width = `${g.labels + columns.length * g.width}px`;
+    sizer.style.height = `${g.head + rows.length * g.height}px`;
+    scroller.style.setProperty("--labels", `${g.labels}px`);
+    scroller.classList.toggle("upright", g.upright);
+    scroller.classList.toggle("stacked", g.stacked);
+    head.style.height = `${g.head}px`;
+    head.replaceChildren(element("div", { class: "corner", role: "columnheader", "aria-colindex": "1" }, facts.layers[state.layer] ?? ""), ...d3.range(c0, c1).map((i) => headCell(i, g)));
+    body.replaceChildren(...d3.range(r0, r1).map((i) => bodyRow(i, c0, c1, g)));
+    if (hadFocus) focusedCell()?.focus({ preventScroll: true });
+  }
+
+  const focusedCell = () => [...body.querySelectorAll(".cell")].find((node) => node.at.r === focus.r && node.at.c === focus.c);
+  // Where another concept begins: a thin line keeps its kinds together.
+  const starts = (i) => i > 0 && facts.columns[columns[i]].name !== facts.columns[columns[i - 1]].name && state.columnOrder === "concept";
+
+  function headCell(i, g) {
+    const column = facts.columns[columns[i]];
+    const sorted = state.rowOrder === "column" && state.sortColumn === columns[i];
+    const against = column.contrast === "random" ? "" : `against ${column.against}`;
+    const button = element("button", { type: "button", tabindex: "-1", title: `${column.concept} ${against}: sort the classes by it`, onclick: () => sortBy(columns[i]) },
+      element("span", { class: "head-name" }, column.name), element("span", { class: "head-kind" }, marks.kindDot(column.kind), column.kind), against ? element("span", { class: "head-kind" }, against) : null);
+    return element("div", { class: `head-cell${starts(i) ? " starts" : ""}`, role: "columnheader", "aria-colindex": String(i + 2), "aria-sort": sorted ? "descending" : null, style: `left:${g.labels + i * g.width}px;width:${g.width}px` }, button);
+  }
+
+  function sortBy(c) {
+    state.rowOrder = "column";
+    state.sortColumn = c;
+    document.querySelectorAll("#matrix-place option").forEach((option) => { if (option.value === "column") option.selected = true; });
+    update();
+  }
+
+  function bodyRow(r, c0, c1, g) {
+    const k = rows[r];
+    const label = element("a", { href: routes.ofClass(facts.classes[k]), title: facts.classes[k], tabindex: "-1" }, facts.classes[k]);
+    const rowHead = element("div", { class: "row-head", role: "rowheader", "aria-colindex": "1" }, label);
+    const cells = d3.range(c0, c1).map((i) => bodyCell(r, i, g));
+    return element("div", { class: "grid-row", role: "row", "aria-rowindex": String(r + 2), style: `top:${r * g.height}px;height:${g.height}px` }, rowHead, ...cells);
+  }
+
+  // Hundreds of these are made in one scroll step, so they carry no more than they must; the tooltip comes with the mouse.
+  function bodyCell(r, i, g) {
+    const row = rowOf(rows[r], columns[i]);
+    const node = document.createElement("div");
+    node.setAttribute("role", "gridcell");
+    node.setAttribute("aria-colindex", String(i + 2));
+    node.tabIndex = r === focus.r && i === focus.c ? 0 : -1;
+    node.at = { r, c: i, row };
+    node.style.cssText = `left:${g.labels + i * g.width}px;width:${g.width - 2}px`;
+    const start = starts(i) ? " starts" : "";
+    if (row < 0) {
+      node.className = `cell empty${start}`;
+      node.setAttribute("aria-label", "not tested");
+      return node;
+    }
+    const status = store.field("status")[row];
+    const value = store.field(measures[state.measure].column)[row];
+    const readable = status <= marks.NOT_SHOWN && Number.isFinite(value);
+    const strength = readable ? Math.round(Math.min(1, Math.abs(value) / top) * (status <= marks.LOWERS ? 88 : 26)) : 0;
+    node.className = `cell ${marks.statuses[status].key} ${value < 0 ? "down" : "up"}${strength >= 66 ? " strong" : ""}${start}`;
+    node.style.setProperty("--strength", `${strength}%`);
+    node.setAttribute("aria-label", `${words.short(value)} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "effect_q"))}`);
+    if (status !== marks.NOT_SHOWN) node.append(marks.statusMark(status, { label: false }));
+    if (g.numbers && status <= marks.NOT_SHOWN) node.append(element("span", {}, words.short(value)));
+    return node;
+  }
+
+  function onCell(event, act) {
+    const node = event.target.closest(".cell");
+    if (node && node.at.row >= 0) act(node);
+  }
+
+  function open(cell) {
+    location.hash = routes.cell(cell);
+  }
+
+  const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-10, 0], PageDown: [10, 0], Home: [0, -1e9], End: [0, 1e9] };
+
+  function onKey(event) {
+    const at = event.target.closest("[role=gridcell]");
+    if (!at) return;
+    if (event.key === "Enter" || event.key === " ") {
+      const row = rowOf(rows[focus.r], columns[focus.c]);
+      if (row >= 0) { event.preventDefault(); open(store.cell(row)); }
+    } else if (event.key in moves) {
+      event.preventDefault();
+      const [dr, dc] = moves[event.key];
+      focus = { r: at.at.r + dr, c: at.at.c + dc };
+      focus = { r: Math.max(0, Math.min(rows.length - 1, focus.r)), c: Math.max(0, Math.min(columns.length - 1, focus.c)) };
+      reveal();
+    }
+  }
+
+  // Scrolls the focused cell out from under the sticky headings, paints, and gives it the keyboard.
+  function reveal() {
+    const g = geometry();
+    const x = focus.c * g.width, y = focus.r * g.height;
+    const [roomX, roomY] = [scroller.clientWidth - g.labels, scroller.clientHeight - g.head];
+    if (x < scroller.scrollLeft) scroller.scrollLeft = x;
+    if (x + g.width > scroller.scrollLeft + roomX) scroller.scrollLeft = x + g.width - roomX;
+    if (y < scroller.scrollTop) scroller.scrollTop = y;
+    if (y + g.height > scroller.scrollTop + roomY) scroller.scrollTop = y + g.height - roomY;
+    paint();
+    focusedCell()?.focus({ preventScroll: true });
+  }
+
+  return { build, defaultLayer };
+})();

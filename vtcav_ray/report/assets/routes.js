@@ -1,0 +1,31 @@
+// Links: every class, concept and cell has an address of its own, in the part after #.
+
+const routes = (() => {
+  const part = encodeURIComponent;
+  const cell = (c) => `#cell/${part(c.className)}/${part(c.column.concept)}/${part(c.column.against)}/${part(c.layer)}`;
+  const ofClass = (name) => `#class/${part(name)}`;
+  const ofConcept = (name) => `#concept/${part(name)}`;
+
+  // {view, ...} of an address; null where it names nothing of this report.
+  function read(hash) {
+    const [view, ...rest] = hash.replace(/^#/, "").split("/");
+    let names;
+    try {
+      names = rest.map(decodeURIComponent);
+    } catch (error) {
+      if (error instanceof URIError) return null; // a link that was cut or edited by hand
+      throw error;
+    }
+    if (view === "class" && names.length) return facts.classes.includes(names[0]) ? { view, name: names[0] } : null;
+    if (view === "concept" && names.length) return facts.columns.some((c) => c.concept === names[0]) ? { view, name: names[0] } : null;
+    if (view === "cell") {
+      const [className, concept, against, layer] = names;
+      const [k, c, l] = [facts.classes.indexOf(className), store.findColumn(concept, against), facts.layers.indexOf(layer)];
+      const row = k < 0 || c < 0 || l < 0 ? -1 : store.find(k, c, l);
+      return row < 0 ? null : { view, row };
+    }
+    return { view };
+  }
+
+  return { cell, ofClass, ofConcept, read };
+})();

@@ -1,0 +1,202 @@
+"""The scores table as NumPy columns, with each cell's status: what may be said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# What a kind is FOR. Motion controls are named after what they take away; see vtcav_ray.concepts.kinds.
+GROUPS: Mapping[str, str] = {
+    "spatial": "static",
+    "spatiotemporal": "dynamic",
+    "tracked": "dynamic",
+    "context": "context",
+    "frozen": "control",
+    "shuffled": "control",
+    "reversed": "control",
+    "padding": "control",
+}
+GROUP_WORDS: Mapping[str, str] = {
+    "dynamic": "moving",
+    "static": "still",
+    "control": "motion control",
+    "context": "in full frame",
+    "other": "other",
+}
+
+
+class Status(IntEnum):
+    """What may be said about a cell. The numbers are the page's own: assets/marks.js has the same list."""
+
+    RAISES = 0  # significant, and the logit goes up
+    LOWERS = 1  # significant, and the logit goes down
+    NOT_SHOWN = 2  # readable, and not significant
+    NOT_LEARNABLE = 3  # no better told from random than random sets from one another
+    UNDECIDED = 4  # no figure that can be read
+
+
+STATUS_WORDS: Mapping[Status, str] = {
+    Status.RAISES: "raises the logit",
+    Status.LOWERS: "lowers the logit",
+    Status.NOT_SHOWN: "no effect shown",
+    Status.NOT_LEARNABLE: "not learnable",
+    Status.UNDECIDED: "undecided",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A concept against something: a column of the matrix.
+
+    Attributes:
+        concept: `<name>/<kind>`.
+        name, kind: its two parts.
+        group: static, dynamic, context, control or other.
+        against: as in the scores table.
+        contrast: `random`, `rest` (of its group) or `pair` (another concept).
+    """
+
+    concept: str
+    name: str
+    kind: str
+    group: str
+    against: str
+    contrast: str
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A column of N strings that are few and long: `values[code_N[i]]` is the i-th; null is the empty string."""
+
+    values: Sequence[str]
+    code_N: np.ndarray
+
+    def __getitem__(self, i: int) -> str:
+        return self.values[self.code_N[i]]
+
+    def equal(self, value: str) -> np.ndarray:
+        """bool [N]."""
+        return np.array([v == value for v in self.values], bool)[self.code_N]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """N cells.
+
+    Attributes:
+        classes, layers, columns: what the codes below stand for.
+        class_N, layer_N, column_N: int32 codes.
+        numbers: column of the scores table -> float64 [N]; NaN: null.
+        texts: column of the scores table -> its strings.
+        status_N: int8, of Status.
+    """
+
+    classes: Sequence[str]
+    layers: Sequence[str]
+    columns: Sequence[Column]
+    class_N: np.ndarray
+    layer_N: np.ndarray
+    column_N: np.ndarray
+    numbers: Mapping[str, np.ndarray]
+    texts: Mapping[str, Texts]
+    status_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.class_N)
+
+    def of(self, status: Status) -> np.ndarray:
+        """bool [N]."""
+        return self.status_N == status
+
+    @property
+    def significant_N(self) -> np.ndarray:
+        return self.of(Status.RAISES) | self.of(Status.LOWERS)
+
+    @property
+    def degenerate_N(self) -> np.ndarray:
+        """bool [N]: the sign count says nothing here."""
+        return self.numbers["degenerate"] == 1
+
+    def contrast(self, name: str) -> np.ndarray:
+        """bool [N]: the cell is against `random`, the `rest` of its group, or in a `pair`."""
+        return np.array([c.contrast == name for c in self.columns], bool)[self.column_N]
+
+    def group(self, name: str) -> np.ndarray:
+        """bool [N]: the cell's concept is of this group."""
+        return np.array([c.group == name for c in self.columns], bool)[self.column_N]
+
+    def kind(self, name: str) -> np.ndarray:
+        """bool [N]: the cell's concept is of this kind."""
+        return np.array([c.kind == name for c in self.columns], bool)[self.column_N]
+
+
+def read_cells(scores: pa.Table, layers: Sequence[str]) -> Cells:
+    """The scores table, ready to be looked at.
+
+    Args:
+        scores: rows of `tables.SCORES`; nulls anywhere are allowed.
+        layers: in the order in which they are shown; every layer of the table is in it.
+    """
+    numbers, texts = {}, {}
+    for field in scores.schema:
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            texts[field.name] = _texts(scores[field.name])
+        elif pa.types.is_floating(field.type) or pa.types.is_integer(field.type) or pa.types.is_boolean(field.type):
+            numbers[field.name] = _numbers(scores[field.name])
+    classes, layer, concept, against, kind = (texts.pop(c) for c in ("class", "layer", "concept", "against", "kind"))
+    # A column is a (concept, against) pair; its first row says its kind.
+    pair_N = concept.code_N.astype(np.int64) * max(1, len(against.values)) + against.code_N
+    _, first, column_N = np.unique(pair_N, return_index=True, return_inverse=True)
+    order = {name: i for i, name in enumerate(layers)}
+    return Cells(
+        classes=classes.values,
+        layers=list(layers),
+        columns=[_column(concept[i], against[i], kind[i]) for i in first],
+        class_N=classes.code_N,
+        layer_N=np.array([order[name] for name in layer.values], np.int32)[layer.code_N],
+        column_N=column_N.astype(np.int32),
+        numbers=numbers,
+        texts=texts,
+        status_N=_status(numbers, texts),
+    )
+
+
+def _texts(column: pa.ChunkedArray) -> Texts:
+    if len(column) == 0:
+        return Texts([], np.zeros(0, np.int32))
+    coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = coded.combine_chunks()
+    return Texts(coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int32))
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    return pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
+
+
+def _column(concept: str, against: str, kind: str) -> Column:
+    name, _, ending = concept.rpartition("/")
+    kind = kind or ending
+    contrast = "random" if against.startswith("random") else "rest" if against.startswith("rest of ") else "pair"
+    return Column(concept, name or concept, kind, group_of(kind), against, contrast)
+
+
+def group_of(kind: str) -> str:
+    """static, dynamic, context, control or other."""
+    return GROUPS.get(kind, next((g for word, g in GROUPS.items() if g == "control" and word in kind), "other"))
+
+
+def _status(numbers: Mapping[str, np.ndarray], texts: Mapping[str, Texts]) -> np.ndarray:
+    effect = numbers["effect_logits"]
+    status = np.full(len(effect), Status.NOT_SHOWN, np.int8)
+    significant = numbers["significant"] == 1
+    status[significant & (effect > 0)] = Status.RAISES
+    status[significant & (effect < 0)] = Status.LOWERS
+    status[np.isnan(effect) | texts["decided_by"].equal("none")] = Status.UNDECIDED
+    status[numbers["learnable"] == 0] = Status.NOT_LEARNABLE
+    return status

@@ -1,0 +1,184 @@
+"""What a report is made from: plain values, so that a page can be built (and tested) without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray import tables
+from vtcav_ray.report.geometry import Likeness, likeness_of_concepts
+from vtcav_ray.report.previews import Preview, previews_of_run
+from vtcav_ray.results import STAGES, Run
+
+ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
+SENSITIVITY_COLUMNS = ("class", "layer", "concept", "video_id", "sensitivity")
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """What one complete stage's manifest says.
+
+    Attributes:
+        name: of the stage.
+        key: of its folder.
+        seconds: wall time of the run that made it; None: not written down.
+        rows: table -> rows.
+        bytes: of all its files.
+        metrics: numbers summed over shards.
+        warnings: sentences for the user.
+        ingredients: what the key was made from.
+    """
+
+    name: str
+    key: str
+    seconds: float | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    ingredients: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ConceptFacts:
+    """The clips of one concept `<name>/<kind>`: how many, from how many source videos, and a few to look at."""
+
+    clips: int = 0
+    videos: int = 0
+    previews: Sequence[Preview] = ()
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that a report shows.
+
+    Attributes:
+        title: the run's name.
+        scores: rows of `tables.SCORES`; further columns are shown under their own names.
+        concepts: `<name>/<kind>` -> its clips.
+        class_clips: class -> number of example clips.
+        accuracies: `ACCURACY_COLUMNS` of the cavs table; None: the distributions are left out.
+        likeness: how alike the concepts' directions are, one a layer.
+        sensitivities: class, layer, concept, video_id, sensitivity: what each class video's logit does along the CAVs
+            against random clips; None: left out.
+        failures: rows of `tables.FAILURES`.
+        stages: in the pipeline's order; a stage that is not complete is left out.
+        config: as in run.json.
+        versions: package -> version.
+        warnings: sentences for the user, of the whole run.
+        url: of the run folder.
+        updated: when the run was last written to, seconds since 1970; None: not known.
+        status: of the run, as in run.json.
+    """
+
+    title: str
+    scores: pa.Table
+    concepts: Mapping[str, ConceptFacts] = field(default_factory=dict)
+    class_clips: Mapping[str, int] = field(default_factory=dict)
+    accuracies: pa.Table | None = None
+    likeness: Sequence[Likeness] = ()
+    sensitivities: pa.Table | None = None
+    failures: pa.Table = field(default_factory=tables.FAILURES.empty_table)
+    stages: Sequence[StageFacts] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    url: str = ""
+    updated: float | None = None
+    status: str = ""
+
+    @property
+    def layers(self) -> list[str]:
+        """Layers that have scores: in the config's order, then others as they come."""
+        found = list(dict.fromkeys(self.scores["layer"].to_pylist()))
+        wanted = self.config.get("activations", {}).get("layers", ())
+        return [x for x in wanted if x in found] + [x for x in found if x not in wanted]
+
+    @property
+    def models(self) -> list[str]:
+        """The `model` column's different values: one, for a whole run."""
+        return sorted({str(m) for m in self.scores["model"].unique().to_pylist() if m is not None})
+
+    @property
+    def untrained(self) -> bool:
+        return any(m.startswith("UNTRAINED") for m in self.models)
+
+    @property
+    def alpha(self) -> float:
+        return float(self.config.get("scores", {}).get("alpha", 0.05))
+
+    @property
+    def correction(self) -> str:
+        return str(self.config.get("scores", {}).get("correction", "holm"))
+
+    @property
+    def random_sets(self) -> int | None:
+        """R as the config asks for it, or else as the scores have it."""
+        wanted = self.config.get("cavs", {}).get("random_sets")
+        if wanted is not None:
+            return int(wanted)
+        found = [r for r in self.scores["R"].to_pylist() if r is not None]
+        return max(found) if found else None
+
+    @classmethod
+    def from_run(cls, run: Run) -> ReportData:
+        """Read what a report needs: the scores, the clips' heads and a few clips, CAVs a shard at a time.
+
+        Raises:
+            ConfigError: the run has not reached its scores.
+        """
+        record = run.record
+        stages = [_stage_facts(run.manifest(name)) for name in STAGES if name in run.keys and run.stage(name).complete]
+        clips = run.table("clips", columns=["set", "name", "kind", "video_id"])
+        return cls(
+            title=run.config.name,
+            scores=run.table("scores"),
+            concepts=_concept_facts(clips, previews_of_run(run)),
+            class_clips=_class_counts(clips),
+            accuracies=run.table("cavs", columns=list(ACCURACY_COLUMNS)),
+            likeness=likeness_of_concepts(
+                run.iter_tables("cavs", columns=["layer", "concept", "negatives", "is_null", "vector"])
+            ),
+            sensitivities=run.stage("scores").read("sensitivities", columns=SENSITIVITY_COLUMNS),
+            failures=run.table("failures"),
+            stages=stages,
+            config=record["config"],
+            versions=record.get("versions", {}),
+            # A re-used stage's warnings are in its manifest, a running one's in the record: each is shown once.
+            warnings=list(dict.fromkeys([*record.get("warnings", ()), *(w for s in stages for w in s.warnings)])),
+            url=run.url,
+            updated=record.get("updated"),
+            status=str(record.get("status", "")),
+        )
+
+
+def _stage_facts(manifest: Mapping[str, Any]) -> StageFacts:
+    return StageFacts(
+        name=manifest["stage"],
+        key=manifest["key"],
+        seconds=manifest.get("seconds"),
+        rows=manifest.get("rows", {}),
+        bytes=manifest.get("bytes", 0),
+        metrics=manifest.get("metrics", {}),
+        warnings=manifest.get("warnings", ()),
+        ingredients=manifest.get("ingredients", {}),
+    )
+
+
+def _concept_facts(clips: pa.Table, previews: Mapping[str, Sequence[Preview]]) -> dict[str, ConceptFacts]:
+    columns = [clips[c].to_numpy(zero_copy_only=False) for c in ("set", "name", "kind", "video_id")]
+    videos: dict[str, list[str]] = {}
+    for set_, name, kind, video in zip(*columns, strict=True):
+        if set_ == "concept":
+            videos.setdefault(f"{name}/{kind}", []).append(video)
+    return {c: ConceptFacts(len(v), len(set(v)), tuple(previews.get(c, ()))) for c, v in sorted(videos.items())}
+
+
+def _class_counts(clips: pa.Table) -> dict[str, int]:
+    names = clips["name"].to_numpy(zero_copy_only=False)[clips["set"].to_numpy(zero_copy_only=False) == "class"]
+    found, counts = np.unique(names.astype(str), return_counts=True)
+    return {str(name): int(count) for name, count in zip(found, counts, strict=True)}

@@ -1,0 +1,127 @@
+"""Small moving pictures of a few clips of each concept: animated WebP, which every browser plays in an `<img>`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from vtcav_ray.results import Run
+from vtcav_ray.storage import StageFolder
+from vtcav_ray.video.codec import decode_clip
+
+MAX_SIDE = 112  # pixels
+MAX_FRAMES = 16
+FRAME_MS = 90
+QUALITY = 55
+CLIPS_PER_CONCEPT = 4
+# A report stays under 30 MB: with more concepts than this there are fewer and smaller previews (about 12 kB each).
+MANY_CONCEPTS = 40
+MANY_CLIPS_PER_CONCEPT = 2
+MANY_MAX_SIDE = 80
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One clip to look at.
+
+    Attributes:
+        clip_id: of the clip.
+        video_id: its source video.
+        image: animated WebP.
+        width, height: of the picture, pixels.
+        frames: how many it has.
+    """
+
+    clip_id: str
+    video_id: str
+    image: bytes
+    width: int
+    height: int
+    frames: int
+
+
+def make_preview(clip_id: str, video_id: str, clip_THW3: np.ndarray, max_side: int = MAX_SIDE) -> Preview:
+    """Shrink a clip uint8 [T, H, W, 3] to at most `max_side` pixels and MAX_FRAMES frames. It is never enlarged."""
+    frames = clip_THW3[np.linspace(0, len(clip_THW3) - 1, min(MAX_FRAMES, len(clip_THW3))).round().astype(int)]
+    height, width = frames.shape[1:3]
+    scale = min(1.0, max_side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    images = [Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in frames]
+    sink = io.BytesIO()
+    if all(np.array_equal(frame, frames[0]) for frame in frames[1:]):
+        images = images[:1]  # a still clip is one picture
+    images[0].save(
+        sink,
+        "WEBP",
+        save_all=True,
+        append_images=images[1:],
+        duration=FRAME_MS,
+        loop=0,
+        quality=QUALITY,
+        method=4,
+        minimize_size=False,
+    )
+    return Preview(clip_id, video_id, sink.getvalue(), *size, len(images))
+
+
+def previews_of_run(run: Run) -> dict[str, list[Preview]]:
+    """`<name>/<kind>` -> a few of the concept's clips, of different source videos where there are.
+
+    Reads the clips' heads, and then only the row groups that hold a chosen clip's frames.
+    """
+    folder = run.stage("clips")
+    places = _choose(folder)
+    many = len({concept for _, _, concept in places}) > MANY_CONCEPTS
+    found: dict[str, list[Preview]] = {}
+    for path in sorted({place[0] for place in places}):
+        rows = {row: concept for p, row, concept in places if p == path}
+        for concept, preview in _read(folder, path, rows, MANY_MAX_SIDE if many else MAX_SIDE):
+            found.setdefault(concept, []).append(preview)
+    return found
+
+
+def _choose(folder: StageFolder) -> list[tuple[str, int, str]]:
+    """(file, row, concept) of the clips to show."""
+    by_concept: dict[str, list[tuple[str, int, str]]] = {}
+    for path in folder.files("clips"):
+        heads = folder.read_file(path, ["set", "name", "kind", "video_id"]).to_pydict()
+        columns = (heads["set"], heads["name"], heads["kind"], heads["video_id"])
+        for row, (set_, name, kind, video) in enumerate(zip(*columns, strict=True)):
+            if set_ == "concept":
+                by_concept.setdefault(f"{name}/{kind}", []).append((path, row, video))
+    each = CLIPS_PER_CONCEPT if len(by_concept) <= MANY_CONCEPTS else MANY_CLIPS_PER_CONCEPT
+    return [
+        (path, row, concept)
+        for concept, places in by_concept.items()
+        for path, row, _ in _of_different_videos(places, each)
+    ]
+
+
+def _of_different_videos(places: Sequence[tuple[str, int, str]], count: int) -> list[tuple[str, int, str]]:
+    first = {video: (path, row, video) for path, row, video in reversed(places)}
+    chosen = [first[video] for video in dict.fromkeys(video for _, _, video in places)][:count]
+    rest = [place for place in places if place not in chosen]
+    return chosen + rest[: count - len(chosen)]
+
+
+def _read(folder: StageFolder, path: str, rows: Mapping[int, str], max_side: int) -> list[tuple[str, Preview]]:
+    found = []
+    with folder.folder.fs.open(folder.folder.path(path), "rb") as file:
+        parquet = pq.ParquetFile(file)
+        start = 0
+        for group in range(parquet.num_row_groups):
+            count = parquet.metadata.row_group(group).num_rows
+            wanted = [row for row in rows if start <= row < start + count]
+            if wanted:
+                part = parquet.read_row_group(group, columns=["clip_id", "video_id", "encoding", "encoded"])
+                for row in wanted:
+                    clip = part.slice(row - start, 1).to_pylist()[0]
+                    frames = decode_clip(clip["encoding"], clip["encoded"])
+                    found.append((rows[row], make_preview(clip["clip_id"], clip["video_id"], frames, max_side)))
+            start += count
+    return found

@@ -1,0 +1,76 @@
+"""Numbers and lists as people write them."""
+
+from __future__ import annotations
+
+import math
+
+
+def signed(value: float) -> str:
+    """An effect with its sign: two decimals, or two digits that count where it is under 0.095; none from 1000 on.
+
+    An en dash where there is no number. What rounds to zero (under 0.00001) has no sign.
+    """
+    if not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    if size < 0.00001:
+        return "0.00"
+    decimals = 0 if size >= 1000 else 2 if size >= 0.095 else min(6, 1 - math.floor(math.log10(size)))
+    return f"{value:+,.{decimals}f}".replace("-", "−")
+
+
+def probability(value: float) -> str:
+    """A p or q."""
+    if not math.isfinite(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def share(value: float) -> str:
+    """A number in [0, 1]."""
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def whole(value: float) -> str:
+    """A count."""
+    return f"{value:,.0f}" if math.isfinite(value) else "–"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 cell`, `2 cells`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def rate(number: float, seconds: float | None) -> str:
+    """Things a second."""
+    if not seconds or not number:
+        return "–"
+    value = number / seconds
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(number: float) -> str:
+    """Bytes, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def between(items: int, *, more: bool) -> list[str]:
+    """What is written after each of `items` names in a list; `more`: something follows the last one."""
+    last = " and " if more else ""
+    return ["" if k == items - 1 and not more else last if k == items - 1 else ", " for k in range(items)]

@@ -1,0 +1,104 @@
+"""A finished or unfinished run, opened for reading: its config, manifests and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from vtcav_ray import tables
+from vtcav_ray.config import Config, parse_config
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.storage import Folder, StageFolder, stage_folder
+
+# Stages in order. `vtcav_ray.pipeline` says what each does.
+STAGES = ("videos", "tracks", "clips", "activations", "cavs", "scores", "report")
+
+
+class Run:
+    """The run folder at `url`.
+
+    Raises:
+        ConfigError: there is no run at this URL.
+    """
+
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.folder = Folder(url, dict(storage_options or {}))
+        if not self.folder.exists("run.json"):
+            raise ConfigError(f"No run at {url}: it has no run.json. Make one with `vtcav run CONFIG --out {url}`.")
+        self._record = self.folder.read_json("run.json")
+
+    @property
+    def url(self) -> str:
+        return self.folder.url
+
+    @property
+    def config(self) -> Config:
+        """The config that the newest run of this folder was started with (without storage options)."""
+        return parse_config(self._record["config"], where=f"{self.url}/run.json")
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Stage -> key, for the stages that the newest run has reached."""
+        return dict(self._record["keys"])
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """run.json: config, keys, status, versions, warnings."""
+        return dict(self._record)
+
+    @property
+    def report_url(self) -> str:
+        return f"{self.url.rstrip('/')}/report.html"
+
+    def stage(self, name: str) -> StageFolder:
+        """A stage's folder.
+
+        Raises:
+            ConfigError: the newest run has not reached this stage.
+        """
+        if name not in self.keys:
+            raise ConfigError(
+                f"The run at {self.url} has not reached the stage `{name}` yet. Run it again: it goes on where it was."
+            )
+        return stage_folder(self.folder, name, self.keys[name])
+
+    def manifest(self, stage: str) -> dict[str, Any]:
+        """What the stage's key was made from, its counts, timings, warnings, versions.
+
+        Raises:
+            ConfigError: the stage is not complete.
+        """
+        folder = self.stage(stage)
+        if not folder.complete:
+            raise ConfigError(
+                f"The stage `{stage}` of {self.url} is not complete. Run it again: it goes on from there."
+            )
+        return folder.manifest()
+
+    def table(self, name: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table:
+        """A table of the design, in memory; `layer="late"` reads one layer of activations, gradients or cavs.
+
+        Raises:
+            ConfigError: no table of this name, or the run has not reached its stage.
+        """
+        if name == "failures":
+            return self._failures()
+        if name not in tables.STAGE_OF:
+            raise ConfigError(f"No table `{name}`. There are: {', '.join(tables.NAMES)}.")
+        found = self.stage(tables.STAGE_OF[name]).read(name, columns=columns, **partition)
+        if found is None:
+            schema = tables.EMPTY_SCHEMAS[name]
+            return schema.empty_table().select(list(columns)) if columns is not None else schema.empty_table()
+        return found
+
+    def iter_tables(self, name: str, *, columns: Sequence[str] | None = None, **partition: str) -> Iterator[pa.Table]:
+        """The same, a shard at a time."""
+        for _, part in self.stage(tables.STAGE_OF[name]).iter_tables(name, columns=columns, **partition):
+            yield part
+
+    def _failures(self) -> pa.Table:
+        parts = [self.stage(name).read("failures") for name in STAGES if name in self.keys]
+        found = [part for part in parts if part is not None]
+        return pa.concat_tables(found) if found else tables.FAILURES.empty_table()

@@ -1,0 +1,279 @@
+"""A run folder on any fsspec URL: shards that appear whole or not at all, commit records, manifests.
+
+    RUN/run.json                                   the newest config and the key of each of its stages
+    RUN/<stage>/<key>/<table>/<shard>.parquet      a table's part; `<table>/layer=<layer>/...` where d varies
+    RUN/<stage>/<key>/failures/<shard>.parquet
+    RUN/<stage>/<key>/_commits/<shard>.json        written LAST: only shards that have one exist
+    RUN/<stage>/<key>/manifest.json                written when every shard is committed: the stage is complete
+
+A key is a hash of all that determines the stage's output, so a folder is never overwritten with something else, and a
+killed run goes on where it was. Ray's blocks play no part in any name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from vtcav_ray import tables
+from vtcav_ray.errors import ConfigError
+
+COMMITS = "_commits"
+# Rows a row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
+ROW_GROUP_ROWS = 8192
+CLIP_ROW_GROUP_ROWS = 32  # clips carry their frames
+
+
+def canonical_digest(value: Any) -> str:
+    """Hex SHA-256 of a JSON-like value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ShardOutput:
+    """What a worker makes of one shard.
+
+    Attributes:
+        tables: table path below the stage's folder (`tracks`, `activations/layer=late`) -> its rows.
+        failures: rows of `tables.FAILURES` without `stage`; a missing column is null, missing `attempts` is 1.
+        metrics: numbers that add up over shards (counts, bytes, seconds).
+        warnings: sentences for the user.
+    """
+
+    tables: Mapping[str, pa.Table]
+    failures: Sequence[Mapping[str, Any]] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on an fsspec URL. Picklable: workers on other nodes open it anew."""
+
+    url: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if "://" not in self.url:  # workers have a working directory of their own
+            object.__setattr__(self, "url", os.path.abspath(self.url))
+
+    @property
+    def fs(self) -> fsspec.AbstractFileSystem:
+        return self._open()[0]
+
+    @property
+    def root(self) -> str:
+        return self._open()[1]
+
+    def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        try:
+            # fsspec keeps one instance per (protocol, options), so this is cheap. Listings must not be cached:
+            # other processes write into the same folder.
+            fs, root = fsspec.core.url_to_fs(self.url, **{"use_listings_cache": False, **self.storage_options})
+        except (ValueError, ImportError) as error:
+            raise ConfigError(f"{self.url} can't be opened: {error}") from error
+        return fs, root.rstrip("/")
+
+    def below(self, *parts: str) -> Folder:
+        return Folder("/".join((self.url.rstrip("/"), *parts)), self.storage_options)
+
+    def path(self, *parts: str) -> str:
+        return "/".join((self.root, *parts))
+
+    def exists(self, name: str) -> bool:
+        return bool(self.fs.exists(self.path(name)))
+
+    def read_bytes(self, name: str) -> bytes:
+        return bytes(self.fs.cat_file(self.path(name)))
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write a file so that readers see all of it or none of it."""
+        fs, path = self.fs, self.path(name)
+        if isinstance(fs, LocalFileSystem):
+            fs.makedirs(os.path.dirname(path), exist_ok=True)
+            aside = f"{path}.{uuid.uuid4().hex}.tmp"
+            try:
+                with open(aside, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(aside, path)
+            finally:
+                if os.path.exists(aside):
+                    os.remove(aside)
+        else:  # an object appears when its upload is complete
+            fs.pipe_file(path, data)
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read_bytes(name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_bytes(name, json.dumps(value, indent=1, sort_keys=True, default=str).encode())
+
+    def names(self, name: str) -> list[str]:
+        """File names (not paths) directly below a sub-folder; empty when there is none."""
+        try:
+            entries = self.fs.ls(self.path(name), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The output of one stage under one key."""
+
+    stage: str
+    key: str
+    folder: Folder
+
+    @property
+    def complete(self) -> bool:
+        return self.folder.exists("manifest.json")
+
+    def manifest(self) -> dict[str, Any]:
+        return dict(self.folder.read_json("manifest.json"))
+
+    def committed(self) -> set[str]:
+        """Names of the shards that are there, whole."""
+        names = self.folder.names(COMMITS)
+        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+
+    def commit(self, shard: str, output: ShardOutput) -> dict[str, Any]:
+        """Write a shard's files, then its commit record. Safe to repeat, and to do twice at once.
+
+        Returns:
+            The commit record: rows, bytes and SHA-256 of each file, failures, metrics.
+        """
+        files: dict[str, Any] = {}
+        failures = failure_table(self.stage, output.failures)
+        parts = {**output.tables, **({"failures": failures} if failures.num_rows else {})}
+        for name, table in parts.items():
+            data = parquet_bytes(table, CLIP_ROW_GROUP_ROWS if "encoded" in table.column_names else ROW_GROUP_ROWS)
+            path = f"{name}/{shard}.parquet"
+            self.folder.write_bytes(path, data)
+            files[path] = {"rows": table.num_rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        record = {
+            "shard": shard,
+            "files": files,
+            "failures": failures.num_rows,
+            "metrics": dict(output.metrics),
+            "warnings": list(output.warnings),
+        }
+        self.folder.write_json(f"{COMMITS}/{shard}.json", record)
+        return record
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every commit record, by shard name."""
+        shards = sorted(self.committed())
+        paths = [self.folder.path(COMMITS, f"{shard}.json") for shard in shards]
+        if not paths:
+            return []
+        contents = self.folder.fs.cat(paths)  # one round of concurrent requests on an object store
+        if isinstance(contents, bytes):
+            contents = {paths[0]: contents}
+        return [json.loads(contents[path]) for path in sorted(contents)]
+
+    def finish(self, ingredients: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the manifest (what the key was made from, counts, `extra`). The stage is then complete."""
+        records = self.records()
+        rows: dict[str, int] = {}
+        metrics: dict[str, float] = {}
+        size = 0
+        for record in records:
+            for path, info in record["files"].items():
+                table = path.split("/", 1)[0]
+                rows[table] = rows.get(table, 0) + info["rows"]
+                size += info["bytes"]
+            for name, value in record["metrics"].items():
+                metrics[name] = metrics.get(name, 0) + value
+        manifest = {
+            "stage": self.stage,
+            "key": self.key,
+            "ingredients": ingredients,
+            "shards": {r["shard"]: r["files"] for r in records},
+            "rows": rows,
+            "bytes": size,
+            "metrics": metrics,
+            **extra,
+            "warnings": list(dict.fromkeys([*extra.get("warnings", ()), *(w for r in records for w in r["warnings"])])),
+        }
+        self.folder.write_json("manifest.json", manifest)
+        return manifest
+
+    def files(self, table: str, **partition: str) -> list[str]:
+        """Paths (below the folder) of a table's committed files, sorted; `layer="late"` keeps one partition."""
+        prefix = "/".join([table, *(f"{key}={value}" for key, value in partition.items())]) + "/"
+        return sorted(path for record in self.records() for path in record["files"] if path.startswith(prefix))
+
+    def iter_tables(
+        self, table: str, *, columns: Sequence[str] | None = None, **partition: str
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Yield (shard name, its rows), one shard at a time: memory does not grow with the table."""
+        for path in self.files(table, **partition):
+            yield path.rsplit("/", 1)[-1].removesuffix(".parquet"), self.read_file(path, columns)
+
+    def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        with self.folder.fs.open(self.folder.path(path), "rb") as file:
+            return pq.read_table(file, columns=list(columns) if columns is not None else None)
+
+    def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
+        """A whole table, or one partition of it, in memory; None when it has no rows at all.
+
+        Vectors of different layers have different lengths: without a partition they come as variable lists.
+        """
+        parts = [part for _, part in self.iter_tables(table, columns=columns, **partition)]
+        if not parts:
+            return None
+        if len({part.schema for part in parts}) > 1:
+            parts = [_with_variable_vectors(part) for part in parts]
+        return pa.concat_tables(parts).combine_chunks()
+
+
+def vector_array(vectors_Nd: np.ndarray) -> pa.FixedSizeListArray:
+    """Vectors [N, d], float32 or float16, as a column."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors_Nd).ravel()), vectors_Nd.shape[1])
+
+
+def vectors_of(table: pa.Table) -> np.ndarray:
+    """The column `vector` as float32 [N, d]."""
+    column = table["vector"].combine_chunks()
+    return np.asarray(column.flatten(), np.float32).reshape(table.num_rows, column.type.list_size)
+
+
+def stage_folder(run: Folder, stage: str, key: str) -> StageFolder:
+    return StageFolder(stage, key, run.below(stage, key))
+
+
+def failure_table(stage: str, failures: Sequence[Mapping[str, Any]]) -> pa.Table:
+    rows = [{"attempts": 1, **failure, "stage": stage} for failure in failures]
+    return pa.Table.from_pylist(rows, schema=tables.FAILURES)
+
+
+def parquet_bytes(table: pa.Table, row_group_rows: int = ROW_GROUP_ROWS) -> bytes:
+    """A table as a Parquet file. The same rows give the same bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=row_group_rows,
+        compression="zstd",
+        use_dictionary=[f.name for f in table.schema if pa.types.is_string(f.type)],
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def _with_variable_vectors(table: pa.Table) -> pa.Table:
+    index = table.schema.get_field_index("vector")
+    return table.set_column(index, "vector", table["vector"].cast(pa.list_(pa.float32())))

@@ -1,0 +1,203 @@
+"""Every table of a run on one page: its columns, their types and units.
+
+Vectors are plain `FixedSizeList<float32>[d]` (d differs from layer to layer, so each layer has its own files), which
+every Parquet reader understands. Boxes are pixels of the source frame, xyxy, (0, 0) at the top left corner.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+BOX = pa.list_(pa.float32(), 4)
+POINT = pa.list_(pa.float32(), 2)
+
+
+def vector(d: int, numbers: str = "float32") -> pa.DataType:
+    """The type of a vector of `d` numbers in P-space, `float32` or `float16`."""
+    return pa.list_(pa.from_numpy_dtype(numbers), d)
+
+
+VIDEOS = pa.schema(
+    [
+        ("video_id", pa.string()),  # stable name of the source video: the unit of analysis
+        ("uri", pa.string()),
+        ("label", pa.string()),  # class name; null: unknown
+        ("split", pa.string()),  # null: not given
+        ("size_bytes", pa.int64()),
+        ("fingerprint", pa.string()),  # ETag, or size and time of change: what tells that a file was replaced
+    ]
+)
+
+TRACKS = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("track_id", pa.int32()),  # from 1, unique in its video
+        ("label", pa.string()),  # the detector's name of the object
+        ("frames", pa.list_(pa.int32())),  # indices into the decoded source video, rising
+        ("boxes", pa.list_(BOX)),  # one a frame
+        ("confidence", pa.list_(pa.float32())),  # one a frame, in [0, 1]
+        ("fps", pa.float64()),  # of the source; frames a second
+        ("height", pa.int32()),  # of the source frame, pixels
+        ("width", pa.int32()),
+        ("num_frames", pa.int32()),  # of the whole source video
+        ("camera", pa.list_(POINT)),  # the camera's own (x, y) shift since frame 0, pixels, one a frame
+        ("sharpness", pa.list_(pa.float32())),  # variance of the Laplacian inside the box, one a frame
+        ("shot", pa.list_(pa.int32())),  # number of the shot that the frame belongs to, from 0
+    ]
+)
+
+CLIPS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("set", pa.string()),  # concept, class or random
+        ("name", pa.string()),  # the concept's or the class's name; for random clips, `random/<kind>`
+        ("kind", pa.string()),  # see vtcav_ray.concepts.kinds; for class examples `full`
+        ("video_id", pa.string()),
+        ("label", pa.string()),  # class of the source video; null: unknown
+        ("object", pa.string()),  # the track's label; null: no track
+        ("motion", pa.string()),  # direction word of the track over these frames; null: no track
+        ("track_id", pa.int32()),
+        ("frames", pa.list_(pa.int32())),  # source frame of each of the T frames
+        ("boxes", pa.list_(BOX)),  # the object in each of the T frames, source pixels; null: no track
+        ("control_of", pa.string()),  # clip_id of the clip whose motion control this is; null: none
+        ("num_frames", pa.int32()),  # T
+        ("height", pa.int32()),  # of the stored frames, pixels
+        ("width", pa.int32()),
+        ("encoding", pa.string()),  # how `encoded` is written; see vtcav_ray.video.codec
+        ("encoded", pa.binary()),  # T frames, RGB, lossless
+    ]
+)
+
+
+def activations(d: int, numbers: str = "float32") -> pa.Schema:
+    """One row a (clip, layer)."""
+    return pa.schema(
+        [
+            ("clip_id", pa.string()),
+            ("set", pa.string()),
+            ("name", pa.string()),
+            ("kind", pa.string()),
+            ("video_id", pa.string()),
+            ("layer", pa.string()),
+            ("views", pa.int32()),  # how many views (clips x crops) were averaged
+            ("model", pa.string()),  # `<checkpoint>@<digest>`, or `UNTRAINED@<digest>`
+            ("vector", vector(d, numbers)),
+        ]
+    )
+
+
+def gradients(d: int, numbers: str = "float32") -> pa.Schema:
+    """One row a (class example, layer, class): the gradient of the class's target at the layer, projected."""
+    return pa.schema(
+        [
+            ("clip_id", pa.string()),
+            ("video_id", pa.string()),
+            ("class", pa.string()),  # the class whose target was differentiated
+            ("layer", pa.string()),
+            ("target", pa.string()),  # logit, log_odds or log_probability
+            ("value", pa.float32()),  # of the target, at this clip
+            ("predicted", pa.string()),  # the model's own answer for this clip
+            ("views", pa.int32()),
+            ("model", pa.string()),
+            ("vector", vector(d, numbers)),
+        ]
+    )
+
+
+def cavs(d: int) -> pa.Schema:
+    """One row a trained CAV. Decision value of a vector z in P-space: z·vector + bias."""
+    return pa.schema(
+        [
+            ("layer", pa.string()),
+            ("concept", pa.string()),  # `<name>/<kind>`; for the null, the random set in the concept's place
+            ("against", pa.string()),  # what a reader compares with: `random`, `rest of <kind>`, another concept
+            ("negatives", pa.string()),  # this run's draw of it, `<against>#<run>`
+            ("is_null", pa.bool_()),  # random against random
+            ("seed", pa.int64()),
+            ("solver", pa.string()),
+            ("n_positives", pa.int32()),
+            ("n_negatives", pa.int32()),
+            ("train_accuracy", pa.float32()),  # balanced, in [0, 1]
+            ("held_out_accuracy", pa.float32()),  # balanced, on source videos not trained on
+            ("model", pa.string()),
+            ("bias", pa.float32()),
+            ("vector", vector(d)),  # unit length, pointing at the concept
+        ]
+    )
+
+
+SCORES = pa.schema(
+    [
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("concept", pa.string()),  # `<name>/<kind>`
+        ("kind", pa.string()),
+        ("against", pa.string()),  # `random`, `rest of <kind>`, or another concept
+        ("score", pa.float64()),  # the TCAV score (sign count), mean over the R CAVs, in [0, 1]
+        ("ci_low", pa.float64()),  # of the score: two-level bootstrap, 95 %
+        ("ci_high", pa.float64()),
+        ("effect", pa.float64()),  # score minus the null's mean
+        ("p", pa.float64()),  # of the score, two-sided
+        ("q", pa.float64()),  # p corrected for all m cells of the run
+        ("learnable", pa.bool_()),  # held-out accuracy above the random sets' own
+        ("significant", pa.bool_()),  # the headline: learnable, and effect_q below alpha
+        ("n", pa.int32()),  # class videos
+        ("R", pa.int32()),  # CAVs
+        ("magnitude", pa.float64()),  # mean sensitivity, logits a unit of z
+        ("smooth", pa.float64()),  # mean sigmoid of the scaled sensitivity, in [0, 1]
+        ("null_mean", pa.float64()),  # of the random-against-random scores
+        ("null_sd", pa.float64()),
+        ("effect_logits", pa.float64()),  # the concept effect, in logits
+        ("effect_ci_low", pa.float64()),
+        ("effect_ci_high", pa.float64()),
+        ("effect_null_sd", pa.float64()),
+        ("effect_z", pa.float64()),
+        ("effect_p", pa.float64()),  # permutation over source videos, two-sided
+        ("effect_q", pa.float64()),
+        ("n_concept", pa.int32()),  # source videos of the concept
+        ("n_random", pa.int32()),  # source videos on the other side
+        ("held_out_accuracy", pa.float64()),
+        ("null_accuracy", pa.float64()),  # 95th percentile of the random sets' own held-out accuracy
+        ("stability", pa.float64()),  # mean pairwise cosine of the R CAVs
+        ("collinearity", pa.float64()),  # mean pairwise cosine of the class's gradients at this layer
+        ("degenerate", pa.bool_()),  # the gradient is the same for every clip: the sign count says nothing
+        ("decided_by", pa.string()),  # which figures can be read: `effect`, `effect and score`, or `none`
+        ("model", pa.string()),
+        ("note", pa.string()),  # why a cell is marked; empty: nothing to say
+    ]
+)
+
+FAILURES = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("uri", pa.string()),
+        ("video_id", pa.string()),
+        ("clip_id", pa.string()),
+        ("error_kind", pa.string()),  # see vtcav_ray.errors.InputError
+        ("message", pa.string()),
+        ("attempts", pa.int32()),
+    ]
+)
+
+# Table -> the stage that writes it. `failures` comes from all of them.
+STAGE_OF = {
+    "videos": "videos",
+    "tracks": "tracks",
+    "clips": "clips",
+    "activations": "activations",
+    "gradients": "activations",
+    "cavs": "cavs",
+    "scores": "scores",
+}
+NAMES = (*STAGE_OF, "failures")
+# What a table without rows looks like.
+EMPTY_SCHEMAS = {
+    "videos": VIDEOS,
+    "tracks": TRACKS,
+    "clips": CLIPS,
+    "activations": activations(1),
+    "gradients": gradients(1),
+    "cavs": cavs(1),
+    "scores": SCORES,
+    "failures": FAILURES,
+}

@@ -1,0 +1,48 @@
+"""Checks and per-video averages that all of this room's functions share.
+
+Legend: N rows (clips), V source videos, d numbers each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vtcav_ray.cavs.indices import check_groups, check_pool
+
+
+def check_gradients(gradients: ArrayLike, name: str = "gradients") -> NDArray[np.float64]:
+    """A class's gradients as a finite float64 array [N, d].
+
+    Raises:
+        ValueError: no rows (a class without clips), wrong shape, NaN or infinite values.
+    """
+    array = np.asarray(gradients)
+    if array.ndim == 2 and array.shape[0] == 0:
+        raise ValueError(f"{name} has no rows: the class has no clips; give it some, or leave it out")
+    return check_pool(array, name).astype(np.float64, copy=False)
+
+
+def check_width(array: NDArray[Any], dim: int, name: str, other: str = "gradients") -> None:
+    """Raises ValueError where two arrays that are multiplied do not have the same d."""
+    if array.shape[1] != dim:
+        raise ValueError(
+            f"{name} has d = {array.shape[1]}, and {other} has d = {dim}: take both from the same layer and projection"
+        )
+
+
+def video_means(rows_ND: NDArray[Any], groups: ArrayLike | None, name: str = "groups") -> NDArray[np.float64]:
+    """Averages the rows of each source video, so that a video counts once however many views or tracks it gave: [V, d].
+
+    Videos come in the order of their sorted labels. Everything downstream is linear in a row, so averaging the rows
+    first is the same as averaging the results.
+    """
+    if groups is None:
+        return np.asarray(rows_ND, dtype=np.float64)
+    video_N = check_groups(groups, len(rows_ND), name)
+    counts_V = np.bincount(video_N)
+    sums_VD = np.zeros((len(counts_V), rows_ND.shape[1]))
+    np.add.at(sums_VD, video_N, rows_ND)
+    return sums_VD / counts_V[:, None]

@@ -1,0 +1,282 @@
+"""Result cells of one layer: every figure of every (class, concept, against), from CAVs, gradients and activations.
+
+Legend: K classes, V videos of a class, J cells a class (concept, against), R runs of a cell, N rows of the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
+from vtcav_ray.tcav.diagnostics import collinearity, is_degenerate, learnability, mean_pairwise_cosine
+from vtcav_ray.tcav.effect import ConceptEffect, concept_effects, paired_concept_effects
+from vtcav_ray.tcav.intervals import score_intervals
+from vtcav_ray.tcav.scores import score
+from vtcav_ray.tcav.significance import empirical_test, null_pairs, round_robin_test
+
+Rows = NDArray[np.int64]
+
+DEGENERATE = (
+    "The gradient is the same for every clip at this layer (only pooling and one linear map follow), so the sign count "
+    "is 0 or 1 for any CAV; read the effect and the magnitude."
+)
+
+
+NO_EFFECT = ConceptEffect(
+    effect=np.nan,
+    null_sd=np.nan,
+    z=np.nan,
+    p=np.nan,
+    ci_low=np.nan,
+    ci_high=np.nan,
+    n_concept=0,
+    n_random=0,
+    reason="There is nothing to compare the concept with.",
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is compared with what, for every class of a layer.
+
+    Attributes:
+        concept, against, kind: as in the `scores` table.
+        cavs: rows of the `cavs` table, by run.
+        null: rows of the random-against-random CAVs of the same kind and size, in the order of `null_pairs`.
+        concept_rows, other_rows: rows of the pool, for the concept effect.
+        paired: `other_rows[i]` is the twin of `concept_rows[i]`.
+    """
+
+    concept: str
+    against: str
+    kind: str
+    cavs: Rows
+    null: Rows
+    concept_rows: Rows
+    other_rows: Rows
+    paired: bool
+
+
+@dataclass(frozen=True)
+class ClassGradients:
+    """The gradients of a class's logit at its own clips, [n, d], and the clips' source videos."""
+
+    name: str
+    vectors: NDArray[np.float32]
+    videos: Sequence[str]
+
+
+@dataclass(frozen=True)
+class LayerData:
+    """One layer's tables as arrays.
+
+    Attributes:
+        pool: the clips of the activations, with `vectors_ND`.
+        clip_ids: of the pool's rows.
+        jobs: what each row of the CAV arrays is.
+        cavs_Md: unit vectors; NaN: not trained.
+        held_out_M: held-out accuracies.
+    """
+
+    pool: Pool
+    clip_ids: Sequence[str]
+    vectors_ND: NDArray[np.float32]
+    jobs: Sequence[CavJob]
+    cavs_Md: NDArray[np.float32]
+    held_out_M: NDArray[np.float64]
+    classes: Sequence[ClassGradients]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the statistics; see `ScoresConfig`."""
+
+    bootstrap: int
+    permutations: int
+    seed: int
+
+
+def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> list[Cell]:
+    """The cells that `jobs` make up, in the order of their first job."""
+    runs: dict[tuple[str, str], list[int]] = {}
+    nulls: dict[tuple[str, int], list[int]] = {}
+    size_of: dict[str, int] = {}
+    for i, job in enumerate(jobs):
+        if job.is_null:
+            nulls.setdefault((job.kind, job.size), []).append(i)
+            continue
+        runs.setdefault((job.concept, job.against), []).append(i)
+        if job.against == RANDOM:
+            size_of[job.concept] = job.size
+    concepts = {name: np.concatenate(list(v.values())) for name, v in pool.rows("concept").items()}
+    randoms = {name: np.concatenate(list(v.values())) for name, v in pool.rows(RANDOM).items()}
+    cells = []
+    for (concept, against), members in runs.items():
+        kind = jobs[members[0]].kind
+        own = concepts[concept]
+        paired = against in concepts
+        if paired:
+            own, other = _twins(clip_ids, own, concepts[against], concept, against)
+        elif against == RANDOM:
+            other = randoms[f"{RANDOM}/{kind}"]
+        else:
+            other = _rest(pool, jobs, concept, kind, concepts)
+        members.sort(key=lambda i: jobs[i].run)
+        null = sorted(nulls.get((kind, size_of[concept]), []), key=lambda i: jobs[i].run)
+        cells.append(Cell(concept, against, kind, np.array(members), np.array(null, np.int64), own, other, paired))
+    return cells
+
+
+def _twins(clip_ids: Sequence[str], own: Rows, other: Rows, concept: str, against: str) -> tuple[Rows, Rows]:
+    """Rows of both sides that are cut from the same track at the same frames: their ids differ in the kind alone."""
+    twin_of = {clip_ids[i].removeprefix(f"concept/{against}/"): i for i in other}
+    pairs = [(i, twin_of.get(clip_ids[i].removeprefix(f"concept/{concept}/"))) for i in own]
+    both = [(i, j) for i, j in pairs if j is not None]
+    return np.array([i for i, _ in both], np.int64), np.array([j for _, j in both], np.int64)
+
+
+def _rest(pool: Pool, jobs: Sequence[CavJob], concept: str, kind: str, concepts: Mapping[str, Rows]) -> Rows:
+    """Rows of the kind's other concepts, without the concept's own videos."""
+    others = {job.concept for job in jobs if job.kind == kind and not job.is_null and job.concept != concept}
+    own = {pool.video_id[i] for i in concepts[concept]}
+    # One clip may stand for several concepts (the same track); as "rest" its video counts once, through the mean.
+    return np.array([i for o in sorted(others) for i in concepts[o] if pool.video_id[i] not in own], np.int64)
+
+
+def score_layer(data: LayerData, options: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """All rows of the layer for the `scores` table (without what needs all layers: q and what follows from it), and the
+    rows of per-video sensitivities."""
+    cells = find_cells(data.pool, data.clip_ids, data.jobs)
+    effects = _effects(cells, data, options)
+    rows: list[dict[str, Any]] = []
+    sensitivities: list[dict[str, Any]] = []
+    for k, of_class in enumerate(data.classes):
+        scored = score(of_class.vectors, data.cavs_Md, groups=of_class.videos, sensitivities=True)
+        assert scored.sensitivities is not None, "asked for"
+        degenerate = is_degenerate(of_class.vectors)
+        about_class: dict[str, Any] = {
+            "class": of_class.name,
+            "degenerate": degenerate,
+            "collinearity": collinearity(of_class.vectors),
+            "n": scored.num_videos,
+        }
+        videos = sorted(set(of_class.videos))
+        for j, cell in enumerate(cells):
+            s_VR = scored.sensitivities[:, cell.cavs]
+            row = about_class | _score_figures(cell, scored.sign_count, s_VR, degenerate, options)
+            row |= {
+                "magnitude": _mean(scored.magnitude[cell.cavs]),
+                "smooth": _mean(scored.smooth[cell.cavs]),
+            }
+            row |= _about_cavs(cell, data) | _effect_figures(effects[j][k])
+            row["note"] = " ".join(x for x in (DEGENERATE * degenerate, row["note"], effects[j][k].reason) if x)
+            rows.append(row)
+            if cell.against == RANDOM:
+                sensitivities += [
+                    {"class": of_class.name, "concept": cell.concept, "video_id": v, "sensitivity": s, "positive": p}
+                    for v, s, p in zip(videos, s_VR.mean(axis=1), (s_VR > 0).mean(axis=1), strict=True)
+                ]
+    return rows, sensitivities
+
+
+def _score_figures(
+    cell: Cell, sign_count_M: NDArray[np.float64], s_VR: NDArray[np.float32], degenerate: bool, options: Options
+) -> dict[str, Any]:
+    """The sign count with null, test and interval. In a degenerate layer it has no test: it is 0 or 1 for any CAV."""
+    runs, null = sign_count_M[cell.cavs], sign_count_M[cell.null]
+    figures: dict[str, Any] = {"score": _mean(runs), "R": len(runs), "p": np.nan, "effect": np.nan}
+    figures |= {"null_mean": _mean(null), "null_sd": float(np.nanstd(null, ddof=1)) if len(null) > 1 else np.nan}
+    low, high = score_intervals(s_VR, len(runs), bootstrap=options.bootstrap, seed=options.seed)
+    figures |= {"ci_low": low[0], "ci_high": high[0]}
+    complete = bool(np.isfinite(runs).all() and np.isfinite(null).all())
+    if degenerate or not complete or len(runs) < 2 or not len(null):
+        return figures
+    if cell.against == RANDOM:
+        test = round_robin_test(runs, null)
+    else:  # these runs do not face the random sets: their mean is held against scores of disjoint random pairs
+        test = empirical_test(runs, null[_disjoint_pairs(len(null))])
+    return figures | {"p": float(test.p[0]), "effect": float(test.effect[0])}
+
+
+def _disjoint_pairs(num_pairs: int) -> Rows:
+    """Places of (0, 1), (2, 3), ... among all pairs of R sets: no set is in two of them."""
+    num_sets = _num_sets(num_pairs)
+    first = np.arange(0, num_sets - 1, 2)
+    return first * num_sets - first * (first + 1) // 2
+
+
+def _num_sets(num_pairs: int) -> int:
+    """R, from R (R - 1) / 2 pairs."""
+    return round((1 + np.sqrt(1 + 8 * num_pairs)) / 2) if num_pairs else 0
+
+
+def _about_cavs(cell: Cell, data: LayerData) -> dict[str, Any]:
+    gate = learnability(data.held_out_M[cell.cavs], _means_by_set(data.held_out_M[cell.null]))
+    return {
+        "concept": cell.concept,
+        "kind": cell.kind,
+        "against": cell.against,
+        "learnable": gate.learnable,
+        "held_out_accuracy": gate.accuracy,
+        "null_accuracy": gate.null_accuracy,
+        "stability": mean_pairwise_cosine(data.cavs_Md[cell.cavs]),
+        "note": gate.reason,
+    }
+
+
+def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each random set's mean held-out accuracy against all others: what a concept's own mean has to exceed.
+
+    A mean of R runs is held against means of R - 1 runs of the same kind, and not against single runs, which spread
+    far more.
+    """
+    left, right = null_pairs(_num_sets(len(null_P))).T if len(null_P) else np.empty((2, 0), np.int64)
+    sets = np.arange(_num_sets(len(null_P)))
+    return np.array([np.nanmean(null_P[(left == i) | (right == i)]) for i in sets if np.isfinite(null_P).any()])
+
+
+def _effects(cells: Sequence[Cell], data: LayerData, options: Options) -> list[list[ConceptEffect]]:
+    """The concept effects, [J][K]. Cells of one form go in one batch, so that they share every inner product."""
+    found: list[list[ConceptEffect]] = [[] for _ in cells]
+    gradients = [c.vectors for c in data.classes]
+    for paired in (False, True):
+        members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
+        if not members:
+            continue
+        compute = paired_concept_effects if paired else concept_effects
+        batch = compute(
+            gradients,
+            data.vectors_ND,
+            [cells[j].concept_rows for j in members],
+            [cells[j].other_rows for j in members],
+            groups=data.pool.video_id,
+            class_groups=[c.videos for c in data.classes],
+            permutations=options.permutations,
+            bootstrap=options.bootstrap,
+            seed=options.seed,
+        )
+        for place, j in enumerate(members):
+            found[j] = [batch.cell(k, place) for k in range(len(data.classes))]
+    return [cells_of or [NO_EFFECT] * len(data.classes) for cells_of in found]
+
+
+def _effect_figures(effect: ConceptEffect) -> dict[str, Any]:
+    return {
+        "effect_logits": effect.effect,
+        "effect_ci_low": effect.ci_low,
+        "effect_ci_high": effect.ci_high,
+        "effect_null_sd": effect.null_sd,
+        "effect_z": effect.z,
+        "effect_p": effect.p,
+        "n_concept": effect.n_concept,
+        "n_random": effect.n_random,
+    }
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else float("nan")

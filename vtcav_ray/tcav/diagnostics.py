@@ -1,0 +1,200 @@
+"""What must be known of a cell before its score is read: is there a concept at all, and can the sign count decide?
+
+Legend: N clips, d numbers, R runs, J concepts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+from numpy.typing import ArrayLike, NDArray
+
+from vtcav_ray.tcav.arrays import check_gradients
+
+# Float32 gradients that are the same by construction differ by a few units in the last place after a projection.
+_SAME = 1e-4
+
+
+def is_degenerate(gradients: ArrayLike, tolerance: float = _SAME) -> bool:
+    """Whether the class's gradient has the same direction for every clip, so that the sign count is 0 or 1 for ANY CAV.
+
+    So it is where only global pooling and one linear map follow the layer (`cls_head.avg_pool`, Swin's `norm3`): the
+    gradient is a row of the classifier's weights. The magnitude can still be read there. Gradients that are zero for
+    all clips are degenerate too.
+
+    Args:
+        gradients: [N, d] of one class.
+        tolerance: largest distance of a unit gradient from the mean one.
+
+    Returns:
+        True for one clip as well: it can't show that directions differ.
+    """
+    rows_ND = check_gradients(gradients)
+    length_N = np.linalg.norm(rows_ND, axis=1)
+    if not (length_N > 0).any():
+        return True
+    if (length_N == 0).any():
+        return False
+    unit_ND = rows_ND / length_N[:, None]
+    return bool(np.linalg.norm(unit_ND - unit_ND[0], axis=1).max() <= tolerance)
+
+
+def collinearity(gradients: ArrayLike) -> float:
+    """Mean cosine over pairs of the class's gradients, in [-1, 1]; NaN for one clip. Zero gradients are left out.
+
+    Near 1, one CAV scores near 0 or near 1 whatever it stands for, and sign counts decide little.
+
+    Args:
+        gradients: [N, d].
+    """
+    rows_ND = check_gradients(gradients)
+    length_N = np.linalg.norm(rows_ND, axis=1)
+    return mean_pairwise_cosine(rows_ND[length_N > 0])
+
+
+def mean_pairwise_cosine(vectors: ArrayLike) -> float:
+    """Mean cosine over pairs of rows [R, d]; NaN for fewer than two rows. Rows of NaN are left out.
+
+    For the R CAVs of a concept this is its stability: near 1 the direction does not depend on the random set.
+    """
+    rows = np.asarray(vectors, dtype=np.float64)
+    if rows.ndim != 2:
+        raise ValueError(f"vectors must be [R, d], and has shape {rows.shape}")
+    rows = rows[~np.isnan(rows).any(axis=1)]
+    if len(rows) < 2:
+        return math.nan
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    total = float(np.square(unit.sum(axis=0)).sum())
+    return (total - len(unit)) / (len(unit) * (len(unit) - 1))
+
+
+def stability(cavs: ArrayLike, runs: int) -> NDArray[np.float64]:
+    """`mean_pairwise_cosine` of each concept's CAVs: [J] from [J * R, d], the R runs of a concept side by side."""
+    vectors = np.asarray(cavs)
+    if vectors.ndim != 2 or runs < 1 or len(vectors) % runs:
+        raise ValueError(f"cavs must be [J * R, d] with R = {runs}, and has shape {vectors.shape}")
+    return np.array([mean_pairwise_cosine(vectors[at : at + runs]) for at in range(0, len(vectors), runs)])
+
+
+def entanglement(cavs: ArrayLike, runs: int) -> NDArray[np.float64]:
+    """Cosines [J, J] between the concepts' mean CAVs, from [J * R, d]: near 1 two concepts are one to this layer."""
+    vectors = np.asarray(cavs, dtype=np.float64)
+    if vectors.ndim != 2 or runs < 1 or len(vectors) % runs:
+        raise ValueError(f"cavs must be [J * R, d] with R = {runs}, and has shape {vectors.shape}")
+    table = vectors.reshape(-1, runs, vectors.shape[1])
+    known: NDArray[np.bool_] = np.asarray(~np.isnan(table).any(axis=2))
+    count = known.sum(axis=1)
+    mean = np.where(known[:, :, None], table, 0.0).sum(axis=1)
+    length = np.linalg.norm(mean, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unit = np.where(np.logical_and(count > 0, length > 0).reshape(-1, 1), mean / length[:, None], np.nan)
+    return np.clip(unit @ unit.T, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Learnable:
+    """`learnable`: the gate; `accuracy`: the concept's mean, held out; `null_accuracy`: what it had to exceed."""
+
+    learnable: bool
+    accuracy: float
+    null_accuracy: float
+    reason: str
+
+
+def learnability(concept_accuracy: ArrayLike, null_accuracy: ArrayLike, *, level: float = 0.95) -> Learnable:
+    """Whether the layer can tell the concept from random clips better than random clips from each other.
+
+    Random sets can be told apart by chance on few held-out clips, so 1/2 is no threshold; theirs is.
+
+    Args:
+        concept_accuracy: held-out balanced accuracies of the concept's R CAVs.
+        null_accuracy: of the random-against-random CAVs, of the same sizes.
+        level: quantile of the null's that the concept's mean must exceed.
+
+    Returns:
+        Never learnable where either side has no finite accuracy; the reason says so.
+    """
+    concept, null = (np.asarray(x, dtype=np.float64).ravel() for x in (concept_accuracy, null_accuracy))
+    concept, null = concept[np.isfinite(concept)], null[np.isfinite(null)]
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), and is {level}")
+    if concept.size == 0 or null.size == 0:
+        side = "the concept's" if concept.size == 0 else "the random sets'"
+        return Learnable(False, _mean(concept), math.nan, f"{side} CAVs have no held-out accuracy")
+    threshold = float(np.quantile(null, level))
+    accuracy = float(concept.mean())
+    if accuracy > threshold:
+        return Learnable(True, accuracy, threshold, "")
+    return Learnable(
+        False, accuracy, threshold, f"held-out accuracy {accuracy:.2f}: random sets reach {threshold:.2f} by chance"
+    )
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What would decide a cell.
+
+    Attributes:
+        clips: source videos on each side for the effect seen to be found with the power asked for; NaN where there is
+            no effect to go by.
+        more_clips: how many more than there are; 0: enough.
+        random_sets: R for the sign count's p to get below the corrected alpha at all.
+        more_random_sets: how many more than there are.
+        sentence: the same in words.
+    """
+
+    clips: float
+    more_clips: float
+    random_sets: int
+    more_random_sets: int
+    sentence: str
+
+
+def needed(
+    effect: float,
+    null_sd: float,
+    n: int,
+    random_sets: int,
+    *,
+    num_cells: int = 1,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> Needed:
+    """How many more clips or random sets a cell would need to be decided, if the effect stays as it is.
+
+    The null's SD shrinks as 1/sqrt(n) when both sides grow alike, so a two-sided test at alpha / m with the power asked
+    for takes n' = n ((z_alpha + z_power) null_sd / effect)^2 source videos.
+
+    Args:
+        effect, null_sd: in logits, of the concept effect.
+        n: source videos on the concept's side now.
+        random_sets: R now.
+        num_cells: m, all cells that are corrected for (Bonferroni's bound, the strictest step of Holm).
+        alpha, power: both in (0, 1).
+    """
+    if n < 1 or random_sets < 0 or num_cells < 1 or not 0 < alpha < 1 or not 0 < power < 1:
+        raise ValueError("n and num_cells must be at least 1, random_sets at least 0, and alpha and power in (0, 1)")
+    sets = math.ceil(num_cells / alpha - 1e-9) - 1
+    more_sets = max(0, sets - random_sets)
+    if not (math.isfinite(effect) and math.isfinite(null_sd)) or effect == 0:
+        return Needed(math.nan, math.nan, sets, more_sets, "There is no effect to go by, so no number of clips.")
+    reach = scipy.stats.norm.isf(alpha / num_cells / 2) + scipy.stats.norm.ppf(power)
+    clips = max(2, math.ceil(n * (reach * null_sd / abs(effect)) ** 2))
+    more = max(0, clips - n)
+    if more == 0:
+        sentence = f"{n} clips a side are enough for an effect of this size."
+    else:
+        sentence = (
+            f"An effect of {effect:+.3g} logits would be found {power:.0%} of the time with {clips} clips a side: "
+            f"{more} more than now."
+        )
+    if more_sets:
+        sentence += f" For the sign count to decide alone, {more_sets} more random sets."
+    return Needed(float(clips), float(more), sets, more_sets, sentence)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if values.size else math.nan

@@ -1,0 +1,330 @@
+"""The concept effect, in logits: how far the class's logit moves, to first order, when the activation moves from
+"random" to "concept".
+
+    E = mean gradient · (mean z of the concept - mean z of its random set)
+
+It is the pattern direction NOT scaled to unit length, so its null (random clips in the concept's place) shrinks as
+1/sqrt(n). As in `scores`, gradients are stored as P grad h and activations as z = P a with the same linear P, and the
+product of the two is the directional derivative in the activation's own space along P^T (the difference of means).
+
+The unit is the source video: rows of one video are averaged first, on either side and among the class's clips.
+
+p is that of a permutation test over the concept's and the random set's videos. The statistic is Welch's t of the
+projections (studentised, so that the test is exact where the concept's clips are exchangeable with the random ones, and
+asymptotically valid where only the means are equal and the spreads are not: Janssen, Studentized permutation tests for
+non-i.i.d. hypotheses, 1997; Chung & Romano, Exact and asymptotically robust permutation tests, 2013). The mean
+gradient is held fixed: whatever it is, under the null no clip in the concept's place is special along it, provided that
+the class's videos gave no concept and no random clip.
+
+The interval answers another question, how large the effect is in the population of class videos, concept clips and
+random clips, and so resamples all three, independently: a two-level bootstrap, class videos above, concept and random
+videos below.
+
+Legend: K classes, V class videos (the most any class has; padded), J concepts, N rows of the pool, U = n + m videos of
+a concept and of its random set, B permutations or resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from vtcav_ray.cavs.indices import PAD, IndexSets, check_groups, check_pool, padded
+from vtcav_ray.tcav.arrays import check_gradients, check_width, video_means
+from vtcav_ray.tcav.effect_cells import (
+    Cells,
+    ClassGradients,
+    Settings,
+    Side,
+    by_video,
+    inner_blocks,
+    paired,
+    unpaired,
+    video_index,
+)
+
+
+@dataclass(frozen=True)
+class ConceptEffect:
+    """One cell: one class, one layer, one concept. NaN where `reason` says why.
+
+    Attributes:
+        effect: in logits; positive: the concept raises the class's logit.
+        null_sd: standard deviation that the effect has when random clips stand in the concept's place, from the spread
+            of the random videos: sd * sqrt(1/n + 1/m). For pairs: the spread of the pairs' differences over sqrt(n).
+        z: effect / null_sd.
+        p: two-sided, by permutation, in (0, 1].
+        ci_low, ci_high: of the effect, in logits; class videos and both sides' videos resampled.
+        n_concept, n_random: source videos on each side; for pairs both are the number of pairs' videos.
+        reason: why figures are missing, or empty.
+    """
+
+    effect: float
+    null_sd: float
+    z: float
+    p: float
+    ci_low: float
+    ci_high: float
+    n_concept: int
+    n_random: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ConceptEffects:
+    """The figures of `ConceptEffect` for K classes and J concepts of one layer: arrays [K, J]; the counts are [J]."""
+
+    effect: NDArray[np.float64]
+    null_sd: NDArray[np.float64]
+    z: NDArray[np.float64]
+    p: NDArray[np.float64]
+    ci_low: NDArray[np.float64]
+    ci_high: NDArray[np.float64]
+    n_concept: NDArray[np.int64]
+    n_random: NDArray[np.int64]
+    reason: NDArray[np.object_]
+
+    def cell(self, class_index: int, concept_index: int) -> ConceptEffect:
+        """One of them."""
+        at = (class_index, concept_index)
+        return ConceptEffect(
+            effect=float(self.effect[at]),
+            null_sd=float(self.null_sd[at]),
+            z=float(self.z[at]),
+            p=float(self.p[at]),
+            ci_low=float(self.ci_low[at]),
+            ci_high=float(self.ci_high[at]),
+            n_concept=int(self.n_concept[concept_index]),
+            n_random=int(self.n_random[concept_index]),
+            reason=str(self.reason[at]),
+        )
+
+
+def concept_effect(
+    gradients: ArrayLike,
+    concept: ArrayLike,
+    random: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    class_groups: ArrayLike | None = None,
+    permutations: int = 10_000,
+    bootstrap: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> ConceptEffect:
+    """The concept effect of one cell.
+
+    Args:
+        gradients: of the class's logit at the class's clips, projected, [N, d].
+        concept: activations of the concept's clips, [n, d].
+        random: activations of matched random clips (still with still, padded with padded), [m, d].
+        groups: source video of each of the n + m rows, the concept's first; None: every row is a video. No video may be
+            on both sides (if each clip has its own twin there, see `paired_concept_effect`).
+        class_groups: source video of each gradient, [N].
+        permutations: B of the test. Where there are no more arrangements than that, all are gone through.
+        bootstrap: resamples of the interval.
+        confidence: of the interval.
+        seed: of permutations and resamples.
+        device: where to compute, such as `cuda`.
+
+    Raises:
+        ValueError: empty sides, NaN, shapes that do not fit, a video on both sides.
+    """
+    concept_nD, random_mD = _side(concept, "concept"), _side(random, "random")
+    check_width(random_mD, concept_nD.shape[1], "random", "concept")
+    n, m = len(concept_nD), len(random_mD)
+    both = concept_effects(
+        [gradients],
+        np.concatenate((concept_nD.astype(np.float64), random_mD.astype(np.float64))),
+        [np.arange(n)],
+        [np.arange(n, n + m)],
+        groups=groups,
+        class_groups=None if class_groups is None else [class_groups],
+        permutations=permutations,
+        bootstrap=bootstrap,
+        confidence=confidence,
+        seed=seed,
+        device=device,
+    )
+    return both.cell(0, 0)
+
+
+def concept_effects(
+    gradients: Sequence[ArrayLike],
+    pool: ArrayLike,
+    concepts: IndexSets,
+    randoms: IndexSets,
+    *,
+    groups: ArrayLike | None = None,
+    class_groups: Sequence[ArrayLike] | None = None,
+    permutations: int = 10_000,
+    bootstrap: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> ConceptEffects:
+    """The concept effects of K classes and J concepts of one layer, sharing every inner product.
+
+    Args:
+        gradients: K arrays [N_k, d].
+        pool: activations [N, d] of all concepts' and random clips.
+        concepts, randoms: J sets of row indices each (see `train_cavs`); the j-th random set is the j-th concept's.
+        groups: source video of each pool row; class_groups: K arrays, of each gradient.
+        permutations, bootstrap, confidence, seed, device: as for `concept_effect`. Cells of equal sizes share their
+            arrangements, so Monte Carlo errors (p: sqrt(p / B)) are the same for them, not independent.
+    """
+    pool_ND, videos_N, classes = _check_batch(gradients, pool, groups, class_groups)
+    concepts_Jn, randoms_Jm = padded(concepts, len(pool_ND), "concepts"), padded(randoms, len(pool_ND), "randoms")
+    if len(concepts_Jn) != len(randoms_Jm):
+        raise ValueError(f"concepts and randoms must hold one set a concept: {len(concepts_Jn)}, {len(randoms_Jm)}")
+    sides = [
+        (by_video(concept[concept != PAD], videos_N), by_video(random[random != PAD], videos_N))
+        for concept, random in zip(concepts_Jn, randoms_Jm, strict=True)
+    ]
+    for j, (left, right) in enumerate(sides):
+        shared = np.intersect1d(left.videos, right.videos)
+        if shared.size:
+            raise ValueError(
+                f"{shared.size} source video(s) are in both concepts[{j}] and randoms[{j}]: draw the random set from "
+                "other videos (random_sets(..., exclude=)), or use paired_concept_effect where each clip has a twin"
+            )
+    out = Cells.empty(len(classes), len(sides))
+    settings = Settings(permutations, bootstrap, confidence, seed, torch.device(device))
+    for block, inner_NKV in inner_blocks(classes, pool_ND, settings.device):
+        for j, (left, right) in enumerate(sides):
+            left_nKV, right_mKV = left.average(inner_NKV), right.average(inner_NKV)
+            unpaired(block, left_nKV, right_mKV, settings, out, j)
+    n_concept, n_random = (np.array([len(pair[side].videos) for pair in sides]) for side in (0, 1))
+    return _finished(out, classes, pool_ND, n_concept, n_random)
+
+
+def paired_concept_effect(
+    gradients: ArrayLike,
+    concept: ArrayLike,
+    twin: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    class_groups: ArrayLike | None = None,
+    permutations: int = 10_000,
+    bootstrap: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> ConceptEffect:
+    """The effect of a concept against its own twins: the same tracks frozen, reversed, shuffled, or emptied.
+
+    E = mean gradient · mean(z of the clip - z of its twin). What track, object and background contribute cancels in
+    each pair, so far fewer clips decide. Under the null a clip and its twin can be swapped, so p comes from flipping
+    the signs of whole videos' differences (exact where all 2^n are gone through).
+
+    Args:
+        gradients: [N, d], as for `concept_effect`.
+        concept, twin: [n, d] each; row i of one is the twin of row i of the other.
+        groups: source video of each PAIR, [n]; pairs of one video are averaged, and flipped together.
+        class_groups, permutations, bootstrap, confidence, seed, device: as for `concept_effect`.
+
+    Raises:
+        ValueError: as `concept_effect`, and where there are not as many twins as clips.
+    """
+    concept_nD, twin_nD = _side(concept, "concept"), _side(twin, "twin")
+    if concept_nD.shape != twin_nD.shape:
+        raise ValueError(f"concept and twin must pair row by row: shapes {concept_nD.shape} and {twin_nD.shape}")
+    together = np.stack((np.arange(len(concept_nD)), np.arange(len(concept_nD)) + len(concept_nD)))
+    both = paired_concept_effects(
+        [gradients],
+        np.concatenate((concept_nD, twin_nD)),
+        together[:1],
+        together[1:],
+        groups=None if groups is None else np.concatenate((np.asarray(groups), np.asarray(groups))),
+        class_groups=None if class_groups is None else [class_groups],
+        permutations=permutations,
+        bootstrap=bootstrap,
+        confidence=confidence,
+        seed=seed,
+        device=device,
+    )
+    return both.cell(0, 0)
+
+
+def paired_concept_effects(
+    gradients: Sequence[ArrayLike],
+    pool: ArrayLike,
+    concepts: IndexSets,
+    twins: IndexSets,
+    *,
+    groups: ArrayLike | None = None,
+    class_groups: Sequence[ArrayLike] | None = None,
+    permutations: int = 10_000,
+    bootstrap: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> ConceptEffects:
+    """`paired_concept_effect` of K classes and J concepts of one layer.
+
+    Args:
+        gradients, pool, groups, class_groups: as for `concept_effects`; a pair's video is that of the concept's clip.
+        concepts, twins: J sets of row indices; `twins[j][i]` is the twin of `concepts[j][i]`.
+        permutations, bootstrap, confidence, seed, device: as for `concept_effect`.
+    """
+    pool_ND, videos_N, classes = _check_batch(gradients, pool, groups, class_groups)
+    if groups is None:
+        videos_N = np.arange(len(pool_ND))
+    concepts_Jn, twins_Jn = padded(concepts, len(pool_ND), "concepts"), padded(twins, len(pool_ND), "twins")
+    if concepts_Jn.shape != twins_Jn.shape or ((concepts_Jn == PAD) != (twins_Jn == PAD)).any():
+        raise ValueError("concepts and twins must pair one to one, with padding in the same places")
+    sides = []
+    for concept, twin in zip(concepts_Jn, twins_Jn, strict=True):
+        rows, twin_rows = concept[concept != PAD], twin[twin != PAD]
+        sides.append((by_video(rows, videos_N), Side(twin_rows, *video_index(videos_N[rows]))))
+    out = Cells.empty(len(classes), len(sides))
+    settings = Settings(permutations, bootstrap, confidence, seed, torch.device(device))
+    for block, inner_NKV in inner_blocks(classes, pool_ND, settings.device):
+        for j, (left, right) in enumerate(sides):
+            paired(block, left.average(inner_NKV) - right.average(inner_NKV), settings, out, j)
+    counts = np.array([len(a.videos) for a, _ in sides])
+    return _finished(out, classes, pool_ND, counts, counts)
+
+
+def _finished(
+    cells: Cells,
+    classes: list[ClassGradients],
+    pool_ND: NDArray[np.floating],
+    n_concept: NDArray[np.int64],
+    n_random: NDArray[np.int64],
+) -> ConceptEffects:
+    columns, reason = cells.finished(classes, pool_ND, n_concept, n_random)
+    return ConceptEffects(**columns, n_concept=n_concept, n_random=n_random, reason=reason)
+
+
+def _check_batch(
+    gradients: Sequence[ArrayLike],
+    pool: ArrayLike,
+    groups: ArrayLike | None,
+    class_groups: Sequence[ArrayLike] | None,
+) -> tuple[NDArray[np.floating], NDArray[np.int64], list[ClassGradients]]:
+    pool_ND = check_pool(pool)
+    if len(gradients) == 0:
+        raise ValueError("gradients holds no classes: give one array [N, d] a class")
+    if class_groups is not None and len(class_groups) != len(gradients):
+        raise ValueError(f"class_groups must hold one array a class: {len(class_groups)} against {len(gradients)}")
+    classes = []
+    for k, one in enumerate(gradients):
+        name = f"gradients[{k}]" if len(gradients) > 1 else "gradients"
+        array = check_gradients(one, name)
+        check_width(array, pool_ND.shape[1], name, "the activations")
+        labels = None if class_groups is None else class_groups[k]
+        classes.append(ClassGradients(video_means(array, labels, "class_groups")))
+    return pool_ND, check_groups(groups, len(pool_ND)), classes
+
+
+def _side(rows: ArrayLike, name: str) -> NDArray[np.floating]:
+    array = np.asarray(rows)
+    if array.ndim == 2 and len(array) == 0:
+        raise ValueError(f"{name} is empty: give at least two clips from different source videos")
+    return check_pool(array, name)

@@ -1,0 +1,88 @@
+"""Confidence intervals of TCAV scores: a two-level bootstrap over the class's videos and the runs.
+
+Resampled are the class's source videos and the R runs (random sets), independently, as rows and columns of the table of
+positive sensitivities (the pigeonhole bootstrap: Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007).
+The interval is about the score over all videos of the class and all random sets, GIVEN this concept's clips: they are
+the same in every run, so no resampling of runs can say how much the score would differ with other clips of the concept.
+That question is answered by the concept effect's interval, which resamples them.
+
+Legend: V class videos, M = J * R CAVs, J concepts, R runs of each, B resamples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from vtcav_ray.tcav.bootstrap import expanded_interval, weights
+
+_VIDEO_STREAM, _RUN_STREAM = 11, 12
+_BLOCK_NUMBERS = 1 << 20
+
+
+def score_intervals(
+    sensitivities: ArrayLike,
+    runs: int,
+    *,
+    bootstrap: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Intervals of J concepts' TCAV scores for one class.
+
+    Args:
+        sensitivities: [V, J * R], one row a source video (see `score(..., sensitivities=True)`), the R runs of a
+            concept side by side.
+        runs: R.
+        bootstrap: B.
+        confidence: in (0, 1).
+        seed: of the resamples; cells of the same V and R share them.
+        device: where to compute.
+
+    Returns:
+        `low`, `high`, [J], in [0, 1]. NaN for a class of one video, for R = 1, and where a sensitivity is NaN. Where
+        every sensitivity has the same sign no resample differs, and the interval is that of Clopper & Pearson for
+        min(V, R) trials.
+
+    Raises:
+        ValueError: shapes or options that do not fit.
+    """
+    s_VM = np.asarray(sensitivities)
+    if s_VM.ndim != 2 or s_VM.shape[0] == 0 or runs < 1 or s_VM.shape[1] == 0 or s_VM.shape[1] % runs:
+        raise ValueError(f"sensitivities must be [V, J * R] with R = {runs}, and has shape {s_VM.shape}")
+    if bootstrap < 2 or not 0 < confidence < 1:
+        raise ValueError(f"bootstrap must be at least 2 and confidence in (0, 1): {bootstrap}, {confidence}")
+    num_videos, concepts = len(s_VM), s_VM.shape[1] // runs
+    low, high = np.full(concepts, np.nan), np.full(concepts, np.nan)
+    missing = np.isnan(s_VM).any(axis=0).reshape(concepts, runs).any(axis=1)
+    if num_videos < 2 or runs < 2:
+        return low, high
+    sign_VJR = torch.from_numpy((s_VM > 0).astype(np.float32)).to(device).view(num_videos, concepts, runs)
+    video_BV = weights(num_videos, bootstrap, seed, _VIDEO_STREAM).to(device)
+    run_BR = weights(runs, bootstrap, seed, _RUN_STREAM).to(device)
+    step = max(1, _BLOCK_NUMBERS // (bootstrap * runs))
+    resampled_BJ = torch.empty((bootstrap, concepts), device=device)
+    for start in range(0, concepts, step):
+        some = slice(start, start + step)
+        product = (video_BV @ sign_VJR[:, some].reshape(num_videos, -1)).view(bootstrap, -1, runs)
+        resampled_BJ[:, some] = torch.bmm(product, run_BR[:, :, None])[:, :, 0]
+
+    score_J = sign_VJR.mean(dim=(0, 2)).double().cpu().numpy()
+    video_J = sign_VJR.mean(dim=2).double().var(dim=0).cpu().numpy() / num_videos
+    run_J = sign_VJR.mean(dim=0).double().var(dim=1).cpu().numpy() / runs
+    total = video_J + run_J
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = total**2 / (video_J**2 / (num_videos - 1) + run_J**2 / (runs - 1))
+        shrinkage = np.sqrt(total / (video_J * (num_videos - 1) / num_videos + run_J * (runs - 1) / runs))
+    usable = total > 0
+    low, high = expanded_interval(
+        resampled_BJ, score_J, np.where(usable, freedom, 1.0), np.where(usable, shrinkage, 1.0), confidence
+    )
+    # Clopper & Pearson with no failures (or no successes) in n trials.
+    end = ((1 - confidence) / 2) ** (1 / min(num_videos, runs))
+    low, high = np.where(score_J == 1, end, low), np.where(score_J == 0, 1 - end, high)
+    low, high = np.where(score_J == 0, 0.0, low), np.where(score_J == 1, 1.0, high)
+    low[missing] = high[missing] = np.nan
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)

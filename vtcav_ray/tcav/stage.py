@@ -1,0 +1,152 @@
+"""Stage `scores`: every result cell. A shard is a layer; what needs all layers (the corrections) comes last."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray import tables
+from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.config import Config
+from vtcav_ray.errors import StageError
+from vtcav_ray.stage import Context, Shard, Stage, Work
+from vtcav_ray.storage import ShardOutput, StageFolder, vectors_of
+from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, score_layer
+from vtcav_ray.tcav.diagnostics import needed
+from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
+
+SENSITIVITIES = pa.schema(
+    [
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("concept", pa.string()),
+        ("video_id", pa.string()),
+        ("sensitivity", pa.float32()),  # mean over the R CAVs, logits a unit of z
+        ("positive", pa.float32()),  # share of the R CAVs with a positive sensitivity
+    ]
+)
+
+
+def _prepare(context: Context) -> Work:
+    config = context.config
+    activations, cavs = context.input("activations"), context.input("cavs")
+    layers = config.activations.layers
+    return Work(
+        shards=[Shard(f"{number:02d}-{layer}", pa.table({"layer": [layer]})) for number, layer in enumerate(layers)],
+        make_worker=functools.partial(ScoreWorker, config, activations, cavs),
+        resources=config.resources.statistics,
+        finish=functools.partial(correct, config),
+    )
+
+
+def _ingredients(context: Context) -> dict[str, Any]:
+    return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
+
+
+STAGE = Stage("scores", inputs=("activations", "cavs"), version=1, ingredients=_ingredients, prepare=_prepare)
+
+
+class ScoreWorker:
+    """Scores one layer."""
+
+    def __init__(self, config: Config, activations: StageFolder, cavs: StageFolder) -> None:
+        self.config = config
+        self.activations = activations
+        self.cavs = cavs
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        layer = rows["layer"][0].as_py()
+        settings = self.config.scores
+        data, tag = self._read(layer)
+        options = Options(settings.bootstrap, settings.permutations, self.config.seed)
+        cells, sensitivities = score_layer(data, options)
+        about = {"layer": layer, "model": tag}
+        table = pa.Table.from_pylist([row | about for row in cells], schema=tables.SCORES)
+        videos = pa.Table.from_pylist([row | {"layer": layer} for row in sensitivities], schema=SENSITIVITIES)
+        return ShardOutput(
+            {f"cells/layer={layer}": table, f"sensitivities/layer={layer}": videos}, metrics={"cells": table.num_rows}
+        )
+
+    def _read(self, layer: str) -> tuple[LayerData, str]:
+        columns = ("clip_id", *POOL_COLUMNS, "model", "vector")
+        pool = self.activations.read("activations", columns=columns, layer=layer)
+        gradients = self.activations.read("gradients", layer=layer)
+        cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector"), layer=layer)
+        assert pool is not None, "the CAVs were made from this table"
+        assert cavs is not None, "the cavs stage is complete"
+        if gradients is None:
+            raise StageError(
+                "There is nothing to score: no class example has a gradient. Give labels that the model has (a folder "
+                "a class, or videos.labels); see `vtcav table RUN failures`."
+            )
+        jobs = read_plan(self.activations, layer, self.config).jobs
+        assert cavs["concept"].to_pylist() == [job.concept for job in jobs], "the plan is the same each time"
+        own = dict(zip(pool["clip_id"].to_pylist(), pool["name"].to_pylist(), strict=True))
+        return (
+            LayerData(
+                pool=pool_of(pool),
+                clip_ids=pool["clip_id"].to_pylist(),
+                vectors_ND=vectors_of(pool),
+                jobs=jobs,
+                cavs_Md=vectors_of(cavs),
+                held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
+                classes=_by_class(gradients, own),
+            ),
+            pool["model"][0].as_py(),
+        )
+
+
+def _by_class(gradients: pa.Table, class_of_clip: dict[str, str]) -> list[ClassGradients]:
+    """The gradients of each class at its own clips. Gradients of other classes at a clip are kept, but not scored."""
+    vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
+    rows_of: dict[str, list[int]] = {}
+    for i, (name, clip) in enumerate(
+        zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
+    ):
+        if class_of_clip[clip] == name:
+            rows_of.setdefault(name, []).append(i)
+    return [ClassGradients(name, vectors[rows], [videos[i] for i in rows]) for name, rows in sorted(rows_of.items())]
+
+
+def correct(config: Config, output: StageFolder) -> ShardOutput:
+    """The `scores` table: q over all m cells of the run, and what follows from it."""
+    settings = config.scores
+    cells = output.read("cells")
+    assert cells is not None, "every layer has cells"
+    p, effect_p = (np.asarray(cells[name], np.float64) for name in ("p", "effect_p"))
+    q, effect_q = adjust(p, settings.correction), adjust(effect_p, settings.correction)
+    m = int(np.isfinite(effect_p).sum())
+    rows = cells.to_pylist()
+    for i, row in enumerate(rows):
+        row["q"], row["effect_q"] = q[i], effect_q[i]
+        row["significant"] = bool(row["learnable"] and effect_q[i] < settings.alpha)
+        sign_count_can_decide = np.isfinite(p[i]) and minimum_p(row["R"]) * np.isfinite(p).sum() <= settings.alpha
+        if not np.isfinite(effect_p[i]):
+            row["decided_by"] = "none"
+        else:
+            row["decided_by"] = "effect and score" if sign_count_can_decide else "effect"
+        if row["learnable"] and not row["significant"] and np.isfinite(row["effect_logits"]) and row["effect_null_sd"]:
+            more = needed(
+                row["effect_logits"],
+                row["effect_null_sd"],
+                row["n_concept"],
+                row["R"],
+                num_cells=m,
+                alpha=settings.alpha,
+            )
+            row["note"] = " ".join(x for x in (row["note"], more.sentence) if x)
+    warnings = []
+    num_tests = int(np.isfinite(p).sum())
+    if num_tests and (sentence := resolution_warning(config.cavs.random_sets, num_tests, settings.alpha)):
+        warnings.append(sentence + ".")
+    if settings.correction == "holm" and m > settings.alpha * (settings.permutations + 1):
+        warnings.append(
+            f"{settings.permutations} permutations can't give an effect_p below {1 / (settings.permutations + 1):.2g}, "
+            f"and the strictest of {m} cells asks for {settings.alpha / m:.2g}: set scores.permutations to "
+            f"{round(m / settings.alpha)} or more, or scores.correction to bh."
+        )
+    table = pa.Table.from_pylist(rows, schema=tables.SCORES)
+    return ShardOutput({"scores": table}, metrics={"m": m}, warnings=warnings)

@@ -1,0 +1,1 @@
+"""Videos: which there are, their frames, and how a clip is stored."""

@@ -1,0 +1,444 @@
+"""Frames of one video, by PyAV: everything in order, or only the frames that are asked for.
+
+A frame's INDEX is its place among the frames that decode, in order of presentation, from 0. It never depends on time
+stamps, so a variable or missing frame rate changes nothing but `fps`.
+
+What is not perfect:
+- A rotation that the file asks for is applied, in steps of 90 degrees: frames are as a player shows them.
+- A packet that does not decode is skipped, as players do. A truncated file gives the frames before the break; whoever
+  needs more frames than that gets `InputError("truncated")`.
+- Frames that change size in mid-stream are scaled to the size of the first.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import av
+import av.error
+import fsspec
+import numpy as np
+
+from vtcav_ray.errors import InputError
+
+Source = str | os.PathLike[str] | bytes
+
+FALLBACK_FPS = 25.0
+MAX_FRAMES = 20_000
+MAX_PIXELS = 8192 * 8192
+MAX_OBJECT_BYTES = 4 * 2**30  # of a remote object, which is read whole
+MAX_RESULT_BYTES = 4 * 2**30  # of the frames that one call returns
+
+# FFmpeg opens what a file points to (playlists, concat scripts), so a "video" could read other files or URLs. Only
+# formats that carry their own data, and no protocol but the local file, are let in.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,nut,h264,hevc,m4v,ivf,gif,apng"
+_OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+# Codecs whose every packet is one shown frame, so that a packet's rank by time stamp is its frame's index.
+_SEEKABLE = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg"})
+_SEEK_GAIN = 24  # frames that a jump must save: a seek flushes the decoder and starts at a costly keyframe
+_MAX_BROKEN_PACKETS = 200
+_MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and gives the unit of the time stamps
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video.
+
+    Attributes:
+        fps: frames a second on average; `FALLBACK_FPS` where the file states none.
+        num_frames: frames that decode (see the function that returned this for how far it looked).
+        height, width: pixels of a shown frame, rotation applied.
+        truncated: the file breaks off, or promises more frames than it has.
+    """
+
+    fps: float
+    num_frames: int
+    height: int
+    width: int
+    truncated: bool = False
+
+
+def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Source:
+    """What PyAV opens for a URI: the path of a local file, or the whole object's bytes for anything remote.
+
+    Raises:
+        InputError: `missing`, `empty`, `not_video` (a folder), or `too_large` (a remote object over 4 GiB).
+        OSError: no permission, or the network failed: not the video's fault, and worth another try.
+    """
+    fs, path = fsspec.core.url_to_fs(os.fspath(uri), **dict(storage_options or {}))
+    try:
+        if "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol):
+            with open(path, "rb") as file:  # ours, so that a missing right is an OSError and not a bad video
+                if not file.read(1):
+                    raise InputError("empty", f"{uri} has no bytes.")
+            return str(path)
+        size = fs.size(path)
+        if size is not None and size > MAX_OBJECT_BYTES:
+            raise InputError(
+                "too_large", f"{uri} has {size:,} bytes; remote objects up to {MAX_OBJECT_BYTES:,} are read."
+            )
+        data: bytes = fs.cat_file(path)
+    except FileNotFoundError as error:
+        raise InputError("missing", f"{uri} does not exist.") from error
+    except IsADirectoryError as error:
+        raise InputError("not_video", f"{uri} is a folder.") from error
+    if not data:
+        raise InputError("empty", f"{uri} has no bytes.")
+    return data
+
+
+class Video:
+    """An open video. Use it as a context manager; after `frames()` has run out, `num_frames` is final.
+
+    Args:
+        source: URI of any fsspec kind, or the file's bytes.
+        max_frames: frames after these are as if they were not there.
+        max_pixels: larger frames are refused before any memory is taken for them.
+        threads: decoder threads. 1 is right where many small videos are decoded side by side.
+
+    Raises:
+        InputError: `missing`, `empty`, `not_video`, `no_video_stream`, `truncated`, `too_large` or `decode`.
+        OSError: no permission, or the network failed.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        max_frames: int = MAX_FRAMES,
+        max_pixels: int = MAX_PIXELS,
+        threads: int = 1,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = "the video" if isinstance(source, bytes) else os.fspath(source)
+        self._data = source if isinstance(source, bytes) else fetch(source, storage_options)
+        self._max_frames, self._max_pixels, self._threads = max_frames, max_pixels, threads
+        if not self._data:
+            raise InputError("empty", f"{self.name} has no bytes.")
+        self.num_frames = 0
+        self.truncated = False
+        self._container: Any = None
+        self._open()
+        try:
+            first = next(self._decode(), None)
+            if first is None:
+                kind = "truncated" if self.truncated else "decode"
+                raise InputError(kind, f"{self.name}: not one frame could be decoded.")
+            self.height, self.width = self._shown(first).shape[:2]
+            rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+            self.fps = rate if 0 < rate < _MAX_FPS else FALLBACK_FPS
+            self._size = (first.height, first.width)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known by now; `num_frames` counts the frames decoded so far."""
+        return VideoInfo(self.fps, self.num_frames, self.height, self.width, self.truncated)
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the file and the decoder."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def frames(self, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+        """Every `stride`-th frame from the start: (index, uint8 [H, W, 3] RGB). One frame in memory at a time."""
+        self._reopen()
+        self.num_frames = 0
+        for frame in self._decode():
+            if self.num_frames >= self._max_frames:
+                return
+            if self.num_frames % stride == 0:
+                yield self.num_frames, self._shown(frame)
+            self.num_frames += 1
+        promised = min(self._promised, self._max_frames)
+        self.truncated |= self.num_frames < promised - max(2, promised // 50)  # containers miscount by a frame or two
+
+    def read(self, indices: Sequence[int]) -> np.ndarray:
+        """The frames of these indices, in the order given, repeats allowed: uint8 [len(indices), H, W, 3] RGB.
+
+        Raises:
+            InputError: `truncated` or `too_short` where the video ends before an index; `too_large`.
+        """
+        wanted = sorted({int(i) for i in indices})
+        if not wanted:
+            return np.empty((0, self.height, self.width, 3), np.uint8)
+        if wanted[0] < 0:
+            raise ValueError(f"frame indices are counted from 0, not {wanted[0]}")
+        if len(indices) * self.height * self.width * 3 > MAX_RESULT_BYTES:
+            raise InputError(
+                "too_large", f"{self.name}: {len(indices)} frames of {self.width}x{self.height} are too many at once."
+            )
+        found = dict(self.frames_at(wanted))
+        if missing := [i for i in wanted if i not in found]:
+            kind = "truncated" if self.truncated else "too_short"
+            raise InputError(kind, f"{self.name} has no frame {missing[0]}: {self.num_frames} frames decode.")
+        return np.stack([found[int(i)] for i in indices])
+
+    def frames_at(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """(index, uint8 [H, W, 3] RGB) of the wanted frames, one at a time; those that are not there are left out.
+
+        Args:
+            wanted: rising indices without repeats.
+        """
+        given = 0
+        if wanted and wanted[-1] >= _SEEK_GAIN:
+            for index, frame in self._seeking(wanted):
+                yield index, frame
+                given += 1
+        if given < len(wanted):
+            yield from self._in_order(wanted[given:])
+
+    def count(self) -> int:
+        """Number of frames, from the packets where one packet is one frame for sure, otherwise by decoding."""
+        stamps = self._time_stamps()
+        if stamps is not None:
+            return min(len(stamps), self._max_frames)
+        for _ in self.frames(stride=2**31):
+            pass
+        return self.num_frames
+
+    def _in_order(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """The wanted frames by decoding from the start, as far as the last of them."""
+        self._reopen()
+        self.num_frames = 0
+        want = set(wanted)
+        for frame in self._decode():
+            if self.num_frames >= self._max_frames:
+                return
+            if self.num_frames in want:
+                yield self.num_frames, self._shown(frame)
+            self.num_frames += 1
+            if self.num_frames > wanted[-1]:
+                return
+        self.truncated |= self.num_frames < min(self._promised, self._max_frames)
+
+    def _seeking(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """The wanted frames with jumps to keyframes; ends early where none pays or exactness is in doubt."""
+        stamps = self._time_stamps()
+        if stamps is None or wanted[-1] >= min(len(stamps), self._max_frames):
+            return
+        keyframes = [i for i, (_, is_key) in enumerate(stamps) if is_key]
+        rank = {pts: i for i, (pts, _) in enumerate(stamps)}
+        jumps, at = {}, 0
+        for index in wanted:
+            key = keyframes[int(np.searchsorted(keyframes, index, side="right")) - 1]
+            if key >= at + _SEEK_GAIN:
+                jumps[index] = key
+            at = index + 1
+        if not jumps:
+            return
+        self._reopen()
+        frames = self._decode()
+        for index in wanted:
+            if index in jumps:
+                self._container.seek(stamps[jumps[index]][0], stream=self._stream, backward=True)
+                frames = self._decode()
+            for frame in frames:
+                place = rank.get(frame.pts)
+                if place is None or place > index or self.truncated:
+                    return  # the seek landed too late, or the stream is not what its packets said
+                if place == index:
+                    yield index, self._shown(frame)
+                    break
+            else:
+                return
+        self.num_frames = len(stamps)
+
+    def _time_stamps(self) -> list[tuple[int, bool]] | None:
+        """(pts, is keyframe) of every frame by index, read from the packets; None where ranks can't be trusted."""
+        self._reopen()
+        if self._stream.codec_context.name not in _SEEKABLE:
+            return None
+        self._fresh = False
+        stamps: list[tuple[int, bool]] = []
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size == 0:
+                    continue
+                if packet.pts is None or packet.is_corrupt or packet.is_discard:
+                    return None
+                stamps.append((packet.pts, bool(packet.is_keyframe)))
+        except av.error.FFmpegError as error:
+            self._raise_unless_bad_video(error)
+            return None
+        if not stamps or not stamps[0][1] or (self._promised and len(stamps) != self._promised):
+            return None
+        first = stamps[0][0]
+        stamps.sort()
+        if stamps[0][0] != first or len({pts for pts, _ in stamps}) != len(stamps):
+            return None  # frames that lead the first keyframe don't decode, and equal stamps have no order
+        return stamps
+
+    def _open(self) -> None:
+        try:
+            file = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
+            self._container = av.open(file, options=_OPEN_OPTIONS, metadata_errors="replace")
+        except av.error.FFmpegError as error:
+            self._raise_unless_bad_video(error)
+            raise self._not_open(error) from error
+        videos = self._container.streams.video
+        if not videos:
+            self.close()
+            raise InputError("no_video_stream", f"{self.name} has no video stream.")
+        self._stream: Any = videos[0]
+        context = self._stream.codec_context
+        if context is None:
+            self.close()
+            raise InputError("decode", f"{self.name}: its codec is not known to this build of FFmpeg.")
+        if context.width * context.height > self._max_pixels:
+            width, height = context.width, context.height
+            self.close()
+            raise InputError(
+                "too_large", f"{self.name} has frames of {width}x{height}; up to {self._max_pixels:,} pixels are taken."
+            )
+        context.thread_count = self._threads
+        context.thread_type = "NONE" if self._threads == 1 else "AUTO"
+        self._promised = int(self._stream.frames or 0)
+        self._fresh = True
+
+    def _reopen(self) -> None:
+        if not self._fresh:
+            self.close()
+            self._open()
+
+    def _decode(self) -> Iterator[Any]:
+        """PyAV frames in order of presentation. Packets that don't decode are skipped."""
+        self._fresh = False
+        broken = 0
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                self._raise_unless_bad_video(error)
+                self.truncated = True
+                return
+            if packet is None:
+                return
+            if packet.is_corrupt:
+                self.truncated = True
+            try:
+                frames = packet.decode()
+            except av.error.EOFError:
+                return
+            except (av.error.FFmpegError, ValueError) as error:
+                self._raise_unless_bad_video(error)
+                broken += 1
+                self.truncated = True
+                if broken > _MAX_BROKEN_PACKETS:
+                    return
+                continue
+            for frame in frames:
+                if frame.width * frame.height > self._max_pixels:
+                    raise InputError("too_large", f"{self.name} has a frame of {frame.width}x{frame.height}.")
+                yield frame
+
+    def _shown(self, frame: Any) -> np.ndarray:
+        height, width = getattr(self, "_size", (frame.height, frame.width))
+        try:
+            image = frame.to_ndarray(format="rgb24", width=width, height=height)
+        except (av.error.FFmpegError, ValueError) as error:
+            self._raise_unless_bad_video(error)
+            raise InputError("decode", f"{self.name}: a frame can't be turned into RGB: {error}") from error
+        turns = round(frame.rotation / 90) % 4  # degrees against the clock, as np.rot90 turns
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+    def _not_open(self, error: Exception) -> InputError:
+        head = self._head()
+        if head[4:8] == b"ftyp" and not self._contains(b"moov"):
+            return InputError("truncated", f"{self.name} breaks off before its index (no `moov` atom).")
+        return InputError("not_video", f"{self.name} is not a video that FFmpeg can open: {error}")
+
+    def _head(self) -> bytes:
+        if isinstance(self._data, bytes):
+            return self._data[:16]
+        with open(self._data, "rb") as file:
+            return file.read(16)
+
+    def _contains(self, needle: bytes) -> bool:
+        if isinstance(self._data, bytes):
+            return needle in self._data
+        with open(self._data, "rb") as file:
+            tail = b""
+            while block := file.read(2**20):
+                if needle in tail + block:
+                    return True
+                tail = block[-len(needle) :]
+        return False
+
+    def _raise_unless_bad_video(self, error: Exception) -> None:
+        """Let errors of the machine through: a disk that fails or a right that is missing says nothing of a video."""
+        if isinstance(error, PermissionError | ConnectionError | TimeoutError | InterruptedError):
+            raise error
+        if getattr(error, "errno", None) == errno.EIO and isinstance(self._data, str):
+            with open(self._data, "rb") as file:  # FFmpeg says EIO for broken data too; a failing disk says it again
+                while file.read(2**22):
+                    pass
+
+
+def probe(
+    source: Source,
+    *,
+    max_frames: int = MAX_FRAMES,
+    max_pixels: int = MAX_PIXELS,
+    storage_options: Mapping[str, Any] | None = None,
+) -> VideoInfo:
+    """Open a video, decode its first frame, and count its frames without decoding them where that is exact."""
+    with Video(source, max_frames=max_frames, max_pixels=max_pixels, storage_options=storage_options) as video:
+        count = video.count()
+        return VideoInfo(video.fps, count, video.height, video.width, video.truncated)
+
+
+def decode_frames(
+    source: Source,
+    indices: Sequence[int] | None = None,
+    *,
+    max_frames: int = MAX_FRAMES,
+    max_pixels: int = MAX_PIXELS,
+    storage_options: Mapping[str, Any] | None = None,
+) -> tuple[np.ndarray, VideoInfo]:
+    """Frames of a video, all of them or those of `indices`: (uint8 [T, H, W, 3] RGB, VideoInfo).
+
+    Only what is needed is decoded: from the start to the last index, with jumps to keyframes where they pay and are
+    exact. `VideoInfo.num_frames` is the whole video's where `indices` is None, else what was learnt on the way.
+
+    Raises:
+        InputError: see `Video`; also `too_short` or `truncated` where the video ends before an index.
+    """
+    with Video(source, max_frames=max_frames, max_pixels=max_pixels, storage_options=storage_options) as video:
+        if indices is not None:
+            return video.read(indices), video.info
+        frames: list[np.ndarray] = []
+        for _, frame in video.frames():
+            frames.append(frame)
+            if len(frames) * frame.nbytes > MAX_RESULT_BYTES:
+                raise InputError("too_large", f"{video.name}: its frames don't fit in {MAX_RESULT_BYTES:,} bytes.")
+        return np.stack(frames), video.info
+
+
+def iter_frames(
+    source: Source,
+    *,
+    stride: int = 1,
+    max_frames: int = MAX_FRAMES,
+    max_pixels: int = MAX_PIXELS,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, uint8 [H, W, 3] RGB) of every `stride`-th frame; memory for one frame, however long the video is."""
+    with Video(source, max_frames=max_frames, max_pixels=max_pixels, storage_options=storage_options) as video:
+        yield from video.frames(stride)

@@ -1,0 +1,340 @@
+"""Which videos there are: a folder, a glob, one file, or a CSV or Parquet manifest, on any fsspec URL.
+
+Ids. A video's id is its path below the folder (or below the glob's fixed part, or the manifest's folder), with its
+extension, so `a.mp4` and `a.mkv` differ and the id stays the same when the folder moves. A manifest may give its own.
+
+Labels. From the manifest; else from `videos.labels`; else from `videos.parquet` or `labels.csv` in the folder or next
+to it; else from the name of the sub-folder that holds the file; else none. A sub-folder named like a split (`train`,
+`val`, `test`) is the split.
+
+Missing files. A folder's listing tells what is there. Rows of a small manifest (up to 1,000) are looked up one by one,
+those of a large one by one listing per folder that they name; rows whose file is not there become failures. Where a
+large manifest names more than 1,000 folders, or is about http(s), nothing is looked up: a missing file is found when
+it is decoded, and `size_bytes` and `fingerprint` are null.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from vtcav_ray.config import VideosConfig
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.tables import VIDEOS
+
+SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory")
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+STAT_LIMIT = 1_000
+_ID_COLUMNS = ("video_id", "id")
+_URI_COLUMNS = ("uri", "url", "path", "file", "filename", "video")
+_LABEL_COLUMNS = ("label", "class", "class_name")
+_NO_STAT = ("http", "https")
+
+Failure = dict[str, Any]
+
+
+def list_videos(config: VideosConfig) -> tuple[pa.Table, list[Failure]]:
+    """The VIDEOS table, sorted by video_id, and a failure row for each manifest row that can't be used.
+
+    With `config.limit`, the videos are those whose ids have the lowest hashes: a sample over all folders and classes
+    that changes little when videos are added.
+
+    Raises:
+        ConfigError: a URL scheme that is not allowed, nothing there, no video found, a manifest without the columns
+            that it needs, or two videos with one id. The message names the URL and the mend.
+        OSError: no permission, or the network failed.
+    """
+    if config.uri is None:
+        raise ConfigError("`videos.uri` is not set: render the world first, then list what was rendered.")
+    fs, path = _open(config.uri, config.storage_options)
+    labels = _labels_file(config)
+    rows: list[dict[str, Any]]
+    failures: list[Failure] = []
+    if _is_manifest(path) and fs.isfile(path):
+        rows, failures = _from_manifest(fs, path, config)
+    elif fs.isdir(path) and fs.isfile(manifest := f"{path.rstrip('/')}/videos.parquet"):
+        rows, failures = _from_manifest(fs, manifest, config)
+    else:
+        rows = _from_files(fs, path, config, labels is None)
+    if labels is not None:
+        _label(rows, labels, config.labels or "the labels file")
+    _check_ids(rows, config.uri)
+    if config.limit is not None and len(rows) > config.limit:
+        rows = sorted(rows, key=lambda r: hashlib.sha256(r["video_id"].encode()).digest())[: config.limit]
+    rows.sort(key=lambda r: r["video_id"])
+    if not rows and not failures:
+        raise ConfigError(f"{config.uri} has no video in it.")
+    return pa.Table.from_pylist(rows, schema=VIDEOS), failures
+
+
+def _open(uri: str, storage_options: Mapping[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:
+    scheme = _scheme(uri)
+    if scheme not in SCHEMES:
+        raise ConfigError(f"{uri}: `{scheme}` URLs are not read. Allowed: a path, or {', '.join(SCHEMES)}.")
+    try:
+        fs, path = fsspec.core.url_to_fs(uri, **storage_options)
+    except (ImportError, ValueError, TypeError) as error:
+        raise ConfigError(f"{uri} can't be opened: {error}") from error
+    return fs, path
+
+
+def _scheme(uri: str) -> str:
+    head = uri.split("::", 1)[0]
+    return head.split("://", 1)[0].lower() if "://" in head else "file"
+
+
+def _is_manifest(path: str) -> bool:
+    return path.lower().endswith((".csv", ".parquet"))
+
+
+def _full(fs: fsspec.AbstractFileSystem, path: str) -> str:
+    if "file" in fs.protocol:
+        return path
+    scheme, rest = str(fs.unstrip_protocol(path)).split("://", 1)
+    return f"{scheme}://{rest.lstrip('/')}"
+
+
+def _from_files(
+    fs: fsspec.AbstractFileSystem, path: str, config: VideosConfig, look_for_labels: bool
+) -> list[dict[str, Any]]:
+    uri = str(config.uri)
+    suffixes = tuple(f".{e.lower().lstrip('.')}" for e in config.extensions)
+    if any(c in path for c in "*?[") and not fs.exists(path):
+        root = posixpath.dirname(path[: min(path.index(c) for c in "*?[" if c in path)])
+        found = {p: i for p, i in fs.glob(path, detail=True).items() if i["type"] == "file"}
+        if not found:
+            raise ConfigError(f"{uri} matches no file. Check the pattern, and that the part before the first * exists.")
+    elif fs.isfile(path):
+        root, found = posixpath.dirname(path), {path: fs.info(path)}
+        suffixes = ("",)  # named outright: whatever its ending
+    elif fs.isdir(path):
+        root, found = path.rstrip("/"), fs.find(path, detail=True)
+    else:
+        raise ConfigError(f"{uri} does not exist. Give a folder, a glob, or a .csv or .parquet manifest.")
+    rows = []
+    for file, info in found.items():
+        relative = posixpath.relpath(file, root or "/") if root or file.startswith("/") else file
+        parts = relative.split("/")
+        if not file.lower().endswith(suffixes) or any(p.startswith(".") for p in parts):
+            continue
+        folder = parts[-2] if len(parts) > 1 else None
+        split = parts[0] if len(parts) > 1 and parts[0].lower() in SPLITS else None
+        label = None if folder is None or (len(parts) == 2 and split) else folder
+        rows.append(_row(relative, _full(fs, file), label, split, info))
+    if not rows:
+        raise ConfigError(
+            f"{uri} has no video in it (looked for {', '.join(config.extensions)}). Check the path, or set "
+            "`videos.extensions`."
+        )
+    if look_for_labels:
+        places = [f"{root}/videos.parquet", f"{root}/labels.csv"]
+        parent = posixpath.dirname(root)
+        places += [f"{parent}/videos.parquet", f"{parent}/labels.csv"] if parent else []
+        for place in places:
+            if fs.isfile(place):
+                _label(rows, _read_table(fs, place), place)
+                break
+    return rows
+
+
+def _from_manifest(
+    fs: fsspec.AbstractFileSystem, path: str, config: VideosConfig
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    table = _read_table(fs, path)
+    uris = _column(table, _URI_COLUMNS)
+    if uris is None:
+        raise ConfigError(f"{path} has no `uri` column (its columns: {', '.join(table.column_names)}).")
+    ids = _column(table, _ID_COLUMNS) or [None] * len(uris)
+    labels = _column(table, _LABEL_COLUMNS) or [None] * len(uris)
+    splits = _column(table, ("split",)) or [None] * len(uris)
+    base = posixpath.dirname(_full(fs, path))
+    rows, failures = [], []
+    for number, (uri, video_id, label, split) in enumerate(zip(uris, ids, labels, splits, strict=True), start=1):
+        where = f"row {number} of {path}"
+        if not uri:
+            failures.append(_failure(None, video_id, "manifest", f"{where} has no uri."))
+            continue
+        if _scheme(uri) not in SCHEMES or "::" in uri:
+            failures.append(_failure(uri, video_id, "manifest", f"{where}: this kind of URL is not read."))
+            continue
+        full = _absolute(uri, base)
+        name = video_id or _id_of(full, base)
+        if ".." in name.split("/") or name != name.strip() or not name.isprintable():
+            failures.append(_failure(uri, video_id, "manifest", f"{where}: {name!r} can't be a video_id."))
+            continue
+        rows.append(_row(name, full, label, split, None))
+    return _look_up(rows, failures, config.storage_options)
+
+
+def _look_up(
+    rows: list[dict[str, Any]], failures: list[Failure], storage_options: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Sizes and fingerprints of manifest rows; rows without a file become failures. See the module's first lines."""
+
+    def info(uri: str) -> dict[str, Any] | None:
+        fs, path = _open(uri, storage_options)
+        try:
+            found: dict[str, Any] = fs.info(path)
+        except FileNotFoundError:
+            return None
+        return found if found["type"] == "file" else None
+
+    known: dict[str, dict[str, Any] | None] = {}
+    asked = [r for r in rows if _scheme(r["uri"]) not in _NO_STAT]
+    folders = sorted({posixpath.dirname(r["uri"]) for r in asked})
+    if len(asked) <= STAT_LIMIT:
+        with ThreadPoolExecutor(16) as pool:
+            uris = [r["uri"] for r in asked]
+            known = dict(zip(uris, pool.map(info, uris), strict=True))
+    elif len(folders) <= STAT_LIMIT:
+        known = {r["uri"]: None for r in asked}
+        for folder in folders:
+            fs, path = _open(folder, storage_options)
+            try:
+                for entry in fs.ls(path, detail=True):
+                    if (uri := _full(fs, entry["name"])) in known and entry["type"] == "file":
+                        known[uri] = entry
+            except FileNotFoundError:
+                continue
+    kept = []
+    for row in rows:
+        if row["uri"] in known and known[row["uri"]] is None:
+            failures.append(_failure(row["uri"], row["video_id"], "missing", f"{row['uri']} does not exist."))
+            continue
+        row["size_bytes"], row["fingerprint"] = _facts(known.get(row["uri"]))
+        kept.append(row)
+    return kept, failures
+
+
+def _row(
+    video_id: str, uri: str, label: str | None, split: str | None, info: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    size, fingerprint = _facts(info)
+    return {
+        "video_id": video_id,
+        "uri": uri,
+        "label": label or None,
+        "split": split or None,
+        "size_bytes": size,
+        "fingerprint": fingerprint,
+    }
+
+
+def _facts(info: Mapping[str, Any] | None) -> tuple[int | None, str | None]:
+    """(size in bytes, fingerprint) from what a file system says of a file."""
+    if info is None:
+        return None, None
+    size = info.get("size")
+    for key in ("ETag", "etag", "md5Hash", "content_md5"):
+        if info.get(key):
+            return size, str(info[key]).strip('"')
+    changed = next(
+        (info[k] for k in ("mtime", "LastModified", "last_modified", "updated", "created") if info.get(k)), ""
+    )
+    return size, f"{size}-{changed}"
+
+
+def _absolute(uri: str, base: str) -> str:
+    if "://" in uri:
+        scheme, rest = uri.split("://", 1)
+        return rest if scheme.lower() in ("file", "local") else uri
+    joined = uri if uri.startswith("/") and "://" not in base else f"{base}/{uri}"
+    if "://" not in joined:
+        return posixpath.normpath(joined)
+    scheme, rest = joined.split("://", 1)
+    return f"{scheme}://{posixpath.normpath(rest)}"
+
+
+def _id_of(full: str, base: str) -> str:
+    if full.startswith(base.rstrip("/") + "/"):
+        return full[len(base.rstrip("/")) + 1 :]
+    return full.split("://", 1)[-1].lstrip("/")
+
+
+def _labels_file(config: VideosConfig) -> pa.Table | None:
+    if config.labels is None:
+        return None
+    fs, path = _open(config.labels, config.storage_options)
+    if not fs.isfile(path):
+        raise ConfigError(f"`videos.labels`: {config.labels} does not exist.")
+    return _read_table(fs, path)
+
+
+def _label(rows: list[dict[str, Any]], table: pa.Table, where: str) -> None:
+    """Put labels (and splits) on rows, matched by id, by the file's name, or by that without its ending."""
+    names = _column(table, _ID_COLUMNS)
+    if names is None:
+        names = _column(table, _URI_COLUMNS)
+    labels = _column(table, _LABEL_COLUMNS)
+    if names is None or labels is None:
+        raise ConfigError(f"{where} needs the columns `video_id` (or `uri`) and `label`; it has {table.column_names}.")
+    splits = _column(table, ("split",)) or [None] * len(names)
+    given: dict[str, tuple[str | None, str | None]] = {}
+    for name, label, split in zip(names, labels, splits, strict=True):
+        if name:
+            for key in _keys(name):
+                given.setdefault(key, (label, split))
+    matched = 0
+    for row in rows:
+        for key in _keys(row["video_id"]):
+            if key in given:
+                row["label"], row["split"] = given[key][0] or None, given[key][1] or row["split"]
+                matched += 1
+                break
+    if not matched:
+        raise ConfigError(f"{where} has labels for none of the {len(rows)} videos; its first name is {names[:1]}.")
+
+
+def _keys(name: str) -> Iterable[str]:
+    yield name
+    file = name.rsplit("/", 1)[-1]
+    yield file
+    yield file.rsplit(".", 1)[0]
+
+
+def _read_table(fs: fsspec.AbstractFileSystem, path: str) -> pa.Table:
+    try:
+        with fs.open(path, "rb") as file:
+            if path.lower().endswith(".parquet"):
+                names = pq.read_schema(file).names
+                file.seek(0)
+                known = {*_ID_COLUMNS, *_URI_COLUMNS, *_LABEL_COLUMNS, "split"}
+                return pq.read_table(file, columns=[n for n in names if n.lower() in known])
+            # Everything as text: a column of ids such as 007 must not become numbers.
+            data = file.read()
+        head = pyarrow.csv.read_csv(pa.BufferReader(data)).column_names
+        as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(head, pa.string()), strings_can_be_null=True)
+        return pyarrow.csv.read_csv(pa.BufferReader(data), convert_options=as_text)
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"{path} is not a readable table: {error}") from error
+
+
+def _column(table: pa.Table, names: Iterable[str]) -> list[str | None] | None:
+    lower = {n.lower().strip(): n for n in table.column_names}
+    for name in names:
+        if name in lower:
+            values = table.column(lower[name]).to_pylist()
+            return [str(v).strip() or None if v is not None else None for v in values]
+    return None
+
+
+def _check_ids(rows: list[dict[str, Any]], uri: str) -> None:
+    seen: set[str] = set()
+    twice = sorted({r["video_id"] for r in rows if r["video_id"] in seen or seen.add(r["video_id"])})  # type: ignore[func-returns-value]
+    if twice:
+        raise ConfigError(
+            f"{uri}: {len(twice)} video ids occur more than once, for example {twice[0]!r}. Give each row of the "
+            "manifest a `video_id` of its own."
+        )
+
+
+def _failure(uri: str | None, video_id: str | None, kind: str, message: str) -> Failure:
+    return {"uri": uri, "video_id": video_id, "clip_id": None, "error_kind": kind, "message": message}

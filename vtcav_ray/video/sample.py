@@ -1,0 +1,48 @@
+"""Which frames of a video make a clip."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vtcav_ray.errors import InputError
+
+
+def centre_clip(num_frames: int, clip_frames: int, interval: int) -> np.ndarray:
+    """Frame indices of one clip from the middle of a video: int32 [clip_frames].
+
+    The same indices as MMAction2's `SampleFrames(clip_len, frame_interval, num_clips=1, test_mode=True)`, also for
+    a video that is shorter than the clip: it is looped from its start (`out_of_bound_opt="loop"`), so that a score is
+    about what the recogniser would be given. A loop brings a jump that the video does not have, so a video that has
+    fewer frames than half of the clip's own number is refused.
+
+    Raises:
+        InputError: `too_short`: fewer than half of `clip_frames` frames.
+    """
+    check_long_enough(num_frames, clip_frames)
+    span = (clip_frames - 1) * interval + 1
+    if clip_frames == 1:
+        return np.array([num_frames // 2], np.int32)
+    start = max(num_frames - span, 0) // 2
+    return ((start + np.arange(clip_frames) * interval) % num_frames).astype(np.int32)
+
+
+def random_clip(num_frames: int, clip_frames: int, interval: int, rng: np.random.Generator) -> np.ndarray:
+    """Frame indices of one clip that starts anywhere in a video, looped where it is too short: int32 [clip_frames].
+
+    Raises:
+        InputError: `too_short`: fewer than half of `clip_frames` frames.
+    """
+    check_long_enough(num_frames, clip_frames)
+    span = (clip_frames - 1) * interval + 1
+    start = int(rng.integers(0, max(num_frames - span, 0) + 1))
+    return ((start + np.arange(clip_frames) * interval) % num_frames).astype(np.int32)
+
+
+def check_long_enough(num_frames: int, clip_frames: int) -> None:
+    """Raise `InputError("too_short")` where a video has fewer than half of a clip's frames."""
+    if num_frames < (clip_frames + 1) // 2:
+        raise InputError(
+            "too_short",
+            f"The video has {num_frames} frames; a clip of {clip_frames} frames needs at least "
+            f"{(clip_frames + 1) // 2} (it is looped up to its length).",
+        )

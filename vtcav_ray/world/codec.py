@@ -1,0 +1,40 @@
+"""Frames -> H.264 bytes and back, with PyAV."""
+
+from __future__ import annotations
+
+import io
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+
+def encode_mp4(frames_THW3: NDArray[np.uint8], fps: int, crf: int = 18) -> bytes:
+    """Encode RGB frames uint8 [T, H, W, 3] as an H.264 mp4 (yuv420p).
+
+    The encoder has one thread, so the same frames give the same bytes.
+
+    Raises:
+        ValueError: the height or width is odd (4:2:0 colour needs even ones), or fps is not positive.
+    """
+    _, height, width, _ = frames_THW3.shape
+    if height % 2 or width % 2 or fps <= 0:
+        raise ValueError(f"height={height}, width={width}, fps={fps}: need an even size and fps > 0")
+    sink = io.BytesIO()
+    with av.open(sink, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for frame in frames_THW3:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return sink.getvalue()
+
+
+def decode_mp4(data: bytes) -> NDArray[np.uint8]:
+    """All frames of an mp4, RGB uint8 [T, H, W, 3]. Raises `av.FFmpegError` when the bytes can't be decoded."""
+    with av.open(io.BytesIO(data), "r") as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        return np.stack(frames).astype(np.uint8, copy=False)
