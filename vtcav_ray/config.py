@@ -226,6 +226,9 @@ class ResourcesConfig(Section):
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
     num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
     object_store_gb: Annotated[float, Field(gt=0)] | None = None
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="for Prometheus, of the Ray started on this machine; null: any free port"
+    )
     detect: StageResources = StageResources()
     cut: StageResources = StageResources()
     extract: StageResources = StageResources()
@@ -278,8 +281,7 @@ def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = N
         raise ConfigError(f"{path} is not readable as YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
-    for override in overrides:
-        _set(data, override)
+    apply_overrides(data, overrides)
     if out is not None:
         data["out"] = out
     return parse_config(data, where=path)
@@ -296,6 +298,16 @@ def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
     except pydantic.ValidationError as error:
         problems = "\n".join(f"  {_problem(e)}" for e in error.errors())
         raise ConfigError(f"{where} is not valid:\n{problems}") from error
+
+
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put `a.b=value` strings into a config that is not checked yet.
+
+    Raises:
+        ConfigError: not of that form, or the key lies below something that has no keys.
+    """
+    for override in overrides:
+        _set(data, override)
 
 
 def _set(data: dict[str, Any], override: str) -> None:

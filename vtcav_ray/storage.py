@@ -139,6 +139,18 @@ class StageFolder:
     folder: Folder
 
     @property
+    def run(self) -> Folder:
+        """The run folder that this is in."""
+        return Folder(self.folder.url.rsplit("/", 2)[0], self.folder.storage_options)
+
+    def remove(self) -> None:
+        """Delete all of it. The manifest goes first: what is half removed is not complete."""
+        for part in ("manifest.json", ""):
+            path = self.folder.path(part) if part else self.folder.root
+            if self.folder.fs.exists(path):
+                self.folder.fs.rm(path, recursive=not part)
+
+    @property
     def complete(self) -> bool:
         return self.folder.exists("manifest.json")
 

@@ -144,7 +144,7 @@ class Extractor:
         # Clips with gradients and clips without go into batches of their own: no graph is kept for the latter.
         for with_gradients in (True, False):
             members = [i for i, wanted in enumerate(wants) if wanted == with_gradients]
-            step = max(1, self.batch_size // self._views_each())
+            step = self.clips_a_batch
             for start in range(0, len(members), step):
                 chosen = members[start : start + step]
                 x = self.recogniser.preprocess([clips[i] for i in chosen], self.views)
@@ -155,6 +155,11 @@ class Extractor:
         """layer -> T', H', W', C, once a clip has been seen."""
         assert self._forms, "call extract() first"
         return {layer: form.shape for layer, (form, _) in next(iter(self._forms.values())).items()}
+
+    @property
+    def clips_a_batch(self) -> int:
+        """Clips in one model call."""
+        return max(1, self.batch_size // self._views_each())
 
     def _views_each(self) -> int:
         crop = self.recogniser.preprocessor.crop

@@ -16,7 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from vtcav_ray import logs
 from vtcav_ray.config import StageResources
+from vtcav_ray.engine import observe
 from vtcav_ray.engine.session import cluster_slots
 from vtcav_ray.errors import StageError, VtcavError
 from vtcav_ray.stage import Shard, Worker
@@ -89,13 +91,15 @@ class _ShardActor:
         self.attempts = attempts
         self.worker: Worker | None = None
         self.setup_error = ""
+        logs.configure()
         try:
             self.worker = make_worker()
         except VtcavError as error:  # a crash here would only be seen as "actor died": hand the sentence on
             self.setup_error = str(error)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist([self._run(row) for row in batch.to_pylist()])
+        with logs.context(run=self.output.run.url, stage=self.output.stage):
+            return pa.Table.from_pylist([self._run(row) for row in batch.to_pylist()])
 
     def _run(self, row: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
@@ -108,7 +112,9 @@ class _ShardActor:
                 result = self.worker(rows)
                 metrics = {"seconds": time.perf_counter() - started, **result.metrics}
                 record = self.output.commit(row["name"], dataclasses.replace(result, metrics=metrics))
-                return summary | {"failures": record["failures"], "seconds": time.perf_counter() - started}
+                seconds = time.perf_counter() - started
+                observe.shard_done(self.output.stage, row["name"], rows, result, seconds)
+                return summary | {"failures": record["failures"], "seconds": seconds}
             except VtcavError as error:
                 return summary | {"error": str(error)}
             except STORAGE_ERRORS as error:
