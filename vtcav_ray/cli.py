@@ -12,6 +12,7 @@ from rich.console import Console
 import vtcav_ray
 from vtcav_ray import commands, logs, tables
 from vtcav_ray.errors import EXIT_DONE, EXIT_TOO_MANY_FAILED, VtcavError
+from vtcav_ray.watch import command as watch_command
 
 app = typer.Typer(
     help="Video-TCAV on Ray: which concepts, moving or still, a video action recogniser uses, and how sure one can be.",
@@ -140,6 +141,7 @@ def doctor(
 
 
 commands.register(app, out, err)
+watch_command.register(app, out, err)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.urls import SCHEMES, check_url
 
 Kind = Literal["spatial", "spatiotemporal", "tracked", "context"]
 Control = Literal["frozen", "shuffled", "reversed", "padding"]
@@ -60,6 +61,8 @@ class VideosConfig(Section):
         "wmv",
     )
     limit: Annotated[int, Field(ge=1)] | None = None
+    follow_links: bool = Field(False, description="also take symbolic links that lead out of the folder")
+    schemes: tuple[str, ...] = Field(SCHEMES, description="URL schemes that rows of a manifest may have")
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     @model_validator(mode="after")
@@ -254,6 +257,16 @@ class Config(Section):
         None, description="videos a shard; null: from the corpus's size"
     )
     max_failed_fraction: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _urls_are_allowed(self) -> Config:
+        for section in ("videos", "tracks", "model"):
+            for name in ("uri", "labels", "weights", "names", "config", "checkpoint"):
+                if isinstance(url := getattr(getattr(self, section), name, None), str):
+                    check_url(url, f"{section}.{name}")
+        if self.out is not None:
+            check_url(self.out, "out")
+        return self
 
     @property
     def run_url(self) -> str:

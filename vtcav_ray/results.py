@@ -12,6 +12,7 @@ from vtcav_ray import tables
 from vtcav_ray.config import Config, parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder, StageFolder, stage_folder
+from vtcav_ray.urls import check_url
 
 # Stages in order. `vtcav_ray.pipeline` says what each does.
 STAGES = ("videos", "tracks", "clips", "activations", "cavs", "scores", "report")
@@ -27,7 +28,7 @@ class Run:
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
-        self.folder = Folder(url, dict(storage_options or {}))
+        self.folder = Folder(check_url(url, "RUN"), dict(storage_options or {}))
         if not self.folder.exists("run.json"):
             raise ConfigError(f"No run at {url}: it has no run.json. Make one with `vtcav run CONFIG --out {url}`.")
         self._record = self.folder.read_json("run.json")

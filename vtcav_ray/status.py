@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,7 +10,7 @@ from rich.table import Table
 
 from vtcav_ray.results import STAGES, Run
 from vtcav_ray.run_record import PLAN
-from vtcav_ray.storage import COMMITS, StageFolder
+from vtcav_ray.storage import COMMITS, StageFolder, modified_at
 
 State = Literal["done", "unfinished", "not started"]
 
@@ -111,21 +109,8 @@ def _last_commit(output: StageFolder, now: float) -> float | None:
         entries = folder.fs.ls(folder.path(COMMITS), detail=True)
     except FileNotFoundError:
         return None
-    times = [t for entry in entries if (t := modified(entry)) is not None]
+    times = [t for entry in entries if (t := modified_at(entry)) is not None]
     return max(0.0, now - max(times)) if times else None
-
-
-def modified(info: Mapping[str, Any]) -> float | None:
-    """When a file was last written, seconds since the epoch, from what fsspec says of it; None: it does not say."""
-    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
-        value = info.get(name)
-        if isinstance(value, datetime.datetime):
-            return value.timestamp()
-        if isinstance(value, int | float):
-            return float(value)
-        if isinstance(value, str):
-            return datetime.datetime.fromisoformat(value).timestamp()
-    return None
 
 
 def status_table(status: RunStatus) -> Table:

@@ -12,6 +12,7 @@ killed run goes on where it was. Ray's blocks play no part in any name.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -262,6 +263,19 @@ def vectors_of(table: pa.Table) -> np.ndarray:
     """The column `vector` as float32 [N, d]."""
     column = table["vector"].combine_chunks()
     return np.asarray(column.flatten(), np.float32).reshape(table.num_rows, column.type.list_size)
+
+
+def modified_at(info: Mapping[str, Any]) -> float | None:
+    """When a file was last written, seconds since the epoch, from what fsspec says of it; None: it does not say."""
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(name)
+        if isinstance(value, datetime.datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            return datetime.datetime.fromisoformat(value).timestamp()
+    return None
 
 
 def stage_folder(run: Folder, stage: str, key: str) -> StageFolder:
