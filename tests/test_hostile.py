@@ -118,11 +118,11 @@ def test_links_out_of_the_folder_are_refused_and_loops_end(tmp_path: Path) -> No
     for uri in (folder, tmp_path / "entry"):
         videos, failures = list_videos(VideosConfig(uri=str(uri)))
         assert videos["video_id"].to_pylist() == ["lift/a.mp4", "lift/kept.mp4"]
-        assert {f["video_id"] for f in failures} >= {"lift/out.mp4", "whole/secret.mp4"}
-        assert {f["error_kind"] for f in failures} == {"link"}
+        # A linked folder is not entered at all; a linked file is told.
+        assert [(f["video_id"], f["error_kind"]) for f in failures] == [("lift/out.mp4", "link")]
         assert "videos.follow_links" in failures[0]["message"]
     videos, failures = list_videos(VideosConfig(uri=str(folder), follow_links=True))
-    assert {"lift/out.mp4", "whole/secret.mp4"} <= set(videos["video_id"].to_pylist())
+    assert "lift/out.mp4" in videos["video_id"].to_pylist()
     assert failures == []
     # A link that somebody names outright was looked at by that person.
     assert list_videos(VideosConfig(uri=str(folder / "lift" / "out.mp4")))[0].num_rows == 1

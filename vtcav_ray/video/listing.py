@@ -116,12 +116,13 @@ def _from_files(
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
     named_outright = list(found) == [path]
-    links = find_links(root, found if "file" in fs.protocol and not named_outright else ())
-    for file, info in found.items():
-        relative = posixpath.relpath(file, root or "/") if root or file.startswith("/") else file
+    relatives = {f: posixpath.relpath(f, root or "/") if root or f.startswith("/") else f for f in found}
+    hidden = {f for f, relative in relatives.items() if any(p.startswith(".") for p in relative.split("/"))}
+    videos = [f for f in found if f.lower().endswith(suffixes) and f not in hidden]
+    links = find_links(root, videos if "file" in fs.protocol and not named_outright else ())
+    for file in videos:
+        relative, info = relatives[file], found[file]
         parts = relative.split("/")
-        if not file.lower().endswith(suffixes) or any(p.startswith(".") for p in parts):
-            continue
         if file in links.aliases:
             continue
         if file in links.outside and not config.follow_links:
