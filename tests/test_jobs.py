@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from vtcav_ray.results import Run
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
+TOKEN = secrets.token_hex(32)
 RAY = str(Path(sys.executable).parent / "ray")
 SMALL = [
     "videos.world.videos=40",
@@ -58,9 +60,7 @@ def head() -> Iterator[str]:
     """Address of the job server of a head of our own: its ports, its folder, and only its processes at the end."""
     gcs, dashboard, client, metrics, agent = free_ports(5)
     folder = tempfile.mkdtemp(prefix="vtj", dir="/tmp")  # Ray's socket paths must be short
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_USAGE_STATS_ENABLED": "0"}
-    # The workers must get the package from the job's working directory, and not from the tree that the tests run in.
-    environment.pop("PYTHONPATH", None)
+    environment = clean_environment()
     arguments = [
         RAY, "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}", "--num-cpus=2",
         f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}", "--include-dashboard=true",
@@ -87,11 +87,18 @@ def head() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def clean_environment() -> dict[str, str]:
+    """Without a neighbour's cluster, and without the path that would hide where the package really comes from."""
+    ours = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
+    return ours | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+
+
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(240):
         assert process.poll() is None, log.read_text()
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
+            urllib.request.urlopen(request, timeout=5).close()
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
@@ -100,13 +107,12 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def submit(head: str, *entrypoint: str, working_dir: Path = ROOT) -> tuple[int, str]:
     """What a user types. Returns the command's exit status and all that it printed, the job's own output included."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
     done = subprocess.run(
         [RAY, "job", "submit", "--address", head, "--working-dir", str(working_dir), "--", *entrypoint],
         capture_output=True,
         text=True,
         timeout=300,
-        env=environment,
+        env=clean_environment(),
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
@@ -176,3 +182,9 @@ def test_dashboard_and_job_server_listen_to_this_machine_alone(head: str) -> Non
     addresses = {c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port}
     assert addresses
     assert addresses <= {"127.0.0.1", "::1"}
+
+
+def test_the_job_server_asks_for_the_token(head: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{head}/api/jobs/", timeout=30)
+    assert refused.value.code == 401

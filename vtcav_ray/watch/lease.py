@@ -53,9 +53,14 @@ def create_once(folder: Folder, name: str, content: bytes) -> bool:
         )
     try:
         fs.pipe_file(path, content, mode="create")
-    except FileExistsError:
-        # A request that was repeated after its answer was lost meets its own file.
-        return bool(fs.cat_file(path) == content)
+    except OSError as error:
+        # s3fs says FileExistsError for AWS's own answer, and EINVAL (412) or EBUSY (409) for that of other servers. A
+        # request that was repeated after its answer was lost meets its own file.
+        if error.errno not in (errno.EINVAL, errno.EBUSY) and not isinstance(error, FileExistsError):
+            raise
+        if not folder.exists(name):
+            raise
+        return folder.read_bytes(name) == content
     return True
 
 
