@@ -185,6 +185,14 @@ class ActivationsConfig(Section):
     compile: bool = False
 
 
+class ReviewConfig(Section):
+    """What a person's decisions in `review.csv` (`vtcav review RUN`) mean for clips that have none."""
+
+    undecided: Literal["use", "leave_out"] = Field(
+        "use", description="leave_out: only concept and class clips that somebody accepted are used"
+    )
+
+
 class CavsConfig(Section):
     """Concept activation vectors: R for each concept and layer, one a random set."""
 
@@ -244,6 +252,7 @@ class Config(Section):
     clips: ClipsConfig = ClipsConfig()
     model: ModelConfig = ModelConfig()
     activations: ActivationsConfig = ActivationsConfig()
+    review: ReviewConfig = ReviewConfig()
     cavs: CavsConfig = CavsConfig()
     scores: ScoresConfig = ScoresConfig()
     resources: ResourcesConfig = ResourcesConfig()

@@ -65,8 +65,8 @@ class ClipPlan:
         rows: `PLAN` table, sorted by video_id and clip_id: the CLIPS columns that are known before cutting, and what
             cutting needs.
         warnings: sentences for the user.
-        counts: `filters` (tracks that each quality filter dropped), `videos` (by use), `concepts` (videos available
-            and used, clips), `random` (clips a kind), `tracks`.
+        counts: `filters` (tracks that each quality filter dropped; `clips_per_video` counts for each concept anew),
+            `videos` (by use), `concepts` (videos available and used, clips), `random` (clips a kind), `tracks`.
     """
 
     rows: pa.Table
@@ -137,7 +137,7 @@ class _Planner:
         groups = max(len(set(classes.label_of.values())), 1)
         self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
         self._random: dict[str | None, _Candidates] = {}
-        self._dropped: Counter[str] = Counter(dict.fromkeys(FILTERS, 0))
+        self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._tracks = 0
         self._rows: list[dict[str, Any]] = []
         self._warnings = list(classes.warnings)
@@ -192,7 +192,9 @@ class _Planner:
             if fit:
                 moving = concept.motion is not None and concept.motion.direction is not None
                 fit.sort(key=lambda s: (-(s.motion.clarity if moving else 1) * s.confidence, s.track_id, s.frames[0]))
-                self._candidates[name].add(video_id, _one_a_track(fit)[:limit])
+                tracks = _one_a_track(fit)
+                self._dropped["clips_per_video"] += max(len(tracks) - limit, 0)
+                self._candidates[name].add(video_id, tracks[:limit])
 
     def choose_concepts(self) -> None:
         """Pick the concepts that have enough videos, and their clips."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from vtcav_ray.results import Run
+from vtcav_ray.concepts.accepted import AcceptedRows
 from vtcav_ray.storage import StageFolder
 from vtcav_ray.video.codec import decode_clip
 
@@ -69,12 +69,11 @@ def make_preview(clip_id: str, video_id: str, clip_THW3: np.ndarray, max_side: i
     return Preview(clip_id, video_id, sink.getvalue(), *size, len(images))
 
 
-def previews_of_run(run: Run) -> dict[str, list[Preview]]:
+def previews_of_clips(folder: AcceptedRows) -> dict[str, list[Preview]]:
     """`<name>/<kind>` -> a few of the concept's clips, of different source videos where there are.
 
     Reads the clips' heads, and then only the row groups that hold a chosen clip's frames.
     """
-    folder = run.stage("clips")
     places = _choose(folder)
     many = len({concept for _, _, concept in places}) > MANY_CONCEPTS
     found: dict[str, list[Preview]] = {}
@@ -85,14 +84,14 @@ def previews_of_run(run: Run) -> dict[str, list[Preview]]:
     return found
 
 
-def _choose(folder: StageFolder) -> list[tuple[str, int, str]]:
+def _choose(folder: AcceptedRows) -> list[tuple[str, int, str]]:
     """(file, row, concept) of the clips to show."""
     by_concept: dict[str, list[tuple[str, int, str]]] = {}
     for path in folder.files("clips"):
-        heads = folder.read_file(path, ["set", "name", "kind", "video_id"]).to_pydict()
-        columns = (heads["set"], heads["name"], heads["kind"], heads["video_id"])
-        for row, (set_, name, kind, video) in enumerate(zip(*columns, strict=True)):
-            if set_ == "concept":
+        # All rows, since a row's place in the file says which row group holds it.
+        heads = StageFolder.read_file(folder, path, ["clip_id", "set", "name", "kind", "video_id"]).to_pydict()
+        for row, (clip_id, set_, name, kind, video) in enumerate(zip(*heads.values(), strict=True)):
+            if set_ == "concept" and clip_id not in folder.left_out:
                 by_concept.setdefault(f"{name}/{kind}", []).append((path, row, video))
     each = CLIPS_PER_CONCEPT if len(by_concept) <= MANY_CONCEPTS else MANY_CLIPS_PER_CONCEPT
     return [
