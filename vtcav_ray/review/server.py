@@ -105,6 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if address.path == "/":
             self._send("text/html; charset=utf-8", build_page(self.server.session.wall.title).encode())
+        elif address.path == "/favicon.ico":  # browsers ask for it unbidden
+            self._send("image/x-icon", b"", status=HTTPStatus.NO_CONTENT)
         elif address.path == "/api/state":
             self._answer(self.server.session.state)
         elif address.path.startswith("/assets/"):
