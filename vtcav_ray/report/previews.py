@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,11 +76,15 @@ def previews_of_clips(folder: AcceptedRows) -> dict[str, list[Preview]]:
     """
     places = _choose(folder)
     many = len({concept for _, _, concept in places}) > MANY_CONCEPTS
-    found: dict[str, list[Preview]] = {}
+    made: dict[tuple[str, int], Preview] = {}
     for path in sorted({place[0] for place in places}):
-        rows = {row: concept for p, row, concept in places if p == path}
-        for concept, preview in _read(folder, path, rows, MANY_MAX_SIDE if many else MAX_SIDE):
-            found.setdefault(concept, []).append(preview)
+        rows = [row for p, row, _ in places if p == path]
+        made |= {
+            (path, row): preview for row, preview in _read(folder, path, rows, MANY_MAX_SIDE if many else MAX_SIDE)
+        }
+    found: dict[str, list[Preview]] = {}
+    for path, row, concept in places:
+        found.setdefault(concept, []).append(made[path, row])
     return found
 
 
@@ -108,7 +112,7 @@ def _of_different_videos(places: Sequence[tuple[str, int, str]], count: int) -> 
     return chosen + rest[: count - len(chosen)]
 
 
-def _read(folder: StageFolder, path: str, rows: Mapping[int, str], max_side: int) -> list[tuple[str, Preview]]:
+def _read(folder: StageFolder, path: str, rows: Sequence[int], max_side: int) -> list[tuple[int, Preview]]:
     found = []
     with folder.folder.fs.open(folder.folder.path(path), "rb") as file:
         parquet = pq.ParquetFile(file)
@@ -121,6 +125,6 @@ def _read(folder: StageFolder, path: str, rows: Mapping[int, str], max_side: int
                 for row in wanted:
                     clip = part.slice(row - start, 1).to_pylist()[0]
                     frames = decode_clip(clip["encoding"], clip["encoded"])
-                    found.append((rows[row], make_preview(clip["clip_id"], clip["video_id"], frames, max_side)))
+                    found.append((row, make_preview(clip["clip_id"], clip["video_id"], frames, max_side)))
             start += count
     return found
