@@ -103,7 +103,7 @@ class ConceptConfig(Section):
     object: str | None = Field(None, description="the detector's label; null: any object")
     motion: MotionConfig | None = None
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("spatial", "spatiotemporal")
-    controls: tuple[Control, ...] = ()
+    controls: tuple[Control, ...] | None = Field(None, description="of its spatiotemporal clips; null: clips.controls")
 
 
 class QualityConfig(Section):
@@ -141,6 +141,10 @@ class ClipsConfig(Section):
     )
     concepts: tuple[ConceptConfig, ...] | Literal["auto"] = "auto"
     max_concepts: Annotated[int, Field(ge=1)] = 20
+    controls: tuple[Control, ...] = Field(
+        ("frozen", "shuffled", "reversed", "padding"),
+        description="motion controls of every spatiotemporal clip, where its concept names none of its own",
+    )
     context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
     quality: QualityConfig = QualityConfig()
 

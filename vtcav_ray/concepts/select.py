@@ -184,7 +184,7 @@ class _Planner:
                         object=object_,
                         motion=MotionConfig(direction=direction),
                         kinds=("spatial", "spatiotemporal"),
-                        controls=(),
+                        controls=None,
                     )
                     self._candidates[name] = self._new_candidates(name)
         for name, concept in self._concepts.items():
@@ -272,12 +272,13 @@ class _Planner:
             found[v][1][k] for k in range(config.quality.max_clips_per_video) for v in chosen if k < len(found[v][1])
         ][: config.per_concept]
         concept = self._concepts[name]
+        controls = config.controls if concept.controls is None else concept.controls
         for kind in concept.kinds:
             for span in spans:
-                self._add_with_controls("concept", name, kind, span, concept.controls)
+                self._add_with_controls("concept", name, kind, span, controls)
         kinds: tuple[str, ...] = concept.kinds
         if "spatiotemporal" in kinds:
-            kinds += concept.controls
+            kinds += controls
         self._kinds += [kind for kind in kinds if kind not in self._kinds]
         if concept.controls and "spatiotemporal" not in concept.kinds:
             self._warnings.append(f"Concept {name!r} has controls but no kind `spatiotemporal`; they are left out.")
