@@ -92,13 +92,13 @@ def _changes(asked: Any) -> Changes:
         raise ValueError(f"changes: a list of 1 to {MAX_CHANGES}")
     changes: Changes = []
     for row in rows:
-        values = [row.get(name) for name in ("set", "name", "clip_id")] if isinstance(row, dict) else []
-        if len(values) != 3 or not all(isinstance(v, str) for v in values) or values[0] not in SETS or not values[1]:
+        set_, name, clip_id = (row.get(c) for c in ("set", "name", "clip_id")) if isinstance(row, dict) else (None,) * 3
+        if set_ not in SETS or not isinstance(name, str) or not name or not isinstance(clip_id, str):
             raise ValueError("each change: set, name and clip_id (empty: all of the name), strings")
         verdict = row.get("verdict")
         if verdict is not None and verdict not in VERDICTS:
             raise ValueError("verdict: accept, reject or null")
-        changes.append((Subject(*values), verdict))
+        changes.append((Subject(set_, name, clip_id), verdict))
     return changes
 
 

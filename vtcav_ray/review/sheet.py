@@ -10,6 +10,7 @@ from html import escape
 
 from vtcav_ray.concepts.decisions import COLUMNS, Decisions
 from vtcav_ray.errors import InputError
+from vtcav_ray.report.words import count
 from vtcav_ray.review.page import read_asset
 from vtcav_ray.review.wall import Clip, Group, Wall
 
@@ -88,7 +89,7 @@ def _figure(wall: Wall, clip: Clip, place: int, verdict: str | None) -> str:
         data = base64.b64encode(preview.image).decode()
         picture = (
             f'<img src="data:image/webp;base64,{data}" width="{preview.width}" height="{preview.height}" '
-            f'loading="lazy" alt="clip of {escape(clip.video_id)}">'
+            f'decoding="async" alt="clip of {escape(clip.video_id)}">'
         )
     said = f'<span class="verdict">{verdict}ed</span>' if verdict else ""
     return (
@@ -100,4 +101,5 @@ def _figure(wall: Wall, clip: Clip, place: int, verdict: str | None) -> str:
 def describe(clip: Clip) -> str:
     """What a clip is said to show, and its frames."""
     what = " ".join(word for word in (clip.object, clip.motion) if word)
-    return f"{what + ', ' if what else ''}frames {clip.first} to {clip.last}"
+    frames = f"frame {clip.first}" if clip.first == clip.last else f"frames {clip.first} to {clip.last}"
+    return f"{what}, {frames}" if what else frames

@@ -13,6 +13,8 @@
   const nameKey = (set, name) => `${set}\n${name}`;
   let groupOf = new Map(); // clip id -> its group
 
+  const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+
   function element(tag, attributes, ...children) {
     const made = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes ?? {})) {
@@ -93,7 +95,7 @@
     const group = state.groups[current], clip = group?.clips[place];
     if (!clip) return;
     send("/api/decide", { changes: [change(group, clip, verdict)] });
-    if (verdict && place < group.clips.length - 1) focusClip(place + 1);
+    focusClip(place + (verdict ? 1 : 0)); // also back from the button that was pressed
   }
 
   function rejectEverywhere() {
@@ -158,7 +160,7 @@
     const what = [clip[OBJECT], clip[MOTION]].filter(Boolean).join(" ");
     const made = element("button", { type: "button", class: "clip", tabindex: "-1", "data-clip": clip[ID], onclick: () => focusClip(i), onfocus: () => { place = i; rove(); } },
       picture(group, clip),
-      element("span", { class: "caption" }, element("b", {}, `${i + 1}`), what ? ` ${what}` : "", element("span", {}, clip[VIDEO]), element("span", {}, `frames ${clip[FIRST]}–${clip[LAST]}`)));
+      element("span", { class: "caption" }, element("b", {}, `${i + 1}`), what ? ` ${what}` : "", element("span", {}, clip[VIDEO]), element("span", {}, clip[FIRST] === clip[LAST] ? `frame ${clip[FIRST]}` : `frames ${clip[FIRST]}–${clip[LAST]}`)));
     made.ondblclick = () => { place = i; decideClip(ofClip(group, clip) === "reject" ? "accept" : "reject"); };
     return made;
   }
@@ -183,7 +185,7 @@
   function refresh() {
     const group = state.groups[current];
     const found = counts(group), videos = new Set(group.clips.map((c) => c[VIDEO])).size;
-    at("about").textContent = `${group.clips.length} clips of ${videos} source videos: ${found.accept} accepted, ${found.reject} rejected, ${found[""]} not decided`;
+    at("about").textContent = `${many(group.clips.length, "clip")} of ${many(videos, "source video")}: ${found.accept} accepted, ${found.reject} rejected, ${found[""]} not decided`;
     [...at("wall").children].forEach((made, i) => {
       const verdict = ofClip(group, group.clips[i]);
       made.classList.toggle("accept", verdict === "accept");
@@ -252,6 +254,8 @@
 
   at("undo").onclick = undo;
   at("help").onclick = keys["?"];
+  at("accept").onclick = keys.a;
+  at("reject").onclick = keys.r;
   at("accept-all").onclick = keys.A;
   at("reject-all").onclick = keys.R;
   at("play").onclick = keys[" "];
