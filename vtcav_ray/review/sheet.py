@@ -72,7 +72,7 @@ def _group(wall: Wall, group: Group, number: int, decisions: Decisions, clips_ea
     yield (
         f'<section id="g{number}">\n<p class="eyebrow">{WORDS[group.set]} · {escape(group.kind)}</p>\n'
         f"<h2>{escape(group.name)}</h2>\n"
-        f'<p>{len(group.clips)} clips of {videos} source videos{some}.</p>\n<div class="clips">\n'
+        f'<p>{count(len(group.clips), "clip")} of {count(videos, "source video")}{some}.</p>\n<div class="clips">\n'
     )
     for place, clip in enumerate(shown, start=1):
         verdict = decisions.verdict(group.set, group.name, clip.clip_id)
