@@ -55,6 +55,14 @@ def test_a_file_from_a_spreadsheet_is_understood(tmp_path: object) -> None:
     assert read_decisions(folder.below("nowhere")) == Decisions()
 
 
+def test_decisions_live_on_any_storage() -> None:
+    folder = Folder("memory://review-test/run")
+    assert read_decisions(folder) == Decisions()
+    wanted = Decisions().changed([(CUP, "accept"), (CLIP, "reject")])
+    write_decisions(folder, wanted)
+    assert read_decisions(folder) == wanted
+
+
 def test_notes_stay_as_long_as_a_decision_does(tmp_path: object) -> None:
     folder = Folder(str(tmp_path))
     noted = Decisions({CLIP.key: Decision(CLIP, "reject", 'a "bowl", not a cup')})
