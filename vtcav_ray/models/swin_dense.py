@@ -1,8 +1,8 @@
 """Video Swin's MLPs and patch mergings, and its way from stage to stage, without copies that nobody needs.
 
-- An MLP's hidden numbers are four times its input's (77 MB a block and clip at Swin-T's first stage). On a CPU they go to
-  memory and come back for every step. Here the MLP goes over pieces of rows that stay in the cache: product, GELU,
-  product, then the next piece. Backward likewise. On a GPU the plain module is the faster one, and is used.
+- An MLP's hidden numbers are four times its input's (77 MB a block and clip at Swin-T's first stage). On a CPU they go
+  to memory and come back for every step. Here the MLP goes over pieces of rows that stay in the cache: product, GELU,
+  product, then the next piece. Backward likewise. On a GPU the plain module is used.
 - MMAction2 merges patches from four strided slices, and backward pads each of them with zeros and adds them up. One
   permutation does the same, and its backward is a permutation.
 - Between stages MMAction2 copies the tensor to channels-first, only to turn it back at once. Here it is a view.
