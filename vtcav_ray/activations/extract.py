@@ -343,9 +343,10 @@ def _joined(
     assert len(members) + len(unreadable) == count
     clips = clips[order]
     bad: dict[tuple[int, str], NonFinite] = {}
-    for layer in layers:
+    for layer in layers:  # forward before backward, so that a clip's first entry is where it began
         for clip in _rows_with_non_finite(activations[layer]):
             bad.setdefault((clip, layer), NonFinite(clip, layer, "activation"))
+    for layer in reversed(layers):
         for row in _rows_with_non_finite(gradients[layer]):
             bad.setdefault((int(clips[row]), layer), NonFinite(int(clips[row]), layer, "gradient"))
     for clip in _rows_with_non_finite(logits):
