@@ -95,7 +95,9 @@ def test_a_shard_of_nothing_but_damaged_clips(tmp_path: Path) -> None:
     table = clip_table(3)
     place = table.schema.get_field_index("encoded")
     table = table.set_column(place, table.schema.field(place), pa.array([b"no clip"] * 3, pa.binary()))
-    worker = ExtractWorker(config(batch_size="auto"), stored(tmp_path, table), Folder(str(tmp_path / "out")))
+    worker = ExtractWorker(
+        config(batch_size="auto", memory_gb=1e-3), stored(tmp_path, table), Folder(str(tmp_path / "out"))
+    )
     found = worked(worker)
     assert not found.tables
     assert [failure["error_kind"] for failure in found.failures] == ["decode"] * 3
@@ -106,12 +108,12 @@ def test_all_actors_and_later_runs_use_the_batch_size_that_the_first_one_found(
 ) -> None:
     clips = stored(tmp_path, clip_table(5))
     output = Folder(str(tmp_path / "out"))
-    first = ExtractWorker(config(batch_size="auto"), clips, output)
+    first = ExtractWorker(config(batch_size="auto", memory_gb=1e-3), clips, output)
     worked(first)
     agreed = output.read_json(BATCH_SIZE_FILE)["views"]
     assert agreed == first.extractor.batch_size
     # One that started beside it and found another size: what was written first holds.
-    second = ExtractWorker(config(batch_size="auto"), clips, output)
+    second = ExtractWorker(config(batch_size="auto", memory_gb=1e-3), clips, output)
     monkeypatch.setattr(second.extractor, "choose_batch_size", _chooses(second, 7))
     monkeypatch.setattr(Folder, "exists", lambda *_: False)
     worked(second)
@@ -119,7 +121,7 @@ def test_all_actors_and_later_runs_use_the_batch_size_that_the_first_one_found(
     monkeypatch.undo()
     # A run that goes on: no trial at all.
     output.write_json(BATCH_SIZE_FILE, {"views": 3})
-    third = ExtractWorker(config(batch_size="auto"), clips, output)
+    third = ExtractWorker(config(batch_size="auto", memory_gb=1e-3), clips, output)
     monkeypatch.setattr(third.extractor, "choose_batch_size", None)
     worked(third)
     assert third.extractor.batch_size == 3

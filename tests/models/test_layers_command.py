@@ -32,11 +32,8 @@ def test_table_of_the_quickstart_s_model() -> None:
 
 
 def test_json_of_some_layers() -> None:
-    found = json.loads(
-        call(
-            str(CONFIGS / "quickstart.yaml"), "--json", "--layer", "late", "--layer", "head", "--set", "clips.frames=8"
-        )
-    )
+    quickstart = str(CONFIGS / "quickstart.yaml")
+    found = json.loads(call(quickstart, "--json", "--layer", "late", "--layer", "head", "--set", "clips.frames=8"))
     assert found["input"] == [8, 64, 64]
     assert not found["untrained"]
     by_alias = {row["alias"]: row for row in found["layers"]}

@@ -19,7 +19,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-LARGEST = 128
+LARGEST = {"cpu": 32, "cuda": 128}
 GAIN = 1.05  # a doubled batch has to be faster by so much, or the smaller one is kept: it leaves memory to others
 CPU_SHARE = 0.5  # of this process's part of the machine's memory; the rest is for decoded clips and for the system
 GPU_SHARE = 0.9
@@ -75,7 +75,7 @@ def batch_size_by_trial(
     call: Callable[[int], None],
     memory: Memory,
     *,
-    largest: int = LARGEST,
+    largest: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> int:
     """Double the batch while it fits and while it pays.

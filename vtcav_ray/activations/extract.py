@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vtcav_ray.activations.ahead import batches_ahead
-from vtcav_ray.activations.batch_size import Memory, batch_size_by_trial, memory_of
+from vtcav_ray.activations.batch_size import LARGEST, Memory, batch_size_by_trial, memory_of
 from vtcav_ray.activations.projections import Projection, make_projection
 from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.errors import InputError
@@ -187,7 +187,8 @@ class Extractor:
             x = self.recogniser.to_input(pixels.to(self.recogniser.device)).expand(clips, *[-1] * 5).contiguous()
             self._run(x, list(range(clips)), [(0,)] * clips if gradients else None, 0)
 
-        self.batch_size = batch_size_by_trial(call, memory or memory_of(self.recogniser.device))
+        device = self.recogniser.device
+        self.batch_size = batch_size_by_trial(call, memory or memory_of(device), largest=LARGEST.get(device.type, 32))
         return self.batch_size
 
     def shapes(self) -> dict[str, tuple[int, int, int, int]]:

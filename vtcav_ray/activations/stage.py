@@ -181,7 +181,7 @@ class ExtractWorker:
         tables_of: dict[str, pa.Table] = {}
         for layer in self.config.activations.layers:
             for name, make in (("activations", self._activations), ("gradients", self._gradients)):
-                pieces = [make(clips, found, layer) for clips, found in parts]
+                pieces = [make(clips, found, layer) for clips, found in parts if found.views]  # 0: none was readable
                 if pieces := [piece for piece in pieces if piece.num_rows]:
                     tables_of[f"{name}/layer={layer}"] = pa.concat_tables(pieces)
         return tables_of
