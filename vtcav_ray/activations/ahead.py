@@ -28,11 +28,13 @@ class Batch:
         members: their indices, of those asked for.
         pixels: `uint8 [B, V, T, h, w, 3]`; None: no member can be used.
         errors: index -> why it can't be used.
+        copied: on a GPU, when the pixels are there.
     """
 
     members: list[int]
     pixels: torch.Tensor | None
     errors: dict[int, InputError]
+    copied: torch.cuda.Event | None = None
 
 
 def batches_ahead(
@@ -60,9 +62,9 @@ def batches_ahead(
                 if not waiting:
                     return
                 batch = waiting.popleft().result()
-                if stream is not None and batch.pixels is not None:
+                if batch.copied is not None and batch.pixels is not None:
                     current = torch.cuda.current_stream(device)
-                    current.wait_stream(stream)
+                    current.wait_event(batch.copied)
                     # Made on one stream, used on another: its memory is not free before the model has done with it.
                     batch.pixels.record_stream(current)
                 yield batch
@@ -86,7 +88,8 @@ def _collected(
     first = next(iter(found.values()))
     pixels = torch.empty((len(found), *first.shape), dtype=torch.uint8, pin_memory=stream is not None)
     np.stack(list(found.values()), out=pixels.numpy())
-    if stream is not None:
-        with torch.cuda.stream(stream):
-            pixels = pixels.to(device, non_blocking=True)
-    return Batch(list(found), pixels, errors)
+    if stream is None:
+        return Batch(list(found), pixels, errors)
+    with torch.cuda.stream(stream):
+        pixels = pixels.to(device, non_blocking=True)
+        return Batch(list(found), pixels, errors, stream.record_event())
