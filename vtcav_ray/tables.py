@@ -202,6 +202,7 @@ INTERVENTIONS = pa.schema(
         ("class", pa.string()),
         ("layer", pa.string()),
         ("concept", pa.string()),
+        ("against", pa.string()),
         ("step", pa.float64()),  # t: the shift is t * (mean concept - mean random), lifted to the activation
         ("gain", pa.float64()),  # logits that the lifted shift moves, to first order, for one of effect_logits
         ("predicted", pa.float64()),  # t * gain * effect_logits over these clips: first order, logits
@@ -224,7 +225,7 @@ FAILURES = pa.schema(
     ]
 )
 
-# Table -> the stage that writes it. `failures` comes from all of them.
+# Table -> the stage that writes it. `failures` comes from all of them, `interventions` from `vtcav intervene`.
 STAGE_OF = {
     "videos": "videos",
     "tracks": "tracks",

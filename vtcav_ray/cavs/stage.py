@@ -1,8 +1,8 @@
 """Stage `cavs`: every CAV of every layer.
 
 A shard is a layer and a block of its CAVs, so that layers and blocks run side by side; a worker keeps the Gram matrix
-of the layer that it is at. One more shard a layer draws the accuracy curves, and the last one of all, from the CAVs that
-are there then, the cosines between concepts.
+of the layer that it is at. One more shard a layer draws the accuracy curves, and the last one of all, from the CAVs
+that are there then, the cosines between concepts.
 """
 
 from __future__ import annotations
