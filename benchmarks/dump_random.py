@@ -1,7 +1,7 @@
 """Random clips of a run as the FILE that `benchmarks/calibration.py --npz` takes: true nulls with real activations.
 
-    python benchmarks/dump_random.py RUN FILE.npz --layer late --kind context
-    python benchmarks/calibration.py --npz FILE.npz --n 5 --sets 19
+python benchmarks/dump_random.py RUN FILE.npz --layer late --kind context
+python benchmarks/calibration.py --npz FILE.npz --n 5 --sets 19
 """
 
 from __future__ import annotations

@@ -118,7 +118,9 @@ def run(world: World, folder: Path, settings: Config | None = None) -> tuple[Sta
 def cells(scores: StageFolder) -> dict[tuple[str, str], dict]:  # type: ignore[type-arg]
     table = scores.read("scores")
     assert table is not None
-    return {(r["class"], r["concept"].removesuffix(f"/{KIND}")): r for r in table.to_pylist() if r["against"] == "random"}
+    return {
+        (r["class"], r["concept"].removesuffix(f"/{KIND}")): r for r in table.to_pylist() if r["against"] == "random"
+    }
 
 
 @pytest.fixture(scope="module")
