@@ -130,8 +130,11 @@ class Folder:
                     os.remove(aside)
             else:
                 fs.pipe_file(path, data, mode="create")
-        except FileExistsError:
-            return self.read_bytes(name)
+        except OSError as error:
+            # A local name that is taken, or an object store's refused condition, which s3fs tells as EINVAL.
+            if isinstance(error, FileExistsError) or self.exists(name):
+                return self.read_bytes(name)
+            raise
         return data
 
     def read_json(self, name: str) -> Any:
