@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import vtcav_ray
 from vtcav_ray import engine
+from vtcav_ray.access import tells_storage_errors
 from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
 from vtcav_ray.cavs.stage import STAGE as CAVS
 from vtcav_ray.concepts.stage import CLIPS, TRACKS
@@ -60,6 +61,7 @@ class Silence:
         logger.info("%s: %s, %s", stage, "re-used" if reused else "done", manifest["rows"])
 
 
+@tells_storage_errors
 def run(config: Config, progress: Progress | None = None) -> Run:
     """Run every stage that is not complete yet, and open the result.
 
@@ -76,6 +78,7 @@ def run(config: Config, progress: Progress | None = None) -> Run:
     """
     progress = progress or Silence()
     folder = Folder(config.run_url, config.out_storage_options)
+    folder.check()
     done: dict[str, StageFolder] = {}
     keys: dict[str, str] = {}
     warnings: list[str] = []
@@ -136,11 +139,7 @@ def _records(work: Work, missing: list[Any], output: StageFolder, session: engin
 
 def _write_record(folder: Folder, config: Config, keys: Mapping[str, str], warnings: list[str], *, status: str) -> None:
     record = {
-        "config": config.model_dump(
-            mode="json",
-            exclude={"out_storage_options": True, "videos": {"storage_options"}, "model": {"storage_options"}},
-            exclude_none=True,
-        ),
+        "config": config.model_dump(mode="json", exclude_none=True),  # never holds any storage_options
         "keys": dict(keys),
         "status": status,
         "warnings": warnings,

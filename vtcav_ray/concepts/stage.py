@@ -42,7 +42,7 @@ def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
     return {
         "tracks": config.tracks.model_dump(mode="json"),
-        "weights": hashlib.sha256(read_bytes(config.tracks.weights)).hexdigest(),
+        "weights": hashlib.sha256(read_bytes(config.tracks.weights, config.tracks.storage_options)).hexdigest(),
         "shard_videos": config.shard_videos,
     }
 
