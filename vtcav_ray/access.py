@@ -179,7 +179,7 @@ def _refusal(error: BaseException) -> str | None:
         return "no credentials found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or `storage_options`."
     if isinstance(error, PermissionError) and answer is not None:
         return (
-            f"access is refused ({code}: {_reason(error)}). Check the key, its secret and its rights, and the endpoint."
+            f"access is refused ({code}: {str(error).strip().rstrip('.')}). Check the key, its secret and its rights, and the endpoint."
         )
     return None
 
