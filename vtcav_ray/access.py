@@ -178,9 +178,8 @@ def _refusal(error: BaseException) -> str | None:
     if isinstance(error, NoCredentialsError):
         return "no credentials found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or `storage_options`."
     if isinstance(error, PermissionError) and answer is not None:
-        return (
-            f"access is refused ({code}: {str(error).strip().rstrip('.')}). Check the key, its secret and its rights, and the endpoint."
-        )
+        said = str(error).strip().rstrip(".")
+        return f"access is refused ({code}: {said}). Check the key, its secret and its rights, and the endpoint."
     return None
 
 

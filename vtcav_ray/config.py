@@ -215,13 +215,32 @@ class StageResources(Section):
 
     cpus: Annotated[float, Field(gt=0)] = 1.0
     gpus: Annotated[float, Field(ge=0)] = 0.0
-    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="scheduled by, and a limit: an actor that holds more is ended, and its shard tried again"
+    )
     min_actors: Annotated[int, Field(ge=1)] = 1
     max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
     batch_size: Annotated[int, Field(ge=1)] | None = Field(
         None, description="clips or frames a model call; null: the stage's own"
     )
-    attempts: Annotated[int, Field(ge=1)] = 3
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        3, description="deaths of a process after which the video that caused them is given up"
+    )
+    decode_threads: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="videos decoded side by side in one actor; null: 4 where they feed a detector, 2 elsewhere"
+    )
+
+
+class DecodeLimits(Section):
+    """What one video may cost before it is given up. Frames and pixels are limited by `tracks.max_frames` and so on."""
+
+    cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder, a video")
+    stall_seconds: Annotated[float, Field(gt=0)] = Field(
+        120.0, description="one call of the decoder that takes longer is taken for stuck, and its process ended"
+    )
+    memory_gb: Annotated[float, Field(gt=0)] = Field(
+        4.0, description="a suspect video's decoder, in a process of its own, may take so much"
+    )
 
 
 class ResourcesConfig(Section):
@@ -230,6 +249,7 @@ class ResourcesConfig(Section):
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
     num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
     object_store_gb: Annotated[float, Field(gt=0)] | None = None
+    decode: DecodeLimits = DecodeLimits()
     detect: StageResources = StageResources()
     cut: StageResources = StageResources()
     extract: StageResources = StageResources()

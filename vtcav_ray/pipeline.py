@@ -108,7 +108,7 @@ def _complete(
     there = output.committed()
     missing = [shard for shard in work.shards if shard.name not in there]
     progress.stage_started(stage.name, shards=len(work.shards), done=len(work.shards) - len(missing))
-    for record in _records(work, missing, output, session):
+    for record in _records(work, missing, output, session, context.config):
         progress.shard_done(stage.name, failures=record["failures"])
     if work.finish is not None:
         output.commit("final", work.finish(output))
@@ -127,14 +127,15 @@ def _complete(
     return manifest
 
 
-def _records(work: Work, missing: list[Any], output: StageFolder, session: engine.LazySession) -> Any:
+def _records(work: Work, missing: list[Any], output: StageFolder, session: engine.LazySession, config: Config) -> Any:
     if work.resources is None:
         worker = work.make_worker()
         for shard in missing:
             yield output.commit(shard.name, worker(shard.rows))
     elif missing:
         session.start()
-        yield from engine.run_shards(missing, work.make_worker, output, work.resources)
+        rehearsal = engine.Rehearsal.of(config)
+        yield from engine.run_shards(missing, work.make_worker, output, work.resources, rehearsal)
 
 
 def _write_record(folder: Folder, config: Config, keys: Mapping[str, str], warnings: list[str], *, status: str) -> None:

@@ -26,7 +26,7 @@ from vtcav_ray.config import VideosConfig, parse_config
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.pipeline import STAGES
 from vtcav_ray.storage import Folder
-from vtcav_ray.video.decode import fetch
+from vtcav_ray.video.fetch import fetch
 from vtcav_ray.video.listing import list_videos
 from vtcav_ray.world import write_world
 
