@@ -292,6 +292,8 @@ class Video:
             raise InputError(
                 "too_large", f"{self.name} has frames of {width}x{height}; up to {self._max_pixels:,} pixels are taken."
             )
+        # FFmpeg's own check, before it takes memory: a stream may turn to larger frames in its middle.
+        context.options = {**context.options, "max_pixels": str(self._max_pixels)}
         context.thread_count = self._threads
         context.thread_type = "NONE" if self._threads == 1 else "AUTO"
         self._promised = int(self._stream.frames or 0)

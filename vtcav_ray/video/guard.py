@@ -9,7 +9,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -56,7 +55,7 @@ class Guard:
             while not self._stop.wait(_LOOK_SECONDS):
                 now = time.monotonic()
                 if now - armed > self.stall_seconds / 2:
-                    faulthandler.dump_traceback_later(3 * self.stall_seconds, exit=True, file=sys.__stderr__)
+                    faulthandler.dump_traceback_later(3 * self.stall_seconds, exit=True, file=2)
                     armed = now
                 if (stuck := self._stuck(now)) is not None:
                     self.end(stuck)
