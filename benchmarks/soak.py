@@ -27,11 +27,11 @@ from ray.cluster_utils import Cluster
 
 from vtcav_ray.results import Run
 from vtcav_ray.tables import NAMES
+from vtcav_ray.world import write_world
 
 NODES = 3
 CONFIG: dict[str, Any] = {
     "shard_videos": 4,
-    "videos": {"world": {"videos": 64, "seed": 3}},
     "tracks": {"weights": "asset:detector.pt", "image_size": 128},
     "clips": {
         "frames": 16,
@@ -120,7 +120,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = folder / "soak.yaml"
-        config.write_text(json.dumps(CONFIG))  # JSON is YAML
+        # One world for all runs: a shard's name follows from its videos' files.
+        write_world(str(folder / "world"), videos=64, seed=3)
+        config.write_text(json.dumps({**CONFIG, "videos": {"uri": str(folder / "world")}}))  # JSON is YAML
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         nodes = [cluster.add_node(num_cpus=1) for _ in range(NODES)]
         cluster.wait_for_nodes()
