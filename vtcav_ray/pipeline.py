@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vtcav_ray import engine, logs
+from vtcav_ray.access import tells_storage_errors
 from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
 from vtcav_ray.carry import CarryingWorker, carry, comparable
 from vtcav_ray.cavs.stage import STAGE as CAVS
+from vtcav_ray.concepts.decisions import read_decisions
 from vtcav_ray.concepts.stage import CLIPS, TRACKS
 from vtcav_ray.config import Config
-from vtcav_ray.errors import StageError, VtcavError
+from vtcav_ray.errors import ConfigError, StageError, VtcavError
 from vtcav_ray.report.stage import STAGE as REPORT
 from vtcav_ray.results import SHARED_STAGES, Run
 from vtcav_ray.retry import RETRIED, newest, retry_key, same_rows, supersede
@@ -57,6 +59,7 @@ class Silence:
     def stage_finished(self, stage: str, manifest: Mapping[str, Any], *, reused: bool) -> None: ...
 
 
+@tells_storage_errors
 def run(
     config: Config,
     progress: Progress | None = None,
@@ -73,7 +76,7 @@ def run(
         progress: told of every stage and shard; None: only the log.
         base: a run whose videos, tracks and clips are used (and completed there where the config asks for others). Its
             list of videos is taken as it is: the source videos need not be there any more.
-        until: the last stage to run; None: all.
+        until: the last stage to run, such as `clips`, so that a person can look at them first; None: all.
         fresh: what is there is removed, stage by stage, and made anew.
         retry_failed: in stages that are complete, try again what failed. See `vtcav_ray.retry`.
 
@@ -85,12 +88,16 @@ def run(
         StageError: a stage could not be completed; running again goes on from there.
     """
     progress = progress or Silence()
+    stages = stages_until(until)
     folder = Folder(config.run_url, config.out_storage_options)
+    folder.check()
+    # A slip in a file that was edited by hand is told now, and not after the model's work.
+    read_decisions(base.folder if base is not None else folder)
     record = RunRecord.begin(folder, config, base, carry_over=not fresh)
     stage_now = ""
     with engine.LazySession(config.resources) as session:
         try:
-            for stage in STAGES:
+            for stage in stages:
                 stage_now = stage.name
                 home = base.folder if base is not None and stage.name in SHARED_STAGES else folder
                 context = Context(config, home, record.inputs())
@@ -108,14 +115,12 @@ def run(
                         output = _retry(stage, context, output, record, session, progress)
                         manifest = output.manifest()
                 record.completed(output, manifest["warnings"])
-                if stage.name == until:
-                    break
         except VtcavError as error:
             # If storage is what failed, the record can't be written either, and the first error says more.
             with contextlib.suppress(StageError):
                 record.write(f"stopped: {stage_now}", error=str(error))
             raise
-    record.write("done" if until is None else f"done: until {until}")
+    record.write("done" if until is None else f"done until: {until}")
     return Run(config.run_url, config.out_storage_options)
 
 
@@ -133,6 +138,18 @@ def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Confi
     there = 0 if fresh else videos_processed(Folder(config.run_url, config.out_storage_options))
     limit = min(there + more, config.videos.limit or there + more)
     return config.model_copy(update={"videos": config.videos.model_copy(update={"limit": limit})})
+
+
+def stages_until(name: str | None) -> tuple[Stage, ...]:
+    """The stages up to this one; None: all.
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
+    names = [stage.name for stage in STAGES]
+    if name is not None and name not in names:
+        raise ConfigError(f"No stage {name!r}. There are: {', '.join(names)}.")
+    return STAGES if name is None else STAGES[: names.index(name) + 1]
 
 
 def _complete(
@@ -160,7 +177,7 @@ def _complete(
     output.folder.write_json(PLAN, plan)  # for `vtcav status`
     progress.stage_started(stage.name, shards=len(work.shards), done=len(work.shards) - len(missing))
     logger.info("%s begins: %d shards, %d there", stage.name, len(work.shards), len(work.shards) - len(missing))
-    for record in _records(work, missing, output, session):
+    for record in _records(work, missing, output, session, context.config):
         logger.info("shard done", extra={"shard": record["shard"], "failures": record["failures"]})
         progress.shard_done(stage.name, failures=record["failures"])
     if work.finish is not None:
@@ -226,14 +243,15 @@ def _retry(
     return again
 
 
-def _records(work: Work, missing: list[Any], output: StageFolder, session: engine.LazySession) -> Any:
+def _records(work: Work, missing: list[Any], output: StageFolder, session: engine.LazySession, config: Config) -> Any:
     if work.resources is None:
         worker = work.make_worker()
         for shard in missing:
             yield output.commit(shard.name, worker(shard.rows))
     elif missing:
         session.start()
-        yield from engine.run_shards(missing, work.make_worker, output, work.resources)
+        rehearsal = engine.Rehearsal.of(config)
+        yield from engine.run_shards(missing, work.make_worker, output, work.resources, rehearsal)
 
 
 @dataclass(frozen=True)

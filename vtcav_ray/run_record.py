@@ -17,7 +17,6 @@ from vtcav_ray.storage import Folder, StageFolder, stage_folder
 RECORD = "run.json"
 PLAN = "plan.json"  # in a stage's folder: how many shards there will be, when it was begun, how many there were then
 VERSIONS_OF = ("ray", "torch", "mmaction2", "mmengine", "ultralytics", "numpy", "pyarrow", "scikit-learn", "av")
-SECRETS: Any = {"out_storage_options": True, "videos": {"storage_options"}, "model": {"storage_options"}}
 
 
 class RunRecord:
@@ -70,7 +69,7 @@ class RunRecord:
             StageError: the folder can't be written.
         """
         record: dict[str, Any] = {
-            "config": self.config.model_dump(mode="json", exclude=SECRETS, exclude_none=True),
+            "config": self.config.model_dump(mode="json", exclude_none=True),  # never holds any storage_options
             "keys": dict(self.keys),
             "previous": self.previous,
             "status": status,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from vtcav_ray.access import tells_storage_errors
 from vtcav_ray.errors import EXIT_STAGE
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -72,7 +73,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
 
         if not once:
             watch_for_ever(one_pass, seconds(every), told)
-        result = one_pass()
+        result = tells_storage_errors(one_pass)()
         told(result)
         if result.failed:
             raise typer.Exit(EXIT_STAGE)

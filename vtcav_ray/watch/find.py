@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
-
-from vtcav_ray.errors import ConfigError
+from vtcav_ray.access import open_url, patiently
 from vtcav_ray.storage import canonical_digest, modified_at
 from vtcav_ray.urls import check_url
 
@@ -58,13 +56,9 @@ def list_checkpoints(pattern: str, storage_options: Mapping[str, Any] | None = N
         OSError: no permission, or the network failed.
     """
     check_url(pattern, "--checkpoints")
-    try:
-        fs, path = fsspec.core.url_to_fs(pattern, **{"use_listings_cache": False, **dict(storage_options or {})})
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"--checkpoints {pattern} can't be opened: {error}") from error
-    fs.invalidate_cache()
+    fs, path = open_url(pattern, storage_options)
     found = []
-    for file, info in fs.glob(path, detail=True).items():
+    for file, info in patiently(lambda: fs.glob(path, detail=True), pattern).items():
         name = file.rsplit("/", 1)[-1]
         if info["type"] != "file" or not info.get("size") or name.startswith(".") or name.lower().endswith(UNFINISHED):
             continue
@@ -112,12 +106,11 @@ def looks_whole(checkpoint: Checkpoint, storage_options: Mapping[str, Any] | Non
     Raises:
         OSError: no permission, or the network failed.
     """
-    with fsspec.open(checkpoint.url, "rb", **_options(checkpoint.url, storage_options)) as file:
-        head = file.read(2)
-        if head == ZIP_MAGIC:
-            return zipfile.is_zipfile(file)
-        return bool(head[:1] == PICKLE_MAGIC)
+    fs, path = open_url(checkpoint.url, storage_options if "://" in checkpoint.url else None)
 
+    def look() -> bool:
+        with fs.open(path, "rb") as file:
+            head = file.read(2)
+            return zipfile.is_zipfile(file) if head == ZIP_MAGIC else bool(head[:1] == PICKLE_MAGIC)
 
-def _options(url: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
-    return dict(storage_options or {}) if "://" in url else {}
+    return patiently(look, checkpoint.url)

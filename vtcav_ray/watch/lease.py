@@ -13,7 +13,6 @@ once.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -24,8 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fsspec.implementations.local import LocalFileSystem
-
+from vtcav_ray.access import STORAGE_ERRORS
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder, modified_at
 
@@ -37,57 +35,19 @@ COUNTED, NOT_COUNTED = ("done", "failed"), ("stopped",)
 
 
 def create_once(folder: Folder, name: str, content: bytes) -> bool:
-    """Write a file unless it exists; whole or not at all. True: this call wrote it.
+    """Write a file unless it exists; whole or not at all. True: what is there is this content.
 
     Raises:
         ConfigError: storage that can't promise that.
     """
-    fs, path = folder.fs, folder.path(name)
-    if isinstance(fs, LocalFileSystem):
-        return _link_once(path, content)
-    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+    protocols = (folder.fs.protocol,) if isinstance(folder.fs.protocol, str) else folder.fs.protocol
     if not set(protocols) & set(ATOMIC):
         raise ConfigError(
             f"{folder.url}: watchers can't agree on {protocols[0]} storage, which has no conditional write. Put the "
             "run folder (--out) on a disk, S3 or GCS."
         )
-    try:
-        fs.pipe_file(path, content, mode="create")
-    except OSError as error:
-        # s3fs says FileExistsError for AWS's own answer, and EINVAL (412) or EBUSY (409) for that of other servers. A
-        # request that was repeated after its answer was lost meets its own file.
-        if error.errno not in (errno.EINVAL, errno.EBUSY) and not isinstance(error, FileExistsError):
-            raise
-        if not folder.exists(name):
-            raise
-        return folder.read_bytes(name) == content
-    return True
-
-
-def _link_once(path: str, content: bytes) -> bool:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    aside = f"{path}.{uuid.uuid4().hex}.tmp"
-    try:
-        with open(aside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(aside, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP):
-            raise
-        # No hard links on this file system: exclusive all the same, though a kill right here leaves an empty file.
-        try:
-            with open(path, "xb") as file:
-                file.write(content)
-        except FileExistsError:
-            return False
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(aside)
-    return True
+    # A request that was repeated after its answer was lost meets its own file: hence the comparison.
+    return folder.write_once(name, content) == content
 
 
 @dataclass(frozen=True)
@@ -129,7 +89,9 @@ class Lease:
         while not self._stop.wait(self.beat_every_s):
             try:
                 self.folder.write_bytes(f"{self.number:06d}.beat", uuid.uuid4().bytes)
-            except OSError as error:  # the next beat may get through; if none does, the lease expires, as it should
+            except (
+                STORAGE_ERRORS
+            ) as error:  # the next beat may get through; if none does, the lease expires, as it should
                 logger.warning("the lease at %s could not be renewed: %s", self.folder.url, error)
 
     def end(self, outcome: str, **about: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vtcav_ray import logs
+from vtcav_ray.access import STORAGE_ERRORS
 from vtcav_ray.config import Config
 from vtcav_ray.errors import VtcavError
 from vtcav_ray.storage import Folder
@@ -172,6 +173,6 @@ def watch_for_ever(one_pass: Callable[[], Pass], every_s: float, told: Callable[
     while True:
         try:
             told(one_pass())
-        except OSError as error:
+        except STORAGE_ERRORS as error:
             logger.warning("this pass failed, the next may not: %s", error)
         time.sleep(every_s)
