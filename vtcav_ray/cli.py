@@ -154,6 +154,27 @@ def layers(
 
 
 @app.command()
+def intervene(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; may be repeated")] = None,
+    layers: Annotated[list[str] | None, typer.Option("--layer", help="only this layer; may be repeated")] = None,
+    concepts: Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; may be repeated")] = None,
+    against: Annotated[str, typer.Option(help="`random`, `rest of <kind>`, or another concept")] = "random",
+    steps: Annotated[list[float] | None, typer.Option("--step", help="size t of the shift; may be repeated")] = None,
+    cells: Annotated[int, typer.Option(min=1, help="at most so many cells, those of the largest |z|")] = 6,
+    clips: Annotated[int, typer.Option(min=1, help="at most so many class clips a cell")] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
+) -> None:
+    """Check effects by intervention: add the shift to the activation, run the rest of the model, compare the logit."""
+    from vtcav_ray.export import print_interventions
+    from vtcav_ray.results import Run
+    from vtcav_ray.tcav.intervene_run import STEPS, Wanted, intervene_run
+
+    wanted = Wanted(classes or (), layers or (), concepts or (), against, cells)
+    print_interventions(intervene_run(Run(run_url), wanted, steps or STEPS, max_clips=clips), as_json, out)
+
+
+@app.command()
 def doctor(
     url: Annotated[
         str | None, typer.Option("--url", help="also check that this bucket or folder can be listed")

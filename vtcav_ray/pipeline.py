@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import vtcav_ray
 from vtcav_ray import engine
+from vtcav_ray.access import tells_storage_errors
 from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
 from vtcav_ray.cavs.stage import STAGE as CAVS
 from vtcav_ray.concepts.decisions import read_decisions
@@ -61,6 +62,7 @@ class Silence:
         logger.info("%s: %s, %s", stage, "re-used" if reused else "done", manifest["rows"])
 
 
+@tells_storage_errors
 def run(config: Config, progress: Progress | None = None, *, until: str | None = None) -> Run:
     """Run every stage that is not complete yet, and open the result.
 
@@ -79,6 +81,7 @@ def run(config: Config, progress: Progress | None = None, *, until: str | None =
     progress = progress or Silence()
     stages = stages_until(until)
     folder = Folder(config.run_url, config.out_storage_options)
+    folder.check()
     read_decisions(folder)  # a slip in a file that was edited by hand is told now, and not after the model's work
     done: dict[str, StageFolder] = {}
     keys: dict[str, str] = {}
@@ -121,7 +124,7 @@ def _complete(
     there = output.committed()
     missing = [shard for shard in work.shards if shard.name not in there]
     progress.stage_started(stage.name, shards=len(work.shards), done=len(work.shards) - len(missing))
-    for record in _records(work, missing, output, session):
+    for record in _records(work, missing, output, session, context.config):
         progress.shard_done(stage.name, failures=record["failures"])
     if work.finish is not None:
         output.commit("final", work.finish(output))
@@ -140,23 +143,20 @@ def _complete(
     return manifest
 
 
-def _records(work: Work, missing: list[Any], output: StageFolder, session: engine.LazySession) -> Any:
+def _records(work: Work, missing: list[Any], output: StageFolder, session: engine.LazySession, config: Config) -> Any:
     if work.resources is None:
         worker = work.make_worker()
         for shard in missing:
             yield output.commit(shard.name, worker(shard.rows))
     elif missing:
         session.start()
-        yield from engine.run_shards(missing, work.make_worker, output, work.resources)
+        rehearsal = engine.Rehearsal.of(config)
+        yield from engine.run_shards(missing, work.make_worker, output, work.resources, rehearsal)
 
 
 def _write_record(folder: Folder, config: Config, keys: Mapping[str, str], warnings: list[str], *, status: str) -> None:
     record = {
-        "config": config.model_dump(
-            mode="json",
-            exclude={"out_storage_options": True, "videos": {"storage_options"}, "model": {"storage_options"}},
-            exclude_none=True,
-        ),
+        "config": config.model_dump(mode="json", exclude_none=True),  # never holds any storage_options
         "keys": dict(keys),
         "status": status,
         "warnings": warnings,

@@ -27,12 +27,13 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray import tables
-from vtcav_ray.errors import ConfigError
+from vtcav_ray.access import kind_of, open_url, patiently
 
 COMMITS = "_commits"
 # Rows a row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
 ROW_GROUP_ROWS = 8192
 CLIP_ROW_GROUP_ROWS = 4  # clips carry their frames, and a preview reads only one of them
+FIRST_CONTACT_SECONDS = 15.0
 
 
 def canonical_digest(value: Any) -> str:
@@ -77,13 +78,21 @@ class Folder:
         return self._open()[1]
 
     def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        try:
-            # fsspec keeps one instance per (protocol, options), so this is cheap. Listings must not be cached:
-            # other processes write into the same folder.
-            fs, root = fsspec.core.url_to_fs(self.url, **{"use_listings_cache": False, **self.storage_options})
-        except (ValueError, ImportError) as error:
-            raise ConfigError(f"{self.url} can't be opened: {error}") from error
+        fs, root = open_url(self.url, self.storage_options)
         return fs, root.rstrip("/")
+
+    def check(self) -> None:
+        """Find out at once, and not after hours, that storage can't be reached or refuses.
+
+        Raises:
+            AccessError: a wrong key, no credentials, no such bucket.
+            ConnectionError: nothing answers.
+        """
+        fs, root = self._open()
+        try:
+            patiently(lambda: fs.ls(root, detail=False), self.url, patience=FIRST_CONTACT_SECONDS)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # nothing there yet; a file in the way is told by the first write
 
     def below(self, *parts: str) -> Folder:
         return Folder("/".join((self.url.rstrip("/"), *parts)), self.storage_options)
@@ -92,10 +101,11 @@ class Folder:
         return "/".join((self.root, *parts))
 
     def exists(self, name: str) -> bool:
-        return bool(self.fs.exists(self.path(name)))
+        fs, path = self.fs, self.path(name)
+        return patiently(lambda: kind_of(fs, path), f"{self.url}/{name}") is not None
 
     def read_bytes(self, name: str) -> bytes:
-        return bytes(self.fs.cat_file(self.path(name)))
+        return bytes(patiently(lambda: self.fs.cat_file(self.path(name)), f"{self.url}/{name}"))
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file so that readers see all of it or none of it."""
@@ -113,7 +123,7 @@ class Folder:
                 if os.path.exists(aside):
                     os.remove(aside)
         else:  # an object appears when its upload is complete
-            fs.pipe_file(path, data)
+            patiently(lambda: fs.pipe_file(path, data), f"{self.url}/{name}")
 
     def write_once(self, name: str, data: bytes) -> bytes:
         """Write a file unless it is there, and return what is there: all who call this get the first one's bytes."""
@@ -130,8 +140,11 @@ class Folder:
                     os.remove(aside)
             else:
                 fs.pipe_file(path, data, mode="create")
-        except FileExistsError:
-            return self.read_bytes(name)
+        except OSError as error:
+            # A local name that is taken, or an object store's refused condition, which s3fs tells as EINVAL.
+            if isinstance(error, FileExistsError) or self.exists(name):
+                return self.read_bytes(name)
+            raise
         return data
 
     def read_json(self, name: str) -> Any:
@@ -143,7 +156,7 @@ class Folder:
     def names(self, name: str) -> list[str]:
         """File names (not paths) directly below a sub-folder; empty when there is none."""
         try:
-            entries = self.fs.ls(self.path(name), detail=False)
+            entries = patiently(lambda: self.fs.ls(self.path(name), detail=False), f"{self.url}/{name}")
         except FileNotFoundError:
             return []
         return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
@@ -199,7 +212,9 @@ class StageFolder:
         paths = [self.folder.path(COMMITS, f"{shard}.json") for shard in shards]
         if not paths:
             return []
-        contents = self.folder.fs.cat(paths)  # one round of concurrent requests on an object store
+        contents = patiently(
+            lambda: self.folder.fs.cat(paths), self.folder.url
+        )  # one round of concurrent requests on an object store
         if isinstance(contents, bytes):
             contents = {paths[0]: contents}
         return [json.loads(contents[path]) for path in sorted(contents)]
@@ -249,8 +264,11 @@ class StageFolder:
             yield path.rsplit("/", 1)[-1].removesuffix(".parquet"), self.read_file(path, columns)
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-        with self.folder.fs.open(self.folder.path(path), "rb") as file:
-            return pq.read_table(file, columns=list(columns) if columns is not None else None)
+        def read() -> pa.Table:
+            with self.folder.fs.open(self.folder.path(path), "rb") as file:
+                return pq.read_table(file, columns=list(columns) if columns is not None else None)
+
+        return patiently(read, f"{self.folder.url}/{path}")
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
         """A whole table, or one partition of it, in memory; None when it has no rows at all.
@@ -274,7 +292,7 @@ def _joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:
 
     Args:
         parts: in order; their vectors all have one length.
-        rows: of all of them.
+        rows: of all of them, at most: parts may be read without some of theirs.
     """
     others: list[pa.Table] = []
     flat: np.ndarray | None = None
@@ -297,7 +315,7 @@ def _joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:
     if flat is None:
         return table
     field = schema.field(index)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(flat), field.type.list_size)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(flat[:at]), field.type.list_size)
     return table.add_column(index, field, column) if table.num_columns else pa.table([column], pa.schema([field]))
 
 

@@ -21,6 +21,7 @@ from vtcav_ray.models import describe
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
 from vtcav_ray.storage import ShardOutput, StageFolder
 
+OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
 PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
                     "num_frames", "camera", "sharpness", "shot")  # fmt: skip
 
@@ -41,9 +42,12 @@ def _prepare_tracks(context: Context) -> Work:
 
 def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
+    open_videos = config.resources.detect.decode_threads or OPEN_VIDEOS
     return {
+        # Which frames share a batch depends on it, and with that the last bit of a confidence.
+        **({"open_videos": open_videos} if open_videos != OPEN_VIDEOS else {}),
         "tracks": config.tracks.model_dump(mode="json"),
-        "weights": hashlib.sha256(read_bytes(config.tracks.weights)).hexdigest(),
+        "weights": hashlib.sha256(read_bytes(config.tracks.weights, config.tracks.storage_options)).hexdigest(),
         "shard_videos": config.shard_videos,
     }
 
@@ -58,7 +62,12 @@ class TrackWorker:
     def __call__(self, rows: pa.Table) -> ShardOutput:
         videos = list(zip(rows["video_id"].to_pylist(), rows["uri"].to_pylist(), strict=True))
         tracks, failures, figures = track_videos(
-            videos, self.detector, self.config.tracks, storage_options=self.config.videos.storage_options
+            videos,
+            self.detector,
+            self.config.tracks,
+            open_videos=self.config.resources.detect.decode_threads or OPEN_VIDEOS,
+            max_cpu_seconds=self.config.resources.decode.cpu_seconds,
+            storage_options=self.config.videos.storage_options,
         )
         return ShardOutput({"tracks": tracks}, failures, figures)
 
@@ -145,6 +154,8 @@ class CutWorker:
             self.config.clips,
             max_frames=self.config.tracks.max_frames,
             max_pixels=self.config.tracks.max_pixels,
+            max_cpu_seconds=self.config.resources.decode.cpu_seconds,
+            threads=self.config.resources.cut.decode_threads or 2,
             storage_options=self.config.videos.storage_options,
         )
         return ShardOutput({"clips": clips, "looks": looks_of(clips)}, failures, {"clips": clips.num_rows})
