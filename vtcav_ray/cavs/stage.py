@@ -19,6 +19,8 @@ from vtcav_ray.cavs.curves import accuracy_curve
 from vtcav_ray.cavs.gram_matrix import Gram, gram
 from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, plan_cavs
 from vtcav_ray.cavs.train import Cavs, train_cavs
+from vtcav_ray.concepts.accepted import HEAD_COLUMNS, TABLE, AcceptedRows, LeftOut, leave_out
+from vtcav_ray.concepts.decisions import Decisions, read_decisions
 from vtcav_ray.config import CavsConfig, Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
@@ -32,7 +34,8 @@ CURVE_SIZES, CURVE_REPEATS = 5, 20
 
 
 def _prepare(context: Context) -> Work:
-    config, activations = context.config, context.input("activations")
+    config, left_out = context.config, _left_out(context)
+    activations = AcceptedRows.of(context.input("activations"), list(left_out.reasons))
     layers = config.activations.layers
     plan = read_plan(activations, layers[0], config)
     blocks = -(-len(plan.jobs) // BLOCK_CAVS)
@@ -45,10 +48,41 @@ def _prepare(context: Context) -> Work:
         shards=shards,
         make_worker=functools.partial(CavWorker, config, activations),
         resources=config.resources.statistics,
-        warnings=plan.warnings,
+        warnings=[*left_out.warnings, *plan.warnings],
         notes={"cavs_a_layer": len(plan.jobs)},
-        finish=functools.partial(entangle, layers),
+        finish=functools.partial(_finish, layers, left_out),
     )
+
+
+def _left_out(context: Context) -> LeftOut:
+    """Clips that a person rejected, or that repeat another one: the CAVs, and all that follows, go without them."""
+    clips = context.input("clips")
+    heads = clips.read("clips", columns=HEAD_COLUMNS)
+    assert heads is not None, "there are activations"
+    repeats = clips.read("duplicates")
+    duplicates = {} if repeats is None else dict(zip(*(c.to_pylist() for c in repeats.columns), strict=True))
+    return leave_out(
+        heads,
+        duplicates,
+        _decisions(context),
+        undecided_count=context.config.review.undecided == "use",
+        min_videos=context.config.clips.min_per_concept,
+    )
+
+
+def _decisions(context: Context) -> Decisions:
+    """Read once: an edit between the key and the work must not get into the work."""
+    if "decisions" not in context.memo:
+        context.memo["decisions"] = read_decisions(context.run)
+    found = context.memo["decisions"]
+    assert isinstance(found, Decisions)
+    return found
+
+
+def _finish(layers: tuple[str, ...], left_out: LeftOut, output: StageFolder) -> ShardOutput:
+    table = left_out.table()
+    found = entangle(layers, output) | ({TABLE: table} if table.num_rows else {})
+    return ShardOutput(found, metrics={"clips_left_out": table.num_rows})
 
 
 def read_plan(activations: StageFolder, layer: str, config: Config) -> CavPlan:
@@ -79,10 +113,17 @@ def pool_of(rows: pa.Table) -> Pool:
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
-    return {"cavs": context.config.cavs.model_dump(mode="json"), "seed": context.config.seed}
+    review = context.config.review
+    return {
+        "cavs": context.config.cavs.model_dump(mode="json"),
+        "seed": context.config.seed,
+        "review": _decisions(context).effective(undecided_count=review.undecided == "use"),
+        "undecided": review.undecided,
+        "min_per_concept": context.config.clips.min_per_concept,
+    }
 
 
-STAGE = Stage("cavs", inputs=("activations",), version=2, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("cavs", inputs=("clips", "activations"), version=3, ingredients=_ingredients, prepare=_prepare)
 
 
 class CavWorker:
@@ -161,7 +202,7 @@ def require_finite(vectors_ND: np.ndarray, clip_ids: list[str], layer: str) -> N
         )
 
 
-def entangle(layers: tuple[str, ...], output: StageFolder) -> ShardOutput:
+def entangle(layers: tuple[str, ...], output: StageFolder) -> dict[str, pa.Table]:
     """The cosines between the concepts' mean CAVs (against random sets), layer by layer."""
     found = {}
     for layer in layers:
@@ -184,7 +225,7 @@ def entangle(layers: tuple[str, ...], output: StageFolder) -> ShardOutput:
             for j, b in enumerate(names)
         ]
         found[f"entanglement/layer={layer}"] = pa.Table.from_pylist(rows, schema=tables.ENTANGLEMENT)
-    return ShardOutput(found)
+    return found
 
 
 def train_jobs(matrix: Gram, videos_N: list[str], jobs: list[CavJob], config: CavsConfig, seed: int) -> list[Cavs]:

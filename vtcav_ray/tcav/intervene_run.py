@@ -13,6 +13,7 @@ from vtcav_ray import tables
 from vtcav_ray.activations.stage import normal_label
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.results import Run
@@ -137,7 +138,7 @@ class _Layer:
     """One layer's activations and gradients, and its cells."""
 
     def __init__(self, run: Run, layer: str) -> None:
-        folder = run.stage("activations")
+        folder = AcceptedRows.of(run.stage("activations"), read_left_out(run.stage("cavs")))
         pool = folder.read("activations", columns=("clip_id", *POOL_COLUMNS, "vector"), layer=layer)
         gradients = folder.read("gradients", columns=("clip_id", "video_id", "class", "vector"), layer=layer)
         assert pool is not None, "there are scores of this layer"

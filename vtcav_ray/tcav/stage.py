@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
+from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
@@ -33,7 +34,8 @@ NO_GRADIENTS = (
 
 def _prepare(context: Context) -> Work:
     config = context.config
-    activations, cavs = context.input("activations"), context.input("cavs")
+    cavs = context.input("cavs")
+    activations = AcceptedRows.of(context.input("activations"), read_left_out(cavs))
     shards = []
     for number, layer in enumerate(config.activations.layers):
         names = _classes_with_gradients(activations, layer)
