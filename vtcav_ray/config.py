@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.urls import SCHEMES, check_url
 
 Kind = Literal["spatial", "spatiotemporal", "tracked", "context"]
 Control = Literal["frozen", "shuffled", "reversed", "padding"]
@@ -63,6 +64,8 @@ class VideosConfig(Section):
         "wmv",
     )
     limit: Annotated[int, Field(ge=1)] | None = None
+    follow_links: bool = Field(False, description="also take symbolic links that lead out of the folder")
+    schemes: tuple[str, ...] = Field(SCHEMES, description="URL schemes that rows of a manifest may have")
     storage_options: StorageOptions = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -261,6 +264,9 @@ class ResourcesConfig(Section):
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
     num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
     object_store_gb: Annotated[float, Field(gt=0)] | None = None
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="for Prometheus, of the Ray started on this machine; null: any free port"
+    )
     decode: DecodeLimits = DecodeLimits()
     detect: StageResources = StageResources()
     cut: StageResources = StageResources()
@@ -289,6 +295,16 @@ class Config(Section):
     )
     max_failed_fraction: Fraction = 0.1
 
+    @model_validator(mode="after")
+    def _urls_are_allowed(self) -> Config:
+        for section in ("videos", "tracks", "model"):
+            for name in ("uri", "labels", "weights", "names", "config", "checkpoint"):
+                if isinstance(url := getattr(getattr(self, section), name, None), str):
+                    check_url(url, f"{section}.{name}")
+        if self.out is not None:
+            check_url(self.out, "out")
+        return self
+
     @property
     def run_url(self) -> str:
         """The run folder."""
@@ -315,8 +331,7 @@ def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = N
         raise ConfigError(f"{path} is not readable as YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
-    for override in overrides:
-        _set(data, override)
+    apply_overrides(data, overrides)
     if out is not None:
         data["out"] = out
     return parse_config(data, where=path)
@@ -333,6 +348,16 @@ def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
     except pydantic.ValidationError as error:
         problems = "\n".join(f"  {_problem(e)}" for e in error.errors())
         raise ConfigError(f"{where} is not valid:\n{problems}") from error
+
+
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put `a.b=value` strings into a config that is not checked yet.
+
+    Raises:
+        ConfigError: not of that form, or the key lies below something that has no keys.
+    """
+    for override in overrides:
+        _set(data, override)
 
 
 def _set(data: dict[str, Any], override: str) -> None:

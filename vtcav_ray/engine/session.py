@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 
+from vtcav_ray import logs
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.errors import StageError
 
@@ -48,14 +49,17 @@ def ray_session(resources: ResourcesConfig) -> Iterator[None]:
         yield
         return
     options: dict[str, object] = {
-        "runtime_env": {"env_vars": WORKER_ENVIRONMENT},
+        "runtime_env": {"env_vars": {**WORKER_ENVIRONMENT, **logs.environment()}},
         "logging_level": logging.ERROR,
         "log_to_driver": False,
     }
     if address:
         options["address"] = address
     else:
+        # No dashboard, hence no job server either: whoever reaches those runs code here.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": resources.num_cpus}
+        if resources.metrics_port is not None:
+            options["_metrics_export_port"] = resources.metrics_port
         if resources.object_store_gb is not None:
             options["object_store_memory"] = int(resources.object_store_gb * 1e9)
     _start(options, address)
