@@ -14,6 +14,8 @@ from vtcav_ray.storage import Folder, StageFolder, stage_folder
 
 # Stages in order. `vtcav_ray.pipeline` says what each does.
 STAGES = ("videos", "tracks", "clips", "activations", "cavs", "scores", "report")
+# Run by commands of their own; `vtcav run` keeps their keys for as long as what they read is the same.
+OPTIONAL_STAGES = {"gradcam": "vtcav gradcam CONFIG"}
 
 
 class Run:
@@ -58,6 +60,10 @@ class Run:
         Raises:
             ConfigError: the newest run has not reached this stage.
         """
+        if name not in self.keys and name in OPTIONAL_STAGES:
+            raise ConfigError(
+                f"The run at {self.url} has no stage `{name}`. Make it with `{OPTIONAL_STAGES[name]} --out {self.url}`."
+            )
         if name not in self.keys:
             raise ConfigError(
                 f"The run at {self.url} has not reached the stage `{name}` yet. Run it again: it goes on where it was."
@@ -85,9 +91,10 @@ class Run:
         """
         if name == "failures":
             return self._failures()
-        if name not in tables.STAGE_OF:
-            raise ConfigError(f"No table `{name}`. There are: {', '.join(tables.NAMES)}.")
-        found = self.stage(tables.STAGE_OF[name]).read(name, columns=columns, **partition)
+        stages = {**tables.STAGE_OF, **tables.OPTIONAL_STAGE_OF}
+        if name not in stages:
+            raise ConfigError(f"No table `{name}`. There are: {', '.join(tables.ALL_NAMES)}.")
+        found = self.stage(stages[name]).read(name, columns=columns, **partition)
         if found is None:
             schema = tables.EMPTY_SCHEMAS[name]
             return schema.empty_table().select(list(columns)) if columns is not None else schema.empty_table()
@@ -99,6 +106,6 @@ class Run:
             yield part
 
     def _failures(self) -> pa.Table:
-        parts = [self.stage(name).read("failures") for name in STAGES if name in self.keys]
+        parts = [self.stage(name).read("failures") for name in (*STAGES, *OPTIONAL_STAGES) if name in self.keys]
         found = [part for part in parts if part is not None]
         return pa.concat_tables(found) if found else tables.FAILURES.empty_table()

@@ -12,7 +12,7 @@ import pyarrow as pa
 from vtcav_ray import tables
 from vtcav_ray.report.geometry import Likeness, likeness_of_concepts
 from vtcav_ray.report.previews import Preview, previews_of_run
-from vtcav_ray.results import STAGES, Run
+from vtcav_ray.results import OPTIONAL_STAGES, STAGES, Run
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
 SENSITIVITY_COLUMNS = ("class", "layer", "concept", "video_id", "sensitivity")
@@ -73,6 +73,7 @@ class ReportData:
         url: of the run folder.
         updated: when the run was last written to, seconds since 1970; None: not known.
         status: of the run, as in run.json.
+        gradcam: address of the Grad-CAM page, beside the report; empty: there is none.
     """
 
     title: str
@@ -90,6 +91,7 @@ class ReportData:
     url: str = ""
     updated: float | None = None
     status: str = ""
+    gradcam: str = ""
 
     @property
     def layers(self) -> list[str]:
@@ -132,7 +134,7 @@ class ReportData:
             ConfigError: the run has not reached its scores.
         """
         record = run.record
-        stages = [_stage_facts(run.manifest(name)) for name in STAGES if name in run.keys and run.stage(name).complete]
+        stages = [_stage_facts(run.manifest(name)) for name in (*STAGES, *OPTIONAL_STAGES) if name in run.keys and run.stage(name).complete]
         clips = run.table("clips", columns=["set", "name", "kind", "video_id"])
         return cls(
             title=run.config.name,
@@ -153,6 +155,7 @@ class ReportData:
             url=run.url,
             updated=record.get("updated"),
             status=str(record.get("status", "")),
+            gradcam="gradcam.html" if "gradcam" in run.keys and run.folder.exists("gradcam.html") else "",
         )
 
 

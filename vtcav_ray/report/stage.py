@@ -25,10 +25,15 @@ class _Writer:
         self.folder = folder
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        run = Run(self.folder.url, self.folder.storage_options)
-        page = build_report(ReportData.from_run(run)).encode()
-        self.folder.write_bytes("report.html", page)
-        return ShardOutput({}, metrics={"html_bytes": len(page)})
+        size = write_report(Run(self.folder.url, self.folder.storage_options))
+        return ShardOutput({}, metrics={"html_bytes": size})
+
+
+def write_report(run: Run) -> int:
+    """Write `report.html` into the run folder; returns its bytes."""
+    page = build_report(ReportData.from_run(run)).encode()
+    run.folder.write_bytes("report.html", page)
+    return len(page)
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
