@@ -26,10 +26,7 @@ from vtcav_ray.cavs.stage import STAGE as CAVS
 from vtcav_ray.concepts.stage import CLIPS, TRACKS
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
-from vtcav_ray.gradcam.page import write_page as write_gradcam_page
-from vtcav_ray.gradcam.stage import STAGE as GRADCAM
 from vtcav_ray.report.stage import STAGE as REPORT
-from vtcav_ray.report.stage import write_report
 from vtcav_ray.results import Run
 from vtcav_ray.stage import Context, Stage, Work
 from vtcav_ray.storage import Folder, StageFolder, stage_folder
@@ -39,8 +36,6 @@ from vtcav_ray.video.stage import STAGE as VIDEOS
 logger = logging.getLogger(__name__)
 
 STAGES: tuple[Stage, ...] = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
-# The baseline's: a branch off `clips` that only `run_gradcam` walks. It shares the run folder and its keys.
-GRADCAM_STAGES: tuple[Stage, ...] = (VIDEOS, TRACKS, CLIPS, GRADCAM)
 VERSIONS_OF = ("ray", "torch", "mmaction2", "mmengine", "ultralytics", "numpy", "pyarrow", "scikit-learn", "av")
 
 
@@ -65,12 +60,13 @@ class Silence:
         logger.info("%s: %s, %s", stage, "re-used" if reused else "done", manifest["rows"])
 
 
-def run(config: Config, progress: Progress | None = None) -> Run:
+def run(config: Config, progress: Progress | None = None, *, until: str | None = None) -> Run:
     """Run every stage that is not complete yet, and open the result.
 
     Args:
         config: from `vtcav_ray.config.load_config` or `parse_config`.
         progress: told of every stage and shard; None: only the log.
+        until: the last stage to run; None: all.
 
     Returns:
         The run, with `.table(name)` for each table and `.report_url`.
@@ -79,57 +75,37 @@ def run(config: Config, progress: Progress | None = None) -> Run:
         ConfigError: the config names something that is not there.
         StageError: a stage could not be completed; running again goes on from there.
     """
-    return _run_stages(config, STAGES, progress or Silence())
-
-
-def run_gradcam(config: Config, progress: Progress | None = None) -> Run:
-    """Run the stages that the Grad-CAM baseline needs, then it, and write its page `gradcam.html` into the run folder.
-
-    What the run folder has of other stages stays, as far as it belongs to this config.
-
-    Raises: as `run`.
-    """
-    return _run_stages(config, GRADCAM_STAGES, progress or Silence())
-
-
-def _run_stages(config: Config, wanted: tuple[Stage, ...], progress: Progress) -> Run:
+    progress = progress or Silence()
     folder = Folder(config.run_url, config.out_storage_options)
-    # Keys of stages that this run won't touch: whether they still hold is known when their inputs are done.
-    earlier = {name: key for name, key in _recorded_keys(folder).items() if name not in {s.name for s in wanted}}
     done: dict[str, StageFolder] = {}
     keys: dict[str, str] = {}
     warnings: list[str] = []
     with engine.LazySession(config.resources) as session:
-        for stage in dict.fromkeys((*GRADCAM_STAGES, *STAGES)):  # in an order that both keep
+        for stage in STAGES:
             context = Context(config, folder, dict(done))
-            if stage not in wanted:
-                key = earlier.pop(stage.name, None)
-                if key is None or not all(name in done for name in stage.inputs) or key != stage.key(context):
-                    continue
-                kept = stage_folder(folder, stage.name, key)
-                if kept.complete:
-                    keys[stage.name], done[stage.name] = key, kept
-                    warnings += kept.manifest()["warnings"]
-                continue
             output = stage_folder(folder, stage.name, stage.key(context))
             keys[stage.name] = output.key
-            _write_record(folder, config, {**keys, **earlier}, warnings, status=f"running: {stage.name}")
+            _write_record(folder, config, keys, warnings, status=f"running: {stage.name}")
             manifest = _complete(stage, context, output, session, progress)
             warnings += manifest["warnings"]
             done[stage.name] = output
-    whole = all(stage.name in keys for stage in STAGES)
-    _write_record(folder, config, keys, warnings, status="done" if whole else f"done: {', '.join(keys)}")
-    result = Run(config.run_url, config.out_storage_options)
-    if GRADCAM.name in keys:  # it shows the scores beside the maps, whichever of the two came last
-        write_gradcam_page(result)
-        if whole and GRADCAM in wanted:
-            write_report(result)  # with its link
-    return result
+            if stage.name == until:
+                break
+    _write_record(folder, config, keys, warnings, status="done" if until is None else f"done until: {until}")
+    return Run(config.run_url, config.out_storage_options)
 
 
-def _recorded_keys(folder: Folder) -> dict[str, str]:
-    """What run.json says of the run folder's stages; nothing where there is no run yet."""
-    return dict(folder.read_json("run.json")["keys"]) if folder.exists("run.json") else {}
+def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | None = None) -> StageFolder:
+    """Run a stage that is none of the seven, on the tables that a run has. run.json stays as it is.
+
+    Raises: as `run`.
+    """
+    inputs = {name: result.stage(name) for name in stage.inputs}
+    context = Context(config, result.folder, inputs)
+    output = stage_folder(result.folder, stage.name, stage.key(context))
+    with engine.LazySession(config.resources) as session:
+        _complete(stage, context, output, session, progress or Silence())
+    return output
 
 
 def _complete(

@@ -14,7 +14,7 @@ from vtcav_ray.storage import Folder, StageFolder, stage_folder
 
 # Stages in order. `vtcav_ray.pipeline` says what each does.
 STAGES = ("videos", "tracks", "clips", "activations", "cavs", "scores", "report")
-# Run by commands of their own; `vtcav run` keeps their keys for as long as what they read is the same.
+# Branches, run by commands of their own. `RUN/<stage>.json` has the key, and those of the stages that were read.
 OPTIONAL_STAGES = {"gradcam": "vtcav gradcam CONFIG"}
 
 
@@ -30,6 +30,8 @@ class Run:
         if not self.folder.exists("run.json"):
             raise ConfigError(f"No run at {url}: it has no run.json. Make one with `vtcav run CONFIG --out {url}`.")
         self._record = self.folder.read_json("run.json")
+        there = [stage for stage in OPTIONAL_STAGES if self.folder.exists(f"{stage}.json")]
+        self._branches = {stage: self.folder.read_json(f"{stage}.json") for stage in there}
 
     @property
     def url(self) -> str:
@@ -42,8 +44,12 @@ class Run:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Stage -> key, for the stages that the newest run has reached."""
-        return dict(self._record["keys"])
+        """Stage -> key, for the stages that the newest run has reached, and branches that belong to these."""
+        keys = dict(self._record["keys"])
+        for stage, record in self._branches.items():
+            if all(keys.get(name) == key for name, key in record["inputs"].items()):
+                keys[stage] = record["key"]
+        return keys
 
     @property
     def record(self) -> dict[str, Any]:

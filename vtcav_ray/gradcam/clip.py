@@ -1,8 +1,8 @@
-"""All of one clip: its maps in every mode and layer, forwards, backwards and with shuffled weights, and what they do."""
+"""All of one clip: its maps in every mode and layer, forwards, backwards and with shuffled weights; their measures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from vtcav_ray.errors import InputError
 from vtcav_ray.gradcam import measures
 from vtcav_ray.gradcam.boxes import mask, own_object
-from vtcav_ray.gradcam.maps import GradCam, Mode, Play, Window, assemble, plays_of, seen_masks, upsample, windows_of
+from vtcav_ray.gradcam.maps import GradCam, Maps, Mode, assemble, plays_of, seen_masks, upsample
 from vtcav_ray.models.base import Recogniser
 
 
@@ -30,14 +30,16 @@ class ClipMaps:
     """One clip in one mode at one layer.
 
     Attributes:
-        own: maps of the clip for its own class, float32 `[T, h, w]` on the model's input.
-        back: maps of the reversed clip for the same class, in the original order.
+        shown: maps of the clip for the model's own answer, float32 `[T, h, w]` on the model's input.
+        shown_back: those of the reversed clip for the model's answer to it, in the original order.
+        answers: the classes of these two.
         figures: the measures, as the columns of `vtcav_ray.tables.GRADCAM`; NaN: can't be told.
-        aligned: (sum, count) of the own maps in the object's box, or None: no object.
+        aligned: (sum, count) of the maps for the clip's own class in the object's box, or None: no object.
     """
 
-    own: np.ndarray
-    back: np.ndarray
+    shown: np.ndarray
+    shown_back: np.ndarray
+    answers: tuple[str, str]
     figures: dict[str, Any]
     aligned: tuple[np.ndarray, np.ndarray] | None
 
@@ -77,23 +79,23 @@ def examine(
         InputError: `non_finite`: NaN or infinity in a map or in the logits.
     """
     x = model.prepare(clip_THW3)
-    frames, height, width = x.shape[1:]
+    height, width = x.shape[2:]
     object_index = own_object(boxes)
     own_boxes = None if object_index is None else boxes[object_index]
     inside = torch.from_numpy(mask(boxes, height, width)) if boxes else None
     own_mask = None if own_boxes is None else torch.from_numpy(mask([own_boxes], height, width))
     found: dict[tuple[str, Mode], ClipMaps] = {}
     for mode in settings.modes:
-        windows = windows_of(mode, frames, settings.window, settings.stride)
-        run = _Run(model, shuffled, x, target, windows, frames)
+        run = _Run(model, shuffled, x, target, mode, settings)
         for layer in model.paths:
-            own, back = run.map(run.own.maps[layer]), run.map(run.back.maps[layer].flip(1))
+            own, back = run.map(run.own.maps[layer]), run.map(run.back.maps[layer], back=True)
+            shown, shown_back = run.of_answers(layer, own, back)
             figures: dict[str, Any] = {
                 **run.figures,
                 "flicker": measures.flicker(own),
                 "jump": measures.jump(own),
                 "direction": measures.similarity(own, back),
-                "direction_predicted": run.direction_predicted(layer, own, back),
+                "direction_predicted": measures.similarity(shown, shown_back),
                 "shuffled_weights_similarity": measures.similarity(own, run.map(run.shuffled.maps[layer])),
                 "empty_share": measures.empty_share(own),
                 **dict(zip(("drift_x", "drift_y"), measures.drift(own), strict=True)),
@@ -106,12 +108,12 @@ def examine(
             aligned = None
             if own_mask is not None and own_boxes is not None:
                 grid = tuple(run.own.maps[layer].shape[1:])
-                seen = upsample(seen_masks(own_mask, run.plays, windows, grid), height, width)  # type: ignore[arg-type]
+                seen = upsample(seen_masks(own_mask, run.plays, grid), height, width)  # type: ignore[arg-type]
                 figures["track_flicker"], figures["track_jump"] = measures.flicker(seen), measures.jump(seen)
                 figures["track_drift_x"], figures["track_drift_y"] = measures.drift(seen)
                 figures["track_agreement"] = measures.similarity(own, seen)
                 aligned = measures.aligned(own, own_boxes)
-            found[layer, mode] = ClipMaps(own, back, figures, aligned)
+            found[layer, mode] = ClipMaps(shown, shown_back, run.answers, figures, aligned)
     return found
 
 
@@ -131,17 +133,11 @@ class _Run:
     """The model calls of one clip in one mode."""
 
     def __init__(
-        self,
-        model: GradCam,
-        shuffled: GradCam,
-        x: torch.Tensor,
-        target: int,
-        windows: list[Window],
-        frames: int,
+        self, model: GradCam, shuffled: GradCam, x: torch.Tensor, target: int, mode: Mode, settings: Settings
     ) -> None:
-        self.model, self.x, self.target, self.windows, self.frames = model, x, target, windows, frames
-        self.plays = plays_of(windows, frames)
-        self.back_plays = plays_of(windows, frames, reverse=True)
+        self.model, self.x, self.target = model, x, target
+        self.plays = plays_of(mode, x.shape[1], settings.window, settings.stride)
+        self.back_plays = plays_of(mode, x.shape[1], settings.window, settings.stride, reverse=True)
         # A single frame repeated is its own reverse.
         self.symmetric = self.plays == self.back_plays
         self.own = model(x, self.plays, target)
@@ -159,28 +155,29 @@ class _Run:
             "predicted_reversed": names[self.predicted_back],
             "passes": len(self.plays),
         }
-        self._of_class: Mapping[tuple[bool, int], dict[str, torch.Tensor]] = {
-            (False, target): self.own.maps,
-            (True, target): self.back.maps,
-        }
+        shown = (target, target) if self.symmetric else (self.predicted, self.predicted_back)
+        self.answers = (names[shown[0]], names[shown[1]])
+        self._answered: list[Maps] | None = None
 
-    def map(self, maps_PTHW: torch.Tensor) -> np.ndarray:
-        """Maps of the plays -> `[T, h, w]` on the model's input."""
+    def map(self, maps_PTHW: torch.Tensor, *, back: bool = False) -> np.ndarray:
+        """Maps of the plays -> `[T, h, w]` on the model's input, in the order of the clip."""
         if not torch.isfinite(maps_PTHW).all():
             raise InputError("non_finite", "NaN or infinity in a Grad-CAM map")
-        return upsample(assemble(maps_PTHW, self.windows, self.frames), *self.x.shape[2:])
+        return upsample(assemble(maps_PTHW, self.back_plays if back else self.plays), *self.x.shape[2:])
 
-    def direction_predicted(self, layer: str, own: np.ndarray, back: np.ndarray) -> float:
-        """As `direction`, with each of the two clips explained for the class that the model itself gives it."""
-        if self.predicted == self.predicted_back == self.target or self.symmetric:
-            return measures.similarity(own, back)
-        one = self.map(self._maps(False, self.predicted)[layer])
-        other = self.map(self._maps(True, self.predicted_back)[layer].flip(1))
-        return measures.similarity(one, other)
+    def of_answers(self, layer: str, own: np.ndarray, back: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The two maps, with each of the two clips explained for the class that the model itself gives it.
 
-    def _maps(self, back: bool, target: int) -> dict[str, torch.Tensor]:
-        key = (back, target)
-        if key not in self._of_class:
-            plays: list[Play] = self.back_plays if back else self.plays
-            self._of_class = {**self._of_class, key: self.model(self.x, plays, target).maps}
-        return self._of_class[key]
+        In a mode whose plays are their own reverse the two are the same for every class: no further pass is spent.
+        """
+        if self.symmetric:
+            return own, back
+        if self._answered is None:
+            self._answered = [
+                self.own if self.predicted == self.target else self.model(self.x, self.plays, self.predicted),
+                self.back
+                if self.predicted_back == self.target
+                else self.model(self.x, self.back_plays, self.predicted_back),
+            ]
+        first, second = self._answered
+        return self.map(first.maps[layer]), self.map(second.maps[layer], back=True)

@@ -14,7 +14,7 @@ SHOWN = ("flicker", "track_flicker", "jump", "track_jump", "direction", "backgro
 
 
 def run_command(config: str, out: str | None, overrides: Sequence[str], limit: int | None, console: Console) -> None:
-    """See `vtcav_ray.pipeline.run_gradcam`.
+    """See `vtcav_ray.gradcam.run.run_gradcam`.
 
     Args:
         config, out, overrides: as for `vtcav run`.
@@ -24,14 +24,14 @@ def run_command(config: str, out: str | None, overrides: Sequence[str], limit: i
     limits = [f"gradcam.max_clips={limit}"] if limit is not None else []
     settings = load_config(config, [*overrides, *limits], out=out)  # before the slow imports: a typo is told at once
 
-    from vtcav_ray import pipeline
+    from vtcav_ray.gradcam.run import run_gradcam
     from vtcav_ray.gradcam.summary import ALL
     from vtcav_ray.progress import TerminalProgress
 
     with TerminalProgress(console) as progress:
-        result = pipeline.run_gradcam(settings, progress)
+        result = run_gradcam(settings, progress)
     rows = [row for row in result.table("gradcam_summary").to_pylist() if row["class"] == ALL]
-    shown = Table(caption="Means over source videos; intervals: vtcav table RUN gradcam_summary", caption_justify="left")
+    shown = Table(caption="Means over source videos; intervals: table gradcam_summary", caption_justify="left")
     for name in ("layer", "mode", "videos", *SHOWN):
         shown.add_column(name.replace("_", " "), justify="left" if name in ("layer", "mode") else "right")
     for layer, mode in dict.fromkeys((row["layer"], row["mode"]) for row in rows):

@@ -2,8 +2,8 @@
 
     map = ReLU( sum over channels c of alpha_c * a_c ),   alpha_c = mean over T', H', W' of d logit / d a_c
 
-(Selvaraju et al., Grad-CAM, ICCV 2017, with time as one more axis of the mean.) Layers come as `[T', H', W', C]` through
-`vtcav_ray.models.layers`, so a Swin's channels-last stages and a ResNet's channels-first ones are the same here.
+(Selvaraju et al., Grad-CAM, ICCV 2017, with time as one more axis of the mean.) Layers come as `[T', H', W', C]`
+through `vtcav_ray.models.layers`, so a Swin's channels-last stages and a ResNet's channels-first ones are alike here.
 
 There are three ways to put a video model's map on the frames, and they differ in what the model is shown. `frame`: each
 frame alone, repeated to a clip. `window`: some frames at a time, each stretched to a clip. `clip`: the clip as it is.
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,41 +32,27 @@ MODES: tuple[Mode, ...] = ("frame", "window", "clip")
 Play = tuple[int, ...]
 
 
-class Window(NamedTuple):
-    """Frames `start` to `start + length - 1` of a clip."""
-
-    start: int
-    length: int
-
-
-def windows_of(mode: Mode, frames: int, length: int, stride: int) -> list[Window]:
-    """Which frames each play of a mode shows.
+def plays_of(mode: Mode, frames: int, length: int, stride: int, *, reverse: bool = False) -> list[Play]:
+    """What a mode shows to the model.
 
     Args:
         mode: see above.
         frames: T.
-        length, stride: of the mode `window`. The last window ends with the clip, so every frame is in one.
+        length, stride: of the windows of the mode `window`. The last one ends with the clip, so every frame is in one.
+        reverse: show each play's frames in the opposite order. Plays of a single frame are their own reverse.
+
+    Returns:
+        P plays. A window is looped until there are T frames, as MMAction2's samplers loop a video that is too short:
+        its motion keeps its speed, which it would not if frames were repeated one by one.
     """
-    if mode == "clip":
-        return [Window(0, frames)]
     if mode == "frame":
-        return [Window(t, 1) for t in range(frames)]
+        length, stride = 1, 1
+    elif mode == "clip":
+        length = frames
     length = min(length, frames)
-    starts = list(range(0, frames - length, stride)) + [frames - length]
-    return [Window(start, length) for start in starts]
-
-
-def plays_of(windows: Sequence[Window], frames: int, *, reverse: bool = False) -> list[Play]:
-    """The play of each window: its frames, repeated evenly until there are T.
-
-    With `reverse`, those of the reversed clip for the mirrored windows, in the same order: play i of the one and play i
-    of the other show the same frames, in opposite order. For windows of one frame they are equal.
-    """
-    plays = []
-    for start, length in windows:
-        shown = [start + k * length // frames for k in range(frames)]
-        plays.append(tuple(reversed(shown)) if reverse else tuple(shown))
-    return plays
+    starts = [*range(0, frames - length, stride), frames - length]
+    plays = [tuple(start + k % length for k in range(frames)) for start in starts]
+    return [play[::-1] for play in plays] if reverse else plays
 
 
 @dataclass(frozen=True)
@@ -155,17 +141,19 @@ class GradCam:
         return Maps(maps, logits.detach().float().cpu().numpy())
 
 
-def assemble(maps_PTHW: torch.Tensor, windows: Sequence[Window], frames: int) -> torch.Tensor:
+def assemble(maps_PTHW: torch.Tensor, plays: Sequence[Play]) -> torch.Tensor:
     """One map a frame of the clip, from one map a play: `[P, T', H', W']` -> `[T, H', W']`.
 
-    A play's T' steps are laid on its window's frames (averaged where they are more, interpolated where they are fewer);
-    frames in several windows get the mean.
+    A play's T' steps are laid on its T frames, and each of these on the frame of the clip that it shows; frames that
+    are shown more than once get the mean. So the map of a reversed play comes out in the clip's own order.
     """
     _, _, h, w = maps_PTHW.shape
+    frames = len(plays[0])
     total, times = torch.zeros(frames, h, w), torch.zeros(frames, 1, 1)
-    for one, (start, length) in zip(maps_PTHW, windows, strict=True):
-        total[start : start + length] += in_time(one, length)
-        times[start : start + length] += 1
+    for one, play in zip(maps_PTHW, plays, strict=True):
+        place = torch.tensor(play)
+        total.index_add_(0, place, in_time(one, frames))
+        times.index_add_(0, place, torch.ones(frames, 1, 1))
     return total / times
 
 
@@ -186,16 +174,13 @@ def upsample(map_THW: torch.Tensor, height: int, width: int) -> np.ndarray:
     return larger[:, 0].numpy()
 
 
-def seen_masks(
-    mask_Thw: torch.Tensor, plays: Sequence[Play], windows: Sequence[Window], grid: tuple[int, int, int]
-) -> torch.Tensor:
+def seen_masks(mask_Thw: torch.Tensor, plays: Sequence[Play], grid: tuple[int, int, int]) -> torch.Tensor:
     """What a map would be that shows exactly the mask in every play, at a layer's own resolution: `[T, H', W']`.
 
     Args:
         mask_Thw: float `[T, h, w]` in [0, 1], on the model's input.
-        plays, windows: of the mode.
+        plays: of the mode.
         grid: T', H', W' of the layer.
     """
     small = F.adaptive_avg_pool2d(mask_Thw[:, None], grid[1:])[:, 0]  # T H' W'
-    shown = torch.stack([in_time(small[list(play)], grid[0]) for play in plays])
-    return assemble(shown, windows, len(mask_Thw))
+    return assemble(torch.stack([in_time(small[list(play)], grid[0]) for play in plays]), plays)

@@ -42,7 +42,11 @@ def both(pixels_Thw3: np.ndarray, maps_Thw: np.ndarray, top: float) -> np.ndarra
 
 
 def draw(
-    pixels_Thw3: np.ndarray, own_Thw: np.ndarray, back_Thw: np.ndarray, boxes_T4: np.ndarray | None
+    pixels_Thw3: np.ndarray,
+    own_Thw: np.ndarray,
+    back_Thw: np.ndarray,
+    answers: tuple[str, str],
+    boxes_T4: np.ndarray | None,
 ) -> np.ndarray:
     """The whole picture, uint8 `[T, height, width, 3]` with even sides.
 
@@ -50,6 +54,7 @@ def draw(
         pixels_Thw3: what the model saw, uint8.
         own_Thw: the clip's map.
         back_Thw: the reversed clip's map, in the original order.
+        answers: the class that each of the two maps explains; the rows' labels.
         boxes_T4: the object's box, pixels of the model's input, drawn into the source panels; None: none.
 
     Each of the two maps is scaled by its own largest value.
@@ -57,7 +62,7 @@ def draw(
     frames, height, width = own_Thw.shape
     zoom = PANEL / max(height, width)
     size = (max(2, round(width * zoom)), max(2, round(height * zoom)))  # OpenCV: width, height
-    picture = _ground(size)
+    picture = _ground(size, answers)
     shown = np.repeat(picture[None], frames, axis=0)
     source = _larger(pixels_Thw3, size)
     framed = source if boxes_T4 is None else _with_boxes(source, boxes_T4 * zoom)
@@ -71,7 +76,7 @@ def draw(
     return shown
 
 
-def _ground(size: tuple[int, int]) -> np.ndarray:
+def _ground(size: tuple[int, int], answers: tuple[str, str]) -> np.ndarray:
     """Labels and colour scale, without the panels."""
     width, height = SIDE + 3 * (size[0] + GAP) + SCALE, HEAD + 2 * (size[1] + GAP)
     image = Image.new("RGB", (width + width % 2, height + height % 2), GROUND)
@@ -79,9 +84,12 @@ def _ground(size: tuple[int, int]) -> np.ndarray:
     font = ImageFont.load_default(17)
     for column, word in enumerate(("source", "map", "both")):
         pen.text((SIDE + column * (size[0] + GAP) + size[0] / 2, HEAD / 2), word, INK, font, anchor="mm")
-    for row, word in enumerate(("original", "reversed")):
+    for row, (word, answer) in enumerate(zip(("original", "reversed"), answers, strict=True)):
         label = Image.new("RGB", (size[1], SIDE), GROUND)
-        ImageDraw.Draw(label).text((size[1] / 2, SIDE / 2), word, INK, font, anchor="mm")
+        text = f"{word}: {answer}"
+        while font.getlength(text) > size[1] and len(text) > len(word) + 3:
+            text = text[:-2] + "…"
+        ImageDraw.Draw(label).text((size[1] / 2, SIDE / 2), text, INK, font, anchor="mm")
         image.paste(label.rotate(90, expand=True), (0, HEAD + row * (size[1] + GAP)))
     left, top, bottom = SIDE + 3 * (size[0] + GAP) + 4, HEAD, HEAD + 2 * size[1] + GAP
     ramp = np.linspace(1, 0, bottom - top, dtype=np.float32)[None, :, None].repeat(12, axis=2)
@@ -125,7 +133,7 @@ def as_webp(picture_THW3: np.ndarray) -> bytes:
         duration=milliseconds,
         loop=0,
         quality=WEBP_QUALITY,
-        method=4,
+        method=2,
     )
     return sink.getvalue()
 

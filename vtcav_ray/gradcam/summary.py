@@ -26,7 +26,7 @@ AGGREGATE = pa.schema(
         ("layer", pa.string()),
         ("mode", pa.string()),
         ("clips", pa.int32()),
-        # [S·S], row by row: mean map in the object's own box (its middle third), in units of a uniform map; NaN: never seen
+        # [S·S], by rows: mean map around the object's own box (its middle third), times a uniform map; NaN: never seen
         ("map", pa.list_(pa.float64())),
     ]
 )

@@ -116,7 +116,9 @@ class GradcamWorker:
 
     def _target(self, label: str) -> int:
         if normal_label(label) not in self.class_index:
-            raise InputError("label", f"the model has no class {label!r}. Rename the label, or map it in videos.labels.")
+            raise InputError(
+                "label", f"the model has no class {label!r}. Rename the label, or map it in videos.labels."
+            )
         return self.class_index[normal_label(label)]
 
     def _clips(self, rows: pa.Table, wanted: set[str]) -> list[Row]:
@@ -153,7 +155,9 @@ class GradcamWorker:
         drawn = []
         for mode in self.settings.modes:
             one = maps[self.drawn_layer, mode]
-            picture = overlays.draw(pixels, one.own, one.back, None if number is None else boxes[number])
+            picture = overlays.draw(
+                pixels, one.shown, one.shown_back, one.answers, None if number is None else boxes[number]
+            )
             what = f"{row['clip_id']}|{self.drawn_layer}|{mode}"
             stem = f"overlays/{hashlib.sha256(what.encode()).hexdigest()[:16]}-{mode}"
             self.folder.write_bytes(f"{stem}.mp4", overlays.as_mp4(picture))

@@ -134,7 +134,11 @@ class ReportData:
             ConfigError: the run has not reached its scores.
         """
         record = run.record
-        stages = [_stage_facts(run.manifest(name)) for name in (*STAGES, *OPTIONAL_STAGES) if name in run.keys and run.stage(name).complete]
+        stages = [
+            _stage_facts(run.manifest(name))
+            for name in (*STAGES, *OPTIONAL_STAGES)
+            if name in run.keys and run.stage(name).complete
+        ]
         clips = run.table("clips", columns=["set", "name", "kind", "video_id"])
         return cls(
             title=run.config.name,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vtcav_ray.gradcam.page import write_page as write_gradcam_page
 from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.results import Run
 from vtcav_ray.stage import Context, Shard, Stage, Work
@@ -25,8 +26,10 @@ class _Writer:
         self.folder = folder
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        size = write_report(Run(self.folder.url, self.folder.storage_options))
-        return ShardOutput({}, metrics={"html_bytes": size})
+        run = Run(self.folder.url, self.folder.storage_options)
+        if "gradcam" in run.keys and run.stage("gradcam").complete:
+            write_gradcam_page(run)  # it shows the scores beside the maps, and these are new
+        return ShardOutput({}, metrics={"html_bytes": write_report(run)})
 
 
 def write_report(run: Run) -> int:
