@@ -230,10 +230,10 @@ def pictures(data: PageData) -> str:
     )
     return f"""<section id="pictures" aria-labelledby="pictures-title">
 <h2 id="pictures-title">What a person sees</h2>
-<p class="note">Upper row: the clip. Lower row: the reversed clip's map, played back in the original order. Each explains
-the model's own answer, named at the left; where the rows look alike, a person can't see from the picture which of the two
-it explains. (A single frame has no reverse: in the mode frame both rows explain the clip's class.) Each map is scaled
-by its own largest value; the white frame is the tracked object.</p>
+<p class="note">Upper row: the clip. Lower row: the reversed clip's map, played back in the original order. Each
+explains the model's own answer, named at the left; where the rows look alike, a person can't see from the picture which
+of the two it explains. (A single frame has no reverse: in the mode frame both rows explain the clip's class.) Each map
+is scaled by its own largest value; the white frame is the tracked object.</p>
 <div class="controls">
 <fieldset><legend>Shown to the model</legend><div class="segments">{radios}</div></fieldset>
 <button type="button" id="pause" hidden>Pause pictures</button>

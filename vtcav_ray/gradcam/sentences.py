@@ -43,7 +43,7 @@ def flicker_sentence(cells: Cells, layer: str, mode: str) -> str:
     jump, track = interval_of(cells.get("jump")), interval_of(cells.get("track_jump"))
     if math.isnan(flicker.value):
         return f"In the mode {mode}, no clip has maps in two neighbouring frames at the layer {layer}."
-    text = f"In the mode {mode}, {100 * flicker.value:.0f} % of a map's mass moves from one frame to the next at the layer {layer}"
+    text = f"In the mode {mode}, {100 * flicker.value:.0f} % of a map's mass at the layer {layer} moves a frame"
     if not math.isnan(floor.value):
         text += f" (the object's own box: {100 * floor.value:.0f} %{_times(flicker.value, floor.value)})"
     text += f", and its centre jumps by {100 * jump.value:.1f} % of the frame"
@@ -64,9 +64,9 @@ def direction_sentence(cells: Cells, layer: str) -> str:
     own, same = interval_of(cells.get("direction_predicted")), interval_of(cells.get("direction"))
     change = interval_of(cells.get("logit_change"))
     return (
-        f"Reversing a clip changes its class's logit by {with_interval(change, sign=True)}. The maps at the layer {layer} "
-        f"that explain the model's answer before and after {likeness(own.value)}: they correlate at {with_interval(own)} "
-        f"once the second is turned back (explained for the same class both times: {with_interval(same)})."
+        f"Reversing a clip changes its class's logit by {with_interval(change, sign=True)}. The maps at the layer "
+        f"{layer} that explain the model's answer before and after {likeness(own.value)}: they correlate at "
+        f"{with_interval(own)} once the second is turned back (for the same class both times: {with_interval(same)})."
     )
 
 
@@ -111,8 +111,9 @@ def maps_of_pair(pair: Comparison, figures: MapFigures, layer: str) -> list[str]
     axis = AXES[figures.axis]
     return [
         f"Reversed, {turned:,} of {count(clips, 'clip')} are called the other class. The maps at the layer {layer} "
-        f"that explain the two answers {likeness(figures.direction.value)}: correlation {with_interval(figures.direction)}. "
-        f"Explained for the clip's own class both times, it is {with_interval(figures.direction_same)}.",
+        f"that explain the two answers {likeness(figures.direction.value)}: correlation "
+        f"{with_interval(figures.direction)}. Explained for the clip's own class both times, it is "
+        f"{with_interval(figures.direction_same)}.",
         f"Could one still read the direction from how a map moves? Its centre goes "
         f"{_way(figures.drift[0])} of the frame's {axis} in {first} and {_way(figures.drift[1])} in {second} (the "
         f"object's own box, at the layer's resolution: {_way(figures.track_drift[0])} and "
