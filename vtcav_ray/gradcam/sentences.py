@@ -122,7 +122,7 @@ def maps_of_pair(pair: Comparison, figures: MapFigures, layer: str) -> list[str]
 
 
 def _way(figure: Interval) -> str:
-    return f"{100 * figure.value:+.1f} %".replace("-", "−")
+    return "–" if math.isnan(figure.value) else f"{100 * figure.value:+.1f} %".replace("-", "−")
 
 
 def _area_words(figures: MapFigures) -> str:
@@ -142,7 +142,7 @@ def _area_words(figures: MapFigures) -> str:
 def _part_of_way(figures: MapFigures) -> float | None:
     """How far the maps' centre goes, of the way that the object's goes: between the two classes' means."""
     maps, tracks = (a.value - b.value for a, b in (figures.drift, figures.track_drift))
-    return maps / tracks if math.isfinite(maps) and tracks else None
+    return maps / tracks if math.isfinite(maps) and math.isfinite(tracks) and tracks else None
 
 
 def tcav_of_pair(pair: Comparison, figures: TcavFigures, layer: str) -> list[str]:
