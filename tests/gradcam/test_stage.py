@@ -74,7 +74,7 @@ def test_there_is_a_row_a_clip_layer_and_mode(finished: Run) -> None:
 
 
 def test_the_planted_object_is_where_the_map_is(finished: Run) -> None:
-    """The whole clip's map must lie on the tracked object more than a uniform one does: else the boxes are misplaced."""
+    """The whole clip's map must lie on the object more than a uniform one does: else the boxes are misplaced."""
     whole = [row for row in finished.table("gradcam").to_pylist() if row["mode"] == "clip"]
     assert np.mean([row["background_chance"] - row["background_share"] for row in whole]) > 0.05
     assert np.mean([row["track_agreement"] for row in whole]) > 0.3
