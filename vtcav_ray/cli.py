@@ -42,7 +42,12 @@ def _main(
 
 
 @app.command()
-def run(config: ConfigPath, out_url: OutUrl = None, overrides: Overrides = None) -> None:
+def run(
+    config: ConfigPath,
+    out_url: OutUrl = None,
+    overrides: Overrides = None,
+    until: Annotated[str | None, typer.Option("--until", help="last stage to run, for example clips")] = None,
+) -> None:
     """Run the whole pipeline, or what is missing of it, and print the scores and the report's place."""
     from vtcav_ray.config import load_config
 
@@ -53,7 +58,11 @@ def run(config: ConfigPath, out_url: OutUrl = None, overrides: Overrides = None)
     from vtcav_ray.report.terminal import score_table_text
 
     with TerminalProgress(out) as progress:
-        result = pipeline.run(settings, progress)
+        result = pipeline.run(settings, progress, until=until)
+    if "report" not in result.keys:
+        look = f" Look at the clips: vtcav review {result.url}" if "clips" in result.keys else ""
+        out.print(f"Done until {until}.{look}", soft_wrap=True, highlight=False)
+        return
     out.print(score_table_text(result.table("scores"), width=out.width))
     if result.manifest("activations")["notes"]["untrained"]:
         out.print("[bold red]The model is UNTRAINED: the scores above are those of random weights.[/bold red]")
@@ -116,6 +125,66 @@ def gradcam(
     from vtcav_ray.gradcam.command import run_command
 
     run_command(config, out_url, overrides or (), limit, out)
+
+
+@app.command()
+def review(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder, its clips cut")],
+    host: Annotated[
+        str, typer.Option(help="address to listen on; any other than loopback lets others in")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
+    export: Annotated[str | None, typer.Option(help="write a static contact sheet here instead of serving")] = None,
+    clips: Annotated[int, typer.Option(min=1, help="with --export: at most so many clips a concept")] = 30,
+) -> None:
+    """Look at the clips and accept or reject them; what is rejected is left out of the next `vtcav run`."""
+    from vtcav_ray.review import command
+
+    if export is not None:
+        out.print(command.export(run_url, export, clips), soft_wrap=True, highlight=False)
+    else:
+        command.serve(run_url, host, port, lambda line: out.print(line, soft_wrap=True, highlight=False))
+
+
+@app.command()
+def layers(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--layer", help="only this layer (alias or path); may be given again")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="modules whose path has at most so many parts")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="an object, for programs")] = False,
+) -> None:
+    """List the recogniser's layers: aliases, shapes, cost, and where a sign count would say nothing."""
+    from vtcav_ray.config import load_config
+
+    settings = load_config(config, overrides or ())  # before the slow imports: a typo is told at once
+
+    from vtcav_ray.models.layer_command import print_layers
+
+    print_layers(settings, names, depth, out=None if as_json else out)
+
+
+@app.command()
+def intervene(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; may be repeated")] = None,
+    layers: Annotated[list[str] | None, typer.Option("--layer", help="only this layer; may be repeated")] = None,
+    concepts: Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; may be repeated")] = None,
+    against: Annotated[str, typer.Option(help="`random`, `rest of <kind>`, or another concept")] = "random",
+    steps: Annotated[list[float] | None, typer.Option("--step", help="size t of the shift; may be repeated")] = None,
+    cells: Annotated[int, typer.Option(min=1, help="at most so many cells, those of the largest |z|")] = 6,
+    clips: Annotated[int, typer.Option(min=1, help="at most so many class clips a cell")] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
+) -> None:
+    """Check effects by intervention: add the shift to the activation, run the rest of the model, compare the logit."""
+    from vtcav_ray.export import print_interventions
+    from vtcav_ray.results import Run
+    from vtcav_ray.tcav.intervene_run import STEPS, Wanted, intervene_run
+
+    wanted = Wanted(classes or (), layers or (), concepts or (), against, cells)
+    print_interventions(intervene_run(Run(run_url), wanted, steps or STEPS, max_clips=clips), as_json, out)
 
 
 @app.command()

@@ -7,6 +7,7 @@ A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeli
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ PathShape = Literal["straight", "curved", "back_and_forth"]
 Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+# May hold credentials: never shown, and never dumped into a key, a manifest or run.json.
+StorageOptions = Annotated[dict[str, Any], Field(repr=False, exclude=True)]
 
 
 class Section(BaseModel):
@@ -60,7 +63,7 @@ class VideosConfig(Section):
         "wmv",
     )
     limit: Annotated[int, Field(ge=1)] | None = None
-    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    storage_options: StorageOptions = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source(self) -> VideosConfig:
@@ -85,6 +88,7 @@ class TracksConfig(Section):
     max_pixels: Annotated[int, Field(ge=1)] = Field(8192 * 8192, description="refuse larger frames")
     batch_size: Annotated[int, Field(ge=1)] = 32
     camera_motion: bool = True
+    storage_options: StorageOptions = Field(default_factory=dict)
 
 
 class MotionConfig(Section):
@@ -103,7 +107,7 @@ class ConceptConfig(Section):
     object: str | None = Field(None, description="the detector's label; null: any object")
     motion: MotionConfig | None = None
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("spatial", "spatiotemporal")
-    controls: tuple[Control, ...] = ()
+    controls: tuple[Control, ...] | None = Field(None, description="of its spatiotemporal clips; null: clips.controls")
 
 
 class QualityConfig(Section):
@@ -141,6 +145,10 @@ class ClipsConfig(Section):
     )
     concepts: tuple[ConceptConfig, ...] | Literal["auto"] = "auto"
     max_concepts: Annotated[int, Field(ge=1)] = 20
+    controls: tuple[Control, ...] = Field(
+        ("frozen", "shuffled", "reversed", "padding"),
+        description="motion controls of every spatiotemporal clip, where its concept names none of its own",
+    )
     context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
     quality: QualityConfig = QualityConfig()
 
@@ -163,7 +171,7 @@ class ModelConfig(Section):
     config: str = Field("asset:recogniser.py", description="MMAction2 config: a file, a URL, or a packaged name")
     checkpoint: str = Field("asset:recogniser.pth", description="a .pth on any URL, or `untrained`, asked for by name")
     labels: str | None = Field(None, description="file with one class name a line; null: from the config or checkpoint")
-    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    storage_options: StorageOptions = Field(default_factory=dict)
 
 
 class ActivationsConfig(Section):
@@ -183,6 +191,14 @@ class ActivationsConfig(Section):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     dtype: Literal["float32", "float16"] = Field("float32", description="of the stored vectors")
     compile: bool = False
+
+
+class ReviewConfig(Section):
+    """What a person's decisions in `review.csv` (`vtcav review RUN`) mean for clips that have none."""
+
+    undecided: Literal["use", "leave_out"] = Field(
+        "use", description="leave_out: only concept and class clips that somebody accepted are used"
+    )
 
 
 class CavsConfig(Section):
@@ -242,13 +258,32 @@ class StageResources(Section):
 
     cpus: Annotated[float, Field(gt=0)] = 1.0
     gpus: Annotated[float, Field(ge=0)] = 0.0
-    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="scheduled by, and a limit: an actor that holds more is ended, and its shard tried again"
+    )
     min_actors: Annotated[int, Field(ge=1)] = 1
     max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
-    batch_size: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="clips or frames a model call; null: the stage's own"
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None, description="views a model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
     )
-    attempts: Annotated[int, Field(ge=1)] = 3
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        3, description="deaths of a process after which the video that caused them is given up"
+    )
+    decode_threads: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="videos decoded side by side in one actor; null: 4 where they feed a detector, 2 elsewhere"
+    )
+
+
+class DecodeLimits(Section):
+    """What one video may cost before it is given up. Frames and pixels are limited by `tracks.max_frames` and so on."""
+
+    cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder, a video")
+    stall_seconds: Annotated[float, Field(gt=0)] = Field(
+        120.0, description="one call of the decoder that takes longer is taken for stuck, and its process ended"
+    )
+    memory_gb: Annotated[float, Field(gt=0)] = Field(
+        4.0, description="a suspect video's decoder, in a process of its own, may take so much"
+    )
 
 
 class ResourcesConfig(Section):
@@ -257,6 +292,7 @@ class ResourcesConfig(Section):
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
     num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
     object_store_gb: Annotated[float, Field(gt=0)] | None = None
+    decode: DecodeLimits = DecodeLimits()
     detect: StageResources = StageResources()
     cut: StageResources = StageResources()
     extract: StageResources = StageResources()
@@ -269,12 +305,13 @@ class Config(Section):
     name: Name = "run"
     seed: int = 0
     out: str | None = Field(None, description="run folder, any fsspec URL; null: runs/<name>")
-    out_storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    out_storage_options: StorageOptions = Field(default_factory=dict)
     videos: VideosConfig
     tracks: TracksConfig = TracksConfig()
     clips: ClipsConfig = ClipsConfig()
     model: ModelConfig = ModelConfig()
     activations: ActivationsConfig = ActivationsConfig()
+    review: ReviewConfig = ReviewConfig()
     cavs: CavsConfig = CavsConfig()
     scores: ScoresConfig = ScoresConfig()
     gradcam: GradcamConfig = GradcamConfig()
@@ -337,7 +374,7 @@ def _set(data: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value is not readable as YAML: {error}") from error
+        raise ConfigError(f"--set {key}: the value is not readable as YAML.") from error  # it may be a secret
     node = data
     *parents, leaf = key.split(".")
     for part in parents:
@@ -345,7 +382,7 @@ def _set(data: dict[str, Any], override: str) -> None:
         if child is None:
             child = node[part] = {}
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: `{part}` is {child!r}, which has no keys below it.")
+            raise ConfigError(f"--set {key}: `{part}` is a {type(child).__name__}, which has no keys below it.")
         node = child
     node[leaf] = value
 
@@ -357,10 +394,19 @@ def _problem(error: Any) -> str:
         known = sorted(_section_at(path[:-1]).model_fields)
         near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}."
-        return f"`{key}`: unknown key (value {error['input']!r}); {hint}"
+        return f"`{key}`: unknown key{_shown(path, error['input'])}; {hint}"
     message = error["msg"].removeprefix("Value error, ")
-    shown = "" if error["type"] == "missing" or isinstance(error["input"], dict) else f" (value {error['input']!r})"
+    shown = "" if error["type"] == "missing" else _shown(path, error["input"])
     return f"`{key or 'config'}`{shown}: {message}"
+
+
+def _shown(path: Sequence[Any], value: Any) -> str:
+    """A wrong value, for the message, unless it may hold credentials: options are mappings, or named like them."""
+    if isinstance(value, dict | list) or any(
+        re.search(r"option|key|secret|token|passw|cred", str(p), re.I) for p in path
+    ):
+        return ""
+    return f" (value {value!r})"
 
 
 def _section_at(path: Sequence[str | int]) -> type[Section]:

@@ -21,11 +21,13 @@ from typing import Any, Protocol
 
 import vtcav_ray
 from vtcav_ray import engine
+from vtcav_ray.access import tells_storage_errors
 from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
 from vtcav_ray.cavs.stage import STAGE as CAVS
+from vtcav_ray.concepts.decisions import read_decisions
 from vtcav_ray.concepts.stage import CLIPS, TRACKS
 from vtcav_ray.config import Config
-from vtcav_ray.errors import StageError
+from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.report.stage import STAGE as REPORT
 from vtcav_ray.results import Run
 from vtcav_ray.stage import Context, Stage, Work
@@ -60,13 +62,14 @@ class Silence:
         logger.info("%s: %s, %s", stage, "re-used" if reused else "done", manifest["rows"])
 
 
+@tells_storage_errors
 def run(config: Config, progress: Progress | None = None, *, until: str | None = None) -> Run:
     """Run every stage that is not complete yet, and open the result.
 
     Args:
         config: from `vtcav_ray.config.load_config` or `parse_config`.
         progress: told of every stage and shard; None: only the log.
-        until: the last stage to run; None: all.
+        until: the last stage to run, such as `clips`, so that a person can look at them first; None: all.
 
     Returns:
         The run, with `.table(name)` for each table and `.report_url`.
@@ -76,12 +79,15 @@ def run(config: Config, progress: Progress | None = None, *, until: str | None =
         StageError: a stage could not be completed; running again goes on from there.
     """
     progress = progress or Silence()
+    stages = stages_until(until)
     folder = Folder(config.run_url, config.out_storage_options)
+    folder.check()
+    read_decisions(folder)  # a slip in a file that was edited by hand is told now, and not after the model's work
     done: dict[str, StageFolder] = {}
     keys: dict[str, str] = {}
     warnings: list[str] = []
     with engine.LazySession(config.resources) as session:
-        for stage in STAGES:
+        for stage in stages:
             context = Context(config, folder, dict(done))
             output = stage_folder(folder, stage.name, stage.key(context))
             keys[stage.name] = output.key
@@ -89,12 +95,11 @@ def run(config: Config, progress: Progress | None = None, *, until: str | None =
             manifest = _complete(stage, context, output, session, progress)
             warnings += manifest["warnings"]
             done[stage.name] = output
-            if stage.name == until:
-                break
     _write_record(folder, config, keys, warnings, status="done" if until is None else f"done until: {until}")
     return Run(config.run_url, config.out_storage_options)
 
 
+@tells_storage_errors
 def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | None = None) -> StageFolder:
     """Run a stage that is none of the seven, on the tables that a run has. run.json stays as it is.
 
@@ -106,6 +111,18 @@ def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | N
     with engine.LazySession(config.resources) as session:
         _complete(stage, context, output, session, progress or Silence())
     return output
+
+
+def stages_until(name: str | None) -> tuple[Stage, ...]:
+    """The stages up to this one; None: all.
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
+    names = [stage.name for stage in STAGES]
+    if name is not None and name not in names:
+        raise ConfigError(f"No stage {name!r}. There are: {', '.join(names)}.")
+    return STAGES if name is None else STAGES[: names.index(name) + 1]
 
 
 def _complete(
@@ -121,7 +138,7 @@ def _complete(
     there = output.committed()
     missing = [shard for shard in work.shards if shard.name not in there]
     progress.stage_started(stage.name, shards=len(work.shards), done=len(work.shards) - len(missing))
-    for record in _records(work, missing, output, session):
+    for record in _records(work, missing, output, session, context.config):
         progress.shard_done(stage.name, failures=record["failures"])
     if work.finish is not None:
         output.commit("final", work.finish(output))
@@ -140,23 +157,20 @@ def _complete(
     return manifest
 
 
-def _records(work: Work, missing: list[Any], output: StageFolder, session: engine.LazySession) -> Any:
+def _records(work: Work, missing: list[Any], output: StageFolder, session: engine.LazySession, config: Config) -> Any:
     if work.resources is None:
         worker = work.make_worker()
         for shard in missing:
             yield output.commit(shard.name, worker(shard.rows))
     elif missing:
         session.start()
-        yield from engine.run_shards(missing, work.make_worker, output, work.resources)
+        rehearsal = engine.Rehearsal.of(config)
+        yield from engine.run_shards(missing, work.make_worker, output, work.resources, rehearsal)
 
 
 def _write_record(folder: Folder, config: Config, keys: Mapping[str, str], warnings: list[str], *, status: str) -> None:
     record = {
-        "config": config.model_dump(
-            mode="json",
-            exclude={"out_storage_options": True, "videos": {"storage_options"}, "model": {"storage_options"}},
-            exclude_none=True,
-        ),
+        "config": config.model_dump(mode="json", exclude_none=True),  # never holds any storage_options
         "keys": dict(keys),
         "status": status,
         "warnings": warnings,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vtcav_ray import tables
 from vtcav_ray.config import Config, parse_config
@@ -97,6 +98,8 @@ class Run:
         """
         if name == "failures":
             return self._failures()
+        if name == "interventions":
+            return self._interventions()
         stages = {**tables.STAGE_OF, **tables.OPTIONAL_STAGE_OF}
         if name not in stages:
             raise ConfigError(f"No table `{name}`. There are: {', '.join(tables.ALL_NAMES)}.")
@@ -110,6 +113,12 @@ class Run:
         """The same, a shard at a time."""
         for _, part in self.stage(tables.STAGE_OF[name]).iter_tables(name, columns=columns, **partition):
             yield part
+
+    def _interventions(self) -> pa.Table:
+        """What `vtcav intervene` found for the scores of the newest run; no rows where it was not called."""
+        place = self.folder.below("interventions", self.keys.get("scores", ""))
+        parts = [pq.read_table(pa.BufferReader(place.read_bytes(n))) for n in place.names("") if n.endswith(".parquet")]
+        return pa.concat_tables(parts) if parts else tables.INTERVENTIONS.empty_table()
 
     def _failures(self) -> pa.Table:
         parts = [self.stage(name).read("failures") for name in (*STAGES, *OPTIONAL_STAGES) if name in self.keys]

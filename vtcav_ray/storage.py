@@ -27,12 +27,13 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray import tables
-from vtcav_ray.errors import ConfigError
+from vtcav_ray.access import kind_of, open_url, patiently
 
 COMMITS = "_commits"
 # Rows a row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
 ROW_GROUP_ROWS = 8192
-CLIP_ROW_GROUP_ROWS = 32  # clips carry their frames
+CLIP_ROW_GROUP_ROWS = 4  # clips carry their frames, and a preview reads only one of them
+FIRST_CONTACT_SECONDS = 15.0
 
 
 def canonical_digest(value: Any) -> str:
@@ -77,13 +78,21 @@ class Folder:
         return self._open()[1]
 
     def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        try:
-            # fsspec keeps one instance per (protocol, options), so this is cheap. Listings must not be cached:
-            # other processes write into the same folder.
-            fs, root = fsspec.core.url_to_fs(self.url, **{"use_listings_cache": False, **self.storage_options})
-        except (ValueError, ImportError) as error:
-            raise ConfigError(f"{self.url} can't be opened: {error}") from error
+        fs, root = open_url(self.url, self.storage_options)
         return fs, root.rstrip("/")
+
+    def check(self) -> None:
+        """Find out at once, and not after hours, that storage can't be reached or refuses.
+
+        Raises:
+            AccessError: a wrong key, no credentials, no such bucket.
+            ConnectionError: nothing answers.
+        """
+        fs, root = self._open()
+        try:
+            patiently(lambda: fs.ls(root, detail=False), self.url, patience=FIRST_CONTACT_SECONDS)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # nothing there yet; a file in the way is told by the first write
 
     def below(self, *parts: str) -> Folder:
         return Folder("/".join((self.url.rstrip("/"), *parts)), self.storage_options)
@@ -92,10 +101,11 @@ class Folder:
         return "/".join((self.root, *parts))
 
     def exists(self, name: str) -> bool:
-        return bool(self.fs.exists(self.path(name)))
+        fs, path = self.fs, self.path(name)
+        return patiently(lambda: kind_of(fs, path), f"{self.url}/{name}") is not None
 
     def read_bytes(self, name: str) -> bytes:
-        return bytes(self.fs.cat_file(self.path(name)))
+        return bytes(patiently(lambda: self.fs.cat_file(self.path(name)), f"{self.url}/{name}"))
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file so that readers see all of it or none of it."""
@@ -113,7 +123,29 @@ class Folder:
                 if os.path.exists(aside):
                     os.remove(aside)
         else:  # an object appears when its upload is complete
-            fs.pipe_file(path, data)
+            patiently(lambda: fs.pipe_file(path, data), f"{self.url}/{name}")
+
+    def write_once(self, name: str, data: bytes) -> bytes:
+        """Write a file unless it is there, and return what is there: all who call this get the first one's bytes."""
+        fs, path = self.fs, self.path(name)
+        try:
+            if isinstance(fs, LocalFileSystem):
+                fs.makedirs(os.path.dirname(path), exist_ok=True)
+                aside = f"{path}.{uuid.uuid4().hex}.tmp"
+                try:
+                    with open(aside, "wb") as file:
+                        file.write(data)
+                    os.link(aside, path)  # whole, and refused where the name is taken
+                finally:
+                    os.remove(aside)
+            else:
+                fs.pipe_file(path, data, mode="create")
+        except OSError as error:
+            # A local name that is taken, or an object store's refused condition, which s3fs tells as EINVAL.
+            if isinstance(error, FileExistsError) or self.exists(name):
+                return self.read_bytes(name)
+            raise
+        return data
 
     def read_json(self, name: str) -> Any:
         return json.loads(self.read_bytes(name))
@@ -124,7 +156,7 @@ class Folder:
     def names(self, name: str) -> list[str]:
         """File names (not paths) directly below a sub-folder; empty when there is none."""
         try:
-            entries = self.fs.ls(self.path(name), detail=False)
+            entries = patiently(lambda: self.fs.ls(self.path(name), detail=False), f"{self.url}/{name}")
         except FileNotFoundError:
             return []
         return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
@@ -180,7 +212,9 @@ class StageFolder:
         paths = [self.folder.path(COMMITS, f"{shard}.json") for shard in shards]
         if not paths:
             return []
-        contents = self.folder.fs.cat(paths)  # one round of concurrent requests on an object store
+        contents = patiently(
+            lambda: self.folder.fs.cat(paths), self.folder.url
+        )  # one round of concurrent requests on an object store
         if isinstance(contents, bytes):
             contents = {paths[0]: contents}
         return [json.loads(contents[path]) for path in sorted(contents)]
@@ -214,8 +248,13 @@ class StageFolder:
 
     def files(self, table: str, **partition: str) -> list[str]:
         """Paths (below the folder) of a table's committed files, sorted; `layer="late"` keeps one partition."""
+        return list(self._rows_of(table, **partition))
+
+    def _rows_of(self, table: str, **partition: str) -> dict[str, int]:
+        """Rows of each of a table's committed files, by path, in order."""
         prefix = "/".join([table, *(f"{key}={value}" for key, value in partition.items())]) + "/"
-        return sorted(path for record in self.records() for path in record["files"] if path.startswith(prefix))
+        rows = {path: file["rows"] for record in self.records() for path, file in record["files"].items()}
+        return {path: rows[path] for path in sorted(rows) if path.startswith(prefix)}
 
     def iter_tables(
         self, table: str, *, columns: Sequence[str] | None = None, **partition: str
@@ -225,20 +264,59 @@ class StageFolder:
             yield path.rsplit("/", 1)[-1].removesuffix(".parquet"), self.read_file(path, columns)
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-        with self.folder.fs.open(self.folder.path(path), "rb") as file:
-            return pq.read_table(file, columns=list(columns) if columns is not None else None)
+        def read() -> pa.Table:
+            with self.folder.fs.open(self.folder.path(path), "rb") as file:
+                return pq.read_table(file, columns=list(columns) if columns is not None else None)
+
+        return patiently(read, f"{self.folder.url}/{path}")
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
         """A whole table, or one partition of it, in memory; None when it has no rows at all.
 
         Vectors of different layers have different lengths: without a partition they come as variable lists.
         """
-        parts = [part for _, part in self.iter_tables(table, columns=columns, **partition)]
+        rows_of = self._rows_of(table, **partition)
+        if partition:
+            return _joined((self.read_file(path, columns) for path in rows_of), sum(rows_of.values()))
+        parts = [self.read_file(path, columns) for path in rows_of]
         if not parts:
             return None
         if len({part.schema for part in parts}) > 1:
             parts = [_with_variable_vectors(part) for part in parts]
         return pa.concat_tables(parts).combine_chunks()
+
+
+def _joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:
+    """Tables of one schema as one. Vectors go straight to their places as each part comes: there is never a second copy
+    of them all. None: no parts.
+
+    Args:
+        parts: in order; their vectors all have one length.
+        rows: of all of them, at most: parts may be read without some of theirs.
+    """
+    others: list[pa.Table] = []
+    flat: np.ndarray | None = None
+    index, at = -1, 0
+    schema = None
+    for part in parts:
+        schema = part.schema
+        index = schema.get_field_index("vector")
+        if index >= 0:
+            numbers = np.asarray(_one_chunk(part["vector"]).flatten())
+            if flat is None:
+                flat = np.empty(rows * schema.field(index).type.list_size, numbers.dtype)
+            flat[at : at + len(numbers)] = numbers
+            at += len(numbers)
+            part = part.remove_column(index)
+        others.append(part)
+    if schema is None:
+        return None
+    table = pa.concat_tables(others).combine_chunks()
+    if flat is None:
+        return table
+    field = schema.field(index)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(flat[:at]), field.type.list_size)
+    return table.add_column(index, field, column) if table.num_columns else pa.table([column], pa.schema([field]))
 
 
 def vector_array(vectors_Nd: np.ndarray) -> pa.FixedSizeListArray:
@@ -247,9 +325,13 @@ def vector_array(vectors_Nd: np.ndarray) -> pa.FixedSizeListArray:
 
 
 def vectors_of(table: pa.Table) -> np.ndarray:
-    """The column `vector` as float32 [N, d]."""
-    column = table["vector"].combine_chunks()
+    """The column `vector` as float32 [N, d]; without a copy where it is float32 in one chunk, as `read` gives it."""
+    column = _one_chunk(table["vector"])
     return np.asarray(column.flatten(), np.float32).reshape(table.num_rows, column.type.list_size)
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies in any case
 
 
 def stage_folder(run: Folder, stage: str, key: str) -> StageFolder:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from vtcav_ray.concepts.cut import cut_clips
 from vtcav_ray.concepts.detect import Detector
+from vtcav_ray.concepts.duplicates import DUPLICATES, looks_of, near_duplicates
 from vtcav_ray.concepts.select import ClipPlan, plan_clips
 from vtcav_ray.concepts.track import track_videos
 from vtcav_ray.concepts.weights import read_bytes
@@ -18,8 +19,9 @@ from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.models import describe
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
-from vtcav_ray.storage import ShardOutput
+from vtcav_ray.storage import ShardOutput, StageFolder
 
+OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
 PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
                     "num_frames", "camera", "sharpness", "shot")  # fmt: skip
 
@@ -40,9 +42,12 @@ def _prepare_tracks(context: Context) -> Work:
 
 def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
+    open_videos = config.resources.detect.decode_threads or OPEN_VIDEOS
     return {
+        # Which frames share a batch depends on it, and with that the last bit of a confidence.
+        **({"open_videos": open_videos} if open_videos != OPEN_VIDEOS else {}),
         "tracks": config.tracks.model_dump(mode="json"),
-        "weights": hashlib.sha256(read_bytes(config.tracks.weights)).hexdigest(),
+        "weights": hashlib.sha256(read_bytes(config.tracks.weights, config.tracks.storage_options)).hexdigest(),
         "shard_videos": config.shard_videos,
     }
 
@@ -57,7 +62,12 @@ class TrackWorker:
     def __call__(self, rows: pa.Table) -> ShardOutput:
         videos = list(zip(rows["video_id"].to_pylist(), rows["uri"].to_pylist(), strict=True))
         tracks, failures, figures = track_videos(
-            videos, self.detector, self.config.tracks, storage_options=self.config.videos.storage_options
+            videos,
+            self.detector,
+            self.config.tracks,
+            open_videos=self.config.resources.detect.decode_threads or OPEN_VIDEOS,
+            max_cpu_seconds=self.config.resources.decode.cpu_seconds,
+            storage_options=self.config.videos.storage_options,
         )
         return ShardOutput({"tracks": tracks}, failures, figures)
 
@@ -74,7 +84,16 @@ def _prepare_clips(context: Context) -> Work:
         resources=config.resources.cut,
         warnings=plan.warnings,
         notes={"plan": plan.counts},
+        finish=functools.partial(_find_duplicates, config.clips.quality.duplicate_distance),
     )
+
+
+def _find_duplicates(distance: int, clips: StageFolder) -> ShardOutput:
+    """Clips that show the same as another one of their set, over all shards. They stay in the table `clips`."""
+    repeats = near_duplicates((part for _, part in clips.iter_tables("looks")), distance)
+    rows = sorted(repeats.items())
+    table = pa.table({"clip_id": [c for c, _ in rows], "repeats": [r for _, r in rows]}, schema=DUPLICATES)
+    return ShardOutput({"duplicates": table} if rows else {}, metrics={"near_duplicates": len(rows)})
 
 
 def _plan(context: Context) -> ClipPlan:
@@ -135,10 +154,12 @@ class CutWorker:
             self.config.clips,
             max_frames=self.config.tracks.max_frames,
             max_pixels=self.config.tracks.max_pixels,
+            max_cpu_seconds=self.config.resources.decode.cpu_seconds,
+            threads=self.config.resources.cut.decode_threads or 2,
             storage_options=self.config.videos.storage_options,
         )
-        return ShardOutput({"clips": clips}, failures, {"clips": clips.num_rows})
+        return ShardOutput({"clips": clips, "looks": looks_of(clips)}, failures, {"clips": clips.num_rows})
 
 
 TRACKS = Stage("tracks", inputs=("videos",), version=1, ingredients=_track_ingredients, prepare=_prepare_tracks)
-CLIPS = Stage("clips", inputs=("videos", "tracks"), version=1, ingredients=_clip_ingredients, prepare=_prepare_clips)
+CLIPS = Stage("clips", inputs=("videos", "tracks"), version=2, ingredients=_clip_ingredients, prepare=_prepare_clips)

@@ -26,7 +26,7 @@ from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.tables import TRACKS
-from vtcav_ray.video.decode import Source, Video
+from vtcav_ray.video.decode import MAX_CPU_SECONDS, Source, Video
 
 _AHEAD_BYTES = 48 * 2**20  # decoded frames that wait, a video
 _AHEAD_FRAMES = 16
@@ -94,10 +94,12 @@ class _Decoder:
         source: Source,
         detector: Detector,
         config: TracksConfig,
+        max_cpu_seconds: float,
         storage_options: Mapping[str, Any] | None,
     ) -> None:
         self.video_id, self.source = video_id, source
         self._detector, self._config, self._storage_options = detector, config, storage_options
+        self._max_cpu_seconds = max_cpu_seconds
         self._frames: queue.Queue[_Frame | BaseException | None] = queue.Queue()
         self._room = threading.Semaphore(_AHEAD_FRAMES)
         self._stopped = threading.Event()
@@ -141,6 +143,7 @@ class _Decoder:
             self.source,
             max_frames=config.max_frames,
             max_pixels=config.max_pixels,
+            max_cpu_seconds=self._max_cpu_seconds,
             storage_options=self._storage_options,
         ) as video:
             self.fps, self.size = video.fps, (video.height, video.width)
@@ -155,7 +158,7 @@ class _Decoder:
                     self.size,
                     self._detector.letterbox(rgb),
                     cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY),
-                    np.ascontiguousarray(rgb[..., ::-1]) if config.tracker == "botsort" else None,
+                    cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) if config.tracker == "botsort" else None,
                     None if before is None else camera.step(before, now, follow=config.camera_motion),
                 )
                 before = now
@@ -229,6 +232,7 @@ def track_videos(
     config: TracksConfig,
     *,
     open_videos: int = 4,
+    max_cpu_seconds: float = MAX_CPU_SECONDS,
     storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[pa.Table, list[Failure], dict[str, float]]:
     """Tracks of all objects in the videos.
@@ -240,6 +244,7 @@ def track_videos(
         videos: (video_id, URI or bytes).
         detector: shared by all; its own config should be `config`.
         open_videos: videos that are decoded side by side. Batches are filled from them in turn.
+        max_cpu_seconds: processor time that one video may take to decode.
         storage_options: for fsspec, where a source is a URL.
 
     Returns:
@@ -309,7 +314,7 @@ def track_videos(
             running = [place for place, state in open_now.items() if not state.ended]
             while len(running) < open_videos and (item := next(todo, None)) is not None:
                 place, (video_id, source) = item
-                decoder = _Decoder(video_id, source, detector, config, storage_options)
+                decoder = _Decoder(video_id, source, detector, config, max_cpu_seconds, storage_options)
                 open_now[place] = _VideoTracks(decoder, detector.names, make_tracker(config))
                 running.append(place)
             if not running:

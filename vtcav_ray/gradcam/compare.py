@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from vtcav_ray.concepts.accepted import read_left_out
 from vtcav_ray.gradcam.summary import mean_interval, separation, video_means
 from vtcav_ray.results import Run
 from vtcav_ray.storage import vectors_of
@@ -92,6 +93,10 @@ def compare(run: Run, table: pa.Table, classes: tuple[str, str], concepts: tuple
     Figures of Video-TCAV come from the run's own activations, gradients and scores; where the run has none, or they
     belong to another model, the comparison says so.
     """
+    reason = _why_not(run, table)
+    if not reason:  # what a person rejected, or what repeats another clip, is in neither method's figures
+        left_out = pa.array(read_left_out(run.stage("cavs")), pa.string())
+        table = table.filter(pa.compute.invert(pa.compute.is_in(table["clip_id"], left_out)))
     of_pair = [table.filter(pa.compute.equal(table["class"], name)) for name in classes]
     layers = list(dict.fromkeys(table["layer"].to_pylist()))
     maps = {}
@@ -102,7 +107,6 @@ def compare(run: Run, table: pa.Table, classes: tuple[str, str], concepts: tuple
         ]
         if all(part.num_rows for part in parts):
             maps[layer] = map_figures(parts, classes)
-    reason = _why_not(run, table)
     tcav, scores = {}, []
     if not reason:
         clips = {clip for part in of_pair for clip in part["clip_id"].to_pylist()}
@@ -119,7 +123,7 @@ def compare(run: Run, table: pa.Table, classes: tuple[str, str], concepts: tuple
 
 
 def _why_not(run: Run, table: pa.Table) -> str:
-    for stage in ("activations", "scores"):
+    for stage in ("activations", "cavs", "scores"):
         if stage not in run.keys or not run.stage(stage).complete:
             return "This run has no scores: `vtcav run` with the same config and run folder adds them."
     models = {str(m) for m in table["model"].unique().to_pylist()}
@@ -169,6 +173,8 @@ def _tcav_figures(
     """The figures, or why there are none."""
     sides = []
     pool = run.table("activations", layer=layer)
+    left_out = pa.array(read_left_out(run.stage("cavs")), pa.string())
+    pool = pool.filter(pa.compute.invert(pa.compute.is_in(pool["clip_id"], left_out)))
     names = [f"{n}/{k}" if s == "concept" else "" for s, n, k in zip(
         pool["set"].to_pylist(), pool["name"].to_pylist(), pool["kind"].to_pylist(), strict=True)]  # fmt: skip
     for concept in concepts:

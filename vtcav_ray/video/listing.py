@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from vtcav_ray.access import kind_of, open_url, patiently
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.tables import VIDEOS
@@ -54,24 +55,29 @@ def list_videos(config: VideosConfig) -> tuple[pa.Table, list[Failure]]:
     """
     if config.uri is None:
         raise ConfigError("`videos.uri` is not set: render the world first, then list what was rendered.")
-    fs, path = _open(config.uri, config.storage_options)
+    return patiently(lambda: _list(config, str(config.uri)), config.uri)
+
+
+def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
+    fs, path = _open(uri, config.storage_options)
+    kind = kind_of(fs, path)
     labels = _labels_file(config)
     rows: list[dict[str, Any]]
     failures: list[Failure] = []
-    if _is_manifest(path) and fs.isfile(path):
+    if _is_manifest(path) and kind == "file":
         rows, failures = _from_manifest(fs, path, config)
-    elif fs.isdir(path) and fs.isfile(manifest := f"{path.rstrip('/')}/videos.parquet"):
+    elif kind == "directory" and kind_of(fs, manifest := f"{path.rstrip('/')}/videos.parquet") == "file":
         rows, failures = _from_manifest(fs, manifest, config)
     else:
-        rows = _from_files(fs, path, config, labels is None)
+        rows = _from_files(fs, path, kind, config, labels is None)
     if labels is not None:
         _label(rows, labels, config.labels or "the labels file")
-    _check_ids(rows, config.uri)
+    _check_ids(rows, uri)
     if config.limit is not None and len(rows) > config.limit:
         rows = sorted(rows, key=lambda r: hashlib.sha256(r["video_id"].encode()).digest())[: config.limit]
     rows.sort(key=lambda r: r["video_id"])
     if not rows and not failures:
-        raise ConfigError(f"{config.uri} has no video in it.")
+        raise ConfigError(f"{uri} has no video in it.")
     return pa.Table.from_pylist(rows, schema=VIDEOS), failures
 
 
@@ -79,11 +85,7 @@ def _open(uri: str, storage_options: Mapping[str, Any]) -> tuple[fsspec.Abstract
     scheme = _scheme(uri)
     if scheme not in SCHEMES:
         raise ConfigError(f"{uri}: `{scheme}` URLs are not read. Allowed: a path, or {', '.join(SCHEMES)}.")
-    try:
-        fs, path = fsspec.core.url_to_fs(uri, **storage_options)
-    except (ImportError, ValueError, TypeError) as error:
-        raise ConfigError(f"{uri} can't be opened: {error}") from error
-    return fs, path
+    return open_url(uri, storage_options)
 
 
 def _scheme(uri: str) -> str:
@@ -103,19 +105,19 @@ def _full(fs: fsspec.AbstractFileSystem, path: str) -> str:
 
 
 def _from_files(
-    fs: fsspec.AbstractFileSystem, path: str, config: VideosConfig, look_for_labels: bool
+    fs: fsspec.AbstractFileSystem, path: str, kind: str | None, config: VideosConfig, look_for_labels: bool
 ) -> list[dict[str, Any]]:
     uri = str(config.uri)
     suffixes = tuple(f".{e.lower().lstrip('.')}" for e in config.extensions)
-    if any(c in path for c in "*?[") and not fs.exists(path):
+    if any(c in path for c in "*?[") and kind is None:
         root = posixpath.dirname(path[: min(path.index(c) for c in "*?[" if c in path)])
         found = {p: i for p, i in fs.glob(path, detail=True).items() if i["type"] == "file"}
         if not found:
             raise ConfigError(f"{uri} matches no file. Check the pattern, and that the part before the first * exists.")
-    elif fs.isfile(path):
+    elif kind == "file":
         root, found = posixpath.dirname(path), {path: fs.info(path)}
         suffixes = ("",)  # named outright: whatever its ending
-    elif fs.isdir(path):
+    elif kind == "directory":
         root, found = path.rstrip("/"), fs.find(path, detail=True)
     else:
         raise ConfigError(f"{uri} does not exist. Give a folder, a glob, or a .csv or .parquet manifest.")
@@ -139,7 +141,7 @@ def _from_files(
         parent = posixpath.dirname(root)
         places += [f"{parent}/videos.parquet", f"{parent}/labels.csv"] if parent else []
         for place in places:
-            if fs.isfile(place):
+            if kind_of(fs, place) == "file":
                 _label(rows, _read_table(fs, place), place)
                 break
     return rows
@@ -263,7 +265,7 @@ def _labels_file(config: VideosConfig) -> pa.Table | None:
     if config.labels is None:
         return None
     fs, path = _open(config.labels, config.storage_options)
-    if not fs.isfile(path):
+    if kind_of(fs, path) != "file":
         raise ConfigError(f"`videos.labels`: {config.labels} does not exist.")
     return _read_table(fs, path)
 
