@@ -116,7 +116,7 @@ def world(
 @app.command()
 def table(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(tables.NAMES)}")],
+    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(tables.ALL_NAMES)}")],
     form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
 ) -> None:
@@ -127,6 +127,19 @@ def table(
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: choose one of {', '.join(FORMATS)}", param_hint="--format")
     print_table(Run(run_url).table(name), form, limit, out, sys.stdout.buffer)
+
+
+@app.command()
+def gradcam(
+    config: ConfigPath,
+    out_url: OutUrl = None,
+    overrides: Overrides = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many clips, in turn over the classes")] = None,
+) -> None:
+    """Run the baseline, Grad-CAM, on the class examples of a run, and set it beside Video-TCAV on a page."""
+    from vtcav_ray.gradcam.command import run_command
+
+    run_command(config, out_url, overrides or (), limit, out)
 
 
 @app.command()
