@@ -174,7 +174,7 @@ const matrix = (() => {
     const column = facts.columns[columns[i]];
     const sorted = state.rowOrder === "column" && state.sortColumn === columns[i];
     const against = column.contrast === "random" ? "" : `against ${column.against}`;
-    const button = element("button", { type: "button", tabindex: "-1", title: `${column.concept} ${against}: sort the classes by it`, onclick: () => sortBy(columns[i]) },
+    const button = element("button", { type: "button", tabindex: "-1", "data-column": String(i), title: `${column.concept} ${against}: sort the classes by it`, onclick: () => sortBy(columns[i]) },
       element("span", { class: "head-name" }, column.name), element("span", { class: "head-kind" }, marks.kindDot(column.kind), column.kind), against ? element("span", { class: "head-kind" }, against) : null);
     return element("div", { class: `head-cell${starts(i) ? " starts" : ""}`, role: "columnheader", "aria-colindex": String(i + 2), "aria-sort": sorted ? "descending" : null, style: `left:${g.labels + i * g.width}px;width:${g.width}px` }, button);
   }
@@ -217,7 +217,7 @@ const matrix = (() => {
     node.style.setProperty("--strength", `${strength}%`);
     node.setAttribute("aria-label", `${words.short(value)} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "effect_q"))}`);
     if (status !== marks.NOT_SHOWN) node.append(marks.statusMark(status, { label: false }));
-    if (g.numbers && status <= marks.NOT_SHOWN) node.append(element("span", {}, words.short(value)));
+    if (g.numbers && status <= marks.NOT_SHOWN) node.append(element("span", {}, g.stacked ? words.narrow(value) : words.short(value)));
     return node;
   }
 
@@ -233,8 +233,15 @@ const matrix = (() => {
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-10, 0], PageDown: [10, 0], Home: [0, -1e9], End: [0, 1e9] };
 
   function onKey(event) {
+    const heading = event.target.closest(".head-cell button");
+    if (heading) onHeadingKey(event, Number(heading.dataset.column));
     const at = event.target.closest("[role=gridcell]");
     if (!at) return;
+    if (event.key === "ArrowUp" && at.at.r === 0) {
+      event.preventDefault();
+      headingOf(at.at.c)?.focus({ preventScroll: true });
+      return;
+    }
     if (event.key === "Enter" || event.key === " ") {
       const row = rowOf(rows[focus.r], columns[focus.c]);
       if (row >= 0) { event.preventDefault(); open(store.cell(row)); }
@@ -245,6 +252,18 @@ const matrix = (() => {
       focus = { r: Math.max(0, Math.min(rows.length - 1, focus.r)), c: Math.max(0, Math.min(columns.length - 1, focus.c)) };
       reveal();
     }
+  }
+
+  const headingOf = (c) => head.querySelector(`button[data-column="${c}"]`);
+
+  // From the first row, the arrow up reaches the headings, which sort; left and right go along them, down goes back.
+  function onHeadingKey(event, c) {
+    if (!["ArrowLeft", "ArrowRight", "ArrowDown"].includes(event.key)) return;
+    event.preventDefault();
+    const to = Math.max(0, Math.min(columns.length - 1, c + { ArrowLeft: -1, ArrowRight: 1, ArrowDown: 0 }[event.key]));
+    focus = { r: 0, c: to };
+    reveal();
+    if (event.key !== "ArrowDown") headingOf(to)?.focus({ preventScroll: true });
   }
 
   // Scrolls the focused cell out from under the sticky headings, paints, and gives it the keyboard.
