@@ -106,6 +106,18 @@ def table(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN_A RUN_B [RUN...]", help="run folders, in order")],
+    as_json: Annotated[bool, typer.Option("--json", help="every compared cell as a line of JSON")] = False,
+    page: Annotated[str | None, typer.Option("--html", help="also write a page to this file")] = None,
+) -> None:
+    """Which effects moved beyond their uncertainty from run to run: paired where the videos are the same."""
+    from vtcav_ray.compare.command import compare as compare_and_print
+
+    compare_and_print(runs, as_json=as_json, page=page, console=out)
+
+
+@app.command()
 def doctor(
     url: Annotated[
         str | None, typer.Option("--url", help="also check that this bucket or folder can be listed")

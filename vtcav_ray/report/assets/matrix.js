@@ -152,12 +152,13 @@ const matrix = (() => {
     const hadFocus = body.contains(document.activeElement);
     const g = geometry();
     const [left, y] = [scroller.scrollLeft, scroller.scrollTop];
-    const visible = (from, length, size, count) => [Math.max(0, Math.floor(from / size) - 2), Math.min(count, Math.ceil((from + length) / size) + 2)];
+    const visible = (from, length, size, count) => [Math.max(0, Math.floor(from / size) - 1), Math.min(count, Math.ceil((from + length) / size) + 1)];
     const [c0, c1] = visible(left, scroller.clientWidth, g.width, columns.length);
     const [r0, r1] = visible(y, scroller.clientHeight || 600, g.height, rows.length);
     sizer.style.width = `${g.labels + columns.length * g.width}px`;
     sizer.style.height = `${g.head + rows.length * g.height}px`;
     scroller.style.setProperty("--labels", `${g.labels}px`);
+    scroller.style.setProperty("--cell", `${g.width - 2}px`);
     scroller.classList.toggle("upright", g.upright);
     scroller.classList.toggle("stacked", g.stacked);
     head.style.height = `${g.head}px`;
@@ -191,7 +192,9 @@ const matrix = (() => {
     const label = element("a", { href: routes.ofClass(facts.classes[k]), title: facts.classes[k], tabindex: "-1" }, facts.classes[k]);
     const rowHead = element("div", { class: "row-head", role: "rowheader", "aria-colindex": "1" }, label);
     const cells = d3.range(c0, c1).map((i) => bodyCell(r, i, g));
-    return element("div", { class: "grid-row", role: "row", "aria-rowindex": String(r + 2), style: `top:${r * g.height}px;height:${g.height}px` }, rowHead, ...cells);
+    // The columns before the first one that is drawn. Cells have no style of their own: those of one look share theirs.
+    const before = element("div", { class: "grid-skip", role: "presentation", style: `width:${c0 * g.width}px` });
+    return element("div", { class: "grid-row", role: "row", "aria-rowindex": String(r + 2), style: `top:${r * g.height}px;height:${g.height}px` }, rowHead, before, ...cells);
   }
 
   // Hundreds of these are made in one scroll step, so they carry no more than they must; the tooltip comes with the mouse.
@@ -202,7 +205,6 @@ const matrix = (() => {
     node.setAttribute("aria-colindex", String(i + 2));
     node.tabIndex = r === focus.r && i === focus.c ? 0 : -1;
     node.at = { r, c: i, row };
-    node.style.cssText = `left:${g.labels + i * g.width}px;width:${g.width - 2}px`;
     const start = starts(i) ? " starts" : "";
     if (row < 0) {
       node.className = `cell empty${start}`;
@@ -212,12 +214,13 @@ const matrix = (() => {
     const status = store.field("status")[row];
     const value = store.field(measures[state.measure].column)[row];
     const readable = status <= marks.NOT_SHOWN && Number.isFinite(value);
-    const strength = readable ? Math.round(Math.min(1, Math.abs(value) / top) * (status <= marks.LOWERS ? 88 : 26)) : 0;
-    node.className = `cell ${marks.statuses[status].key} ${value < 0 ? "down" : "up"}${strength >= 66 ? " strong" : ""}${start}`;
-    node.style.setProperty("--strength", `${strength}%`);
-    node.setAttribute("aria-label", `${words.short(value)} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "effect_q"))}`);
+    // In steps of 4, which page.css has as classes.
+    const strength = readable ? 4 * Math.round((Math.min(1, Math.abs(value) / top) * (status <= marks.LOWERS ? 88 : 26)) / 4) : 0;
+    node.className = `cell ${marks.statuses[status].key} ${value < 0 ? "down" : "up"} s${strength}${strength >= 66 ? " strong" : ""}${start}`;
+    const text = g.stacked ? words.narrow(value) : words.short(value);
+    node.setAttribute("aria-label", `${text} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "effect_q"))}`);
     if (status !== marks.NOT_SHOWN) node.append(marks.statusMark(status, { label: false }));
-    if (g.numbers && status <= marks.NOT_SHOWN) node.append(element("span", {}, g.stacked ? words.narrow(value) : words.short(value)));
+    if (g.numbers && status <= marks.NOT_SHOWN) node.append(element("span", {}, text));
     return node;
   }
 
