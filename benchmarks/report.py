@@ -91,9 +91,7 @@ def large_data(classes: int, concepts: int, videos: int) -> ReportData:
 
 
 def _accuracies(names: list[str], rng: np.random.Generator, random_sets: int = 50) -> pa.Table:
-    layer, concept, run = (
-        x.ravel() for x in np.meshgrid(LAYERS, [*names, *KINDS], range(random_sets), indexing="ij")
-    )
+    layer, concept, run = (x.ravel() for x in np.meshgrid(LAYERS, [*names, *KINDS], range(random_sets), indexing="ij"))
     null = np.isin(concept, KINDS)
     kind = np.where(null, concept, np.char.rpartition(concept.astype(str), "/")[:, 2])
     return pa.table(
@@ -114,8 +112,10 @@ def measure(page: Page, url: str) -> dict[str, float]:
     ready = page.evaluate("performance.now()")
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     found = {"first_paint_ms": paint, "ready_ms": ready}
-    typed = [("Find classes", "1"), ("Find classes", "12"), ("Find classes", ""), ("Find concepts", "concept 0"), ("Find concepts", "")]
-    found["filter_ms"] = max(page.evaluate(FILTER, list(one)) for one in typed)
+    classes, concepts = "Find classes", "Find concepts"
+    typed = [(classes, "1"), (classes, "12"), (classes, ""), (concepts, "concept 0"), (concepts, "")]
+    times = [page.evaluate(FILTER, list(one)) for one in typed]
+    found |= {"filter_ms": statistics.median(times), "slowest_filter_ms": max(times)}
     return found
 
 

@@ -101,7 +101,9 @@ def test_the_command_prints_json_for_machines_and_writes_a_page(runs: dict[str, 
     result = CliRunner().invoke(cli.app, ["compare", *urls, "--json", "--html", str(page)])
     assert result.exit_code == 0, result.output
     rows = [json.loads(line) for line in result.output.splitlines()]
-    assert [(r["class"], r["concept"]) for r in rows if r["moved"] and r["against"] == "random"] == [("lift", "cup/spatial")]
+    assert [(r["class"], r["concept"]) for r in rows if r["moved"] and r["against"] == "random"] == [
+        ("lift", "cup/spatial")
+    ]
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     shown = CliRunner().invoke(cli.app, ["compare", *urls])
     assert "1 effect moved" in shown.output or "effects moved" in shown.output

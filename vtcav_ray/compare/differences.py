@@ -7,12 +7,13 @@ clips, E_B - E_A has the same form in the space of both: with gradients [g_B, -g
 
 for each pair of a class clip and a concept clip. So the difference is tested with the very tests of the effect
 (`vtcav_ray.tcav.effect`): permutation over source videos for p, two-level bootstrap for the interval. Both models see
-the same resampled videos, so what a video contributes to both cancels: the comparison is paired, in logits, and no scale
-of either model's activations enters.
+the same resampled videos, so what a video contributes to both cancels: the comparison is paired, in logits, and no
+scale of either model's activations enters.
 
-The permutation test takes the class's videos as they are, and two models never have quite the same gradients on a handful
-of videos. So p is the larger of the permutation test's and of the one that the interval implies, which resamples the
-class's videos as well: an effect has moved when it would have on other videos of the class, and with other clips.
+The permutation test takes the class's videos as they are, and two models never have quite the same gradients on a
+handful of videos. So p is the larger of the permutation test's and of the one that the interval implies, which
+resamples the class's videos as well: an effect has moved when it would have on other videos of the class, and with
+other clips.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The comparison as one HTML file: what moved in sentences, a table that filters and sorts, and each cell over the runs."""
+"""The comparison as one HTML file: what moved, in sentences; a table that filters and sorts; each cell over the runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def sentences(comparison: pa.Table) -> list[str]:
     paired = sum(r["paired"] for r in rows)
     verb = "effect moved" if len(moved) == 1 else "effects moved"
     lines = [
-        f"{len(moved):,} {verb} beyond {'its' if len(moved) == 1 else 'their'} uncertainty, of {count(len(rows), 'compared cell')} "
+        f"{len(moved):,} {verb} beyond {'its' if len(moved) == 1 else 'their'} uncertainty, of "
+        f"{count(len(rows), 'compared cell')} "
         f"({paired:,} on the same videos, {len(rows) - paired:,} on different ones)."
     ]
     for row in moved[:MAX_SENTENCES]:
@@ -73,9 +74,7 @@ def _tagged(lines: Sequence[str]) -> list[tuple[str, str]]:
 
 def _facts(comparison: pa.Table, names: Sequence[str]) -> dict[str, Any]:
     places = {url: i for i, url in reversed(list(enumerate(dict.fromkeys(comparison["run_a"].to_pylist()))))}
-    rows = [
-        [places[row["run_a"]], *(_finite(row[name]) for name in SHOWN)] for row in comparison.to_pylist()
-    ]
+    rows = [[places[row["run_a"]], *(_finite(row[name]) for name in SHOWN)] for row in comparison.to_pylist()]
     return {"names": list(names), "columns": ["step", *SHOWN], "rows": rows}
 
 

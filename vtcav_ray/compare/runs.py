@@ -51,8 +51,8 @@ Cells = dict[tuple[str, ...], dict[str, Any]]
 def compare_runs(runs: Sequence[Run]) -> pa.Table:
     """Each run against the one before it, cell by cell: rows of `COMPARISON`.
 
-    Where two runs have the same clips (another checkpoint, the same videos), the change is estimated and tested on pairs
-    of the same video; elsewhere both estimates are taken as independent, and `paired` is false.
+    Where two runs have the same clips (another checkpoint, the same videos), the change is estimated and tested on
+    pairs of the same video; elsewhere both estimates are taken as independent, and `paired` is false.
 
     Raises:
         ConfigError: fewer than two runs, a run without scores, or no cell that two runs share.

@@ -246,7 +246,8 @@ def _stages(stages: Sequence[StageFacts]) -> str:
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="Stages"><table class="plain"><thead><tr>'
         '<th scope="col">stage</th><th scope="col">rows</th><th scope="col" class="n">time</th>'
-        '<th scope="col">share of time</th><th scope="col" class="n">a second</th><th scope="col" class="n">stored</th><th scope="col">counts</th>'
+        '<th scope="col">share of time</th><th scope="col" class="n">a second</th>'
+        '<th scope="col" class="n">stored</th><th scope="col">counts</th>'
         '<th scope="col">key</th></tr></thead><tbody>'
         + "".join(_stage_row(stage, sum(s.seconds or 0.0 for s in stages)) for stage in stages)
         + "</tbody></table></div>"
@@ -265,7 +266,8 @@ def _stage_row(stage: StageFacts, all_seconds: float) -> str:
         key = f"<details><summary>{key}</summary><pre tabindex='0'>{escape(ingredients)}</pre></details>"
     return (
         f'<tr><th scope="row">{escape(stage.name)}</th><td>{rows}</td><td class="n">{duration(stage.seconds)}</td>'
-        f'<td>{share:.0f} %{bar}</td><td class="n">{rate(made, stage.seconds)}</td><td class="n">{size(stage.bytes)}</td>'
+        f'<td>{share:.0f} %{bar}</td><td class="n">{rate(made, stage.seconds)}</td>'
+        f'<td class="n">{size(stage.bytes)}</td>'
         f"<td>{metrics}</td><td>{key}</td></tr>"
     )
 
