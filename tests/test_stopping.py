@@ -19,7 +19,8 @@ from vtcav_ray.progress import JsonProgress
 def test_ctrl_c_stops_the_actors_and_says_how_to_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vtcav_ray", "run", "configs/quickstart.yaml", "--json",
                "--out", str(tmp_path / "run"),
-               "--set", "videos.world.videos=48", "--set", "resources.num_cpus=1", "--set", "shard_videos=2"]  # fmt: skip
+               "--set", "videos.world.videos=48", "--set", "resources.num_cpus=1",
+               "--set", "shard_videos=2"]  # fmt: skip
     # A session of its own: the signal goes to this process alone, as `kill -INT` does, and Ray's are its children.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

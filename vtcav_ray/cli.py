@@ -157,6 +157,32 @@ def compare(
 
 
 @app.command()
+def export(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
+    folder: Annotated[str, typer.Option("--to", help="local folder for figures and tables")] = "export",
+    formats: Annotated[str, typer.Option("--figures", help="of png, svg and pdf")] = "png,svg,pdf",
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class's figure; repeatable")] = None,
+    tracker: Annotated[
+        str | None, typer.Option("--log", help="instead: log to tensorboard, mlflow or wandb, at --to")
+    ] = None,
+    step: Annotated[int, typer.Option(help="of training, for --log")] = 0,
+) -> None:
+    """Figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX) for a paper, or figures for an experiment tracker."""
+    from vtcav_ray.results import Run
+
+    if tracker is not None:
+        from vtcav_ray.exports.trackers import log_run
+
+        logged = log_run(Run(run_url), tracker, destination=folder, step=step)
+        out.print(f"{logged:,} figures logged with {tracker} at {folder}", soft_wrap=True, highlight=False)
+        return
+    from vtcav_ray.exports import export as export_run
+
+    written = export_run(Run(run_url), folder, formats=[f for f in formats.split(",") if f], classes=classes or ())
+    out.print(f"{len(written)} files in {folder}: {', '.join(path.name for path in written)}", soft_wrap=True)
+
+
+@app.command()
 def doctor(
     url: Annotated[
         str | None, typer.Option("--url", help="also check that this bucket or folder can be listed")

@@ -1,4 +1,4 @@
-"""The comparison as one HTML file: what moved, in sentences; a table that filters and sorts; each cell over the runs."""
+"""The comparison as one HTML file: what moved, in sentences, a table that filters and sorts, cells over the runs."""
 
 from __future__ import annotations
 

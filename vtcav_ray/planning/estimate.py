@@ -217,7 +217,7 @@ def _device_notes(config: Config) -> list[str]:
     if wants and not torch.cuda.is_available():
         return [
             f"resources.{' and resources.'.join(wants)} ask for GPUs, and this machine has none: the sample was "
-            "measured on the CPU, so the GPU hours are far too high. Run `vtcav plan` on a machine like those that will "
-            "do the work."
+            "measured on the CPU, so the GPU hours are far too high. Run `vtcav plan` on a machine like those that "
+            "will do the work."
         ]
     return []
