@@ -47,6 +47,7 @@ def run(
     config: ConfigPath,
     out_url: OutUrl = None,
     overrides: Overrides = None,
+    until: Annotated[str | None, typer.Option("--until", help="last stage to run, for example clips")] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -58,16 +59,13 @@ def run(
     if dry:
         from vtcav_ray.planning.command import print_dry_run
 
-        print_dry_run(settings, as_json=as_json, console=out)
+        print_dry_run(settings, until=until, as_json=as_json, console=out)
         return
     from vtcav_ray.run_command import run_and_print
 
-    again = (
-        f"vtcav run {config}"
-        + "".join(f" --set {o}" for o in overrides or ())
-        + (f" --out {out_url}" if out_url else "")
-    )
-    raise typer.Exit(run_and_print(settings, again=again, as_json=as_json, console=out, errors=err))
+    given = [*(f"--set {o}" for o in overrides or ()), *([f"--out {out_url}"] if out_url else [])]
+    again = " ".join(["vtcav run", config, *given])
+    raise typer.Exit(run_and_print(settings, again=again, until=until, as_json=as_json, console=out, errors=err))
 
 
 @app.command()
@@ -180,6 +178,25 @@ def export(
 
     written = export_run(Run(run_url), folder, formats=[f for f in formats.split(",") if f], classes=classes or ())
     out.print(f"{len(written)} files in {folder}: {', '.join(path.name for path in written)}", soft_wrap=True)
+
+
+@app.command()
+def review(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder, its clips cut")],
+    host: Annotated[
+        str, typer.Option(help="address to listen on; any other than loopback lets others in")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
+    export: Annotated[str | None, typer.Option(help="write a static contact sheet here instead of serving")] = None,
+    clips: Annotated[int, typer.Option(min=1, help="with --export: at most so many clips a concept")] = 30,
+) -> None:
+    """Look at the clips and accept or reject them; what is rejected is left out of the next `vtcav run`."""
+    from vtcav_ray.review import command
+
+    if export is not None:
+        out.print(command.export(run_url, export, clips), soft_wrap=True, highlight=False)
+    else:
+        command.serve(run_url, host, port, lambda line: out.print(line, soft_wrap=True, highlight=False))
 
 
 @app.command()

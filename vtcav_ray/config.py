@@ -103,7 +103,7 @@ class ConceptConfig(Section):
     object: str | None = Field(None, description="the detector's label; null: any object")
     motion: MotionConfig | None = None
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("spatial", "spatiotemporal")
-    controls: tuple[Control, ...] = ()
+    controls: tuple[Control, ...] | None = Field(None, description="of its spatiotemporal clips; null: clips.controls")
 
 
 class QualityConfig(Section):
@@ -141,6 +141,10 @@ class ClipsConfig(Section):
     )
     concepts: tuple[ConceptConfig, ...] | Literal["auto"] = "auto"
     max_concepts: Annotated[int, Field(ge=1)] = 20
+    controls: tuple[Control, ...] = Field(
+        ("frozen", "shuffled", "reversed", "padding"),
+        description="motion controls of every spatiotemporal clip, where its concept names none of its own",
+    )
     context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
     quality: QualityConfig = QualityConfig()
 
@@ -183,6 +187,14 @@ class ActivationsConfig(Section):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     dtype: Literal["float32", "float16"] = Field("float32", description="of the stored vectors")
     compile: bool = False
+
+
+class ReviewConfig(Section):
+    """What a person's decisions in `review.csv` (`vtcav review RUN`) mean for clips that have none."""
+
+    undecided: Literal["use", "leave_out"] = Field(
+        "use", description="leave_out: only concept and class clips that somebody accepted are used"
+    )
 
 
 class CavsConfig(Section):
@@ -253,6 +265,7 @@ class Config(Section):
     clips: ClipsConfig = ClipsConfig()
     model: ModelConfig = ModelConfig()
     activations: ActivationsConfig = ActivationsConfig()
+    review: ReviewConfig = ReviewConfig()
     cavs: CavsConfig = CavsConfig()
     scores: ScoresConfig = ScoresConfig()
     resources: ResourcesConfig = ResourcesConfig()

@@ -23,9 +23,10 @@ import vtcav_ray
 from vtcav_ray import engine
 from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
 from vtcav_ray.cavs.stage import STAGE as CAVS
+from vtcav_ray.concepts.decisions import read_decisions
 from vtcav_ray.concepts.stage import CLIPS, TRACKS
 from vtcav_ray.config import Config
-from vtcav_ray.errors import StageError
+from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.report.stage import STAGE as REPORT
 from vtcav_ray.results import Run
 from vtcav_ray.stage import Context, Stage, Work
@@ -60,12 +61,13 @@ class Silence:
         logger.info("%s: %s, %s", stage, "re-used" if reused else "done", manifest["rows"])
 
 
-def run(config: Config, progress: Progress | None = None) -> Run:
+def run(config: Config, progress: Progress | None = None, *, until: str | None = None) -> Run:
     """Run every stage that is not complete yet, and open the result.
 
     Args:
         config: from `vtcav_ray.config.load_config` or `parse_config`.
         progress: told of every stage and shard; None: only the log.
+        until: the last stage to run, such as `clips`, so that a person can look at them first; None: all.
 
     Returns:
         The run, with `.table(name)` for each table and `.report_url`.
@@ -75,12 +77,14 @@ def run(config: Config, progress: Progress | None = None) -> Run:
         StageError: a stage could not be completed; running again goes on from there.
     """
     progress = progress or Silence()
+    stages = stages_until(until)
     folder = Folder(config.run_url, config.out_storage_options)
+    read_decisions(folder)  # a slip in a file that was edited by hand is told now, and not after the model's work
     done: dict[str, StageFolder] = {}
     keys: dict[str, str] = {}
     warnings: list[str] = []
     with engine.LazySession(config.resources) as session:
-        for stage in STAGES:
+        for stage in stages:
             context = Context(config, folder, dict(done))
             output = stage_folder(folder, stage.name, stage.key(context))
             keys[stage.name] = output.key
@@ -88,8 +92,20 @@ def run(config: Config, progress: Progress | None = None) -> Run:
             manifest = _complete(stage, context, output, session, progress)
             warnings += manifest["warnings"]
             done[stage.name] = output
-    _write_record(folder, config, keys, warnings, status="done")
+    _write_record(folder, config, keys, warnings, status="done" if until is None else f"done until: {until}")
     return Run(config.run_url, config.out_storage_options)
+
+
+def stages_until(name: str | None) -> tuple[Stage, ...]:
+    """The stages up to this one; None: all.
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
+    names = [stage.name for stage in STAGES]
+    if name is not None and name not in names:
+        raise ConfigError(f"No stage {name!r}. There are: {', '.join(names)}.")
+    return STAGES if name is None else STAGES[: names.index(name) + 1]
 
 
 def _complete(

@@ -15,12 +15,15 @@ from vtcav_ray.report.terminal import score_table_text
 from vtcav_ray.results import Run
 
 
-def run_and_print(config: Config, *, again: str, as_json: bool, console: Console, errors: Console) -> int:
+def run_and_print(
+    config: Config, *, again: str, until: str | None, as_json: bool, console: Console, errors: Console
+) -> int:
     """Run, and say what came out. Ctrl-C stops the actors, and says how to go on.
 
     Args:
         config: of the run.
         again: the command that goes on with it.
+        until: the last stage to run; None: all.
         as_json: one line of JSON for each event on stdout, and nothing else there.
         console, errors: for people.
 
@@ -30,10 +33,10 @@ def run_and_print(config: Config, *, again: str, as_json: bool, console: Console
     try:
         if as_json:
             events = JsonProgress(sys.stdout)
-            result = pipeline.run(config, events)
+            result = pipeline.run(config, events, until=until)
         else:
             with TerminalProgress(console) as progress:
-                result = pipeline.run(config, progress)
+                result = pipeline.run(config, progress, until=until)
     except KeyboardInterrupt:
         # The engine's session has ended on the way here: a Ray that was started for this run is stopped.
         errors.print(
@@ -43,6 +46,13 @@ def run_and_print(config: Config, *, again: str, as_json: bool, console: Console
             markup=False,
         )
         return EXIT_STOPPED
+    if "report" not in result.keys:
+        if as_json:
+            events.say("done", run=result.url, until=until, keys=result.keys)
+        else:
+            look = f" Look at the clips: vtcav review {result.url}" if "clips" in result.keys else ""
+            console.print(f"Done until {until}.{look}", soft_wrap=True, highlight=False)
+        return EXIT_DONE
     failures = pipeline.failed_inputs(result)
     too_many = failures.fraction > config.max_failed_fraction
     if as_json:

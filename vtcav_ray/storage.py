@@ -32,7 +32,7 @@ from vtcav_ray.errors import ConfigError
 COMMITS = "_commits"
 # Rows a row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
 ROW_GROUP_ROWS = 8192
-CLIP_ROW_GROUP_ROWS = 32  # clips carry their frames
+CLIP_ROW_GROUP_ROWS = 4  # clips carry their frames, and a preview reads only one of them
 
 
 def canonical_digest(value: Any) -> str:

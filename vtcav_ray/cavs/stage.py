@@ -13,6 +13,8 @@ from vtcav_ray import tables
 from vtcav_ray.cavs.gram_matrix import gram
 from vtcav_ray.cavs.plan import CavJob, CavPlan, Pool, plan_cavs
 from vtcav_ray.cavs.train import Cavs, train_cavs
+from vtcav_ray.concepts.accepted import HEAD_COLUMNS, TABLE, AcceptedRows, LeftOut, leave_out
+from vtcav_ray.concepts.decisions import Decisions, read_decisions
 from vtcav_ray.config import CavsConfig, Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
@@ -22,16 +24,48 @@ POOL_COLUMNS = ("set", "name", "kind", "video_id")
 
 
 def _prepare(context: Context) -> Work:
-    config, activations = context.config, context.input("activations")
+    config, left_out = context.config, _left_out(context)
+    activations = AcceptedRows.of(context.input("activations"), list(left_out.reasons))
     layers = config.activations.layers
     plan = read_plan(activations, layers[0], config)
     return Work(
         shards=[Shard(f"{number:02d}-{layer}", pa.table({"layer": [layer]})) for number, layer in enumerate(layers)],
         make_worker=functools.partial(CavWorker, config, activations),
         resources=config.resources.statistics,
-        warnings=plan.warnings,
+        warnings=[*left_out.warnings, *plan.warnings],
         notes={"cavs_a_layer": len(plan.jobs)},
+        finish=functools.partial(_write_left_out, left_out),
     )
+
+
+def _left_out(context: Context) -> LeftOut:
+    """Clips that a person rejected, or that repeat another one: the CAVs, and all that follows, go without them."""
+    clips = context.input("clips")
+    heads = clips.read("clips", columns=HEAD_COLUMNS)
+    assert heads is not None, "there are activations"
+    repeats = clips.read("duplicates")
+    duplicates = {} if repeats is None else dict(zip(*(c.to_pylist() for c in repeats.columns), strict=True))
+    return leave_out(
+        heads,
+        duplicates,
+        _decisions(context),
+        undecided_count=context.config.review.undecided == "use",
+        min_videos=context.config.clips.min_per_concept,
+    )
+
+
+def _decisions(context: Context) -> Decisions:
+    """Read once: an edit between the key and the work must not get into the work."""
+    if "decisions" not in context.memo:
+        context.memo["decisions"] = read_decisions(context.run)
+    found = context.memo["decisions"]
+    assert isinstance(found, Decisions)
+    return found
+
+
+def _write_left_out(left_out: LeftOut, output: StageFolder) -> ShardOutput:
+    table = left_out.table()
+    return ShardOutput({TABLE: table} if table.num_rows else {}, metrics={"clips_left_out": table.num_rows})
 
 
 def read_plan(activations: StageFolder, layer: str, config: Config) -> CavPlan:
@@ -62,10 +96,17 @@ def pool_of(rows: pa.Table) -> Pool:
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
-    return {"cavs": context.config.cavs.model_dump(mode="json"), "seed": context.config.seed}
+    review = context.config.review
+    return {
+        "cavs": context.config.cavs.model_dump(mode="json"),
+        "seed": context.config.seed,
+        "review": _decisions(context).effective(undecided_count=review.undecided == "use"),
+        "undecided": review.undecided,
+        "min_per_concept": context.config.clips.min_per_concept,
+    }
 
 
-STAGE = Stage("cavs", inputs=("activations",), version=1, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("cavs", inputs=("clips", "activations"), version=2, ingredients=_ingredients, prepare=_prepare)
 
 
 class CavWorker:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from vtcav_ray.concepts.cut import cut_clips
 from vtcav_ray.concepts.detect import Detector
+from vtcav_ray.concepts.duplicates import DUPLICATES, looks_of, near_duplicates
 from vtcav_ray.concepts.select import ClipPlan, plan_clips
 from vtcav_ray.concepts.track import track_videos
 from vtcav_ray.concepts.weights import read_bytes
@@ -18,7 +19,7 @@ from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.models import describe
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
-from vtcav_ray.storage import ShardOutput
+from vtcav_ray.storage import ShardOutput, StageFolder
 
 PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
                     "num_frames", "camera", "sharpness", "shot")  # fmt: skip
@@ -74,7 +75,16 @@ def _prepare_clips(context: Context) -> Work:
         resources=config.resources.cut,
         warnings=plan.warnings,
         notes={"plan": plan.counts},
+        finish=functools.partial(_find_duplicates, config.clips.quality.duplicate_distance),
     )
+
+
+def _find_duplicates(distance: int, clips: StageFolder) -> ShardOutput:
+    """Clips that show the same as another one of their set, over all shards. They stay in the table `clips`."""
+    repeats = near_duplicates((part for _, part in clips.iter_tables("looks")), distance)
+    rows = sorted(repeats.items())
+    table = pa.table({"clip_id": [c for c, _ in rows], "repeats": [r for _, r in rows]}, schema=DUPLICATES)
+    return ShardOutput({"duplicates": table} if rows else {}, metrics={"near_duplicates": len(rows)})
 
 
 def _plan(context: Context) -> ClipPlan:
@@ -137,8 +147,8 @@ class CutWorker:
             max_pixels=self.config.tracks.max_pixels,
             storage_options=self.config.videos.storage_options,
         )
-        return ShardOutput({"clips": clips}, failures, {"clips": clips.num_rows})
+        return ShardOutput({"clips": clips, "looks": looks_of(clips)}, failures, {"clips": clips.num_rows})
 
 
 TRACKS = Stage("tracks", inputs=("videos",), version=1, ingredients=_track_ingredients, prepare=_prepare_tracks)
-CLIPS = Stage("clips", inputs=("videos", "tracks"), version=1, ingredients=_clip_ingredients, prepare=_prepare_clips)
+CLIPS = Stage("clips", inputs=("videos", "tracks"), version=2, ingredients=_clip_ingredients, prepare=_prepare_clips)

@@ -155,7 +155,7 @@ class _Decoder:
                     self.size,
                     self._detector.letterbox(rgb),
                     cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY),
-                    np.ascontiguousarray(rgb[..., ::-1]) if config.tracker == "botsort" else None,
+                    cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) if config.tracker == "botsort" else None,
                     None if before is None else camera.step(before, now, follow=config.camera_motion),
                 )
                 before = now

@@ -1,4 +1,4 @@
-"""Static figures with Matplotlib: no window, fonts kept as text, colours that the common colour blindnesses tell apart."""
+"""Static figures with Matplotlib: no window, fonts kept as text, colours that the colour-blind tell apart."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def effects(cells: Cells, class_name: str) -> Figure | None:
-    """A class's concept effects against random clips: a panel a layer, intervals over the null's band; None: no cell."""
+    """A class's concept effects against random clips: a panel a layer, over the null's band; None: no cell."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     own = (cells.class_N == list(cells.classes).index(class_name)) & cells.contrast("random")
     columns = _strongest_columns(cells, np.flatnonzero(own))
@@ -74,6 +75,7 @@ def effects(cells: Cells, class_name: str) -> Figure | None:
         panel.set_title(cells.layers[layer], fontsize=8)
         panel.set_ylim(len(columns) - 0.4, -0.6)
         panel.tick_params(length=2)
+        panel.xaxis.set_major_locator(MaxNLocator(3))
     panels[0].set_yticks(range(len(names)), names)
     figure.suptitle(class_name, fontsize=9, fontweight="bold")
     figure.supxlabel("concept effect, logits", fontsize=8)
@@ -130,6 +132,6 @@ def matrix(cells: Cells, layer: str) -> Figure | None:
     panel.set_xticks(range(len(order)), [cells.columns[c].concept for c in order], rotation=90)
     panel.set_yticks(range(len(cells.classes)), cells.classes)
     panel.tick_params(length=0)
-    panel.set_title(f"{layer}: concept effect, logits (dot: significant; grey: not learnable)", fontsize=8, loc="left")
-    figure.colorbar(image, ax=panel, shrink=0.8)
+    panel.set_title(f"{layer}\ndot: significant, grey: not learnable", fontsize=8, loc="left")
+    figure.colorbar(image, ax=panel, shrink=0.8, label="concept effect, logits")
     return figure

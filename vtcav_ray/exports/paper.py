@@ -19,7 +19,9 @@ from vtcav_ray.results import Run
 FIGURE_FORMATS = ("png", "svg", "pdf")
 
 
-def export(run: Run, folder: str, *, formats: Sequence[str] = FIGURE_FORMATS, classes: Sequence[str] = ()) -> list[Path]:
+def export(
+    run: Run, folder: str, *, formats: Sequence[str] = FIGURE_FORMATS, classes: Sequence[str] = ()
+) -> list[Path]:
     """Write figures and tables of a run.
 
     Args:

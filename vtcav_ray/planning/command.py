@@ -113,9 +113,12 @@ def _range(value: Range, words: object) -> str:
     return str(middle) if low == middle == high else f"{middle} ({low} to {high})"
 
 
-def print_dry_run(config: Config, *, as_json: bool, console: Console) -> None:
-    """What `vtcav run` would do now: stage by stage."""
+def print_dry_run(config: Config, *, until: str | None, as_json: bool, console: Console) -> None:
+    """What `vtcav run` would do now, stage by stage, `until` included."""
     stages = dry_run(config)
+    names = [stage.name for stage in stages]
+    if until in names:
+        stages = stages[: names.index(until) + 1]
     if as_json:
         print(json.dumps({"out": config.run_url, "stages": [dataclasses.asdict(stage) for stage in stages]}))
         return

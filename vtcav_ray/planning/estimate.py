@@ -121,7 +121,7 @@ def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) ->
 def clip_range(
     config: Config, num_videos: int, classes: Mapping[str, int], concepts: Sequence[tuple[str, str]]
 ) -> Range:
-    """The least and the most clips that the config allows; the estimate is the most, bounded by the videos there are."""
+    """The least and the most clips that the config allows, as far as there are videos; estimate: the most."""
     clips = config.clips
     kinds = len({kind for _, kind in concepts})
     random_clips = min(clips.random_pool, num_videos)

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
+from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.report.geometry import Likeness, likeness_of_concepts
-from vtcav_ray.report.previews import Preview, previews_of_run
+from vtcav_ray.report.previews import Preview, previews_of_clips
 from vtcav_ray.results import STAGES, Run
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
@@ -138,11 +139,14 @@ class ReportData:
         """
         record = run.record
         stages = [_stage_facts(run.manifest(name)) for name in STAGES if name in run.keys and run.stage(name).complete]
-        clips = run.table("clips", columns=["set", "name", "kind", "video_id"])
+        accepted = AcceptedRows.of(run.stage("clips"), read_left_out(run.stage("cavs")))
+        clips = accepted.read("clips", columns=["set", "name", "kind", "video_id"])
+        if clips is None:
+            clips = tables.CLIPS.empty_table()
         return cls(
             title=run.config.name,
             scores=run.table("scores"),
-            concepts=_concept_facts(clips, previews_of_run(run)),
+            concepts=_concept_facts(clips, previews_of_clips(accepted)),
             class_clips=_class_counts(clips),
             accuracies=run.table("cavs", columns=list(ACCURACY_COLUMNS)),
             likeness=likeness_of_concepts(

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
@@ -32,7 +33,8 @@ SENSITIVITIES = pa.schema(
 
 def _prepare(context: Context) -> Work:
     config = context.config
-    activations, cavs = context.input("activations"), context.input("cavs")
+    cavs = context.input("cavs")
+    activations = AcceptedRows.of(context.input("activations"), read_left_out(cavs))
     layers = config.activations.layers
     return Work(
         shards=[Shard(f"{number:02d}-{layer}", pa.table({"layer": [layer]})) for number, layer in enumerate(layers)],
