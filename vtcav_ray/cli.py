@@ -200,6 +200,26 @@ def review(
 
 
 @app.command()
+def layers(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--layer", help="only this layer (alias or path); may be given again")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="modules whose path has at most so many parts")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="an object, for programs")] = False,
+) -> None:
+    """List the recogniser's layers: aliases, shapes, cost, and where a sign count would say nothing."""
+    from vtcav_ray.config import load_config
+
+    settings = load_config(config, overrides or ())  # before the slow imports: a typo is told at once
+
+    from vtcav_ray.models.layer_command import print_layers
+
+    print_layers(settings, names, depth, out=None if as_json else out)
+
+
+@app.command()
 def doctor(
     url: Annotated[
         str | None, typer.Option("--url", help="also check that this bucket or folder can be listed")

@@ -226,8 +226,8 @@ class StageResources(Section):
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     min_actors: Annotated[int, Field(ge=1)] = 1
     max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
-    batch_size: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="clips or frames a model call; null: the stage's own"
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None, description="views a model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
     )
     attempts: Annotated[int, Field(ge=1)] = 3
 

@@ -115,6 +115,25 @@ class Folder:
         else:  # an object appears when its upload is complete
             fs.pipe_file(path, data)
 
+    def write_once(self, name: str, data: bytes) -> bytes:
+        """Write a file unless it is there, and return what is there: all who call this get the first one's bytes."""
+        fs, path = self.fs, self.path(name)
+        try:
+            if isinstance(fs, LocalFileSystem):
+                fs.makedirs(os.path.dirname(path), exist_ok=True)
+                aside = f"{path}.{uuid.uuid4().hex}.tmp"
+                try:
+                    with open(aside, "wb") as file:
+                        file.write(data)
+                    os.link(aside, path)  # whole, and refused where the name is taken
+                finally:
+                    os.remove(aside)
+            else:
+                fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return self.read_bytes(name)
+        return data
+
     def read_json(self, name: str) -> Any:
         return json.loads(self.read_bytes(name))
 
@@ -214,8 +233,13 @@ class StageFolder:
 
     def files(self, table: str, **partition: str) -> list[str]:
         """Paths (below the folder) of a table's committed files, sorted; `layer="late"` keeps one partition."""
+        return list(self._rows_of(table, **partition))
+
+    def _rows_of(self, table: str, **partition: str) -> dict[str, int]:
+        """Rows of each of a table's committed files, by path, in order."""
         prefix = "/".join([table, *(f"{key}={value}" for key, value in partition.items())]) + "/"
-        return sorted(path for record in self.records() for path in record["files"] if path.startswith(prefix))
+        rows = {path: file["rows"] for record in self.records() for path, file in record["files"].items()}
+        return {path: rows[path] for path in sorted(rows) if path.startswith(prefix)}
 
     def iter_tables(
         self, table: str, *, columns: Sequence[str] | None = None, **partition: str
@@ -233,12 +257,48 @@ class StageFolder:
 
         Vectors of different layers have different lengths: without a partition they come as variable lists.
         """
-        parts = [part for _, part in self.iter_tables(table, columns=columns, **partition)]
+        rows_of = self._rows_of(table, **partition)
+        if partition:
+            return _joined((self.read_file(path, columns) for path in rows_of), sum(rows_of.values()))
+        parts = [self.read_file(path, columns) for path in rows_of]
         if not parts:
             return None
         if len({part.schema for part in parts}) > 1:
             parts = [_with_variable_vectors(part) for part in parts]
         return pa.concat_tables(parts).combine_chunks()
+
+
+def _joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:
+    """Tables of one schema as one. Vectors go straight to their places as each part comes: there is never a second copy
+    of them all. None: no parts.
+
+    Args:
+        parts: in order; their vectors all have one length.
+        rows: of all of them.
+    """
+    others: list[pa.Table] = []
+    flat: np.ndarray | None = None
+    index, at = -1, 0
+    schema = None
+    for part in parts:
+        schema = part.schema
+        index = schema.get_field_index("vector")
+        if index >= 0:
+            numbers = np.asarray(_one_chunk(part["vector"]).flatten())
+            if flat is None:
+                flat = np.empty(rows * schema.field(index).type.list_size, numbers.dtype)
+            flat[at : at + len(numbers)] = numbers
+            at += len(numbers)
+            part = part.remove_column(index)
+        others.append(part)
+    if schema is None:
+        return None
+    table = pa.concat_tables(others).combine_chunks()
+    if flat is None:
+        return table
+    field = schema.field(index)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(flat), field.type.list_size)
+    return table.add_column(index, field, column) if table.num_columns else pa.table([column], pa.schema([field]))
 
 
 def vector_array(vectors_Nd: np.ndarray) -> pa.FixedSizeListArray:
@@ -247,9 +307,13 @@ def vector_array(vectors_Nd: np.ndarray) -> pa.FixedSizeListArray:
 
 
 def vectors_of(table: pa.Table) -> np.ndarray:
-    """The column `vector` as float32 [N, d]."""
-    column = table["vector"].combine_chunks()
+    """The column `vector` as float32 [N, d]; without a copy where it is float32 in one chunk, as `read` gives it."""
+    column = _one_chunk(table["vector"])
     return np.asarray(column.flatten(), np.float32).reshape(table.num_rows, column.type.list_size)
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies in any case
 
 
 def stage_folder(run: Folder, stage: str, key: str) -> StageFolder:

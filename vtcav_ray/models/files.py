@@ -37,6 +37,8 @@ def open_binary(
         with fsspec.open(path, "rb", **options) as file:
             yield file
     except FileNotFoundError as error:
+        if path.startswith(("http://", "https://")) and not _is_absent(error):
+            raise StageError(f"The {what} {uri} can't be read: {error.__cause__}") from error
         raise ConfigError(f"No {what} at {uri}.") from error
     except IsADirectoryError as error:
         raise ConfigError(f"The {what} {uri} is a folder.") from error
@@ -44,6 +46,12 @@ def open_binary(
         raise ConfigError(f"The {what} {uri} can't be opened: {error}") from error
     except (OSError, BotoCoreError) as error:  # BotoCoreError: no credentials, no endpoint
         raise StageError(f"The {what} {uri} can't be read: {error}") from error
+
+
+def _is_absent(error: FileNotFoundError) -> bool:
+    """Whether an HTTP server said so: fsspec says it, too, where no server answers at all, or one that refuses."""
+    cause = error.__cause__
+    return cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
 
 
 def read_bytes(uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> bytes:
