@@ -53,6 +53,12 @@ def test_clips_are_counted_between_the_least_and_the_most() -> None:
     assert few.high == 4 + 3 * 10 + 3 * 20
 
 
+def test_controls_are_those_of_the_concept_or_of_all() -> None:
+    named = [{"name": "a", "kinds": ["spatiotemporal"]}, {"name": "b", "kinds": ["spatial"]}]
+    settings = parse_config({"videos": {"uri": "x"}, "clips": {"concepts": named, "controls": ["frozen", "reversed"]}})
+    assert concepts_of(settings) == [("a", "spatiotemporal"), ("a", "frozen"), ("a", "reversed"), ("b", "spatial")]
+
+
 def test_classes_are_those_that_the_model_has() -> None:
     labels = ["arm_wrestling"] * 3 + ["juggling"] * 9 + ["rare"] + [None]
     rows = [{"video_id": str(i), "uri": "u", "label": label} for i, label in enumerate(labels)]

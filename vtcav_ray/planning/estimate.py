@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.activations.stage import normal_label
-from vtcav_ray.config import Config
+from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.costs import Hours, price, stage_hours
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 
@@ -96,11 +96,19 @@ def per_item(timed: Timed) -> tuple[Range, bool]:
 
 def concepts_of(config: Config) -> list[tuple[str, str]]:
     """(name, kind) of every concept that the config can give; for `auto`, as many as it may propose."""
+    concepts: Sequence[ConceptConfig]
     if isinstance(config.clips.concepts, str):
-        names = [(f"concept {i}", ("spatial", "spatiotemporal"), ()) for i in range(config.clips.max_concepts)]
+        kinds: tuple[Kind, ...] = ("spatial", "spatiotemporal")
+        concepts = [ConceptConfig(name=f"concept {i}", kinds=kinds) for i in range(config.clips.max_concepts)]
     else:
-        names = [(c.name, c.kinds, c.controls) for c in config.clips.concepts]  # type: ignore[misc]
-    return [(name, kind) for name, kinds, controls in names for kind in (*kinds, *controls)]
+        concepts = config.clips.concepts
+    found: list[tuple[str, str]] = []
+    for concept in concepts:
+        found += [(concept.name, kind) for kind in concept.kinds]
+        if "spatiotemporal" in concept.kinds:  # controls are made of these clips alone
+            controls = config.clips.controls if concept.controls is None else concept.controls
+            found += [(concept.name, control) for control in controls]
+    return found
 
 
 def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) -> dict[str, int]:
