@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -123,10 +124,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for way in ways.values():
         way()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.repeats):
+    for number in range(options.repeats):
         for name, way in ways.items():
             batches = options.shard if name == "stage" else 1
             seconds[name].append(timed(way, options.clock, device) / batches)
+        taken = ", ".join(f"{name} {values[-1]:.3f}" for name, values in seconds.items())
+        print(f"repeat {number + 1} of {options.repeats}: {taken}", file=sys.stderr, flush=True)
     ratios = {
         title: spread([a / b for a, b in zip(seconds[slower], seconds[faster], strict=True)])
         for title, (slower, faster, _) in RATIOS.items()

@@ -103,6 +103,22 @@ def test_the_counts_fit_together(finished: vtcav_ray.Run, small: Config) -> None
         assert np.isfinite(np.stack(gradients["vector"].to_numpy(zero_copy_only=False))).all()
 
 
+def test_an_effect_is_checked_by_intervention(finished: vtcav_ray.Run) -> None:
+    options = ["--class", "lift", "--layer", "head", "--concept", "moving up/context", "--clips", "2", "--json"]
+    steps = ["--step", "0.5", "--step", "1"]
+    answer = CliRunner().invoke(cli.app, ["intervene", finished.url, *options, *steps])
+    assert answer.exit_code == 0, answer.output
+    rows = json.loads(answer.stdout)
+    assert [row["step"] for row in rows] == [0.5, 1.0]
+    for row in rows:  # behind the head there is only a linear map
+        assert row["real"] == pytest.approx(row["predicted"], rel=1e-3)
+    kept = finished.table("interventions")
+    assert kept.schema == tables.INTERVENTIONS
+    assert kept.to_pylist() == rows
+    for wrong in (["--layer", "nose"], ["--step", "0"], ["--against", "nobody"]):
+        assert isinstance(CliRunner().invoke(cli.app, ["intervene", finished.url, *wrong]).exception, ConfigError)
+
+
 def test_the_scores_are_a_full_grid_with_figures_in_range(finished: vtcav_ray.Run, small: Config) -> None:
     rows = finished.table("scores").to_pylist()
     random = [r for r in rows if r["against"] == "random"]

@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 
 import vtcav_ray
-from vtcav_ray import tables
+from vtcav_ray import commands, logs, tables
 from vtcav_ray.errors import EXIT_DONE, VtcavError
+from vtcav_ray.watch import command as watch_command
 
 app = typer.Typer(
     help="Video-TCAV on Ray: which concepts, moving or still, a video action recogniser uses, and how sure one can be.",
@@ -39,7 +40,13 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-) -> None: ...
+    log_format: Annotated[str | None, typer.Option(help="text or json (one object a line), on stderr")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
+) -> None:
+    try:
+        logs.configure(log_format, log_level)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()
@@ -47,6 +54,10 @@ def run(
     config: ConfigPath,
     out_url: OutUrl = None,
     overrides: Overrides = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="take N videos more than the folder has; those of earlier runs stay in")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="remove this config's output and make it anew")] = False,
     until: Annotated[str | None, typer.Option("--until", help="last stage to run, for example clips")] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
     as_json: AsJson = False,
@@ -56,16 +67,21 @@ def run(
 
     settings = load_config(config, overrides or (), out=out_url)  # before the slow imports: a typo is told at once
 
+    from vtcav_ray import pipeline
+
+    if limit is not None:
+        settings = pipeline.with_more_videos(settings, limit, fresh=fresh)
     if dry:
         from vtcav_ray.planning.command import print_dry_run
 
         print_dry_run(settings, until=until, as_json=as_json, console=out)
         return
-    from vtcav_ray.run_command import run_and_print
+    from vtcav_ray.run_command import RunOptions, run_and_print
 
     given = [*(f"--set {o}" for o in overrides or ()), *([f"--out {out_url}"] if out_url else [])]
     again = " ".join(["vtcav run", config, *given])
-    raise typer.Exit(run_and_print(settings, again=again, until=until, as_json=as_json, console=out, errors=err))
+    run_options = RunOptions(until=until, fresh=fresh, as_json=as_json)
+    raise typer.Exit(run_and_print(settings, run_options, again=again, console=out, errors=err))
 
 
 @app.command()
@@ -220,6 +236,27 @@ def layers(
 
 
 @app.command()
+def intervene(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; may be repeated")] = None,
+    layers: Annotated[list[str] | None, typer.Option("--layer", help="only this layer; may be repeated")] = None,
+    concepts: Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; may be repeated")] = None,
+    against: Annotated[str, typer.Option(help="`random`, `rest of <kind>`, or another concept")] = "random",
+    steps: Annotated[list[float] | None, typer.Option("--step", help="size t of the shift; may be repeated")] = None,
+    cells: Annotated[int, typer.Option(min=1, help="at most so many cells, those of the largest |z|")] = 6,
+    clips: Annotated[int, typer.Option(min=1, help="at most so many class clips a cell")] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
+) -> None:
+    """Check effects by intervention: add the shift to the activation, run the rest of the model, compare the logit."""
+    from vtcav_ray.export import print_interventions
+    from vtcav_ray.results import Run
+    from vtcav_ray.tcav.intervene_run import STEPS, Wanted, intervene_run
+
+    wanted = Wanted(classes or (), layers or (), concepts or (), against, cells)
+    print_interventions(intervene_run(Run(run_url), wanted, steps or STEPS, max_clips=clips), as_json, out)
+
+
+@app.command()
 def doctor(
     url: Annotated[
         str | None, typer.Option("--url", help="also check that this bucket or folder can be listed")
@@ -233,6 +270,10 @@ def doctor(
         out.print(finding.line, highlight=False, soft_wrap=True)
     if any(finding.broken for finding in findings):
         raise typer.Exit(3)
+
+
+commands.register(app, out, err)
+watch_command.register(app, out, err)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeli
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.urls import SCHEMES, check_url
 
 Kind = Literal["spatial", "spatiotemporal", "tracked", "context"]
 Control = Literal["frozen", "shuffled", "reversed", "padding"]
@@ -25,6 +27,8 @@ PathShape = Literal["straight", "curved", "back_and_forth"]
 Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+# May hold credentials: never shown, and never dumped into a key, a manifest or run.json.
+StorageOptions = Annotated[dict[str, Any], Field(repr=False, exclude=True)]
 
 
 class Section(BaseModel):
@@ -60,7 +64,9 @@ class VideosConfig(Section):
         "wmv",
     )
     limit: Annotated[int, Field(ge=1)] | None = None
-    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    follow_links: bool = Field(False, description="also take symbolic links that lead out of the folder")
+    schemes: tuple[str, ...] = Field(SCHEMES, description="URL schemes that rows of a manifest may have")
+    storage_options: StorageOptions = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source(self) -> VideosConfig:
@@ -85,6 +91,7 @@ class TracksConfig(Section):
     max_pixels: Annotated[int, Field(ge=1)] = Field(8192 * 8192, description="refuse larger frames")
     batch_size: Annotated[int, Field(ge=1)] = 32
     camera_motion: bool = True
+    storage_options: StorageOptions = Field(default_factory=dict)
 
 
 class MotionConfig(Section):
@@ -167,7 +174,7 @@ class ModelConfig(Section):
     config: str = Field("asset:recogniser.py", description="MMAction2 config: a file, a URL, or a packaged name")
     checkpoint: str = Field("asset:recogniser.pth", description="a .pth on any URL, or `untrained`, asked for by name")
     labels: str | None = Field(None, description="file with one class name a line; null: from the config or checkpoint")
-    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    storage_options: StorageOptions = Field(default_factory=dict)
 
 
 class ActivationsConfig(Section):
@@ -223,13 +230,32 @@ class StageResources(Section):
 
     cpus: Annotated[float, Field(gt=0)] = 1.0
     gpus: Annotated[float, Field(ge=0)] = 0.0
-    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="scheduled by, and a limit: an actor that holds more is ended, and its shard tried again"
+    )
     min_actors: Annotated[int, Field(ge=1)] = 1
     max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         None, description="views a model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
     )
-    attempts: Annotated[int, Field(ge=1)] = 3
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        3, description="deaths of a process after which the video that caused them is given up"
+    )
+    decode_threads: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="videos decoded side by side in one actor; null: 4 where they feed a detector, 2 elsewhere"
+    )
+
+
+class DecodeLimits(Section):
+    """What one video may cost before it is given up. Frames and pixels are limited by `tracks.max_frames` and so on."""
+
+    cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder, a video")
+    stall_seconds: Annotated[float, Field(gt=0)] = Field(
+        120.0, description="one call of the decoder that takes longer is taken for stuck, and its process ended"
+    )
+    memory_gb: Annotated[float, Field(gt=0)] = Field(
+        4.0, description="a suspect video's decoder, in a process of its own, may take so much"
+    )
 
 
 class RatesConfig(Section):
@@ -246,6 +272,10 @@ class ResourcesConfig(Section):
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
     num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
     object_store_gb: Annotated[float, Field(gt=0)] | None = None
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="for Prometheus, of the Ray started on this machine; null: any free port"
+    )
+    decode: DecodeLimits = DecodeLimits()
     detect: StageResources = StageResources()
     cut: StageResources = StageResources()
     extract: StageResources = StageResources()
@@ -259,7 +289,7 @@ class Config(Section):
     name: Name = "run"
     seed: int = 0
     out: str | None = Field(None, description="run folder, any fsspec URL; null: runs/<name>")
-    out_storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    out_storage_options: StorageOptions = Field(default_factory=dict)
     videos: VideosConfig
     tracks: TracksConfig = TracksConfig()
     clips: ClipsConfig = ClipsConfig()
@@ -273,6 +303,16 @@ class Config(Section):
         None, description="videos a shard; null: from the corpus's size"
     )
     max_failed_fraction: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _urls_are_allowed(self) -> Config:
+        for section in ("videos", "tracks", "model"):
+            for name in ("uri", "labels", "weights", "names", "config", "checkpoint"):
+                if isinstance(url := getattr(getattr(self, section), name, None), str):
+                    check_url(url, f"{section}.{name}")
+        if self.out is not None:
+            check_url(self.out, "out")
+        return self
 
     @property
     def run_url(self) -> str:
@@ -300,8 +340,7 @@ def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = N
         raise ConfigError(f"{path} is not readable as YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
-    for override in overrides:
-        _set(data, override)
+    apply_overrides(data, overrides)
     if out is not None:
         data["out"] = out
     return parse_config(data, where=path)
@@ -320,6 +359,16 @@ def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
         raise ConfigError(f"{where} is not valid:\n{problems}") from error
 
 
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put `a.b=value` strings into a config that is not checked yet.
+
+    Raises:
+        ConfigError: not of that form, or the key lies below something that has no keys.
+    """
+    for override in overrides:
+        _set(data, override)
+
+
 def _set(data: dict[str, Any], override: str) -> None:
     key, sep, text = override.partition("=")
     if not sep or not key:
@@ -327,7 +376,7 @@ def _set(data: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value is not readable as YAML: {error}") from error
+        raise ConfigError(f"--set {key}: the value is not readable as YAML.") from error  # it may be a secret
     node = data
     *parents, leaf = key.split(".")
     for part in parents:
@@ -335,7 +384,7 @@ def _set(data: dict[str, Any], override: str) -> None:
         if child is None:
             child = node[part] = {}
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: `{part}` is {child!r}, which has no keys below it.")
+            raise ConfigError(f"--set {key}: `{part}` is a {type(child).__name__}, which has no keys below it.")
         node = child
     node[leaf] = value
 
@@ -347,10 +396,19 @@ def _problem(error: Any) -> str:
         known = sorted(_section_at(path[:-1]).model_fields)
         near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}."
-        return f"`{key}`: unknown key (value {error['input']!r}); {hint}"
+        return f"`{key}`: unknown key{_shown(path, error['input'])}; {hint}"
     message = error["msg"].removeprefix("Value error, ")
-    shown = "" if error["type"] == "missing" or isinstance(error["input"], dict) else f" (value {error['input']!r})"
+    shown = "" if error["type"] == "missing" else _shown(path, error["input"])
     return f"`{key or 'config'}`{shown}: {message}"
+
+
+def _shown(path: Sequence[Any], value: Any) -> str:
+    """A wrong value, for the message, unless it may hold credentials: options are mappings, or named like them."""
+    if isinstance(value, dict | list) or any(
+        re.search(r"option|key|secret|token|passw|cred", str(p), re.I) for p in path
+    ):
+        return ""
+    return f" (value {value!r})"
 
 
 def _section_at(path: Sequence[str | int]) -> type[Section]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vtcav_ray import tables
 from vtcav_ray.config import Config, parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder, StageFolder, stage_folder
+from vtcav_ray.urls import check_url
 
 # Stages in order. `vtcav_ray.pipeline` says what each does.
 STAGES = ("videos", "tracks", "clips", "activations", "cavs", "scores", "report")
+# Stages that a rerun on another checkpoint takes from the run that it is a rerun of (`vtcav rerun`).
+SHARED_STAGES = ("videos", "tracks", "clips")
 
 
 class Run:
@@ -24,7 +29,7 @@ class Run:
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
-        self.folder = Folder(url, dict(storage_options or {}))
+        self.folder = Folder(check_url(url, "RUN"), dict(storage_options or {}))
         if not self.folder.exists("run.json"):
             raise ConfigError(f"No run at {url}: it has no run.json. Make one with `vtcav run CONFIG --out {url}`.")
         self._record = self.folder.read_json("run.json")
@@ -49,6 +54,12 @@ class Run:
         return dict(self._record)
 
     @property
+    def base(self) -> Folder:
+        """Where the tables of `SHARED_STAGES` are: the run that this is a rerun of, or this one."""
+        base = self._record.get("base")
+        return self.folder if base is None else Folder(join_url(self.url, base), self.folder.storage_options)
+
+    @property
     def report_url(self) -> str:
         return f"{self.url.rstrip('/')}/report.html"
 
@@ -62,7 +73,7 @@ class Run:
             raise ConfigError(
                 f"The run at {self.url} has not reached the stage `{name}` yet. Run it again: it goes on where it was."
             )
-        return stage_folder(self.folder, name, self.keys[name])
+        return stage_folder(self.base if name in SHARED_STAGES else self.folder, name, self.keys[name])
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """What the stage's key was made from, its counts, timings, warnings, versions.
@@ -85,6 +96,8 @@ class Run:
         """
         if name == "failures":
             return self._failures()
+        if name == "interventions":
+            return self._interventions()
         if name not in tables.STAGE_OF:
             raise ConfigError(f"No table `{name}`. There are: {', '.join(tables.NAMES)}.")
         found = self.stage(tables.STAGE_OF[name]).read(name, columns=columns, **partition)
@@ -98,7 +111,27 @@ class Run:
         for _, part in self.stage(tables.STAGE_OF[name]).iter_tables(name, columns=columns, **partition):
             yield part
 
+    def _interventions(self) -> pa.Table:
+        """What `vtcav intervene` found for the scores of the newest run; no rows where it was not called."""
+        place = self.folder.below("interventions", self.keys.get("scores", ""))
+        parts = [pq.read_table(pa.BufferReader(place.read_bytes(n))) for n in place.names("") if n.endswith(".parquet")]
+        return pa.concat_tables(parts) if parts else tables.INTERVENTIONS.empty_table()
+
     def _failures(self) -> pa.Table:
         parts = [self.stage(name).read("failures") for name in STAGES if name in self.keys]
         found = [part for part in parts if part is not None]
         return pa.concat_tables(found) if found else tables.FAILURES.empty_table()
+
+
+def join_url(url: str, reference: str) -> str:
+    """A URL, or a path relative to `url` (`../..`), as a URL. Object stores know no `..`, so it is worked out here."""
+    if "://" in reference or reference.startswith("/"):
+        return reference
+    scheme, separator, path = url.rpartition("://")
+    return scheme + separator + posixpath.normpath(posixpath.join(path, reference))
+
+
+def relative_url(url: str, target: str) -> str:
+    """`target` as seen from `url`, where `url` lies below it, so that both can be moved together; else as it is."""
+    below = url.removeprefix(target.rstrip("/") + "/")
+    return target if below == url else "/".join([".."] * len(below.strip("/").split("/")))

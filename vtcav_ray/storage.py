@@ -12,6 +12,7 @@ killed run goes on where it was. Ray's blocks play no part in any name.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -27,12 +28,13 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray import tables
-from vtcav_ray.errors import ConfigError
+from vtcav_ray.access import kind_of, open_url, patiently
 
 COMMITS = "_commits"
 # Rows a row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
 ROW_GROUP_ROWS = 8192
 CLIP_ROW_GROUP_ROWS = 4  # clips carry their frames, and a preview reads only one of them
+FIRST_CONTACT_SECONDS = 15.0
 
 
 def canonical_digest(value: Any) -> str:
@@ -77,13 +79,21 @@ class Folder:
         return self._open()[1]
 
     def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        try:
-            # fsspec keeps one instance per (protocol, options), so this is cheap. Listings must not be cached:
-            # other processes write into the same folder.
-            fs, root = fsspec.core.url_to_fs(self.url, **{"use_listings_cache": False, **self.storage_options})
-        except (ValueError, ImportError) as error:
-            raise ConfigError(f"{self.url} can't be opened: {error}") from error
+        fs, root = open_url(self.url, self.storage_options)
         return fs, root.rstrip("/")
+
+    def check(self) -> None:
+        """Find out at once, and not after hours, that storage can't be reached or refuses.
+
+        Raises:
+            AccessError: a wrong key, no credentials, no such bucket.
+            ConnectionError: nothing answers.
+        """
+        fs, root = self._open()
+        try:
+            patiently(lambda: fs.ls(root, detail=False), self.url, patience=FIRST_CONTACT_SECONDS)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # nothing there yet; a file in the way is told by the first write
 
     def below(self, *parts: str) -> Folder:
         return Folder("/".join((self.url.rstrip("/"), *parts)), self.storage_options)
@@ -92,10 +102,11 @@ class Folder:
         return "/".join((self.root, *parts))
 
     def exists(self, name: str) -> bool:
-        return bool(self.fs.exists(self.path(name)))
+        fs, path = self.fs, self.path(name)
+        return patiently(lambda: kind_of(fs, path), f"{self.url}/{name}") is not None
 
     def read_bytes(self, name: str) -> bytes:
-        return bytes(self.fs.cat_file(self.path(name)))
+        return bytes(patiently(lambda: self.fs.cat_file(self.path(name)), f"{self.url}/{name}"))
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file so that readers see all of it or none of it."""
@@ -113,7 +124,7 @@ class Folder:
                 if os.path.exists(aside):
                     os.remove(aside)
         else:  # an object appears when its upload is complete
-            fs.pipe_file(path, data)
+            patiently(lambda: fs.pipe_file(path, data), f"{self.url}/{name}")
 
     def write_once(self, name: str, data: bytes) -> bytes:
         """Write a file unless it is there, and return what is there: all who call this get the first one's bytes."""
@@ -130,8 +141,11 @@ class Folder:
                     os.remove(aside)
             else:
                 fs.pipe_file(path, data, mode="create")
-        except FileExistsError:
-            return self.read_bytes(name)
+        except OSError as error:
+            # A local name that is taken, or an object store's refused condition, which s3fs tells as EINVAL.
+            if isinstance(error, FileExistsError) or self.exists(name):
+                return self.read_bytes(name)
+            raise
         return data
 
     def read_json(self, name: str) -> Any:
@@ -143,7 +157,7 @@ class Folder:
     def names(self, name: str) -> list[str]:
         """File names (not paths) directly below a sub-folder; empty when there is none."""
         try:
-            entries = self.fs.ls(self.path(name), detail=False)
+            entries = patiently(lambda: self.fs.ls(self.path(name), detail=False), f"{self.url}/{name}")
         except FileNotFoundError:
             return []
         return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
@@ -156,6 +170,18 @@ class StageFolder:
     stage: str
     key: str
     folder: Folder
+
+    @property
+    def run(self) -> Folder:
+        """The run folder that this is in."""
+        return Folder(self.folder.url.rsplit("/", 2)[0], self.folder.storage_options)
+
+    def remove(self) -> None:
+        """Delete all of it. The manifest goes first: what is half removed is not complete."""
+        for part in ("manifest.json", ""):
+            path = self.folder.path(part) if part else self.folder.root
+            if self.folder.fs.exists(path):
+                self.folder.fs.rm(path, recursive=not part)
 
     @property
     def complete(self) -> bool:
@@ -199,7 +225,9 @@ class StageFolder:
         paths = [self.folder.path(COMMITS, f"{shard}.json") for shard in shards]
         if not paths:
             return []
-        contents = self.folder.fs.cat(paths)  # one round of concurrent requests on an object store
+        contents = patiently(
+            lambda: self.folder.fs.cat(paths), self.folder.url
+        )  # one round of concurrent requests on an object store
         if isinstance(contents, bytes):
             contents = {paths[0]: contents}
         return [json.loads(contents[path]) for path in sorted(contents)]
@@ -249,8 +277,11 @@ class StageFolder:
             yield path.rsplit("/", 1)[-1].removesuffix(".parquet"), self.read_file(path, columns)
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-        with self.folder.fs.open(self.folder.path(path), "rb") as file:
-            return pq.read_table(file, columns=list(columns) if columns is not None else None)
+        def read() -> pa.Table:
+            with self.folder.fs.open(self.folder.path(path), "rb") as file:
+                return pq.read_table(file, columns=list(columns) if columns is not None else None)
+
+        return patiently(read, f"{self.folder.url}/{path}")
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
         """A whole table, or one partition of it, in memory; None when it has no rows at all.
@@ -258,9 +289,10 @@ class StageFolder:
         Vectors of different layers have different lengths: without a partition they come as variable lists.
         """
         rows_of = self._rows_of(table, **partition)
+        found = (part for part in (self.read_file(path, columns) for path in rows_of) if part.num_rows)
         if partition:
-            return _joined((self.read_file(path, columns) for path in rows_of), sum(rows_of.values()))
-        parts = [self.read_file(path, columns) for path in rows_of]
+            return _joined(found, sum(rows_of.values()))
+        parts = list(found)
         if not parts:
             return None
         if len({part.schema for part in parts}) > 1:
@@ -274,7 +306,7 @@ def _joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:
 
     Args:
         parts: in order; their vectors all have one length.
-        rows: of all of them.
+        rows: of all of them, at most: parts may be read without some of theirs.
     """
     others: list[pa.Table] = []
     flat: np.ndarray | None = None
@@ -297,7 +329,7 @@ def _joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:
     if flat is None:
         return table
     field = schema.field(index)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(flat), field.type.list_size)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(flat[:at]), field.type.list_size)
     return table.add_column(index, field, column) if table.num_columns else pa.table([column], pa.schema([field]))
 
 
@@ -310,6 +342,19 @@ def vectors_of(table: pa.Table) -> np.ndarray:
     """The column `vector` as float32 [N, d]; without a copy where it is float32 in one chunk, as `read` gives it."""
     column = _one_chunk(table["vector"])
     return np.asarray(column.flatten(), np.float32).reshape(table.num_rows, column.type.list_size)
+
+
+def modified_at(info: Mapping[str, Any]) -> float | None:
+    """When a file was last written, seconds since the epoch, from what fsspec says of it; None: it does not say."""
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(name)
+        if isinstance(value, datetime.datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            return datetime.datetime.fromisoformat(value).timestamp()
+    return None
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

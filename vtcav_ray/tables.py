@@ -167,6 +167,52 @@ SCORES = pa.schema(
     ]
 )
 
+SENSITIVITIES = pa.schema(
+    [
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("concept", pa.string()),
+        ("video_id", pa.string()),  # of the class: which videos does the concept drive?
+        ("sensitivity", pa.float32()),  # mean over the R CAVs, logits a unit of z
+        ("positive", pa.float32()),  # share of the R CAVs with a positive sensitivity
+    ]
+)
+
+CURVES = pa.schema(
+    [
+        ("layer", pa.string()),
+        ("concept", pa.string()),
+        ("n", pa.int32()),  # source videos a side
+        ("accuracy", pa.float64()),  # held out, balanced: mean over random draws of n
+        ("sd", pa.float64()),  # over the draws
+    ]
+)
+
+ENTANGLEMENT = pa.schema(
+    [
+        ("layer", pa.string()),
+        ("concept", pa.string()),
+        ("other", pa.string()),
+        ("cosine", pa.float64()),  # between the two mean CAVs against random: near 1, the layer can't tell them apart
+    ]
+)
+
+INTERVENTIONS = pa.schema(
+    [
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("concept", pa.string()),
+        ("against", pa.string()),
+        ("step", pa.float64()),  # t: the shift is t * (mean concept - mean random), lifted to the activation
+        ("gain", pa.float64()),  # logits that the lifted shift moves, to first order, for one of effect_logits
+        ("predicted", pa.float64()),  # t * gain * effect_logits over these clips: first order, logits
+        ("real", pa.float64()),  # mean change of the class's logit when the rest of the model is run
+        ("real_sd", pa.float64()),  # over the clips
+        ("n", pa.int32()),  # class clips, one a source video
+        ("model", pa.string()),
+    ]
+)
+
 FAILURES = pa.schema(
     [
         ("stage", pa.string()),
@@ -179,7 +225,7 @@ FAILURES = pa.schema(
     ]
 )
 
-# Table -> the stage that writes it. `failures` comes from all of them.
+# Table -> the stage that writes it. `failures` comes from all of them, `interventions` from `vtcav intervene`.
 STAGE_OF = {
     "videos": "videos",
     "tracks": "tracks",
@@ -187,7 +233,10 @@ STAGE_OF = {
     "activations": "activations",
     "gradients": "activations",
     "cavs": "cavs",
+    "curves": "cavs",
+    "entanglement": "cavs",
     "scores": "scores",
+    "sensitivities": "scores",
 }
 NAMES = (*STAGE_OF, "failures")
 # What a table without rows looks like.
@@ -198,6 +247,9 @@ EMPTY_SCHEMAS = {
     "activations": activations(1),
     "gradients": gradients(1),
     "cavs": cavs(1),
+    "curves": CURVES,
+    "entanglement": ENTANGLEMENT,
     "scores": SCORES,
+    "sensitivities": SENSITIVITIES,
     "failures": FAILURES,
 }

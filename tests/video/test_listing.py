@@ -159,14 +159,19 @@ def test_large_manifest_is_looked_up_by_folder(tmp_path: Path, monkeypatch: pyte
     rows = [{"uri": f"{i % 3}/{i}.mp4"} for i in range(14)]
     monkeypatch.setattr(listing, "STAT_LIMIT", 5)
     manifest = write_csv(tmp_path / "l.csv", rows)
-    monkeypatch.setattr(fsspec.implementations.local.LocalFileSystem, "info", None)  # not once a file
-    monkeypatch.setattr(fsspec.implementations.local.LocalFileSystem, "isfile", lambda self, p: os.path.isfile(p))
-    monkeypatch.setattr(fsspec.implementations.local.LocalFileSystem, "isdir", lambda self, p: os.path.isdir(p))
+    monkeypatch.setattr(fsspec.implementations.local.LocalFileSystem, "info", _info)
     monkeypatch.setattr(fsspec.implementations.local.LocalFileSystem, "ls", _ls)
     table, failures = list_videos(VideosConfig(uri=manifest))
     assert table.num_rows == 12
     assert all(table["fingerprint"].to_pylist())
     assert [f["error_kind"] for f in failures] == ["missing", "missing"]
+
+
+def _info(self: object, path: str) -> dict[str, Any]:
+    assert not path.endswith(".mp4"), "a large manifest is not looked up file by file"
+    if not os.path.exists(path):
+        raise FileNotFoundError(path)
+    return {"name": path, "type": "directory" if os.path.isdir(path) else "file"}
 
 
 def _ls(self: object, path: str, detail: bool = True) -> list[dict[str, Any]]:

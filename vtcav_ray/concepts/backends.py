@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import fsspec
 import numpy as np
 import torch
 
+from vtcav_ray.access import open_url, patiently
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.concepts.weights import load_pt, read_bytes
 from vtcav_ray.config import TracksConfig
@@ -61,7 +61,7 @@ class TorchBackend:
     fixed_size: tuple[int, int] | None = None
 
     def __init__(self, config: TracksConfig, device: torch.device) -> None:
-        model: Any = load_pt(read_bytes(config.weights), config.weights)
+        model: Any = load_pt(read_bytes(config.weights, config.storage_options), config.weights)
         head = type(getattr(model, "model", [model])[-1]).__name__
         if head in ("OBB", "Classify"):
             raise ConfigError(f"`tracks.weights`: {config.weights} is a {head} model; a detector is needed.")
@@ -106,7 +106,9 @@ class OnnxBackend:
         if device.type == "cpu":
             options.intra_op_num_threads = torch.get_num_threads()
         try:
-            self._session = onnxruntime.InferenceSession(read_bytes(config.weights), options, providers=providers)
+            self._session = onnxruntime.InferenceSession(
+                read_bytes(config.weights, config.storage_options), options, providers=providers
+            )
         except (
             ort_errors.Fail,
             ort_errors.InvalidArgument,
@@ -180,7 +182,7 @@ class EngineBackend:
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "detector.engine"
-            path.write_bytes(read_bytes(config.weights))
+            path.write_bytes(read_bytes(config.weights, config.storage_options))
             self._model = AutoBackend(str(path), device=device, verbose=False)
         self.names = _names_of(self._model.names, config)
         self.stride = max(int(self._model.stride), 32)
@@ -211,11 +213,12 @@ def _candidates(prediction: torch.Tensor, classes: int, confidence: float) -> It
 def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
     """Class names: from the label file where one is given, else what the weights carry."""
     if config.names is not None:
+        fs, path = open_url(config.names, config.storage_options)
         try:
-            with fsspec.open(config.names, "r", encoding="utf-8") as file:
-                lines = [line.strip() for line in file.read().splitlines()]
+            text = patiently(lambda: fs.cat_file(path), config.names).decode("utf-8")
         except FileNotFoundError as error:
             raise ConfigError(f"`tracks.names`: {config.names} does not exist.") from error
+        lines = [line.strip() for line in text.splitlines()]
         return dict(enumerate(line for line in lines if line))
     if isinstance(stated, Mapping) and stated:
         return {int(k): str(v) for k, v in stated.items()}

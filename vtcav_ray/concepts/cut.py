@@ -15,7 +15,7 @@ from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
 from vtcav_ray.tables import CLIPS
 from vtcav_ray.video.codec import encode_clip
-from vtcav_ray.video.decode import MAX_FRAMES, MAX_PIXELS, Source, Video
+from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_PIXELS, Source, Video
 from vtcav_ray.video.sample import centre_clip, random_clip
 
 Failure = dict[str, Any]
@@ -28,6 +28,7 @@ def cut_clips(
     *,
     max_frames: int = MAX_FRAMES,
     max_pixels: int = MAX_PIXELS,
+    max_cpu_seconds: float = MAX_CPU_SECONDS,
     threads: int = 2,
     storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[pa.Table, list[Failure]]:
@@ -36,6 +37,7 @@ def cut_clips(
     Args:
         plan: rows of `vtcav_ray.concepts.select.PLAN`; give all rows of a video in one call.
         sources: video_id -> URI or bytes; None, or an id that is absent: the plan's own `uri`.
+        max_frames, max_pixels, max_cpu_seconds: limits of one video, see `vtcav_ray.video.decode.Video`.
         threads: videos that are decoded side by side.
 
     Returns:
@@ -54,7 +56,13 @@ def cut_clips(
         rows = by_video[video_id]
         source = (sources or {}).get(video_id, rows[0]["uri"])
         try:
-            with Video(source, max_frames=max_frames, max_pixels=max_pixels, storage_options=storage_options) as video:
+            with Video(
+                source,
+                max_frames=max_frames,
+                max_pixels=max_pixels,
+                max_cpu_seconds=max_cpu_seconds,
+                storage_options=storage_options,
+            ) as video:
                 return _cut(video, rows, config)
         except InputError as error:
             return [], [_failure(rows[0], None, error)]

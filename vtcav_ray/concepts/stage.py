@@ -21,6 +21,7 @@ from vtcav_ray.models import describe
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
 from vtcav_ray.storage import ShardOutput, StageFolder
 
+OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
 PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
                     "num_frames", "camera", "sharpness", "shot")  # fmt: skip
 
@@ -41,9 +42,12 @@ def _prepare_tracks(context: Context) -> Work:
 
 def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
+    open_videos = config.resources.detect.decode_threads or OPEN_VIDEOS
     return {
+        # Which frames share a batch depends on it, and with that the last bit of a confidence.
+        **({"open_videos": open_videos} if open_videos != OPEN_VIDEOS else {}),
         "tracks": config.tracks.model_dump(mode="json"),
-        "weights": hashlib.sha256(read_bytes(config.tracks.weights)).hexdigest(),
+        "weights": hashlib.sha256(read_bytes(config.tracks.weights, config.tracks.storage_options)).hexdigest(),
         "shard_videos": config.shard_videos,
     }
 
@@ -58,7 +62,12 @@ class TrackWorker:
     def __call__(self, rows: pa.Table) -> ShardOutput:
         videos = list(zip(rows["video_id"].to_pylist(), rows["uri"].to_pylist(), strict=True))
         tracks, failures, figures = track_videos(
-            videos, self.detector, self.config.tracks, storage_options=self.config.videos.storage_options
+            videos,
+            self.detector,
+            self.config.tracks,
+            open_videos=self.config.resources.detect.decode_threads or OPEN_VIDEOS,
+            max_cpu_seconds=self.config.resources.decode.cpu_seconds,
+            storage_options=self.config.videos.storage_options,
         )
         return ShardOutput({"tracks": tracks}, failures, figures)
 
@@ -109,14 +118,21 @@ def _class_names(config: Config) -> tuple[str, ...] | None:
 
 
 def _by_video(plan: pa.Table, videos_a_shard: int) -> list[Shard]:
-    """Shards that hold all rows of their videos, so that each video is decoded once."""
+    """Shards that hold all rows of their videos, so that each video is decoded once.
+
+    A video's shard follows from its id: one more video in the plan changes one shard and leaves the others, with all
+    that was computed from them, as they are. The number of shards is a power of two, so it seldom changes either.
+    """
     ids = plan["video_id"].to_pylist()
-    starts = [i for i, video in enumerate(ids) if i == 0 or ids[i - 1] != video]
+    wanted = -(-len(set(ids)) // videos_a_shard)
+    buckets = 1 << max(0, (wanted - 1).bit_length())
+    rows_of: dict[int, list[int]] = {}
+    for row, video in enumerate(ids):
+        number = int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big") % buckets
+        rows_of.setdefault(number, []).append(row)
     shards = []
-    for number, first in enumerate(range(0, len(starts), videos_a_shard)):
-        begin = starts[first]
-        end = starts[first + videos_a_shard] if first + videos_a_shard < len(starts) else len(ids)
-        part = make_shards(plan.slice(begin, end - begin), end - begin)[0]
+    for number, rows in sorted(rows_of.items()):
+        part = make_shards(plan.take(pa.array(rows, pa.int64())), len(rows))[0]
         shards.append(Shard(f"{number:05d}-{part.name.split('-')[1]}", part.rows))
     return shards
 
@@ -145,6 +161,8 @@ class CutWorker:
             self.config.clips,
             max_frames=self.config.tracks.max_frames,
             max_pixels=self.config.tracks.max_pixels,
+            max_cpu_seconds=self.config.resources.decode.cpu_seconds,
+            threads=self.config.resources.cut.decode_threads or 2,
             storage_options=self.config.videos.storage_options,
         )
         return ShardOutput({"clips": clips, "looks": looks_of(clips)}, failures, {"clips": clips.num_rows})

@@ -26,7 +26,7 @@ from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.tables import TRACKS
-from vtcav_ray.video.decode import Source, Video
+from vtcav_ray.video.decode import MAX_CPU_SECONDS, Source, Video
 
 _AHEAD_BYTES = 48 * 2**20  # decoded frames that wait, a video
 _AHEAD_FRAMES = 16
@@ -94,10 +94,12 @@ class _Decoder:
         source: Source,
         detector: Detector,
         config: TracksConfig,
+        max_cpu_seconds: float,
         storage_options: Mapping[str, Any] | None,
     ) -> None:
         self.video_id, self.source = video_id, source
         self._detector, self._config, self._storage_options = detector, config, storage_options
+        self._max_cpu_seconds = max_cpu_seconds
         self._frames: queue.Queue[_Frame | BaseException | None] = queue.Queue()
         self._room = threading.Semaphore(_AHEAD_FRAMES)
         self._stopped = threading.Event()
@@ -141,6 +143,7 @@ class _Decoder:
             self.source,
             max_frames=config.max_frames,
             max_pixels=config.max_pixels,
+            max_cpu_seconds=self._max_cpu_seconds,
             storage_options=self._storage_options,
         ) as video:
             self.fps, self.size = video.fps, (video.height, video.width)
@@ -229,6 +232,7 @@ def track_videos(
     config: TracksConfig,
     *,
     open_videos: int = 4,
+    max_cpu_seconds: float = MAX_CPU_SECONDS,
     storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[pa.Table, list[Failure], dict[str, float]]:
     """Tracks of all objects in the videos.
@@ -240,11 +244,12 @@ def track_videos(
         videos: (video_id, URI or bytes).
         detector: shared by all; its own config should be `config`.
         open_videos: videos that are decoded side by side. Batches are filled from them in turn.
+        max_cpu_seconds: processor time that one video may take to decode.
         storage_options: for fsspec, where a source is a URL.
 
     Returns:
         (TRACKS table in the order of `videos`, failure rows, figures: `videos`, `frames`, `detections`, `tracks`,
-        `seconds`, `decode_cpu_seconds`, `detect_seconds`).
+        `seconds`, `decode_cpu_seconds`, `detect_seconds`, and `batch_items` of `batch_slots`: how full batches were).
 
     Raises:
         OSError: no permission, or the network failed: not the fault of a video.
@@ -252,6 +257,7 @@ def track_videos(
     """
     started = time.perf_counter()
     figures = {"videos": float(len(videos)), "frames": 0.0, "detections": 0.0, "decode_cpu_seconds": 0.0}
+    figures |= {"batch_items": 0.0, "batch_slots": 0.0}
     rows: dict[int, list[dict[str, Any]]] = {}
     failures: list[Failure] = []
     open_now: dict[int, _VideoTracks] = {}
@@ -274,6 +280,8 @@ def track_videos(
         begun = time.perf_counter()
         results = detector.detect([f.letterboxed for _, f in batch], [f.size for _, f in batch])
         detect_seconds += time.perf_counter() - begun
+        figures["batch_items"] += len(batch)
+        figures["batch_slots"] += config.batch_size
         for (place, frame), found in zip(batch, results, strict=True):
             figures["detections"] += len(found.boxes)
             state = open_now.get(place)
@@ -309,7 +317,7 @@ def track_videos(
             running = [place for place, state in open_now.items() if not state.ended]
             while len(running) < open_videos and (item := next(todo, None)) is not None:
                 place, (video_id, source) = item
-                decoder = _Decoder(video_id, source, detector, config, storage_options)
+                decoder = _Decoder(video_id, source, detector, config, max_cpu_seconds, storage_options)
                 open_now[place] = _VideoTracks(decoder, detector.names, make_tracker(config))
                 running.append(place)
             if not running:

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 import numpy as np
 import torch
 
+from vtcav_ray.access import open_url, patiently
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.errors import ConfigError, StageError
 
@@ -40,14 +40,11 @@ def read_bytes(weights: str, storage_options: Mapping[str, Any] | None = None) -
         from vtcav_ray.assets import resolve_asset
 
         weights = str(resolve_asset(weights))
+    fs, path = open_url(weights, storage_options)
     try:
-        with fsspec.open(weights, "rb", **dict(storage_options or {})) as file:
-            data: bytes = file.read()
+        return bytes(patiently(lambda: fs.cat_file(path), weights))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError(f"`tracks.weights`: {weights} does not exist.") from error
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"`tracks.weights`: {weights} can't be opened: {error}") from error
-    return data
 
 
 def load_pt(data: bytes, where: str) -> torch.nn.Module:

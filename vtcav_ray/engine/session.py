@@ -7,9 +7,13 @@ import logging
 import os
 from collections.abc import Iterator
 
-from vtcav_ray.config import ResourcesConfig
+from vtcav_ray import logs
+from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.errors import StageError
 
+logger = logging.getLogger(__name__)
+
+STARTS_TRIED = 3  # of a Ray on this machine: a busy one may need more than the 30 s that Ray gives itself
 # Nothing may be downloaded or installed at run time, on any node; and Ray must not phone home.
 WORKER_ENVIRONMENT = {
     "YOLO_OFFLINE": "true",
@@ -45,28 +49,49 @@ def ray_session(resources: ResourcesConfig) -> Iterator[None]:
         yield
         return
     options: dict[str, object] = {
-        "runtime_env": {"env_vars": WORKER_ENVIRONMENT},
+        "runtime_env": {"env_vars": {**WORKER_ENVIRONMENT, **logs.environment()}},
         "logging_level": logging.ERROR,
         "log_to_driver": False,
     }
     if address:
         options["address"] = address
     else:
+        # No dashboard, hence no job server either: whoever reaches those runs code here.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": resources.num_cpus}
+        if resources.metrics_port is not None:
+            options["_metrics_export_port"] = resources.metrics_port
         if resources.object_store_gb is not None:
             options["object_store_memory"] = int(resources.object_store_gb * 1e9)
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise StageError(
-            f"No Ray cluster at {address or 'this machine'}: {error}. Check `resources.address` and RAY_ADDRESS; "
-            "leave both unset to run on this machine."
-        ) from error
+    _start(options, address)
     try:
         _configure_data()
         yield
     finally:
         ray.shutdown()
+
+
+def _start(options: dict[str, object], address: str | None) -> None:
+    import ray
+
+    tries = 1 if address else STARTS_TRIED
+    for attempt in range(1, tries + 1):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            slow = type(error) is Exception  # what Ray raises where a node did not start within its 30 s
+            if not slow and not isinstance(error, (ConnectionError, RuntimeError, ValueError, TimeoutError)):
+                raise
+            ray.shutdown()  # what did start
+            if slow and attempt < tries:
+                logger.warning("Ray did not start, attempt %d of %d: %s", attempt, tries, error)
+                continue
+            mend = (
+                "Check `resources.address` and RAY_ADDRESS; leave both unset to run on this machine."
+                if address
+                else "Is the machine too busy, or out of memory? What is finished is kept: run again."
+            )
+            raise StageError(f"No Ray cluster at {address or 'this machine'}: {error} {mend}") from error
 
 
 def _configure_data() -> None:
@@ -78,6 +103,9 @@ def _configure_data() -> None:
     context.print_on_execution_start = False
     # A dropped block would be a lost shard: errors are caught per video in our own code, never here.
     context.max_errored_blocks = 0
+    # A machine that goes away while its actors load their models must not end the run; a model that crashes must.
+    if hasattr(context, "max_consecutive_actor_init_deaths"):
+        context.max_consecutive_actor_init_deaths = 8
 
 
 def cluster_slots(cpus: float, gpus: float) -> int:
@@ -89,6 +117,43 @@ def cluster_slots(cpus: float, gpus: float) -> int:
     if gpus > 0:
         slots = min(slots, have.get("GPU", 0.0) / gpus)
     return max(1, int(slots + 1e-6))
+
+
+def node_is_there(node: str) -> bool:
+    """Whether a node, by its id in hex, is still part of the cluster."""
+    import ray
+
+    return any(found["NodeID"] == node and found["Alive"] for found in ray.nodes())
+
+
+def check_demand(stage: str, resources: StageResources) -> None:
+    """See that some node could hold one actor. Ray would wait for such a node, for ever.
+
+    Raises:
+        StageError: no node can, and this Ray was started for this run alone, so that none will come.
+    """
+    import ray
+
+    wants = {"CPU": resources.cpus, "GPU": resources.gpus}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(all(node.get(kind, 0.0) >= amount for kind, amount in wants.items()) for node in nodes):
+        return
+    most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in wants}
+    sentence = (
+        f"An actor of the stage {stage} asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs; the largest node "
+        f"has {most['CPU']:g} and {most['GPU']:g}."
+    )
+    if _started_here():
+        raise StageError(f"{sentence} Lower `cpus` or `gpus` in the stage's section of `resources`.")
+    logger.warning("%s Waiting for a node that can.", sentence)
+
+
+def _started_here() -> bool:
+    """Whether this process started the Ray that it is connected to."""
+    import ray._private.worker
+
+    node = ray._private.worker._global_node
+    return node is not None and node.head
 
 
 class LazySession:

@@ -1,33 +1,44 @@
 """Shards streamed through an actor pool, each committed by the actor that made it.
 
 One row of the Ray dataset is one shard: what it names goes in (ids and URLs, never pixels), a summary comes out.
-Videos are fetched and decoded inside the actor, next to the model, so no frame ever crosses the object store; and since
-a shard is one file and one commit record, whatever dies can be started again without a row lost or doubled. Ray retries
-an actor that dies; what our code raises is handled here.
+Videos are fetched and decoded inside the actor, next to the model, so no frame ever crosses the object store; and
+since a shard is one file and one commit record, whatever dies can be started again without a row lost or doubled. Ray
+starts an actor anew that dies, for ever; `vtcav_ray.engine.attempts` finds out which video is to blame. What our code
+raises is handled here. docs/engine.md draws which operators run where.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.config import StageResources
-from vtcav_ray.engine.session import cluster_slots
+from vtcav_ray import logs
+from vtcav_ray.access import STORAGE_ERRORS
+from vtcav_ray.config import DecodeLimits, StageResources
+from vtcav_ray.engine import observe
+from vtcav_ray.engine.attempts import Attempts, Rehearsal
+from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
 from vtcav_ray.errors import StageError, VtcavError
 from vtcav_ray.stage import Shard, Worker
-from vtcav_ray.storage import StageFolder
+from vtcav_ray.storage import ShardOutput, StageFolder
+from vtcav_ray.video.guard import Guard
 
 logger = logging.getLogger(__name__)
 
 
-# Errors of storage and network: not a property of one video. Most may pass, so the whole shard is tried again.
-STORAGE_ERRORS = (OSError, TimeoutError)
+# Errors of storage that outlasted the patience of `vtcav_ray.access`: not a property of one video. Most may still pass,
+# so the whole shard is tried again.
 FINAL = (PermissionError, FileNotFoundError)
+FINAL_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# A shard takes seconds to minutes: one that waits at its actor is enough, and two would wait for a slow one in vain.
+TASKS_IN_FLIGHT = 2
 
 
 def run_shards(
@@ -35,6 +46,7 @@ def run_shards(
     make_worker: Callable[[], Worker],
     output: StageFolder,
     resources: StageResources,
+    rehearsal: Rehearsal | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Run every shard and yield its commit record, in the order in which they finish.
 
@@ -43,6 +55,7 @@ def run_shards(
         make_worker: makes the worker, in the actor; must be picklable.
         output: where the actor commits the shard.
         resources: of one actor, and how many.
+        rehearsal: how the videos of a shard whose actor died are looked at; None: the shards hold no videos.
 
     Raises:
         StageError: a shard can't be completed: the worker said so, or it failed `resources.attempts` times.
@@ -53,6 +66,7 @@ def run_shards(
     import ray.exceptions
     from ray.data import ActorPoolStrategy
 
+    check_demand(output.stage, resources)
     limit = resources.max_actors or cluster_slots(resources.cpus, resources.gpus)
     pool = max(1, min(limit, len(shards)))
     floor = min(resources.min_actors, pool)
@@ -60,11 +74,19 @@ def run_shards(
     memory = int(resources.memory_gb * 1e9) if resources.memory_gb is not None else None
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _ShardActor,
-        fn_constructor_kwargs={"make_worker": make_worker, "output": output, "attempts": resources.attempts},
+        fn_constructor_kwargs={
+            "make_worker": make_worker,
+            "output": output,
+            "resources": resources,
+            "rehearsal": rehearsal,
+            "run": uuid.uuid4().hex,
+        },
         batch_size=1,
         batch_format="pyarrow",
         # All actors from the start: a pool grows by one a decision, and here the work to come is known.
-        compute=ActorPoolStrategy(min_size=floor, max_size=pool, initial_size=pool),
+        compute=ActorPoolStrategy(
+            min_size=floor, max_size=pool, initial_size=pool, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
+        ),
         num_cpus=resources.cpus,
         num_gpus=resources.gpus,
         memory=memory,
@@ -84,36 +106,66 @@ def run_shards(
 class _ShardActor:
     """The Ray side of a worker: attempts, commit, summary."""
 
-    def __init__(self, make_worker: Callable[[], Worker], output: StageFolder, attempts: int) -> None:
+    def __init__(
+        self,
+        make_worker: Callable[[], Worker],
+        output: StageFolder,
+        resources: StageResources,
+        rehearsal: Rehearsal | None,
+        run: str,
+    ) -> None:
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
         self.output = output
-        self.attempts = attempts
+        self.tries = resources.attempts
+        self.attempts = Attempts(output, resources.attempts, run, node, node_is_there, rehearsal)
+        self.guard = Guard(
+            rehearsal.limits.stall_seconds if rehearsal is not None else DecodeLimits().stall_seconds,
+            resources.memory_gb * 1e9 if resources.memory_gb is not None else None,
+        )
         self.worker: Worker | None = None
         self.setup_error = ""
+        logs.configure()
         try:
             self.worker = make_worker()
         except VtcavError as error:  # a crash here would only be seen as "actor died": hand the sentence on
             self.setup_error = str(error)
+        except STORAGE_ERRORS as error:
+            self.setup_error = f"Stage {output.stage} can't start: {type(error).__name__}: {error}. Run again."
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist([self._run(row) for row in batch.to_pylist()])
+        with self.guard, logs.context(run=self.output.run.url, stage=self.output.stage):
+            return pa.Table.from_pylist([self._run(row) for row in batch.to_pylist()])
 
     def _run(self, row: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
         summary: dict[str, Any] = {"shard": row["name"], "failures": 0, "seconds": 0.0, "error": self.setup_error}
         if self.worker is None:
             return summary
-        rows = _from_ipc(row["rows"])
-        for attempt in range(1, self.attempts + 1):
+        begun: tuple[pa.Table, list[dict[str, Any]]] | None = None
+        for attempt in range(1, self.tries + 1):
             try:
-                result = self.worker(rows)
-                metrics = {"seconds": time.perf_counter() - started, **result.metrics}
-                record = self.output.commit(row["name"], dataclasses.replace(result, metrics=metrics))
-                return summary | {"failures": record["failures"], "seconds": time.perf_counter() - started}
+                if begun is None:
+                    begun = self.attempts.begin(row["name"], _from_ipc(row["rows"]), self.worker)
+                rows, lost = begun
+                result = self.worker(rows) if rows.num_rows else ShardOutput({})
+                result = dataclasses.replace(
+                    result,
+                    failures=[*result.failures, *lost],
+                    metrics={"seconds": time.perf_counter() - started, **result.metrics},
+                )
+                record = self.output.commit(row["name"], result)
+                seconds = time.perf_counter() - started
+                observe.shard_done(self.output.stage, row["name"], rows, result, seconds)
+                return summary | {"failures": record["failures"], "seconds": seconds}
             except VtcavError as error:
+                self.attempts.end(row["name"])
                 return summary | {"error": str(error)}
             except STORAGE_ERRORS as error:
-                logger.warning("shard %s, attempt %d of %d: %s", row["name"], attempt, self.attempts, error)
-                if attempt == self.attempts or isinstance(error, FINAL):
+                logger.warning("shard %s, attempt %d of %d: %s", row["name"], attempt, self.tries, error)
+                final = isinstance(error, FINAL) or getattr(error, "errno", None) in FINAL_ERRNO
+                if attempt == self.tries or final:
                     return summary | {
                         "error": f"Shard {row['name']} of stage {self.output.stage} failed at attempt {attempt}: "
                         f"{type(error).__name__}: {error}. Check that storage can be reached and has room; run again."

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import IO, Any
+from collections.abc import Callable, Mapping
+from typing import IO, Any, TypeVar
 
-import fsspec
-from botocore.exceptions import BotoCoreError
-
+from vtcav_ray.access import STORAGE_ERRORS, open_url, patiently
 from vtcav_ray.assets import resolve_asset
 from vtcav_ray.errors import ConfigError, StageError
 
 CHUNK_BYTES = 1 << 22
+T = TypeVar("T")
 
 
-@contextmanager
-def open_binary(
-    uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file"
-) -> Iterator[IO[bytes]]:
-    """Open a file for reading.
+def read_bytes(uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> bytes:
+    """All bytes of a file.
 
     Args:
         uri: local path, `asset:NAME` or fsspec URL.
@@ -31,20 +26,37 @@ def open_binary(
         ConfigError: there is no such file, or its URL names a protocol that fsspec does not know.
         StageError: it is there, and can't be read (no permission, no network).
     """
-    path = resolve_asset(uri)
-    options = dict(storage_options or {}) if "://" in path else {}
+    return _with_file(uri, storage_options, what, lambda file: file.read())
+
+
+def sha256_of(uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> str:
+    """Hex SHA-256 of a file, read in pieces. Arguments and errors are those of `read_bytes`."""
+    return _with_file(uri, storage_options, what, _digest)
+
+
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _with_file(uri: str, storage_options: Mapping[str, Any] | None, what: str, use: Callable[[IO[bytes]], T]) -> T:
+    fs, path = open_url(resolve_asset(uri), storage_options)
+
+    def read() -> T:
+        with fs.open(path, "rb") as file:
+            return use(file)
+
     try:
-        with fsspec.open(path, "rb", **options) as file:
-            yield file
+        return patiently(read, uri)
     except FileNotFoundError as error:
         if path.startswith(("http://", "https://")) and not _is_absent(error):
             raise StageError(f"The {what} {uri} can't be read: {error.__cause__}") from error
         raise ConfigError(f"No {what} at {uri}.") from error
     except IsADirectoryError as error:
         raise ConfigError(f"The {what} {uri} is a folder.") from error
-    except (ValueError, ImportError) as error:  # fsspec: unknown protocol, or the package for it is not installed
-        raise ConfigError(f"The {what} {uri} can't be opened: {error}") from error
-    except (OSError, BotoCoreError) as error:  # BotoCoreError: no credentials, no endpoint
+    except STORAGE_ERRORS as error:
         raise StageError(f"The {what} {uri} can't be read: {error}") from error
 
 
@@ -52,18 +64,3 @@ def _is_absent(error: FileNotFoundError) -> bool:
     """Whether an HTTP server said so: fsspec says it, too, where no server answers at all, or one that refuses."""
     cause = error.__cause__
     return cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
-
-
-def read_bytes(uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> bytes:
-    """All bytes of a file. Raises as `open_binary` does."""
-    with open_binary(uri, storage_options, what=what) as file:
-        return file.read()
-
-
-def sha256_of(uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> str:
-    """Hex SHA-256 of a file, read in pieces. Raises as `open_binary` does."""
-    digest = hashlib.sha256()
-    with open_binary(uri, storage_options, what=what) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

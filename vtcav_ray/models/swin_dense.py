@@ -32,8 +32,10 @@ def slim_swin(module: nn.Module) -> None:
             part.forward = MethodType(_backbone, part)  # type: ignore[method-assign]
         elif kind == "PatchMerging":
             part.forward = MethodType(_merge, part)  # type: ignore[method-assign]
-        elif kind == "SwinTransformerBlock3D" and type(part.mlp.act) is nn.GELU:
-            part.mlp.forward = MethodType(_mlp, part.mlp)  # type: ignore[union-attr,method-assign]
+        elif kind == "SwinTransformerBlock3D":
+            mlp = part.get_submodule("mlp")
+            if type(mlp.act) is nn.GELU:
+                mlp.forward = MethodType(_mlp, mlp)  # type: ignore[method-assign]
 
 
 def _backbone(self: Any, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
@@ -96,7 +98,7 @@ class _PiecewiseMlp(torch.autograd.Function):
             inner = before[start:stop] if keep else before[: stop - start]
             outer = after[: stop - start]
             torch.addmm(b1, x[start:stop], w1.t(), out=inner)
-            torch._C._nn.gelu(inner, approximate=approximate, out=outer)
+            torch.ops.aten.gelu.out(inner, approximate=approximate, out=outer)
             torch.addmm(b2, outer, w2.t(), out=y[start:stop])
         ctx.save_for_backward(before, w1, w2)
         ctx.approximate = approximate

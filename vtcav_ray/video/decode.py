@@ -15,24 +15,24 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import av.error
-import fsspec
 import numpy as np
 
 from vtcav_ray.errors import InputError
-
-Source = str | os.PathLike[str] | bytes
+from vtcav_ray.video.fetch import Source, fetch
 
 FALLBACK_FPS = 25.0
 MAX_FRAMES = 20_000
 MAX_PIXELS = 8192 * 8192
-MAX_OBJECT_BYTES = 4 * 2**30  # of a remote object, which is read whole
+MAX_CPU_SECONDS = 900.0
 MAX_RESULT_BYTES = 4 * 2**30  # of the frames that one call returns
 
 # FFmpeg opens what a file points to (playlists, concat scripts), so a "video" could read other files or URLs. Only
@@ -43,7 +43,13 @@ _OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 _SEEKABLE = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg"})
 _SEEK_GAIN = 24  # frames that a jump must save: a seek flushes the decoder and starts at a costly keyframe
 _MAX_BROKEN_PACKETS = 200
+_REORDERED = 64  # packets that may come before their frame's place, with room to spare
 _MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and gives the unit of the time stamps
+
+# Calls into FFmpeg that are under way in this process: thread -> (video, since when by `time.monotonic()`). A call
+# that is stuck can't be ended from inside; `vtcav_ray.video.guard` looks here, and ends the process.
+UNDER_WAY: dict[int, tuple[str, float]] = {}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,35 +70,6 @@ class VideoInfo:
     truncated: bool = False
 
 
-def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Source:
-    """What PyAV opens for a URI: the path of a local file, or the whole object's bytes for anything remote.
-
-    Raises:
-        InputError: `missing`, `empty`, `not_video` (a folder), or `too_large` (a remote object over 4 GiB).
-        OSError: no permission, or the network failed: not the video's fault, and worth another try.
-    """
-    fs, path = fsspec.core.url_to_fs(os.fspath(uri), **dict(storage_options or {}))
-    try:
-        if "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol):
-            with open(path, "rb") as file:  # ours, so that a missing right is an OSError and not a bad video
-                if not file.read(1):
-                    raise InputError("empty", f"{uri} has no bytes.")
-            return str(path)
-        size = fs.size(path)
-        if size is not None and size > MAX_OBJECT_BYTES:
-            raise InputError(
-                "too_large", f"{uri} has {size:,} bytes; remote objects up to {MAX_OBJECT_BYTES:,} are read."
-            )
-        data: bytes = fs.cat_file(path)
-    except FileNotFoundError as error:
-        raise InputError("missing", f"{uri} does not exist.") from error
-    except IsADirectoryError as error:
-        raise InputError("not_video", f"{uri} is a folder.") from error
-    if not data:
-        raise InputError("empty", f"{uri} has no bytes.")
-    return data
-
-
 class Video:
     """An open video. Use it as a context manager; after `frames()` has run out, `num_frames` is final.
 
@@ -100,10 +77,13 @@ class Video:
         source: URI of any fsspec kind, or the file's bytes.
         max_frames: frames after these are as if they were not there.
         max_pixels: larger frames are refused before any memory is taken for them.
+        max_cpu_seconds: processor time that may be spent in FFmpeg for this video, in the calling thread. Not the
+            clock's: a busy machine must not make a video bad.
         threads: decoder threads. 1 is right where many small videos are decoded side by side.
 
     Raises:
-        InputError: `missing`, `empty`, `not_video`, `no_video_stream`, `truncated`, `too_large` or `decode`.
+        InputError: `missing`, `empty`, `not_video`, `no_video_stream`, `truncated`, `too_large`, `memory`, `timeout` or
+            `decode`.
         OSError: no permission, or the network failed.
     """
 
@@ -113,12 +93,14 @@ class Video:
         *,
         max_frames: int = MAX_FRAMES,
         max_pixels: int = MAX_PIXELS,
+        max_cpu_seconds: float = MAX_CPU_SECONDS,
         threads: int = 1,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = "the video" if isinstance(source, bytes) else os.fspath(source)
         self._data = source if isinstance(source, bytes) else fetch(source, storage_options)
         self._max_frames, self._max_pixels, self._threads = max_frames, max_pixels, threads
+        self._max_cpu_seconds, self._cpu_seconds = max_cpu_seconds, 0.0
         if not self._data:
             raise InputError("empty", f"{self.name} has no bytes.")
         self.num_frames = 0
@@ -266,8 +248,12 @@ class Video:
             return None
         self._fresh = False
         stamps: list[tuple[int, bool]] = []
+        most = self._max_frames + _REORDERED + 1
         try:
-            for packet in self._container.demux(self._stream):
+            packets = self._container.demux(self._stream)
+            while (packet := self._watched(next, packets, None)) is not None:
+                if len(stamps) == most:
+                    break  # a million packets may claim to be frames: no list of those after the last that is used
                 if packet.size == 0:
                     continue
                 if packet.pts is None or packet.is_corrupt or packet.is_discard:
@@ -276,7 +262,7 @@ class Video:
         except av.error.FFmpegError as error:
             self._raise_unless_bad_video(error)
             return None
-        if not stamps or not stamps[0][1] or (self._promised and len(stamps) != self._promised):
+        if not stamps or not stamps[0][1] or (self._promised and len(stamps) != min(self._promised, most)):
             return None
         first = stamps[0][0]
         stamps.sort()
@@ -287,7 +273,7 @@ class Video:
     def _open(self) -> None:
         try:
             file = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
-            self._container = av.open(file, options=_OPEN_OPTIONS, metadata_errors="replace")
+            self._container = self._watched(lambda: av.open(file, options=_OPEN_OPTIONS, metadata_errors="replace"))
         except av.error.FFmpegError as error:
             self._raise_unless_bad_video(error)
             raise self._not_open(error) from error
@@ -306,6 +292,8 @@ class Video:
             raise InputError(
                 "too_large", f"{self.name} has frames of {width}x{height}; up to {self._max_pixels:,} pixels are taken."
             )
+        # FFmpeg's own check, before it takes memory: a stream may turn to larger frames in its middle.
+        context.options = {**context.options, "max_pixels": str(self._max_pixels)}
         context.thread_count = self._threads
         context.thread_type = "NONE" if self._threads == 1 else "AUTO"
         self._promised = int(self._stream.frames or 0)
@@ -323,7 +311,7 @@ class Video:
         packets = self._container.demux(self._stream)
         while True:
             try:
-                packet = next(packets, None)
+                packet = self._watched(next, packets, None)
             except av.error.FFmpegError as error:
                 self._raise_unless_bad_video(error)
                 self.truncated = True
@@ -333,7 +321,7 @@ class Video:
             if packet.is_corrupt:
                 self.truncated = True
             try:
-                frames = packet.decode()
+                frames = self._watched(packet.decode)
             except av.error.EOFError:
                 return
             except (av.error.FFmpegError, ValueError) as error:
@@ -351,12 +339,26 @@ class Video:
     def _shown(self, frame: Any) -> np.ndarray:
         height, width = getattr(self, "_size", (frame.height, frame.width))
         try:
-            image = frame.to_ndarray(format="rgb24", width=width, height=height)
+            image = self._watched(lambda: frame.to_ndarray(format="rgb24", width=width, height=height))
         except (av.error.FFmpegError, ValueError) as error:
             self._raise_unless_bad_video(error)
             raise InputError("decode", f"{self.name}: a frame can't be turned into RGB: {error}") from error
         turns = round(frame.rotation / 90) % 4  # degrees against the clock, as np.rot90 turns
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+    def _watched(self, call: Callable[..., T], *args: Any) -> T:
+        """A call into FFmpeg, so that others see that it is under way, within the limits of this video."""
+        if self._cpu_seconds > self._max_cpu_seconds:
+            raise InputError("timeout", f"{self.name} takes over {self._max_cpu_seconds:.0f} s of processor time.")
+        thread, began = threading.get_ident(), time.thread_time()
+        UNDER_WAY[thread] = (self.name, time.monotonic())
+        try:
+            return call(*args)
+        except MemoryError as error:
+            raise InputError("memory", f"{self.name} needs more memory than there is.") from error
+        finally:
+            del UNDER_WAY[thread]
+            self._cpu_seconds += time.thread_time() - began
 
     def _not_open(self, error: Exception) -> InputError:
         head = self._head()

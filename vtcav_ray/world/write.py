@@ -14,6 +14,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vtcav_ray.access import open_url, patiently
 from vtcav_ray.world.codec import encode_mp4
 from vtcav_ray.world.render import ObjectTruth, render_scene
 from vtcav_ray.world.rules import MOTION_ONLY, ClassRule, Role
@@ -117,7 +118,7 @@ def write_world(
     for name, value, least in (("videos", videos, 1), ("seed", seed, 0), ("workers", workers, 1)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise ValueError(f"{name}={value!r}: must be a whole number, {least} or more")
-    filesystem, root = fsspec.core.url_to_fs(out, **dict(storage_options or {}))
+    filesystem, root = open_url(out, storage_options)
     root = root.rstrip("/")
     recipe = {"format": _FORMAT, "videos": videos, "seed": seed, "rule": repr(rule), **asdict(geometry)}
     recipe = json.loads(json.dumps(recipe))  # tuples become lists, as they will when read back
@@ -136,7 +137,7 @@ def write_world(
     total_frames = total_bytes = 0
     for video in _make_all(videos, seed, geometry, rule, workers):
         uri = f"videos/{video.scene.video_id}.mp4"
-        filesystem.pipe_file(f"{root}/{uri}", video.mp4)
+        _put(filesystem, f"{root}/{uri}", video.mp4)
         manifest.append(_manifest_row(video.scene, uri))
         truth.extend(_truth_row(video.scene, thing) for thing in video.objects)
         total_frames += video.scene.frames
@@ -154,7 +155,7 @@ def write_world(
     )
     figures = {name: value for name, value in asdict(summary).items() if name not in ("uri", "reused")}
     record = json.dumps({"recipe": recipe, "summary": figures}, indent=2) + "\n"
-    filesystem.pipe_file(f"{root}/{RECORD}", record.encode())
+    _put(filesystem, f"{root}/{RECORD}", record.encode())
     return summary
 
 
@@ -208,12 +209,17 @@ def _truth_row(scene: Scene, thing: ObjectTruth) -> dict[str, Any]:
 def _write_table(filesystem: fsspec.AbstractFileSystem, path: str, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    filesystem.pipe_file(path, sink.getvalue().to_pybytes())
+    _put(filesystem, path, sink.getvalue().to_pybytes())
+
+
+def _put(filesystem: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
+    patiently(lambda: filesystem.pipe_file(path, data), path)
 
 
 def _found(filesystem: fsspec.AbstractFileSystem, path: str) -> dict[str, Any] | None:
     """The record of a world that lies there, or None."""
-    if not filesystem.exists(path):
+    try:
+        record: dict[str, Any] = json.loads(patiently(lambda: filesystem.cat_file(path), path))
+    except FileNotFoundError:
         return None
-    record: dict[str, Any] = json.loads(filesystem.cat_file(path))
     return record if record.get("recipe", {}).get("format") == _FORMAT else {"recipe": {}, "summary": {}}

@@ -1,0 +1,96 @@
+"""Should decoding be an operator of its own, or live in the actor next to the model? What crossing the store costs.
+
+    python benchmarks/streaming.py VIDEO... --copies 2
+
+Both ways decode the same videos and hand every frame to a "model" that only adds up its pixels, so that nothing but the
+way of the frames is compared. Apart: Ray Data tasks decode, blocks of 32 frames go through the object store to actors
+(the shape that Ray's own examples have). Beside: an actor is given a video's name and decodes it itself, in a thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import ray
+from ray.data import ActorPoolStrategy
+
+from vtcav_ray.config import ResourcesConfig
+from vtcav_ray.engine import ray_session
+from vtcav_ray.video.decode import iter_frames
+
+BLOCK_FRAMES = 32
+CPUS = 2
+
+
+class Model:
+    """Adds up what it is given."""
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"frames": np.array([len(batch["image"])]), "sum": np.array([int(batch["image"].sum(dtype=np.int64))])}
+
+
+class DecodingModel:
+    """The same, with two videos decoded side by side in this process."""
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        def one(path: str) -> tuple[int, int]:
+            count = total = 0
+            for _, frame in iter_frames(path):
+                count += 1
+                total += int(frame.sum(dtype=np.int64))
+            return count, total
+
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(one, batch["path"]))
+        return {"frames": np.array([sum(c for c, _ in found)]), "sum": np.array([sum(s for _, s in found)])}
+
+
+def decode(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for _, frame in iter_frames(row["path"]):
+        yield {"image": frame}
+
+
+def measure(dataset: Any) -> dict[str, float]:
+    began = time.perf_counter()
+    rows = dataset.take_all()
+    seconds = time.perf_counter() - began
+    frames = int(sum(row["frames"] for row in rows))
+    return {
+        "seconds": seconds,
+        "frames": frames,
+        "frames_per_second": frames / seconds,
+        "sum": sum(r["sum"] for r in rows),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="+")
+    parser.add_argument("--copies", type=int, default=1)
+    args = parser.parse_args()
+    items = [{"path": path} for path in args.videos * args.copies]
+    pixels = sum(frame.nbytes for path in args.videos for _, frame in iter_frames(path)) * args.copies
+    with ray_session(ResourcesConfig(num_cpus=CPUS)):
+        source = lambda: ray.data.from_items(items, override_num_blocks=len(items))  # noqa: E731
+        beside = source().map_batches(
+            DecodingModel, batch_size=2, compute=ActorPoolStrategy(size=1), num_cpus=CPUS, batch_format="numpy"
+        )
+        apart = (
+            source()
+            .flat_map(decode, num_cpus=1)
+            .map_batches(Model, batch_size=BLOCK_FRAMES, compute=ActorPoolStrategy(size=1), num_cpus=1)
+        )
+        found = {"beside": measure(beside), "apart": measure(apart)}
+    assert found["beside"].pop("sum") == found["apart"].pop("sum"), "the two ways saw other frames"
+    found["gigabytes_that_cross_the_store"] = {"beside": 0.0, "apart": pixels / 1e9}  # type: ignore[assignment]
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

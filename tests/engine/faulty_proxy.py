@@ -1,0 +1,97 @@
+"""An HTTP proxy between a client and an S3 server that answers badly, a given number of times."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import struct
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from urllib.parse import urlsplit
+
+SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+FAULTS = ("503", "500", "reset", "truncated", "slow")
+
+
+class FaultyProxy:
+    """Forwards requests to `upstream`; while `faults` lists kinds of trouble, each request gets the next of them.
+
+    Faults: `503` (SlowDown), `500`, `reset` (the connection is cut off without an answer), `truncated` (the body ends
+    halfway), `slow` (the answer waits for `delay` seconds).
+    """
+
+    def __init__(self, upstream: str, delay: float = 2.0) -> None:
+        self.delay = delay
+        self.requests = 0
+        self.faults: list[str] = []
+        self._lock = threading.Lock()
+        host = urlsplit(upstream)
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                fault = proxy._next(self.command)
+                if fault == "slow":
+                    time.sleep(proxy.delay)
+                if fault in ("503", "500"):
+                    self._answer(int(fault), {"Content-Type": "application/xml"}, SLOW_DOWN if fault == "503" else b"")
+                    return
+                if fault == "reset":
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                forward = http.client.HTTPConnection(host.hostname or "", host.port, timeout=30)
+                try:
+                    forward.request(self.command, self.path, body, dict(self.headers))
+                    answer = forward.getresponse()
+                    data = answer.read()
+                except OSError:  # the server is down: so is the way to it
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                finally:
+                    forward.close()
+                headers = {k: v for k, v in answer.getheaders() if k.lower() not in ("transfer-encoding", "connection")}
+                self._answer(answer.status, headers, data, cut=fault == "truncated")
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do
+
+            def _answer(self, status: int, headers: dict[str, str], data: bytes, cut: bool = False) -> None:
+                self.send_response_only(status)
+                for name, value in headers.items():
+                    if name.lower() != "content-length" or self.command == "HEAD":
+                        self.send_header(name, value)
+                if self.command != "HEAD":
+                    self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(data[: len(data) // 2] if cut else data)
+                if cut:
+                    self.close_connection = True
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def _next(self, method: str) -> str | None:
+        with self._lock:
+            self.requests += 1
+            # Only what is read can arrive in part.
+            if self.faults and (self.faults[0] != "truncated" or method == "GET"):
+                return self.faults.pop(0)
+            return None
+
+    def __enter__(self) -> FaultyProxy:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,168 @@
+"""Whatever is killed, `run` again gives the tables of an undisturbed run, and does no finished work twice.
+
+The long version, with a real pipeline and kills at random moments, is benchmarks/soak.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray
+import ray.cloudpickle
+import toy_stage
+
+from vtcav_ray.config import ResourcesConfig, StageResources
+from vtcav_ray.engine import ray_session, run_shards
+from vtcav_ray.engine.session import cluster_slots
+from vtcav_ray.errors import StageError
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
+
+pytestmark = pytest.mark.slow
+
+
+def data_files(output: StageFolder) -> dict[str, bytes]:
+    root = Path(output.folder.url)
+    return {path: (root / path).read_bytes() for path in output.files("tracks")}
+
+
+def committed_shards(folder: Path) -> set[str]:
+    return stage_folder(Folder(str(folder)), "tracks", "k").committed()
+
+
+def wait_for(what: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert process is None or process.poll() is None, "the run ended before it was disturbed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def check(folder: Path, reference: StageFolder, kills: int, at_once: int = 3) -> None:
+    """Same bytes; and at most the shards that were at work when something died were done again."""
+    output = stage_folder(Folder(str(folder)), "tracks", "k")
+    assert output.complete
+    assert data_files(output) == data_files(reference)
+    assert output.manifest()["rows"] == {"tracks": toy_stage.SHARDS * toy_stage.ROWS_A_SHARD}
+    done = Counter(path.name.split("-")[1] for path in folder.glob("did-*"))
+    assert len(done) == toy_stage.SHARDS
+    assert sum(done.values()) - len(done) <= kills * at_once
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> StageFolder:
+    return toy_stage.undisturbed(tmp_path / "undisturbed")
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, str(Path(toy_stage.__file__)), str(folder)], stderr=subprocess.DEVNULL)
+
+
+def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(tmp_path: Path, reference: StageFolder) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    process = start(folder)
+    wait_for(lambda: len(committed_shards(folder)) >= 4, process)
+    process.kill()
+    process.wait()
+
+    process = start(folder)
+    wait_for(lambda: len(committed_shards(folder)) >= 12, process)
+    assert not (Path(folder) / "tracks" / "k" / "manifest.json").exists()
+    process.send_signal(signal.SIGINT)  # Ctrl-C
+    assert process.wait(60) != 0
+    before = committed_shards(folder)
+    assert len(before) < toy_stage.SHARDS
+
+    for mark in folder.glob("pid-*"):
+        mark.unlink()
+    process = start(folder)
+    wait_for(lambda: any(folder.glob("pid-*")), process)
+    os.kill(int(next(folder.glob("pid-*")).name.removeprefix("pid-")), signal.SIGKILL)
+    assert process.wait(120) == 0
+    check(folder, reference, kills=3)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[object]:
+    """A head without CPUs, and three nodes of one CPU and one make-believe GPU each."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [made.add_node(num_cpus=1, num_gpus=1) for _ in range(3)]
+    made.wait_for_nodes()
+    yield made, nodes
+    ray.shutdown()
+    made.shutdown()
+
+
+class Placed(toy_stage.Toy):
+    """Also notes the node and the GPU that it was given."""
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        node, gpus = ray.get_runtime_context().get_node_id(), ray.get_gpu_ids()
+        (self.marks / f"at-{node}-{gpus[0]}-{os.getpid()}").touch()
+        return super().__call__(rows)
+
+
+def test_actors_share_a_gpu(tmp_path: Path, cluster: tuple[object, list[object]]) -> None:
+    """Four quarters of one GPU: 12 actors fit the three, and 5 of them can't be on less than two."""
+    made, _ = cluster
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.cloudpickle.register_pickle_by_value(toy_stage)
+    output = stage_folder(Folder(str(tmp_path / "run")), "tracks", "k")
+    resources = StageResources(cpus=0.25, gpus=0.25, max_actors=5)
+    with ray_session(ResourcesConfig(address=made.address)):  # type: ignore[attr-defined]
+        assert cluster_slots(resources.cpus, resources.gpus) == 12
+        list(run_shards(toy_stage.shards(), lambda: Placed(str(tmp_path)), output, resources))
+    places = Counter(path.name.rsplit("-", 1)[0] for path in tmp_path.glob("at-*"))
+    assert sum(places.values()) == 5
+    assert max(places.values()) in (2, 3, 4)
+
+
+def test_a_node_is_killed(tmp_path: Path, reference: StageFolder, cluster: tuple[object, list[object]]) -> None:
+    made, nodes = cluster
+    folder = tmp_path / "run"
+    folder.mkdir()
+
+    def kill_one() -> None:
+        wait_for(lambda: len(committed_shards(folder)) >= 6)
+        made.remove_node(nodes[1], allow_graceful=False)  # type: ignore[attr-defined]
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    toy_stage.complete(str(folder), ResourcesConfig(address=made.address))  # type: ignore[attr-defined]
+    killer.join()
+    check(folder, reference, kills=1)
+
+
+def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(tmp_path: Path, reference: StageFolder) -> None:
+    """A file system of its own, with little room and something big in it."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)], check=True)
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        pytest.skip("this user may not mount a file system")
+    try:
+        ballast = folder / "ballast"
+        ballast.write_bytes(b"x" * 340_000)
+        with pytest.raises(StageError, match=r"No space left on device.*has room; run again"):
+            toy_stage.complete(str(folder), ResourcesConfig(num_cpus=3))
+        assert not list(folder.rglob("*.tmp"))
+        before = committed_shards(folder)
+        assert 0 < len(before) < toy_stage.SHARDS
+        ballast.write_bytes(b"")
+        toy_stage.complete(str(folder), ResourcesConfig(num_cpus=3))
+        check(folder, reference, kills=1)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

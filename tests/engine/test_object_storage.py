@@ -1,0 +1,245 @@
+"""Folders and whole runs on a real S3 server, with and without trouble on the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_proxy import FAULTS, FaultyProxy
+from seaweed import SECRET, Seaweed
+
+import vtcav_ray
+from vtcav_ray import access
+from vtcav_ray.access import AccessError
+from vtcav_ray.assets import resolve_asset
+from vtcav_ray.config import VideosConfig, parse_config
+from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.pipeline import STAGES
+from vtcav_ray.storage import Folder
+from vtcav_ray.video.fetch import fetch
+from vtcav_ray.video.listing import list_videos
+from vtcav_ray.world import write_world
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def bucket(s3: Seaweed) -> str:
+    """A bucket with one object, `there/x`."""
+    url = s3.bucket("faults")
+    Folder(url, s3.storage_options).write_bytes("there/x", b"0123456789" * 20_000)
+    return url
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_answers_that_may_pass_are_asked_for_again(bucket: str, s3: Seaweed, fault: str) -> None:
+    with FaultyProxy(s3.url, delay=0.5) as proxy:
+        folder = Folder(bucket, {**s3.storage_options, "endpoint_url": proxy.url})
+        for use in (
+            lambda: folder.read_bytes("there/x") == b"0123456789" * 20_000,
+            lambda: folder.names("there") == ["x"],
+            lambda: folder.exists("there/x"),
+            lambda: fetch(f"{bucket}/there/x", folder.storage_options) == b"0123456789" * 20_000,
+        ):
+            proxy.faults = [fault] * 2
+            assert use()
+        proxy.faults = [fault] * 2
+        folder.write_bytes(f"by-{fault}", b"abc" * 1000)
+        proxy.faults = []
+        assert s3.read("faults", f"by-{fault}") == b"abc" * 1000
+
+
+def test_more_trouble_than_the_client_bears_is_waited_for_here(
+    bucket: str, s3: Seaweed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seven broken answers in a row: s3fs gives up after five."""
+    with FaultyProxy(s3.url) as proxy, caplog.at_level(logging.INFO, "vtcav_ray.access"):
+        proxy.faults = ["truncated"] * 7
+        folder = Folder(bucket, {**s3.storage_options, "endpoint_url": proxy.url})
+        assert len(folder.read_bytes("there/x")) == 200_000
+        assert proxy.faults == []
+    assert "try 1 failed" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_patience_ends_with_a_sentence(s3: Seaweed, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "PATIENCE_SECONDS", 0.1)
+    away = Folder(bucket, {**s3.storage_options, "endpoint_url": "http://127.0.0.1:1"})
+    with pytest.raises(ConnectionError, match=r"s3://faults/there/x could not be reached for 0 s; the last answer"):
+        away.read_bytes("there/x")
+
+
+@pytest.mark.parametrize("part", ["key", "secret"])
+def test_a_wrong_key_is_told_at_once(s3: Seaweed, bucket: str, part: str) -> None:
+    wrong = {**s3.storage_options, part: "wr0ng-" + SECRET}
+    folder = Folder(bucket, wrong)
+    began = time.monotonic()
+    for use in (
+        folder.check,
+        lambda: folder.read_bytes("there/x"),
+        lambda: folder.write_bytes("y", b"1"),
+        lambda: folder.names("there"),
+        lambda: folder.exists("there/x"),
+        lambda: fetch(f"{bucket}/there/x", wrong),
+        lambda: list_videos(VideosConfig(uri=f"{bucket}/there", storage_options=wrong)),
+    ):
+        with pytest.raises(AccessError, match=r"s3://faults.*access is refused .*Check the key") as told:
+            use()
+        assert SECRET not in str(told.value)
+    assert time.monotonic() - began < 20
+
+
+def test_a_wrong_bucket_is_told_at_once(s3: Seaweed) -> None:
+    with pytest.raises(AccessError, match=r"s3://no-such-bucket/run: there is no such bucket"):
+        Folder("s3://no-such-bucket/run", s3.storage_options).check()
+    with pytest.raises(StageError, match="there is no such bucket"):
+        list_videos(VideosConfig(uri="s3://no-such-bucket/videos", storage_options=s3.storage_options))
+
+
+def test_no_credentials_is_told_at_once(s3: Seaweed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(AccessError, match="no credentials found"):
+        Folder("s3://faults/x", {"endpoint_url": s3.url}).check()
+
+
+# --- a whole run, from bucket to bucket -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def inputs(s3: Seaweed) -> dict[str, Any]:
+    """A config whose every input lies in a bucket: videos, labels, weights, the model's config and checkpoint."""
+    where = s3.bucket("inputs")
+    folder = Folder(where, s3.storage_options)
+    with tempfile.TemporaryDirectory() as local:
+        write_world(local, videos=64, seed=3)
+        for path in Path(local, "videos").iterdir():
+            folder.write_bytes(f"videos/{path.name}", path.read_bytes())
+        folder.write_bytes("meta/labels.parquet", Path(local, "videos.parquet").read_bytes())
+    for name in ("detector.pt", "recogniser.py", "recogniser.pth", "recogniser_labels.txt"):
+        folder.write_bytes(f"models/{name}", Path(resolve_asset(f"asset:{name}")).read_bytes())
+    return {
+        "shard_videos": 8,
+        "resources": {"num_cpus": 2},
+        "videos": {"uri": f"{where}/videos", "labels": f"{where}/meta/labels.parquet"},
+        "tracks": {"weights": f"{where}/models/detector.pt", "image_size": 128},
+        "clips": {
+            "frames": 16,
+            "interval": 1,
+            "size": 64,
+            "per_class": 4,
+            "min_per_class": 2,
+            "per_concept": 4,
+            "min_per_concept": 2,
+            "random_pool": 12,
+            "concepts": [{"name": "up", "motion": {"direction": "up"}, "kinds": ["context"]}],
+        },
+        "model": {
+            "config": f"{where}/models/recogniser.py",
+            "checkpoint": f"{where}/models/recogniser.pth",
+            "labels": f"{where}/models/recogniser_labels.txt",
+        },
+        "activations": {"layers": ["late"]},
+        "cavs": {"random_sets": 3},
+        "scores": {"permutations": 100, "bootstrap": 100},
+        "max_failed_fraction": 0.0,
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(s3: Seaweed, inputs: dict[str, Any]) -> vtcav_ray.Run:
+    """The run with its credentials in `storage_options`, in this process."""
+    where = s3.bucket("runs-a")
+    options = {"storage_options": s3.storage_options}
+    config = inputs | {name: {**inputs[name], **options} for name in ("videos", "tracks", "model")}
+    return vtcav_ray.run(parse_config({**config, "out": f"{where}/r", "out_storage_options": s3.storage_options}))
+
+
+@pytest.fixture
+def short_ray_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place for Ray's logs and sockets; a socket's path must be short."""
+    with tempfile.TemporaryDirectory(prefix="vt-ray-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def data_files(s3: Seaweed, bucket: str) -> dict[str, bytes]:
+    return {key: s3.read(bucket, key) for key in s3.keys(bucket) if key.endswith(".parquet")}
+
+
+def test_bucket_to_bucket_with_options(undisturbed: vtcav_ray.Run, s3: Seaweed) -> None:
+    assert undisturbed.table("scores").num_rows > 0
+    assert undisturbed.table("failures").num_rows == 0
+    assert set(undisturbed.keys) == {stage.name for stage in STAGES}
+    for key in s3.keys("runs-a"):
+        assert SECRET.encode() not in s3.read("runs-a", key), key
+
+
+def test_the_server_dies_in_mid_run_and_comes_back(
+    undisturbed: vtcav_ray.Run, s3: Seaweed, inputs: dict[str, Any], tmp_path: Path, short_ray_dir: Path
+) -> None:
+    """The command line, credentials from the environment; the tables are those of the undisturbed run."""
+    where = s3.bucket("runs-b")
+    (tmp_path / "c.yaml").write_text(json.dumps(inputs))  # JSON is YAML
+    command = [sys.executable, "-c", "from vtcav_ray.cli import main; main()", "run", str(tmp_path / "c.yaml")]
+    environment = {**os.environ, **s3.environment, "RAY_TMPDIR": str(short_ray_dir)}
+    process = subprocess.Popen(
+        [*command, "--out", f"{where}/r"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(process.stdout or ()))
+    reader.start()
+    try:
+        deadline = time.monotonic() + 240
+        while not any("tracks/" in key and "_commits" in key for key in s3.keys("runs-b")):
+            assert process.poll() is None, "".join(said)
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        s3.kill()
+        time.sleep(2)
+        s3.start()
+        assert process.wait(300) == 0, "".join(said)
+    finally:
+        process.kill()
+        reader.join(30)
+    assert data_files(s3, "runs-b") == data_files(s3, "runs-a")
+    for key in s3.keys("runs-b"):
+        assert SECRET.encode() not in s3.read("runs-b", key), key
+    assert SECRET not in "".join(said)
+    logs = [path for path in short_ray_dir.rglob("*") if path.is_file()]
+    assert logs
+    for path in logs:
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_wrong_key_ends_a_run_with_a_sentence(s3: Seaweed, inputs: dict[str, Any], bucket: str) -> None:
+    wrong = {**s3.storage_options, "secret": "wr0ng-" + SECRET}
+    config = {**inputs, "videos": {**inputs["videos"], "storage_options": wrong}, "out": f"{bucket}/r"}
+    with pytest.raises(StageError, match="access is refused") as told:
+        vtcav_ray.run(parse_config({**config, "out_storage_options": s3.storage_options}))
+    assert SECRET not in str(told.value)
+    with pytest.raises(StageError, match="access is refused"):
+        vtcav_ray.run(parse_config({**inputs, "out": f"{bucket}/r", "out_storage_options": wrong}))
+
+
+def test_messages_about_the_config_hide_what_may_be_secret(inputs: dict[str, Any]) -> None:
+    for options in ({"storage_options": SECRET}, {"storage_optionz": {"secret": SECRET}}, {"secret": SECRET}):
+        with pytest.raises(ConfigError) as told:
+            parse_config({**inputs, "videos": {**inputs["videos"], **options}})
+        assert SECRET not in str(told.value)
+    with pytest.raises(ConfigError, match="credentials don't belong into a URL") as told:
+        Folder(f"s3://vtkey:{SECRET}@bucket/x").check()
+    assert SECRET not in str(told.value)

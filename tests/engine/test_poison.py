@@ -1,0 +1,107 @@
+"""Poison videos in a real pool of actors: each costs itself, the pool stays whole, the run ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray.cloudpickle
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "video"))
+from drawn import encode, numbered_frames
+from poison import install
+
+from vtcav_ray.config import ResourcesConfig, StageResources
+from vtcav_ray.engine import Rehearsal, ray_session, run_shards
+from vtcav_ray.errors import InputError, StageError
+from vtcav_ray.stage import make_shards
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+from vtcav_ray.video.decode import Video
+from vtcav_ray.video.rehearse import Limits
+
+pytestmark = pytest.mark.slow
+LIMITS = Limits(max_frames=2000, max_pixels=10**6, cpu_seconds=30.0, stall_seconds=3.0, memory_bytes=400 * 2**20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    site = install(tmp_path_factory.mktemp("site"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([site, os.environ.get("PYTHONPATH", "")]))
+        with ray_session(ResourcesConfig(num_cpus=2)):
+            yield
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+class Counter:
+    """Counts the frames of each video."""
+
+    def __init__(self, dies_in_the_worker: str = "") -> None:
+        self.dies_in_the_worker = dies_in_the_worker
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        counted, failures = [], []
+        for row in rows.to_pylist():
+            if row["video_id"] == self.dies_in_the_worker:
+                os._exit(1)  # decoding it is harmless; what the worker does with it is not
+            try:
+                with Video(row["uri"], max_frames=LIMITS.max_frames, max_pixels=LIMITS.max_pixels) as video:
+                    counted.append({"video_id": row["video_id"], "n": sum(1 for _ in video.frames())})
+            except InputError as error:
+                failures.append({**row, "error_kind": error.kind, "message": error.message})
+        return ShardOutput({"tracks": pa.Table.from_pylist(counted)} if counted else {}, failures)
+
+
+def gif(width: int, height: int) -> bytes:
+    """One frame of any size in few bytes: a "zip bomb" of a picture."""
+    size = width.to_bytes(2, "little") + height.to_bytes(2, "little")
+    return b"GIF89a" + size + b"\xf0\0\0\0\0\0\xff\xff\xff,\0\0\0\0" + size + b"\0\x02\x02\x44\x01\0;"
+
+
+def run(tmp_path: Path, names: list[str], worker: Counter, attempts: int = 2) -> StageFolder:
+    rows = pa.table({"video_id": names, "uri": [str(tmp_path / f"{name}.mp4") for name in names]})
+    output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
+    resources = StageResources(memory_gb=1.0, attempts=attempts)
+    list(run_shards(make_shards(rows, 4), lambda: worker, output, resources, Rehearsal(LIMITS)))
+    return output
+
+
+def test_each_poison_costs_itself_alone(tmp_path: Path) -> None:
+    good = encode(numbered_frames(8))
+    names = ["a", "segv", "b", "huge", "c", "hang", "million", "d", "e", "eats", "f", "g"]
+    for name in names:
+        (tmp_path / f"{name}.mp4").write_bytes(good)
+    (tmp_path / "huge.mp4").write_bytes(gif(16_000, 16_000))
+    # A raw stream of a million frames, each as small as a frame can be: only so many are looked at.
+    (tmp_path / "million.mp4").write_bytes(encode(numbered_frames(1, 16, 16), container="h264") * 20_000)
+    output = run(tmp_path, names, Counter())
+    table, failures = output.read("tracks"), output.read("failures")
+    assert table is not None
+    assert failures is not None
+    counts = dict(zip(table["video_id"].to_pylist(), table["n"].to_pylist(), strict=True))
+    assert counts == dict.fromkeys("abcdefg", 8) | {"million": LIMITS.max_frames}
+    found = {row["video_id"]: (row["error_kind"], row["attempts"]) for row in failures.to_pylist()}
+    assert found == {"segv": ("crashed", 2), "hang": ("timeout", 2), "eats": ("memory", 2), "huge": ("too_large", 1)}
+
+
+def test_a_video_that_only_the_worker_dies_of_is_found(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.mp4").write_bytes(encode(numbered_frames(4)))
+    output = run(tmp_path, ["a", "b", "c"], Counter(dies_in_the_worker="b"), attempts=3)
+    table, failures = output.read("tracks"), output.read("failures")
+    assert table is not None
+    assert failures is not None
+    assert table["video_id"].to_pylist() == ["a", "c"]
+    assert [(r["video_id"], r["error_kind"], r["attempts"]) for r in failures.to_pylist()] == [("b", "crashed", 3)]
+
+
+def test_more_than_the_machine_has_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    rows = make_shards(pa.table({"video_id": ["a"], "uri": ["a"]}), 1)
+    output = StageFolder("tracks", "k", Folder(str(tmp_path)))
+    with pytest.raises(StageError, match=r"tracks asks for 1 CPUs and 4 GPUs; the largest node has 2 and 0"):
+        list(run_shards(rows, Counter, output, StageResources(gpus=4)))

@@ -1,0 +1,36 @@
+"""Hundreds of broken files: no crash, no hang, each one decoded or recorded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COUNT = 600
+
+
+def run(count: int, seed: int, *paths: str) -> dict[str, int]:
+    command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), str(count), str(seed), *paths]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, f"exit status {done.returncode} at file {done.stderr[-2000:]}"
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+def test_broken_small_files() -> None:
+    found = run(COUNT, 0)
+    assert sum(found.values()) == COUNT
+    assert found["decoded"] > COUNT // 20
+    assert sum(count for kind, count in found.items() if kind != "decoded") > COUNT // 20
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_broken_real_files(shared_data: Path) -> None:
+    videos = sorted((shared_data / "videos").rglob("*.m*"), key=lambda path: path.stat().st_size)[:6]
+    found = run(60, 1, *map(str, videos))
+    assert sum(found.values()) == 60
