@@ -77,16 +77,13 @@ def run(
 
         print_dry_run(settings, until=until, as_json=as_json, console=out)
         return
-    from vtcav_ray.run_command import run_and_print
+    from vtcav_ray.run_command import RunOptions, run_and_print
 
     given = [("--set", o) for o in overrides or ()]
-    given += [
-        (name, str(value)) for name, value in (("--out", out_url), ("--limit", limit), ("--until", until)) if value
-    ]
+    given += [(name, str(v)) for name, v in (("--out", out_url), ("--limit", limit), ("--until", until)) if v]
     again = shlex.join(["vtcav", "run", config, *(word for pair in given for word in pair)])
-    raise typer.Exit(
-        run_and_print(settings, again=again, until=until, fresh=fresh, as_json=as_json, console=out, errors=err)
-    )
+    run_options = RunOptions(until=until, fresh=fresh, as_json=as_json)
+    raise typer.Exit(run_and_print(settings, run_options, again=again, console=out, errors=err))
 
 
 @app.command()

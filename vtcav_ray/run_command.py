@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -15,29 +16,40 @@ from vtcav_ray.report.terminal import score_table_text
 from vtcav_ray.results import Run
 
 
-def run_and_print(
-    config: Config, *, again: str, until: str | None, fresh: bool, as_json: bool, console: Console, errors: Console
-) -> int:
+@dataclass(frozen=True)
+class RunOptions:
+    """Of `vtcav run`.
+
+    Attributes:
+        until: the last stage to run; None: all.
+        fresh: remove this config's output first.
+        as_json: one line of JSON for each event on stdout, and nothing else there.
+    """
+
+    until: str | None = None
+    fresh: bool = False
+    as_json: bool = False
+
+
+def run_and_print(config: Config, options: RunOptions, *, again: str, console: Console, errors: Console) -> int:
     """Run, and say what came out. Ctrl-C stops the actors, and says how to go on.
 
     Args:
         config: of the run.
+        options: what to do of it, and how to say it.
         again: the command that goes on with it.
-        until: the last stage to run; None: all.
-        fresh: what is there is removed and made anew.
-        as_json: one line of JSON for each event on stdout, and nothing else there.
         console, errors: for people.
 
     Returns:
         The exit status.
     """
     try:
-        if as_json:
+        if options.as_json:
             events = JsonProgress(sys.stdout)
-            result = pipeline.run(config, events, until=until, fresh=fresh)
+            result = pipeline.run(config, events, until=options.until, fresh=options.fresh)
         else:
             with TerminalProgress(console) as progress:
-                result = pipeline.run(config, progress, until=until, fresh=fresh)
+                result = pipeline.run(config, progress, until=options.until, fresh=options.fresh)
     except KeyboardInterrupt:
         # The engine's session has ended on the way here: a Ray that was started for this run is stopped.
         errors.print(
@@ -48,15 +60,15 @@ def run_and_print(
         )
         return EXIT_STOPPED
     if "report" not in result.keys:
-        if as_json:
-            events.say("done", run=result.url, until=until, keys=result.keys)
+        if options.as_json:
+            events.say("done", run=result.url, until=options.until, keys=result.keys)
         else:
             look = f" Look at the clips: vtcav review {result.url}" if "clips" in result.keys else ""
-            console.print(f"Done until {until}.{look}", soft_wrap=True, highlight=False)
+            console.print(f"Done until {options.until}.{look}", soft_wrap=True, highlight=False)
         return EXIT_DONE
     failures = pipeline.failed_inputs(result)
     too_many = failures.fraction > config.max_failed_fraction
-    if as_json:
+    if options.as_json:
         _say_done(events, result, failures)
     else:
         _print_done(result, failures, console)

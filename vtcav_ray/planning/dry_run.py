@@ -9,6 +9,7 @@ import pyarrow as pa
 from vtcav_ray import pipeline
 from vtcav_ray.config import Config, VideosConfig
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.retry import newest
 from vtcav_ray.stage import Context
 from vtcav_ray.storage import Folder, StageFolder, canonical_digest, stage_folder
 from vtcav_ray.video.listing import list_videos
@@ -40,7 +41,7 @@ def dry_run(config: Config) -> list[PlannedStage]:
     done: dict[str, StageFolder] = {}
     planned = []
     for stage in pipeline.STAGES:
-        output = stage_folder(folder, stage.name, stage.key(Context(config, folder, dict(done))))
+        output = newest(stage_folder(folder, stage.name, stage.key(Context(config, folder, dict(done)))))
         done[stage.name] = output
         there = len(output.committed())
         state = (
