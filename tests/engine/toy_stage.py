@@ -59,7 +59,7 @@ def complete(
     output = stage_folder(Folder(folder), "tracks", "k")
     if output.complete:
         return output
-    # As the pipeline does it, which itself would bring every model's package along, and a kill should not wait for that.
+    # As the pipeline does it, which would bring every model's package along, and a kill should not wait for that.
     there = output.committed()
     with ray_session(resources):
         missing = [shard for shard in shards(count) if shard.name not in there]
