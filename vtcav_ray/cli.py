@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -67,10 +68,10 @@ def run(
 
     settings = load_config(config, overrides or (), out=out_url)  # before the slow imports: a typo is told at once
 
-    from vtcav_ray import pipeline
-
     if limit is not None:
-        settings = pipeline.with_more_videos(settings, limit, fresh=fresh)
+        from vtcav_ray.pipeline import with_more_videos
+
+        settings = with_more_videos(settings, limit, fresh=fresh)
     if dry:
         from vtcav_ray.planning.command import print_dry_run
 
@@ -78,8 +79,9 @@ def run(
         return
     from vtcav_ray.run_command import RunOptions, run_and_print
 
-    given = [*(f"--set {o}" for o in overrides or ()), *([f"--out {out_url}"] if out_url else [])]
-    again = " ".join(["vtcav run", config, *given])
+    given = [("--set", o) for o in overrides or ()]
+    given += [(name, str(v)) for name, v in (("--out", out_url), ("--limit", limit), ("--until", until)) if v]
+    again = shlex.join(["vtcav", "run", config, *(word for pair in given for word in pair)])
     run_options = RunOptions(until=until, fresh=fresh, as_json=as_json)
     raise typer.Exit(run_and_print(settings, run_options, again=again, console=out, errors=err))
 
@@ -145,7 +147,7 @@ def world(
 @app.command()
 def table(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(tables.NAMES)}")],
+    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(tables.ALL_NAMES)}")],
     form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
 ) -> None:
@@ -156,6 +158,19 @@ def table(
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: choose one of {', '.join(FORMATS)}", param_hint="--format")
     print_table(Run(run_url).table(name), form, limit, out, sys.stdout.buffer)
+
+
+@app.command()
+def gradcam(
+    config: ConfigPath,
+    out_url: OutUrl = None,
+    overrides: Overrides = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many clips, in turn over the classes")] = None,
+) -> None:
+    """Run the baseline, Grad-CAM, on the class examples of a run, and set it beside Video-TCAV on a page."""
+    from vtcav_ray.gradcam.command import run_command
+
+    run_command(config, out_url, overrides or (), limit, out)
 
 
 @app.command()
