@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 
 import vtcav_ray
-from vtcav_ray import tables
+from vtcav_ray import commands, logs, tables
 from vtcav_ray.errors import EXIT_DONE, EXIT_TOO_MANY_FAILED, VtcavError
+from vtcav_ray.watch import command as watch_command
 
 app = typer.Typer(
     help="Video-TCAV on Ray: which concepts, moving or still, a video action recogniser uses, and how sure one can be.",
@@ -38,7 +39,13 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-) -> None: ...
+    log_format: Annotated[str | None, typer.Option(help="text or json (one object a line), on stderr")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
+) -> None:
+    try:
+        logs.configure(log_format, log_level)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()
@@ -46,6 +53,10 @@ def run(
     config: ConfigPath,
     out_url: OutUrl = None,
     overrides: Overrides = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="take N videos more than the folder has; those of earlier runs stay in")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="remove this config's output and make it anew")] = False,
     until: Annotated[str | None, typer.Option("--until", help="last stage to run, for example clips")] = None,
 ) -> None:
     """Run the whole pipeline, or what is missing of it, and print the scores and the report's place."""
@@ -54,11 +65,15 @@ def run(
     settings = load_config(config, overrides or (), out=out_url)  # before the slow imports: a typo is told at once
 
     from vtcav_ray import pipeline
+
+    if limit is not None:
+        settings = pipeline.with_more_videos(settings, limit, fresh=fresh)
+
     from vtcav_ray.progress import TerminalProgress
     from vtcav_ray.report.terminal import score_table_text
 
     with TerminalProgress(out) as progress:
-        result = pipeline.run(settings, progress, until=until)
+        result = pipeline.run(settings, progress, until=until, fresh=fresh)
     if "report" not in result.keys:
         look = f" Look at the clips: vtcav review {result.url}" if "clips" in result.keys else ""
         out.print(f"Done until {until}.{look}", soft_wrap=True, highlight=False)
@@ -101,7 +116,7 @@ def world(
 @app.command()
 def table(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(tables.NAMES)}")],
+    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(tables.ALL_NAMES)}")],
     form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
 ) -> None:
@@ -112,6 +127,19 @@ def table(
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: choose one of {', '.join(FORMATS)}", param_hint="--format")
     print_table(Run(run_url).table(name), form, limit, out, sys.stdout.buffer)
+
+
+@app.command()
+def gradcam(
+    config: ConfigPath,
+    out_url: OutUrl = None,
+    overrides: Overrides = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many clips, in turn over the classes")] = None,
+) -> None:
+    """Run the baseline, Grad-CAM, on the class examples of a run, and set it beside Video-TCAV on a page."""
+    from vtcav_ray.gradcam.command import run_command
+
+    run_command(config, out_url, overrides or (), limit, out)
 
 
 @app.command()
@@ -188,6 +216,10 @@ def doctor(
         out.print(finding.line, highlight=False, soft_wrap=True)
     if any(finding.broken for finding in findings):
         raise typer.Exit(3)
+
+
+commands.register(app, out, err)
+watch_command.register(app, out, err)
 
 
 def main() -> None:
