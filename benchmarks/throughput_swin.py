@@ -3,12 +3,14 @@
     python benchmarks/throughput_swin.py                         # 5 repeats on 1 clip of 32 x 224 x 224
     python benchmarks/throughput_swin.py --clock cpu --threads 1 # CPU seconds: for a machine that others use too
 
-Four ways take turns in every repeat, on the same clips, so that a ratio compares what ran side by side:
+Five ways take turns in every repeat, on the same clips, so that a ratio compares what ran side by side:
 
 - `mmaction`: MMAction2's own model, forward and backward to its input, parameters frozen, tensors preloaded;
 - `fused`: the same with our window attention: the plain pass that the others are measured against;
 - `bare`: the fused model's forward, and backward down to the earliest layer that is extracted, and nothing else;
-- `extract`: from uint8 clips to the projected activations and gradients of all four layers.
+- `extract`: from uint8 clips to the projected activations and gradients of all four layers;
+- `stage`: the worker of the stage `activations`, from a Parquet shard of stored clips (read, decoded, resized, cropped)
+  to committed Parquet shards of all four layers' activations and gradients; divided by its number of batches.
 
 The model's weights are random, which changes no timing. Prints a table and writes JSON to benchmarks/results/.
 """
@@ -18,6 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,16 +29,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import cv2
 import numpy as np
+import pyarrow as pa
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from vtcav_ray import tables
 from vtcav_ray.activations import Extractor
-from vtcav_ray.config import ModelConfig
+from vtcav_ray.activations.stage import ExtractWorker
+from vtcav_ray.config import ModelConfig, parse_config
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.models.config_files import read_config
 from vtcav_ray.models.layers import watched
 from vtcav_ray.models.mmaction import build_mmaction
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+from vtcav_ray.video.codec import encode_clip
 
 CONFIG = "recognition/swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb"
 LAYERS = ("early", "middle", "late", "head")
@@ -43,6 +53,7 @@ RATIOS = {  # name -> (slower, faster, what issue asks of slower / faster)
     "MMAction2's own / fused, forward and backward": ("mmaction", "fused", "at least 1.8"),
     "all layers extracted / one plain forward and backward": ("extract", "fused", "at most 1.1"),
     "all layers extracted / bare loop of the same work": ("extract", "bare", "at most 1.11"),
+    "clips a second: whole stage / bare loop": ("bare", "stage", "at least 0.9"),
 }
 
 
@@ -50,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clips", type=int, default=1, help="clips a batch")
+    parser.add_argument("--shard", type=int, default=4, help="batches in the stage's shard")
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--device", default="auto")
@@ -73,8 +85,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     own = build_mmaction(read_config(options.config), options.config, seed=None).requires_grad_(False).to(device)
     own.load_state_dict(recogniser.module.state_dict())
     stream = np.random.RandomState(0)
-    shape = (options.clips, options.frames, options.size, options.size, 3)
-    clips = list(stream.randint(0, 256, shape, np.uint8))
+    clips = [drawn_clip(stream, options.frames, options.size) for _ in range(options.clips * options.shard)]
+    stored, stage = whole_stage(clips, options)
+    clips = clips[: options.clips]
     x = recogniser.preprocess(clips)[:, 0]
     classes = [[i % 400] for i in range(options.clips)]
     extractor = Extractor(recogniser, LAYERS, precision=options.precision, batch_size=options.clips)
@@ -104,15 +117,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "fused": lambda: passed(recogniser.module, x.clone().requires_grad_()),
         "bare": bare,
         "extract": lambda: extractor.extract(clips, classes),
+        "stage": stage,
     }
     # With frozen parameters, backward has one product for each of forward's.
     operations = 2 * count(lambda: recogniser.logits(x))
     for way in ways.values():
         way()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.repeats):
+    for number in range(options.repeats):
         for name, way in ways.items():
-            seconds[name].append(timed(way, options.clock, device))
+            batches = options.shard if name == "stage" else 1
+            seconds[name].append(timed(way, options.clock, device) / batches)
+        taken = ", ".join(f"{name} {values[-1]:.3f}" for name, values in seconds.items())
+        print(f"repeat {number + 1} of {options.repeats}: {taken}", file=sys.stderr, flush=True)
     ratios = {
         title: spread([a / b for a, b in zip(seconds[slower], seconds[faster], strict=True)])
         for title, (slower, faster, _) in RATIOS.items()
@@ -133,11 +150,55 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "repeats": options.repeats,
         "seconds": {name: spread(values) for name, values in seconds.items()},
         "ratios": ratios,
+        "stored_bytes_of_raw": stored,
         "operations": operations,
         "operations_per_second": rate,
         "matmul_operations_per_second": limit,
         "matmul_over_model": limit / rate,
     }
+
+
+def drawn_clip(stream: np.random.RandomState, frames: int, size: int) -> np.ndarray:
+    """A soft texture that drifts, with a camera's noise: it compresses about as real clips do."""
+    field = cv2.resize(stream.randint(0, 256, (size // 4, size // 4, 3), np.uint8), (2 * size, 2 * size))
+    field = cv2.GaussianBlur(field, (0, 0), 2)
+    still = [field[t : t + size, 2 * t : 2 * t + size] for t in range(frames)]
+    noise = stream.randint(-1, 2, (frames, size, size, 3))
+    return np.clip(np.stack(still) + noise, 0, 255).astype(np.uint8)
+
+
+def whole_stage(clips: list[np.ndarray], options: argparse.Namespace) -> tuple[float, Callable[[], Any]]:
+    """Store the clips as the stage before does. Returns bytes stored, of raw, and the stage's work on them."""
+    folder = Folder(tempfile.mkdtemp(prefix="throughput_swin_"))
+    config = parse_config(
+        {
+            "videos": {"uri": "none"},
+            "model": {"config": options.config, "checkpoint": "untrained", "labels": "asset:kinetics400.txt"},
+            "activations": {"layers": LAYERS, "precision": options.precision},
+            "resources": {"extract": {"batch_size": options.clips, "cpus": options.threads}},
+        }
+    )
+    encoded = [encode_clip(clip) for clip in clips]
+    rows: dict[str, list[Any]] = {name: [None] * len(clips) for name in tables.CLIPS.names}
+    rows |= {
+        "clip_id": [f"clip{i}" for i in range(len(clips))],
+        "video_id": [f"video{i}" for i in range(len(clips))],
+        "set": ["class"] * len(clips),
+        "label": ["abseiling"] * len(clips),
+        "encoding": [encoding for encoding, _ in encoded],
+        "encoded": [content for _, content in encoded],
+    }
+    source = StageFolder("clips", "k", folder.below("clips"))
+    source.commit("shard", ShardOutput({"clips": pa.table(rows, schema=tables.CLIPS)}))
+    output = StageFolder("activations", "k", folder.below("activations"))
+    worker = ExtractWorker(config, source, output.folder)
+
+    def run() -> None:
+        record = output.commit("shard", worker(pa.table({"shard": ["shard"]})))
+        assert record["failures"] == 0
+        assert sum(file["rows"] for file in record["files"].values()) == 2 * len(clips) * len(LAYERS)
+
+    return sum(len(content) for _, content in encoded) / sum(clip.nbytes for clip in clips), run
 
 
 def timed(way: Callable[[], Any], clock: str, device: torch.device) -> float:
@@ -186,7 +247,7 @@ def as_table(result: dict[str, Any]) -> str:
     lines += ["", f"{'ratio, of passes in the same repeat':<58}{'median':>9}{'min':>9}{'max':>9}  wanted"]
     for title, s in result["ratios"].items():
         lines.append(f"{title:<58}{s['median']:>9.2f}{s['min']:>9.2f}{s['max']:>9.2f}  {RATIOS[title][2]}")
-    lines.append("")
+    lines += ["", f"clips stored in {100 * result['stored_bytes_of_raw']:.0f} % of their raw size"]
     lines.append(
         f"{result['operations'] / 1e9:.0f} G operations a pass; {result['operations_per_second'] / 1e9:.1f} G/s, and "
         f"{result['matmul_operations_per_second'] / 1e9:.1f} G/s in one large matrix product: "

@@ -124,6 +124,8 @@ def compare(theirs: FrameBoxes, ours: FrameBoxes) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", required=True)
+    parser.add_argument("--our-weights", help="the same network for `track_videos`, as .onnx; default: --weights")
+    parser.add_argument("--names", help="label file, where --our-weights carries no names")
     parser.add_argument("--videos", required=True, help="folder, glob or manifest")
     parser.add_argument("--frames", type=int, default=60, help="of each video")
     parser.add_argument("--image-size", type=int, default=640)
@@ -136,7 +138,8 @@ def main() -> None:
     parser.add_argument("--out", help="JSON file")
     args = parser.parse_args()
     config = TracksConfig(
-        weights=args.weights,
+        weights=args.our_weights or args.weights,
+        names=args.names,
         tracker=args.tracker,
         image_size=args.image_size,
         max_frames=args.frames,

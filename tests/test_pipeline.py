@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 import vtcav_ray
 from vtcav_ray import cli, tables
+from vtcav_ray.concepts.decisions import FILE, Decisions, Subject, write_decisions
 from vtcav_ray.config import Config, ResourcesConfig, load_config
 from vtcav_ray.engine import ray_session
-from vtcav_ray.errors import StageError
+from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.pipeline import STAGES, failed_inputs
 
 pytestmark = pytest.mark.slow
@@ -102,6 +103,22 @@ def test_the_counts_fit_together(finished: vtcav_ray.Run, small: Config) -> None
         assert np.isfinite(np.stack(gradients["vector"].to_numpy(zero_copy_only=False))).all()
 
 
+def test_an_effect_is_checked_by_intervention(finished: vtcav_ray.Run) -> None:
+    options = ["--class", "lift", "--layer", "head", "--concept", "moving up/context", "--clips", "2", "--json"]
+    steps = ["--step", "0.5", "--step", "1"]
+    answer = CliRunner().invoke(cli.app, ["intervene", finished.url, *options, *steps])
+    assert answer.exit_code == 0, answer.output
+    rows = json.loads(answer.stdout)
+    assert [row["step"] for row in rows] == [0.5, 1.0]
+    for row in rows:  # behind the head there is only a linear map
+        assert row["real"] == pytest.approx(row["predicted"], rel=1e-3)
+    kept = finished.table("interventions")
+    assert kept.schema == tables.INTERVENTIONS
+    assert kept.to_pylist() == rows
+    for wrong in (["--layer", "nose"], ["--step", "0"], ["--against", "nobody"]):
+        assert isinstance(CliRunner().invoke(cli.app, ["intervene", finished.url, *wrong]).exception, ConfigError)
+
+
 def test_the_scores_are_a_full_grid_with_figures_in_range(finished: vtcav_ray.Run, small: Config) -> None:
     rows = finished.table("scores").to_pylist()
     random = [r for r in rows if r["against"] == "random"]
@@ -147,6 +164,69 @@ def test_a_change_of_the_statistics_touches_no_model(finished: vtcav_ray.Run, sm
     changed = small.model_copy(update={"scores": small.scores.model_copy(update={"correction": "bh"})})
     vtcav_ray.run(changed, recorder)
     assert recorder.ran == ["scores", "report"]
+
+
+def test_a_review_leaves_clips_out_and_touches_no_model(finished: vtcav_ray.Run, small: Config) -> None:
+    """A rejected clip, concept and class example leave every later stage; taking the review back restores the old."""
+    clips = finished.table("clips", columns=["clip_id", "set", "name", "kind", "control_of"]).to_pylist()
+    cup = next(r["clip_id"] for r in clips if r["name"] == "cup" and r["kind"] == "spatiotemporal")
+    lift = next(r["clip_id"] for r in clips if r["set"] == "class" and r["name"] == "lift")
+    decisions = Decisions().changed(
+        [
+            (Subject("concept", "moving up/context"), "reject"),
+            (Subject("concept", "cup/spatiotemporal", cup), "reject"),
+            (Subject("class", "lift", lift), "reject"),
+        ]
+    )
+    recorder = Recorder()
+    write_decisions(finished.folder, decisions)
+    try:
+        result = vtcav_ray.run(small, recorder)
+        assert recorder.ran == ["cavs", "scores", "report"]
+        out = {row["clip_id"] for row in result.stage("cavs").read("left_out").to_pylist()}
+        twins = {r["clip_id"] for r in clips if r["control_of"] == cup}
+        assert twins
+        assert {cup, lift, *twins} < out
+        assert {r["clip_id"] for r in clips if r["name"] == "moving up"} < out
+        before, after = finished.table("scores").to_pylist(), result.table("scores").to_pylist()
+        assert "moving up/context" not in {r["concept"] for r in after} | {r["against"] for r in after}
+        n = {row["class"]: row["n"] for row in before}
+        assert {row["class"]: row["n"] for row in after} == {**n, "lift": n["lift"] - 1}
+        held = {(r["concept"], r["n_concept"]) for r in before if r["against"] == "random"}
+        kept = {(r["concept"], r["n_concept"]) for r in after if r["against"] == "random"}
+        videos = dict(held)["cup/spatiotemporal"]
+        assert {("cup/spatiotemporal", videos - 1), ("cup/frozen", videos - 1), ("cup/spatial", videos)} <= kept
+        page = Path(result.report_url).read_text()
+        assert "clips are left out" in page
+        # An acceptance that changes nothing, and a note, are no new review.
+        again = Recorder()
+        write_decisions(finished.folder, decisions.changed([(Subject("concept", "cup/spatial"), "accept")]))
+        vtcav_ray.run(small, again)
+        assert again.ran == []
+    finally:
+        (Path(finished.url) / FILE).unlink()
+    back = Recorder()
+    vtcav_ray.run(small, back)
+    assert back.ran == []
+
+
+def test_a_broken_review_is_told_before_any_work(small: Config, tmp_path: Path) -> None:
+    changed = small.model_copy(update={"out": str(tmp_path)})
+    (tmp_path / FILE).write_text("set,name,clip_id,decision\nconcept,cup/spatial,,perhaps\n")
+    recorder = Recorder()
+    with pytest.raises(ConfigError, match=r"review\.csv, line 2"):
+        vtcav_ray.run(changed, recorder)
+    assert recorder.ran == []
+
+
+def test_a_run_can_stop_after_a_stage(small: Config, finished: vtcav_ray.Run) -> None:
+    recorder = Recorder()
+    result = vtcav_ray.run(small, recorder, until="tracks")
+    assert recorder.reused == ["videos", "tracks"]
+    assert set(result.keys) == {"videos", "tracks"}
+    vtcav_ray.run(small, recorder)
+    with pytest.raises(ConfigError, match="There are: videos"):
+        vtcav_ray.run(small, until="reports")
 
 
 def test_a_new_checkpoint_keeps_tracks_and_clips(finished: vtcav_ray.Run, small: Config, tmp_path: Path) -> None:

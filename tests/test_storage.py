@@ -108,3 +108,11 @@ def test_an_unknown_scheme_is_a_config_error() -> None:
 def test_digests_do_not_depend_on_the_order_of_keys() -> None:
     assert canonical_digest({"a": 1, "b": [1, 2]}) == canonical_digest({"b": [1, 2], "a": 1})
     assert canonical_digest({"a": 1}) != canonical_digest({"a": 2})
+
+
+@pytest.mark.parametrize("url", ["local", "memory://write-once"])
+def test_what_is_written_once_is_what_all_get(url: str, tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path) if url == "local" else url)
+    assert folder.write_once("a/size.json", b"8") == b"8"
+    assert folder.write_once("a/size.json", b"16") == b"8"
+    assert folder.names("a") == ["size.json"]

@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.urls import SCHEMES, check_url
 
 Kind = Literal["spatial", "spatiotemporal", "tracked", "context"]
 Control = Literal["frozen", "shuffled", "reversed", "padding"]
@@ -63,6 +64,8 @@ class VideosConfig(Section):
         "wmv",
     )
     limit: Annotated[int, Field(ge=1)] | None = None
+    follow_links: bool = Field(False, description="also take symbolic links that lead out of the folder")
+    schemes: tuple[str, ...] = Field(SCHEMES, description="URL schemes that rows of a manifest may have")
     storage_options: StorageOptions = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -107,7 +110,7 @@ class ConceptConfig(Section):
     object: str | None = Field(None, description="the detector's label; null: any object")
     motion: MotionConfig | None = None
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("spatial", "spatiotemporal")
-    controls: tuple[Control, ...] = ()
+    controls: tuple[Control, ...] | None = Field(None, description="of its spatiotemporal clips; null: clips.controls")
 
 
 class QualityConfig(Section):
@@ -145,6 +148,10 @@ class ClipsConfig(Section):
     )
     concepts: tuple[ConceptConfig, ...] | Literal["auto"] = "auto"
     max_concepts: Annotated[int, Field(ge=1)] = 20
+    controls: tuple[Control, ...] = Field(
+        ("frozen", "shuffled", "reversed", "padding"),
+        description="motion controls of every spatiotemporal clip, where its concept names none of its own",
+    )
     context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
     quality: QualityConfig = QualityConfig()
 
@@ -189,6 +196,14 @@ class ActivationsConfig(Section):
     compile: bool = False
 
 
+class ReviewConfig(Section):
+    """What a person's decisions in `review.csv` (`vtcav review RUN`) mean for clips that have none."""
+
+    undecided: Literal["use", "leave_out"] = Field(
+        "use", description="leave_out: only concept and class clips that somebody accepted are used"
+    )
+
+
 class CavsConfig(Section):
     """Concept activation vectors: R for each concept and layer, one a random set."""
 
@@ -210,6 +225,37 @@ class ScoresConfig(Section):
     permutations: Annotated[int, Field(ge=100)] = 10_000
 
 
+class CompareConfig(Section):
+    """Two classes that differ by motion, and the two concepts that should tell them apart."""
+
+    classes: tuple[str, str]
+    concepts: tuple[str, str] = Field(description="`<name>/<kind>` each; the first belongs to the first class")
+
+
+class GradcamConfig(Section):
+    """The baseline: Grad-CAM on the class examples. See `vtcav gradcam`; `vtcav run` does not read this."""
+
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late")
+    modes: Annotated[tuple[Literal["frame", "window", "clip"], ...], Field(min_length=1)] = ("frame", "window", "clip")
+    window: Annotated[int, Field(ge=1)] = Field(8, description="frames at a time in the mode `window`")
+    stride: Annotated[int, Field(ge=1)] = Field(4, description="from one window to the next, frames")
+    max_clips: Annotated[int, Field(ge=1)] | None = Field(None, description="class examples, in turn over the classes")
+    overlays: Annotated[int, Field(ge=0)] = Field(2, description="clips a class that are drawn")
+    overlay_layer: str | None = Field(None, description="null: `middle` where it is among `layers`, else the last")
+    compare: tuple[CompareConfig, ...] = Field((), description="set side by side with Video-TCAV on the page")
+
+    @model_validator(mode="after")
+    def _overlay_layer_is_there(self) -> GradcamConfig:
+        if self.overlay_layer is not None and self.overlay_layer not in self.layers:
+            raise ValueError(f"`overlay_layer` is {self.overlay_layer!r}, which is not among `layers`")
+        return self
+
+    @property
+    def drawn_layer(self) -> str:
+        """The layer whose maps are drawn."""
+        return self.overlay_layer or ("middle" if "middle" in self.layers else self.layers[-1])
+
+
 class StageResources(Section):
     """What one actor (or task) of a stage asks Ray for, and how many there may be."""
 
@@ -220,8 +266,8 @@ class StageResources(Section):
     )
     min_actors: Annotated[int, Field(ge=1)] = 1
     max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
-    batch_size: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="clips or frames a model call; null: the stage's own"
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None, description="views a model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
     )
     attempts: Annotated[int, Field(ge=1)] = Field(
         3, description="deaths of a process after which the video that caused them is given up"
@@ -249,6 +295,9 @@ class ResourcesConfig(Section):
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
     num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
     object_store_gb: Annotated[float, Field(gt=0)] | None = None
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="for Prometheus, of the Ray started on this machine; null: any free port"
+    )
     decode: DecodeLimits = DecodeLimits()
     detect: StageResources = StageResources()
     cut: StageResources = StageResources()
@@ -268,13 +317,25 @@ class Config(Section):
     clips: ClipsConfig = ClipsConfig()
     model: ModelConfig = ModelConfig()
     activations: ActivationsConfig = ActivationsConfig()
+    review: ReviewConfig = ReviewConfig()
     cavs: CavsConfig = CavsConfig()
     scores: ScoresConfig = ScoresConfig()
+    gradcam: GradcamConfig = GradcamConfig()
     resources: ResourcesConfig = ResourcesConfig()
     shard_videos: Annotated[int, Field(ge=1)] | None = Field(
         None, description="videos a shard; null: from the corpus's size"
     )
     max_failed_fraction: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _urls_are_allowed(self) -> Config:
+        for section in ("videos", "tracks", "model"):
+            for name in ("uri", "labels", "weights", "names", "config", "checkpoint"):
+                if isinstance(url := getattr(getattr(self, section), name, None), str):
+                    check_url(url, f"{section}.{name}")
+        if self.out is not None:
+            check_url(self.out, "out")
+        return self
 
     @property
     def run_url(self) -> str:
@@ -302,8 +363,7 @@ def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = N
         raise ConfigError(f"{path} is not readable as YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
-    for override in overrides:
-        _set(data, override)
+    apply_overrides(data, overrides)
     if out is not None:
         data["out"] = out
     return parse_config(data, where=path)
@@ -320,6 +380,16 @@ def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
     except pydantic.ValidationError as error:
         problems = "\n".join(f"  {_problem(e)}" for e in error.errors())
         raise ConfigError(f"{where} is not valid:\n{problems}") from error
+
+
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put `a.b=value` strings into a config that is not checked yet.
+
+    Raises:
+        ConfigError: not of that form, or the key lies below something that has no keys.
+    """
+    for override in overrides:
+        _set(data, override)
 
 
 def _set(data: dict[str, Any], override: str) -> None:

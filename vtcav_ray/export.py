@@ -60,6 +60,28 @@ def _shown_bytes(value: bytes) -> str:
     return f"<{len(value)} bytes>"
 
 
+def print_interventions(rows: pa.Table, as_json: bool, console: Console) -> None:
+    """Print `interventions`: a table for people, or one JSON list."""
+    if as_json:
+        print(json.dumps(rows.to_pylist()))
+        return
+    shown = Table(
+        caption="change of the class's logit when step x (mean concept - mean other side) is added to the layer's "
+        "activation, over n class videos",
+        caption_justify="left",
+    )
+    for name in ("class", "layer", "concept", "against"):
+        shown.add_column(name)
+    for name in ("step", "predicted", "real", "± sd", "real / predicted", "n"):
+        shown.add_column(name, justify="right")
+    for row in rows.to_pylist():
+        ratio = row["real"] / row["predicted"] if row["predicted"] else float("nan")
+        figures = [f"{row['step']:+g}", *(f"{row[k]:+.3f}" for k in ("predicted", "real"))]
+        figures += [f"{row['real_sd']:.3f}", f"{ratio:.2f}", str(row["n"])]
+        shown.add_row(*(_cell(row[k]) for k in ("class", "layer", "concept", "against")), *figures)
+    console.print(shown)
+
+
 def _rich_table(rows: pa.Table) -> Table:
     shown = Table(caption=f"{rows.num_rows:,} rows", caption_justify="left")
     for name in rows.column_names:

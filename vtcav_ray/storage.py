@@ -12,6 +12,7 @@ killed run goes on where it was. Ray's blocks play no part in any name.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -32,7 +33,7 @@ from vtcav_ray.access import kind_of, open_url, patiently
 COMMITS = "_commits"
 # Rows a row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
 ROW_GROUP_ROWS = 8192
-CLIP_ROW_GROUP_ROWS = 32  # clips carry their frames
+CLIP_ROW_GROUP_ROWS = 4  # clips carry their frames, and a preview reads only one of them
 FIRST_CONTACT_SECONDS = 15.0
 
 
@@ -125,6 +126,28 @@ class Folder:
         else:  # an object appears when its upload is complete
             patiently(lambda: fs.pipe_file(path, data), f"{self.url}/{name}")
 
+    def write_once(self, name: str, data: bytes) -> bytes:
+        """Write a file unless it is there, and return what is there: all who call this get the first one's bytes."""
+        fs, path = self.fs, self.path(name)
+        try:
+            if isinstance(fs, LocalFileSystem):
+                fs.makedirs(os.path.dirname(path), exist_ok=True)
+                aside = f"{path}.{uuid.uuid4().hex}.tmp"
+                try:
+                    with open(aside, "wb") as file:
+                        file.write(data)
+                    os.link(aside, path)  # whole, and refused where the name is taken
+                finally:
+                    os.remove(aside)
+            else:
+                fs.pipe_file(path, data, mode="create")
+        except OSError as error:
+            # A local name that is taken, or an object store's refused condition, which s3fs tells as EINVAL.
+            if isinstance(error, FileExistsError) or self.exists(name):
+                return self.read_bytes(name)
+            raise
+        return data
+
     def read_json(self, name: str) -> Any:
         return json.loads(self.read_bytes(name))
 
@@ -147,6 +170,18 @@ class StageFolder:
     stage: str
     key: str
     folder: Folder
+
+    @property
+    def run(self) -> Folder:
+        """The run folder that this is in."""
+        return Folder(self.folder.url.rsplit("/", 2)[0], self.folder.storage_options)
+
+    def remove(self) -> None:
+        """Delete all of it. The manifest goes first: what is half removed is not complete."""
+        for part in ("manifest.json", ""):
+            path = self.folder.path(part) if part else self.folder.root
+            if self.folder.fs.exists(path):
+                self.folder.fs.rm(path, recursive=not part)
 
     @property
     def complete(self) -> bool:
@@ -226,8 +261,13 @@ class StageFolder:
 
     def files(self, table: str, **partition: str) -> list[str]:
         """Paths (below the folder) of a table's committed files, sorted; `layer="late"` keeps one partition."""
+        return list(self._rows_of(table, **partition))
+
+    def _rows_of(self, table: str, **partition: str) -> dict[str, int]:
+        """Rows of each of a table's committed files, by path, in order."""
         prefix = "/".join([table, *(f"{key}={value}" for key, value in partition.items())]) + "/"
-        return sorted(path for record in self.records() for path in record["files"] if path.startswith(prefix))
+        rows = {path: file["rows"] for record in self.records() for path, file in record["files"].items()}
+        return {path: rows[path] for path in sorted(rows) if path.startswith(prefix)}
 
     def iter_tables(
         self, table: str, *, columns: Sequence[str] | None = None, **partition: str
@@ -248,12 +288,49 @@ class StageFolder:
 
         Vectors of different layers have different lengths: without a partition they come as variable lists.
         """
-        parts = [part for _, part in self.iter_tables(table, columns=columns, **partition)]
+        rows_of = self._rows_of(table, **partition)
+        found = (part for part in (self.read_file(path, columns) for path in rows_of) if part.num_rows)
+        if partition:
+            return _joined(found, sum(rows_of.values()))
+        parts = list(found)
         if not parts:
             return None
         if len({part.schema for part in parts}) > 1:
             parts = [_with_variable_vectors(part) for part in parts]
         return pa.concat_tables(parts).combine_chunks()
+
+
+def _joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:
+    """Tables of one schema as one. Vectors go straight to their places as each part comes: there is never a second copy
+    of them all. None: no parts.
+
+    Args:
+        parts: in order; their vectors all have one length.
+        rows: of all of them, at most: parts may be read without some of theirs.
+    """
+    others: list[pa.Table] = []
+    flat: np.ndarray | None = None
+    index, at = -1, 0
+    schema = None
+    for part in parts:
+        schema = part.schema
+        index = schema.get_field_index("vector")
+        if index >= 0:
+            numbers = np.asarray(_one_chunk(part["vector"]).flatten())
+            if flat is None:
+                flat = np.empty(rows * schema.field(index).type.list_size, numbers.dtype)
+            flat[at : at + len(numbers)] = numbers
+            at += len(numbers)
+            part = part.remove_column(index)
+        others.append(part)
+    if schema is None:
+        return None
+    table = pa.concat_tables(others).combine_chunks()
+    if flat is None:
+        return table
+    field = schema.field(index)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(flat[:at]), field.type.list_size)
+    return table.add_column(index, field, column) if table.num_columns else pa.table([column], pa.schema([field]))
 
 
 def vector_array(vectors_Nd: np.ndarray) -> pa.FixedSizeListArray:
@@ -262,9 +339,26 @@ def vector_array(vectors_Nd: np.ndarray) -> pa.FixedSizeListArray:
 
 
 def vectors_of(table: pa.Table) -> np.ndarray:
-    """The column `vector` as float32 [N, d]."""
-    column = table["vector"].combine_chunks()
+    """The column `vector` as float32 [N, d]; without a copy where it is float32 in one chunk, as `read` gives it."""
+    column = _one_chunk(table["vector"])
     return np.asarray(column.flatten(), np.float32).reshape(table.num_rows, column.type.list_size)
+
+
+def modified_at(info: Mapping[str, Any]) -> float | None:
+    """When a file was last written, seconds since the epoch, from what fsspec says of it; None: it does not say."""
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(name)
+        if isinstance(value, datetime.datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            return datetime.datetime.fromisoformat(value).timestamp()
+    return None
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies in any case
 
 
 def stage_folder(run: Folder, stage: str, key: str) -> StageFolder:

@@ -38,6 +38,24 @@ def test_transpose_is_the_adjoint(spec: str) -> None:
     assert left.item() == pytest.approx(right.item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("spec", ALL)
+def test_the_lift_moves_the_vector_by_just_what_was_asked_and_is_the_smallest(spec: str) -> None:
+    projection = make_projection(spec, SHAPE, seed=3)
+    z = torch.randn(2, projection.d, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    lift = projection.transpose(projection.solve(z))
+    torch.testing.assert_close(projection.apply(lift), z, rtol=1e-6, atol=1e-6)
+    # Any other change of the activation that P sees as z differs from it by something that P does not see.
+    other = activation(2)
+    unseen = other - projection.transpose(projection.solve(projection.apply(other)))
+    assert (lift * unseen).sum().item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_lift_of_a_mean_moves_every_position_alike() -> None:
+    projection = make_projection("mean", SHAPE)
+    z = torch.arange(6, dtype=torch.float64)[None]
+    assert torch.allclose(projection.transpose(projection.solve(z)), z.reshape(1, 1, 1, 1, 6).expand(1, *SHAPE))
+
+
 def test_time_tells_a_clip_from_its_reverse_and_mean_does_not() -> None:
     a = activation()
     for spec, same in (("mean", True), ("time", False)):

@@ -69,7 +69,7 @@ def test_one_clip_is_marked_and_leaves_the_others_alone():
     assert np.isfinite(cavs.vectors[1]).all()
     assert np.isnan(cavs.held_out_accuracy[0])
     alone = train_cavs(POOL, [np.arange(10)], [np.arange(10, 20)])
-    assert np.array_equal(cavs.vectors[1], alone.vectors[0])
+    assert np.allclose(cavs.vectors[1], alone.vectors[0], atol=1e-5)  # float32 steps on differently padded rows
     assert np.isnan(cavs.sensitivities(POOL)[:, 0]).all()
 
 

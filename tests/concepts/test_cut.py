@@ -12,7 +12,7 @@ from drawn import encode, number_of, numbered_frames
 
 from vtcav_ray.concepts import cut
 from vtcav_ray.concepts.cut import cut_clips
-from vtcav_ray.concepts.duplicates import alike, look_at, near_duplicates
+from vtcav_ray.concepts.duplicates import alike, look_at, looks_of, near_duplicates
 from vtcav_ray.concepts.select import PLAN, plan_clips
 from vtcav_ray.config import ClipsConfig, ConceptConfig
 from vtcav_ray.tables import CLIPS
@@ -170,7 +170,7 @@ def test_near_duplicates_are_found_and_strangers_are_not() -> None:
     assert not alike(first, look_at(np.clip(drawn_clip(0).astype(int) + 60, 0, 255).astype(np.uint8)), 8)
 
 
-def test_duplicates_are_dropped_within_their_set_with_their_controls() -> None:
+def test_duplicates_are_found_within_their_set_over_all_shards() -> None:
     def clip_row(clip_id: str, clip: np.ndarray, **changes: Any) -> dict[str, Any]:
         encoding, encoded = encode_clip(clip)
         base = {"clip_id": clip_id, "set": "concept", "name": "cup", "kind": "spatiotemporal", "num_frames": len(clip)}
@@ -184,6 +184,6 @@ def test_duplicates_are_dropped_within_their_set_with_their_controls() -> None:
         clip_row("a/frozen", drawn_clip(0), kind="frozen", control_of="a"),
         clip_row("b/frozen", drawn_clip(5), kind="frozen", control_of="b"),
     ]
-    tables = [pa.Table.from_pylist(rows[i : i + 2], schema=CLIPS) for i in (0, 2, 4)]
-    assert near_duplicates(tables, 8) == {"b": "a", "b/frozen": "b"}
-    assert near_duplicates(tables, 0).keys() <= {"b", "b/frozen"}
+    looks = [looks_of(pa.Table.from_pylist([row], schema=CLIPS)) for row in reversed(rows)]
+    assert near_duplicates(looks, 8) == {"b": "a"}  # a control has no look of its own
+    assert near_duplicates(looks, 0).keys() <= {"b"}

@@ -206,6 +206,56 @@ def test_onnx_layouts(tmp_path: Path, layout: str, batch: int | str) -> None:
         assert found.classes.tolist() == [1, 0]
 
 
+class Yolov7Layout(torch.nn.Module):
+    """A trained detector that says what it says as YOLOv7's `export.py --grid` does: [B, N, 5 + nc]."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        output = self.model(images)
+        rows = (output[0] if isinstance(output, tuple | list) else output).transpose(1, 2)
+        scores = rows[..., 4:]
+        objectness = scores.amax(-1, keepdim=True).sqrt()
+        return torch.cat((rows[..., :4], objectness, scores / objectness), -1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_yolov7_export_finds_what_its_network_finds(tmp_path: Path) -> None:
+    """A real network in YOLOv7's layout, exported to ONNX with its names in a label file, on real pictures."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    from vtcav_ray.video.decode import Video
+    from vtcav_ray.world import write_world
+
+    write_world(str(tmp_path / "world"), 8, seed=3)
+    frames = []
+    for path in sorted((tmp_path / "world").rglob("*.mp4")):
+        with Video(str(path)) as video:
+            frames += [frame for _, frame in video.frames(12)]
+    torch_detector = Detector(TracksConfig(image_size=128), "cpu")
+    layout = Yolov7Layout(torch_detector._backend._model.to(memory_format=torch.contiguous_format)).eval()  # type: ignore[attr-defined]
+    torch.onnx.export(
+        layout,
+        (torch.rand(2, 3, 128, 128),),
+        str(tmp_path / "yolov7.onnx"),
+        dynamo=False,
+        opset_version=17,
+        input_names=["images"],
+        output_names=["output"],
+        dynamic_axes={"images": {0: "batch"}, "output": {0: "batch"}},
+    )
+    (tmp_path / "names.txt").write_text("\n".join(torch_detector.names.values()))
+    config = TracksConfig(weights=str(tmp_path / "yolov7.onnx"), names=str(tmp_path / "names.txt"), image_size=128)
+    wanted, found = torch_detector(frames), Detector(config, "cpu")(frames)
+    assert sum(len(w.boxes) for w in wanted) >= len(frames)
+    for w, f in zip(wanted, found, strict=True):
+        assert np.abs(w.boxes - f.boxes).max(initial=0) < 0.1
+        assert np.allclose(w.confidence, f.confidence, atol=1e-3)
+        assert w.classes.tolist() == f.classes.tolist()
+
+
 def test_onnx_without_names_needs_a_label_file(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     weights = onnx_file(tmp_path, layouts()["yolov7"], batch=1, names=False)

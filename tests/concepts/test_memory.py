@@ -33,6 +33,28 @@ table, failures, _ = track_videos([(str(i), data) for i in range(count)], RedSqu
 assert table.num_rows == count and not failures
 """
 
+CUT = """
+from drawn import encode, square_video
+from vtcav_ray.concepts.cut import cut_clips
+from vtcav_ray.concepts.duplicates import looks_of, near_duplicates
+from vtcav_ray.concepts.select import PLAN
+from vtcav_ray.config import ClipsConfig
+
+data = encode(square_video([(2 * t, 60) for t in range(16)], height=240, width=320)[0])
+looks = []
+for start in range(0, count, 10):  # a shard: what a worker is given
+    rows = [
+        {"clip_id": f"{kind}/{i}", "set": "random", "name": kind, "kind": kind, "video_id": str(i), "uri": "",
+         "frames": list(range(16)), "boxes": [[2 * t, 60, 2 * t + 40, 100] for t in range(16)], "pick": 0, "seed": i}
+        for i in range(start, start + 10) for kind in ("spatial", "spatiotemporal", "context")
+    ]
+    plan = pa.Table.from_pylist(rows, schema=PLAN)
+    clips, failures = cut_clips(plan, {str(i): data for i in range(start, start + 10)}, ClipsConfig(frames=16, size=64))
+    assert clips.num_rows == 30 and not failures
+    looks.append(looks_of(clips))
+assert len(near_duplicates(looks, 4)) == 3 * count - 3
+"""
+
 
 def peak_mb(script: str, count: int) -> float:
     code = (
@@ -44,7 +66,7 @@ def peak_mb(script: str, count: int) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [PLAN, TRACK], ids=["plan", "track"])
+@pytest.mark.parametrize("script", [PLAN, TRACK, CUT], ids=["plan", "track", "cut"])
 def test_ten_times_the_videos_in_the_same_memory(script: str) -> None:
     few, many = peak_mb(script, 50), peak_mb(script, 500)
     print(f"peak {few:.0f} MB for 50 videos, {many:.0f} MB for 500")

@@ -171,9 +171,18 @@ def test_auto_proposes_objects_and_motions_by_rank() -> None:
     result = plan(200, concepts="auto", max_concepts=2)
     assert set(result.counts["concepts"]) == {"cup up", "cup right"}
     kinds = {r["kind"] for r in result.rows.to_pylist() if r["set"] == "concept"}
-    assert kinds == {"spatial", "spatiotemporal"}
+    assert kinds == {"spatial", "spatiotemporal", "frozen", "shuffled", "reversed", "padding"}
     everything = plan(200, concepts="auto", min_per_concept=5)
     assert set(everything.counts["concepts"]) == {"cup up", "cup right", "ball still"}
+
+
+def test_every_spatiotemporal_clip_has_its_controls_unless_told_otherwise() -> None:
+    plain = CUP.model_copy(update={"controls": None})
+    for controls in (("frozen", "shuffled", "reversed", "padding"), ("reversed",), ()):
+        rows = plan(100, concepts=(plain, RIGHT), controls=controls).rows.to_pylist()
+        moving = {r["clip_id"] for r in rows if r["kind"] == "spatiotemporal"}
+        found = Counter((r["control_of"], r["kind"]) for r in rows if r["control_of"])
+        assert found == {(clip, control): 1 for clip in moving for control in controls}
 
 
 def test_labels_are_taken_as_the_model_spells_them() -> None:
@@ -201,6 +210,14 @@ def test_nothing_tracked_is_told_with_the_filters_counts() -> None:
     result = plan_clips(videos, [], [], config(), 0)
     assert any("No concept could be built" in w and "track_length 0" in w for w in result.warnings)
     assert {r["set"] for r in result.rows.to_pylist()} == {"class"}
+
+
+def test_clips_over_the_limit_a_video_are_counted() -> None:
+    tables = [tracks_table([track_row(f"{i}.mp4", k, "cup", step=(2.0, 0.0)) for k in (1, 2, 3)]) for i in range(20)]
+    videos = videos_table({f"{i}.mp4": CLASSES[i % 3] for i in range(20)})
+    result = plan_clips(videos, iter(tables), [], config(concepts=(CUP,)), 0)
+    offered = 20 - result.counts["videos"]["class"]
+    assert result.counts["filters"]["clips_per_video"] == 2 * offered
 
 
 def test_more_clips_than_one_a_video_when_allowed() -> None:

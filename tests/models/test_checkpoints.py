@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.server
 import io
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import torch
 from vtcav_ray.assets import resolve_asset
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.errors import ConfigError, StageError
-from vtcav_ray.models import Recogniser, load_recogniser
+from vtcav_ray.models import Recogniser, load_recogniser, model_digest
 from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 
 
@@ -68,6 +71,33 @@ def test_published_format_from_a_url(weights: dict[str, torch.Tensor]) -> None:
     # the config's own class names go before those of the checkpoint
     assert recogniser.class_names == ("lift", "put_down", "push_left", "push_right")
     assert read_checkpoint(url).class_names == ("a", "b", "c", "d")
+
+
+def test_published_format_over_http(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    """As from download.openmmlab.com, from a server on this machine: weights, the digest in the name, and errors."""
+    plain = Path(saved(published(weights), str(tmp_path / "plain.pth")))
+    digits = hashlib.sha256(plain.read_bytes()).hexdigest()[:8]
+    named = plain.rename(tmp_path / f"swin_rgb_20220930-{digits}.pth")
+    (tmp_path / f"swin_rgb_20220930-{int(digits, 16) ^ 1:08x}.pth").write_bytes(named.read_bytes())
+
+    class Silent(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    handler = functools.partial(Silent, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        recogniser = load_recogniser(ModelConfig(checkpoint=f"{base}/{named.name}"), "cpu")
+        assert_same(recogniser, weights)
+        # The digest in the stage's key is the bytes' own, wherever they lie.
+        assert recogniser.digest == model_digest(ModelConfig(checkpoint=str(named)))
+        with pytest.raises(StageError, match="damaged"):
+            read_checkpoint(f"{base}/swin_rgb_20220930-{int(digits, 16) ^ 1:08x}.pth")
+        with pytest.raises(ConfigError, match="No checkpoint at http"):
+            read_checkpoint(f"{base}/absent.pth")
+        server.shutdown()
+    with pytest.raises(StageError, match="can't be read"):
+        read_checkpoint(f"{base}/{named.name}")  # nobody listens any more
 
 
 @pytest.mark.parametrize(

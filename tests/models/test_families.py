@@ -1,12 +1,16 @@
-"""Every family of recognisers, from its packaged config, at full width and with small inputs.
+"""Every family of recognisers, from its packaged config, at full width and depth and with small inputs.
 
-The source of the table in docs/models.md, one configuration a family: `python tests/models/test_families.py` prints it.
+The source of the table in docs/models.md, which `python tests/models/test_families.py` writes and these tests hold to
+what they find.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +23,9 @@ from vtcav_ray.models import LayerRow, Recogniser, layer_table, load_recogniser
 from vtcav_ray.models.config_files import read_config
 from vtcav_ray.models.preprocess import Crop, Resize
 
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+HEADING = "| --- | --- | --- | --- | --- | --- |"
+
 
 class Trial(NamedTuple):
     """A packaged config, the input it is tried with, and the backbone's setting that allows so small a one."""
@@ -30,8 +37,11 @@ class Trial(NamedTuple):
 
 
 TRIALS = {
-    "Video Swin": Trial("swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb", 8, 64),
-    "TimeSformer": Trial("timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb", 8, 64, "img_size"),
+    "Video Swin-T": Trial("swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb", 8, 64),
+    "Video Swin-S": Trial("swin-small-p244-w877_in1k-pre_32xb4-amp-32x2x1-30e_kinetics710-rgb", 8, 64),
+    "Video Swin-B": Trial("swin-base-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb", 8, 64),
+    "Video Swin-L": Trial("swin-large-p244-w877_in22k-pre_16xb8-amp-32x2x1-30e_kinetics700-rgb", 8, 64),
+    "TimeSformer, divided": Trial("timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb", 8, 64, "img_size"),
     "TimeSformer, joint": Trial("timesformer_jointST_8xb8-8x32x1-15e_kinetics400-rgb", 8, 64, "img_size"),
     "TimeSformer, space only": Trial("timesformer_spaceOnly_8xb8-8x32x1-15e_kinetics400-rgb", 8, 64, "img_size"),
     "MViT": Trial("mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb", 16, 64, "spatial_size"),
@@ -88,6 +98,17 @@ def examine(trial: Trial, folder: Path) -> dict[str, LayerRow]:
     return {row.alias: row for row in layer_table(recogniser, aliases, frames=trial.frames)}
 
 
+def table_row(family: str, rows: dict[str, LayerRow]) -> str:
+    """The family's line in docs/models.md."""
+    trial = TRIALS[family]
+    cells = []
+    for alias in ("early", "middle", "late", "head"):
+        row = rows[alias]
+        mark = " (degenerate)" if row.degenerate else ""
+        cells.append(f"`{row.name}` {'×'.join(map(str, row.shape))}, {row.cost:.2f}{mark}")
+    return f"| {family} | {trial.frames}×{trial.size}×{trial.size} | {' | '.join(cells)} |"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", TRIALS)
 def test_family(family: str, tmp_path: Path) -> None:
@@ -95,15 +116,21 @@ def test_family(family: str, tmp_path: Path) -> None:
     for alias in ("early", "middle", "late"):
         assert not rows[alias].degenerate, alias
     assert rows["early"].cost >= rows["middle"].cost >= rows["late"].cost >= rows["head"].cost
+    assert table_row(family, rows) in PAGE.read_text(encoding="utf-8").splitlines()
+
+
+def write_page(families: Sequence[str]) -> None:
+    """Put the rows of these families into docs/models.md, in the order of TRIALS."""
+    head, rest = PAGE.read_text(encoding="utf-8").split(f"{HEADING}\n", 1)
+    old, end = rest.split("\n\n", 1)
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in old.splitlines()}
+    for family in families:
+        with tempfile.TemporaryDirectory() as name:
+            lines[family] = table_row(family, examine(TRIALS[family], Path(name)))
+        print(lines[family], flush=True)
+        table = "\n".join(lines[name] for name in TRIALS if name in lines)
+        PAGE.write_text(f"{head}{HEADING}\n{table}\n\n{end}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    import sys
-    import tempfile
-
-    for family in sys.argv[1:] or TRIALS:
-        with tempfile.TemporaryDirectory() as name:
-            rows = examine(TRIALS[family], Path(name))
-        for alias, row in rows.items():
-            shape = "x".join(map(str, row.shape))
-            print(f"{family} | {alias} | {row.name} | {shape} | {row.cost:.2f} | {row.degenerate}", flush=True)
+    write_page(sys.argv[1:] or list(TRIALS))

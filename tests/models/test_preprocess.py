@@ -14,7 +14,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import Recogniser, load_recogniser
 from vtcav_ray.models.config_files import read_config
 from vtcav_ray.models.preprocess import Sampling, make_preprocessor
-from vtcav_ray.models.swin_attention import fuse_window_attention
+from vtcav_ray.models.swin_attention import fuse_window_attention, restore_mmaction
 
 SWIN_T = "swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb"
 NORMALISATION = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
@@ -136,12 +136,8 @@ def real_logits(recogniser: Recogniser, plain: Any, pipeline: Any, video: Path) 
 def test_logits_of_real_clips_equal_mmaction(swin: Recogniser, shared_data: Path) -> None:
     import copy
 
-    from mmaction.models.backbones.swin import SwinTransformerBlock3D
-
     plain = copy.deepcopy(swin.module)
-    for part in plain.modules():
-        if isinstance(part, SwinTransformerBlock3D):
-            del part.forward  # MMAction2's own
+    restore_mmaction(plain)
     pipeline = read_config("asset:recogniser.py").pipeline
     videos = sorted((shared_data / "videos" / "kinetics400").glob("*/*.mp4"))[::3]
     videos += sorted((shared_data / "videos" / "gestures").glob("*.mkv"))[:1]

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from types import MethodType
 from typing import Any
 
 import pytest
 import torch
 
-from vtcav_ray.models import Recogniser
-from vtcav_ray.models.swin_attention import fuse_window_attention
+from vtcav_ray.models import Recogniser, swin_dense
+from vtcav_ray.models.swin_attention import fuse_window_attention, restore_mmaction
 
 
 @pytest.mark.parametrize(
@@ -39,9 +40,8 @@ def test_block_equals_mmaction_forward_and_backward(
 
 def test_whole_model_equals_mmaction(swin: Recogniser) -> None:
     plain: Any = copy.deepcopy(swin.module)
-    for part in plain.modules():
-        if type(part).__name__ == "SwinTransformerBlock3D":
-            del part.forward
+    restore_mmaction(plain)
+    assert not any("forward" in part.__dict__ for part in plain.modules())
     x = torch.randn(2, 3, 16, 64, 64, generator=torch.Generator().manual_seed(1), requires_grad=True)
     expected = plain.cls_head(plain.backbone(x))
     logits = swin.logits(x)
@@ -49,6 +49,44 @@ def test_whole_model_equals_mmaction(swin: Recogniser) -> None:
     (theirs,) = torch.autograd.grad(expected[:, 1].sum(), x)
     (ours,) = torch.autograd.grad(logits[:, 1].sum(), x)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
+
+
+@pytest.mark.parametrize("size", [(2, 8, 6), (3, 5, 7)])
+def test_stage_with_merging_equals_mmaction(swin: Recogniser, size: tuple[int, ...]) -> None:
+    """MLPs in pieces, the last one smaller, and the merging of patches, also where a side is odd."""
+    from mmaction.models.backbones.swin import BasicLayer, PatchMerging
+
+    torch.manual_seed(0)
+    layer = BasicLayer(24, depth=2, num_heads=3, window_size=(2, 4, 4), downsample=PatchMerging)
+    layer.eval().requires_grad_(False)
+    fused = copy.deepcopy(layer)
+    fuse_window_attention(fused)
+    x = torch.randn(2, 24, *size, requires_grad=True)
+    outputs = []
+    for part in (layer, fused):
+        y = part(x)
+        (gradient,) = torch.autograd.grad((y * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum(), x)
+        with torch.no_grad():
+            torch.testing.assert_close(part(x), y, rtol=0, atol=1e-6)
+        outputs.append((y, gradient))
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-5)
+
+
+def test_an_mlp_in_pieces_equals_one_in_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmaction.models.backbones.swin import Mlp
+
+    torch.manual_seed(0)
+    plain = Mlp(8, 32).eval().requires_grad_(False)
+    x = torch.randn(3, 7, 8, dtype=torch.float64, requires_grad=True)
+    plain.double()
+    pieces = copy.deepcopy(plain)
+    monkeypatch.setattr(swin_dense, "PIECE", 32 * 4)  # 21 rows: five pieces of four, and one of one
+    pieces.forward = MethodType(swin_dense._mlp, pieces)
+    results = []
+    for part in (plain, pieces):
+        y = part(x)
+        results.append((y, *torch.autograd.grad(y.square().sum(), x)))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-12, atol=1e-12)
 
 
 def test_the_position_bias_follows_its_table(swin: Recogniser) -> None:

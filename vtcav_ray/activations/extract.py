@@ -8,7 +8,7 @@ graph starts there, and what comes before it costs a plain forward pass. Only pr
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +17,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from vtcav_ray.activations.ahead import batches_ahead
+from vtcav_ray.activations.batch_size import LARGEST, Memory, batch_size_by_trial, memory_of
 from vtcav_ray.activations.projections import Projection, make_projection
 from vtcav_ray.activations.targets import Target, target_values
-from vtcav_ray.errors import ConfigError
+from vtcav_ray.errors import InputError
 from vtcav_ray.models.base import Recogniser, Views
 from vtcav_ray.models.compiled import compile_blocks
 from vtcav_ray.models.layers import Form, find_forms, resolve_layer, watched
@@ -59,6 +61,7 @@ class Extraction:
         predicted: int `[B]`, the largest logit's class.
         views: how many views of each clip were averaged.
         non_finite: clips that can't be used, and where it shows; their rows above hold what was computed.
+        unreadable: clip -> why it could not be read; its rows above are zeros, and it has no gradients.
     """
 
     activations: dict[str, np.ndarray]
@@ -70,6 +73,7 @@ class Extraction:
     predicted: np.ndarray
     views: int
     non_finite: tuple[NonFinite, ...]
+    unreadable: dict[int, InputError]
 
     @property
     def num_gradients(self) -> int:
@@ -78,7 +82,7 @@ class Extraction:
 
     @property
     def bad_clips(self) -> frozenset[int]:
-        return frozenset(item.clip for item in self.non_finite)
+        return frozenset(item.clip for item in self.non_finite) | frozenset(self.unreadable)
 
 
 class Extractor:
@@ -94,6 +98,7 @@ class Extractor:
         precision: of the forward and backward pass (autocast); vectors are float32 all the same.
         batch_size: views in one model call; None: 4, or 16 on a GPU. Halved when the GPU's memory does not hold it.
         compile: compile the model's blocks; pays after some hundreds of clips of one size.
+        threads: that read clips ahead of the model.
 
     Raises:
         ConfigError: a layer that the model does not have.
@@ -111,6 +116,7 @@ class Extractor:
         precision: Precision = "float32",
         batch_size: int | None = None,
         compile: bool = False,
+        threads: int = 2,
     ) -> None:
         self.recogniser = recogniser
         self.paths = {layer: resolve_layer(recogniser, layer) for layer in layers}
@@ -121,6 +127,7 @@ class Extractor:
         self.precision: Precision = precision
         self.batch_size = batch_size or (16 if recogniser.device.type == "cuda" else 4)
         self.compile = compile
+        self.threads = threads
         self._forms: dict[tuple[int, ...], dict[str, tuple[Form, Projection]]] = {}
 
     def extract(
@@ -129,7 +136,8 @@ class Extractor:
         """Activations of all clips, and gradients where classes are asked for.
 
         Args:
-            clips: `uint8 [T, H, W, 3]`, RGB, all of one T.
+            clips: `uint8 [T, H, W, 3]`, RGB, all of one T. Taken by index, in threads, a few batches ahead of the
+                model: a sequence that decodes when it is asked never holds all clips at once.
             classes: for each clip, the classes to differentiate; None: no gradients, for this clip or for any.
             top: differentiate the k likeliest classes as well, of each clip whose `classes` is not None.
 
@@ -140,21 +148,58 @@ class Extractor:
         assert len(given) == len(clips), f"{len(clips)} clips, {len(given)} lists of classes"
         asked = [tuple(c) if c is not None else () for c in given]
         wants = [c is not None and bool(len(c) or top) for c in given]
-        parts: list[_Part] = []
+        step = self.clips_a_batch
         # Clips with gradients and clips without go into batches of their own: no graph is kept for the latter.
+        groups = []
         for with_gradients in (True, False):
             members = [i for i, wanted in enumerate(wants) if wanted == with_gradients]
-            step = max(1, self.batch_size // self._views_each())
-            for start in range(0, len(members), step):
-                chosen = members[start : start + step]
-                x = self.recogniser.preprocess([clips[i] for i in chosen], self.views)
-                parts += self._fitting(x, chosen, [asked[i] for i in chosen] if with_gradients else None, top)
-        return _joined(parts, tuple(self.paths), len(clips))
+            groups += [members[start : start + step] for start in range(0, len(members), step)]
+        parts: list[_Part] = []
+        unreadable: dict[int, InputError] = {}
+        for batch in batches_ahead(
+            lambda i: self.recogniser.pixels(clips[i], self.views), groups, self.recogniser.device, self.threads
+        ):
+            unreadable |= batch.errors
+            if batch.pixels is not None:
+                x = self.recogniser.to_input(batch.pixels)
+                of = batch.members
+                parts += self._fitting(x, of, [asked[i] for i in of] if wants[of[0]] else None, top)
+        if not parts:
+            return _nothing(tuple(self.paths), unreadable)
+        return _joined(parts, tuple(self.paths), len(clips), unreadable)
+
+    def choose_batch_size(self, clip: np.ndarray, *, gradients: bool, memory: Memory | None = None) -> int:
+        """Find the batch size by trial on one clip, set it, and return it. See `vtcav_ray.activations.batch_size`.
+
+        Args:
+            clip: `uint8 [T, H, W, 3]`, as those to come.
+            gradients: whether some of them will be differentiated.
+            memory: what batches may take; None: the whole device, or this machine's memory a core.
+
+        Raises:
+            torch.OutOfMemoryError: not even one view fits.
+        """
+        each = self._views_each()
+        pixels = torch.from_numpy(self.recogniser.pixels(clip, self.views)[None])
+
+        def call(views: int) -> None:
+            clips = max(1, views // each)
+            x = self.recogniser.to_input(pixels.to(self.recogniser.device)).expand(clips, *[-1] * 5).contiguous()
+            self._run(x, list(range(clips)), [(0,)] * clips if gradients else None, 0)
+
+        device = self.recogniser.device
+        self.batch_size = batch_size_by_trial(call, memory or memory_of(device), largest=LARGEST.get(device.type, 32))
+        return self.batch_size
 
     def shapes(self) -> dict[str, tuple[int, int, int, int]]:
         """layer -> T', H', W', C, once a clip has been seen."""
         assert self._forms, "call extract() first"
         return {layer: form.shape for layer, (form, _) in next(iter(self._forms.values())).items()}
+
+    @property
+    def clips_a_batch(self) -> int:
+        """Clips in one model call."""
+        return max(1, self.batch_size // self._views_each())
 
     def _views_each(self) -> int:
         crop = self.recogniser.preprocessor.crop
@@ -201,10 +246,9 @@ class Extractor:
             form, projection = maps[layer]
             return projection.apply(form.present(raw)).reshape(b, v, -1).mean(1).float()
 
-        logits, taken = self._forward(x, with_gradients=asked is not None)
-        with torch.no_grad():
-            activations = {layer: vectors(layer, raw).cpu().numpy() for layer, raw in taken.items()}
-            mean_logits = logits.reshape(b, v, -1).mean(1)
+        logits, leaves, taken = self._forward(x, vectors, with_gradients=asked is not None)
+        activations = {layer: vector.cpu().numpy() for layer, vector in taken.items()}
+        mean_logits = logits.detach().reshape(b, v, -1).mean(1)
         classes: list[list[int]] = [[] for _ in range(b)]
         if asked is not None:
             likeliest = mean_logits.topk(min(top, mean_logits.shape[1]), 1).indices.tolist() if top else [[]] * b
@@ -221,7 +265,7 @@ class Extractor:
             target = target_values(logits, index.repeat_interleave(v), self.target)
             found = torch.autograd.grad(
                 (target * weight.repeat_interleave(v)).sum() * scale,
-                [taken[layer] for layer in self.paths],
+                [leaves[layer] for layer in self.paths],
                 retain_graph=slot < slots - 1,
                 materialize_grads=True,
             )
@@ -235,24 +279,31 @@ class Extractor:
             members=members,
             views=v,
             activations=activations,
-            logits=mean_logits.detach().float().cpu().numpy(),
+            logits=mean_logits.float().cpu().numpy(),
             gradients={layer: g[clip_rows, slot_rows] for layer, g in gradients.items()},
             gradient_clips=[members[i] for i in clip_rows],
             gradient_classes=[classes[i][slot] for i, slot in pairs],
             gradient_values=values[clip_rows, slot_rows],
         )
 
-    def _forward(self, x: torch.Tensor, *, with_gradients: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Logits `[B·V, K]`, and each layer's own tensor; with gradients, the graph starts at the first layer."""
+    def _forward(
+        self, x: torch.Tensor, vectors: Callable[[str, torch.Tensor], torch.Tensor], *, with_gradients: bool
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Logits `[B·V, K]`; each layer's own tensor, where gradients are wanted; and each layer's vectors `[B, d]`.
+
+        The graph starts at the first layer. Vectors are made on the spot: a later module may work in place, and
+        without a graph a layer's tensor can be let go at once.
+        """
+        leaves: dict[str, torch.Tensor] = {}
         taken: dict[str, torch.Tensor] = {}
 
         def take(layer: str, raw: torch.Tensor) -> torch.Tensor | None:
+            with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+                taken[layer] = vectors(layer, raw)
             if not with_gradients:
-                taken[layer] = raw
                 return None
-            taken[layer] = raw if raw.requires_grad else raw.detach().requires_grad_()
-            # A later module may work in place; what was taken must stay what the layer put out.
-            return taken[layer].clone()
+            leaves[layer] = raw if raw.requires_grad else raw.detach().requires_grad_()
+            return leaves[layer].clone()  # what was taken must stay what the layer put out
 
         half = self.precision != "float32"
         with ExitStack() as stack:
@@ -261,7 +312,7 @@ class Extractor:
                 stack.enter_context(watched(self.recogniser.module, path, partial(take, layer)))
             with torch.autocast(x.device.type, dtype=getattr(torch, self.precision), enabled=half):
                 logits = self.recogniser.logits(x)
-        return logits.float() if half else logits, taken
+        return logits.float() if half else logits, leaves, taken
 
 
 @dataclass(frozen=True)
@@ -278,21 +329,30 @@ class _Part:
     gradient_values: np.ndarray
 
 
-def _joined(parts: Sequence[_Part], layers: tuple[str, ...], count: int) -> Extraction:
-    """The parts' rows, in the order in which the clips were given."""
+def _joined(
+    parts: Sequence[_Part], layers: tuple[str, ...], count: int, unreadable: dict[int, InputError]
+) -> Extraction:
+    """The parts' rows, in the order in which the clips were given; zeros where a clip could not be read."""
     assert parts, "no clips"
-    place = np.argsort(np.concatenate([p.members for p in parts]), kind="stable")
+    members = np.concatenate([p.members for p in parts])
     clips = np.concatenate([np.array(p.gradient_clips, np.int64) for p in parts])
     order = np.argsort(clips, kind="stable")
-    activations = {layer: np.concatenate([p.activations[layer] for p in parts])[place] for layer in layers}
+
+    def placed(rows: Sequence[np.ndarray]) -> np.ndarray:
+        out = np.zeros((count, rows[0].shape[1]), rows[0].dtype)
+        out[members] = np.concatenate(rows)
+        return out
+
+    activations = {layer: placed([p.activations[layer] for p in parts]) for layer in layers}
     gradients = {layer: np.concatenate([p.gradients[layer] for p in parts])[order] for layer in layers}
-    logits = np.concatenate([p.logits for p in parts])[place]
-    assert len(logits) == count
+    logits = placed([p.logits for p in parts])
+    assert len(members) + len(unreadable) == count
     clips = clips[order]
     bad: dict[tuple[int, str], NonFinite] = {}
-    for layer in layers:
+    for layer in layers:  # forward before backward, so that a clip's first entry is where it began
         for clip in _rows_with_non_finite(activations[layer]):
             bad.setdefault((clip, layer), NonFinite(clip, layer, "activation"))
+    for layer in reversed(layers):
         for row in _rows_with_non_finite(gradients[layer]):
             bad.setdefault((int(clips[row]), layer), NonFinite(int(clips[row]), layer, "gradient"))
     for clip in _rows_with_non_finite(logits):
@@ -308,6 +368,7 @@ def _joined(parts: Sequence[_Part], layers: tuple[str, ...], count: int) -> Extr
         predicted=logits.argmax(1),
         views=parts[0].views,
         non_finite=tuple(bad.values()),
+        unreadable=unreadable,
     )
 
 
@@ -315,37 +376,18 @@ def _rows_with_non_finite(values: np.ndarray) -> list[int]:
     return np.flatnonzero(~np.isfinite(values).all(1)).tolist()
 
 
-def intervene(
-    recogniser: Recogniser, clips: Sequence[np.ndarray], layer: str, shift: np.ndarray, *, views: Views = "center"
-) -> np.ndarray:
-    """Add a shift to a layer's activation, run the rest of the model, and return the logits.
-
-    Args:
-        recogniser: the model.
-        clips: B clips `uint8 [T, H, W, 3]`.
-        layer: alias or name.
-        shift: `[T', H', W', C]` or `[B, T', H', W', C]`, in units of the activation; for a direction w in P-space,
-            `projection.transpose(w)`. Zeros give the plain logits.
-
-    Returns:
-        `[B, K]` in the type of the model's weights, the mean over the views.
-
-    Raises:
-        ConfigError: no such layer, or a shift of another shape.
-    """
-    path = resolve_layer(recogniser, layer)
-    x_views = recogniser.preprocess(clips, views)
-    b, v = x_views.shape[:2]
-    x = x_views.flatten(0, 1)
-    form = find_forms(recogniser, [path], x[:1])[path]
-    moved = torch.as_tensor(shift, device=x.device)
-    if tuple(moved.shape) not in (form.shape, (b, *form.shape)):
-        raise ConfigError(f"The shift has shape {list(moved.shape)}; layer `{layer}` needs {list(form.shape)}.")
-    moved = moved.expand(b, *form.shape).repeat_interleave(v, 0)
-
-    def add(raw: torch.Tensor) -> torch.Tensor:
-        return raw + form.restore(moved, raw)
-
-    with torch.no_grad(), watched(recogniser.module, path, add):
-        logits = recogniser.logits(x)
-    return logits.reshape(b, v, -1).mean(1).cpu().numpy()
+def _nothing(layers: tuple[str, ...], unreadable: dict[int, InputError]) -> Extraction:
+    """Of clips none of which could be read: vectors without numbers, since not even d is known."""
+    count = len(unreadable)
+    return Extraction(
+        activations={layer: np.zeros((count, 0), np.float32) for layer in layers},
+        gradients={layer: np.zeros((0, 0), np.float32) for layer in layers},
+        gradient_clips=np.zeros(0, np.int64),
+        gradient_classes=np.zeros(0, np.int64),
+        gradient_values=np.zeros(0, np.float32),
+        logits=np.zeros((count, 0), np.float32),
+        predicted=np.zeros(count, np.int64),
+        views=0,
+        non_finite=(),
+        unreadable=unreadable,
+    )

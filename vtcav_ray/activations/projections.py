@@ -33,6 +33,7 @@ import torch
 from vtcav_ray.errors import ConfigError
 
 REPEATS = 4
+_SOLVED, _MAX_STEPS = 1e-9, 500  # relative residual of `solve`; k steps would be exact
 Shape = tuple[int, int, int, int]
 
 
@@ -56,6 +57,15 @@ class Projection(ABC):
     def transpose(self, w: torch.Tensor) -> torch.Tensor:
         """Pᵀw: `[B, d]` -> `[B, T', H', W', C]`."""
 
+    @abstractmethod
+    def solve(self, z: torch.Tensor) -> torch.Tensor:
+        """(P Pᵀ)⁻¹ z, `[B, d]`: what turns a move in P-space into a CAV-like direction.
+
+        `transpose(solve(z))` is the LIFT of z, P⁺z: of all changes δ of the activation with P δ = z the smallest. For
+        the means it adds z at every position that was averaged, and so moves the mean by z. (Pᵀz alone would add z
+        divided by the number of positions.) The derivative of a logit along it is (P∇h)·solve(z).
+        """
+
 
 class Mean(Projection):
     """The mean over some of T', H', W'; the other axes are kept, in their order."""
@@ -73,6 +83,9 @@ class Mean(Projection):
 
     def transpose(self, w: torch.Tensor) -> torch.Tensor:
         return (w.reshape(len(w), *self.inner) / self.count).expand(len(w), *self.shape)
+
+    def solve(self, z: torch.Tensor) -> torch.Tensor:
+        return z * self.count  # each row of P holds 1/count, count times, and no two rows meet
 
 
 class Sketch(Projection):
@@ -100,6 +113,24 @@ class Sketch(Projection):
             order, signs = self._shuffle(round_, w.device)
             flat[:, order] += w.repeat(1, self.per_output) * signs.to(w.dtype)  # a permutation: nothing meets
         return flat[:, : self.total].reshape(len(w), *self.shape) / math.sqrt(REPEATS)
+
+    def solve(self, z: torch.Tensor) -> torch.Tensor:
+        # Conjugate gradients: P Pᵀ is near (D / k) times the identity, so few steps do, and no k x k matrix is formed.
+        z = z.double()
+        found, left = torch.zeros_like(z), z.clone()
+        along, square = left.clone(), (left * left).sum(1, keepdim=True)
+        goal = _SOLVED**2 * square
+        for _ in range(_MAX_STEPS):
+            if not (square > goal).any():
+                break
+            image = self.apply(self.transpose(along))
+            length = square / (along * image).sum(1, keepdim=True).clamp_min(1e-300)
+            found += length * along
+            left -= length * image
+            new = (left * left).sum(1, keepdim=True)
+            along = left + new / square.clamp_min(1e-300) * along
+            square = new
+        return found
 
     def _shuffle(self, round_: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         return _shuffle(self.per_output * self.d, self.seed, round_, device)

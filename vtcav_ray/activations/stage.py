@@ -6,56 +6,78 @@ A shard is a shard of the `clips` table. Each layer has files of its own, so one
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
+from vtcav_ray.activations.batch_size import memory_of
 from vtcav_ray.activations.extract import Extraction, Extractor
 from vtcav_ray.config import Config
 from vtcav_ray.errors import InputError
 from vtcav_ray.models import describe, load_recogniser, model_digest
 from vtcav_ray.stage import Context, Shard, Stage, Work
-from vtcav_ray.storage import ShardOutput, StageFolder, vector_array
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vector_array
 from vtcav_ray.video.codec import decode_clip
 
-BATCH_SIZE = 8  # views a model call, where the config says nothing
+BATCH_SIZE = 8  # views a model call on a CPU, where the config says nothing
+BATCH_SIZE_FILE = "batch_size.json"
 Row = dict[str, Any]
 Failure = dict[str, Any]
 CLIP_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "label", "encoding", "encoded")
 
 
 def _prepare(context: Context) -> Work:
-    shards = [Shard(name, pa.table({"shard": [name]})) for name in _clip_shards(context.input("clips"))]
+    # The digest says what is in the clip shard: with it, equal rows mean equal work (see vtcav_ray.carry).
+    shards = [
+        Shard(name, pa.table({"shard": [name], "sha256": [digest]}))
+        for name, digest in _clip_shards(context.input("clips"))
+    ]
     description = describe(context.config.model, seed=context.config.seed)
     warnings = []
     if description.untrained:
         warnings.append("The model is UNTRAINED: its weights are random, and so is what the scores say of it.")
     return Work(
         shards=shards,
-        make_worker=functools.partial(ExtractWorker, context.config, context.input("clips")),
+        make_worker=functools.partial(
+            ExtractWorker,
+            context.config,
+            context.input("clips"),
+            stage_folder(context.run, STAGE.name, STAGE.key(context)).folder,
+        ),
         resources=context.config.resources.extract,
         warnings=warnings,
         notes={"model": description.tag, "untrained": description.untrained},
     )
 
 
-def _clip_shards(clips: StageFolder) -> list[str]:
-    return [path.rsplit("/", 1)[-1].removesuffix(".parquet") for path in clips.files("clips")]
+def _clip_shards(clips: StageFolder) -> list[tuple[str, str]]:
+    """(name, SHA-256) of each shard of clips."""
+    found = {
+        path.rsplit("/", 1)[-1].removesuffix(".parquet"): info["sha256"]
+        for files in clips.manifest()["shards"].values()
+        for path, info in files.items()
+        if path.startswith("clips/")
+    }
+    return sorted(found.items())
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
     config = context.config
+    if "model_digest" not in context.memo:  # hashes the checkpoint's bytes
+        context.memo["model_digest"] = model_digest(config.model, seed=config.seed)
     return {
-        "model": {"framework": config.model.framework, "digest": model_digest(config.model, seed=config.seed)},
+        "model": {"framework": config.model.framework, "digest": context.memo["model_digest"]},
         "activations": config.activations.model_dump(mode="json"),
         "batch_size": config.resources.extract.batch_size,
         "classes": config.clips.classes if config.activations.classes == "listed" else None,
     }
 
 
-STAGE = Stage("activations", inputs=("clips",), version=1, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("activations", inputs=("clips",), version=2, ingredients=_ingredients, prepare=_prepare)
 
 
 class ExtractWorker:
@@ -64,10 +86,12 @@ class ExtractWorker:
     Args:
         config: the whole config.
         clips: where the shard's clips are.
+        output: the stage's own folder: where the batch size that was found by trial is agreed on.
     """
 
-    def __init__(self, config: Config, clips: StageFolder) -> None:
+    def __init__(self, config: Config, clips: StageFolder, output: Folder) -> None:
         self.clips = clips
+        self.output = output
         self.config = config
         settings = config.activations
         self.dtype = np.dtype(settings.dtype)
@@ -81,14 +105,21 @@ class ExtractWorker:
             target=settings.target,
             views=settings.views,
             precision=settings.precision,
-            batch_size=config.resources.extract.batch_size or BATCH_SIZE,
+            batch_size=BATCH_SIZE,
             compile=settings.compile,
+            threads=max(1, round(config.resources.extract.cpus)),
         )
+        wanted = config.resources.extract.batch_size
+        self.batch_size_known = wanted != "auto" and (wanted is not None or self.recogniser.device.type == "cpu")
+        if isinstance(wanted, int):
+            self.extractor.batch_size = wanted
         self.class_index = {normal_label(name): i for i, name in enumerate(self.recogniser.class_names)}
         self.top = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 0
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         table = self.clips.read_file(f"clips/{rows['shard'][0].as_py()}.parquet", CLIP_COLUMNS)
+        if not self.batch_size_known:
+            self._agree_on_batch_size(table)
         failures: list[Failure] = []
         examples: list[Row] = []
         classes: list[list[int]] = []
@@ -105,14 +136,47 @@ class ExtractWorker:
         # Two calls: only class examples are differentiated, and only they are asked for their likeliest classes.
         parts = []
         if examples:
-            parts.append((examples, self.extractor.extract(_frames(examples), classes, top=self.top)))
+            parts.append((examples, self.extractor.extract(_Stored(examples), classes, top=self.top)))
         if others:
-            parts.append((others, self.extractor.extract(_frames(others))))
+            parts.append((others, self.extractor.extract(_Stored(others))))
         for clips, found in parts:
-            first = {item.clip: item.message for item in reversed(found.non_finite)}
-            failures += [_failure(clips[i], InputError("non_finite", first[i])) for i in sorted(first)]
+            first = {item.clip: InputError("non_finite", item.message) for item in reversed(found.non_finite)}
+            first |= found.unreadable
+            failures += [_failure(clips[i], first[i]) for i in sorted(first)]
         backward = sum(len(found.gradient_clips) for _, found in parts)
-        return ShardOutput(self._tables(parts), failures, {"clips": len(examples) + len(others), "gradients": backward})
+        figures = {"clips": len(examples) + len(others), "gradients": backward}
+        return ShardOutput(self._tables(parts), failures, figures | self._batches(len(examples), len(others)))
+
+    def _batches(self, *clips: int) -> dict[str, float]:
+        """How full the model's batches were: clips, and room for clips, of one `extract` call each."""
+        room = self.extractor.clips_a_batch
+        return {"batch_items": sum(clips), "batch_slots": sum(-(-count // room) * room for count in clips)}
+
+    def _agree_on_batch_size(self, clips: pa.Table) -> None:
+        """By trial on the first clip that decodes, unless another actor, or a run before, has done it.
+
+        One table is made with one batch size: another would change its last digits.
+        """
+        if self.output.exists(BATCH_SIZE_FILE):
+            self.extractor.batch_size = int(self.output.read_json(BATCH_SIZE_FILE)["views"])
+            self.batch_size_known = True
+            return
+        resources = self.config.resources.extract
+        memory = memory_of(
+            self.recogniser.device, cpus=resources.cpus, gpus=resources.gpus, memory_gb=resources.memory_gb
+        )
+        for encoding, encoded in zip(clips["encoding"].to_pylist(), clips["encoded"].to_pylist(), strict=True):
+            try:
+                clip = decode_clip(encoding, encoded)
+            except InputError:
+                continue  # it becomes a failure when its turn comes
+            self.extractor.choose_batch_size(clip, gradients=True, memory=memory)
+            break
+        else:
+            return  # nothing here to try it on: the next shard will do
+        found = json.dumps({"views": self.extractor.batch_size}).encode()
+        self.extractor.batch_size = int(json.loads(self.output.write_once(BATCH_SIZE_FILE, found))["views"])
+        self.batch_size_known = True
 
     def _classes_of(self, row: Row) -> list[int]:
         """The classes to differentiate for a class example, its own first."""
@@ -133,12 +197,26 @@ class ExtractWorker:
         """One table of activations and one of gradients a layer, without the clips that are not finite."""
         tables_of: dict[str, pa.Table] = {}
         for layer in self.config.activations.layers:
-            pieces = [_activations(clips, found, layer, self.tag, self.dtype) for clips, found in parts]
-            tables_of[f"activations/layer={layer}"] = pa.concat_tables(pieces)
-            pieces = [self._gradients(clips, found, layer) for clips, found in parts if len(found.gradient_clips)]
-            if pieces:
-                tables_of[f"gradients/layer={layer}"] = pa.concat_tables(pieces)
-        return {name: table for name, table in tables_of.items() if table.num_rows}
+            for name, make in (("activations", self._activations), ("gradients", self._gradients)):
+                pieces = [make(clips, found, layer) for clips, found in parts if found.views]  # 0: none was readable
+                if pieces := [piece for piece in pieces if piece.num_rows]:
+                    tables_of[f"{name}/layer={layer}"] = pa.concat_tables(pieces)
+        return tables_of
+
+    def _activations(self, clips: list[Row], found: Extraction, layer: str) -> pa.Table:
+        good = [i for i in range(len(clips)) if i not in found.bad_clips]
+        of = [clips[i] for i in good]
+        vectors = found.activations[layer][good]
+        return pa.table(
+            {
+                **{name: [row[name] for row in of] for name in ("clip_id", "set", "name", "kind", "video_id")},
+                "layer": [layer] * len(of),
+                "views": [found.views] * len(of),
+                "model": [self.tag] * len(of),
+                "vector": vector_array(vectors.astype(self.dtype)),
+            },
+            schema=tables.activations(vectors.shape[1], self.dtype.name),
+        )
 
     def _gradients(self, clips: list[Row], found: Extraction, layer: str) -> pa.Table:
         rows = [g for g, clip in enumerate(found.gradient_clips) if int(clip) not in found.bad_clips]
@@ -162,29 +240,22 @@ class ExtractWorker:
         )
 
 
-def _activations(clips: list[Row], found: Extraction, layer: str, tag: str, dtype: np.dtype[Any]) -> pa.Table:
-    good = [i for i in range(len(clips)) if i not in found.bad_clips]
-    of = [clips[i] for i in good]
-    vectors = found.activations[layer][good]
-    return pa.table(
-        {
-            **{name: [row[name] for row in of] for name in ("clip_id", "set", "name", "kind", "video_id")},
-            "layer": [layer] * len(of),
-            "views": [found.views] * len(of),
-            "model": [tag] * len(of),
-            "vector": vector_array(vectors.astype(dtype)),
-        },
-        schema=tables.activations(vectors.shape[1], dtype.name),
-    )
-
-
 def normal_label(label: str) -> str:
     """Class names as people write them: folders say `arm_wrestling` where Kinetics says `arm wrestling`."""
     return " ".join(label.replace("_", " ").casefold().split())
 
 
-def _frames(clips: list[Row]) -> list[np.ndarray]:
-    return [decode_clip(row["encoding"], row["encoded"]) for row in clips]
+class _Stored(Sequence[np.ndarray]):
+    """Stored clips, each decoded when it is asked for."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: Any) -> Any:
+        return decode_clip(self.rows[i]["encoding"], self.rows[i]["encoded"])
 
 
 def _failure(row: Row, error: InputError) -> Failure:

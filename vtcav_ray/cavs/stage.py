@@ -1,4 +1,9 @@
-"""Stage `cavs`: every CAV of every layer. A shard is a layer: one Gram matrix, all its CAVs in batches."""
+"""Stage `cavs`: every CAV of every layer.
+
+A shard is a layer and a block of its CAVs, so that layers and blocks run side by side; a worker keeps the Gram matrix
+of the layer that it is at. One more shard a layer draws the accuracy curves, and the last one of all, from the CAVs
+that are there then, the cosines between concepts.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +15,74 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.cavs.gram_matrix import gram
-from vtcav_ray.cavs.plan import CavJob, CavPlan, Pool, plan_cavs
+from vtcav_ray.cavs.curves import accuracy_curve
+from vtcav_ray.cavs.gram_matrix import Gram, gram
+from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, plan_cavs
 from vtcav_ray.cavs.train import Cavs, train_cavs
+from vtcav_ray.concepts.accepted import HEAD_COLUMNS, TABLE, AcceptedRows, LeftOut, leave_out
+from vtcav_ray.concepts.decisions import Decisions, read_decisions
 from vtcav_ray.config import CavsConfig, Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import ShardOutput, StageFolder, vector_array, vectors_of
 
 POOL_COLUMNS = ("set", "name", "kind", "video_id")
+# CAVs a shard: one to two seconds of work, so that the Gram matrix (computed once a worker and layer) stays the
+# smaller part, and 24,000 CAVs still make shards for more cores than layers.
+BLOCK_CAVS = 4096
+CURVE_SIZES, CURVE_REPEATS = 5, 20
 
 
 def _prepare(context: Context) -> Work:
-    config, activations = context.config, context.input("activations")
+    config, left_out = context.config, _left_out(context)
+    activations = AcceptedRows.of(context.input("activations"), list(left_out.reasons))
     layers = config.activations.layers
     plan = read_plan(activations, layers[0], config)
+    blocks = -(-len(plan.jobs) // BLOCK_CAVS)
+    shards = []
+    for number, layer in enumerate(layers):
+        for block in range(blocks):
+            shards.append(Shard(f"{number:02d}-{layer}-{block:04d}", pa.table({"layer": [layer], "block": [block]})))
+        shards.append(Shard(f"{number:02d}-{layer}-curves", pa.table({"layer": [layer], "block": [-1]})))
     return Work(
-        shards=[Shard(f"{number:02d}-{layer}", pa.table({"layer": [layer]})) for number, layer in enumerate(layers)],
+        shards=shards,
         make_worker=functools.partial(CavWorker, config, activations),
         resources=config.resources.statistics,
-        warnings=plan.warnings,
+        warnings=[*left_out.warnings, *plan.warnings],
         notes={"cavs_a_layer": len(plan.jobs)},
+        finish=functools.partial(_finish, layers, left_out),
     )
+
+
+def _left_out(context: Context) -> LeftOut:
+    """Clips that a person rejected, or that repeat another one: the CAVs, and all that follows, go without them."""
+    clips = context.input("clips")
+    heads = clips.read("clips", columns=HEAD_COLUMNS)
+    assert heads is not None, "there are activations"
+    repeats = clips.read("duplicates")
+    duplicates = {} if repeats is None else dict(zip(*(c.to_pylist() for c in repeats.columns), strict=True))
+    return leave_out(
+        heads,
+        duplicates,
+        _decisions(context),
+        undecided_count=context.config.review.undecided == "use",
+        min_videos=context.config.clips.min_per_concept,
+    )
+
+
+def _decisions(context: Context) -> Decisions:
+    """Read once: an edit between the key and the work must not get into the work."""
+    if "decisions" not in context.memo:
+        context.memo["decisions"] = read_decisions(context.input("clips").run)
+    found = context.memo["decisions"]
+    assert isinstance(found, Decisions)
+    return found
+
+
+def _finish(layers: tuple[str, ...], left_out: LeftOut, output: StageFolder) -> ShardOutput:
+    table = left_out.table()
+    found = entangle(layers, output) | ({TABLE: table} if table.num_rows else {})
+    return ShardOutput(found, metrics={"clips_left_out": table.num_rows})
 
 
 def read_plan(activations: StageFolder, layer: str, config: Config) -> CavPlan:
@@ -62,36 +113,123 @@ def pool_of(rows: pa.Table) -> Pool:
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
-    return {"cavs": context.config.cavs.model_dump(mode="json"), "seed": context.config.seed}
+    review = context.config.review
+    return {
+        "cavs": context.config.cavs.model_dump(mode="json"),
+        "seed": context.config.seed,
+        "review": _decisions(context).effective(undecided_count=review.undecided == "use"),
+        "undecided": review.undecided,
+        "min_per_concept": context.config.clips.min_per_concept,
+    }
 
 
-STAGE = Stage("cavs", inputs=("activations",), version=1, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("cavs", inputs=("clips", "activations"), version=3, ingredients=_ingredients, prepare=_prepare)
 
 
 class CavWorker:
-    """Trains all CAVs of one layer."""
+    """Trains a block of a layer's CAVs, or draws the layer's accuracy curves (block -1)."""
 
     def __init__(self, config: Config, activations: StageFolder) -> None:
         self.config = config
         self.activations = activations
+        self._layer = ""
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        layer = rows["layer"][0].as_py()
-        pool = self.activations.read("activations", columns=(*POOL_COLUMNS, "model", "vector"), layer=layer)
-        assert pool is not None, "the plan was made from this table"
-        jobs = read_plan(self.activations, layer, self.config).jobs
-        trained = train_jobs(vectors_of(pool), pool["video_id"].to_pylist(), jobs, self.config.cavs, self.config.seed)
-        tag = pool["model"][0].as_py()
-        table = _table(layer, jobs, trained, self.config.cavs, self.config.seed, tag)
-        untrained = sum(not np.isfinite(part.bias).all() for part in trained)
+        layer, block = rows["layer"][0].as_py(), rows["block"][0].as_py()
+        self._open(layer)
+        if block < 0:
+            return ShardOutput({f"curves/layer={layer}": self._curves(layer)})
+        jobs = self._jobs[block * BLOCK_CAVS : (block + 1) * BLOCK_CAVS]
+        trained = train_jobs(self._gram, self._videos, jobs, self.config.cavs, self.config.seed)
+        table = _table(layer, jobs, trained, self.config.cavs, self.config.seed, self._tag)
+        untrained = sum(int((~np.isfinite(part.bias)).sum()) for part in trained)
         return ShardOutput({f"cavs/layer={layer}": table}, metrics={"cavs": len(jobs), "cavs_not_trained": untrained})
 
+    def _open(self, layer: str) -> None:
+        if layer == self._layer:
+            return
+        table = self.activations.read("activations", columns=("clip_id", *POOL_COLUMNS, "model", "vector"), layer=layer)
+        assert table is not None, "the plan was made from this table"
+        vectors_ND = vectors_of(table)
+        require_finite(vectors_ND, table["clip_id"].to_pylist(), layer)
+        self._jobs = read_plan(self.activations, layer, self.config).jobs
+        self._videos = table["video_id"].to_pylist()
+        self._tag = table["model"][0].as_py()
+        self._gram: Gram = gram(vectors_ND)
+        self._layer = layer
 
-def train_jobs(
-    vectors_Nd: np.ndarray, videos_N: list[str], jobs: list[CavJob], config: CavsConfig, seed: int
-) -> list[Cavs]:
+    def _curves(self, layer: str) -> pa.Table:
+        """Held-out accuracy of each concept against its own first random set and others, over n."""
+        of: dict[str, list[CavJob]] = {}
+        for job in self._jobs:
+            if not job.is_null and job.against == RANDOM:
+                of.setdefault(job.concept, []).append(job)
+        settings = self.config.cavs
+        rows: list[dict[str, Any]] = []
+        for concept, jobs in of.items():
+            negatives = np.unique(np.concatenate([job.negative_rows for job in jobs]))
+            positives = np.unique(np.concatenate([job.positive_rows for job in jobs]))
+            sizes = curve_sizes(jobs[0].size)
+            curve = accuracy_curve(
+                self._gram,
+                positives,
+                negatives,
+                sizes,
+                groups=self._videos,
+                repeats=CURVE_REPEATS,
+                solver=settings.solver,
+                regularization=settings.regularization,
+                held_out=settings.held_out,
+                seed=self.config.seed,
+            )
+            for n, accuracy, sd in zip(sizes, curve.accuracy, curve.sd, strict=True):
+                rows.append({"layer": layer, "concept": concept, "n": n, "accuracy": accuracy, "sd": sd})
+        return pa.Table.from_pylist(rows, schema=tables.CURVES)
+
+
+def curve_sizes(most: int) -> list[int]:
+    """Up to five sizes from 3 (or all there are) to `most` source videos a side, evenly spread."""
+    return sorted({int(n) for n in np.linspace(min(3, most), most, CURVE_SIZES).round()})
+
+
+def require_finite(vectors_ND: np.ndarray, clip_ids: list[str], layer: str) -> None:
+    """Raises StageError where a stored vector holds NaN: extraction leaves such clips out, so the table is damaged."""
+    bad = np.flatnonzero(~np.isfinite(vectors_ND).all(axis=1))
+    if bad.size:
+        raise StageError(
+            f"{bad.size} stored vector(s) of layer `{layer}` hold NaN or infinity, the first that of clip "
+            f"{clip_ids[bad[0]]}. Delete the folder of the stage `activations` and run again."
+        )
+
+
+def entangle(layers: tuple[str, ...], output: StageFolder) -> dict[str, pa.Table]:
+    """The cosines between the concepts' mean CAVs (against random sets), layer by layer."""
+    found = {}
+    for layer in layers:
+        sums: dict[str, np.ndarray] = {}
+        for _, part in output.iter_tables("cavs", columns=("concept", "against", "is_null", "vector"), layer=layer):
+            vectors = vectors_of(part)
+            for i, (concept, against, is_null) in enumerate(
+                zip(*(part[name].to_pylist() for name in ("concept", "against", "is_null")), strict=True)
+            ):
+                if against == RANDOM and not is_null and np.isfinite(vectors[i]).all():
+                    sums[concept] = sums.get(concept, np.zeros(vectors.shape[1])) + vectors[i]
+        names = sorted(name for name, total in sums.items() if total.any())
+        if not names:
+            continue
+        unit = np.stack([sums[name] / np.linalg.norm(sums[name]) for name in names])
+        cosine = np.clip(unit @ unit.T, -1.0, 1.0)
+        rows = [
+            {"layer": layer, "concept": a, "other": b, "cosine": cosine[i, j]}
+            for i, a in enumerate(names)
+            for j, b in enumerate(names)
+        ]
+        found[f"entanglement/layer={layer}"] = pa.Table.from_pylist(rows, schema=tables.ENTANGLEMENT)
+    return found
+
+
+def train_jobs(matrix: Gram, videos_N: list[str], jobs: list[CavJob], config: CavsConfig, seed: int) -> list[Cavs]:
     """Train `jobs`, ordered by split, as one batch a split. The Gram matrix is shared by all of them."""
-    matrix = gram(vectors_Nd)
     batches = [(split, list(part)) for split, part in itertools.groupby(jobs, key=lambda job: job.split)]
     return [
         train_cavs(

@@ -32,6 +32,7 @@ Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
 # In scikit-learn's own convention for each estimator, and its own default (sgd: Captum's).
 DEFAULT_REGULARIZATION = {"logistic": 1.0, "ridge": 1.0, "svm": 1.0, "sgd": 0.01}
 
+_RAW = ("svm", "sgd")  # these look at the raw rows: their bias is a weight like any other, or starts at 0
 _BLAS = ThreadpoolController()  # the libraries that NumPy and torch have loaded
 _CHUNK_NUMBERS = 1 << 20  # of kernels solved together: small enough for the cache, large enough to hide Python
 _CHUNK_NUMBERS_SGD = 1 << 22  # it takes thousands of short steps: more CAVs in each
@@ -85,8 +86,8 @@ class Cavs:
             part = slice(left, left + _COLUMN_BLOCK)
             centred = (pool_ND[:, part] - mean_D[part]).astype(coefficients.dtype)
             out_MD[:, part] = coefficients @ centred
-            # Zero but for rounding where the bias is free; `svm` and `sgd` look at the raw rows.
-            out_MD[:, part] += total_M[:, None] * mean_D[part]
+            if self.solver in _RAW:  # where the bias is free, coefficients sum to 0
+                out_MD[:, part] += total_M[:, None] * mean_D[part]
         with np.errstate(invalid="ignore"):
             out_MD /= np.linalg.norm(out_MD, axis=1, keepdims=True)
         return out_MD
@@ -146,7 +147,7 @@ def train_cavs(
         held_out: share of each side's rows held out, in [0, 1); whole videos, at least one a side. 0: train on all, and
             the held-out accuracy is NaN.
         seed: of the split and of `sgd`'s order. Except for `sgd`, a CAV's result does not depend on the others in
-            the call.
+            the call (up to rounding of float32, 1e-6, since the others decide how its rows are padded).
         device: where to train, such as `cuda`; a given `Gram` has its own.
 
     Returns:
@@ -180,7 +181,7 @@ def train_cavs(
     num = len(rows_MR)
     result = _Columns(num, train.rows.shape[1])
     chunk_numbers = _CHUNK_NUMBERS_SGD if solver == "sgd" else _CHUNK_NUMBERS
-    chunks = list(_chunks(train.counts, tested.counts, chunk_numbers))
+    chunks = list(_chunks(train, tested, chunk_numbers))
     job = _Job(matrix, train, tested, solver, strength, seed)
     workers = min(len(chunks), torch.get_num_threads()) if matrix.device.type == "cpu" else 1
     # A BLAS that splits one small factorisation over its own threads spends its time waiting for them.
@@ -264,7 +265,7 @@ class _Job:
         rows_MH = torch.from_numpy(self.tested.rows[chunk, :width_tested]).to(device)
         y_MH = torch.from_numpy(self.tested.labels[chunk, :width_tested]).to(device)
 
-        raw = self.solver in ("svm", "sgd")
+        raw = self.solver in _RAW
         everything = torch.cat((rows_MT, rows_MH), dim=1)
         kernel = self._inner(everything, rows_MT, raw)  # [m, T + H, T]
         K_MTT = kernel[:, :width]
@@ -346,9 +347,12 @@ def _pack(rows: NDArray[np.int64], labels: NDArray[np.float64], chosen: NDArray[
     )
 
 
-def _chunks(train: NDArray[np.int64], tested: NDArray[np.int64], numbers: int) -> Iterator[NDArray[np.int64]]:
+def _chunks(train_rows: _Packed, tested_rows: _Packed, numbers: int) -> Iterator[NDArray[np.int64]]:
     """Indices of CAVs to be trained together: of similar size, and about `numbers` kernel entries in all."""
-    order = np.argsort(-(train * (train + tested)), kind="stable")
+    train, tested = train_rows.counts, tested_rows.counts
+    # Those of one concept side by side: they read the same rows of the Gram matrix, and find them in the cache.
+    first = train_rows.rows[:, 0] if train_rows.rows.shape[1] else np.zeros(len(train), np.int64)
+    order = np.lexsort((first, -(train * (train + tested))))
     start = 0
     while start < len(order):
         largest = order[start]

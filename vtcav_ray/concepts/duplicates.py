@@ -19,6 +19,17 @@ COLUMNS = ("clip_id", "set", "name", "kind", "control_of", "num_frames", "encodi
 _HASH_SIDE = 32
 _THUMB_SIDE = 16
 _SAME = 8.0  # grey levels, mean difference of the small pictures
+LOOKS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("set", pa.string()),
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("bits", pa.uint64()),  # see Look
+        ("thumbs", pa.list_(pa.uint8(), 3 * _THUMB_SIDE**2)),
+    ]
+)
+DUPLICATES = pa.schema([("clip_id", pa.string()), ("repeats", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -60,34 +71,45 @@ def alike(a: Look, b: Look, distance: int) -> bool:
     return (a.bits ^ b.bits).bit_count() <= distance and float(np.abs(a.thumbs - b.thumbs).mean()) <= _SAME
 
 
-def near_duplicates(clips: Iterable[pa.Table], distance: int) -> dict[str, str]:
-    """Clips to drop: clip_id -> the clip that it repeats (or, for a control, whose twin it is).
+def looks_of(clips: pa.Table) -> pa.Table:
+    """The looks of some clips, small enough to be compared over a whole corpus: a `LOOKS` table.
 
-    Clips are compared within one (set, name, kind); of those that are alike, the first by clip_id stays. A control goes
-    with the clip that it controls. Three frames a clip are decoded, and one table is in memory at a time.
+    Three frames a clip are decoded; a control has none of its own, since it goes with the clip that it controls.
 
     Args:
-        clips: CLIPS tables with at least `COLUMNS`.
+        clips: CLIPS table with at least `COLUMNS`.
+    """
+    rows = []
+    for row in clips.select(list(COLUMNS)).to_pylist():
+        if row["control_of"] is None:
+            last = row["num_frames"] - 1
+            look = look_at(decode_clip(row["encoding"], row["encoded"], [0, (last + 1) // 2, last]))
+            about = {name: row[name] for name in ("clip_id", "set", "name", "kind")}
+            rows.append({**about, "bits": look.bits, "thumbs": look.thumbs.round().astype(np.uint8).ravel()})
+    return pa.Table.from_pylist(rows, schema=LOOKS)
+
+
+def near_duplicates(looks: Iterable[pa.Table], distance: int) -> dict[str, str]:
+    """Clips that repeat another one: clip_id -> the clip that it repeats.
+
+    Clips are compared within one (set, name, kind); of those that are alike, the first by clip_id is the original.
+
+    Args:
+        looks: `LOOKS` tables.
         distance: `clips.quality.duplicate_distance`.
     """
-    looks: dict[tuple[str, str, str], dict[str, Look]] = defaultdict(dict)
-    twin_of: dict[str, str] = {}
-    for table in clips:
-        for row in table.select(list(COLUMNS)).to_pylist():
-            if row["control_of"] is not None:
-                twin_of[row["clip_id"]] = row["control_of"]
-                continue
-            last = row["num_frames"] - 1
-            frames = decode_clip(row["encoding"], row["encoded"], [0, (last + 1) // 2, last])
-            looks[row["set"], row["name"], row["kind"]][row["clip_id"]] = look_at(frames)
-    dropped: dict[str, str] = {}
-    for group in looks.values():
+    groups: dict[tuple[str, str, str], dict[str, Look]] = defaultdict(dict)
+    for table in looks:
+        for row in table.to_pylist():
+            thumbs = np.array(row["thumbs"], np.float32).reshape(3, _THUMB_SIDE, _THUMB_SIDE)
+            groups[row["set"], row["name"], row["kind"]][row["clip_id"]] = Look(row["bits"], thumbs)
+    repeats: dict[str, str] = {}
+    for group in groups.values():
         kept: list[str] = []
         for clip_id in sorted(group):
             first = next((k for k in kept if alike(group[k], group[clip_id], distance)), None)
             if first is None:
                 kept.append(clip_id)
             else:
-                dropped[clip_id] = first
-    dropped |= {control: twin for control, twin in twin_of.items() if twin in dropped}
-    return dropped
+                repeats[clip_id] = first
+    return repeats

@@ -65,8 +65,8 @@ class ClipPlan:
         rows: `PLAN` table, sorted by video_id and clip_id: the CLIPS columns that are known before cutting, and what
             cutting needs.
         warnings: sentences for the user.
-        counts: `filters` (tracks that each quality filter dropped), `videos` (by use), `concepts` (videos available
-            and used, clips), `random` (clips a kind), `tracks`.
+        counts: `filters` (tracks that each quality filter dropped; `clips_per_video` counts for each concept anew),
+            `videos` (by use), `concepts` (videos available and used, clips), `random` (clips a kind), `tracks`.
     """
 
     rows: pa.Table
@@ -137,7 +137,7 @@ class _Planner:
         groups = max(len(set(classes.label_of.values())), 1)
         self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
         self._random: dict[str | None, _Candidates] = {}
-        self._dropped: Counter[str] = Counter(dict.fromkeys(FILTERS, 0))
+        self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._tracks = 0
         self._rows: list[dict[str, Any]] = []
         self._warnings = list(classes.warnings)
@@ -184,7 +184,7 @@ class _Planner:
                         object=object_,
                         motion=MotionConfig(direction=direction),
                         kinds=("spatial", "spatiotemporal"),
-                        controls=(),
+                        controls=None,
                     )
                     self._candidates[name] = self._new_candidates(name)
         for name, concept in self._concepts.items():
@@ -192,7 +192,9 @@ class _Planner:
             if fit:
                 moving = concept.motion is not None and concept.motion.direction is not None
                 fit.sort(key=lambda s: (-(s.motion.clarity if moving else 1) * s.confidence, s.track_id, s.frames[0]))
-                self._candidates[name].add(video_id, _one_a_track(fit)[:limit])
+                tracks = _one_a_track(fit)
+                self._dropped["clips_per_video"] += max(len(tracks) - limit, 0)
+                self._candidates[name].add(video_id, tracks[:limit])
 
     def choose_concepts(self) -> None:
         """Pick the concepts that have enough videos, and their clips."""
@@ -270,12 +272,13 @@ class _Planner:
             found[v][1][k] for k in range(config.quality.max_clips_per_video) for v in chosen if k < len(found[v][1])
         ][: config.per_concept]
         concept = self._concepts[name]
+        controls = config.controls if concept.controls is None else concept.controls
         for kind in concept.kinds:
             for span in spans:
-                self._add_with_controls("concept", name, kind, span, concept.controls)
+                self._add_with_controls("concept", name, kind, span, controls)
         kinds: tuple[str, ...] = concept.kinds
         if "spatiotemporal" in kinds:
-            kinds += concept.controls
+            kinds += controls
         self._kinds += [kind for kind in kinds if kind not in self._kinds]
         if concept.controls and "spatiotemporal" not in concept.kinds:
             self._warnings.append(f"Concept {name!r} has controls but no kind `spatiotemporal`; they are left out.")

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from vtcav_ray.concepts.cut import cut_clips
 from vtcav_ray.concepts.detect import Detector
+from vtcav_ray.concepts.duplicates import DUPLICATES, looks_of, near_duplicates
 from vtcav_ray.concepts.select import ClipPlan, plan_clips
 from vtcav_ray.concepts.track import track_videos
 from vtcav_ray.concepts.weights import read_bytes
@@ -18,7 +19,7 @@ from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.models import describe
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
-from vtcav_ray.storage import ShardOutput
+from vtcav_ray.storage import ShardOutput, StageFolder
 
 OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
 PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
@@ -83,7 +84,16 @@ def _prepare_clips(context: Context) -> Work:
         resources=config.resources.cut,
         warnings=plan.warnings,
         notes={"plan": plan.counts},
+        finish=functools.partial(_find_duplicates, config.clips.quality.duplicate_distance),
     )
+
+
+def _find_duplicates(distance: int, clips: StageFolder) -> ShardOutput:
+    """Clips that show the same as another one of their set, over all shards. They stay in the table `clips`."""
+    repeats = near_duplicates((part for _, part in clips.iter_tables("looks")), distance)
+    rows = sorted(repeats.items())
+    table = pa.table({"clip_id": [c for c, _ in rows], "repeats": [r for _, r in rows]}, schema=DUPLICATES)
+    return ShardOutput({"duplicates": table} if rows else {}, metrics={"near_duplicates": len(rows)})
 
 
 def _plan(context: Context) -> ClipPlan:
@@ -108,14 +118,21 @@ def _class_names(config: Config) -> tuple[str, ...] | None:
 
 
 def _by_video(plan: pa.Table, videos_a_shard: int) -> list[Shard]:
-    """Shards that hold all rows of their videos, so that each video is decoded once."""
+    """Shards that hold all rows of their videos, so that each video is decoded once.
+
+    A video's shard follows from its id: one more video in the plan changes one shard and leaves the others, with all
+    that was computed from them, as they are. The number of shards is a power of two, so it seldom changes either.
+    """
     ids = plan["video_id"].to_pylist()
-    starts = [i for i, video in enumerate(ids) if i == 0 or ids[i - 1] != video]
+    wanted = -(-len(set(ids)) // videos_a_shard)
+    buckets = 1 << max(0, (wanted - 1).bit_length())
+    rows_of: dict[int, list[int]] = {}
+    for row, video in enumerate(ids):
+        number = int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big") % buckets
+        rows_of.setdefault(number, []).append(row)
     shards = []
-    for number, first in enumerate(range(0, len(starts), videos_a_shard)):
-        begin = starts[first]
-        end = starts[first + videos_a_shard] if first + videos_a_shard < len(starts) else len(ids)
-        part = make_shards(plan.slice(begin, end - begin), end - begin)[0]
+    for number, rows in sorted(rows_of.items()):
+        part = make_shards(plan.take(pa.array(rows, pa.int64())), len(rows))[0]
         shards.append(Shard(f"{number:05d}-{part.name.split('-')[1]}", part.rows))
     return shards
 
@@ -148,8 +165,8 @@ class CutWorker:
             threads=self.config.resources.cut.decode_threads or 2,
             storage_options=self.config.videos.storage_options,
         )
-        return ShardOutput({"clips": clips}, failures, {"clips": clips.num_rows})
+        return ShardOutput({"clips": clips, "looks": looks_of(clips)}, failures, {"clips": clips.num_rows})
 
 
 TRACKS = Stage("tracks", inputs=("videos",), version=1, ingredients=_track_ingredients, prepare=_prepare_tracks)
-CLIPS = Stage("clips", inputs=("videos", "tracks"), version=1, ingredients=_clip_ingredients, prepare=_prepare_clips)
+CLIPS = Stage("clips", inputs=("videos", "tracks"), version=2, ingredients=_clip_ingredients, prepare=_prepare_clips)

@@ -107,13 +107,26 @@ class Recogniser(ABC):
         Raises:
             ConfigError: the model takes clips of another length.
         """
-        if self.frames is not None and (wrong := {len(f) for f in frames} - {self.frames}):
+        pixels = np.stack([self.pixels(clip, views) for clip in frames])
+        return self.to_input(torch.from_numpy(pixels).to(self.device))
+
+    def pixels(self, clip: np.ndarray, views: Views) -> np.ndarray:
+        """The CPU's part of `preprocess`, for one clip, in any thread: `[T, H, W, 3]` -> `uint8 [V, T, h, w, 3]`.
+
+        Raises:
+            ConfigError: the model takes clips of another length.
+        """
+        if self.frames is not None and len(clip) != self.frames:
             raise ConfigError(
-                f"This model takes clips of exactly {self.frames} frames, not {sorted(wrong)[0]}: "
+                f"This model takes clips of exactly {self.frames} frames, not {len(clip)}: "
                 f"set clips.frames to {self.frames}."
             )
+        return self.preprocessor.pixels(clip, views)
+
+    def to_input(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The device's part of `preprocess`: `uint8 [B, V, T, h, w, 3]` there -> `[B, V, C, T, h, w]`."""
         weight = next(self.module.parameters())
-        return self.preprocessor(frames, views, self.device).to(weight.dtype)
+        return self.preprocessor.normalised(pixels).to(weight.dtype)
 
     @abstractmethod
     def logits(self, x: torch.Tensor) -> torch.Tensor:

@@ -51,8 +51,16 @@ def _with_file(uri: str, storage_options: Mapping[str, Any] | None, what: str, u
     try:
         return patiently(read, uri)
     except FileNotFoundError as error:
+        if path.startswith(("http://", "https://")) and not _is_absent(error):
+            raise StageError(f"The {what} {uri} can't be read: {error.__cause__}") from error
         raise ConfigError(f"No {what} at {uri}.") from error
     except IsADirectoryError as error:
         raise ConfigError(f"The {what} {uri} is a folder.") from error
     except STORAGE_ERRORS as error:
         raise StageError(f"The {what} {uri} can't be read: {error}") from error
+
+
+def _is_absent(error: FileNotFoundError) -> bool:
+    """Whether an HTTP server said so: fsspec says it, too, where no server answers at all, or one that refuses."""
+    cause = error.__cause__
+    return cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)

@@ -128,13 +128,20 @@ class Preprocessor:
         self, frames: Sequence[np.ndarray], views: Literal["center", "test"], device: torch.device
     ) -> torch.Tensor:
         """B clips `uint8 [T, H, W, 3]` -> float32 `[B, V, C, T, h, w]` on the device. See `Recogniser.preprocess`."""
-        pixels = np.stack([self._views(clip, center_only=views == "center") for clip in frames])  # B V T h w 3
-        x = torch.from_numpy(pixels).to(device)
-        x = x.permute(0, 1, 5, 2, 3, 4)
+        pixels = np.stack([self.pixels(clip, views) for clip in frames])
+        return self.normalised(torch.from_numpy(pixels).to(device))
+
+    def pixels(self, clip: np.ndarray, views: Literal["center", "test"]) -> np.ndarray:
+        """What a CPU does, clip by clip, in any thread: `uint8 [T, H, W, 3]` -> resized and cut, `[V, T, h, w, 3]`."""
+        return self._views(clip, center_only=views == "center")
+
+    def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the model's own device does: `uint8 [B, V, T, h, w, 3]` -> float32 `[B, V, C, T, h, w]`."""
+        x = pixels.permute(0, 1, 5, 2, 3, 4)
         if self.swap_channels:
             x = x.flip(2)
-        mean = torch.tensor(self.mean, device=device).view(3, 1, 1, 1)
-        std = torch.tensor(self.std, device=device).view(3, 1, 1, 1)
+        mean = torch.tensor(self.mean, device=x.device).view(3, 1, 1, 1)
+        std = torch.tensor(self.std, device=x.device).view(3, 1, 1, 1)
         return ((x - mean) / std).contiguous()
 
     def _views(self, clip: np.ndarray, *, center_only: bool) -> np.ndarray:

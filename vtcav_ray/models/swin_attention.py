@@ -27,14 +27,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from vtcav_ray.models.swin_dense import slim_swin
+
 # Letters in shapes: B clips, W windows a clip, N places in a window or part, R rows, C channels, H heads, K = C / H.
 
 
 def fuse_window_attention(module: nn.Module) -> int:
-    """Give every `SwinTransformerBlock3D` inside a module the forward pass of this file, in place.
+    """Give every `SwinTransformerBlock3D` inside a module the forward pass of this file, and the rest of a Video Swin
+    that of `vtcav_ray.models.swin_dense`, in place.
 
-    For evaluation only: it has no dropout on the attention, and gives no gradient to the position bias. Weights and
-    their names stay as they are. `del block.forward` restores MMAction2's own.
+    For evaluation only: it has no dropout, and gives no gradient to the position bias and the MLPs' weights. Weights
+    and their names stay as they are. `restore_mmaction` undoes it.
 
     Returns:
         How many blocks were changed; 0 for a model that is no Video Swin.
@@ -43,12 +46,19 @@ def fuse_window_attention(module: nn.Module) -> int:
     for block in blocks:
         block.forward = MethodType(_block, block)
         block.attn.position_bias = None
+    slim_swin(module)
     return len(blocks)
+
+
+def restore_mmaction(module: nn.Module) -> None:
+    """Give every part of a module its class's own forward pass back."""
+    for part in module.modules():
+        part.__dict__.pop("forward", None)
 
 
 def _block(self: Any, x: torch.Tensor, mask_matrix: torch.Tensor) -> torch.Tensor:
     """As `SwinTransformerBlock3D.forward`: `[B, D, H, W, C]`, and the mask of its stage `[W, N, N]`."""
-    # A stage's input lies channels-first in memory, and sums would hand that on from block to block.
+    # Where a stage's input lies channels-first in memory, sums would hand that on from block to block.
     x = x.contiguous()
     x = x + self.drop_path(_attention(self, x, mask_matrix))
     return x + self.drop_path(self.mlp(self.norm2(x)))
@@ -77,7 +87,8 @@ def _attend(self: Any, qkv: torch.Tensor, bias_hnn: torch.Tensor) -> torch.Tenso
     """Attention inside each of M parts, with one bias `[H, N, N]` for all: `[M, N, 3·C]` -> `[M·N, C]`."""
     m, n, c3 = qkv.shape
     heads = self.num_heads
-    q, k, v = qkv.view(m, n, 3, heads, c3 // 3 // heads).permute(2, 0, 3, 1, 4)  # M H N K each
+    # Taken apart where they lie, and turned after: backward then writes their gradients straight to their places.
+    q, k, v = (part.transpose(1, 2) for part in qkv.view(m, n, 3, heads, c3 // 3 // heads).unbind(2))  # M H N K each
     bias = bias_hnn.to(q.dtype).expand(m, -1, -1, -1)  # no copy: one for all
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
     return out.transpose(1, 2).reshape(m * n, c3 // 3)

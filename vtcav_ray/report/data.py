@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
+from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.report.geometry import Likeness, likeness_of_concepts
-from vtcav_ray.report.previews import Preview, previews_of_run
-from vtcav_ray.results import STAGES, Run
+from vtcav_ray.report.previews import Preview, previews_of_clips
+from vtcav_ray.results import OPTIONAL_STAGES, STAGES, Run
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
 SENSITIVITY_COLUMNS = ("class", "layer", "concept", "video_id", "sensitivity")
@@ -73,6 +74,7 @@ class ReportData:
         url: of the run folder.
         updated: when the run was last written to, seconds since 1970; None: not known.
         status: of the run, as in run.json.
+        gradcam: address of the Grad-CAM page, beside the report; empty: there is none.
     """
 
     title: str
@@ -90,6 +92,7 @@ class ReportData:
     url: str = ""
     updated: float | None = None
     status: str = ""
+    gradcam: str = ""
 
     @property
     def layers(self) -> list[str]:
@@ -132,12 +135,16 @@ class ReportData:
             ConfigError: the run has not reached its scores.
         """
         record = run.record
-        stages = [_stage_facts(run.manifest(name)) for name in STAGES if name in run.keys and run.stage(name).complete]
-        clips = run.table("clips", columns=["set", "name", "kind", "video_id"])
+        reached = [name for name in (*STAGES, *OPTIONAL_STAGES) if name in run.keys]
+        stages = [_stage_facts(run.manifest(name)) for name in reached if run.stage(name).complete]
+        accepted = AcceptedRows.of(run.stage("clips"), read_left_out(run.stage("cavs")))
+        clips = accepted.read("clips", columns=["set", "name", "kind", "video_id"])
+        if clips is None:
+            clips = tables.CLIPS.empty_table()
         return cls(
             title=run.config.name,
             scores=run.table("scores"),
-            concepts=_concept_facts(clips, previews_of_run(run)),
+            concepts=_concept_facts(clips, previews_of_clips(accepted)),
             class_clips=_class_counts(clips),
             accuracies=run.table("cavs", columns=list(ACCURACY_COLUMNS)),
             likeness=likeness_of_concepts(
@@ -153,6 +160,7 @@ class ReportData:
             url=run.url,
             updated=record.get("updated"),
             status=str(record.get("status", "")),
+            gradcam="gradcam.html" if "gradcam" in run.keys and run.folder.exists("gradcam.html") else "",
         )
 
 

@@ -32,6 +32,8 @@ THROUGHPUT = {"videos": "videos", "tracks": "tracks", "clips": "clips", "activat
 
 def header(data: ReportData) -> str:
     links = "".join(f'<li><a href="#{key}">{word}</a></li>' for key, word in SECTIONS)
+    if data.gradcam:
+        links += f'<li><a href="{escape(data.gradcam)}">Grad-CAM</a></li>'
     return f"""<a class="skip" href="#summary">Skip to the summary</a>
 <header class="top">
 <div class="bar">

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from vtcav_ray.results import Run
+from vtcav_ray.concepts.accepted import AcceptedRows
 from vtcav_ray.storage import StageFolder
 from vtcav_ray.video.codec import decode_clip
 
@@ -69,30 +69,33 @@ def make_preview(clip_id: str, video_id: str, clip_THW3: np.ndarray, max_side: i
     return Preview(clip_id, video_id, sink.getvalue(), *size, len(images))
 
 
-def previews_of_run(run: Run) -> dict[str, list[Preview]]:
+def previews_of_clips(folder: AcceptedRows) -> dict[str, list[Preview]]:
     """`<name>/<kind>` -> a few of the concept's clips, of different source videos where there are.
 
     Reads the clips' heads, and then only the row groups that hold a chosen clip's frames.
     """
-    folder = run.stage("clips")
     places = _choose(folder)
     many = len({concept for _, _, concept in places}) > MANY_CONCEPTS
-    found: dict[str, list[Preview]] = {}
+    made: dict[tuple[str, int], Preview] = {}
     for path in sorted({place[0] for place in places}):
-        rows = {row: concept for p, row, concept in places if p == path}
-        for concept, preview in _read(folder, path, rows, MANY_MAX_SIDE if many else MAX_SIDE):
-            found.setdefault(concept, []).append(preview)
+        rows = [row for p, row, _ in places if p == path]
+        made |= {
+            (path, row): preview for row, preview in _read(folder, path, rows, MANY_MAX_SIDE if many else MAX_SIDE)
+        }
+    found: dict[str, list[Preview]] = {}
+    for path, row, concept in places:
+        found.setdefault(concept, []).append(made[path, row])
     return found
 
 
-def _choose(folder: StageFolder) -> list[tuple[str, int, str]]:
+def _choose(folder: AcceptedRows) -> list[tuple[str, int, str]]:
     """(file, row, concept) of the clips to show."""
     by_concept: dict[str, list[tuple[str, int, str]]] = {}
     for path in folder.files("clips"):
-        heads = folder.read_file(path, ["set", "name", "kind", "video_id"]).to_pydict()
-        columns = (heads["set"], heads["name"], heads["kind"], heads["video_id"])
-        for row, (set_, name, kind, video) in enumerate(zip(*columns, strict=True)):
-            if set_ == "concept":
+        # All rows, since a row's place in the file says which row group holds it.
+        heads = StageFolder.read_file(folder, path, ["clip_id", "set", "name", "kind", "video_id"]).to_pydict()
+        for row, (clip_id, set_, name, kind, video) in enumerate(zip(*heads.values(), strict=True)):
+            if set_ == "concept" and clip_id not in folder.left_out:
                 by_concept.setdefault(f"{name}/{kind}", []).append((path, row, video))
     each = CLIPS_PER_CONCEPT if len(by_concept) <= MANY_CONCEPTS else MANY_CLIPS_PER_CONCEPT
     return [
@@ -109,7 +112,7 @@ def _of_different_videos(places: Sequence[tuple[str, int, str]], count: int) -> 
     return chosen + rest[: count - len(chosen)]
 
 
-def _read(folder: StageFolder, path: str, rows: Mapping[int, str], max_side: int) -> list[tuple[str, Preview]]:
+def _read(folder: StageFolder, path: str, rows: Sequence[int], max_side: int) -> list[tuple[int, Preview]]:
     found = []
     with folder.folder.fs.open(folder.folder.path(path), "rb") as file:
         parquet = pq.ParquetFile(file)
@@ -122,6 +125,6 @@ def _read(folder: StageFolder, path: str, rows: Mapping[int, str], max_side: int
                 for row in wanted:
                     clip = part.slice(row - start, 1).to_pylist()[0]
                     frames = decode_clip(clip["encoding"], clip["encoded"])
-                    found.append((rows[row], make_preview(clip["clip_id"], clip["video_id"], frames, max_side)))
+                    found.append((row, make_preview(clip["clip_id"], clip["video_id"], frames, max_side)))
             start += count
     return found

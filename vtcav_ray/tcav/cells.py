@@ -153,6 +153,7 @@ def score_layer(data: LayerData, options: Options) -> tuple[list[dict[str, Any]]
     rows of per-video sensitivities."""
     cells = find_cells(data.pool, data.clip_ids, data.jobs)
     effects = _effects(cells, data, options)
+    about_cavs = [_about_cavs(cell, data) for cell in cells]  # the same for every class
     rows: list[dict[str, Any]] = []
     sensitivities: list[dict[str, Any]] = []
     for k, of_class in enumerate(data.classes):
@@ -166,14 +167,15 @@ def score_layer(data: LayerData, options: Options) -> tuple[list[dict[str, Any]]
             "n": scored.num_videos,
         }
         videos = sorted(set(of_class.videos))
+        intervals = _intervals(cells, scored.sensitivities, options)
         for j, cell in enumerate(cells):
             s_VR = scored.sensitivities[:, cell.cavs]
-            row = about_class | _score_figures(cell, scored.sign_count, s_VR, degenerate, options)
+            row = about_class | _score_figures(cell, scored.sign_count, degenerate) | intervals[j]
             row |= {
                 "magnitude": _mean(scored.magnitude[cell.cavs]),
                 "smooth": _mean(scored.smooth[cell.cavs]),
             }
-            row |= _about_cavs(cell, data) | _effect_figures(effects[j][k])
+            row |= about_cavs[j] | _effect_figures(effects[j][k])
             row["note"] = " ".join(x for x in (DEGENERATE * degenerate, row["note"], effects[j][k].reason) if x)
             rows.append(row)
             if cell.against == RANDOM:
@@ -184,15 +186,23 @@ def score_layer(data: LayerData, options: Options) -> tuple[list[dict[str, Any]]
     return rows, sensitivities
 
 
-def _score_figures(
-    cell: Cell, sign_count_M: NDArray[np.float64], s_VR: NDArray[np.float32], degenerate: bool, options: Options
-) -> dict[str, Any]:
-    """The sign count with null, test and interval. In a degenerate layer it has no test: it is 0 or 1 for any CAV."""
+def _intervals(cells: Sequence[Cell], s_VM: NDArray[np.float32], options: Options) -> list[dict[str, float]]:
+    """The score's interval of each cell. Cells of equal R share one call, and with it the resampling weights."""
+    found: list[dict[str, float]] = [{}] * len(cells)
+    for runs in {len(cell.cavs) for cell in cells}:
+        members = [j for j, cell in enumerate(cells) if len(cell.cavs) == runs]
+        columns = np.concatenate([cells[j].cavs for j in members])
+        low, high = score_intervals(s_VM[:, columns], runs, bootstrap=options.bootstrap, seed=options.seed)
+        for place, j in enumerate(members):
+            found[j] = {"ci_low": float(low[place]), "ci_high": float(high[place])}
+    return found
+
+
+def _score_figures(cell: Cell, sign_count_M: NDArray[np.float64], degenerate: bool) -> dict[str, Any]:
+    """The sign count with null and test. In a degenerate layer it has no test: it is 0 or 1 for any CAV."""
     runs, null = sign_count_M[cell.cavs], sign_count_M[cell.null]
     figures: dict[str, Any] = {"score": _mean(runs), "R": len(runs), "p": np.nan, "effect": np.nan}
     figures |= {"null_mean": _mean(null), "null_sd": float(np.nanstd(null, ddof=1)) if len(null) > 1 else np.nan}
-    low, high = score_intervals(s_VR, len(runs), bootstrap=options.bootstrap, seed=options.seed)
-    figures |= {"ci_low": low[0], "ci_high": high[0]}
     complete = bool(np.isfinite(runs).all() and np.isfinite(null).all())
     if degenerate or not complete or len(runs) < 2 or not len(null):
         return figures

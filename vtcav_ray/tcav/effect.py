@@ -5,7 +5,8 @@
 
 It is the pattern direction NOT scaled to unit length, so its null (random clips in the concept's place) shrinks as
 1/sqrt(n). As in `scores`, gradients are stored as P grad h and activations as z = P a with the same linear P, and the
-product of the two is the directional derivative in the activation's own space along P^T (the difference of means).
+product of the two is the directional derivative in the activation's own space along P^T (the difference of means). What
+a move of the whole activation by the difference does is a constant times that, one a layer: see `intervention`.
 
 The unit is the source video: rows of one video are averaged first, on either side and among the class's clips.
 

@@ -6,7 +6,7 @@ The interval is about the score over all videos of the class and all random sets
 the same in every run, so no resampling of runs can say how much the score would differ with other clips of the concept.
 That question is answered by the concept effect's interval, which resamples them.
 
-Legend: V class videos, M = J * R CAVs, J concepts, R runs of each, B resamples.
+Legend: V class videos, M = J * R CAVs, J concepts, R runs of each, B resamples, C = V * R.
 """
 
 from __future__ import annotations
@@ -62,12 +62,15 @@ def score_intervals(
     sign_VJR = torch.from_numpy((s_VM > 0).astype(np.float32)).to(device).view(num_videos, concepts, runs)
     video_BV = weights(num_videos, bootstrap, seed, _VIDEO_STREAM).to(device)
     run_BR = weights(runs, bootstrap, seed, _RUN_STREAM).to(device)
-    step = max(1, _BLOCK_NUMBERS // (bootstrap * runs))
+    # One product for both levels: the weight of (video, run) is the product of theirs. Summing over videos first and
+    # runs second takes as many multiplications, and passes B x J x R numbers through memory between them.
+    sign_CJ = sign_VJR.permute(0, 2, 1).reshape(num_videos * runs, concepts)
+    step = max(1, _BLOCK_NUMBERS // len(sign_CJ))
     resampled_BJ = torch.empty((bootstrap, concepts), device=device)
-    for start in range(0, concepts, step):
+    for start in range(0, bootstrap, step):
         some = slice(start, start + step)
-        product = (video_BV @ sign_VJR[:, some].reshape(num_videos, -1)).view(bootstrap, -1, runs)
-        resampled_BJ[:, some] = torch.bmm(product, run_BR[:, :, None])[:, :, 0]
+        both_BC = (video_BV[some, :, None] * run_BR[some, None, :]).view(-1, len(sign_CJ))
+        torch.matmul(both_BC, sign_CJ, out=resampled_BJ[some])
 
     score_J = sign_VJR.mean(dim=(0, 2)).double().cpu().numpy()
     video_J = sign_VJR.mean(dim=2).double().var(dim=0).cpu().numpy() / num_videos

@@ -1,7 +1,12 @@
-"""Stage `scores`: every result cell. A shard is a layer; what needs all layers (the corrections) comes last."""
+"""Stage `scores`: every result cell.
+
+A shard is a layer and some of its classes, so that layers and classes run side by side; what needs all of them (the
+corrections) comes last.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -9,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
+from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
@@ -18,54 +24,74 @@ from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, score_layer
 from vtcav_ray.tcav.diagnostics import needed
 from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
 
-SENSITIVITIES = pa.schema(
-    [
-        ("class", pa.string()),
-        ("layer", pa.string()),
-        ("concept", pa.string()),
-        ("video_id", pa.string()),
-        ("sensitivity", pa.float32()),  # mean over the R CAVs, logits a unit of z
-        ("positive", pa.float32()),  # share of the R CAVs with a positive sensitivity
-    ]
+# Classes a shard: seconds of work for 500 concepts, against the reading of all CAVs of a layer.
+BLOCK_CLASSES = 8
+NO_GRADIENTS = (
+    "There is nothing to score: no class example has a gradient. Give labels that the model has (a folder a class, or "
+    "videos.labels); see `vtcav table RUN failures`."
 )
 
 
 def _prepare(context: Context) -> Work:
     config = context.config
-    activations, cavs = context.input("activations"), context.input("cavs")
-    layers = config.activations.layers
+    cavs = context.input("cavs")
+    activations = AcceptedRows.of(context.input("activations"), read_left_out(cavs))
+    shards = []
+    for number, layer in enumerate(config.activations.layers):
+        names = _classes_with_gradients(activations, layer)
+        for block, start in enumerate(range(0, len(names), BLOCK_CLASSES)):
+            of = pa.table({"layer": [layer], "classes": [names[start : start + BLOCK_CLASSES]]})
+            shards.append(Shard(f"{number:02d}-{layer}-{block:04d}", of))
+    if not shards:
+        raise StageError(NO_GRADIENTS)
     return Work(
-        shards=[Shard(f"{number:02d}-{layer}", pa.table({"layer": [layer]})) for number, layer in enumerate(layers)],
+        shards=shards,
         make_worker=functools.partial(ScoreWorker, config, activations, cavs),
         resources=config.resources.statistics,
         finish=functools.partial(correct, config),
     )
 
 
+def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
+    """Classes that have a gradient at a clip of their own."""
+    gradients = activations.read("gradients", columns=("clip_id", "class"), layer=layer)
+    clips = activations.read("activations", columns=("clip_id", "name"), layer=layer)
+    if gradients is None or clips is None:
+        return []
+    own = dict(zip(clips["clip_id"].to_pylist(), clips["name"].to_pylist(), strict=True))
+    pairs = zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
+    return sorted({name for name, clip in pairs if own.get(clip) == name})
+
+
 def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
 
 
-STAGE = Stage("scores", inputs=("activations", "cavs"), version=1, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("scores", inputs=("activations", "cavs"), version=2, ingredients=_ingredients, prepare=_prepare)
 
 
 class ScoreWorker:
-    """Scores one layer."""
+    """Scores some classes of one layer; the layer's activations and CAVs are kept for the next shard."""
 
     def __init__(self, config: Config, activations: StageFolder, cavs: StageFolder) -> None:
         self.config = config
         self.activations = activations
         self.cavs = cavs
+        self._kept: tuple[str, LayerData, str] | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        layer = rows["layer"][0].as_py()
+        layer, classes = rows["layer"][0].as_py(), rows["classes"][0].as_py()
         settings = self.config.scores
-        data, tag = self._read(layer)
+        if self._kept is None or self._kept[0] != layer:
+            self._kept = None  # not two layers at a time in memory
+            self._kept = (layer, *self._read(layer))
+        _, data, tag = self._kept
+        wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
         options = Options(settings.bootstrap, settings.permutations, self.config.seed)
-        cells, sensitivities = score_layer(data, options)
+        cells, sensitivities = score_layer(wanted, options)
         about = {"layer": layer, "model": tag}
         table = pa.Table.from_pylist([row | about for row in cells], schema=tables.SCORES)
-        videos = pa.Table.from_pylist([row | {"layer": layer} for row in sensitivities], schema=SENSITIVITIES)
+        videos = pa.Table.from_pylist([row | {"layer": layer} for row in sensitivities], schema=tables.SENSITIVITIES)
         return ShardOutput(
             {f"cells/layer={layer}": table, f"sensitivities/layer={layer}": videos}, metrics={"cells": table.num_rows}
         )
@@ -77,14 +103,11 @@ class ScoreWorker:
         cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector"), layer=layer)
         assert pool is not None, "the CAVs were made from this table"
         assert cavs is not None, "the cavs stage is complete"
-        if gradients is None:
-            raise StageError(
-                "There is nothing to score: no class example has a gradient. Give labels that the model has (a folder "
-                "a class, or videos.labels); see `vtcav table RUN failures`."
-            )
+        assert gradients is not None, "the shards were made from this table"
         jobs = read_plan(self.activations, layer, self.config).jobs
         assert cavs["concept"].to_pylist() == [job.concept for job in jobs], "the plan is the same each time"
         own = dict(zip(pool["clip_id"].to_pylist(), pool["name"].to_pylist(), strict=True))
+        require_finite(vectors_of(gradients), gradients["clip_id"].to_pylist(), layer)
         return (
             LayerData(
                 pool=pool_of(pool),

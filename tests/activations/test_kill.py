@@ -1,0 +1,220 @@
+"""SIGKILL on the driver, on an actor, and on an actor in the middle of a write: the stage of activations, on real Ray.
+
+Each run goes on afterwards and has to end with the very bytes of a run that nobody disturbed, and with what was
+committed before the kill untouched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+import ray.cloudpickle
+
+from vtcav_ray import engine, pipeline, tables
+from vtcav_ray.activations.stage import STAGE, ExtractWorker
+from vtcav_ray.config import Config, ResourcesConfig, parse_config
+from vtcav_ray.stage import Context, Stage
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
+from vtcav_ray.video.codec import encode_clip
+
+pytestmark = pytest.mark.slow
+
+CONFIG: Config = parse_config(
+    {"videos": {"uri": "none"}, "model": {"checkpoint": "untrained"}, "activations": {"layers": ["early", "late"]}}
+)
+SHARDS = 8
+
+
+class Mortal(ExtractWorker):
+    """The stage's own worker, slow enough to be killed; dies in the middle of a write where `bomb` lies."""
+
+    def __init__(self, config: Config, clips: StageFolder, output: Folder, place: str) -> None:
+        super().__init__(config, clips, output)
+        self.place = Path(place)
+        (self.place / f"pid-{os.getpid()}").touch()
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        time.sleep(0.3)
+        (self.place / f"done-{rows['shard'][0].as_py()}-{os.getpid()}-{time.monotonic_ns()}").touch()
+        bomb = self.place / "bomb"
+        if bomb.exists():
+            bomb.unlink()
+            self._die_at_the_third_write()
+        return super().__call__(rows)
+
+    def _die_at_the_third_write(self) -> None:
+        sync, calls = os.fsync, [0]
+
+        def die(descriptor: int) -> None:  # the bytes are in a file aside, which has not got its name yet
+            calls[0] += 1
+            if calls[0] == 3:
+                (self.place / "died").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            sync(descriptor)
+
+        os.fsync = die
+
+
+class Quiet(pipeline.Silence):
+    def __init__(self, each: Callable[[], None] = lambda: None) -> None:
+        self.each = each
+        self.counts = (0, 0)
+
+    def stage_started(self, stage: str, *, shards: int, done: int) -> None:
+        self.counts = (shards, done)
+
+    def shard_done(self, stage: str, *, failures: int) -> None:
+        self.each()
+
+    def stage_finished(self, stage: str, manifest: Mapping[str, Any], *, reused: bool) -> None: ...
+
+
+def complete(run: Path, progress: Quiet) -> StageFolder:
+    """What `pipeline.run` does with this stage, once the clips are there."""
+    folder = Folder(str(run))
+    context = Context(CONFIG, folder, {"clips": stage_folder(folder, "clips", "k")})
+    place = str(run)
+
+    def prepare(context: Context) -> Any:
+        work = STAGE.prepare(context)
+        made = work.make_worker
+        assert isinstance(made, functools.partial)
+        return dataclasses.replace(work, make_worker=functools.partial(Mortal, *made.args, place))
+
+    stage: Stage = dataclasses.replace(STAGE, prepare=prepare)
+    output = stage_folder(folder, stage.name, stage.key(context))
+    with engine.LazySession(CONFIG.resources) as session:
+        pipeline._complete(stage, context, output, session, progress)
+    return output
+
+
+def store_clips(run: Path) -> None:
+    stream = np.random.RandomState(0)
+    clips = stage_folder(Folder(str(run)), "clips", "k")
+    for shard in range(SHARDS):
+        rows = []
+        for i in range(3):
+            encoding, encoded = encode_clip(stream.randint(0, 256, (16, 64, 64, 3), np.uint8))
+            rows.append(
+                dict.fromkeys(tables.CLIPS.names)
+                | {"clip_id": f"{shard}-{i}", "video_id": f"{shard}-{i}", "label": "lift", "encoding": encoding}
+                | {"set": "class" if i else "random", "encoded": encoded}
+            )
+        clips.commit(f"{shard:05d}", ShardOutput({"clips": pa.Table.from_pylist(rows, schema=tables.CLIPS)}))
+
+
+def parquet_files(output: StageFolder) -> dict[str, bytes]:
+    root = Path(output.folder.root)
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*.parquet"))}
+
+
+def calls(run: Path, shard: str) -> int:
+    return len(list(run.glob(f"done-{shard}-*")))
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here() -> Iterator[None]:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with engine.ray_session(ResourcesConfig(num_cpus=2)):
+        yield
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    run = tmp_path_factory.mktemp("undisturbed")
+    store_clips(run)
+    files = parquet_files(complete(run, Quiet()))
+    assert len(files) == SHARDS * 4  # activations and gradients of two layers
+    return files
+
+
+def test_kill_the_driver(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    store_clips(tmp_path)
+    address = ray.get_runtime_context().gcs_address
+    driver = subprocess.Popen(
+        [sys.executable, __file__, str(tmp_path)],
+        env={**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+    def commits() -> list[Path]:
+        return sorted(tmp_path.glob("activations/*/_commits/*.json"))
+
+    wait_for(lambda: len(commits()) >= 2 or driver.poll() is not None)
+    driver.kill()
+    error = driver.communicate()[1]
+    assert driver.returncode == -signal.SIGKILL, error[-2000:]
+    actors = [int(p.name.removeprefix("pid-")) for p in tmp_path.glob("pid-*")]
+    wait_for(lambda: not any(_alive(pid) for pid in actors))  # Ray ends them; one may still commit before
+    before = {path: path.stat().st_mtime_ns for path in commits()}
+    assert 2 <= len(before) < SHARDS
+    progress = Quiet()
+    output = complete(tmp_path, progress)
+    assert progress.counts == (SHARDS, len(before))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert all(calls(tmp_path, path.stem) == 1 for path in before)
+    assert parquet_files(output) == undisturbed
+    assert output.manifest()["resumed"]
+
+
+def test_kill_an_actor_from_outside_and_another_in_the_middle_of_a_write(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    store_clips(tmp_path)
+    (tmp_path / "bomb").touch()
+    killed: list[int] = []
+    done = threading.Event()
+
+    def kill_one() -> None:
+        """The first actor of those that came to replace the dead one, or that are still there, once two shards are."""
+        wait_for(lambda: (tmp_path / "died").exists() and len(list(tmp_path.glob("activations/*/_commits/*"))) >= 2)
+        living = [pid for pid in sorted(int(p.name[4:]) for p in tmp_path.glob("pid-*")) if _alive(pid)]
+        os.kill(living[-1], signal.SIGKILL)
+        killed.append(living[-1])
+        done.set()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    output = complete(tmp_path, Quiet())
+    killer.join()
+    assert killed
+    assert parquet_files(output) == undisturbed
+    rows = output.read("activations", layer="late")
+    assert rows is not None
+    assert len(set(rows["clip_id"].to_pylist())) == rows.num_rows == 3 * SHARDS
+    # Only what was in the hands of the two dead was begun again.
+    assert SHARDS + 1 <= len(list(tmp_path.glob("done-*"))) <= SHARDS + 4
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+if __name__ == "__main__":
+    complete(Path(sys.argv[1]), Quiet())

@@ -1,0 +1,150 @@
+"""The stage's worker, without Ray: tables, failures by clip, and the batch size that all agree on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import nn
+
+from vtcav_ray import tables
+from vtcav_ray.activations.stage import BATCH_SIZE_FILE, STAGE, ExtractWorker
+from vtcav_ray.config import Config, parse_config
+from vtcav_ray.stage import Context
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vectors_of
+from vtcav_ray.video.codec import encode_clip
+
+LAYERS = ("early", "late")
+
+
+def config(**resources: Any) -> Config:
+    return parse_config(
+        {
+            "videos": {"uri": "none"},
+            "model": {"checkpoint": "untrained"},
+            "activations": {"layers": LAYERS, "views": "test", "dtype": "float16"},
+            "resources": {"extract": resources},
+        }
+    )
+
+
+def clip_table(count: int, *, seed: int = 0) -> pa.Table:
+    """Every other clip is a class example."""
+    stream = np.random.RandomState(seed)
+    rows = []
+    for i in range(count):
+        encoding, encoded = encode_clip(stream.randint(0, 256, (16, 64, 64, 3), np.uint8))
+        row = dict.fromkeys(tables.CLIPS.names) | {
+            "clip_id": f"clip{seed}-{i}", "video_id": f"video{i}", "name": "lift", "kind": "full", "label": "lift",
+            "set": "class" if i % 2 == 0 else "random", "encoding": encoding, "encoded": encoded,
+        }  # fmt: skip
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=tables.CLIPS)
+
+
+def stored(folder: Path, table: pa.Table, shard: str = "s") -> StageFolder:
+    clips = StageFolder("clips", "k", Folder(str(folder / "clips" / "k")))
+    clips.commit(shard, ShardOutput({"clips": table}))
+    return clips
+
+
+def worked(worker: ExtractWorker, shard: str = "s") -> ShardOutput:
+    return worker(pa.table({"shard": [shard]}))
+
+
+def test_a_damaged_clip_and_one_that_is_not_finite_are_failures_that_name_the_layer(tmp_path: Path) -> None:
+    table = clip_table(5)
+    encoded = table["encoded"].to_pylist()
+    encoded[1] = encoded[1][: len(encoded[1]) // 2]
+    place = table.schema.get_field_index("encoded")
+    table = table.set_column(place, table.schema.field(place), pa.array(encoded, pa.binary()))
+    worker = ExtractWorker(config(), stored(tmp_path, table), Folder(str(tmp_path / "out")))
+
+    def spoil(_: nn.Module, __: object, out: torch.Tensor) -> torch.Tensor:
+        if len(out) == 3:  # the batch of the class examples: clips 0, 2 and 4
+            out = out.clone()
+            out[1, 0, 0, 0, 0] = torch.nan
+        return out
+
+    handle = worker.recogniser.module.get_submodule("backbone.layers.2").register_forward_hook(spoil)
+    found = worked(worker)
+    handle.remove()
+    failures = {failure["clip_id"]: failure for failure in found.failures}
+    assert {name: failure["error_kind"] for name, failure in failures.items()} == {
+        "clip0-1": "decode",
+        "clip0-2": "non_finite",
+    }
+    assert "`late`" in failures["clip0-2"]["message"]
+    for layer in LAYERS:
+        activations = found.tables[f"activations/layer={layer}"]
+        gradients = found.tables[f"gradients/layer={layer}"]
+        assert activations["clip_id"].to_pylist() == ["clip0-0", "clip0-4", "clip0-3"]
+        assert gradients["clip_id"].to_pylist() == ["clip0-0", "clip0-4"]
+        assert activations.schema.field("vector").type.value_type == pa.float16()
+        assert activations.schema.names == tables.activations(1).names
+        assert np.isfinite(vectors_of(activations)).all()
+        assert set(activations["views"].to_pylist()) == {worker.extractor._views_each()}
+
+
+def test_a_shard_of_nothing_but_damaged_clips(tmp_path: Path) -> None:
+    table = clip_table(3)
+    place = table.schema.get_field_index("encoded")
+    table = table.set_column(place, table.schema.field(place), pa.array([b"no clip"] * 3, pa.binary()))
+    worker = ExtractWorker(
+        config(batch_size="auto", memory_gb=1e-3), stored(tmp_path, table), Folder(str(tmp_path / "out"))
+    )
+    found = worked(worker)
+    assert not found.tables
+    assert [failure["error_kind"] for failure in found.failures] == ["decode"] * 3
+
+
+def test_all_actors_and_later_runs_use_the_batch_size_that_the_first_one_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = stored(tmp_path, clip_table(5))
+    output = Folder(str(tmp_path / "out"))
+    first = ExtractWorker(config(batch_size="auto", memory_gb=1e-3), clips, output)
+    worked(first)
+    agreed = output.read_json(BATCH_SIZE_FILE)["views"]
+    assert agreed == first.extractor.batch_size
+    # One that started beside it and found another size: what was written first holds.
+    second = ExtractWorker(config(batch_size="auto", memory_gb=1e-3), clips, output)
+    monkeypatch.setattr(second.extractor, "choose_batch_size", _chooses(second, 7))
+    monkeypatch.setattr(Folder, "exists", lambda *_: False)
+    worked(second)
+    assert second.extractor.batch_size == agreed
+    monkeypatch.undo()
+    # A run that goes on: no trial at all.
+    output.write_json(BATCH_SIZE_FILE, {"views": 3})
+    third = ExtractWorker(config(batch_size="auto", memory_gb=1e-3), clips, output)
+    monkeypatch.setattr(third.extractor, "choose_batch_size", None)
+    worked(third)
+    assert third.extractor.batch_size == 3
+    given = ExtractWorker(config(batch_size=2), clips, output)
+    worked(given)
+    assert given.extractor.batch_size == 2
+
+
+def _chooses(worker: ExtractWorker, size: int) -> Any:
+    def choose(*_: object, **__: object) -> int:
+        worker.extractor.batch_size = size
+        return size
+
+    return choose
+
+
+def test_the_place_where_they_agree_is_the_stage_s_own_folder(tmp_path: Path) -> None:
+    run = Folder(str(tmp_path))
+    clips = stored(tmp_path, clip_table(1))
+    assert clips.folder == stage_folder(run, "clips", "k").folder
+    context = Context(config(), run, {"clips": clips})
+    worker = STAGE.prepare(context).make_worker()
+    assert isinstance(worker, ExtractWorker)
+    assert worker.output.url == str(tmp_path / "activations" / STAGE.key(context))
+    assert json.loads(worker.output.write_once("x.json", b"1")) == 1
+    assert json.loads(worker.output.write_once("x.json", b"2")) == 1

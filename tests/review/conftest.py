@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from review_run import write_run
+
+from vtcav_ray.results import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose clips are cut."""
+    return write_run(str(tmp_path / "run"))

@@ -1,0 +1,124 @@
+"""Video Swin's MLPs and patch mergings, and its way from stage to stage, without copies that nobody needs.
+
+- An MLP's hidden numbers are four times its input's (77 MB a block and clip at Swin-T's first stage). On a CPU they go
+  to memory and come back for every step. Here the MLP goes over pieces of rows that stay in the cache: product, GELU,
+  product, then the next piece. Backward likewise. On a GPU the plain module is used.
+- MMAction2 merges patches from four strided slices, and backward pads each of them with zeros and adds them up. One
+  permutation does the same, and its backward is a permutation.
+- Between stages MMAction2 copies the tensor to channels-first, only to turn it back at once. Here it is a view.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# Numbers in a piece of the hidden layer: 1 MB, so that three pieces fit into a core's second-level cache.
+PIECE = 2**18
+
+
+def slim_swin(module: nn.Module) -> None:
+    """Give every MLP, patch merging and backbone of MMAction2's Video Swin the forward pass of this file, in place.
+
+    Weights, their names, and what the modules take and give stay as they are; for evaluation with frozen weights only.
+    """
+    for part in module.modules():
+        kind = type(part).__name__
+        if kind == "SwinTransformer3D":
+            part.forward = MethodType(_backbone, part)  # type: ignore[method-assign]
+        elif kind == "PatchMerging":
+            part.forward = MethodType(_merge, part)  # type: ignore[method-assign]
+        elif kind == "SwinTransformerBlock3D":
+            mlp = part.get_submodule("mlp")
+            if type(mlp.act) is nn.GELU:
+                mlp.forward = MethodType(_mlp, mlp)  # type: ignore[method-assign]
+
+
+def _backbone(self: Any, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    """As `SwinTransformer3D.forward`: `[B, 3, T, H, W]` -> `[B, C, T', H', W']`, or one of each of `out_indices`."""
+    x = self.pos_drop(self.patch_embed(x))
+    outs = []
+    for i, layer in enumerate(self.layers):
+        x = layer(x, do_downsample=self.out_after_downsample)  # B D H W C
+        if i in self.out_indices:
+            outs.append(getattr(self, f"norm{i}")(x).permute(0, 4, 1, 2, 3).contiguous())
+        if layer.downsample is not None and not self.out_after_downsample:
+            x = layer.downsample(x)
+        if i < self.num_layers - 1:
+            x = x.permute(0, 4, 1, 2, 3)  # the next stage turns it back
+    return outs[0] if len(outs) == 1 else tuple(outs)
+
+
+def _merge(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """As `PatchMerging.forward`: `[B, D, H, W, C]` -> `[B, D, H/2, W/2, 2·C]`."""
+    b, d, h, w, c = x.shape
+    if h % 2 or w % 2:
+        x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
+        h, w = h + h % 2, w + w % 2
+    # The four places of a patch in MMAction2's order: (0, 0), (1, 0), (0, 1), (1, 1).
+    patches = x.reshape(b, d, h // 2, 2, w // 2, 2, c).permute(0, 1, 2, 4, 5, 3, 6)
+    return self.reduction(self.norm(patches.reshape(b, d, h // 2, w // 2, 4 * c)))
+
+
+def _mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """As `Mlp.forward`: `[..., C]` -> `[..., C]`."""
+    plain = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+    if plain or x.dtype not in (torch.float32, torch.float64):
+        return self.fc2(self.act(self.fc1(x)))
+    rows = x.reshape(-1, x.shape[-1])
+    weights = (self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+    return _PiecewiseMlp.apply(rows, *weights, self.act.approximate).view(x.shape)
+
+
+class _PiecewiseMlp(torch.autograd.Function):
+    """fc2(gelu(fc1(x))) for rows `[R, C]`, piece by piece. Gives no gradients to the weights."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        w1: torch.Tensor,
+        b1: torch.Tensor,
+        w2: torch.Tensor,
+        b2: torch.Tensor,
+        approximate: str,
+    ) -> torch.Tensor:
+        rows, hidden = len(x), len(w1)
+        step = max(1, PIECE // hidden)
+        keep = ctx.needs_input_grad[0]
+        before = x.new_empty(rows if keep else min(step, rows), hidden)  # what goes into the GELU
+        after = x.new_empty(min(step, rows), hidden)
+        y = torch.empty_like(x)
+        for start in range(0, rows, step):
+            stop = min(start + step, rows)
+            inner = before[start:stop] if keep else before[: stop - start]
+            outer = after[: stop - start]
+            torch.addmm(b1, x[start:stop], w1.t(), out=inner)
+            torch.ops.aten.gelu.out(inner, approximate=approximate, out=outer)
+            torch.addmm(b2, outer, w2.t(), out=y[start:stop])
+        ctx.save_for_backward(before, w1, w2)
+        ctx.approximate = approximate
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        before, w1, w2 = ctx.saved_tensors
+        rows, hidden = before.shape
+        step = max(1, PIECE // hidden)
+        grad = grad.contiguous()
+        inner = grad.new_empty(min(step, rows), hidden)
+        found = torch.empty_like(grad)
+        for start in range(0, rows, step):
+            stop = min(start + step, rows)
+            piece = inner[: stop - start]
+            torch.mm(grad[start:stop], w2, out=piece)
+            torch.ops.aten.gelu_backward.grad_input(
+                piece, before[start:stop], approximate=ctx.approximate, grad_input=piece
+            )
+            torch.mm(piece, w1, out=found[start:stop])
+        return found, None, None, None, None, None

@@ -1,0 +1,62 @@
+"""`vtcav review`: serve the page until Ctrl-C, or write the contact sheet."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+import fsspec
+
+from vtcav_ray.concepts.decisions import FILE, read_decisions
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.results import Run
+from vtcav_ray.review.server import ReviewServer
+from vtcav_ray.review.session import Session
+from vtcav_ray.review.sheet import sheet_parts
+from vtcav_ray.review.wall import Wall
+
+
+def serve(run_url: str, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Serve the review page until interrupted.
+
+    Raises:
+        ConfigError: no run, its clips are not cut, `review.csv` is malformed, or the address can't be had.
+    """
+    run = Run(run_url)
+    with ReviewServer(Session(Wall(run), run.folder), host, port) as server:
+        if not is_loopback(host):
+            say(
+                f"WARNING: listening on {host}: whoever reaches this machine and has the address below can see the "
+                "clips and change the decisions, and nothing is encrypted. An SSH tunnel to loopback is safer."
+            )
+        say(f"Review: {server.url}")
+        say(f"Decisions go to {run.url.rstrip('/')}/{FILE} at once. Stop with Ctrl-C, then `vtcav run` again.")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say("Stopped. All decisions are kept.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address. A name other than `localhost` may be anything."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def export(run_url: str, file: str, clips: int) -> str:
+    """Write the contact sheet, at most `clips` clips a concept, to any fsspec URL; returns a line for the user.
+
+    Raises:
+        ConfigError: no run, its clips are not cut, or the file can't be written.
+    """
+    run = Run(run_url)
+    wall, decisions = Wall(run), read_decisions(run.folder)
+    try:
+        with fsspec.open(file, "w", encoding="utf-8") as sink:
+            for part in sheet_parts(wall, decisions, run.url, clips):
+                sink.write(part)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise ConfigError(f"The contact sheet can't be written to {file}: {error}. Choose another --export.") from error
+    return f"Contact sheet of {len(wall.groups)} concepts, classes and random sets: {file}"

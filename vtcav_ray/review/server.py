@@ -1,0 +1,248 @@
+"""The local page's server: small, in the standard library, and careful about who may ask.
+
+- It listens on loopback unless told otherwise.
+- A random token in the address that is printed becomes a cookie (HttpOnly, SameSite=Strict); every other request needs
+  it, so neither another user of the machine nor a page from elsewhere can read a clip.
+- The `Host` header must name this machine, against DNS rebinding; a POST must come from this page (`Origin`) and be
+  JSON, which no plain form can send.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import os
+import secrets
+import select
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from vtcav_ray.errors import ConfigError, InputError
+from vtcav_ray.review.page import ASSETS, build_page, read_asset
+from vtcav_ray.review.session import Session
+
+MAX_BODY = 4 * 2**20
+PREVIEWS_AT_ONCE = max(os.cpu_count() or 1, 2)
+_TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class ReviewServer(ThreadingHTTPServer):
+    """Serves one session.
+
+    Args:
+        host: address to listen on.
+        port: 0: a free one.
+
+    Raises:
+        ConfigError: the address can't be listened on.
+    """
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, session: Session, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.session, self.host = session, host
+        self.token = secrets.token_urlsafe(24)
+        self.previews = threading.Semaphore(PREVIEWS_AT_ONCE)
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            super().__init__((host, port), _Handler)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"Can't listen on {host}, port {port}: {error}. Choose another --host or --port."
+            ) from error
+        self.port = int(self.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """The address to open, with the token."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/?token={self.token}"
+
+    @property
+    def cookie(self) -> str:
+        return f"vtcav_review_{self.port}"  # cookies don't know of ports, and two reviews may run
+
+    def knows_host(self, header: str) -> bool:
+        """Whether a `Host` header names this machine. Its port is not asked: a tunnel may have another."""
+        name = (urlsplit(f"//{header}").hostname or "").lower()
+        if name in ("localhost", self.host.lower()) or (_is_address(name) and _is_loopback(name)):
+            return True
+        if self.host in ("0.0.0.0", "::"):
+            return _is_address(name) or name in (socket.gethostname().lower(), socket.getfqdn().lower())
+        return False
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ReviewServer
+    server_version = "vtcav-review"
+    sys_version = ""
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """No line a request: the terminal belongs to the person."""
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        if not self._host_is_known():
+            return
+        token = parse_qs(address.query).get("token", [""])[0]
+        if address.path == "/" and token and hmac.compare_digest(token.encode(), self.server.token.encode()):
+            self._enter()
+            return
+        if not self._has_cookie():
+            self._refuse(HTTPStatus.FORBIDDEN, "Open the address that `vtcav review` printed: it has the token.")
+            return
+        if address.path == "/":
+            self._send("text/html; charset=utf-8", build_page(self.server.session.wall.title).encode())
+        elif address.path == "/favicon.ico":  # browsers ask for it unbidden
+            self._send("image/x-icon", b"", status=HTTPStatus.NO_CONTENT)
+        elif address.path == "/api/state":
+            self._answer(self.server.session.state)
+        elif address.path.startswith("/assets/"):
+            self._asset(address.path.removeprefix("/assets/"))
+        elif address.path.startswith("/preview/"):
+            self._preview(unquote(address.path.removeprefix("/preview/")))
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here.")
+
+    def do_POST(self) -> None:
+        body = self._body()
+        if body is None or not self._host_is_known():
+            return
+        if not self._has_cookie() or self.headers.get("Origin") != f"http://{self.headers.get('Host')}":
+            self._refuse(HTTPStatus.FORBIDDEN, "This comes from another page.")
+            return
+        if self.headers.get_content_type() != "application/json":
+            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send JSON.")
+            return
+        path = urlsplit(self.path).path
+        try:
+            asked = json.loads(body) if body else {}
+        except ValueError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "This is no JSON.")
+            return
+        if path == "/api/decide":
+            self._answer(lambda: self.server.session.decide(asked))
+        elif path == "/api/undo":
+            self._answer(self.server.session.undo)
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here.")
+
+    def _body(self) -> bytes | None:
+        """All of the request's body, so that the connection can be used again; None where it was refused."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > MAX_BODY:
+            self.close_connection = True
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {MAX_BODY} bytes, and say how many.")
+            return None
+        return self.rfile.read(int(length))
+
+    def _host_is_known(self) -> bool:
+        try:
+            known = self.server.knows_host(self.headers.get("Host", ""))
+        except ValueError:
+            known = False
+        if not known:
+            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "This machine is not known by that name. See --host.")
+        return known
+
+    def _has_cookie(self) -> bool:
+        try:
+            morsel = SimpleCookie(self.headers.get("Cookie", "")).get(self.server.cookie)
+        except CookieError:
+            return False
+        return morsel is not None and hmac.compare_digest(morsel.value.encode(), self.server.token.encode())
+
+    def _enter(self) -> None:
+        """Put the token into a cookie, and take it out of the address bar."""
+        self.send_response(HTTPStatus.SEE_OTHER)
+        self.send_header("Set-Cookie", f"{self.server.cookie}={self.server.token}; HttpOnly; SameSite=Strict; Path=/")
+        self.send_header("Location", "/")
+        self.send_header("Content-Length", "0")
+        self._safe_headers()
+        self.end_headers()
+
+    def _asset(self, name: str) -> None:
+        if name not in ASSETS:
+            self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here.")
+            return
+        self._send(_TYPES[name.rpartition(".")[2]], read_asset(name).encode())
+
+    def _preview(self, clip_id: str) -> None:
+        try:
+            with self.server.previews:
+                if self._is_gone():  # the reader went on to another wall while this waited
+                    self.close_connection = True
+                    return
+                image = self.server.session.wall.preview(clip_id).image
+        except KeyError:
+            self._refuse(HTTPStatus.NOT_FOUND, "No such clip.")
+        except InputError as error:
+            self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, error.message)
+        except OSError as error:
+            self._refuse(HTTPStatus.BAD_GATEWAY, f"The clip can't be read: {error}")
+        else:  # the address holds the clips' key, under which a clip never changes
+            self._send("image/webp", image, cache="private, max-age=86400, immutable")
+
+    def _is_gone(self) -> bool:
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return bool(readable) and self.connection.recv(1, socket.MSG_PEEK) == b""
+
+    def _answer(self, act: Callable[[], dict[str, Any]]) -> None:
+        try:
+            self._send("application/json", json.dumps(act(), ensure_ascii=False).encode())
+        except ValueError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+        except ConfigError as error:  # somebody edited the file by hand
+            self._refuse(HTTPStatus.CONFLICT, str(error))
+        except OSError as error:
+            self._refuse(HTTPStatus.BAD_GATEWAY, f"review.csv can't be read or written: {error}")
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        self._send("text/plain; charset=utf-8", message.encode(), status=status)
+
+    def _send(self, kind: str, body: bytes, *, status: HTTPStatus = HTTPStatus.OK, cache: str = "no-store") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", cache)
+        self._safe_headers()
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _safe_headers(self) -> None:
+        self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (ConnectionError, TimeoutError):  # the browser went away
+            self.close_connection = True
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(name: str) -> bool:
+    return ipaddress.ip_address(name).is_loopback

@@ -1,0 +1,133 @@
+"""The check of the concept effect by intervention: is the change that it predicts the change that the model makes?
+
+The effect is a first-order prediction. Here the shift that it speaks of, t (mean of the concept - mean of its random
+clips), is added to the layer's activation of the class's own clips, the rest of the model is run, and the change of the
+logit is read.
+
+How the shift gets from P-space into the activation. P forgets, so many changes of the activation look alike to it.
+Taken is the smallest of them, the lift P⁺Δz = Pᵀ(P Pᵀ)⁻¹Δz: nothing is moved that the projection can't see. For `mean`
+the difference of the means is added at every position of time and space, which moves the mean by just that. The
+prediction for it is ∇h·P⁺Δz = (P∇h)·(P Pᵀ)⁻¹Δz.
+
+The effect itself is (P∇h)·Δz = ∇h·PᵀΔz, the answer to the shift PᵀΔz. For `mean` over m positions PᵀΔz adds Δz / m at
+each of them, so a move of the WHOLE activation by Δz changes the logit by m times the effect. This factor, the `gain`,
+is the same for all cells of a layer: it changes no sign, no z and no p, but sizes of effects at layers with different
+numbers of positions are comparable only with it.
+
+Legend: B clips, V source videos, d numbers of a projected activation, S step sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from vtcav_ray.activations.intervene import intervene
+from vtcav_ray.activations.projections import Projection, make_projection
+from vtcav_ray.activations.targets import Target, target_values
+from vtcav_ray.models.base import Recogniser, Views
+from vtcav_ray.models.layers import find_forms, resolve_layer
+from vtcav_ray.tcav.arrays import check_gradients, check_width, video_means
+
+_CLIPS_A_CALL = 8
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """Arrays [S]: `steps` t, `predicted` and `real` mean change of the target in logits, `real_sd` over the videos.
+
+    Attributes:
+        effect: the concept effect of these clips.
+        gain: predicted change at t = 1 over `effect`; NaN where the effect is 0.
+        num_videos: V.
+    """
+
+    steps: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    real: NDArray[np.float64]
+    real_sd: NDArray[np.float64]
+    effect: float
+    gain: float
+    num_videos: int
+
+
+def layer_projection(
+    recogniser: Recogniser, clip: np.ndarray, layer: str, projection: str, sketch_seed: int, views: Views = "center"
+) -> Projection:
+    """P of a layer, as the extraction made it for clips of this size."""
+    path = resolve_layer(recogniser, layer)
+    x = recogniser.preprocess([clip], views).flatten(0, 1)
+    return make_projection(projection, find_forms(recogniser, [path], x[:1])[path].shape, sketch_seed)
+
+
+def intervention(
+    recogniser: Recogniser,
+    clips: Sequence[np.ndarray],
+    layer: str,
+    projection: Projection,
+    shift: ArrayLike,
+    class_index: int,
+    gradients: ArrayLike,
+    steps: Sequence[float],
+    *,
+    groups: ArrayLike | None = None,
+    target: Target = "logit",
+    views: Views = "center",
+) -> Intervention:
+    """Predicted and real change of a class's target for several sizes of one shift.
+
+    Args:
+        recogniser: the model.
+        clips: the class's own, B of uint8 [T, H, W, 3].
+        layer: alias or name.
+        projection: P, from `layer_projection`.
+        shift: Δz in P-space, [d]: mean of the concept minus mean of its random clips.
+        class_index: of the target.
+        gradients: P∇h of the same clips, [B, d].
+        steps: the t, not 0.
+        groups: source video of each clip; None: each its own.
+        target, views: as for the extraction.
+
+    Raises:
+        ValueError: shapes that do not fit, no steps, or a step of 0.
+    """
+    delta = np.asarray(shift, dtype=np.float64)
+    rows_BD = check_gradients(gradients)
+    if delta.shape != (projection.d,) or not np.isfinite(delta).all():
+        raise ValueError(f"shift must be {projection.d} finite numbers, and has shape {delta.shape}")
+    check_width(rows_BD, projection.d, "gradients", "the shift")
+    if len(rows_BD) != len(clips):
+        raise ValueError(f"gradients must have a row a clip: {len(rows_BD)} for {len(clips)} clips")
+    if not len(steps) or 0 in steps or not np.isfinite(steps).all():
+        raise ValueError(f"steps must be finite numbers other than 0: {list(steps)}")
+    solved = projection.solve(torch.from_numpy(delta)[None])
+    lift = projection.transpose(solved)[0].float().cpu().numpy()
+    mean = video_means(rows_BD, groups).mean(axis=0)
+    slope, effect = float(mean @ solved[0].numpy()), float(mean @ delta)
+
+    def value(t: float) -> NDArray[np.float64]:
+        parts = []
+        for start in range(0, len(clips), _CLIPS_A_CALL):
+            logits = torch.from_numpy(
+                intervene(recogniser, clips[start : start + _CLIPS_A_CALL], layer, np.float32(t) * lift, views=views)
+            )
+            index = torch.full((len(logits),), class_index)
+            parts.append(target_values(logits, index, target).double().numpy())
+        return np.concatenate(parts)
+
+    base = value(0.0)
+    changes = [video_means((value(t) - base)[:, None], groups)[:, 0] for t in steps]
+    sd = [float(one.std(ddof=1)) if len(one) > 1 else np.nan for one in changes]
+    return Intervention(
+        steps=np.array(steps, dtype=np.float64),
+        predicted=slope * np.array(steps, dtype=np.float64),
+        real=np.array([one.mean() for one in changes]),
+        real_sd=np.array(sd),
+        effect=effect,
+        gain=slope / effect if effect else float("nan"),
+        num_videos=len(changes[0]),
+    )
