@@ -1,11 +1,15 @@
-"""Going back to a run: another checkpoint, what failed, more videos, all anew. On a small world and a real Ray."""
+"""Going back to a run: another checkpoint, what failed, more videos, all anew. On a small world.
+
+The shards run in this process, with the real models: what is tested is what the pipeline asks for. That Ray does it is
+tested in tests/engine and tests/test_jobs.py.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,18 @@ import torch
 from typer.testing import CliRunner
 
 import vtcav_ray
-from vtcav_ray import cli, pipeline
+from vtcav_ray import cli, engine, pipeline
 from vtcav_ray.assets import resolve_asset
-from vtcav_ray.config import Config, ResourcesConfig, load_config
-from vtcav_ray.engine import ray_session
+from vtcav_ray.config import Config, load_config
 from vtcav_ray.errors import StageError
 from vtcav_ray.rerun import rerun
 from vtcav_ray.results import Run
+from vtcav_ray.stage import Shard, Worker
 from vtcav_ray.status import run_status
+from vtcav_ray.storage import StageFolder
+from vtcav_ray.watch.loop import Options, watch_once
+from vtcav_ray.watch.page import update_report
+from vtcav_ray.watch.run_one import CheckpointRunner
 
 pytestmark = pytest.mark.slow
 
@@ -43,8 +51,18 @@ SMALL = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    with ray_session(ResourcesConfig(num_cpus=2)):
+def without_ray() -> Iterator[None]:
+    def run_shards(
+        shards: list[Shard], make_worker: Callable[[], Worker], output: StageFolder, *_: object
+    ) -> Iterator[dict[str, Any]]:
+        worker = make_worker()
+        for shard in shards:
+            record = output.commit(shard.name, worker(shard.rows))
+            yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "run_shards", run_shards)
+        patch.setattr(engine.LazySession, "start", lambda self: None)
         yield
 
 
@@ -228,3 +246,28 @@ def test_status_says_how_far_a_run_is(finished: Run, tmp_path: Path) -> None:
     assert f"3/{len(commits)}" in shown.output
     found = json.loads(CliRunner().invoke(cli.app, ["status", str(tmp_path / "run"), "--json"]).output)
     assert [s["stage"] for s in found["stages"]] == list(run.keys)
+
+
+def test_a_watcher_reruns_each_checkpoint_and_reports_over_training(
+    finished: Run, videos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.url, tmp_path / "run")  # its clips are those of every checkpoint
+    (tmp_path / "exp").mkdir()
+    for step, shift in ((1, 0.5), (2, 1.0)):
+        next_checkpoint(tmp_path / "exp" / f"epoch_{step}.pth", shift)
+    torch.save({"state_dict": {"other.weight": torch.zeros(2)}}, tmp_path / "exp" / "epoch_3.pth")  # of another model
+    config = config_for(videos, tmp_path / "run")
+    options = Options(str(tmp_path / "exp" / "*.pth"), settle_s=0.1, attempts=1)
+    runner = CheckpointRunner(pipeline.Silence(), 60.0)
+    result = watch_once(config, options, runner, update_report)
+    assert result.done == ["epoch_1.pth", "epoch_2.pth"]
+    assert "epoch_3.pth" in result.failed
+    watch = tmp_path / "run" / "watch"
+    table = pq.read_table(watch / "registry.parquet").to_pylist()
+    assert [(r["step"], r["status"]) for r in table] == [(1, "done"), (2, "done"), (3, "failed")]
+    assert {r["clips_key"] for r in table[:2]} == {finished.keys["clips"]}
+    assert all(Run(str(tmp_path / "run" / r["run"])).table("scores").num_rows for r in table[:2])
+    page = (watch / "report.html").read_text()
+    assert "3 checkpoints, 2 done, 1 failed" in page
+    assert page.count('aria-label="effect over 2 checkpoints"') > 4
+    assert Run(str(tmp_path / "run")).keys == finished.keys

@@ -289,6 +289,14 @@ class DecodeLimits(Section):
     )
 
 
+class RatesConfig(Section):
+    """What an hour costs, so that `vtcav plan` and the report can name a price. null: not known."""
+
+    gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    cpu_hour: Annotated[float, Field(ge=0)] | None = None
+    currency: str = "EUR"
+
+
 class ResourcesConfig(Section):
     """Where and how widely the stages run. Not part of any stage's key: it changes no result."""
 
@@ -303,6 +311,7 @@ class ResourcesConfig(Section):
     cut: StageResources = StageResources()
     extract: StageResources = StageResources()
     statistics: StageResources = StageResources()
+    rates: RatesConfig = RatesConfig()
 
 
 class Config(Section):

@@ -136,11 +136,15 @@ def _why_not(run: Run, table: pa.Table) -> str:
 def map_figures(parts: Sequence[pa.Table], classes: tuple[str, str]) -> MapFigures:
     """Figures of two classes from their rows of one layer and mode."""
     together = pa.concat_tables(parts)
-    areas = {axis: separation(*(video_means(part, f"track_drift_{axis}") for part in parts)) for axis in AXES}
+    one, two = parts
+    areas = {
+        axis: separation(video_means(one, f"track_drift_{axis}"), video_means(two, f"track_drift_{axis}"))
+        for axis in AXES
+    }
     known = {axis: abs(area[0] - 0.5) for axis, area in areas.items() if np.isfinite(area[0])}
     axis = max(known, key=lambda a: known[a]) if known else "y"
     turn = np.isfinite(areas[axis][0]) and areas[axis][0] < 0.5
-    own = separation(*(video_means(part, f"drift_{axis}") for part in parts))
+    own = separation(video_means(one, f"drift_{axis}"), video_means(two, f"drift_{axis}"))
     turned = []
     for part, other in zip(parts, reversed(classes), strict=True):
         answers = part["predicted_reversed"].to_pylist()

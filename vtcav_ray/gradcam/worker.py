@@ -65,7 +65,8 @@ class GradcamWorker:
         modes: list[Mode] = [mode for mode in MODES if mode in given.modes]
         self.settings = Settings(modes, given.window, given.stride)
         self.drawn_layer = given.drawn_layer
-        batch = config.resources.extract.batch_size or BATCH_SIZE
+        asked = config.resources.extract.batch_size
+        batch = asked if isinstance(asked, int) else BATCH_SIZE
         recogniser = load_recogniser(config.model, seed=config.seed)
         other = load_recogniser(config.model, seed=config.seed)
         shuffle_weights(other, config.seed)

@@ -43,6 +43,11 @@ class StageFacts:
     warnings: Sequence[str] = ()
     ingredients: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def worker_seconds(self) -> float:
+        """Summed over its actors; the wall time of a stage that runs in the driver."""
+        return float(self.metrics.get("seconds", self.seconds or 0.0))
+
 
 @dataclass(frozen=True)
 class ConceptFacts:

@@ -40,13 +40,13 @@ def write_report(run: Run) -> int:
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
-    return {"name": context.config.name}
+    return {"name": context.config.name, "rates": context.config.resources.rates.model_dump(mode="json")}
 
 
 STAGE = Stage(
     "report",
     inputs=("videos", "tracks", "clips", "activations", "cavs", "scores"),
-    version=1,
+    version=2,
     ingredients=_ingredients,
     prepare=_prepare,
 )

@@ -78,7 +78,7 @@ class Pass:
         return ", ".join(parts) + "." if parts else "Nothing new."
 
 
-def watch_once(config: Config, options: Options, run_one: RunOne, update_report: Callable[[Folder], None]) -> Pass:
+def watch_once(config: Config, options: Options, run_one: RunOne, update_report: Callable[[Folder], object]) -> Pass:
     """Bring the watch folder up to date with the checkpoints that are there.
 
     Args:
