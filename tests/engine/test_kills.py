@@ -117,11 +117,12 @@ def _add_node(cluster: Any) -> object:
 
 
 class Placed(toy_stage.Toy):
-    """Also notes the node and the GPU that it was given."""
+    """Notes the node and the GPU that it was given, and waits until five such actors are at work at once."""
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         node, gpus = ray.get_runtime_context().get_node_id(), ray.get_gpu_ids()
         (self.marks / f"at-{node}-{gpus[0]}-{os.getpid()}").touch()
+        wait_for(lambda: len(list(self.marks.glob("at-*"))) == 5)
         return super().__call__(rows)
 
 
