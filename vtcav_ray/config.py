@@ -225,6 +225,37 @@ class ScoresConfig(Section):
     permutations: Annotated[int, Field(ge=100)] = 10_000
 
 
+class CompareConfig(Section):
+    """Two classes that differ by motion, and the two concepts that should tell them apart."""
+
+    classes: tuple[str, str]
+    concepts: tuple[str, str] = Field(description="`<name>/<kind>` each; the first belongs to the first class")
+
+
+class GradcamConfig(Section):
+    """The baseline: Grad-CAM on the class examples. See `vtcav gradcam`; `vtcav run` does not read this."""
+
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late")
+    modes: Annotated[tuple[Literal["frame", "window", "clip"], ...], Field(min_length=1)] = ("frame", "window", "clip")
+    window: Annotated[int, Field(ge=1)] = Field(8, description="frames at a time in the mode `window`")
+    stride: Annotated[int, Field(ge=1)] = Field(4, description="from one window to the next, frames")
+    max_clips: Annotated[int, Field(ge=1)] | None = Field(None, description="class examples, in turn over the classes")
+    overlays: Annotated[int, Field(ge=0)] = Field(2, description="clips a class that are drawn")
+    overlay_layer: str | None = Field(None, description="null: `middle` where it is among `layers`, else the last")
+    compare: tuple[CompareConfig, ...] = Field((), description="set side by side with Video-TCAV on the page")
+
+    @model_validator(mode="after")
+    def _overlay_layer_is_there(self) -> GradcamConfig:
+        if self.overlay_layer is not None and self.overlay_layer not in self.layers:
+            raise ValueError(f"`overlay_layer` is {self.overlay_layer!r}, which is not among `layers`")
+        return self
+
+    @property
+    def drawn_layer(self) -> str:
+        """The layer whose maps are drawn."""
+        return self.overlay_layer or ("middle" if "middle" in self.layers else self.layers[-1])
+
+
 class StageResources(Section):
     """What one actor (or task) of a stage asks Ray for, and how many there may be."""
 
@@ -258,6 +289,14 @@ class DecodeLimits(Section):
     )
 
 
+class RatesConfig(Section):
+    """What an hour costs, so that `vtcav plan` and the report can name a price. null: not known."""
+
+    gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    cpu_hour: Annotated[float, Field(ge=0)] | None = None
+    currency: str = "EUR"
+
+
 class ResourcesConfig(Section):
     """Where and how widely the stages run. Not part of any stage's key: it changes no result."""
 
@@ -272,6 +311,7 @@ class ResourcesConfig(Section):
     cut: StageResources = StageResources()
     extract: StageResources = StageResources()
     statistics: StageResources = StageResources()
+    rates: RatesConfig = RatesConfig()
 
 
 class Config(Section):
@@ -289,6 +329,7 @@ class Config(Section):
     review: ReviewConfig = ReviewConfig()
     cavs: CavsConfig = CavsConfig()
     scores: ScoresConfig = ScoresConfig()
+    gradcam: GradcamConfig = GradcamConfig()
     resources: ResourcesConfig = ResourcesConfig()
     shard_videos: Annotated[int, Field(ge=1)] | None = Field(
         None, description="videos a shard; null: from the corpus's size"

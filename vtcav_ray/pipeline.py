@@ -140,6 +140,20 @@ def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Confi
     return config.model_copy(update={"videos": config.videos.model_copy(update={"limit": limit})})
 
 
+@tells_storage_errors
+def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | None = None) -> StageFolder:
+    """Run a stage that is none of the seven, on the tables that a run has. run.json stays as it is.
+
+    Raises: as `run`.
+    """
+    inputs = {name: result.stage(name) for name in stage.inputs}
+    context = Context(config, result.folder, inputs)
+    output = stage_folder(result.folder, stage.name, stage.key(context))
+    with engine.LazySession(config.resources) as session:
+        _complete(stage, context, output, None, session, progress or Silence())
+    return output
+
+
 def stages_until(name: str | None) -> tuple[Stage, ...]:
     """The stages up to this one; None: all.
 

@@ -19,6 +19,8 @@ from vtcav_ray.urls import check_url
 STAGES = ("videos", "tracks", "clips", "activations", "cavs", "scores", "report")
 # Stages that a rerun on another checkpoint takes from the run that it is a rerun of (`vtcav rerun`).
 SHARED_STAGES = ("videos", "tracks", "clips")
+# Branches, run by commands of their own. `RUN/<stage>.json` has the key, and those of the stages that were read.
+OPTIONAL_STAGES = {"gradcam": "vtcav gradcam CONFIG"}
 
 
 class Run:
@@ -33,6 +35,8 @@ class Run:
         if not self.folder.exists("run.json"):
             raise ConfigError(f"No run at {url}: it has no run.json. Make one with `vtcav run CONFIG --out {url}`.")
         self._record = self.folder.read_json("run.json")
+        there = [stage for stage in OPTIONAL_STAGES if self.folder.exists(f"{stage}.json")]
+        self._branches = {stage: self.folder.read_json(f"{stage}.json") for stage in there}
 
     @property
     def url(self) -> str:
@@ -45,8 +49,12 @@ class Run:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Stage -> key, for the stages that the newest run has reached."""
-        return dict(self._record["keys"])
+        """Stage -> key, for the stages that the newest run has reached, and branches that belong to these."""
+        keys = dict(self._record["keys"])
+        for stage, record in self._branches.items():
+            if all(keys.get(name) == key for name, key in record["inputs"].items()):
+                keys[stage] = record["key"]
+        return keys
 
     @property
     def record(self) -> dict[str, Any]:
@@ -69,6 +77,10 @@ class Run:
         Raises:
             ConfigError: the newest run has not reached this stage.
         """
+        if name not in self.keys and name in OPTIONAL_STAGES:
+            raise ConfigError(
+                f"The run at {self.url} has no stage `{name}`. Make it with `{OPTIONAL_STAGES[name]} --out {self.url}`."
+            )
         if name not in self.keys:
             raise ConfigError(
                 f"The run at {self.url} has not reached the stage `{name}` yet. Run it again: it goes on where it was."
@@ -98,9 +110,10 @@ class Run:
             return self._failures()
         if name == "interventions":
             return self._interventions()
-        if name not in tables.STAGE_OF:
-            raise ConfigError(f"No table `{name}`. There are: {', '.join(tables.NAMES)}.")
-        found = self.stage(tables.STAGE_OF[name]).read(name, columns=columns, **partition)
+        stages = {**tables.STAGE_OF, **tables.OPTIONAL_STAGE_OF}
+        if name not in stages:
+            raise ConfigError(f"No table `{name}`. There are: {', '.join(tables.ALL_NAMES)}.")
+        found = self.stage(stages[name]).read(name, columns=columns, **partition)
         if found is None:
             schema = tables.EMPTY_SCHEMAS[name]
             return schema.empty_table().select(list(columns)) if columns is not None else schema.empty_table()
@@ -118,7 +131,7 @@ class Run:
         return pa.concat_tables(parts) if parts else tables.INTERVENTIONS.empty_table()
 
     def _failures(self) -> pa.Table:
-        parts = [self.stage(name).read("failures") for name in STAGES if name in self.keys]
+        parts = [self.stage(name).read("failures") for name in (*STAGES, *OPTIONAL_STAGES) if name in self.keys]
         found = [part for part in parts if part is not None]
         return pa.concat_tables(found) if found else tables.FAILURES.empty_table()
 

@@ -289,9 +289,10 @@ class StageFolder:
         Vectors of different layers have different lengths: without a partition they come as variable lists.
         """
         rows_of = self._rows_of(table, **partition)
+        found = (part for part in (self.read_file(path, columns) for path in rows_of) if part.num_rows)
         if partition:
-            return _joined((self.read_file(path, columns) for path in rows_of), sum(rows_of.values()))
-        parts = [self.read_file(path, columns) for path in rows_of]
+            return _joined(found, sum(rows_of.values()))
+        parts = list(found)
         if not parts:
             return None
         if len({part.schema for part in parts}) > 1:
