@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from vtcav_ray import tables
 from vtcav_ray.carry import FROM, CarryingWorker, carry, comparable
 from vtcav_ray.retry import newest, retry_key, same_rows, supersede
 from vtcav_ray.stage import Shard, make_shards
@@ -61,6 +62,22 @@ def test_only_failed_and_new_videos_are_worked_on_and_nothing_is_out_of_order(tm
     assert new.read("failures") is None
     assert new.manifest()["metrics"]["worked_on"] == 3
     assert new.manifest()["metrics"]["carried"] == 3
+
+
+def test_rows_of_every_type_come_out_as_the_bytes_that_they_were(tmp_path: Path) -> None:
+    before = shards("a", "b")
+    filled = {
+        "frames": [1, 2], "boxes": [[1.0, 2.0, 3.0, 4.0]] * 2, "confidence": [0.5, 0.25], "camera": [[0.0, 1.0]] * 2,
+        "sharpness": [1.0, 2.0], "shot": [0, 0], "fps": 25.0, "label": "cup", "track_id": 1, "num_frames": 2,
+    }  # fmt: skip
+    tracks = pa.Table.from_pylist([{"video_id": v, **filled} for v in ("a", "b")], schema=tables.TRACKS)
+    clips = pa.Table.from_pylist(
+        [{"video_id": v, "clip_id": v, "boxes": None, "frames": [3], "encoded": b"x"} for v in ("a", "b")],
+        schema=tables.CLIPS,
+    )
+    old = complete(output(tmp_path, "old"), before, lambda rows: ShardOutput({"tracks": tracks, "clips": clips}))
+    worker = CarryingWorker(lambda: Letters(set()), old)
+    assert same_rows(old, complete(output(tmp_path, "new"), carry(before, before, old).shards, worker))
 
 
 def test_a_video_that_was_replaced_is_worked_on(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class CarryingWorker:
                 name = path.rsplit("/", 1)[0]
                 if name == "failures":
                     continue
-                table = self._output.read_file(path)
+                table = _without_field_ids(self._output.read_file(path))
                 if UNIT in carried.column_names:
                     table = table.filter(pc.is_in(table[UNIT], pa.array(sorted(units))))
                 parts.setdefault(name, []).append(table)
@@ -133,6 +133,17 @@ def _merged(
             table = table.take(pa.array(rank, pa.int64())).combine_chunks()
         merged[name] = table
     return merged
+
+
+def _without_field_ids(table: pa.Table) -> pa.Table:
+    """As the table was before it was written: a Parquet reader numbers every field, and that would be written again."""
+    return table.cast(pa.schema([(field.name, _plain(field.type)) for field in table.schema]))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain(kind.value_type), kind.list_size)
+    return pa.list_(_plain(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
 def _column(rows: pa.Table) -> list[str]:
