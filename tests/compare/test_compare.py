@@ -18,6 +18,8 @@ from vtcav_ray.compare.page import build_page, sentences
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.results import Run
 
+pytestmark = pytest.mark.slow  # three small runs are made
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
 from vtcav_ray.compare.differences import Change, Side, effect_changes, independent_change, score_change
+from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.results import Run
 from vtcav_ray.storage import vectors_of
@@ -146,7 +147,7 @@ Clips = list[tuple[str, str]]  # (clip_id, video_id)
 
 def _side(run: Run, layer: str) -> tuple[Side, Clips, dict[str, Clips]] | None:
     """A run's activations and gradients at a layer, with the clips they belong to; None: a part of them is missing."""
-    stage = run.stage("activations")
+    stage = _accepted(run)
     pool = stage.read("activations", columns=("clip_id", "name", "video_id", "vector"), layer=layer)
     gradients = stage.read("gradients", columns=("clip_id", "video_id", "class", "vector"), layer=layer)
     if pool is None or gradients is None:
@@ -164,8 +165,13 @@ def _side(run: Run, layer: str) -> tuple[Side, Clips, dict[str, Clips]] | None:
     return Side(vectors_of(pool), {name: vectors[some] for name, some in rows.items()}), clips, of_class
 
 
+def _accepted(run: Run) -> AcceptedRows:
+    """The run's activations, without the clips that a person rejected and those that repeat another."""
+    return AcceptedRows.of(run.stage("activations"), read_left_out(run.stage("cavs")))
+
+
 def _layer_cells(run: Run, layer: str) -> list[Cell]:
-    stage = run.stage("activations")
+    stage = _accepted(run)
     names = stage.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layer)
     assert names is not None, "the layer was read before"
     jobs = read_plan(stage, layer, run.config).jobs
