@@ -119,6 +119,17 @@ def start(work: Pipeline | Light, out: Path, address: str) -> subprocess.Popen[b
         return subprocess.Popen(work.command(out), env=environment, stdout=log, stderr=log)
 
 
+def add_node(cluster: Cluster) -> Any:
+    """A node of one CPU. Ray gives a node 30 s to start, which a busy machine may not keep."""
+    for attempt in range(4):
+        try:
+            return cluster.add_node(num_cpus=1)
+        except Exception as error:
+            if "timed out during startup" not in str(error) or attempt == 3:  # Ray raises a plain Exception
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
 def counted(table: pa.Table) -> Counter[str]:
     return Counter(json.dumps(row, sort_keys=True, default=repr) for row in table.to_pylist())
 
@@ -167,7 +178,7 @@ def main() -> None:
         folder = Path(name)
         work = Light(args.light) if args.light else Pipeline(folder)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(NODES)]
+        nodes = [add_node(cluster) for _ in range(NODES)]
         cluster.wait_for_nodes()
         try:
             process = start(work, folder / "undisturbed", cluster.address)
@@ -195,7 +206,7 @@ def main() -> None:
                         elif what == "node":
                             gone = nodes.pop(rng.randrange(len(nodes)))
                             cluster.remove_node(gone, allow_graceful=False)
-                            nodes.append(cluster.add_node(num_cpus=1))
+                            nodes.append(add_node(cluster))
                         elif what in ("driver", "ctrl-c"):
                             process.send_signal(signal.SIGKILL if what == "driver" else signal.SIGINT)
                             process.wait()

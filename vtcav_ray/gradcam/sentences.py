@@ -43,7 +43,7 @@ def flicker_sentence(cells: Cells, layer: str, mode: str) -> str:
     jump, track = interval_of(cells.get("jump")), interval_of(cells.get("track_jump"))
     if math.isnan(flicker.value):
         return f"In the mode {mode}, no clip has maps in two neighbouring frames at the layer {layer}."
-    text = f"In the mode {mode}, {100 * flicker.value:.0f} % of a map's mass at the layer {layer} moves a frame"
+    text = f"In the mode {mode}, {100 * flicker.value:.0f} % of a map's mass at the layer {layer} moves each frame"
     if not math.isnan(floor.value):
         text += f" (the object's own box: {100 * floor.value:.0f} %{_times(flicker.value, floor.value)})"
     text += f", and its centre jumps by {100 * jump.value:.1f} % of the frame"

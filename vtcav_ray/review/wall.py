@@ -75,6 +75,7 @@ class Wall:
             raise ConfigError(
                 f"The clips of {run.url} are not all cut yet. Run `vtcav run CONFIG --until clips` first."
             )
+        self.home = self.folder.run  # decisions live where the clips do: runs that share clips share a review
         self.title = run.config.name
         self.key = self.folder.key
         self.groups, self._places = _read(self.folder)
