@@ -115,7 +115,7 @@ def test_a_sample_is_measured_and_the_rest_follows(tmp_path: Path) -> None:
                  "--set", "scores.permutations=1000", "--set", "cavs.random_sets=6"]  # fmt: skip
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
-    found = json.loads(result.output.splitlines()[-1])
+    found = json.loads(next(line for line in result.stdout.splitlines() if line.startswith("{")))
     assert (found["videos"], found["sampled"]) == (40, 8)
     assert set(found["worker_seconds"]) == {"tracks", "clips", "activations", "cavs", "scores"}
     for seconds in found["worker_seconds"].values():
