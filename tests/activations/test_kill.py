@@ -115,6 +115,7 @@ def store_clips(run: Path) -> None:
                 | {"set": "class" if i else "random", "encoded": encoded}
             )
         clips.commit(f"{shard:05d}", ShardOutput({"clips": pa.Table.from_pylist(rows, schema=tables.CLIPS)}))
+    clips.finish({}, {})
 
 
 def parquet_files(output: StageFolder) -> dict[str, bytes]:

@@ -15,7 +15,9 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "one_layer.py"
 @pytest.mark.slow
 def test_one_layer_takes_memory_for_that_layer_only() -> None:
     command = [sys.executable, str(BENCHMARK), "--clips", "20000", "--shard", "500", "--json"]
-    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
     ways = result["ways"]
     assert result["bytes_of_all_layers"] > 2.5 * result["layer_bytes"]
     assert {row["rows"] for way, row in ways.items() if way != "nothing"} == {20_000}
