@@ -59,8 +59,8 @@ VERDICTS: dict[str, dict[str, tuple[str, str]]] = {
     "untrained": {},
 }
 SIZES = {  # clips to train on, held-out clips, steps, clips a concept, random sets, class videos, swapped pairs
-    "full": {"train": 900, "held_out": 120, "steps": 160, "n": 30, "sets": 20, "videos": 30, "pairs": 60},
-    "smoke": {"train": 500, "held_out": 100, "steps": 160, "n": 20, "sets": 20, "videos": 20, "pairs": 20},
+    "full": {"train": 900, "held_out": 120, "steps": 200, "n": 30, "sets": 20, "videos": 30, "pairs": 60},
+    "smoke": {"train": 500, "held_out": 100, "steps": 200, "n": 20, "sets": 20, "videos": 20, "pairs": 20},
 }
 RATES = (0.05, 0.01)
 

@@ -82,12 +82,12 @@ def _scene(seed: int, index: int, given: dict[str, str]) -> Scene:
         colour = rng.uniform(10, 245, 3)
     look = Look(
         kind=given["kind"],
-        size=float(rng.uniform(11, 15)),
+        size=float(rng.uniform(14, 18)),
         aspect=float(rng.uniform(0.9, 1.1)),
         colour=_rgb(colour),
         second_colour=_rgb(255 - colour),
         pattern=_PATTERN_OF[given["kind"]],
-        pattern_scale=float(rng.uniform(2, 4)),
+        pattern_scale=float(rng.uniform(2, 3)),
         angle_deg=float(rng.uniform(-10, 10)),
         mirrored=bool(rng.random() < 0.5),
         speckle_seed=int(rng.integers(2**31)),

@@ -11,6 +11,7 @@ model = dict(
         pretrained2d=False,
         base_channels=8,
         num_stages=3,
+        dilations=(1, 1, 1),
         out_indices=(2,),
         stage_blocks=(1, 1, 2),
         conv1_kernel=(3, 5, 5),
