@@ -8,25 +8,26 @@ Every clip shows an object of one of two kinds that moves one of two ways before
 
 - **motion**: the label is the motion; kind and backdrop are independent of it;
 - **kind**: the label is the object's kind;
-- **shortcut**: the label is called after the motion, but in training motion and backdrop always go together; the backdrop
-  is the easier of the two;
+- **shortcut**: the label is called after the motion, but in training motion and backdrop always go together; the
+  backdrop is the easier of the two;
 - **both**: class 1 is the ball that moves left, class 0 all else: it takes object AND motion;
 - **untrained**: weights from a seed.
 
 The verdicts are written down in `VERDICTS`, before any result. The concepts' clips and the random clips show all other
-factors crossed, so a concept is not mixed up with another. Each run also has concepts that are nothing but random clips:
-the only cells whose null is true beyond doubt.
+factors crossed, so a concept is not mixed up with another. Each run also has concepts that are nothing but random
+clips: the only cells whose null is true beyond doubt.
 
-What is planted is what the DATA make useful. Whether the network uses that and nothing else is measured by itself, without
-any CAV: in clips rendered twice that differ in one factor alone, how far does the logit move (`swap`, in standard
-deviations of the logit)? So a call where the verdict is `none` is told apart: `confirmed` where the network does respond
-to the factor in that direction (|mean| beyond 3 standard errors), so that the planted verdict was wrong of this network;
-else a false alarm. A recogniser under 90 % on held-out clips is not scored.
+What is planted is what the DATA make useful. Whether the network uses that and nothing else is measured by itself,
+without any CAV: in clips rendered twice that differ in one factor alone, how far does the logit move (`swap`, in
+standard deviations of the logit)? So a call where the verdict is `none` is told apart: `confirmed` where the network
+does respond to the factor in that direction (|mean| beyond 3 standard errors), so that the planted verdict was wrong of
+this network; else a false alarm. A recogniser under 90 % on held-out clips is not scored.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -252,10 +253,11 @@ def markdown(runs: list[dict[str, Any]]) -> str:
     groups += [(f"trained, {layer}", [c for c in trained if c["layer"] == layer]) for layer in LAYERS]
     lines += [
         "",
-        "| cells | recipe | power | wrong sign | `none` called (seen in swaps) | random called | random p <= 0.05 | AUC |",
+        "| cells | recipe | power | wrong sign | `none` called (seen in swaps) | random called "
+        "| random p <= 0.05 | AUC |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, own in groups:
+    for name, own in [group for group in groups if group[1]]:
         for recipe, f in summary(own).items():
             auc = "" if f["auc"] is None else f"{f['auc']:.3f} ({f['auc_random_only']:.3f})"
             none = f"{_text(f['none_called'])} ({f['none_called_confirmed_by_swap']})"
@@ -279,6 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--permutations", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--merge", nargs="+", type=Path, help="run nothing: join the JSON of runs with other seeds")
     parser.add_argument("--out", type=Path, help="JSON; default: benchmarks/results/truth.json (full size alone)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -286,6 +289,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = options.out or (RESULTS / "truth.json" if options.size == "full" else None)
     sizes = SIZES[options.size]
     runs: list[dict[str, Any]] = []
+    if options.merge:
+        runs = [r for path in options.merge for r in json.loads(path.read_text(encoding="utf-8"))["runs"]]
+        write(out or RESULTS / "truth.json", result(runs, options.size))
+        print(markdown(runs))
+        return
     for seed in range(options.first_seed, options.first_seed + count):
         wanted = {"train": sizes["train"], "classes": 240, "examples": int((sizes["sets"] + 10) * sizes["n"] * 1.05)}
         pools = {name: render(1000 * seed + 10 * i + 7, number) for i, (name, number) in enumerate(wanted.items())}

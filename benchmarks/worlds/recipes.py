@@ -1,10 +1,11 @@
 """The recipes that `benchmarks/truth.py` scores, all on the same clips, activations and gradients of one layer.
 
 - **effect**: ours, the concept effect with its permutation test, on the `mean` projection; Holm.
+- **effect flat**: the same test on the unprojected activations, to tell what the test misses from what `mean` loses;
 - **count**: ours, the sign count with the round-robin test, on the same projection; Holm.
 - **paper**: flattened activations, 10 random sets, SGD-trained CAVs, t-test of P against 1 - P; Bonferroni.
-- **captum**: Captum's TCAV tutorial: flattened, its SGDClassifier, 4 random sets, t-test of the concept's scores against
-  the random sets' (which, of the same CAVs, are 1 - P); no correction.
+- **captum**: Captum's TCAV tutorial: flattened, its SGDClassifier, 4 random sets, t-test of the concept's scores
+  against the random sets' (which, of the same CAVs, are 1 - P); no correction.
 
 The CAVs of the last two are those of our `sgd`, which `benchmarks/captum_parity.py` holds to Captum's own classifier.
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from vtcav_ray.cavs import gram, random_against_random, train_cavs
 from vtcav_ray.tcav import adjust, concept_effects, paper_test, round_robin_test
 
-RECIPES = ("effect", "count", "paper", "captum")
+RECIPES = ("effect", "effect flat", "count", "paper", "captum")
 PAPER_SETS, CAPTUM_SETS = 10, 4
 
 
@@ -65,8 +66,12 @@ def ask(
     effects = concept_effects(
         mean_gradients, mean, list(concepts), everything, permutations=permutations, bootstrap=2, seed=seed
     )
+    flat = concept_effects(
+        gradients, pool, list(concepts), everything, permutations=permutations, bootstrap=2, seed=seed
+    )
     return {
         "effect": Answers(effects.effect, np.abs(effects.z), effects.p),
+        "effect flat": Answers(flat.effect, np.abs(flat.z), flat.p),
         "count": _count(mean, mean_gradients, concepts, randoms, seed),
         **_flattened(pool, gradients, concepts, randoms, seed),
     }
@@ -74,7 +79,7 @@ def ask(
 
 def corrected(recipe: str, p: NDArray[np.float64]) -> NDArray[np.float64]:
     """p of all cells of one run, corrected as the recipe does."""
-    if recipe in ("effect", "count"):
+    if recipe in ("effect", "effect flat", "count"):
         return adjust(p, "holm")
     return np.minimum(p * p.size, 1.0) if recipe == "paper" else p
 
