@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-$(shell cat pyproject.toml constraints.txt Makefile | cksum | cut -d' ' -f1)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup quickstart test test-fast lint types format constraints bench-smoke clean
+.PHONY: setup quickstart test test-fast lint types format docs constraints bench-smoke clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,10 @@ types: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The pages of docs/, and the API from docstrings, into build/site.
+docs: setup
+	$(BIN)/mkdocs build --strict
 
 # Write down what is installed now, after its tests passed. Local version tags (torch's +cpu) stay out.
 constraints: setup

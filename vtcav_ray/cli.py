@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -10,8 +11,9 @@ import typer
 from rich.console import Console
 
 import vtcav_ray
-from vtcav_ray import tables
-from vtcav_ray.errors import EXIT_DONE, EXIT_TOO_MANY_FAILED, VtcavError
+from vtcav_ray import commands, logs, tables
+from vtcav_ray.errors import EXIT_DONE, VtcavError
+from vtcav_ray.watch import command as watch_command
 
 app = typer.Typer(
     help="Video-TCAV on Ray: which concepts, moving or still, a video action recogniser uses, and how sure one can be.",
@@ -24,6 +26,7 @@ err = Console(stderr=True)
 
 ConfigPath = Annotated[str, typer.Argument(help="YAML config, for example configs/quickstart.yaml")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example clips.frames=16")]
+AsJson = Annotated[bool, typer.Option("--json", help="for machines: JSON on stdout, and nothing else")]
 OutUrl = Annotated[str | None, typer.Option("--out", help="run folder, any fsspec URL")]
 
 
@@ -38,7 +41,13 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-) -> None: ...
+    log_format: Annotated[str | None, typer.Option(help="text or json (one object a line), on stderr")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
+) -> None:
+    try:
+        logs.configure(log_format, log_level)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()
@@ -46,40 +55,77 @@ def run(
     config: ConfigPath,
     out_url: OutUrl = None,
     overrides: Overrides = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="take N videos more than the folder has; those of earlier runs stay in")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="remove this config's output and make it anew")] = False,
     until: Annotated[str | None, typer.Option("--until", help="last stage to run, for example clips")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the whole pipeline, or what is missing of it, and print the scores and the report's place."""
     from vtcav_ray.config import load_config
 
     settings = load_config(config, overrides or (), out=out_url)  # before the slow imports: a typo is told at once
 
-    from vtcav_ray import pipeline
-    from vtcav_ray.progress import TerminalProgress
-    from vtcav_ray.report.terminal import score_table_text
+    if limit is not None:
+        from vtcav_ray.pipeline import with_more_videos
 
-    with TerminalProgress(out) as progress:
-        result = pipeline.run(settings, progress, until=until)
-    if "report" not in result.keys:
-        look = f" Look at the clips: vtcav review {result.url}" if "clips" in result.keys else ""
-        out.print(f"Done until {until}.{look}", soft_wrap=True, highlight=False)
+        settings = with_more_videos(settings, limit, fresh=fresh)
+    if dry:
+        from vtcav_ray.planning.command import print_dry_run
+
+        print_dry_run(settings, until=until, as_json=as_json, console=out)
         return
-    out.print(score_table_text(result.table("scores"), width=out.width))
-    if result.manifest("activations")["notes"]["untrained"]:
-        out.print("[bold red]The model is UNTRAINED: the scores above are those of random weights.[/bold red]")
-    failures = pipeline.failed_inputs(result)
-    if failures.failed:
-        out.print(
-            f"{failures.failed} of {failures.total} videos failed somewhere: vtcav table {result.url} failures",
-            soft_wrap=True,
-        )
-    out.print(f"Report: {result.report_url}", soft_wrap=True)
-    if failures.fraction > settings.max_failed_fraction:
-        err.print(
-            f"That is more than max_failed_fraction = {settings.max_failed_fraction} allows. The results above are "
-            "from the rest.",
-            soft_wrap=True,
-        )
-        raise typer.Exit(EXIT_TOO_MANY_FAILED)
+    from vtcav_ray.run_command import RunOptions, run_and_print
+
+    given = [("--set", o) for o in overrides or ()]
+    given += [(name, str(v)) for name, v in (("--out", out_url), ("--limit", limit), ("--until", until)) if v]
+    again = shlex.join(["vtcav", "run", config, *(word for pair in given for word in pair)])
+    run_options = RunOptions(until=until, fresh=fresh, as_json=as_json)
+    raise typer.Exit(run_and_print(settings, run_options, again=again, console=out, errors=err))
+
+
+@app.command()
+def plan(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    out_url: OutUrl = None,
+    rates: Annotated[
+        list[str] | None, typer.Option("--rate", help="gpu=2.50, cpu=0.04 (an hour), currency=EUR; may be repeated")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=2, help="how many videos to measure")] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """From a short measured sample: what the whole run would take, in hours, bytes and money, and what dominates."""
+    from vtcav_ray.config import load_config
+
+    settings = load_config(config, overrides or (), out=out_url)
+
+    from vtcav_ray.planning.command import plan as plan_and_print
+
+    plan_and_print(settings, sample=sample, rates=rates or (), as_json=as_json, console=out)
+
+
+@app.command()
+def init(
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="to write")] = "vtcav.yaml",
+    videos: Annotated[str, typer.Option(help="folder, glob or manifest, any fsspec URL")] = "s3://bucket/videos",
+    weights: Annotated[str, typer.Option(help="YOLO weights")] = "yolov8n.pt",
+    model: Annotated[
+        str, typer.Option(help="MMAction2 config: a file, a URL, or a packaged name")
+    ] = "recognition/swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb",
+    checkpoint: Annotated[str, typer.Option(help="a .pth on any URL, or `untrained`")] = "untrained",
+    out_url: OutUrl = None,
+    force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
+) -> None:
+    """Write a commented config for your own model and bucket."""
+    from vtcav_ray.starter import write_config
+
+    path = write_config(
+        file, videos=videos, weights=weights, model_config=model, checkpoint=checkpoint, out=out_url, force=force
+    )
+    out.print(f"{path} is written. Look it over, then: vtcav run {path} --dry-run", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -101,7 +147,7 @@ def world(
 @app.command()
 def table(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(tables.NAMES)}")],
+    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(tables.ALL_NAMES)}")],
     form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
 ) -> None:
@@ -112,6 +158,57 @@ def table(
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: choose one of {', '.join(FORMATS)}", param_hint="--format")
     print_table(Run(run_url).table(name), form, limit, out, sys.stdout.buffer)
+
+
+@app.command()
+def gradcam(
+    config: ConfigPath,
+    out_url: OutUrl = None,
+    overrides: Overrides = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many clips, in turn over the classes")] = None,
+) -> None:
+    """Run the baseline, Grad-CAM, on the class examples of a run, and set it beside Video-TCAV on a page."""
+    from vtcav_ray.gradcam.command import run_command
+
+    run_command(config, out_url, overrides or (), limit, out)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN_A RUN_B [RUN...]", help="run folders, in order")],
+    as_json: AsJson = False,
+    page: Annotated[str | None, typer.Option("--html", help="also write a page to this file")] = None,
+) -> None:
+    """Which effects moved beyond their uncertainty from run to run: paired where the videos are the same."""
+    from vtcav_ray.compare.command import compare as compare_and_print
+
+    compare_and_print(runs, as_json=as_json, page=page, console=out)
+
+
+@app.command()
+def export(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
+    folder: Annotated[str, typer.Option("--to", help="local folder for figures and tables")] = "export",
+    formats: Annotated[str, typer.Option("--figures", help="of png, svg and pdf")] = "png,svg,pdf",
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class's figure; repeatable")] = None,
+    tracker: Annotated[
+        str | None, typer.Option("--log", help="instead: log to tensorboard, mlflow or wandb, at --to")
+    ] = None,
+    step: Annotated[int, typer.Option(help="of training, for --log")] = 0,
+) -> None:
+    """Figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX) for a paper, or figures for an experiment tracker."""
+    from vtcav_ray.results import Run
+
+    if tracker is not None:
+        from vtcav_ray.exports.trackers import log_run
+
+        logged = log_run(Run(run_url), tracker, destination=folder, step=step)
+        out.print(f"{logged:,} figures logged with {tracker} at {folder}", soft_wrap=True, highlight=False)
+        return
+    from vtcav_ray.exports import export as export_run
+
+    written = export_run(Run(run_url), folder, formats=[f for f in formats.split(",") if f], classes=classes or ())
+    out.print(f"{len(written)} files in {folder}: {', '.join(path.name for path in written)}", soft_wrap=True)
 
 
 @app.command()
@@ -188,6 +285,10 @@ def doctor(
         out.print(finding.line, highlight=False, soft_wrap=True)
     if any(finding.broken for finding in findings):
         raise typer.Exit(3)
+
+
+commands.register(app, out, err)
+watch_command.register(app, out, err)
 
 
 def main() -> None:

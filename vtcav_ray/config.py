@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.urls import SCHEMES, check_url
 
 Kind = Literal["spatial", "spatiotemporal", "tracked", "context"]
 Control = Literal["frozen", "shuffled", "reversed", "padding"]
@@ -63,6 +64,8 @@ class VideosConfig(Section):
         "wmv",
     )
     limit: Annotated[int, Field(ge=1)] | None = None
+    follow_links: bool = Field(False, description="also take symbolic links that lead out of the folder")
+    schemes: tuple[str, ...] = Field(SCHEMES, description="URL schemes that rows of a manifest may have")
     storage_options: StorageOptions = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -222,6 +225,37 @@ class ScoresConfig(Section):
     permutations: Annotated[int, Field(ge=100)] = 10_000
 
 
+class CompareConfig(Section):
+    """Two classes that differ by motion, and the two concepts that should tell them apart."""
+
+    classes: tuple[str, str]
+    concepts: tuple[str, str] = Field(description="`<name>/<kind>` each; the first belongs to the first class")
+
+
+class GradcamConfig(Section):
+    """The baseline: Grad-CAM on the class examples. See `vtcav gradcam`; `vtcav run` does not read this."""
+
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late")
+    modes: Annotated[tuple[Literal["frame", "window", "clip"], ...], Field(min_length=1)] = ("frame", "window", "clip")
+    window: Annotated[int, Field(ge=1)] = Field(8, description="frames at a time in the mode `window`")
+    stride: Annotated[int, Field(ge=1)] = Field(4, description="from one window to the next, frames")
+    max_clips: Annotated[int, Field(ge=1)] | None = Field(None, description="class examples, in turn over the classes")
+    overlays: Annotated[int, Field(ge=0)] = Field(2, description="clips a class that are drawn")
+    overlay_layer: str | None = Field(None, description="null: `middle` where it is among `layers`, else the last")
+    compare: tuple[CompareConfig, ...] = Field((), description="set side by side with Video-TCAV on the page")
+
+    @model_validator(mode="after")
+    def _overlay_layer_is_there(self) -> GradcamConfig:
+        if self.overlay_layer is not None and self.overlay_layer not in self.layers:
+            raise ValueError(f"`overlay_layer` is {self.overlay_layer!r}, which is not among `layers`")
+        return self
+
+    @property
+    def drawn_layer(self) -> str:
+        """The layer whose maps are drawn."""
+        return self.overlay_layer or ("middle" if "middle" in self.layers else self.layers[-1])
+
+
 class StageResources(Section):
     """What one actor (or task) of a stage asks Ray for, and how many there may be."""
 
@@ -255,17 +289,29 @@ class DecodeLimits(Section):
     )
 
 
+class RatesConfig(Section):
+    """What an hour costs, so that `vtcav plan` and the report can name a price. null: not known."""
+
+    gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    cpu_hour: Annotated[float, Field(ge=0)] | None = None
+    currency: str = "EUR"
+
+
 class ResourcesConfig(Section):
     """Where and how widely the stages run. Not part of any stage's key: it changes no result."""
 
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
     num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
     object_store_gb: Annotated[float, Field(gt=0)] | None = None
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="for Prometheus, of the Ray started on this machine; null: any free port"
+    )
     decode: DecodeLimits = DecodeLimits()
     detect: StageResources = StageResources()
     cut: StageResources = StageResources()
     extract: StageResources = StageResources()
     statistics: StageResources = StageResources()
+    rates: RatesConfig = RatesConfig()
 
 
 class Config(Section):
@@ -283,11 +329,22 @@ class Config(Section):
     review: ReviewConfig = ReviewConfig()
     cavs: CavsConfig = CavsConfig()
     scores: ScoresConfig = ScoresConfig()
+    gradcam: GradcamConfig = GradcamConfig()
     resources: ResourcesConfig = ResourcesConfig()
     shard_videos: Annotated[int, Field(ge=1)] | None = Field(
         None, description="videos a shard; null: from the corpus's size"
     )
     max_failed_fraction: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _urls_are_allowed(self) -> Config:
+        for section in ("videos", "tracks", "model"):
+            for name in ("uri", "labels", "weights", "names", "config", "checkpoint"):
+                if isinstance(url := getattr(getattr(self, section), name, None), str):
+                    check_url(url, f"{section}.{name}")
+        if self.out is not None:
+            check_url(self.out, "out")
+        return self
 
     @property
     def run_url(self) -> str:
@@ -315,8 +372,7 @@ def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = N
         raise ConfigError(f"{path} is not readable as YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
-    for override in overrides:
-        _set(data, override)
+    apply_overrides(data, overrides)
     if out is not None:
         data["out"] = out
     return parse_config(data, where=path)
@@ -333,6 +389,16 @@ def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
     except pydantic.ValidationError as error:
         problems = "\n".join(f"  {_problem(e)}" for e in error.errors())
         raise ConfigError(f"{where} is not valid:\n{problems}") from error
+
+
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put `a.b=value` strings into a config that is not checked yet.
+
+    Raises:
+        ConfigError: not of that form, or the key lies below something that has no keys.
+    """
+    for override in overrides:
+        _set(data, override)
 
 
 def _set(data: dict[str, Any], override: str) -> None:

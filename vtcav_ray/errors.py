@@ -11,6 +11,7 @@ EXIT_DONE = 0
 EXIT_CONFIG = 2
 EXIT_STAGE = 3
 EXIT_TOO_MANY_FAILED = 4
+EXIT_STOPPED = 130  # Ctrl-C, as shells have it
 
 
 class VtcavError(Exception):

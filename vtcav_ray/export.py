@@ -31,11 +31,14 @@ def print_table(rows: pa.Table, form: str, limit: int | None, console: Console, 
                 line = json.dumps(_without_nan(row), default=_shown_bytes, ensure_ascii=False, allow_nan=False)
                 stream.write(line.encode() + b"\n")
     else:
-        shown = _rich_table(rows)
-        # As wide as it needs to be: a pager scrolls sideways, and squeezed columns say nothing.
-        width = max(console.width, console.measure(shown, options=console.options.update(width=100_000)).maximum)
-        Console(file=console.file, width=width, force_terminal=console.is_terminal).print(shown)
+        print_wide(_rich_table(rows), console)
     stream.flush()
+
+
+def print_wide(table: Table, console: Console) -> None:
+    """Print a table as wide as it needs to be: a pager scrolls sideways, and squeezed columns say nothing."""
+    width = max(console.width, console.measure(table, options=console.options.update(width=100_000)).maximum)
+    Console(file=console.file, width=width, force_terminal=console.is_terminal).print(table)
 
 
 def _without_nan(row: dict[str, Any]) -> dict[str, Any]:

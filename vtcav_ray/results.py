@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,14 @@ from vtcav_ray import tables
 from vtcav_ray.config import Config, parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder, StageFolder, stage_folder
+from vtcav_ray.urls import check_url
 
 # Stages in order. `vtcav_ray.pipeline` says what each does.
 STAGES = ("videos", "tracks", "clips", "activations", "cavs", "scores", "report")
+# Stages that a rerun on another checkpoint takes from the run that it is a rerun of (`vtcav rerun`).
+SHARED_STAGES = ("videos", "tracks", "clips")
+# Branches, run by commands of their own. `RUN/<stage>.json` has the key, and those of the stages that were read.
+OPTIONAL_STAGES = {"gradcam": "vtcav gradcam CONFIG"}
 
 
 class Run:
@@ -25,10 +31,12 @@ class Run:
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
-        self.folder = Folder(url, dict(storage_options or {}))
+        self.folder = Folder(check_url(url, "RUN"), dict(storage_options or {}))
         if not self.folder.exists("run.json"):
             raise ConfigError(f"No run at {url}: it has no run.json. Make one with `vtcav run CONFIG --out {url}`.")
         self._record = self.folder.read_json("run.json")
+        there = [stage for stage in OPTIONAL_STAGES if self.folder.exists(f"{stage}.json")]
+        self._branches = {stage: self.folder.read_json(f"{stage}.json") for stage in there}
 
     @property
     def url(self) -> str:
@@ -41,13 +49,23 @@ class Run:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Stage -> key, for the stages that the newest run has reached."""
-        return dict(self._record["keys"])
+        """Stage -> key, for the stages that the newest run has reached, and branches that belong to these."""
+        keys = dict(self._record["keys"])
+        for stage, record in self._branches.items():
+            if all(keys.get(name) == key for name, key in record["inputs"].items()):
+                keys[stage] = record["key"]
+        return keys
 
     @property
     def record(self) -> dict[str, Any]:
         """run.json: config, keys, status, versions, warnings."""
         return dict(self._record)
+
+    @property
+    def base(self) -> Folder:
+        """Where the tables of `SHARED_STAGES` are: the run that this is a rerun of, or this one."""
+        base = self._record.get("base")
+        return self.folder if base is None else Folder(join_url(self.url, base), self.folder.storage_options)
 
     @property
     def report_url(self) -> str:
@@ -59,11 +77,15 @@ class Run:
         Raises:
             ConfigError: the newest run has not reached this stage.
         """
+        if name not in self.keys and name in OPTIONAL_STAGES:
+            raise ConfigError(
+                f"The run at {self.url} has no stage `{name}`. Make it with `{OPTIONAL_STAGES[name]} --out {self.url}`."
+            )
         if name not in self.keys:
             raise ConfigError(
                 f"The run at {self.url} has not reached the stage `{name}` yet. Run it again: it goes on where it was."
             )
-        return stage_folder(self.folder, name, self.keys[name])
+        return stage_folder(self.base if name in SHARED_STAGES else self.folder, name, self.keys[name])
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """What the stage's key was made from, its counts, timings, warnings, versions.
@@ -88,9 +110,10 @@ class Run:
             return self._failures()
         if name == "interventions":
             return self._interventions()
-        if name not in tables.STAGE_OF:
-            raise ConfigError(f"No table `{name}`. There are: {', '.join(tables.NAMES)}.")
-        found = self.stage(tables.STAGE_OF[name]).read(name, columns=columns, **partition)
+        stages = {**tables.STAGE_OF, **tables.OPTIONAL_STAGE_OF}
+        if name not in stages:
+            raise ConfigError(f"No table `{name}`. There are: {', '.join(tables.ALL_NAMES)}.")
+        found = self.stage(stages[name]).read(name, columns=columns, **partition)
         if found is None:
             schema = tables.EMPTY_SCHEMAS[name]
             return schema.empty_table().select(list(columns)) if columns is not None else schema.empty_table()
@@ -108,6 +131,20 @@ class Run:
         return pa.concat_tables(parts) if parts else tables.INTERVENTIONS.empty_table()
 
     def _failures(self) -> pa.Table:
-        parts = [self.stage(name).read("failures") for name in STAGES if name in self.keys]
+        parts = [self.stage(name).read("failures") for name in (*STAGES, *OPTIONAL_STAGES) if name in self.keys]
         found = [part for part in parts if part is not None]
         return pa.concat_tables(found) if found else tables.FAILURES.empty_table()
+
+
+def join_url(url: str, reference: str) -> str:
+    """A URL, or a path relative to `url` (`../..`), as a URL. Object stores know no `..`, so it is worked out here."""
+    if "://" in reference or reference.startswith("/"):
+        return reference
+    scheme, separator, path = url.rpartition("://")
+    return scheme + separator + posixpath.normpath(posixpath.join(path, reference))
+
+
+def relative_url(url: str, target: str) -> str:
+    """`target` as seen from `url`, where `url` lies below it, so that both can be moved together; else as it is."""
+    below = url.removeprefix(target.rstrip("/") + "/")
+    return target if below == url else "/".join([".."] * len(below.strip("/").split("/")))

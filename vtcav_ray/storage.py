@@ -12,6 +12,7 @@ killed run goes on where it was. Ray's blocks play no part in any name.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -171,6 +172,18 @@ class StageFolder:
     folder: Folder
 
     @property
+    def run(self) -> Folder:
+        """The run folder that this is in."""
+        return Folder(self.folder.url.rsplit("/", 2)[0], self.folder.storage_options)
+
+    def remove(self) -> None:
+        """Delete all of it. The manifest goes first: what is half removed is not complete."""
+        for part in ("manifest.json", ""):
+            path = self.folder.path(part) if part else self.folder.root
+            if self.folder.fs.exists(path):
+                self.folder.fs.rm(path, recursive=not part)
+
+    @property
     def complete(self) -> bool:
         return self.folder.exists("manifest.json")
 
@@ -276,9 +289,10 @@ class StageFolder:
         Vectors of different layers have different lengths: without a partition they come as variable lists.
         """
         rows_of = self._rows_of(table, **partition)
+        found = (part for part in (self.read_file(path, columns) for path in rows_of) if part.num_rows)
         if partition:
-            return _joined((self.read_file(path, columns) for path in rows_of), sum(rows_of.values()))
-        parts = [self.read_file(path, columns) for path in rows_of]
+            return _joined(found, sum(rows_of.values()))
+        parts = list(found)
         if not parts:
             return None
         if len({part.schema for part in parts}) > 1:
@@ -328,6 +342,19 @@ def vectors_of(table: pa.Table) -> np.ndarray:
     """The column `vector` as float32 [N, d]; without a copy where it is float32 in one chunk, as `read` gives it."""
     column = _one_chunk(table["vector"])
     return np.asarray(column.flatten(), np.float32).reshape(table.num_rows, column.type.list_size)
+
+
+def modified_at(info: Mapping[str, Any]) -> float | None:
+    """When a file was last written, seconds since the epoch, from what fsspec says of it; None: it does not say."""
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(name)
+        if isinstance(value, datetime.datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            return datetime.datetime.fromisoformat(value).timestamp()
+    return None
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

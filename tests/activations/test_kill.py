@@ -98,7 +98,7 @@ def complete(run: Path, progress: Quiet) -> StageFolder:
     stage: Stage = dataclasses.replace(STAGE, prepare=prepare)
     output = stage_folder(folder, stage.name, stage.key(context))
     with engine.LazySession(CONFIG.resources) as session:
-        pipeline._complete(stage, context, output, session, progress)
+        pipeline._complete(stage, context, output, None, session, progress)
     return output
 
 

@@ -141,6 +141,7 @@ def _chooses(worker: ExtractWorker, size: int) -> Any:
 def test_the_place_where_they_agree_is_the_stage_s_own_folder(tmp_path: Path) -> None:
     run = Folder(str(tmp_path))
     clips = stored(tmp_path, clip_table(1))
+    clips.finish({}, {})
     assert clips.folder == stage_folder(run, "clips", "k").folder
     context = Context(config(), run, {"clips": clips})
     worker = STAGE.prepare(context).make_worker()

@@ -150,7 +150,8 @@ def test_plan_and_cut_fit_together(tmp_path: Path) -> None:
     table, failures = cut_clips(plan.rows, sources, small)
     assert failures == []
     assert table["clip_id"].to_pylist() == plan.rows["clip_id"].to_pylist()
-    assert set(table["kind"].to_pylist()) == {"full", "spatial", "spatiotemporal", "tracked", "context"}
+    controls = {"frozen", "shuffled", "reversed", "padding"}
+    assert set(table["kind"].to_pylist()) == {"full", "spatial", "spatiotemporal", "tracked", "context"} | controls
 
 
 def drawn_clip(seed: int, noise: float = 0.0) -> np.ndarray:

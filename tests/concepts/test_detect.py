@@ -206,6 +206,26 @@ def test_onnx_layouts(tmp_path: Path, layout: str, batch: int | str) -> None:
         assert found.classes.tolist() == [1, 0]
 
 
+def test_an_onnx_that_holds_another_size_than_it_declares_is_told(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["images", "held"], ["output"])],
+        "held",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["b", 3, "h", "w"])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.zeros((1, 3, 96, 64), np.float32), "held")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, {"names": "{0: 'cup'}"})
+    onnx.save(model, str(tmp_path / "held.onnx"))
+    detector = Detector(TracksConfig(weights=str(tmp_path / "held.onnx"), image_size=96), "cpu")
+    with pytest.raises(StageError, match="dynamic=True"):
+        detector(np.zeros((1, 96, 96, 3), np.uint8))
+
+
 class Yolov7Layout(torch.nn.Module):
     """A trained detector that says what it says as YOLOv7's `export.py --grid` does: [B, N, 5 + nc]."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -95,14 +94,8 @@ class Seaweed:
 
     def kill(self) -> None:
         """As when the machine loses power."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def _end(self, how: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(how)
+            self._process.kill()
             self._process.wait(30)
 
     def bucket(self, name: str) -> str:

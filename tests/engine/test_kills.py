@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -98,19 +99,30 @@ def cluster() -> Iterator[object]:
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [made.add_node(num_cpus=1, num_gpus=1) for _ in range(3)]
+    nodes = [_add_node(made) for _ in range(3)]
     made.wait_for_nodes()
     yield made, nodes
     ray.shutdown()
     made.shutdown()
 
 
+def _add_node(cluster: Any) -> object:
+    for _ in range(3):  # Ray gives a node 30 s to start, which a busy machine may not keep
+        try:
+            return cluster.add_node(num_cpus=1, num_gpus=1)
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return cluster.add_node(num_cpus=1, num_gpus=1)
+
+
 class Placed(toy_stage.Toy):
-    """Also notes the node and the GPU that it was given."""
+    """Notes the node and the GPU that it was given, and waits until five such actors are at work at once."""
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         node, gpus = ray.get_runtime_context().get_node_id(), ray.get_gpu_ids()
         (self.marks / f"at-{node}-{gpus[0]}-{os.getpid()}").touch()
+        wait_for(lambda: len(list(self.marks.glob("at-*"))) == 5)
         return super().__call__(rows)
 
 

@@ -134,7 +134,8 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
         folder.write_bytes(f"models/{name}", Path(resolve_asset(f"asset:{name}")).read_bytes())
     return {
         "shard_videos": 8,
-        "resources": {"num_cpus": 2},
+        # One actor a stage: to load a model's packages takes longer here than to use them.
+        "resources": {"num_cpus": 2, **{name: {"max_actors": 1} for name in ("detect", "cut", "extract")}},
         "videos": {"uri": f"{where}/videos", "labels": f"{where}/meta/labels.parquet"},
         "tracks": {"weights": f"{where}/models/detector.pt", "image_size": 128},
         "clips": {

@@ -197,6 +197,13 @@ def test_decisions_from_many_threads_are_all_kept(client: Client, run: Run) -> N
     assert {d.subject.clip_id for d in read_decisions(run.folder).rows()} == set(clips)
 
 
+def test_runs_that_share_clips_share_their_review(run: Run, tmp_path: Any) -> None:
+    later = Folder(str(tmp_path / "later"))
+    config = {"videos": {"uri": "x"}}
+    later.write_json("run.json", {"config": config, "keys": run.keys, "base": "../run"})
+    assert Wall(Run(later.url)).home.url == run.folder.url
+
+
 def test_a_busy_port_and_a_run_without_clips_are_told(server: ReviewServer, run: Run, tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match="--port"):
         ReviewServer(server.session, "127.0.0.1", server.port)

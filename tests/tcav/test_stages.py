@@ -37,6 +37,23 @@ class World:
         for i in range(count):
             self.gradients.append((name, f"{name}-{i}", sign * np.eye(D)[0] + 0.3 * self.rng.normal(size=D)))
 
+    def heads(self, folder: Folder) -> StageFolder:
+        """The clips' table without its frames: what the review of clips looks at."""
+        output = StageFolder("clips", "key", folder.below("clips", "key"))
+        rows = [
+            {
+                "clip_id": f"{s}/{n}/{v}",
+                "set": s,
+                "name": n,
+                "kind": "full" if s == "class" else KIND,
+                "video_id": v,
+            }
+            for s, n, v, _ in self.rows
+        ]
+        output.commit("0", ShardOutput({"clips": pa.Table.from_pylist(rows, schema=tables.CLIPS)}))
+        output.finish({}, {"warnings": [], "notes": {}})
+        return output
+
     def written(self, folder: Folder) -> StageFolder:
         output = StageFolder("activations", "key", folder.below("activations", "key"))
         role, name, video, vectors = zip(*self.rows, strict=True)
@@ -110,7 +127,7 @@ def done(stage: Stage, context: Context) -> StageFolder:
 def run(world: World, folder: Path, settings: Config | None = None) -> tuple[StageFolder, StageFolder]:
     settings = settings or config()
     place = Folder(str(folder))
-    inputs = {"activations": world.written(place)}
+    inputs = {"activations": world.written(place), "clips": world.heads(place)}
     inputs["cavs"] = done(cavs_stage.STAGE, Context(settings, place, dict(inputs)))
     return inputs["cavs"], done(scores_stage.STAGE, Context(settings, place, inputs))
 

@@ -148,7 +148,7 @@ class Extractor:
         assert len(given) == len(clips), f"{len(clips)} clips, {len(given)} lists of classes"
         asked = [tuple(c) if c is not None else () for c in given]
         wants = [c is not None and bool(len(c) or top) for c in given]
-        step = max(1, self.batch_size // self._views_each())
+        step = self.clips_a_batch
         # Clips with gradients and clips without go into batches of their own: no graph is kept for the latter.
         groups = []
         for with_gradients in (True, False):
@@ -195,6 +195,11 @@ class Extractor:
         """layer -> T', H', W', C, once a clip has been seen."""
         assert self._forms, "call extract() first"
         return {layer: form.shape for layer, (form, _) in next(iter(self._forms.values())).items()}
+
+    @property
+    def clips_a_batch(self) -> int:
+        """Clips in one model call."""
+        return max(1, self.batch_size // self._views_each())
 
     def _views_each(self) -> int:
         crop = self.recogniser.preprocessor.crop

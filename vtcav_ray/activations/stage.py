@@ -31,7 +31,11 @@ CLIP_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "label", "encoding
 
 
 def _prepare(context: Context) -> Work:
-    shards = [Shard(name, pa.table({"shard": [name]})) for name in _clip_shards(context.input("clips"))]
+    # The digest says what is in the clip shard: with it, equal rows mean equal work (see vtcav_ray.carry).
+    shards = [
+        Shard(name, pa.table({"shard": [name], "sha256": [digest]}))
+        for name, digest in _clip_shards(context.input("clips"))
+    ]
     description = describe(context.config.model, seed=context.config.seed)
     warnings = []
     if description.untrained:
@@ -50,8 +54,15 @@ def _prepare(context: Context) -> Work:
     )
 
 
-def _clip_shards(clips: StageFolder) -> list[str]:
-    return [path.rsplit("/", 1)[-1].removesuffix(".parquet") for path in clips.files("clips")]
+def _clip_shards(clips: StageFolder) -> list[tuple[str, str]]:
+    """(name, SHA-256) of each shard of clips."""
+    found = {
+        path.rsplit("/", 1)[-1].removesuffix(".parquet"): info["sha256"]
+        for files in clips.manifest()["shards"].values()
+        for path, info in files.items()
+        if path.startswith("clips/")
+    }
+    return sorted(found.items())
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
@@ -133,7 +144,13 @@ class ExtractWorker:
             first |= found.unreadable
             failures += [_failure(clips[i], first[i]) for i in sorted(first)]
         backward = sum(len(found.gradient_clips) for _, found in parts)
-        return ShardOutput(self._tables(parts), failures, {"clips": len(examples) + len(others), "gradients": backward})
+        figures = {"clips": len(examples) + len(others), "gradients": backward}
+        return ShardOutput(self._tables(parts), failures, figures | self._batches(len(examples), len(others)))
+
+    def _batches(self, *clips: int) -> dict[str, float]:
+        """How full the model's batches were: clips, and room for clips, of one `extract` call each."""
+        room = self.extractor.clips_a_batch
+        return {"batch_items": sum(clips), "batch_slots": sum(-(-count // room) * room for count in clips)}
 
     def _agree_on_batch_size(self, clips: pa.Table) -> None:
         """By trial on the first clip that decodes, unless another actor, or a run before, has done it.

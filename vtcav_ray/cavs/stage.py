@@ -73,7 +73,7 @@ def _left_out(context: Context) -> LeftOut:
 def _decisions(context: Context) -> Decisions:
     """Read once: an edit between the key and the work must not get into the work."""
     if "decisions" not in context.memo:
-        context.memo["decisions"] = read_decisions(context.run)
+        context.memo["decisions"] = read_decisions(context.input("clips").run)
     found = context.memo["decisions"]
     assert isinstance(found, Decisions)
     return found

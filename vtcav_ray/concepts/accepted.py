@@ -143,6 +143,11 @@ class AcceptedRows(StageFolder):
         table = table.filter(keep)
         return table if columns is None else table.select(list(columns))
 
+    def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
+        """As the folder's own; None also where every row is left out."""
+        found = super().read(table, columns=columns, **partition)
+        return found if found is not None and found.num_rows else None
+
     def iter_tables(
         self, table: str, *, columns: Sequence[str] | None = None, **partition: str
     ) -> Iterator[tuple[str, pa.Table]]:

@@ -119,6 +119,7 @@ class OnnxBackend:
             ValueError,
         ) as error:
             raise StageError(f"{config.weights} does not load as ONNX: {error}") from error
+        self._run_errors = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
         given = self._session.get_inputs()[0]
         self._input, self._dtype = given.name, np.float16 if "float16" in given.type else np.float32
         batch, _, height, width = given.shape
@@ -138,11 +139,21 @@ class OnnxBackend:
         x = (batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy().astype(self._dtype)
         x = np.ascontiguousarray(x)
         if not self._one_by_one:
-            return self._rows(self._session.run(None, {self._input: x})[0], len(x), confidence)
+            return self._rows(self._run(x), len(x), confidence)
         rows: list[Rows] = []
         for i in range(len(x)):
-            rows += self._rows(self._session.run(None, {self._input: x[i : i + 1]})[0], 1, confidence)
+            rows += self._rows(self._run(x[i : i + 1]), 1, confidence)
         return rows
+
+    def _run(self, x: np.ndarray) -> np.ndarray:
+        try:
+            return np.asarray(self._session.run(None, {self._input: x})[0])
+        except self._run_errors as error:
+            raise StageError(
+                f"{self._where} can't run on a batch of shape {list(x.shape)}: {error} An export may hold the size "
+                "that it was made with although it declares a free one. Export it with `dynamic=True`, or for one "
+                "fixed size."
+            ) from error
 
     def _rows(self, output: np.ndarray, count: int, confidence: float) -> list[Rows]:
         y = torch.from_numpy(np.asarray(output, np.float32))

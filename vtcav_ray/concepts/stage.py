@@ -118,14 +118,21 @@ def _class_names(config: Config) -> tuple[str, ...] | None:
 
 
 def _by_video(plan: pa.Table, videos_a_shard: int) -> list[Shard]:
-    """Shards that hold all rows of their videos, so that each video is decoded once."""
+    """Shards that hold all rows of their videos, so that each video is decoded once.
+
+    A video's shard follows from its id: one more video in the plan changes one shard and leaves the others, with all
+    that was computed from them, as they are. The number of shards is a power of two, so it seldom changes either.
+    """
     ids = plan["video_id"].to_pylist()
-    starts = [i for i, video in enumerate(ids) if i == 0 or ids[i - 1] != video]
+    wanted = -(-len(set(ids)) // videos_a_shard)
+    buckets = 1 << max(0, (wanted - 1).bit_length())
+    rows_of: dict[int, list[int]] = {}
+    for row, video in enumerate(ids):
+        number = int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big") % buckets
+        rows_of.setdefault(number, []).append(row)
     shards = []
-    for number, first in enumerate(range(0, len(starts), videos_a_shard)):
-        begin = starts[first]
-        end = starts[first + videos_a_shard] if first + videos_a_shard < len(starts) else len(ids)
-        part = make_shards(plan.slice(begin, end - begin), end - begin)[0]
+    for number, rows in sorted(rows_of.items()):
+        part = make_shards(plan.take(pa.array(rows, pa.int64())), len(rows))[0]
         shards.append(Shard(f"{number:05d}-{part.name.split('-')[1]}", part.rows))
     return shards
 

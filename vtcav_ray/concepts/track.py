@@ -249,7 +249,7 @@ def track_videos(
 
     Returns:
         (TRACKS table in the order of `videos`, failure rows, figures: `videos`, `frames`, `detections`, `tracks`,
-        `seconds`, `decode_cpu_seconds`, `detect_seconds`).
+        `seconds`, `decode_cpu_seconds`, `detect_seconds`, and `batch_items` of `batch_slots`: how full batches were).
 
     Raises:
         OSError: no permission, or the network failed: not the fault of a video.
@@ -257,6 +257,7 @@ def track_videos(
     """
     started = time.perf_counter()
     figures = {"videos": float(len(videos)), "frames": 0.0, "detections": 0.0, "decode_cpu_seconds": 0.0}
+    figures |= {"batch_items": 0.0, "batch_slots": 0.0}
     rows: dict[int, list[dict[str, Any]]] = {}
     failures: list[Failure] = []
     open_now: dict[int, _VideoTracks] = {}
@@ -279,6 +280,8 @@ def track_videos(
         begun = time.perf_counter()
         results = detector.detect([f.letterboxed for _, f in batch], [f.size for _, f in batch])
         detect_seconds += time.perf_counter() - begun
+        figures["batch_items"] += len(batch)
+        figures["batch_slots"] += config.batch_size
         for (place, frame), found in zip(batch, results, strict=True):
             figures["detections"] += len(found.boxes)
             state = open_now.get(place)

@@ -7,11 +7,13 @@ import logging
 import os
 from collections.abc import Iterator
 
+from vtcav_ray import logs
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.errors import StageError
 
 logger = logging.getLogger(__name__)
 
+STARTS_TRIED = 3  # of a Ray on this machine: a busy one may need more than the 30 s that Ray gives itself
 # Nothing may be downloaded or installed at run time, on any node; and Ray must not phone home.
 WORKER_ENVIRONMENT = {
     "YOLO_OFFLINE": "true",
@@ -47,28 +49,49 @@ def ray_session(resources: ResourcesConfig) -> Iterator[None]:
         yield
         return
     options: dict[str, object] = {
-        "runtime_env": {"env_vars": WORKER_ENVIRONMENT},
+        "runtime_env": {"env_vars": {**WORKER_ENVIRONMENT, **logs.environment()}},
         "logging_level": logging.ERROR,
         "log_to_driver": False,
     }
     if address:
         options["address"] = address
     else:
+        # No dashboard, hence no job server either: whoever reaches those runs code here.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": resources.num_cpus}
+        if resources.metrics_port is not None:
+            options["_metrics_export_port"] = resources.metrics_port
         if resources.object_store_gb is not None:
             options["object_store_memory"] = int(resources.object_store_gb * 1e9)
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise StageError(
-            f"No Ray cluster at {address or 'this machine'}: {error}. Check `resources.address` and RAY_ADDRESS; "
-            "leave both unset to run on this machine."
-        ) from error
+    _start(options, address)
     try:
         _configure_data()
         yield
     finally:
         ray.shutdown()
+
+
+def _start(options: dict[str, object], address: str | None) -> None:
+    import ray
+
+    tries = 1 if address else STARTS_TRIED
+    for attempt in range(1, tries + 1):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            slow = type(error) is Exception  # what Ray raises where a node did not start within its 30 s
+            if not slow and not isinstance(error, (ConnectionError, RuntimeError, ValueError, TimeoutError)):
+                raise
+            ray.shutdown()  # what did start
+            if slow and attempt < tries:
+                logger.warning("Ray did not start, attempt %d of %d: %s", attempt, tries, error)
+                continue
+            mend = (
+                "Check `resources.address` and RAY_ADDRESS; leave both unset to run on this machine."
+                if address
+                else "Is the machine too busy, or out of memory? What is finished is kept: run again."
+            )
+            raise StageError(f"No Ray cluster at {address or 'this machine'}: {error} {mend}") from error
 
 
 def _configure_data() -> None:

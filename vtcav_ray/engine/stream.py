@@ -19,8 +19,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from vtcav_ray import logs
 from vtcav_ray.access import STORAGE_ERRORS
 from vtcav_ray.config import DecodeLimits, StageResources
+from vtcav_ray.engine import observe
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
 from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
 from vtcav_ray.errors import StageError, VtcavError
@@ -124,6 +126,7 @@ class _ShardActor:
         )
         self.worker: Worker | None = None
         self.setup_error = ""
+        logs.configure()
         try:
             self.worker = make_worker()
         except VtcavError as error:  # a crash here would only be seen as "actor died": hand the sentence on
@@ -132,7 +135,7 @@ class _ShardActor:
             self.setup_error = f"Stage {output.stage} can't start: {type(error).__name__}: {error}. Run again."
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        with self.guard:
+        with self.guard, logs.context(run=self.output.run.url, stage=self.output.stage):
             return pa.Table.from_pylist([self._run(row) for row in batch.to_pylist()])
 
     def _run(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -147,15 +150,15 @@ class _ShardActor:
                     begun = self.attempts.begin(row["name"], _from_ipc(row["rows"]), self.worker)
                 rows, lost = begun
                 result = self.worker(rows) if rows.num_rows else ShardOutput({})
-                record = self.output.commit(
-                    row["name"],
-                    dataclasses.replace(
-                        result,
-                        failures=[*result.failures, *lost],
-                        metrics={"seconds": time.perf_counter() - started, **result.metrics},
-                    ),
+                result = dataclasses.replace(
+                    result,
+                    failures=[*result.failures, *lost],
+                    metrics={"seconds": time.perf_counter() - started, **result.metrics},
                 )
-                return summary | {"failures": record["failures"], "seconds": time.perf_counter() - started}
+                record = self.output.commit(row["name"], result)
+                seconds = time.perf_counter() - started
+                observe.shard_done(self.output.stage, row["name"], rows, result, seconds)
+                return summary | {"failures": record["failures"], "seconds": seconds}
             except VtcavError as error:
                 self.attempts.end(row["name"])
                 return summary | {"error": str(error)}

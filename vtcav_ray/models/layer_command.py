@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vtcav_ray.config import Config
+from vtcav_ray.export import print_wide
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.models.layer_table import LayerRow, layer_table
 
@@ -39,7 +40,7 @@ def print_layers(config: Config, names: Sequence[str] | None, depth: int, out: C
         print(json.dumps(found, indent=1))
         return
     height, width = recogniser.input_size
-    out.print(as_table(rows, f"{recogniser.description.tag}, input {config.clips.frames}x{height}x{width}"))
+    print_wide(as_table(rows, f"{recogniser.description.tag}, input {config.clips.frames}x{height}x{width}"), out)
     out.print(LEGEND, highlight=False, soft_wrap=True)
 
 

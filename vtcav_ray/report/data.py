@@ -13,7 +13,7 @@ from vtcav_ray import tables
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.report.geometry import Likeness, likeness_of_concepts
 from vtcav_ray.report.previews import Preview, previews_of_clips
-from vtcav_ray.results import STAGES, Run
+from vtcav_ray.results import OPTIONAL_STAGES, STAGES, Run
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
 SENSITIVITY_COLUMNS = ("class", "layer", "concept", "video_id", "sensitivity")
@@ -42,6 +42,11 @@ class StageFacts:
     metrics: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     ingredients: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def worker_seconds(self) -> float:
+        """Summed over its actors; the wall time of a stage that runs in the driver."""
+        return float(self.metrics.get("seconds", self.seconds or 0.0))
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class ReportData:
         url: of the run folder.
         updated: when the run was last written to, seconds since 1970; None: not known.
         status: of the run, as in run.json.
+        gradcam: address of the Grad-CAM page, beside the report; empty: there is none.
     """
 
     title: str
@@ -91,6 +97,7 @@ class ReportData:
     url: str = ""
     updated: float | None = None
     status: str = ""
+    gradcam: str = ""
 
     @property
     def layers(self) -> list[str]:
@@ -133,7 +140,8 @@ class ReportData:
             ConfigError: the run has not reached its scores.
         """
         record = run.record
-        stages = [_stage_facts(run.manifest(name)) for name in STAGES if name in run.keys and run.stage(name).complete]
+        reached = [name for name in (*STAGES, *OPTIONAL_STAGES) if name in run.keys]
+        stages = [_stage_facts(run.manifest(name)) for name in reached if run.stage(name).complete]
         accepted = AcceptedRows.of(run.stage("clips"), read_left_out(run.stage("cavs")))
         clips = accepted.read("clips", columns=["set", "name", "kind", "video_id"])
         if clips is None:
@@ -157,6 +165,7 @@ class ReportData:
             url=run.url,
             updated=record.get("updated"),
             status=str(record.get("status", "")),
+            gradcam="gradcam.html" if "gradcam" in run.keys and run.folder.exists("gradcam.html") else "",
         )
 
 

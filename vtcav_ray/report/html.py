@@ -49,15 +49,15 @@ def build_report(data: ReportData) -> str:
     cells = read_cells(data.scores, data.layers)
     head, packed = pack_cells(cells)
     videos, packed_videos = pack_videos(cells, data.sensitivities)
-    scripts = ["\n".join(_asset(name) for name in LIBRARIES), _page_script()]
+    scripts = ["\n".join(asset(name) for name in LIBRARIES), _page_script()]
     return "".join(
         (
             "<!doctype html>\n",
             '<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-            f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">\n',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts)}">\n',
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
             f"<title>{escape(data.title)} · Video-TCAV</title>\n",
-            f"<style>\n{_asset('page.css')}</style>\n</head>\n<body>\n",
+            f"<style>\n{asset('page.css')}</style>\n</head>\n<body>\n",
             parts.header(data),
             "<main>\n",
             parts.banner(data),
@@ -66,7 +66,7 @@ def build_report(data: ReportData) -> str:
             parts.run_section(data),
             "</main>\n",
             parts.footer(data),
-            _json("facts", {**_facts(data), **head, "videos": videos}),
+            json_script("facts", {**_facts(data), **head, "videos": videos}),
             f'<script type="text/plain" id="cells">{packed}</script>\n',
             f'<script type="text/plain" id="videos">{packed_videos}</script>\n',
             *(f"<script>{script}</script>\n" for script in scripts),
@@ -131,23 +131,25 @@ def _accuracies(data: ReportData) -> list[dict[str, Any]]:
 
 def _page_script() -> str:
     """The page's own files in one function, so that nothing of them is global."""
-    return '(() => {\n"use strict";\n' + "\n".join(_asset(name) for name in SCRIPTS) + "\n})();\n"
+    return '(() => {\n"use strict";\n' + "\n".join(asset(name) for name in SCRIPTS) + "\n})();\n"
 
 
-def _policy(scripts: Sequence[str]) -> str:
+def policy(scripts: Sequence[str]) -> str:
+    """The content security policy of a page that runs these scripts and loads nothing."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     # Plot puts a <style> element into each chart, and charts are positioned by style attributes.
     return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 
 
-def _json(name: str, value: Any) -> str:
+def json_script(name: str, value: Any) -> str:
     """JSON inside a script element: `</script>` and `<!--` can't occur in it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return f'<script type="application/json" id="{name}">{text}</script>\n'
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the page's own, ready to stand in it."""
     text = (files("vtcav_ray.report") / "assets" / name).read_text(encoding="utf-8")
     # The HTML parser ends a script at the first `</script`, wherever it stands.
     assert "</script" not in text.lower(), name

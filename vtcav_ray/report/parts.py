@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from vtcav_ray.costs import Hours, price, stage_hours
 from vtcav_ray.report import sentences
 from vtcav_ray.report.cells import Cells
 from vtcav_ray.report.data import ReportData, StageFacts
@@ -32,6 +33,8 @@ THROUGHPUT = {"videos": "videos", "tracks": "tracks", "clips": "clips", "activat
 
 def header(data: ReportData) -> str:
     links = "".join(f'<li><a href="#{key}">{word}</a></li>' for key, word in SECTIONS)
+    if data.gradcam:
+        links += f'<li><a href="{escape(data.gradcam)}">Grad-CAM</a></li>'
     return f"""<a class="skip" href="#summary">Skip to the summary</a>
 <header class="top">
 <div class="bar">
@@ -203,7 +206,36 @@ def _facts(data: ReportData) -> str:
     seconds = [s.seconds for s in data.stages if s.seconds is not None]
     pairs["time, all stages"] = duration(sum(seconds)) if seconds else "–"
     pairs["stored"] = size(sum(s.bytes for s in data.stages))
-    return _pairs({k: v for k, v in pairs.items() if v})
+    return _pairs({k: v for k, v in {**pairs, **_throughput(data), **_cost(data)}.items() if v})
+
+
+def _throughput(data: ReportData) -> dict[str, str]:
+    """Videos and clips a second: over the stages that look at each, and over the whole run."""
+    rows = {name: n for s in data.stages for name, n in s.rows.items()}
+    took = {s.name: s.seconds or 0.0 for s in data.stages}
+    videos, clips = rows.get("videos", 0), rows.get("clips", 0)
+    return {
+        "videos a second, tracked": rate(videos, took.get("tracks")),
+        "clips a second, through the model": rate(clips, took.get("activations")),
+        "videos a second, all stages": rate(videos, sum(took.values())),
+    }
+
+
+def _hours(data: ReportData) -> Hours:
+    resources = data.config.get("resources", {})
+    return sum((stage_hours(s.name, s.worker_seconds, resources) for s in data.stages), Hours())
+
+
+def _cost(data: ReportData) -> dict[str, str]:
+    if not any(s.worker_seconds for s in data.stages):
+        return {}
+    hours, rates = _hours(data), data.config.get("resources", {}).get("rates", {})
+    found = price(hours, rates)
+    return {
+        "CPU hours held": f"{hours.cpu:.3g}",
+        "GPU hours held": f"{hours.gpu:.3g}",
+        "cost": "no rate given (resources.rates)" if found is None else f"{found:,.2f} {rates.get('currency', 'EUR')}",
+    }
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:
@@ -216,14 +248,17 @@ def _stages(stages: Sequence[StageFacts]) -> str:
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="Stages"><table class="plain"><thead><tr>'
         '<th scope="col">stage</th><th scope="col">rows</th><th scope="col" class="n">time</th>'
-        '<th scope="col" class="n">a second</th><th scope="col" class="n">stored</th><th scope="col">counts</th>'
+        '<th scope="col">share of time</th><th scope="col" class="n">a second</th>'
+        '<th scope="col" class="n">stored</th><th scope="col">counts</th>'
         '<th scope="col">key</th></tr></thead><tbody>'
-        + "".join(_stage_row(stage) for stage in stages)
+        + "".join(_stage_row(stage, sum(s.seconds or 0.0 for s in stages)) for stage in stages)
         + "</tbody></table></div>"
     )
 
 
-def _stage_row(stage: StageFacts) -> str:
+def _stage_row(stage: StageFacts, all_seconds: float) -> str:
+    share = 100 * (stage.seconds or 0.0) / all_seconds if all_seconds else 0.0
+    bar = f'<span class="meter share" aria-hidden="true"><span style="width:{share:.1f}%"></span></span>'
     rows = ", ".join(f"{n:,} {escape(name)}" for name, n in stage.rows.items()) or "–"
     metrics = ", ".join(f"{escape(name)} {value:,.4g}" for name, value in stage.metrics.items())
     made = stage.rows.get(THROUGHPUT.get(stage.name, stage.name), 0)
@@ -233,7 +268,8 @@ def _stage_row(stage: StageFacts) -> str:
         key = f"<details><summary>{key}</summary><pre tabindex='0'>{escape(ingredients)}</pre></details>"
     return (
         f'<tr><th scope="row">{escape(stage.name)}</th><td>{rows}</td><td class="n">{duration(stage.seconds)}</td>'
-        f'<td class="n">{rate(made, stage.seconds)}</td><td class="n">{size(stage.bytes)}</td>'
+        f'<td>{share:.0f} %{bar}</td><td class="n">{rate(made, stage.seconds)}</td>'
+        f'<td class="n">{size(stage.bytes)}</td>'
         f"<td>{metrics}</td><td>{key}</td></tr>"
     )
 

@@ -22,15 +22,15 @@ def serve(run_url: str, host: str, port: int, say: Callable[[str], None]) -> Non
     Raises:
         ConfigError: no run, its clips are not cut, `review.csv` is malformed, or the address can't be had.
     """
-    run = Run(run_url)
-    with ReviewServer(Session(Wall(run), run.folder), host, port) as server:
+    wall = Wall(Run(run_url))
+    with ReviewServer(Session(wall, wall.home), host, port) as server:
         if not is_loopback(host):
             say(
                 f"WARNING: listening on {host}: whoever reaches this machine and has the address below can see the "
                 "clips and change the decisions, and nothing is encrypted. An SSH tunnel to loopback is safer."
             )
         say(f"Review: {server.url}")
-        say(f"Decisions go to {run.url.rstrip('/')}/{FILE} at once. Stop with Ctrl-C, then `vtcav run` again.")
+        say(f"Decisions go to {wall.home.url.rstrip('/')}/{FILE} at once. Stop with Ctrl-C, then `vtcav run` again.")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
@@ -51,11 +51,11 @@ def export(run_url: str, file: str, clips: int) -> str:
     Raises:
         ConfigError: no run, its clips are not cut, or the file can't be written.
     """
-    run = Run(run_url)
-    wall, decisions = Wall(run), read_decisions(run.folder)
+    wall = Wall(Run(run_url))
+    decisions = read_decisions(wall.home)
     try:
         with fsspec.open(file, "w", encoding="utf-8") as sink:
-            for part in sheet_parts(wall, decisions, run.url, clips):
+            for part in sheet_parts(wall, decisions, wall.home.url, clips):
                 sink.write(part)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ConfigError(f"The contact sheet can't be written to {file}: {error}. Choose another --export.") from error

@@ -14,8 +14,10 @@ import ipaddress
 import json
 import os
 import secrets
+import select
 import socket
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -48,6 +50,7 @@ class ReviewServer(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 64  # the default, 5, turns a busy page's requests away
 
     def __init__(self, session: Session, host: str = "127.0.0.1", port: int = 0) -> None:
         self.session, self.host = session, host
@@ -182,6 +185,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _preview(self, clip_id: str) -> None:
         try:
             with self.server.previews:
+                if self._is_gone():  # the reader went on to another wall while this waited
+                    self.close_connection = True
+                    return
                 image = self.server.session.wall.preview(clip_id).image
         except KeyError:
             self._refuse(HTTPStatus.NOT_FOUND, "No such clip.")
@@ -192,7 +198,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:  # the address holds the clips' key, under which a clip never changes
             self._send("image/webp", image, cache="private, max-age=86400, immutable")
 
-    def _answer(self, act: Any) -> None:
+    def _is_gone(self) -> bool:
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return bool(readable) and self.connection.recv(1, socket.MSG_PEEK) == b""
+
+    def _answer(self, act: Callable[[], dict[str, Any]]) -> None:
         try:
             self._send("application/json", json.dumps(act(), ensure_ascii=False).encode())
         except ValueError as error:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import csv
+import functools
 import io
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 
 from vtcav_ray.concepts.decisions import COLUMNS, Decisions
@@ -19,7 +22,7 @@ WORDS = {"concept": "Concept", "class": "Class examples", "random": "Random clip
 
 
 def sheet_parts(wall: Wall, decisions: Decisions, run_url: str, clips_each: int) -> Iterator[str]:
-    """The file, piece by piece: only one preview at a time is in memory.
+    """The file, piece by piece: only one group's previews are in memory.
 
     Args:
         wall: what to show.
@@ -74,9 +77,9 @@ def _group(wall: Wall, group: Group, number: int, decisions: Decisions, clips_ea
         f"<h2>{escape(group.name)}</h2>\n"
         f'<p>{count(len(group.clips), "clip")} of {count(videos, "source video")}{some}.</p>\n<div class="clips">\n'
     )
-    for place, clip in enumerate(shown, start=1):
-        verdict = decisions.verdict(group.set, group.name, clip.clip_id)
-        yield _figure(wall, clip, place, verdict)
+    verdicts = [decisions.verdict(group.set, group.name, clip.clip_id) for clip in shown]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and encoding hold no lock
+        yield from pool.map(functools.partial(_figure, wall), shown, range(1, len(shown) + 1), verdicts)
     yield "</div>\n</section>\n"
 
 

@@ -12,17 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from vtcav_ray.concepts.accepted import full_name
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.report.previews import Preview, make_preview
+from vtcav_ray.report.previews import MAX_FRAMES, Preview, make_preview
 from vtcav_ray.results import Run
 from vtcav_ray.storage import StageFolder
 from vtcav_ray.video.codec import decode_clip
 
 HEADS = ("clip_id", "set", "name", "kind", "video_id", "object", "motion", "track_id", "frames", "control_of",
          "height", "width")  # fmt: skip
+STORED = ("video_id", "num_frames", "encoding", "encoded")
 SET_ORDER = ("concept", "class", "random")
 MAX_SIDE = 176  # pixels, of a preview on the page
 KEPT_BYTES = 64 * 2**20
@@ -73,6 +75,7 @@ class Wall:
             raise ConfigError(
                 f"The clips of {run.url} are not all cut yet. Run `vtcav run CONFIG --until clips` first."
             )
+        self.home = self.folder.run  # decisions live where the clips do: runs that share clips share a review
         self.title = run.config.name
         self.key = self.folder.key
         self.groups, self._places = _read(self.folder)
@@ -93,9 +96,11 @@ class Wall:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         with self.folder.folder.fs.open(self.folder.folder.path(place.path), "rb") as file:
-            part = pq.ParquetFile(file).read_row_group(place.row_group, columns=["video_id", "encoding", "encoded"])
+            part = pq.ParquetFile(file).read_row_group(place.row_group, columns=list(STORED))
         row = part.slice(place.row, 1).to_pylist()[0]
-        made = make_preview(clip_id, row["video_id"], decode_clip(row["encoding"], row["encoded"]), max_side)
+        shown = np.linspace(0, row["num_frames"] - 1, min(MAX_FRAMES, row["num_frames"])).round().astype(int)
+        frames = decode_clip(row["encoding"], row["encoded"], shown.tolist())
+        made = make_preview(clip_id, row["video_id"], frames, max_side)
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = made

@@ -30,8 +30,9 @@ from vtcav_ray.access import kind_of, open_url, patiently
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.tables import VIDEOS
+from vtcav_ray.urls import LOCAL, SCHEMES, check_url, scheme_of
+from vtcav_ray.video.links import find_links
 
-SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory")
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 STAT_LIMIT = 1_000
 _ID_COLUMNS = ("video_id", "id")
@@ -69,7 +70,7 @@ def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
     elif kind == "directory" and kind_of(fs, manifest := f"{path.rstrip('/')}/videos.parquet") == "file":
         rows, failures = _from_manifest(fs, manifest, config)
     else:
-        rows = _from_files(fs, path, kind, config, labels is None)
+        rows, failures = _from_files(fs, path, kind, config, labels is None)
     if labels is not None:
         _label(rows, labels, config.labels or "the labels file")
     _check_ids(rows, uri)
@@ -82,15 +83,8 @@ def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
 
 
 def _open(uri: str, storage_options: Mapping[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:
-    scheme = _scheme(uri)
-    if scheme not in SCHEMES:
-        raise ConfigError(f"{uri}: `{scheme}` URLs are not read. Allowed: a path, or {', '.join(SCHEMES)}.")
+    check_url(uri, "videos")
     return open_url(uri, storage_options)
-
-
-def _scheme(uri: str) -> str:
-    head = uri.split("::", 1)[0]
-    return head.split("://", 1)[0].lower() if "://" in head else "file"
 
 
 def _is_manifest(path: str) -> bool:
@@ -106,7 +100,7 @@ def _full(fs: fsspec.AbstractFileSystem, path: str) -> str:
 
 def _from_files(
     fs: fsspec.AbstractFileSystem, path: str, kind: str | None, config: VideosConfig, look_for_labels: bool
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[Failure]]:
     uri = str(config.uri)
     suffixes = tuple(f".{e.lower().lstrip('.')}" for e in config.extensions)
     if any(c in path for c in "*?[") and kind is None:
@@ -121,17 +115,27 @@ def _from_files(
         root, found = path.rstrip("/"), fs.find(path, detail=True)
     else:
         raise ConfigError(f"{uri} does not exist. Give a folder, a glob, or a .csv or .parquet manifest.")
-    rows = []
-    for file, info in found.items():
-        relative = posixpath.relpath(file, root or "/") if root or file.startswith("/") else file
+    rows: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    named_outright = list(found) == [path]
+    relatives = {f: posixpath.relpath(f, root or "/") if root or f.startswith("/") else f for f in found}
+    hidden = {f for f, relative in relatives.items() if any(p.startswith(".") for p in relative.split("/"))}
+    videos = [f for f in found if f.lower().endswith(suffixes) and f not in hidden]
+    links = find_links(root, videos if "file" in fs.protocol and not named_outright else ())
+    for file in videos:
+        relative, info = relatives[file], found[file]
         parts = relative.split("/")
-        if not file.lower().endswith(suffixes) or any(p.startswith(".") for p in parts):
+        if file in links.aliases:
+            continue
+        if file in links.outside and not config.follow_links:
+            message = f"{file} is a link out of the folder. Set `videos.follow_links: true` if you trust it."
+            failures.append(_failure(file, relative, "link", message))
             continue
         folder = parts[-2] if len(parts) > 1 else None
         split = parts[0] if len(parts) > 1 and parts[0].lower() in SPLITS else None
         label = None if folder is None or (len(parts) == 2 and split) else folder
         rows.append(_row(relative, _full(fs, file), label, split, info))
-    if not rows:
+    if not rows and not failures:
         raise ConfigError(
             f"{uri} has no video in it (looked for {', '.join(config.extensions)}). Check the path, or set "
             "`videos.extensions`."
@@ -144,7 +148,7 @@ def _from_files(
             if kind_of(fs, place) == "file":
                 _label(rows, _read_table(fs, place), place)
                 break
-    return rows
+    return rows, failures
 
 
 def _from_manifest(
@@ -158,14 +162,17 @@ def _from_manifest(
     labels = _column(table, _LABEL_COLUMNS) or [None] * len(uris)
     splits = _column(table, ("split",)) or [None] * len(uris)
     base = posixpath.dirname(_full(fs, path))
+    # A manifest from elsewhere must not reach into this machine's files.
+    schemes = [s for s in config.schemes if s in SCHEMES and ("file" in fs.protocol or s not in LOCAL)]
     rows, failures = [], []
     for number, (uri, video_id, label, split) in enumerate(zip(uris, ids, labels, splits, strict=True), start=1):
         where = f"row {number} of {path}"
         if not uri:
             failures.append(_failure(None, video_id, "manifest", f"{where} has no uri."))
             continue
-        if _scheme(uri) not in SCHEMES or "::" in uri:
-            failures.append(_failure(uri, video_id, "manifest", f"{where}: this kind of URL is not read."))
+        if ("://" in uri and scheme_of(uri) not in schemes) or "::" in uri or not uri.isprintable():
+            what = f"{where}: this kind of URL is not read here; allowed: {', '.join(schemes)} (videos.schemes)."
+            failures.append(_failure(uri, video_id, "manifest", what))
             continue
         full = _absolute(uri, base)
         name = video_id or _id_of(full, base)
@@ -190,7 +197,7 @@ def _look_up(
         return found if found["type"] == "file" else None
 
     known: dict[str, dict[str, Any] | None] = {}
-    asked = [r for r in rows if _scheme(r["uri"]) not in _NO_STAT]
+    asked = [r for r in rows if scheme_of(r["uri"]) not in _NO_STAT]
     folders = sorted({posixpath.dirname(r["uri"]) for r in asked})
     if len(asked) <= STAT_LIMIT:
         with ThreadPoolExecutor(16) as pool:
@@ -315,7 +322,7 @@ def _read_table(fs: fsspec.AbstractFileSystem, path: str) -> pa.Table:
         head = pyarrow.csv.read_csv(pa.BufferReader(data)).column_names
         as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(head, pa.string()), strings_can_be_null=True)
         return pyarrow.csv.read_csv(pa.BufferReader(data), convert_options=as_text)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a readable table: {error}") from error
 
 

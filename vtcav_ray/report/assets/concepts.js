@@ -71,7 +71,7 @@ const concepts = (() => {
       own ? element("p", { class: "muted small" }, `${words.whole(own.clips)} clips from ${words.whole(own.videos)} videos`) : "",
       own?.previews.length ? element("div", { class: "previews" }, ...own.previews.map((clip) => picture(clip, name))) : element("p", { class: "muted small" }, "no preview"),
       charts.lazy(element("div", { class: "chart small" }), (width) => charts.accuracy(points, singles, { width, color: marks.kindColor(column.kind) })),
-      layerTable(points), strongest(name), nearest(name),
+      layerTable(points), strongest(name), driven(name), nearest(name),
     );
     return content;
   }
@@ -103,13 +103,27 @@ const concepts = (() => {
       element("li", {}, element("a", { href: routes.cell(cell), title: marks.sentence(cell) }, marks.statusMark(cell.status), ` ${cell.className} ${words.signed(cell.effect)}`), element("span", { class: "muted" }, ` at ${cell.layer}`))));
   }
 
+  // The videos whose logit rises and falls most along the concept's direction, in the cell that says most of it.
+  function driven(name) {
+    const c = store.findColumn(name, "random");
+    if (c < 0) return "";
+    const cells = facts.classes.flatMap((_, k) => facts.layers.map((__, l) => store.find(k, c, l))).filter((row) => row >= 0).map((row) => store.cell(row));
+    const cell = marks.strongest(cells.filter((one) => store.videosOf(one.row).length > 1));
+    if (!cell) return "";
+    const videos = store.videosOf(cell.row);
+    const shown = Math.min(3, Math.floor(videos.length / 2));
+    const list = (title, some) => element("div", {}, element("h4", {}, title), element("ol", { class: "small plain-list" }, ...some.map((v) => element("li", {}, v.video, element("span", { class: "muted" }, ` ${words.general(Number(v.sensitivity.toPrecision(2)))}`)))));
+    return element("div", {}, element("div", { class: "driven" }, list("most driven by it", videos.slice(0, shown)), list("least driven by it", videos.slice(-shown).reverse())),
+      element("p", { class: "small muted" }, "Sensitivities of ", element("a", { href: routes.cell(cell) }, `${cell.className} at ${cell.layer}`), ", logits a unit."));
+  }
+
   function nearest(name) {
     const like = [...facts.likeness].reverse().find((x) => x.concepts.includes(name) && x.layer === facts.layers[facts.layers.length - 1]) ?? facts.likeness.find((x) => x.concepts.includes(name));
     if (!like || like.concepts.length < 2) return "";
     const at = like.concepts.indexOf(name);
     const others = like.concepts.map((other, i) => ({ other, cosine: like.cosine[at * like.concepts.length + i] / 100 })).filter((_, i) => i !== at);
     const best = d3.greatest(others, (o) => Math.abs(o.cosine));
-    return element("p", { class: "small muted" }, `Nearest direction at ${like.layer}: ${best.other}, cosine ${words.signed(best.cosine)}.`);
+    return element("p", { class: "small muted" }, `Most entangled at ${like.layer}: ${best.other}, cosine ${words.signed(best.cosine)}.`);
   }
 
   // The cosines of all concepts' directions at a layer.

@@ -152,12 +152,13 @@ const matrix = (() => {
     const hadFocus = body.contains(document.activeElement);
     const g = geometry();
     const [left, y] = [scroller.scrollLeft, scroller.scrollTop];
-    const visible = (from, length, size, count) => [Math.max(0, Math.floor(from / size) - 2), Math.min(count, Math.ceil((from + length) / size) + 2)];
+    const visible = (from, length, size, count) => [Math.max(0, Math.floor(from / size) - 1), Math.min(count, Math.ceil((from + length) / size) + 1)];
     const [c0, c1] = visible(left, scroller.clientWidth, g.width, columns.length);
     const [r0, r1] = visible(y, scroller.clientHeight || 600, g.height, rows.length);
     sizer.style.width = `${g.labels + columns.length * g.width}px`;
     sizer.style.height = `${g.head + rows.length * g.height}px`;
     scroller.style.setProperty("--labels", `${g.labels}px`);
+    scroller.style.setProperty("--cell", `${g.width - 2}px`);
     scroller.classList.toggle("upright", g.upright);
     scroller.classList.toggle("stacked", g.stacked);
     head.style.height = `${g.head}px`;
@@ -174,7 +175,7 @@ const matrix = (() => {
     const column = facts.columns[columns[i]];
     const sorted = state.rowOrder === "column" && state.sortColumn === columns[i];
     const against = column.contrast === "random" ? "" : `against ${column.against}`;
-    const button = element("button", { type: "button", tabindex: "-1", title: `${column.concept} ${against}: sort the classes by it`, onclick: () => sortBy(columns[i]) },
+    const button = element("button", { type: "button", tabindex: "-1", "data-column": String(i), title: `${column.concept} ${against}: sort the classes by it`, onclick: () => sortBy(columns[i]) },
       element("span", { class: "head-name" }, column.name), element("span", { class: "head-kind" }, marks.kindDot(column.kind), column.kind), against ? element("span", { class: "head-kind" }, against) : null);
     return element("div", { class: `head-cell${starts(i) ? " starts" : ""}`, role: "columnheader", "aria-colindex": String(i + 2), "aria-sort": sorted ? "descending" : null, style: `left:${g.labels + i * g.width}px;width:${g.width}px` }, button);
   }
@@ -191,7 +192,9 @@ const matrix = (() => {
     const label = element("a", { href: routes.ofClass(facts.classes[k]), title: facts.classes[k], tabindex: "-1" }, facts.classes[k]);
     const rowHead = element("div", { class: "row-head", role: "rowheader", "aria-colindex": "1" }, label);
     const cells = d3.range(c0, c1).map((i) => bodyCell(r, i, g));
-    return element("div", { class: "grid-row", role: "row", "aria-rowindex": String(r + 2), style: `top:${r * g.height}px;height:${g.height}px` }, rowHead, ...cells);
+    // The columns before the first one that is drawn. Cells have no style of their own: those of one look share theirs.
+    const before = element("div", { class: "grid-skip", role: "presentation", style: `width:${c0 * g.width}px` });
+    return element("div", { class: "grid-row", role: "row", "aria-rowindex": String(r + 2), style: `top:${r * g.height}px;height:${g.height}px` }, rowHead, before, ...cells);
   }
 
   // Hundreds of these are made in one scroll step, so they carry no more than they must; the tooltip comes with the mouse.
@@ -202,7 +205,6 @@ const matrix = (() => {
     node.setAttribute("aria-colindex", String(i + 2));
     node.tabIndex = r === focus.r && i === focus.c ? 0 : -1;
     node.at = { r, c: i, row };
-    node.style.cssText = `left:${g.labels + i * g.width}px;width:${g.width - 2}px`;
     const start = starts(i) ? " starts" : "";
     if (row < 0) {
       node.className = `cell empty${start}`;
@@ -212,12 +214,13 @@ const matrix = (() => {
     const status = store.field("status")[row];
     const value = store.field(measures[state.measure].column)[row];
     const readable = status <= marks.NOT_SHOWN && Number.isFinite(value);
-    const strength = readable ? Math.round(Math.min(1, Math.abs(value) / top) * (status <= marks.LOWERS ? 88 : 26)) : 0;
-    node.className = `cell ${marks.statuses[status].key} ${value < 0 ? "down" : "up"}${strength >= 66 ? " strong" : ""}${start}`;
-    node.style.setProperty("--strength", `${strength}%`);
-    node.setAttribute("aria-label", `${words.short(value)} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "effect_q"))}`);
+    // In steps of 4, which page.css has as classes.
+    const strength = readable ? 4 * Math.round((Math.min(1, Math.abs(value) / top) * (status <= marks.LOWERS ? 88 : 26)) / 4) : 0;
+    node.className = `cell ${marks.statuses[status].key} ${value < 0 ? "down" : "up"} s${strength}${strength >= 66 ? " strong" : ""}${start}`;
+    const text = g.stacked ? words.narrow(value) : words.short(value);
+    node.setAttribute("aria-label", `${text} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "effect_q"))}`);
     if (status !== marks.NOT_SHOWN) node.append(marks.statusMark(status, { label: false }));
-    if (g.numbers && status <= marks.NOT_SHOWN) node.append(element("span", {}, words.short(value)));
+    if (g.numbers && status <= marks.NOT_SHOWN) node.append(element("span", {}, text));
     return node;
   }
 
@@ -233,8 +236,15 @@ const matrix = (() => {
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-10, 0], PageDown: [10, 0], Home: [0, -1e9], End: [0, 1e9] };
 
   function onKey(event) {
+    const heading = event.target.closest(".head-cell button");
+    if (heading) onHeadingKey(event, Number(heading.dataset.column));
     const at = event.target.closest("[role=gridcell]");
     if (!at) return;
+    if (event.key === "ArrowUp" && at.at.r === 0) {
+      event.preventDefault();
+      headingOf(at.at.c)?.focus({ preventScroll: true });
+      return;
+    }
     if (event.key === "Enter" || event.key === " ") {
       const row = rowOf(rows[focus.r], columns[focus.c]);
       if (row >= 0) { event.preventDefault(); open(store.cell(row)); }
@@ -245,6 +255,18 @@ const matrix = (() => {
       focus = { r: Math.max(0, Math.min(rows.length - 1, focus.r)), c: Math.max(0, Math.min(columns.length - 1, focus.c)) };
       reveal();
     }
+  }
+
+  const headingOf = (c) => head.querySelector(`button[data-column="${c}"]`);
+
+  // From the first row, the arrow up reaches the headings, which sort; left and right go along them, down goes back.
+  function onHeadingKey(event, c) {
+    if (!["ArrowLeft", "ArrowRight", "ArrowDown"].includes(event.key)) return;
+    event.preventDefault();
+    const to = Math.max(0, Math.min(columns.length - 1, c + { ArrowLeft: -1, ArrowRight: 1, ArrowDown: 0 }[event.key]));
+    focus = { r: 0, c: to };
+    reveal();
+    if (event.key !== "ArrowDown") headingOf(to)?.focus({ preventScroll: true });
   }
 
   // Scrolls the focused cell out from under the sticky headings, paints, and gives it the keyboard.

@@ -14,6 +14,13 @@ const words = (() => {
 
   // Two decimals and a sign, for a matrix's cell; three where it is small.
   const short = (value) => (!Number.isFinite(value) ? none : Math.abs(value) < 0.0005 ? "0.00" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(Math.abs(value) >= 99.5 ? 0 : Math.abs(value) >= 0.0095 ? 2 : 3));
+  // Five characters at most, for a cell of 40 pixels.
+  const narrow = (value) => {
+    if (!Number.isFinite(value)) return none;
+    const size = Math.abs(value);
+    const digits = size.toFixed(size >= 9.95 ? 0 : size >= 0.995 ? 1 : 2);
+    return Number(digits) === 0 ? "0" : (value < 0 ? "−" : "+") + (size >= 1e4 ? size.toExponential(0).replace("+", "") : digits);
+  };
   const fixed = (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits).replace("-", "−") : none);
   const whole = (value) => (Number.isFinite(value) ? Math.round(value).toLocaleString("en") : none);
 
@@ -72,5 +79,5 @@ const words = (() => {
     ["How much there was", ["n", "n_concept", "n_random", "R", "model"]],
   ];
 
-  return { signed, short, fixed, whole, probability, general, columns, columnGroups };
+  return { signed, short, narrow, fixed, whole, probability, general, columns, columnGroups };
 })();

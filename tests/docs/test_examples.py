@@ -1,0 +1,97 @@
+"""Every example of the README and of docs/ is run, or, where it needs what a test hasn't, held against the program."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from vtcav_ray import cli
+from vtcav_ray.config import parse_config
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SMALL = ["videos.world.videos=96", "clips.per_class=8", "clips.per_concept=8", "clips.min_per_concept=6",
+         "clips.random_pool=24", "cavs.random_sets=6", "scores.permutations=500", "scores.bootstrap=200"]  # fmt: skip
+
+
+def blocks(language: str) -> list[Any]:
+    return list(_blocks(language))
+
+
+def _blocks(language: str) -> Iterator[Any]:
+    for page in PAGES:
+        for number, (found, text) in enumerate(FENCE.findall(page.read_text(encoding="utf-8"))):
+            if found == language:
+                yield pytest.param(text, id=f"{page.name}-{number}")
+
+
+def commands(text: str) -> list[list[str]]:
+    """The `vtcav` commands of a shell block, as words; `[--option X]...` in a synopsis is taken as given once."""
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    found = []
+    for line in lines:
+        words = shlex.split(re.sub(r"\[(?=-)|(?<=\w)\](\.\.\.)?", "", line.partition(" #")[0]))
+        if words and words[0].rpartition("/")[2] == "vtcav":
+            found.append(words[1:])
+    return found
+
+
+@pytest.mark.parametrize("text", blocks("sh"))
+def test_every_command_and_option_exists(text: str) -> None:
+    for words in commands(text):
+        # Parses the arguments as they stand, and then shows the help instead of running anything.
+        result = CliRunner().invoke(cli.app, [*words, "--help"], env={"COLUMNS": "200"})
+        assert result.exit_code == 0, f"vtcav {' '.join(words)}: {result.output}"
+        shown = " ".join(result.output.split())
+        for option in (word.partition("=")[0] for word in words if word.startswith("--")):
+            assert option in shown, f"vtcav {words[0]} has no {option}"
+
+
+def test_the_parser_of_examples_sees_them() -> None:
+    shown = commands(
+        "vtcav run CONFIG [--out URL] [--set a=b]...   # 0 done\n.venv/bin/vtcav plan c \\\n   --sample 4\nls\n"
+    )
+    assert shown == [["run", "CONFIG", "--out", "URL", "--set", "a=b"], ["plan", "c", "--sample", "4"]]
+    assert sum(len(commands(text.values[0])) for text in blocks("sh")) >= 15
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_every_config_is_valid(text: str) -> None:
+    data = yaml.safe_load(text)
+    if isinstance(data, dict):
+        parse_config({"videos": {"uri": "x"}, **data})
+
+
+@pytest.mark.slow
+def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's, on a small world; then those of docs/report.md on the run that it made."""
+    import glob
+
+    import vtcav_ray
+
+    load = vtcav_ray.load_config
+    monkeypatch.setattr(vtcav_ray, "load_config", lambda path: load(str(ROOT / path), SMALL, out=str(tmp_path / "run")))
+    names: dict[str, Any] = {"glob": glob}
+    ran = 0
+    for page in (ROOT / "README.md", ROOT / "docs" / "report.md"):
+        for language, text in FENCE.findall(page.read_text(encoding="utf-8")):
+            if language == "python":
+                exec(compile(text, str(page), "exec"), names)
+                names["run_url"] = names["result"].url
+                ran += 1
+    assert ran >= 2
+    assert names["result"].table("scores").num_rows > 0
+
+
+def test_the_pages_are_linked_to_what_is_there() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,0 +1,65 @@
+"""A Ray on this machine that is slow to start is started again; what can't be started is told in a sentence."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+from vtcav_ray.config import ResourcesConfig
+from vtcav_ray.engine import session
+from vtcav_ray.errors import StageError
+
+
+class Starter:
+    """In the place of `ray.init`: raises the errors given, one a call, then succeeds."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    def __call__(self, **options: object) -> None:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+SLOW = "The current node timed out during startup."
+
+
+@pytest.fixture(autouse=True)
+def _no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+
+def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Starter(Exception(SLOW), Exception(SLOW))
+    monkeypatch.setattr(ray, "init", start)
+    with session.ray_session(ResourcesConfig()):
+        assert start.calls == 3
+
+
+def test_in_the_end_it_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Starter(*[Exception(SLOW)] * session.STARTS_TRIED)
+    monkeypatch.setattr(ray, "init", start)
+    with (
+        pytest.raises(StageError, match=r"timed out during startup.*run again"),
+        session.ray_session(ResourcesConfig()),
+    ):
+        pass
+    assert start.calls == session.STARTS_TRIED
+
+
+def test_a_cluster_that_does_not_answer_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Starter(ConnectionError("refused"))
+    monkeypatch.setattr(ray, "init", start)
+    resources = ResourcesConfig(address="10.0.0.1:6379")
+    with pytest.raises(StageError, match=r"10\.0\.0\.1.*RAY_ADDRESS"), session.ray_session(resources):
+        pass
+    assert start.calls == 1
+
+
+def test_a_slip_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", Starter(TypeError("unexpected keyword")))
+    with pytest.raises(TypeError), session.ray_session(ResourcesConfig()):
+        pass

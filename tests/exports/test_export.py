@@ -1,0 +1,156 @@
+"""Exports: what is written can be read by those it is for, and holds the run's figures."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from vtcav_ray import cli, tables
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.exports import export, latex
+from vtcav_ray.exports.trackers import figures_of, log_run
+from vtcav_ray.report.cells import read_cells
+from vtcav_ray.results import Run
+from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+
+pa_rows = [
+    ("lift", "cup_up/spatiotemporal", "late", 0.81, True, True),
+    ("lift", "cup/spatial", "late", -0.02, False, True),
+    ("lift", "cup/padding", "late", 0.5, False, False),
+    ("put down & up", "cup_up/spatiotemporal", "late", -0.6, True, True),
+    ("lift", "cup_up/spatiotemporal", "early", 0.01, False, True),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    import pyarrow as pa
+
+    folder = Folder(str(tmp_path_factory.mktemp("run")))
+    rows = [
+        {
+            "class": name, "concept": concept, "layer": layer, "kind": concept.rpartition("/")[2], "against": "random",
+            "effect_logits": effect, "effect_ci_low": effect - 0.1, "effect_ci_high": effect + 0.1,
+            "effect_null_sd": 0.05, "effect_z": effect / 0.05, "effect_p": 0.001, "effect_q": 0.003, "score": 0.9,
+            "null_mean": 0.5, "null_sd": 0.3, "significant": significant, "learnable": learnable, "n": 30, "R": 50,
+            "degenerate": False, "decided_by": "effect", "model": "m@1", "note": "",
+        }
+        for name, concept, layer, effect, significant, learnable in pa_rows
+    ]  # fmt: skip
+    scores = stage_folder(folder, "scores", "k")
+    scores.commit("final", ShardOutput({"scores": pa.Table.from_pylist(rows, schema=tables.SCORES)}))
+    scores.finish({}, {"warnings": [], "notes": {}, "seconds": 1.0})
+    config = {"name": "small", "videos": {"uri": "x"}, "activations": {"layers": ["early", "late"]}}
+    folder.write_json("run.json", {"config": config, "keys": {"scores": "k"}})
+    return Run(folder.url)
+
+
+@pytest.fixture(scope="module")
+def written(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {path.name: path for path in export(run, str(tmp_path_factory.mktemp("export") / "paper"))}
+
+
+def test_a_figure_a_class_and_a_layer_in_every_format(written: dict[str, Path]) -> None:
+    names = ("effects-lift", "effects-put_down_up", "matrix-early", "matrix-late")
+    assert {n for n in written if not n.startswith(("scores", "summary"))} == {
+        f"{name}.{form}" for name in names for form in ("png", "svg", "pdf")
+    }
+    with Image.open(written["effects-lift.png"]) as image:
+        assert image.info["dpi"][0] == pytest.approx(300, abs=1)
+        assert len(image.convert("RGB").getcolors(1 << 24) or []) > 20
+    svg = ET.parse(written["effects-lift.svg"])
+    text = " ".join("".join(node.itertext()) for node in svg.iter("{http://www.w3.org/2000/svg}text"))
+    assert "cup_up/spatiotemporal" in text  # text, and not outlines
+    assert written["effects-lift.pdf"].read_bytes().startswith(b"%PDF")
+
+
+def test_the_same_run_gives_the_same_files(run: Run, written: dict[str, Path], tmp_path: Path) -> None:
+    again = export(run, str(tmp_path), formats=["svg"], classes=["lift"])
+    path = next(p for p in again if p.name == "effects-lift.svg")
+    assert path.read_bytes() == written["effects-lift.svg"].read_bytes()
+
+
+def test_tables_hold_every_cell(written: dict[str, Path]) -> None:
+    with written["scores.csv"].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["class"], float(r["effect_logits"])) for r in rows] == [(r[0], r[3]) for r in pa_rows]
+    assert list(rows[0]) == list(tables.SCORES.names)
+
+
+def test_latex_has_the_significant_cells_with_names_escaped(written: dict[str, Path]) -> None:
+    text = written["scores.tex"].read_text(encoding="utf-8")
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert len(body) == 2
+    assert body[0].startswith(r"lift & cup\_up/spatiotemporal & random & late & +0.81 & [+0.71, +0.91]")
+    assert r"put down \& up" in body[1]
+    assert "$-$0.60" in body[1]
+    assert latex.escape("50% #1_{x}~^\\") == r"50\% \#1\_\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    if shutil.which("pdflatex"):  # where there is a TeX, it has to take them
+        document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{text}\end{{document}}"
+        folder = written["scores.tex"].parent
+        (folder / "d.tex").write_text(document)
+        subprocess.run(["pdflatex", "-interaction=batchmode", "-halt-on-error", "d.tex"], cwd=folder, check=True)
+
+
+def test_pandas_polars_and_duckdb_read_the_scores_as_they_lie(run: Run) -> None:
+    files = f"{run.url}/scores/*/scores/*.parquet"
+    want = [r[3] for r in pa_rows]
+    assert pl.read_parquet(files)["effect_logits"].to_list() == want
+    [file] = Path(run.url).glob("scores/*/scores/*.parquet")
+    assert pd.read_parquet(file)["effect_logits"].tolist() == want
+    query = f"SELECT count(*) FROM read_parquet('{files}') WHERE significant AND effect_logits > 0"
+    assert duckdb.sql(query).fetchall() == [(1,)]
+
+
+def test_wrong_names_are_refused_with_the_right_ones(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="png, svg, pdf"):
+        export(run, str(tmp_path), formats=["jpg"])
+    with pytest.raises(ConfigError, match="There are: lift"):
+        export(run, str(tmp_path), classes=["lft"])
+
+
+def test_tensorboard_gets_every_figure_through_its_own_client(run: Run, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        cli.app, ["export", run.url, "--to", str(tmp_path), "--log", "tensorboard", "--step", "7"]
+    )
+    assert result.exit_code == 0, result.output
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert set(events.Tags()["scalars"]) == set(figures_of(run))
+    [event] = events.Scalars("effect_logits/lift/cup_up/spatiotemporal/late")
+    assert (event.step, event.value) == (7, pytest.approx(0.81))
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb"])
+def test_without_its_client_the_mend_is_named(run: Run, tracker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(ConfigError, match=rf"pip install 'vtcav-ray\[{tracker}\]'"):
+        log_run(run, tracker, destination="x")
+
+
+def test_an_unknown_tracker_is_refused(run: Run) -> None:
+    with pytest.raises(ConfigError, match="tensorboard, mlflow, wandb"):
+        log_run(run, "neptune", destination="x")
+
+
+def test_a_class_without_cells_against_random_has_no_figure(run: Run) -> None:
+    from vtcav_ray.exports import figures
+
+    cells = read_cells(run.table("scores"), ["early", "late"])
+    assert figures.effects(cells, "lift") is not None
+    assert figures.matrix(cells, "early") is not None

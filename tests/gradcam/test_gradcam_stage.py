@@ -1,0 +1,140 @@
+"""The stage on a small planted world: tables, overlays, page, failures, and the run that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from vtcav_ray import cli, tables
+from vtcav_ray.config import Config, ResourcesConfig, load_config
+from vtcav_ray.engine import ray_session
+from vtcav_ray.gradcam.run import run_gradcam
+from vtcav_ray.gradcam.stage import plan
+from vtcav_ray.gradcam.worker import GradcamWorker
+from vtcav_ray.results import Run
+from vtcav_ray.world.codec import decode_mp4
+
+pytestmark = pytest.mark.slow
+
+QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
+SMALL = [
+    "videos.world.videos=24",
+    "clips.per_class=2",
+    "clips.min_per_class=2",
+    "clips.concepts=[{name: cup, object: cup, kinds: [spatial]}]",
+    "clips.min_per_concept=2",
+    "clips.per_concept=2",
+    "clips.random_pool=4",
+    "gradcam.layers=[middle]",
+    "gradcam.max_clips=4",
+    "gradcam.overlays=1",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here() -> Iterator[None]:
+    with ray_session(ResourcesConfig(num_cpus=2)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return load_config(QUICKSTART, SMALL, out=str(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(scope="module")
+def finished(small: Config) -> Run:
+    return run_gradcam(small)
+
+
+def test_there_is_a_row_a_clip_layer_and_mode(finished: Run) -> None:
+    table = finished.table("gradcam")
+    assert table.schema == tables.GRADCAM
+    assert table.num_rows == 4 * 1 * 3
+    rows = table.to_pylist()
+    assert {row["class"] for row in rows} == {"lift", "put_down", "push_left", "push_right"}
+    examples = finished.table("clips", columns=["clip_id", "set"]).to_pylist()
+    assert {row["clip_id"] for row in rows} <= {row["clip_id"] for row in examples if row["set"] == "class"}
+    for row in rows:
+        assert 0 <= row["flicker"] <= 1
+        assert 0 <= row["background_share"] <= 1
+        assert -1 <= row["direction"] <= 1.000001
+        assert row["passes"] == {"frame": 16, "window": 3, "clip": 1}[row["mode"]]
+        if row["mode"] == "frame":
+            assert row["direction"] == pytest.approx(1)
+            assert row["logit_change"] == 0
+        if row["mode"] == "clip":  # the planted truth: the model tells a clip from its reverse
+            assert row["logit_change"] < -1
+            assert row["predicted_reversed"] != row["predicted"] == row["class"]
+
+
+def test_the_planted_object_is_where_the_map_is(finished: Run) -> None:
+    """The whole clip's map must lie on the object more than a uniform one does: else the boxes are misplaced."""
+    whole = [row for row in finished.table("gradcam").to_pylist() if row["mode"] == "clip"]
+    assert np.mean([row["background_chance"] - row["background_share"] for row in whole]) > 0.05
+    assert np.mean([row["track_agreement"] for row in whole]) > 0.3
+    aggregate = finished.stage("gradcam").read("aggregate").to_pylist()
+    everything = next(r for r in aggregate if (r["class"], r["mode"]) == ("all", "clip"))
+    values = np.array(everything["map"]).reshape(36, 36)
+    assert everything["clips"] == 4
+    assert np.nanmean(values[12:24, 12:24]) > 1.5 * np.nanmean(values)
+
+
+def test_overlays_are_films_beside_the_tables(finished: Run) -> None:
+    folder = finished.stage("gradcam")
+    drawn = folder.read("overlays").to_pylist()
+    assert len(drawn) == 4 * 3
+    film = decode_mp4(folder.folder.read_bytes(drawn[0]["mp4"]))
+    assert film.shape == (16, drawn[0]["height"], drawn[0]["width"], 3)
+    assert np.abs(np.diff(film.astype(int), axis=0)).max() > 30  # it moves
+    assert folder.folder.read_bytes(drawn[0]["webp"])[8:12] == b"WEBP"
+
+
+def test_the_page_and_the_tables_are_found(finished: Run) -> None:
+    page = Path(finished.url, "gradcam.html").read_text()
+    assert "This run has no scores" in page
+    assert page.count("data:image/webp") == 12
+    result = CliRunner().invoke(cli.app, ["table", finished.url, "gradcam", "--format", "csv"])
+    assert result.exit_code == 0
+    assert result.output.splitlines()[0].replace('"', "").split(",") == tables.GRADCAM.names
+    summary = finished.table("gradcam_summary").to_pylist()
+    flicker = next(r for r in summary if (r["class"], r["mode"], r["measure"]) == ("all", "frame", "flicker"))
+    assert flicker["n"] == 4
+    assert flicker["ci_low"] < flicker["mean"] < flicker["ci_high"]
+
+
+def test_running_again_and_by_the_command_re_uses_everything(finished: Run, small: Config, tmp_path: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in Path(small.run_url).rglob("*.parquet")}
+    record = Path(small.run_url, "run.json").read_bytes()
+    options = [part for setting in SMALL if not setting.startswith("gradcam.max") for part in ("--set", setting)]
+    result = CliRunner().invoke(cli.app, ["gradcam", QUICKSTART, "--out", small.run_url, "--limit", "4", *options])
+    assert result.exit_code == 0, result.output
+    assert "re-used" in result.output
+    assert {p: p.stat().st_mtime_ns for p in Path(small.run_url).rglob("*.parquet")} == before
+    assert Path(small.run_url, "run.json").read_bytes() == record  # a run's own record is left alone
+    # Other clips: the maps of the earlier ones are no part of this run any more.
+    changed = Path(small.run_url, "run.json").read_text().replace(finished.keys["clips"], "another")
+    other = tmp_path / "run"
+    other.mkdir()
+    (other / "run.json").write_text(changed)
+    (other / "gradcam.json").write_bytes(Path(small.run_url, "gradcam.json").read_bytes())
+    assert "gradcam" not in Run(str(other)).keys
+    asked = CliRunner().invoke(cli.app, ["table", str(other), "gradcam"])
+    assert "vtcav gradcam CONFIG" in str(asked.exception)
+
+
+def test_a_clip_that_can_not_be_used_is_a_failure(finished: Run, small: Config) -> None:
+    """One clip of a class that the model does not have, one that is well: the second is done all the same."""
+    clips, tracks = finished.stage("clips"), finished.stage("tracks")
+    rows = plan(clips, tracks, None, 0, 0).slice(0, 2).to_pylist()
+    rows[0]["class"] = "juggle"
+    changed = small.model_copy(update={"gradcam": small.gradcam.model_copy(update={"modes": ("clip",)})})
+    worker = GradcamWorker(changed, clips, tracks, finished.stage("gradcam").folder)
+    output = worker(pa.Table.from_pylist(rows))
+    assert [(f["clip_id"], f["error_kind"]) for f in output.failures] == [(rows[0]["clip_id"], "label")]
+    assert output.tables["gradcam"]["clip_id"].to_pylist() == [rows[1]["clip_id"]]

@@ -1,0 +1,79 @@
+"""The Grad-CAM page in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gradcam_figures import page_data
+from playwright.sync_api import Browser, sync_playwright
+
+from vtcav_ray.gradcam.page import build_page
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path: Path = tmp_path_factory.mktemp("page") / "gradcam.html"
+    path.write_text(build_page(page_data()), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1280, "light")])
+def test_the_page_opens_offline_and_never_scrolls_sideways(
+    browser: Browser, address: str, width: int, scheme: str
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_default_timeout(60_000)
+    problems: list[str] = []
+    requests: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".verdict-box").first.is_visible()
+    shown = page.locator(".overlay:visible")
+    assert shown.evaluate_all("all => all.map(f => f.dataset.mode)") == ["clip", "clip"]
+    page.get_by_role("radio", name="frame").check()
+    assert shown.evaluate_all("all => all.map(f => f.dataset.mode)") == ["frame", "frame"]
+    assert (
+        page.locator(".overlay:visible img").first.evaluate("image => image.decode().then(() => image.naturalWidth)")
+        > 400
+    )
+    page.get_by_role("button", name="Pause pictures").click()
+    assert page.locator(".overlay:visible canvas").first.is_visible()
+    assert not page.locator(".overlay img").first.is_visible()
+    ground = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(ground)
+    assert (sum(map(int, before[4:-1].split(","))) > 600) == (scheme == "light")
+    button = page.locator("#theme")
+    button.click()
+    button.click()
+    assert page.evaluate(ground) == "rgb(19, 21, 25)"
+    page.close()
+    assert problems == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_the_page_is_there_without_javascript(browser: Browser, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert page.get_by_text("Video-TCAV names the direction").first.is_visible()
+    assert page.locator(".overlay:visible").count() == 2
+    page.close()
+    context.close()

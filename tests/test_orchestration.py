@@ -1,0 +1,268 @@
+"""The pipeline's own part (keys, re-use, carrying over, retries, reruns), with small stages that need no model.
+
+The stages have the names and the shape of the real ones: `tracks` works on videos, `clips` on what the tracks gave,
+`activations` on shards of clips, `scores` on all of it. What each of them is asked to do is written down.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from vtcav_ray import engine, pipeline
+from vtcav_ray.concepts.stage import _by_video
+from vtcav_ray.config import Config, parse_config
+from vtcav_ray.errors import StageError
+from vtcav_ray.rerun import with_checkpoint
+from vtcav_ray.results import Run
+from vtcav_ray.stage import Context, Shard, Stage, Work, Worker, make_shards
+from vtcav_ray.status import run_status
+from vtcav_ray.storage import ShardOutput, StageFolder
+
+TRACKS = pa.schema([("video_id", pa.string()), ("track", pa.string())])
+
+
+class House:
+    """The corpus (videos, and which of them can't be read now), and a record of what was worked on."""
+
+    def __init__(self) -> None:
+        self.videos = [f"v{i:02d}" for i in range(16)]
+        self.broken: set[str] = set()
+        self.dead_after: str | None = None  # the stage that stops at its second shard
+        self.worked: dict[str, list[str]] = {}
+
+    def note(self, stage: str, *what: str) -> None:
+        self.worked.setdefault(stage, []).extend(what)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (
+            Stage("videos", (), 1, self._listing, self._videos),
+            Stage("tracks", ("videos",), 1, lambda c: {}, self._tracks),
+            Stage("clips", ("videos", "tracks"), 1, lambda c: {}, self._clips),
+            Stage("activations", ("clips",), 1, lambda c: {"model": c.config.model.checkpoint}, self._activations),
+            Stage("scores", ("activations",), 1, lambda c: {}, self._scores),
+        )
+
+    def _listing(self, context: Context) -> dict[str, Any]:
+        return {"videos": self.videos[: context.config.videos.limit]}
+
+    def _videos(self, context: Context) -> Work:
+        table = pa.table({"video_id": self.videos[: context.config.videos.limit]})
+        return Work([Shard("all", table)], lambda: lambda rows: ShardOutput({"videos": rows}))
+
+    def _tracks(self, context: Context) -> Work:
+        videos = context.input("videos").read("videos")
+        assert videos is not None
+
+        def work(rows: pa.Table) -> ShardOutput:
+            ids = rows["video_id"].to_pylist()
+            self.note("tracks", *ids)
+            bad = [{"video_id": v, "error_kind": "missing", "message": "gone"} for v in ids if v in self.broken]
+            good = [v for v in ids if v not in self.broken]
+            table = pa.table({"video_id": good, "track": [f"t-{v}" for v in good]}, schema=TRACKS)
+            return ShardOutput({"tracks": table}, bad)
+
+        return Work(make_shards(videos, 3), lambda: work, context.config.resources.detect)
+
+    def _clips(self, context: Context) -> Work:
+        tracks = context.input("tracks").read("tracks")
+        assert tracks is not None
+
+        def work(rows: pa.Table) -> ShardOutput:
+            self.note("clips", *rows["video_id"].to_pylist())
+            return ShardOutput({"clips": rows.select(["video_id", "track"])})
+
+        return Work(_by_video(tracks.sort_by("video_id"), 2), lambda: work, context.config.resources.cut)
+
+    def _activations(self, context: Context) -> Work:
+        clips = context.input("clips")
+        digests = {p: i["sha256"] for files in clips.manifest()["shards"].values() for p, i in files.items()}
+        shards = [Shard(p[6:-8], pa.table({"shard": [p[6:-8]], "sha256": [d]})) for p, d in sorted(digests.items())]
+
+        def work(rows: pa.Table) -> ShardOutput:
+            name = rows["shard"][0].as_py()
+            if self.dead_after == "activations" and len(self.worked.get("activations", [])) == 1:
+                raise StageError("no room")
+            self.note("activations", name)
+            return ShardOutput({"activations": clips.read_file(f"clips/{name}.parquet")})
+
+        return Work(shards, lambda: work, context.config.resources.extract)
+
+    def _scores(self, context: Context) -> Work:
+        def work(rows: pa.Table) -> ShardOutput:
+            self.note("scores", "all")
+            seen = context.input("activations").read("activations")
+            assert seen is not None
+            return ShardOutput({"scores": pa.table({"video_id": sorted(seen["video_id"].to_pylist())})})
+
+        return Work([Shard("all", pa.table({"shard": ["all"]}))], lambda: work)
+
+
+def run_here(
+    shards: list[Shard], make_worker: Callable[[], Worker], output: StageFolder, *_: object
+) -> Iterator[dict[str, Any]]:
+    worker = make_worker()
+    for shard in shards:
+        record = output.commit(shard.name, worker(shard.rows))
+        yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0}
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch) -> House:
+    house = House()
+    monkeypatch.setattr(pipeline, "STAGES", house.stages())
+    monkeypatch.setattr(engine, "run_shards", run_here)
+    monkeypatch.setattr(engine.LazySession, "start", lambda self: None)
+    return house
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return parse_config({"videos": {"uri": "videos"}, "out": str(tmp_path / "run")})
+
+
+def scored(run: Run) -> list[str]:
+    return run.table("scores")["video_id"].to_pylist()
+
+
+def test_a_retry_works_on_what_failed_and_later_stages_see_it(house: House, config: Config) -> None:
+    house.broken = {"v03", "v04", "v11"}
+    first = pipeline.run(config)
+    assert len(scored(first)) == 13
+    house.worked.clear()
+    house.broken = {"v11"}
+    second = pipeline.run(config, retry_failed=True)
+    assert sorted(house.worked["tracks"]) == ["v03", "v04", "v11"]
+    assert sorted(house.worked["clips"]) == ["v03", "v04"]
+    shards = second.manifest("activations")["shards"]
+    assert 0 < len(house.worked["activations"]) < len(shards), "shards without a recovered video are kept"
+    assert scored(second) == [v for v in house.videos if v != "v11"]
+    assert second.table("failures")["video_id"].to_pylist() == ["v11"]
+    # A plain run finds all of it there.
+    house.worked.clear()
+    assert pipeline.run(config).keys == second.keys
+    assert house.worked == {}
+
+
+def test_a_retry_that_recovers_nothing_changes_nothing(house: House, config: Config) -> None:
+    house.broken = {"v03"}
+    first = pipeline.run(config)
+    for _ in range(2):
+        house.worked.clear()
+        assert pipeline.run(config, retry_failed=True).keys == first.keys
+        assert house.worked == {"tracks": ["v03"]}
+
+
+def test_once_all_is_mended_the_output_is_that_of_a_run_without_failures(
+    house: House, config: Config, tmp_path: Path
+) -> None:
+    house.broken = {"v00", "v07"}
+    pipeline.run(config)
+    house.broken = {"v07"}
+    pipeline.run(config, retry_failed=True)
+    house.broken = set()
+    last = pipeline.run(config, retry_failed=True)
+    whole = pipeline.run(config.model_copy(update={"out": str(tmp_path / "whole")}))
+    for stage in ("tracks", "clips", "activations", "scores"):
+        assert files(last, stage) == files(whole, stage), stage
+
+
+def files(run: Run, stage: str) -> dict[str, str]:
+    return {p: i["sha256"] for found in run.manifest(stage)["shards"].values() for p, i in found.items()}
+
+
+def test_a_retry_that_is_cut_off_goes_on(house: House, config: Config) -> None:
+    house.broken = {"v03", "v04"}
+    pipeline.run(config)
+    house.broken, house.dead_after = set(), "activations"
+    house.worked.clear()
+    with pytest.raises(StageError, match="no room"):
+        pipeline.run(config, retry_failed=True)
+    status = run_status(Run(config.run_url))
+    assert (status.status, status.error) == ("stopped: activations", "no room")
+    stage = status.stages[3]
+    assert (stage.state, stage.done < (stage.shards or 0), stage.carried > 0) == ("unfinished", True, True)
+    house.dead_after = None
+    before = list(house.worked["activations"])
+    last = pipeline.run(config)
+    assert scored(last) == house.videos
+    assert sorted(house.worked["tracks"]) == ["v03", "v04"]
+    assert len(house.worked["activations"]) == len(set(house.worked["activations"])), "nothing is done twice"
+    assert house.worked["activations"][: len(before)] == before
+    assert last.manifest("activations")["carried"]["kept"] > 0, "also after the restart"
+
+
+def test_a_rerun_shares_what_does_not_depend_on_the_checkpoint(house: House, config: Config, tmp_path: Path) -> None:
+    house.broken = {"v05"}
+    base = pipeline.run(config)
+    house.worked.clear()
+    house.videos = []  # the source is gone
+    other = with_checkpoint(config, "other.pth", f"{base.url}/checkpoints/other")
+    rerun = pipeline.run(other, base=base)
+    assert set(house.worked) == {"activations", "scores"}
+    assert scored(rerun) == scored(base)
+    assert rerun.record["base"] == "../.."
+    assert Run(base.url).keys == base.keys
+    assert {s.state for s in run_status(rerun).stages if s.stage not in ("cavs", "report")} == {"done"}
+    # What is recovered in the shared run is seen by the rerun, when that is run again.
+    house.broken = set()
+    house.videos = [f"v{i:02d}" for i in range(16)]
+    pipeline.run(config, retry_failed=True)
+    house.worked.clear()
+    again = pipeline.run(other, base=Run(base.url))
+    assert scored(again) == house.videos
+    assert set(house.worked) == {"activations", "scores"}
+    assert len(house.worked["activations"]) == 1, "one shard of clips has changed"
+
+
+def test_a_retry_of_a_rerun_mends_the_shared_stages(house: House, config: Config) -> None:
+    house.broken = {"v05"}
+    base = pipeline.run(config)
+    other = with_checkpoint(config, "other.pth", f"{base.url}/checkpoints/other")
+    pipeline.run(other, base=base)
+    house.broken = set()
+    again = pipeline.run(other, base=base, retry_failed=True)
+    assert scored(again) == house.videos
+
+
+def test_limit_adds_videos_and_carries_the_others(house: House, config: Config) -> None:
+    first = pipeline.run(pipeline.with_more_videos(config, 6))
+    assert len(scored(first)) == 6
+    house.worked.clear()
+    second = pipeline.run(pipeline.with_more_videos(config, 4))
+    assert house.worked["tracks"] == house.videos[6:10]
+    assert sorted(house.worked["clips"]) == house.videos[6:10]
+    assert scored(second) == house.videos[:10]
+    # Cut off in the middle of the next ones, it goes on with the same ones.
+    house.dead_after = "activations"
+    house.worked.clear()
+    with pytest.raises(StageError):
+        pipeline.run(pipeline.with_more_videos(config, 4))
+    house.dead_after = None
+    assert scored(pipeline.run(pipeline.with_more_videos(config, 4))) == house.videos[:14]
+    assert house.worked["tracks"] == house.videos[10:14]
+
+
+def test_fresh_removes_and_makes_anew(house: House, config: Config) -> None:
+    first = pipeline.run(config)
+    assert files(pipeline.run(config, fresh=True), "scores") == files(first, "scores")
+    assert sorted(house.worked["tracks"]) == sorted(house.videos * 2)
+    assert "carried" not in pipeline.run(config).manifest("clips")
+
+
+def test_status_reads_the_plan_and_the_commits(house: House, config: Config) -> None:
+    house.dead_after = "activations"
+    with pytest.raises(StageError):
+        pipeline.run(config)
+    run = Run(config.run_url)
+    plan = json.loads((Path(run.stage("activations").folder.url) / "plan.json").read_text())
+    stage = run_status(run, now=plan["started"] + 120).stages[3]
+    assert (stage.done, stage.shards) == (1, plan["shards"])
+    assert stage.rate == pytest.approx(0.5)
+    assert stage.seconds_left == pytest.approx(120 * (plan["shards"] - 1))
+    assert [s.state for s in run_status(run).stages] == ["done"] * 3 + ["unfinished"] + ["not started"] * 3

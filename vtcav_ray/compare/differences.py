@@ -1,0 +1,149 @@
+"""How far a concept effect moved from one model to another, on the same clips.
+
+The effect is E = mean gradient · (mean z of the concept - mean z of the other side). For two models A and B on the same
+clips, E_B - E_A has the same form in the space of both: with gradients [g_B, -g_A] and activations [z_B, z_A],
+
+    [g_B, -g_A] · [z_B, z_A] = g_B · z_B - g_A · z_A
+
+for each pair of a class clip and a concept clip. So the difference is tested with the very tests of the effect
+(`vtcav_ray.tcav.effect`): permutation over source videos for p, two-level bootstrap for the interval. Both models see
+the same resampled videos, so what a video contributes to both cancels: the comparison is paired, in logits, and no
+scale of either model's activations enters.
+
+The permutation test takes the class's videos as they are, and two models never have quite the same gradients on a
+handful of videos. So p is the larger of the permutation test's and of the one that the interval implies, which
+resamples the class's videos as well: an effect has moved when it would have on other videos of the class, and with
+other clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav_ray.tcav.cells import Cell
+from vtcav_ray.tcav.effect import concept_effects, paired_concept_effects
+
+NORMAL_95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of one figure, from A to B. `paired`: both were taken on the same videos.
+
+    Attributes:
+        change: B minus A.
+        ci_low, ci_high: its 95 % interval; NaN: there is none.
+        p: two-sided; NaN: there is none.
+    """
+
+    change: float
+    ci_low: float
+    ci_high: float
+    p: float
+    paired: bool
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model at one layer.
+
+    Attributes:
+        vectors_ND: activations of the pool's clips.
+        gradients: class -> [n, d], of the class's own clips.
+    """
+
+    vectors_ND: NDArray[np.float32]
+    gradients: Mapping[str, NDArray[np.float32]]
+
+
+def effect_changes(
+    a: Side,
+    b: Side,
+    cells: Sequence[Cell],
+    *,
+    pool_videos: Sequence[str],
+    class_videos: Mapping[str, Sequence[str]],
+    permutations: int,
+    bootstrap: int,
+    seed: int,
+) -> dict[tuple[str, int], Change]:
+    """Paired changes of every class's effects in `cells`: (class, number of the cell) -> change.
+
+    Args:
+        a, b: the two models, with clips in the same order in both.
+        cells: what is compared with what; rows of the pool.
+        pool_videos: source video of each clip of the pool.
+        class_videos: class -> source video of each of its gradients.
+        permutations, bootstrap, seed: as for `concept_effects`.
+    """
+    names = [name for name in a.gradients if name in b.gradients]
+    if not names:
+        return {}
+    pool_ND = np.concatenate((b.vectors_ND, a.vectors_ND), axis=1)
+    gradients = [np.concatenate((b.gradients[name], -a.gradients[name]), axis=1) for name in names]
+    found: dict[tuple[str, int], Change] = {}
+    for paired in (False, True):
+        members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
+        if not members:
+            continue
+        batch = (paired_concept_effects if paired else concept_effects)(
+            gradients,
+            pool_ND,
+            [cells[j].concept_rows for j in members],
+            [cells[j].other_rows for j in members],
+            groups=pool_videos,
+            class_groups=[class_videos[name] for name in names],
+            permutations=permutations,
+            bootstrap=bootstrap,
+            seed=seed,
+        )
+        for place, j in enumerate(members):
+            for k, name in enumerate(names):
+                one = batch.cell(k, place)
+                p = float(np.maximum(one.p, _normal_p(one.effect, one.ci_low, one.ci_high)))  # NaN where either is
+                found[name, j] = Change(one.effect, one.ci_low, one.ci_high, p, paired=True)
+    return found
+
+
+def _normal_p(change: float, low: float, high: float) -> float:
+    """Two-sided, from a 95 % interval's width; NaN where there is none."""
+    from scipy.stats import norm
+
+    half = (high - low) / 2
+    return float(2 * norm.sf(abs(change) * NORMAL_95 / half)) if half > 0 and np.isfinite(change) else np.nan
+
+
+def independent_change(a: tuple[float, float, float], b: tuple[float, float, float]) -> Change:
+    """The change between two estimates on different videos, each (value, interval's low end, high end).
+
+    Half widths of 95 % intervals add as variances do, and p is a normal one.
+    """
+    change = b[0] - a[0]
+    half = float(np.hypot(a[2] - a[1], b[2] - b[1]) / 2)
+    if not np.isfinite(half) or half <= 0:
+        return Change(change, np.nan, np.nan, np.nan, paired=False)
+    return Change(change, change - half, change + half, _normal_p(change, change - half, change + half), paired=False)
+
+
+def score_change(a: Mapping[str, float], b: Mapping[str, float]) -> Change:
+    """Of the TCAV score: video -> share of the CAVs with a positive sensitivity, paired by video (Student's t).
+
+    Args:
+        a, b: of each model. Videos that only one has are left out; fewer than two common ones give no interval.
+    """
+    common = sorted(a.keys() & b.keys())
+    differences = np.array([b[v] - a[v] for v in common])
+    if len(common) < 2:
+        return Change(float(differences.mean()) if len(common) else np.nan, np.nan, np.nan, np.nan, paired=True)
+    from scipy.stats import t
+
+    mean, error = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(common)))
+    if error == 0:
+        return Change(mean, mean, mean, 1.0 if mean == 0 else 0.0, paired=True)
+    half = float(t.ppf(0.975, len(common) - 1)) * error
+    p = float(2 * t.sf(abs(mean) / error, len(common) - 1))
+    return Change(mean, mean - half, mean + half, p, paired=True)

@@ -1,0 +1,189 @@
+"""Runs read side by side: the cells that both have, and how far each moved."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.compare.differences import Change, Side, effect_changes, independent_change, score_change
+from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.results import Run
+from vtcav_ray.storage import vectors_of
+from vtcav_ray.tcav.cells import Cell, find_cells
+from vtcav_ray.tcav.significance import adjust
+
+COMPARISON = pa.schema(
+    [
+        ("run_a", pa.string()),
+        ("run_b", pa.string()),
+        ("model_a", pa.string()),
+        ("model_b", pa.string()),
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("concept", pa.string()),
+        ("against", pa.string()),
+        ("effect_a", pa.float64()),  # logits
+        ("effect_b", pa.float64()),
+        ("change", pa.float64()),  # effect_b - effect_a
+        ("ci_low", pa.float64()),  # of the change, 95 %
+        ("ci_high", pa.float64()),
+        ("p", pa.float64()),  # two-sided; paired: permutation over source videos
+        ("q", pa.float64()),  # over all compared cells, by run_a's correction
+        ("moved", pa.bool_()),  # learnable in one of them, and q below run_a's alpha
+        ("paired", pa.bool_()),  # both on the same videos and clips
+        ("learnable", pa.bool_()),  # in at least one of the two runs
+        ("score_a", pa.float64()),  # TCAV score
+        ("score_b", pa.float64()),
+        ("score_change", pa.float64()),  # paired by video, where the videos are the same
+        ("score_ci_low", pa.float64()),
+        ("score_ci_high", pa.float64()),
+    ]
+)
+KEY = ("class", "layer", "concept", "against")
+Cells = dict[tuple[str, ...], dict[str, Any]]
+
+
+def compare_runs(runs: Sequence[Run]) -> pa.Table:
+    """Each run against the one before it, cell by cell: rows of `COMPARISON`.
+
+    Where two runs have the same clips (another checkpoint, the same videos), the change is estimated and tested on
+    pairs of the same video; elsewhere both estimates are taken as independent, and `paired` is false.
+
+    Raises:
+        ConfigError: fewer than two runs, a run without scores, or no cell that two runs share.
+    """
+    if len(runs) < 2:
+        raise ConfigError("There is nothing to compare one run with: name two runs or more.")
+    rows = [row for a, b in itertools.pairwise(runs) for row in _pair(a, b)]
+    settings = runs[0].config.scores
+    q = adjust(np.array([row["p"] for row in rows]), settings.correction)
+    for row, corrected in zip(rows, q, strict=True):
+        row["q"] = float(corrected)
+        row["moved"] = bool(row["learnable"] and corrected < settings.alpha)
+    return pa.Table.from_pylist(rows, schema=COMPARISON)
+
+
+def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
+    cells_a, cells_b = _cells(a), _cells(b)
+    common = [key for key in cells_a if key in cells_b]
+    if not common:
+        raise ConfigError(
+            f"{a.url} and {b.url} share no cell (class, layer, concept, against). Runs can be compared when their "
+            "concepts and layers have the same names."
+        )
+    changes: dict[tuple[str, ...], Change] = {}
+    for layer in dict.fromkeys(key[1] for key in common):
+        changes |= _paired_layer(a, b, layer)
+    positive_a, positive_b = _positive_shares(a), _positive_shares(b)
+    rows = []
+    for key in common:
+        left, right = cells_a[key], cells_b[key]
+        change = changes.get(key) or independent_change(_interval(left), _interval(right))
+        videos = (positive_a.get(key[:3], {}), positive_b.get(key[:3], {})) if key[3] == "random" else ({}, {})
+        score = score_change(*videos)
+        rows.append(
+            {
+                **dict(zip(KEY, key, strict=True)),
+                "run_a": a.url,
+                "run_b": b.url,
+                "model_a": left["model"],
+                "model_b": right["model"],
+                "effect_a": left["effect_logits"],
+                "effect_b": right["effect_logits"],
+                "change": change.change,
+                "ci_low": change.ci_low,
+                "ci_high": change.ci_high,
+                "p": change.p,
+                "paired": change.paired,
+                "learnable": bool(left["learnable"] or right["learnable"]),
+                "score_a": left["score"],
+                "score_b": right["score"],
+                "score_change": score.change,
+                "score_ci_low": score.ci_low,
+                "score_ci_high": score.ci_high,
+            }
+        )
+    return rows
+
+
+def _cells(run: Run) -> Cells:
+    rows = run.table("scores").to_pylist()
+    if not rows:
+        raise ConfigError(f"{run.url} has no scores to compare. Run it to its end first.")
+    return {tuple(row[name] for name in KEY): row for row in rows}
+
+
+def _interval(row: dict[str, Any]) -> tuple[float, float, float]:
+    return tuple(np.nan if row[n] is None else row[n] for n in ("effect_logits", "effect_ci_low", "effect_ci_high"))  # type: ignore[return-value]
+
+
+def _paired_layer(a: Run, b: Run, layer: str) -> dict[tuple[str, ...], Change]:
+    """Changes of a layer's cells on the same clips; none where the two runs' clips differ."""
+    left, right = _side(a, layer), _side(b, layer)
+    if left is None or right is None or left[1] != right[1] or left[2] != right[2]:
+        return {}
+    settings, cells = a.config.scores, _layer_cells(a, layer)
+    found = effect_changes(
+        left[0],
+        right[0],
+        cells,
+        pool_videos=[video for _, video in left[1]],
+        class_videos={name: [video for _, video in clips] for name, clips in left[2].items()},
+        permutations=settings.permutations,
+        bootstrap=settings.bootstrap,
+        seed=a.config.seed,
+    )
+    return {(name, layer, cells[j].concept, cells[j].against): change for (name, j), change in found.items()}
+
+
+Clips = list[tuple[str, str]]  # (clip_id, video_id)
+
+
+def _side(run: Run, layer: str) -> tuple[Side, Clips, dict[str, Clips]] | None:
+    """A run's activations and gradients at a layer, with the clips they belong to; None: a part of them is missing."""
+    stage = _accepted(run)
+    pool = stage.read("activations", columns=("clip_id", "name", "video_id", "vector"), layer=layer)
+    gradients = stage.read("gradients", columns=("clip_id", "video_id", "class", "vector"), layer=layer)
+    if pool is None or gradients is None:
+        return None
+    clips = list(zip(pool["clip_id"].to_pylist(), pool["video_id"].to_pylist(), strict=True))
+    own = dict(zip(pool["clip_id"].to_pylist(), pool["name"].to_pylist(), strict=True))
+    vectors = vectors_of(gradients)
+    rows: dict[str, list[int]] = {}
+    of_class: dict[str, Clips] = {}
+    columns = (gradients[name].to_pylist() for name in ("class", "clip_id", "video_id"))
+    for i, (name, clip, video) in enumerate(zip(*columns, strict=True)):
+        if own.get(clip) == name:
+            rows.setdefault(name, []).append(i)
+            of_class.setdefault(name, []).append((clip, video))
+    return Side(vectors_of(pool), {name: vectors[some] for name, some in rows.items()}), clips, of_class
+
+
+def _accepted(run: Run) -> AcceptedRows:
+    """The run's activations, without the clips that a person rejected and those that repeat another."""
+    return AcceptedRows.of(run.stage("activations"), read_left_out(run.stage("cavs")))
+
+
+def _layer_cells(run: Run, layer: str) -> list[Cell]:
+    stage = _accepted(run)
+    names = stage.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layer)
+    assert names is not None, "the layer was read before"
+    jobs = read_plan(stage, layer, run.config).jobs
+    return find_cells(pool_of(names), names["clip_id"].to_pylist(), jobs)
+
+
+def _positive_shares(run: Run) -> dict[tuple[str, ...], dict[str, float]]:
+    """(class, layer, concept) -> video -> share of the CAVs against random sets with a positive sensitivity."""
+    columns = ("class", "layer", "concept", "video_id", "positive")
+    table = run.stage("scores").read("sensitivities", columns=columns)
+    found: dict[tuple[str, ...], dict[str, float]] = {}
+    if table is not None:
+        for name, layer, concept, video, positive in zip(*(table[c].to_pylist() for c in columns), strict=True):
+            found.setdefault((name, layer, concept), {})[video] = positive
+    return found

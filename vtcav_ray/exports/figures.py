@@ -1,0 +1,137 @@
+"""Static figures with Matplotlib: no window, fonts kept as text, colours that the colour-blind tell apart."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vtcav_ray.report.cells import Cells, Status
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# As in the report's page.css.
+RAISES, LOWERS, NEUTRAL, BAND = "#cf5a06", "#2362b8", "#5d616b", "#e6e4de"
+MARKERS = {
+    Status.RAISES: ("^", RAISES),
+    Status.LOWERS: ("v", LOWERS),
+    Status.NOT_SHOWN: ("o", NEUTRAL),
+    Status.NOT_LEARNABLE: ("x", NEUTRAL),
+    Status.UNDECIDED: ("D", NEUTRAL),
+}
+MAX_CONCEPTS = 24  # in one figure of a class: those with the largest effects against their null
+COLUMN_INCHES = 3.4  # the width of a column in a two-column paper
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's settings for these figures; its own are left as they were."""
+    import matplotlib
+
+    with matplotlib.rc_context(
+        {
+            "font.size": 8,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "svg.fonttype": "none",  # text stays text: it can be searched, and edited
+            "pdf.fonttype": 42,
+            "svg.hashsalt": "vtcav",  # the same data gives the same bytes
+            "figure.dpi": 100,
+            "savefig.dpi": 300,
+        }
+    ):
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write it; the same figure gives the same bytes."""
+    metadata: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(path.suffix[1:], {})
+    figure.savefig(path, bbox_inches="tight", metadata=metadata)
+
+
+def effects(cells: Cells, class_name: str) -> Figure | None:
+    """A class's concept effects against random clips: a panel a layer, over the null's band; None: no cell."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    own = (cells.class_N == list(cells.classes).index(class_name)) & cells.contrast("random")
+    columns = _strongest_columns(cells, np.flatnonzero(own))
+    if not columns:
+        return None
+    figure = Figure(figsize=(COLUMN_INCHES * max(1.0, len(cells.layers) / 2), 0.6 + 0.2 * len(columns)))
+    panels = np.atleast_1d(figure.subplots(1, len(cells.layers), sharey=True))
+    names = [cells.columns[c].concept for c in columns]
+    for layer, panel in enumerate(panels):
+        rows = np.flatnonzero(own & (cells.layer_N == layer))
+        row_of = {int(cells.column_N[i]): int(i) for i in rows}
+        for y, column in enumerate(columns):
+            if column in row_of:
+                _draw_cell(panel, cells, row_of[column], y)
+        panel.axvline(0, color=NEUTRAL, linewidth=0.6, zorder=1)
+        panel.set_title(cells.layers[layer], fontsize=8)
+        panel.set_ylim(len(columns) - 0.4, -0.6)
+        panel.tick_params(length=2)
+        panel.xaxis.set_major_locator(MaxNLocator(3))
+    panels[0].set_yticks(range(len(names)), names)
+    figure.suptitle(class_name, fontsize=9, fontweight="bold")
+    figure.supxlabel("concept effect, logits", fontsize=8)
+    return figure
+
+
+def _strongest_columns(cells: Cells, rows: np.ndarray) -> list[int]:
+    """Columns of the cells, in their order; where there are too many, those with the largest |z|."""
+    z = np.abs(np.nan_to_num(cells.numbers["effect_z"][rows]))
+    best: dict[int, float] = {}
+    for column, value in zip(cells.column_N[rows].tolist(), z.tolist(), strict=True):
+        best[column] = max(best.get(column, 0.0), value)
+    kept = sorted(best, key=lambda c: -best[c])[:MAX_CONCEPTS]
+    return sorted(kept, key=lambda c: (cells.columns[c].name, cells.columns[c].kind))
+
+
+def _draw_cell(panel: Any, cells: Cells, i: int, y: int) -> None:
+    number = {name: cells.numbers[name][i] for name in ("effect_logits", "effect_ci_low", "effect_ci_high")}
+    half = 1.96 * cells.numbers["effect_null_sd"][i]
+    if np.isfinite(half):
+        panel.barh(y, 2 * half, left=-half, height=0.8, color=BAND, zorder=0)
+    marker, color = MARKERS[Status(cells.status_N[i])]
+    if np.isfinite(number["effect_ci_low"]):
+        panel.plot([number["effect_ci_low"], number["effect_ci_high"]], [y, y], color=color, linewidth=1, zorder=2)
+    face = color if cells.status_N[i] <= Status.LOWERS or marker == "x" else "white"
+    edge = {} if marker == "x" else {"edgecolor": color}  # a cross has no edge
+    panel.scatter(number["effect_logits"], y, marker=marker, s=16, facecolor=face, zorder=3, **edge)
+
+
+def matrix(cells: Cells, layer: str) -> Figure | None:
+    """Classes x concepts against random clips at a layer; dots mark significant cells; None: no cell."""
+    from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
+    from matplotlib.figure import Figure
+
+    rows = np.flatnonzero(cells.contrast("random") & (cells.layer_N == list(cells.layers).index(layer)))
+    if not len(rows):
+        return None
+    order = sorted(set(cells.column_N[rows].tolist()), key=lambda c: (cells.columns[c].name, cells.columns[c].kind))
+    place = {column: j for j, column in enumerate(order)}
+    value = np.full((len(cells.classes), len(order)), np.nan)
+    found = np.zeros_like(value, bool)
+    for i in rows:
+        at = (cells.class_N[i], place[int(cells.column_N[i])])
+        if cells.status_N[i] <= Status.NOT_SHOWN:
+            value[at] = cells.numbers["effect_logits"][i]
+        found[at] = cells.status_N[i] <= Status.LOWERS
+    top = float(np.nanmax(np.abs(value))) if np.isfinite(value).any() else 1.0
+    figure = Figure(figsize=(1.4 + 0.24 * len(order), 1.3 + 0.24 * len(cells.classes)))
+    panel = figure.subplots()
+    colors = LinearSegmentedColormap.from_list("effect", [LOWERS, "#ffffff", RAISES]).with_extremes(bad=BAND)
+    image = panel.imshow(value, cmap=colors, norm=TwoSlopeNorm(0, -(top or 1.0), top or 1.0), aspect="equal")
+    ys, xs = np.nonzero(found)
+    panel.scatter(xs, ys, s=7, color="black")
+    panel.set_xticks(range(len(order)), [cells.columns[c].concept for c in order], rotation=90)
+    panel.set_yticks(range(len(cells.classes)), cells.classes)
+    panel.tick_params(length=0)
+    panel.set_title(f"{layer}\ndot: significant, grey: not learnable", fontsize=8, loc="left")
+    figure.colorbar(image, ax=panel, shrink=0.8, label="concept effect, logits")
+    return figure

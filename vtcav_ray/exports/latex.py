@@ -1,0 +1,67 @@
+"""Tables for a paper, in plain LaTeX with booktabs. Every name is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vtcav_ray.report.cells import GROUP_WORDS, Cells
+from vtcav_ray.report.words import probability, share, signed
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX shows it."""
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def number(text: str) -> str:
+    """A figure of `words`, with LaTeX's own minus and dash."""
+    return text.replace("−", "$-$").replace("<", "$<$").replace("–", "--")
+
+
+def significant_cells(cells: Cells) -> str:
+    """Every significant cell, by class, with effect, interval, q, and the TCAV score beside its null."""
+    rows = np.flatnonzero(cells.significant_N)
+    order = rows[np.lexsort((-np.abs(cells.numbers["effect_logits"][rows]), cells.class_N[rows]))]
+    body = []
+    for i in order:
+        column, figure = cells.columns[cells.column_N[i]], cells.numbers
+        names = (cells.classes[cells.class_N[i]], column.concept, column.against, cells.layers[cells.layer_N[i]])
+        numbers = (
+            signed(figure["effect_logits"][i]),
+            f"[{signed(figure['effect_ci_low'][i])}, {signed(figure['effect_ci_high'][i])}]",
+            probability(figure["effect_q"][i]),
+            share(figure["score"][i]),
+            f"{share(figure['null_mean'][i])} ± {share(figure['null_sd'][i])}",
+        )
+        body.append([*(escape(name) for name in names), *(number(n).replace("±", r"$\pm$") for n in numbers)])
+    heads = ("class", "concept", "against", "layer", "effect", r"95\,\% interval", "$q$", "TCAV", "its null")
+    return _tabular("llllrrrrr", heads, body)
+
+
+def summary(cells: Cells) -> str:
+    """Significant cells of all, by group of concept and layer, against random clips."""
+    body = []
+    for group, word in GROUP_WORDS.items():
+        of_group = cells.group(group) & cells.contrast("random")
+        if of_group.any():
+            counts = [
+                f"{int((of_group & cells.significant_N & (cells.layer_N == la)).sum())} of "
+                f"{int((of_group & (cells.layer_N == la)).sum())}"
+                for la in range(len(cells.layers))
+            ]
+            body.append([word, *counts])
+    return _tabular("l" + "r" * len(cells.layers), ["concepts that are", *map(escape, cells.layers)], body)
+
+
+def _tabular(columns: str, heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    lines += [" & ".join(heads) + r" \\", r"\midrule"]
+    lines += [" & ".join(row) + r" \\" for row in body]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -1,0 +1,80 @@
+"""A folder for a paper: figures as PNG, SVG and PDF, the scores as Parquet, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.exports import figures, latex
+from vtcav_ray.report.cells import Cells, read_cells
+from vtcav_ray.report.data import ReportData
+from vtcav_ray.results import Run
+
+FIGURE_FORMATS = ("png", "svg", "pdf")
+
+
+def export(
+    run: Run, folder: str, *, formats: Sequence[str] = FIGURE_FORMATS, classes: Sequence[str] = ()
+) -> list[Path]:
+    """Write figures and tables of a run.
+
+    Args:
+        run: with scores.
+        folder: a local folder; made where it is not there. What it had under the same names is replaced.
+        formats: of the figures.
+        classes: that get a figure each; empty: all.
+
+    Returns:
+        What was written: `effects-<class>.<format>` (concept effects by layer, with intervals over the null's band),
+        `matrix-<layer>.<format>`, `scores.parquet`, `scores.csv`, `scores.tex` (significant cells) and `summary.tex`.
+
+    Raises:
+        ConfigError: an unknown format or class, or the run has no scores.
+    """
+    if unknown := sorted(set(formats) - set(FIGURE_FORMATS)):
+        raise ConfigError(f"No figure format {', '.join(unknown)}: choose from {', '.join(FIGURE_FORMATS)}.")
+    scores = run.table("scores")
+    if not scores.num_rows:
+        raise ConfigError(f"{run.url} has no scores to export.")
+    layers = ReportData(title=run.config.name, scores=scores, config=run.record["config"]).layers
+    cells = read_cells(scores, layers)
+    if unknown := [name for name in classes if name not in cells.classes]:
+        raise ConfigError(f"No class {', '.join(unknown)} in {run.url}. There are: {', '.join(cells.classes)}.")
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    written = [*_tables(scores, cells, place), *_figures(cells, place, formats, classes or cells.classes)]
+    return sorted(written)
+
+
+def file_name(text: str) -> str:
+    """A class's or layer's name as part of a file's."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("._") or "_"
+
+
+def _tables(scores: pa.Table, cells: Cells, place: Path) -> list[Path]:
+    pq.write_table(scores, place / "scores.parquet")
+    pyarrow.csv.write_csv(scores, place / "scores.csv")
+    (place / "scores.tex").write_text(latex.significant_cells(cells), encoding="utf-8")
+    (place / "summary.tex").write_text(latex.summary(cells), encoding="utf-8")
+    return [place / name for name in ("scores.parquet", "scores.csv", "scores.tex", "summary.tex")]
+
+
+def _figures(cells: Cells, place: Path, formats: Sequence[str], classes: Sequence[str]) -> list[Path]:
+    written = []
+    with figures.style():
+        drawn = [(f"effects-{file_name(name)}", figures.effects(cells, name)) for name in classes]
+        drawn += [(f"matrix-{file_name(layer)}", figures.matrix(cells, layer)) for layer in cells.layers]
+        for name, figure in drawn:
+            if figure is None:
+                continue
+            for form in formats:
+                path = place / f"{name}.{form}"
+                figures.save(figure, path)
+                written.append(path)
+    return written

@@ -1,0 +1,94 @@
+"""A run's figures in an experiment tracker, through that tracker's own client, which is an optional extra."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from types import ModuleType
+
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.report.cells import read_cells
+from vtcav_ray.results import Run
+
+Figures = Mapping[str, float]
+
+
+def log_run(run: Run, tracker: str, *, destination: str, step: int = 0) -> int:
+    """Log a run's figures.
+
+    Args:
+        run: with scores.
+        tracker: of TRACKERS.
+        destination: TensorBoard: a folder; MLflow: a tracking URI; W&B: a project.
+        step: of training, so that the checkpoints of one training make a curve.
+
+    Returns:
+        How many figures were logged.
+
+    Raises:
+        ConfigError: no such tracker, or its client is not installed.
+    """
+    if tracker not in TRACKERS:
+        raise ConfigError(f"No tracker {tracker!r}: choose from {', '.join(TRACKERS)}.")
+    figures = figures_of(run)
+    TRACKERS[tracker](figures, run, destination, step)
+    return len(figures)
+
+
+def figures_of(run: Run) -> dict[str, float]:
+    """`effect_logits/<class>/<concept>/<layer>` and `score/...` of every cell against random clips, and counts."""
+    scores = run.table("scores")
+    cells = read_cells(scores, list(dict.fromkeys(scores["layer"].to_pylist())))
+    found: dict[str, float] = {"significant_cells": float(cells.significant_N.sum()), "cells": float(len(cells))}
+    for i in cells.contrast("random").nonzero()[0]:
+        column = cells.columns[cells.column_N[i]]
+        place = f"{cells.classes[cells.class_N[i]]}/{column.concept}/{cells.layers[cells.layer_N[i]]}"
+        for name in ("effect_logits", "score"):
+            value = float(cells.numbers[name][i])
+            if value == value:  # a tracker's curve can't hold NaN
+                found[f"{name}/{place}"] = value
+    return found
+
+
+def _client(module: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"The client of this tracker is not installed ({error}). Install it with: pip install 'vtcav-ray[{extra}]'"
+        ) from error
+
+
+def _tensorboard(figures: Figures, run: Run, destination: str, step: int) -> None:
+    writer = _client("torch.utils.tensorboard", "tensorboard").SummaryWriter(destination)
+    with writer:
+        for name, value in figures.items():
+            writer.add_scalar(name, value, step)
+        writer.add_text("run", run.url, step)
+
+
+def _mlflow(figures: Figures, run: Run, destination: str, step: int) -> None:
+    mlflow = _client("mlflow", "mlflow")
+    mlflow.set_tracking_uri(destination)
+    mlflow.set_experiment("video-tcav")
+    with mlflow.start_run(run_name=run.config.name):
+        mlflow.set_tag("vtcav_run", run.url)
+        # MLflow's names take letters, digits, and a few marks.
+        mlflow.log_metrics({_plain(name): value for name, value in figures.items()}, step=step)
+
+
+def _wandb(figures: Figures, run: Run, destination: str, step: int) -> None:
+    wandb = _client("wandb", "wandb")
+    with wandb.init(project=destination, name=run.config.name, config=run.record["config"]) as started:
+        started.log(dict(figures), step=step)
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
+
+
+TRACKERS: Mapping[str, Callable[[Figures, Run, str, int], None]] = {
+    "tensorboard": _tensorboard,
+    "mlflow": _mlflow,
+    "wandb": _wandb,
+}

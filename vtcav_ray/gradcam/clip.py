@@ -1,0 +1,183 @@
+"""All of one clip: its maps in every mode and layer, forwards, backwards and with shuffled weights; their measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from vtcav_ray.errors import InputError
+from vtcav_ray.gradcam import measures
+from vtcav_ray.gradcam.boxes import mask, own_object
+from vtcav_ray.gradcam.maps import GradCam, Maps, Mode, assemble, plays_of, seen_masks, upsample
+from vtcav_ray.models.base import Recogniser
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which modes, and the windows of the mode `window`, in frames."""
+
+    modes: Sequence[Mode]
+    window: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class ClipMaps:
+    """One clip in one mode at one layer.
+
+    Attributes:
+        shown: maps of the clip for the model's own answer, float32 `[T, h, w]` on the model's input.
+        shown_back: those of the reversed clip for the model's answer to it, in the original order.
+        answers: the classes of these two.
+        figures: the measures, as the columns of `vtcav_ray.tables.GRADCAM`; NaN: can't be told.
+        aligned: (sum, count) of the maps for the clip's own class in the object's box, or None: no object.
+    """
+
+    shown: np.ndarray
+    shown_back: np.ndarray
+    answers: tuple[str, str]
+    figures: dict[str, Any]
+    aligned: tuple[np.ndarray, np.ndarray] | None
+
+
+def shuffle_weights(recogniser: Recogniser, seed: int) -> None:
+    """Permute the numbers inside each weight tensor, in place: the same sizes and distributions, nothing learnt.
+
+    A map that stays the same says nothing of what the model learnt (Adebayo et al., Sanity checks for saliency maps,
+    NeurIPS 2018).
+    """
+    stream = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in recogniser.module.parameters():
+            order = torch.randperm(weight.numel(), generator=stream).to(weight.device)
+            weight.copy_(weight.flatten()[order].view(weight.shape))
+
+
+def examine(
+    model: GradCam,
+    shuffled: GradCam,
+    clip_THW3: np.ndarray,
+    target: int,
+    boxes: Sequence[np.ndarray],
+    settings: Settings,
+) -> dict[tuple[str, Mode], ClipMaps]:
+    """Every layer and mode of one clip.
+
+    Args:
+        model: the recogniser.
+        shuffled: the same with shuffled weights.
+        clip_THW3: uint8 `[T, H, W, 3]`.
+        target: the class that is explained, an index.
+        boxes: one `[T, 4]` a track, xyxy in pixels of the model's input, NaN where it is not there.
+        settings: modes and windows.
+
+    Raises:
+        InputError: `non_finite`: NaN or infinity in a map or in the logits.
+    """
+    x = model.prepare(clip_THW3)
+    height, width = x.shape[2:]
+    object_index = own_object(boxes)
+    own_boxes = None if object_index is None else boxes[object_index]
+    inside = torch.from_numpy(mask(boxes, height, width)) if boxes else None
+    own_mask = None if own_boxes is None else torch.from_numpy(mask([own_boxes], height, width))
+    found: dict[tuple[str, Mode], ClipMaps] = {}
+    for mode in settings.modes:
+        run = _Run(model, shuffled, x, target, mode, settings)
+        for layer in model.paths:
+            own, back = run.map(run.own.maps[layer]), run.map(run.back.maps[layer], back=True)
+            shown, shown_back = run.of_answers(layer, own, back)
+            figures: dict[str, Any] = {
+                **run.figures,
+                "flicker": measures.flicker(own),
+                "jump": measures.jump(own),
+                "direction": measures.similarity(own, back),
+                "direction_predicted": measures.similarity(shown, shown_back),
+                "shuffled_weights_similarity": measures.similarity(own, run.map(run.shuffled.maps[layer])),
+                "empty_share": measures.empty_share(own),
+                **dict(zip(("drift_x", "drift_y"), measures.drift(own), strict=True)),
+                **dict.fromkeys(TRACK_FIGURES, float("nan")),
+            }
+            if inside is not None:
+                figures["background_share"] = measures.background_share(own, inside.numpy())
+                figures["background_chance"] = float(1 - inside.mean())
+                figures["pointing"] = measures.pointing(own, inside.numpy())
+            aligned = None
+            if own_mask is not None and own_boxes is not None:
+                grid = tuple(run.own.maps[layer].shape[1:])
+                seen = upsample(seen_masks(own_mask, run.plays, grid), height, width)  # type: ignore[arg-type]
+                figures["track_flicker"], figures["track_jump"] = measures.flicker(seen), measures.jump(seen)
+                figures["track_drift_x"], figures["track_drift_y"] = measures.drift(seen)
+                figures["track_agreement"] = measures.similarity(own, seen)
+                aligned = measures.aligned(own, own_boxes)
+            found[layer, mode] = ClipMaps(shown, shown_back, run.answers, figures, aligned)
+    return found
+
+
+TRACK_FIGURES = (
+    "background_share",
+    "background_chance",
+    "pointing",
+    "track_flicker",
+    "track_jump",
+    "track_drift_x",
+    "track_drift_y",
+    "track_agreement",
+)
+
+
+class _Run:
+    """The model calls of one clip in one mode."""
+
+    def __init__(
+        self, model: GradCam, shuffled: GradCam, x: torch.Tensor, target: int, mode: Mode, settings: Settings
+    ) -> None:
+        self.model, self.x, self.target = model, x, target
+        self.plays = plays_of(mode, x.shape[1], settings.window, settings.stride)
+        self.back_plays = plays_of(mode, x.shape[1], settings.window, settings.stride, reverse=True)
+        # A single frame repeated is its own reverse.
+        self.symmetric = self.plays == self.back_plays
+        self.own = model(x, self.plays, target)
+        self.back = self.own if self.symmetric else model(x, self.back_plays, target)
+        self.shuffled = shuffled(x, self.plays, target)
+        logits, back_logits = self.own.logits.mean(0), self.back.logits.mean(0)
+        if not (np.isfinite(logits).all() and np.isfinite(back_logits).all()):
+            raise InputError("non_finite", "NaN or infinity in the logits")
+        self.predicted, self.predicted_back = int(logits.argmax()), int(back_logits.argmax())
+        names = model.recogniser.class_names
+        self.figures = {
+            "logit": float(logits[target]),
+            "logit_change": float(back_logits[target] - logits[target]),
+            "predicted": names[self.predicted],
+            "predicted_reversed": names[self.predicted_back],
+            "passes": len(self.plays),
+        }
+        shown = (target, target) if self.symmetric else (self.predicted, self.predicted_back)
+        self.answers = (names[shown[0]], names[shown[1]])
+        self._answered: list[Maps] | None = None
+
+    def map(self, maps_PTHW: torch.Tensor, *, back: bool = False) -> np.ndarray:
+        """Maps of the plays -> `[T, h, w]` on the model's input, in the order of the clip."""
+        if not torch.isfinite(maps_PTHW).all():
+            raise InputError("non_finite", "NaN or infinity in a Grad-CAM map")
+        return upsample(assemble(maps_PTHW, self.back_plays if back else self.plays), *self.x.shape[2:])
+
+    def of_answers(self, layer: str, own: np.ndarray, back: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The two maps, with each of the two clips explained for the class that the model itself gives it.
+
+        In a mode whose plays are their own reverse the two are the same for every class: no further pass is spent.
+        """
+        if self.symmetric:
+            return own, back
+        if self._answered is None:
+            self._answered = [
+                self.own if self.predicted == self.target else self.model(self.x, self.plays, self.predicted),
+                self.back
+                if self.predicted_back == self.target
+                else self.model(self.x, self.back_plays, self.predicted_back),
+            ]
+        first, second = self._answered
+        return self.map(first.maps[layer]), self.map(second.maps[layer], back=True)

@@ -1,0 +1,186 @@
+"""Grad-CAM maps of a clip, at several layers from one forward and one backward pass, for transformers and CNNs alike.
+
+    map = ReLU( sum over channels c of alpha_c * a_c ),   alpha_c = mean over T', H', W' of d logit / d a_c
+
+(Selvaraju et al., Grad-CAM, ICCV 2017, with time as one more axis of the mean.) Layers come as `[T', H', W', C]`
+through `vtcav_ray.models.layers`, so a Swin's channels-last stages and a ResNet's channels-first ones are alike here.
+
+There are three ways to put a video model's map on the frames, and they differ in what the model is shown. `frame`: each
+frame alone, repeated to a clip. `window`: some frames at a time, each stretched to a clip. `clip`: the clip as it is.
+What the model is shown is a *play*: T indices of the clip's frames. Equal plays are run once.
+
+Legend: B plays, P plays of a mode, T frames of a clip, K classes of the model; T' H' W' C of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from vtcav_ray.models.base import Recogniser
+from vtcav_ray.models.layers import find_forms, resolve_layer, watched
+
+Mode = Literal["frame", "window", "clip"]
+MODES: tuple[Mode, ...] = ("frame", "window", "clip")
+Play = tuple[int, ...]
+
+
+def plays_of(mode: Mode, frames: int, length: int, stride: int, *, reverse: bool = False) -> list[Play]:
+    """What a mode shows to the model.
+
+    Args:
+        mode: see above.
+        frames: T.
+        length, stride: of the windows of the mode `window`. The last one ends with the clip, so every frame is in one.
+        reverse: show each play's frames in the opposite order. Plays of a single frame are their own reverse.
+
+    Returns:
+        P plays. A window is looped until there are T frames, as MMAction2's samplers loop a video that is too short:
+        its motion keeps its speed, which it would not if frames were repeated one by one.
+    """
+    if mode == "frame":
+        length, stride = 1, 1
+    elif mode == "clip":
+        length = frames
+    length = min(length, frames)
+    starts = [*range(0, frames - length, stride), frames - length]
+    plays = [tuple(start + k % length for k in range(frames)) for start in starts]
+    return [play[::-1] for play in plays] if reverse else plays
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Maps and logits of B plays.
+
+    Attributes:
+        maps: layer -> float32 `[B, T', H', W']`, not negative, in logits times activations.
+        logits: float32 `[B, K]`.
+    """
+
+    maps: dict[str, torch.Tensor]
+    logits: np.ndarray
+
+
+class GradCam:
+    """Made once an actor, called with the plays of one clip.
+
+    Args:
+        recogniser: the model, on its device.
+        layers: aliases or names; the maps are keyed by these same words.
+        batch_size: plays in one model call.
+
+    Raises:
+        ConfigError: a layer that the model does not have.
+    """
+
+    def __init__(self, recogniser: Recogniser, layers: Sequence[str], *, batch_size: int = 8) -> None:
+        self.recogniser = recogniser
+        self.paths = {layer: resolve_layer(recogniser, layer) for layer in layers}
+        self.batch_size = batch_size
+
+    def prepare(self, clip_THW3: np.ndarray) -> torch.Tensor:
+        """A clip `uint8 [T, H, W, 3]` as the model's input `[C, T, h, w]`, centre crop."""
+        return self.recogniser.preprocess([clip_THW3], "center")[0, 0]
+
+    def pixels(self, x_CThw: torch.Tensor) -> np.ndarray:
+        """What the model sees, as a picture again: `uint8 [T, h, w, 3]`, RGB."""
+        given = self.recogniser.preprocessor
+        mean, std = (torch.tensor(v, device=x_CThw.device).view(3, 1, 1, 1) for v in (given.mean, given.std))
+        shown = x_CThw.float() * std + mean
+        if given.swap_channels:
+            shown = shown.flip(0)
+        return shown.permute(1, 2, 3, 0).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+    def __call__(self, x_CThw: torch.Tensor, plays: Sequence[Play], target: int) -> Maps:
+        """Maps of class `target` for each play.
+
+        Args:
+            x_CThw: from `prepare`.
+            plays: indices of T frames each.
+            target: index of the class whose logit is differentiated.
+        """
+        parts: list[Maps] = []
+        for start in range(0, len(plays), self.batch_size):
+            chosen = torch.tensor(plays[start : start + self.batch_size], device=x_CThw.device)
+            parts.append(self._run(x_CThw[:, chosen].transpose(0, 1), target))
+        maps = {layer: torch.cat([part.maps[layer] for part in parts]) for layer in self.paths}
+        return Maps(maps, np.concatenate([part.logits for part in parts]))
+
+    def _run(self, x_BCThw: torch.Tensor, target: int) -> Maps:
+        forms = find_forms(self.recogniser, list(self.paths.values()), x_BCThw[:1])
+        taken: dict[str, torch.Tensor] = {}
+
+        def take(layer: str, raw: torch.Tensor) -> torch.Tensor:
+            # The graph starts at the first layer; what comes before it costs a plain forward pass.
+            taken[layer] = raw if raw.requires_grad else raw.detach().requires_grad_()
+            return taken[layer].clone()  # a later module may work in place
+
+        with ExitStack() as stack:
+            stack.enter_context(torch.enable_grad())
+            for layer, path in self.paths.items():
+                stack.enter_context(watched(self.recogniser.module, path, partial(take, layer)))
+            logits = self.recogniser.logits(x_BCThw)
+        # Plays don't see each other, so the gradient of a sum over plays is each play's own.
+        found = torch.autograd.grad(
+            logits[:, target].sum(), [taken[layer] for layer in self.paths], materialize_grads=True
+        )
+        maps = {}
+        with torch.no_grad():
+            for (layer, path), raw_gradient in zip(self.paths.items(), found, strict=True):
+                form = forms[path]
+                activation, gradient = form.present(taken[layer]).float(), form.present(raw_gradient).float()
+                alpha = gradient.mean((1, 2, 3), keepdim=True)
+                maps[layer] = F.relu((alpha * activation).sum(-1)).cpu()
+        return Maps(maps, logits.detach().float().cpu().numpy())
+
+
+def assemble(maps_PTHW: torch.Tensor, plays: Sequence[Play]) -> torch.Tensor:
+    """One map a frame of the clip, from one map a play: `[P, T', H', W']` -> `[T, H', W']`.
+
+    A play's T' steps are laid on its T frames, and each of these on the frame of the clip that it shows; frames that
+    are shown more than once get the mean. So the map of a reversed play comes out in the clip's own order.
+    """
+    _, _, h, w = maps_PTHW.shape
+    frames = len(plays[0])
+    total, times = torch.zeros(frames, h, w), torch.zeros(frames, 1, 1)
+    for one, play in zip(maps_PTHW, plays, strict=True):
+        place = torch.tensor(play)
+        total.index_add_(0, place, in_time(one, frames))
+        times.index_add_(0, place, torch.ones(frames, 1, 1))
+    return total / times
+
+
+def in_time(map_THW: torch.Tensor, length: int) -> torch.Tensor:
+    """A map with another number of steps: `[T', H', W']` -> `[length, H', W']`."""
+    steps, h, w = map_THW.shape
+    if steps == length:
+        return map_THW
+    flat = map_THW.reshape(steps, h * w).T[None]
+    mode = "area" if length < steps else "linear"
+    options = {} if mode == "area" else {"align_corners": False}
+    return F.interpolate(flat, size=length, mode=mode, **options)[0].T.reshape(length, h, w)  # type: ignore[arg-type]
+
+
+def upsample(map_THW: torch.Tensor, height: int, width: int) -> np.ndarray:
+    """`[T, H', W']` on the pixels of the model's input: float32 `[T, height, width]`, bilinear, as overlays show it."""
+    larger = F.interpolate(map_THW[:, None], size=(height, width), mode="bilinear", align_corners=False)
+    return larger[:, 0].numpy()
+
+
+def seen_masks(mask_Thw: torch.Tensor, plays: Sequence[Play], grid: tuple[int, int, int]) -> torch.Tensor:
+    """What a map would be that shows exactly the mask in every play, at a layer's own resolution: `[T, H', W']`.
+
+    Args:
+        mask_Thw: float `[T, h, w]` in [0, 1], on the model's input.
+        plays: of the mode.
+        grid: T', H', W' of the layer.
+    """
+    small = F.adaptive_avg_pool2d(mask_Thw[:, None], grid[1:])[:, 0]  # T H' W'
+    return assemble(torch.stack([in_time(small[list(play)], grid[0]) for play in plays]), plays)

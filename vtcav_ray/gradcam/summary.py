@@ -1,0 +1,143 @@
+"""From clips to classes: means with bootstrap intervals over source videos, and mean maps aligned to the tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from vtcav_ray import tables
+from vtcav_ray.gradcam.measures import ALIGNED_SIDE
+from vtcav_ray.storage import ShardOutput, StageFolder
+from vtcav_ray.tcav.bootstrap import expanded_interval, weights
+
+ALL = "all"
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+_STREAM = 31  # of the resamples: one draw for every figure of the same number of videos
+MEASURES = tuple(
+    field.name for field in tables.GRADCAM if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+)
+AGGREGATE = pa.schema(
+    [
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("mode", pa.string()),
+        ("clips", pa.int32()),
+        # [S·S], by rows: mean map around the object's own box (its middle third), times a uniform map; NaN: never seen
+        ("map", pa.list_(pa.float64())),
+    ]
+)
+
+
+def mean_interval(values_V: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of one figure a source video, and both ends of its 95 % interval; NaN ends for a single video."""
+    if not len(values_V):
+        return float("nan"), float("nan"), float("nan")
+    mean = float(values_V.mean())
+    n = len(values_V)
+    if n < 2:
+        return mean, float("nan"), float("nan")
+    resampled = weights(n, RESAMPLES, seed, _STREAM).numpy().astype(np.float64) @ values_V
+    low, high = _interval(resampled, mean, n)
+    return mean, low, high
+
+
+def separation(a_N: np.ndarray, b_M: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """How well one figure tells two sets of source videos apart: AUC, and both ends of its 95 % interval.
+
+    P(a > b) + P(a = b) / 2: 1 or 0: they don't overlap; 0.5: the figure says nothing. Where no pair is out of order, no
+    resample differs, and the interval is that of Clopper & Pearson for min(N, M) trials.
+    """
+    n, m = len(a_N), len(b_M)
+    if not n or not m:
+        return float("nan"), float("nan"), float("nan")
+    wins_NM = (a_N[:, None] > b_M[None]) + 0.5 * (a_N[:, None] == b_M[None])
+    area = float(wins_NM.mean())
+    if min(n, m) < 2:
+        return area, float("nan"), float("nan")
+    end = ((1 - CONFIDENCE) / 2) ** (1 / min(n, m))
+    if area in (0.0, 1.0):
+        return (area, end, 1.0) if area else (area, 0.0, 1 - end)
+    left = weights(n, RESAMPLES, seed, _STREAM + 1).numpy().astype(np.float64)
+    right = weights(m, RESAMPLES, seed, _STREAM + 2).numpy().astype(np.float64)
+    low, high = _interval(((left @ wins_NM) * right).sum(1), area, min(n, m))
+    return area, max(low, 0.0), min(high, 1.0)
+
+
+def _interval(resampled_B: np.ndarray, estimate: float, n: int) -> tuple[float, float]:
+    low, high = expanded_interval(
+        torch.from_numpy(resampled_B)[:, None],
+        np.array([estimate]),
+        np.array([float(n - 1)]),
+        np.array([np.sqrt(n / (n - 1))]),
+        CONFIDENCE,
+    )
+    return float(low[0]), float(high[0])
+
+
+def video_means(table: pa.Table, measure: str) -> np.ndarray:
+    """One figure a source video: the mean over its clips that have one, in the order of the videos' names."""
+    by_video: dict[str, list[float]] = {}
+    for video, value in zip(table["video_id"].to_pylist(), table[measure].to_pylist(), strict=True):
+        if value is not None and np.isfinite(value):
+            by_video.setdefault(video, []).append(value)
+    return np.array([np.mean(by_video[video]) for video in sorted(by_video)])
+
+
+def summarise(table: pa.Table) -> pa.Table:
+    """`GRADCAM_SUMMARY` of a `GRADCAM` table: every class, and all together, by layer and mode."""
+    rows = []
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    columns = (table[name].to_pylist() for name in ("class", "layer", "mode"))
+    for i, (name, layer, mode) in enumerate(zip(*columns, strict=True)):
+        for group in (ALL, name):
+            groups.setdefault((group, layer, mode), []).append(i)
+    for (name, layer, mode), members in groups.items():
+        part = table.take(members)
+        for measure in MEASURES:
+            values = video_means(part, measure)
+            mean, low, high = mean_interval(values)
+            figures = {"mean": mean, "ci_low": low, "ci_high": high}
+            rows.append(
+                {
+                    "class": name,
+                    "layer": layer,
+                    "mode": mode,
+                    "measure": measure,
+                    **{k: None if np.isnan(v) else v for k, v in figures.items()},
+                    "n": len(values),
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=tables.GRADCAM_SUMMARY)
+
+
+def aggregate(parts: Sequence[pa.Table]) -> pa.Table:
+    """Mean maps aligned to the tracks (`AGGREGATE`), from the shards' sums."""
+    total: dict[tuple[str, str, str], list[np.ndarray | int]] = {}
+    for part in parts:
+        for row in part.to_pylist():
+            for name in (row["class"], ALL):
+                entry = total.setdefault(
+                    (name, row["layer"], row["mode"]), [0, np.zeros(ALIGNED_SIDE**2), np.zeros(ALIGNED_SIDE**2)]
+                )
+                entry[0] += row["clips"]
+                entry[1] = entry[1] + np.array(row["sum"])
+                entry[2] = entry[2] + np.array(row["count"])
+    rows = []
+    for (name, layer, mode), (clips, summed, seen) in sorted(total.items()):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rows.append({"class": name, "layer": layer, "mode": mode, "clips": clips, "map": summed / seen})
+    return pa.Table.from_pylist(rows, schema=AGGREGATE)
+
+
+def finished(output: StageFolder) -> ShardOutput:
+    """The last shard of the stage: summary and mean maps of what the other shards wrote."""
+    # A stage that was killed after its last shard makes it again: what an earlier try summed up is not counted twice.
+    measured = output.read("gradcam")
+    clips = measured if measured is not None else tables.GRADCAM.empty_table()
+    parts = [part for _, part in output.iter_tables("aligned")]
+    made = {"gradcam_summary": summarise(clips), "aggregate": aggregate(parts)}
+    return ShardOutput({name: table for name, table in made.items() if table.num_rows})

@@ -1,0 +1,193 @@
+"""The worker of the stage `gradcam`: the class examples of one shard, one after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray import tables
+from vtcav_ray.activations.stage import normal_label
+from vtcav_ray.config import Config
+from vtcav_ray.errors import InputError
+from vtcav_ray.gradcam import overlays
+from vtcav_ray.gradcam.boxes import TRACK_COLUMNS, boxes_at, own_object, placement, tracks_by_video
+from vtcav_ray.gradcam.clip import ClipMaps, Settings, examine, shuffle_weights
+from vtcav_ray.gradcam.maps import MODES, GradCam, Mode
+from vtcav_ray.gradcam.measures import ALIGNED_SIDE
+from vtcav_ray.models import load_recogniser
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+from vtcav_ray.video.codec import decode_clip
+
+BATCH_SIZE = 8  # plays a model call, where the config says nothing
+CLIP_COLUMNS = ("clip_id", "video_id", "label", "frames", "height", "width", "encoding", "encoded")
+ALIGNED = pa.schema(
+    [
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("mode", pa.string()),
+        ("clips", pa.int32()),
+        ("sum", pa.list_(pa.float64())),  # [S·S], times a uniform map, summed over frames and clips
+        ("count", pa.list_(pa.float64())),  # [S·S], frames that saw this place
+    ]
+)
+OVERLAYS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("mode", pa.string()),
+        ("mp4", pa.string()),  # path below the stage's folder
+        ("webp", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+    ]
+)
+Row = dict[str, Any]
+
+
+class GradcamWorker:
+    """Runs the recogniser, and a copy of it with shuffled weights, over the plays of each clip.
+
+    Args:
+        config: the whole config.
+        clips, tracks: where the clips and the tracks of their videos are.
+        folder: the stage's own, for the overlays.
+    """
+
+    def __init__(self, config: Config, clips: StageFolder, tracks: StageFolder, folder: Folder) -> None:
+        self.clips, self.tracks, self.folder = clips, tracks, folder
+        given = config.gradcam
+        modes: list[Mode] = [mode for mode in MODES if mode in given.modes]
+        self.settings = Settings(modes, given.window, given.stride)
+        self.drawn_layer = given.drawn_layer
+        asked = config.resources.extract.batch_size
+        batch = asked if isinstance(asked, int) else BATCH_SIZE
+        recogniser = load_recogniser(config.model, seed=config.seed)
+        other = load_recogniser(config.model, seed=config.seed)
+        shuffle_weights(other, config.seed)
+        self.model = GradCam(recogniser, given.layers, batch_size=batch)
+        self.shuffled = GradCam(other, given.layers, batch_size=batch)
+        self.tag = recogniser.description.tag
+        self.class_index = {normal_label(name): i for i, name in enumerate(recogniser.class_names)}
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        wanted = {row["clip_id"]: row for row in rows.to_pylist()}
+        tracks = self._tracks(rows)
+        found: list[Row] = []
+        drawn: list[Row] = []
+        failures: list[Row] = []
+        sums: dict[tuple[str, str, str], list[Any]] = {}
+        seconds = 0.0
+        for clip in self._clips(rows, set(wanted)):
+            row = wanted[clip["clip_id"]]
+            started = time.perf_counter()
+            try:
+                boxes = self._boxes(clip, tracks.get(clip["video_id"], []))
+                frames = decode_clip(clip["encoding"], clip["encoded"])
+                maps = examine(self.model, self.shuffled, frames, self._target(row["class"]), boxes, self.settings)
+            except InputError as error:
+                failures.append(
+                    {
+                        "video_id": row["video_id"],
+                        "clip_id": row["clip_id"],
+                        "error_kind": error.kind,
+                        "message": error.message,
+                    }
+                )
+                continue
+            seconds += time.perf_counter() - started
+            for (layer, mode), one in maps.items():
+                names = {name: row[name] for name in ("clip_id", "video_id", "class")}
+                found.append({**names, "layer": layer, "mode": mode, **_nulls(one.figures), "model": self.tag})
+                _add(sums, (row["class"], layer, mode), one)
+            if row["draw"]:
+                drawn += self._draw(row, frames, boxes, maps)
+        parts = {
+            "gradcam": pa.Table.from_pylist(found, schema=tables.GRADCAM),
+            "aligned": _aligned_table(sums),
+            "overlays": pa.Table.from_pylist(drawn, schema=OVERLAYS),
+        }
+        metrics = {"clips": len(wanted) - len(failures), "clip_seconds": seconds, "overlays": len(drawn)}
+        return ShardOutput({name: table for name, table in parts.items() if table.num_rows}, failures, metrics)
+
+    def _target(self, label: str) -> int:
+        if normal_label(label) not in self.class_index:
+            raise InputError(
+                "label", f"the model has no class {label!r}. Rename the label, or map it in videos.labels."
+            )
+        return self.class_index[normal_label(label)]
+
+    def _clips(self, rows: pa.Table, wanted: set[str]) -> list[Row]:
+        found: list[Row] = []
+        for shard in rows["shard"].unique().to_pylist():
+            part = self.clips.read_file(f"clips/{shard}.parquet", CLIP_COLUMNS)
+            found += [clip for clip in part.to_pylist() if clip["clip_id"] in wanted]
+        return found
+
+    def _tracks(self, rows: pa.Table) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+        for shard in rows["tracks_shard"].drop_null().unique().to_pylist():
+            part = self.tracks.read_file(f"tracks/{shard}.parquet", TRACK_COLUMNS)
+            found |= {v: t for v, t in tracks_by_video(part, set(rows["video_id"].to_pylist())).items() if t}
+        return found
+
+    def _boxes(self, clip: Row, tracks: list[Any]) -> list[np.ndarray]:
+        """The clip's tracks on the model's input, those that are there at all."""
+        found = []
+        for track in tracks:
+            place = placement(
+                self.model.recogniser.preprocessor, (track.height, track.width), (clip["height"], clip["width"])
+            )
+            boxes = place.boxes(boxes_at(track, np.array(clip["frames"])))
+            if np.isfinite(boxes[:, 0]).any():
+                found.append(boxes)
+        return found
+
+    def _draw(
+        self, row: Row, frames: np.ndarray, boxes: list[np.ndarray], maps: dict[tuple[str, Mode], ClipMaps]
+    ) -> list[Row]:
+        pixels = self.model.pixels(self.model.prepare(frames))
+        number = own_object(boxes)
+        drawn = []
+        for mode in self.settings.modes:
+            one = maps[self.drawn_layer, mode]
+            picture = overlays.draw(
+                pixels, one.shown, one.shown_back, one.answers, None if number is None else boxes[number]
+            )
+            what = f"{row['clip_id']}|{self.drawn_layer}|{mode}"
+            stem = f"overlays/{hashlib.sha256(what.encode()).hexdigest()[:16]}-{mode}"
+            self.folder.write_bytes(f"{stem}.mp4", overlays.as_mp4(picture))
+            self.folder.write_bytes(f"{stem}.webp", overlays.as_webp(picture))
+            names = {name: row[name] for name in ("clip_id", "video_id", "class")}
+            size = {"height": picture.shape[1], "width": picture.shape[2]}
+            drawn.append(
+                {**names, "layer": self.drawn_layer, "mode": mode, "mp4": f"{stem}.mp4", "webp": f"{stem}.webp", **size}
+            )
+        return drawn
+
+
+def _nulls(figures: Row) -> Row:
+    """What can't be told is null in a table."""
+    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in figures.items()}
+
+
+def _add(sums: dict[tuple[str, str, str], list[Any]], key: tuple[str, str, str], one: ClipMaps) -> None:
+    if one.aligned is None:
+        return
+    entry = sums.setdefault(key, [0, np.zeros((ALIGNED_SIDE,) * 2), np.zeros((ALIGNED_SIDE,) * 2)])
+    entry[0] += 1
+    entry[1] += one.aligned[0]
+    entry[2] += one.aligned[1]
+
+
+def _aligned_table(sums: dict[tuple[str, str, str], list[Any]]) -> pa.Table:
+    rows = [
+        {"class": name, "layer": layer, "mode": mode, "clips": clips, "sum": total.ravel(), "count": seen.ravel()}
+        for (name, layer, mode), (clips, total, seen) in sums.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=ALIGNED)

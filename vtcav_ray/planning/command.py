@@ -1,0 +1,132 @@
+"""What `vtcav plan` and `vtcav run --dry-run` print."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vtcav_ray.config import Config
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.planning.dry_run import PlannedStage, dry_run
+from vtcav_ray.planning.estimate import Plan, Range, estimate
+from vtcav_ray.planning.sample import measure
+from vtcav_ray.report.words import duration, size
+
+
+def plan(config: Config, *, sample: int, rates: Sequence[str], as_json: bool, console: Console) -> None:
+    """Measure `sample` videos, and print what the whole run would take.
+
+    Raises:
+        ConfigError: a rate that can't be read.
+    """
+    from vtcav_ray.models import describe
+    from vtcav_ray.planning.dry_run import corpus
+
+    chosen = read_rates(rates, config)
+    videos = corpus(config)
+    if not as_json:
+        console.print(
+            f"{videos.num_rows:,} videos. Measuring {min(sample, videos.num_rows)} of them ...", highlight=False
+        )
+    known = describe(config.model, seed=config.seed).class_names
+    found = estimate(config, videos, measure(config, videos, sample), known, chosen)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        console.print(_plan_table(found))
+        for line in plan_sentences(found):
+            console.print(Text(line), soft_wrap=True)
+
+
+def read_rates(rates: Sequence[str], config: Config) -> dict[str, object]:
+    """`gpu=2.5`, `cpu=0.04`, `currency=EUR`, over what the config's `resources.rates` has.
+
+    Raises:
+        ConfigError: another name, or no number.
+    """
+    found: dict[str, object] = config.resources.rates.model_dump()
+    for text in rates:
+        name, _, value = text.partition("=")
+        if name == "currency" and value:
+            found["currency"] = value
+            continue
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if name not in ("gpu", "cpu") or not number >= 0:
+            raise ConfigError(f"--rate {text!r}: write gpu=PRICE or cpu=PRICE (of an hour) or currency=NAME.")
+        found[f"{name}_hour"] = number
+    return found
+
+
+def plan_sentences(found: Plan) -> list[str]:
+    """The figures that a reader wants first."""
+    share = {name: s.estimate for name, s in found.worker_seconds.items()}
+    part = share[found.dominates] / (sum(share.values()) or 1)
+    price = (
+        "no price: give --rate gpu=..., --rate cpu=..., or resources.rates"
+        if found.price is None
+        else f"{_range(found.price, _money)} {found.currency}"
+    )
+    return [
+        f"CPU hours {_range(found.cpu_hours, lambda v: f'{v:,.3g}')}, "
+        f"GPU hours {_range(found.gpu_hours, lambda v: f'{v:,.3g}')}, "
+        f"stored {_range(found.bytes, size)}; {price}.",
+        f"`{found.dominates}` dominates: {part:.0%} of the workers' time.",
+        *found.notes,
+    ]
+
+
+def _money(value: float) -> str:
+    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"
+
+
+def _plan_table(found: Plan) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("stage")
+    table.add_column("how many", justify="right")
+    table.add_column("workers' time", justify="right")
+    table.add_column("about 95 % of the time between", justify="right")
+    clips = _range(found.clips, lambda v: f"{v:,.0f}") + " clips"
+    many = {
+        "tracks": f"{found.videos:,} videos",
+        "clips": clips,
+        "activations": clips,
+        "cavs": f"{found.cavs:,} CAVs",
+        "scores": f"{found.cells:,} cells",
+    }
+    for name, seconds in found.worker_seconds.items():
+        between = f"{duration(seconds.low)} and {duration(seconds.high)}"
+        table.add_row(name, many[name], duration(seconds.estimate), between)
+    return table
+
+
+def _range(value: Range, words: object) -> str:
+    assert callable(words)
+    low, middle, high = (words(v) for v in (value.low, value.estimate, value.high))
+    return str(middle) if low == middle == high else f"{middle} ({low} to {high})"
+
+
+def print_dry_run(config: Config, *, until: str | None, as_json: bool, console: Console) -> None:
+    """What `vtcav run` would do now, stage by stage, `until` included."""
+    stages = dry_run(config)
+    names = [stage.name for stage in stages]
+    if until in names:
+        stages = stages[: names.index(until) + 1]
+    if as_json:
+        print(json.dumps({"out": config.run_url, "stages": [dataclasses.asdict(stage) for stage in stages]}))
+        return
+    console.print(f"Run folder: {config.run_url}", soft_wrap=True, highlight=False)
+    for stage in stages:
+        console.print(_line(stage), soft_wrap=True)
+    console.print("Nothing was run. `vtcav plan` measures what it would take.")
+
+
+def _line(stage: PlannedStage) -> Text:
+    return Text.assemble((f"{stage.name:<12}", "bold"), f" {stage.state}")

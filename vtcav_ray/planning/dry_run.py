@@ -1,0 +1,81 @@
+"""What a run would do now, without doing it: which stages are complete, which would go on, which are to be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from vtcav_ray import pipeline
+from vtcav_ray.config import Config, VideosConfig
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.retry import newest
+from vtcav_ray.stage import Context
+from vtcav_ray.storage import Folder, StageFolder, canonical_digest, stage_folder
+from vtcav_ray.video.listing import list_videos
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage, the key of its folder (empty: not known yet), and what would happen to it, in words."""
+
+    name: str
+    key: str
+    state: str
+
+
+def dry_run(config: Config) -> list[PlannedStage]:
+    """Every stage of the run that `config` asks for.
+
+    All keys are made as the run makes them, so weights and checkpoints are read, and the videos are listed; but nothing
+    is written, and a planted world that is not there yet is not rendered.
+
+    Raises:
+        ConfigError: as the run would.
+    """
+    folder = Folder(config.run_url, config.out_storage_options)
+    if config.videos.world is not None and not _world(config, folder).exists("videos.parquet"):
+        first = f"render {config.videos.world.videos} videos of the planted world"
+        names = [stage.name for stage in pipeline.STAGES]
+        return [PlannedStage(names[0], "", first), *(PlannedStage(name, "", "to do") for name in names[1:])]
+    done: dict[str, StageFolder] = {}
+    planned = []
+    for stage in pipeline.STAGES:
+        output = newest(stage_folder(folder, stage.name, stage.key(Context(config, folder, dict(done)))))
+        done[stage.name] = output
+        there = len(output.committed())
+        state = (
+            "complete: would be re-used"
+            if output.complete
+            else f"would go on after {there} shards"
+            if there
+            else "to do"
+        )
+        planned.append(PlannedStage(stage.name, output.key, state))
+    return planned
+
+
+def corpus(config: Config) -> pa.Table:
+    """The VIDEOS table of the run's corpus. A planted world is rendered, since a sample of it has to be measured.
+
+    Raises:
+        ConfigError: there is no video.
+    """
+    settings = config.videos
+    if settings.world is not None:
+        from vtcav_ray.video.stage import rendered_world
+
+        world = rendered_world(settings.world, Folder(config.run_url, config.out_storage_options))
+        settings = VideosConfig(uri=world.url, limit=settings.limit, labels=settings.labels,
+                                storage_options=dict(world.storage_options))  # fmt: skip
+    videos, _ = list_videos(settings)
+    if not videos.num_rows:
+        raise ConfigError(
+            f"There is no video at {settings.uri}: nothing to plan. Check videos.uri and videos.extensions."
+        )
+    return videos
+
+
+def _world(config: Config, folder: Folder) -> Folder:
+    assert config.videos.world is not None
+    return folder.below("world", canonical_digest(config.videos.world.model_dump())[:16])

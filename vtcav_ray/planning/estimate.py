@@ -1,0 +1,231 @@
+"""From a measured sample to a whole run: videos, clips, hours, bytes and price, each with an interval.
+
+The interval of a stage's seconds is Student's t interval of the mean over the sample's shards, times the number of
+items. The number of clips is known only between two ends (the least and the most that the config allows), and both ends
+go into the interval. An interval that can't be had (one shard) reaches from half to twice the estimate, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray.activations.stage import normal_label
+from vtcav_ray.config import ConceptConfig, Config, Kind
+from vtcav_ray.costs import Hours, price, stage_hours
+from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
+
+# Statistics are timed on random vectors of the planned size: real ones need other numbers of iterations.
+STATISTICS_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class Range:
+    """An estimate between two ends of about 95 %."""
+
+    low: float
+    estimate: float
+    high: float
+
+    def times(self, other: Range | float) -> Range:
+        other = other if isinstance(other, Range) else Range(other, other, other)
+        return Range(self.low * other.low, self.estimate * other.estimate, self.high * other.high)
+
+    def __add__(self, other: Range) -> Range:
+        return Range(self.low + other.low, self.estimate + other.estimate, self.high + other.high)
+
+
+NOTHING = Range(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would take.
+
+    Attributes:
+        videos: in the corpus.
+        sampled: videos that were measured.
+        clips: that would be cut.
+        cavs: that would be trained, over all layers.
+        cells: of the scores table.
+        worker_seconds: stage -> seconds of its workers.
+        cpu_hours, gpu_hours: held, as `resources` asks for.
+        bytes: stored in the run folder.
+        price: in `currency`; None: a rate that is needed is not given.
+        dominates: the stage that takes the largest part of the price (or, without one, of the device hours).
+        notes: what is behind the figures, for people.
+    """
+
+    videos: int
+    sampled: int
+    clips: Range
+    cavs: int
+    cells: int
+    worker_seconds: Mapping[str, Range]
+    cpu_hours: Range
+    gpu_hours: Range
+    bytes: Range
+    price: Range | None
+    currency: str
+    dominates: str
+    notes: tuple[str, ...]
+
+
+def per_item(timed: Timed) -> tuple[Range, bool]:
+    """(seconds an item, whether the interval was measured)."""
+    used = [(s, n) for s, n in zip(timed.seconds, timed.items, strict=True) if n]
+    if not used:
+        return NOTHING, False
+    seconds, items = (np.array(column, float) for column in zip(*used, strict=True))
+    rate = float(seconds.sum() / items.sum())
+    if len(used) < 2:
+        return Range(rate / 2, rate, rate * 2), False
+    from scipy.stats import t
+
+    # Ratio estimator: the shards' residuals from the common rate.
+    residual = seconds - rate * items
+    error = float(np.sqrt((residual**2).sum() / (len(used) - 1) / len(used)) / items.mean())
+    half = float(t.ppf(0.975, len(used) - 1)) * error
+    # Seconds can't be negative: where the interval would reach zero, it is a factor instead.
+    return Range(max(rate - half, rate / (1 + half / rate)), rate, rate + half), True
+
+
+def concepts_of(config: Config) -> list[tuple[str, str]]:
+    """(name, kind) of every concept that the config can give; for `auto`, as many as it may propose."""
+    concepts: Sequence[ConceptConfig]
+    if isinstance(config.clips.concepts, str):
+        kinds: tuple[Kind, ...] = ("spatial", "spatiotemporal")
+        concepts = [ConceptConfig(name=f"concept {i}", kinds=kinds) for i in range(config.clips.max_concepts)]
+    else:
+        concepts = config.clips.concepts
+    found: list[tuple[str, str]] = []
+    for concept in concepts:
+        found += [(concept.name, kind) for kind in concept.kinds]
+        if "spatiotemporal" in concept.kinds:  # controls are made of these clips alone
+            controls = config.clips.controls if concept.controls is None else concept.controls
+            found += [(concept.name, control) for control in controls]
+    return found
+
+
+def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) -> dict[str, int]:
+    """Class -> videos, for the classes that would be explained."""
+    names = {normal_label(name) for name in known} if known is not None else None
+    wanted = {normal_label(name) for name in config.clips.classes} if config.clips.classes else None
+    counts: dict[str, int] = {}
+    for label in videos["label"].to_pylist():
+        if label is not None:
+            counts[normal_label(label)] = counts.get(normal_label(label), 0) + 1
+    return {
+        name: n
+        for name, n in counts.items()
+        if n >= config.clips.min_per_class and (names is None or name in names) and (wanted is None or name in wanted)
+    }
+
+
+def clip_range(
+    config: Config, num_videos: int, classes: Mapping[str, int], concepts: Sequence[tuple[str, str]]
+) -> Range:
+    """The least and the most clips that the config allows, as far as there are videos; estimate: the most."""
+    clips = config.clips
+    kinds = len({kind for _, kind in concepts})
+    random_clips = min(clips.random_pool, num_videos)
+    most = (
+        sum(min(clips.per_class, n) for n in classes.values())
+        + len(concepts) * min(clips.per_concept, num_videos)
+        + kinds * random_clips
+    )
+    least = (
+        sum(min(clips.min_per_class, n) for n in classes.values())
+        + (0 if isinstance(clips.concepts, str) else len(concepts)) * min(clips.min_per_concept, num_videos)
+        + kinds * min(random_clips, num_videos // 4)
+    )
+    return Range(float(min(least, most)), float(most), float(most))
+
+
+def estimate(
+    config: Config, videos: pa.Table, sample: Sample, known_classes: Sequence[str] | None, rates: Mapping[str, Any]
+) -> Plan:
+    """The plan.
+
+    Args:
+        config: of the run.
+        videos: VIDEOS table of the whole corpus.
+        sample: measured on a part of it.
+        known_classes: of the model; None: not known.
+        rates: `gpu_hour`, `cpu_hour` and `currency`.
+    """
+    notes = list(sample.notes)
+    concepts, classes = concepts_of(config), classes_of(config, videos, known_classes)
+    clips = clip_range(config, videos.num_rows, classes, concepts)
+    num = float(videos.num_rows)
+    tracking, measured = per_item(sample.tracks)
+    cutting, cut_measured = per_item(sample.clips)
+    extracting, extract_measured = per_item(sample.activations)
+    seconds: dict[str, Range] = {
+        "tracks": tracking.times(num),
+        "clips": cutting.times(clips),
+        "activations": extracting.times(clips),
+    }
+    if not (measured and cut_measured and extract_measured):
+        notes.append("Where the sample has a single shard, the interval is a guess: half to twice.")
+    layers = len(config.activations.layers)
+    pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, videos.num_rows))
+    cells = len({(j.concept, j.against) for j in jobs if not j.is_null}) * max(1, len(classes)) * layers
+    if jobs and sample.dims:
+        a_cav, a_class, a_cell = time_statistics(config, jobs, pool, int(np.mean(sample.dims)))
+        of_classes = a_class * max(1, len(classes)) * layers
+        for stage, one in (("cavs", a_cav * len(jobs) * layers), ("scores", of_classes + a_cell * cells)):
+            seconds[stage] = Range(one / STATISTICS_FACTOR, one, one * STATISTICS_FACTOR)
+    resources = config.resources.model_dump()
+    held = {name: _hours(name, one, resources) for name, one in seconds.items()}
+    total = [sum((h[end] for h in held.values()), Hours()) for end in range(3)]
+    prices = [price(hours, rates) for hours in total]
+    # Each stage's share of what is paid, or of the device hours where no price is known.
+    weight = {name: price(h[1], rates) if prices[1] is not None else h[1].cpu + h[1].gpu for name, h in held.items()}
+    return Plan(
+        videos=videos.num_rows,
+        sampled=sample.videos,
+        clips=clips,
+        cavs=len(jobs) * layers,
+        cells=cells,
+        worker_seconds=seconds,
+        cpu_hours=Range(*(hours.cpu for hours in total)),
+        gpu_hours=Range(*(hours.gpu for hours in total)),
+        bytes=_bytes(sample, num, clips, len(jobs), sample.dims),
+        price=None if prices[1] is None else Range(*(p or 0.0 for p in prices)),
+        currency=str(rates.get("currency", "EUR")),
+        dominates=max(weight, key=lambda name: weight[name] or 0.0),
+        notes=(*notes, *_device_notes(config)),
+    )
+
+
+def _hours(stage: str, seconds: Range, resources: Mapping[str, Any]) -> tuple[Hours, Hours, Hours]:
+    low, middle, high = (stage_hours(stage, s, resources) for s in (seconds.low, seconds.estimate, seconds.high))
+    return low, middle, high
+
+
+def _bytes(sample: Sample, videos: float, clips: Range, cavs_a_layer: int, dims: Sequence[int]) -> Range:
+    """Of all tables. Clips' sizes differ by a third or so from one corpus's part to another."""
+    tracks = sample.tracks.bytes / max(1, sum(sample.tracks.items)) * videos
+    a_clip = sum(part.bytes / max(1, sum(part.items)) for part in (sample.clips, sample.activations) if part.items)
+    of_clips = clips.times(a_clip)
+    cavs = float(sum(4 * d * cavs_a_layer for d in dims))
+    return Range(tracks * 0.7 + of_clips.low * 0.7 + cavs, tracks + of_clips.estimate + cavs,
+                 tracks * 1.4 + of_clips.high * 1.4 + cavs)  # fmt: skip
+
+
+def _device_notes(config: Config) -> list[str]:
+    import torch
+
+    wants = [name for name in ("detect", "extract") if getattr(config.resources, name).gpus > 0]
+    if wants and not torch.cuda.is_available():
+        return [
+            f"resources.{' and resources.'.join(wants)} ask for GPUs, and this machine has none: the sample was "
+            "measured on the CPU, so the GPU hours are far too high. Run `vtcav plan` on a machine like those that "
+            "will do the work."
+        ]
+    return []

@@ -1,0 +1,209 @@
+"""A short measured sample: a few videos go through the stages' own workers, in this process, and each step is timed.
+
+Nothing is left behind: the sample's tables live in a temporary folder. Loading a model is not counted, since a run
+loads it once an actor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
+from vtcav_ray.cavs.gram_matrix import gram
+from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, plan_cavs
+from vtcav_ray.cavs.stage import train_jobs
+from vtcav_ray.concepts.stage import CLIPS, TRACKS
+from vtcav_ray.config import ClipsConfig, Config
+from vtcav_ray.errors import StageError
+from vtcav_ray.stage import Context, Shard, Stage
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
+from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, score_layer
+
+VIDEOS_A_SHARD = 2
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What one stage took on the sample.
+
+    Attributes:
+        seconds: of each shard.
+        items: videos or clips in each shard.
+        bytes: stored by all of them.
+        failures: inputs that could not be used.
+    """
+
+    seconds: Sequence[float] = ()
+    items: Sequence[int] = ()
+    bytes: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds and bytes as measured.
+
+    Attributes:
+        videos: that were looked at.
+        tracks, clips, activations: by stage; items are videos, clips, clips.
+        dims: numbers a vector, by layer.
+        notes: what could not be measured, and why.
+    """
+
+    videos: int
+    tracks: Timed
+    clips: Timed = Timed()
+    activations: Timed = Timed()
+    dims: tuple[int, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def measure(config: Config, videos: pa.Table, count: int) -> Sample:
+    """Take `count` videos at random (seeded) through tracks, clips and activations.
+
+    Args:
+        config: of the run that is planned.
+        videos: the VIDEOS table of its whole corpus.
+        count: of the sample; at most as many as there are.
+
+    Raises:
+        StageError: not one video of the sample could be used.
+    """
+    chosen = np.sort(np.random.default_rng(config.seed).permutation(videos.num_rows)[:count])
+    small = config.model_copy(update={"shard_videos": VIDEOS_A_SHARD, "clips": _small(config.clips, len(chosen))})
+    with tempfile.TemporaryDirectory(prefix="vtcav-plan-") as place:
+        run = Folder(place)
+        listed = stage_folder(run, "videos", "sample")
+        listed.commit("all", ShardOutput({"videos": videos.take(pa.array(chosen))}))
+        listed.finish({}, {"notes": {}, "warnings": []})
+        inputs: dict[str, StageFolder] = {"videos": listed}
+        found = Sample(len(chosen), _run(TRACKS, small, run, inputs, VIDEOS_A_SHARD))
+        try:
+            found = replace(found, clips=_run(CLIPS, small, run, inputs))
+            found = replace(found, activations=_run(ACTIVATIONS, small, run, inputs))
+        except StageError as error:
+            return replace(found, notes=(f"Only tracking could be measured: {error}",))
+        return replace(found, dims=_dims(config, inputs["activations"]))
+
+
+def _small(clips: ClipsConfig, videos: int) -> ClipsConfig:
+    """Few clips of every kind that the run has; a class with one video is enough."""
+    return clips.model_copy(
+        update={"min_per_class": 1, "min_per_concept": 1, "per_class": 2, "per_concept": max(1, videos // 4),
+                "random_pool": max(2, videos // 2)}
+    )  # fmt: skip
+
+
+def _run(
+    stage: Stage, config: Config, run: Folder, inputs: dict[str, StageFolder], items_a_shard: int | None = None
+) -> Timed:
+    context = Context(config, run, dict(inputs))
+    work = stage.prepare(context)
+    output = stage_folder(run, stage.name, "sample")
+    cpus = work.resources.cpus if work.resources is not None else 1
+    worker = work.make_worker()
+    _warm_up(worker, work.shards)
+    seconds, items, failures = [], [], 0
+    for shard in work.shards:
+        with _threads(cpus):
+            started = time.perf_counter()
+            result = worker(shard.rows)
+            seconds.append(time.perf_counter() - started)
+        record = output.commit(shard.name, result)
+        failures += record["failures"]
+        items.append(int(shard.rows.num_rows if items_a_shard else result.metrics.get("clips", 0)))
+    manifest = output.finish({}, {"notes": dict(work.notes), "warnings": []})
+    inputs[stage.name] = output
+    return Timed(seconds, items, manifest["bytes"], failures)
+
+
+@contextlib.contextmanager
+def _threads(cpus: float) -> Iterator[None]:
+    """As many threads as Ray lets an actor with so many CPUs use."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(cpus)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _warm_up(worker: object, shards: Sequence[Shard]) -> None:
+    """The first call allocates, compiles and fills caches: it is done once more than it is counted."""
+    if shards:
+        worker(shards[0].rows)  # type: ignore[operator]
+
+
+def _dims(config: Config, activations: StageFolder) -> tuple[int, ...]:
+    found = []
+    for layer in config.activations.layers:
+        table = activations.read("activations", columns=("vector",), layer=layer)
+        if table is not None:
+            found.append(table["vector"].type.list_size)
+    return tuple(found)
+
+
+def time_statistics(config: Config, jobs: Sequence[CavJob], pool: Pool, dim: int) -> tuple[float, float, float]:
+    """(seconds a CAV, seconds a class, seconds a cell) at one layer of `dim` numbers, on random vectors of this pool.
+
+    CPU seconds of this process, which other work on the machine doesn't touch. A layer's scores take a part for each
+    class (the sign counts of all its CAVs) and a part for each of its cells; two timings tell them apart.
+    """
+    rng = np.random.default_rng(config.seed)
+    first = jobs[0]
+    null = [j for j in jobs if j.is_null and (j.kind, j.size) == (first.kind, first.size)]
+    concepts = list(dict.fromkeys(j.concept for j in jobs if not j.is_null and j.kind == first.kind))[:2]
+    own = {name: [j for j in jobs if j.concept == name and j.against == RANDOM] for name in concepts}
+    vectors = rng.normal(size=(len(pool.video_id), dim)).astype(np.float32)
+    some = [*own[concepts[0]], *null]
+    started = time.process_time()
+    trained = train_jobs(gram(vectors), list(pool.video_id), some, config.cavs, config.seed)
+    cav_seconds = (time.process_time() - started) / len(some)
+    cavs = np.concatenate([part.vectors for part in trained]).astype(np.float32)
+    n = config.clips.per_class
+    gradients = ClassGradients("class", rng.normal(size=(n, dim)).astype(np.float32), [f"class {i}" for i in range(n)])
+    options = Options(config.scores.bootstrap, config.scores.permutations, config.seed)
+
+    def seconds(names: Sequence[str]) -> float:
+        used = [*(j for name in names for j in own[name]), *null]
+        vectors_of = np.concatenate([cavs[: len(own[name])] for name in names] + [cavs[len(own[concepts[0]]) :]])
+        data = LayerData(
+            pool, [str(i) for i in range(len(pool.video_id))], vectors, used, vectors_of,
+            rng.uniform(0.4, 0.9, len(used)), [gradients],
+        )  # fmt: skip
+        begun = time.process_time()
+        score_layer(data, options)
+        return time.process_time() - begun
+
+    seconds(concepts[:1])  # what the first call alone does is not counted
+    one = seconds(concepts[:1])
+    if len(concepts) < 2:
+        return cav_seconds, 0.0, one
+    cell = max(0.0, seconds(concepts) - one)
+    return cav_seconds, max(0.0, one - cell), cell
+
+
+def planned_pool(concepts: Sequence[tuple[str, str]], per_concept: int, random_pool: int) -> Pool:
+    """The pool of a run whose every concept (name, kind) has all the clips it may have."""
+    rows: list[tuple[str, str, str, str]] = []
+    for name, kind in concepts:
+        rows += [("concept", f"{name}/{kind}", kind, f"{name}/{i}") for i in range(per_concept)]
+    for kind in dict.fromkeys(kind for _, kind in concepts):
+        rows += [("random", f"random/{kind}", kind, f"random/{i}") for i in range(random_pool)]
+    role, name_, kind_, video = (list(column) for column in zip(*rows, strict=True))
+    return Pool(role, name_, kind_, video)
+
+
+def planned_jobs(config: Config, concepts: Sequence[tuple[str, str]], random_pool: int) -> tuple[Pool, list[CavJob]]:
+    """The pool, and every CAV of a layer."""
+    pool = planned_pool(concepts, config.clips.per_concept, random_pool)
+    return pool, plan_cavs(pool, config.cavs.random_sets, config.cavs.relative, config.seed).jobs

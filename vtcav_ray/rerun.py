@@ -1,0 +1,124 @@
+"""A run on another checkpoint of the same model: videos, tracks and clips are taken from the run that is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vtcav_ray import pipeline
+from vtcav_ray.config import Config, apply_overrides, parse_config
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.models.files import sha256_of
+from vtcav_ray.results import SHARED_STAGES, Run
+from vtcav_ray.run_record import RECORD
+from vtcav_ray.storage import Folder
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What re-use was worth, in seconds of wall clock, from the manifests.
+
+    Attributes:
+        reused: what the shared stages took when they were made.
+        spent: what the stages of this checkpoint took.
+    """
+
+    reused: float
+    spent: float
+
+    @property
+    def fraction(self) -> float:
+        """Of a run from nothing, the share that was saved."""
+        whole = self.reused + self.spent
+        return self.reused / whole if whole else 0.0
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"Videos, tracks and clips were re-used: they had taken {self.reused:.1f} s, and this checkpoint's own "
+            f"stages took {self.spent:.1f} s, so {self.fraction:.0%} of a run from nothing was saved."
+        )
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A finished rerun."""
+
+    run: Run
+    saving: Saving
+
+
+def rerun(
+    run_url: str,
+    checkpoint: str,
+    out: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    progress: pipeline.Progress | None = None,
+    fresh: bool = False,
+) -> Rerun:
+    """Do for `checkpoint` what has to be done anew: activations, CAVs, scores, report.
+
+    Args:
+        run_url: a run that has come to its clips at least.
+        checkpoint: a .pth on any URL.
+        out: the new run's folder; None: `RUN/checkpoints/<name>-<digest>`.
+        overrides: `key=value` for the config, for example `model.storage_options={...}`.
+        progress: see `vtcav_ray.pipeline.run`.
+        fresh: remove what an earlier try of this rerun has left.
+
+    Raises:
+        ConfigError: no run, no clips in it, or no such checkpoint.
+        StageError: the checkpoint does not load, or a stage could not be completed.
+    """
+    run, config, base = reopened(run_url, overrides)
+    base = base or run
+    for name in SHARED_STAGES:
+        base.manifest(name)  # says what to do where it is not complete
+    url = out or run_folder(base.folder, checkpoint, sha256_of(checkpoint, config.model.storage_options)).url
+    if url.rstrip("/") == base.url.rstrip("/"):
+        raise ConfigError(f"--out {url} is the run itself. Give a folder of its own, or leave --out away.")
+    result = pipeline.run(with_checkpoint(config, checkpoint, url), progress, base=base, fresh=fresh)
+    return Rerun(result, saving(result))
+
+
+def reopened(run_url: str, overrides: Sequence[str] = ()) -> tuple[Run, Config, Run | None]:
+    """A run, its config with overrides and with its own folder as `out`, and the run that it is a rerun of, if any.
+
+    Raises:
+        ConfigError: no run there, or an override that is not valid.
+    """
+    run = Run(run_url)
+    data: dict[str, Any] = {**run.record["config"], "out": run_url}
+    apply_overrides(data, overrides)
+    config = parse_config(data, where=f"{run_url}/{RECORD}")
+    base = Run(run.base.url) if run.base.url != run.folder.url else None
+    return run, config, base
+
+
+def with_checkpoint(config: Config, checkpoint: str, out: str) -> Config:
+    """The same experiment on another checkpoint, in another folder."""
+    model = config.model.model_copy(update={"checkpoint": checkpoint})
+    return config.model_copy(update={"model": model, "out": out})
+
+
+def run_folder(base: Folder, checkpoint: str, digest: str) -> Folder:
+    """Where a rerun of `base` on a checkpoint goes: its name for people, its digest to tell it from its namesakes."""
+    return base.below(CHECKPOINTS, f"{stem(checkpoint)}-{digest[:10]}")
+
+
+def stem(url: str) -> str:
+    """A checkpoint's file name without its ending, safe as the name of a folder."""
+    name = url.rstrip("/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", name).strip(".")[:80] or "checkpoint"
+
+
+def saving(run: Run) -> Saving:
+    """What a finished rerun saved."""
+    seconds = {name: float(run.manifest(name)["seconds"]) for name in run.keys}
+    reused = sum(s for name, s in seconds.items() if name in SHARED_STAGES)
+    return Saving(reused, sum(seconds.values()) - reused)

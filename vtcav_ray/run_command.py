@@ -1,0 +1,108 @@
+"""What `vtcav run` prints, while it runs and at the end; and how it stops."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from vtcav_ray import pipeline
+from vtcav_ray.config import Config
+from vtcav_ray.errors import EXIT_DONE, EXIT_STOPPED, EXIT_TOO_MANY_FAILED
+from vtcav_ray.pipeline import FailedInputs
+from vtcav_ray.progress import JsonProgress, TerminalProgress
+from vtcav_ray.report.terminal import score_table_text
+from vtcav_ray.results import Run
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Of `vtcav run`.
+
+    Attributes:
+        until: the last stage to run; None: all.
+        fresh: remove this config's output first.
+        as_json: one line of JSON for each event on stdout, and nothing else there.
+    """
+
+    until: str | None = None
+    fresh: bool = False
+    as_json: bool = False
+
+
+def run_and_print(config: Config, options: RunOptions, *, again: str, console: Console, errors: Console) -> int:
+    """Run, and say what came out. Ctrl-C stops the actors, and says how to go on.
+
+    Args:
+        config: of the run.
+        options: what to do of it, and how to say it.
+        again: the command that goes on with it.
+        console, errors: for people.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        if options.as_json:
+            events = JsonProgress(sys.stdout)
+            result = pipeline.run(config, events, until=options.until, fresh=options.fresh)
+        else:
+            with TerminalProgress(console) as progress:
+                result = pipeline.run(config, progress, until=options.until, fresh=options.fresh)
+    except KeyboardInterrupt:
+        # The engine's session has ended on the way here: a Ray that was started for this run is stopped.
+        errors.print(
+            f"Stopped. Every finished shard is kept in {config.run_url}. Go on with: {again}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+        return EXIT_STOPPED
+    if "report" not in result.keys:
+        if options.as_json:
+            events.say("done", run=result.url, until=options.until, keys=result.keys)
+        else:
+            look = f" Look at the clips: vtcav review {result.url}" if "clips" in result.keys else ""
+            console.print(f"Done until {options.until}.{look}", soft_wrap=True, highlight=False)
+        return EXIT_DONE
+    failures = pipeline.failed_inputs(result)
+    too_many = failures.fraction > config.max_failed_fraction
+    if options.as_json:
+        _say_done(events, result, failures)
+    else:
+        _print_done(result, failures, console)
+    if too_many:
+        errors.print(
+            f"That is more than max_failed_fraction = {config.max_failed_fraction} allows. The results above are "
+            "from the rest.",
+            soft_wrap=True,
+        )
+    return EXIT_TOO_MANY_FAILED if too_many else EXIT_DONE
+
+
+def _say_done(events: JsonProgress, result: Run, failures: FailedInputs) -> None:
+    scores = result.table("scores", columns=["significant"])
+    events.say(
+        "done",
+        run=result.url,
+        report=result.report_url,
+        keys=result.keys,
+        cells=scores.num_rows,
+        significant=sum(bool(s) for s in scores["significant"].to_pylist()),
+        failed_videos=failures.failed,
+        videos=failures.total,
+        untrained=bool(result.manifest("activations")["notes"]["untrained"]),
+    )
+
+
+def _print_done(result: Run, failures: FailedInputs, console: Console) -> None:
+    console.print(score_table_text(result.table("scores"), width=console.width))
+    if result.manifest("activations")["notes"]["untrained"]:
+        console.print("[bold red]The model is UNTRAINED: the scores above are those of random weights.[/bold red]")
+    if failures.failed:
+        console.print(
+            f"{failures.failed} of {failures.total} videos failed somewhere: vtcav table {result.url} failures",
+            soft_wrap=True,
+        )
+    console.print(f"Report: {result.report_url}", soft_wrap=True)

@@ -1,0 +1,178 @@
+"""One pass of a watcher: look, take what is whole and new, run each once, write down what came of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vtcav_ray import logs
+from vtcav_ray.access import STORAGE_ERRORS
+from vtcav_ray.config import Config
+from vtcav_ray.errors import VtcavError
+from vtcav_ray.storage import Folder
+from vtcav_ray.watch.find import Checkpoint, list_checkpoints, looks_whole, settled
+from vtcav_ray.watch.lease import Leases
+from vtcav_ray.watch.registry import Record, Registry
+
+logger = logging.getLogger(__name__)
+
+WATCH = "watch"
+# Runs a checkpoint and returns what the record says of it. A VtcavError is the checkpoint's own failure.
+RunOne = Callable[[Config, Checkpoint], dict[str, object]]
+
+
+class NotTheCheckpoint(Exception):
+    """Something failed that would fail for every checkpoint (no videos, no such config): the pass ends with it.
+
+    Args:
+        error: what failed.
+    """
+
+    def __init__(self, error: VtcavError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a watcher behaves.
+
+    Attributes:
+        pattern: glob of checkpoints, on any URL.
+        settle_s: a file that was written longer ago, or is the same after so long, is finished.
+        expires_s: a watcher without a sign of life for so long is dead, and its checkpoint is free.
+        attempts: after so many that failed or died, a checkpoint is recorded as failed.
+        limit: checkpoints a pass; None: all.
+    """
+
+    pattern: str
+    settle_s: float = 30.0
+    expires_s: float = 900.0
+    attempts: int = 3
+    limit: int | None = None
+
+
+@dataclass
+class Pass:
+    """What one pass did, by the checkpoints' names."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    busy: list[str] = field(default_factory=list)  # another watcher is at it
+    unfinished: list[str] = field(default_factory=list)  # still being written, or cut off
+
+    @property
+    def sentence(self) -> str:
+        parts = [
+            f"{len(names)} {word} ({', '.join(names)})"
+            for word, names in (
+                ("done", self.done),
+                ("failed", list(self.failed)),
+                ("with another watcher", self.busy),
+                ("not complete yet", self.unfinished),
+            )
+            if names
+        ]
+        return ", ".join(parts) + "." if parts else "Nothing new."
+
+
+def watch_once(config: Config, options: Options, run_one: RunOne, update_report: Callable[[Folder], object]) -> Pass:
+    """Bring the watch folder up to date with the checkpoints that are there.
+
+    Args:
+        config: its `run_url` is the folder that is shared by all checkpoints.
+        run_one: called at most once a checkpoint and pass, while its lease is held.
+        update_report: called with the watch folder when a record was added.
+
+    Raises:
+        ConfigError: the pattern is not allowed.
+        VtcavError: what would fail for every checkpoint.
+        OSError: storage can't be reached.
+    """
+    folder = Folder(config.run_url, config.out_storage_options).below(WATCH)
+    registry, leases = Registry(folder), Leases(folder.below("leases"), options.expires_s)
+    storage_options = config.model.storage_options
+    result = Pass()
+
+    def look() -> list[Checkpoint]:
+        return list_checkpoints(options.pattern, storage_options)
+
+    finished = registry.ids()
+    new = [c for c in look() if c.id not in finished]
+    if not new:
+        return result
+    ready = settled(new, look, options.settle_s)
+    result.unfinished = [c.name for c in new if c not in ready]
+    for checkpoint in ready[: options.limit]:
+        with logs.context(checkpoint=checkpoint.url):
+            if not looks_whole(checkpoint, storage_options):
+                result.unfinished.append(checkpoint.name)
+            elif _run_leased(config, checkpoint, options, registry, leases, run_one, result):
+                update_report(folder)
+    return result
+
+
+def _run_leased(
+    config: Config,
+    checkpoint: Checkpoint,
+    options: Options,
+    registry: Registry,
+    leases: Leases,
+    run_one: RunOne,
+    result: Pass,
+) -> bool:
+    """Run one checkpoint unless another watcher has it or had it. True: a record was added."""
+    lease = leases.take(checkpoint.id)
+    if lease is None:
+        result.busy.append(checkpoint.name)
+        return False
+    started = time.monotonic()
+    with lease:
+        # Its record is written before a lease is given back, so whoever has the lease sees it.
+        if checkpoint.id in registry.ids():
+            lease.end("stopped")
+            return False
+        died = leases.state(checkpoint.id).attempts
+        if died >= options.attempts:  # a failure at the last attempt would have been recorded
+            message = f"{died} watchers died while they ran this checkpoint: is there enough memory for it?"
+            result.failed[checkpoint.name] = message
+            added = registry.add(Record.of(checkpoint, "failed", error=message))
+            lease.end("failed", error=message, seconds=0.0)
+            return added
+        try:
+            about = run_one(config, checkpoint)
+        except NotTheCheckpoint as error:
+            lease.end("stopped", error=str(error))
+            raise error.error from error
+        except Exception as error:
+            message = str(error) if isinstance(error, VtcavError) else f"{type(error).__name__}: {error}"
+            logger.error("checkpoint failed: %s", message, exc_info=not isinstance(error, VtcavError))
+            result.failed[checkpoint.name] = message
+            last = leases.state(checkpoint.id).attempts + 1 >= options.attempts
+            added = last and registry.add(Record.of(checkpoint, "failed", error=message))
+            lease.end("failed", error=message, seconds=time.monotonic() - started)
+            return added
+        except BaseException:  # Ctrl-C: the next watcher may have it at once
+            lease.end("stopped")
+            raise
+        added = registry.add(Record.of(checkpoint, "done", **about))
+        lease.end("done", seconds=time.monotonic() - started)
+        result.done.append(checkpoint.name)
+        return added
+
+
+def watch_for_ever(one_pass: Callable[[], Pass], every_s: float, told: Callable[[Pass], None]) -> None:
+    """Pass after pass. A storage that can't be reached for a while is waited for.
+
+    Args:
+        every_s: from the end of a pass to the next.
+        told: gets each pass.
+    """
+    while True:
+        try:
+            told(one_pass())
+        except STORAGE_ERRORS as error:
+            logger.warning("this pass failed, the next may not: %s", error)
+        time.sleep(every_s)

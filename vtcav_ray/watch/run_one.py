@@ -1,0 +1,74 @@
+"""What a watcher does with one checkpoint: the clips once for all, then a rerun."""
+
+from __future__ import annotations
+
+import time
+
+from vtcav_ray import pipeline
+from vtcav_ray.config import Config
+from vtcav_ray.errors import VtcavError
+from vtcav_ray.models import describe
+from vtcav_ray.rerun import run_folder, saving, with_checkpoint
+from vtcav_ray.results import SHARED_STAGES, Run
+from vtcav_ray.run_record import RECORD
+from vtcav_ray.storage import Folder
+from vtcav_ray.watch.find import Checkpoint
+from vtcav_ray.watch.lease import Leases
+from vtcav_ray.watch.loop import WATCH, NotTheCheckpoint
+
+POLL_S = 2.0
+
+
+class CheckpointRunner:
+    """Runs checkpoints of one config.
+
+    Args:
+        progress: see `vtcav_ray.pipeline.run`.
+        expires_s: of the lease on the making of the clips.
+        told: gets a sentence about each finished checkpoint.
+    """
+
+    def __init__(self, progress: pipeline.Progress, expires_s: float) -> None:
+        self.progress, self.expires_s = progress, expires_s
+
+    def __call__(self, config: Config, checkpoint: Checkpoint) -> dict[str, object]:
+        shared = Folder(config.run_url, config.out_storage_options)
+        ours = with_checkpoint(config, checkpoint.url, config.run_url)
+        describe(ours.model, seed=config.seed)  # refused here, it is this checkpoint's own fault
+        try:
+            base = self._base(ours, shared)
+        except VtcavError as error:
+            raise NotTheCheckpoint(error) from error
+        out = run_folder(shared, checkpoint.url, checkpoint.id).url
+        run = pipeline.run(with_checkpoint(config, checkpoint.url, out), self.progress, base=base)
+        return {
+            "run": out.removeprefix(shared.url.rstrip("/") + "/"),
+            "model": run.manifest("activations")["notes"]["model"],
+            "keys": run.keys,
+        }
+
+    def _base(self, config: Config, shared: Folder) -> Run:
+        """The run whose clips all checkpoints share; made by whichever watcher is first."""
+        leases = Leases(shared.below(WATCH, "leases"), self.expires_s)
+        while True:
+            if shared.exists(RECORD):
+                run = Run(shared.url, shared.storage_options)
+                if all(name in run.keys and run.stage(name).complete for name in SHARED_STAGES):
+                    return run
+            lease = leases.take("clips")
+            if lease is None:
+                time.sleep(POLL_S)
+                continue
+            with lease:
+                try:
+                    run = pipeline.run(config, self.progress, until=SHARED_STAGES[-1])
+                except BaseException:
+                    lease.end("stopped")
+                    raise
+                lease.end("done")
+                return run
+
+
+def saving_sentence(url: str) -> str:
+    """What re-use was worth for a finished checkpoint."""
+    return saving(Run(url)).sentence
