@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-$(shell cat pyproject.toml constraints.txt Makefile | cksum | cut -d' ' -f1)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup quickstart test test-fast lint types format docs constraints clean
+.PHONY: setup quickstart test test-fast lint types format docs constraints bench-smoke clean
 
 setup: $(STAMP)
 
@@ -52,6 +52,11 @@ constraints: setup
 	$(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+[a-z0-9.]*$$//' | grep -v '^opencv' >> constraints.txt.new
 	grep '^opencv' constraints.txt >> constraints.txt.new
 	mv constraints.txt.new constraints.txt
+
+# Ratios against the committed JSON, never seconds; and that the planted worlds can be trained and scored.
+bench-smoke: setup
+	$(BIN)/python benchmarks/throughput.py --check
+	$(BIN)/python benchmarks/truth.py --size smoke --worlds motion untrained
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

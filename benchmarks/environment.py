@@ -1,0 +1,83 @@
+"""What every benchmark writes down beside its figures, and how it writes them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = (
+    "ray", "torch", "mmaction2", "mmengine", "mmcv-lite", "ultralytics", "captum", "scikit-learn", "numpy", "pyarrow",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Device, versions and date. A package that is not installed is left out (`--no-ray` runs without several)."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": gpu or _processor(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg()[0],  # above `cpus`, others were at work: read ratios, not seconds
+        "versions": versions,
+    }
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Writes a result with its environment, to be compared with later ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"environment": environment()} | result, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {path}", flush=True)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def cpu_seconds(call: Callable[[], Any]) -> float:
+    """Processor seconds of this process (all threads): steadier than the clock's where others are at work."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def ratios(theirs: Callable[[], Any], ours: Callable[[], Any], repeats: int) -> dict[str, Any]:
+    """Times of two ways that take turns, by the processor's clock, and their ratio repeat by repeat.
+
+    Returns:
+        `theirs_s`, `ours_s` and `ratio` (theirs over ours: above 1, ours is faster), each with median, min and max.
+    """
+    theirs()  # warm up: imports, allocations, caches
+    ours()
+    pairs = [(cpu_seconds(theirs), cpu_seconds(ours)) for _ in range(repeats)]
+    return {
+        "repeats": repeats,
+        "theirs_s": spread([a for a, _ in pairs]),
+        "ours_s": spread([b for _, b in pairs]),
+        "ratio": spread([a / b for a, b in pairs]),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,123 @@
+"""Tiny clips of the planted world's renderer with three independent factors: kind, motion and backdrop.
+
+Each factor has two levels. Whatever is not a factor (place, size, colour, light, noise) is drawn alike for all
+levels, from the clip's own seed: so a clip and its twin with ONE factor swapped differ in nothing else.
+
+Legend: N clips of T frames, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav_ray.world.render import render_scene
+from vtcav_ray.world.rules import DIRECTIONS, Role
+from vtcav_ray.world.scene import Actor, Backdrop, Look, Scene
+
+FRAMES, SIDE = 8, 32
+FACTORS: dict[str, tuple[str, str]] = {
+    "kind": ("ball", "box"),
+    "motion": ("left", "right"),
+    "backdrop": ("stripes", "checks"),
+}
+FACTOR_OF = {level: factor for factor, levels in FACTORS.items() for level in levels}
+# At 32 pixels outlines alone are learnt slowly: a kind has its own surface as well.
+_PATTERN_OF = {"ball": "plain", "box": "dots"}
+_STEP_PX = (1.0, 2.2)  # a frame
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rendered clips.
+
+    Attributes:
+        clips: uint8 [N, T, H, W, 3].
+        levels: factor -> 0 or 1 for each clip, [N]: which of `FACTORS[factor]` it shows.
+        scenes: what was rendered.
+    """
+
+    clips: NDArray[np.uint8]
+    levels: dict[str, NDArray[np.int64]]
+    scenes: tuple[Scene, ...]
+
+    def where(self, **levels: int) -> NDArray[np.int64]:
+        """Indices of the clips with these levels."""
+        keep = np.ones(len(self.clips), bool)
+        for factor, level in levels.items():
+            keep &= self.levels[factor] == level
+        return np.flatnonzero(keep)
+
+
+def render(seed: int, count: int) -> Pool:
+    """`count` clips, a fresh scene each, factors crossed and balanced."""
+    order = np.random.default_rng([seed, 1]).permutation(count) % 8
+    levels = {factor: order >> bit & 1 for bit, factor in enumerate(FACTORS)}
+    scenes = tuple(
+        _scene(seed, i, {factor: FACTORS[factor][int(values[i])] for factor, values in levels.items()})
+        for i in range(count)
+    )
+    return Pool(np.stack([render_scene(scene).frames_THW3 for scene in scenes]), levels, scenes)
+
+
+def swapped(pool: Pool, rows: NDArray[np.int64], factor: str, level: int) -> NDArray[np.uint8]:
+    """The same clips with one factor set to a level and nothing else changed, [n, T, H, W, 3]."""
+    out = []
+    for i in rows:
+        given = {name: FACTORS[name][int(values[i])] for name, values in pool.levels.items()}
+        scene = pool.scenes[i]
+        out.append(_scene(scene.seed, scene.index, given | {factor: FACTORS[factor][level]}))
+    return np.stack([render_scene(scene).frames_THW3 for scene in out])
+
+
+def _scene(seed: int, index: int, given: dict[str, str]) -> Scene:
+    rng = np.random.default_rng([seed, index, 2])
+    ground = rng.uniform(40, 215, 3)
+    contrast = rng.choice([-1.0, 1.0], 3) * rng.uniform(40, 70, 3)
+    second = np.clip(ground + contrast, 0, 255)
+    colour = rng.uniform(10, 245, 3)
+    while np.abs(colour - (ground + second) / 2).sum() < 180:  # an object that nobody can see would be no truth
+        colour = rng.uniform(10, 245, 3)
+    look = Look(
+        kind=given["kind"],
+        size=float(rng.uniform(14, 18)),
+        aspect=float(rng.uniform(0.9, 1.1)),
+        colour=_rgb(colour),
+        second_colour=_rgb(255 - colour),
+        pattern=_PATTERN_OF[given["kind"]],
+        pattern_scale=float(rng.uniform(2, 3)),
+        angle_deg=float(rng.uniform(-10, 10)),
+        mirrored=bool(rng.random() < 0.5),
+        speckle_seed=int(rng.integers(2**31)),
+    )
+    middle = rng.uniform(11, SIDE - 11, 2)
+    way = (np.arange(FRAMES) - (FRAMES - 1) / 2) * rng.uniform(*_STEP_PX)
+    centres = middle + way[:, None] * np.array(DIRECTIONS[given["motion"]])
+    backdrop = Backdrop(
+        kind=given["backdrop"],
+        colour=_rgb(ground),
+        second_colour=_rgb(second),
+        cells=float(rng.uniform(4, 7)),
+        angle_deg=float(rng.uniform(0, 180)),
+        seed=int(rng.integers(2**31)),
+    )
+    return Scene(
+        seed=seed,
+        index=index,
+        role=Role("", given["kind"], given["motion"], "train"),
+        frames=FRAMES,
+        height=SIDE,
+        width=SIDE,
+        fps=10,
+        backdrop=backdrop,
+        light_deg=float(rng.uniform(0, 360)),
+        light_strength=float(rng.uniform(0.1, 0.5)),
+        noise_sd=float(rng.uniform(0.5, 4.0)),
+        actors=(Actor(look, centres.astype(np.float32), given["motion"]),),
+    )
+
+
+def _rgb(colour: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(colour[0]), float(colour[1]), float(colour[2])

@@ -1,0 +1,145 @@
+"""The recipes that `benchmarks/truth.py` scores, all on the same clips, activations and gradients of one layer.
+
+- **effect**: ours, the concept effect with its permutation test, on the `mean` projection; Holm.
+- **effect flat**: the same test on the unprojected activations, to tell what the test misses from what `mean` loses;
+- **count**: ours, the sign count with the round-robin test, on the same projection; Holm.
+- **paper**: flattened activations, 10 random sets, SGD-trained CAVs, t-test of P against 1 - P; Bonferroni.
+- **captum**: Captum's TCAV tutorial: flattened, its SGDClassifier, 4 random sets, t-test of the concept's scores
+  against the random sets' (which, of the same CAVs, are 1 - P); no correction.
+
+The CAVs of the last two are those of our `sgd`, which `benchmarks/captum_parity.py` holds to Captum's own classifier.
+
+Legend: J concepts and R random sets of n clips each; K classes of V gradients; d numbers of a vector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav_ray.cavs import gram, random_against_random, train_cavs
+from vtcav_ray.tcav import adjust, concept_effects, paper_test, round_robin_test
+
+RECIPES = ("effect", "effect flat", "count", "paper", "captum")
+PAPER_SETS, CAPTUM_SETS = 10, 4
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one recipe says of K classes and J concepts: arrays [K, J].
+
+    Attributes:
+        size: signed; positive: raises the class's logit. For counts: score - 1/2.
+        strength: unsigned, breaks ties of equal p: |z|, or |score - 1/2|.
+        p: two-sided.
+    """
+
+    size: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    p: NDArray[np.float64]
+
+
+def ask(
+    pool: NDArray[np.float32],
+    gradients: list[NDArray[np.float32]],
+    concepts: NDArray[np.int64],
+    randoms: NDArray[np.int64],
+    shape: tuple[int, int, int, int],
+    seed: int,
+    permutations: int,
+) -> dict[str, Answers]:
+    """Every recipe's answers.
+
+    Args:
+        pool: unprojected activations [N, T'H'W'C]; every clip is a video of its own.
+        gradients: of each class's logit at its clips, unprojected, [V, T'H'W'C] each.
+        concepts, randoms: rows of the pool, [J, n] and [R, n].
+        shape: T', H', W', C of the layer.
+        seed: of permutations, splits and SGD.
+        permutations: of the effect's test.
+    """
+    mean = _mean(pool, shape)
+    mean_gradients = [_mean(one, shape) for one in gradients]
+    everything = [randoms.ravel()] * len(concepts)
+    effects = concept_effects(
+        mean_gradients, mean, list(concepts), everything, permutations=permutations, bootstrap=2, seed=seed
+    )
+    flat = concept_effects(
+        gradients, pool, list(concepts), everything, permutations=permutations, bootstrap=2, seed=seed
+    )
+    return {
+        "effect": Answers(effects.effect, np.abs(effects.z), effects.p),
+        "effect flat": Answers(flat.effect, np.abs(flat.z), flat.p),
+        "count": _count(mean, mean_gradients, concepts, randoms, seed),
+        **_flattened(pool, gradients, concepts, randoms, seed),
+    }
+
+
+def corrected(recipe: str, p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """p of all cells of one run, corrected as the recipe does."""
+    if recipe in ("effect", "effect flat", "count"):
+        return adjust(p, "holm")
+    return np.minimum(p * p.size, 1.0) if recipe == "paper" else p
+
+
+def _mean(flat: NDArray[np.float32], shape: tuple[int, int, int, int]) -> NDArray[np.float32]:
+    """The projection `mean`, which is linear: the same for activations and gradients."""
+    return flat.reshape(len(flat), -1, shape[-1]).mean(axis=1)
+
+
+def _count(
+    pool: NDArray[np.float32],
+    gradients: list[NDArray[np.float32]],
+    concepts: NDArray[np.int64],
+    randoms: NDArray[np.int64],
+    seed: int,
+) -> Answers:
+    left, right = random_against_random(list(randoms))
+    num = len(randoms)
+    positives = np.concatenate((np.repeat(concepts, num, axis=0), left))
+    negatives = np.concatenate((np.tile(randoms, (len(concepts), 1)), right))
+    counts = _scores(pool, gradients, positives, negatives, "logistic", seed)
+    own, null = counts[:, : len(concepts) * num], counts[:, len(concepts) * num :]
+    size, p = np.empty((2, len(gradients), len(concepts)))
+    for k, one in enumerate(own.reshape(len(gradients), len(concepts), num)):
+        tested = round_robin_test(one, np.tile(null[k], (len(concepts), 1)))
+        size[k], p[k] = tested.score - 0.5, tested.p
+    return Answers(size, np.abs(size), p)
+
+
+def _flattened(
+    pool: NDArray[np.float32],
+    gradients: list[NDArray[np.float32]],
+    concepts: NDArray[np.int64],
+    randoms: NDArray[np.int64],
+    seed: int,
+) -> dict[str, Answers]:
+    used = randoms[:PAPER_SETS]
+    positives, negatives = np.repeat(concepts, len(used), axis=0), np.tile(used, (len(concepts), 1))
+    counts = _scores(pool, gradients, positives, negatives, "sgd", seed)
+    counts = counts.reshape(len(gradients), len(concepts), len(used))
+    out = {}
+    for recipe, sets in (("paper", PAPER_SETS), ("captum", CAPTUM_SETS)):
+        own = counts[..., :sets]
+        size = own.mean(axis=-1) - 0.5
+        p = np.stack([paper_test(one) for one in own])
+        out[recipe] = Answers(size, np.abs(size), p)
+    return out
+
+
+def _scores(
+    pool: NDArray[np.float32],
+    gradients: list[NDArray[np.float32]],
+    positives: NDArray[np.int64],
+    negatives: NDArray[np.int64],
+    solver: str,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Sign counts [K, M]."""
+    rows = np.unique(np.concatenate((positives.ravel(), negatives.ravel())))
+    place = np.full(len(pool), -1)
+    place[rows] = np.arange(len(rows))
+    cavs = train_cavs(gram(pool[rows]), place[positives], place[negatives], solver=solver, seed=seed)  # type: ignore[arg-type]
+    return np.stack([(cavs.sensitivities(one) > 0).mean(axis=0) for one in gradients])
