@@ -26,7 +26,7 @@ quickstart: setup
 	$(BIN)/vtcav run configs/quickstart.yaml
 
 test: setup
-	$(PYTEST)
+	$(PYTEST) -n 2 --dist loadfile
 
 test-fast: setup
 	$(PYTEST) -m "not slow and not browser" -n 2 --dist loadfile

@@ -179,9 +179,9 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
     manifest = retried.manifest("tracks")
     assert manifest["retry_of"] == keys["tracks"]
     assert (manifest["metrics"]["worked_on"], manifest["metrics"]["carried"]) == (3, 29)
-    for stage in ("clips", "activations"):
-        carried = retried.manifest(stage)["carried"]
-        assert 0 < carried["kept"] < carried["units"], stage
+    # Activations are carried by whole shards of clips; in so small a corpus, two more videos may change all of them.
+    carried = retried.manifest("clips")["carried"]
+    assert 0 < carried["kept"] < carried["units"]
     # Every later stage sees what was recovered, and a plain run finds it all there.
     recovered = {str(p.relative_to(mine)) for p in broken[:2]}
     assert recovered <= {r["video_id"] for r in rows(retried, "tracks")}

@@ -40,7 +40,9 @@ class Carried:
 
 def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether two outputs' ingredients differ in their inputs at most: then equal rows give equal results."""
-    return {k: v for k, v in old.items() if k != "inputs"} == {k: v for k, v in new.items() if k != "inputs"}
+    # As JSON: what was read from a manifest has lists where there were tuples.
+    one, other = ({k: v for k, v in some.items() if k != "inputs"} for some in (old, new))
+    return canonical_digest(one) == canonical_digest(other)
 
 
 def carry(shards: Sequence[Shard], earlier: Sequence[Shard], output: StageFolder) -> Carried:

@@ -15,13 +15,14 @@ import pyarrow as pa
 
 from vtcav_ray.video.codec import decode_clip
 
-COLUMNS = ("clip_id", "set", "name", "kind", "control_of", "num_frames", "encoding", "encoded")
+COLUMNS = ("clip_id", "video_id", "set", "name", "kind", "control_of", "num_frames", "encoding", "encoded")
 _HASH_SIDE = 32
 _THUMB_SIDE = 16
 _SAME = 8.0  # grey levels, mean difference of the small pictures
 LOOKS = pa.schema(
     [
         ("clip_id", pa.string()),
+        ("video_id", pa.string()),  # so that a video's rows can be carried over with its clips (vtcav_ray.carry)
         ("set", pa.string()),
         ("name", pa.string()),
         ("kind", pa.string()),
@@ -84,7 +85,7 @@ def looks_of(clips: pa.Table) -> pa.Table:
         if row["control_of"] is None:
             last = row["num_frames"] - 1
             look = look_at(decode_clip(row["encoding"], row["encoded"], [0, (last + 1) // 2, last]))
-            about = {name: row[name] for name in ("clip_id", "set", "name", "kind")}
+            about = {name: row[name] for name in ("clip_id", "video_id", "set", "name", "kind")}
             rows.append({**about, "bits": look.bits, "thumbs": look.thumbs.round().astype(np.uint8).ravel()})
     return pa.Table.from_pylist(rows, schema=LOOKS)
 

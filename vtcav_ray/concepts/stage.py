@@ -169,4 +169,4 @@ class CutWorker:
 
 
 TRACKS = Stage("tracks", inputs=("videos",), version=1, ingredients=_track_ingredients, prepare=_prepare_tracks)
-CLIPS = Stage("clips", inputs=("videos", "tracks"), version=2, ingredients=_clip_ingredients, prepare=_prepare_clips)
+CLIPS = Stage("clips", inputs=("videos", "tracks"), version=3, ingredients=_clip_ingredients, prepare=_prepare_clips)
