@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -193,12 +194,20 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
     whole = pipeline.run(config, retry_failed=True, until="clips")
     undisturbed = pipeline.run(config_for(mine, tmp_path / "other"), until="clips")
     for table in ("tracks", "clips"):
-        assert [comparable(r) for r in rows(whole, table)] == [comparable(r) for r in rows(undisturbed, table)], table
+        assert_alike(rows(whole, table), rows(undisturbed, table))
     assert rows(whole, "failures") == []
 
 
-def comparable(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items() if k != "boxes"}
+def assert_alike(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+    """The same rows, but for the last bits: which frames share the detector's batch differs between the two."""
+    assert len(some) == len(others)
+    for one, other in zip(some, others, strict=True):
+        for name, value in one.items():
+            numbers = isinstance(value, float | list) and name != "frames"
+            if numbers:
+                np.testing.assert_allclose(value, other[name], rtol=2e-3, atol=2e-3, err_msg=name)
+            else:
+                assert value == other[name], name
 
 
 def test_limit_takes_unprocessed_videos_and_keeps_the_others(videos: Path, tmp_path: Path) -> None:
