@@ -88,9 +88,13 @@ def head() -> Iterator[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Without a neighbour's cluster, and without the path that would hide where the package really comes from."""
+    """Without a neighbour's cluster, and without the path that would hide where the package really comes from.
+
+    A head's `python` is the one with Ray in it, as in every image of cluster/: an entry point is a shell line there.
+    """
     ours = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
-    return ours | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    path = os.pathsep.join([str(Path(sys.executable).parent), ours.get("PATH", os.defpath)])
+    return ours | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
