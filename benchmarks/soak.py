@@ -1,14 +1,17 @@
 """Kill things at random moments while the whole pipeline runs, and count rows lost and doubled. Both must be 0.
 
-    python benchmarks/soak.py --kills 20 --seed 0 --out benchmarks/results/soak.json
+    python benchmarks/soak.py --kills 20 --seed 0 --out benchmarks/results/soak_pipeline.json
 
 A Ray cluster of three nodes of one CPU each (and a head with none) runs on this machine; `vtcav run` on a small planted
-world runs on it as a process of its own. Every few seconds a driver (SIGKILL, or Ctrl-C), an actor or a whole node is
-killed; a driver is started again, and a node that is gone is replaced. A run that comes to its end is compared with an
-undisturbed one, row by row and byte by byte, and another begins in a new folder, until there were enough kills.
+world, with the packaged YOLO and Swin, runs on it as a process of its own. In each heavy stage something is killed once
+a run, at a random moment between the stage's start and its last shard: the driver (SIGKILL, or Ctrl-C), an actor's
+process, or a node that an actor is on, in turn, so that four runs try each of the four in each of the five stages. A
+driver is started again, and a node that is gone is replaced. A run that came to its end is compared with an undisturbed
+one, row by row and byte by byte, and each shard that was finished when something was killed must not have been written
+again.
 
-With `--light SHARDS`, one stage without models (tests/engine/toy_stage.py, 0.25 s a shard) takes the pipeline's place:
-the same engine, resume and commits, where loading models would take most of the time between two kills.
+With `--light SHARDS`, one stage without models (tests/engine/toy_stage.py, 0.25 s a shard) takes the pipeline's place,
+with kills of random kinds every few seconds: the same engine, resume and commits, in less time between two kills.
 """
 
 from __future__ import annotations
@@ -23,38 +26,44 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from ray.cluster_utils import Cluster
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine"))
+from whole_run import SEED, SMALL, VIDEOS, add_node, vtcav
+
 from vtcav_ray.results import Run
-from vtcav_ray.storage import Folder, StageFolder, stage_folder
+from vtcav_ray.run_record import PLAN
+from vtcav_ray.storage import COMMITS, Folder, StageFolder, stage_folder
 from vtcav_ray.tables import NAMES
 from vtcav_ray.world import write_world
 
 NODES = 3
+KINDS = ("driver", "actor", "node", "ctrl-c")
+HEAVY = ("tracks", "clips", "activations", "cavs", "scores")
 CONFIG: dict[str, Any] = {
+    **SMALL,
     "shard_videos": 4,
     "tracks": {"weights": "asset:detector.pt", "image_size": 128},
-    "clips": {
-        "frames": 16,
-        "interval": 1,
-        "size": 64,
-        "per_class": 4,
-        "min_per_class": 2,
-        "per_concept": 4,
-        "min_per_concept": 2,
-        "random_pool": 12,
-        "concepts": [{"name": "up", "motion": {"direction": "up"}, "kinds": ["context"]}],
-    },
-    "activations": {"layers": ["late"]},
-    "cavs": {"random_sets": 3},
-    "scores": {"permutations": 100, "bootstrap": 100},
-    "resources": {name: {"cpus": 1, "max_actors": NODES} for name in ("detect", "cut", "extract")},
+    "activations": {"layers": ["early", "middle", "late"]},
+    "resources": {name: {"cpus": 1, "max_actors": 2} for name in ("detect", "cut", "extract", "statistics")},
 }
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is: the stage at work, and its shards."""
+
+    stage: str
+    done: int = 0
+    shards: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.done}/{self.shards}"
 
 
 @dataclass(frozen=True)
@@ -70,13 +79,12 @@ class Pipeline:
 
     def __init__(self, folder: Path) -> None:
         # One world for all runs: a shard's name follows from its videos' files.
-        write_world(str(folder / "world"), videos=64, seed=3)
+        write_world(str(folder / "world"), videos=VIDEOS, seed=SEED)
         self.config = folder / "soak.yaml"
         self.config.write_text(json.dumps({**CONFIG, "videos": {"uri": str(folder / "world")}}))  # JSON is YAML
 
     def command(self, out: Path) -> list[str]:
-        code = "from vtcav_ray.cli import main; main()"
-        return [sys.executable, "-c", code, "run", str(self.config), "--out", str(out)]
+        return vtcav("run", self.config, "--out", out)
 
     def outcome(self, out: Path) -> Outcome:
         run = Run(str(out))
@@ -85,11 +93,15 @@ class Pipeline:
             {f"{stage}/{path}": data for stage in run.keys for path, data in data_files(run.stage(stage)).items()},
         )
 
-    def progress(self, out: Path) -> str:
-        try:
-            return str(json.loads((out / "run.json").read_text())["status"])
-        except FileNotFoundError:
-            return "starting"
+    def position(self, out: Path) -> Position:
+        if not (out / "run.json").exists():
+            return Position("starting")
+        record = json.loads((out / "run.json").read_text())
+        stage = record["status"].removeprefix("running: ")
+        folder = out / stage / record["keys"].get(stage, "")
+        if not (folder / PLAN).exists() or (folder / "manifest.json").exists():
+            return Position("between stages")
+        return Position(stage, len(list((folder / COMMITS).glob("*.json"))), _shards(folder))
 
 
 class Light:
@@ -108,9 +120,13 @@ class Light:
             raise SystemExit(f"{out} says that it is done, and has no manifest")
         return Outcome({"tracks": counted(stage.read("tracks"))}, data_files(stage))
 
-    def progress(self, out: Path) -> str:
+    def position(self, out: Path) -> Position:
         done = len(stage_folder(Folder(str(out)), "tracks", "k").committed())
-        return "starting" if not done else "running: tracks"
+        return Position("tracks", done, self.shards) if done else Position("starting")
+
+
+def _shards(folder: Path) -> int:
+    return int(json.loads((folder / PLAN).read_text())["shards"])
 
 
 def start(work: Pipeline | Light, out: Path, address: str) -> subprocess.Popen[bytes]:
@@ -119,15 +135,80 @@ def start(work: Pipeline | Light, out: Path, address: str) -> subprocess.Popen[b
         return subprocess.Popen(work.command(out), env=environment, stdout=log, stderr=log)
 
 
-def add_node(cluster: Cluster) -> Any:
-    """A node of one CPU. Ray gives a node 30 s to start, which a busy machine may not keep."""
-    for attempt in range(4):
-        try:
-            return cluster.add_node(num_cpus=1)
-        except Exception as error:
-            if "timed out during startup" not in str(error) or attempt == 3:  # Ray raises a plain Exception
-                raise
-    raise AssertionError("unreachable: the last attempt returns or raises")
+@dataclass
+class Plan:
+    """What is killed when: once in each heavy stage, or (light) every few seconds."""
+
+    rng: random.Random
+    number: int  # of the run
+    gap: tuple[float, float] | None = None  # seconds between kills; None: by stage
+    moments: dict[str, float] = field(default_factory=dict)  # stage -> share of its shards that are done before
+    next_kill: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.moments = {stage: self.rng.random() for stage in HEAVY}
+        self._wait()
+
+    def _wait(self) -> None:
+        self.next_kill = time.monotonic() + (self.rng.uniform(*self.gap) if self.gap else self.rng.uniform(0, 0.5))
+
+    def due(self, at: Position) -> str | None:
+        """The kind of kill that is due now, if any."""
+        if self.gap:
+            return self.rng.choice(KINDS) if time.monotonic() > self.next_kill else None
+        if at.stage not in self.moments or at.done < int(self.moments[at.stage] * at.shards):
+            return None
+        return KINDS[(self.number + HEAVY.index(at.stage)) % len(KINDS)]
+
+    def struck(self, at: Position) -> None:
+        self.moments.pop(at.stage, None)
+        self._wait()
+
+
+class Machines:
+    """The cluster, and what can be killed in it."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.nodes = [add_node(self.cluster, num_cpus=1) for _ in range(NODES)]
+        self.cluster.wait_for_nodes()
+
+    def actors(self) -> dict[int, Any]:
+        """Process ids of the actors that run a shard's code, children of a node's raylet: pid -> node."""
+        raylets = {info.process.pid: node for node in self.nodes for info in node.all_processes.get("raylet", [])}
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                title = (folder / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent in raylets and b"ShardActor" in title:
+                found[int(folder.name)] = raylets[parent]
+        return found
+
+    def strike(self, what: str, process: subprocess.Popen[bytes], rng: random.Random) -> bool:
+        """Kill. False: there is nothing of this kind to kill now."""
+        if what in ("driver", "ctrl-c"):
+            process.send_signal(signal.SIGKILL if what == "driver" else signal.SIGINT)
+            process.wait()
+            return True
+        actors = self.actors()
+        if not actors:
+            return False
+        victim = rng.choice(sorted(actors))
+        if what == "actor":
+            os.kill(victim, signal.SIGKILL)
+        else:
+            self.nodes.remove(actors[victim])
+            self.cluster.remove_node(actors[victim], allow_graceful=False)
+            self.nodes.append(add_node(self.cluster, num_cpus=1))
+        return True
+
+
+def finished(out: Path) -> dict[str, int]:
+    """When each commit record was written."""
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.glob(f"*/*/{COMMITS}/*.json")}
 
 
 def counted(table: pa.Table) -> Counter[str]:
@@ -137,21 +218,6 @@ def counted(table: pa.Table) -> Counter[str]:
 def data_files(stage: StageFolder) -> dict[str, bytes]:
     paths = [path for record in stage.records() for path in record["files"] if path.endswith(".parquet")]
     return {path: (Path(stage.folder.url) / path).read_bytes() for path in paths}
-
-
-def actors_of(cluster: Cluster) -> list[int]:
-    """Process ids of this cluster's own actors: children of its raylets that run a shard's code."""
-    raylets = {info.process.pid for node in cluster.list_all_nodes() for info in node.all_processes.get("raylet", [])}
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            title = (folder / "cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent in raylets and b"ShardActor" in title:
-            found.append(int(folder.name))
-    return found
 
 
 def compare(found: Outcome, wanted: Outcome) -> dict[str, int]:
@@ -164,81 +230,91 @@ def compare(found: Outcome, wanted: Outcome) -> dict[str, int]:
     }
 
 
+def disturbed(
+    work: Pipeline | Light, out: Path, machines: Machines, plan: Plan, say: Any, most: int
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """One run from nothing to its end, with at most `most` kills on the way: (the kills, counts)."""
+    kills: list[dict[str, Any]] = []
+    there: dict[str, int] = {}
+    starts, process = 1, start(work, out, machines.cluster.address)
+    while (status := process.poll()) is None or status != 0:
+        if status is not None:  # killed, stopped, or ended by what was killed: again, as a user would
+            starts += 1
+            process = start(work, out, machines.cluster.address)
+        at = work.position(out)
+        what = plan.due(at) if len(kills) < most else None
+        if what is not None:
+            time.sleep(plan.rng.uniform(0, 0.3))
+            done = finished(out)
+            if machines.strike(what, process, plan.rng):
+                there = {**done, **there}
+                plan.struck(at)
+                kills.append({"what": what, "during": at.stage, "done": at.done, "shards": at.shards})
+                say(f"{what} killed in {at}")
+        time.sleep(0.05)
+    at_end = finished(out)
+    again = sorted(path for path, when in there.items() if at_end.get(path) != when)
+    if again:
+        say(f"done again: {again}")
+    return kills, {"starts": starts, "finished_at_kills": len(there), "finished_and_done_again": len(again)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--gap", type=float, nargs=2, default=(4.0, 14.0), help="seconds between kills")
+    parser.add_argument("--gap", type=float, nargs=2, default=(4.0, 14.0), help="seconds between kills, with --light")
     parser.add_argument("--light", type=int, metavar="SHARDS")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     rng = random.Random(args.seed)
     began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:5.0f} s: {text}", flush=True)
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         work = Light(args.light) if args.light else Pipeline(folder)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        nodes = [add_node(cluster) for _ in range(NODES)]
-        cluster.wait_for_nodes()
+        machines = Machines()
+        say("three nodes are up")
         try:
-            process = start(work, folder / "undisturbed", cluster.address)
+            process = start(work, folder / "undisturbed", machines.cluster.address)
             if process.wait() != 0:
                 raise SystemExit((folder / "undisturbed.log").read_text())
             reference = work.outcome(folder / "undisturbed")
             rows = sum(table.total() for table in reference.rows.values())
-            print(f"undisturbed: {time.monotonic() - began:.0f} s, {rows} rows")
-            kills: list[dict[str, str]] = []
+            say(f"undisturbed run done, {rows} rows in {len(reference.files)} files")
+            kills: list[dict[str, Any]] = []
             runs: list[dict[str, Any]] = []
             while len(kills) < args.kills:
                 out = folder / f"run{len(runs)}"
-                starts, here = 1, len(kills)
-                process = start(work, out, cluster.address)
-                next_kill = time.monotonic() + rng.uniform(*args.gap)
-                while (status := process.poll()) is None or status != 0:
-                    if status is not None:  # killed, stopped, or ended by what was killed: again, as a user would
-                        starts += 1
-                        process = start(work, out, cluster.address)
-                    if time.monotonic() > next_kill and len(kills) < args.kills:
-                        what = rng.choice(["driver", "ctrl-c", "actor", "actor", "node", "node"])
-                        actors = actors_of(cluster)
-                        if what == "actor" and actors:
-                            os.kill(rng.choice(actors), signal.SIGKILL)
-                        elif what == "node":
-                            gone = nodes.pop(rng.randrange(len(nodes)))
-                            cluster.remove_node(gone, allow_graceful=False)
-                            nodes.append(add_node(cluster))
-                        elif what in ("driver", "ctrl-c"):
-                            process.send_signal(signal.SIGKILL if what == "driver" else signal.SIGINT)
-                            process.wait()
-                        if what != "actor" or actors:
-                            during = work.progress(out)
-                            kills.append({"what": what, "during": during})
-                            print(f"{time.monotonic() - began:5.0f} s: kill {len(kills)}: {what}, {during}")
-                        next_kill = time.monotonic() + rng.uniform(*args.gap)
-                    time.sleep(0.1)
-                found = compare(work.outcome(out), reference)
-                runs.append({"kills": len(kills) - here, "starts": starts, **found})
-                print(f"{time.monotonic() - began:5.0f} s: run {len(runs)} is whole after {starts} starts: {found}")
+                plan = Plan(rng, len(runs), tuple(args.gap) if args.light else None)
+                more, counts = disturbed(work, out, machines, plan, say, args.kills - len(kills))
+                kills += more
+                runs.append({"kills": len(more), **counts, **compare(work.outcome(out), reference)})
+                say(f"run {len(runs)} is whole: {runs[-1]}")
         finally:
-            cluster.shutdown()
+            machines.cluster.shutdown()
+    bad = ("rows_lost", "rows_doubled", "files_that_differ", "finished_and_done_again")
     summary = {
         "kills": len(kills),
         "by_kind": dict(Counter(kill["what"] for kill in kills)),
         "by_stage": dict(Counter(kill["during"] for kill in kills)),
         "workload": f"light, {args.light} shards" if args.light else "pipeline",
         "rows_in_a_run": rows,
-        "rows_lost": sum(run["rows_lost"] for run in runs),
-        "rows_doubled": sum(run["rows_doubled"] for run in runs),
-        "files_that_differ": sum(run["files_that_differ"] for run in runs),
+        "files_in_a_run": len(reference.files),
+        **{name: sum(run[name] for run in runs) for name in ("finished_at_kills", *bad)},
         "runs": runs,
+        "each_kill": kills,
         "seconds": round(time.monotonic() - began),
         "seed": args.seed,
     }
     print(json.dumps(summary, indent=1))
     if args.out:
         args.out.write_text(json.dumps(summary, indent=1) + "\n")
-    if summary["rows_lost"] or summary["rows_doubled"] or summary["files_that_differ"]:
-        raise SystemExit("rows were lost, doubled or changed")
+    if any(summary[name] for name in bad):
+        raise SystemExit("rows were lost, doubled or changed, or finished work was done again")
 
 
 if __name__ == "__main__":

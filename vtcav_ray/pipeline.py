@@ -194,7 +194,7 @@ def _complete(
     for record in _records(work, missing, output, session, context.config):
         logger.info("shard done", extra={"shard": record["shard"], "failures": record["failures"]})
         progress.shard_done(stage.name, failures=record["failures"])
-    if work.finish is not None:
+    if work.finish is not None and "final" not in there:
         output.commit("final", work.finish(output))
     manifest = output.finish(
         stage.all_ingredients(context),

@@ -14,13 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 import ray
 import ray.cloudpickle
 import toy_stage
+from whole_run import add_node
 
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
@@ -99,21 +99,11 @@ def cluster() -> Iterator[object]:
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [_add_node(made) for _ in range(3)]
+    nodes = [add_node(made, num_cpus=1, num_gpus=1) for _ in range(3)]
     made.wait_for_nodes()
     yield made, nodes
     ray.shutdown()
     made.shutdown()
-
-
-def _add_node(cluster: Any) -> object:
-    for _ in range(3):  # Ray gives a node 30 s to start, which a busy machine may not keep
-        try:
-            return cluster.add_node(num_cpus=1, num_gpus=1)
-        except Exception as error:
-            if "timed out during startup" not in str(error):
-                raise
-    return cluster.add_node(num_cpus=1, num_gpus=1)
 
 
 class Placed(toy_stage.Toy):

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from faulty_proxy import FAULTS, FaultyProxy
 from seaweed import SECRET, Seaweed
+from whole_run import SEED, SMALL, VIDEOS, vtcav
 
 import vtcav_ray
 from vtcav_ray import access
@@ -126,38 +126,24 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
     where = s3.bucket("inputs")
     folder = Folder(where, s3.storage_options)
     with tempfile.TemporaryDirectory() as local:
-        write_world(local, videos=64, seed=3)
+        write_world(local, videos=VIDEOS, seed=SEED)
         for path in Path(local, "videos").iterdir():
             folder.write_bytes(f"videos/{path.name}", path.read_bytes())
         folder.write_bytes("meta/labels.parquet", Path(local, "videos.parquet").read_bytes())
     for name in ("detector.pt", "recogniser.py", "recogniser.pth", "recogniser_labels.txt"):
         folder.write_bytes(f"models/{name}", Path(resolve_asset(f"asset:{name}")).read_bytes())
     return {
+        **SMALL,
         "shard_videos": 8,
         # One actor a stage: to load a model's packages takes longer here than to use them.
         "resources": {"num_cpus": 2, **{name: {"max_actors": 1} for name in ("detect", "cut", "extract")}},
         "videos": {"uri": f"{where}/videos", "labels": f"{where}/meta/labels.parquet"},
         "tracks": {"weights": f"{where}/models/detector.pt", "image_size": 128},
-        "clips": {
-            "frames": 16,
-            "interval": 1,
-            "size": 64,
-            "per_class": 4,
-            "min_per_class": 2,
-            "per_concept": 4,
-            "min_per_concept": 2,
-            "random_pool": 12,
-            "concepts": [{"name": "up", "motion": {"direction": "up"}, "kinds": ["context"]}],
-        },
         "model": {
             "config": f"{where}/models/recogniser.py",
             "checkpoint": f"{where}/models/recogniser.pth",
             "labels": f"{where}/models/recogniser_labels.txt",
         },
-        "activations": {"layers": ["late"]},
-        "cavs": {"random_sets": 3},
-        "scores": {"permutations": 100, "bootstrap": 100},
-        "max_failed_fraction": 0.0,
     }
 
 
@@ -195,11 +181,9 @@ def test_the_server_dies_in_mid_run_and_comes_back(
     """The command line, credentials from the environment; the tables are those of the undisturbed run."""
     where = s3.bucket("runs-b")
     (tmp_path / "c.yaml").write_text(json.dumps(inputs))  # JSON is YAML
-    command = [sys.executable, "-c", "from vtcav_ray.cli import main; main()", "run", str(tmp_path / "c.yaml")]
+    command = vtcav("run", tmp_path / "c.yaml", "--out", f"{where}/r")
     environment = {**os.environ, **s3.environment, "RAY_TMPDIR": str(short_ray_dir)}
-    process = subprocess.Popen(
-        [*command, "--out", f"{where}/r"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said: list[str] = []
     reader = threading.Thread(target=lambda: said.extend(process.stdout or ()))
     reader.start()

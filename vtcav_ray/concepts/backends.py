@@ -34,11 +34,15 @@ class Rows:
 
 
 class Backend(Protocol):
-    """A loaded network. `fixed_size` is (height, width) where its input has one size only."""
+    """A loaded network.
+
+    `fixed_size` is (height, width) where its input has one size only; `one_by_one`: each frame is a call of its own.
+    """
 
     names: dict[int, str]
     stride: int
     fixed_size: tuple[int, int] | None
+    one_by_one: bool
 
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]: ...
 
@@ -59,6 +63,7 @@ class TorchBackend:
     """An Ultralytics model, loaded without running what is in its file."""
 
     fixed_size: tuple[int, int] | None = None
+    one_by_one = False
 
     def __init__(self, config: TracksConfig, device: torch.device) -> None:
         model: Any = load_pt(read_bytes(config.weights, config.storage_options), config.weights)
@@ -123,7 +128,7 @@ class OnnxBackend:
         given = self._session.get_inputs()[0]
         self._input, self._dtype = given.name, np.float16 if "float16" in given.type else np.float32
         batch, _, height, width = given.shape
-        self._one_by_one = isinstance(batch, int)
+        self.one_by_one = isinstance(batch, int)
         fixed = isinstance(height, int) and isinstance(width, int)
         self.fixed_size = (height, width) if fixed else None
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -138,7 +143,7 @@ class OnnxBackend:
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
         x = (batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy().astype(self._dtype)
         x = np.ascontiguousarray(x)
-        if not self._one_by_one:
+        if not self.one_by_one:
             return self._rows(self._run(x), len(x), confidence)
         rows: list[Rows] = []
         for i in range(len(x)):
@@ -177,6 +182,8 @@ class OnnxBackend:
 
 class EngineBackend:
     """A TensorRT engine, through Ultralytics' AutoBackend. Only where TensorRT and a GPU are."""
+
+    one_by_one = False
 
     def __init__(self, config: TracksConfig, device: torch.device) -> None:
         try:

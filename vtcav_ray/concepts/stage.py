@@ -42,10 +42,7 @@ def _prepare_tracks(context: Context) -> Work:
 
 def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
-    open_videos = config.resources.detect.decode_threads or OPEN_VIDEOS
     return {
-        # Which frames share a batch depends on it, and with that the last bit of a confidence.
-        **({"open_videos": open_videos} if open_videos != OPEN_VIDEOS else {}),
         "tracks": config.tracks.model_dump(mode="json"),
         "weights": hashlib.sha256(read_bytes(config.tracks.weights, config.tracks.storage_options)).hexdigest(),
         "shard_videos": config.shard_videos,
@@ -168,5 +165,5 @@ class CutWorker:
         return ShardOutput({"clips": clips, "looks": looks_of(clips)}, failures, {"clips": clips.num_rows})
 
 
-TRACKS = Stage("tracks", inputs=("videos",), version=1, ingredients=_track_ingredients, prepare=_prepare_tracks)
+TRACKS = Stage("tracks", inputs=("videos",), version=2, ingredients=_track_ingredients, prepare=_prepare_tracks)
 CLIPS = Stage("clips", inputs=("videos", "tracks"), version=3, ingredients=_clip_ingredients, prepare=_prepare_clips)

@@ -2,7 +2,7 @@
 
 Decoding runs in a small pool of threads, a few frames ahead of the detector and no further, so memory holds a window
 of frames, however many and however long the videos are. Which frames share a batch depends on the list of videos
-alone, never on timing, so a run can be repeated exactly.
+alone, never on timing; and what is found in a video does not depend on it (see `vtcav_ray.concepts.detect`).
 """
 
 from __future__ import annotations
