@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from vtcav_ray import logs
+from vtcav_ray.access import open_url
 from vtcav_ray.config import VideosConfig, load_config, parse_config
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.urls import check_url
@@ -78,6 +79,42 @@ def test_rows_of_a_manifest_can_neither_climb_nor_change_the_scheme(tmp_path: Pa
     (tmp_path / "manifest.csv").write_text("uri\nhttp://169.254.169.254/latest/meta-data/a.mp4\n")
     _, failures = list_videos(narrow)
     assert "videos.schemes" in failures[0]["message"]
+
+
+SIGNED = [
+    "https://b.s3.amazonaws.com/{}.mp4?X-Amz-Credential=AKIA%2F1&X-Amz-Signature=5ecret&X-Amz-Expires=60",
+    "https://storage.googleapis.com/b/{}.mp4?GoogleAccessId=me&Expires=1&Signature=5ecret",
+    "https://a.blob.core.windows.net/c/{}.mp4?sv=2022&sig=5ecret",
+    "https://host/{}.mp4?token=5ecret",
+    "https://me:5ecret@host/{}.mp4",
+    "s3://key:5ecret@bucket/{}.mp4",
+]
+
+
+def test_a_url_that_is_a_credential_gets_into_no_table(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    uris = [url.format(i) for i, url in enumerate(SIGNED)]
+    plain = "https://host/v.mp4?version=3"  # says which one, and opens nothing
+    (tmp_path / "m.csv").write_text("\n".join(["uri", "a.mp4", plain, *uris]))
+    table, failures = list_videos(VideosConfig(uri=str(tmp_path / "m.csv")))
+    assert sorted(table["uri"].to_pylist()) == [str(tmp_path / "a.mp4"), plain]
+    assert len(failures) == len(uris)
+    for number, failure in enumerate(failures):
+        assert failure["error_kind"] == "manifest"
+        assert f"{number}.mp4" in failure["uri"]
+        assert "storage_options" in failure["message"]
+    assert "5ecret" not in f"{table.to_pylist()}{failures}"
+
+
+@pytest.mark.parametrize("url", SIGNED)
+def test_a_url_that_is_a_credential_gets_into_no_config(url: str) -> None:
+    for data in ({"videos": {"uri": url}}, {"videos": {"uri": "v"}, "out": url}):
+        with pytest.raises(ConfigError, match="holds a credential") as told:
+            parse_config(data)
+        assert "5ecret" not in str(told.value)
+    with pytest.raises(ConfigError) as told:
+        open_url(url)
+    assert "5ecret" not in str(told.value)
 
 
 def test_a_manifest_in_a_bucket_does_not_reach_local_files() -> None:

@@ -29,6 +29,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoC
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.urls import NO_CREDENTIALS, holds_credentials, shown
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +66,9 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     """
     options = dict(storage_options or {})
     if "://" in url:
-        parts = urlsplit(url.split("::", 1)[0])
-        if parts.password is not None or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
-            shown = f"{parts.scheme}://...@{parts.hostname or ''}{parts.path}"
-            raise ConfigError(
-                f"{shown}: credentials don't belong into a URL, which tables and reports repeat. Give them by "
-                "environment, profile or `storage_options`."
-            )
-        if parts.scheme in ("s3", "s3a"):
+        if holds_credentials(url):
+            raise ConfigError(f"{shown(url)} {NO_CREDENTIALS}")
+        if urlsplit(url).scheme in ("s3", "s3a"):
             options["config_kwargs"] = {**_S3_CONFIG, **(options.get("config_kwargs") or {})}
     else:
         options = {}  # a local path among remote ones: their options are not its own

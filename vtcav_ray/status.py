@@ -104,12 +104,7 @@ def _stage_status(output: StageFolder, now: float) -> StageStatus:
 
 def _last_commit(output: StageFolder, now: float) -> float | None:
     """Seconds since the newest commit record was written."""
-    folder = output.folder
-    try:
-        entries = folder.fs.ls(folder.path(COMMITS), detail=True)
-    except FileNotFoundError:
-        return None
-    times = [t for entry in entries if (t := modified_at(entry)) is not None]
+    times = [t for entry in output.folder.entries(COMMITS) if (t := modified_at(entry)) is not None]
     return max(0.0, now - max(times)) if times else None
 
 

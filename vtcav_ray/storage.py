@@ -15,11 +15,12 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import logging
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any, TypeVar
 
 import fsspec
 import numpy as np
@@ -29,6 +30,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray import tables
 from vtcav_ray.access import kind_of, open_url, patiently
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 COMMITS = "_commits"
 # Rows a row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
@@ -140,13 +144,45 @@ class Folder:
                 finally:
                     os.remove(aside)
             else:
-                fs.pipe_file(path, data, mode="create")
+                # Repeated after its answer was lost, it meets its own file, which is read below.
+                patiently(lambda: fs.pipe_file(path, data, mode="create"), f"{self.url}/{name}")
+        except ConnectionError:
+            raise
         except OSError as error:
             # A local name that is taken, or an object store's refused condition, which s3fs tells as EINVAL.
             if isinstance(error, FileExistsError) or self.exists(name):
                 return self.read_bytes(name)
             raise
         return data
+
+    def reading(self, name: str, read: Callable[[IO[bytes]], T]) -> T:
+        """What `read` makes of the opened file; called again, with the file opened anew, while storage falters."""
+
+        def attempt() -> T:
+            with self.fs.open(self.path(name), "rb") as file:
+                return read(file)
+
+        return patiently(attempt, f"{self.url}/{name}")
+
+    def entries(self, name: str) -> list[dict[str, Any]]:
+        """What fsspec says of each file directly below a sub-folder; empty when there is none."""
+        try:
+            return list(patiently(lambda: self.fs.ls(self.path(name), detail=True), f"{self.url}/{name}"))
+        except FileNotFoundError:
+            return []
+
+    def remove(self, name: str = "") -> None:
+        """Delete a file, or a sub-folder with all that is in it; nothing there is no error."""
+        path = self.path(name) if name else self.root
+
+        def attempt() -> None:
+            if self.fs.exists(path):
+                try:
+                    self.fs.rm(path, recursive=True)
+                except FileNotFoundError:  # gone in the meantime: by a request whose answer was lost, or by a neighbour
+                    logger.info("%s was removed already", path)
+
+        patiently(attempt, f"{self.url}/{name}")
 
     def read_json(self, name: str) -> Any:
         return json.loads(self.read_bytes(name))
@@ -178,10 +214,8 @@ class StageFolder:
 
     def remove(self) -> None:
         """Delete all of it. The manifest goes first: what is half removed is not complete."""
-        for part in ("manifest.json", ""):
-            path = self.folder.path(part) if part else self.folder.root
-            if self.folder.fs.exists(path):
-                self.folder.fs.rm(path, recursive=not part)
+        self.folder.remove("manifest.json")
+        self.folder.remove()
 
     @property
     def complete(self) -> bool:
@@ -277,11 +311,8 @@ class StageFolder:
             yield path.rsplit("/", 1)[-1].removesuffix(".parquet"), self.read_file(path, columns)
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-        def read() -> pa.Table:
-            with self.folder.fs.open(self.folder.path(path), "rb") as file:
-                return pq.read_table(file, columns=list(columns) if columns is not None else None)
-
-        return patiently(read, f"{self.folder.url}/{path}")
+        wanted = list(columns) if columns is not None else None
+        return self.folder.reading(path, lambda file: pq.read_table(file, columns=wanted))
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
         """A whole table, or one partition of it, in memory; None when it has no rows at all.

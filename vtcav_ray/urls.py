@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from urllib.parse import parse_qsl, urlsplit
 
 from vtcav_ray.errors import ConfigError
 
 SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory")
 LOCAL = ("file", "local")
+# Names of query parameters that make a URL a credential: AWS (versions 4 and 2), GCS, CloudFront, Azure, and tokens.
+_SIGNATURES = frozenset({
+    "x-amz-signature", "x-amz-credential", "x-amz-security-token", "signature", "awsaccesskeyid", "x-goog-signature",
+    "x-goog-credential", "googleaccessid", "key-pair-id", "sig", "sas", "token", "access_token", "auth", "api_key",
+    "apikey", "key", "secret", "password",
+})  # fmt: skip
+NO_CREDENTIALS = (
+    "holds a credential (a password, or the signature of a presigned URL), and tables repeat URLs. Give the "
+    "plain URL, and the credential by environment, profile or `storage_options`."
+)
 
 
 def scheme_of(url: str) -> str:
     """The scheme, lower case; a plain path is `file`. Of a chain (`zip://a::s3://b`) the first."""
     head = url.split("::", 1)[0]
     return head.split("://", 1)[0].lower() if "://" in head else "file"
+
+
+def holds_credentials(url: str) -> bool:
+    """Whether a URL is itself a credential: a password before the host, or a signature or token in its query."""
+    if "://" not in url:
+        return False
+    parts = urlsplit(url.split("::", 1)[0])
+    if parts.password is not None or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
+        return True
+    return any(name.lower() in _SIGNATURES for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+
+
+def shown(url: str) -> str:
+    """A URL as it may be told: without what would be a credential."""
+    if not holds_credentials(url):
+        return url
+    parts = urlsplit(url.split("::", 1)[0])
+    user = "...@" if "@" in parts.netloc else ""
+    return f"{parts.scheme}://{user}{parts.netloc.rpartition('@')[2]}{parts.path}{'?...' if parts.query else ''}"
 
 
 def check_url(url: str, what: str, allowed: Collection[str] = SCHEMES) -> str:
@@ -29,6 +59,8 @@ def check_url(url: str, what: str, allowed: Collection[str] = SCHEMES) -> str:
     Raises:
         ConfigError: names the key, the scheme and what is allowed.
     """
+    if holds_credentials(url):
+        raise ConfigError(f"`{what}`: {shown(url)} {NO_CREDENTIALS}")
     if not url.isprintable():
         raise ConfigError(f"`{what}`: {url!r} has control characters in it.")
     if "::" in url:

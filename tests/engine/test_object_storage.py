@@ -55,8 +55,14 @@ def test_answers_that_may_pass_are_asked_for_again(bucket: str, s3: Seaweed, fau
             assert use()
         proxy.faults = [fault] * 2
         folder.write_bytes(f"by-{fault}", b"abc" * 1000)
+        proxy.faults = [fault] * 2
+        assert folder.write_once(f"once-{fault}", b"mine") == b"mine"
+        assert folder.write_once(f"once-{fault}", b"late") == b"mine"
+        proxy.faults = [fault] * 2
+        folder.remove(f"once-{fault}")
         proxy.faults = []
         assert s3.read("faults", f"by-{fault}") == b"abc" * 1000
+        assert f"once-{fault}" not in s3.keys("faults")
 
 
 def test_more_trouble_than_the_client_bears_is_waited_for_here(
@@ -225,6 +231,6 @@ def test_messages_about_the_config_hide_what_may_be_secret(inputs: dict[str, Any
         with pytest.raises(ConfigError) as told:
             parse_config({**inputs, "videos": {**inputs["videos"], **options}})
         assert SECRET not in str(told.value)
-    with pytest.raises(ConfigError, match="credentials don't belong into a URL") as told:
+    with pytest.raises(ConfigError, match="holds a credential") as told:
         Folder(f"s3://vtkey:{SECRET}@bucket/x").check()
     assert SECRET not in str(told.value)

@@ -4,7 +4,7 @@ The steps are Ultralytics' own (`LetterBox`, `non_max_suppression`, `scale_boxes
 torchvision is not needed.
 
 Every batch is filled up to `tracks.batch_size`. For one shape of its input, a network gives a frame the same numbers
-to the bit, whatever its place and whatever lies beside it (tried with PyTorch on CPUs); for another shape, other kernels
+to the bit, whatever its place and whatever lies beside it (tried with PyTorch on CPUs). For another shape other kernels
 are taken, and the last bits differ (a box by up to 0.0015 pixels, a confidence by 2e-5). So what is found in a video
 never depends on the videos that are worked on beside it, also when it is tried again alone.
 """

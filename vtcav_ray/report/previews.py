@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -113,8 +114,8 @@ def _of_different_videos(places: Sequence[tuple[str, int, str]], count: int) -> 
 
 
 def _read(folder: StageFolder, path: str, rows: Sequence[int], max_side: int) -> list[tuple[int, Preview]]:
-    found = []
-    with folder.folder.fs.open(folder.folder.path(path), "rb") as file:
+    def read(file: IO[bytes]) -> list[tuple[int, Preview]]:
+        found = []
         parquet = pq.ParquetFile(file)
         start = 0
         for group in range(parquet.num_row_groups):
@@ -127,4 +128,6 @@ def _read(folder: StageFolder, path: str, rows: Sequence[int], max_side: int) ->
                     frames = decode_clip(clip["encoding"], clip["encoded"])
                     found.append((row, make_preview(clip["clip_id"], clip["video_id"], frames, max_side)))
             start += count
-    return found
+        return found
+
+    return folder.folder.reading(path, read)

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -95,8 +95,9 @@ class Wall:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        with self.folder.folder.fs.open(self.folder.folder.path(place.path), "rb") as file:
-            part = pq.ParquetFile(file).read_row_group(place.row_group, columns=list(STORED))
+        part = self.folder.folder.reading(
+            place.path, lambda file: pq.ParquetFile(file).read_row_group(place.row_group, columns=list(STORED))
+        )
         row = part.slice(place.row, 1).to_pylist()[0]
         shown = np.linspace(0, row["num_frames"] - 1, min(MAX_FRAMES, row["num_frames"])).round().astype(int)
         frames = decode_clip(row["encoding"], row["encoded"], shown.tolist())
@@ -111,14 +112,18 @@ class Wall:
         return made
 
 
+def _heads(file: IO[bytes]) -> tuple[list[int], list[dict[str, Any]]]:
+    """Rows of each row group, and all rows without their frames."""
+    parquet = pq.ParquetFile(file)
+    sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+    return sizes, parquet.read(columns=list(HEADS)).to_pylist()
+
+
 def _read(folder: StageFolder) -> tuple[list[Group], dict[str, _Place]]:
     by_group: dict[tuple[str, str, str], list[Clip]] = {}
     places: dict[str, _Place] = {}
     for path in folder.files("clips"):
-        with folder.folder.fs.open(folder.folder.path(path), "rb") as file:
-            parquet = pq.ParquetFile(file)
-            sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
-            rows = parquet.read(columns=list(HEADS)).to_pylist()
+        sizes, rows = folder.folder.reading(path, _heads)
         found = [_Place(path, group, row) for group, size in enumerate(sizes) for row in range(size)]
         for row, place in zip(rows, found, strict=True):
             if row["control_of"] is not None:

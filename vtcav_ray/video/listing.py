@@ -30,7 +30,7 @@ from vtcav_ray.access import kind_of, open_url, patiently
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.tables import VIDEOS
-from vtcav_ray.urls import LOCAL, SCHEMES, check_url, scheme_of
+from vtcav_ray.urls import LOCAL, NO_CREDENTIALS, SCHEMES, check_url, holds_credentials, scheme_of, shown
 from vtcav_ray.video.links import find_links
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -169,6 +169,9 @@ def _from_manifest(
         where = f"row {number} of {path}"
         if not uri:
             failures.append(_failure(None, video_id, "manifest", f"{where} has no uri."))
+            continue
+        if holds_credentials(uri):
+            failures.append(_failure(shown(uri), video_id, "manifest", f"{where}: {shown(uri)} {NO_CREDENTIALS}"))
             continue
         if ("://" in uri and scheme_of(uri) not in schemes) or "::" in uri or not uri.isprintable():
             what = f"{where}: this kind of URL is not read here; allowed: {', '.join(schemes)} (videos.schemes)."

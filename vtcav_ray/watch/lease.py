@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from vtcav_ray.access import STORAGE_ERRORS
+from vtcav_ray.access import STORAGE_ERRORS, patiently
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder, modified_at
 
@@ -147,7 +147,7 @@ class Leases:
 
     def _written(self, name: str) -> float | None:
         self.folder.fs.invalidate_cache()
-        return modified_at(self.folder.fs.info(self.folder.path(name)))
+        return modified_at(patiently(lambda: self.folder.fs.info(self.folder.path(name)), f"{self.folder.url}/{name}"))
 
     @contextlib.contextmanager
     def _file_of_now(self) -> Iterator[str]:
@@ -156,4 +156,4 @@ class Leases:
         try:
             yield name
         finally:
-            self.folder.fs.rm(self.folder.path(name))
+            self.folder.remove(name)
