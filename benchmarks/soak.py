@@ -10,6 +10,9 @@ driver is started again, and a node that is gone is replaced. A run that came to
 one, row by row and byte by byte, and each shard that was finished when something was killed must not have been written
 again.
 
+With `--folder DIR --runs N` it does N runs, keeps all in DIR, and goes on there when it is called again, until there
+were enough kills: for a machine that can't be had for half an hour.
+
 With `--light SHARDS`, one stage without models (tests/engine/toy_stage.py, 0.25 s a shard) takes the pipeline's place,
 with kills of random kinds every few seconds: the same engine, resume and commits, in less time between two kills.
 """
@@ -79,7 +82,8 @@ class Pipeline:
 
     def __init__(self, folder: Path) -> None:
         # One world for all runs: a shard's name follows from its videos' files.
-        write_world(str(folder / "world"), videos=VIDEOS, seed=SEED)
+        if not (folder / "soak.yaml").exists():
+            write_world(str(folder / "world"), videos=VIDEOS, seed=SEED)
         self.config = folder / "soak.yaml"
         self.config.write_text(json.dumps({**CONFIG, "videos": {"uri": str(folder / "world")}}))  # JSON is YAML
 
@@ -265,37 +269,49 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gap", type=float, nargs=2, default=(4.0, 14.0), help="seconds between kills, with --light")
     parser.add_argument("--light", type=int, metavar="SHARDS")
+    parser.add_argument("--folder", type=Path, help="where to keep all, and go on; default: a temporary folder")
+    parser.add_argument("--runs", type=int, default=1000, help="at most so many runs now")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    rng = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as name:
+        soak(args, args.folder or Path(name))
+
+
+def soak(args: argparse.Namespace, folder: Path) -> None:
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s: {text}", flush=True)
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        work = Light(args.light) if args.light else Pipeline(folder)
-        machines = Machines()
-        say("three nodes are up")
-        try:
-            process = start(work, folder / "undisturbed", machines.cluster.address)
-            if process.wait() != 0:
-                raise SystemExit((folder / "undisturbed.log").read_text())
-            reference = work.outcome(folder / "undisturbed")
-            rows = sum(table.total() for table in reference.rows.values())
-            say(f"undisturbed run done, {rows} rows in {len(reference.files)} files")
-            kills: list[dict[str, Any]] = []
-            runs: list[dict[str, Any]] = []
-            while len(kills) < args.kills:
-                out = folder / f"run{len(runs)}"
-                plan = Plan(rng, len(runs), tuple(args.gap) if args.light else None)
-                more, counts = disturbed(work, out, machines, plan, say, args.kills - len(kills))
-                kills += more
-                runs.append({"kills": len(more), **counts, **compare(work.outcome(out), reference)})
-                say(f"run {len(runs)} is whole: {runs[-1]}")
-        finally:
-            machines.cluster.shutdown()
+    folder.mkdir(exist_ok=True)
+    state_file = folder / "state.json"
+    state: dict[str, Any] = {"kills": [], "runs": [], "seconds": 0}
+    if state_file.exists():
+        state = json.loads(state_file.read_text())
+    work = Light(args.light) if args.light else Pipeline(folder)
+    machines = Machines()
+    say("three nodes are up")
+    try:
+        process = start(work, folder / "undisturbed", machines.cluster.address)  # ends at once where it is done already
+        if process.wait() != 0:
+            raise SystemExit((folder / "undisturbed.log").read_text())
+        reference = work.outcome(folder / "undisturbed")
+        rows = sum(table.total() for table in reference.rows.values())
+        say(f"undisturbed run done, {rows} rows in {len(reference.files)} files")
+        for _ in range(args.runs):
+            number = len(state["runs"])
+            out, rng = folder / f"run{number}", random.Random(f"{args.seed}-{number}")
+            plan = Plan(rng, number, tuple(args.gap) if args.light else None)
+            kills, counts = disturbed(work, out, machines, plan, say, args.kills - len(state["kills"]))
+            state["kills"] += kills
+            state["runs"].append({"kills": len(kills), **counts, **compare(work.outcome(out), reference)})
+            say(f"run {number + 1} is whole: {state['runs'][-1]}")
+            state_file.write_text(json.dumps({**state, "seconds": state["seconds"] + round(time.monotonic() - began)}))
+            if len(state["kills"]) >= args.kills:
+                break
+    finally:
+        machines.cluster.shutdown()
+    kills, runs = state["kills"], state["runs"]
     bad = ("rows_lost", "rows_doubled", "files_that_differ", "finished_and_done_again")
     summary = {
         "kills": len(kills),
@@ -307,7 +323,7 @@ def main() -> None:
         **{name: sum(run[name] for run in runs) for name in ("finished_at_kills", *bad)},
         "runs": runs,
         "each_kill": kills,
-        "seconds": round(time.monotonic() - began),
+        "seconds": state["seconds"] + round(time.monotonic() - began),
         "seed": args.seed,
     }
     print(json.dumps(summary, indent=1))

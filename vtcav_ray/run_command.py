@@ -59,16 +59,11 @@ def run_and_print(config: Config, options: RunOptions, *, again: str, console: C
             markup=False,
         )
         return EXIT_STOPPED
-    if "report" not in result.keys:
-        if options.as_json:
-            events.say("done", run=result.url, until=options.until, keys=result.keys)
-        else:
-            look = f" Look at the clips: vtcav review {result.url}" if "clips" in result.keys else ""
-            console.print(f"Done until {options.until}.{look}", soft_wrap=True, highlight=False)
-        return EXIT_DONE
     failures = pipeline.failed_inputs(result)
     too_many = failures.fraction > config.max_failed_fraction
-    if options.as_json:
+    if "report" not in result.keys:
+        _tell_done_until(options, result, failures, events if options.as_json else None, console)
+    elif options.as_json:
         _say_done(events, result, failures)
     else:
         _print_done(result, failures, console)
@@ -79,6 +74,26 @@ def run_and_print(config: Config, options: RunOptions, *, again: str, console: C
             soft_wrap=True,
         )
     return EXIT_TOO_MANY_FAILED if too_many else EXIT_DONE
+
+
+def _tell_done_until(
+    options: RunOptions, result: Run, failures: FailedInputs, events: JsonProgress | None, console: Console
+) -> None:
+    if events is not None:
+        counts = {"failed_videos": failures.failed, "videos": failures.total}
+        events.say("done", run=result.url, until=options.until, keys=result.keys, **counts)
+        return
+    look = f" Look at the clips: vtcav review {result.url}" if "clips" in result.keys else ""
+    console.print(f"Done until {options.until}.{look}", soft_wrap=True, highlight=False)
+    _print_failed(result, failures, console)
+
+
+def _print_failed(result: Run, failures: FailedInputs, console: Console) -> None:
+    if failures.failed:
+        console.print(
+            f"{failures.failed} of {failures.total} videos failed somewhere: vtcav table {result.url} failures",
+            soft_wrap=True,
+        )
 
 
 def _say_done(events: JsonProgress, result: Run, failures: FailedInputs) -> None:
@@ -100,9 +115,5 @@ def _print_done(result: Run, failures: FailedInputs, console: Console) -> None:
     console.print(score_table_text(result.table("scores"), width=console.width))
     if result.manifest("activations")["notes"]["untrained"]:
         console.print("[bold red]The model is UNTRAINED: the scores above are those of random weights.[/bold red]")
-    if failures.failed:
-        console.print(
-            f"{failures.failed} of {failures.total} videos failed somewhere: vtcav table {result.url} failures",
-            soft_wrap=True,
-        )
+    _print_failed(result, failures, console)
     console.print(f"Report: {result.report_url}", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,20 +11,25 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import ray.cloudpickle
+from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "video"))
 from drawn import encode, numbered_frames
 from poison import install
 
+from vtcav_ray import cli
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import Rehearsal, ray_session, run_shards
 from vtcav_ray.errors import InputError, StageError
+from vtcav_ray.results import Run
 from vtcav_ray.stage import make_shards
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder
 from vtcav_ray.video.decode import Video
 from vtcav_ray.video.rehearse import Limits
+from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow
+QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 LIMITS = Limits(max_frames=2000, max_pixels=10**6, cpu_seconds=30.0, stall_seconds=3.0, memory_bytes=400 * 2**20)
 
 
@@ -87,6 +93,33 @@ def test_each_poison_costs_itself_alone(tmp_path: Path) -> None:
     assert counts == dict.fromkeys("abcdefg", 8) | {"million": LIMITS.max_frames}
     found = {row["video_id"]: (row["error_kind"], row["attempts"]) for row in failures.to_pylist()}
     assert found == {"segv": ("crashed", 2), "hang": ("timeout", 2), "eats": ("memory", 2), "huge": ("too_large", 1)}
+
+
+def test_the_command_line_counts_them(tmp_path: Path) -> None:
+    """A video that kills the process which decodes it: a row of `failures`, and the exit status that was asked for."""
+    videos = tmp_path / "videos"
+    write_world(str(tmp_path / "world"), videos=8, seed=5)
+    videos.mkdir()
+    for path in sorted((tmp_path / "world" / "videos").iterdir())[:4]:
+        shutil.copy(path, videos)
+    shutil.copy(path, videos / "segv.mp4")
+
+    def run_until_tracks(allowed: float) -> tuple[int, str]:
+        settings = [f"videos={{uri: '{videos}'}}", f"max_failed_fraction={allowed}", "resources.detect.attempts=2"]
+        options = [part for setting in settings for part in ("--set", setting)]
+        command = ["run", QUICKSTART, "--until", "tracks", "--out", str(tmp_path / "run"), *options]
+        result = CliRunner().invoke(cli.app, command)
+        return result.exit_code, " ".join(result.output.split())
+
+    status, said = run_until_tracks(0.1)
+    assert status == 4, said
+    assert "1 of 5 videos failed somewhere" in said
+    assert "more than max_failed_fraction = 0.1" in said
+    (row,) = Run(str(tmp_path / "run")).table("failures").to_pylist()
+    assert (row["stage"], row["video_id"], row["error_kind"], row["attempts"]) == ("tracks", "segv.mp4", "crashed", 2)
+    assert len(set(Run(str(tmp_path / "run")).table("tracks")["video_id"].to_pylist())) == 4
+    status, said = run_until_tracks(0.5)
+    assert status == 0, said
 
 
 def test_a_video_that_only_the_worker_dies_of_is_found(tmp_path: Path) -> None:

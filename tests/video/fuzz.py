@@ -1,4 +1,7 @@
-"""Decode mutated videos, in a process of its own: `fuzz.py COUNT SEED [VIDEO]...`; prints what came of each as JSON.
+"""Decode mutated videos, in a process of its own; prints what came of them as JSON.
+
+    fuzz.py COUNT SEED               small files of eight containers and codecs, rendered here
+    fuzz.py COUNT SEED VIDEO...      these files, of each at most 24 frames
 
 Each file is decoded or refused with an InputError. Anything else ends the process, which is what the caller looks for.
 """
@@ -16,7 +19,8 @@ from drawn import encode, numbered_frames
 from vtcav_ray.errors import InputError
 from vtcav_ray.video.decode import Video
 
-LIMITS = {"max_frames": 200, "max_pixels": 2_000_000, "max_cpu_seconds": 10.0}
+LIMITS = {"max_frames": 200, "max_pixels": 2_100_000, "max_cpu_seconds": 10.0}
+FRAMES_OF_GIVEN = 24
 
 
 def originals() -> list[bytes]:
@@ -60,10 +64,10 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def look_at(data: bytes) -> str:
+def look_at(data: bytes, limits: dict[str, float]) -> str:
     """`decoded`, or the kind of the InputError; reads in each of the ways in which the stages do."""
     try:
-        with Video(data, **LIMITS) as video:  # type: ignore[arg-type]
+        with Video(data, **limits) as video:  # type: ignore[arg-type]
             for _ in video.frames():
                 pass
             last = video.num_frames - 1
@@ -76,12 +80,13 @@ def look_at(data: bytes) -> str:
 
 
 def main(count: int, seed: int, paths: list[str]) -> None:
-    files = originals() + [Path(path).read_bytes() for path in paths]
+    files = [Path(path).read_bytes() for path in paths] or originals()
+    limits = LIMITS | ({"max_frames": FRAMES_OF_GIVEN} if paths else {})
     found: Counter[str] = Counter()
     for number in range(count):
         rng = random.Random(f"{seed}-{number}")
         print(number, file=sys.stderr, flush=True)  # so that a crash tells which
-        found[look_at(mutated(files[number % len(files)], rng))] += 1
+        found[look_at(mutated(files[number % len(files)], rng), limits)] += 1
     print(json.dumps(found))
 
 
