@@ -161,8 +161,7 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
     shutil.copytree(videos, mine)  # copytree keeps the times
     broken = sorted(mine.rglob("*.mp4"))[::11]
     content = {path: damage(path) for path in broken}
-    # Activations are carried by whole shards of clips: with small shards, some of so small a corpus stay as they are.
-    config = config_for(mine, tmp_path / "run", "max_failed_fraction=0.5", "shard_videos=2")
+    config = config_for(mine, tmp_path / "run", "max_failed_fraction=0.5")
     first = vtcav_ray.run(config)
     assert len(rows(first, "failures")) == len(broken) == 3
     keys = first.keys
@@ -193,7 +192,7 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
     # videos that were tried again with others beside them than at first.
     mend(broken[2], content[broken[2]])
     whole = pipeline.run(config, retry_failed=True, until="activations")
-    undisturbed = pipeline.run(config_for(mine, tmp_path / "other", "shard_videos=2"), until="activations")
+    undisturbed = pipeline.run(config_for(mine, tmp_path / "other"), until="activations")
     for stage in ("tracks", "clips", "activations"):
         assert data_files(whole, stage) == data_files(undisturbed, stage), stage
     assert rows(whole, "failures") == []

@@ -115,7 +115,10 @@ class CarryingWorker:
                     continue
                 table = _without_field_ids(self._output.read_file(path))
                 if UNIT in carried.column_names:
-                    table = table.filter(pc.is_in(table[UNIT], pa.array(sorted(units))))
+                    kept = table.filter(pc.is_in(table[UNIT], pa.array(sorted(units))))
+                    if table.num_rows and not kept.num_rows:
+                        continue  # as if it had been made for these units: there would be no such file
+                    table = kept
                 parts.setdefault(name, []).append(table)
         return parts
 

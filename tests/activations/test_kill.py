@@ -26,6 +26,7 @@ import ray.cloudpickle
 
 from vtcav_ray import engine, pipeline, tables
 from vtcav_ray.activations.stage import STAGE, ExtractWorker
+from vtcav_ray.concepts.contents import CONTENTS, contents_of
 from vtcav_ray.config import Config, ResourcesConfig, parse_config
 from vtcav_ray.stage import Context, Stage
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
@@ -114,7 +115,8 @@ def store_clips(run: Path) -> None:
                 | {"clip_id": f"{shard}-{i}", "video_id": f"{shard}-{i}", "label": "lift", "encoding": encoding}
                 | {"set": "class" if i else "random", "encoded": encoded}
             )
-        clips.commit(f"{shard:05d}", ShardOutput({"clips": pa.Table.from_pylist(rows, schema=tables.CLIPS)}))
+        table = pa.Table.from_pylist(rows, schema=tables.CLIPS)
+        clips.commit(f"{shard:05d}", ShardOutput({"clips": table, CONTENTS: contents_of(table)}))
     clips.finish({}, {})
 
 

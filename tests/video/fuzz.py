@@ -1,7 +1,7 @@
 """Decode mutated videos, in a process of its own; prints what came of them as JSON.
 
     fuzz.py COUNT SEED               small files of eight containers and codecs, rendered here
-    fuzz.py COUNT SEED VIDEO...      these files, of each at most 24 frames
+    fuzz.py COUNT SEED VIDEO...      these files, of each at most 8 frames
 
 Each file is decoded or refused with an InputError. Anything else ends the process, which is what the caller looks for.
 """
@@ -20,7 +20,7 @@ from vtcav_ray.errors import InputError
 from vtcav_ray.video.decode import Video
 
 LIMITS = {"max_frames": 200, "max_pixels": 2_100_000, "max_cpu_seconds": 10.0}
-FRAMES_OF_GIVEN = 24
+FRAMES_OF_GIVEN = 8
 
 
 def originals() -> list[bytes]:

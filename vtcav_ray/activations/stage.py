@@ -1,6 +1,7 @@
 """Stage `activations`: one forward pass for every clip, and one backward pass for every class example and class.
 
-A shard is a shard of the `clips` table. Each layer has files of its own, so one is read without the others.
+A shard is a shard of the `clips` table; what is carried over from an earlier output is so video by video. Each layer
+has files of its own, so one is read without the others.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vtcav_ray import tables
 from vtcav_ray.activations.batch_size import memory_of
 from vtcav_ray.activations.extract import Extraction, Extractor
+from vtcav_ray.concepts.contents import CONTENTS
 from vtcav_ray.config import Config
 from vtcav_ray.errors import InputError
 from vtcav_ray.models import describe, load_recogniser, model_digest
@@ -31,10 +34,11 @@ CLIP_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "label", "encoding
 
 
 def _prepare(context: Context) -> Work:
-    # The digest says what is in the clip shard: with it, equal rows mean equal work (see vtcav_ray.carry).
+    # A row a video. The digest says what is in its clips: with it, equal rows mean equal work (see vtcav_ray.carry).
     shards = [
-        Shard(name, pa.table({"shard": [name], "sha256": [digest]}))
-        for name, digest in _clip_shards(context.input("clips"))
+        Shard(name, part.add_column(0, "shard", pa.array([name] * part.num_rows)))
+        for name, part in context.input("clips").iter_tables(CONTENTS)
+        if part.num_rows
     ]
     description = describe(context.config.model, seed=context.config.seed)
     warnings = []
@@ -54,17 +58,6 @@ def _prepare(context: Context) -> Work:
     )
 
 
-def _clip_shards(clips: StageFolder) -> list[tuple[str, str]]:
-    """(name, SHA-256) of each shard of clips."""
-    found = {
-        path.rsplit("/", 1)[-1].removesuffix(".parquet"): info["sha256"]
-        for files in clips.manifest()["shards"].values()
-        for path, info in files.items()
-        if path.startswith("clips/")
-    }
-    return sorted(found.items())
-
-
 def _ingredients(context: Context) -> dict[str, Any]:
     config = context.config
     if "model_digest" not in context.memo:  # hashes the checkpoint's bytes
@@ -77,7 +70,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("activations", inputs=("clips",), version=2, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("activations", inputs=("clips",), version=3, ingredients=_ingredients, prepare=_prepare)
 
 
 class ExtractWorker:
@@ -118,6 +111,8 @@ class ExtractWorker:
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         table = self.clips.read_file(f"clips/{rows['shard'][0].as_py()}.parquet", CLIP_COLUMNS)
+        if "video_id" in rows.column_names:  # not all of the shard where some of it is carried over
+            table = table.filter(pc.is_in(table["video_id"], rows["video_id"].combine_chunks()))
         if not self.batch_size_known:
             self._agree_on_batch_size(table)
         failures: list[Failure] = []
@@ -145,7 +140,8 @@ class ExtractWorker:
             failures += [_failure(clips[i], first[i]) for i in sorted(first)]
         backward = sum(len(found.gradient_clips) for _, found in parts)
         figures = {"clips": len(examples) + len(others), "gradients": backward}
-        return ShardOutput(self._tables(parts), failures, figures | self._batches(len(examples), len(others)))
+        found = self._tables(parts, table["clip_id"].to_pylist())
+        return ShardOutput(found, failures, figures | self._batches(len(examples), len(others)))
 
     def _batches(self, *clips: int) -> dict[str, float]:
         """How full the model's batches were: clips, and room for clips, of one `extract` call each."""
@@ -193,14 +189,21 @@ class ExtractWorker:
             wanted += self.config.clips.classes or self.recogniser.class_names
         return list(dict.fromkeys(self.class_index[normal_label(name)] for name in wanted))
 
-    def _tables(self, parts: list[tuple[list[Row], Extraction]]) -> dict[str, pa.Table]:
-        """One table of activations and one of gradients a layer, without the clips that are not finite."""
+    def _tables(self, parts: list[tuple[list[Row], Extraction]], order: list[str]) -> dict[str, pa.Table]:
+        """One table of activations and one of gradients a layer, without the clips that are not finite.
+
+        In the order of the clips, whichever call they were in: rows that are carried over find their place by it.
+        """
+        place = {clip: i for i, clip in enumerate(order)}
         tables_of: dict[str, pa.Table] = {}
         for layer in self.config.activations.layers:
             for name, make in (("activations", self._activations), ("gradients", self._gradients)):
                 pieces = [make(clips, found, layer) for clips, found in parts if found.views]  # 0: none was readable
                 if pieces := [piece for piece in pieces if piece.num_rows]:
-                    tables_of[f"{name}/layer={layer}"] = pa.concat_tables(pieces)
+                    table = pa.concat_tables(pieces)
+                    places = [place[clip] for clip in table["clip_id"].to_pylist()]
+                    rank = sorted(range(len(places)), key=places.__getitem__)  # stable: a clip's classes stay in order
+                    tables_of[f"{name}/layer={layer}"] = table.take(pa.array(rank, pa.int64()))
         return tables_of
 
     def _activations(self, clips: list[Row], found: Extraction, layer: str) -> pa.Table:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vtcav_ray.concepts.contents import CONTENTS, contents_of
 from vtcav_ray.concepts.cut import cut_clips
 from vtcav_ray.concepts.detect import Detector
 from vtcav_ray.concepts.duplicates import DUPLICATES, looks_of, near_duplicates
@@ -75,14 +76,23 @@ def _prepare_clips(context: Context) -> Work:
         raise StageError("No clip could be planned. " + " ".join(plan.warnings))
     config = context.config
     videos = sorted(set(plan.rows["video_id"].to_pylist()))
+    # With what tells that a file was replaced: else its old clips would be carried over (vtcav_ray.carry).
+    rows = plan.rows.append_column("fingerprint", _fingerprints(context, plan.rows["video_id"].to_pylist()))
     return Work(
-        shards=_by_video(plan.rows, shard_size(len(videos), config.shard_videos)),
+        shards=_by_video(rows, shard_size(len(videos), config.shard_videos)),
         make_worker=functools.partial(CutWorker, config),
         resources=config.resources.cut,
         warnings=plan.warnings,
         notes={"plan": plan.counts},
         finish=functools.partial(_find_duplicates, config.clips.quality.duplicate_distance),
     )
+
+
+def _fingerprints(context: Context, video_ids: list[str]) -> pa.Array:
+    table = context.input("videos").read("videos", columns=["video_id", "fingerprint"])
+    assert table is not None, "the plan was made from it"
+    known = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    return pa.array([known[video] for video in video_ids], pa.string())
 
 
 def _find_duplicates(distance: int, clips: StageFolder) -> ShardOutput:
@@ -162,8 +172,9 @@ class CutWorker:
             threads=self.config.resources.cut.decode_threads or 2,
             storage_options=self.config.videos.storage_options,
         )
-        return ShardOutput({"clips": clips, "looks": looks_of(clips)}, failures, {"clips": clips.num_rows})
+        found = {"clips": clips, "looks": looks_of(clips), CONTENTS: contents_of(clips)}
+        return ShardOutput(found, failures, {"clips": clips.num_rows})
 
 
 TRACKS = Stage("tracks", inputs=("videos",), version=2, ingredients=_track_ingredients, prepare=_prepare_tracks)
-CLIPS = Stage("clips", inputs=("videos", "tracks"), version=3, ingredients=_clip_ingredients, prepare=_prepare_clips)
+CLIPS = Stage("clips", inputs=("videos", "tracks"), version=4, ingredients=_clip_ingredients, prepare=_prepare_clips)
