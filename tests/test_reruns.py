@@ -152,8 +152,8 @@ def test_a_checkpoint_that_does_not_load_leaves_a_stopped_run(finished: Run, tmp
     with pytest.raises(StageError, match=r"bad\.pth"):
         rerun(finished.url, str(bad), str(tmp_path / "out"))
     status = run_status(Run(str(tmp_path / "out")))
-    # Where the checkpoint is needed, and not before: clips need the model's class names, which its config has, and those
-    # that are there stay of use for the next checkpoint.
+    # Where the checkpoint is needed, and not before: clips need the model's class names, which its config has, and the
+    # clips that are there stay of use for the next checkpoint.
     assert status.status == "stopped: activations"
     states = {stage.stage: stage.state for stage in status.stages}
     assert [states[name] for name in ("videos", "tracks", "clips")] == ["done"] * 3

@@ -140,8 +140,8 @@ class ExtractWorker:
             failures += [_failure(clips[i], first[i]) for i in sorted(first)]
         backward = sum(len(found.gradient_clips) for _, found in parts)
         figures = {"clips": len(examples) + len(others), "gradients": backward}
-        found = self._tables(parts, table["clip_id"].to_pylist())
-        return ShardOutput(found, failures, figures | self._batches(len(examples), len(others)))
+        made = self._tables(parts, table["clip_id"].to_pylist())
+        return ShardOutput(made, failures, figures | self._batches(len(examples), len(others)))
 
     def _batches(self, *clips: int) -> dict[str, float]:
         """How full the model's batches were: clips, and room for clips, of one `extract` call each."""
