@@ -173,16 +173,16 @@ class Folder:
 
     def remove(self, name: str = "") -> None:
         """Delete a file, or a sub-folder with all that is in it; nothing there is no error."""
-        path = self.path(name) if name else self.root
+        fs, path = self.fs, self.path(name) if name else self.root
 
         def attempt() -> None:
-            if self.fs.exists(path):
-                try:
-                    self.fs.rm(path, recursive=True)
-                except FileNotFoundError:  # gone in the meantime: by a request whose answer was lost, or by a neighbour
-                    logger.info("%s was removed already", path)
+            if kind_of(fs, path) is not None:
+                fs.rm(path, recursive=True)
 
-        patiently(attempt, f"{self.url}/{name}")
+        try:
+            patiently(attempt, f"{self.url}/{name}")
+        except FileNotFoundError:  # gone in the meantime: by a request whose answer was lost, or by a neighbour
+            logger.info("%s was removed already", path)
 
     def read_json(self, name: str) -> Any:
         return json.loads(self.read_bytes(name))
