@@ -14,8 +14,10 @@ from torch import nn
 
 from vtcav_ray import tables
 from vtcav_ray.activations.stage import BATCH_SIZE_FILE, STAGE, ExtractWorker
+from vtcav_ray.carry import CarryingWorker, carry
+from vtcav_ray.concepts.contents import contents_of
 from vtcav_ray.config import Config, parse_config
-from vtcav_ray.stage import Context
+from vtcav_ray.stage import Context, Shard
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vectors_of
 from vtcav_ray.video.codec import encode_clip
 
@@ -150,3 +152,33 @@ def test_the_place_where_they_agree_is_the_stage_s_own_folder(tmp_path: Path) ->
     assert worker.output.url == str(tmp_path / "activations" / STAGE.key(context))
     assert json.loads(worker.output.write_once("x.json", b"1")) == 1
     assert json.loads(worker.output.write_once("x.json", b"2")) == 1
+
+
+def test_a_retry_computes_what_failed_and_the_files_are_those_of_a_run_without_failures(tmp_path: Path) -> None:
+    """Two of six videos were damaged at first: the other four are carried over, in their places."""
+    good = clip_table(6)
+    encoded = good["encoded"].to_pylist()
+    bad = [data[: len(data) // 2] if i in (0, 3) else data for i, data in enumerate(encoded)]
+    place = good.schema.get_field_index("encoded")
+    damaged = good.set_column(place, good.schema.field(place), pa.array(bad, pa.binary()))
+
+    def shards(table: pa.Table) -> list[Shard]:
+        contents = contents_of(table)
+        return [Shard("s", contents.add_column(0, "shard", pa.array(["s"] * contents.num_rows)))]
+
+    def output(name: str) -> StageFolder:
+        return StageFolder("activations", name, Folder(str(tmp_path / "out" / name)))
+
+    worker = ExtractWorker(config(), stored(tmp_path / "damaged", damaged), output("first").folder)
+    first, whole, retried = output("first"), output("whole"), output("retried")
+    assert first.commit("s", worker(shards(damaged)[0].rows))["failures"] == 2
+    first.finish({}, {})
+    worker.clips = stored(tmp_path / "good", good)
+    done = whole.commit("s", worker(shards(good)[0].rows))
+
+    carried = carry(shards(good), shards(damaged), first)
+    assert (carried.units, carried.kept) == (6, 4)
+    again = retried.commit("s", CarryingWorker(lambda: worker, first)(carried.shards[0].rows))
+    assert (again["metrics"]["worked_on"], again["metrics"]["clips"], again["metrics"]["carried"]) == (2, 2, 4)
+    assert again["files"] == done["files"]  # rows, bytes and SHA-256
+    assert again["failures"] == 0
