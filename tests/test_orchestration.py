@@ -149,6 +149,17 @@ def test_a_retry_works_on_what_failed_and_later_stages_see_it(house: House, conf
     assert house.worked == {}
 
 
+def test_a_look_at_the_clips_in_between_loses_no_activations(house: House, config: Config) -> None:
+    """`--until clips` ends a run that has no activations: those of the run before are carried over all the same."""
+    house.broken = {"v05"}
+    pipeline.run(config)
+    pipeline.run(config, until="clips")
+    house.broken = set()
+    retried = pipeline.run(config, retry_failed=True)
+    carried = retried.manifest("activations")["carried"]
+    assert 0 < carried["kept"] < carried["units"]
+
+
 def test_a_retry_that_recovers_nothing_changes_nothing(house: House, config: Config) -> None:
     house.broken = {"v03"}
     first = pipeline.run(config)

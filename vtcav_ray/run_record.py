@@ -22,8 +22,8 @@ VERSIONS_OF = ("ray", "torch", "mmaction2", "mmengine", "ultralytics", "numpy", 
 class RunRecord:
     """Written at every step of a run, so that another process can tell how far it is.
 
-    `previous` holds the keys of the last run that came to its end: what that run computed can be carried over, also
-    when this one is killed and started again.
+    `previous` holds, stage by stage, the key of the last run that came to its end and had that stage: what was computed
+    there can be carried over, also when this one is killed and started again.
     """
 
     def __init__(
@@ -90,12 +90,15 @@ class RunRecord:
 
 
 def finished_keys(folder: Folder) -> dict[str, str]:
-    """Stage -> key of the last run of this folder that came to its end; empty: none did."""
+    """Stage -> key in the last run of this folder that came to its end and had this stage; empty: none did.
+
+    A run that ended early on purpose (`--until clips`) has not the later stages: theirs are those of the run before.
+    """
     if not folder.exists(RECORD):
         return {}
     record = folder.read_json(RECORD)
     finished = str(record.get("status", "")).startswith("done")
-    return dict(record.get("keys" if finished else "previous", {}))
+    return {**record.get("previous", {}), **(record["keys"] if finished else {})}
 
 
 def videos_processed(folder: Folder) -> int:
