@@ -7,18 +7,15 @@ import re
 import subprocess
 import sys
 import textwrap
-import types
 from typing import Any
 
 import pytest
-
-from vtcav_ray.engine import observe
 
 pytestmark = pytest.mark.slow
 
 # A process of its own: what it prints, and what its workers log, is looked at whole.
 SCRIPT = """
-import json, socket, sys, time, types, urllib.request
+import functools, json, socket, sys, time, urllib.request
 from pathlib import Path
 import psutil, pyarrow as pa, ray, ray.cloudpickle
 from vtcav_ray import logs
@@ -27,13 +24,7 @@ from vtcav_ray.engine import ray_session, run_shards
 from vtcav_ray.stage import make_shards
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder
 
-# A stand-in: what torch says of a GPU, on machines that have none.
-GPU = types.SimpleNamespace(is_available=lambda: True, max_memory_allocated=lambda: 7 * 2**20)
-
 class Worker:
-    def __init__(self):
-        sys.modules["torch"] = types.SimpleNamespace(cuda=GPU)
-
     def __call__(self, rows):
         bad = [v for v in rows["video_id"].to_pylist() if v.endswith("3")]
         failures = [{"video_id": v, "error_kind": "empty", "message": f"{v} holds nothing"} for v in bad]
@@ -103,18 +94,6 @@ def test_prometheus_reads_what_the_actors_count(seen: dict[str, Any]) -> None:
     assert total(seen, "ray_vtcav_stage_seconds_total", stage="tracks") > 0
     assert total(seen, "ray_vtcav_shard_seconds_bucket", le="+Inf") == 5
     assert re.search(r"ray_vtcav_batch_occupancy\{.*\} 0\.75$", "\n".join(seen["metrics"]), re.MULTILINE)
-    gpu = [line for line in seen["metrics"] if line.startswith("ray_vtcav_gpu_memory_bytes{")]
-    assert gpu
-    assert {float(line.rsplit(" ", 1)[1]) for line in gpu} == {7 * 2**20}
-    assert all('stage="tracks"' in line for line in gpu)
-
-
-def test_without_a_gpu_there_is_no_figure_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    assert observe._gpu_memory() is None
-    away = types.SimpleNamespace(cuda=types.SimpleNamespace(is_available=lambda: False))
-    monkeypatch.setitem(sys.modules, "torch", away)
-    assert observe._gpu_memory() is None
 
 
 def test_each_failure_is_logged_once_with_its_run_stage_and_video(seen: dict[str, Any]) -> None:
