@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-from conftest import track_row, tracks_table, videos_table
+from tracked_things import track_row, tracks_table, videos_table
 
 from vtcav_ray import tables
 from vtcav_ray.carry import FROM, carry
