@@ -160,9 +160,11 @@ def _unit_of_row(shard: Shard) -> list[str]:
 
 
 def _units(shard: Shard) -> dict[str, str]:
-    """Unit -> digest of its rows."""
+    """Unit -> digest of its rows; where a video's rows are read (`shard`) is not part of what they are."""
+    named_by_video = UNIT in shard.rows.column_names and "shard" in shard.rows.column_names
+    content = shard.rows.drop_columns(["shard"]) if named_by_video else shard.rows
     rows: dict[str, list[Any]] = {}
-    for unit, row in zip(_unit_of_row(shard), shard.rows.to_pylist(), strict=True):
+    for unit, row in zip(_unit_of_row(shard), content.to_pylist(), strict=True):
         rows.setdefault(unit, []).append(row)
     return {unit: canonical_digest(part) for unit, part in rows.items()}
 
