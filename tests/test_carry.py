@@ -134,3 +134,12 @@ def test_an_output_that_was_superseded_leads_to_the_newest(tmp_path: Path) -> No
     supersede(second, third)
     assert newest(first) == third
     assert len({first.key, second.key, third.key}) == 3
+
+
+def test_a_video_is_carried_from_a_shard_of_another_name(tmp_path: Path) -> None:
+    def named(shard: str, digest: str) -> list[Shard]:
+        return [Shard(shard, pa.table({"shard": [shard], "video_id": ["a"], "sha256": [digest]}))]
+
+    old = complete(output(tmp_path, "old"), named("s0", "1"), lambda rows: ShardOutput({"activations": rows}))
+    assert carry(named("s1", "1"), named("s0", "1"), old).shards[0].rows[FROM].to_pylist() == ["s0"]
+    assert carry(named("s1", "2"), named("s0", "1"), old).kept == 0
