@@ -73,7 +73,7 @@ def newton(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, solver: NewtonSolv
     with np.errstate(all="ignore"):  # whatever float32 can't hold shows in the check
         quick = _newton(kernel_MTT.float(), labels_MT.float(), solver, regularization)
     a, b = quick.coefficients_MT.double(), quick.bias_M.double()
-    g, _ = _Loss(labels_MT, solver, regularization).derivatives(_apply(kernel_MTT, a) + b[:, None])
+    g, _ = _Loss(labels_MT, solver, regularization).derivatives(apply_kernel(kernel_MTT, a) + b[:, None])
     away = torch.linalg.vector_norm(a + g, dim=1)
     good = quick.converged_M & (away <= _FLOAT32_ENOUGH * torch.linalg.vector_norm(a, dim=1))
     if good.all():
@@ -115,7 +115,7 @@ def _newton(
         torch.mul(K, s[:, :, None], out=B)
         B *= s[:, None, :]
         B.diagonal(dim1=1, dim2=2).add_(1.0)
-        Kr = _apply(K, r)
+        Kr = apply_kernel(K, r)
         if free_bias:
             u = _solve(B, torch.stack((s * Kr, s), dim=1))
             # sum(a + da) = 0 fixes db. Where all weights vanish (every point far from the plane) the bias stays.
@@ -125,7 +125,7 @@ def _newton(
         else:
             db = torch.zeros_like(b)
             step = r - s * _solve(B, (s * Kr)[:, None])[:, 0]
-        Kstep = _apply(K, step)
+        Kstep = apply_kernel(K, step)
         df = Kstep + db[:, None]
         # What the quadratic model promises: half of minus the objective's slope along the step.
         gain = -0.5 * ((step * Ka).sum(1) + (g * df).sum(1))
@@ -163,7 +163,7 @@ def pattern(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor) -> Solution:
     mean_positive = positive / positive.sum(1, keepdim=True)
     mean_negative = negative / negative.sum(1, keepdim=True)
     a = mean_positive - mean_negative
-    middle = _apply(kernel_MTT, (mean_positive + mean_negative) / 2)
+    middle = apply_kernel(kernel_MTT, (mean_positive + mean_negative) / 2)
     steps = torch.ones(len(a), dtype=torch.int64, device=a.device)
     return Solution(a, -(a * middle).sum(1), steps, torch.ones(len(a), dtype=torch.bool, device=a.device))
 
@@ -237,7 +237,8 @@ def _line_search(
     return torch.where(uphill, 0.0, length), torch.where(uphill, value, reached)
 
 
-def _apply(K_MTT: torch.Tensor, a_MT: torch.Tensor) -> torch.Tensor:
+def apply_kernel(K_MTT: torch.Tensor, a_MT: torch.Tensor) -> torch.Tensor:
+    """K a for each problem: [M, S, T] and [M, T] to [M, S]."""
     if K_MTT.device.type == "cpu":  # NumPy calls BLAS for each matrix: five times as fast as torch's batch
         return torch.from_numpy(np.matmul(K_MTT.numpy(), a_MT.numpy()[:, :, None])[:, :, 0])
     return torch.bmm(K_MTT, a_MT[:, :, None])[:, :, 0]
