@@ -81,8 +81,8 @@ def _mlflow(figures: Figures, run: Run, destination: str, step: int) -> None:
                 mlflow.log_metrics(dict(metrics[start : start + MLFLOW_BATCH]), step=step)
     except mlflow.exceptions.MlflowException as error:
         raise ConfigError(
-            f"MLflow took no figures at {destination} (--to): {_one_line(error)} Give the tracking URI of a server or a "
-            "database there, such as sqlite:///mlflow.db."
+            f"MLflow took no figures at {destination} (--to): {_one_line(error)} Give the tracking URI of a server or "
+            "of a database there, such as sqlite:///mlflow.db."
         ) from error
 
 

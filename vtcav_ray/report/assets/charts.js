@@ -66,7 +66,7 @@ const charts = (() => {
       className: "plot", ariaLabel: label, ariaDescription: cells.length ? `${drawn.length} marks, each a link to its evidence` : "nothing to draw",
       fx: { domain: facts.layers, label: null, padding: 0.06, axis: "top", tickFormat: (d) => (narrow && d.length > 7 ? d.slice(0, 6) + "…" : d) },
       x: { domain: kinds, axis: null, padding: 0.15 },
-      y: { domain, label: unit, labelAnchor: "top", labelArrow: "none", ticks: 4, grid: true, nice: false, clamp: true },
+      y: { domain, label: width < 420 ? unit.replace("null ", "") : unit, labelAnchor: "top", labelArrow: "none", ticks: 4, grid: true, nice: false, clamp: true },
       marks: [
         Plot.frame({ stroke: "var(--line)", rx: 4 }),
         Plot.barY(drawn.filter((c) => finite(bandLow(c), bandHigh(c))), {
@@ -157,10 +157,10 @@ const charts = (() => {
 
   // One figure and its interval over the bars of its null. `mirror`: where a two-sided test begins to count, on both sides.
   function againstNull({ value, low, high, mean, sd, bars, mirror, width, unit, label, color, symbol, domain }) {
-    const reach = [...bars.flatMap((bar) => [bar.x1, bar.x2]), value, low, high, 0].filter(Number.isFinite);
+    const reach = [...bars.flatMap((bar) => [bar.x1, bar.x2]), value, low, high, 0, ...(mirror && bars.length ? [-value] : [])].filter(Number.isFinite);
     const range = domain ?? d3.extent(reach);
     const pad = domain ? 0 : 0.04 * (range[1] - range[0] || 1);
-    const far = mirror && bars.length && Number.isFinite(value) ? [-value, value].filter((v) => v >= range[0] - pad && v <= range[1] + pad) : [];
+    const far = mirror && bars.length && Number.isFinite(value) ? [-value, value] : [];
     return plot({
       width, height: 136, marginLeft: 12, marginRight: 12, marginTop: 10, marginBottom: 34, className: "plot", ariaLabel: label,
       ariaDescription: `${words.general(value)}, interval ${words.general(low)} to ${words.general(high)}; the null has mean ${words.general(mean)} and spread ${words.general(sd)}`,

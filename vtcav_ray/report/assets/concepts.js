@@ -55,21 +55,8 @@ const concepts = (() => {
     Object.assign(state, { text: "", group: "", all: true });
     draw();
     const place = document.getElementById(cardId(name));
-    hold(place);
+    routes.hold(place, "center");
     place.focus({ preventScroll: true });
-  }
-
-  // Charts and cards are drawn as they come near, and what grows above would push the place out of sight: it is kept in
-  // view until the page has its size, or the reader takes over.
-  function hold(place) {
-    const stop = new AbortController();
-    const again = () => place.scrollIntoView({ block: "center", behavior: "instant" });
-    const growing = new ResizeObserver(again);
-    stop.signal.addEventListener("abort", () => growing.disconnect());
-    for (const event of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(event, () => stop.abort(), { signal: stop.signal, passive: true });
-    setTimeout(() => stop.abort(), 3000);
-    growing.observe(document.body);
-    again();
   }
 
   function card(name) {

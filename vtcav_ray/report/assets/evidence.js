@@ -45,7 +45,7 @@ const evidence = (() => {
         value: cell.score, low: cell.scoreLow, high: cell.scoreHigh, mean: cell.scoreNull, sd: cell.scoreNullSd, bars: scoreBars, width, unit: "TCAV score",
         label: "TCAV score against random-against-random scores", color: cell.degenerate ? "var(--faint)" : "var(--ink)", symbol: d3.symbolCircle, domain: [0, 1],
       }), cell.degenerate ? "The gradient is the same for every clip here: this picture says nothing."
-        : scoreBars.length ? `Bars: scores of single random sets against one another, shared by all concepts that are ${cell.kind} and as many. The wider they lie, the less a sign count can decide.`
+        : scoreBars.length ? `Bars: scores of single random sets against one another, shared by all concepts of the kind ${cell.kind} with as many clips. The wider they lie, the less a sign count can decide.`
           : "No null is kept for this cell."),
     );
   }

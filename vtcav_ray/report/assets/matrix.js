@@ -179,7 +179,7 @@ const matrix = (() => {
     const sorted = state.rowOrder === "column" && state.sortColumn === columns[i];
     const against = column.contrast === "random" ? "" : `against ${column.against}`;
     const button = element("button", { type: "button", tabindex: "-1", "data-column": String(i), title: `${column.concept} ${against}: sort the classes by it`, onclick: () => sortBy(columns[i]) },
-      element("span", { class: "head-name" }, column.name), element("span", { class: "head-kind" }, marks.kindDot(column.kind), column.kind), against ? element("span", { class: "head-kind" }, against) : null);
+      element("span", { class: "head-name" }, marks.kindDot(column.kind), column.name), element("span", { class: "head-kind" }, column.kind), against ? element("span", { class: "head-kind" }, against) : null);
     return element("div", { class: `head-cell${starts(i) ? " starts" : ""}`, role: "columnheader", "aria-colindex": String(i + 2), "aria-sort": sorted ? "descending" : null, style: `left:${g.labels + i * g.width}px;width:${g.width}px` }, button);
   }
 
