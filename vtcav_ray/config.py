@@ -371,8 +371,7 @@ def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = N
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} is not readable as YAML: {' '.join(str(error).split())}. Mend that line; text with a colon "
-            "or a brace "
-            "goes between quotes."
+            "or a brace goes between quotes."
         ) from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
