@@ -24,8 +24,9 @@ from playwright.sync_api import Page, sync_playwright
 from vtcav_ray import tables
 from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.data import ConceptFacts, StageFacts
-from vtcav_ray.report.geometry import Likeness
+from vtcav_ray.report.entanglement import Entanglement
 from vtcav_ray.report.previews import MANY_CLIPS_PER_CONCEPT, MANY_MAX_SIDE, make_preview
+from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 LAYERS = ("early", "middle", "late", "head")
 KINDS = ("spatiotemporal", "spatial", "frozen", "reversed")
@@ -77,7 +78,7 @@ def large_data(classes: int, concepts: int, videos: int) -> ReportData:
         concepts={name: ConceptFacts(30, 28, (preview,) * MANY_CLIPS_PER_CONCEPT) for name in names},
         class_clips=dict.fromkeys(class_names, 30),
         accuracies=_accuracies(names, rng),
-        likeness=[Likeness(layer, names, unit @ unit.T) for layer in LAYERS],
+        entanglement=[Entanglement(layer, names, unit @ unit.T) for layer in LAYERS],
         sensitivities=pa.table(
             {
                 **{name: scores[name].take(pa.array(kept)) for name in ("class", "layer", "concept")},
@@ -85,9 +86,26 @@ def large_data(classes: int, concepts: int, videos: int) -> ReportData:
                 "sensitivity": rng.normal(size=len(kept)).astype(np.float32),
             }
         ),
+        nulls=_nulls(scores, rng),
         stages=[StageFacts("scores", "0a1b", 2.0, {"scores": n}, 1_000_000)],
         config={"activations": {"layers": list(LAYERS)}},
     )
+
+
+def _nulls(scores: pa.Table, rng: np.random.Generator, permutations: int = 2000, random_pairs: int = 1225) -> pa.Table:
+    """Of 1,000 made-up effects, each with its own permutations; the scores' are shared by class, layer and kind."""
+    t = rng.standard_t(40, (1000, permutations)) + 0.1 * rng.normal(size=(1000, 1))
+    effects = np.array([np.histogram(one, EFFECT_BINS, (-EFFECT_REACH, EFFECT_REACH))[0] for one in t], np.int32)
+    keys = [scores[name].to_numpy(zero_copy_only=False).astype(str) for name in ("class", "layer", "kind")]
+    _, of = np.unique(np.char.add(np.char.add(*keys[:2]), keys[2]), return_inverse=True)
+    shares = [np.histogram(rng.beta(0.8, 0.8, random_pairs), SCORE_BINS, (0, 1))[0] for _ in range(of.max() + 1)]
+    lists = [
+        pa.ListArray.from_arrays(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1], values.ravel())
+        for values in (effects[rng.integers(0, len(effects), len(of))], np.array(shares, np.int32)[of])
+    ]
+    columns = [scores[name].combine_chunks() for name in ("class", "layer", "concept", "against")]
+    unit = pa.array(np.abs(rng.normal(size=len(of))).astype(np.float32))
+    return pa.table([*columns, unit, *lists], schema=tables.NULLS)
 
 
 def _accuracies(names: list[str], rng: np.random.Generator, random_sets: int = 50) -> pa.Table:

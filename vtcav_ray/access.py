@@ -75,7 +75,10 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     try:
         fs, path = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **options})
     except (ValueError, ImportError, TypeError) as error:
-        raise ConfigError(f"{url} can't be opened: {error}") from error
+        raise ConfigError(
+            f"{url} can't be opened: {error} Check its scheme (s3://, gs://, a path), and that the package for it "
+            "is there."
+        ) from error
     return fs, str(path)
 
 

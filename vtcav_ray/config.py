@@ -369,7 +369,10 @@ def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = N
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not readable as YAML: {error}") from error
+        raise ConfigError(
+            f"{path} is not readable as YAML: {' '.join(str(error).split())}. Mend that line; text with a colon "
+            "or a brace goes between quotes."
+        ) from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
     apply_overrides(data, overrides)
@@ -408,7 +411,9 @@ def _set(data: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: the value is not readable as YAML.") from error  # it may be a secret
+        raise ConfigError(
+            f"--set {key}: the value is not readable as YAML. Put it in quotes."
+        ) from error  # it may be a secret
     node = data
     *parents, leaf = key.split(".")
     for part in parents:

@@ -178,6 +178,20 @@ SENSITIVITIES = pa.schema(
     ]
 )
 
+NULLS = pa.schema(
+    [
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("concept", pa.string()),
+        ("against", pa.string()),
+        ("effect_unit", pa.float32()),  # logits a unit of `effect_counts`: the observed effect is at effect_logits / it
+        # Permutations in 24 equal bins from -4 to 4 units (Welch's t; for pairs, means over the SD of all sign
+        # patterns); what lies beyond is in the outermost. Empty: no test.
+        ("effect_counts", pa.list_(pa.int32())),
+        ("score_counts", pa.list_(pa.int32())),  # random-against-random scores in 20 equal bins of [0, 1]
+    ]
+)
+
 CURVES = pa.schema(
     [
         ("layer", pa.string()),
@@ -282,6 +296,7 @@ STAGE_OF = {
     "entanglement": "cavs",
     "scores": "scores",
     "sensitivities": "scores",
+    "nulls": "scores",
 }
 # Of stages that `vtcav run` does not run, but keeps: they come by their own command.
 OPTIONAL_STAGE_OF = {"gradcam": "gradcam", "gradcam_summary": "gradcam"}
@@ -299,6 +314,7 @@ EMPTY_SCHEMAS = {
     "entanglement": ENTANGLEMENT,
     "scores": SCORES,
     "sensitivities": SENSITIVITIES,
+    "nulls": NULLS,
     "failures": FAILURES,
     "gradcam": GRADCAM,
     "gradcam_summary": GRADCAM_SUMMARY,

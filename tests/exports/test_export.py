@@ -143,6 +143,86 @@ def test_without_its_client_the_mend_is_named(run: Run, tracker: str, monkeypatc
         log_run(run, tracker, destination="x")
 
 
+def installed(client: str) -> None:
+    """Skips where the tracker's client is not there: MLflow and W&B bring dozens of packages, so CI has neither."""
+    pytest.importorskip(client, reason=f"{client} is not installed: pip install 'vtcav-ray[{client}]'")
+
+
+@pytest.fixture(scope="module")
+def many(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """More figures than MLflow takes in one call."""
+    import pyarrow as pa
+
+    folder = Folder(str(tmp_path_factory.mktemp("many")))
+    row = run.table("scores").to_pylist()[0]
+    rows = [{**row, "class": f"class {k}", "effect_logits": k / 100} for k in range(600)]
+    scores = stage_folder(folder, "scores", "k")
+    scores.commit("final", ShardOutput({"scores": pa.Table.from_pylist(rows, schema=tables.SCORES)}))
+    scores.finish({}, {"warnings": [], "notes": {}, "seconds": 1.0})
+    folder.write_json("run.json", run.record)
+    return Run(folder.url)
+
+
+@pytest.mark.slow
+def test_mlflow_gets_every_figure_through_its_own_client(
+    many: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its database store needs more packages still
+    store = (tmp_path / "store").as_uri()
+    result = CliRunner().invoke(cli.app, ["export", many.url, "--to", store, "--log", "mlflow", "--step", "7"])
+    assert result.exit_code == 0, result.output
+    import mlflow
+
+    client = mlflow.MlflowClient(store)
+    [logged] = client.search_runs([client.get_experiment_by_name("video-tcav").experiment_id])
+    assert logged.data.tags["vtcav_run"] == many.url
+    figures = figures_of(many)
+    assert len(logged.data.metrics) == len(figures) == 1202
+    name = "effect_logits/class 42/cup_up/spatiotemporal/late"
+    [point] = client.get_metric_history(logged.info.run_id, name)
+    assert (point.step, point.value) == (7, pytest.approx(0.42))
+
+
+@pytest.mark.slow
+def test_mlflow_that_can_not_be_reached_is_one_paragraph(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:9 \(--to\).*tracking URI") as caught:
+        log_run(run, "mlflow", destination="http://127.0.0.1:9")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_wandb_gets_every_figure_through_its_own_client(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    result = CliRunner().invoke(cli.app, ["export", run.url, "--to", "video-tcav", "--log", "wandb", "--step", "7"])
+    assert result.exit_code == 0, result.output
+    [file] = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    content = file.read_bytes()
+    for name in figures_of(run):
+        assert name.encode() in content, name
+
+
+@pytest.mark.slow
+def test_wandb_without_a_login_is_one_paragraph(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed("wandb")
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where a login would lie
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    import wandb
+
+    wandb.teardown()  # it remembers the mode of the last run
+    with pytest.raises(ConfigError, match=r"project x \(--to\).*wandb login") as caught:
+        log_run(run, "wandb", destination="x")
+    assert "\n" not in str(caught.value)
+
+
 def test_an_unknown_tracker_is_refused(run: Run) -> None:
     with pytest.raises(ConfigError, match="tensorboard, mlflow, wandb"):
         log_run(run, "neptune", destination="x")

@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 from vtcav_ray import cli, tables
 from vtcav_ray.config import Config, ResourcesConfig, load_config
 from vtcav_ray.engine import ray_session
+from vtcav_ray.errors import StageError
 from vtcav_ray.gradcam.run import run_gradcam
-from vtcav_ray.gradcam.stage import plan
+from vtcav_ray.gradcam.stage import STAGE, plan
 from vtcav_ray.gradcam.worker import GradcamWorker
 from vtcav_ray.results import Run
+from vtcav_ray.stage import Context
 from vtcav_ray.world.codec import decode_mp4
 
 pytestmark = pytest.mark.slow
@@ -138,3 +140,29 @@ def test_a_clip_that_can_not_be_used_is_a_failure(finished: Run, small: Config) 
     output = worker(pa.Table.from_pylist(rows))
     assert [(f["clip_id"], f["error_kind"]) for f in output.failures] == [(rows[0]["clip_id"], "label")]
     assert output.tables["gradcam"]["clip_id"].to_pylist() == [rows[1]["clip_id"]]
+
+
+def test_rejected_clips_are_not_looked_at(finished: Run, small: Config) -> None:
+    inputs = {name: finished.stage(name) for name in STAGE.inputs}
+    before = Context(small, finished.folder, inputs)
+    wanted = STAGE.prepare(before)
+    chosen = sorted(c for shard in wanted.shards for c in shard.rows["clip_id"].to_pylist())
+    review = Path(finished.url, "review.csv")
+    try:
+        review.write_text(f"set,name,clip_id,decision,note\nclass,,{chosen[0]},reject,a hand in view\n")
+        after = Context(small, finished.folder, inputs)
+        left = sorted(c for shard in STAGE.prepare(after).shards for c in shard.rows["clip_id"].to_pylist())
+        assert chosen[0] not in left
+        assert set(chosen[1:]) < set(left)  # another one of its class takes its place
+        assert STAGE.key(after) != STAGE.key(before)
+        # What no map is made of changes nothing: the maps take minutes.
+        review.write_text("set,name,clip_id,decision,note\nconcept,cup/spatial,,reject,\n")
+        assert STAGE.key(Context(small, finished.folder, inputs)) == STAGE.key(before)
+        review.write_text(
+            "set,name,clip_id,decision,note\n"
+            + "".join(f"class,{name},,reject,\n" for name in ("lift", "put_down", "push_left", "push_right"))
+        )
+        with pytest.raises(StageError, match=r"review\.csv rejects them all"):
+            STAGE.prepare(Context(small, finished.folder, inputs))
+    finally:
+        review.unlink()

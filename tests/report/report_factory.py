@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.report.data import ACCURACY_COLUMNS, ConceptFacts, ReportData, StageFacts
-from vtcav_ray.report.geometry import Likeness
+from vtcav_ray.report.entanglement import Entanglement
 from vtcav_ray.report.previews import Preview, make_preview
+from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 NASTY = "<script>alert(1)</script>\"'&</title><!--"
 LAYERS = ("early", "middle", "late", "head")
@@ -182,6 +183,24 @@ def sensitivities(rows: list[dict[str, Any]], *, videos: int = 30, seed: int = 0
     return pa.Table.from_pylist(found, schema=SENSITIVITIES)
 
 
+def nulls(rows: list[dict[str, Any]], *, permutations: int = 1000, seed: int = 0) -> pa.Table:
+    """Skewed nulls of the effects, so that no bell curve looks like them; two-humped ones of the scores."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for row in rows:
+        t = np.clip((rng.gamma(4.0, size=permutations) - 4) / 2, -EFFECT_REACH, EFFECT_REACH)
+        scores = np.concatenate((rng.beta(2, 5, 600), rng.beta(5, 2, 625)))
+        found.append(
+            {name: row[name] for name in ("class", "layer", "concept", "against")}
+            | {
+                "effect_unit": row["effect_null_sd"],
+                "effect_counts": np.histogram(t, EFFECT_BINS, (-EFFECT_REACH, EFFECT_REACH))[0],
+                "score_counts": np.histogram(scores, SCORE_BINS, (0, 1))[0],
+            }
+        )
+    return pa.Table.from_pylist(found, schema=tables.NULLS)
+
+
 def report_data(rows: list[dict[str, Any]] | None = None, **changes: Any) -> ReportData:
     """A whole report's data. `rows`: of the scores table; None: the planted world."""
     rows = world_rows() if rows is None else rows
@@ -195,8 +214,9 @@ def report_data(rows: list[dict[str, Any]] | None = None, **changes: Any) -> Rep
         "concepts": {name: ConceptFacts(30, 28, tuple(preview(name, k) for k in range(4))) for name in names},
         "class_clips": {str(r["class"]): 30 for r in rows},
         "accuracies": accuracies(names),
-        "likeness": [Likeness(layer, names, unit @ unit.T) for layer in LAYERS],
+        "entanglement": [Entanglement(layer, names, unit @ unit.T) for layer in LAYERS],
         "sensitivities": sensitivities(rows),
+        "nulls": nulls(rows),
         "failures": pa.Table.from_pylist(
             [
                 {

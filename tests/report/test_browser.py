@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 import report_factory as factory
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -170,6 +171,18 @@ def test_the_evidence_shows_the_planted_numbers(opened: Opened) -> None:
     assert (shown["n"], shown["R"], shown["n_random"]) == ("30", "50", "300")
     assert shown["decided_by"] == "effect"
     assert f"raises the logit by {row['effect_logits']:.2f}" in page.locator("dialog .verdict").inner_text()
+    page.wait_for_selector("dialog .pictures svg rect")
+    null = next(
+        n
+        for n in factory.nulls(factory.world_rows()).to_pylist()
+        if all(n[k] == row[k] for k in ("class", "concept", "layer", "against"))
+    )
+    for number, name in enumerate(("effect_counts", "score_counts")):
+        bars = page.locator("dialog .pictures svg").nth(number).locator("rect")
+        heights = bars.evaluate_all("bars => bars.map(b => Number(b.getAttribute('height')))")
+        counts = [count for count in null[name] if count]
+        expected = [count / max(counts) for count in counts]
+        assert [h / max(heights) for h in heights] == pytest.approx(expected, abs=1 / 31 + 0.01)
     videos = page.locator("dialog .videos")
     assert videos.locator("svg circle").count() == 30
     assert videos.locator("li").count() == 10
@@ -207,6 +220,15 @@ def test_a_concept_link_shows_its_card_and_previews_can_be_stopped(opened: Opene
     card = page.locator("#" + page.evaluate("document.activeElement.id"))
     # Not inner_text(): a card that is not drawn yet (content-visibility) answers with its text before styling.
     assert (card.locator("h3").text_content() or "").replace("/", " ").split() == ["cup", "up", "spatiotemporal"]
+    near = card.locator("table.near")
+    rows = near.locator("tbody tr").evaluate_all("rows => rows.map(r => [...r.children].map(c => c.textContent))")
+    assert len(rows) == 5
+    at = next(one for one in report_data().entanglement if one.layer == "late")
+    mine = at.cosine[list(at.concepts).index("cup up/spatiotemporal")]
+    for name, *cosines in rows:
+        shown = float(cosines[factory.LAYERS.index("late")].replace("−", "-"))
+        assert shown == pytest.approx(mine[list(at.concepts).index(name)], abs=0.006)
+    assert rows[0][0] == at.concepts[np.argsort(-abs(mine))[1]]  # the nearest of all but itself
     image = card.locator("img").first
     image.wait_for(state="visible")
     page.get_by_role("button", name="Pause previews").click()
@@ -261,7 +283,7 @@ def test_the_page_never_scrolls_sideways(browser: Browser, file: Path, width: in
     ],
 )
 def test_thin_data_draws_without_an_error(browser: Browser, tmp_path: Path, rows: list) -> None:
-    data = report_data(rows, concepts={}, accuracies=None, likeness=(), stages=(), config={})
+    data = report_data(rows, concepts={}, accuracies=None, entanglement=(), stages=(), config={})
     opened = Opened(browser, write(tmp_path, data))
     page = opened.go()
     scroll_through(page)

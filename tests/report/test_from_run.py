@@ -15,7 +15,7 @@ from report_factory import cell, clip, table
 from vtcav_ray import tables
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.report import ReportData, build_report
-from vtcav_ray.report.geometry import likeness_of_concepts
+from vtcav_ray.report.entanglement import read_entanglement
 from vtcav_ray.report.previews import MAX_FRAMES, MAX_SIDE, make_preview
 from vtcav_ray.results import Run
 from vtcav_ray.storage import Folder, ShardOutput, stage_folder
@@ -67,6 +67,17 @@ def run(tmp_path: Path) -> Run:
             {
                 f"cavs/layer={layer}": pa.Table.from_pylist(cav_rows(layer), schema=tables.cavs(D))
                 for layer in ("early", "late")
+            }
+            | {
+                f"entanglement/layer={layer}": pa.Table.from_pylist(
+                    [
+                        {"layer": layer, "concept": a, "other": b, "cosine": 1.0 if a == b else cosine}
+                        for a in CONCEPTS
+                        for b in CONCEPTS
+                    ],
+                    schema=tables.ENTANGLEMENT,
+                )
+                for layer, cosine in (("late", -0.5), ("early", 0.25))
             }
         ),
         "scores": ShardOutput(
@@ -124,15 +135,17 @@ def test_previews_show_the_stored_frames(run: Run) -> None:
     assert np.abs(shown - clip(CONCEPTS[1], seed=0)[0].astype(int)).mean() > 12
 
 
-def test_likeness_leaves_out_the_null_and_the_relative_cavs(run: Run) -> None:
-    for likeness in ReportData.from_run(run).likeness:
-        assert list(likeness.concepts) == sorted(CONCEPTS)
-        np.testing.assert_allclose(likeness.cosine, [[1, -1], [-1, 1]], atol=1e-3)
+def test_entanglement_is_that_of_the_table_in_the_layers_order(run: Run) -> None:
+    found = ReportData.from_run(run).entanglement
+    assert [one.layer for one in found] == ["early", "late"]
+    for one, cosine in zip(found, (0.25, -0.5), strict=True):
+        assert list(one.concepts) == sorted(CONCEPTS)
+        np.testing.assert_allclose(one.cosine, [[1, cosine], [cosine, 1]])
 
 
-def test_likeness_of_nothing_is_nothing() -> None:
-    empty = tables.cavs(D).empty_table()
-    assert likeness_of_concepts([empty]) == []
+def test_no_entanglement_is_none() -> None:
+    assert read_entanglement(None, ["late"]) == []
+    assert read_entanglement(tables.ENTANGLEMENT.empty_table(), ["late"]) == []
 
 
 def test_the_page_of_a_run_is_built(run: Run) -> None:

@@ -18,7 +18,7 @@ from report_factory import MODEL, NASTY, cell, report_data, table
 from vtcav_ray import tables
 from vtcav_ray.report import build_report
 from vtcav_ray.report.cells import read_cells
-from vtcav_ray.report.columns import pack_cells, pack_videos
+from vtcav_ray.report.columns import pack_cells, pack_nulls, pack_videos
 
 VOID = {"meta", "br", "input", "img", "link", "hr"}
 
@@ -117,7 +117,7 @@ def test_text_from_the_data_is_escaped_everywhere() -> None:
     html = build_report(data)
     page = Page(html)
     assert page.open == []
-    assert len(page.scripts) == 5  # three of data, two that run
+    assert len(page.scripts) == 6  # four of data, two that run
     assert "<script>alert" not in html
     assert page.text.count("<script>alert(1)</script>") >= 8
     facts = page.facts()
@@ -165,7 +165,7 @@ def test_summary_shows_counts_warnings_stages_and_failures(html: str) -> None:
     ],
 )  # fmt: skip
 def test_thin_data_makes_a_whole_page(rows: list) -> None:
-    page = Page(build_report(report_data(rows, concepts={}, accuracies=None, likeness=(), stages=(), config={})))
+    page = Page(build_report(report_data(rows, concepts={}, accuracies=None, entanglement=(), stages=(), config={})))
     assert page.open == []
     assert page.facts()["rows"] == len(rows)
 
@@ -236,3 +236,32 @@ def test_too_many_videos_keep_the_strongest_cells_whole() -> None:
     head, data = pack_videos(read_cells(table(rows), ["late"]), factory.sensitivities(rows), limit=70)
     assert (head["rows"], head["complete"]) == (60, False)
     assert set(unpack(head, data)["cell"]) == {3, 4}
+
+
+def test_each_cells_null_is_its_own_whatever_the_tables_order() -> None:
+    rows = factory.world_rows()
+    cells = read_cells(table(rows), factory.LAYERS)
+    nulls = factory.nulls(rows)
+    order = np.random.default_rng(0).permutation(nulls.num_rows)[3:]  # three cells have none
+    head, data = pack_nulls(cells, nulls.take(pa.array(order)))
+    packed = unpack(head, data)
+    assert head["rows"] == len(rows)
+    for name in ("effect", "score"):
+        heights = np.stack([packed[f"{name}{i}"] for i in range(head["bins"][name])], axis=1)
+        kept = np.isin(np.arange(len(rows)), order)
+        assert (heights[~kept] == 0).all()
+        counts = np.array(nulls[f"{name}_counts"].to_pylist(), float)[kept]
+        np.testing.assert_allclose(heights[kept] / 31, counts / counts.max(axis=1, keepdims=True), atol=1 / 31)
+        assert ((heights[kept] > 0) == (counts > 0)).all()  # a single permutation far out stays visible
+    np.testing.assert_allclose(packed["unit"][kept], nulls["effect_unit"].to_numpy()[kept], rtol=1e-4)
+    assert np.isnan(packed["unit"][~kept]).all()
+
+
+def test_a_run_without_nulls_has_none_in_its_page() -> None:
+    rows = [cell()]
+    head, data = pack_nulls(read_cells(table(rows), ["late"]), None)
+    assert head["rows"] == 0
+    assert all(len(values) == 0 for values in unpack(head, data).values())
+    empty = factory.nulls(rows).set_column(5, "effect_counts", pa.array([[]], pa.list_(pa.int32())))
+    head, data = pack_nulls(read_cells(table(rows), ["late"]), empty)
+    assert [unpack(head, data)[f"effect{i}"].tolist() for i in range(24)] == [[0]] * 24

@@ -8,6 +8,7 @@ import pytest
 from vtcav_ray.cavs.plan import CavJob, Pool, plan_cavs
 from vtcav_ray.cavs.train import train_cavs
 from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, find_cells, score_layer
+from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 D = 12
 OPTIONS = Options(bootstrap=200, permutations=999, seed=0)
@@ -102,10 +103,28 @@ def test_equal_gradients_are_marked_and_have_no_test_of_signs() -> None:
 
 
 def test_sensitivities_are_kept_for_each_video() -> None:
-    _, sensitivities = score_layer(planted(), OPTIONS)
+    sensitivities = score_layer(planted(), OPTIONS).sensitivities
     lift = [s for s in sensitivities if (s["class"], s["concept"]) == ("lift", "cup/spatiotemporal")]
     assert {s["video_id"] for s in lift} == {f"k{i}" for i in range(15)}
     assert np.mean([s["sensitivity"] for s in lift]) > 0
+
+
+def test_the_nulls_are_those_that_the_tests_counted() -> None:
+    scored = score_layer(planted(), OPTIONS)
+    keys = ("class", "concept", "against")
+    assert [[row[k] for k in keys] for row in scored.cells] == [[row[k] for k in keys] for row in scored.nulls]
+    middle = (np.arange(EFFECT_BINS) + 0.5) * 2 * EFFECT_REACH / EFFECT_BINS - EFFECT_REACH
+    half = EFFECT_REACH / EFFECT_BINS
+    for cell, null in zip(scored.cells, scored.nulls, strict=True):
+        counts = np.array(null["effect_counts"])
+        assert counts.sum() == OPTIONS.permutations
+        observed = abs(cell["effect_logits"]) / null["effect_unit"]
+        # p counts what lies at least as far out: it is between the bins that do wholly and those that may.
+        wholly, partly = (counts[abs(middle) + side * half > observed].sum() for side in (-1, 1))
+        assert wholly + 1 <= cell["effect_p"] * (OPTIONS.permutations + 1) <= partly + 1 or observed > EFFECT_REACH
+        assert sum(null["score_counts"]) == 45  # the pairs of 10 random sets
+        mean = np.average((np.arange(SCORE_BINS) + 0.5) / SCORE_BINS, weights=null["score_counts"])
+        assert mean == pytest.approx(cell["null_mean"], abs=0.5 / SCORE_BINS)
 
 
 def test_twins_are_matched_by_track_and_frame_whatever_their_order() -> None:

@@ -6,6 +6,7 @@ import pytest
 from vtcav_ray.tcav import concept_effect, concept_effects, paired_concept_effect, paired_concept_effects
 from vtcav_ray.tcav import effect_cells as cells
 from vtcav_ray.tcav.effect_cells import NO_SPREAD, ONE_CLASS_VIDEO, ONE_SIDE_VIDEO
+from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH
 from vtcav_ray.tcav.scores import ZERO_GRADIENTS
 
 FIELDS = ("effect", "null_sd", "z", "p", "ci_low", "ci_high")
@@ -233,3 +234,36 @@ def test_bad_pairs():
         paired_concept_effects([gradients], random, [[0, 1]], [[2, 3, 4]])
     with pytest.raises(ValueError, match="no classes"):
         concept_effects([], random, [[0]], [[1]])
+
+
+def test_the_null_is_kept_in_the_units_of_its_test():
+    gradients, concept, random = sample(1, n=4, m=5)
+    got = concept_effect(gradients, concept + 0.7, random, permutations=200)
+    s = np.concatenate((concept + 0.7, random)) @ gradients.mean(0)
+    unit = np.sqrt(s[:4].var(ddof=1) / 4 + s[4:].var(ddof=1) / 5)
+    assert got.null_unit == pytest.approx(unit, rel=1e-5)
+    assert got.effect / got.null_unit == pytest.approx(np.sqrt(welch(s[:4], s[4:])) * np.sign(got.effect), rel=1e-5)
+    every = []
+    for chosen in itertools.combinations(range(9), 4):
+        left, right = s[list(chosen)], np.delete(s, list(chosen))
+        every.append(np.sqrt(welch(left, right)) * np.sign(left.mean() - right.mean()))
+    expected = np.histogram(np.clip(every, -EFFECT_REACH, EFFECT_REACH), EFFECT_BINS, (-EFFECT_REACH, EFFECT_REACH))[0]
+    assert got.null_counts == tuple(expected)
+
+
+def test_the_null_of_pairs_is_that_of_flipped_signs():
+    gradients, concept, random = sample(4, n=7, m=7)
+    got = paired_concept_effect(gradients, concept, random, permutations=200)
+    d = (concept - random) @ gradients.mean(0)
+    every = [np.mean(d * signs) for signs in itertools.product((1, -1), repeat=7)]
+    assert got.null_unit == pytest.approx(np.std(every), rel=1e-5)
+    expected = np.histogram(np.array(every) / np.std(every), EFFECT_BINS, (-EFFECT_REACH, EFFECT_REACH))[0]
+    assert got.null_counts == tuple(expected)
+
+
+def test_no_test_no_null():
+    gradients, concept, _ = sample(5)
+    got = concept_effect(gradients, np.ones_like(concept), np.ones_like(concept), permutations=99)
+    assert got.reason == NO_SPREAD
+    assert np.isnan(got.null_unit)
+    assert sum(got.null_counts) == 0

@@ -19,7 +19,7 @@ from vtcav_ray.cavs.curves import accuracy_curve
 from vtcav_ray.cavs.gram_matrix import Gram, gram
 from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, plan_cavs
 from vtcav_ray.cavs.train import Cavs, train_cavs
-from vtcav_ray.concepts.accepted import HEAD_COLUMNS, TABLE, AcceptedRows, LeftOut, leave_out
+from vtcav_ray.concepts.accepted import TABLE, AcceptedRows, LeftOut, left_out_of
 from vtcav_ray.concepts.decisions import Decisions, read_decisions
 from vtcav_ray.config import CavsConfig, Config
 from vtcav_ray.errors import StageError
@@ -56,18 +56,7 @@ def _prepare(context: Context) -> Work:
 
 def _left_out(context: Context) -> LeftOut:
     """Clips that a person rejected, or that repeat another one: the CAVs, and all that follows, go without them."""
-    clips = context.input("clips")
-    heads = clips.read("clips", columns=HEAD_COLUMNS)
-    assert heads is not None, "there are activations"
-    repeats = clips.read("duplicates")
-    duplicates = {} if repeats is None else dict(zip(*(c.to_pylist() for c in repeats.columns), strict=True))
-    return leave_out(
-        heads,
-        duplicates,
-        _decisions(context),
-        undecided_count=context.config.review.undecided == "use",
-        min_videos=context.config.clips.min_per_concept,
-    )
+    return left_out_of(context.input("clips"), _decisions(context), context.config)
 
 
 def _decisions(context: Context) -> Decisions:

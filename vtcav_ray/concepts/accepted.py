@@ -2,7 +2,8 @@
 
 Where this enters. Activations are computed for EVERY clip, so that a review costs no model time; the stage `cavs` then
 decides once which clips are left out, writes them down as its table `left_out`, and `scores` and `report` read that. So
-a review made while a run is going on can't reach one stage and miss the next.
+a review made while a run is going on can't reach one stage and miss the next. `gradcam`, which needs no CAVs and looks
+at each clip for seconds, decides for itself before it begins (`left_out_of`).
 
 A motion control goes with the clip whose control it is.
 """
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray.concepts.decisions import Decisions, Subject
+from vtcav_ray.config import Config
 from vtcav_ray.storage import StageFolder
 
 TABLE = "left_out"
@@ -40,6 +42,21 @@ class LeftOut:
 def full_name(set_: str, name: str, kind: str) -> str:
     """A concept is known by `<name>/<kind>`, a class by its label, random clips by `random/<kind>`."""
     return f"{name}/{kind}" if set_ == "concept" else name
+
+
+def left_out_of(clips: StageFolder, decisions: Decisions, config: Config) -> LeftOut:
+    """`leave_out` of a complete stage `clips`, as the config asks for it."""
+    heads = clips.read("clips", columns=HEAD_COLUMNS)
+    assert heads is not None, "the stage is complete and has clips"
+    repeats = clips.read("duplicates")
+    duplicates = {} if repeats is None else dict(zip(*(c.to_pylist() for c in repeats.columns), strict=True))
+    return leave_out(
+        heads,
+        duplicates,
+        decisions,
+        undecided_count=config.review.undecided == "use",
+        min_videos=config.clips.min_per_concept,
+    )
 
 
 def leave_out(

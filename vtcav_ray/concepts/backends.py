@@ -56,7 +56,7 @@ def load_backend(config: TracksConfig, device: torch.device) -> Backend:
         return OnnxBackend(config, device)
     if suffix == ".engine":
         return EngineBackend(config, device)
-    raise ConfigError(f"`tracks.weights`: {config.weights} is neither .pt, .onnx nor .engine.")
+    raise ConfigError(f"`tracks.weights`: {config.weights} is neither .pt, .onnx nor .engine: give one of these.")
 
 
 class TorchBackend:
@@ -123,7 +123,9 @@ class OnnxBackend:
             RuntimeError,
             ValueError,
         ) as error:
-            raise StageError(f"{config.weights} does not load as ONNX: {error}") from error
+            raise StageError(
+                f"{config.weights} does not load as ONNX: {error} Export it again (`tracks.weights`)."
+            ) from error
         self._run_errors = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
         given = self._session.get_inputs()[0]
         self._input, self._dtype = given.name, np.float16 if "float16" in given.type else np.float32
@@ -135,7 +137,9 @@ class OnnxBackend:
         try:
             stated = ast.literal_eval(metadata["names"]) if "names" in metadata else None
         except (ValueError, SyntaxError) as error:
-            raise StageError(f"{config.weights}: the class names in its metadata are not readable: {error}") from error
+            raise StageError(
+                f"{config.weights}: the class names in its metadata are not readable: {error} Set `tracks.names`."
+            ) from error
         self.names = _names_of(stated, config)
         self._outputs = len(self._session.get_outputs())
         self._where = config.weights
@@ -194,7 +198,9 @@ class EngineBackend:
                 ".onnx file that the engine was built from."
             ) from error
         if device.type != "cuda":
-            raise StageError(f"{config.weights} is a TensorRT engine, which needs a GPU; the device is {device}.")
+            raise StageError(
+                f"{config.weights} is a TensorRT engine, which needs a GPU; the device is {device}. Give the .pt file."
+            )
         import_ultralytics()
         from ultralytics.nn.autobackend import AutoBackend
 
@@ -235,7 +241,9 @@ def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
         try:
             text = patiently(lambda: fs.cat_file(path), config.names).decode("utf-8")
         except FileNotFoundError as error:
-            raise ConfigError(f"`tracks.names`: {config.names} does not exist.") from error
+            raise ConfigError(
+                f"`tracks.names`: {config.names} does not exist. Give a text file with one name a line."
+            ) from error
         lines = [line.strip() for line in text.splitlines()]
         return dict(enumerate(line for line in lines if line))
     if isinstance(stated, Mapping) and stated:

@@ -44,7 +44,7 @@ def read_bytes(weights: str, storage_options: Mapping[str, Any] | None = None) -
     try:
         return bytes(patiently(lambda: fs.cat_file(path), weights))
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise ConfigError(f"`tracks.weights`: {weights} does not exist.") from error
+        raise ConfigError(f"`tracks.weights`: {weights} does not exist. Give a .pt or .onnx file, or a URL.") from error
 
 
 def load_pt(data: bytes, where: str) -> torch.nn.Module:
@@ -68,7 +68,7 @@ def load_pt(data: bytes, where: str) -> torch.nn.Module:
     except pickle.UnpicklingError as error:
         raise StageError(f"{where} is refused: {error}") from error
     except (RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise StageError(f"{where} is not a readable .pt file: {error}") from error
+        raise StageError(f"{where} is not a readable .pt file: {error} Fetch it again (`tracks.weights`).") from error
     model = checkpoint.get("ema") or checkpoint.get("model") if isinstance(checkpoint, dict) else None
     if not isinstance(model, torch.nn.Module):
         raise StageError(

@@ -41,7 +41,7 @@ def export(
         raise ConfigError(f"No figure format {', '.join(unknown)}: choose from {', '.join(FIGURE_FORMATS)}.")
     scores = run.table("scores")
     if not scores.num_rows:
-        raise ConfigError(f"{run.url} has no scores to export.")
+        raise ConfigError(f"{run.url} has no scores to export. See `vtcav table {run.url} failures` for why.")
     layers = ReportData(title=run.config.name, scores=scores, config=run.record["config"]).layers
     cells = read_cells(scores, layers)
     if unknown := [name for name in classes if name not in cells.classes]:

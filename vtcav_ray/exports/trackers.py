@@ -11,6 +11,7 @@ from vtcav_ray.report.cells import read_cells
 from vtcav_ray.results import Run
 
 Figures = Mapping[str, float]
+MLFLOW_BATCH = 1000  # the most metrics that its stores take at a time
 
 
 def log_run(run: Run, tracker: str, *, destination: str, step: int = 0) -> int:
@@ -69,18 +70,36 @@ def _tensorboard(figures: Figures, run: Run, destination: str, step: int) -> Non
 
 def _mlflow(figures: Figures, run: Run, destination: str, step: int) -> None:
     mlflow = _client("mlflow", "mlflow")
-    mlflow.set_tracking_uri(destination)
-    mlflow.set_experiment("video-tcav")
-    with mlflow.start_run(run_name=run.config.name):
-        mlflow.set_tag("vtcav_run", run.url)
-        # MLflow's names take letters, digits, and a few marks.
-        mlflow.log_metrics({_plain(name): value for name, value in figures.items()}, step=step)
+    # MLflow's names take letters, digits, and a few marks.
+    metrics = [(_plain(name), value) for name, value in figures.items()]
+    try:
+        mlflow.set_tracking_uri(destination)
+        mlflow.set_experiment("video-tcav")
+        with mlflow.start_run(run_name=run.config.name):
+            mlflow.set_tag("vtcav_run", run.url)
+            for start in range(0, len(metrics), MLFLOW_BATCH):
+                mlflow.log_metrics(dict(metrics[start : start + MLFLOW_BATCH]), step=step)
+    except mlflow.exceptions.MlflowException as error:
+        raise ConfigError(
+            f"MLflow took no figures at {destination} (--to): {_one_line(error)} Give the tracking URI of a server or "
+            "of a database there, such as sqlite:///mlflow.db."
+        ) from error
 
 
 def _wandb(figures: Figures, run: Run, destination: str, step: int) -> None:
     wandb = _client("wandb", "wandb")
-    with wandb.init(project=destination, name=run.config.name, config=run.record["config"]) as started:
-        started.log(dict(figures), step=step)
+    try:
+        with wandb.init(project=destination, name=run.config.name, config=run.record["config"]) as started:
+            started.log(dict(figures), step=step)
+    except wandb.errors.Error as error:
+        raise ConfigError(
+            f"W&B took no figures for the project {destination} (--to): {_one_line(error)} Log in with `wandb login`, "
+            "or set WANDB_MODE=offline to keep them on this machine."
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") + "."
 
 
 def _plain(name: str) -> str:

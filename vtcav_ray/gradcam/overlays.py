@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vtcav_ray.video.webp import animated_webp, evenly
 from vtcav_ray.world.codec import encode_mp4
 
 PANEL = 192  # pixels, the longer side of one panel
@@ -120,22 +121,9 @@ def as_mp4(picture_THW3: np.ndarray) -> bytes:
 
 def as_webp(picture_THW3: np.ndarray) -> bytes:
     """A small moving picture that every browser plays in an `<img>`: at most WEBP_FRAMES frames."""
-    count = len(picture_THW3)
-    chosen = np.linspace(0, count - 1, min(WEBP_FRAMES, count)).round().astype(int)
+    chosen = evenly(len(picture_THW3), WEBP_FRAMES)
     images = [Image.fromarray(picture_THW3[i]) for i in chosen]
-    sink = io.BytesIO()
-    milliseconds = round(1000 / FPS * count / len(chosen))
-    images[0].save(
-        sink,
-        "WEBP",
-        save_all=True,
-        append_images=images[1:],
-        duration=milliseconds,
-        loop=0,
-        quality=WEBP_QUALITY,
-        method=2,
-    )
-    return sink.getvalue()
+    return animated_webp(images, round(1000 / FPS * len(picture_THW3) / len(chosen)), WEBP_QUALITY, 2)
 
 
 def square_png(values_SS: np.ndarray, top: float, side: int = 144) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.gradcam import parts
+from vtcav_ray.gradcam import figures, parts
 from vtcav_ray.gradcam.compare import Comparison, compare
 from vtcav_ray.gradcam.maps import MODES
 from vtcav_ray.results import Run
@@ -161,7 +161,7 @@ def build_page(data: PageData) -> str:
             parts.summary(data),
             parts.side_by_side(data),
             parts.pictures(data),
-            parts.measures(data),
+            figures.measures(data),
             parts.whole_class(data),
             parts.clips(data),
             parts.definitions(data),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from vtcav_ray.gradcam import sentences
 from vtcav_ray.gradcam.compare import CLIP, Comparison, Interval
+from vtcav_ray.gradcam.figures import cell, number, short, table
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
 from vtcav_ray.gradcam.overlays import heat, square_png
 from vtcav_ray.gradcam.sentences import interval_of, with_interval
@@ -25,25 +25,6 @@ EFFECT = ("effect_logits", "effect_ci_low", "effect_ci_high")
 MAX_CLASSES = 12  # of mean maps
 MAX_CLIPS = 300
 MAX_FAILURES = 100
-
-# (measure, floor, title, what it is, lowest and highest of the axis; None: from the figures)
-PANELS: tuple[tuple[str, str | None, str, str, float | None, float | None], ...] = (
-    ("flicker", "track_flicker", "Flicker", "Share of a map's mass that moves from one frame to the next. Diamond: the "
-     "object's own box.", 0.0, None),
-    ("jump", "track_jump", "Jumps", "Way of the map's centre from frame to frame, fraction of the frame. Diamond: the "
-     "object's own box.", 0.0, None),
-    ("direction_predicted", None, "Direction, the model's answers", "Correlation of the maps of a clip and of its "
-     "reverse (turned back), each for the model's own answer. 1: the same picture for both directions.", -1.0, 1.0),
-    ("direction", None, "Direction, one class", "The same, both for the clip's own class.", -1.0, 1.0),
-    ("logit_change", None, "Logit change on reversal", "Of the clip's own class. What the maps would have to show.",
-     None, None),
-    ("background_share", "background_chance", "Background", "Share of the map's mass outside of all tracked boxes. "
-     "Diamond: a map that is the same everywhere.", 0.0, 1.0),
-    ("track_agreement", None, "Agreement with the track", "Correlation of the map with the object's own box, both at "
-     "the layer's resolution.", -1.0, 1.0),
-    ("shuffled_weights_similarity", None, "Shuffled weights", "Correlation with the map of the same model with "
-     "shuffled weights. Near 0: the map depends on what was learnt.", -1.0, 1.0),
-)  # fmt: skip
 
 
 def header(data: PageData) -> str:
@@ -176,20 +157,20 @@ def _pair_table(pair: Comparison) -> str:
     for layer, maps in pair.maps.items():
         tcav = pair.tcav.get(layer)
         cells = [
-            _cell(maps.direction),
-            _cell(maps.direction_same),
-            _cell(maps.drift_area),
+            cell(maps.direction),
+            cell(maps.direction_same),
+            cell(maps.drift_area),
             share(maps.track_area.value),
         ]
         if tcav is None:
             cells += ["–"] * 3
         else:
             effects = zip(tcav.effect, tcav.p, strict=True)
-            cells += [_cell(e, sign=True, note=f"p {probability(p)}") for e, p in effects]
-            cells.append(_cell(tcav.area))
+            cells += [cell(e, sign=True, note=f"p {probability(p)}") for e, p in effects]
+            cells.append(cell(tcav.area))
         rows.append([escape(layer), *cells])
     concepts = f"{escape(pair.concepts[0])} against {escape(pair.concepts[1])}"
-    return _table(
+    return table(
         f"{pair.classes[0]} and {pair.classes[1]}, layer by layer",
         heads,
         rows,
@@ -205,17 +186,17 @@ def _score_table(pair: Comparison) -> str:
             escape(r["layer"]),
             escape(r["class"]),
             escape(r["concept"]),
-            with_interval(Interval(*(_number(r[k]) for k in EFFECT)), sign=True),
-            probability(_number(r["effect_q"])),
+            with_interval(Interval(*(number(r[k]) for k in EFFECT)), sign=True),
+            probability(number(r["effect_q"])),
         ]
         for r in pair.scores
     ]
-    table = _table(
+    drawn = table(
         f"Scores of {pair.classes[0]} and {pair.classes[1]}",
         ("layer", "class", "concept", "effect against random, logits", "q"),
         rows,
     )
-    return f"<details><summary>The same concepts against random clips, from the run's scores</summary>{table}</details>"
+    return f"<details><summary>The same concepts against random clips, from the run's scores</summary>{drawn}</details>"
 
 
 def pictures(data: PageData) -> str:
@@ -254,88 +235,6 @@ def _picture(picture: Picture) -> str:
 </figcaption>
 </figure>
 """
-
-
-def measures(data: PageData) -> str:
-    """A panel a measure: layers and modes as rows, the mean with its interval, and the floor."""
-    panels = "".join(_panel(data, *panel) for panel in PANELS)
-    return f"""<section id="measures" aria-labelledby="measures-title">
-<h2 id="measures-title">Measures</h2>
-<ul class="keys"><li><span class="point"></span>mean over source videos</li><li><span class="reach"></span>95 % interval
-</li><li><span class="floor"></span>what it is compared with</li></ul>
-<div class="panels">{panels}</div>
-{_by_class(data)}
-</section>
-"""
-
-
-def _panel(
-    data: PageData, measure: str, floor: str | None, title: str, text: str, low: float | None, high: float | None
-) -> str:
-    found = {(layer, mode): data.cells(ALL, layer, mode) for layer in data.layers for mode in data.modes}
-    figures = [interval_of(cells.get(m)) for cells in found.values() for m in (measure, floor) if m is not None]
-    ends = [v for f in figures for v in f if math.isfinite(v)]
-    if not ends:
-        return ""
-    low = min(0.0, *ends) if low is None else low
-    high = max(0.0, *ends) if high is None else high
-    rows = ""
-    for layer in data.layers:
-        rows += f"<h4>{escape(layer)}</h4>"
-        for mode in data.modes:
-            cells = found[layer, mode]
-            rows += _row(mode, interval_of(cells.get(measure)), interval_of(cells.get(floor or "")), low, high)
-    return f'<article class="panel"><h3>{title}</h3><p>{text}</p>{rows}</article>'
-
-
-def _row(mode: str, figure: Interval, floor: Interval, low: float, high: float) -> str:
-    width = high - low or 1.0
-
-    def at(value: float) -> str:
-        return f"{100 * min(max((value - low) / width, 0.0), 1.0):.2f}%"
-
-    marks = ""
-    if low < 0 < high:
-        marks += f'<i class="zero" style="--at:{at(0.0)}"></i>'
-    words = f"{mode}: {_written(figure)}"
-    if math.isfinite(figure.low):
-        span = min(figure.high, high) - max(figure.low, low)
-        marks += f'<i class="reach" style="--from:{at(figure.low)};--span:{100 * max(span, 0) / width:.2f}%"></i>'
-    if math.isfinite(floor.value):
-        marks += f'<i class="floor" style="--at:{at(floor.value)}"></i>'
-        words += f"; compared with {_short(floor.value)}"
-    if math.isfinite(figure.value):
-        marks += f'<i class="point" style="--at:{at(figure.value)}"></i>'
-    ends = "" if not math.isfinite(figure.low) else f" <small>[{_short(figure.low)}, {_short(figure.high)}]</small>"
-    return (
-        f'<div class="row"><span>{mode}</span><span class="track" role="img" aria-label="{words}">{marks}</span>'
-        f'<span class="figure">{_short(figure.value)}{ends}</span></div>'
-    )
-
-
-def _written(figure: Interval) -> str:
-    ends = "" if not math.isfinite(figure.low) else f", interval {_short(figure.low)} to {_short(figure.high)}"
-    return _short(figure.value) + ends
-
-
-def _short(value: float) -> str:
-    if not math.isfinite(value):
-        return "–"
-    text = f"{value:.3f}" if abs(value) < 0.095 else f"{value:.2f}"
-    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
-
-
-def _by_class(data: PageData) -> str:
-    names = [n for n in dict.fromkeys(data.summary["class"].to_pylist()) if n != ALL]
-    rows = []
-    for name in sorted(names):
-        for mode in data.modes:
-            cells = data.cells(name, data.layer, mode)
-            shown = [with_interval(interval_of(cells.get(m[0])), sign=m[0] == "logit_change") for m in PANELS]
-            rows.append([escape(name), mode, *shown])
-    heads = ("class", "mode", *(panel[2] for panel in PANELS))
-    table = _table(f"Measures by class at {data.layer}", heads, rows)
-    return f"<details><summary>Class by class, at {escape(data.layer)}</summary>{table}</details>"
 
 
 def whole_class(data: PageData) -> str:
@@ -398,21 +297,21 @@ def clips(data: PageData) -> str:
         [
             escape(str(r[c] or ""))
             if c in columns[:3]
-            else signed(_number(r[c]))
+            else signed(number(r[c]))
             if c.startswith("logit")
-            else _short(_number(r[c]))
+            else short(number(r[c]))
             for c in columns
         ]
         for r in wanted[:MAX_CLIPS]
     ]
     mode = (data.modes or ["–"])[-1]
     left = f" {len(wanted) - MAX_CLIPS:,} more are in the table." if len(wanted) > MAX_CLIPS else ""
-    table = _table("Clips", [c.replace("_", " ") for c in columns], rows)
+    drawn = table("Clips", [c.replace("_", " ") for c in columns], rows)
     return f"""<section id="clips" aria-labelledby="clips-title">
 <h2 id="clips-title">Clip by clip</h2>
 <p class="note">At {escape(data.layer)}, mode {escape(mode)}. All layers and modes:
 <code>vtcav table RUN gradcam</code>.{left}</p>
-<details><summary>{count(len(wanted), "clip")}</summary>{table}</details>
+<details><summary>{count(len(wanted), "clip")}</summary>{drawn}</details>
 <h3>Failures</h3>
 {_failures(data.failures)}
 </section>
@@ -424,7 +323,7 @@ def _failures(failures: Sequence[Mapping[str, Any]]) -> str:
         return '<p class="muted">None: every clip could be used.</p>'
     columns = ("clip_id", "error_kind", "message")
     rows = [[escape(str(f[c] or "")) for c in columns] for f in failures[:MAX_FAILURES]]
-    return _table("Failures", ("clip", "kind", "message"), rows)
+    return table("Failures", ("clip", "kind", "message"), rows)
 
 
 def definitions(data: PageData) -> str:
@@ -453,27 +352,3 @@ def definitions(data: PageData) -> str:
 
 def _items(points: Sequence[str]) -> str:
     return "".join(f"<li>{escape(point)}</li>" for point in points)
-
-
-def _cell(figure: Interval, *, sign: bool = False, note: str = "") -> str:
-    """A figure over its interval."""
-    value, _, ends = with_interval(figure, sign=sign).partition(" [")
-    below = " ".join(escape(part) for part in (f"[{ends}" if ends else "", note) if part)
-    return f'<span class="value">{value}</span>' + (f'<br><small class="ends">{below}</small>' if below else "")
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _table(label: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
-    """Cells are HTML already; the label is not."""
-    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>" for row in rows
-    )
-    titled = f"<caption>{caption}</caption>" if caption else ""
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table class="plain">{titled}'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )

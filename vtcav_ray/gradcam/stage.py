@@ -10,8 +10,11 @@ import functools
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from vtcav_ray.concepts.accepted import AcceptedRows, left_out_of
 from vtcav_ray.concepts.classes import draw
+from vtcav_ray.concepts.decisions import read_decisions
 from vtcav_ray.gradcam.maps import MODES
 from vtcav_ray.gradcam.summary import finished
 from vtcav_ray.gradcam.worker import GradcamWorker
@@ -34,12 +37,12 @@ PLAN = pa.schema(
 
 def _prepare(context: Context) -> Work:
     config = context.config
-    rows = plan(context.input("clips"), context.input("tracks"), config.gradcam.max_clips, config.gradcam.overlays,
-                config.seed)  # fmt: skip
+    clips = AcceptedRows.of(context.input("clips"), _left_out(context))
+    rows = plan(clips, context.input("tracks"), config.gradcam.max_clips, config.gradcam.overlays, config.seed)
     require(
         rows.num_rows > 0,
         "There are no class examples to make Grad-CAM maps of: no label that the model knows has enough videos "
-        "(clips.min_per_class). See the notes of the stage `clips`.",
+        "(clips.min_per_class), or review.csv rejects them all. See the notes of the stage `clips`.",
     )
     output = stage_folder(context.run, STAGE.name, STAGE.key(context))
     description = describe(config.model, seed=config.seed)
@@ -56,6 +59,20 @@ def _prepare(context: Context) -> Work:
         notes={"model": description.tag, "untrained": description.untrained},
         finish=finished,
     )
+
+
+def _left_out(context: Context) -> list[str]:
+    """Class examples that a person rejected, or that repeat another one. Read once, for the key and for the work."""
+    if "left_out" not in context.memo:
+        clips = context.input("clips")
+        heads = clips.read("clips", columns=["clip_id", "set"])
+        examples = [] if heads is None else heads.filter(pc.equal(heads["set"], "class"))["clip_id"].to_pylist()
+        # Where there is none, `_prepare` says so.
+        reasons = left_out_of(clips, read_decisions(clips.run), context.config).reasons if examples else {}
+        context.memo["left_out"] = sorted(reasons.keys() & set(examples))
+    found = context.memo["left_out"]
+    assert isinstance(found, list)
+    return found
 
 
 def plan(clips: StageFolder, tracks: StageFolder, most: int | None, overlays: int, seed: int) -> pa.Table:
@@ -100,9 +117,10 @@ def _ingredients(context: Context) -> dict[str, Any]:
     return {
         "model": {"framework": config.model.framework, "digest": model_digest(config.model, seed=config.seed)},
         "gradcam": {**settings, "modes": [mode for mode in MODES if mode in config.gradcam.modes]},
+        "left_out": _left_out(context),
         "batch_size": config.resources.extract.batch_size,
         "seed": config.seed,
     }
 
 
-STAGE = Stage("gradcam", inputs=("tracks", "clips"), version=1, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("gradcam", inputs=("tracks", "clips"), version=2, ingredients=_ingredients, prepare=_prepare)

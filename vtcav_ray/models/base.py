@@ -139,5 +139,5 @@ def pick_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = torch.device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"Device {device} was asked for, and torch sees no GPU here.")
+        raise ConfigError(f"Device {device} was asked for, and torch sees no GPU here: set gpus to 0 in `resources`.")
     return chosen

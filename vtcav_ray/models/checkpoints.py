@@ -83,9 +83,14 @@ def read_checkpoint(uri: str, storage_options: Mapping[str, Any] | None = None) 
             f"Nothing in it was run. ({_reason(error)})"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:  # a broken zip, a truncated file
-        raise StageError(f"The checkpoint {uri} can't be read as a PyTorch file: {_first_line(error)}") from error
+        raise StageError(
+            f"The checkpoint {uri} can't be read as a PyTorch file: {_first_line(error)} Fetch it again."
+        ) from error
     if not isinstance(data, Mapping):
-        raise StageError(f"The checkpoint {uri} holds a {type(data).__name__}, not weights by name.")
+        raise StageError(
+            f"The checkpoint {uri} holds a {type(data).__name__}, not weights by name: give a state_dict, or what "
+            "MMEngine saves."
+        )
     weights = _find_weights(data)
     if not weights:
         raise StageError(f"The checkpoint {uri} holds no weights by name; its keys: {_listed(map(str, data))}.")
@@ -112,7 +117,9 @@ def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor], uri: st
         if names
     ]
     if problems:
-        raise StageError(f"The checkpoint {uri} does not fit the model of the config; {'; '.join(problems)}.")
+        raise StageError(
+            f"The checkpoint {uri} does not fit the model of the config (model.config); {'; '.join(problems)}."
+        )
     module.load_state_dict({k: given[k] for k in shared}, strict=False)
 
 

@@ -88,7 +88,9 @@ def _parse(path: str, uri: str, labels_at: Any) -> MMActionConfig:
     try:
         loaded = Config.fromfile(path, import_custom_modules=False)
     except (ConfigParsingError, OSError, SyntaxError, NameError, AttributeError, KeyError, TypeError) as error:
-        raise ConfigError(f"The model config {uri} can't be read: {error}") from error
+        raise ConfigError(
+            f"The model config {uri} (model.config) can't be read: {' '.join(str(error).split())}"
+        ) from error
     data = loaded.to_dict()
     model = data.get("model")
     if not isinstance(model, dict) or "backbone" not in model or "cls_head" not in model:
@@ -146,13 +148,13 @@ def _labels(uri: str, storage_options: Mapping[str, Any] | None) -> tuple[str, .
     try:
         lines = read_bytes(uri, storage_options, what="label file").decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"The label file {uri} is not UTF-8 text.") from error
+        raise ConfigError(f"The label file {uri} is not UTF-8 text. Save it as UTF-8.") from error
     names = [line.strip() for line in lines if line.strip()]
     numbered = [name.split(maxsplit=1) for name in names]
     if names and all(len(part) == 2 and part[0] == str(i) for i, part in enumerate(numbered)):
         names = [part[1] for part in numbered]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"The label file {uri} has names twice: {', '.join(twice[:5])}.")
+        raise ConfigError(f"The label file {uri} has names twice: {', '.join(twice[:5])}. Make them differ.")
     return tuple(names)
 
 

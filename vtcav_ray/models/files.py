@@ -53,9 +53,9 @@ def _with_file(uri: str, storage_options: Mapping[str, Any] | None, what: str, u
     except FileNotFoundError as error:
         if path.startswith(("http://", "https://")) and not _is_absent(error):
             raise StageError(f"The {what} {uri} can't be read: {error.__cause__}") from error
-        raise ConfigError(f"No {what} at {uri}.") from error
+        raise ConfigError(f"No {what} at {uri}. Check the path, or the URL and who may read it.") from error
     except IsADirectoryError as error:
-        raise ConfigError(f"The {what} {uri} is a folder.") from error
+        raise ConfigError(f"The {what} {uri} is a folder: name the file in it.") from error
     except STORAGE_ERRORS as error:
         raise StageError(f"The {what} {uri} can't be read: {error}") from error
 

@@ -142,7 +142,9 @@ def find_forms(recogniser: Recogniser, paths: Sequence[str], x: torch.Tensor) ->
     unknown = [path for path in paths if (path, size) not in recogniser.forms]
     for path, found in observe(recogniser, unknown, x).items() if unknown else ():
         if not found:
-            raise ConfigError(f"Layer `{path}` does not run in the model's forward pass.")
+            raise ConfigError(
+                f"Layer `{path}` does not run in the model's forward pass. `vtcav layers CONFIG` lists those that do."
+            )
         if isinstance(found[0], ConfigError):
             raise found[0]
         if len(found) > 1:
@@ -233,7 +235,9 @@ def _form(
     if raw.ndim == 3:
         return _token_form(path, shape, clips, x, recogniser.tokens, beside)
     if shape[0] % clips or raw.ndim not in (2, 4, 5):
-        raise ConfigError(f"Layer `{path}` gives a tensor of shape {list(shape)}, which does not lie on the clips.")
+        raise ConfigError(
+            f"Layer `{path}` gives a tensor of shape {list(shape)}, which does not lie on the clips: name another one."
+        )
     m = shape[0] // clips
     if raw.ndim == 2:
         return Form("channels_last", m, (m, 1, 1), shape[1])
@@ -280,6 +284,8 @@ def _token_form(
             if 0 <= (extra := length - steps * h * w) <= 1:
                 return Form(kind, m, (m * steps, h, w), shape[2], extra, tokens.order)
     if shape[0] % clips:
-        raise ConfigError(f"Layer `{path}` gives a tensor of shape {list(shape)}, which does not lie on the clips.")
+        raise ConfigError(
+            f"Layer `{path}` gives a tensor of shape {list(shape)}, which does not lie on the clips: name another one."
+        )
     m = shape[0] // clips
     return Form("tokens", m, (m, 1, shape[1]), shape[2])

@@ -107,5 +107,5 @@ def _class_names(names: tuple[str, ...] | None, count: int | None, config: Model
         return tuple(str(i) for i in range(count))
     if count is not None and len(names) != count:
         where = config.labels or config.config
-        raise ConfigError(f"{where} names {len(names)} classes, and the model has {count}.")
+        raise ConfigError(f"{where} names {len(names)} classes, and the model has {count}: give model.labels as many.")
     return names

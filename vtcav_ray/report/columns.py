@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray.report.cells import Cells
+from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 # Rows of (cell, video): about 2 MB.
 MAX_VIDEO_ROWS = 400_000
+HEIGHTS = 31  # steps of a null's bars
 _TYPES = {"u1": "u8", "u4": "u32", "f4": "f32"}
 _KEPT = np.uint32(0xFFFFFC00)  # sign, exponent and the 13 highest of 23 bits of the mantissa
 _HALF = np.uint32(0x00000200)
@@ -98,6 +100,53 @@ def pack_videos(
         }
     )
     return {"rows": len(rows), "videos": video.dictionary.to_pylist(), "fields": fields, "complete": complete}, data
+
+
+def pack_nulls(cells: Cells, nulls: pa.Table | None) -> tuple[dict[str, Any], str]:
+    """(head, data): the null distribution of each cell's effect and score, one row a cell, in the cells' order.
+
+    Args:
+        cells: that the rows belong to.
+        nulls: rows of `tables.NULLS`; None: not kept. Rows of a cell that isn't there are left out.
+
+    Returns:
+        head: `rows`, `fields`, `reach`: the effect's bins go from -reach to reach units; `bins`: of the effect, and of
+            the score. Fields: `unit` (logits), then a field a bin with the bars' heights, 0 to 31, the highest 31; all
+            are 0 where there is none. 31 steps are finer than what 10,000 permutations say, and pack well.
+    """
+    bins = {"effect": EFFECT_BINS, "score": SCORE_BINS}
+    rows = len(cells) if nulls is not None and nulls.num_rows else 0
+    unit_N = np.full(rows, np.nan)
+    heights = {name: np.zeros((rows, count), "u1") for name, count in bins.items()}
+    if rows and nulls is not None:
+        column_of = {(c.concept, c.against): i for i, c in enumerate(cells.columns)}
+        place = np.full((len(cells.classes), len(cells.columns), len(cells.layers)), -1, np.int64)
+        place[cells.class_N, cells.column_N, cells.layer_N] = np.arange(rows)
+        pairs = zip(nulls["concept"].to_pylist(), nulls["against"].to_pylist(), strict=True)
+        column = np.array([column_of.get(pair, -1) for pair in pairs], np.int64)
+        keys = (_known(nulls["class"], cells.classes), column, _known(nulls["layer"], cells.layers))
+        known = np.all([key >= 0 for key in keys], axis=0)
+        cell = place[tuple(key[known] for key in keys)]
+        there = np.flatnonzero(known)[cell >= 0]
+        cell = cell[cell >= 0]
+        unit_N[cell] = nulls["effect_unit"].to_numpy()[there]
+        for name, count in bins.items():
+            heights[name][cell] = _heights(nulls[f"{name}_counts"], count)[there]
+    arrays = {"unit": _rounded(unit_N)}
+    arrays |= {f"{name}{i}": heights[name][:, i] for name, count in bins.items() for i in range(count)}
+    fields, data = pack_arrays(arrays)
+    return {"rows": rows, "fields": fields, "reach": EFFECT_REACH, "bins": bins}, data
+
+
+def _heights(counts: pa.ChunkedArray, bins: int) -> np.ndarray:
+    """uint8 [rows, bins] from lists of that many counts; an empty or null list gives zeros."""
+    lists = counts.combine_chunks()
+    full = pc.fill_null(pc.equal(pc.list_value_length(lists), bins), False).to_numpy(zero_copy_only=False)
+    found = np.zeros((len(lists), bins), "u1")
+    values = lists.filter(pa.array(full)).flatten().to_numpy().reshape(-1, bins).astype(np.float64)
+    highest = values.max(axis=1, keepdims=True, initial=0.0)
+    found[full] = np.ceil(HEIGHTS * np.divide(values, highest, out=np.zeros_like(values), where=highest > 0))
+    return found
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[list[list[str]], str]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
-from vtcav_ray.report.geometry import Likeness, likeness_of_concepts
+from vtcav_ray.report.entanglement import Entanglement, read_entanglement
 from vtcav_ray.report.previews import Preview, previews_of_clips
 from vtcav_ray.results import OPTIONAL_STAGES, STAGES, Run
 
@@ -68,9 +68,10 @@ class ReportData:
         concepts: `<name>/<kind>` -> its clips.
         class_clips: class -> number of example clips.
         accuracies: `ACCURACY_COLUMNS` of the cavs table; None: the distributions are left out.
-        likeness: how alike the concepts' directions are, one a layer.
+        entanglement: how alike the concepts' directions are, one a layer.
         sensitivities: class, layer, concept, video_id, sensitivity: what each class video's logit does along the CAVs
             against random clips; None: left out.
+        nulls: rows of `tables.NULLS`; None: left out.
         failures: rows of `tables.FAILURES`.
         stages: in the pipeline's order; a stage that is not complete is left out.
         config: as in run.json.
@@ -87,8 +88,9 @@ class ReportData:
     concepts: Mapping[str, ConceptFacts] = field(default_factory=dict)
     class_clips: Mapping[str, int] = field(default_factory=dict)
     accuracies: pa.Table | None = None
-    likeness: Sequence[Likeness] = ()
+    entanglement: Sequence[Entanglement] = ()
     sensitivities: pa.Table | None = None
+    nulls: pa.Table | None = None
     failures: pa.Table = field(default_factory=tables.FAILURES.empty_table)
     stages: Sequence[StageFacts] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -152,10 +154,9 @@ class ReportData:
             concepts=_concept_facts(clips, previews_of_clips(accepted)),
             class_clips=_class_counts(clips),
             accuracies=run.table("cavs", columns=list(ACCURACY_COLUMNS)),
-            likeness=likeness_of_concepts(
-                run.iter_tables("cavs", columns=["layer", "concept", "negatives", "is_null", "vector"])
-            ),
+            entanglement=read_entanglement(run.stage("cavs").read("entanglement"), run.config.activations.layers),
             sensitivities=run.stage("scores").read("sensitivities", columns=SENSITIVITY_COLUMNS),
+            nulls=run.stage("scores").read("nulls"),
             failures=run.table("failures"),
             stages=stages,
             config=record["config"],

@@ -20,7 +20,7 @@ import numpy as np
 
 from vtcav_ray.report import parts
 from vtcav_ray.report.cells import read_cells
-from vtcav_ray.report.columns import pack_cells, pack_videos
+from vtcav_ray.report.columns import pack_cells, pack_nulls, pack_videos
 from vtcav_ray.report.data import ACCURACY_COLUMNS, ReportData
 
 # Observable Plot (ISC) draws SVG, which CSS styles for light, dark and print, and a screen reader can read; with D3
@@ -49,6 +49,7 @@ def build_report(data: ReportData) -> str:
     cells = read_cells(data.scores, data.layers)
     head, packed = pack_cells(cells)
     videos, packed_videos = pack_videos(cells, data.sensitivities)
+    nulls, packed_nulls = pack_nulls(cells, data.nulls)
     scripts = ["\n".join(asset(name) for name in LIBRARIES), _page_script()]
     return "".join(
         (
@@ -66,9 +67,10 @@ def build_report(data: ReportData) -> str:
             parts.run_section(data),
             "</main>\n",
             parts.footer(data),
-            json_script("facts", {**_facts(data), **head, "videos": videos}),
+            json_script("facts", {**_facts(data), **head, "videos": videos, "nulls": nulls}),
             f'<script type="text/plain" id="cells">{packed}</script>\n',
             f'<script type="text/plain" id="videos">{packed_videos}</script>\n',
+            f'<script type="text/plain" id="nulls">{packed_nulls}</script>\n',
             *(f"<script>{script}</script>\n" for script in scripts),
             "</body>\n</html>\n",
         )
@@ -100,14 +102,14 @@ def _facts(data: ReportData) -> dict[str, Any]:
             for name, facts in data.concepts.items()
         },
         "accuracies": _accuracies(data),
-        "likeness": [
+        "entanglement": [
             {
-                "layer": likeness.layer,
-                "concepts": list(likeness.concepts),
+                "layer": one.layer,
+                "concepts": list(one.concepts),
                 # Hundredths: what the page shows.
-                "cosine": np.nan_to_num(likeness.cosine * 100).round().astype(int).ravel().tolist(),
+                "cosine": np.nan_to_num(one.cosine * 100).round().astype(int).ravel().tolist(),
             }
-            for likeness in data.likeness
+            for one in data.entanglement
         ],
     }
 

@@ -260,7 +260,7 @@ def _stage_row(stage: StageFacts, all_seconds: float) -> str:
     share = 100 * (stage.seconds or 0.0) / all_seconds if all_seconds else 0.0
     bar = f'<span class="meter share" aria-hidden="true"><span style="width:{share:.1f}%"></span></span>'
     rows = ", ".join(f"{n:,} {escape(name)}" for name, n in stage.rows.items()) or "–"
-    metrics = ", ".join(f"{escape(name)} {value:,.4g}" for name, value in stage.metrics.items())
+    metrics = ", ".join(f"{escape(name)} {_counted(value)}" for name, value in stage.metrics.items())
     made = stage.rows.get(THROUGHPUT.get(stage.name, stage.name), 0)
     ingredients = yaml.safe_dump(dict(stage.ingredients), sort_keys=False, allow_unicode=True, width=80)
     key = f"<code>{escape(stage.key)}</code>"
@@ -272,6 +272,11 @@ def _stage_row(stage: StageFacts, all_seconds: float) -> str:
         f'<td class="n">{size(stage.bytes)}</td>'
         f"<td>{metrics}</td><td>{key}</td></tr>"
     )
+
+
+def _counted(value: float) -> str:
+    """A metric: whole where it is a count or large, else four digits."""
+    return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:.4g}"
 
 
 def _failures(data: ReportData) -> str:

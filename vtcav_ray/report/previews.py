@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -14,6 +13,7 @@ from PIL import Image
 from vtcav_ray.concepts.accepted import AcceptedRows
 from vtcav_ray.storage import StageFolder
 from vtcav_ray.video.codec import decode_clip
+from vtcav_ray.video.webp import animated_webp, evenly
 
 MAX_SIDE = 112  # pixels
 MAX_FRAMES = 16
@@ -48,26 +48,15 @@ class Preview:
 
 def make_preview(clip_id: str, video_id: str, clip_THW3: np.ndarray, max_side: int = MAX_SIDE) -> Preview:
     """Shrink a clip uint8 [T, H, W, 3] to at most `max_side` pixels and MAX_FRAMES frames. It is never enlarged."""
-    frames = clip_THW3[np.linspace(0, len(clip_THW3) - 1, min(MAX_FRAMES, len(clip_THW3))).round().astype(int)]
+    frames = clip_THW3[evenly(len(clip_THW3), MAX_FRAMES)]
     height, width = frames.shape[1:3]
     scale = min(1.0, max_side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     images = [Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in frames]
-    sink = io.BytesIO()
     if all(np.array_equal(frame, frames[0]) for frame in frames[1:]):
         images = images[:1]  # a still clip is one picture
-    images[0].save(
-        sink,
-        "WEBP",
-        save_all=True,
-        append_images=images[1:],
-        duration=FRAME_MS,
-        loop=0,
-        quality=QUALITY,
-        method=4,
-        minimize_size=False,
-    )
-    return Preview(clip_id, video_id, sink.getvalue(), *size, len(images))
+    image = animated_webp(images, FRAME_MS, QUALITY, 4)
+    return Preview(clip_id, video_id, image, *size, len(images))
 
 
 def previews_of_clips(folder: AcceptedRows) -> dict[str, list[Preview]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
 from vtcav_ray.tcav.diagnostics import collinearity, is_degenerate, learnability, mean_pairwise_cosine
 from vtcav_ray.tcav.effect import ConceptEffect, concept_effects, paired_concept_effects
 from vtcav_ray.tcav.intervals import score_intervals
+from vtcav_ray.tcav.null_shape import score_counts
 from vtcav_ray.tcav.scores import score
 from vtcav_ray.tcav.significance import empirical_test, null_pairs, round_robin_test
 
@@ -148,14 +149,23 @@ def _rest(pool: Pool, jobs: Sequence[CavJob], concept: str, kind: str, concepts:
     return np.array([i for o in sorted(others) for i in concepts[o] if pool.video_id[i] not in own], np.int64)
 
 
-def score_layer(data: LayerData, options: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """All rows of the layer for the `scores` table (without what needs all layers: q and what follows from it), and the
-    rows of per-video sensitivities."""
+class LayerScores(NamedTuple):
+    """Rows of a layer for the tables `scores` (without what needs all layers: q and what follows from it),
+    `sensitivities` and `nulls` (one a row of `cells`, in their order)."""
+
+    cells: list[dict[str, Any]]
+    sensitivities: list[dict[str, Any]]
+    nulls: list[dict[str, Any]]
+
+
+def score_layer(data: LayerData, options: Options) -> LayerScores:
+    """All rows of the layer."""
     cells = find_cells(data.pool, data.clip_ids, data.jobs)
     effects = _effects(cells, data, options)
     about_cavs = [_about_cavs(cell, data) for cell in cells]  # the same for every class
     rows: list[dict[str, Any]] = []
     sensitivities: list[dict[str, Any]] = []
+    nulls: list[dict[str, Any]] = []
     for k, of_class in enumerate(data.classes):
         scored = score(of_class.vectors, data.cavs_Md, groups=of_class.videos, sensitivities=True)
         assert scored.sensitivities is not None, "asked for"
@@ -168,6 +178,7 @@ def score_layer(data: LayerData, options: Options) -> tuple[list[dict[str, Any]]
         }
         videos = sorted(set(of_class.videos))
         intervals = _intervals(cells, scored.sensitivities, options)
+        counts_of: dict[bytes, list[int]] = {}  # cells of one kind and size share the null of their scores
         for j, cell in enumerate(cells):
             s_VR = scored.sensitivities[:, cell.cavs]
             row = about_class | _score_figures(cell, scored.sign_count, degenerate) | intervals[j]
@@ -178,12 +189,25 @@ def score_layer(data: LayerData, options: Options) -> tuple[list[dict[str, Any]]
             row |= about_cavs[j] | _effect_figures(effects[j][k])
             row["note"] = " ".join(x for x in (DEGENERATE * degenerate, row["note"], effects[j][k].reason) if x)
             rows.append(row)
+            null = cell.null.tobytes()
+            if null not in counts_of:
+                counts_of[null] = score_counts(scored.sign_count[cell.null]).tolist()
+            nulls.append(
+                {
+                    "class": of_class.name,
+                    "concept": cell.concept,
+                    "against": cell.against,
+                    "effect_unit": effects[j][k].null_unit,
+                    "effect_counts": effects[j][k].null_counts,
+                    "score_counts": counts_of[null],
+                }
+            )
             if cell.against == RANDOM:
                 sensitivities += [
                     {"class": of_class.name, "concept": cell.concept, "video_id": v, "sensitivity": s, "positive": p}
                     for v, s, p in zip(videos, s_VR.mean(axis=1), (s_VR > 0).mean(axis=1), strict=True)
                 ]
-    return rows, sensitivities
+    return LayerScores(rows, sensitivities, nulls)
 
 
 def _intervals(cells: Sequence[Cell], s_VM: NDArray[np.float32], options: Options) -> list[dict[str, float]]:

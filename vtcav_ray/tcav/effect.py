@@ -62,6 +62,8 @@ class ConceptEffect:
         ci_low, ci_high: of the effect, in logits; class videos and both sides' videos resampled.
         n_concept, n_random: source videos on each side; for pairs both are the number of pairs' videos.
         reason: why figures are missing, or empty.
+        null_unit: one unit of the permutations' statistic, in logits: the observed one is effect / null_unit.
+        null_counts: how many permutations lie in each bin of `null_shape`; empty: there were none.
     """
 
     effect: float
@@ -73,11 +75,14 @@ class ConceptEffect:
     n_concept: int
     n_random: int
     reason: str
+    null_unit: float = float("nan")
+    null_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class ConceptEffects:
-    """The figures of `ConceptEffect` for K classes and J concepts of one layer: arrays [K, J]; the counts are [J]."""
+    """The figures of `ConceptEffect` for K classes and J concepts of one layer: arrays [K, J]; the counts of videos are
+    [J], those of the null's bins [K, J, bins]."""
 
     effect: NDArray[np.float64]
     null_sd: NDArray[np.float64]
@@ -88,6 +93,8 @@ class ConceptEffects:
     n_concept: NDArray[np.int64]
     n_random: NDArray[np.int64]
     reason: NDArray[np.object_]
+    null_unit: NDArray[np.float64]
+    null_counts: NDArray[np.int64]
 
     def cell(self, class_index: int, concept_index: int) -> ConceptEffect:
         """One of them."""
@@ -102,6 +109,8 @@ class ConceptEffects:
             n_concept=int(self.n_concept[concept_index]),
             n_random=int(self.n_random[concept_index]),
             reason=str(self.reason[at]),
+            null_unit=float(self.null_unit[at]),
+            null_counts=tuple(self.null_counts[at].tolist()),
         )
 
 
@@ -300,7 +309,9 @@ def _finished(
     n_random: NDArray[np.int64],
 ) -> ConceptEffects:
     columns, reason = cells.finished(classes, pool_ND, n_concept, n_random)
-    return ConceptEffects(**columns, n_concept=n_concept, n_random=n_random, reason=reason)
+    return ConceptEffects(
+        **columns, n_concept=n_concept, n_random=n_random, reason=reason, null_counts=cells.null_counts
+    )
 
 
 def _check_batch(

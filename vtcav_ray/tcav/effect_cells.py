@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from vtcav_ray.tcav.bootstrap import expanded_interval, weights
+from vtcav_ray.tcav.null_shape import EFFECT_BINS, effect_counts
 from vtcav_ray.tcav.permutation import TIE, Arrangements, choose, flip
 from vtcav_ray.tcav.scores import ZERO_GRADIENTS
 
@@ -80,16 +81,37 @@ class Block:
     mean_KV: torch.Tensor
 
 
-class Cells:
-    """The arrays [K, J] while they are being filled."""
+@dataclass(frozen=True)
+class Null:
+    """What the permutations of one concept gave.
 
-    def __init__(self, columns: dict[str, NDArray[np.float64]]) -> None:
+    Attributes:
+        extreme_K: how many are at least as large as the observed one, in size.
+        counts_KB: how many lie in each bin of `null_shape`.
+        unit_K: what one unit of the bins is, in logits.
+    """
+
+    extreme_K: NDArray[np.int64]
+    counts_KB: NDArray[np.int64]
+    unit_K: NDArray[np.float64]
+
+
+class Cells:
+    """The arrays [K, J] (the null's counts: [K, J, bins]) while they are being filled."""
+
+    def __init__(self, columns: dict[str, NDArray[np.float64]], null_counts: NDArray[np.int64]) -> None:
         self.columns = columns
+        self.null_counts = null_counts
 
     @classmethod
     def empty(cls, num_classes: int, num_concepts: int) -> Cells:
-        names = ("effect", "null_sd", "p", "ci_low", "ci_high", "spread")
-        return cls({name: np.full((num_classes, num_concepts), np.nan) for name in names})
+        names = ("effect", "null_sd", "p", "ci_low", "ci_high", "spread", "null_unit")
+        columns = {name: np.full((num_classes, num_concepts), np.nan) for name in names}
+        return cls(columns, np.zeros((num_classes, num_concepts, EFFECT_BINS), np.int64))
+
+    def put_null(self, block: Block, j: int, null: Null) -> None:
+        self.columns["null_unit"][block.part, j] = null.unit_K
+        self.null_counts[block.part, j] = null.counts_KB
 
     def put(self, block: Block, j: int, **values: NDArray[np.float64]) -> None:
         for name, value in values.items():
@@ -114,8 +136,9 @@ class Cells:
         flat = columns.pop("spread") <= _FLAT * length_K[:, None] * width
         reason[flat] = NO_SPREAD
         reason[length_K == 0] = ZERO_GRADIENTS
-        for name in ("null_sd", "p", "ci_low", "ci_high"):
+        for name in ("null_sd", "p", "ci_low", "ci_high", "null_unit"):
             columns[name][flat] = np.nan
+        self.null_counts[flat] = 0
         with np.errstate(divide="ignore", invalid="ignore"):
             columns["z"] = np.where(columns["null_sd"] > 0, columns["effect"] / columns["null_sd"], np.nan)
         return columns, reason
@@ -133,7 +156,9 @@ def unpaired(
     effect_K = _numpy(s_UK[:n].mean(0) - s_UK[n:].mean(0))
     random_variance_K = _numpy(s_UK[n:].var(0, correction=1)) if m > 1 else np.full(len(effect_K), np.nan)
     arrangements = choose(n, m, settings.permutations, settings.seed)
-    p_K = arrangements.p_value(_count_extreme(s_UK, n, m, arrangements))
+    null = _permuted(s_UK, n, m, arrangements)
+    p_K = arrangements.p_value(null.extreme_K)
+    out.put_null(block, j, null)
     out.put(
         block,
         j,
@@ -161,7 +186,9 @@ def paired(block: Block, difference_nKV: torch.Tensor, settings: Settings, out: 
     effect_K = _numpy(s_nK.mean(0))
     variance_K = _numpy(s_nK.var(0)) if n > 1 else np.full(len(effect_K), np.nan)
     arrangements = flip(n, settings.permutations, settings.seed)
-    p_K = arrangements.p_value(_count_flipped(s_nK, arrangements))
+    null = _flipped(s_nK, arrangements)
+    p_K = arrangements.p_value(null.extreme_K)
+    out.put_null(block, j, null)
     # Differences may all be equal and not zero: that is an effect without noise, not a cell without information.
     out.put(block, j, effect=effect_K, null_sd=np.sqrt(variance_K / n), p=p_K, spread=_numpy(s_nK.abs().amax(0)))
     if n < 2:
@@ -171,8 +198,8 @@ def paired(block: Block, difference_nKV: torch.Tensor, settings: Settings, out: 
     _interval(block, resampled, difference_nKV, difference_nKV.mean(0), effect_K, parts, settings, out, j)
 
 
-def _count_extreme(s_UK: torch.Tensor, n: int, m: int, arrangements: Arrangements) -> NDArray[np.int64]:
-    """How many arrangements have a Welch t at least as large as the observed one (in size): [K]."""
+def _permuted(s_UK: torch.Tensor, n: int, m: int, arrangements: Arrangements) -> Null:
+    """Welch's t of every arrangement: how many are at least as large as the observed one (in size), and their shape."""
     # In units of each class's own spread, so that float32 does.
     scaled = s_UK - s_UK.mean(0)
     spread = scaled.abs().amax(0)
@@ -180,39 +207,51 @@ def _count_extreme(s_UK: torch.Tensor, n: int, m: int, arrangements: Arrangement
     squares = scaled.square()
     marks = arrangements.marks_BU.to(scaled.device)
     total, total_squares = scaled.sum(0), squares.sum(0)
+    single = n < 2 or m < 2  # no spread on one side: the gap itself is compared, in units of the spread of all
+    pooled = total_squares / max(1, n + m - 1) * (1 / n + 1 / m)
 
-    def statistic(sums: torch.Tensor, sums_of_squares: torch.Tensor) -> torch.Tensor:
+    def gap_and_variance(sums: torch.Tensor, sums_of_squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         gap = sums / n - (total - sums) / m
-        if n < 2 or m < 2:
-            return gap.square()
+        if single:
+            return gap, pooled
         left = (sums_of_squares - sums.square() / n) / (n * (n - 1))
         right = (total_squares - sums_of_squares - (total - sums).square() / m) / (m * (m - 1))
-        return gap.square() / (left + right).clamp_min(1e-12)
+        return gap, (left + right).clamp_min(1e-12)
 
-    observed = statistic(scaled[:n].sum(0), squares[:n].sum(0))
-    out = torch.zeros(scaled.shape[1], dtype=torch.int64, device=scaled.device)
+    gap, observed_variance = gap_and_variance(scaled[:n].sum(0), squares[:n].sum(0))
+    observed = gap.square() if single else gap.square() / observed_variance
+    extreme = torch.zeros(scaled.shape[1], dtype=torch.int64, device=scaled.device)
+    counts = torch.zeros((scaled.shape[1], EFFECT_BINS), dtype=torch.int64, device=scaled.device)
     step = max(1, _BLOCK_NUMBERS // len(scaled.T))
     for start in range(0, len(marks), step):
         part = marks[start : start + step]
-        out += (statistic(part @ scaled, part @ squares) >= observed * (1 - 100 * TIE) - TIE).sum(0)
-    return np.asarray(out.cpu().numpy(), dtype=np.int64)
+        gap, variance = gap_and_variance(part @ scaled, part @ squares)
+        statistic = gap.square() if single else gap.square() / variance
+        extreme += (statistic >= observed * (1 - 100 * TIE) - TIE).sum(0)
+        counts += effect_counts(gap * variance.rsqrt())
+    unit = observed_variance.double().sqrt() * spread
+    return Null(_whole(extreme), _whole(counts), _numpy(unit))
 
 
-def _count_flipped(s_nK: torch.Tensor, arrangements: Arrangements) -> NDArray[np.int64]:
-    """How many sign patterns give a mean at least as large as the observed one (in size): [K].
+def _flipped(s_nK: torch.Tensor, arrangements: Arrangements) -> Null:
+    """The mean of every sign pattern: how many are at least as large as the observed one (in size), and their shape.
 
     Flipping signs leaves the squares as they are, so the paired t is a rising function of the mean's size, and the mean
-    itself can be compared.
+    itself can be compared. The standard deviation of all 2^n means is sqrt(sum of squares) / n.
     """
     spread = s_nK.abs().amax(0)
     scaled = (s_nK / torch.where(spread > 0, spread, 1.0)).float()
     observed = scaled.sum(0).abs()
-    out = torch.zeros(scaled.shape[1], dtype=torch.int64, device=scaled.device)
+    deviation = scaled.square().sum(0).sqrt()
+    extreme = torch.zeros(scaled.shape[1], dtype=torch.int64, device=scaled.device)
+    counts = torch.zeros((scaled.shape[1], EFFECT_BINS), dtype=torch.int64, device=scaled.device)
     signs = arrangements.marks_BU.to(scaled.device)
     step = max(1, _BLOCK_NUMBERS // len(scaled.T))
     for start in range(0, len(signs), step):
-        out += ((signs[start : start + step] @ scaled).abs() >= observed * (1 - 10 * TIE) - 10 * TIE).sum(0)
-    return np.asarray(out.cpu().numpy(), dtype=np.int64)
+        sums = signs[start : start + step] @ scaled
+        extreme += (sums.abs() >= observed * (1 - 10 * TIE) - 10 * TIE).sum(0)
+        counts += effect_counts(sums / deviation)
+    return Null(_whole(extreme), _whole(counts), _numpy(deviation.double() * spread / len(s_nK)))
 
 
 def _interval(
@@ -314,3 +353,7 @@ def by_video(rows: NDArray[np.int64], videos_N: NDArray[np.int64]) -> Side:
 
 def _numpy(values: torch.Tensor) -> NDArray[np.float64]:
     return values.double().cpu().numpy()
+
+
+def _whole(counts: torch.Tensor) -> NDArray[np.int64]:
+    return np.asarray(counts.cpu().numpy(), dtype=np.int64)

@@ -67,7 +67,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
 
 
-STAGE = Stage("scores", inputs=("activations", "cavs"), version=2, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("scores", inputs=("activations", "cavs"), version=3, ingredients=_ingredients, prepare=_prepare)
 
 
 class ScoreWorker:
@@ -88,12 +88,15 @@ class ScoreWorker:
         _, data, tag = self._kept
         wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
         options = Options(settings.bootstrap, settings.permutations, self.config.seed)
-        cells, sensitivities = score_layer(wanted, options)
+        scored = score_layer(wanted, options)
         about = {"layer": layer, "model": tag}
-        table = pa.Table.from_pylist([row | about for row in cells], schema=tables.SCORES)
-        videos = pa.Table.from_pylist([row | {"layer": layer} for row in sensitivities], schema=tables.SENSITIVITIES)
+        at = {"layer": layer}
+        table = pa.Table.from_pylist([row | about for row in scored.cells], schema=tables.SCORES)
+        videos = pa.Table.from_pylist([row | at for row in scored.sensitivities], schema=tables.SENSITIVITIES)
+        nulls = pa.Table.from_pylist([row | at for row in scored.nulls], schema=tables.NULLS)
         return ShardOutput(
-            {f"cells/layer={layer}": table, f"sensitivities/layer={layer}": videos}, metrics={"cells": table.num_rows}
+            {f"cells/layer={layer}": table, f"sensitivities/layer={layer}": videos, f"nulls/layer={layer}": nulls},
+            metrics={"cells": table.num_rows},
         )
 
     def _read(self, layer: str) -> tuple[LayerData, str]:

@@ -16,7 +16,8 @@ function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-const number = (value, digits = 3) => (value === null ? "–" : (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(digits)).toString());
+// What is left of two equal sums is rounding.
+const number = (value, digits = 3) => (value === null ? "–" : Math.abs(value) < 1e-9 ? "0" : (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(digits)).toString());
 const share = (value) => (value === null ? "–" : value.toFixed(2));
 const chance = (value) => (value === null ? "–" : value < 0.001 ? "< 0.001" : value.toFixed(3));
 const nameOf = (row) => `${row.class} × ${row.concept} against ${row.against}, ${row.layer}`;

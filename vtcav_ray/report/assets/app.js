@@ -48,8 +48,9 @@ const app = (() => {
     lastHash = location.hash;
     if (route?.view === "class" && route.name !== undefined) {
       classes.show(route.name);
-      document.getElementById("class").scrollIntoView();
+      routes.hold(document.getElementById("class"), "start");
     } else if (route?.view === "concept") concepts.show(route.name);
+    else if (document.getElementById(route?.view)?.matches("main > section")) routes.hold(document.getElementById(route.view), "start");
   }
 
   // The classes that the summary names, each at a glance, all on one scale.

@@ -66,7 +66,7 @@ const charts = (() => {
       className: "plot", ariaLabel: label, ariaDescription: cells.length ? `${drawn.length} marks, each a link to its evidence` : "nothing to draw",
       fx: { domain: facts.layers, label: null, padding: 0.06, axis: "top", tickFormat: (d) => (narrow && d.length > 7 ? d.slice(0, 6) + "…" : d) },
       x: { domain: kinds, axis: null, padding: 0.15 },
-      y: { domain, label: unit, labelAnchor: "top", labelArrow: "none", ticks: 4, grid: true, nice: false, clamp: true },
+      y: { domain, label: width < 420 ? unit.replace("null ", "") : unit, labelAnchor: "top", labelArrow: "none", ticks: 4, grid: true, nice: false, clamp: true },
       marks: [
         Plot.frame({ stroke: "var(--line)", rx: 4 }),
         Plot.barY(drawn.filter((c) => finite(bandLow(c), bandHigh(c))), {
@@ -155,25 +155,24 @@ const charts = (() => {
     });
   }
 
-  // One figure and its interval against the curve of its null.
-  function againstNull({ value, low, high, mean, sd, width, unit, label, color, symbol, domain }) {
-    const reach = [mean - 3.2 * sd, mean + 3.2 * sd, value, low, high, 0].filter(Number.isFinite);
+  // One figure and its interval over the bars of its null. `mirror`: where a two-sided test begins to count, on both sides.
+  function againstNull({ value, low, high, mean, sd, bars, mirror, width, unit, label, color, symbol, domain }) {
+    const reach = [...bars.flatMap((bar) => [bar.x1, bar.x2]), value, low, high, 0, ...(mirror && bars.length ? [-value] : [])].filter(Number.isFinite);
     const range = domain ?? d3.extent(reach);
-    const pad = domain ? 0 : 0.06 * (range[1] - range[0] || 1);
-    const step = (range[1] - range[0] + 2 * pad) / 160;
-    const curve = sd > 0 ? d3.range(161).map((i) => range[0] - pad + i * step).map((x) => ({ x, y: Math.exp(-0.5 * ((x - mean) / sd) ** 2) })) : [];
+    const pad = domain ? 0 : 0.04 * (range[1] - range[0] || 1);
+    const far = mirror && bars.length && Number.isFinite(value) ? [-value, value] : [];
     return plot({
-      width, height: 120, marginLeft: 12, marginRight: 12, marginTop: 10, marginBottom: 34, className: "plot", ariaLabel: label,
+      width, height: 136, marginLeft: 12, marginRight: 12, marginTop: 10, marginBottom: 34, className: "plot", ariaLabel: label,
       ariaDescription: `${words.general(value)}, interval ${words.general(low)} to ${words.general(high)}; the null has mean ${words.general(mean)} and spread ${words.general(sd)}`,
       x: { domain: [range[0] - pad, range[1] + pad], label: unit, labelAnchor: "center", labelArrow: "none", ticks: Math.max(3, Math.floor(width / 90)) },
-      y: { domain: [0, 1.12], axis: null },
+      y: { domain: [-0.3, 1.05], axis: null },
       marks: [
-        Plot.areaY(curve, { x: "x", y: "y", fill: "var(--band)" }),
-        Plot.lineY(curve, { x: "x", y: "y", stroke: "var(--muted)" }),
-        Plot.ruleX(Number.isFinite(mean) ? [mean] : [], { stroke: "var(--muted)", strokeDasharray: "3 3" }),
-        Plot.link(Number.isFinite(low) && Number.isFinite(high) ? [0] : [], { x1: () => low, x2: () => high, y1: 0.16, y2: 0.16, stroke: color, strokeWidth: 3 }),
-        Plot.dot(Number.isFinite(value) ? [value] : [], { x: (d) => d, y: 0.16, r: 7, symbol: { value: () => symbol, scale: null }, fill: color, stroke: "var(--surface)", strokeWidth: 1.5 }),
+        Plot.rectY(bars, { x1: "x1", x2: "x2", y1: 0, y2: "y", fill: "var(--null)", insetLeft: 0.5, insetRight: 0.5 }),
         Plot.ruleY([0], { stroke: "var(--line)" }),
+        Plot.ruleX(Number.isFinite(mean) ? [mean] : [], { y1: 0, y2: 1.05, stroke: "var(--muted)", strokeDasharray: "3 3" }),
+        Plot.ruleX(far, { y1: -0.3, y2: 1.05, stroke: color, strokeOpacity: 0.55 }),
+        Plot.link(Number.isFinite(low) && Number.isFinite(high) ? [0] : [], { x1: () => low, x2: () => high, y1: -0.15, y2: -0.15, stroke: color, strokeWidth: 3 }),
+        Plot.dot(Number.isFinite(value) ? [value] : [], { x: (d) => d, y: -0.15, r: 6.5, symbol: { value: () => symbol, scale: null }, fill: color, stroke: "var(--surface)", strokeWidth: 1.5 }),
       ],
     });
   }

@@ -55,21 +55,8 @@ const concepts = (() => {
     Object.assign(state, { text: "", group: "", all: true });
     draw();
     const place = document.getElementById(cardId(name));
-    hold(place);
+    routes.hold(place, "center");
     place.focus({ preventScroll: true });
-  }
-
-  // Charts and cards are drawn as they come near, and what grows above would push the place out of sight: it is kept in
-  // view until the page has its size, or the reader takes over.
-  function hold(place) {
-    const stop = new AbortController();
-    const again = () => place.scrollIntoView({ block: "center", behavior: "instant" });
-    const growing = new ResizeObserver(again);
-    stop.signal.addEventListener("abort", () => growing.disconnect());
-    for (const event of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(event, () => stop.abort(), { signal: stop.signal, passive: true });
-    setTimeout(() => stop.abort(), 3000);
-    growing.observe(document.body);
-    again();
   }
 
   function card(name) {
@@ -130,18 +117,33 @@ const concepts = (() => {
       element("p", { class: "small muted" }, "Sensitivities of ", element("a", { href: routes.cell(cell) }, `${cell.className} at ${cell.layer}`), ", logits a unit."));
   }
 
+  const NEAREST = 5; // concepts that are named in a card
+
+  // The concepts whose directions lie closest to its own, at any layer, with the cosine at each.
   function nearest(name) {
-    const like = [...facts.likeness].reverse().find((x) => x.concepts.includes(name) && x.layer === facts.layers[facts.layers.length - 1]) ?? facts.likeness.find((x) => x.concepts.includes(name));
-    if (!like || like.concepts.length < 2) return "";
-    const at = like.concepts.indexOf(name);
-    const others = like.concepts.map((other, i) => ({ other, cosine: like.cosine[at * like.concepts.length + i] / 100 })).filter((_, i) => i !== at);
-    const best = d3.greatest(others, (o) => Math.abs(o.cosine));
-    return element("p", { class: "small muted" }, `Most entangled at ${like.layer}: ${best.other}, cosine ${words.signed(best.cosine)}.`);
+    const layers = facts.entanglement.filter((x) => x.concepts.includes(name) && x.concepts.length > 1);
+    if (!layers.length) return "";
+    const cosines = new Map(); // other -> layer -> cosine
+    for (const { layer, concepts: labels, cosine } of layers) {
+      const at = labels.indexOf(name) * labels.length;
+      labels.forEach((other, i) => { if (other !== name) (cosines.get(other) ?? cosines.set(other, new Map()).get(other)).set(layer, cosine[at + i] / 100); });
+    }
+    const reach = (other) => d3.max(cosines.get(other).values(), Math.abs);
+    const others = d3.sort(cosines.keys(), (other) => -reach(other)).slice(0, NEAREST);
+    return element("table", { class: "plain tiny near" },
+      element("caption", {}, "most entangled with (cosine)"),
+      element("thead", {}, element("tr", {}, element("td"), ...layers.map(({ layer }) => element("th", { scope: "col", class: "n" }, layer)))),
+      element("tbody", {}, ...others.map((other) => element("tr", {},
+        element("th", { scope: "row" }, element("a", { href: routes.ofConcept(other) }, other)),
+        ...layers.map(({ layer }) => {
+          const value = cosines.get(other).get(layer);
+          return element("td", { class: Math.abs(value) >= 0.5 ? "n close" : "n" }, Number.isFinite(value) ? words.short(value) : "–");
+        })))));
   }
 
   // The cosines of all concepts' directions at a layer.
   function entanglement() {
-    const drawable = facts.likeness.filter((x) => x.concepts.length > 1);
+    const drawable = facts.entanglement.filter((x) => x.concepts.length > 1);
     if (!drawable.length) return "";
     const body = element("div", { class: "entangled" });
     const paint = () => {

@@ -23,20 +23,31 @@ const evidence = (() => {
     ].filter(Boolean));
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
-    const width = Math.min(460, Math.floor(pictures.clientWidth));
-    pictures.append(
-      picture("Concept effect against its null", charts.againstNull({
-        value: cell.effect, low: cell.low, high: cell.high, mean: 0, sd: cell.nullSd, width, unit: "logits", label: "Concept effect against its null",
-        color: statusColor(cell), symbol: marks.symbols[cell.status],
-      }), "The curve is normal with the null's spread; the test itself permutes source videos."),
-      picture("TCAV score against random-against-random", charts.againstNull({
-        value: cell.score, low: cell.scoreLow, high: cell.scoreHigh, mean: cell.scoreNull, sd: cell.scoreNullSd, width, unit: "TCAV score",
-        label: "TCAV score against random-against-random scores", color: cell.degenerate ? "var(--faint)" : "var(--ink)", symbol: d3.symbolCircle, domain: [0, 1],
-      }), cell.degenerate ? "The gradient is the same for every clip here: this picture says nothing." : "The wider the curve, the less a sign count can decide."),
-    );
+    drawPictures(pictures, cell);
     const strip = dialog.querySelector(".video-strip");
     if (strip) strip.append(charts.videoStrip(store.videosOf(row), { width: Math.floor(strip.clientWidth) }));
     title.focus({ preventScroll: true });
+  }
+
+  async function drawPictures(place, cell) {
+    const [effectBars, scoreBars] = [await store.nullBars(cell.row, "effect"), await store.nullBars(cell.row, "score")];
+    if (!place.isConnected) return; // another cell was opened meanwhile
+    const width = Math.min(460, Math.floor(place.clientWidth));
+    const permuted = cell.column.contrast === "pair" ? "with the members of its pairs swapped" : "with source videos permuted between the two sides";
+    place.replaceChildren(
+      picture("Concept effect against its null", charts.againstNull({
+        value: cell.effect, low: cell.low, high: cell.high, mean: 0, sd: cell.nullSd, bars: effectBars, mirror: true, width, unit: "logits", label: "Concept effect against its null",
+        color: statusColor(cell), symbol: marks.symbols[cell.status],
+      }), effectBars.length
+        ? `Bars: the test's own null, ${permuted}, in logits; what lies beyond ${facts.nulls.reach} standard errors is in the outermost. p is the share of it outside the two lines.`
+        : "No null is kept for this cell."),
+      picture("TCAV score against random-against-random", charts.againstNull({
+        value: cell.score, low: cell.scoreLow, high: cell.scoreHigh, mean: cell.scoreNull, sd: cell.scoreNullSd, bars: scoreBars, width, unit: "TCAV score",
+        label: "TCAV score against random-against-random scores", color: cell.degenerate ? "var(--faint)" : "var(--ink)", symbol: d3.symbolCircle, domain: [0, 1],
+      }), cell.degenerate ? "The gradient is the same for every clip here: this picture says nothing."
+        : scoreBars.length ? `Bars: scores of single random sets against one another, shared by all concepts of the kind ${cell.kind} with as many clips. The wider they lie, the less a sign count can decide.`
+          : "No null is kept for this cell."),
+    );
   }
 
   const NAMED = 5; // videos at either end

@@ -7,6 +7,7 @@ const matrix = (() => {
     score: { word: "TCAV score above its null", unit: "above its null", column: "effect" },
   };
   const contrastWords = { random: "random clips", rest: "the rest of its kind", pair: "another concept" };
+  const { compare } = new Intl.Collator(); // as localeCompare, and many times as quick
   const contrasts = ["random", "rest", "pair"].filter((name) => facts.columns.some((c) => c.contrast === name));
   const groups = Object.keys(marks.groupWords).filter((name) => facts.columns.some((c) => c.group === name));
 
@@ -15,6 +16,7 @@ const matrix = (() => {
     rowOrder: "name", columnOrder: "concept", sortColumn: -1, size: null,
   };
   let rows = [], columns = [], top = 0, focus = { r: 0, c: 0 };
+  const spare = []; // rows that a filter took off the screen: the next one brings them back
   let scroller, sizer, head, body, caption;
 
   function build(place) {
@@ -117,7 +119,7 @@ const matrix = (() => {
     }
     rows = wantedClasses.filter((k) => !state.onlySignificant || rowCount[k]);
     columns = wantedColumns.filter((c) => !state.onlySignificant || columnCount[c]);
-    const byName = (a, b) => facts.classes[a].localeCompare(facts.classes[b]);
+    const byName = (a, b) => compare(facts.classes[a], facts.classes[b]);
     const columnValue = (k) => { const row = state.sortColumn < 0 ? -1 : rowOf(k, state.sortColumn); return row < 0 || !Number.isFinite(values[row]) ? -Infinity : values[row]; };
     if (state.rowOrder === "alphabet") rows.sort(byName);
     if (state.rowOrder === "strongest") rows.sort((a, b) => rowStrongest[b] - rowStrongest[a] || a - b);
@@ -125,7 +127,7 @@ const matrix = (() => {
     if (state.rowOrder === "column") rows.sort((a, b) => (columnValue(b) > columnValue(a) ? 1 : columnValue(b) < columnValue(a) ? -1 : a - b));
     const text = (c) => facts.columns[c];
     const kindThen = (a, b) => marks.kindRank(text(a).kind) - marks.kindRank(text(b).kind);
-    const nameThen = (a, b) => text(a).name.localeCompare(text(b).name) || text(a).against.localeCompare(text(b).against);
+    const nameThen = (a, b) => compare(text(a).name, text(b).name) || compare(text(a).against, text(b).against);
     if (state.columnOrder === "concept") columns.sort((a, b) => nameThen(a, b) || kindThen(a, b));
     if (state.columnOrder === "kind") columns.sort((a, b) => kindThen(a, b) || nameThen(a, b));
     if (state.columnOrder === "strongest") columns.sort((a, b) => columnStrongest[b] - columnStrongest[a] || a - b);
@@ -163,7 +165,8 @@ const matrix = (() => {
     scroller.classList.toggle("stacked", g.stacked);
     head.style.height = `${g.head}px`;
     head.replaceChildren(element("div", { class: "corner", role: "columnheader", "aria-colindex": "1" }, facts.layers[state.layer] ?? ""), ...d3.range(c0, c1).map((i) => headCell(i, g)));
-    body.replaceChildren(...d3.range(r0, r1).map((i) => bodyRow(i, c0, c1, g)));
+    while (body.childElementCount > r1 - r0) { spare.push(body.lastElementChild); body.lastElementChild.remove(); }
+    for (let r = r0; r < r1; r++) drawRow(body.children[r - r0] ?? body.appendChild(spare.pop() ?? newRow()), r, c0, c1, g);
     if (hadFocus) focusedCell()?.focus({ preventScroll: true });
   }
 
@@ -176,7 +179,7 @@ const matrix = (() => {
     const sorted = state.rowOrder === "column" && state.sortColumn === columns[i];
     const against = column.contrast === "random" ? "" : `against ${column.against}`;
     const button = element("button", { type: "button", tabindex: "-1", "data-column": String(i), title: `${column.concept} ${against}: sort the classes by it`, onclick: () => sortBy(columns[i]) },
-      element("span", { class: "head-name" }, column.name), element("span", { class: "head-kind" }, marks.kindDot(column.kind), column.kind), against ? element("span", { class: "head-kind" }, against) : null);
+      element("span", { class: "head-name" }, marks.kindDot(column.kind), column.name), element("span", { class: "head-kind" }, column.kind), against ? element("span", { class: "head-kind" }, against) : null);
     return element("div", { class: `head-cell${starts(i) ? " starts" : ""}`, role: "columnheader", "aria-colindex": String(i + 2), "aria-sort": sorted ? "descending" : null, style: `left:${g.labels + i * g.width}px;width:${g.width}px` }, button);
   }
 
@@ -187,41 +190,70 @@ const matrix = (() => {
     update();
   }
 
-  function bodyRow(r, c0, c1, g) {
-    const k = rows[r];
-    const label = element("a", { href: routes.ofClass(facts.classes[k]), title: facts.classes[k], tabindex: "-1" }, facts.classes[k]);
-    const rowHead = element("div", { class: "row-head", role: "rowheader", "aria-colindex": "1" }, label);
-    const cells = d3.range(c0, c1).map((i) => bodyCell(r, i, g));
-    // The columns before the first one that is drawn. Cells have no style of their own: those of one look share theirs.
-    const before = element("div", { class: "grid-skip", role: "presentation", style: `width:${c0 * g.width}px` });
-    return element("div", { class: "grid-row", role: "row", "aria-rowindex": String(r + 2), style: `top:${r * g.height}px;height:${g.height}px` }, rowHead, before, ...cells);
+  // Hundreds of cells are on the screen. Rows and cells are made once and then changed where they differ, since a new
+  // element costs ten times as much in style and layout as another class on one that is there.
+  function newRow() {
+    const row = element("div", { class: "grid-row", role: "row" },
+      element("div", { class: "row-head", role: "rowheader", "aria-colindex": "1" }, element("a", { tabindex: "-1" })),
+      element("div", { class: "grid-skip", role: "presentation" })); // the columns before the first one that is drawn
+    row.link = row.querySelector("a");
+    row.skip = row.lastElementChild;
+    row.cells = [];
+    return row;
   }
 
-  // Hundreds of these are made in one scroll step, so they carry no more than they must; the tooltip comes with the mouse.
-  function bodyCell(r, i, g) {
+  function drawRow(row, r, c0, c1, g) {
+    const name = facts.classes[rows[r]];
+    change(row, "aria-rowindex", r + 2);
+    change(row, "style", `top:${r * g.height}px;height:${g.height}px`);
+    if (row.link.textContent !== name) row.link.textContent = name;
+    change(row.link, "href", routes.ofClass(name));
+    change(row.link, "title", name);
+    change(row.skip, "style", `width:${c0 * g.width}px`);
+    while (row.cells.length > c1 - c0) row.cells.pop().remove();
+    while (row.cells.length < c1 - c0) {
+      const cell = document.createElement("div");
+      cell.setAttribute("role", "gridcell");
+      row.cells.push(row.appendChild(cell));
+    }
+    row.cells.forEach((cell, j) => drawCell(cell, r, c0 + j, g));
+  }
+
+  function change(node, name, value) {
+    if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+  }
+
+  // Cells have no style of their own, those of one look share theirs; the tooltip comes with the mouse.
+  function drawCell(node, r, i, g) {
     const row = rowOf(rows[r], columns[i]);
-    const node = document.createElement("div");
-    node.setAttribute("role", "gridcell");
-    node.setAttribute("aria-colindex", String(i + 2));
-    node.tabIndex = r === focus.r && i === focus.c ? 0 : -1;
+    if (node.at?.row !== row) node.removeAttribute("title");
     node.at = { r, c: i, row };
+    change(node, "aria-colindex", i + 2);
+    change(node, "tabindex", r === focus.r && i === focus.c ? 0 : -1);
     const start = starts(i) ? " starts" : "";
     if (row < 0) {
-      node.className = `cell empty${start}`;
-      node.setAttribute("aria-label", "not tested");
-      return node;
+      show(node, `cell empty${start}`, "not tested", -1, "");
+      return;
     }
     const status = store.field("status")[row];
     const value = store.field(measures[state.measure].column)[row];
     const readable = status <= marks.NOT_SHOWN && Number.isFinite(value);
     // In steps of 4, which page.css has as classes.
     const strength = readable ? 4 * Math.round((Math.min(1, Math.abs(value) / top) * (status <= marks.LOWERS ? 88 : 26)) / 4) : 0;
-    node.className = `cell ${marks.statuses[status].key} ${value < 0 ? "down" : "up"} s${strength}${strength >= 66 ? " strong" : ""}${start}`;
+    const look = `cell ${marks.statuses[status].key} ${value < 0 ? "down" : "up"} s${strength}${strength >= 66 ? " strong" : ""}${start}`;
     const text = g.stacked ? words.narrow(value) : words.short(value);
-    node.setAttribute("aria-label", `${text} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "effect_q"))}`);
-    if (status !== marks.NOT_SHOWN) node.append(marks.statusMark(status, { label: false }));
-    if (g.numbers && status <= marks.NOT_SHOWN) node.append(element("span", {}, text));
-    return node;
+    const label = `${text} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "effect_q"))}`;
+    show(node, look, label, status === marks.NOT_SHOWN ? -1 : status, g.numbers && status <= marks.NOT_SHOWN ? text : "");
+  }
+
+  // `mark`: a status, or -1 for none.
+  function show(node, look, label, mark, text) {
+    if (node.className !== look) node.className = look;
+    change(node, "aria-label", label);
+    const inside = `${mark} ${text}`;
+    if (node.inside === inside) return;
+    node.inside = inside;
+    node.replaceChildren(...(mark < 0 ? [] : [marks.statusMark(mark, { label: false })]), ...(text ? [element("span", {}, text)] : []));
   }
 
   function onCell(event, act) {

@@ -27,5 +27,18 @@ const routes = (() => {
     return { view };
   }
 
-  return { cell, ofClass, ofConcept, read };
+  // Charts and cards are drawn as they come near, and what grows above would push the place out of sight: it is kept in
+  // view until the page has its size, or the reader takes over.
+  function hold(place, block) {
+    const stop = new AbortController();
+    const again = () => place.scrollIntoView({ block, behavior: "instant" });
+    const growing = new ResizeObserver(again);
+    stop.signal.addEventListener("abort", () => growing.disconnect());
+    for (const event of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(event, () => stop.abort(), { signal: stop.signal, passive: true });
+    setTimeout(() => stop.abort(), 3000);
+    growing.observe(document.body);
+    again();
+  }
+
+  return { hold, cell, ofClass, ofConcept, read };
 })();

@@ -6,6 +6,7 @@ const store = (() => {
   let fields = new Map();
   let videos = new Map();
   let index = null;
+  const HEIGHTS = 31; // as in vtcav_ray/report/columns.py
 
   function bytesOf(text) {
     if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
@@ -59,6 +60,21 @@ const store = (() => {
     return found.filter((v) => Number.isFinite(v.sensitivity)).sort((a, b) => b.sensitivity - a.sensitivity);
   }
 
+  // The nulls are unpacked when the first cell's evidence is opened.
+  let unpackedNulls = null;
+  const nulls = () => (unpackedNulls ??= columnsOf("nulls", facts.nulls));
+
+  // The bars of a cell's null, for `effect` (in logits) or `score`: [{x1, x2, y}], y up to 1; none: not kept, or no test.
+  async function nullBars(row, name) {
+    const columns = await nulls();
+    if (row >= facts.nulls.rows) return [];
+    const unit = columns.get("unit")[row];
+    const count = facts.nulls.bins[name];
+    const edge = name === "effect" ? (i) => ((2 * i) / count - 1) * facts.nulls.reach * unit : (i) => i / count;
+    const bars = d3.range(count).map((i) => ({ x1: edge(i), x2: edge(i + 1), y: columns.get(`${name}${i}`)[row] / HEIGHTS }));
+    return bars.filter((bar) => bar.y > 0 && Number.isFinite(bar.x1));
+  }
+
   const place3 = (k, c, l) => (k * facts.columns.length + c) * facts.layers.length + l;
 
   // The row, or -1: this class was not tested with this column at this layer.
@@ -106,5 +122,5 @@ const store = (() => {
   const columnNumber = new Map(facts.columns.map((c, i) => [`${c.concept}\n${c.against}`, i]));
   const findColumn = (concept, against) => columnNumber.get(`${concept}\n${against}`) ?? -1;
 
-  return { unpack, find, value, cell, videosOf, field: (name) => fields.get(name), has: (name) => fields.has(name), names, findColumn };
+  return { unpack, find, value, cell, videosOf, nullBars, field: (name) => fields.get(name), has: (name) => fields.has(name), names, findColumn };
 })();

@@ -1,0 +1,33 @@
+"""The null distribution of a cell, as counts in a few bins: what the report draws behind a figure.
+
+The effect's null is kept in the units of its test. Against random clips that is Welch's t of each permutation; for
+pairs, each sign pattern's mean over the standard deviation of all of them. Times `unit` it is in logits, and the
+observed effect lies at effect / unit, so what lies at least as far out is what p counts.
+
+Legend: B permutations, K classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+EFFECT_BINS = 24
+EFFECT_REACH = 4.0  # bins go from -4 to 4 units; what lies beyond is counted in the outermost
+SCORE_BINS = 20  # of [0, 1]
+
+
+def effect_counts(t_BK: torch.Tensor) -> torch.Tensor:
+    """int64 [K, EFFECT_BINS]: how many of the B values, in units of the test, lie in each bin. NaN: the lowest."""
+    num_classes = t_BK.shape[1]
+    place = ((t_BK + EFFECT_REACH) * (EFFECT_BINS / (2 * EFFECT_REACH))).nan_to_num(0.0)
+    place = place.clamp_(0, EFFECT_BINS - 1).to(torch.int64)
+    place += EFFECT_BINS * torch.arange(num_classes, device=place.device)
+    return torch.bincount(place.flatten(), minlength=EFFECT_BINS * num_classes).view(num_classes, EFFECT_BINS)
+
+
+def score_counts(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """int64 [SCORE_BINS]: how many of the scores in [0, 1] lie in each bin; NaN is left out."""
+    finite = scores[np.isfinite(scores)]
+    return np.histogram(finite, bins=SCORE_BINS, range=(0.0, 1.0))[0].astype(np.int64)
