@@ -33,10 +33,10 @@ VERDICTS: dict[str, dict[str, tuple[str, str]]] = {
 }
 WORLDS = tuple(VERDICTS)
 RATES = (0.05, 0.01)
-# What `--check` asks of the effect in the smoke run of the world `motion`, seed 0. The committed runs of five seeds
-# have 0.85 and more, and no random concept called.
-LEAST_AUC, MOST_RANDOM_CALLED, LEAST_POWER = 0.8, 0.05, 0.5
-CHECKED = "effect space"
+# What `--check` asks of the effect in the smoke run of the world `motion`, at the layers behind the first (where, also
+# in the committed runs, a first-order effect sees less). Seed 0 has an area of 1 and a power of 1 there.
+CHECKED, CHECKED_LAYERS = "effect space", LAYERS[1:]
+LEAST_AUC, LEAST_POWER, MOST_RANDOM_CALLED = 0.9, 0.75, 0.05
 
 
 def cells_of(run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -126,7 +126,7 @@ def complaints(runs: Sequence[dict[str, Any]]) -> list[str]:
     """
     found = [f"{r['world']}, seed {r['seed']}: {r['not_scored']}" for r in runs if "not_scored" in r]
     cells = [c for r in runs for c in cells_of(r)]
-    motion = summary([c for c in cells if c["world"] == "motion"])[CHECKED]
+    motion = _figures([c for c in cells if c["world"] == "motion" and c["layer"] in CHECKED_LAYERS], CHECKED)
     if motion["auc"] is None or motion["auc"] < LEAST_AUC:
         found.append(f"motion: area under ROC of `{CHECKED}` {motion['auc']}, under {LEAST_AUC}")
     if motion["power"] is None or motion["power"]["rate"] < LEAST_POWER:
