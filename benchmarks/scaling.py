@@ -83,11 +83,21 @@ def cluster(nodes: Sequence[int]) -> Iterator[Cluster]:
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for cpus in nodes:
-            found.add_node(num_cpus=cpus, object_store_memory=100 * 2**20)
+            _add_node(found, cpus)
         found.wait_for_nodes()
         yield found
     finally:
         found.shutdown()
+
+
+def _add_node(to: Cluster, cpus: int) -> None:
+    for attempt in range(4):
+        try:
+            to.add_node(num_cpus=cpus, object_store_memory=100 * 2**20)
+            return
+        except Exception as error:  # Ray gives a node 30 s, which a busy machine may not keep, and raises a plain one
+            if "timed out during startup" not in str(error) or attempt == 3:
+                raise
 
 
 def run_videos(folder: Path, world: Path, videos: int, workers: int) -> dict[str, Any]:
