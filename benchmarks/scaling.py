@@ -179,7 +179,7 @@ def part_workers(videos: int) -> dict[str, Any]:
 
 
 def part_nodes(counts: Sequence[int], shards_a_node: int, seconds: float) -> dict[str, Any]:
-    """Shards a second with the stand-in: of all, with the actors' start, and after as many commits as there are nodes."""
+    """Shards a second with the stand-in: of all, with the actors' start, and after one commit a node."""
     ray.cloudpickle.register_pickle_by_value(standin)
     runs: list[dict[str, Any]] = []
     for count in counts:
