@@ -40,7 +40,8 @@ def test_truth_fails_on_turned_signs_on_lost_power_and_on_false_calls() -> None:
         for run in runs:
             for name, factor in columns.items():
                 values = run["answers"][CHECKED][name]
-                run["answers"][CHECKED][name] = [[[min(1.0, v * factor) for v in row] for row in one] for one in values]
+                moved = [[[min(1.0, v * factor) for v in row] for row in one] for one in values]
+                run["answers"][CHECKED][name] = moved
         return runs
 
     assert any("area under ROC" in text for text in complaints(changed(z=-1.0)))
