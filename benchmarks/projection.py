@@ -61,7 +61,7 @@ def projection(measured: dict[str, Any]) -> dict[str, Any]:
     """
     nodes = measured["nodes"]
     efficiency = nodes["runs"][-1]["efficiency"]
-    ceiling = nodes["without_sleep"]["shards_per_second_steady"]
+    ceiling = nodes.get("without_sleep", {}).get("shards_per_second_steady")  # None: not measured
     config = load_config(str(Path(__file__).parents[1] / "configs" / "kinetics.yaml"), _overrides())
     out: dict[str, Any] = {
         "assumed": {name: {"value": value, "source": source} for name, (value, source) in ASSUMED.items()},

@@ -92,6 +92,8 @@ def measure(options: argparse.Namespace) -> None:
             if fell := fallen(found, json.loads(_FILE.read_text(encoding="utf-8"))["ways"]):
                 sys.exit("\n".join(fell))
             return
+        settings = {name: getattr(options, name) for name in ("repeats", "cavs", "videos", "runs", "threads")}
+        write(_FILE, {"settings": settings, "ways": found})  # so that what is done is kept
         whole = beside.Whole(world)
         name = "all together, track(), OpenCV, hooks and scikit-learn"
         found[name] = ratios(beside.limited(whole.theirs), beside.limited(whole.ours), options.repeats)
@@ -99,11 +101,10 @@ def measure(options: argparse.Namespace) -> None:
         timed = whole.stages[1:]  # the first warms up
         stages = {stage: spread([one[stage] for one in timed]) for stage in timed[0]}
         slowest = max(stages, key=lambda stage: stages[stage]["median"])
+        result = {"settings": settings, "ways": found, "stages_cpu_s": stages, "slowest": slowest}
+        write(_FILE, result | {"whole": whole.counts})
         text = profile(beside.limited(whole.ours), f"All stages in one process; the slowest is {slowest}.")
     _PROFILE.write_text(text, encoding="utf-8")
-    settings = {name: getattr(options, name) for name in ("repeats", "cavs", "videos", "runs", "threads")}
-    result = {"settings": settings, "ways": found, "stages_cpu_s": stages, "slowest": slowest, "whole": whole.counts}
-    write(_FILE, result)
 
 
 def _tell(name: str, figures: dict[str, Any]) -> None:
