@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Set up again only when what is installed would change.
 STAMP := $(VENV)/.setup-$(shell cat pyproject.toml constraints.txt Makefile | cksum | cut -d' ' -f1)
-PYTEST := $(BIN)/python -m pytest
+# Three workers for two cores: much of a test is waiting for processes to start. tests/conftest.py says which files go first.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25
 
 .PHONY: setup quickstart test test-fast lint types format docs constraints bench-smoke clean
 
@@ -26,10 +27,10 @@ quickstart: setup
 	$(BIN)/vtcav run configs/quickstart.yaml
 
 test: setup
-	$(PYTEST) -n 2 --dist loadfile
+	$(PYTEST)
 
 test-fast: setup
-	$(PYTEST) -m "not slow and not browser" -n 2 --dist loadfile
+	$(PYTEST) -m "not slow and not browser"
 
 lint: setup
 	$(BIN)/ruff check .

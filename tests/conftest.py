@@ -18,7 +18,23 @@ def shared_data() -> Path:
     return SHARED
 
 
+# Files of minutes, the longest first: files go to the workers in this order, and none should begin at the very end.
+LONGEST = (
+    "test_pipeline.py",
+    "test_object_storage.py",
+    "test_jobs.py",
+    "test_reruns.py",
+    "test_kills.py",
+    "test_rehearse.py",
+    "test_gradcam_stage.py",
+    "test_examples.py",
+    "test_orchestration.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
     for item in items:
         if item.get_closest_marker("shared") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"no real videos and weights at {SHARED}"))

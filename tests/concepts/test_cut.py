@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import track_row, tracks_table, videos_table
 from drawn import encode, number_of, numbered_frames
+from tracked_things import track_row, tracks_table, videos_table
 
 from vtcav_ray.concepts import cut
 from vtcav_ray.concepts.cut import cut_clips

@@ -58,7 +58,8 @@ assert len(near_duplicates(looks, 4)) == 3 * count - 3
 
 def peak_mb(script: str, count: int) -> float:
     code = (
-        f"import sys, resource\nsys.path[:0] = [{str(HERE)!r}]\nfrom conftest import *\ncount = {count}\n{script}\n"
+        f"import sys, resource\nsys.path[:0] = {[str(HERE), str(HERE.parent / 'video')]!r}\n"
+        f"from tracked_things import *\ncount = {count}\n{script}\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import track_row, tracks_table, videos_table
+from tracked_things import track_row, tracks_table, videos_table
 
 from vtcav_ray.concepts.candidates import FILTERS, iter_tracks, usable_spans
 from vtcav_ray.concepts.select import PLAN, RANDOM_CLIPS_A_VIDEO, ClipPlan, plan_clips

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import RedSquares
 from drawn import encode, sound_only, square_video
+from tracked_things import RedSquares
 
 from vtcav_ray.concepts import track
 from vtcav_ray.concepts.camera import camera_shift, glance, step

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import vtcav_ray.tcav.intervals as module
 from vtcav_ray.tcav import score_intervals
@@ -53,6 +54,23 @@ def test_blocks_make_no_difference(monkeypatch):
     whole = score_intervals(table, 10)
     monkeypatch.setattr(module, "_BLOCK_NUMBERS", 1)
     assert np.allclose(score_intervals(table, 10), whole, atol=1e-6)
+
+
+def test_near_an_end_the_interval_is_at_least_wilsons():
+    videos, runs = 25, 50
+    one_video = np.ones((videos, runs))
+    one_video[0] = -1.0  # 24 of 25 videos agree in every run: 24 independent trials
+    one_sign = np.ones((videos, runs))
+    one_sign[0, 0] = -1.0  # far more by the variance: held at 4 times the runs
+    low, high = score_intervals(np.concatenate((one_video, one_sign), axis=1), runs)
+    for at, (share, trials, freedom) in enumerate(((24 / 25, 24.0, 24.0), (1 - 1 / 1250, 200.0, None))):
+        if freedom is None:
+            by_video, by_run = 1 / runs**2 / videos**2, 1 / videos**2 / runs**2
+            freedom = (by_video + by_run) ** 2 / (by_video**2 / 24 + by_run**2 / 49)
+        t = stats.t.ppf(0.975, freedom)
+        ends = np.roots([1 + t**2 / trials, -(2 * share + t**2 / trials), share**2])
+        assert low[at] == pytest.approx(min(ends), abs=1e-6)
+        assert high[at] >= min(max(ends), 1.0) - 1e-6
 
 
 def test_no_resample_differs_where_all_signs_agree():

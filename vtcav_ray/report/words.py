@@ -8,13 +8,17 @@ import math
 def signed(value: float) -> str:
     """An effect with its sign: two decimals, or two digits that count where it is under 0.095; none from 1000 on.
 
-    An en dash where there is no number. What rounds to zero (under 0.00001) has no sign.
+    An en dash where there is no number. Under 0.00001 with an exponent (an early layer's effect can be that small, and
+    still be told from nothing); only zero itself is written as zero.
     """
     if not math.isfinite(value):
         return "–"
     size = abs(value)
-    if size < 0.00001:
+    if size == 0:
         return "0.00"
+    if size < 0.00001:
+        digits, exponent = f"{value:+.1e}".split("e")
+        return f"{digits}e{int(exponent)}".replace("-", "−")
     decimals = 0 if size >= 1000 else 2 if size >= 0.095 else min(6, 1 - math.floor(math.log10(size)))
     return f"{value:+,.{decimals}f}".replace("-", "−")
 

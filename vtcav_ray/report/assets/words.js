@@ -6,7 +6,8 @@ const words = (() => {
   function signed(value) {
     if (!Number.isFinite(value)) return none;
     const size = Math.abs(value);
-    if (size < 0.00001) return "0.00";
+    if (size === 0) return "0.00";
+    if (size < 0.00001) return (value < 0 ? "−" : "+") + size.toExponential(1).replace("-", "−");
     const decimals = size >= 1000 ? 0 : size >= 0.095 ? 2 : Math.min(6, 1 - Math.floor(Math.log10(size)));
     const digits = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
     return (value < 0 ? "−" : "+") + size.toLocaleString("en", digits);
