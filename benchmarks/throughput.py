@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cavs", type=int, default=100)
-    parser.add_argument("--videos", type=int, default=20)
+    parser.add_argument("--videos", type=int, default=30)
     parser.add_argument("--runs", type=int, default=5, help="random sets of Captum's TCAV")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--check", action="store_true", help="compare with the committed JSON; writes nothing")
