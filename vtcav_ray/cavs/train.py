@@ -24,7 +24,7 @@ from threadpoolctl import ThreadpoolController
 from vtcav_ray.cavs.gram_matrix import Gram, gram
 from vtcav_ray.cavs.indices import PAD, IndexSets, check_disjoint, check_groups, check_pool, padded
 from vtcav_ray.cavs.sgd import sgd
-from vtcav_ray.cavs.solvers import Solution, newton, pattern
+from vtcav_ray.cavs.solvers import Solution, apply_kernel, newton, pattern
 from vtcav_ray.cavs.splits import split
 
 Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
@@ -275,7 +275,7 @@ class _Job:
         solution = self._solve(K_MTT, y_MT)
 
         a_MT = solution.coefficients_MT
-        inner = torch.bmm(kernel, a_MT[:, :, None])[:, :, 0]
+        inner = apply_kernel(kernel, a_MT)
         square_M = (a_MT * inner[:, :width]).sum(1)
         decision = inner + solution.bias_M[:, None]
         if raw:
