@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -43,7 +44,10 @@ def environment() -> dict[str, Any]:
 def write(path: Path, result: dict[str, Any]) -> None:
     """Writes a result with its environment, to be compared with later ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"environment": environment()} | result, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps({"environment": environment()} | result, indent=1)
+    # A list of numbers is one line, and not as many as it has numbers.
+    flat = re.sub(r"\[\s+([^\[\]{}\"]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    path.write_text(flat + "\n", encoding="utf-8")
     print(f"written to {path}", flush=True)
 
 

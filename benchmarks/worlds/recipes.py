@@ -1,8 +1,9 @@
 """The recipes that `benchmarks/truth.py` scores, all on the same clips, activations and gradients of one layer.
 
-- **effect**: ours, the concept effect with its permutation test, on the `mean` projection; Holm.
-- **effect flat**: the same test on the unprojected activations, to tell what the test misses from what `mean` loses;
-- **count**: ours, the sign count with the round-robin test, on the same projection; Holm.
+- **effect mean**: ours, the concept effect with its permutation test, on the default projection; Holm.
+- **effect time**, **space**, **sketch**, **flat**: the same test on the other projections (`sketch:512`; `flat` is all
+  numbers), to tell what the test misses from what a projection loses;
+- **count**: ours, the sign count with the round-robin test, on `mean`; Holm.
 - **paper**: flattened activations, 10 random sets, SGD-trained CAVs, t-test of P against 1 - P; Bonferroni.
 - **captum**: Captum's TCAV tutorial: flattened, its SGDClassifier, 4 random sets, t-test of the concept's scores
   against the random sets' (which, of the same CAVs, are 1 - P); no correction.
@@ -17,12 +18,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from vtcav_ray.activations.projections import make_projection
 from vtcav_ray.cavs import gram, random_against_random, train_cavs
 from vtcav_ray.tcav import adjust, concept_effects, paper_test, round_robin_test
 
-RECIPES = ("effect", "effect flat", "count", "paper", "captum")
+PROJECTIONS = {"mean": "mean", "time": "time", "space": "space", "sketch": "sketch:512", "flat": "flat"}
+EFFECTS = tuple(f"effect {name}" for name in PROJECTIONS)
+RECIPES = (*EFFECTS, "count", "paper", "captum")
 PAPER_SETS, CAPTUM_SETS = 10, 4
 
 
@@ -31,13 +36,11 @@ class Answers:
     """What one recipe says of K classes and J concepts: arrays [K, J].
 
     Attributes:
-        size: signed; positive: raises the class's logit. For counts: score - 1/2.
-        strength: unsigned, breaks ties of equal p: |z|, or |score - 1/2|.
+        z: signed; positive: raises the class's logit. Its size breaks ties of equal p. For counts: score - 1/2.
         p: two-sided.
     """
 
-    size: NDArray[np.float64]
-    strength: NDArray[np.float64]
+    z: NDArray[np.float64]
     p: NDArray[np.float64]
 
 
@@ -60,33 +63,33 @@ def ask(
         seed: of permutations, splits and SGD.
         permutations: of the effect's test.
     """
-    mean = _mean(pool, shape)
-    mean_gradients = [_mean(one, shape) for one in gradients]
     everything = [randoms.ravel()] * len(concepts)
-    effects = concept_effects(
-        mean_gradients, mean, list(concepts), everything, permutations=permutations, bootstrap=2, seed=seed
-    )
-    flat = concept_effects(
-        gradients, pool, list(concepts), everything, permutations=permutations, bootstrap=2, seed=seed
-    )
-    return {
-        "effect": Answers(effects.effect, np.abs(effects.z), effects.p),
-        "effect flat": Answers(flat.effect, np.abs(flat.z), flat.p),
-        "count": _count(mean, mean_gradients, concepts, randoms, seed),
-        **_flattened(pool, gradients, concepts, randoms, seed),
-    }
+    answers = {}
+    for name, spec in PROJECTIONS.items():
+        z, *z_gradients = (_projected(one, shape, spec) for one in (pool, *gradients))
+        found = concept_effects(
+            z_gradients, z, list(concepts), everything, permutations=permutations, bootstrap=2, seed=seed
+        )
+        answers[f"effect {name}"] = Answers(found.z, found.p)
+        if spec == "mean":
+            answers["count"] = _count(z, z_gradients, concepts, randoms, seed)
+    return answers | _flattened(pool, gradients, concepts, randoms, seed)
 
 
 def corrected(recipe: str, p: NDArray[np.float64]) -> NDArray[np.float64]:
     """p of all cells of one run, corrected as the recipe does."""
-    if recipe in ("effect", "effect flat", "count"):
+    if recipe in (*EFFECTS, "count"):
         return adjust(p, "holm")
     return np.minimum(p * p.size, 1.0) if recipe == "paper" else p
 
 
-def _mean(flat: NDArray[np.float32], shape: tuple[int, int, int, int]) -> NDArray[np.float32]:
-    """The projection `mean`, which is linear: the same for activations and gradients."""
-    return flat.reshape(len(flat), -1, shape[-1]).mean(axis=1)
+def _projected(flat: NDArray[np.float32], shape: tuple[int, int, int, int], spec: str) -> NDArray[np.float32]:
+    """A projection of the config's, which is linear: the same for activations and gradients. [N, d]."""
+    if spec == "flat":
+        return flat
+    apply = make_projection(spec, shape).apply
+    parts = [apply(torch.from_numpy(flat[i : i + 256]).reshape(-1, *shape)) for i in range(0, len(flat), 256)]
+    return np.asarray(torch.cat(parts).numpy())
 
 
 def _count(
@@ -106,7 +109,7 @@ def _count(
     for k, one in enumerate(own.reshape(len(gradients), len(concepts), num)):
         tested = round_robin_test(one, np.tile(null[k], (len(concepts), 1)))
         size[k], p[k] = tested.score - 0.5, tested.p
-    return Answers(size, np.abs(size), p)
+    return Answers(size, p)
 
 
 def _flattened(
@@ -125,7 +128,7 @@ def _flattened(
         own = counts[..., :sets]
         size = own.mean(axis=-1) - 0.5
         p = np.stack([paper_test(one) for one in own])
-        out[recipe] = Answers(size, np.abs(size), p)
+        out[recipe] = Answers(size, p)
     return out
 
 

@@ -1,0 +1,275 @@
+"""How a run grows: with videos, with workers, with nodes; and what follows for all of Kinetics.
+
+    python benchmarks/scaling.py videos      50, 500 and 5,000 rendered videos: seconds, peak memory, bytes written
+                                             (--sizes 500 alone: the others are kept as they were measured)
+    python benchmarks/scaling.py workers     1 and 2 workers on this machine
+    python benchmarks/scaling.py nodes       1, 2, 4 and 8 simulated nodes, a stand-in that sleeps in the model's place
+    python benchmarks/scaling.py projection  Kinetics-400 and -700 on 1, 8 and 64 GPUs (`projection.py`)
+    python benchmarks/scaling.py --check     1 and 2 nodes, small: fails where the efficiency fell; writes nothing
+
+Each part replaces its own section of `results/scaling.json`.
+
+- **videos** and **workers** run `vtcav run --until activations` as a process of its own on a Ray cluster that this one
+  started, on a planted world of short clips (16 frames of 64 x 64, one object). The set of stages is light on purpose:
+  the detector sees 64 pixels, one layer is kept, and a fifth of the videos give random clips, so that clips and
+  activations grow as well (a real run caps them). What comes after the activations doesn't grow with the videos.
+- **nodes** streams shards of a sleeping worker through the engine that a run uses (`vtcav_ray.engine.run_shards`),
+  committed to disk with the size of Swin-T's activations. Every node has as many shards to do, whatever their number.
+  Efficiency: shards a second and node, of those with one node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import ray.cloudpickle
+import standin
+from environment import RESULTS, environment, write
+from peaks import Peaks
+from ray.cluster_utils import Cluster
+
+from vtcav_ray.config import ResourcesConfig, StageResources
+from vtcav_ray.engine import ray_session, run_shards
+from vtcav_ray.results import Run
+from vtcav_ray.storage import Folder, stage_folder
+from vtcav_ray.world import write_world
+
+FILE = RESULTS / "scaling.json"
+STAGES = ("tracks", "clips", "activations")
+# A shard of activations of configs/quickstart.yaml takes this long on one core of two (RESULTS.md: 83 s in 30 shards).
+SHARD_SECONDS = 2.8
+# `--check`: two nodes may have so much less of the committed efficiency. Their first shards come while the rest starts.
+MARGIN = 0.7
+
+
+def config_of(world: Path, videos: int) -> dict[str, Any]:
+    """The light set of stages."""
+    directions = ("up", "down", "left", "right")
+    return {
+        "videos": {"uri": str(world), "limit": videos},
+        "tracks": {"weights": "asset:detector.pt", "image_size": 64},
+        "clips": {
+            "frames": 16,
+            "interval": 1,
+            "size": 64,
+            "per_class": 25,
+            "min_per_class": 2,
+            "per_concept": 20,
+            "min_per_concept": 2,
+            "random_pool": max(10, videos // 5),
+            "concepts": [{"name": d, "motion": {"direction": d}, "kinds": ["context"]} for d in directions],
+        },
+        "model": {"config": "asset:recogniser.py", "checkpoint": "asset:recogniser.pth"},
+        "activations": {"layers": ["late"]},
+    }
+
+
+@contextmanager
+def cluster(nodes: Sequence[int]) -> Iterator[Cluster]:
+    """A Ray cluster on this machine: a head without CPUs, and a node for each number, with so many."""
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for cpus in nodes:
+            _add_node(found, cpus)
+        found.wait_for_nodes()
+        yield found
+    finally:
+        found.shutdown()
+
+
+def _add_node(to: Cluster, cpus: int) -> None:
+    for attempt in range(4):
+        try:
+            to.add_node(num_cpus=cpus, object_store_memory=100 * 2**20)
+            return
+        except Exception as error:  # Ray gives a node 30 s, which a busy machine may not keep, and raises a plain one
+            if "timed out during startup" not in str(error) or attempt == 3:
+                raise
+
+
+def run_videos(folder: Path, world: Path, videos: int, workers: int) -> dict[str, Any]:
+    """One run from nothing: seconds and work by stage, peaks, bytes."""
+    config = folder / f"{videos}x{workers}.yaml"
+    out = folder / f"run{videos}x{workers}"
+    config.write_text(json.dumps(config_of(world, videos)))  # JSON is YAML
+    code = "from vtcav_ray.cli import main; main()"
+    command = [sys.executable, "-c", code, "run", str(config), "--out", str(out), "--until", "activations"]
+    log = folder / f"run{videos}x{workers}.log"
+    with cluster([workers]) as here, log.open("wb") as told:
+        began = time.perf_counter()
+        driver = subprocess.Popen(
+            command, env={**os.environ, "RAY_ADDRESS": here.address}, stdout=told, stderr=subprocess.STDOUT
+        )
+        with Peaks(here, driver.pid) as peaks:
+            status = driver.wait()
+        seconds = time.perf_counter() - began
+        memory = peaks.figures()
+    if status:
+        sys.exit(log.read_text(encoding="utf-8"))
+    run = Run(str(out))
+    stages = {name: _of_stage(run.stage(name).manifest()) for name in STAGES}
+    return {
+        "videos": videos,
+        "workers": workers,
+        "seconds": round(seconds, 1),
+        "stages": stages,
+        "clips": run.table("clips", columns=["clip_id"]).num_rows,
+        "failures": run.table("failures").num_rows,
+        "bytes_written": sum(p.stat().st_size for p in out.rglob("*") if p.is_file()),
+        "memory": memory,
+    }
+
+
+def _of_stage(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "seconds": round(manifest["seconds"], 2),
+        "worker_seconds": round(float(manifest["metrics"]["seconds"]), 2),
+        "shards": len(manifest["shards"]),
+    }
+
+
+def part_videos(sizes: Sequence[int], workers: int = 2, earlier: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """One world for all sizes: `videos.limit` takes a part of it. Sizes measured earlier are kept beside the new."""
+    with tempfile.TemporaryDirectory(prefix="scaling-") as name:
+        world = Path(name) / "world"
+        write_world(str(world), videos=max(sizes), seed=5, frames=(16, 16), size=(64, 64), distractors=(0, 0))
+        runs = [run for run in earlier if run["videos"] not in sizes]
+        for size in sizes:
+            runs.append(run_videos(Path(name), world, size, workers))
+            print(json.dumps(runs[-1]), flush=True)
+    runs.sort(key=lambda run: int(run["videos"]))
+    return {"runs": runs, "steps": [_step(a, b) for a, b in itertools.pairwise(runs)]}
+
+
+def _step(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """What each video more costs from one size to the next, and how memory grows."""
+    more = b["videos"] - a["videos"]
+    return {
+        "from": a["videos"],
+        "to": b["videos"],
+        "worker_ms_a_video_more": round(1000 * (_work(b) - _work(a)) / more, 2),
+        "ms_a_video_more": round(1000 * (b["seconds"] - a["seconds"]) / more, 2),
+        "bytes_a_video_more": round((b["bytes_written"] - a["bytes_written"]) / more),
+        "memory_growth": {
+            what: round(b["memory"][f"{what}_MB"] / a["memory"][f"{what}_MB"], 2)
+            for what in ("driver", "largest_worker")
+        },
+    }
+
+
+def _work(run: dict[str, Any]) -> float:
+    return sum(stage["worker_seconds"] for stage in run["stages"].values())
+
+
+def part_workers(videos: int) -> dict[str, Any]:
+    """The same videos with one worker and with two."""
+    one, two = (part_videos([videos], workers)["runs"][0] for workers in (1, 2))
+    faster = {name: round(one["stages"][name]["seconds"] / two["stages"][name]["seconds"], 2) for name in STAGES}
+    return {"runs": [one, two], "times_faster": faster | {"whole": round(one["seconds"] / two["seconds"], 2)}}
+
+
+def part_nodes(counts: Sequence[int], shards_a_node: int, seconds: float) -> dict[str, Any]:
+    """Shards a second with the stand-in: of all, with the actors' start, and after one commit a node."""
+    ray.cloudpickle.register_pickle_by_value(standin)
+    runs: list[dict[str, Any]] = []
+    for count in counts:
+        with tempfile.TemporaryDirectory(prefix="scaling-") as name, cluster([1] * count) as here:
+            output = stage_folder(Folder(name), "activations", "standin")
+            work = standin.shards(count * shards_a_node)
+            with ray_session(ResourcesConfig(address=here.address)):
+                began, cpu = time.perf_counter(), _cpu_seconds()
+                for _ in run_shards(work, lambda: standin.Sleeper(seconds), output, StageResources()):
+                    pass
+                whole, cpu = time.perf_counter() - began, _cpu_seconds() - cpu
+            # When each was committed: what the driver is told comes later, and in bunches.
+            ends = sorted(path.stat().st_mtime for path in Path(name).rglob("*.parquet"))
+            assert len(ends) == len(work), "one file a shard"
+        steady = (len(ends) - count) / (ends[-1] - ends[count - 1])
+        runs.append(
+            {
+                "nodes": count,
+                "shards": len(ends),
+                "seconds": round(whole, 2),
+                "seconds_after_the_first_round": round(ends[-1] - ends[count - 1], 2),
+                "shards_per_second": round(len(ends) / whole, 3),
+                "shards_per_second_steady": round(steady, 3),
+                "driver_cpu_ms_a_shard": round(1000 * cpu / len(ends), 1),
+            }
+        )
+        for way in ("shards_per_second", "shards_per_second_steady"):
+            base = runs[0][way] / runs[0]["nodes"]
+            runs[-1][way.replace("shards_per_second", "efficiency")] = round(runs[-1][way] / count / base, 3)
+        print(json.dumps(runs[-1]), flush=True)
+    return {
+        "shard_seconds": seconds,
+        "shards_a_node": shards_a_node,
+        "clips_a_shard": standin.CLIPS_A_SHARD,
+        "runs": runs,
+    }
+
+
+def _cpu_seconds() -> float:
+    times = psutil.Process().cpu_times()
+    return float(times.user + times.system)
+
+
+def complaints(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    """Numbers of nodes whose efficiency is under `MARGIN` of the committed one; empty: all is well."""
+    then = {run["nodes"]: run["efficiency_steady"] for run in before["runs"]}
+    return [
+        f"{run['nodes']} nodes: efficiency {run['efficiency_steady']}, under {MARGIN} of {then[run['nodes']]}"
+        for run in now["runs"]
+        if run["efficiency_steady"] < MARGIN * then[run["nodes"]]
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=["videos", "workers", "nodes", "projection", []])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[50, 500, 5000])
+    parser.add_argument("--videos", type=int, default=500, help="of the part `workers`")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--shards", type=int, default=20, help="a node")
+    parser.add_argument("--shard-seconds", type=float, default=SHARD_SECONDS)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.check:
+        before = json.loads(FILE.read_text(encoding="utf-8"))["nodes"]
+        if found := complaints(part_nodes([1, 2], 6, 1.0), before):
+            sys.exit("\n".join(found))
+        return
+    before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
+    for part in options.parts or ["videos", "workers", "nodes", "projection"]:
+        section: dict[str, Any]
+        if part == "videos":
+            section = part_videos(options.sizes, earlier=before.get("videos", {}).get("runs", ()))
+        elif part == "workers":
+            section = part_workers(options.videos)
+        elif part == "nodes":
+            section = part_nodes(options.nodes, options.shards, options.shard_seconds)
+            # Without sleep: what the driver can hand out at most.
+            section["without_sleep"] = part_nodes([options.nodes[-1]], 40, 0.0)["runs"][0]
+        else:
+            from projection import projection
+
+            section = projection(before)
+        before[part] = {"environment": environment(), **section}
+        write(FILE, {name: value for name, value in before.items() if name != "environment"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""What the recipes' answers are worth, held against the verdicts that were written down first.
+
+A run is one network of one world: JSON with `world`, `seed` and, where it is scored, `swaps` (factor -> class ->
+`mean`, `error`) and `answers` (recipe -> `z` and `p`, nested lists [layer][class][concept]).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from worlds.clips import FACTOR_OF, FACTORS
+from worlds.recipes import RECIPES, corrected
+from worlds.recogniser import LAYERS
+
+NULLS = ("random a", "random b", "random c")
+CONCEPTS = (*FACTOR_OF, *NULLS)
+# World -> concept -> its effect on class 0 and on class 1, at every layer. What is not named is `none`.
+VERDICTS: dict[str, dict[str, tuple[str, str]]] = {
+    "motion": {"left": ("positive", "negative"), "right": ("negative", "positive")},
+    "kind": {"ball": ("positive", "negative"), "box": ("negative", "positive")},
+    "shortcut": {"stripes": ("positive", "negative"), "checks": ("negative", "positive")},
+    "both": {
+        "ball": ("negative", "positive"),
+        "left": ("negative", "positive"),
+        "box": ("positive", "negative"),
+        "right": ("positive", "negative"),
+    },
+    "untrained": {},
+}
+WORLDS = tuple(VERDICTS)
+RATES = (0.05, 0.01)
+# What `--check` asks of the effect in the smoke run of the world `motion`, at the layers behind the first (where, also
+# in the committed runs, a first-order effect sees less). Seed 0 has an area of 1 and a power of 1 there.
+CHECKED, CHECKED_LAYERS = "effect space", LAYERS[1:]
+LEAST_AUC, LEAST_POWER, MOST_RANDOM_CALLED = 0.9, 0.75, 0.05
+
+
+def cells_of(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """One dict a (layer, class, concept): verdict, what the swap says, and each recipe's `z`, `p` and `q`."""
+    if "answers" not in run:
+        return []
+    found = {r: {name: np.array(run["answers"][r][name]) for name in ("z", "p")} for r in RECIPES}
+    for recipe, answer in found.items():
+        answer["q"] = corrected(recipe, answer["p"])
+    cells = []
+    for at, layer in enumerate(LAYERS):
+        for k in (0, 1):
+            for j, concept in enumerate(CONCEPTS):
+                swap = None
+                if concept in FACTOR_OF:
+                    moved = run["swaps"][FACTOR_OF[concept]][k]
+                    sign = 1 if FACTORS[FACTOR_OF[concept]][0] == concept else -1
+                    swap = sign * moved["mean"] / max(moved["error"], 1e-12)
+                cells.append(
+                    {
+                        "world": run["world"],
+                        "layer": layer,
+                        "concept": concept,
+                        "verdict": VERDICTS[run["world"]].get(concept, ("none", "none"))[k],
+                        "swap_z": swap,
+                        **{r: {name: float(v[at, k, j]) for name, v in found[r].items()} for r in RECIPES},
+                    }
+                )
+    return cells
+
+
+def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Power, false positives, area under ROC and calibration of each recipe over these cells."""
+    return {recipe: _figures(cells, recipe) for recipe in RECIPES}
+
+
+def _figures(cells: list[dict[str, Any]], recipe: str) -> dict[str, Any]:
+    signal = [c for c in cells if c["verdict"] != "none"]
+    none = [c for c in cells if c["verdict"] == "none" and c["concept"] not in NULLS]
+    nulls = [c for c in cells if c["concept"] in NULLS]
+    called = [c for c in none if c[recipe]["q"] <= 0.05]
+    confirmed = [c for c in called if abs(c["swap_z"]) > 3 and (c["swap_z"] > 0) == (c[recipe]["z"] > 0)]
+    return {
+        "power": _rate([_right(c, recipe) and c[recipe]["q"] <= 0.05 for c in signal]),
+        "wrong_sign_called": sum(not _right(c, recipe) and c[recipe]["q"] <= 0.05 for c in signal),
+        "none_called": _rate([c in called for c in none]),
+        "none_called_confirmed_by_swap": len(confirmed),
+        "random_called": _rate([c[recipe]["q"] <= 0.05 for c in nulls]),
+        "random_p": {str(alpha): _rate([c[recipe]["p"] <= alpha + 1e-12 for c in nulls]) for alpha in RATES},
+        "auc": _auc(signal, none + nulls, recipe),
+        "auc_random_only": _auc(signal, nulls, recipe),
+    }
+
+
+def _right(cell: dict[str, Any], recipe: str) -> bool:
+    return (cell[recipe]["z"] > 0) == (cell["verdict"] == "positive")
+
+
+def _auc(signal: list[dict[str, Any]], none: list[dict[str, Any]], recipe: str) -> float | None:
+    """Chance that a true cell is surer than a `none` cell. A true cell with the wrong sign is the least sure of all."""
+    if not signal or not none:
+        return None
+
+    def surer(c: dict[str, Any]) -> tuple[float, float]:
+        if c["verdict"] != "none" and not _right(c, recipe):
+            return (-2.0, 0.0)
+        return (-c[recipe]["p"], abs(c[recipe]["z"]))
+
+    own, other = [surer(c) for c in signal], [surer(c) for c in none]
+    return float(np.mean([(a > b) + 0.5 * (a == b) for a in own for b in other]))
+
+
+def _rate(hits: Sequence[bool]) -> dict[str, float | int] | None:
+    if not hits:
+        return None
+    found = scipy.stats.binomtest(int(sum(hits)), len(hits))
+    between = found.proportion_ci(0.95)
+    rate = {"rate": found.k / found.n, "low": between.low, "high": between.high}
+    return {"hits": found.k, "cells": found.n, **{name: round(float(value), 4) for name, value in rate.items()}}
+
+
+def complaints(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """What is not as it must be in runs of the worlds `motion` and `untrained`; empty: all is well.
+
+    Ratios and counts of one small run, with floors far enough from the committed figures that rounding on another
+    machine, which trains another network, doesn't reach them.
+    """
+    found = [f"{r['world']}, seed {r['seed']}: {r['not_scored']}" for r in runs if "not_scored" in r]
+    cells = [c for r in runs for c in cells_of(r)]
+    motion = _figures([c for c in cells if c["world"] == "motion" and c["layer"] in CHECKED_LAYERS], CHECKED)
+    if motion["auc"] is None or motion["auc"] < LEAST_AUC:
+        found.append(f"motion: area under ROC of `{CHECKED}` {motion['auc']}, under {LEAST_AUC}")
+    if motion["power"] is None or motion["power"]["rate"] < LEAST_POWER:
+        found.append(f"motion: power of `{CHECKED}` {motion['power']}, under {LEAST_POWER}")
+    called = [c[CHECKED]["q"] <= 0.05 for c in cells if c["concept"] in NULLS or c["world"] == "untrained"]
+    if not called or np.mean(called) > MOST_RANDOM_CALLED:
+        found.append(f"`{CHECKED}` calls {sum(called)} of {len(called)} cells without an effect")
+    return found
+
+
+def markdown(runs: Sequence[dict[str, Any]]) -> str:
+    """Tables of the figures: by world, and by layer."""
+    lines = ["| world | seeds scored | held-out accuracy |", "| --- | --- | --- |"]
+    for world in WORLDS:
+        own = [r for r in runs if r["world"] == world]
+        right = ", ".join(f"{r['accuracy']:.3f}" for r in own if "accuracy" in r)
+        lines.append(f"| {world} | {sum('answers' in r for r in own)} of {len(own)} | {right or 'none asked for'} |")
+    cells = [c for r in runs for c in cells_of(r)]
+    groups = [(world, [c for c in cells if c["world"] == world]) for world in WORLDS]
+    trained = [c for c in cells if c["world"] != "untrained"]
+    groups += [(f"trained, {layer}", [c for c in trained if c["layer"] == layer]) for layer in LAYERS]
+    lines += [
+        "",
+        "| cells | recipe | power | wrong sign | `none` called (seen in swaps) | random called "
+        "| random p <= 0.05 | AUC |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, own in [group for group in groups if group[1]]:
+        for recipe, f in summary(own).items():
+            auc = "" if f["auc"] is None else f"{f['auc']:.3f} ({f['auc_random_only']:.3f})"
+            none = f"{_text(f['none_called'])} ({f['none_called_confirmed_by_swap']})"
+            lines.append(
+                f"| {name} | {recipe} | {_text(f['power'])} | {f['wrong_sign_called']} | {none} | "
+                f"{_text(f['random_called'])} | {_text(f['random_p']['0.05'])} | {auc} |"
+            )
+    return "\n".join([*lines, "", "AUC: against all `none` cells (against random clips alone)."])
+
+
+def _text(rate: dict[str, Any] | None) -> str:
+    return "" if rate is None else f"{rate['hits']}/{rate['cells']} = {rate['rate']:.2f}"
