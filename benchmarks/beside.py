@@ -27,7 +27,8 @@ from vtcav_ray.cavs import gram, train_cavs
 from vtcav_ray.concepts.detect import Detector
 from vtcav_ray.concepts.track import track_videos
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
-from vtcav_ray.config import Config, ModelConfig, TracksConfig, parse_config
+from vtcav_ray.config import Config, ModelConfig, TracksConfig
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.models import load_recogniser, resolve_layer
 from vtcav_ray.models.config_files import read_config
 from vtcav_ray.models.mmaction import build_mmaction

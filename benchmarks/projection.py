@@ -21,7 +21,8 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from vtcav_ray.cavs.stage import BLOCK_CAVS
-from vtcav_ray.config import Config, load_config
+from vtcav_ray.config import Config
+from vtcav_ray.config_file import load_config
 from vtcav_ray.costs import RESOURCES_OF
 from vtcav_ray.planning.estimate import Plan, classes_of, estimate
 from vtcav_ray.planning.sample import Sample, Timed

@@ -38,7 +38,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from vtcav_ray import tables
 from vtcav_ray.activations import Extractor
 from vtcav_ray.activations.stage import ExtractWorker
-from vtcav_ray.config import ModelConfig, parse_config
+from vtcav_ray.config import ModelConfig
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.models.config_files import read_config
 from vtcav_ray.models.layers import watched

@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from vtcav_ray import logs
 from vtcav_ray.access import open_url
-from vtcav_ray.config import VideosConfig, load_config, parse_config
+from vtcav_ray.config import VideosConfig
+from vtcav_ray.config_file import load_config, parse_config
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.urls import check_url
 from vtcav_ray.video.listing import list_videos

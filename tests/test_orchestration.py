@@ -16,7 +16,8 @@ import pytest
 
 from vtcav_ray import engine, pipeline
 from vtcav_ray.concepts.stage import _by_video
-from vtcav_ray.config import Config, parse_config
+from vtcav_ray.config import Config
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import StageError
 from vtcav_ray.rerun import with_checkpoint
 from vtcav_ray.results import Run

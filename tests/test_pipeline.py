@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 import vtcav_ray
 from vtcav_ray import cli, tables
 from vtcav_ray.concepts.decisions import FILE, Decisions, Subject, write_decisions
-from vtcav_ray.config import Config, ResourcesConfig, load_config
+from vtcav_ray.config import Config, ResourcesConfig
+from vtcav_ray.config_file import load_config
 from vtcav_ray.engine import ray_session
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.pipeline import STAGES, failed_inputs

@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 import vtcav_ray
 from vtcav_ray import cli, engine, pipeline
 from vtcav_ray.assets import resolve_asset
-from vtcav_ray.config import Config, load_config
+from vtcav_ray.config import Config
+from vtcav_ray.config_file import load_config
 from vtcav_ray.errors import StageError
 from vtcav_ray.rerun import rerun
 from vtcav_ray.results import STAGES, Run

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from vtcav_ray import cli
-from vtcav_ray.config import load_config, parse_config
+from vtcav_ray.config_file import load_config, parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.starter import TEMPLATE, write_config
 

@@ -13,15 +13,16 @@ __version__ = "0.1.0"
 __all__ = ["Config", "Run", "load_config", "parse_config", "run"]
 
 if TYPE_CHECKING:
-    from vtcav_ray.config import Config, load_config, parse_config
+    from vtcav_ray.config import Config
+    from vtcav_ray.config_file import load_config, parse_config
     from vtcav_ray.pipeline import run
     from vtcav_ray.results import Run
 
 # Imported on first use: the pipeline brings torch, Ultralytics and MMAction2 with it, and `--version` should not wait.
 _HOME = {
     "Config": "vtcav_ray.config",
-    "load_config": "vtcav_ray.config",
-    "parse_config": "vtcav_ray.config",
+    "load_config": "vtcav_ray.config_file",
+    "parse_config": "vtcav_ray.config_file",
     "run": "vtcav_ray.pipeline",
     "Run": "vtcav_ray.results",
 }

@@ -64,7 +64,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run the whole pipeline, or what is missing of it, and print the scores and the report's place."""
-    from vtcav_ray.config import load_config
+    from vtcav_ray.config_file import load_config
 
     settings = load_config(config, overrides or (), out=out_url)  # before the slow imports: a typo is told at once
 
@@ -98,7 +98,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """From a short measured sample: what the whole run would take, in hours, bytes and money, and what dominates."""
-    from vtcav_ray.config import load_config
+    from vtcav_ray.config_file import load_config
 
     settings = load_config(config, overrides or (), out=out_url)
 
@@ -241,7 +241,7 @@ def layers(
     as_json: Annotated[bool, typer.Option("--json", help="an object, for programs")] = False,
 ) -> None:
     """List the recogniser's layers: aliases, shapes, cost, and where a sign count would say nothing."""
-    from vtcav_ray.config import load_config
+    from vtcav_ray.config_file import load_config
 
     settings = load_config(config, overrides or ())  # before the slow imports: a typo is told at once
 

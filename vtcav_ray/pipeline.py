@@ -72,7 +72,7 @@ def run(
     """Run every stage that is not complete yet, and open the result.
 
     Args:
-        config: from `vtcav_ray.config.load_config` or `parse_config`.
+        config: from `vtcav_ray.config_file.load_config` or `parse_config`.
         progress: told of every stage and shard; None: only the log.
         base: a run whose videos, tracks and clips are used (and completed there where the config asks for others). Its
             list of videos is taken as it is: the source videos need not be there any more.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vtcav_ray import pipeline
-from vtcav_ray.config import Config, apply_overrides, parse_config
+from vtcav_ray.config import Config
+from vtcav_ray.config_file import apply_overrides, parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models.files import sha256_of
 from vtcav_ray.results import SHARED_STAGES, Run

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vtcav_ray import tables
-from vtcav_ray.config import Config, parse_config
+from vtcav_ray.config import Config
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder, StageFolder, stage_folder
 from vtcav_ray.urls import check_url

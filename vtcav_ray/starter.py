@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from vtcav_ray.config import parse_config
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError
 
 TEMPLATE = """\

@@ -16,7 +16,8 @@ from vtcav_ray import tables
 from vtcav_ray.activations.stage import BATCH_SIZE_FILE, STAGE, ExtractWorker
 from vtcav_ray.carry import CarryingWorker, carry
 from vtcav_ray.concepts.contents import contents_of
-from vtcav_ray.config import Config, parse_config
+from vtcav_ray.config import Config
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.stage import Context, Shard
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vectors_of
 from vtcav_ray.video.codec import encode_clip

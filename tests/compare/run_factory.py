@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.cavs.stage import CavWorker, read_plan
-from vtcav_ray.config import parse_config
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.results import Run
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vector_array
 from vtcav_ray.tcav.stage import ScoreWorker, correct

@@ -11,7 +11,7 @@ from vtcav_ray import tables
 from vtcav_ray.carry import FROM, carry
 from vtcav_ray.concepts.contents import contents_of
 from vtcav_ray.concepts.stage import CLIPS
-from vtcav_ray.config import parse_config
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.stage import Context, Shard
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
 

@@ -22,7 +22,8 @@ import vtcav_ray
 from vtcav_ray import access
 from vtcav_ray.access import AccessError
 from vtcav_ray.assets import resolve_asset
-from vtcav_ray.config import VideosConfig, parse_config
+from vtcav_ray.config import VideosConfig
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.pipeline import STAGES
 from vtcav_ray.storage import Folder

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vtcav_ray.config import parse_config
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.storage import Folder
 from vtcav_ray.watch.find import Checkpoint
 from vtcav_ray.watch.lease import Leases, create_once

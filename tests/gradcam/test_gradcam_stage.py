@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from vtcav_ray import cli, tables
-from vtcav_ray.config import Config, ResourcesConfig, load_config
+from vtcav_ray.config import Config, ResourcesConfig
+from vtcav_ray.config_file import load_config
 from vtcav_ray.engine import ray_session
 from vtcav_ray.errors import StageError
 from vtcav_ray.gradcam.run import run_gradcam

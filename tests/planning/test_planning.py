@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vtcav_ray import cli, tables
-from vtcav_ray.config import parse_config
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.costs import Hours, price, stage_hours
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.planning.command import read_rates

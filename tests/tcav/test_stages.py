@@ -10,7 +10,8 @@ import pytest
 
 from vtcav_ray import tables
 from vtcav_ray.cavs import stage as cavs_stage
-from vtcav_ray.config import Config, parse_config
+from vtcav_ray.config import Config
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Stage
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, vector_array

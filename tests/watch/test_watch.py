@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from vtcav_ray.config import Config, parse_config
+from vtcav_ray.config import Config
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.storage import Folder
 from vtcav_ray.watch.find import Checkpoint, list_checkpoints, looks_whole, settled

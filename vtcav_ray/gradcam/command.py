@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from vtcav_ray.config import load_config
+from vtcav_ray.config_file import load_config
 
 SHOWN = ("flicker", "track_flicker", "jump", "track_jump", "direction", "background_share", "background_chance",
          "track_agreement", "shuffled_weights_similarity", "passes")  # fmt: skip

@@ -43,7 +43,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
     ) -> None:
         """Run every checkpoint that is complete and new, each once, also when several watch; report over training."""
-        from vtcav_ray.config import load_config
+        from vtcav_ray.config_file import load_config
         from vtcav_ray.watch.loop import Options, Pass, watch_for_ever, watch_once
 
         settings = load_config(config, overrides or (), out=out_url)
