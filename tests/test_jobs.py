@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from small_runs import ONE_ACTOR_A_STAGE
 
 from vtcav_ray.assets import resolve_asset
 from vtcav_ray.results import Run
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 TOKEN = secrets.token_hex(32)
 RAY = str(Path(sys.executable).parent / "ray")
 SMALL = [
+    *ONE_ACTOR_A_STAGE,
     "videos.world.videos=40",
     "clips.per_class=4",
     "clips.min_per_class=2",

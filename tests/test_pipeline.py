@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from small_runs import ONE_ACTOR_A_STAGE
 from typer.testing import CliRunner
 
 import vtcav_ray
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 QUICKSTART = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
 SMALL = [
+    *ONE_ACTOR_A_STAGE,
     "videos.world.videos=96",
     "clips.per_class=8",
     "clips.per_concept=8",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from small_runs import ONE_ACTOR_A_STAGE
 from typer.testing import CliRunner
 
 from vtcav_ray import cli
@@ -18,7 +19,8 @@ from vtcav_ray.config_file import parse_config
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SMALL = ["videos.world.videos=96", "clips.per_class=8", "clips.per_concept=8", "clips.min_per_concept=6",
+SMALL = [*ONE_ACTOR_A_STAGE, "videos.world.videos=96",
+         "clips.per_class=8", "clips.per_concept=8", "clips.min_per_concept=6",
          "clips.random_pool=24", "cavs.random_sets=6", "scores.permutations=500", "scores.bootstrap=200"]  # fmt: skip
 
 

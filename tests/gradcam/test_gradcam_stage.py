@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from small_runs import ONE_ACTOR_A_STAGE
 from typer.testing import CliRunner
 
 from vtcav_ray import cli, tables
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 SMALL = [
+    *ONE_ACTOR_A_STAGE,
     "videos.world.videos=24",
     "clips.per_class=2",
     "clips.min_per_class=2",
