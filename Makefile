@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Set up again only when what is installed would change.
 STAMP := $(VENV)/.setup-$(shell cat pyproject.toml constraints.txt Makefile | cksum | cut -d' ' -f1)
-# Three workers for two cores: much of a test is waiting for processes to start. tests/conftest.py says which files go first.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25
+# tests/conftest.py says which files go first: none of the long ones should begin at the very end.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 .PHONY: setup quickstart test test-fast lint types format docs constraints bench-smoke clean
 

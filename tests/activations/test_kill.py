@@ -130,7 +130,7 @@ def calls(run: Path, shard: str) -> int:
     return len(list(run.glob(f"done-{shard}-*")))
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it never came"

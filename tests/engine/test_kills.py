@@ -41,7 +41,7 @@ def committed_shards(folder: Path) -> set[str]:
 
 
 def wait_for(what: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # on a busy machine a process takes a minute to start
     while not what():
         assert process is None or process.poll() is None, "the run ended before it was disturbed"
         assert time.monotonic() < deadline

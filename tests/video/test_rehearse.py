@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from drawn import encode, numbered_frames
 from poison import install
 
+import vtcav_ray.video.rehearse as module
 from vtcav_ray.video.rehearse import Limits, rehearse
 
 pytestmark = pytest.mark.slow
@@ -39,8 +41,11 @@ def test_each_kind_of_harm_is_named_and_nobody_else_suffers(videos: dict[str, st
     assert {what.attempts for what in bad.values()} == {2}
 
 
-def test_a_hang_that_holds_the_interpreter_is_ended_too(videos: dict[str, str]) -> None:
-    bad = rehearse([videos["lock"], videos["good"]], LIMITS, 1)
+def test_a_hang_that_holds_the_interpreter_is_ended_too(
+    videos: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_START_SECONDS", 30.0)  # all that can be done is to wait for longer than it may take
+    bad = rehearse([videos["lock"], videos["good"]], dataclasses.replace(LIMITS, cpu_seconds=4.0), 1)
     assert {Path(uri).stem: what.error_kind for uri, what in bad.items()} == {"lock": "timeout"}
 
 
