@@ -147,55 +147,6 @@ def test_a_node_is_killed(tmp_path: Path, reference: StageFolder, cluster: tuple
     check(folder, reference, kills=1)
 
 
-class Crowd(toy_stage.Toy):
-    """Waits until four such actors are at work at once: without a pool that grows, for ever."""
-
-    def __call__(self, rows: pa.Table) -> ShardOutput:
-        (self.marks / f"pid-{os.getpid()}").touch()
-        wait_for(lambda: len(list(self.marks.glob("pid-*"))) >= 4)
-        return super().__call__(rows)
-
-
-def test_the_pool_grows_with_the_cluster_and_what_dies_is_replaced(
-    tmp_path: Path, reference: StageFolder, cluster: tuple[object, list[object]]
-) -> None:
-    """From two nodes to four while shards wait; then an actor is killed, and the pool is four again."""
-    made, _ = cluster
-    folder = tmp_path / "run"
-    folder.mkdir()
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.cloudpickle.register_pickle_by_value(toy_stage)
-    seen: list[int] = []
-
-    def actors() -> list[Path]:
-        return sorted(folder.glob("pid-*"))
-
-    def more_machines_then_a_death() -> None:
-        wait_for(lambda: len(actors()) == slots)
-        time.sleep(0.5)
-        seen.append(len(actors()))  # as many as there is room for, and no more
-        for _ in range(4 - slots):
-            add_node(made, num_cpus=1)
-        wait_for(lambda: len(committed_shards(folder)) >= 4)
-        seen.append(len(actors()))
-        os.kill(int(actors()[0].name.removeprefix("pid-")), signal.SIGKILL)
-        wait_for(lambda: len(actors()) == 5)
-        seen.append(len(actors()))
-
-    output = stage_folder(Folder(str(folder)), "tracks", "k")
-    resources = StageResources(min_actors=2, max_actors=4)
-    with ray_session(ResourcesConfig(address=made.address)):  # type: ignore[attr-defined]
-        slots = cluster_slots(1, 0)
-        assert slots in (2, 3), "one node may be gone by now (test_a_node_is_killed)"
-        helper = threading.Thread(target=more_machines_then_a_death)
-        helper.start()
-        list(run_shards(toy_stage.shards(), lambda: Crowd(str(folder), 0.8), output, resources))
-        helper.join()
-    output.finish({}, {"warnings": []})
-    assert seen == [slots, 4, 5]
-    check(folder, reference, kills=1, at_once=2)
-
-
 def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(tmp_path: Path, reference: StageFolder) -> None:
     """A file system of its own, with little room and something big in it."""
     folder = tmp_path / "small"
