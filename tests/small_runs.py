@@ -2,5 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vtcav_ray.stage import Shard, Worker
+from vtcav_ray.storage import StageFolder
+
 # To load a model's packages takes longer here than to use them. Pools of several actors are tested in tests/engine.
 ONE_ACTOR_A_STAGE = [f"resources.{stage}.max_actors=1" for stage in ("detect", "cut", "extract", "statistics")]
+
+
+def run_here(
+    shards: list[Shard], make_worker: Callable[[], Worker], output: StageFolder, *_: object
+) -> Iterator[dict[str, Any]]:
+    """In place of `vtcav_ray.engine.run_shards`: one shard after another in this process, without Ray."""
+    worker = make_worker()
+    for shard in shards:
+        record = output.commit(shard.name, worker(shard.rows))
+        yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0}

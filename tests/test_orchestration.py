@@ -7,12 +7,12 @@ The stages have the names and the shape of the real ones: `tracks` works on vide
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from small_runs import run_here
 
 from vtcav_ray import engine, pipeline
 from vtcav_ray.concepts.stage import _by_video
@@ -21,9 +21,9 @@ from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import StageError
 from vtcav_ray.rerun import with_checkpoint
 from vtcav_ray.results import Run
-from vtcav_ray.stage import Context, Shard, Stage, Work, Worker, make_shards
+from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards
 from vtcav_ray.status import run_status
-from vtcav_ray.storage import ShardOutput, StageFolder
+from vtcav_ray.storage import ShardOutput
 
 TRACKS = pa.schema([("video_id", pa.string()), ("track", pa.string())])
 
@@ -102,15 +102,6 @@ class House:
             return ShardOutput({"scores": pa.table({"video_id": sorted(seen["video_id"].to_pylist())})})
 
         return Work([Shard("all", pa.table({"shard": ["all"]}))], lambda: work)
-
-
-def run_here(
-    shards: list[Shard], make_worker: Callable[[], Worker], output: StageFolder, *_: object
-) -> Iterator[dict[str, Any]]:
-    worker = make_worker()
-    for shard in shards:
-        record = output.commit(shard.name, worker(shard.rows))
-        yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from small_runs import run_here
 from typer.testing import CliRunner
 
 import vtcav_ray
@@ -28,9 +29,7 @@ from vtcav_ray.config_file import load_config
 from vtcav_ray.errors import StageError
 from vtcav_ray.rerun import rerun
 from vtcav_ray.results import STAGES, Run
-from vtcav_ray.stage import Shard, Worker
 from vtcav_ray.status import run_status
-from vtcav_ray.storage import StageFolder
 from vtcav_ray.watch.loop import Options, watch_once
 from vtcav_ray.watch.page import update_report
 from vtcav_ray.watch.run_one import CheckpointRunner
@@ -56,16 +55,8 @@ SMALL = [
 
 @pytest.fixture(scope="module", autouse=True)
 def without_ray() -> Iterator[None]:
-    def run_shards(
-        shards: list[Shard], make_worker: Callable[[], Worker], output: StageFolder, *_: object
-    ) -> Iterator[dict[str, Any]]:
-        worker = make_worker()
-        for shard in shards:
-            record = output.commit(shard.name, worker(shard.rows))
-            yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0}
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "run_shards", run_shards)
+        patch.setattr(engine, "run_shards", run_here)
         patch.setattr(engine.LazySession, "start", lambda self: None)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as in an actor with one CPU; two that wait for each other are slower here
