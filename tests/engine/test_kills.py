@@ -6,10 +6,10 @@ The long version, with a real pipeline and kills at random moments, is benchmark
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,7 +25,6 @@ from whole_run import add_node
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
 from vtcav_ray.engine.session import cluster_slots
-from vtcav_ray.errors import StageError
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
 
 pytestmark = pytest.mark.slow
@@ -64,8 +63,19 @@ def reference(tmp_path: Path) -> StageFolder:
     return toy_stage.undisturbed(tmp_path / "undisturbed")
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, str(Path(toy_stage.__file__)), str(folder)], stderr=subprocess.DEVNULL)
+def start(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """A driver of its own: where things are killed, it is not the tests' process that Ray ends."""
+    command = [sys.executable, str(Path(toy_stage.__file__)), str(folder)]
+    with errors_of(folder).open("wb") as errors:
+        return subprocess.Popen(command, stderr=errors, env=os.environ | environment)
+
+
+def errors_of(folder: Path) -> Path:
+    return folder.with_suffix(".errors")
+
+
+def ends_well(process: subprocess.Popen[bytes], folder: Path) -> None:
+    assert process.wait(300) == 0, errors_of(folder).read_text()
 
 
 def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(tmp_path: Path, reference: StageFolder) -> None:
@@ -89,7 +99,7 @@ def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(tmp_path:
     process = start(folder)
     wait_for(lambda: any(folder.glob("pid-*")), process)
     os.kill(int(next(folder.glob("pid-*")).name.removeprefix("pid-")), signal.SIGKILL)
-    assert process.wait(120) == 0
+    ends_well(process, folder)
     check(folder, reference, kills=3)
 
 
@@ -102,7 +112,7 @@ def cluster() -> Iterator[object]:
     nodes = [add_node(made, num_cpus=1, num_gpus=1) for _ in range(3)]
     made.wait_for_nodes()
     yield made, nodes
-    ray.shutdown()
+    made.global_state.disconnect()  # or it looks for its cluster, and ends this process when it finds none
     made.shutdown()
 
 
@@ -136,14 +146,10 @@ def test_a_node_is_killed(tmp_path: Path, reference: StageFolder, cluster: tuple
     folder = tmp_path / "run"
     folder.mkdir()
 
-    def kill_one() -> None:
-        wait_for(lambda: len(committed_shards(folder)) >= 6)
-        made.remove_node(nodes[1], allow_graceful=False)  # type: ignore[attr-defined]
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    toy_stage.complete(str(folder), ResourcesConfig(address=made.address))  # type: ignore[attr-defined]
-    killer.join()
+    process = start(folder, RAY_ADDRESS=made.address)  # type: ignore[attr-defined]
+    wait_for(lambda: len(committed_shards(folder)) >= 6, process)
+    made.remove_node(nodes[1], allow_graceful=False)  # type: ignore[attr-defined]
+    ends_well(process, folder)
     check(folder, reference, kills=1)
 
 
@@ -158,13 +164,14 @@ def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(tmp_path: Path, referen
     try:
         ballast = folder / "ballast"
         ballast.write_bytes(b"x" * 340_000)
-        with pytest.raises(StageError, match=r"No space left on device.*has room; run again"):
-            toy_stage.complete(str(folder), ResourcesConfig(num_cpus=3))
+        assert start(folder).wait(300) != 0
+        errors = errors_of(folder).read_text()
+        assert re.search(r"StageError: .*No space left on device.*has room; run again", errors), errors
         assert not list(folder.rglob("*.tmp"))
         before = committed_shards(folder)
         assert 0 < len(before) < toy_stage.SHARDS
         ballast.write_bytes(b"")
-        toy_stage.complete(str(folder), ResourcesConfig(num_cpus=3))
+        ends_well(start(folder), folder)
         check(folder, reference, kills=1)
     finally:
         subprocess.run(["umount", str(folder)], check=True)
