@@ -182,6 +182,7 @@ def test_a_review_leaves_clips_out_and_touches_no_model(finished: vtcav_ray.Run,
         ]
     )
     recorder = Recorder()
+    page_before = Path(vtcav_ray.run(small).report_url).read_bytes()
     write_decisions(finished.folder, decisions)
     try:
         result = vtcav_ray.run(small, recorder)
@@ -201,6 +202,7 @@ def test_a_review_leaves_clips_out_and_touches_no_model(finished: vtcav_ray.Run,
         assert {("cup/spatiotemporal", videos - 1), ("cup/frozen", videos - 1), ("cup/spatial", videos)} <= kept
         page = Path(result.report_url).read_text()
         assert "clips are left out" in page
+        assert b"clips are left out" not in page_before
         # An acceptance that changes nothing, and a note, are no new review.
         again = Recorder()
         write_decisions(finished.folder, decisions.changed([(Subject("concept", "cup/spatial"), "accept")]))
@@ -211,6 +213,7 @@ def test_a_review_leaves_clips_out_and_touches_no_model(finished: vtcav_ray.Run,
     back = Recorder()
     vtcav_ray.run(small, back)
     assert back.ran == []
+    assert Path(finished.report_url).read_bytes() == page_before
 
 
 def test_a_broken_review_is_told_before_any_work(small: Config, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from vtcav_ray.concepts.stage import CLIPS, TRACKS
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError, StageError, VtcavError
 from vtcav_ray.report.stage import STAGE as REPORT
+from vtcav_ray.report.stage import publish_report
 from vtcav_ray.results import SHARED_STAGES, Run
 from vtcav_ray.retry import RETRIED, newest, retry_key, same_rows, supersede
 from vtcav_ray.run_record import PLAN, RunRecord, versions, videos_processed
@@ -115,6 +116,8 @@ def run(
                         output = _retry(stage, context, output, record, session, progress)
                         manifest = output.manifest()
                 record.completed(output, manifest["warnings"])
+            if stage_now == REPORT.name:
+                publish_report(Run(folder.url, folder.storage_options))
         except VtcavError as error:
             # If storage is what failed, the record can't be written either, and the first error says more.
             with contextlib.suppress(StageError):

@@ -16,6 +16,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder, StageFolder, stage_folder
 from vtcav_ray.urls import check_url
 
+REPORT_PAGE = "report.html"
 # Stages in order. `vtcav_ray.pipeline` says what each does.
 STAGES = ("videos", "tracks", "clips", "activations", "cavs", "scores", "report")
 # Stages that a rerun on another checkpoint takes from the run that it is a rerun of (`vtcav rerun`).
@@ -70,7 +71,7 @@ class Run:
 
     @property
     def report_url(self) -> str:
-        return f"{self.url.rstrip('/')}/report.html"
+        return f"{self.url.rstrip('/')}/{REPORT_PAGE}"
 
     def stage(self, name: str) -> StageFolder:
         """A stage's folder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import report_factory as factory
 from PIL import Image
 from report_factory import cell, clip, table
 
-from vtcav_ray import tables
+from vtcav_ray import pipeline, tables
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.entanglement import read_entanglement
 from vtcav_ray.report.previews import MAX_FRAMES, MAX_SIDE, make_preview
+from vtcav_ray.report.stage import STAGE as REPORT
 from vtcav_ray.results import Run
+from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import Folder, ShardOutput, stage_folder
 from vtcav_ray.video.codec import encode_clip
 
@@ -168,3 +172,51 @@ def test_previews_are_shrunk_and_never_enlarged() -> None:
     assert large.height == round(100 * MAX_SIDE / 300)
     small = make_preview("c", "v", np.zeros((3, 8, 10, 3), np.uint8))
     assert (small.width, small.height, small.frames) == (10, 8, 1)
+
+
+def stage_of(outputs: dict[str, pa.Table], name: str, inputs: tuple[str, ...]) -> Stage:
+    """A stage that has these tables as its output, under a key that follows the significance level."""
+
+    def prepare(context: Context) -> Work:
+        return Work([Shard("00000", pa.table({"shard": [0]}))], lambda: lambda rows: ShardOutput(outputs))
+
+    return Stage(name, inputs, 1, lambda context: {"alpha": context.config.scores.alpha}, prepare)
+
+
+@pytest.fixture
+def config_at(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A pipeline of clips, CAVs and scores that are there, and the real report; a config at a significance level."""
+    tables_of = {
+        name: {
+            path.rsplit("/", 1)[0]: run.stage(name).read_file(path)
+            for files in run.manifest(name)["shards"].values()
+            for path in files
+        }
+        for name in ("clips", "cavs", "scores")
+    }
+    before: tuple[str, ...] = ()
+    stages = []
+    for name, outputs in tables_of.items():
+        stages.append(stage_of(outputs, name, before))
+        before = (*before, name)
+    monkeypatch.setattr(pipeline, "STAGES", (*stages, dataclasses.replace(REPORT, inputs=before)))
+    given = {**run.record["config"], "out": str(tmp_path / "several")}
+    return lambda alpha: parse_config({**given, "scores": {"alpha": alpha}})
+
+
+def test_the_page_at_the_top_is_always_the_newest_runs(config_at) -> None:
+    """Also where that run's report was there already: `Report:` names this page."""
+    first = pipeline.run(config_at(0.1))
+    page = Path(first.report_url).read_bytes()
+    assert b"running: report" not in page
+    second = pipeline.run(config_at(0.2))
+    assert second.report_url == first.report_url
+    assert Path(first.report_url).read_bytes() != page
+    again = pipeline.run(config_at(0.1))
+    assert again.keys == first.keys
+    assert Path(again.report_url).read_bytes() == page
+    # A folder of an earlier version, or one that lost the page: it is made again, without running anything.
+    (Path(again.stage("report").folder.url) / "report.html").unlink()
+    Path(again.report_url).unlink()
+    pipeline.run(config_at(0.1))
+    assert again.keys["scores"].encode() in Path(again.report_url).read_bytes()

@@ -112,7 +112,6 @@ def test_text_from_the_data_is_escaped_everywhere() -> None:
         versions={NASTY: NASTY},
         config={"name": NASTY, "activations": {"layers": ["late"]}},
         url=NASTY,
-        status=NASTY,
     )
     html = build_report(data)
     page = Page(html)

@@ -7,7 +7,7 @@ from vtcav_ray.concepts.stage import CLIPS, TRACKS
 from vtcav_ray.config import Config
 from vtcav_ray.gradcam.page import RECORD, write_page
 from vtcav_ray.gradcam.stage import STAGE
-from vtcav_ray.report.stage import write_report
+from vtcav_ray.report.stage import publish_report
 from vtcav_ray.results import Run
 from vtcav_ray.stage import Context
 from vtcav_ray.storage import Folder, StageFolder, stage_folder
@@ -32,7 +32,7 @@ def run_gradcam(config: Config, progress: pipeline.Progress | None = None) -> Ru
     result = Run(config.run_url, config.out_storage_options)
     write_page(result)
     if "report" in result.keys and result.stage("report").complete:
-        write_report(result)
+        publish_report(result)
     return result
 
 

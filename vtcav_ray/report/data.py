@@ -79,7 +79,6 @@ class ReportData:
         warnings: sentences for the user, of the whole run.
         url: of the run folder.
         updated: when the run was last written to, seconds since 1970; None: not known.
-        status: of the run, as in run.json.
         gradcam: address of the Grad-CAM page, beside the report; empty: there is none.
     """
 
@@ -98,7 +97,6 @@ class ReportData:
     warnings: Sequence[str] = ()
     url: str = ""
     updated: float | None = None
-    status: str = ""
     gradcam: str = ""
 
     @property
@@ -165,7 +163,6 @@ class ReportData:
             warnings=list(dict.fromkeys([*record.get("warnings", ()), *(w for s in stages for w in s.warnings)])),
             url=run.url,
             updated=record.get("updated"),
-            status=str(record.get("status", "")),
             gradcam="gradcam.html" if "gradcam" in run.keys and run.folder.exists("gradcam.html") else "",
         )
 

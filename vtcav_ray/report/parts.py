@@ -202,7 +202,7 @@ def _sentence(sentence: sentences.Sentence) -> str:
 
 
 def _facts(data: ReportData) -> str:
-    pairs: dict[str, Any] = {"run folder": data.url, "status": data.status, "model": ", ".join(data.models)}
+    pairs: dict[str, Any] = {"run folder": data.url, "model": ", ".join(data.models)}
     seconds = [s.seconds for s in data.stages if s.seconds is not None]
     pairs["time, all stages"] = duration(sum(seconds)) if seconds else "–"
     pairs["stored"] = size(sum(s.bytes for s in data.stages))

@@ -1,4 +1,9 @@
-"""Stage `report`: the page that a person reads. Done in the driver."""
+"""Stage `report`: the page that a person reads. Done in the driver.
+
+RUN/report/<key>/report.html                  of a run without Grad-CAM
+RUN/report/<key>/report-<gradcam key>.html    of the same run, once it has a Grad-CAM page to point at
+RUN/report.html                               a copy of the one that belongs to the newest run of the folder
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import pyarrow as pa
 
 from vtcav_ray.gradcam.page import write_page as write_gradcam_page
 from vtcav_ray.report import ReportData, build_report
-from vtcav_ray.results import Run
+from vtcav_ray.results import REPORT_PAGE, Run
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import Folder, ShardOutput
 
@@ -26,17 +31,35 @@ class _Writer:
         self.folder = folder
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        run = Run(self.folder.url, self.folder.storage_options)
-        if "gradcam" in run.keys and run.stage("gradcam").complete:
-            write_gradcam_page(run)  # it shows the scores beside the maps, and these are new
-        return ShardOutput({}, metrics={"html_bytes": write_report(run)})
+        return ShardOutput({}, metrics={"html_bytes": len(_write(Run(self.folder.url, self.folder.storage_options)))})
 
 
-def write_report(run: Run) -> int:
-    """Write `report.html` into the run folder; returns its bytes."""
+def publish_report(run: Run) -> None:
+    """Make `RUN/report.html` the page of the newest run, also where that run's report was there already.
+
+    A folder may have been used for other configs in between, so what lies there may be another run's.
+
+    Raises:
+        ConfigError: the newest run has not reached its report.
+    """
+    kept = run.stage("report").folder
+    page = kept.read_bytes(_name(run)) if kept.exists(_name(run)) else _write(run)
+    if run.folder.exists(REPORT_PAGE) and run.folder.read_bytes(REPORT_PAGE) == page:
+        return
+    run.folder.write_bytes(REPORT_PAGE, page)
+    if "gradcam" in run.keys and run.stage("gradcam").complete:
+        write_gradcam_page(run)  # it shows the scores beside the maps, and these are others now
+
+
+def _write(run: Run) -> bytes:
     page = build_report(ReportData.from_run(run)).encode()
-    run.folder.write_bytes("report.html", page)
-    return len(page)
+    run.stage("report").folder.write_bytes(_name(run), page)
+    return page
+
+
+def _name(run: Run) -> str:
+    """Of the page in the stage's folder: whether it points at a Grad-CAM page, and which, is not in the stage's key."""
+    return f"report-{run.keys['gradcam']}.html" if "gradcam" in run.keys else REPORT_PAGE
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
@@ -46,7 +69,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
 STAGE = Stage(
     "report",
     inputs=("videos", "tracks", "clips", "activations", "cavs", "scores"),
-    version=2,
+    version=3,
     ingredients=_ingredients,
     prepare=_prepare,
 )
