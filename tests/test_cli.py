@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -10,12 +11,14 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import vtcav_ray
 from vtcav_ray import cli, tables
 from vtcav_ray.export import print_table
-from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+from vtcav_ray.results import Run
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
 
 
 @pytest.fixture
@@ -73,6 +76,44 @@ def test_a_table_for_people_shows_markup_as_it_is(finished_run: str) -> None:
     assert "lift [x]" in result.output
 
 
+def test_a_name_can_neither_break_a_table_nor_steer_the_terminal() -> None:
+    names = [r"x\[/b]y", "[/]", "\x1b[31mred\x1b]0;title\x07", "a:car:b"]
+    for width in (200, 10):
+        console = Console(width=width, file=io.StringIO())
+        print_table(pa.table({"name": names}), "table", console, sys.stdout.buffer)
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        assert all(name in shown for name in (r"x\[/b]y", "[/]", "�[31mred", "a:car:b"))
+        assert "\x1b" not in shown
+
+
+def test_folders_are_printed_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "exp[new]").mkdir()
+    result = CliRunner().invoke(cli.app, ["init", str(tmp_path / "exp[new]" / "c.yaml")])
+    assert str(tmp_path / "exp[new]" / "c.yaml") in result.output
+
+
+def test_a_limit_reads_no_more_shards_than_it_needs(finished_run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Run(finished_run).stage("videos")
+    for i in range(4):
+        row = {"video_id": f"later {i}", "uri": f"file:///{i}"}
+        output.commit(f"b{i}", ShardOutput({"videos": pa.Table.from_pylist([row], schema=tables.VIDEOS)}))
+    read: list[str] = []
+    whole = StageFolder.read_file
+    monkeypatch.setattr(
+        StageFolder, "read_file", lambda self, path, *rest: read.append(path) or whole(self, path, *rest)
+    )
+
+    def first(limit: int) -> list[str]:
+        read.clear()
+        options = ["--format", "json", "--limit", str(limit)]
+        result = CliRunner().invoke(cli.app, ["table", finished_run, "videos", *options])
+        return [json.loads(line)["video_id"] for line in result.output.splitlines()]
+
+    assert (first(1), len(read)) == (["a,1"], 1)
+    assert (first(3), len(read)) == (["a,1", "b", "later 0"], 2)
+    assert len(first(100)) == 6
+
+
 def test_wide_tables_are_not_squeezed(finished_run: str) -> None:
     result = CliRunner().invoke(cli.app, ["table", finished_run, "videos"], env={"COLUMNS": "40"})
     for name in tables.VIDEOS.names:
@@ -80,7 +121,7 @@ def test_wide_tables_are_not_squeezed(finished_run: str) -> None:
 
 
 def test_json_has_null_where_there_is_no_figure(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    print_table(pa.table({"p": [float("nan"), 0.5]}), "json", None, cli.out, sys.stdout.buffer)
+    print_table(pa.table({"p": [float("nan"), 0.5]}), "json", cli.out, sys.stdout.buffer)
     assert [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()] == [{"p": None}, {"p": 0.5}]
 
 

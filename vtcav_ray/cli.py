@@ -9,20 +9,31 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 import vtcav_ray
 from vtcav_ray import commands, logs, tables
-from vtcav_ray.errors import EXIT_DONE, VtcavError
+from vtcav_ray.access import tells_storage_errors
+from vtcav_ray.commands import StorageFile, opened
+from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
+from vtcav_ray.terminal_text import printable_lines
+from vtcav_ray.urls import WRITTEN, check_url
 from vtcav_ray.watch import command as watch_command
 
+# Names of files, labels and concepts are printed as they are: `[b]` and `:car:` in them are no markup.
+out = Console(
+    # Piped output has no width of its own, and 80 columns would cut the score table's names.
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140,
+    markup=False,
+    emoji=False,
+)
+err = Console(stderr=True, markup=False, emoji=False)
 app = typer.Typer(
+    cls=commands.interruptible(err),
     help="Video-TCAV on Ray: which concepts, moving or still, a video action recogniser uses, and how sure one can be.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-# Piped output has no width of its own, and 80 columns would cut the score table's names.
-out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140)
-err = Console(stderr=True)
 
 ConfigPath = Annotated[str, typer.Argument(help="YAML config, for example configs/quickstart.yaml")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example clips.frames=16")]
@@ -64,7 +75,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run the whole pipeline, or what is missing of it, and print the scores and the report's place."""
-    from vtcav_ray.config_file import load_config
+    from vtcav_ray.config_file import load_config, shown_override
 
     settings = load_config(config, overrides or (), out=out_url)  # before the slow imports: a typo is told at once
 
@@ -75,11 +86,11 @@ def run(
     if dry:
         from vtcav_ray.planning.command import print_dry_run
 
-        print_dry_run(settings, until=until, as_json=as_json, console=out)
+        print_dry_run(settings, until=until, fresh=fresh, as_json=as_json, console=out)
         return
     from vtcav_ray.run_command import RunOptions, run_and_print
 
-    given = [("--set", o) for o in overrides or ()]
+    given = [("--set", shown_override(o)) for o in overrides or ()]
     given += [(name, str(v)) for name, v in (("--out", out_url), ("--limit", limit), ("--until", until)) if v]
     again = shlex.join(["vtcav", "run", config, *(word for pair in given for word in pair)])
     run_options = RunOptions(until=until, fresh=fresh, as_json=as_json)
@@ -132,12 +143,15 @@ def init(
 def world(
     folder: Annotated[str, typer.Argument(metavar="OUT", help="folder to render into, any fsspec URL")],
     videos: Annotated[int, typer.Option(min=8, help="how many videos")] = 400,
-    seed: Annotated[int, typer.Option(help="the same seed gives the same bytes")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes")] = 0,
 ) -> None:
     """Render the planted world: small videos of moving objects, with labels and the truth beside them."""
     from vtcav_ray.world import write_world
 
-    summary = write_world(folder, videos=videos, seed=seed)
+    try:
+        summary = write_world(check_url(folder, "OUT", WRITTEN), videos=videos, seed=seed)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"No world was rendered: {error}. Give another folder, or remove that one first.") from error
     labels = ", ".join(f"{label} {count}" for label, count in summary.labels.items())
     how = "there already" if summary.reused else "rendered"
     out.print(f"{summary.videos} videos {how} ({labels}): {summary.uri}", soft_wrap=True, highlight=False)
@@ -150,14 +164,15 @@ def table(
     name: Annotated[str, typer.Argument(help=f"one of: {', '.join(tables.ALL_NAMES)}")],
     form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
+    options: StorageFile = None,
 ) -> None:
     """Print a table of a run."""
     from vtcav_ray.export import FORMATS, print_table
-    from vtcav_ray.results import Run
 
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: choose one of {', '.join(FORMATS)}", param_hint="--format")
-    print_table(Run(run_url).table(name), form, limit, out, sys.stdout.buffer)
+    run = opened(run_url, options)
+    print_table(run.table(name) if limit is None else run.head(name, limit), form, out, sys.stdout.buffer)
 
 
 @app.command()
@@ -170,7 +185,7 @@ def gradcam(
     """Run the baseline, Grad-CAM, on the class examples of a run, and set it beside Video-TCAV on a page."""
     from vtcav_ray.gradcam.command import run_command
 
-    run_command(config, out_url, overrides or (), limit, out)
+    raise typer.Exit(run_command(config, out_url, overrides or (), limit, out, err))
 
 
 @app.command()
@@ -178,11 +193,12 @@ def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN_A RUN_B [RUN...]", help="run folders, in order")],
     as_json: AsJson = False,
     page: Annotated[str | None, typer.Option("--html", help="also write a page to this file")] = None,
+    options: StorageFile = None,
 ) -> None:
     """Which effects moved beyond their uncertainty from run to run: paired where the videos are the same."""
     from vtcav_ray.compare.command import compare as compare_and_print
 
-    compare_and_print(runs, as_json=as_json, page=page, console=out)
+    compare_and_print([opened(url, options) for url in runs], as_json=as_json, page=page, console=out)
 
 
 @app.command()
@@ -195,19 +211,21 @@ def export(
         str | None, typer.Option("--log", help="instead: log to tensorboard, mlflow or wandb, at --to")
     ] = None,
     step: Annotated[int, typer.Option(help="of training, for --log")] = 0,
+    options: StorageFile = None,
 ) -> None:
     """Figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX) for a paper, or figures for an experiment tracker."""
-    from vtcav_ray.results import Run
-
+    run = opened(run_url, options)
     if tracker is not None:
         from vtcav_ray.exports.trackers import log_run
 
-        logged = log_run(Run(run_url), tracker, destination=folder, step=step)
+        logged = log_run(run, tracker, destination=folder, step=step)
         out.print(f"{logged:,} figures logged with {tracker} at {folder}", soft_wrap=True, highlight=False)
         return
     from vtcav_ray.exports import export as export_run
 
-    written = export_run(Run(run_url), folder, formats=[f for f in formats.split(",") if f], classes=classes or ())
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ConfigError(f"--to {folder} is a file. Give a folder for the figures and tables, there already or not.")
+    written = export_run(run, folder, formats=[f for f in formats.split(",") if f], classes=classes or ())
     out.print(f"{len(written)} files in {folder}: {', '.join(path.name for path in written)}", soft_wrap=True)
 
 
@@ -220,14 +238,16 @@ def review(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
     export: Annotated[str | None, typer.Option(help="write a static contact sheet here instead of serving")] = None,
     clips: Annotated[int, typer.Option(min=1, help="with --export: at most so many clips a concept")] = 30,
+    options: StorageFile = None,
 ) -> None:
     """Look at the clips and accept or reject them; what is rejected is left out of the next `vtcav run`."""
     from vtcav_ray.review import command
 
+    run = opened(run_url, options)
     if export is not None:
-        out.print(command.export(run_url, export, clips), soft_wrap=True, highlight=False)
+        out.print(command.export(run, export, clips), soft_wrap=True, highlight=False)
     else:
-        command.serve(run_url, host, port, lambda line: out.print(line, soft_wrap=True, highlight=False))
+        command.serve(run, host, port, lambda line: out.print(line, soft_wrap=True, highlight=False))
 
 
 @app.command()
@@ -261,14 +281,15 @@ def intervene(
     cells: Annotated[int, typer.Option(min=1, help="at most so many cells, those of the largest |z|")] = 6,
     clips: Annotated[int, typer.Option(min=1, help="at most so many class clips a cell")] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
+    options: StorageFile = None,
 ) -> None:
     """Check effects by intervention: add the shift to the activation, run the rest of the model, compare the logit."""
     from vtcav_ray.export import print_interventions
-    from vtcav_ray.results import Run
     from vtcav_ray.tcav.intervene_run import STEPS, Wanted, intervene_run
 
     wanted = Wanted(classes or (), layers or (), concepts or (), against, cells)
-    print_interventions(intervene_run(Run(run_url), wanted, steps or STEPS, max_clips=clips), as_json, out)
+    rows = intervene_run(opened(run_url, options), wanted, steps or STEPS, max_clips=clips)
+    print_interventions(rows, as_json, out)
 
 
 @app.command()
@@ -276,11 +297,13 @@ def doctor(
     url: Annotated[
         str | None, typer.Option("--url", help="also check that this bucket or folder can be listed")
     ] = None,
+    options: StorageFile = None,
 ) -> None:
     """Check this machine: versions, devices, the parts that are known to break, the packaged models, storage."""
+    from vtcav_ray.config_file import read_options
     from vtcav_ray.doctor import examine
 
-    findings = examine(url)
+    findings = examine(url, read_options(options))
     for finding in findings:
         out.print(finding.line, highlight=False, soft_wrap=True)
     if any(finding.broken for finding in findings):
@@ -294,17 +317,9 @@ watch_command.register(app, out, err)
 def main() -> None:
     """Entry point. Exit status: 0 done, 2 config or arguments, 3 a stage failed, 4 too many inputs failed."""
     try:
-        app(standalone_mode=True)
+        tells_storage_errors(app)(standalone_mode=True)  # whatever storage raises is told in one way
     except VtcavError as error:
-        err.print(f"[bold red]vtcav:[/bold red] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        message = Text.assemble(("vtcav:", "bold red"), " ", printable_lines(str(error)))
+        err.print(message, soft_wrap=True, highlight=False)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        err.print("Stopped. What is finished is kept: the same command goes on from there.")
-        sys.exit(130)
     sys.exit(EXIT_DONE)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -3,15 +3,56 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
-from vtcav_ray.errors import EXIT_TOO_MANY_FAILED
+from vtcav_ray.errors import EXIT_STOPPED
+from vtcav_ray.terminal_text import printable_lines
+
+if TYPE_CHECKING:
+    from vtcav_ray.results import Run
 
 RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="run folder, any fsspec URL")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example resources.num_cpus=8")]
+# A file, since a command line is seen by every process of a machine.
+StorageFile = Annotated[
+    str | None,
+    typer.Option(
+        "--storage-options", metavar="FILE", help="YAML or JSON: fsspec's options for the run folder's storage"
+    ),
+]
+GO_ON = ("run", "retry-failed", "rerun", "gradcam", "watch")  # commands that take up what they left unfinished
+
+
+def opened(run_url: str, storage_file: str | None) -> Run:
+    """The run at a URL, with the options of a file.
+
+    Raises:
+        ConfigError: no run there, or no options in the file.
+    """
+    from vtcav_ray.config_file import read_options
+    from vtcav_ray.results import Run
+
+    return Run(run_url, read_options(storage_file))
+
+
+def interruptible(err: Console) -> type[TyperGroup]:
+    """The group of all commands: one that says on `err` what Ctrl-C leaves, where typer would end without a word."""
+
+    class Interruptible(TyperGroup):
+        def invoke(self, ctx: Any) -> Any:
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                goes_on = ctx.invoked_subcommand in GO_ON
+                rest = " What is finished is kept: the same command, without --fresh, goes on from there."
+                err.print(f"Stopped.{rest if goes_on else ''}", soft_wrap=True)
+                raise typer.Exit(EXIT_STOPPED) from None
+
+    return Interruptible
 
 
 def register(app: typer.Typer, out: Console, err: Console) -> None:
@@ -19,31 +60,34 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
 
     @app.command()
     def status(
-        run_url: RunUrl, as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False
+        run_url: RunUrl,
+        as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False,
+        options: StorageFile = None,
     ) -> None:
         """How far a run is: stages, shards done of all, rate, failures. Can be asked while it runs, from anywhere."""
-        from vtcav_ray.results import Run
         from vtcav_ray.status import run_status, status_table
 
-        found = run_status(Run(run_url))
+        found = run_status(opened(run_url, options))
         if as_json:
             print(json.dumps(found.as_json()))
             return
         out.print(f"{found.url}: {found.status}", highlight=False, soft_wrap=True, markup=False)
         if found.error:
-            out.print(found.error, highlight=False, soft_wrap=True, markup=False)
+            out.print(printable_lines(found.error), highlight=False, soft_wrap=True, markup=False)
         out.print(status_table(found))
         if found.failures:
             out.print(f"{found.failures} failures: vtcav table {found.url} failures", soft_wrap=True, markup=False)
 
     @app.command("retry-failed")
-    def retry_failed(run_url: RunUrl, overrides: Overrides = None) -> None:
+    def retry_failed(run_url: RunUrl, overrides: Overrides = None, options: StorageFile = None) -> None:
         """Try again what failed in a run, and only that; later stages then see what was recovered."""
         from vtcav_ray import pipeline
+        from vtcav_ray.config_file import read_options
         from vtcav_ray.progress import TerminalProgress
         from vtcav_ray.rerun import reopened
+        from vtcav_ray.run_command import status_of
 
-        run, settings, base = reopened(run_url, overrides or ())
+        run, settings, base = reopened(run_url, overrides or (), read_options(options))
         before = run.table("failures").num_rows
         if not before:
             out.print("Nothing failed in this run.")
@@ -52,8 +96,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
             result = pipeline.run(settings, progress, base=base, retry_failed=True)
         left = result.table("failures").num_rows
         out.print(f"{before} failures before, {left} now. Report: {result.report_url}", soft_wrap=True)
-        if pipeline.failed_inputs(result).fraction > settings.max_failed_fraction:
-            raise typer.Exit(EXIT_TOO_MANY_FAILED)
+        raise typer.Exit(status_of(result, settings.max_failed_fraction, err))
 
     @app.command()
     def rerun(
@@ -64,14 +107,21 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         ] = None,
         fresh: Annotated[bool, typer.Option("--fresh", help="remove what this rerun has already")] = False,
         overrides: Overrides = None,
+        options: StorageFile = None,
     ) -> None:
         """Run again on another checkpoint: tracks and clips are re-used, the source videos are not read."""
         from vtcav_ray import rerun as reruns
+        from vtcav_ray.config_file import read_options
         from vtcav_ray.progress import TerminalProgress
         from vtcav_ray.report.terminal import score_table_text
+        from vtcav_ray.run_command import status_of
 
+        storage = read_options(options)
         with TerminalProgress(out) as progress:
-            result = reruns.rerun(run_url, checkpoint, out_url, overrides or (), progress=progress, fresh=fresh)
+            result = reruns.rerun(
+                run_url, checkpoint, out_url, overrides or (), progress=progress, fresh=fresh, storage_options=storage
+            )
         out.print(score_table_text(result.run.table("scores"), width=out.width))
         out.print(result.saving.sentence)
         out.print(f"Report: {result.run.report_url}", soft_wrap=True)
+        raise typer.Exit(status_of(result.run, result.run.config.max_failed_fraction, err))

@@ -19,6 +19,7 @@ PathShape = Literal["straight", "curved", "back_and_forth"]
 Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0)]
 # May hold credentials: never shown, and never dumped into a key, a manifest or run.json.
 StorageOptions = Annotated[dict[str, Any], Field(repr=False, exclude=True)]
 
@@ -33,7 +34,7 @@ class WorldConfig(Section):
     """Render the planted world instead of reading videos: small clips whose truth is known."""
 
     videos: Annotated[int, Field(ge=8)] = 400
-    seed: int = 0
+    seed: Seed = 0
 
 
 class VideosConfig(Section):
@@ -310,7 +311,7 @@ class Config(Section):
     """A whole experiment."""
 
     name: Name = "run"
-    seed: int = 0
+    seed: Seed = 0
     out: str | None = Field(None, description="run folder, any fsspec URL; null: runs/<name>")
     out_storage_options: StorageOptions = Field(default_factory=dict)
     videos: VideosConfig

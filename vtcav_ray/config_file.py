@@ -48,6 +48,35 @@ def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = N
     return parse_config(data, where=path)
 
 
+def read_options(path: str | None) -> dict[str, Any]:
+    """The options in a file of `--storage-options`, YAML or JSON; none without a file.
+
+    Raises:
+        ConfigError: no such file, or no mapping in it. What it holds is never told: it may be a secret.
+    """
+    if path is None:
+        return {}
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"--storage-options {path} can't be read: {error.strerror}. Name a YAML or JSON file."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError):
+        data = None  # the error would quote the line
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise ConfigError(
+            f"--storage-options {path} must hold a mapping, YAML or JSON, as fsspec's file system takes it, for example "
+            "{key: ..., secret: ..., endpoint_url: ...}."
+        )
+    return data
+
+
+def shown_override(override: str) -> str:
+    """A `--set` as it may be told: without its value where that may hold credentials."""
+    return f"{override.partition('=')[0]}=..." if "storage_options" in override else override
+
+
 def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
     """Check a mapping against the schema.
 

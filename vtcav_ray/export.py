@@ -1,4 +1,4 @@
-"""A table of a run as text, CSV, JSON lines or Parquet."""
+"""A table of a run as text, CSV, JSON lines or Parquet. Cells hold names from outside: no markup of theirs is read."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pyarrow as pa
 import pyarrow.csv
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vtcav_ray.storage import parquet_bytes
+from vtcav_ray.terminal_text import printable
 
 FORMATS = ("table", "csv", "json", "parquet")
 CELL_WIDTH = 28
 
 
-def print_table(rows: pa.Table, form: str, limit: int | None, console: Console, stream: BinaryIO) -> None:
+def print_table(rows: pa.Table, form: str, console: Console, stream: BinaryIO) -> None:
     """Write `rows` in one of FORMATS: `table` to the console (shortened cells), the others whole, to `stream`."""
-    if limit is not None:
-        rows = rows.slice(0, limit)
     if form == "parquet":
         stream.write(parquet_bytes(rows))
     elif form == "csv":
@@ -97,11 +97,10 @@ def _rich_table(rows: pa.Table) -> Table:
     return shown
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Text:
     if value is None:
-        return ""
+        return Text()
     if isinstance(value, bytes):
-        return _shown_bytes(value)
+        return Text(_shown_bytes(value))
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    text = text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
-    return text.replace("[", r"\[")
+    return Text(printable(text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"))

@@ -123,6 +123,10 @@ def run(
             with contextlib.suppress(StageError):
                 record.write(f"stopped: {stage_now}", error=str(error))
             raise
+        except KeyboardInterrupt:
+            with contextlib.suppress(StageError):
+                record.write(f"stopped: {stage_now}", error="Stopped by Ctrl-C. Run again: it goes on from there.")
+            raise
     record.write("done" if until is None else f"done until: {until}")
     return Run(config.run_url, config.out_storage_options)
 
@@ -141,6 +145,26 @@ def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Confi
     there = 0 if fresh else videos_processed(Folder(config.run_url, config.out_storage_options))
     limit = min(there + more, config.videos.limit or there + more)
     return config.model_copy(update={"videos": config.videos.model_copy(update={"limit": limit})})
+
+
+def outputs_there(config: Config, result: Run, until: str) -> bool:
+    """Whether a run has, complete, the stages up to `until` that this config asks for: then running it does nothing.
+
+    Args:
+        result: of the config's own folder; it may be a rerun, or have seen retries.
+        until: the last of the stages, one of `SHARED_STAGES`.
+    """
+    done: dict[str, StageFolder] = {}
+    pinned = result.base_run()
+    for stage in stages_until(until):
+        if pinned is not None and stage.name == "videos":
+            key = pinned.keys["videos"]
+        else:
+            key = stage.key(Context(config, result.base, dict(done)))
+        done[stage.name] = newest(stage_folder(result.base, stage.name, key))
+        if result.keys.get(stage.name) != done[stage.name].key or not done[stage.name].complete:
+            return False
+    return True
 
 
 @tells_storage_errors

@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from vtcav_ray.terminal_text import printable
+
 
 class _Rate(ProgressColumn):
     """Shards a minute, over the last of them."""
@@ -112,6 +114,6 @@ class TerminalProgress:
             self._bars.remove_task(self._tasks.pop(stage))
         rows = ", ".join(f"{count:,} {name}" for name, count in sorted(manifest["rows"].items()))
         how = "re-used" if reused else f"{manifest['seconds']:.1f} s"
-        self.console.print(f"[bold]{stage:<12}[/bold] {how:>9}   {rows or 'nothing to store'}", highlight=False)
+        self.console.print(Text.assemble((f"{stage:<12}", "bold"), f" {how:>9}   {rows or 'nothing to store'}"))
         for warning in manifest["warnings"]:
-            self.console.print(Text.assemble(("  note: ", "yellow"), warning))
+            self.console.print(Text.assemble(("  note: ", "yellow"), printable(warning)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,7 @@ def rerun(
     *,
     progress: pipeline.Progress | None = None,
     fresh: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Rerun:
     """Do for `checkpoint` what has to be done anew: activations, CAVs, scores, report.
 
@@ -71,34 +73,44 @@ def rerun(
         overrides: `key=value` for the config, for example `model.storage_options={...}`.
         progress: see `vtcav_ray.pipeline.run`.
         fresh: remove what an earlier try of this rerun has left.
+        storage_options: of the run folder, and of the new one.
 
     Raises:
         ConfigError: no run, no clips in it, or no such checkpoint.
         StageError: the checkpoint does not load, or a stage could not be completed.
     """
-    run, config, base = reopened(run_url, overrides)
+    run, config, base = reopened(run_url, overrides, storage_options)
     base = base or run
     for name in SHARED_STAGES:
         base.manifest(name)  # says what to do where it is not complete
     url = out or run_folder(base.folder, checkpoint, sha256_of(checkpoint, config.model.storage_options)).url
-    if url.rstrip("/") == base.url.rstrip("/"):
+    place = Folder(url, config.out_storage_options)
+    if place.same_as(run.folder) or place.same_as(base.folder):
         raise ConfigError(f"--out {url} is the run itself. Give a folder of its own, or leave --out away.")
     result = pipeline.run(with_checkpoint(config, checkpoint, url), progress, base=base, fresh=fresh)
     return Rerun(result, saving(result))
 
 
-def reopened(run_url: str, overrides: Sequence[str] = ()) -> tuple[Run, Config, Run | None]:
+def reopened(
+    run_url: str, overrides: Sequence[str] = (), storage_options: Mapping[str, Any] | None = None
+) -> tuple[Run, Config, Run | None]:
     """A run, its config with overrides and with its own folder as `out`, and the run that it is a rerun of, if any.
+
+    Args:
+        overrides: those of `out_storage_options` serve to open the run, too: run.json has none.
+        storage_options: of the run folder.
 
     Raises:
         ConfigError: no run there, or an override that is not valid.
     """
-    run = Run(run_url)
-    data: dict[str, Any] = {**run.record["config"], "out": run_url}
+    given: dict[str, Any] = {"out_storage_options": dict(storage_options or {})}
+    apply_overrides(given, overrides)
+    options = given["out_storage_options"]
+    run = Run(run_url, options if isinstance(options, dict) else None)
+    data = {**copy.deepcopy(run.record["config"]), "out": run_url, "out_storage_options": dict(storage_options or {})}
     apply_overrides(data, overrides)
     config = parse_config(data, where=f"{run_url}/{RECORD}")
-    base = Run(run.base.url) if run.base.url != run.folder.url else None
-    return run, config, base
+    return run, config, run.base_run()
 
 
 def with_checkpoint(config: Config, checkpoint: str, out: str) -> Config:

@@ -13,7 +13,7 @@ from vtcav_ray import tables
 from vtcav_ray.config import Config
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.storage import Folder, StageFolder, stage_folder
+from vtcav_ray.storage import Folder, StageFolder, concatenated, stage_folder
 from vtcav_ray.urls import check_url
 
 REPORT_PAGE = "report.html"
@@ -69,6 +69,14 @@ class Run:
         base = self._record.get("base")
         return self.folder if base is None else Folder(join_url(self.url, base), self.folder.storage_options)
 
+    def base_run(self) -> Run | None:
+        """The run that this is a rerun of; None: it is none.
+
+        Raises:
+            ConfigError: that run is not there any more.
+        """
+        return None if self.base.url == self.url else Run(self.base.url, self.folder.storage_options)
+
     @property
     def report_url(self) -> str:
         return f"{self.url.rstrip('/')}/{REPORT_PAGE}"
@@ -112,14 +120,34 @@ class Run:
             return self._failures()
         if name == "interventions":
             return self._interventions()
-        stages = {**tables.STAGE_OF, **tables.OPTIONAL_STAGE_OF}
-        if name not in stages:
-            raise ConfigError(f"No table `{name}`. There are: {', '.join(tables.ALL_NAMES)}.")
-        found = self.stage(stages[name]).read(name, columns=columns, **partition)
+        found = self.stage(self._stage_of(name)).read(name, columns=columns, **partition)
         if found is None:
             schema = tables.EMPTY_SCHEMAS[name]
             return schema.empty_table().select(list(columns)) if columns is not None else schema.empty_table()
         return found
+
+    def head(self, name: str, rows: int) -> pa.Table:
+        """The first rows of a table: no more shards are read than have them.
+
+        Raises: as `table`.
+        """
+        if name in ("failures", "interventions"):
+            return self.table(name).slice(0, rows)
+        parts: list[pa.Table] = []
+        for _, part in self.stage(self._stage_of(name)).iter_tables(name):
+            if part.num_rows:
+                parts.append(part.slice(0, rows))
+                rows -= parts[-1].num_rows
+            if rows <= 0:
+                break
+        found = concatenated(parts)
+        return tables.EMPTY_SCHEMAS[name].empty_table() if found is None else found
+
+    def _stage_of(self, table: str) -> str:
+        stages = {**tables.STAGE_OF, **tables.OPTIONAL_STAGE_OF}
+        if table not in stages:
+            raise ConfigError(f"No table `{table}`. There are: {', '.join(tables.ALL_NAMES)}.")
+        return stages[table]
 
     def iter_tables(self, name: str, *, columns: Sequence[str] | None = None, **partition: str) -> Iterator[pa.Table]:
         """The same, a shard at a time."""

@@ -37,7 +37,7 @@ def run_and_print(config: Config, options: RunOptions, *, again: str, console: C
     Args:
         config: of the run.
         options: what to do of it, and how to say it.
-        again: the command that goes on with it.
+        again: the command that goes on with it, without credentials.
         console, errors: for people.
 
     Returns:
@@ -56,24 +56,30 @@ def run_and_print(config: Config, options: RunOptions, *, again: str, console: C
             f"Stopped. Every finished shard is kept in {config.run_url}. Go on with: {again}",
             soft_wrap=True,
             highlight=False,
-            markup=False,
         )
         return EXIT_STOPPED
     failures = pipeline.failed_inputs(result)
-    too_many = failures.fraction > config.max_failed_fraction
     if "report" not in result.keys:
         _tell_done_until(options, result, failures, events if options.as_json else None, console)
     elif options.as_json:
         _say_done(events, result, failures)
     else:
         _print_done(result, failures, console)
-    if too_many:
-        errors.print(
-            f"That is more than max_failed_fraction = {config.max_failed_fraction} allows. The results above are "
-            "from the rest.",
-            soft_wrap=True,
-        )
-    return EXIT_TOO_MANY_FAILED if too_many else EXIT_DONE
+    return status_of(result, config.max_failed_fraction, errors)
+
+
+def status_of(result: Run, allowed: float, errors: Console) -> int:
+    """The exit status of a command that has brought a run to its end, told in a sentence where it is not 0."""
+    failures = pipeline.failed_inputs(result)
+    if failures.fraction <= allowed:
+        return EXIT_DONE
+    errors.print(
+        f"{failures.failed} of {failures.total} videos failed somewhere in {result.url}, more than max_failed_fraction "
+        f"= {allowed:g} allows. The results are from the rest.",
+        soft_wrap=True,
+        highlight=False,
+    )
+    return EXIT_TOO_MANY_FAILED
 
 
 def _tell_done_until(
@@ -114,6 +120,6 @@ def _say_done(events: JsonProgress, result: Run, failures: FailedInputs) -> None
 def _print_done(result: Run, failures: FailedInputs, console: Console) -> None:
     console.print(score_table_text(result.table("scores"), width=console.width))
     if result.manifest("activations")["notes"]["untrained"]:
-        console.print("[bold red]The model is UNTRAINED: the scores above are those of random weights.[/bold red]")
+        console.print("The model is UNTRAINED: the scores above are those of random weights.", style="bold red")
     _print_failed(result, failures, console)
     console.print(f"Report: {result.report_url}", soft_wrap=True)

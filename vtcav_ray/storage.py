@@ -99,6 +99,13 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return  # nothing there yet; a file in the way is told by the first write
 
+    def same_as(self, other: Folder) -> bool:
+        """Whether both are one folder, however each is written (relative, with a slash at the end, by a link)."""
+        (fs, root), (other_fs, other_root) = self._open(), other._open()
+        if isinstance(fs, LocalFileSystem):
+            root, other_root = os.path.realpath(root), os.path.realpath(other_root)
+        return fs.protocol == other_fs.protocol and root == other_root
+
     def below(self, *parts: str) -> Folder:
         return Folder("/".join((self.url.rstrip("/"), *parts)), self.storage_options)
 
@@ -323,12 +330,14 @@ class StageFolder:
         found = (part for part in (self.read_file(path, columns) for path in rows_of) if part.num_rows)
         if partition:
             return _joined(found, sum(rows_of.values()))
-        parts = list(found)
-        if not parts:
-            return None
-        if len({part.schema for part in parts}) > 1:
-            parts = [_with_variable_vectors(part) for part in parts]
-        return pa.concat_tables(parts).combine_chunks()
+        return concatenated(list(found))
+
+
+def concatenated(parts: Sequence[pa.Table]) -> pa.Table | None:
+    """Parts of one table, of one layer or of several, as one; None: there are no parts."""
+    if len({part.schema for part in parts}) > 1:
+        parts = [_with_variable_vectors(part) for part in parts]
+    return pa.concat_tables(parts).combine_chunks() if parts else None
 
 
 def _joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:

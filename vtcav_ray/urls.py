@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 from vtcav_ray.errors import ConfigError
 
 SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory")
+WRITTEN = tuple(scheme for scheme in SCHEMES if scheme not in ("http", "https"))  # of what is made here
 LOCAL = ("file", "local")
 # Names of query parameters that make a URL a credential: AWS (versions 4 and 2), GCS, CloudFront, Azure, and tokens.
 _SIGNATURES = frozenset({

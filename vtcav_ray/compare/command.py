@@ -14,35 +14,47 @@ from rich.text import Text
 
 from vtcav_ray.compare.page import build_page, sentences
 from vtcav_ray.compare.runs import compare_runs
+from vtcav_ray.errors import ConfigError
 from vtcav_ray.report.words import probability, share, signed
 from vtcav_ray.results import Run
+from vtcav_ray.terminal_text import printable
 
 MAX_ROWS = 40
 
 
-def compare(urls: list[str], *, as_json: bool, page: str | None, console: Console) -> None:
+def compare(runs: list[Run], *, as_json: bool, page: str | None, console: Console) -> None:
     """Compare runs, print what moved, and write the page where one is wanted.
 
     Args:
-        urls: run folders, in order (of training, say).
+        runs: in order (of training, say).
         as_json: every compared cell as a line of JSON on stdout, and nothing else.
         page: HTML file to write; None: none.
         console: for people.
+
+    Raises:
+        ConfigError: the runs can't be compared, or the page can't be written.
     """
-    comparison = compare_runs([Run(url) for url in urls])
+    comparison = compare_runs(runs)
     if page is not None:
-        Path(page).parent.mkdir(parents=True, exist_ok=True)
-        Path(page).write_text(build_page(comparison, run_names(urls)), encoding="utf-8")
+        _write(page, build_page(comparison, run_names([run.url for run in runs])))
     if as_json:
         for row in comparison.to_pylist():
             finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
             sys.stdout.write(json.dumps(finite, ensure_ascii=False) + "\n")
         return
     for line in sentences(comparison)[:1]:
-        console.print(Text(line), soft_wrap=True)
-    console.print(_table(comparison, many=len(urls) > 2))
+        console.print(Text(printable(line)), soft_wrap=True)
+    console.print(_table(comparison, many=len(runs) > 2))
     if page is not None:
-        console.print(f"Page: {page}", soft_wrap=True, highlight=False)
+        console.print(f"Page: {page}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _write(file: str, page: str) -> None:
+    try:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"The page can't be written to {file}: {error.strerror}. Choose another --html.") from error
 
 
 def run_names(urls: list[str]) -> list[str]:
@@ -76,7 +88,9 @@ def _table(comparison: pa.Table, *, many: bool) -> Table:
             share(_or(row["score_a"])),
             share(_or(row["score_b"])),
         ]
-        table.add_row(*(Text(text) for text in (mark, *names, *numbers)), style="bold" if row["moved"] else None)
+        table.add_row(
+            *(Text(printable(text)) for text in (mark, *names, *numbers)), style="bold" if row["moved"] else None
+        )
     table.caption = f"● moved   ○ not shown to have moved   × not learnable in either   {len(rows)} cells compared"
     table.caption_justify = "left"
     return table

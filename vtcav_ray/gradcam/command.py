@@ -13,13 +13,18 @@ SHOWN = ("flicker", "track_flicker", "jump", "track_jump", "direction", "backgro
          "track_agreement", "shuffled_weights_similarity", "passes")  # fmt: skip
 
 
-def run_command(config: str, out: str | None, overrides: Sequence[str], limit: int | None, console: Console) -> None:
+def run_command(
+    config: str, out: str | None, overrides: Sequence[str], limit: int | None, console: Console, errors: Console
+) -> int:
     """See `vtcav_ray.gradcam.run.run_gradcam`.
 
     Args:
         config, out, overrides: as for `vtcav run`.
         limit: takes the place of `gradcam.max_clips`.
-        console: where to print.
+        console, errors: where to print.
+
+    Returns:
+        The exit status.
     """
     limits = [f"gradcam.max_clips={limit}"] if limit is not None else []
     settings = load_config(config, [*overrides, *limits], out=out)  # before the slow imports: a typo is told at once
@@ -27,6 +32,7 @@ def run_command(config: str, out: str | None, overrides: Sequence[str], limit: i
     from vtcav_ray.gradcam.run import run_gradcam
     from vtcav_ray.gradcam.summary import ALL
     from vtcav_ray.progress import TerminalProgress
+    from vtcav_ray.run_command import status_of
 
     with TerminalProgress(console) as progress:
         result = run_gradcam(settings, progress)
@@ -44,5 +50,6 @@ def run_command(config: str, out: str | None, overrides: Sequence[str], limit: i
     if failed:
         console.print(f"{failed} clips failed: vtcav table {result.url} failures", soft_wrap=True)
     if manifest["notes"]["untrained"]:
-        console.print("[bold red]The model is UNTRAINED: these are the maps of random weights.[/bold red]")
+        console.print("The model is UNTRAINED: these are the maps of random weights.", style="bold red")
     console.print(f"Page: {result.url.rstrip('/')}/gradcam.html", soft_wrap=True)
+    return status_of(result, settings.max_failed_fraction, errors)

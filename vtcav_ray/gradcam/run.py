@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from vtcav_ray import pipeline
-from vtcav_ray.concepts.stage import CLIPS, TRACKS
+from vtcav_ray.access import tells_storage_errors
+from vtcav_ray.concepts.stage import CLIPS
 from vtcav_ray.config import Config
 from vtcav_ray.gradcam.page import RECORD, write_page
 from vtcav_ray.gradcam.stage import STAGE
 from vtcav_ray.report.stage import publish_report
 from vtcav_ray.results import Run
-from vtcav_ray.stage import Context
-from vtcav_ray.storage import Folder, StageFolder, stage_folder
-from vtcav_ray.video.stage import STAGE as VIDEOS
+from vtcav_ray.run_record import RECORD as RUN_RECORD
+from vtcav_ray.storage import Folder
 
 
+@tells_storage_errors
 def run_gradcam(config: Config, progress: pipeline.Progress | None = None) -> Run:
     """Run the stages that the baseline needs, where the run folder has not got them, then it, and write `gradcam.html`.
 
-    A run that is there keeps its scores and its run.json; its report gets a link to the page.
+    A run that is there keeps its scores and its run.json, and its report gets a link to the page. Only where the config
+    asks for other clips than that run has does the folder's newest run become this config's, up to its clips.
 
     Raises: as `vtcav_ray.pipeline.run`.
     """
-    if not _has_clips(config):
-        pipeline.run(config, progress, until=CLIPS.name)
+    _bring_clips(config, progress)
     result = Run(config.run_url, config.out_storage_options)
     output = pipeline.run_branch(config, STAGE, result, progress)
     inputs = {name: result.keys[name] for name in STAGE.inputs}
@@ -36,13 +37,15 @@ def run_gradcam(config: Config, progress: pipeline.Progress | None = None) -> Ru
     return result
 
 
-def _has_clips(config: Config) -> bool:
-    """Whether the run folder's newest run has this config's clips, complete."""
+def _bring_clips(config: Config, progress: pipeline.Progress | None) -> None:
+    """See that the run folder's newest run has this config's clips, complete."""
     folder = Folder(config.run_url, config.out_storage_options)
-    recorded = folder.read_json("run.json")["keys"] if folder.exists("run.json") else {}
-    done: dict[str, StageFolder] = {}
-    for stage in (VIDEOS, TRACKS, CLIPS):
-        if recorded.get(stage.name) is None or recorded[stage.name] != stage.key(Context(config, folder, dict(done))):
-            return False
-        done[stage.name] = stage_folder(folder, stage.name, recorded[stage.name])
-    return all(output.complete for output in done.values())
+    if not folder.exists(RUN_RECORD):
+        pipeline.run(config, progress, until=CLIPS.name)
+        return
+    there = Run(config.run_url, config.out_storage_options)
+    if pipeline.outputs_there(config, there, CLIPS.name):
+        return
+    made = pipeline.run(config, progress, base=there.base_run(), until=CLIPS.name)
+    if made.keys.items() <= there.keys.items():  # a part of its own clips was missing: it is that run still
+        folder.write_json(RUN_RECORD, there.record)

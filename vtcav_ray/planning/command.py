@@ -113,16 +113,17 @@ def _range(value: Range, words: object) -> str:
     return str(middle) if low == middle == high else f"{middle} ({low} to {high})"
 
 
-def print_dry_run(config: Config, *, until: str | None, as_json: bool, console: Console) -> None:
-    """What `vtcav run` would do now, stage by stage, `until` included."""
-    stages = dry_run(config)
-    names = [stage.name for stage in stages]
-    if until in names:
-        stages = stages[: names.index(until) + 1]
+def print_dry_run(config: Config, *, until: str | None, fresh: bool, as_json: bool, console: Console) -> None:
+    """What `vtcav run` with the same options would do now, stage by stage.
+
+    Raises:
+        ConfigError: as the run would.
+    """
+    stages = dry_run(config, until=until, fresh=fresh)
     if as_json:
         print(json.dumps({"out": config.run_url, "stages": [dataclasses.asdict(stage) for stage in stages]}))
         return
-    console.print(f"Run folder: {config.run_url}", soft_wrap=True, highlight=False)
+    console.print(f"Run folder: {config.run_url}", soft_wrap=True, highlight=False, markup=False)
     for stage in stages:
         console.print(_line(stage), soft_wrap=True)
     console.print("Nothing was run. `vtcav plan` measures what it would take.")

@@ -24,8 +24,12 @@ class PlannedStage:
     state: str
 
 
-def dry_run(config: Config) -> list[PlannedStage]:
+def dry_run(config: Config, *, until: str | None = None, fresh: bool = False) -> list[PlannedStage]:
     """Every stage of the run that `config` asks for.
+
+    Args:
+        until: the last stage; None: all.
+        fresh: whether the run would remove first what is there.
 
     All keys are made as the run makes them, so weights and checkpoints are read, and the videos are listed; but nothing
     is written, and a planted world that is not there yet is not rendered.
@@ -33,26 +37,29 @@ def dry_run(config: Config) -> list[PlannedStage]:
     Raises:
         ConfigError: as the run would.
     """
+    stages = pipeline.stages_until(until)
     folder = Folder(config.run_url, config.out_storage_options)
     if config.videos.world is not None and not _world(config, folder).exists("videos.parquet"):
         first = f"render {config.videos.world.videos} videos of the planted world"
-        names = [stage.name for stage in pipeline.STAGES]
+        names = [stage.name for stage in stages]
         return [PlannedStage(names[0], "", first), *(PlannedStage(name, "", "to do") for name in names[1:])]
     done: dict[str, StageFolder] = {}
     planned = []
-    for stage in pipeline.STAGES:
-        output = newest(stage_folder(folder, stage.name, stage.key(Context(config, folder, dict(done)))))
+    for stage in stages:
+        output = stage_folder(folder, stage.name, stage.key(Context(config, folder, dict(done))))
+        output = output if fresh else newest(output)
         done[stage.name] = output
-        there = len(output.committed())
-        state = (
-            "complete: would be re-used"
-            if output.complete
-            else f"would go on after {there} shards"
-            if there
-            else "to do"
-        )
-        planned.append(PlannedStage(stage.name, output.key, state))
+        planned.append(PlannedStage(stage.name, output.key, _state(output, fresh=fresh)))
     return planned
+
+
+def _state(output: StageFolder, *, fresh: bool) -> str:
+    there = len(output.committed())
+    if fresh and there:
+        return f"would be removed ({there} shards) and made anew"
+    if output.complete:
+        return "complete: would be re-used"
+    return f"would go on after {there} shards" if there else "to do"
 
 
 def corpus(config: Config) -> pa.Table:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from vtcav_ray.report.cells import STATUS_WORDS, Cells, Status, read_cells
 from vtcav_ray.report.words import probability, share, signed, whole
+from vtcav_ray.terminal_text import printable
 
 # Shape and colour say the same, so that neither is needed to read the table.
 MARKS = {
@@ -91,10 +92,10 @@ def _row(cells: Cells, i: int, headings: list[str]) -> dict[str, str]:
     column, number = cells.columns[cells.column_N[i]], cells.numbers
     every = {
         "": MARKS[Status(cells.status_N[i])][0],
-        "class": _printable(cells.classes[cells.class_N[i]]),
-        "concept": _printable(column.concept),
-        "against": _printable(column.against),
-        "layer": _printable(cells.layers[cells.layer_N[i]]),
+        "class": printable(cells.classes[cells.class_N[i]]),
+        "concept": printable(column.concept),
+        "against": printable(column.against),
+        "layer": printable(cells.layers[cells.layer_N[i]]),
         "effect": signed(number["effect_logits"][i]),
         "95 % interval": f"{signed(number['effect_ci_low'][i])} … {signed(number['effect_ci_high'][i])}",
         "q": probability(number["effect_q"][i]),
@@ -122,7 +123,3 @@ def _legend(cells: Cells, shown: int) -> list[Text]:
     if shown < len(cells):
         lines.append(Text(f"{len(cells) - shown} more rows: `vtcav table RUN scores`, or the report.", style="dim"))
     return lines
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "�" for c in text)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
-import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
+from vtcav_ray.access import open_url
 from vtcav_ray.concepts.decisions import FILE, read_decisions
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.results import Run
@@ -14,15 +15,16 @@ from vtcav_ray.review.server import ReviewServer
 from vtcav_ray.review.session import Session
 from vtcav_ray.review.sheet import sheet_parts
 from vtcav_ray.review.wall import Wall
+from vtcav_ray.urls import WRITTEN, check_url
 
 
-def serve(run_url: str, host: str, port: int, say: Callable[[str], None]) -> None:
+def serve(run: Run, host: str, port: int, say: Callable[[str], None]) -> None:
     """Serve the review page until interrupted.
 
     Raises:
-        ConfigError: no run, its clips are not cut, `review.csv` is malformed, or the address can't be had.
+        ConfigError: its clips are not cut, `review.csv` is malformed, or the address can't be had.
     """
-    wall = Wall(Run(run_url))
+    wall = Wall(run)
     with ReviewServer(Session(wall, wall.home), host, port) as server:
         if not is_loopback(host):
             say(
@@ -45,18 +47,21 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def export(run_url: str, file: str, clips: int) -> str:
+def export(run: Run, file: str, clips: int) -> str:
     """Write the contact sheet, at most `clips` clips a concept, to any fsspec URL; returns a line for the user.
 
     Raises:
-        ConfigError: no run, its clips are not cut, or the file can't be written.
+        ConfigError: its clips are not cut, or the file can't be written.
     """
-    wall = Wall(Run(run_url))
+    fs, path = open_url(check_url(file, "--export", WRITTEN), run.folder.storage_options)
+    wall = Wall(run)
     decisions = read_decisions(wall.home)
     try:
-        with fsspec.open(file, "w", encoding="utf-8") as sink:
+        if isinstance(fs, LocalFileSystem):
+            fs.makedirs(fs._parent(path), exist_ok=True)
+        with fs.open(path, "w", encoding="utf-8") as sink:
             for part in sheet_parts(wall, decisions, wall.home.url, clips):
                 sink.write(part)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise ConfigError(f"The contact sheet can't be written to {file}: {error}. Choose another --export.") from error
     return f"Contact sheet of {len(wall.groups)} concepts, classes and random sets: {file}"

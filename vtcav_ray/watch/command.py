@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from vtcav_ray.access import tells_storage_errors
-from vtcav_ray.errors import EXIT_STAGE
+from vtcav_ray.errors import EXIT_DONE, EXIT_STAGE
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -48,6 +48,8 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
 
         settings = load_config(config, overrides or (), out=out_url)
         options = Options(checkpoints, seconds(settle), seconds(lease), attempts, limit)
+        made: list[str] = []  # the runs of this pass, below the shared folder
+        statuses: list[int] = []  # theirs
 
         def one_pass() -> Pass:
             return watch_once(settings, options, _run_one, _update_report)
@@ -59,7 +61,9 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
 
             out.print(f"Checkpoint {arguments[1].name}", highlight=False, markup=False)  # type: ignore[attr-defined]
             with TerminalProgress(out) as progress:
-                return CheckpointRunner(progress, options.expires_s)(*arguments)  # type: ignore[arg-type]
+                about = CheckpointRunner(progress, options.expires_s)(*arguments)  # type: ignore[arg-type]
+            made.append(str(about["run"]))
+            return about
 
         def _update_report(folder: object) -> None:
             from vtcav_ray.watch.page import update_report
@@ -70,6 +74,12 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
             out.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
             for name, error in result.failed.items():
                 err.print(f"{name}: {error}", highlight=False, markup=False, soft_wrap=True)
+            while made:
+                from vtcav_ray.results import Run
+                from vtcav_ray.run_command import status_of
+
+                run = Run(f"{settings.run_url.rstrip('/')}/{made.pop()}", settings.out_storage_options)
+                statuses.append(status_of(run, settings.max_failed_fraction, err))
 
         if not once:
             watch_for_ever(one_pass, seconds(every), told)
@@ -77,3 +87,4 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         told(result)
         if result.failed:
             raise typer.Exit(EXIT_STAGE)
+        raise typer.Exit(max(statuses, default=EXIT_DONE))
