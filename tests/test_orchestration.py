@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from small_runs import run_here
+from typer.testing import CliRunner
 
-from vtcav_ray import engine, pipeline
+from vtcav_ray import cli, engine, pipeline
 from vtcav_ray.concepts.stage import _by_video
 from vtcav_ray.config import Config
 from vtcav_ray.config_file import parse_config
-from vtcav_ray.errors import StageError
-from vtcav_ray.rerun import with_checkpoint
+from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.gradcam import run as gradcam_run
+from vtcav_ray.planning.dry_run import dry_run
+from vtcav_ray.rerun import rerun, with_checkpoint
 from vtcav_ray.results import Run
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards
 from vtcav_ray.status import run_status
 from vtcav_ray.storage import ShardOutput
+from vtcav_ray.watch.loop import Pass
 
 TRACKS = pa.schema([("video_id", pa.string()), ("track", pa.string())])
 
@@ -269,3 +274,121 @@ def test_status_reads_the_plan_and_the_commits(house: House, config: Config) -> 
     assert stage.rate == pytest.approx(0.5)
     assert stage.seconds_left == pytest.approx(120 * (plan["shards"] - 1))
     assert [s.state for s in run_status(run).stages] == ["done"] * 3 + ["unfinished"] + ["not started"] * 3
+
+
+def test_ctrl_c_leaves_a_stopped_run(house: House, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "run_shards", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(config)
+    status = run_status(Run(config.run_url))
+    assert status.status == "stopped: tracks"
+    assert "Ctrl-C" in str(status.error)
+
+
+def test_a_dry_run_tells_what_fresh_removes(house: House, config: Config) -> None:
+    pipeline.run(config, until="clips")
+    shown = {stage.name: stage.state for stage in dry_run(config, until="activations")}
+    assert shown["clips"] == "complete: would be re-used"
+    assert list(shown) == ["videos", "tracks", "clips", "activations"]
+    fresh = {stage.name: stage.state for stage in dry_run(config, fresh=True)}
+    assert "would be removed (1 shards) and made anew" in fresh["videos"]
+    assert fresh["activations"] == fresh["scores"] == "to do"
+
+
+@pytest.fixture
+def gradcam(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A baseline that counts the clips, and no page."""
+
+    def prepare(context: Context) -> Work:
+        count = sum(part.num_rows for _, part in context.input("clips").iter_tables("clips"))
+        return Work([Shard("all", pa.table({"n": [count]}))], lambda: lambda rows: ShardOutput({"gradcam": rows}))
+
+    monkeypatch.setattr(gradcam_run, "STAGE", Stage("gradcam", ("tracks", "clips"), 1, lambda c: {}, prepare))
+    monkeypatch.setattr(gradcam_run, "write_page", lambda run: None)
+
+
+@pytest.mark.usefixtures("gradcam")
+def test_gradcam_keeps_the_record_of_a_run_that_saw_a_retry(house: House, config: Config) -> None:
+    house.videos, house.broken = house.videos[:5], {"v03"}
+    pipeline.run(config)
+    house.broken = set()
+    run = pipeline.run(config, retry_failed=True)
+    house.worked.clear()
+    found = gradcam_run.run_gradcam(config)
+    assert house.worked == {}
+    assert found.record == run.record
+    assert found.table("gradcam")["n"].to_pylist() == [5]
+    # A part of its clips is gone: it is made again, and the run is still the same one.
+    Path(run.stage("clips").folder.url, "manifest.json").unlink()
+    assert gradcam_run.run_gradcam(config).record == run.record
+    # Other clips are another run.
+    other = gradcam_run.run_gradcam(pipeline.with_more_videos(config, 2, fresh=True))
+    assert set(other.keys) == {"videos", "tracks", "clips", "gradcam"}
+
+
+@pytest.mark.usefixtures("gradcam")
+def test_gradcam_on_a_rerun_uses_the_shared_clips(house: House, config: Config) -> None:
+    house.videos, house.broken = house.videos[:5], {"v03"}
+    base = pipeline.run(config)
+    other = with_checkpoint(config, "other.pth", f"{base.url}/checkpoints/other")
+    run = pipeline.run(other, base=base)
+    house.worked.clear()
+    house.videos = []  # the source is gone
+    found = gradcam_run.run_gradcam(other)
+    assert house.worked == {}
+    assert found.record == run.record
+    assert found.stage("gradcam").folder.url.startswith(f"{run.url}/gradcam/")
+
+
+@pytest.fixture
+def reran(house: House, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, str]:
+    """A run with a failure in 4 videos, which allows none; and another checkpoint."""
+    monkeypatch.setattr("vtcav_ray.report.terminal.score_table_text", lambda scores, width: "")
+    house.videos, house.broken = house.videos[:4], {"v03"}
+    checkpoint = tmp_path / "next.pth"
+    checkpoint.write_bytes(b"weights")
+    return pipeline.run(config.model_copy(update={"max_failed_fraction": 0.01})), str(checkpoint)
+
+
+def test_a_rerun_with_too_many_failures_exits_4(reran: tuple[Run, str]) -> None:
+    run, checkpoint = reran
+    strict = CliRunner().invoke(cli.app, ["rerun", run.url, "--checkpoint", checkpoint])
+    assert strict.exit_code == 4, strict.output
+    assert "1 of 4 videos failed" in strict.output
+    lax = ["--set", "max_failed_fraction=0.5"]
+    assert CliRunner().invoke(cli.app, ["rerun", run.url, "--checkpoint", checkpoint, *lax]).exit_code == 0
+
+
+def test_a_rerun_never_goes_into_the_run_itself(reran: tuple[Run, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run, checkpoint = reran
+    monkeypatch.chdir(Path(run.url).parent)
+    Path("link").symlink_to("run")
+    for out in ("run", "./run/", f"{run.url}/", "link"):
+        with pytest.raises(ConfigError, match="is the run itself"):
+            rerun("run", checkpoint, out)
+    assert Run(run.url).record == run.record
+
+
+def test_watch_and_gradcam_exit_4_too(reran: tuple[Run, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = reran
+    one = SimpleNamespace(name="next.pth")
+
+    def watch_once(settings: Config, options: object, run_one: Any, update_report: object) -> Pass:
+        run_one(settings, one)
+        return Pass(done=[one.name])
+
+    monkeypatch.setattr("vtcav_ray.watch.run_one.CheckpointRunner", lambda *_: lambda *_: {"run": "."})
+    monkeypatch.setattr("vtcav_ray.watch.loop.watch_once", watch_once)
+    known, nothing = run.table, pa.table({"class": []})
+    monkeypatch.setattr(run, "table", lambda n, **of: nothing if n == "gradcam_summary" else known(n, **of))
+    monkeypatch.setattr(run, "manifest", lambda stage: {"notes": {"untrained": False}})
+    monkeypatch.setattr(gradcam_run, "run_gradcam", lambda config, progress: run)
+    file = tmp_path / "c.yaml"
+    for allowed, status in ((0.01, 4), (0.5, 0)):
+        file.write_text(json.dumps({"videos": {"uri": "videos"}, "max_failed_fraction": allowed}))
+        for command in (["watch", str(file), "--checkpoints", "*.pth", "--once"], ["gradcam", str(file)]):
+            result = CliRunner().invoke(cli.app, [*command, "--out", run.url])
+            assert result.exit_code == status, result.output

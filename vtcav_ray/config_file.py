@@ -66,8 +66,8 @@ def read_options(path: str | None) -> dict[str, Any]:
         data = None  # the error would quote the line
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise ConfigError(
-            f"--storage-options {path} must hold a mapping, YAML or JSON, as fsspec's file system takes it, for example "
-            "{key: ..., secret: ..., endpoint_url: ...}."
+            f"--storage-options {path} must hold a mapping, in YAML or JSON, of what fsspec's file system takes, for "
+            "example {key: ..., secret: ..., endpoint_url: ...}."
         )
     return data
 
