@@ -19,10 +19,11 @@ from vtcav_ray import tables
 from vtcav_ray.activations.batch_size import memory_of
 from vtcav_ray.activations.extract import Extraction, Extractor
 from vtcav_ray.concepts.contents import CONTENTS
-from vtcav_ray.config import Config
+from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.models import describe, load_recogniser, model_digest
 from vtcav_ray.models.class_names import normal_label
+from vtcav_ray.models.preprocess import Sampling
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vector_array
 from vtcav_ray.video.codec import decode_clip
@@ -45,6 +46,7 @@ def _prepare(context: Context) -> Work:
     warnings = []
     if description.untrained:
         warnings.append("The model is UNTRAINED: its weights are random, and so is what the scores say of it.")
+    warnings += _sampled_otherwise(context.config.clips, description.sampling)
     return Work(
         shards=shards,
         make_worker=functools.partial(
@@ -57,6 +59,20 @@ def _prepare(context: Context) -> Work:
         warnings=warnings,
         notes={"model": description.tag, "untrained": description.untrained},
     )
+
+
+def _sampled_otherwise(clips: ClipsConfig, sampling: Sampling | None) -> list[str]:
+    """A sentence where the clips' frames lie otherwise in time than those that the model's own test pipeline takes."""
+    if sampling is None:
+        return []
+    interval = sampling.frame_interval
+    if clips.frames == sampling.frames and interval in (None, clips.interval):
+        return []
+    apart = "spread over the video" if interval is None else f"{interval} apart"
+    return [
+        f"The model's config samples {sampling.frames} frames, {apart}; the clips have {clips.frames}, "
+        f"{clips.interval} apart. Set clips.frames and clips.interval to the model's, unless another speed is meant."
+    ]
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
