@@ -117,3 +117,7 @@ def test_the_page_escapes_and_says_what_moved(runs: dict[str, Run]) -> None:
     assert "&lt;b&gt;" in page
     assert "<b>" not in page.partition("</title>")[0]
     assert any("lift: cup/spatial against random at late went from" in line for line in sentences(table))
+    # A folder is no file to write to.
+    wrong = CliRunner().invoke(cli.app, ["compare", *urls, "--html", str(tmp_path)])
+    assert isinstance(wrong.exception, ConfigError)
+    assert f"{tmp_path}" in str(wrong.exception)
