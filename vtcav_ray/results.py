@@ -133,15 +133,16 @@ class Run:
         """
         if name in ("failures", "interventions"):
             return self.table(name).slice(0, rows)
+        stage = self.stage(self._stage_of(name))
         parts: list[pa.Table] = []
-        for _, part in self.stage(self._stage_of(name)).iter_tables(name):
-            if part.num_rows:
-                parts.append(part.slice(0, rows))
-                rows -= parts[-1].num_rows
+        for path in stage.files(name):
             if rows <= 0:
                 break
-        found = concatenated(parts)
-        return tables.EMPTY_SCHEMAS[name].empty_table() if found is None else found
+            part = stage.read_file(path).slice(0, rows)
+            if part.num_rows:
+                parts.append(part)
+                rows -= part.num_rows
+        return concatenated(parts) if parts else tables.EMPTY_SCHEMAS[name].empty_table()
 
     def _stage_of(self, table: str) -> str:
         stages = {**tables.STAGE_OF, **tables.OPTIONAL_STAGE_OF}

@@ -330,14 +330,17 @@ class StageFolder:
         found = (part for part in (self.read_file(path, columns) for path in rows_of) if part.num_rows)
         if partition:
             return _joined(found, sum(rows_of.values()))
-        return concatenated(list(found))
+        parts = list(found)
+        if not parts:
+            return None
+        return concatenated(parts)
 
 
-def concatenated(parts: Sequence[pa.Table]) -> pa.Table | None:
-    """Parts of one table, of one layer or of several, as one; None: there are no parts."""
+def concatenated(parts: Sequence[pa.Table]) -> pa.Table:
+    """Parts of one table, of one layer or of several, as one. There is one part at least."""
     if len({part.schema for part in parts}) > 1:
         parts = [_with_variable_vectors(part) for part in parts]
-    return pa.concat_tables(parts).combine_chunks() if parts else None
+    return pa.concat_tables(parts).combine_chunks()
 
 
 def _joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:

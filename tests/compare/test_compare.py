@@ -107,6 +107,10 @@ def test_the_command_prints_json_for_machines_and_writes_a_page(runs: dict[str, 
         ("lift", "cup/spatial")
     ]
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    # A folder is no file to write to.
+    wrong = CliRunner().invoke(cli.app, ["compare", *urls, "--html", str(tmp_path)])
+    assert isinstance(wrong.exception, ConfigError)
+    assert f"{tmp_path}" in str(wrong.exception)
     shown = CliRunner().invoke(cli.app, ["compare", *urls])
     assert "1 effect moved" in shown.output or "effects moved" in shown.output
 
@@ -117,7 +121,3 @@ def test_the_page_escapes_and_says_what_moved(runs: dict[str, Run]) -> None:
     assert "&lt;b&gt;" in page
     assert "<b>" not in page.partition("</title>")[0]
     assert any("lift: cup/spatial against random at late went from" in line for line in sentences(table))
-    # A folder is no file to write to.
-    wrong = CliRunner().invoke(cli.app, ["compare", *urls, "--html", str(tmp_path)])
-    assert isinstance(wrong.exception, ConfigError)
-    assert f"{tmp_path}" in str(wrong.exception)

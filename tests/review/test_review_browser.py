@@ -152,7 +152,7 @@ def test_nothing_is_cut_off_or_covered(page: Page, width: int) -> None:
 
 def test_the_contact_sheet_opens_from_disk(browser: Browser, tmp_path: Path) -> None:
     run = write_run(str(tmp_path / "run"))
-    export(run.url, str(tmp_path / "sheet.html"), 30)
+    export(run, str(tmp_path / "sheet.html"), 30)
     page = browser.new_page(viewport={"width": 400, "height": 800})
     requests: list[str] = []
     page.on("request", lambda r: requests.append(r.url))

@@ -215,7 +215,7 @@ def test_a_busy_port_and_a_run_without_clips_are_told(server: ReviewServer, run:
 
 def test_the_contact_sheet_has_every_clip_with_its_decision(run: Run, tmp_path: Any) -> None:
     run.folder.write_bytes(FILE, f"set,name,clip_id,decision\n,,{FIRST},reject\n".encode())
-    line = export(run.url, str(tmp_path / "sheet.html"), 4)
+    line = export(run, str(tmp_path / "sheet.html"), 4)
     assert "sheet.html" in line
     page = (tmp_path / "sheet.html").read_text()
     assert page.count("data:image/webp;base64,") == 4 * 4 + 3 + 4
@@ -224,4 +224,4 @@ def test_the_contact_sheet_has_every_clip_with_its_decision(run: Run, tmp_path: 
     assert NASTY not in page
     assert "<script" not in page
     with pytest.raises(ConfigError, match="--export"):
-        export(run.url, str(tmp_path), 4)
+        export(run, str(tmp_path), 4)
