@@ -253,6 +253,5 @@ def report_data(rows: list[dict[str, Any]] | None = None, **changes: Any) -> Rep
         ],
         "url": "runs/planted",
         "updated": 1_790_000_000.0,
-        "status": "done",
     }
     return ReportData(**{**data, **changes})
