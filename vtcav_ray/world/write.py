@@ -127,7 +127,7 @@ def write_world(
         return WorldSummary(uri=out, **found["summary"], reused=True)
     if not overwrite and (found is not None or filesystem.exists(f"{root}/{MANIFEST}")):
         what = "another world" if found is not None else "a video manifest that is not a finished world's"
-        raise FileExistsError(f"{out} holds {what}; give another folder, or overwrite it explicitly")
+        raise FileExistsError(f"{out} holds {what}")
     if overwrite:
         _remove(filesystem, root)
     filesystem.makedirs(f"{root}/videos", exist_ok=True)
