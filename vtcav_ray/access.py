@@ -34,7 +34,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.errors import ConfigError, EnvironmentFault
 from vtcav_ray.urls import check_scheme
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AccessError(StageError):
+class AccessError(EnvironmentFault):
     """Storage refuses: a wrong key, no right, no credentials, no such bucket. Trying again is no use."""
 
 
@@ -167,7 +167,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn what storage raises on a user's way into a StageError that says so in a sentence."""
+    """Turn what storage raises on a user's way into an EnvironmentFault that says so in a sentence."""
 
     @functools.wraps(function)
     def telling(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -175,11 +175,11 @@ def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except STORAGE_ERRORS as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
-                raise StageError(
+                raise EnvironmentFault(
                     f"No space left where the run is written ({_reason(error)}). Make room and run again: what is "
                     "finished is kept."
                 ) from error
-            raise StageError(
+            raise EnvironmentFault(
                 f"Storage: {_refusal(error) or _reason(error)} Run again: what is finished is kept."
             ) from error
 
