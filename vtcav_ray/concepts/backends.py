@@ -140,6 +140,8 @@ class OnnxBackend:
                 f"{config.weights}: the class names in its metadata are not readable: {error} Set `tracks.names`."
             ) from error
         self.names = _names_of(stated, config)
+        # With one class, rows of six may be YOLOv7's: only the file can tell. Ultralytics never writes those.
+        self._sixes_are_boxes = len(self.names) != 1 or "end2end" in metadata or metadata.get("author") == "Ultralytics"
         self._outputs = len(self._session.get_outputs())
         self._where = config.weights
 
@@ -171,7 +173,8 @@ class OnnxBackend:
             return [Rows(y[y[:, 0] == i][:, [1, 2, 3, 4, 6, 5]], True) for i in range(count)]
         if y.ndim == 3 and y.shape[1] == 4 + classes:
             return list(_candidates(y, classes, confidence))
-        if y.ndim == 3 and y.shape[2] == 5 + classes:  # YOLOv7 and v5: xywh, objectness, class scores
+        sixes = y.ndim == 3 and y.shape[2] == 6 and self._sixes_are_boxes
+        if y.ndim == 3 and y.shape[2] == 5 + classes and not sixes:  # YOLOv7 and v5: xywh, objectness, class scores
             y = torch.cat((y[..., :4], y[..., 5:] * y[..., 4:5]), dim=2).transpose(1, 2)
             return list(_candidates(y, classes, confidence))
         if y.ndim == 3 and y.shape[2] == 6:
