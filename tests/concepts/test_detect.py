@@ -11,10 +11,14 @@ import torch
 from drawn import square_video
 
 from vtcav_ray.concepts.detect import Detector
+from vtcav_ray.concepts.stage import TRACKS
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.concepts.weights import load_pt, read_bytes
 from vtcav_ray.config import TracksConfig
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.stage import Context
+from vtcav_ray.storage import Folder, stage_folder
 
 BOXES = [(10, 20, 40, 60, 0.9, 1), (11, 21, 41, 61, 0.8, 1), (60, 10, 90, 50, 0.7, 0), (0, 0, 9, 9, 0.05, 0)]
 KEPT = [(10, 20, 40, 60), (60, 10, 90, 50)]  # of BOXES, after suppression; in letterboxed pixels
@@ -306,6 +310,31 @@ def test_onnx_without_names_needs_a_label_file(tmp_path: Path) -> None:
         wrong([np.zeros((96, 96, 3), np.uint8)])
     with pytest.raises(ConfigError, match="does not exist"):
         Detector(TracksConfig(weights=weights, names=str(tmp_path / "none.txt")), "cpu")
+
+
+def test_tracks_go_by_what_is_in_the_detectors_files_and_not_by_where_they_lie(tmp_path: Path) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "d.onnx").write_bytes(b"weights")
+        (tmp_path / folder / "names.txt").write_text("cup\nball\n")
+
+    def key(folder: str, **more: object) -> str:
+        files = {"weights": f"{tmp_path}/{folder}/d.onnx", "names": f"{tmp_path}/{folder}/names.txt"}
+        config = parse_config({"videos": {"uri": "v"}, "tracks": {**files, **more}})
+        run = Folder(str(tmp_path / "run"))
+        return TRACKS.key(Context(config, run, {"videos": stage_folder(run, "videos", "k")}))
+
+    first = key("here")
+    assert key("there") == first
+    (tmp_path / "there" / "names.txt").write_text("ball\ncup\n")
+    assert key("there") != first, "the same weights, and every label another one"
+    assert key("here", names=None) != first
+    assert key("here", confidence=0.2) != first
+    (tmp_path / "here" / "d.onnx").write_bytes(b"other weights")
+    assert key("here") != first
+    (tmp_path / "here" / "names.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"tracks\.names.*UTF-8"):
+        key("here")
 
 
 def test_what_is_no_onnx_is_told(tmp_path: Path) -> None:

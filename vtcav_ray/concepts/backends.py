@@ -12,9 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from vtcav_ray.access import open_url, patiently
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
-from vtcav_ray.concepts.weights import load_pt, read_bytes
+from vtcav_ray.concepts.weights import load_pt, read_bytes, read_names
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 
@@ -240,15 +239,7 @@ def _candidates(prediction: torch.Tensor, classes: int, confidence: float) -> It
 def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
     """Class names: from the label file where one is given, else what the weights carry."""
     if config.names is not None:
-        fs, path = open_url(config.names, config.storage_options)
-        try:
-            text = patiently(lambda: fs.cat_file(path), config.names).decode("utf-8")
-        except FileNotFoundError as error:
-            raise ConfigError(
-                f"`tracks.names`: {config.names} does not exist. Give a text file with one name a line."
-            ) from error
-        lines = [line.strip() for line in text.splitlines()]
-        return dict(enumerate(line for line in lines if line))
+        return dict(enumerate(read_names(config.names, config.storage_options)))
     if isinstance(stated, Mapping) and stated:
         return {int(k): str(v) for k, v in stated.items()}
     if isinstance(stated, list | tuple) and stated:
