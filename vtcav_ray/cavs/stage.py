@@ -112,7 +112,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("cavs", inputs=("clips", "activations"), version=3, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("cavs", inputs=("clips", "activations"), version=4, ingredients=_ingredients, prepare=_prepare)
 
 
 class CavWorker:
