@@ -110,7 +110,8 @@ def deal(
     Returns:
         R sets of n (index into `by_video`, its rows), in the order of the profile from large to small.
     """
-    size, sets = len(profile), []
+    size = len(profile)
+    sets: list[list[tuple[int, Rows]]] = []
     have = np.array([len(rows) for rows in by_video])
     wanted, slots = np.unique(np.asarray(profile), return_counts=True)
     while len(sets) < count:
