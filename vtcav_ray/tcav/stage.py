@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
+from vtcav_ray.activations.stage import normal_label
+from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
@@ -60,14 +62,19 @@ def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
         return []
     own = dict(zip(clips["clip_id"].to_pylist(), clips["name"].to_pylist(), strict=True))
     pairs = zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
-    return sorted({name for name, clip in pairs if own.get(clip) == name})
+    return sorted({name for name, clip in pairs if clip in own and _same_class(own[clip], name)})
+
+
+def _same_class(of_clip: str, of_model: str) -> bool:
+    """A clip has the spelling of its folder or list, a gradient that of the model."""
+    return normal_label(of_clip) == normal_label(of_model)
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
 
 
-STAGE = Stage("scores", inputs=("activations", "cavs"), version=3, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("scores", inputs=("activations", "cavs"), version=4, ingredients=_ingredients, prepare=_prepare)
 
 
 class ScoreWorker:
@@ -132,9 +139,14 @@ def _by_class(gradients: pa.Table, class_of_clip: dict[str, str]) -> list[ClassG
     for i, (name, clip) in enumerate(
         zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
     ):
-        if class_of_clip[clip] == name:
+        if _same_class(class_of_clip[clip], name):
             rows_of.setdefault(name, []).append(i)
     return [ClassGradients(name, vectors[rows], [videos[i] for i in rows]) for name, rows in sorted(rows_of.items())]
+
+
+def _smallest_p(row: dict[str, Any]) -> float:
+    """Of a cell's sign count: against random all R sets are its null, else the R // 2 disjoint pairs of them."""
+    return minimum_p(row["R"] if row["against"] == RANDOM else row["R"] // 2)
 
 
 def correct(config: Config, output: StageFolder) -> ShardOutput:
@@ -149,7 +161,7 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
     for i, row in enumerate(rows):
         row["q"], row["effect_q"] = q[i], effect_q[i]
         row["significant"] = bool(row["learnable"] and effect_q[i] < settings.alpha)
-        sign_count_can_decide = np.isfinite(p[i]) and minimum_p(row["R"]) * np.isfinite(p).sum() <= settings.alpha
+        sign_count_can_decide = np.isfinite(p[i]) and _smallest_p(row) * np.isfinite(p).sum() <= settings.alpha
         if not np.isfinite(effect_p[i]):
             row["decided_by"] = "none"
         else:
