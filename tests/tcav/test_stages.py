@@ -10,6 +10,7 @@ import pytest
 
 from vtcav_ray import tables
 from vtcav_ray.cavs import stage as cavs_stage
+from vtcav_ray.cavs.train import NO_DIFFERENCE
 from vtcav_ray.config import Config
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import StageError
@@ -218,12 +219,13 @@ def test_equal_activations_are_marked_and_never_significant(tmp_path: Path) -> N
     trained = cavs.read("cavs")
     assert trained is not None
     assert np.isnan(trained["bias"].to_numpy()).all()
+    assert set(trained["reason"].to_pylist()) == {NO_DIFFERENCE}
     row = cells(scores)["lift", "same"]
     assert not row["significant"]
     assert not row["learnable"]
     for name in ("score", "ci_low", "p", "effect_p", "effect_z", "effect_ci_low"):
         assert np.isnan(row[name]), name
-    assert "all equal" in row["note"]
+    assert f"8 of its 8 CAVs could not be trained, so it has no score: {NO_DIFFERENCE}." in row["note"]
     assert row["decided_by"] == "none"
 
 

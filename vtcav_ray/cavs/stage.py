@@ -253,6 +253,7 @@ def _table(layer: str, jobs: list[CavJob], trained: list[Cavs], config: CavsConf
             "model": [tag] * len(jobs),
             "bias": np.concatenate([part.bias for part in trained]),
             "vector": vector_array(vectors.astype(np.float32)),
+            "reason": [reason for part in trained for reason in part.reason],
         },
         schema=tables.cavs(vectors.shape[1]),
     )

@@ -82,6 +82,7 @@ class LayerData:
         jobs: what each row of the CAV arrays is.
         cavs_Md: unit vectors; NaN: not trained.
         held_out_M: held-out accuracies.
+        reasons_M: why a CAV could not be trained, or empty; none given: all were.
     """
 
     pool: Pool
@@ -91,6 +92,7 @@ class LayerData:
     cavs_Md: NDArray[np.float32]
     held_out_M: NDArray[np.float64]
     classes: Sequence[ClassGradients]
+    reasons_M: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -259,8 +261,21 @@ def _about_cavs(cell: Cell, data: LayerData) -> dict[str, Any]:
         "held_out_accuracy": gate.accuracy,
         "null_accuracy": gate.null_accuracy,
         "stability": mean_pairwise_cosine(data.cavs_Md[cell.cavs]),
-        "note": gate.reason,
+        "note": " ".join(x for x in (_untrained(cell, data.reasons_M), gate.reason) if x),
     }
+
+
+def _untrained(cell: Cell, reasons_M: Sequence[str]) -> str:
+    """What a cell lacks because some of its CAVs, or of its null's, could not be trained; or nothing."""
+    said = []
+    for rows, whose, lacks in ((cell.cavs, "its", "has no score"), (cell.null, "its null's", "has no p of the score")):
+        failed = [reasons_M[i] for i in rows if reasons_M and reasons_M[i]]
+        if failed:
+            said.append(
+                f"{len(failed)} of {whose} {len(rows)} CAVs could not be trained, so it {lacks}: "
+                f"{'; '.join(sorted(set(failed)))}."
+            )
+    return " ".join(said)
 
 
 def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:

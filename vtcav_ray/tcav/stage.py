@@ -110,7 +110,7 @@ class ScoreWorker:
         columns = ("clip_id", *POOL_COLUMNS, "model", "vector")
         pool = self.activations.read("activations", columns=columns, layer=layer)
         gradients = self.activations.read("gradients", layer=layer)
-        cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector"), layer=layer)
+        cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector", "reason"), layer=layer)
         assert pool is not None, "the CAVs were made from this table"
         assert cavs is not None, "the cavs stage is complete"
         assert gradients is not None, "the shards were made from this table"
@@ -127,6 +127,7 @@ class ScoreWorker:
                 cavs_Md=vectors_of(cavs),
                 held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
                 classes=_by_class(gradients, own),
+                reasons_M=cavs["reason"].to_pylist(),
             ),
             pool["model"][0].as_py(),
         )
