@@ -270,6 +270,19 @@ def test_one_random_set_gives_no_p_of_the_score_and_says_so(tmp_path: Path) -> N
     assert cavs.read("cavs").num_rows == 6
 
 
+def test_a_warning_never_asks_for_more_permutations_than_can_be_had(
+    finished: tuple[StageFolder, StageFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = config().scores.model_copy(update={"permutations": 100})
+    settings = config().model_copy(update={"scores": few})
+    (said,) = [w for w in scores_stage.correct(settings, finished[1]).warnings if "permutations can't" in w]
+    assert "set scores.permutations to 240 or more, or scores.correction to bh" in said
+    monkeypatch.setattr(scores_stage, "MOST_PERMUTATIONS", 239)
+    (said,) = [w for w in scores_stage.correct(settings, finished[1]).warnings if "permutations can't" in w]
+    assert "set scores.correction to bh (240 permutations" in said
+    assert "scores.permutations" not in said
+
+
 def test_relative_cells_are_decided_by_their_own_smallest_p(tmp_path: Path) -> None:
     """30 random sets are 30 draws against random, and 15 disjoint pairs for a relative cell."""
     settings = config(random_sets=30)

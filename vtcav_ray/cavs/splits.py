@@ -105,7 +105,8 @@ def _fill(
 ) -> NDArray[np.bool_]:
     """The held-out rows of a side: those given, and of its own videos what is left of its share."""
     target = held_out * on.sum(axis=1) - held_shared.sum(axis=1)
-    return held_shared | _hold(key, on & ~shared, target, keep_one=~(shared & ~held_shared).any(axis=1))
+    trained: NDArray[np.bool_] = np.any(shared & ~held_shared, axis=1)
+    return held_shared | _hold(key, on & ~shared, target, keep_one=~trained)
 
 
 def _hold(

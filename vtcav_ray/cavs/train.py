@@ -264,8 +264,7 @@ class _Job:
         """Trains the CAVs `chunk` (indices) and measures them."""
         device = self.gram.device
         # Chunks hold CAVs of similar size; what is padding in all of them is cut off.
-        width = int(self.train.counts[chunk].max())
-        width_tested = int(self.tested.counts[chunk].max(initial=0))
+        width, width_tested = int(self.train.counts[chunk].max()), int(self.tested.counts[chunk].max(initial=0))
         rows_MT = torch.from_numpy(self.train.rows[chunk, :width]).to(device)
         y_MT = torch.from_numpy(self.train.labels[chunk, :width]).to(device)
         rows_MH = torch.from_numpy(self.tested.rows[chunk, :width_tested]).to(device)
@@ -275,21 +274,18 @@ class _Job:
         everything = torch.cat((rows_MT, rows_MH), dim=1)
         kernel = self._inner(everything, rows_MT, raw)  # [m, T + H, T]
         K_MTT = kernel[:, :width]
-        present = y_MT.abs()
-        if not present.all():
+        if not (present := y_MT.abs()).all():
             K_MTT = K_MTT * present[:, :, None] * present[:, None, :]
         solution = self._solve(K_MTT, y_MT)
 
         a_MT = solution.coefficients_MT
         inner = apply_kernel(kernel, a_MT)
-        square_M = (a_MT * inner[:, :width]).sum(1)
-        decision = inner + solution.bias_M[:, None]
+        square_M, decision = (a_MT * inner[:, :width]).sum(1), inner + solution.bias_M[:, None]
         if raw:
             square_M = square_M - (self._constant * a_MT.sum(1) ** 2)
             # The constant feature's weight is part of svm's kernel, and becomes the bias.
             bias_M = a_MT.sum(1) if self.solver == "svm" else solution.bias_M
-        else:
-            # From centred rows back to raw ones.
+        else:  # from centred rows back to raw ones
             bias_M = solution.bias_M - (a_MT * self.gram.offset_N[rows_MT]).sum(1)
         norm_M = square_M.clamp_min(0).sqrt()
         length_M = self.gram.scale * a_MT.abs().sum(1)  # of w, if no two of its summands cancelled
@@ -297,13 +293,12 @@ class _Job:
         # Is there a direction, or only rounding: in w as a sum of rows, and in how far the rows lie apart along it?
         nothing_M = ~(norm_M > _NOTHING * length_M)
         if self.solver != "pattern":
-            # See `by_rows`: here w may be only the Gram matrix's rounding.
             short = (norm_M <= CANCELLED * length_M) & (y_MT.abs().sum(1) > self.gram.dim)
             for m in short.nonzero()[:, 0].tolist():
                 found = (a_MT[m], solution.bias_M[m], converged_M[m])
                 one = by_rows(self.gram, rows_MT[m], rows_MH[m], y_MT[m], found, self._solve, raw, self._constant)
                 a_MT[m], bias_M[m], norm_M[m], decision[m], converged_M[m] = one
-            # There w's length says nothing. Decision values have no unit: where they lie apart, a direction was found.
+            # There w's length says nothing. Decision values have no unit: apart, they show that there is a direction.
             nothing_M &= ~(short & (_spread(torch.where(y_MT != 0, decision[:, :width], torch.nan)) > _APART))
         spread_M = _spread(torch.where(y_MT != 0, decision[:, :width], torch.nan))
         degenerate_M = nothing_M | ~(spread_M > _NOTHING * self.gram.scale * norm_M)

@@ -28,6 +28,7 @@ from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
 
 # Classes a shard: seconds of work for 500 concepts, against the reading of all CAVs of a layer.
 BLOCK_CLASSES = 8
+MOST_PERMUTATIONS = 100_000  # that a warning asks for: ten times the default, and as many times its seconds
 NO_GRADIENTS = (
     "There is nothing to score: no class example has a gradient. Give labels that the model has (a folder a class, or "
     "videos.labels); see `vtcav table RUN failures`."
@@ -182,10 +183,16 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
     if num_tests and (sentence := resolution_warning(config.cavs.random_sets, num_tests, settings.alpha)):
         warnings.append(sentence + ".")
     if settings.correction == "holm" and m > settings.alpha * (settings.permutations + 1):
+        needed_permutations = round(m / settings.alpha)
+        mend = (
+            f"set scores.permutations to {needed_permutations} or more, or scores.correction to bh."
+            if needed_permutations <= MOST_PERMUTATIONS
+            else f"set scores.correction to bh ({needed_permutations} permutations a cell would take too long), or ask "
+            "for fewer classes, concepts or layers."
+        )
         warnings.append(
             f"{settings.permutations} permutations can't give an effect_p below {1 / (settings.permutations + 1):.2g}, "
-            f"and the strictest of {m} cells asks for {settings.alpha / m:.2g}: set scores.permutations to "
-            f"{round(m / settings.alpha)} or more, or scores.correction to bh."
+            f"and the strictest of {m} cells asks for {settings.alpha / m:.2g}: {mend}"
         )
     table = pa.Table.from_pylist(rows, schema=tables.SCORES)
     return ShardOutput({"scores": table}, metrics={"m": m}, warnings=warnings)
