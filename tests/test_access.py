@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from vtcav_ray import access
 from vtcav_ray.access import AccessError, may_pass, open_url, patiently, tells_storage_errors
-from vtcav_ray.errors import ConfigError, InputError, StageError
+from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
 from vtcav_ray.video.fetch import fetch
 
 
@@ -102,7 +102,7 @@ def test_what_storage_raises_becomes_a_sentence() -> None:
     def full() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(StageError, match="No space left where the run is written"):
+    with pytest.raises(EnvironmentFault, match="No space left where the run is written"):
         full()
 
 

@@ -16,6 +16,7 @@ from vtcav_ray.access import open_url
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.config_file import load_config, parse_config
 from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.models.files import sha256_of
 from vtcav_ray.urls import check_url
 from vtcav_ray.video.listing import list_videos
 from vtcav_ray.watch.page import Point, build_page
@@ -62,6 +63,22 @@ def test_run_and_checkpoint_urls_of_commands_are_checked_too(tmp_path: Path) -> 
         result = CliRunner().invoke(cli.app, arguments)
         assert isinstance(result.exception, ConfigError), arguments
         assert "sftp" in str(result.exception)
+
+
+@pytest.mark.parametrize("url", ["http://[bad/x.mp4", "https://host:port/x", "http://a\u2100b/x"])
+def test_a_url_that_can_not_be_parsed_is_told_as_a_mistake(url: str) -> None:
+    for call in (lambda: check_url(url, "videos.uri"), lambda: open_url(url)):
+        with pytest.raises(ConfigError, match="not a URL"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "url", ["ssh://host/a.pth", "SFTP://host/a.pth", "simplecache::s3://b/a.pth", "github://repo/a"]
+)
+def test_whatever_opens_a_url_the_scheme_is_checked(url: str) -> None:
+    with pytest.raises(ConfigError, match="not opened") as told:
+        sha256_of(url)  # the first that `vtcav rerun --checkpoint` does with it
+    assert "Allowed" in str(told.value) or "chain" in str(told.value)
 
 
 def write_manifest(tmp_path: Path, *uris: str) -> VideosConfig:

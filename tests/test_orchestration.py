@@ -36,6 +36,7 @@ class House:
         self.broken: set[str] = set()
         self.dead_after: str | None = None  # the stage that stops at its second shard
         self.worked: dict[str, list[str]] = {}
+        self.tracks_planned = 0
 
     def note(self, stage: str, *what: str) -> None:
         self.worked.setdefault(stage, []).extend(what)
@@ -59,6 +60,7 @@ class House:
     def _tracks(self, context: Context) -> Work:
         videos = context.input("videos").read("videos")
         assert videos is not None
+        self.tracks_planned += 1
 
         def work(rows: pa.Table) -> ShardOutput:
             ids = rows["video_id"].to_pylist()
@@ -129,6 +131,7 @@ def test_a_retry_works_on_what_failed_and_later_stages_see_it(house: House, conf
     house.worked.clear()
     house.broken = {"v11"}
     second = pipeline.run(config, retry_failed=True)
+    assert house.tracks_planned == 2, "once a run: the videos are the same"
     assert sorted(house.worked["tracks"]) == ["v03", "v04", "v11"]
     assert sorted(house.worked["clips"]) == ["v03", "v04"]
     shards = second.manifest("activations")["shards"]

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vtcav_ray import tables
+from vtcav_ray import storage, tables
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, canonical_digest, parquet_bytes
 
@@ -79,6 +82,71 @@ def test_a_column_can_be_read_alone(stage: StageFolder) -> None:
     read = stage.read("tracks", columns=["n"])
     assert read is not None
     assert read.column_names == ["n"]
+
+
+class SlowFolder(StageFolder):
+    """Every read takes a while, as on an object store; how many were begun, and how many were at it at once."""
+
+    def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        with LOCK:
+            COUNTS["begun"] += 1
+            COUNTS["now"] += 1
+            COUNTS["most"] = max(COUNTS["most"], COUNTS["now"])
+        time.sleep(0.01)
+        with LOCK:
+            COUNTS["now"] -= 1
+        if path.endswith("s0040.parquet"):
+            raise ConnectionError("gone")
+        return super().read_file(path, columns)
+
+
+LOCK = threading.Lock()
+COUNTS = {"begun": 0, "now": 0, "most": 0}
+
+
+def slow(stage: StageFolder, count: int) -> SlowFolder:
+    for i in range(count):
+        stage.commit(f"s{i:04d}", ShardOutput({"tracks": pa.table({"n": [i]})}))
+    COUNTS.update(begun=0, now=0, most=0)
+    return SlowFolder(stage.stage, stage.key, stage.folder)
+
+
+def test_shards_are_read_ahead_in_order_and_not_too_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = slow(StageFolder("tracks", "k", Folder(str(tmp_path / "run"))), 40)
+    seen = []
+    for name, part in folder.iter_tables("tracks"):
+        seen.append((name, part["n"].to_pylist()))
+        assert COUNTS["begun"] <= len(seen) + storage.READ_AHEAD_FILES
+    assert seen == [(f"s{i:04d}", [i]) for i in range(40)]
+    assert COUNTS["most"] > storage.READ_AHEAD_FILES / 2, "they are read at the same time"
+    whole = folder.read("tracks")
+    assert whole is not None
+    assert whole["n"].to_pylist() == list(range(40))
+    # Large files: one at a time.
+    monkeypatch.setattr(storage, "READ_AHEAD_BYTES", 1)
+    COUNTS["most"] = 0
+    assert [part["n"].to_pylist() for _, part in folder.iter_tables("tracks", columns=["n"])][:3] == [[0], [1], [2]]
+    assert COUNTS["most"] == 1
+
+
+def test_what_is_read_ahead_ends_with_its_reader(tmp_path: Path) -> None:
+    folder = slow(StageFolder("tracks", "k", Folder(str(tmp_path / "run"))), 50)
+    reader = folder.iter_tables("tracks")
+    next(reader)
+    reader.close()  # type: ignore[attr-defined]
+    begun = COUNTS["begun"]
+    time.sleep(0.1)
+    assert COUNTS["begun"] - begun <= 1, "nothing is begun any more"
+    assert begun <= 1 + storage.READ_AHEAD_FILES
+    seen = []
+
+    def read_all() -> None:
+        for name, _ in folder.iter_tables("tracks"):
+            seen.append(name)
+
+    with pytest.raises(ConnectionError, match="gone"):
+        read_all()
+    assert seen == [f"s{i:04d}" for i in range(40)], "it fails when its turn comes, and not before"
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

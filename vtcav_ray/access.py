@@ -20,16 +20,22 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from http.client import IncompleteRead
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 import fsspec
 import tenacity
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, ResponseStreamingError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    ResponseStreamingError,
+)
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from vtcav_ray.errors import ConfigError, StageError
-from vtcav_ray.urls import NO_CREDENTIALS, holds_credentials, shown
+from vtcav_ray.errors import ConfigError, EnvironmentFault
+from vtcav_ray.urls import check_scheme
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +50,8 @@ _PASSING_CODES = frozenset({"SlowDown", "RequestTimeout", "InternalError", "Serv
 _ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 # What can rise out of a file system; botocore's errors are no OSErrors.
 STORAGE_ERRORS = (OSError, BotoCoreError, ClientError, aiohttp.ClientError, IncompleteRead)
+# What a local file system says of a name that no file can have: too long, below a file, in a loop of links.
+_NO_NAME_ERRNO = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 # An object's first byte may take its time under load; s3fs's own 15 s would read that as a broken connection.
 _S3_CONFIG = {"connect_timeout": 10, "read_timeout": 60}
 
@@ -51,7 +59,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AccessError(StageError):
+class AccessError(EnvironmentFault):
     """Storage refuses: a wrong key, no right, no credentials, no such bucket. Trying again is no use."""
 
 
@@ -62,13 +70,15 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     options, so calling this often is cheap.
 
     Raises:
-        ConfigError: credentials in the URL, a protocol that is not known, or options that its file system refuses.
+        ConfigError: not a URL, credentials in it, a scheme that is not allowed (`vtcav_ray.urls`), or options that its
+            file system refuses.
     """
     options = dict(storage_options or {})
     if "://" in url:
-        if holds_credentials(url):
-            raise ConfigError(f"{shown(url)} {NO_CREDENTIALS}")
-        if urlsplit(url).scheme in ("s3", "s3a"):
+        check_scheme(url)
+        scheme, rest = url.split("://", 1)
+        url = f"{scheme.lower()}://{rest}"  # as fsspec spells them
+        if scheme.lower() in ("s3", "s3a"):
             options["config_kwargs"] = {**_S3_CONFIG, **(options.get("config_kwargs") or {})}
     else:
         options = {}  # a local path among remote ones: their options are not its own
@@ -131,6 +141,14 @@ def kind_of(fs: fsspec.AbstractFileSystem, path: str) -> str | None:
         return None
 
 
+def names_nothing(error: BaseException) -> bool:
+    """Whether the answer is that there is no such file, or that there can be none of that name."""
+    if isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno in _NO_NAME_ERRNO):
+        return True
+    # A bucket's name with a blank, say. s3fs makes a ValueError of it where it lists.
+    return any(isinstance(e, ParamValidationError) for e in (error, error.__context__))
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, (*_ANSWERS, PermissionError)):
@@ -149,7 +167,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn what storage raises on a user's way into a StageError that says so in a sentence."""
+    """Turn what storage raises on a user's way into an EnvironmentFault that says so in a sentence."""
 
     @functools.wraps(function)
     def telling(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -157,11 +175,11 @@ def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except STORAGE_ERRORS as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
-                raise StageError(
+                raise EnvironmentFault(
                     f"No space left where the run is written ({_reason(error)}). Make room and run again: what is "
                     "finished is kept."
                 ) from error
-            raise StageError(
+            raise EnvironmentFault(
                 f"Storage: {_refusal(error) or _reason(error)} Run again: what is finished is kept."
             ) from error
 

@@ -184,7 +184,9 @@ class ActivationsConfig(Section):
         "center", description="one centre crop of the stored clip, or the config's own crops, averaged"
     )
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    dtype: Literal["float32", "float16"] = Field("float32", description="of the stored vectors")
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="of the stored activations; gradients are always float32"
+    )
     compile: bool = False
 
 

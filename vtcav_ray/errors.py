@@ -32,6 +32,12 @@ class StageError(VtcavError):
     exit_status = EXIT_STAGE
 
 
+class EnvironmentFault(StageError):
+    """A stage could not be completed, and neither videos nor model are to blame: there is no cluster, or storage
+    refuses, is full or does not answer. That may pass, so nothing is marked as bad for it.
+    """
+
+
 class InputError(VtcavError):
     """One video or clip can't be used.
 

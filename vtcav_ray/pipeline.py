@@ -227,9 +227,13 @@ def _with_carried(
         name: stage_folder(context.input(name).run, name, key)
         for name, key in manifest["ingredients"]["inputs"].items()
     }
-    if not all(folder.complete for folder in before.values()):
-        return work, {}
-    shards = stage.prepare(Context(context.config, context.run, before)).shards
+    # Of the same inputs (a retry) come the same shards. To plan them again reads every table of the inputs.
+    shards = work.shards
+    if any(folder.key != context.input(name).key for name, folder in before.items()):
+        if not all(folder.complete for folder in before.values()):
+            return work, {}
+        # With what this stage has found for its key already: the digests of weights.
+        shards = stage.prepare(Context(context.config, context.run, before, context.memo)).shards
     carried = carry(work.shards, shards, earlier)
     if not carried.kept:
         return work, {}

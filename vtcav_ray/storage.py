@@ -12,13 +12,16 @@ killed run goes on where it was. Ray's blocks play no part in any name.
 
 from __future__ import annotations
 
+import contextvars
 import datetime
 import hashlib
 import json
 import logging
 import os
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeVar
 
@@ -39,6 +42,9 @@ COMMITS = "_commits"
 ROW_GROUP_ROWS = 8192
 CLIP_ROW_GROUP_ROWS = 4  # clips carry their frames, and a preview reads only one of them
 FIRST_CONTACT_SECONDS = 15.0
+# Of a table that is read shard by shard, at most so many files are being read or wait for their turn.
+READ_AHEAD_FILES = 16
+READ_AHEAD_BYTES = 1 << 26  # of files as they are stored; one file may be larger
 
 
 def canonical_digest(value: Any) -> str:
@@ -295,20 +301,46 @@ class StageFolder:
 
     def files(self, table: str, **partition: str) -> list[str]:
         """Paths (below the folder) of a table's committed files, sorted; `layer="late"` keeps one partition."""
-        return list(self._rows_of(table, **partition))
+        return list(self._committed_files(table, **partition))
 
-    def _rows_of(self, table: str, **partition: str) -> dict[str, int]:
-        """Rows of each of a table's committed files, by path, in order."""
+    def _committed_files(self, table: str, **partition: str) -> dict[str, dict[str, Any]]:
+        """`rows` and `bytes` of each of a table's committed files, by path, in order."""
         prefix = "/".join([table, *(f"{key}={value}" for key, value in partition.items())]) + "/"
-        rows = {path: file["rows"] for record in self.records() for path, file in record["files"].items()}
-        return {path: rows[path] for path in sorted(rows) if path.startswith(prefix)}
+        files = {path: file for record in self.records() for path, file in record["files"].items()}
+        return {path: files[path] for path in sorted(files) if path.startswith(prefix)}
 
     def iter_tables(
         self, table: str, *, columns: Sequence[str] | None = None, **partition: str
     ) -> Iterator[tuple[str, pa.Table]]:
-        """Yield (shard name, its rows), one shard at a time: memory does not grow with the table."""
-        for path in self.files(table, **partition):
-            yield path.rsplit("/", 1)[-1].removesuffix(".parquet"), self.read_file(path, columns)
+        """Yield (shard name, its rows) in order. A few shards are read ahead, so that an object store's answer is not
+        waited for each time; they are bounded in number and bytes, so memory does not grow with the table.
+        """
+        sizes = {path: file["bytes"] for path, file in self._committed_files(table, **partition).items()}
+        for path, part in zip(sizes, self._read_ahead(sizes, columns), strict=True):
+            yield path.rsplit("/", 1)[-1].removesuffix(".parquet"), part
+
+    def _read_ahead(self, sizes: Mapping[str, int], columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """The files' rows, in the order of `sizes` (path -> bytes)."""
+        if len(sizes) <= 1:  # most tables of a small run
+            yield from (self.read_file(path, columns) for path in sizes)
+            return
+        waiting: deque[tuple[Future[pa.Table], int]] = deque()
+        held = 0
+        pool = ThreadPoolExecutor(READ_AHEAD_FILES, "read-ahead")
+        try:
+            for path, size in sizes.items():
+                while waiting and (len(waiting) >= READ_AHEAD_FILES or held + size > READ_AHEAD_BYTES):
+                    future, freed = waiting.popleft()
+                    yield future.result()
+                    held -= freed
+                # Each in a context of its own, so that what it logs says which run and stage it is about.
+                run_here = contextvars.copy_context().run
+                waiting.append((pool.submit(run_here, self.read_file, path, columns), size))
+                held += size
+            while waiting:
+                yield waiting.popleft()[0].result()
+        finally:  # also where the caller has seen enough; what is being read is not waited for
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         wanted = list(columns) if columns is not None else None
@@ -319,10 +351,11 @@ class StageFolder:
 
         Vectors of different layers have different lengths: without a partition they come as variable lists.
         """
-        rows_of = self._rows_of(table, **partition)
-        found = (part for part in (self.read_file(path, columns) for path in rows_of) if part.num_rows)
+        files = self._committed_files(table, **partition)
+        sizes = {path: file["bytes"] for path, file in files.items()}
+        found = (part for part in self._read_ahead(sizes, columns) if part.num_rows)
         if partition:
-            return _joined(found, sum(rows_of.values()))
+            return _joined(found, sum(file["rows"] for file in files.values()))
         parts = list(found)
         if not parts:
             return None

@@ -86,8 +86,11 @@ def activations(d: int, numbers: str = "float32") -> pa.Schema:
     )
 
 
-def gradients(d: int, numbers: str = "float32") -> pa.Schema:
-    """One row a (class example, layer, class): the gradient of the class's target at the layer, projected."""
+def gradients(d: int) -> pa.Schema:
+    """One row a (class example, layer, class): the gradient of the class's target at the layer, projected.
+
+    Always float32: gradients of a mean over thousands of positions are smaller than float16's smallest number.
+    """
     return pa.schema(
         [
             ("clip_id", pa.string()),
@@ -99,7 +102,7 @@ def gradients(d: int, numbers: str = "float32") -> pa.Schema:
             ("predicted", pa.string()),  # the model's own answer for this clip
             ("views", pa.int32()),
             ("model", pa.string()),
-            ("vector", vector(d, numbers)),
+            ("vector", vector(d)),
         ]
     )
 

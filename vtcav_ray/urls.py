@@ -29,9 +29,10 @@ def scheme_of(url: str) -> str:
 
 def holds_credentials(url: str) -> bool:
     """Whether a URL is itself a credential: a password before the host, or a signature or token in its query."""
-    if "://" not in url:
+    head = url.split("::", 1)[0]
+    if "://" not in url or not is_url(head):  # what is no URL is not opened at all
         return False
-    parts = urlsplit(url.split("::", 1)[0])
+    parts = urlsplit(head)
     if parts.password is not None or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
         return True
     return any(name.lower() in _SIGNATURES for name, _ in parse_qsl(parts.query, keep_blank_values=True))
@@ -39,6 +40,8 @@ def holds_credentials(url: str) -> bool:
 
 def shown(url: str) -> str:
     """A URL as it may be told: without what would be a credential."""
+    if not is_url(url):  # nobody knows where in it a password would be
+        return f"{scheme_of(url)}://..." if "@" in url or "?" in url else url
     if not holds_credentials(url):
         return url
     parts = urlsplit(url.split("::", 1)[0])
@@ -46,23 +49,31 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{user}{parts.netloc.rpartition('@')[2]}{parts.path}{'?...' if parts.query else ''}"
 
 
-def check_url(url: str, what: str, allowed: Collection[str] = SCHEMES) -> str:
-    """The URL, if it may be opened.
+def is_url(text: str) -> bool:
+    """Whether a path or URL can be taken apart: `http://[::1/x` and `http://host:port/x` can't."""
+    if "://" not in text:
+        return True
+    try:
+        parts = urlsplit(text)
+        # Of an object store, what looks like a port is a part of a name (arn:aws:s3:...).
+        return parts.scheme not in ("http", "https") or parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+
+
+def check_scheme(url: str, what: str = "url", allowed: Collection[str] = SCHEMES) -> str:
+    """The URL, if it is one, of a kind that is opened, and no credential. For what `check_url` has not seen yet.
 
     fsspec knows many more schemes, among them some that run commands elsewhere (`ssh`, `sftp`, `dask`), reach into
     other services (`github`, `hdfs`), or wrap another URL (`simplecache::`, `reference::`). None of those is needed.
 
-    Args:
-        what: the config key or argument, for the message.
-        allowed: schemes.
-
     Raises:
-        ConfigError: names the key, the scheme and what is allowed.
+        ConfigError: as `check_url`.
     """
+    if not is_url(url):
+        raise ConfigError(f"`{what}`: {shown(url)!r} is not a URL. Check its brackets and its port.")
     if holds_credentials(url):
         raise ConfigError(f"`{what}`: {shown(url)} {NO_CREDENTIALS}")
-    if not url.isprintable():
-        raise ConfigError(f"`{what}`: {url!r} has control characters in it.")
     if "::" in url:
         raise ConfigError(f"`{what}`: {url} is a chain of URLs (`::`), which is not opened. Give the file's own URL.")
     scheme = scheme_of(url)
@@ -71,3 +82,19 @@ def check_url(url: str, what: str, allowed: Collection[str] = SCHEMES) -> str:
             f"`{what}`: `{scheme}` URLs are not opened ({url}). Allowed: a path, or {', '.join(allowed)}."
         )
     return url
+
+
+def check_url(url: str, what: str, allowed: Collection[str] = SCHEMES) -> str:
+    """The URL, if it may be opened.
+
+    Args:
+        what: the config key or argument, for the message.
+        allowed: schemes.
+
+    Raises:
+        ConfigError: names the key, and what is wrong: not a URL, a credential, a control character, a chain of URLs, or
+            a scheme that is not allowed.
+    """
+    if not url.isprintable():
+        raise ConfigError(f"`{what}`: {shown(url)!r} has control characters in it.")
+    return check_scheme(url, what, allowed)

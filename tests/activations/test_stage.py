@@ -18,6 +18,7 @@ from vtcav_ray.carry import CarryingWorker, carry
 from vtcav_ray.concepts.contents import contents_of
 from vtcav_ray.config import Config
 from vtcav_ray.config_file import parse_config
+from vtcav_ray.errors import ConfigError
 from vtcav_ray.stage import Context, Shard
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vectors_of
 from vtcav_ray.video.codec import encode_clip
@@ -90,9 +91,68 @@ def test_a_damaged_clip_and_one_that_is_not_finite_are_failures_that_name_the_la
         assert activations["clip_id"].to_pylist() == ["clip0-0", "clip0-3", "clip0-4"]
         assert gradients["clip_id"].to_pylist() == ["clip0-0", "clip0-4"]
         assert activations.schema.field("vector").type.value_type == pa.float16()
+        assert gradients.schema.field("vector").type.value_type == pa.float32()
         assert activations.schema.names == tables.activations(1).names
         assert np.isfinite(vectors_of(activations)).all()
         assert set(activations["views"].to_pylist()) == {worker.extractor._views_each()}
+
+
+def test_what_float16_can_not_hold_is_a_failure(tmp_path: Path) -> None:
+    worker = ExtractWorker(config(), stored(tmp_path, clip_table(3)), Folder(str(tmp_path / "out")))
+
+    def enlarge(_: nn.Module, __: object, out: torch.Tensor) -> torch.Tensor:
+        return out * 1e9 if len(out) == 1 else out  # the batch of the one random clip
+
+    layer = worker.recogniser.module.get_submodule(worker.extractor.paths["early"])
+    handle = layer.register_forward_hook(enlarge)
+    found = worked(worker)
+    handle.remove()
+    (failure,) = found.failures
+    assert (failure["clip_id"], failure["error_kind"]) == ("clip0-1", "non_finite")
+    assert "too large for float16. Set `activations.dtype: float32`" in failure["message"]
+    assert found.tables["activations/layer=early"]["clip_id"].to_pylist() == ["clip0-0", "clip0-2"]
+
+
+def test_a_table_is_made_with_one_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a GPU whose memory ends in the middle of it."""
+    clips = stored(tmp_path, clip_table(6))
+    expected = worked(ExtractWorker(config(batch_size=1), clips, Folder(str(tmp_path / "a"))))
+    worker = ExtractWorker(config(batch_size=2), clips, Folder(str(tmp_path / "b")))
+    run, calls = worker.extractor._run, []
+
+    def small_gpu(x: torch.Tensor, members: list[int], *rest: Any) -> Any:
+        calls.append(len(members))
+        if len(members) > 1 and len(calls) > 1:
+            raise torch.OutOfMemoryError("too much")
+        return run(x, members, *rest)
+
+    monkeypatch.setattr(worker.extractor, "_run", small_gpu)
+    found = worked(worker)
+    assert calls[0] == 2
+    assert calls[-6:] == [1] * 6
+    assert all(found.tables[name].equals(expected.tables[name]) for name in expected.tables)
+
+
+def test_classes_that_only_the_checkpoint_knows_are_asked_for_by_any_spelling(tmp_path: Path) -> None:
+    clips = stored(tmp_path, clip_table(1))
+    settings = {"activations": {"layers": LAYERS, "classes": "listed"}, "clips": {"classes": ["Put-Down"]}}
+    one = parse_config({"videos": {"uri": "none"}, "model": {"checkpoint": "untrained"}, **settings})
+    gradients = worked(ExtractWorker(one, clips, Folder(str(tmp_path)))).tables["gradients/layer=late"]
+    assert gradients["class"].to_pylist() == ["lift", "put_down"]
+    other = one.model_copy(update={"clips": one.clips.model_copy(update={"classes": ("no such",)})})
+    with pytest.raises(ConfigError, match=r"`clips.classes`: the model has no class 'no such'"):
+        ExtractWorker(other, clips, Folder(str(tmp_path)))
+
+
+@pytest.mark.parametrize(("frames", "interval", "told"), [(16, 1, 0), (16, 2, 1), (8, 1, 1)])
+def test_frames_other_than_the_models_own_are_told(tmp_path: Path, frames: int, interval: int, told: int) -> None:
+    """The planted world's recogniser takes 16 frames, 1 apart."""
+    one = config()
+    one = one.model_copy(update={"clips": one.clips.model_copy(update={"frames": frames, "interval": interval})})
+    clips = stored(tmp_path, clip_table(1))
+    warnings = STAGE.prepare(Context(one, Folder(str(tmp_path)), {"clips": clips})).warnings
+    found = [sentence for sentence in warnings if "samples 16 frames, 1 apart" in sentence]
+    assert len(found) == told
 
 
 def test_a_shard_of_nothing_but_damaged_clips(tmp_path: Path) -> None:

@@ -11,10 +11,14 @@ import torch
 from drawn import square_video
 
 from vtcav_ray.concepts.detect import Detector
+from vtcav_ray.concepts.stage import TRACKS
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.concepts.weights import load_pt, read_bytes
 from vtcav_ray.config import TracksConfig
+from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.stage import Context
+from vtcav_ray.storage import Folder, stage_folder
 
 BOXES = [(10, 20, 40, 60, 0.9, 1), (11, 21, 41, 61, 0.8, 1), (60, 10, 90, 50, 0.7, 0), (0, 0, 9, 9, 0.05, 0)]
 KEPT = [(10, 20, 40, 60), (60, 10, 90, 50)]  # of BOXES, after suppression; in letterboxed pixels
@@ -136,7 +140,9 @@ def test_torchvision_is_not_needed(tiny_weights: str, monkeypatch: pytest.Monkey
     assert not {m for m in set(sys.modules) - before if m.startswith("torchvision")}
 
 
-def onnx_file(tmp_path: Path, output: np.ndarray, *, batch: int | str, names: bool = True) -> str:
+def onnx_file(
+    tmp_path: Path, output: np.ndarray, *, batch: int | str, names: str | None = "{0: 'cup', 1: 'ball'}", **stated: str
+) -> str:
     """A network that says the same of every input of 96x96: `output`, repeated for the batch where it has one."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     from onnx import TensorProto, helper, numpy_helper
@@ -162,7 +168,7 @@ def onnx_file(tmp_path: Path, output: np.ndarray, *, batch: int | str, names: bo
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     if names:
-        helper.set_model_props(model, {"names": "{0: 'cup', 1: 'ball'}"})
+        helper.set_model_props(model, {"names": names, **stated})
     path = tmp_path / "model.onnx"
     onnx.save(model, str(path))
     return str(path)
@@ -205,6 +211,17 @@ def test_onnx_layouts(tmp_path: Path, layout: str, batch: int | str) -> None:
         assert np.allclose(found.boxes, 2 * np.array(KEPT, float), atol=0.01)
         assert np.allclose(found.confidence, [0.9, 0.7], atol=1e-3)
         assert found.classes.tolist() == [1, 0]
+
+
+def test_six_numbers_of_one_class_are_boxes_where_the_file_says_so(tmp_path: Path) -> None:
+    """[B, n, 6] is YOLOv7 with one class (its fifth is objectness, its sixth a score), or an end-to-end detector."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    output = np.array([[[10, 10, 40, 40, 0.9, 0.0]]], np.float32)
+    one = "{0: 'cup'}"
+    for stated, count in (({"author": "Ultralytics"}, 1), ({"end2end": "True"}, 1), ({}, 0)):
+        weights = onnx_file(tmp_path, output, batch=1, names=one, **stated)
+        (found,) = Detector(TracksConfig(weights=weights, image_size=96), "cpu")(np.zeros((1, 96, 96, 3), np.uint8))
+        assert len(found.boxes) == count, stated
 
 
 def test_an_onnx_that_holds_another_size_than_it_declares_is_told(tmp_path: Path) -> None:
@@ -279,7 +296,7 @@ def test_a_yolov7_export_finds_what_its_network_finds(tmp_path: Path) -> None:
 
 def test_onnx_without_names_needs_a_label_file(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    weights = onnx_file(tmp_path, layouts()["yolov7"], batch=1, names=False)
+    weights = onnx_file(tmp_path, layouts()["yolov7"], batch=1, names=None)
     with pytest.raises(ConfigError, match=r"tracks\.names"):
         Detector(TracksConfig(weights=weights), "cpu")
     labels = tmp_path / "labels.txt"
@@ -293,6 +310,31 @@ def test_onnx_without_names_needs_a_label_file(tmp_path: Path) -> None:
         wrong([np.zeros((96, 96, 3), np.uint8)])
     with pytest.raises(ConfigError, match="does not exist"):
         Detector(TracksConfig(weights=weights, names=str(tmp_path / "none.txt")), "cpu")
+
+
+def test_tracks_go_by_what_is_in_the_detectors_files_and_not_by_where_they_lie(tmp_path: Path) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "d.onnx").write_bytes(b"weights")
+        (tmp_path / folder / "names.txt").write_text("cup\nball\n")
+
+    def key(folder: str, **more: object) -> str:
+        files = {"weights": f"{tmp_path}/{folder}/d.onnx", "names": f"{tmp_path}/{folder}/names.txt"}
+        config = parse_config({"videos": {"uri": "v"}, "tracks": {**files, **more}})
+        run = Folder(str(tmp_path / "run"))
+        return TRACKS.key(Context(config, run, {"videos": stage_folder(run, "videos", "k")}))
+
+    first = key("here")
+    assert key("there") == first
+    (tmp_path / "there" / "names.txt").write_text("ball\ncup\n")
+    assert key("there") != first, "the same weights, and every label another one"
+    assert key("here", names=None) != first
+    assert key("here", confidence=0.2) != first
+    (tmp_path / "here" / "d.onnx").write_bytes(b"other weights")
+    assert key("here") != first
+    (tmp_path / "here" / "names.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"tracks\.names.*UTF-8"):
+        key("here")
 
 
 def test_what_is_no_onnx_is_told(tmp_path: Path) -> None:

@@ -143,6 +143,15 @@ def test_random_clips_and_concepts_are_balanced_over_classes() -> None:
     assert max(by_class.values()) - min(by_class.values()) <= 1
 
 
+def test_where_most_labels_are_rare_the_other_videos_fill_the_random_pool() -> None:
+    """As many labels as there are singletons; the unlabelled rest must not be held to one label's share."""
+    labels = {f"{i:04d}.mp4": f"rare {i}" if i < 100 else None for i in range(400)}
+    tracks = tracks_table([track_row(v, 1, "ball", step=(0, 0)) for v in labels])
+    result = plan_clips(videos_table(labels), iter([tracks]), [], config(concepts="auto", random_pool=150), 0)
+    random = [row for row in result.rows.to_pylist() if row["name"] == "random/spatial"]
+    assert len({row["video_id"] for row in random}) == 150
+
+
 def test_failed_videos_are_left_out() -> None:
     videos, tracks = corpus(60)
     failed = [f"{i:04d}.mp4" for i in range(0, 60, 2)]

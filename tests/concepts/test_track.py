@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +80,15 @@ def test_bad_videos_are_failures_and_the_others_go_on(red_squares: RedSquares) -
         "gone": "missing",
     }
     assert set(failures[0]) == {"uri", "video_id", "clip_id", "error_kind", "message"}
+
+
+def test_a_video_that_breaks_off_is_counted(red_squares: RedSquares, tmp_path: Path) -> None:
+    where = str(tmp_path / "a.mp4")  # with its index in front, for which FFmpeg needs a real file
+    options = {"movflags": "faststart"}
+    noise = np.random.RandomState(0).randint(0, 256, (60, 64, 64, 3), np.uint8)
+    data = encode(noise, options={"g": "5"}, container_options=options, path=where)
+    _, failures, figures = run([("whole", data), ("half", data[: len(data) // 2])], red_squares)
+    assert (failures, figures["truncated"]) == ([], 1)
 
 
 def test_errors_of_the_machine_end_the_call_and_its_threads(

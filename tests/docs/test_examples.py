@@ -19,9 +19,9 @@ from vtcav_ray.config_file import parse_config
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SMALL = [*ONE_ACTOR_A_STAGE, "videos.world.videos=96",
-         "clips.per_class=8", "clips.per_concept=8", "clips.min_per_concept=6",
-         "clips.random_pool=24", "cavs.random_sets=6", "scores.permutations=500", "scores.bootstrap=200"]  # fmt: skip
+SMALL = [*ONE_ACTOR_A_STAGE, "videos.world.videos=56",
+         "clips.per_class=4", "clips.min_per_class=2", "clips.per_concept=5", "clips.min_per_concept=4",
+         "clips.random_pool=14", "cavs.random_sets=5", "scores.permutations=200", "scores.bootstrap=200"]  # fmt: skip
 
 
 def blocks(language: str) -> list[Any]:

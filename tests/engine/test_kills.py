@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -151,6 +152,55 @@ def test_a_node_is_killed(tmp_path: Path, reference: StageFolder, cluster: tuple
     made.remove_node(nodes[1], allow_graceful=False)  # type: ignore[attr-defined]
     ends_well(process, folder)
     check(folder, reference, kills=1)
+
+
+class Crowd(toy_stage.Toy):
+    """Waits until four such actors are at work at once: without a pool that grows, in vain."""
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        (self.marks / f"pid-{os.getpid()}").touch()
+        wait_for(lambda: len(list(self.marks.glob("pid-*"))) >= 4)
+        return super().__call__(rows)
+
+
+def test_the_pool_grows_with_the_cluster_and_what_dies_is_replaced(
+    tmp_path: Path, reference: StageFolder, cluster: tuple[object, list[object]]
+) -> None:
+    """From two or three nodes to four while shards wait; then an actor is killed, and a fifth takes its place."""
+    made, _ = cluster
+    folder = tmp_path / "run"
+    folder.mkdir()
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.cloudpickle.register_pickle_by_value(toy_stage)
+    output = stage_folder(Folder(str(folder)), "tracks", "k")
+    resources = StageResources(min_actors=2, max_actors=4)
+    done: list[object] = []
+
+    def run() -> None:
+        done.extend(run_shards(toy_stage.shards(), lambda: Crowd(str(folder), 0.8), output, resources))
+
+    def actors() -> list[Path]:
+        return sorted(folder.glob("pid-*"))
+
+    with ray_session(ResourcesConfig(address=made.address)):  # type: ignore[attr-defined]
+        slots = cluster_slots(1, 0)
+        assert slots in (2, 3), "one node may be gone by now (test_a_node_is_killed)"
+        # The run in a thread, and not the rest: Ray starts nodes in the main thread alone.
+        runner = threading.Thread(target=run, daemon=True)
+        runner.start()
+        wait_for(lambda: len(actors()) == slots)
+        time.sleep(0.5)
+        assert len(actors()) == slots, "as many as there is room for, and no more"
+        for _ in range(4 - slots):
+            add_node(made, num_cpus=1)
+        wait_for(lambda: len(committed_shards(folder)) >= 4)
+        assert len(actors()) == 4
+        os.kill(int(actors()[0].name.removeprefix("pid-")), signal.SIGKILL)
+        wait_for(lambda: len(actors()) == 5)
+        runner.join(300)
+    assert len(done) == toy_stage.SHARDS
+    output.finish({}, {"warnings": []})
+    check(folder, reference, kills=1, at_once=2)
 
 
 def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(tmp_path: Path, reference: StageFolder) -> None:

@@ -7,7 +7,7 @@ import ray
 
 from vtcav_ray.config import ResourcesConfig
 from vtcav_ray.engine import session
-from vtcav_ray.errors import StageError
+from vtcav_ray.errors import EnvironmentFault
 
 
 class Starter:
@@ -43,7 +43,7 @@ def test_in_the_end_it_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     start = Starter(*[Exception(SLOW)] * session.STARTS_TRIED)
     monkeypatch.setattr(ray, "init", start)
     with (
-        pytest.raises(StageError, match=r"timed out during startup.*run again"),
+        pytest.raises(EnvironmentFault, match=r"timed out during startup.*run again"),
         session.ray_session(ResourcesConfig()),
     ):
         pass
@@ -54,7 +54,7 @@ def test_a_cluster_that_does_not_answer_is_not_tried_again(monkeypatch: pytest.M
     start = Starter(ConnectionError("refused"))
     monkeypatch.setattr(ray, "init", start)
     resources = ResourcesConfig(address="10.0.0.1:6379")
-    with pytest.raises(StageError, match=r"10\.0\.0\.1.*RAY_ADDRESS"), session.ray_session(resources):
+    with pytest.raises(EnvironmentFault, match=r"10\.0\.0\.1.*RAY_ADDRESS"), session.ray_session(resources):
         pass
     assert start.calls == 1
 

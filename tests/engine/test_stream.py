@@ -13,7 +13,7 @@ import ray.cloudpickle
 
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
-from vtcav_ray.errors import StageError
+from vtcav_ray.errors import EnvironmentFault, StageError
 from vtcav_ray.stage import Shard, make_shards
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder
 
@@ -76,14 +76,15 @@ def test_a_passing_network_error_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_refusal_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="403 for this key"):
+    with pytest.raises(EnvironmentFault, match="403 for this key"):  # not the model's fault
         run(tmp_path, "refused", shards()[:1])
     assert (tmp_path / "seen-v0").read_text() == "x"
 
 
 def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="the checkpoint does not load: mend it"):
+    with pytest.raises(StageError, match="the checkpoint does not load: mend it") as told:
         run(tmp_path, "no model")
+    assert not isinstance(told.value, EnvironmentFault)
 
 
 def test_shard_names_follow_their_content() -> None:

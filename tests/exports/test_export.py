@@ -29,6 +29,7 @@ pa_rows = [
     ("lift", "cup/spatial", "late", -0.02, False, True),
     ("lift", "cup/padding", "late", 0.5, False, False),
     ("put down & up", "cup_up/spatiotemporal", "late", -0.6, True, True),
+    ("a$^$b", "cup$_$up/spatial", "late", 0.0, False, True),
     ("lift", "cup_up/spatiotemporal", "early", 0.01, False, True),
 ]
 
@@ -62,7 +63,7 @@ def written(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
 
 
 def test_a_figure_a_class_and_a_layer_in_every_format(written: dict[str, Path]) -> None:
-    names = ("effects-lift", "effects-put_down_up", "matrix-early", "matrix-late")
+    names = ("effects-lift", "effects-put_down_up", "effects-a_b", "matrix-early", "matrix-late")
     assert {n for n in written if not n.startswith(("scores", "summary"))} == {
         f"{name}.{form}" for name in names for form in ("png", "svg", "pdf")
     }
@@ -72,6 +73,7 @@ def test_a_figure_a_class_and_a_layer_in_every_format(written: dict[str, Path]) 
     svg = ET.parse(written["effects-lift.svg"])
     text = " ".join("".join(node.itertext()) for node in svg.iter("{http://www.w3.org/2000/svg}text"))
     assert "cup_up/spatiotemporal" in text  # text, and not outlines
+    assert "a$^$b" in written["effects-a_b.svg"].read_text(encoding="utf-8")  # a name, and not a formula
     assert written["effects-lift.pdf"].read_bytes().startswith(b"%PDF")
 
 

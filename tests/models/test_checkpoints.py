@@ -13,10 +13,12 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 
+from vtcav_ray import access
 from vtcav_ray.assets import resolve_asset
 from vtcav_ray.config import ModelConfig
-from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.errors import ConfigError, EnvironmentFault, StageError
 from vtcav_ray.models import Recogniser, load_recogniser, model_digest
 from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 
@@ -221,3 +223,13 @@ def test_the_shipped_recogniser_loads() -> None:
     recogniser = load_recogniser(ModelConfig(), "cpu")
     assert recogniser.class_names == ("lift", "put_down", "push_left", "push_right")
     assert recogniser.description.tag.startswith("recogniser.pth@")
+
+
+def test_storage_that_does_not_answer_is_not_the_checkpoints_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(self: MemoryFileSystem, path: str, *_: object, **__: object) -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(access, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(MemoryFileSystem, "open", no_answer)
+    with pytest.raises(EnvironmentFault, match="nobody there"):
+        read_checkpoint("memory://models/epoch_1.pth")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from vtcav_ray.config import VideosConfig
-from vtcav_ray.errors import ConfigError
+from vtcav_ray.errors import ConfigError, InputError
+from vtcav_ray.storage import canonical_digest, failure_table
 from vtcav_ray.tables import VIDEOS
 from vtcav_ray.video import listing
+from vtcav_ray.video.fetch import fetch
 from vtcav_ray.video.listing import list_videos
 
 
@@ -104,6 +107,27 @@ def test_labels_from_the_config(tmp_path: Path) -> None:
         listed(tmp_path / "v", labels=other)
 
 
+def test_a_label_goes_by_the_files_name_only_where_that_is_plain(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path / "v", "lift/001.mp4", "x/001.mp4", "y/002.mp4", "z/003.mp4")
+    labels = [
+        {"video_id": "lift/001.mp4", "label": "lifting"},
+        {"video_id": "002", "label": "two"},
+        {"video_id": "elsewhere/003.mp4", "label": "three"},
+    ]
+    write_csv(tmp_path / "v" / "labels.csv", labels)
+    found = {r["video_id"]: r["label"] for r in listed(tmp_path / "v")}
+    assert found == {"lift/001.mp4": "lifting", "x/001.mp4": "x", "y/002.mp4": "two", "z/003.mp4": "three"}
+    assert "x/001.mp4" in caplog.text
+    # Two names for one file, and a path without its ending.
+    labels = [{"video_id": "x/001", "label": "a"}, {"video_id": "m/002.mp4", "label": "b"},
+              {"video_id": "n/002.mp4", "label": "c"}]  # fmt: skip
+    write_csv(tmp_path / "v" / "labels.csv", labels)
+    found = {r["video_id"]: r["label"] for r in listed(tmp_path / "v")}
+    assert found == {"lift/001.mp4": "lift", "x/001.mp4": "a", "y/002.mp4": "y", "z/003.mp4": "z"}
+
+
 def test_glob_and_single_file(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.mp4", "a/2.avi", "b/3.mp4", "odd[1].mp4")
     assert [r["video_id"] for r in listed(f"{tmp_path}/*/*.mp4")] == ["a/1.mp4", "b/3.mp4"]
@@ -130,6 +154,76 @@ def test_manifest_rows_that_name_nothing_are_failures(tmp_path: Path) -> None:
         ("missing", str(tmp_path / "gone.mp4")),
     ]
     assert "row 2" in failures[0]["message"]
+
+
+BAD_ROWS = ["http://[bad/x.mp4", "1.mp4/b.mp4", "1.mp4/b/c.mp4", f"{'x' * 300}.mp4", "gs://bucket/a.mp4", "loop/a.mp4",
+            "s3://no bucket/a.mp4"]  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", [listing.STAT_LIMIT, 5, 1])  # looked up one by one, by folder, not at all
+def test_a_row_that_can_not_be_a_file_is_a_failure_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(listing, "STAT_LIMIT", limit)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # not installed
+    touch(tmp_path, "1.mp4")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    manifest = write_csv(tmp_path / "l.csv", [{"uri": uri} for uri in ["1.mp4", *BAD_ROWS]])
+    options = {"key": "k", "secret": "s", "client_kwargs": {"region_name": "none"}}
+    table, failures = list_videos(VideosConfig(uri=manifest, storage_options=options))
+    good, bad = set(table["uri"].to_pylist()), {f["uri"] for f in failures}
+    assert str(tmp_path / "1.mp4") in good
+    assert {"http://[bad/x.mp4", "gs://bucket/a.mp4"} <= bad
+    assert "gcsfs" in next(f["message"] for f in failures if f["uri"] == "gs://bucket/a.mp4")
+    if limit > 1:
+        assert len(bad) == len(BAD_ROWS)
+    else:  # then it is found out by whoever decodes
+        for uri in good - {str(tmp_path / "1.mp4")}:
+            with pytest.raises(InputError):
+                fetch(uri, options)
+
+
+def test_a_file_whose_name_no_table_can_hold_is_a_failure(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.mp4", "a/b::c.mp4")
+    (tmp_path / os.fsdecode(b"\xff.mp4")).write_bytes(b"x")
+    (tmp_path / os.fsdecode(b"\xfe")).mkdir()
+    (tmp_path / os.fsdecode(b"\xfe") / "2.mp4").write_bytes(b"x")
+    for uri in (str(tmp_path), f"{tmp_path}/**/*.mp4"):
+        table, failures = list_videos(VideosConfig(uri=uri))
+        assert table["video_id"].to_pylist() == ["a/1.mp4"]
+        assert sorted(f["video_id"] for f in failures) == [r"\xfe/2.mp4", r"\xff.mp4", "a/b::c.mp4"]
+        assert failure_table("videos", failures).num_rows == 3
+        assert canonical_digest(failures)
+    with fsspec.open("memory://names/a?token=5ecret.mp4", "wb") as file:
+        file.write(b"x")
+    _, (failure,) = list_videos(VideosConfig(uri="memory://names"))
+    assert "credential" in failure["message"]
+    assert "5ecret" not in f"{failure['uri']}{failure['message']}"
+
+
+def test_a_table_with_two_columns_of_one_meaning_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "v/1.mp4")
+    for head in ("uri,label,label", "uri,label,Label"):
+        (tmp_path / "l.csv").write_text(f"{head}\nv/1.mp4,a,b\n")
+        with pytest.raises(ConfigError, match="label"):
+            listed(tmp_path / "l.csv")
+        with pytest.raises(ConfigError, match="label"):
+            listed(tmp_path / "v", labels=str(tmp_path / "l.csv"))
+    names = ["uri", "label", "label"]
+    pq.write_table(pa.Table.from_arrays([pa.array(["v/1.mp4"])] * 3, names=names), tmp_path / "l.parquet")
+    with pytest.raises(ConfigError, match="label"):
+        listed(tmp_path / "l.parquet")
+    (tmp_path / "l.csv").write_text("uri,label,note,note\nv/1.mp4,a,b,c\n")  # of no interest here
+    assert listed(tmp_path / "l.csv")[0]["label"] == "a"
+
+
+def test_text_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    bad = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.array([0, 1], pa.int32()).buffers()[1], pa.py_buffer(b"\xff")]
+    )
+    pq.write_table(pa.table({"uri": bad}), tmp_path / "l.parquet")
+    with pytest.raises(ConfigError, match="not a readable table"):
+        listed(tmp_path / "l.parquet")
 
 
 def test_manifest_ids_can_not_climb_out(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import io
 import json
 import multiprocessing
@@ -15,14 +17,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray.config import Config
 from vtcav_ray.config_file import parse_config
-from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.errors import ConfigError, EnvironmentFault, StageError
 from vtcav_ray.storage import Folder
 from vtcav_ray.watch.find import Checkpoint, list_checkpoints, looks_whole, settled
 from vtcav_ray.watch.lease import Leases, create_once
-from vtcav_ray.watch.loop import NotTheCheckpoint, Options, Pass, watch_once
+from vtcav_ray.watch.loop import NotTheCheckpoint, Options, Pass, watch_for_ever, watch_once
 from vtcav_ray.watch.page import Point, build_page
 from vtcav_ray.watch.registry import Record, Registry
 
@@ -156,6 +159,80 @@ def test_what_would_fail_for_all_ends_the_pass_and_counts_for_none(
     assert passes(config, options, lambda c, f: {"run": "r", "model": "m", "keys": {}}).done == ["epoch_1.pth"]
 
 
+@pytest.mark.parametrize(
+    "fault", [EnvironmentFault("No Ray cluster"), OSError(errno.ENOSPC, "No space left"), ConnectionError("no answer")]
+)
+def test_what_lies_around_a_checkpoint_counts_against_none(
+    config: Config, options: Options, tmp_path: Path, fault: Exception
+) -> None:
+    old(tmp_path / "exp" / "epoch_1.pth", zip_bytes())
+
+    def without(config: Config, found: Checkpoint) -> dict[str, object]:
+        raise fault
+
+    for _ in range(options.attempts + 1):
+        with pytest.raises(type(fault)):
+            passes(config, options, without)
+    assert passes(config, options, ran_well).done == ["epoch_1.pth"]
+
+
+def ran_well(config: Config, found: Checkpoint) -> dict[str, object]:
+    return {"run": "r", "model": "m", "keys": {}}
+
+
+def test_a_watcher_outlives_what_may_pass_and_not_a_mistake() -> None:
+    ends: list[Exception | Pass] = [StageError("no video yet"), ConnectionError("gone"), Pass(), ConfigError("wrong")]
+    told: list[Pass] = []
+
+    def one_pass() -> Pass:
+        end = ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    with pytest.raises(ConfigError, match="wrong"):
+        watch_for_ever(one_pass, 0.0, told.append)
+    assert told == [Pass()]
+
+
+def test_a_limit_counts_what_is_run(config: Config, options: Options, tmp_path: Path) -> None:
+    old(tmp_path / "exp" / "epoch_1.pth", zip_bytes()[:-30])
+    for step in (2, 3, 4, 5):
+        old(tmp_path / "exp" / f"epoch_{step}.pth", zip_bytes(str(step)))
+    elsewhere = next(c for c in list_checkpoints(options.pattern) if c.step == 2)
+    other = Leases(Folder(f"{config.run_url}/watch/leases"), options.expires_s).take(elsewhere.id)
+    assert other is not None
+    one = dataclasses.replace(options, limit=1)
+
+    def run_one(config: Config, found: Checkpoint) -> dict[str, object]:
+        if found.step == 4:
+            raise StageError("does not load")
+        return ran_well(config, found)
+
+    first, second = passes(config, one, run_one), passes(config, one, run_one)
+    assert (first.unfinished, first.busy, first.done) == (["epoch_1.pth"], ["epoch_2.pth"], ["epoch_3.pth"])
+    assert (list(second.failed), second.done) == (["epoch_4.pth"], []), "one that fails is run, too"
+
+
+def test_one_that_is_gone_or_not_ours_to_read_is_passed_over(
+    config: Config, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2, 3):
+        old(tmp_path / "exp" / f"epoch_{step}.pth", zip_bytes(str(step)))
+    opened = LocalFileSystem.open
+
+    def refusing(self: LocalFileSystem, path: str, *more: Any, **options: Any) -> Any:
+        if path.endswith("epoch_1.pth"):
+            raise FileNotFoundError(path)
+        if path.endswith("epoch_2.pth"):
+            raise PermissionError(path)
+        return opened(self, path, *more, **options)
+
+    monkeypatch.setattr(LocalFileSystem, "open", refusing)
+    result = passes(config, options, ran_well)
+    assert (result.unfinished, result.done) == (["epoch_1.pth", "epoch_2.pth"], ["epoch_3.pth"])
+
+
 def test_one_that_is_cut_off_waits(config: Config, options: Options, tmp_path: Path) -> None:
     path = old(tmp_path / "exp" / "epoch_1.pth", zip_bytes()[:-30])
     assert passes(config, options, lambda c, f: pytest.fail("not whole")).unfinished == ["epoch_1.pth"]
@@ -182,6 +259,23 @@ def test_a_watcher_that_lives_keeps_its_lease_and_a_dead_one_loses_it(tmp_path: 
     second.end("done")
     assert living.state("c").attempts == 2
     assert [p.name for p in tmp_path.iterdir()] == ["c"], "nothing is left of looking at the time"
+
+
+def test_a_full_disk_does_not_look_like_a_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leases, written = Leases(Folder(str(tmp_path)), expires_s=60.0), Folder.write_bytes
+
+    def full(self: Folder, name: str, data: bytes) -> None:
+        if name.endswith(".end") and list(tmp_path.glob("c/*.beat")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(self, name, data)
+
+    lease = leases.take("c")
+    assert lease is not None
+    with lease:
+        monkeypatch.setattr(Folder, "write_bytes", full)
+        lease.end("stopped", error="No space left on device")
+    state = leases.state("c")
+    assert (state.held, state.attempts) == (False, 0)
 
 
 def test_watchers_that_die_over_one_checkpoint_give_it_up(config: Config, options: Options, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,9 +41,15 @@ class NonFinite:
     clip: int
     layer: str
     what: Literal["activation", "gradient", "logits"]
+    numbers: str = ""  # the type that it is stored as, where it is finite but too large for that
 
     @property
     def message(self) -> str:
+        if self.numbers:
+            return (
+                f"a number in the {self.what} at layer `{self.layer}` is too large for {self.numbers}. Set "
+                "`activations.dtype: float32`"
+            )
         return f"NaN or infinity in the {self.what} at layer `{self.layer}`"
 
 
@@ -83,6 +89,17 @@ class Extraction:
     @property
     def bad_clips(self) -> frozenset[int]:
         return frozenset(item.clip for item in self.non_finite) | frozenset(self.unreadable)
+
+    def that_fits(self, dtype: np.dtype[Any]) -> Extraction:
+        """The same; clips whose activations are too large for `dtype`, in which they will be stored, can't be used."""
+        largest = np.finfo(dtype).max
+        too_large = tuple(
+            NonFinite(int(clip), layer, "activation", dtype.name)
+            for layer, vectors in self.activations.items()
+            for clip in np.flatnonzero((np.abs(vectors) > largest).any(1))
+            if int(clip) not in self.bad_clips
+        )
+        return replace(self, non_finite=self.non_finite + too_large)
 
 
 class Extractor:

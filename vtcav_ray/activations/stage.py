@@ -19,9 +19,11 @@ from vtcav_ray import tables
 from vtcav_ray.activations.batch_size import memory_of
 from vtcav_ray.activations.extract import Extraction, Extractor
 from vtcav_ray.concepts.contents import CONTENTS
-from vtcav_ray.config import Config
-from vtcav_ray.errors import InputError
+from vtcav_ray.config import ClipsConfig, Config
+from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.models import describe, load_recogniser, model_digest
+from vtcav_ray.models.class_names import normal_label
+from vtcav_ray.models.preprocess import Sampling
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vector_array
 from vtcav_ray.video.codec import decode_clip
@@ -44,6 +46,7 @@ def _prepare(context: Context) -> Work:
     warnings = []
     if description.untrained:
         warnings.append("The model is UNTRAINED: its weights are random, and so is what the scores say of it.")
+    warnings += _sampled_otherwise(context.config.clips, description.sampling)
     return Work(
         shards=shards,
         make_worker=functools.partial(
@@ -58,6 +61,20 @@ def _prepare(context: Context) -> Work:
     )
 
 
+def _sampled_otherwise(clips: ClipsConfig, sampling: Sampling | None) -> list[str]:
+    """A sentence where the clips' frames lie otherwise in time than those that the model's own test pipeline takes."""
+    if sampling is None:
+        return []
+    interval = sampling.frame_interval
+    if clips.frames == sampling.frames and interval in (None, clips.interval):
+        return []
+    apart = "spread over the video" if interval is None else f"{interval} apart"
+    return [
+        f"The model's config samples {sampling.frames} frames, {apart}; the clips have {clips.frames}, "
+        f"{clips.interval} apart. Set clips.frames and clips.interval to the model's, unless another speed is meant."
+    ]
+
+
 def _ingredients(context: Context) -> dict[str, Any]:
     config = context.config
     if "model_digest" not in context.memo:  # hashes the checkpoint's bytes
@@ -70,7 +87,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("activations", inputs=("clips",), version=3, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("activations", inputs=("clips",), version=4, ingredients=_ingredients, prepare=_prepare)
 
 
 class ExtractWorker:
@@ -107,6 +124,12 @@ class ExtractWorker:
         if isinstance(wanted, int):
             self.extractor.batch_size = wanted
         self.class_index = {normal_label(name): i for i, name in enumerate(self.recogniser.class_names)}
+        listed = config.clips.classes or () if settings.classes == "listed" else ()
+        if unknown := [name for name in listed if normal_label(name) not in self.class_index]:
+            raise ConfigError(
+                f"`clips.classes`: the model has no class {unknown[0]!r}. Its {len(self.class_index)} names come from "
+                "the checkpoint; `model.labels` can give others."
+            )
         self.top = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 0
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
@@ -129,11 +152,10 @@ class ExtractWorker:
             except InputError as error:
                 failures.append(_failure(row, error))
         # Two calls: only class examples are differentiated, and only they are asked for their likeliest classes.
-        parts = []
-        if examples:
-            parts.append((examples, self.extractor.extract(_Stored(examples), classes, top=self.top)))
-        if others:
-            parts.append((others, self.extractor.extract(_Stored(others))))
+        batch_size = self.extractor.batch_size
+        parts = self._extract(examples, classes, others)
+        if self.extractor.batch_size != batch_size:  # it did not fit: one table is made with one batch size
+            parts = self._extract(examples, classes, others)
         for clips, found in parts:
             first = {item.clip: InputError("non_finite", item.message) for item in reversed(found.non_finite)}
             first |= found.unreadable
@@ -142,6 +164,16 @@ class ExtractWorker:
         figures = {"clips": len(examples) + len(others), "gradients": backward}
         made = self._tables(parts, table["clip_id"].to_pylist())
         return ShardOutput(made, failures, figures | self._batches(len(examples), len(others)))
+
+    def _extract(
+        self, examples: list[Row], classes: list[list[int]], others: list[Row]
+    ) -> list[tuple[list[Row], Extraction]]:
+        parts = []
+        if examples:
+            parts.append((examples, self.extractor.extract(_Stored(examples), classes, top=self.top)))
+        if others:
+            parts.append((others, self.extractor.extract(_Stored(others))))
+        return [(clips, found.that_fits(self.dtype)) for clips, found in parts]
 
     def _batches(self, *clips: int) -> dict[str, float]:
         """How full the model's batches were: clips, and room for clips, of one `extract` call each."""
@@ -237,15 +269,10 @@ class ExtractWorker:
                 "predicted": [names[int(found.predicted[int(found.gradient_clips[g])])] for g in rows],
                 "views": [found.views] * len(rows),
                 "model": [self.tag] * len(rows),
-                "vector": vector_array(found.gradients[layer][rows].astype(self.dtype)),
+                "vector": vector_array(found.gradients[layer][rows]),
             },
-            schema=tables.gradients(d, self.dtype.name),
+            schema=tables.gradients(d),
         )
-
-
-def normal_label(label: str) -> str:
-    """Class names as people write them: folders say `arm_wrestling` where Kinetics says `arm wrestling`."""
-    return " ".join(label.replace("_", " ").casefold().split())
 
 
 class _Stored(Sequence[np.ndarray]):

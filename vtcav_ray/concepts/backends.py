@@ -12,9 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from vtcav_ray.access import open_url, patiently
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
-from vtcav_ray.concepts.weights import load_pt, read_bytes
+from vtcav_ray.concepts.weights import load_pt, read_bytes, read_names
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 
@@ -141,6 +140,8 @@ class OnnxBackend:
                 f"{config.weights}: the class names in its metadata are not readable: {error} Set `tracks.names`."
             ) from error
         self.names = _names_of(stated, config)
+        # With one class, rows of six may be YOLOv7's: only the file can tell. Ultralytics never writes those.
+        self._sixes_are_boxes = len(self.names) != 1 or "end2end" in metadata or metadata.get("author") == "Ultralytics"
         self._outputs = len(self._session.get_outputs())
         self._where = config.weights
 
@@ -172,7 +173,8 @@ class OnnxBackend:
             return [Rows(y[y[:, 0] == i][:, [1, 2, 3, 4, 6, 5]], True) for i in range(count)]
         if y.ndim == 3 and y.shape[1] == 4 + classes:
             return list(_candidates(y, classes, confidence))
-        if y.ndim == 3 and y.shape[2] == 5 + classes:  # YOLOv7 and v5: xywh, objectness, class scores
+        sixes = y.ndim == 3 and y.shape[2] == 6 and self._sixes_are_boxes
+        if y.ndim == 3 and y.shape[2] == 5 + classes and not sixes:  # YOLOv7 and v5: xywh, objectness, class scores
             y = torch.cat((y[..., :4], y[..., 5:] * y[..., 4:5]), dim=2).transpose(1, 2)
             return list(_candidates(y, classes, confidence))
         if y.ndim == 3 and y.shape[2] == 6:
@@ -237,15 +239,7 @@ def _candidates(prediction: torch.Tensor, classes: int, confidence: float) -> It
 def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
     """Class names: from the label file where one is given, else what the weights carry."""
     if config.names is not None:
-        fs, path = open_url(config.names, config.storage_options)
-        try:
-            text = patiently(lambda: fs.cat_file(path), config.names).decode("utf-8")
-        except FileNotFoundError as error:
-            raise ConfigError(
-                f"`tracks.names`: {config.names} does not exist. Give a text file with one name a line."
-            ) from error
-        lines = [line.strip() for line in text.splitlines()]
-        return dict(enumerate(line for line in lines if line))
+        return dict(enumerate(read_names(config.names, config.storage_options)))
     if isinstance(stated, Mapping) and stated:
         return {int(k): str(v) for k, v in stated.items()}
     if isinstance(stated, list | tuple) and stated:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.models.class_names import normal_label
 
 _SHARE = 0.4  # of the videos, that class examples may take
 _FEW = 2
@@ -28,11 +29,6 @@ class ClassPlan:
     examples: dict[str, list[str]]
     label_of: dict[str, str]
     warnings: list[str]
-
-
-def canonical(label: str) -> str:
-    """A label as it is compared: `arm_wrestling`, `Arm-Wrestling` and `arm wrestling` are one."""
-    return " ".join(label.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def draw(seed: int, *what: object) -> float:
@@ -55,8 +51,8 @@ def plan_classes(
         ConfigError: `clips.classes` names a class that the model does not have.
     """
     warnings: list[str] = []
-    spelling = {canonical(c): c for c in recogniser_classes or ()}
-    label_of = {v: spelling.get(canonical(label), label) for v, _, label in videos if label}
+    spelling = {normal_label(c): c for c in recogniser_classes or ()}
+    label_of = {v: spelling.get(normal_label(label), label) for v, _, label in videos if label}
     by_class: dict[str, list[str]] = defaultdict(list)
     for video_id, label in label_of.items():
         by_class[label].append(video_id)
@@ -116,8 +112,8 @@ def plan_classes(
 def _known(name: str, spelling: dict[str, str]) -> str:
     if not spelling:
         return name
-    if canonical(name) in spelling:
-        return spelling[canonical(name)]
-    near = difflib.get_close_matches(canonical(name), list(spelling), n=1)
+    if normal_label(name) in spelling:
+        return spelling[normal_label(name)]
+    near = difflib.get_close_matches(normal_label(name), list(spelling), n=1)
     hint = f"Did you mean {spelling[near[0]]!r}?" if near else f"It has {len(spelling)} classes."
     raise ConfigError(f"`clips.classes`: the model has no class {name!r}. {hint}")

@@ -137,6 +137,8 @@ class _Planner:
         groups = max(len(set(classes.label_of.values())), 1)
         self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
         self._random: dict[str | None, _Candidates] = {}
+        # Of all videos, whatever their label: where most labels are rare, those above hold too few.
+        self._random_any = _Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
         self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._tracks = 0
         self._rows: list[dict[str, Any]] = []
@@ -163,7 +165,9 @@ class _Planner:
             label = self._classes.label_of.get(video_id)
             if label not in self._random:
                 self._random[label] = _Candidates(self._random_capacity, "random", self._seed)
-            self._random[label].add(video_id, _different(by_chance)[:RANDOM_CLIPS_A_VIDEO])
+            few = _different(by_chance)[:RANDOM_CLIPS_A_VIDEO]
+            self._random[label].add(video_id, few)
+            self._random_any.add(video_id, few)
 
     def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, list[Span]]]:
         for table in tracks:
@@ -294,7 +298,8 @@ class _Planner:
         config = self._config
         taken = self._concept_videos | {v for ids in self._classes.examples.values() for v in ids}
         order = self._in_turn({v: draw(self._seed, "random", v) for v in self._uris if v not in taken})
-        spans = {v: s for group in self._random.values() for v, (_, s) in group.kept.items() if v not in taken}
+        kept = [*self._random.values(), self._random_any]
+        spans = {v: s for group in kept for v, (_, s) in group.kept.items() if v not in taken}
         controls = tuple(k for k in self._kinds if k in ("frozen", "shuffled", "reversed", "padding"))
         sizes: dict[str, int] = {}
         for kind in self._kinds:

@@ -15,12 +15,12 @@ from vtcav_ray.concepts.detect import Detector
 from vtcav_ray.concepts.duplicates import DUPLICATES, looks_of, near_duplicates
 from vtcav_ray.concepts.select import ClipPlan, plan_clips
 from vtcav_ray.concepts.track import track_videos
-from vtcav_ray.concepts.weights import read_bytes
+from vtcav_ray.concepts.weights import read_bytes, read_names
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.models import describe
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
-from vtcav_ray.storage import ShardOutput, StageFolder
+from vtcav_ray.storage import ShardOutput, StageFolder, canonical_digest
 
 OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
 PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
@@ -44,10 +44,22 @@ def _prepare_tracks(context: Context) -> Work:
 def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
     return {
-        "tracks": config.tracks.model_dump(mode="json"),
-        "weights": hashlib.sha256(read_bytes(config.tracks.weights, config.tracks.storage_options)).hexdigest(),
+        "tracks": config.tracks.model_dump(mode="json", exclude={"weights", "names"}),
+        **_detector_digests(context),
         "shard_videos": config.shard_videos,
     }
+
+
+def _detector_digests(context: Context) -> dict[str, Any]:
+    """What is in the detector's files. Where they lie plays no part: a copy of them finds the same."""
+    if "detector" not in context.memo:
+        tracks = context.config.tracks
+        names = read_names(tracks.names, tracks.storage_options) if tracks.names is not None else None
+        context.memo["detector"] = {
+            "weights": hashlib.sha256(read_bytes(tracks.weights, tracks.storage_options)).hexdigest(),
+            "names": canonical_digest(names) if names is not None else None,
+        }
+    return dict(context.memo["detector"])
 
 
 class TrackWorker:

@@ -106,6 +106,7 @@ class _Decoder:
         self.fps = 0.0
         self.size = (0, 0)
         self.num_frames = 0
+        self.truncated = False
         self.seconds = 0.0  # of this thread's own CPU
         self._thread = threading.Thread(target=self._run, name=f"decode {video_id}", daemon=True)
         self._thread.start()
@@ -162,7 +163,7 @@ class _Decoder:
                     None if before is None else camera.step(before, now, follow=config.camera_motion),
                 )
                 before = now
-            self.num_frames = video.num_frames
+            self.num_frames, self.truncated = video.num_frames, video.truncated
 
 
 class _VideoTracks:
@@ -248,8 +249,9 @@ def track_videos(
         storage_options: for fsspec, where a source is a URL.
 
     Returns:
-        (TRACKS table in the order of `videos`, failure rows, figures: `videos`, `frames`, `detections`, `tracks`,
-        `seconds`, `decode_cpu_seconds`, `detect_seconds`, and `batch_items` of `batch_slots`: how full batches were).
+        (TRACKS table in the order of `videos`, failure rows, figures: `videos`, `truncated` of them, `frames`,
+        `detections`, `tracks`, `seconds`, `decode_cpu_seconds`, `detect_seconds`, and `batch_items` of `batch_slots`:
+        how full batches were).
 
     Raises:
         OSError: no permission, or the network failed: not the fault of a video.
@@ -257,7 +259,7 @@ def track_videos(
     """
     started = time.perf_counter()
     figures = {"videos": float(len(videos)), "frames": 0.0, "detections": 0.0, "decode_cpu_seconds": 0.0}
-    figures |= {"batch_items": 0.0, "batch_slots": 0.0}
+    figures |= {"batch_items": 0.0, "batch_slots": 0.0, "truncated": 0.0}
     rows: dict[int, list[dict[str, Any]]] = {}
     failures: list[Failure] = []
     open_now: dict[int, _VideoTracks] = {}
@@ -271,6 +273,8 @@ def track_videos(
         figures["decode_cpu_seconds"] += state.decoder.seconds
         if error is None:
             rows[place] = state.rows()
+            if state.decoder.truncated:
+                figures["truncated"] += 1
         else:
             failures.append(_failure(videos[place], error))
 

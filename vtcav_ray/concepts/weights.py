@@ -47,6 +47,23 @@ def read_bytes(weights: str, storage_options: Mapping[str, Any] | None = None) -
         raise ConfigError(f"`tracks.weights`: {weights} does not exist. Give a .pt or .onnx file, or a URL.") from error
 
 
+def read_names(names: str, storage_options: Mapping[str, Any] | None = None) -> list[str]:
+    """The class names of a label file, one a line; empty lines are left out.
+
+    Raises:
+        ConfigError: there is no such file, or it is no text.
+        OSError: no permission, or the network failed.
+    """
+    fs, path = open_url(names, storage_options)
+    try:
+        text = patiently(lambda: fs.cat_file(path), names).decode("utf-8")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ConfigError(f"`tracks.names`: {names} does not exist. Give a text file with one name a line.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"`tracks.names`: {names} is not UTF-8 text. Give one name a line.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def load_pt(data: bytes, where: str) -> torch.nn.Module:
     """The model of an Ultralytics .pt file: float32, in eval mode, on the CPU.
 

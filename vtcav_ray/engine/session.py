@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from vtcav_ray import logs
 from vtcav_ray.config import ResourcesConfig, StageResources
-from vtcav_ray.errors import StageError
+from vtcav_ray.errors import EnvironmentFault
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def ray_session(resources: ResourcesConfig) -> Iterator[None]:
     A Ray that is running in this process already is used as it is, and left running.
 
     Raises:
-        StageError: no cluster answers at the address.
+        EnvironmentFault: no cluster answers at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray 2.60 warns about a coming change for CUDA_VISIBLE_DEVICES each time a CPU actor starts: not for our users.
@@ -91,7 +91,7 @@ def _start(options: dict[str, object], address: str | None) -> None:
                 if address
                 else "Is the machine too busy, or out of memory? What is finished is kept: run again."
             )
-            raise StageError(f"No Ray cluster at {address or 'this machine'}: {error} {mend}") from error
+            raise EnvironmentFault(f"No Ray cluster at {address or 'this machine'}: {error} {mend}") from error
 
 
 def _configure_data() -> None:
@@ -130,7 +130,7 @@ def check_demand(stage: str, resources: StageResources) -> None:
     """See that some node could hold one actor. Ray would wait for such a node, for ever.
 
     Raises:
-        StageError: no node can, and this Ray was started for this run alone, so that none will come.
+        EnvironmentFault: no node can, and this Ray was started for this run alone, so that none will come.
     """
     import ray
 
@@ -144,7 +144,7 @@ def check_demand(stage: str, resources: StageResources) -> None:
         f"has {most['CPU']:g} and {most['GPU']:g}."
     )
     if _started_here():
-        raise StageError(f"{sentence} Lower `cpus` or `gpus` in the stage's section of `resources`.")
+        raise EnvironmentFault(f"{sentence} Lower `cpus` or `gpus` in the stage's section of `resources`.")
     logger.warning("%s Waiting for a node that can.", sentence)
 
 

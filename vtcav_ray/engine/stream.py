@@ -25,7 +25,7 @@ from vtcav_ray.config import DecodeLimits, StageResources
 from vtcav_ray.engine import observe
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
 from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
-from vtcav_ray.errors import StageError, VtcavError
+from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
 from vtcav_ray.stage import Shard, Worker
 from vtcav_ray.storage import ShardOutput, StageFolder
 from vtcav_ray.video.guard import Guard
@@ -59,6 +59,7 @@ def run_shards(
 
     Raises:
         StageError: a shard can't be completed: the worker said so, or it failed `resources.attempts` times.
+            EnvironmentFault, where storage or the cluster is to blame.
     """
     if not shards:
         return
@@ -94,10 +95,13 @@ def run_shards(
     try:
         for row in dataset.iter_rows():
             if row["error"]:
-                raise StageError(row["error"])
+                raise (EnvironmentFault if row["environment"] else StageError)(row["error"])
             yield {"shard": row["shard"], "failures": row["failures"], "seconds": row["seconds"]}
     except ray.exceptions.RayError as error:
-        raise StageError(
+        # What was raised in an actor, or ended it for good, is about the work; the rest is about the cluster.
+        of_the_work = ray.exceptions.UserCodeException | ray.exceptions.RayTaskError | ray.exceptions.RayActorError
+        ours = isinstance(error, of_the_work)
+        raise (StageError if ours else EnvironmentFault)(
             f"Ray could not go on with the stage {output.stage}: {_last_line(error)} "
             "Finished shards are kept: run again."
         ) from error
@@ -125,13 +129,14 @@ class _ShardActor:
             resources.memory_gb * 1e9 if resources.memory_gb is not None else None,
         )
         self.worker: Worker | None = None
-        self.setup_error = ""
+        self.setup_error, self.setup_environment = "", False
         logs.configure()
         try:
             self.worker = make_worker()
         except VtcavError as error:  # a crash here would only be seen as "actor died": hand the sentence on
-            self.setup_error = str(error)
+            self.setup_error, self.setup_environment = str(error), isinstance(error, EnvironmentFault)
         except STORAGE_ERRORS as error:
+            self.setup_environment = True
             self.setup_error = f"Stage {output.stage} can't start: {type(error).__name__}: {error}. Run again."
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -140,7 +145,8 @@ class _ShardActor:
 
     def _run(self, row: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
-        summary: dict[str, Any] = {"shard": row["name"], "failures": 0, "seconds": 0.0, "error": self.setup_error}
+        summary: dict[str, Any] = {"shard": row["name"], "failures": 0, "seconds": 0.0}
+        summary |= {"error": self.setup_error, "environment": self.setup_environment}
         if self.worker is None:
             return summary
         begun: tuple[pa.Table, list[dict[str, Any]]] | None = None
@@ -161,14 +167,15 @@ class _ShardActor:
                 return summary | {"failures": record["failures"], "seconds": seconds}
             except VtcavError as error:
                 self.attempts.end(row["name"])
-                return summary | {"error": str(error)}
+                return summary | {"error": str(error), "environment": isinstance(error, EnvironmentFault)}
             except STORAGE_ERRORS as error:
                 logger.warning("shard %s, attempt %d of %d: %s", row["name"], attempt, self.tries, error)
                 final = isinstance(error, FINAL) or getattr(error, "errno", None) in FINAL_ERRNO
                 if attempt == self.tries or final:
                     return summary | {
+                        "environment": True,
                         "error": f"Shard {row['name']} of stage {self.output.stage} failed at attempt {attempt}: "
-                        f"{type(error).__name__}: {error}. Check that storage can be reached and has room; run again."
+                        f"{type(error).__name__}: {error}. Check that storage can be reached and has room; run again.",
                     }
                 time.sleep(min(30.0, 0.5 * 2**attempt))
         raise AssertionError("unreachable: the last attempt returns")

@@ -35,6 +35,7 @@ def style() -> Iterator[None]:
     with matplotlib.rc_context(
         {
             "font.size": 8,
+            "text.parse_math": False,  # names are shown as they are: `a$^$b` is no formula
             "axes.spines.top": False,
             "axes.spines.right": False,
             "svg.fonttype": "none",  # text stays text: it can be searched, and edited

@@ -15,6 +15,7 @@ from vtcav_ray.report import sentences
 from vtcav_ray.report.cells import Cells
 from vtcav_ray.report.data import ReportData, StageFacts
 from vtcav_ray.report.words import count, duration, rate, size
+from vtcav_ray.tables import NAMES
 
 MAX_FINDINGS = 12
 MAX_FAILURES = 500
@@ -259,7 +260,7 @@ def _stages(stages: Sequence[StageFacts]) -> str:
 def _stage_row(stage: StageFacts, all_seconds: float) -> str:
     share = 100 * (stage.seconds or 0.0) / all_seconds if all_seconds else 0.0
     bar = f'<span class="meter share" aria-hidden="true"><span style="width:{share:.1f}%"></span></span>'
-    rows = ", ".join(f"{n:,} {escape(name)}" for name, n in stage.rows.items()) or "–"
+    rows = ", ".join(f"{n:,} {escape(name)}" for name, n in stage.rows.items() if name in NAMES) or "–"
     metrics = ", ".join(f"{escape(name)} {_counted(value)}" for name, value in stage.metrics.items())
     made = stage.rows.get(THROUGHPUT.get(stage.name, stage.name), 0)
     ingredients = yaml.safe_dump(dict(stage.ingredients), sort_keys=False, allow_unicode=True, width=80)

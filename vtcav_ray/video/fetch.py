@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from vtcav_ray.access import open_url, patiently
+from vtcav_ray.access import STORAGE_ERRORS, names_nothing, open_url, patiently
 from vtcav_ray.errors import InputError
 
 Source = str | os.PathLike[str] | bytes
@@ -35,10 +35,12 @@ def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
                     raise InputError("empty", f"{uri} has no bytes.")
             return path
         data = patiently(lambda: _read_whole(fs, path, str(uri)), str(uri))
-    except FileNotFoundError as error:
-        raise InputError("missing", f"{uri} does not exist.") from error
     except IsADirectoryError as error:
         raise InputError("not_video", f"{uri} is a folder.") from error
+    except STORAGE_ERRORS as error:
+        if names_nothing(error):
+            raise InputError("missing", f"{uri} does not exist.") from error
+        raise
     if not data:
         raise InputError("empty", f"{uri} has no bytes.")
     return data

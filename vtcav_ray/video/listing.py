@@ -11,33 +11,42 @@ Missing files. A folder's listing tells what is there. Rows of a small manifest 
 those of a large one by one listing per folder that they name; rows whose file is not there become failures. Where a
 large manifest names more than 1,000 folders, or is about http(s), nothing is looked up: a missing file is found when
 it is decoded, and `size_bytes` and `fingerprint` are null.
+
+A name that can't be one (no URL, too long, not UTF-8, of a kind that is not allowed or whose package is not installed)
+becomes a failure, and the others go on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fsspec
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
-from vtcav_ray.access import kind_of, open_url, patiently
+from vtcav_ray.access import STORAGE_ERRORS, kind_of, names_nothing, open_url, patiently
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.tables import VIDEOS
-from vtcav_ray.urls import LOCAL, NO_CREDENTIALS, SCHEMES, check_url, holds_credentials, scheme_of, shown
+from vtcav_ray.urls import (
+    LOCAL,
+    NO_CREDENTIALS,
+    SCHEMES,
+    check_scheme,
+    check_url,
+    holds_credentials,
+    is_url,
+    scheme_of,
+    shown,
+)
+from vtcav_ray.video.labels import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, URI_COLUMNS, column, put_labels, read_table
 from vtcav_ray.video.links import find_links
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 STAT_LIMIT = 1_000
-_ID_COLUMNS = ("video_id", "id")
-_URI_COLUMNS = ("uri", "url", "path", "file", "filename", "video")
-_LABEL_COLUMNS = ("label", "class", "class_name")
 _NO_STAT = ("http", "https")
 
 Failure = dict[str, Any]
@@ -72,7 +81,7 @@ def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
     else:
         rows, failures = _from_files(fs, path, kind, config, labels is None)
     if labels is not None:
-        _label(rows, labels, config.labels or "the labels file")
+        put_labels(rows, labels, config.labels or "the labels file")
     _check_ids(rows, uri)
     if config.limit is not None and len(rows) > config.limit:
         rows = sorted(rows, key=lambda r: hashlib.sha256(r["video_id"].encode()).digest())[: config.limit]
@@ -124,6 +133,9 @@ def _from_files(
     links = find_links(root, videos if "file" in fs.protocol and not named_outright else ())
     for file in videos:
         relative, info = relatives[file], found[file]
+        if why := _unusable(full := _full(fs, file)):
+            failures.append(_failure(shown(_as_utf8(full)), _as_utf8(relative), "name", why))
+            continue
         parts = relative.split("/")
         if file in links.aliases:
             continue
@@ -134,7 +146,7 @@ def _from_files(
         folder = parts[-2] if len(parts) > 1 else None
         split = parts[0] if len(parts) > 1 and parts[0].lower() in SPLITS else None
         label = None if folder is None or (len(parts) == 2 and split) else folder
-        rows.append(_row(relative, _full(fs, file), label, split, info))
+        rows.append(_row(relative, full, label, split, info))
     if not rows and not failures:
         raise ConfigError(
             f"{uri} has no video in it (looked for {', '.join(config.extensions)}). Check the path, or set "
@@ -146,7 +158,7 @@ def _from_files(
         places += [f"{parent}/videos.parquet", f"{parent}/labels.csv"] if parent else []
         for place in places:
             if kind_of(fs, place) == "file":
-                _label(rows, _read_table(fs, place), place)
+                put_labels(rows, read_table(fs, place), place)
                 break
     return rows, failures
 
@@ -154,13 +166,13 @@ def _from_files(
 def _from_manifest(
     fs: fsspec.AbstractFileSystem, path: str, config: VideosConfig
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
-    table = _read_table(fs, path)
-    uris = _column(table, _URI_COLUMNS)
+    table = read_table(fs, path)
+    uris = column(table, URI_COLUMNS, path)
     if uris is None:
         raise ConfigError(f"{path} has no `uri` column (its columns: {', '.join(table.column_names)}).")
-    ids = _column(table, _ID_COLUMNS) or [None] * len(uris)
-    labels = _column(table, _LABEL_COLUMNS) or [None] * len(uris)
-    splits = _column(table, ("split",)) or [None] * len(uris)
+    ids = column(table, ID_COLUMNS, path) or [None] * len(uris)
+    labels = column(table, LABEL_COLUMNS, path) or [None] * len(uris)
+    splits = column(table, SPLIT_COLUMNS, path) or [None] * len(uris)
     base = posixpath.dirname(_full(fs, path))
     # A manifest from elsewhere must not reach into this machine's files.
     schemes = [s for s in config.schemes if s in SCHEMES and ("file" in fs.protocol or s not in LOCAL)]
@@ -169,6 +181,9 @@ def _from_manifest(
         where = f"row {number} of {path}"
         if not uri:
             failures.append(_failure(None, video_id, "manifest", f"{where} has no uri."))
+            continue
+        if not is_url(uri):
+            failures.append(_failure(shown(uri), video_id, "manifest", f"{where}: {shown(uri)} is not a URL."))
             continue
         if holds_credentials(uri):
             failures.append(_failure(shown(uri), video_id, "manifest", f"{where}: {shown(uri)} {NO_CREDENTIALS}"))
@@ -195,10 +210,14 @@ def _look_up(
         fs, path = _open(uri, storage_options)
         try:
             found: dict[str, Any] = fs.info(path)
-        except FileNotFoundError:
-            return None
+        except (ValueError, *STORAGE_ERRORS) as error:
+            if names_nothing(error):
+                return None
+            raise
         return found if found["type"] == "file" else None
 
+    rows, refused = _openable(rows, storage_options)
+    failures = [*failures, *refused]
     known: dict[str, dict[str, Any] | None] = {}
     asked = [r for r in rows if scheme_of(r["uri"]) not in _NO_STAT]
     folders = sorted({posixpath.dirname(r["uri"]) for r in asked})
@@ -214,8 +233,9 @@ def _look_up(
                 for entry in fs.ls(path, detail=True):
                     if (uri := _full(fs, entry["name"])) in known and entry["type"] == "file":
                         known[uri] = entry
-            except FileNotFoundError:
-                continue
+            except (ValueError, *STORAGE_ERRORS) as error:
+                if not names_nothing(error):
+                    raise
     kept = []
     for row in rows:
         if row["uri"] in known and known[row["uri"]] is None:
@@ -224,6 +244,41 @@ def _look_up(
         row["size_bytes"], row["fingerprint"] = _facts(known.get(row["uri"]))
         kept.append(row)
     return kept, failures
+
+
+def _openable(
+    rows: list[dict[str, Any]], storage_options: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Rows whose kind of storage can be opened here, and a failure for each of the others."""
+    why_not: dict[str, str] = {}
+    for scheme, uri in {scheme_of(r["uri"]): r["uri"] for r in rows}.items():
+        try:
+            _open(uri, storage_options)
+        except ConfigError as error:  # its package is not installed, or refuses the options
+            why_not[scheme] = str(error)
+    kept, failures = [], []
+    for row in rows:
+        if why := why_not.get(scheme_of(row["uri"])):
+            failures.append(_failure(row["uri"], row["video_id"], "manifest", why))
+        else:
+            kept.append(row)
+    return kept, failures
+
+
+def _unusable(uri: str) -> str:
+    """Why a file that is there can't be one of the videos; empty: it can."""
+    if _as_utf8(uri) != uri:
+        return f"{_as_utf8(uri)}: the name is not UTF-8, so no table can hold it. Rename it."
+    try:
+        check_scheme(uri, "video")
+    except ConfigError as error:  # `::` in its name joins URLs, `?token=` makes it a credential
+        return f"{error} Rename it."
+    return ""
+
+
+def _as_utf8(name: str) -> str:
+    """A name as text: bytes that are no UTF-8, which Python keeps as half surrogates, are written as `\\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _row(
@@ -277,65 +332,7 @@ def _labels_file(config: VideosConfig) -> pa.Table | None:
     fs, path = _open(config.labels, config.storage_options)
     if kind_of(fs, path) != "file":
         raise ConfigError(f"`videos.labels`: {config.labels} does not exist.")
-    return _read_table(fs, path)
-
-
-def _label(rows: list[dict[str, Any]], table: pa.Table, where: str) -> None:
-    """Put labels (and splits) on rows, matched by id, by the file's name, or by that without its ending."""
-    names = _column(table, _ID_COLUMNS)
-    if names is None:
-        names = _column(table, _URI_COLUMNS)
-    labels = _column(table, _LABEL_COLUMNS)
-    if names is None or labels is None:
-        raise ConfigError(f"{where} needs the columns `video_id` (or `uri`) and `label`; it has {table.column_names}.")
-    splits = _column(table, ("split",)) or [None] * len(names)
-    given: dict[str, tuple[str | None, str | None]] = {}
-    for name, label, split in zip(names, labels, splits, strict=True):
-        if name:
-            for key in _keys(name):
-                given.setdefault(key, (label, split))
-    matched = 0
-    for row in rows:
-        for key in _keys(row["video_id"]):
-            if key in given:
-                row["label"], row["split"] = given[key][0] or None, given[key][1] or row["split"]
-                matched += 1
-                break
-    if not matched:
-        raise ConfigError(f"{where} has labels for none of the {len(rows)} videos; its first name is {names[:1]}.")
-
-
-def _keys(name: str) -> Iterable[str]:
-    yield name
-    file = name.rsplit("/", 1)[-1]
-    yield file
-    yield file.rsplit(".", 1)[0]
-
-
-def _read_table(fs: fsspec.AbstractFileSystem, path: str) -> pa.Table:
-    try:
-        with fs.open(path, "rb") as file:
-            if path.lower().endswith(".parquet"):
-                names = pq.read_schema(file).names
-                file.seek(0)
-                known = {*_ID_COLUMNS, *_URI_COLUMNS, *_LABEL_COLUMNS, "split"}
-                return pq.read_table(file, columns=[n for n in names if n.lower() in known])
-            # Everything as text: a column of ids such as 007 must not become numbers.
-            data = file.read()
-        head = pyarrow.csv.read_csv(pa.BufferReader(data)).column_names
-        as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(head, pa.string()), strings_can_be_null=True)
-        return pyarrow.csv.read_csv(pa.BufferReader(data), convert_options=as_text)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a readable table: {error}") from error
-
-
-def _column(table: pa.Table, names: Iterable[str]) -> list[str | None] | None:
-    lower = {n.lower().strip(): n for n in table.column_names}
-    for name in names:
-        if name in lower:
-            values = table.column(lower[name]).to_pylist()
-            return [str(v).strip() or None if v is not None else None for v in values]
-    return None
+    return read_table(fs, path)
 
 
 def _check_ids(rows: list[dict[str, Any]], uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import zipfile
@@ -12,6 +13,8 @@ from typing import Any
 from vtcav_ray.access import open_url, patiently
 from vtcav_ray.storage import canonical_digest, modified_at
 from vtcav_ray.urls import check_url
+
+logger = logging.getLogger(__name__)
 
 UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".download", ".temp", "~")
 ZIP_MAGIC, PICKLE_MAGIC = b"PK", b"\x80"
@@ -101,10 +104,12 @@ def settled(
 def looks_whole(checkpoint: Checkpoint, storage_options: Mapping[str, Any] | None = None) -> bool:
     """Whether the file's ends are those of a PyTorch file: a zip with its directory, or the older kind of pickle.
 
-    A copy that broke off lacks the zip's directory, which is at the end. Reads a few kilobytes, and runs nothing.
+    A copy that broke off lacks the zip's directory, which is at the end. One that was deleted since it was listed (a
+    training may keep only its newest), or that is not ours to read, is not whole either: the others need not wait for
+    it. Reads a few kilobytes, and runs nothing.
 
     Raises:
-        OSError: no permission, or the network failed.
+        OSError: the network failed.
     """
     fs, path = open_url(checkpoint.url, storage_options if "://" in checkpoint.url else None)
 
@@ -113,4 +118,8 @@ def looks_whole(checkpoint: Checkpoint, storage_options: Mapping[str, Any] | Non
             head = file.read(2)
             return zipfile.is_zipfile(file) if head == ZIP_MAGIC else bool(head[:1] == PICKLE_MAGIC)
 
-    return patiently(look, checkpoint.url)
+    try:
+        return patiently(look, checkpoint.url)
+    except (FileNotFoundError, PermissionError) as error:
+        logger.warning("%s is passed over: %s", checkpoint.url, error)
+        return False

@@ -13,6 +13,7 @@ once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -76,6 +77,7 @@ class Lease:
     _thread: threading.Thread | None = None
 
     def __enter__(self) -> Lease:
+        self._write_beat()  # the first at once, so that there is one to give way (`end`)
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
         return self
@@ -88,16 +90,26 @@ class Lease:
     def _beat(self) -> None:
         while not self._stop.wait(self.beat_every_s):
             try:
-                self.folder.write_bytes(f"{self.number:06d}.beat", uuid.uuid4().bytes)
+                self._write_beat()
             except (
                 STORAGE_ERRORS
             ) as error:  # the next beat may get through; if none does, the lease expires, as it should
                 logger.warning("the lease at %s could not be renewed: %s", self.folder.url, error)
 
+    def _write_beat(self) -> None:
+        self.folder.write_bytes(f"{self.number:06d}.beat", uuid.uuid4().bytes)
+
     def end(self, outcome: str, **about: Any) -> None:
         """Write down how the attempt ended: `done`, `failed` or `stopped`. The lease is free from then on."""
         assert outcome in (*COUNTED, *NOT_COUNTED)
-        self.folder.write_json(f"{self.number:06d}.end", {"outcome": outcome, **about})
+        try:
+            self.folder.write_json(f"{self.number:06d}.end", {"outcome": outcome, **about})
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # A full disk must not look like a watcher that died: the heartbeat's block is enough for these few words.
+            self.folder.remove(f"{self.number:06d}.beat")
+            self.folder.write_json(f"{self.number:06d}.end", {"outcome": outcome})
 
 
 class Leases:

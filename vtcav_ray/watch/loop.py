@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from vtcav_ray import logs
 from vtcav_ray.access import STORAGE_ERRORS
 from vtcav_ray.config import Config
-from vtcav_ray.errors import VtcavError
+from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
 from vtcav_ray.storage import Folder
 from vtcav_ray.watch.find import Checkpoint, list_checkpoints, looks_whole, settled
 from vtcav_ray.watch.lease import Leases
@@ -19,12 +19,15 @@ from vtcav_ray.watch.registry import Record, Registry
 logger = logging.getLogger(__name__)
 
 WATCH = "watch"
-# Runs a checkpoint and returns what the record says of it. A VtcavError is the checkpoint's own failure.
+# Runs a checkpoint and returns what the record says of it. A VtcavError is the checkpoint's own failure, but for an
+# EnvironmentFault.
 RunOne = Callable[[Config, Checkpoint], dict[str, object]]
 
 
 class NotTheCheckpoint(Exception):
     """Something failed that would fail for every checkpoint (no videos, no such config): the pass ends with it.
+
+    So it does with an EnvironmentFault and with errors of storage, which need no such wrapping.
 
     Args:
         error: what failed.
@@ -44,7 +47,7 @@ class Options:
         settle_s: a file that was written longer ago, or is the same after so long, is finished.
         expires_s: a watcher without a sign of life for so long is dead, and its checkpoint is free.
         attempts: after so many that failed or died, a checkpoint is recorded as failed.
-        limit: checkpoints a pass; None: all.
+        limit: checkpoints that a pass runs; None: all. Those that are not whole or with another watcher don't count.
     """
 
     pattern: str
@@ -105,11 +108,20 @@ def watch_once(config: Config, options: Options, run_one: RunOne, update_report:
         return result
     ready = settled(new, look, options.settle_s)
     result.unfinished = [c.name for c in new if c not in ready]
-    for checkpoint in ready[: options.limit]:
+    begun = 0
+
+    def counted(config: Config, checkpoint: Checkpoint) -> dict[str, object]:
+        nonlocal begun
+        begun += 1
+        return run_one(config, checkpoint)
+
+    for checkpoint in ready:
+        if begun == options.limit:
+            break
         with logs.context(checkpoint=checkpoint.url):
             if not looks_whole(checkpoint, storage_options):
                 result.unfinished.append(checkpoint.name)
-            elif _run_leased(config, checkpoint, options, registry, leases, run_one, result):
+            elif _run_leased(config, checkpoint, options, registry, leases, counted, result):
                 update_report(folder)
     return result
 
@@ -146,6 +158,9 @@ def _run_leased(
         except NotTheCheckpoint as error:
             lease.end("stopped", error=str(error))
             raise error.error from error
+        except (EnvironmentFault, *STORAGE_ERRORS) as error:  # none of the checkpoint's doing: no attempt is counted
+            lease.end("stopped", error=str(error))
+            raise
         except Exception as error:
             message = str(error) if isinstance(error, VtcavError) else f"{type(error).__name__}: {error}"
             logger.error("checkpoint failed: %s", message, exc_info=not isinstance(error, VtcavError))
@@ -164,15 +179,18 @@ def _run_leased(
 
 
 def watch_for_ever(one_pass: Callable[[], Pass], every_s: float, told: Callable[[Pass], None]) -> None:
-    """Pass after pass. A storage that can't be reached for a while is waited for.
+    """Pass after pass. What ends one (no storage, no cluster, no video yet) is logged, and may not end the next.
 
     Args:
         every_s: from the end of a pass to the next.
         told: gets each pass.
+
+    Raises:
+        ConfigError: what only a person can mend.
     """
     while True:
         try:
             told(one_pass())
-        except STORAGE_ERRORS as error:
+        except (StageError, *STORAGE_ERRORS) as error:
             logger.warning("this pass failed, the next may not: %s", error)
         time.sleep(every_s)

@@ -8,7 +8,7 @@ from vtcav_ray import pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import VtcavError
 from vtcav_ray.models import describe
-from vtcav_ray.rerun import run_folder, saving, with_checkpoint
+from vtcav_ray.rerun import run_folder, with_checkpoint
 from vtcav_ray.results import SHARED_STAGES, Run
 from vtcav_ray.run_record import RECORD
 from vtcav_ray.storage import Folder
@@ -25,7 +25,6 @@ class CheckpointRunner:
     Args:
         progress: see `vtcav_ray.pipeline.run`.
         expires_s: of the lease on the making of the clips.
-        told: gets a sentence about each finished checkpoint.
     """
 
     def __init__(self, progress: pipeline.Progress, expires_s: float) -> None:
@@ -67,8 +66,3 @@ class CheckpointRunner:
                     raise
                 lease.end("done")
                 return run
-
-
-def saving_sentence(url: str) -> str:
-    """What re-use was worth for a finished checkpoint."""
-    return saving(Run(url)).sentence

@@ -108,8 +108,10 @@ const concepts = (() => {
     const c = store.findColumn(name, "random");
     if (c < 0) return "";
     const cells = facts.classes.flatMap((_, k) => facts.layers.map((__, l) => store.find(k, c, l))).filter((row) => row >= 0).map((row) => store.cell(row));
-    const cell = marks.strongest(cells.filter((one) => store.videosOf(one.row).length > 1));
-    if (!cell) return "";
+    const many = cells.filter((one) => store.videosOf(one.row).length > 1);
+    // Where the gradient is the same for every clip, no video is driven more than another.
+    const cell = marks.strongest(many.filter((one) => !one.degenerate));
+    if (!cell) return many.length ? element("p", { class: "small muted" }, "At every layer the gradient is the same for all of a class's clips: no video is driven more than another.") : "";
     const videos = store.videosOf(cell.row);
     const shown = Math.min(3, Math.floor(videos.length / 2));
     const list = (title, some) => element("div", {}, element("h4", {}, title), element("ol", { class: "small plain-list" }, ...some.map((v) => element("li", {}, v.video, element("span", { class: "muted" }, ` ${words.general(Number(v.sensitivity.toPrecision(2)))}`)))));

@@ -1,0 +1,8 @@
+"""How class names are compared: folders and configs spell them otherwise than the model does."""
+
+from __future__ import annotations
+
+
+def normal_label(label: str) -> str:
+    """A label as it is compared: `arm_wrestling`, `Arm-Wrestling` and `arm wrestling` are one."""
+    return " ".join(label.replace("_", " ").replace("-", " ").casefold().split())
