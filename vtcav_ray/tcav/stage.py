@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.activations.stage import normal_label
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
+from vtcav_ray.models.class_names import same_class
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import ShardOutput, StageFolder, vectors_of
 from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, score_layer
@@ -63,12 +63,7 @@ def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
         return []
     own = dict(zip(clips["clip_id"].to_pylist(), clips["name"].to_pylist(), strict=True))
     pairs = zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
-    return sorted({name for name, clip in pairs if clip in own and _same_class(own[clip], name)})
-
-
-def _same_class(of_clip: str, of_model: str) -> bool:
-    """A clip has the spelling of its folder or list, a gradient that of the model."""
-    return normal_label(of_clip) == normal_label(of_model)
+    return sorted({name for name, clip in pairs if clip in own and same_class(own[clip], name)})
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
@@ -141,7 +136,7 @@ def _by_class(gradients: pa.Table, class_of_clip: dict[str, str]) -> list[ClassG
     for i, (name, clip) in enumerate(
         zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
     ):
-        if _same_class(class_of_clip[clip], name):
+        if same_class(class_of_clip[clip], name):
             rows_of.setdefault(name, []).append(i)
     return [ClassGradients(name, vectors[rows], [videos[i] for i in rows]) for name, rows in sorted(rows_of.items())]
 
