@@ -1,6 +1,7 @@
 """Do the tests reject true nulls as often as they claim, and do the intervals cover what they claim?
 
     python benchmarks/calibration.py                 simulated vectors
+    python benchmarks/calibration.py --unequal       of these only: concept and pool with unequal clips a source video
     python benchmarks/calibration.py --npz FILE      the same on given activations and gradients, whose clips are all
     random
 
@@ -30,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 from vtcav_ray.cavs import random_against_random, train_cavs
+from vtcav_ray.cavs.plan import Pool, plan_cavs
 from vtcav_ray.cavs.train import Solver
 from vtcav_ray.tcav import (
     concept_effect,
@@ -202,6 +204,48 @@ def rejection(draw: Draw, cells: int, num_sets: int, solver: Solver, permutation
     }
 
 
+def planned_rejection(
+    concept_clips: int, pool_clips: Sequence[int], n: int, videos: int, num_sets: int, cells: int, seed: int
+) -> dict[str, Any]:
+    """Rejection rate of the round robin on CAVs that the stage itself would plan and train (logistic).
+
+    Args:
+        concept_clips: clips of each of the concept's n source videos.
+        pool_clips: clips of the pool's videos, in turn.
+        n, videos, num_sets, cells, seed: source videos of a set, class videos, R, null cells, of all draws.
+    """
+    pool_videos = num_sets * n + n // 2
+    clips = np.array([concept_clips] * n + [pool_clips[i % len(pool_clips)] for i in range(pool_videos)])
+    names = np.repeat([f"concept {i}" for i in range(n)] + [f"random {i}" for i in range(pool_videos)], clips).tolist()
+    own = concept_clips * n
+    pool = Pool(
+        ["concept"] * own + ["random"] * (len(names) - own),
+        ["null/spatial"] * own + ["random/spatial"] * (len(names) - own),
+        ["spatial"] * len(names),
+        names,
+    )
+    plan = plan_cavs(pool, num_sets, (), seed)
+    is_null = np.array([job.is_null for job in plan.jobs])
+    world = World(clips=int(clips.max()))
+    values = []
+    for number in range(cells):
+        rng = np.random.default_rng([seed, number, 3])
+        mean = world.direction(rng)
+        drawn = world.activations(rng, len(clips))
+        vectors = np.concatenate([drawn[i, :count] for i, count in enumerate(clips)])
+        cavs = train_cavs(
+            vectors,
+            [job.positive_rows for job in plan.jobs],
+            [job.negative_rows for job in plan.jobs],
+            groups=names,
+            seed=number,
+        )
+        counts = score(world.gradients(rng, mean, videos), cavs.vectors).sign_count
+        values.append(round_robin_test(counts[~is_null], counts[is_null]).p[0])
+    found = np.array(values)
+    return {"score, round robin": {str(alpha): _rate(found <= alpha + 1e-12) for alpha in ALPHAS}}
+
+
 def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, seed: int) -> dict[str, Any]:
     """How often the 95 % interval of the concept effect covers the population's effect; also for pairs."""
     hits, paired_hits = [], []
@@ -293,6 +337,7 @@ def simulate(cells: int, seed: int) -> dict[str, Any]:
         started = time.perf_counter()
         report["rejection"][title] = rejection(draw, number, num_sets, solver, 999, seed)
         _say(title, report["rejection"][title], started)
+    report["rejection"] |= unequal(cells, seed)
     coverages: list[tuple[str, World, int, int, float]] = [
         ("n = 30, 30 class videos, no effect", plain, 30, 30, 0.0),
         ("n = 30, 30 class videos, effect of 4 null SDs", plain, 30, 30, 4.0),
@@ -320,6 +365,17 @@ def simulate(cells: int, seed: int) -> dict[str, Any]:
     return report
 
 
+def unequal(cells: int, seed: int) -> dict[str, Any]:
+    """Null cells whose concept has more or fewer clips a source video than the pool of random clips."""
+    found = {}
+    for own, pool in ((1, (1,)), (1, (2,)), (1, (3,)), (1, (1, 2, 3, 4)), (2, (1, 2, 3, 4)), (3, (1,))):
+        started = time.perf_counter()
+        title = f"null, clips a video {own}, in the pool {' or '.join(map(str, pool))}, R = 19, logistic, planned"
+        found[title] = planned_rejection(own, pool, 10, 15, 19, cells, seed)
+        _say(title, found[title], started)
+    return found
+
+
 def _say(title: str, result: dict[str, Any], started: float) -> None:
     print(f"{title}: {time.perf_counter() - started:.0f} s  {json.dumps(result)}", flush=True)
 
@@ -329,6 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--cells", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--unequal", action="store_true", help="only the cells with unequal clips a source video")
     parser.add_argument("--npz", type=Path, help="stored activations and gradients instead of simulated ones")
     parser.add_argument("--n", type=int, default=20, help="with --npz: source videos in a set")
     parser.add_argument("--sets", type=int, default=19, help="with --npz: R")
@@ -341,10 +398,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         title = f"null, {options.npz.stem}, n = {options.n}, R = {options.sets}, {options.solver}"
         rates = rejection(draw, options.cells, options.sets, options.solver, 999, options.seed)
         report: dict[str, Any] = {"rejection": {title: rates}}
+    elif options.unequal:
+        report = {"rejection": unequal(options.cells, options.seed)}
     else:
         report = simulate(options.cells, options.seed)
     report["settings"] = {"cells": options.cells, "seed": options.seed}
-    out = options.out or RESULTS / ("calibration.json" if not options.npz else f"calibration_{options.npz.stem}.json")
+    part = f"_{options.npz.stem}" if options.npz else "_unequal" if options.unequal else ""
+    out = options.out or RESULTS / f"calibration{part}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
     print(markdown(report))

@@ -125,6 +125,7 @@ def cavs(d: int) -> pa.Schema:
             ("model", pa.string()),
             ("bias", pa.float32()),
             ("vector", vector(d)),  # unit length, pointing at the concept
+            ("reason", pa.string()),  # why it could not be trained (all figures are then NaN); empty: it was
         ]
     )
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 
 from vtcav_ray.cavs.plan import RANDOM, Pool, plan_cavs
 
@@ -32,6 +33,40 @@ def test_each_concept_faces_r_random_sets_of_its_own_kind_and_size() -> None:
         assert len(job.negative_rows) == len(job.positive_rows) == job.size
     runs = Counter((j.concept, j.against) for j in plan.jobs if not j.is_null)
     assert runs == {("cup/spatial", RANDOM): 6, ("cup/context", RANDOM): 6}
+
+
+@pytest.mark.parametrize("clips", [(1, 1, 1, 1, 1), (3, 2, 2, 1, 1)])
+def test_sets_have_as_many_clips_a_video_as_the_concept(clips: tuple[int, ...]) -> None:
+    """Or the sets' means vary less than the concept's, and the test rejects too often."""
+    own = [v for v, count in zip(videos("c", 5), clips, strict=True) for _ in range(count)]
+    counts = [1 + i % 4 for i in range(200)]
+    others = [v for v, count in zip(videos("r", 200), counts, strict=True) for _ in range(count)]
+    pooled = pool({"cup/spatial": own}, {"spatial": others})
+    plan = plan_cavs(pooled, 8, (), seed=0)
+    assert plan.warnings == []
+    for job in plan.jobs:
+        for rows in (job.positive_rows, job.negative_rows):
+            assert tuple(sorted(Counter(pooled.video_id[i] for i in rows).values(), reverse=True)) == clips
+        assert job.profile == clips
+
+
+def test_concepts_of_one_size_and_different_clips_have_each_their_null() -> None:
+    plan = plan_cavs(pool(CUP | {"ball/spatial": [*videos("b", 5)] * 2}, {"spatial": videos("r", 80) * 2}), 8, (), 0)
+    null = Counter(j.profile for j in plan.jobs if j.is_null)
+    assert null == {(1,) * 5: 28, (2,) * 5: 28}
+
+
+def test_a_pool_with_too_few_clips_a_video_is_told() -> None:
+    plan = plan_cavs(pool({"cup/spatial": videos("c", 5) * 2}, {"spatial": [*videos("r", 40), "r0"]}), 8, (), seed=0)
+    assert [w for w in plan.warnings if "fewer clips" in w and "cup/spatial (98% of the videos)" in w]
+    assert {len(j.positive_rows) for j in plan.jobs if j.is_null} == {5, 6}
+
+
+def test_replaced_videos_keep_the_profile() -> None:
+    pooled = pool({"cup/spatial": [*videos("c", 5), "c0"]}, {"spatial": videos("r", 12) * 2})
+    for job in plan_cavs(pooled, 8, (), seed=0).jobs:
+        assert set(job.positive_rows).isdisjoint(job.negative_rows)
+        assert len(job.negative_rows) == 6
 
 
 def test_random_sets_are_disjoint_while_the_videos_last() -> None:

@@ -52,6 +52,24 @@ def test_it_is_possible_whenever_both_sides_have_two_videos_of_their_own():
         assert split(left, right, groups, held_out=float(rng.uniform(0.01, 0.99)), seed=seed)[2].all()
 
 
+@settings(max_examples=200, deadline=None)
+@given(problems())
+def test_only_a_side_of_a_single_video_makes_it_impossible(problem):
+    left, right, groups, held_out, seed = problem
+    possible = split(left, right, groups, held_out=held_out, seed=seed)[2]
+    for cav in range(len(left)):
+        assert possible[cav] == all(len(set(groups[side[cav][side[cav] != PAD]])) > 1 for side in (left, right))
+
+
+def test_negatives_of_a_few_of_the_same_videos_are_split_in_every_run():
+    left, right = np.arange(10)[None], np.arange(10, 13)[None]
+    groups = np.concatenate((np.arange(10), np.arange(3)))
+    for seed in range(50):
+        held_left, held_right, possible = split(left, right, groups, held_out=0.33, seed=seed)
+        assert possible.all()
+        assert (held_left.sum(), held_right.sum()) == (3, 1)
+
+
 def test_single_rows_are_held_out_in_the_share_asked_for():
     left, right = np.arange(50)[None], np.arange(50, 150)[None]
     held_left, held_right, _ = split(left, right, np.arange(150), held_out=0.33, seed=1)

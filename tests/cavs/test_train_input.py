@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from vtcav_ray.cavs import train_cavs
+from vtcav_ray.cavs import gram, train_cavs
+from vtcav_ray.cavs.reference import train_reference
 from vtcav_ray.cavs.train import NO_DIFFERENCE, ONE_VIDEO
 
 RNG = np.random.default_rng(0)
@@ -54,6 +56,40 @@ def test_equal_activations_are_marked(solver):
     assert np.isnan(cavs.vectors).all()
     assert np.isnan(cavs.bias).all()
     assert np.isnan(cavs.held_out_accuracy).all()
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize("solver", ["logistic", "ridge", "svm", "pattern"])
+def test_equal_activations_are_marked_at_any_scale(solver, scale):
+    others = RNG.normal(size=(20, 6))
+    pool = np.concatenate((np.full((20, 6), 3.7), others)) * scale
+    assert train_cavs(pool.astype(np.float32), LEFT, RIGHT, solver=solver).reason == (NO_DIFFERENCE,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("solver", "scale"),
+    [(s, scale) for s in ("logistic", "ridge", "pattern") for scale in (1e-3, 1, 30, 300)]
+    + [("svm", scale) for scale in (1e-3, 1, 30, 100)],
+)
+def test_a_clear_signal_is_found_at_any_scale(solver, scale, dtype):
+    """More clips than numbers, and no plane between the sides: the sum that is w nearly cancels."""
+    rng = np.random.default_rng(0)
+    pool = 1 + rng.normal(size=(200, 16))
+    pool[:100] += 0.5
+    pool = (pool * scale).astype(np.float32)
+    cavs = train_cavs(gram(pool, dtype=dtype), [np.arange(100)], [np.arange(100, 200)], solver=solver, held_out=0.0)
+    assert cavs.reason == ("",)
+    if solver == "pattern":
+        expected = pool[:100].mean(0) - pool[100:].mean(0)
+    else:  # in units of the pool's own scale, the penalty is that much weaker (svm has one for its bias: as it is)
+        unit = 1.0 if solver == "svm" else scale
+        strength = unit**-2 if solver == "ridge" else unit**2
+        labels = np.repeat([1, -1], 100)
+        found = train_reference(pool / unit, labels, pool[:0], labels[:0], solver=solver, regularization=strength)
+        expected = found.vector
+        assert cavs.train_accuracy[0] == pytest.approx(found.train_accuracy, abs=0.011)
+    assert cavs.vectors[0] @ expected / np.linalg.norm(expected) > 0.999
 
 
 @pytest.mark.parametrize("solver", ["logistic", "ridge", "svm", "pattern"])

@@ -10,6 +10,7 @@ import pytest
 
 from vtcav_ray import tables
 from vtcav_ray.cavs import stage as cavs_stage
+from vtcav_ray.cavs.train import NO_DIFFERENCE
 from vtcav_ray.config import Config
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import StageError
@@ -27,6 +28,7 @@ class World:
         self.rng = np.random.default_rng(0)
         self.rows: list[tuple[str, str, str, np.ndarray]] = []  # set, name, video, vector
         self.gradients: list[tuple[str, str, np.ndarray]] = []  # class, video, vector
+        self.name_in_model: dict[str, str] = {}  # of a class; not given: the same
 
     def clips(self, role: str, name: str, count: int, shift: float = 0.0, *, like: np.ndarray | None = None) -> None:
         for i in range(count):
@@ -75,7 +77,7 @@ class World:
             of = {
                 "clip_id": [f"class/{n}/{v}" for n, v in zip(name, video, strict=True)],
                 "video_id": video,
-                "class": name,
+                "class": [self.name_in_model.get(n, n) for n in name],
                 "layer": ["late"] * len(name),
                 "target": ["logit"] * len(name),
                 "value": [0.0] * len(name),
@@ -217,12 +219,13 @@ def test_equal_activations_are_marked_and_never_significant(tmp_path: Path) -> N
     trained = cavs.read("cavs")
     assert trained is not None
     assert np.isnan(trained["bias"].to_numpy()).all()
+    assert set(trained["reason"].to_pylist()) == {NO_DIFFERENCE}
     row = cells(scores)["lift", "same"]
     assert not row["significant"]
     assert not row["learnable"]
     for name in ("score", "ci_low", "p", "effect_p", "effect_z", "effect_ci_low"):
         assert np.isnan(row[name]), name
-    assert "all equal" in row["note"]
+    assert f"8 of its 8 CAVs could not be trained, so it has no score: {NO_DIFFERENCE}." in row["note"]
     assert row["decided_by"] == "none"
 
 
@@ -231,6 +234,18 @@ def test_a_class_without_clips_or_gradients_is_told(tmp_path: Path) -> None:
     world.gradients = []
     with pytest.raises(StageError, match="nothing to score: no class example has a gradient"):
         run(world, tmp_path)
+
+
+def test_a_class_may_be_spelled_as_people_spell_it(tmp_path: Path) -> None:
+    """Where only the checkpoint knows the names, clips keep the folder's spelling and gradients have the model's."""
+    world = usual()
+    world.clips("class", "arm_wrestling", 10)
+    for i in range(10):
+        gradient = np.eye(D)[0] + 0.3 * world.rng.normal(size=D)
+        world.gradients.append(("arm_wrestling", f"arm_wrestling-{i}", gradient))
+    world.name_in_model["arm_wrestling"] = "Arm wrestling"
+    rows = cells(run(world, tmp_path)[1])
+    assert ("Arm wrestling", "moving") in rows
 
 
 def test_a_class_of_one_video_has_no_interval(tmp_path: Path) -> None:
@@ -253,6 +268,31 @@ def test_one_random_set_gives_no_p_of_the_score_and_says_so(tmp_path: Path) -> N
     assert "no held-out accuracy" in row["note"]
     assert np.isfinite(row["effect_p"])  # the effect needs no R
     assert cavs.read("cavs").num_rows == 6
+
+
+def test_a_warning_never_asks_for_more_permutations_than_can_be_had(
+    finished: tuple[StageFolder, StageFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = config().scores.model_copy(update={"permutations": 100})
+    settings = config().model_copy(update={"scores": few})
+    (said,) = [w for w in scores_stage.correct(settings, finished[1]).warnings if "permutations can't" in w]
+    assert "set scores.permutations to 240 or more, or scores.correction to bh" in said
+    monkeypatch.setattr(scores_stage, "MOST_PERMUTATIONS", 239)
+    (said,) = [w for w in scores_stage.correct(settings, finished[1]).warnings if "permutations can't" in w]
+    assert "set scores.correction to bh (240 permutations" in said
+    assert "scores.permutations" not in said
+
+
+def test_relative_cells_are_decided_by_their_own_smallest_p(tmp_path: Path) -> None:
+    """30 random sets are 30 draws against random, and 15 disjoint pairs for a relative cell."""
+    settings = config(random_sets=30)
+    settings = settings.model_copy(update={"scores": settings.scores.model_copy(update={"alpha": 0.5})})
+    table = run(usual(), tmp_path, settings)[1].read("scores")
+    assert table is not None
+    rows = table.to_pylist()
+    assert sum(np.isfinite(row["p"]) for row in rows) == 12  # 12 / 31 is below 0.5, and 12 / 16 is not
+    decided = {(row["against"], row["decided_by"]) for row in rows}
+    assert decided == {("random", "effect and score"), (f"rest of {KIND}", "effect")}
 
 
 @pytest.mark.parametrize("where", ["activations", "gradients"])

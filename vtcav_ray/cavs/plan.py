@@ -1,12 +1,14 @@
 """Which CAVs to train: every concept against R random sets, the null, and concepts against each other.
 
-- A concept is compared with R random sets of its own kind (a still one with still ones: see `random/<kind>`) and size.
+- A concept is compared with R random sets of its own kind (a still one with still ones: see `random/<kind>`), with as
+  many source videos as it has, and as many clips of each. More clips a video make a mean that varies less, so sets with
+  more of them than the concept would not be exchangeable with it, and the test too sure.
 - The null is these random sets against each other, every pair once, as the round-robin test of
-  `vtcav_ray.tcav.significance` asks. It is shared by all concepts of a kind and size.
+  `vtcav_ray.tcav.significance` asks. It is shared by all concepts of a kind and profile (clips of each video).
 - Relative CAVs: a concept against the rest of its kind (`groups`), and against the same name in another kind or its own
   motion control (`pairs`). Their R runs differ in the split and, for the rest, in the draw.
 
-Source videos are drawn, not clips: all clips of a drawn video come along, so no video is on both sides.
+Source videos are drawn, not clips, so no video is on both sides.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+from vtcav_ray.cavs.sets import Rows, deal
+
+Profile = tuple[int, ...]  # clips of each source video of a set, from large to small
+RandomSet = list[tuple[str, Rows]]  # source videos, and the rows that each gives
 RANDOM = "random"
 MOVING = ("spatiotemporal", "tracked", "context")
 
@@ -32,7 +36,7 @@ class CavJob:
         against: what a reader compares with: `random`, `rest of <kind>`, or another concept's name.
         negatives: name of this run's negatives, `<against>#<run>`; random sets are `random/<kind>#<i>`.
         kind: of the positives.
-        size: source videos of the positives, which the null has to match.
+        profile: clips of each source video of the positives, from large to small, which the null has to match.
         run: number of this run, from 0; for the null, the number of its pair.
         split: added to the seed of the split. Only runs that share all their rows need different ones.
         is_null: random against random.
@@ -43,12 +47,17 @@ class CavJob:
     against: str
     negatives: str
     kind: str
-    size: int
+    profile: tuple[int, ...]
     run: int
     split: int
     is_null: bool
     positive_rows: Rows
     negative_rows: Rows
+
+    @property
+    def size(self) -> int:
+        """Source videos of the positives."""
+        return len(self.profile)
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,8 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
     randoms = pool.rows(RANDOM)
     jobs: list[CavJob] = []
     warnings: list[str] = []
-    sets: dict[tuple[str, int], list[list[str]]] = {}
+    sets: dict[tuple[str, Profile], list[RandomSet]] = {}
+    users: dict[tuple[str, Profile], list[str]] = {}
     usable: dict[str, dict[str, Rows]] = {}
     for name, by_video in concepts.items():
         kind = kind_of[name]
@@ -113,20 +123,24 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
                 f"{len(by_video)} videos. {2 * len(by_video)} random videos or more would use all."
             )
         usable[name] = by_video
-        if (kind, n) not in sets:
-            sets[kind, n] = list(_draws(list(negatives), n, random_sets, _rng(seed, "sets", kind, n)))
-        jobs += _against_random(name, kind, by_video, negatives, sets[kind, n], _rng(seed, "own", name))
+        profile = _profile(by_video, n)
+        users.setdefault((kind, profile), []).append(name)
+        if (kind, profile) not in sets:
+            sets[kind, profile] = _draws(negatives, profile, random_sets, _rng(seed, "sets", kind, *profile))
+        jobs += _against_random(name, kind, by_video, profile, sets[kind, profile], _rng(seed, "own", name))
     overlapping: dict[tuple[int, int], list[str]] = {}
-    for (kind, n), drawn in sorted(sets.items()):
-        negatives = randoms[f"{RANDOM}/{kind}"]
+    for (kind, profile), drawn in sorted(sets.items()):
+        negatives, n = randoms[f"{RANDOM}/{kind}"], len(profile)
         if len(negatives) < random_sets * n:
-            overlapping.setdefault((n, len(negatives)), []).append(kind)
-        jobs += _null(kind, n, negatives, drawn, seed)
+            kinds = overlapping.setdefault((n, len(negatives)), [])
+            kinds += [kind] * (kind not in kinds)
+        jobs += _null(kind, profile, negatives, drawn, seed)
     for (n, there), kinds in overlapping.items():
         warnings.append(
             f"Random sets ({', '.join(kinds)}): {random_sets} sets of {n} take {random_sets * n} source videos to be "
             f"disjoint, and there are {there}. They overlap, so p of the sign count is approximate."
         )
+    warnings += _too_few_clips(sets, users)
     if "groups" in relative:
         for name in usable:
             rest = {o: v for o, v in usable.items() if o != name and kind_of[o] == kind_of[name]}
@@ -137,50 +151,80 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
     return CavPlan(sorted(jobs, key=lambda job: job.split), warnings)
 
 
+def _profile(by_video: dict[str, Rows], n: int) -> Profile:
+    """Clips of each of n of the videos, from large to small: all of them, or n that stand for all."""
+    counts = sorted((len(rows) for rows in by_video.values()), reverse=True)
+    return tuple(counts[i] for i in np.linspace(0, len(counts) - 1, n).round().astype(int))
+
+
+def _too_few_clips(
+    sets: dict[tuple[str, Profile], list[RandomSet]], users: dict[tuple[str, Profile], list[str]]
+) -> Iterator[str]:
+    """A warning a kind where random sets have fewer clips a video than their concepts."""
+    short: dict[str, list[str]] = {}
+    for (kind, profile), drawn in sets.items():
+        lacking = sum(len(rows) < clips for one in drawn for (_, rows), clips in zip(one, profile, strict=True))
+        if lacking:
+            share = lacking / (len(drawn) * len(profile))
+            short.setdefault(kind, []).extend(f"{name} ({share:.0%} of the videos)" for name in users[kind, profile])
+    for kind, names in short.items():
+        yield (
+            f"Random sets ({kind}): their videos have fewer clips than the concept's: {', '.join(names[:5])}"
+            + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            + ". They vary more than the concept, so p of the sign count is too large there, not too small. Raise "
+            "clips.random_pool, or set clips.quality.max_clips_per_video to 1."
+        )
+
+
 def _against_random(
     name: str,
     kind: str,
     own: dict[str, Rows],
-    negatives: dict[str, Rows],
-    sets: list[list[str]],
+    profile: Profile,
+    sets: list[RandomSet],
     rng: np.random.Generator,
 ) -> Iterator[CavJob]:
+    n = len(profile)
     for run, drawn in enumerate(sets):
-        n = len(drawn)
         mine = list(own) if n == len(own) else [list(own)[i] for i in rng.permutation(len(own))[:n]]
         yield CavJob(
             concept=name,
             against=RANDOM,
             negatives=f"{RANDOM}/{kind}#{run}",
             kind=kind,
-            size=n,
+            profile=profile,
             run=run,
             split=0,
             is_null=False,
             positive_rows=_gather(own, mine),
-            negative_rows=_gather(negatives, drawn),
+            negative_rows=_rows_of(drawn),
         )
 
 
-def _null(kind: str, n: int, negatives: dict[str, Rows], sets: list[list[str]], seed: int) -> Iterator[CavJob]:
+def _null(
+    kind: str, profile: Profile, negatives: dict[str, Rows], sets: list[RandomSet], seed: int
+) -> Iterator[CavJob]:
     """Every pair of sets once, in the order (0, 1), (0, 2), ... A video of both is replaced in the second."""
-    rng = _rng(seed, "null", kind, n)
+    rng = _rng(seed, "null", kind, *profile)
     for run, (i, j) in enumerate(itertools.combinations(range(len(sets)), 2)):
-        first, second = sets[i], [v for v in sets[j] if v not in sets[i]]
-        if len(second) < n:
-            spare = [v for v in negatives if v not in first and v not in second]
-            second = second + [spare[k] for k in rng.permutation(len(spare))[: n - len(second)]]
+        first = {video for video, _ in sets[i]}
+        second = [(video, rows) for video, rows in sets[j] if video not in first]
+        if len(second) < len(profile):
+            asked = [clips for (video, _), clips in zip(sets[j], profile, strict=True) if video in first]
+            kept = {video for video, _ in second}
+            spare = {v: rows for v, rows in negatives.items() if v not in first and v not in kept}
+            second += _draws(spare, tuple(asked), 1, rng)[0]
         yield CavJob(
             concept=f"{RANDOM}/{kind}#{i}",
             against=RANDOM,
             negatives=f"{RANDOM}/{kind}#{j}",
             kind=kind,
-            size=n,
+            profile=profile,
             run=run,
             split=0,
             is_null=True,
-            positive_rows=_gather(negatives, first),
-            negative_rows=_gather(negatives, second),
+            positive_rows=_rows_of(sets[i]),
+            negative_rows=_rows_of(second),
         )
 
 
@@ -210,7 +254,7 @@ def _against_rest(
             against=f"rest of {kind}",
             negatives=f"rest of {kind}#{run}",
             kind=kind,
-            size=len(own),
+            profile=_profile(own, len(own)),
             run=run,
             split=0,
             is_null=False,
@@ -228,7 +272,7 @@ def _against_other(
             against=other,
             negatives=f"{other}#{run}",
             kind=kind,
-            size=len(concepts[name]),
+            profile=_profile(concepts[name], len(concepts[name])),
             run=run,
             split=run,
             is_null=False,
@@ -247,18 +291,19 @@ def pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
                 yield name, other
 
 
-def _draws(videos: list[str], n: int, count: int, rng: np.random.Generator) -> Iterator[list[str]]:
-    """`count` sets of n videos, disjoint as long as the videos last; then the videos are shuffled anew."""
-    left: list[str] = []
-    for _ in range(count):
-        if len(left) < n:
-            left = [videos[i] for i in rng.permutation(len(videos))]
-        yield left[:n]
-        left = left[n:]
+def _draws(by_video: dict[str, Rows], profile: Profile, count: int, rng: np.random.Generator) -> list[RandomSet]:
+    """`count` sets with the profile, disjoint in source videos as long as these last; see `sets.deal`."""
+    videos = list(by_video)
+    dealt = deal([by_video[v] for v in videos], profile, count, rng)
+    return [[(videos[place], rows) for place, rows in one] for one in dealt]
 
 
 def _gather(by_video: dict[str, Rows], videos: Sequence[str]) -> Rows:
     return np.concatenate([by_video[v] for v in videos])
+
+
+def _rows_of(drawn: RandomSet) -> Rows:
+    return np.concatenate([rows for _, rows in drawn])
 
 
 def _rng(seed: int, *words: object) -> np.random.Generator:

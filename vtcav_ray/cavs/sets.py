@@ -54,8 +54,7 @@ def random_sets(
         rows: the pool's rows that may be drawn (the random clips of the concept's kind); None: all.
         exclude: source videos that may not (the concept's own, the class's).
         profile: clips from each of the n videos, such as the concept's own counts, so that a set's mean varies as the
-            concept's does; None: one clip a video. Its length must be n. A video with fewer clips gives what it has,
-            and videos are matched to the counts by how many clips they have.
+            concept's does; None: one clip a video. Its length must be n. See `deal` for what too few clips do.
         overlap: where there are too few videos, draw sets that share videos with each other (never within one), and say
             so in `warning`. Otherwise that is an error.
         seed: of the draw.
@@ -87,21 +86,57 @@ def random_sets(
         raise ValueError(f"{text}. Add random clips, ask for {len(videos) // size} sets, or allow overlap")
 
     generator = np.random.default_rng(seed)
-    counts = [1] * size if profile is None else sorted(profile, reverse=True)
-    out, left = [], np.empty(0, dtype=np.int64)
-    for _ in range(count):
-        if len(left) < size:
-            left = generator.permutation(len(videos))
-        chosen, left = left[:size], left[size:]
-        if profile is not None:
-            chosen = np.array(sorted(chosen, key=lambda video: -len(by_video[video])))
-        drawn = [
-            generator.choice(by_video[video], size=min(clips, len(by_video[video])), replace=False)
-            for video, clips in zip(chosen, counts, strict=True)
-        ]
-        out.append(np.sort(np.concatenate(drawn)))
+    drawn = deal(by_video, [1] * size if profile is None else profile, count, generator)
+    out = [np.sort(np.concatenate([clips for _, clips in one])) for one in drawn]
     warning = f"{text}, so the sets overlap and are not independent" if missing else ""
     return RandomSets(tuple(out), missing == 0, missing, warning)
+
+
+def deal(
+    by_video: Sequence[Rows], profile: Sequence[int], count: int, generator: np.random.Generator
+) -> list[list[tuple[int, Rows]]]:
+    """Deals source videos out into sets that each hold as many clips a video as `profile` says.
+
+    Videos are dealt like cards: no video twice while the deck lasts, then it is shuffled anew. The largest counts
+    choose first, among the videos that have as many clips; where those run out, the videos that come nearest give all
+    they have, and chance decides which sets they fall to. So all sets are draws of one kind.
+
+    Args:
+        by_video: the rows of each source video.
+        profile: clips asked of each of a set's n videos, in any order. No more than there are videos.
+        count: R, how many sets.
+        generator: of the draws.
+
+    Returns:
+        R sets of n (index into `by_video`, its rows), in the order of the profile from large to small.
+    """
+    size = len(profile)
+    sets: list[list[tuple[int, Rows]]] = []
+    have = np.array([len(rows) for rows in by_video])
+    wanted, slots = np.unique(np.asarray(profile), return_counts=True)
+    while len(sets) < count:
+        deck = generator.permutation(len(by_video))
+        decked = min(count - len(sets), len(deck) // size)
+        columns = []
+        for clips, width in zip(wanted[::-1], slots[::-1], strict=True):
+            need = decked * int(width)
+            # Enough clips first, then the most; the shuffle decides among equals.
+            deck = deck[np.argsort(-np.minimum(have[deck], clips), kind="stable")]
+            taken, deck = deck[:need], deck[need:]
+            if have[taken].min() < clips:
+                taken = generator.permutation(taken)
+            columns.append(taken.reshape(decked, width))
+        counts = np.repeat(wanted[::-1], slots[::-1])
+        for videos in np.concatenate(columns, axis=1):
+            sets.append(
+                [(int(v), some_of(by_video[v], int(c), generator)) for v, c in zip(videos, counts, strict=True)]
+            )
+    return sets
+
+
+def some_of(rows: Rows, count: int, generator: np.random.Generator) -> Rows:
+    """`count` of the rows at random, in their order; all of them where there are no more."""
+    return rows if len(rows) <= count else np.sort(generator.choice(rows, size=count, replace=False))
 
 
 def against_each(concept: ArrayLike, sets: Sequence[ArrayLike]) -> tuple[Rows, Rows]:

@@ -25,7 +25,7 @@ def split(
 
     Every (CAV, video) pair gets a random key. Within a side, videos are held out in the order of their keys until the
     share of rows is as near to `held_out` as whole videos allow, with at least one video left on either side of the
-    split. Videos that give rows to both classes of a CAV follow the positives' choice.
+    split. Videos that give rows to both classes of a CAV go to the same part of both, and are chosen first.
 
     The keys depend on the seed, the CAV's unordered pair of sets and the video, so swapping positives with negatives
     gives the same parts wherever no video is on both sides.
@@ -38,7 +38,7 @@ def split(
 
     Returns:
         `held_MP`, `held_MQ`: True where a row is held out. `possible_M`: False where a side has all its rows in one
-        video (or the other side's videos leave it none), so that nothing could be held out: there both are all False.
+        video, so that nothing could be held out: there both are all False.
     """
     held_positive = np.zeros(positives_MP.shape, dtype=bool)
     held_negative = np.zeros(negatives_MQ.shape, dtype=bool)
@@ -63,16 +63,13 @@ def _split_block(
     key_left = _keys(videos_left, salt)
     key_right = _keys(videos_right, salt)
 
-    target_left = held_out * on_left.sum(axis=1)
-    held_left = _hold(key_left, on_left, target_left)
-
-    # A video on both sides goes where the positives went; the other negatives fill up what is left of their share.
+    # Videos on both sides choose first: with two of them or more, one is held out and one is not, and so both sides
+    # have a part of each. The others fill up what is left of their side's share.
     same = (videos_right[:, :, None] == videos_left[:, None, :]) & on_right[:, :, None]
-    shared = same.any(axis=2)
-    held_shared = (same & held_left[:, None, :]).any(axis=2)
-    free = on_right & ~shared
-    target_right = held_out * on_right.sum(axis=1) - held_shared.sum(axis=1)
-    held_right = held_shared | _hold(key_right, free, target_right, keep_one=~(shared & ~held_shared).any(axis=1))
+    shared_left, shared_right = same.any(axis=1), same.any(axis=2)
+    held_shared = _hold_shared(key_left, shared_left, on_left & ~shared_left, on_right & ~shared_right, held_out)
+    held_left = _fill(key_left, on_left, shared_left, held_shared, held_out)
+    held_right = _fill(key_right, on_right, shared_right, (same & held_shared[:, None, :]).any(axis=2), held_out)
 
     possible = (
         held_left.any(axis=1)
@@ -81,6 +78,35 @@ def _split_block(
         & (on_right & ~held_right).any(axis=1)
     )
     return held_left & possible[:, None], held_right & possible[:, None], possible
+
+
+def _hold_shared(
+    key: NDArray[np.uint64],
+    shared: NDArray[np.bool_],
+    own_left: NDArray[np.bool_],
+    own_right: NDArray[np.bool_],
+    held_out: float,
+) -> NDArray[np.bool_]:
+    """Rows of the left side to hold out, of videos that are on both sides."""
+    lowest = np.where(shared, key, np.uint64(0xFFFFFFFFFFFFFFFF)).min(axis=1, initial=0xFFFFFFFFFFFFFFFF)
+    single = shared.any(axis=1) & ~(shared & (key != lowest[:, None])).any(axis=1)
+    held = _hold(key, shared, held_out * shared.sum(axis=1))
+    # A single one goes to either part, by its key, where both sides have others for the other part.
+    drawn = single & own_left.any(axis=1) & own_right.any(axis=1) & (lowest.astype(np.float64) / 2**63 < held_out)
+    return np.where(single[:, None], shared & drawn[:, None], held)
+
+
+def _fill(
+    key: NDArray[np.uint64],
+    on: NDArray[np.bool_],
+    shared: NDArray[np.bool_],
+    held_shared: NDArray[np.bool_],
+    held_out: float,
+) -> NDArray[np.bool_]:
+    """The held-out rows of a side: those given, and of its own videos what is left of its share."""
+    target = held_out * on.sum(axis=1) - held_shared.sum(axis=1)
+    trained: NDArray[np.bool_] = np.any(shared & ~held_shared, axis=1)
+    return held_shared | _hold(key, on & ~shared, target, keep_one=~trained)
 
 
 def _hold(

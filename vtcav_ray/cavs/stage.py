@@ -112,7 +112,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("cavs", inputs=("clips", "activations"), version=3, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("cavs", inputs=("clips", "activations"), version=4, ingredients=_ingredients, prepare=_prepare)
 
 
 class CavWorker:
@@ -253,6 +253,7 @@ def _table(layer: str, jobs: list[CavJob], trained: list[Cavs], config: CavsConf
             "model": [tag] * len(jobs),
             "bias": np.concatenate([part.bias for part in trained]),
             "vector": vector_array(vectors.astype(np.float32)),
+            "reason": [reason for part in trained for reason in part.reason],
         },
         schema=tables.cavs(vectors.shape[1]),
     )

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import ThreadpoolController
 
+from vtcav_ray.cavs.by_rows import CANCELLED, by_rows
 from vtcav_ray.cavs.gram_matrix import Gram, gram
 from vtcav_ray.cavs.indices import PAD, IndexSets, check_disjoint, check_groups, check_pool, padded
 from vtcav_ray.cavs.sgd import sgd
@@ -39,6 +40,7 @@ _CHUNK_NUMBERS_SGD = 1 << 22  # it takes thousands of short steps: more CAVs in 
 _COLUMN_BLOCK = 4096  # of the vectors formed at a time
 # Relative to the pool's own length: below it a difference between two means is rounding of float32.
 _NOTHING = 1e-6
+_APART = 1e-2  # of decision values, whose labels are 2 apart
 
 ONE_VIDEO = "one of its sides comes from a single source video, so nothing can be held out"
 NO_DIFFERENCE = "its activations are all equal, or equal on both sides: there is no direction between them"
@@ -82,10 +84,14 @@ class Cavs:
         total_M = np.asarray(self.coefficients.sum(axis=1)).reshape(-1)
         exact = pool_ND.dtype == np.float64
         coefficients = self.coefficients if exact else self.coefficients.astype(np.float32)
+        # Where the summands cancel (w is of length 1), in float64.
+        short = np.flatnonzero(np.asarray(abs(self.coefficients).sum(axis=1)).ravel() * self.gram.scale > 1 / CANCELLED)
         for left in range(0, self.gram.dim, _COLUMN_BLOCK):
             part = slice(left, left + _COLUMN_BLOCK)
             centred = (pool_ND[:, part] - mean_D[part]).astype(coefficients.dtype)
             out_MD[:, part] = coefficients @ centred
+            if len(short):
+                out_MD[short, part] = self.coefficients[short] @ (pool_ND[:, part] - mean_D[part])
             if self.solver in _RAW:  # where the bias is free, coefficients sum to 0
                 out_MD[:, part] += total_M[:, None] * mean_D[part]
         with np.errstate(invalid="ignore"):
@@ -258,8 +264,7 @@ class _Job:
         """Trains the CAVs `chunk` (indices) and measures them."""
         device = self.gram.device
         # Chunks hold CAVs of similar size; what is padding in all of them is cut off.
-        width = int(self.train.counts[chunk].max())
-        width_tested = int(self.tested.counts[chunk].max(initial=0))
+        width, width_tested = int(self.train.counts[chunk].max()), int(self.tested.counts[chunk].max(initial=0))
         rows_MT = torch.from_numpy(self.train.rows[chunk, :width]).to(device)
         y_MT = torch.from_numpy(self.train.labels[chunk, :width]).to(device)
         rows_MH = torch.from_numpy(self.tested.rows[chunk, :width_tested]).to(device)
@@ -269,34 +274,41 @@ class _Job:
         everything = torch.cat((rows_MT, rows_MH), dim=1)
         kernel = self._inner(everything, rows_MT, raw)  # [m, T + H, T]
         K_MTT = kernel[:, :width]
-        present = y_MT.abs()
-        if not present.all():
+        if not (present := y_MT.abs()).all():
             K_MTT = K_MTT * present[:, :, None] * present[:, None, :]
         solution = self._solve(K_MTT, y_MT)
 
         a_MT = solution.coefficients_MT
         inner = apply_kernel(kernel, a_MT)
-        square_M = (a_MT * inner[:, :width]).sum(1)
-        decision = inner + solution.bias_M[:, None]
+        square_M, decision = (a_MT * inner[:, :width]).sum(1), inner + solution.bias_M[:, None]
         if raw:
             square_M = square_M - (self._constant * a_MT.sum(1) ** 2)
             # The constant feature's weight is part of svm's kernel, and becomes the bias.
             bias_M = a_MT.sum(1) if self.solver == "svm" else solution.bias_M
-        else:
-            # From centred rows back to raw ones.
+        else:  # from centred rows back to raw ones
             bias_M = solution.bias_M - (a_MT * self.gram.offset_N[rows_MT]).sum(1)
         norm_M = square_M.clamp_min(0).sqrt()
+        length_M = self.gram.scale * a_MT.abs().sum(1)  # of w, if no two of its summands cancelled
+        converged_M = solution.converged_M
         # Is there a direction, or only rounding: in w as a sum of rows, and in how far the rows lie apart along it?
+        nothing_M = ~(norm_M > _NOTHING * length_M)
+        if self.solver != "pattern":
+            short = (norm_M <= CANCELLED * length_M) & (y_MT.abs().sum(1) > self.gram.dim)
+            for m in short.nonzero()[:, 0].tolist():
+                found = (a_MT[m], solution.bias_M[m], converged_M[m])
+                one = by_rows(self.gram, rows_MT[m], rows_MH[m], y_MT[m], found, self._solve, raw, self._constant)
+                a_MT[m], bias_M[m], norm_M[m], decision[m], converged_M[m] = one
+            # There w's length says nothing. Decision values have no unit: apart, they show that there is a direction.
+            nothing_M &= ~(short & (_spread(torch.where(y_MT != 0, decision[:, :width], torch.nan)) > _APART))
         spread_M = _spread(torch.where(y_MT != 0, decision[:, :width], torch.nan))
-        floor = _NOTHING * self.gram.scale
-        degenerate_M = ~(norm_M > floor * a_MT.abs().sum(1)) | ~(spread_M > floor * norm_M)
+        degenerate_M = nothing_M | ~(spread_M > _NOTHING * self.gram.scale * norm_M)
         unit = torch.where(degenerate_M, 0.0, 1 / norm_M.clamp_min(1e-300))
         result.coefficients[chunk, :width] = (a_MT * unit[:, None]).cpu().numpy()
         result.bias[chunk] = (bias_M * unit).cpu().numpy()
         result.train_accuracy[chunk] = _balanced_accuracy(decision[:, :width], y_MT).cpu().numpy()
         result.held_out_accuracy[chunk] = _balanced_accuracy(decision[:, width:], y_MH).cpu().numpy()
         result.degenerate[chunk] = degenerate_M.cpu().numpy()
-        result.converged[chunk] = solution.converged_M.cpu().numpy()
+        result.converged[chunk] = converged_M.cpu().numpy()
 
     @property
     def _constant(self) -> float:

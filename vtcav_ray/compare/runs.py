@@ -13,6 +13,7 @@ from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
 from vtcav_ray.compare.differences import Change, Side, effect_changes, independent_change, score_change
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.models.class_names import same_class
 from vtcav_ray.results import Run
 from vtcav_ray.storage import vectors_of
 from vtcav_ray.tcav.cells import Cell, find_cells
@@ -159,7 +160,7 @@ def _side(run: Run, layer: str) -> tuple[Side, Clips, dict[str, Clips]] | None:
     of_class: dict[str, Clips] = {}
     columns = (gradients[name].to_pylist() for name in ("class", "clip_id", "video_id"))
     for i, (name, clip, video) in enumerate(zip(*columns, strict=True)):
-        if own.get(clip) == name:
+        if same_class(own.get(clip, ""), name):
             rows.setdefault(name, []).append(i)
             of_class.setdefault(name, []).append((clip, video))
     return Side(vectors_of(pool), {name: vectors[some] for name, some in rows.items()}), clips, of_class

@@ -160,7 +160,7 @@ def time_statistics(config: Config, jobs: Sequence[CavJob], pool: Pool, dim: int
     """
     rng = np.random.default_rng(config.seed)
     first = jobs[0]
-    null = [j for j in jobs if j.is_null and (j.kind, j.size) == (first.kind, first.size)]
+    null = [j for j in jobs if j.is_null and (j.kind, j.profile) == (first.kind, first.profile)]
     concepts = list(dict.fromkeys(j.concept for j in jobs if not j.is_null and j.kind == first.kind))[:2]
     own = {name: [j for j in jobs if j.concept == name and j.against == RANDOM] for name in concepts}
     vectors = rng.normal(size=(len(pool.video_id), dim)).astype(np.float32)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
+from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, Profile
 from vtcav_ray.tcav.diagnostics import collinearity, is_degenerate, learnability, mean_pairwise_cosine
 from vtcav_ray.tcav.effect import ConceptEffect, concept_effects, paired_concept_effects
 from vtcav_ray.tcav.intervals import score_intervals
@@ -48,7 +48,7 @@ class Cell:
     Attributes:
         concept, against, kind: as in the `scores` table.
         cavs: rows of the `cavs` table, by run.
-        null: rows of the random-against-random CAVs of the same kind and size, in the order of `null_pairs`.
+        null: rows of the random-against-random CAVs of the same kind and profile, in the order of `null_pairs`.
         concept_rows, other_rows: rows of the pool, for the concept effect.
         paired: `other_rows[i]` is the twin of `concept_rows[i]`.
     """
@@ -82,6 +82,7 @@ class LayerData:
         jobs: what each row of the CAV arrays is.
         cavs_Md: unit vectors; NaN: not trained.
         held_out_M: held-out accuracies.
+        reasons_M: why a CAV could not be trained, or empty; none given: all were.
     """
 
     pool: Pool
@@ -91,6 +92,7 @@ class LayerData:
     cavs_Md: NDArray[np.float32]
     held_out_M: NDArray[np.float64]
     classes: Sequence[ClassGradients]
+    reasons_M: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -105,15 +107,15 @@ class Options:
 def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> list[Cell]:
     """The cells that `jobs` make up, in the order of their first job."""
     runs: dict[tuple[str, str], list[int]] = {}
-    nulls: dict[tuple[str, int], list[int]] = {}
-    size_of: dict[str, int] = {}
+    nulls: dict[tuple[str, Profile], list[int]] = {}
+    profile_of: dict[str, Profile] = {}
     for i, job in enumerate(jobs):
         if job.is_null:
-            nulls.setdefault((job.kind, job.size), []).append(i)
+            nulls.setdefault((job.kind, job.profile), []).append(i)
             continue
         runs.setdefault((job.concept, job.against), []).append(i)
         if job.against == RANDOM:
-            size_of[job.concept] = job.size
+            profile_of[job.concept] = job.profile
     concepts = {name: np.concatenate(list(v.values())) for name, v in pool.rows("concept").items()}
     randoms = {name: np.concatenate(list(v.values())) for name, v in pool.rows(RANDOM).items()}
     cells = []
@@ -128,7 +130,7 @@ def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> l
         else:
             other = _rest(pool, jobs, concept, kind, concepts)
         members.sort(key=lambda i: jobs[i].run)
-        null = sorted(nulls.get((kind, size_of[concept]), []), key=lambda i: jobs[i].run)
+        null = sorted(nulls.get((kind, profile_of[concept]), []), key=lambda i: jobs[i].run)
         cells.append(Cell(concept, against, kind, np.array(members), np.array(null, np.int64), own, other, paired))
     return cells
 
@@ -178,7 +180,7 @@ def score_layer(data: LayerData, options: Options) -> LayerScores:
         }
         videos = sorted(set(of_class.videos))
         intervals = _intervals(cells, scored.sensitivities, options)
-        counts_of: dict[bytes, list[int]] = {}  # cells of one kind and size share the null of their scores
+        counts_of: dict[bytes, list[int]] = {}  # cells of one kind and profile share the null of their scores
         for j, cell in enumerate(cells):
             s_VR = scored.sensitivities[:, cell.cavs]
             row = about_class | _score_figures(cell, scored.sign_count, degenerate) | intervals[j]
@@ -259,8 +261,21 @@ def _about_cavs(cell: Cell, data: LayerData) -> dict[str, Any]:
         "held_out_accuracy": gate.accuracy,
         "null_accuracy": gate.null_accuracy,
         "stability": mean_pairwise_cosine(data.cavs_Md[cell.cavs]),
-        "note": gate.reason,
+        "note": " ".join(x for x in (_untrained(cell, data.reasons_M), gate.reason) if x),
     }
+
+
+def _untrained(cell: Cell, reasons_M: Sequence[str]) -> str:
+    """What a cell lacks because some of its CAVs, or of its null's, could not be trained; or nothing."""
+    said = []
+    for rows, whose, lacks in ((cell.cavs, "its", "has no score"), (cell.null, "its null's", "has no p of the score")):
+        failed = [reasons_M[i] for i in rows if reasons_M and reasons_M[i]]
+        if failed:
+            said.append(
+                f"{len(failed)} of {whose} {len(rows)} CAVs could not be trained, so it {lacks}: "
+                f"{'; '.join(sorted(set(failed)))}."
+            )
+    return " ".join(said)
 
 
 def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -205,7 +205,6 @@ def _permuted(s_UK: torch.Tensor, n: int, m: int, arrangements: Arrangements) ->
     spread = scaled.abs().amax(0)
     scaled = (scaled / torch.where(spread > 0, spread, 1.0)).float()
     squares = scaled.square()
-    marks = arrangements.marks_BU.to(scaled.device)
     total, total_squares = scaled.sum(0), squares.sum(0)
     single = n < 2 or m < 2  # no spread on one side: the gap itself is compared, in units of the spread of all
     pooled = total_squares / max(1, n + m - 1) * (1 / n + 1 / m)
@@ -223,8 +222,8 @@ def _permuted(s_UK: torch.Tensor, n: int, m: int, arrangements: Arrangements) ->
     extreme = torch.zeros(scaled.shape[1], dtype=torch.int64, device=scaled.device)
     counts = torch.zeros((scaled.shape[1], EFFECT_BINS), dtype=torch.int64, device=scaled.device)
     step = max(1, _BLOCK_NUMBERS // len(scaled.T))
-    for start in range(0, len(marks), step):
-        part = marks[start : start + step]
+    for marks in arrangements.blocks(step):
+        part = marks.to(scaled.device)
         gap, variance = gap_and_variance(part @ scaled, part @ squares)
         statistic = gap.square() if single else gap.square() / variance
         extreme += (statistic >= observed * (1 - 100 * TIE) - TIE).sum(0)
@@ -245,10 +244,9 @@ def _flipped(s_nK: torch.Tensor, arrangements: Arrangements) -> Null:
     deviation = scaled.square().sum(0).sqrt()
     extreme = torch.zeros(scaled.shape[1], dtype=torch.int64, device=scaled.device)
     counts = torch.zeros((scaled.shape[1], EFFECT_BINS), dtype=torch.int64, device=scaled.device)
-    signs = arrangements.marks_BU.to(scaled.device)
     step = max(1, _BLOCK_NUMBERS // len(scaled.T))
-    for start in range(0, len(signs), step):
-        sums = signs[start : start + step] @ scaled
+    for signs in arrangements.blocks(step):
+        sums = signs.to(scaled.device) @ scaled
         extreme += (sums.abs() >= observed * (1 - 10 * TIE) - 10 * TIE).sum(0)
         counts += effect_counts(sums / deviation)
     return Null(_whole(extreme), _whole(counts), _numpy(deviation.double() * spread / len(s_nK)))

@@ -15,7 +15,7 @@ from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import load_recogniser
-from vtcav_ray.models.class_names import normal_label
+from vtcav_ray.models.class_names import normal_label, same_class
 from vtcav_ray.results import Run
 from vtcav_ray.storage import canonical_digest, parquet_bytes, vectors_of
 from vtcav_ray.tcav.arrays import video_means
@@ -164,7 +164,11 @@ class _Layer:
     def class_clips(self, name: str, most: int) -> tuple[list[str], list[str], np.ndarray]:
         """Clip ids, source videos and gradients [B, d] of a class's own clips."""
         of, clips = self.gradients["class"].to_pylist(), self.gradients["clip_id"].to_pylist()
-        rows = [i for i, (k, clip) in enumerate(zip(of, clips, strict=True)) if k == name == self.name_of.get(clip)]
+        rows = [
+            i
+            for i, (k, clip) in enumerate(zip(of, clips, strict=True))
+            if k == name and same_class(self.name_of.get(clip, ""), name)
+        ]
         taken = self.gradients.take(rows[:most])
         return taken["clip_id"].to_pylist(), taken["video_id"].to_pylist(), vectors_of(taken)
 

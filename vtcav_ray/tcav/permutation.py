@@ -11,6 +11,7 @@ Legend: B permutations, U = n + m videos.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
@@ -24,50 +25,91 @@ from numpy.typing import NDArray
 TIE = 1e-7
 
 
+# Marks held at a time: 64 MB. So many are kept for the next cell of the same sizes; more are drawn anew for each.
+BLOCK_NUMBERS = 1 << 24
+
+
 @dataclass(frozen=True)
 class Arrangements:
-    """`marks_BU`: 1 where a video is in the concept's place (or where a pair keeps its sign, else -1).
+    """Rows of marks: 1 where a video is in the concept's place (or where a pair keeps its sign, else -1).
 
-    `exact`: all arrangements are there, the observed one among them, so that p is the plain share.
+    Attributes:
+        total: B.
+        exact: all arrangements are there, the observed one among them, so that p is the plain share.
+        draw: the rows [B, U] in blocks of BLOCK_NUMBERS marks or fewer; the same ones each time.
     """
 
-    marks_BU: torch.Tensor
+    total: int
     exact: bool
+    draw: Callable[[], Iterable[torch.Tensor]]
+
+    def blocks(self, rows: int) -> Iterator[torch.Tensor]:
+        """The marks, `rows` of them at a time or fewer: [rows, U]."""
+        for block in self.draw():
+            yield from block.split(rows)
 
     def p_value(self, num_extreme: NDArray[np.int64]) -> NDArray[np.float64]:
         """p from the count of arrangements at least as extreme as the observed one."""
-        total = len(self.marks_BU)
         count = num_extreme.astype(np.float64)
-        return count / total if self.exact else (count + 1.0) / (total + 1.0)
-
-    @property
-    def smallest_p(self) -> float:
-        """The smallest p that this many arrangements can give."""
-        return 1.0 / len(self.marks_BU) if self.exact else 1.0 / (len(self.marks_BU) + 1.0)
+        return count / self.total if self.exact else (count + 1.0) / (self.total + 1.0)
 
 
 @lru_cache(maxsize=16)
 def choose(num_concept: int, num_random: int, permutations: int, seed: int) -> Arrangements:
     """Ways to put `num_concept` of the videos in the concept's place: all of them, or `permutations` drawn ones."""
     total = num_concept + num_random
-    if comb(total, num_concept) <= permutations:
-        marks = np.zeros((comb(total, num_concept), total), dtype=np.float32)
-        for row, chosen in enumerate(itertools.combinations(range(total), num_concept)):
-            marks[row, list(chosen)] = 1.0
-        return Arrangements(torch.from_numpy(marks), True)
-    generator = np.random.default_rng([seed, num_concept, num_random])
-    marks = np.zeros((permutations, total), dtype=np.float32)
-    marks[:, :num_concept] = 1.0
-    generator.permuted(marks, axis=1, out=marks)
-    return Arrangements(torch.from_numpy(marks), False)
+    ways = comb(total, num_concept)
+
+    def listed() -> Iterator[torch.Tensor]:
+        places = itertools.combinations(range(total), num_concept)
+        for rows in _rows_of_blocks(ways, total):
+            marks = np.zeros((rows, total), dtype=np.float32)
+            for row, chosen in enumerate(itertools.islice(places, rows)):
+                marks[row, list(chosen)] = 1.0
+            yield torch.from_numpy(marks)
+
+    def drawn() -> Iterator[torch.Tensor]:
+        generator = np.random.default_rng([seed, num_concept, num_random])
+        for rows in _rows_of_blocks(permutations, total):
+            marks = np.zeros((rows, total), dtype=np.float32)
+            marks[:, :num_concept] = 1.0
+            generator.permuted(marks, axis=1, out=marks)
+            yield torch.from_numpy(marks)
+
+    if ways <= permutations:
+        return _arrangements(ways, True, total, listed)
+    return _arrangements(permutations, False, total, drawn)
 
 
 @lru_cache(maxsize=16)
 def flip(num_pairs: int, permutations: int, seed: int) -> Arrangements:
     """Ways to swap the members of pairs: +1 keeps a pair, -1 swaps it. All 2^n, or `permutations` drawn ones."""
+
+    def listed() -> Iterator[torch.Tensor]:
+        signs = itertools.product((1.0, -1.0), repeat=num_pairs)
+        for rows in _rows_of_blocks(2**num_pairs, num_pairs):
+            block = np.array(list(itertools.islice(signs, rows)), dtype=np.float32)
+            yield torch.from_numpy(block.reshape(rows, num_pairs))
+
+    def drawn() -> Iterator[torch.Tensor]:
+        generator = np.random.default_rng([seed, num_pairs])
+        for rows in _rows_of_blocks(permutations, num_pairs):
+            signs = generator.integers(0, 2, size=(rows, num_pairs)).astype(np.float32) * 2 - 1
+            yield torch.from_numpy(signs)
+
     if num_pairs < 31 and 2**num_pairs <= permutations:
-        signs = np.array(list(itertools.product((1.0, -1.0), repeat=num_pairs)), dtype=np.float32)
-        return Arrangements(torch.from_numpy(signs.reshape(2**num_pairs, num_pairs)), True)
-    generator = np.random.default_rng([seed, num_pairs])
-    signs = generator.integers(0, 2, size=(permutations, num_pairs)).astype(np.float32) * 2 - 1
-    return Arrangements(torch.from_numpy(signs), False)
+        return _arrangements(2**num_pairs, True, num_pairs, listed)
+    return _arrangements(permutations, False, num_pairs, drawn)
+
+
+def _rows_of_blocks(total: int, width: int) -> Iterator[int]:
+    step = max(1, BLOCK_NUMBERS // max(1, width))
+    for start in range(0, total, step):
+        yield min(step, total - start)
+
+
+def _arrangements(total: int, exact: bool, width: int, draw: Callable[[], Iterator[torch.Tensor]]) -> Arrangements:
+    if total * width > BLOCK_NUMBERS:
+        return Arrangements(total, exact, draw)
+    kept = list(draw())
+    return Arrangements(total, exact, lambda: kept)

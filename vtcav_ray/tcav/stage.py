@@ -14,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
+from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
+from vtcav_ray.models.class_names import same_class
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import ShardOutput, StageFolder, vectors_of
 from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, score_layer
@@ -26,6 +28,7 @@ from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
 
 # Classes a shard: seconds of work for 500 concepts, against the reading of all CAVs of a layer.
 BLOCK_CLASSES = 8
+MOST_PERMUTATIONS = 100_000  # that a warning asks for: ten times the default, and as many times its seconds
 NO_GRADIENTS = (
     "There is nothing to score: no class example has a gradient. Give labels that the model has (a folder a class, or "
     "videos.labels); see `vtcav table RUN failures`."
@@ -60,14 +63,14 @@ def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
         return []
     own = dict(zip(clips["clip_id"].to_pylist(), clips["name"].to_pylist(), strict=True))
     pairs = zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
-    return sorted({name for name, clip in pairs if own.get(clip) == name})
+    return sorted({name for name, clip in pairs if clip in own and same_class(own[clip], name)})
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
 
 
-STAGE = Stage("scores", inputs=("activations", "cavs"), version=3, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("scores", inputs=("activations", "cavs"), version=4, ingredients=_ingredients, prepare=_prepare)
 
 
 class ScoreWorker:
@@ -103,7 +106,7 @@ class ScoreWorker:
         columns = ("clip_id", *POOL_COLUMNS, "model", "vector")
         pool = self.activations.read("activations", columns=columns, layer=layer)
         gradients = self.activations.read("gradients", layer=layer)
-        cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector"), layer=layer)
+        cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector", "reason"), layer=layer)
         assert pool is not None, "the CAVs were made from this table"
         assert cavs is not None, "the cavs stage is complete"
         assert gradients is not None, "the shards were made from this table"
@@ -120,6 +123,7 @@ class ScoreWorker:
                 cavs_Md=vectors_of(cavs),
                 held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
                 classes=_by_class(gradients, own),
+                reasons_M=cavs["reason"].to_pylist(),
             ),
             pool["model"][0].as_py(),
         )
@@ -132,9 +136,14 @@ def _by_class(gradients: pa.Table, class_of_clip: dict[str, str]) -> list[ClassG
     for i, (name, clip) in enumerate(
         zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
     ):
-        if class_of_clip[clip] == name:
+        if same_class(class_of_clip[clip], name):
             rows_of.setdefault(name, []).append(i)
     return [ClassGradients(name, vectors[rows], [videos[i] for i in rows]) for name, rows in sorted(rows_of.items())]
+
+
+def _smallest_p(row: dict[str, Any]) -> float:
+    """Of a cell's sign count: against random all R sets are its null, else the R // 2 disjoint pairs of them."""
+    return minimum_p(row["R"] if row["against"] == RANDOM else row["R"] // 2)
 
 
 def correct(config: Config, output: StageFolder) -> ShardOutput:
@@ -149,7 +158,7 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
     for i, row in enumerate(rows):
         row["q"], row["effect_q"] = q[i], effect_q[i]
         row["significant"] = bool(row["learnable"] and effect_q[i] < settings.alpha)
-        sign_count_can_decide = np.isfinite(p[i]) and minimum_p(row["R"]) * np.isfinite(p).sum() <= settings.alpha
+        sign_count_can_decide = np.isfinite(p[i]) and _smallest_p(row) * np.isfinite(p).sum() <= settings.alpha
         if not np.isfinite(effect_p[i]):
             row["decided_by"] = "none"
         else:
@@ -169,10 +178,16 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
     if num_tests and (sentence := resolution_warning(config.cavs.random_sets, num_tests, settings.alpha)):
         warnings.append(sentence + ".")
     if settings.correction == "holm" and m > settings.alpha * (settings.permutations + 1):
+        needed_permutations = round(m / settings.alpha)
+        mend = (
+            f"set scores.permutations to {needed_permutations} or more, or scores.correction to bh."
+            if needed_permutations <= MOST_PERMUTATIONS
+            else f"set scores.correction to bh ({needed_permutations} permutations a cell would take too long), or ask "
+            "for fewer classes, concepts or layers."
+        )
         warnings.append(
             f"{settings.permutations} permutations can't give an effect_p below {1 / (settings.permutations + 1):.2g}, "
-            f"and the strictest of {m} cells asks for {settings.alpha / m:.2g}: set scores.permutations to "
-            f"{round(m / settings.alpha)} or more, or scores.correction to bh."
+            f"and the strictest of {m} cells asks for {settings.alpha / m:.2g}: {mend}"
         )
     table = pa.Table.from_pylist(rows, schema=tables.SCORES)
     return ShardOutput({"scores": table}, metrics={"m": m}, warnings=warnings)
