@@ -44,7 +44,7 @@ CLIP_ROW_GROUP_ROWS = 4  # clips carry their frames, and a preview reads only on
 FIRST_CONTACT_SECONDS = 15.0
 # Of a table that is read shard by shard, at most so many files are being read or wait for their turn.
 READ_AHEAD_FILES = 16
-READ_AHEAD_BYTES = 1 << 26  # of files as they are stored; one file may be larger
+READ_AHEAD_BYTES = 1 << 25  # of files as they are stored; one file may be larger
 
 
 def canonical_digest(value: Any) -> str:
@@ -320,16 +320,21 @@ class StageFolder:
         self, table: str, *, columns: Sequence[str] | None = None, **partition: str
     ) -> Iterator[tuple[str, pa.Table]]:
         """Yield (shard name, its rows) in order. A few shards are read ahead, so that an object store's answer is not
-        waited for each time; they are bounded in number and bytes, so memory does not grow with the table.
+        waited for each time; they are bounded in number and bytes, so memory does not grow with the table. A layer's
+        vectors are read one file at a time: they are large, and memory is what counts there.
         """
         sizes = {path: file["bytes"] for path, file in self._committed_files(table, **partition).items()}
-        for path, part in zip(sizes, self._read_ahead(sizes, columns), strict=True):
+        parts = self._one_by_one(sizes, columns) if partition else self._read_ahead(sizes, columns)
+        for path, part in zip(sizes, parts, strict=True):
             yield path.rsplit("/", 1)[-1].removesuffix(".parquet"), part
+
+    def _one_by_one(self, sizes: Mapping[str, int], columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        return (self.read_file(path, columns) for path in sizes)
 
     def _read_ahead(self, sizes: Mapping[str, int], columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """The files' rows, in the order of `sizes` (path -> bytes)."""
         if len(sizes) <= 1:  # most tables of a small run
-            yield from (self.read_file(path, columns) for path in sizes)
+            yield from self._one_by_one(sizes, columns)
             return
         waiting: deque[tuple[Future[pa.Table], int]] = deque()
         held = 0
@@ -360,10 +365,10 @@ class StageFolder:
         """
         files = self._committed_files(table, **partition)
         sizes = {path: file["bytes"] for path, file in files.items()}
-        found = (part for part in self._read_ahead(sizes, columns) if part.num_rows)
         if partition:
+            found = (part for part in self._one_by_one(sizes, columns) if part.num_rows)
             return _joined(found, sum(file["rows"] for file in files.values()))
-        parts = list(found)
+        parts = [part for part in self._read_ahead(sizes, columns) if part.num_rows]
         if not parts:
             return None
         return concatenated(parts)

@@ -216,7 +216,7 @@ def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(tmp_path: Path, referen
         ballast.write_bytes(b"x" * 340_000)
         assert start(folder).wait(300) != 0
         errors = errors_of(folder).read_text()
-        assert re.search(r"StageError: .*No space left on device.*has room; run again", errors), errors
+        assert re.search(r"EnvironmentFault: .*No space left on device.*has room; run again", errors), errors
         assert not list(folder.rglob("*.tmp"))
         before = committed_shards(folder)
         assert 0 < len(before) < toy_stage.SHARDS

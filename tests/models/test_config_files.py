@@ -143,7 +143,7 @@ def test_missing_checkpoint_and_unknown_framework() -> None:
         describe(ModelConfig(checkpoint="memory://nowhere/weights.pth"))
     with pytest.raises(ConfigError, match=r"Did you mean `mmaction2`"):
         load_recogniser(ModelConfig(framework="mmaction", checkpoint="untrained"))
-    with pytest.raises(ConfigError, match="can't be opened"):
+    with pytest.raises(ConfigError, match="`nosuchprotocol` URLs are not opened"):
         describe(ModelConfig(checkpoint="nosuchprotocol://weights.pth"))
 
 
