@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vtcav_ray.cavs.sets import Rows, deal
+from vtcav_ray.cavs.sets import Rows, deal, some_of
 
 Profile = tuple[int, ...]  # clips of each source video of a set, from large to small
 RandomSet = list[tuple[str, Rows]]  # source videos, and the rows that each gives
@@ -206,14 +206,27 @@ def _null(
 ) -> Iterator[CavJob]:
     """Every pair of sets once, in the order (0, 1), (0, 2), ... A video of both is replaced in the second."""
     rng = _rng(seed, "null", kind, *profile)
+    videos = list(negatives)
+    place = {video: p for p, video in enumerate(videos)}
+    places = [np.array([place[video] for video, _ in one]) for one in sets]
     for run, (i, j) in enumerate(itertools.combinations(range(len(sets)), 2)):
-        first = {video for video, _ in sets[i]}
-        second = [(video, rows) for video, rows in sets[j] if video not in first]
-        if len(second) < len(profile):
-            asked = [clips for (video, _), clips in zip(sets[j], profile, strict=True) if video in first]
-            kept = {video for video, _ in second}
-            spare = {v: rows for v, rows in negatives.items() if v not in first and v not in kept}
-            second += _draws(spare, tuple(asked), 1, rng)[0]
+        if j == i + 1:
+            in_first = np.zeros(len(videos), bool)
+            in_first[places[i]] = True
+            first_rows = _rows_of(sets[i])
+        shared = in_first[places[j]]
+        second = sets[j]
+        if shared.any():
+            second = [part for part, also in zip(sets[j], shared, strict=True) if not also]
+            asked = tuple(clips for clips, also in zip(profile, shared, strict=True) if also)
+            free = ~in_first
+            free[places[j]] = False
+            spare = np.flatnonzero(free)
+            if max(asked) == 1:  # there may be R² / 2 of these, and dealing one card a time takes longer than to train
+                drawn = [videos[p] for p in rng.permutation(spare)[: len(asked)]]
+                second += [(video, some_of(negatives[video], 1, rng)) for video in drawn]
+            else:
+                second += _draws({videos[p]: negatives[videos[p]] for p in spare}, asked, 1, rng)[0]
         yield CavJob(
             concept=f"{RANDOM}/{kind}#{i}",
             against=RANDOM,
@@ -223,7 +236,7 @@ def _null(
             run=run,
             split=0,
             is_null=True,
-            positive_rows=_rows_of(sets[i]),
+            positive_rows=first_rows,
             negative_rows=_rows_of(second),
         )
 

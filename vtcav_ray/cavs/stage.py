@@ -83,7 +83,7 @@ def read_plan(activations: StageFolder, layer: str, config: Config) -> CavPlan:
     rows = activations.read("activations", columns=POOL_COLUMNS, layer=layer)
     if rows is None:
         raise StageError("No activations to learn from: every clip failed. See `vtcav table RUN failures`.")
-    plan = plan_cavs(pool_of(rows), config.cavs.random_sets, config.cavs.relative, config.seed)
+    plan = _plan_of(pool_of(rows), config)
     if not plan.jobs:
         raise StageError(
             "No concept has enough clips for a CAV. "
@@ -92,6 +92,10 @@ def read_plan(activations: StageFolder, layer: str, config: Config) -> CavPlan:
             "lower clips.per_class so that fewer videos are kept for the classes."
         )
     return plan
+
+
+def _plan_of(pool: Pool, config: Config) -> CavPlan:
+    return plan_cavs(pool, config.cavs.random_sets, config.cavs.relative, config.seed)
 
 
 def pool_of(rows: pa.Table) -> Pool:
@@ -122,6 +126,7 @@ class CavWorker:
         self.config = config
         self.activations = activations
         self._layer = ""
+        self._pool: Pool | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         layer, block = rows["layer"][0].as_py(), rows["block"][0].as_py()
@@ -141,7 +146,9 @@ class CavWorker:
         assert table is not None, "the plan was made from this table"
         vectors_ND = vectors_of(table)
         require_finite(vectors_ND, table["clip_id"].to_pylist(), layer)
-        self._jobs = read_plan(self.activations, layer, self.config).jobs
+        pool = pool_of(table)
+        if pool != self._pool:  # as a rule all layers have one: to plan a large R takes longer than to train a block
+            self._pool, self._jobs = pool, _plan_of(pool, self.config).jobs
         self._videos = table["video_id"].to_pylist()
         self._tag = table["model"][0].as_py()
         self._gram: Gram = gram(vectors_ND)
