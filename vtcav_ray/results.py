@@ -158,7 +158,11 @@ class Run:
     def _interventions(self) -> pa.Table:
         """What `vtcav intervene` found for the scores of the newest run; no rows where it was not called."""
         place = self.folder.below("interventions", self.keys.get("scores", ""))
-        parts = [pq.read_table(pa.BufferReader(place.read_bytes(n))) for n in place.names("") if n.endswith(".parquet")]
+        parts = [
+            pq.read_table(pa.BufferReader(place.read_bytes(n)), pre_buffer=False)
+            for n in place.names("")
+            if n.endswith(".parquet")
+        ]
         return pa.concat_tables(parts) if parts else tables.INTERVENTIONS.empty_table()
 
     def _failures(self) -> pa.Table:

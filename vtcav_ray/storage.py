@@ -356,7 +356,9 @@ class StageFolder:
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         wanted = list(columns) if columns is not None else None
-        return self.folder.reading(path, lambda file: pq.read_table(file, columns=wanted))
+        # Not `pre_buffer`: Arrow's threads would hold Python's bytes a moment longer than this call, and a process that
+        # ends in that moment is aborted.
+        return self.folder.reading(path, lambda file: pq.read_table(file, columns=wanted, pre_buffer=False))
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
         """A whole table, or one partition of it, in memory; None when it has no rows at all.
