@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vtcav_ray.results import Run
-from vtcav_ray.storage import vectors_of
+from vtcav_ray.vectors import vectors_of
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,8 +13,9 @@ from vtcav_ray import tables
 from vtcav_ray.config import Config
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.storage import Folder, StageFolder, concatenated, stage_folder
+from vtcav_ray.storage import Folder, StageFolder, stage_folder
 from vtcav_ray.urls import check_url
+from vtcav_ray.vectors import concatenated
 
 REPORT_PAGE = "report.html"
 # Stages in order. `vtcav_ray.pipeline` says what each does.

@@ -26,13 +26,13 @@ from dataclasses import dataclass, field
 from typing import IO, Any, TypeVar
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray import tables
 from vtcav_ray.access import kind_of, open_url, patiently
+from vtcav_ray.vectors import concatenated, joined
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -369,62 +369,11 @@ class StageFolder:
         sizes = {path: file["bytes"] for path, file in files.items()}
         if partition:
             found = (part for part in self._one_by_one(sizes, columns) if part.num_rows)
-            return _joined(found, sum(file["rows"] for file in files.values()))
+            return joined(found, sum(file["rows"] for file in files.values()))
         parts = [part for part in self._read_ahead(sizes, columns) if part.num_rows]
         if not parts:
             return None
         return concatenated(parts)
-
-
-def concatenated(parts: Sequence[pa.Table]) -> pa.Table:
-    """Parts of one table, of one layer or of several, as one. There is one part at least."""
-    if len({part.schema for part in parts}) > 1:
-        parts = [_with_variable_vectors(part) for part in parts]
-    return pa.concat_tables(parts).combine_chunks()
-
-
-def _joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:
-    """Tables of one schema as one. Vectors go straight to their places as each part comes: there is never a second copy
-    of them all. None: no parts.
-
-    Args:
-        parts: in order; their vectors all have one length.
-        rows: of all of them, at most: parts may be read without some of theirs.
-    """
-    others: list[pa.Table] = []
-    flat: np.ndarray | None = None
-    index, at = -1, 0
-    schema = None
-    for part in parts:
-        schema = part.schema
-        index = schema.get_field_index("vector")
-        if index >= 0:
-            numbers = np.asarray(_one_chunk(part["vector"]).flatten())
-            if flat is None:
-                flat = np.empty(rows * schema.field(index).type.list_size, numbers.dtype)
-            flat[at : at + len(numbers)] = numbers
-            at += len(numbers)
-            part = part.remove_column(index)
-        others.append(part)
-    if schema is None:
-        return None
-    table = pa.concat_tables(others).combine_chunks()
-    if flat is None:
-        return table
-    field = schema.field(index)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(flat[:at]), field.type.list_size)
-    return table.add_column(index, field, column) if table.num_columns else pa.table([column], pa.schema([field]))
-
-
-def vector_array(vectors_Nd: np.ndarray) -> pa.FixedSizeListArray:
-    """Vectors [N, d], float32 or float16, as a column."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors_Nd).ravel()), vectors_Nd.shape[1])
-
-
-def vectors_of(table: pa.Table) -> np.ndarray:
-    """The column `vector` as float32 [N, d]; without a copy where it is float32 in one chunk, as `read` gives it."""
-    column = _one_chunk(table["vector"])
-    return np.asarray(column.flatten(), np.float32).reshape(table.num_rows, column.type.list_size)
 
 
 def modified_at(info: Mapping[str, Any]) -> float | None:
@@ -438,10 +387,6 @@ def modified_at(info: Mapping[str, Any]) -> float | None:
         if isinstance(value, str):
             return datetime.datetime.fromisoformat(value).timestamp()
     return None
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies in any case
 
 
 def stage_folder(run: Folder, stage: str, key: str) -> StageFolder:
@@ -464,8 +409,3 @@ def parquet_bytes(table: pa.Table, row_group_rows: int = ROW_GROUP_ROWS) -> byte
         use_dictionary=[f.name for f in table.schema if pa.types.is_string(f.type)],
     )
     return sink.getvalue().to_pybytes()
-
-
-def _with_variable_vectors(table: pa.Table) -> pa.Table:
-    index = table.schema.get_field_index("vector")
-    return table.set_column(index, "vector", table["vector"].cast(pa.list_(pa.float32())))

@@ -20,7 +20,8 @@ from vtcav_ray.config import Config
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.stage import Context, Shard
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vectors_of
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
+from vtcav_ray.vectors import vectors_of
 from vtcav_ray.video.codec import encode_clip
 
 LAYERS = ("early", "late")

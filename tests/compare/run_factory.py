@@ -11,8 +11,9 @@ from vtcav_ray import tables
 from vtcav_ray.cavs.stage import CavWorker, read_plan
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.results import Run
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vector_array
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
 from vtcav_ray.tcav.stage import ScoreWorker, correct
+from vtcav_ray.vectors import vector_array
 
 LAYER, D = "late", 8
 CONFIG = {

@@ -15,8 +15,9 @@ from vtcav_ray.config import Config
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Stage
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, vector_array
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder
 from vtcav_ray.tcav import stage as scores_stage
+from vtcav_ray.vectors import vector_array
 
 D, N, KIND = 8, 8, "spatial"
 

@@ -25,7 +25,8 @@ from vtcav_ray.models import describe, load_recogniser, model_digest
 from vtcav_ray.models.class_names import normal_label
 from vtcav_ray.models.preprocess import Sampling
 from vtcav_ray.stage import Context, Shard, Stage, Work
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder, vector_array
+from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
+from vtcav_ray.vectors import vector_array
 from vtcav_ray.video.codec import decode_clip
 
 BATCH_SIZE = 8  # views a model call on a CPU, where the config says nothing

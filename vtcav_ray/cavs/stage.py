@@ -24,7 +24,8 @@ from vtcav_ray.concepts.decisions import Decisions, read_decisions
 from vtcav_ray.config import CavsConfig, Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
-from vtcav_ray.storage import ShardOutput, StageFolder, vector_array, vectors_of
+from vtcav_ray.storage import ShardOutput, StageFolder
+from vtcav_ray.vectors import vector_array, vectors_of
 
 POOL_COLUMNS = ("set", "name", "kind", "video_id")
 # CAVs a shard: one to two seconds of work, so that the Gram matrix (computed once a worker and layer) stays the

@@ -15,9 +15,9 @@ from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models.class_names import same_class
 from vtcav_ray.results import Run
-from vtcav_ray.storage import vectors_of
 from vtcav_ray.tcav.cells import Cell, find_cells
 from vtcav_ray.tcav.significance import adjust
+from vtcav_ray.vectors import vectors_of
 
 COMPARISON = pa.schema(
     [

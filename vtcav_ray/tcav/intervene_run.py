@@ -17,10 +17,11 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.models.class_names import normal_label, same_class
 from vtcav_ray.results import Run
-from vtcav_ray.storage import canonical_digest, parquet_bytes, vectors_of
+from vtcav_ray.storage import canonical_digest, parquet_bytes
 from vtcav_ray.tcav.arrays import video_means
 from vtcav_ray.tcav.cells import Cell, find_cells
 from vtcav_ray.tcav.intervention import intervention, layer_projection
+from vtcav_ray.vectors import vectors_of
 from vtcav_ray.video.codec import decode_clip
 
 STEPS = (-0.5, 0.1, 0.25, 0.5, 1.0)

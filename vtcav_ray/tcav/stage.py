@@ -21,10 +21,11 @@ from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.models.class_names import same_class
 from vtcav_ray.stage import Context, Shard, Stage, Work
-from vtcav_ray.storage import ShardOutput, StageFolder, vectors_of
+from vtcav_ray.storage import ShardOutput, StageFolder
 from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, score_layer
 from vtcav_ray.tcav.diagnostics import needed
 from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
+from vtcav_ray.vectors import vectors_of
 
 # Classes a shard: seconds of work for 500 concepts, against the reading of all CAVs of a layer.
 BLOCK_CLASSES = 8
