@@ -37,7 +37,7 @@ def planted(seed: int = 0, *, same_gradient: bool = False) -> LayerData:
     jobs = plan_cavs(pool, 10, ("groups", "pairs"), seed=0).jobs
     vectors_ND = np.array(vectors, np.float32)
     cavs = train_cavs(
-        vectors_ND, [j.positive_rows for j in jobs], [j.negative_rows for j in jobs], groups=pool.video_id
+        vectors_ND, [j.rows().positive for j in jobs], [j.rows().negative for j in jobs], groups=pool.video_id
     )
     noise = 0.0 if same_gradient else 0.3
     classes = [
