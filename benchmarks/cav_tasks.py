@@ -2,12 +2,13 @@
 
     python benchmarks/cav_tasks.py [--objects 80] [--clips 50] [--random-sets 50] [--dim 768] [--repeats 3]
 
-The audit that the CAV stage was built for: 80 objects x 2 kinds x 3 layers x 50 random sets of 50 clips against 50, 24,000 CAVs
-and their null, curves included, on activations drawn at random. The stage's own plan, shards, worker and actors, on one
-CPU and on two in turn, each in a process and a Ray of its own. Two ratios: of the seconds by the clock from the first
-actors' first commits to the last (steady), and of those from the call to the end, actors' start included.
+The audit that the CAV stage was built for: 80 objects x 2 kinds x 3 layers x 50 random sets of 50 clips against 50,
+24,000 CAVs and their null, curves included, on activations drawn at random. The stage's own plan, shards, worker and
+actors, on one CPU and on two in turn, each in a process and a Ray of its own. Two ratios: of the seconds by the clock
+from the first actors' first commits to the last (steady), and of those from the call to the end, with actors' start.
 
-The driver and Ray's own processes run on the same cores as the actors.
+The driver and Ray's own processes run on the same cores as the actors, and cores share caches and memory. So the same
+shards are also done without Ray by one plain process, and by as many as there are CPUs at once: what the machine gives.
 """
 
 from __future__ import annotations
@@ -110,6 +111,33 @@ def stage_alone(before: Path, cpus: int, random_sets: int) -> dict[str, float]:
         }
 
 
+def plainly(before: Path, random_sets: int, share: int, shares: int) -> dict[str, float]:
+    """Every `shares`th shard, done by this process without Ray."""
+    with tempfile.TemporaryDirectory(prefix="cav_tasks_") as folder:
+        config = config_of(Path(folder), random_sets, 1)
+        activations, output = activations_of(before), stage_folder(Folder(folder), "cavs", "k")
+        shards = cav_shards(activations, LAYERS, read_plan(activations, LAYERS[0], config))
+        worker = CavWorker(config, activations)
+        began = time.perf_counter()
+        for shard in shards[share::shares]:
+            output.commit(shard.name, worker(shard.rows))
+        return {"seconds": time.perf_counter() - began}
+
+
+def in_processes(words: list[str], shares: int) -> list[dict[str, float]]:
+    """This file once a share, all at the same time; what each printed last."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, *words, "--shares", str(shares), "--share"]
+    started = [
+        subprocess.Popen([*command, str(share)], stdout=subprocess.PIPE, text=True, env=environment)
+        for share in range(shares)
+    ]
+    said = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit("a process of the benchmark failed: see above")
+    return [json.loads(text.splitlines()[-1]) for text in said]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=80)
@@ -120,28 +148,33 @@ def main() -> None:
     parser.add_argument("--cpus", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path, default=RESULTS / "cav_tasks.json")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--share", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--shares", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:
         print(json.dumps(stage_alone(options.one, options.cpus[0], options.random_sets)))
+        return
+    if options.plain is not None:
+        print(json.dumps(plainly(options.plain, options.random_sets, options.share, options.shares)))
         return
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="cav_tasks_") as folder:
         write_activations(Path(folder), options.objects, options.clips, options.dim)
         for repeat in range(options.repeats):
             for cpus in options.cpus:
-                words = [sys.executable, __file__, "--one", folder, "--cpus", str(cpus)]
-                words += ["--random-sets", str(options.random_sets)]
-                environment = os.environ | {"OMP_NUM_THREADS": "1"}
-                said = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-                found.append({"repeat": repeat, "cpus": cpus, **json.loads(said.splitlines()[-1])})
+                sets = ["--random-sets", str(options.random_sets)]
+                (one,) = in_processes(["--one", folder, "--cpus", str(cpus), *sets], 1)
+                plain = max(part["seconds"] for part in in_processes(["--plain", folder, *sets], cpus))
+                found.append({"repeat": repeat, "cpus": cpus, **one, "plain_processes_s": plain})
                 print(found[-1], flush=True)
     least, most = min(options.cpus), max(options.cpus)
     few, many = ([one for one in found if one["cpus"] == cpus] for cpus in (least, most))
+    both = list(zip(few, many, strict=True))
     ratios = {
-        "steady": spread([b["shards_per_s_steady"] / a["shards_per_s_steady"] for a, b in zip(few, many, strict=True)]),
-        "with_start": spread(
-            [a["actors_and_shards_s"] / b["actors_and_shards_s"] for a, b in zip(few, many, strict=True)]
-        ),
+        "steady": spread([b["shards_per_s_steady"] / a["shards_per_s_steady"] for a, b in both]),
+        "with_start": spread([a["actors_and_shards_s"] / b["actors_and_shards_s"] for a, b in both]),
+        "plain_processes": spread([a["plain_processes_s"] / b["plain_processes_s"] for a, b in both]),
     }
     print(f"{most} CPUs over {least}: {ratios}")
     asked = {name: getattr(options, name) for name in ("objects", "clips", "random_sets", "dim")}

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vtcav_ray.cavs.gram_matrix import Gram, gram
@@ -46,11 +47,15 @@ class LayerPool:
         vectors_ND: [N, d].
         videos_N: source video of each row.
         usable: rows that CAVs are trained on, those of concepts and random sets. Class examples may be the larger part.
+        device: where Gram matrices are made and kept, and CAVs trained.
     """
 
-    def __init__(self, vectors_ND: np.ndarray, videos_N: Sequence[str], usable: Rows) -> None:
+    def __init__(
+        self, vectors_ND: np.ndarray, videos_N: Sequence[str], usable: Rows, device: str | torch.device = "cpu"
+    ) -> None:
         self.vectors_ND = vectors_ND
         self.videos_N = list(videos_N)
+        self._device = device
         self._usable = np.sort(usable)
         self._last: tuple[Rows, Gram] | None = None
 
@@ -79,7 +84,7 @@ class LayerPool:
     def _piece(self, items: slice, rows: Rows) -> Piece:
         if self._last is None or not np.array_equal(self._last[0], rows):
             self._last = None  # two large ones need not be there at once
-            self._last = rows, gram(self.vectors_ND[rows])
+            self._last = rows, gram(self.vectors_ND[rows], device=self._device)
         place_N = np.full(len(self.videos_N), -1, dtype=np.int64)
         place_N[rows] = np.arange(len(rows))
         return Piece(items, self._last[1], [self.videos_N[row] for row in rows], place_N)

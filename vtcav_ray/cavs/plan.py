@@ -198,9 +198,10 @@ def _against_random(
     sets: list[RandomSet],
     rng: np.random.Generator,
 ) -> Iterator[CavJob]:
-    n = len(profile)
+    n, videos = len(profile), list(own)
+    everything = _gather(own, videos)
     for run, drawn in enumerate(sets):
-        mine = list(own) if n == len(own) else [list(own)[i] for i in rng.permutation(len(own))[:n]]
+        mine = everything if n == len(own) else _gather(own, [videos[i] for i in rng.permutation(len(own))[:n]])
         yield CavJob(
             concept=name,
             against=RANDOM,
@@ -210,12 +211,12 @@ def _against_random(
             run=run,
             split=0,
             is_null=False,
-            rows=functools.partial(_own_against_set, own, mine, drawn),
+            rows=functools.partial(_against_set, mine, drawn),
         )
 
 
-def _own_against_set(own: dict[str, Rows], videos: Sequence[str], drawn: RandomSet) -> Sides:
-    return Sides(_gather(own, videos), rows_of(drawn))
+def _against_set(own: Rows, drawn: RandomSet) -> Sides:
+    return Sides(own, rows_of(drawn))
 
 
 def _null(

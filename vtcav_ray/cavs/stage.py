@@ -23,6 +23,7 @@ from vtcav_ray.cavs.train import Cavs, train_cavs
 from vtcav_ray.concepts.accepted import TABLE, AcceptedRows, LeftOut, left_out_of
 from vtcav_ray.concepts.decisions import Decisions, read_decisions
 from vtcav_ray.config import CavsConfig, Config
+from vtcav_ray.devices import device_for
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import ShardOutput, StageFolder
@@ -164,6 +165,7 @@ class CavWorker:
     def __init__(self, config: Config, activations: StageFolder) -> None:
         self.config = config
         self.activations = activations
+        self._device = device_for(config.resources.statistics)
         self._layer = ""
         self._names: Pool | None = None
 
@@ -189,7 +191,7 @@ class CavWorker:
         if names != self._names:  # as a rule all layers have one
             self._names, self._jobs = names, _plan_of(names, self.config).jobs
         self._tag = table["model"][0].as_py()
-        self._pool = LayerPool(vectors_ND, names.video_id, names.learnable())
+        self._pool = LayerPool(vectors_ND, names.video_id, names.learnable(), self._device)
         self._layer = layer
 
     def _curves(self, layer: str, begin: int, end: int) -> pa.Table:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, Profile
@@ -97,11 +98,12 @@ class LayerData:
 
 @dataclass(frozen=True)
 class Options:
-    """Of the statistics; see `ScoresConfig`."""
+    """Of the statistics; see `ScoresConfig`. `device`: where to multiply."""
 
     bootstrap: int
     permutations: int
     seed: int
+    device: str | torch.device = "cpu"
 
 
 def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> list[Cell]:
@@ -169,7 +171,9 @@ def score_layer(data: LayerData, options: Options) -> LayerScores:
     sensitivities: list[dict[str, Any]] = []
     nulls: list[dict[str, Any]] = []
     for k, of_class in enumerate(data.classes):
-        scored = score(of_class.vectors, data.cavs_Md, groups=of_class.videos, sensitivities=True)
+        scored = score(
+            of_class.vectors, data.cavs_Md, groups=of_class.videos, sensitivities=True, device=options.device
+        )
         assert scored.sensitivities is not None, "asked for"
         degenerate = is_degenerate(of_class.vectors)
         about_class: dict[str, Any] = {
@@ -218,7 +222,9 @@ def _intervals(cells: Sequence[Cell], s_VM: NDArray[np.float32], options: Option
     for runs in {len(cell.cavs) for cell in cells}:
         members = [j for j, cell in enumerate(cells) if len(cell.cavs) == runs]
         columns = np.concatenate([cells[j].cavs for j in members])
-        low, high = score_intervals(s_VM[:, columns], runs, bootstrap=options.bootstrap, seed=options.seed)
+        low, high = score_intervals(
+            s_VM[:, columns], runs, bootstrap=options.bootstrap, seed=options.seed, device=options.device
+        )
         for place, j in enumerate(members):
             found[j] = {"ci_low": float(low[place]), "ci_high": float(high[place])}
     return found
@@ -308,6 +314,7 @@ def _effects(cells: Sequence[Cell], data: LayerData, options: Options) -> list[l
             permutations=options.permutations,
             bootstrap=options.bootstrap,
             seed=options.seed,
+            device=options.device,
         )
         for place, j in enumerate(members):
             found[j] = [batch.cell(k, place) for k in range(len(data.classes))]

@@ -18,6 +18,7 @@ from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
+from vtcav_ray.devices import device_for
 from vtcav_ray.errors import StageError
 from vtcav_ray.models.class_names import same_class
 from vtcav_ray.stage import Context, Shard, Stage, Work
@@ -81,6 +82,7 @@ class ScoreWorker:
         self.config = config
         self.activations = activations
         self.cavs = cavs
+        self._device = device_for(config.resources.statistics)
         self._kept: tuple[str, LayerData, str] | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
@@ -91,7 +93,7 @@ class ScoreWorker:
             self._kept = (layer, *self._read(layer))
         _, data, tag = self._kept
         wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
-        options = Options(settings.bootstrap, settings.permutations, self.config.seed)
+        options = Options(settings.bootstrap, settings.permutations, self.config.seed, self._device)
         scored = score_layer(wanted, options)
         about = {"layer": layer, "model": tag}
         at = {"layer": layer}
