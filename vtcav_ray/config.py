@@ -134,6 +134,11 @@ class ClipsConfig(Section):
     classes: tuple[str, ...] | None = Field(None, description="null: every class that has enough videos")
     per_class: Annotated[int, Field(ge=1)] = 30
     min_per_class: Annotated[int, Field(ge=1)] = 5
+    class_views: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="clips of each class video, spread evenly over it as by `num_clips` of a test pipeline, and "
+        "averaged video by video in every figure",
+    )
     per_concept: Annotated[int, Field(ge=1)] = 30
     min_per_concept: Annotated[int, Field(ge=1)] = 10
     random_pool: Annotated[int, Field(ge=1)] = Field(

@@ -39,6 +39,7 @@ def row(kind: str, video_id: str = "v", **changes: Any) -> dict[str, Any]:
         "boxes": BOXES,
         "control_of": None,
         "pick": 3,
+        "view": 0,
         "seed": 7,
     }
     return {**base, **changes}
@@ -104,6 +105,15 @@ def test_random_full_frames_are_seeded(video: bytes) -> None:
     again, _ = cut_clips(plan_of(*rows), {"v": video}, CONFIG)
     assert one.equals(again)
     assert len({tuple(f) for f in one["frames"].to_pylist()}) > 3
+
+
+def test_views_of_a_class_video_are_spread_over_it(video: bytes) -> None:
+    rows = [full(clip_id=f"class/lift/v#{view}", view=view) for view in range(3)]
+    table, failures = cut_clips(plan_of(*rows), {"v": video}, CONFIG.model_copy(update={"class_views": 3}))
+    assert failures == []
+    assert [frames[0] for frames in table["frames"].to_pylist()] == [0, 22, 45]
+    for r in table.to_pylist():
+        assert [number_of(f) for f in clips_of(table)[r["clip_id"]]] == r["frames"]
 
 
 def test_bad_videos_and_bad_clips_fail_alone(video: bytes) -> None:

@@ -52,6 +52,7 @@ PLAN = pa.schema(
         ("boxes", pa.list_(BOX)),
         ("control_of", pa.string()),
         ("pick", pa.int32()),  # which of the T frames a still kind shows
+        ("view", pa.int32()),  # which of the clips spread over a class video
         ("seed", pa.int64()),  # of what is random in cutting this clip
     ]
 )
@@ -149,7 +150,8 @@ class _Planner:
         self._kinds: list[str] = []
         for label, ids in sorted(classes.examples.items()):
             for video_id in ids:
-                self._add("class", label, "full", video_id, None)
+                for view in range(config.class_views):
+                    self._add("class", label, "full", video_id, None, number=view)
 
     def _new_candidates(self, name: str) -> _Candidates:
         return _Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
@@ -372,7 +374,7 @@ class _Planner:
         if span is not None:
             where = f"#{span.track_id}@{int(span.frames[0])}"
         else:
-            where = f"#{number}" if set_ == "random" else ""
+            where = f"#{number}" if set_ == "random" or self._config.class_views > 1 else ""
         folder = name if set_ == "random" else f"class/{name}" if set_ == "class" else f"concept/{name}/{kind}"
         clip_id = f"{folder}/{video_id}{where}"
         # A control is shuffled as its twin's id says, whatever else is planned.
@@ -393,6 +395,7 @@ class _Planner:
                 "boxes": None if span is None else list(span.boxes),
                 "control_of": control_of,
                 "pick": 0 if span is None else span.pick,
+                "view": number if set_ == "class" else 0,
                 "seed": seed,
             }
         )
