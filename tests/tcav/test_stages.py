@@ -189,7 +189,7 @@ def test_entanglement_and_curves_are_kept(finished: tuple[StageFolder, StageFold
     for (a, b), value in cosine.items():
         assert value == pytest.approx(cosine[b, a])
         assert a != b or value == pytest.approx(1.0)
-    # In this sample "nothing" happens to lie against axis 0 (cosine -0.6): what is measured is held to the sample's own.
+    # In this sample "nothing" happens to lie against axis 0 (cosine -0.6): held to the sample's own.
     shift = usual().shifts()
     for a, b in (("moving", "nearly the same"), ("moving", "nothing")):
         planted = shift[a] @ shift[b] / np.linalg.norm(shift[a]) / np.linalg.norm(shift[b])
