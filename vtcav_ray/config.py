@@ -223,6 +223,11 @@ class ScoresConfig(Section):
     correction: Literal["holm", "bh", "none"] = "holm"
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     permutations: Annotated[int, Field(ge=100)] = 10_000
+    gradients_at: Literal["own", "all"] = Field(
+        "own",
+        description="where the concept effect takes a class's mean gradient: at the class's own examples, or at those "
+        "of all classes (needs activations.classes: listed or top-k)",
+    )
 
 
 class CompareConfig(Section):
@@ -335,6 +340,15 @@ class Config(Section):
         None, description="videos a shard; null: from the corpus's size"
     )
     max_failed_fraction: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _gradients_are_there(self) -> Config:
+        if self.scores.gradients_at == "all" and self.activations.classes == "label":
+            raise ValueError(
+                "`scores.gradients_at: all` needs gradients of a class at other classes' examples: "
+                "set activations.classes to `listed` or `top-k`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _urls_are_allowed(self) -> Config:

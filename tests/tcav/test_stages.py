@@ -325,3 +325,25 @@ def test_no_concept_at_all_is_an_error(tmp_path: Path) -> None:
     world.of_class("lift", 10, 1.0)
     with pytest.raises(StageError, match="No concept has enough clips"):
         run(world, tmp_path)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_gradients_of_a_class_at_other_classes_clips(everywhere: bool) -> None:
+    table = pa.table(
+        {
+            "clip_id": ["a", "a", "b", "b", "c"],
+            "video_id": ["va", "va", "vb", "vb", "vc"],
+            "class": ["lift", "drop", "lift", "drop", "lift"],
+            "vector": vector_array(np.arange(10, dtype=np.float32).reshape(5, 2)),
+        }
+    )
+    drop, lift = scores_stage._by_class(table, {"a": "lift", "b": "drop", "c": "lift"}, everywhere=everywhere)
+    assert (drop.name, list(drop.videos), list(lift.videos)) == ("drop", ["vb"], ["va", "vc"])
+    assert lift.vectors.tolist() == [[0, 1], [8, 9]]
+    if not everywhere:
+        assert lift.everywhere is None
+        return
+    assert lift.everywhere is not None
+    assert drop.everywhere is not None
+    assert list(lift.everywhere[1]) == ["va", "vb", "vc"]
+    assert drop.everywhere[0].tolist() == [[2, 3], [6, 7]]

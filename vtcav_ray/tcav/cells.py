@@ -66,11 +66,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class ClassGradients:
-    """The gradients of a class's logit at its own clips, [n, d], and the clips' source videos."""
+    """The gradients of a class's logit.
+
+    Attributes:
+        name: of the class.
+        vectors, videos: at its own clips, [n, d], and the clips' source videos: what sign counts are of.
+        everywhere: rows and source videos likewise, at clips of all classes: what the concept effect is of, where
+            `scores.gradients_at` says so; None: at its own.
+    """
 
     name: str
     vectors: NDArray[np.float32]
     videos: Sequence[str]
+    everywhere: tuple[NDArray[np.float32], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -298,19 +306,19 @@ def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
 def _effects(cells: Sequence[Cell], data: LayerData, options: Options) -> list[list[ConceptEffect]]:
     """The concept effects, [J][K]. Cells of one form go in one batch, so that they share every inner product."""
     found: list[list[ConceptEffect]] = [[] for _ in cells]
-    gradients = [c.vectors for c in data.classes]
+    taken_at = [c.everywhere or (c.vectors, c.videos) for c in data.classes]
     for paired in (False, True):
         members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
         if not members:
             continue
         compute = paired_concept_effects if paired else concept_effects
         batch = compute(
-            gradients,
+            [vectors for vectors, _ in taken_at],
             data.vectors_ND,
             [cells[j].concept_rows for j in members],
             [cells[j].other_rows for j in members],
             groups=data.pool.video_id,
-            class_groups=[c.videos for c in data.classes],
+            class_groups=[videos for _, videos in taken_at],
             permutations=options.permutations,
             bootstrap=options.bootstrap,
             seed=options.seed,

@@ -53,6 +53,7 @@ def _prepare(context: Context) -> Work:
         shards=shards,
         make_worker=functools.partial(ScoreWorker, config, activations, cavs),
         resources=config.resources.statistics,
+        notes={"gradients_at": config.scores.gradients_at},
         finish=functools.partial(correct, config),
     )
 
@@ -125,23 +126,32 @@ class ScoreWorker:
                 jobs=jobs,
                 cavs_Md=vectors_of(cavs),
                 held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
-                classes=_by_class(gradients, own),
+                classes=_by_class(gradients, own, everywhere=self.config.scores.gradients_at == "all"),
                 reasons_M=cavs["reason"].to_pylist(),
             ),
             pool["model"][0].as_py(),
         )
 
 
-def _by_class(gradients: pa.Table, class_of_clip: dict[str, str]) -> list[ClassGradients]:
-    """The gradients of each class at its own clips. Gradients of other classes at a clip are kept, but not scored."""
+def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], *, everywhere: bool = False) -> list[ClassGradients]:
+    """The gradients of each class at its own clips and, where the effect asks for them, at those of all classes."""
     vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
     rows_of: dict[str, list[int]] = {}
+    all_rows_of: dict[str, list[int]] = {}
     for i, (name, clip) in enumerate(
         zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
     ):
+        all_rows_of.setdefault(name, []).append(i)
         if same_class(class_of_clip[clip], name):
             rows_of.setdefault(name, []).append(i)
-    return [ClassGradients(name, vectors[rows], [videos[i] for i in rows]) for name, rows in sorted(rows_of.items())]
+
+    def at(rows: list[int]) -> tuple[np.ndarray, list[str]]:
+        return vectors[rows], [videos[i] for i in rows]
+
+    return [
+        ClassGradients(name, *at(rows), everywhere=at(all_rows_of[name]) if everywhere else None)
+        for name, rows in sorted(rows_of.items())
+    ]
 
 
 def _smallest_p(row: dict[str, Any]) -> float:
