@@ -6,6 +6,7 @@ more (camera motion, lossless storage, permutations and intervals), it is counte
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,6 +75,13 @@ class World:
         self.paths = sorted(str(path) for path in (folder / "videos").glob("*.mp4"))
         self.recogniser = load_recogniser(MODEL, "cpu")
         self.plain = Plain(self.recogniser)
+
+
+def part_of(world: World, videos: int) -> World:
+    """The same world with only its first videos."""
+    part = copy.copy(world)
+    part.paths = world.paths[:videos]
+    return part
 
 
 @contextmanager
