@@ -36,7 +36,7 @@ MODELS = {
     "swin-base": "recognition/swin/swin-base-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb",
 }
 LAYERS = ("early", "middle", "late", "head")
-# Operations a second, dense, from NVIDIA's data sheets: float32 without TF32 (torch's default), and bfloat16 (T4: none).
+# Operations a second, dense, from NVIDIA's data sheets: float32 without TF32, which is torch's default.
 PEAKS = {
     "H200": {"float32": 67e12, "bfloat16": 989e12, "float16": 989e12},
     "H100 PCIe": {"float32": 51e12, "bfloat16": 756e12, "float16": 756e12},

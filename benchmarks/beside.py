@@ -1,4 +1,4 @@
-"""What a user would write instead, and the same with ours: for `throughput.py` and `smoke.py`, on a small planted world.
+"""What a user would write instead, and the same with ours, on a small planted world: for `throughput.py`, `smoke.py`.
 
 A way is a pair of calls, theirs and ours, on the same inputs; the processor's clock runs over both. Where ours does
 more (camera motion, lossless storage, permutations and intervals), it is counted as ours.

@@ -58,7 +58,7 @@ def whole_config(world: World, kinds: tuple[str, ...] = ("context",)) -> Config:
 def run_stages(
     config: Config, place: Path, until: str = "scores"
 ) -> tuple[dict[str, StageFolder], dict[str, float], Work]:
-    """The stages up to one, in this process and without Ray. Returns folders, processor seconds, the last one's work."""
+    """The stages up to one, in this process, without Ray. Returns folders, processor seconds, the last one's work."""
     run = Folder(str(place))
     inputs: dict[str, StageFolder] = {}
     seconds: dict[str, float] = {}
@@ -85,8 +85,8 @@ def clip_ways(world: World) -> Ways:
     """The planned clips of still, moving and full-frame concepts, cut by an OpenCV loop and by our stage's worker.
 
     The loop opens each clip's video anew and cuts it as a script would: frames up to the span's end, the box, resized
-    onto the canvas. It keeps the clip in memory, or also as PNG, which is lossless as ours is. Ours has in it the codec,
-    the table, and the hashes that near-duplicates are told by.
+    onto the canvas. It keeps the clip in memory, or also as PNG, which is lossless as ours is. Ours has in it the
+    codec, the table, and the hashes that near-duplicates are told by.
     """
     with tempfile.TemporaryDirectory() as name:
         config = whole_config(world, ("spatial", "spatiotemporal", "context"))

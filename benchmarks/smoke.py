@@ -120,7 +120,7 @@ def swin_ways() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
     import throughput_swin
 
     options = SimpleNamespace(
-        config=throughput_swin.CONFIG, device="cpu", precision="float32", clips=1, shard=2, frames=8, size=64, threads=1
+        config=throughput_swin.CONFIG, device="cpu", precision="float32", clips=1, shard=2, frames=4, size=56, threads=1
     )
     ways = throughput_swin.ways_of(options)[0]
     theirs, ours = bare.ways_of("swin-tiny", options)[:2]
