@@ -109,14 +109,16 @@ def _add_node(to: Cluster, cpus: int) -> None:
                 raise
 
 
-def run_videos(folder: Path, world: Path, videos: int, workers: int, image_size: int = 64) -> dict[str, Any]:
-    """One run from nothing: seconds and work by stage, peaks, bytes. Its folder is gone afterwards."""
+def run_videos(
+    folder: Path, world: Path, videos: int, workers: int, image_size: int = 64, until: Sequence[str] = STAGES
+) -> dict[str, Any]:
+    """One run from nothing, of stages up to the last of `until`: seconds and work by stage, peaks, bytes."""
     config = folder / f"{videos}x{workers}.yaml"
     out = folder / f"run{videos}x{workers}"
     shutil.rmtree(out, ignore_errors=True)
     config.write_text(json.dumps(config_of(world, videos, image_size)))  # JSON is YAML
     code = "from vtcav_ray.cli import main; main()"
-    command = [sys.executable, "-c", code, "run", str(config), "--out", str(out), "--until", "activations"]
+    command = [sys.executable, "-c", code, "run", str(config), "--out", str(out), "--until", until[-1]]
     log = folder / f"run{videos}x{workers}.log"
     with cluster([workers]) as here, log.open("wb") as told:
         began = time.perf_counter()
@@ -130,14 +132,14 @@ def run_videos(folder: Path, world: Path, videos: int, workers: int, image_size:
     if status:
         sys.exit(log.read_text(encoding="utf-8"))
     run = Run(str(out))
-    stages = {name: _of_stage(run.stage(name), workers) for name in STAGES}
+    stages = {name: _of_stage(run.stage(name), workers) for name in until}
     return {
         **moment(),
         "videos": videos,
         "workers": workers,
         "seconds": round(seconds, 1),
         "stages": stages,
-        "clips": run.table("clips", columns=["clip_id"]).num_rows,
+        "clips": run.table("clips", columns=["clip_id"]).num_rows if "clips" in until else None,
         "failures": run.table("failures").num_rows,
         "bytes_written": sum(p.stat().st_size for p in out.rglob("*") if p.is_file()),
         "memory": memory,
