@@ -93,8 +93,8 @@ def looks_of(clips: pa.Table) -> pa.Table:
 def near_duplicates(looks: Iterable[pa.Table], distance: int) -> dict[str, str]:
     """Clips that repeat another one: clip_id -> the clip that it repeats.
 
-    Clips are compared within one (set, name, kind); of those that are alike, the first by clip_id is the original. Views
-    of one class video (`clips.class_views`) stay: they are averaged, and a still video's are alike by right.
+    Clips are compared within one (set, name, kind); of those that are alike, the first by clip_id is the original.
+    Views of one class video (`clips.class_views`) stay: they are averaged, and a still video's are alike by right.
 
     Args:
         looks: `LOOKS` tables.
