@@ -120,7 +120,7 @@ class QualityConfig(Section):
         description="perceptual hashes (64 bits) that differ in at most so many bits are one clip; 0: only equal ones",
     )
     copy_distance: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        0.3,
+        0.2,
         description="files whose signatures differ by at most so much are one source video, and used once; 0: only "
         "equal ones; null: not looked for",
     )

@@ -30,9 +30,9 @@ _PICTURES = 64  # at least so many are kept of a longer video, and fewer than tw
 _DARK = 32  # grey levels: a border that is never brighter is a black bar, noise of its coding included
 _TIMES = 4  # frequencies over the video: 0 is its mean picture
 _PLACES = 6  # frequencies along each side, of the mean picture
-_PLACES_MOVING = 4
+_PLACES_MOVING = 5
 # Grey levels: parts that are shorter than these are mostly noise, and count less instead of being blown up.
-_FAINT_LOOK, _FAINT_MOTION = 2.0, 0.5
+_FAINT_LOOK, _FAINT_MOTION = 2.0, 1.0
 _QUERIES = 4096  # at a time
 NUMBERS = _PLACES**2 - 1 + (_TIMES - 1) * _PLACES_MOVING**2
 SIGNATURES = pa.schema([("video_id", pa.string()), ("signature", pa.list_(pa.float32(), NUMBERS))])
@@ -59,15 +59,23 @@ class Pictures:
         """The signature of the frames so far, of which there must be one: float32 [NUMBERS], at most sqrt(2) long."""
         pictures_THW = np.stack(self._kept)
         lit = pictures_THW.max(0) > _DARK
-        rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
-        if len(rows):
-            pictures_THW = pictures_THW[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        pictures_THW = pictures_THW[:, _inside(lit.any(1)), _inside(lit.any(0))]
         waves = [_waves(k, n) for k, n in zip((_TIMES, _PLACES, _PLACES), pictures_THW.shape, strict=True)]
         low = np.einsum("at,by,cx,tyx->abc", *waves, pictures_THW.astype(np.float32), optimize=True)
         look = low[0].ravel()[1:]  # the first is the brightness
         motion = low[1:, :_PLACES_MOVING, :_PLACES_MOVING].ravel()
         parts = (_unit(look, _FAINT_LOOK), _unit(motion, _FAINT_MOTION))
         return np.concatenate(parts).astype(np.float32)
+
+
+def _inside(lit: np.ndarray) -> slice:
+    """What lies between two black bars, without the line beside each, which may be half bar and half picture."""
+    places = np.flatnonzero(lit)
+    if not len(places):
+        return slice(None)
+    first = places[0] + (places[0] > 0)
+    end = places[-1] + (places[-1] == len(lit) - 1)
+    return slice(first, end) if first < end else slice(None)
 
 
 def _unit(part: np.ndarray, faint: float) -> np.ndarray:
@@ -117,10 +125,11 @@ def find_copies(video_ids: Sequence[str], signatures: np.ndarray, distance: floa
     """
     tree = cKDTree(signatures)
     crowded: list[int] = []
-    bound = float(np.nextafter(distance, np.inf))
+    bound = distance + 1e-6  # whoever is nearer than this is looked at more closely below
     for start in range(0, len(signatures), _QUERIES):
         # Two neighbours are looked for, not all: where thousands are equal, that would be millions of pairs.
-        near, _ = tree.query(signatures[start : start + _QUERIES], k=2, distance_upper_bound=bound)
+        some = signatures[start : start + _QUERIES]
+        near, _ = tree.query(some, k=2, distance_upper_bound=bound, workers=-1)
         crowded += (start + np.flatnonzero(np.isfinite(np.asarray(near)[:, 1]))).tolist()
     copies: dict[str, str] = {}
     for place in crowded:
