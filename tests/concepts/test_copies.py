@@ -6,7 +6,6 @@ import io
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -161,10 +160,9 @@ def test_many_videos_are_compared_in_time_that_is_not_quadratic() -> None:
 
 
 @pytest.fixture
-def without_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "run_shards", run_here)
     monkeypatch.setattr(engine.LazySession, "start", lambda self: None)
-    yield
 
 
 def world_in_folders(place: Path, videos: int) -> Path:

@@ -27,7 +27,7 @@ from scipy.spatial import cKDTree
 
 _SIDE = 64  # of the small pictures, pixels
 _PICTURES = 64  # at least so many are kept of a longer video, and fewer than twice as many
-_DARK = 32  # grey levels: a border that is never brighter is a black bar, noise of its coding included
+_DARK = 16  # grey levels: a border that is never brighter is a black bar, ringing of its coding included
 _TIMES = 4  # frequencies over the video: 0 is its mean picture
 _PLACES = 6  # frequencies along each side, of the mean picture
 _PLACES_MOVING = 5
@@ -70,13 +70,11 @@ class Pictures:
 
 
 def _inside(lit: np.ndarray) -> slice:
-    """What lies between two black bars, without the line beside each, which may be half bar and half picture."""
+    """What lies between two black bars of one width, without the lines at their edges, half bar and half picture."""
     places = np.flatnonzero(lit)
-    if not len(places):
-        return slice(None)
-    first = places[0] + (places[0] > 0)
-    end = places[-1] + (places[-1] == len(lit) - 1)
-    return slice(first, end) if first < end else slice(None)
+    bar = min(places[0], len(lit) - 1 - places[-1]) if len(places) else 0
+    cut = bar + 1 if 0 < bar < len(lit) // 2 - 1 else 0
+    return slice(cut, len(lit) - cut)
 
 
 def _unit(part: np.ndarray, faint: float) -> np.ndarray:
@@ -117,8 +115,8 @@ def copies_among(videos: pa.Table, signatures: Iterable[pa.Table], distance: flo
 def find_copies(video_ids: Sequence[str], signatures: np.ndarray, distance: float) -> dict[str, str]:
     """Videos that are copies of another one: video_id -> the one that it repeats, which is no copy itself.
 
-    A k-d tree finds neighbours, so time grows far less than with the square of the number of videos. It holds signatures
-    projected onto the few directions in which they differ most: none that are near are far apart there.
+    A k-d tree finds neighbours, so time grows far less than with the square of the number of videos. It holds the
+    signatures projected onto the few directions in which they differ most: none that are near are far apart there.
 
     Args:
         video_ids: those that should rather be kept come first.
