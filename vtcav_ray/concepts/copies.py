@@ -12,7 +12,7 @@ place, of its small grey pictures, in two parts of equal weight:
   share (one camera, one room) is not in it, so these stay apart by what moves in them.
 
 Coding, scale, frame rate, brightness, contrast and black bars change it little. A mirrored or rotated copy, a part cut
-out of a video, and one that begins or ends much earlier are not found.
+out of a video, and one that begins or ends much earlier are not found (figures: benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ Files that are copies of one video (`vtcav_ray.concepts.copies`) are one source 
    videos that another concept uses already.
 3. What is left gives random clips, in turn over the classes, of every kind that a concept has, and of its controls.
 
-Memory: the list of videos, and for each concept and each class a bounded sample of candidates, however many tracks
-there are.
+Memory: the list of videos (with a signature of 440 bytes each, while copies are looked for), and for each concept and
+each class a bounded sample of candidates, however many tracks there are.
 """
 
 from __future__ import annotations
