@@ -119,6 +119,11 @@ class QualityConfig(Section):
         4,
         description="perceptual hashes (64 bits) that differ in at most so many bits are one clip; 0: only equal ones",
     )
+    copy_distance: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        0.2,
+        description="files whose signatures differ by at most so much are one source video, and used once; 0: only "
+        "equal ones; null: not looked for",
+    )
     max_clips_per_video: Annotated[int, Field(ge=1)] = 1
 
 
