@@ -43,9 +43,7 @@ def cells_of(run: dict[str, Any]) -> list[dict[str, Any]]:
     """One dict a (layer, class, concept): verdict, what the swap says, and each recipe's `z`, `p` and `q`."""
     if "answers" not in run:
         return []
-    # A run that was kept from before a recipe was added has no answer of it.
-    asked = [r for r in RECIPES if r in run["answers"]]
-    found = {r: {name: np.array(run["answers"][r][name]) for name in ("z", "p")} for r in asked}
+    found = {r: {name: np.array(run["answers"][r][name]) for name in ("z", "p")} for r in RECIPES}
     for recipe, answer in found.items():
         answer["q"] = corrected(recipe, answer["p"])
     cells = []
@@ -64,15 +62,15 @@ def cells_of(run: dict[str, Any]) -> list[dict[str, Any]]:
                         "concept": concept,
                         "verdict": VERDICTS[run["world"]].get(concept, ("none", "none"))[k],
                         "swap_z": swap,
-                        **{r: {name: float(v[at, k, j]) for name, v in found[r].items()} for r in asked},
+                        **{r: {name: float(v[at, k, j]) for name, v in found[r].items()} for r in RECIPES},
                     }
                 )
     return cells
 
 
 def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Power, false positives, area under ROC and calibration of each recipe that all of these cells have answers of."""
-    return {recipe: _figures(cells, recipe) for recipe in RECIPES if all(recipe in c for c in cells)}
+    """Power, false positives, area under ROC and calibration of each recipe over these cells."""
+    return {recipe: _figures(cells, recipe) for recipe in RECIPES}
 
 
 def _figures(cells: list[dict[str, Any]], recipe: str) -> dict[str, Any]:
