@@ -235,8 +235,8 @@ def planned_rejection(
         vectors = np.concatenate([drawn[i, :count] for i, count in enumerate(clips)])
         cavs = train_cavs(
             vectors,
-            [job.positive_rows for job in plan.jobs],
-            [job.negative_rows for job in plan.jobs],
+            [job.rows().positive for job in plan.jobs],
+            [job.rows().negative for job in plan.jobs],
             groups=names,
             seed=number,
         )

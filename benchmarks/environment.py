@@ -47,8 +47,24 @@ def write(path: Path, result: dict[str, Any]) -> None:
     text = json.dumps({"environment": environment()} | result, indent=1)
     # A list of numbers is one line, and not as many as it has numbers.
     flat = re.sub(r"\[\s+([^\[\]{}\"]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
-    path.write_text(flat + "\n", encoding="utf-8")
+    aside = path.with_name(path.name + ".new")  # a run that is killed here leaves the earlier file whole
+    aside.write_text(flat + "\n", encoding="utf-8")
+    aside.replace(path)
     print(f"written to {path}", flush=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What was measured earlier, without the environment of the time of writing; empty: nothing was."""
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {name: value for name, value in found.items() if name != "environment"}
+
+
+def moment() -> dict[str, Any]:
+    """When a step of a file that is written in many steps was measured, on what, and beside how much other work."""
+    here = environment()
+    return {name: here[name] for name in ("when", "device", "cpus", "load")}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

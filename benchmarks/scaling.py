@@ -2,17 +2,24 @@
 
     python benchmarks/scaling.py videos      50, 500 and 5,000 rendered videos: seconds, peak memory, bytes written
                                              (--sizes 500 alone: the others are kept as they were measured)
-    python benchmarks/scaling.py workers     1 and 2 workers on this machine
+    python benchmarks/scaling.py workers     1 and 2 workers on this machine, in turns
     python benchmarks/scaling.py nodes       1, 2, 4 and 8 simulated nodes, a stand-in that sleeps in the model's place
     python benchmarks/scaling.py projection  Kinetics-400 and -700 on 1, 8 and 64 GPUs (`projection.py`)
-    python benchmarks/scaling.py --check     1 and 2 nodes, small: fails where the efficiency fell; writes nothing
+    python benchmarks/scaling.py --missing   only steps that the JSON has not, with the same settings
+    python benchmarks/scaling.py --check     1 and 2 nodes, small: fails where the efficiency fell; writes nothing.
+                                             For a quiet machine: `make bench-smoke` looks at counts alone
 
-Each part replaces its own section of `results/scaling.json`.
+Every step (a number of videos, of workers, of nodes) is written to `results/scaling.json` as soon as it is measured,
+in the place of an earlier one. So a run that was ended goes on with `--missing`. Settings that change what is compared
+(shards a node, their seconds, videos of **workers**) begin their part anew: try them with `--out`.
 
 - **videos** and **workers** run `vtcav run --until activations` as a process of its own on a Ray cluster that this one
-  started, on a planted world of short clips (16 frames of 64 x 64, one object). The set of stages is light on purpose:
-  the detector sees 64 pixels, one layer is kept, and a fifth of the videos give random clips, so that clips and
-  activations grow as well (a real run caps them). What comes after the activations doesn't grow with the videos.
+  started, on a planted world of short clips (16 frames of 64 x 64, one object; each video its own seed, so all are
+  distinct; rendering takes 22 ms of one core a video). The set of stages is light on purpose: the detector sees 64
+  pixels (128 in **workers**, so that there is enough to do), one layer is kept, and a fifth of the videos give random
+  clips, so that clips and activations grow as well (a real run caps them). What comes after the activations doesn't
+  grow with the videos. `steady_shards_per_second` begins once as many shards are committed as there are workers, so
+  that their start is not in it.
 - **nodes** streams shards of a sleeping worker through the engine that a run uses (`vtcav_ray.engine.run_shards`),
   committed to disk with the size of Swin-T's activations. Every node has as many shards to do, whatever their number.
   Efficiency: shards a second and node, of those with one node.
@@ -24,11 +31,12 @@ import argparse
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,17 +45,18 @@ import psutil
 import ray
 import ray.cloudpickle
 import standin
-from environment import RESULTS, environment, write
+from environment import RESULTS, environment, moment, read, spread, write
 from peaks import Peaks
 from ray.cluster_utils import Cluster
 
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
 from vtcav_ray.results import Run
-from vtcav_ray.storage import Folder, stage_folder
+from vtcav_ray.storage import COMMITS, Folder, StageFolder, stage_folder
 from vtcav_ray.world import write_world
 
 FILE = RESULTS / "scaling.json"
+Keep = Callable[[dict[str, Any]], None]
 STAGES = ("tracks", "clips", "activations")
 # A shard of activations of configs/quickstart.yaml takes this long on one core of two (RESULTS.md: 83 s in 30 shards).
 SHARD_SECONDS = 2.8
@@ -55,12 +64,12 @@ SHARD_SECONDS = 2.8
 MARGIN = 0.7
 
 
-def config_of(world: Path, videos: int) -> dict[str, Any]:
+def config_of(world: Path, videos: int, image_size: int) -> dict[str, Any]:
     """The light set of stages."""
     directions = ("up", "down", "left", "right")
     return {
         "videos": {"uri": str(world), "limit": videos},
-        "tracks": {"weights": "asset:detector.pt", "image_size": 64},
+        "tracks": {"weights": "asset:detector.pt", "image_size": image_size},
         "clips": {
             "frames": 16,
             "interval": 1,
@@ -100,13 +109,16 @@ def _add_node(to: Cluster, cpus: int) -> None:
                 raise
 
 
-def run_videos(folder: Path, world: Path, videos: int, workers: int) -> dict[str, Any]:
-    """One run from nothing: seconds and work by stage, peaks, bytes."""
+def run_videos(
+    folder: Path, world: Path, videos: int, workers: int, image_size: int = 64, until: Sequence[str] = STAGES
+) -> dict[str, Any]:
+    """One run from nothing, of stages up to the last of `until`: seconds and work by stage, peaks, bytes."""
     config = folder / f"{videos}x{workers}.yaml"
     out = folder / f"run{videos}x{workers}"
-    config.write_text(json.dumps(config_of(world, videos)))  # JSON is YAML
+    shutil.rmtree(out, ignore_errors=True)
+    config.write_text(json.dumps(config_of(world, videos, image_size)))  # JSON is YAML
     code = "from vtcav_ray.cli import main; main()"
-    command = [sys.executable, "-c", code, "run", str(config), "--out", str(out), "--until", "activations"]
+    command = [sys.executable, "-c", code, "run", str(config), "--out", str(out), "--until", until[-1]]
     log = folder / f"run{videos}x{workers}.log"
     with cluster([workers]) as here, log.open("wb") as told:
         began = time.perf_counter()
@@ -120,38 +132,56 @@ def run_videos(folder: Path, world: Path, videos: int, workers: int) -> dict[str
     if status:
         sys.exit(log.read_text(encoding="utf-8"))
     run = Run(str(out))
-    stages = {name: _of_stage(run.stage(name).manifest()) for name in STAGES}
+    stages = {name: _of_stage(run.stage(name), workers) for name in until}
     return {
+        **moment(),
         "videos": videos,
         "workers": workers,
         "seconds": round(seconds, 1),
         "stages": stages,
-        "clips": run.table("clips", columns=["clip_id"]).num_rows,
+        "clips": run.table("clips", columns=["clip_id"]).num_rows if "clips" in until else None,
         "failures": run.table("failures").num_rows,
         "bytes_written": sum(p.stat().st_size for p in out.rglob("*") if p.is_file()),
         "memory": memory,
     }
 
 
-def _of_stage(manifest: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _of_stage(stage: StageFolder, workers: int) -> dict[str, Any]:
+    manifest = stage.manifest()
+    ends = sorted(path.stat().st_mtime for path in (Path(stage.folder.url) / COMMITS).glob("*.json"))
+    steady = ends[workers - 1 :]
+    found = {
         "seconds": round(manifest["seconds"], 2),
         "worker_seconds": round(float(manifest["metrics"]["seconds"]), 2),
         "shards": len(manifest["shards"]),
     }
+    if len(steady) > 1 and steady[-1] > steady[0]:
+        found["steady_shards_per_second"] = round((len(steady) - 1) / (steady[-1] - steady[0]), 3)
+    return found
 
 
-def part_videos(sizes: Sequence[int], workers: int = 2, earlier: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+def part_videos(
+    sizes: Sequence[int], keep: Keep, earlier: Sequence[dict[str, Any]] = (), world: Path | None = None
+) -> dict[str, Any]:
     """One world for all sizes: `videos.limit` takes a part of it. Sizes measured earlier are kept beside the new."""
+    runs = list(earlier)
+    section: dict[str, Any] = {"runs": runs, "steps": []}
     with tempfile.TemporaryDirectory(prefix="scaling-") as name:
-        world = Path(name) / "world"
-        write_world(str(world), videos=max(sizes), seed=5, frames=(16, 16), size=(64, 64), distractors=(0, 0))
-        runs = [run for run in earlier if run["videos"] not in sizes]
+        world = world or Path(name) / "world"
+        _render(world, max(sizes))
         for size in sizes:
-            runs.append(run_videos(Path(name), world, size, workers))
-            print(json.dumps(runs[-1]), flush=True)
-    runs.sort(key=lambda run: int(run["videos"]))
-    return {"runs": runs, "steps": [_step(a, b) for a, b in itertools.pairwise(runs)]}
+            found = run_videos(Path(name), world, size, workers=2)
+            runs[:] = sorted([*(r for r in runs if r["videos"] != size), found], key=lambda run: int(run["videos"]))
+            section["steps"] = [_step(a, b) for a, b in itertools.pairwise(runs)]
+            print(json.dumps(found), flush=True)
+            keep(section)
+    return section
+
+
+def _render(world: Path, videos: int) -> None:
+    began = time.perf_counter()
+    write_world(str(world), videos=videos, seed=5, frames=(16, 16), size=(64, 64), distractors=(0, 0))
+    print(f"{videos} videos rendered, or found, in {time.perf_counter() - began:.0f} s", flush=True)
 
 
 def _step(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
@@ -174,50 +204,89 @@ def _work(run: dict[str, Any]) -> float:
     return sum(stage["worker_seconds"] for stage in run["stages"].values())
 
 
-def part_workers(videos: int) -> dict[str, Any]:
-    """The same videos with one worker and with two."""
-    one, two = (part_videos([videos], workers)["runs"][0] for workers in (1, 2))
-    faster = {name: round(one["stages"][name]["seconds"] / two["stages"][name]["seconds"], 2) for name in STAGES}
-    return {"runs": [one, two], "times_faster": faster | {"whole": round(one["seconds"] / two["seconds"], 2)}}
+def part_workers(
+    videos: int, repeats: int, keep: Keep, earlier: Sequence[dict[str, Any]] = (), world: Path | None = None
+) -> dict[str, Any]:
+    """The same videos with one worker and with two, in turns, at 128 pixels. What was measured earlier is gone on with.
+
+    `times_faster`: stage -> seconds of one worker over those of two (the start of actors included), and, `steady`, the
+    shards a second of two over those of one; each the median, least and most over the repeats.
+    """
+    runs = list(earlier)
+    section: dict[str, Any] = {"runs": runs}
+    wanted = [(repeat, workers) for repeat in range(repeats) for workers in (1, 2)]
+    with tempfile.TemporaryDirectory(prefix="scaling-") as name:
+        world = world or Path(name) / "world"
+        _render(world, videos)
+        for repeat, workers in wanted[len(runs) :]:
+            runs.append({"repeat": repeat, **run_videos(Path(name), world, videos, workers, image_size=128)})
+            section["times_faster"] = _faster(list(zip(runs[::2], runs[1::2], strict=False)))
+            print(json.dumps(runs[-1]), flush=True)
+            keep(section)
+    return section
 
 
-def part_nodes(counts: Sequence[int], shards_a_node: int, seconds: float) -> dict[str, Any]:
-    """Shards a second with the stand-in: of all, with the actors' start, and after one commit a node."""
+def _faster(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for stage in STAGES if pairs else ():
+        sides = [(one["stages"][stage], two["stages"][stage]) for one, two in pairs]
+        found[stage] = {"seconds": spread([one["seconds"] / two["seconds"] for one, two in sides])}
+        rate = "steady_shards_per_second"
+        if all(rate in side for pair in sides for side in pair):
+            found[stage]["steady"] = spread([two[rate] / one[rate] for one, two in sides])
+    return found
+
+
+def part_nodes(
+    counts: Sequence[int], shards_a_node: int, seconds: float, keep: Keep, earlier: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Shards a second with the stand-in: of all, with the actors' start, and after one commit a node.
+
+    Args:
+        earlier: runs with the same shards a node and seconds, which are kept beside the new.
+    """
     ray.cloudpickle.register_pickle_by_value(standin)
-    runs: list[dict[str, Any]] = []
-    for count in counts:
-        with tempfile.TemporaryDirectory(prefix="scaling-") as name, cluster([1] * count) as here:
-            output = stage_folder(Folder(name), "activations", "standin")
-            work = standin.shards(count * shards_a_node)
-            with ray_session(ResourcesConfig(address=here.address)):
-                began, cpu = time.perf_counter(), _cpu_seconds()
-                for _ in run_shards(work, lambda: standin.Sleeper(seconds), output, StageResources()):
-                    pass
-                whole, cpu = time.perf_counter() - began, _cpu_seconds() - cpu
-            # When each was committed: what the driver is told comes later, and in bunches.
-            ends = sorted(path.stat().st_mtime for path in Path(name).rglob("*.parquet"))
-            assert len(ends) == len(work), "one file a shard"
-        steady = (len(ends) - count) / (ends[-1] - ends[count - 1])
-        runs.append(
-            {
-                "nodes": count,
-                "shards": len(ends),
-                "seconds": round(whole, 2),
-                "seconds_after_the_first_round": round(ends[-1] - ends[count - 1], 2),
-                "shards_per_second": round(len(ends) / whole, 3),
-                "shards_per_second_steady": round(steady, 3),
-                "driver_cpu_ms_a_shard": round(1000 * cpu / len(ends), 1),
-            }
-        )
-        for way in ("shards_per_second", "shards_per_second_steady"):
-            base = runs[0][way] / runs[0]["nodes"]
-            runs[-1][way.replace("shards_per_second", "efficiency")] = round(runs[-1][way] / count / base, 3)
-        print(json.dumps(runs[-1]), flush=True)
-    return {
+    runs = list(earlier)
+    section = {
         "shard_seconds": seconds,
         "shards_a_node": shards_a_node,
         "clips_a_shard": standin.CLIPS_A_SHARD,
         "runs": runs,
+    }
+    for count in counts:
+        found = _of_nodes(count, shards_a_node, seconds)
+        runs[:] = sorted([*(r for r in runs if r["nodes"] != count), found], key=lambda run: int(run["nodes"]))
+        for way in ("shards_per_second", "shards_per_second_steady"):
+            base = runs[0][way] / runs[0]["nodes"]
+            for run in runs:
+                run[way.replace("shards_per_second", "efficiency")] = round(run[way] / run["nodes"] / base, 3)
+        print(json.dumps(found), flush=True)
+        keep(section)
+    return section
+
+
+def _of_nodes(count: int, shards_a_node: int, seconds: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="scaling-") as name, cluster([1] * count) as here:
+        output = stage_folder(Folder(name), "activations", "standin")
+        work = standin.shards(count * shards_a_node)
+        with ray_session(ResourcesConfig(address=here.address)):
+            began, cpu = time.perf_counter(), _cpu_seconds()
+            for _ in run_shards(work, lambda: standin.Sleeper(seconds), output, StageResources()):
+                pass
+            whole, cpu = time.perf_counter() - began, _cpu_seconds() - cpu
+        # When each was committed: what the driver is told comes later, and in bunches.
+        ends = sorted(path.stat().st_mtime for path in Path(name).rglob("*.parquet"))
+        assert len(ends) == len(work), "one file a shard"
+    steady = (len(ends) - count) / (ends[-1] - ends[count - 1])
+    return {
+        **moment(),
+        "nodes": count,
+        "shards": len(ends),
+        "seconds": round(whole, 2),
+        "seconds_after_the_first_round": round(ends[-1] - ends[count - 1], 2),
+        "shards_per_second": round(len(ends) / whole, 3),
+        "shards_per_second_steady": round(steady, 3),
+        "driver_cpu_ms_a_shard": round(1000 * cpu / len(ends), 1),
     }
 
 
@@ -236,39 +305,84 @@ def complaints(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     ]
 
 
+class Results:
+    """`results/scaling.json`, written after every step; what one run doesn't measure stays as it is.
+
+    Args:
+        missing: steps that are there, with the same settings, are not measured again.
+    """
+
+    def __init__(self, missing: bool, file: Path = FILE) -> None:
+        self.missing, self.file, self.all = missing, file, read(file)
+
+    def runs(self, part: str, **settings: Any) -> list[dict[str, Any]]:
+        """Runs of a part, where it was measured with these settings."""
+        section = self.all.get(part, {})
+        return list(section.get("runs", ())) if settings.items() <= section.items() else []
+
+    def left(self, wanted: Sequence[int], runs: Sequence[dict[str, Any]], name: str) -> list[int]:
+        return [n for n in wanted if not self.missing or n not in {run[name] for run in runs}]
+
+    def keep(self, part: str, **more: Any) -> Keep:
+        """What a part calls with its section after each of its steps."""
+
+        def write_down(section: dict[str, Any]) -> None:
+            self.all[part] = {"environment": environment(), **more, **section}
+            write(self.file, self.all)
+
+        return write_down
+
+
+def measure(part: str, options: argparse.Namespace, results: Results) -> None:
+    """One part, step by step."""
+    if part == "videos":
+        runs = results.runs("videos")
+        if sizes := results.left(options.sizes, runs, "videos"):
+            part_videos(sizes, results.keep("videos"), runs, options.world)
+    elif part == "workers":
+        settings = {"videos": options.videos}
+        runs = results.runs("workers", **settings) if results.missing else []
+        part_workers(options.videos, options.repeats, results.keep("workers", **settings), runs, options.world)
+    elif part == "nodes":
+        settings = {"shard_seconds": options.shard_seconds, "shards_a_node": options.shards}
+        runs = results.runs("nodes", **settings)
+        # Without sleep: what the driver can hand out at most. Kept while the others are measured again.
+        ceiling = results.all.get("nodes", {}).get("without_sleep")
+        more = {"without_sleep": ceiling} if ceiling else {}
+        if counts := results.left(options.nodes, runs, "nodes"):
+            part_nodes(counts, options.shards, options.shard_seconds, results.keep("nodes", **more), runs)
+        if not (ceiling and results.missing):
+            found = part_nodes([max(options.nodes)], 40, 0.0, keep=lambda section: None)["runs"][0]
+            results.keep("nodes")(results.all["nodes"] | {"without_sleep": found})
+    else:
+        from projection import projection
+
+        results.keep("projection")(projection(results.all))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=["videos", "workers", "nodes", "projection", []])
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 500, 5000])
     parser.add_argument("--videos", type=int, default=500, help="of the part `workers`")
+    parser.add_argument("--repeats", type=int, default=3, help="of the part `workers`")
+    parser.add_argument("--world", type=Path, help="render into this folder and leave it there, for the next time")
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--shards", type=int, default=20, help="a node")
+    parser.add_argument("--shards", type=int, default=40, help="a node")
     parser.add_argument("--shard-seconds", type=float, default=SHARD_SECONDS)
+    parser.add_argument("--missing", action="store_true", help="leave out what was measured with the same settings")
+    parser.add_argument("--out", type=Path, default=FILE, help="the JSON")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
     if options.check:
-        before = json.loads(FILE.read_text(encoding="utf-8"))["nodes"]
-        if found := complaints(part_nodes([1, 2], 6, 1.0), before):
+        before = read(FILE)["nodes"]
+        if found := complaints(part_nodes([1, 2], 6, 1.0, keep=lambda section: None), before):
             sys.exit("\n".join(found))
         return
-    before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
+    results = Results(options.missing, options.out)
     for part in options.parts or ["videos", "workers", "nodes", "projection"]:
-        section: dict[str, Any]
-        if part == "videos":
-            section = part_videos(options.sizes, earlier=before.get("videos", {}).get("runs", ()))
-        elif part == "workers":
-            section = part_workers(options.videos)
-        elif part == "nodes":
-            section = part_nodes(options.nodes, options.shards, options.shard_seconds)
-            # Without sleep: what the driver can hand out at most.
-            section["without_sleep"] = part_nodes([options.nodes[-1]], 40, 0.0)["runs"][0]
-        else:
-            from projection import projection
-
-            section = projection(before)
-        before[part] = {"environment": environment(), **section}
-        write(FILE, {name: value for name, value in before.items() if name != "environment"})
+        measure(part, options, results)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ def main() -> None:
     print(f"written to {path}")
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def ways_of(options: Any) -> tuple[dict[str, Callable[[], Any]], Callable[[], Any], float, torch.device]:
+    """The five ways, a forward pass alone, the share of raw bytes that clips are stored in, and the device."""
     recogniser = load_recogniser(ModelConfig(config=options.config, checkpoint="untrained"), options.device)
     device = recogniser.device
     own = build_mmaction(read_config(options.config), options.config, seed=None).requires_grad_(False).to(device)
@@ -120,8 +121,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "extract": lambda: extractor.extract(clips, classes),
         "stage": stage,
     }
+    return ways, lambda: recogniser.logits(x), stored, device
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    ways, forward, stored, device = ways_of(options)
     # With frozen parameters, backward has one product for each of forward's.
-    operations = 2 * count(lambda: recogniser.logits(x))
+    operations = 2 * count(forward)
     for way in ways.values():
         way()
     seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -14,7 +14,9 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,7 +123,8 @@ def compare(theirs: FrameBoxes, ours: FrameBoxes) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure and print. Returns what was printed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", required=True)
     parser.add_argument("--our-weights", help="the same network for `track_videos`, as .onnx; default: --weights")
@@ -136,7 +139,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--no-camera-motion", action="store_true", help="leave out what `track()` does not do")
     parser.add_argument("--out", help="JSON file")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     config = TracksConfig(
         weights=args.our_weights or args.weights,
         names=args.names,
@@ -168,7 +171,7 @@ def main() -> None:
     frames = sum(len(f) for f in theirs.values())
     agreement = {v: compare(theirs[v], ours.get(v, {})) for v, _ in videos}
     boxes = sum(a["boxes"] for a in agreement.values())
-    report = {
+    report: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
         "settings": vars(args),
@@ -188,6 +191,7 @@ def main() -> None:
     print(text)
     if args.out:
         Path(args.out).write_text(text + "\n", encoding="utf-8")
+    return report
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python benchmarks/truth.py                    5 seeds of every world; some minutes of one core
     python benchmarks/truth.py --size smoke       1 seed, fewer clips
+    python benchmarks/truth.py --clips 60         more clips a concept and a random set; writes results/truth_n60.json
     python benchmarks/truth.py --check            the worlds `motion` and `untrained` at that size; fails on bad figures
 
 Every clip shows an object of one of two kinds that moves one of two ways before one of two backdrops, all crossed
@@ -81,13 +82,15 @@ def one_run(world: str, seed: int, pools: dict[str, Pool], sizes: dict[str, int]
     at = np.array([[place[row] for row in one] for one in (*concepts.values(), *randoms)])
     class_clips = pools["classes"].clips[np.concatenate(rows)]
     of = np.repeat((0, 1), [len(one) for one in rows])
-    _, gradients, _ = flat_vectors(recogniser, class_clips, [[int(k)] for k in of])
+    _, gradients, _ = flat_vectors(recogniser, class_clips, [[0, 1]] * len(of))
+    logits = logits_of(recogniser, examples.clips[used])
     swaps = _swaps(recogniser, pools["classes"], sizes["pairs"])
     answers = {}
     for layer in LAYERS:
-        sides = [gradients[layer][of == k] for k in (0, 1)]
+        # [k][c]: of the logit of class k at the clips of class c; rows come (clip, class) by (clip, class).
+        slopes = [[gradients[layer][k::2][of == c] for c in (0, 1)] for k in (0, 1)]
         j = len(concepts)
-        answers[layer] = ask(pool[layer], sides, at[:j], at[j:], shapes[layer], seed, permutations)
+        answers[layer] = ask(pool[layer], slopes, logits, at[:j], at[j:], shapes[layer], seed, permutations)
     assert tuple(concepts) == CONCEPTS, "the order in which answers are written down"
     return report | {"swaps": swaps, "answers": _rounded(answers)}
 
@@ -164,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, help="how many; default 5, for smoke 1")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--size", choices=list(SIZES), default="full")
+    parser.add_argument("--clips", type=int, help="clips a concept and a random set, other than the size's own")
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--permutations", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=1)
@@ -175,23 +179,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.size, options.worlds = "smoke", ["motion", "untrained"]
     torch.set_num_threads(options.threads)
     count = options.seeds or (5 if options.size == "full" else 1)
-    out = options.out or (RESULTS / "truth.json" if options.size == "full" else None)
+    sizes = SIZES[options.size] | ({"n": options.clips} if options.clips else {})
+    name = f"truth_n{options.clips}.json" if options.clips else "truth.json"
+    out = options.out or (RESULTS / name if options.size == "full" else None)
     runs: list[dict[str, Any]] = []
     if options.merge:
         runs = [r for path in options.merge for r in json.loads(path.read_text(encoding="utf-8"))["runs"]]
-        write(out or RESULTS / "truth.json", result(runs, options.size))
+        write(out or RESULTS / name, result(runs, sizes))
         print(markdown(runs))
         return
     for seed in range(options.first_seed, options.first_seed + count):
-        pools = _pools(seed, SIZES[options.size])
+        pools = _pools(seed, sizes)
         for world in options.worlds:
-            runs.append(one_run(world, seed, pools, SIZES[options.size], options.permutations))
+            runs.append(one_run(world, seed, pools, sizes, options.permutations))
             told = {name: value for name, value in runs[-1].items() if name not in ("answers", "swaps")}
             print(
                 told | {f: [round(s["mean"], 2) for s in v] for f, v in runs[-1].get("swaps", {}).items()}, flush=True
             )
         if out is not None:
-            write(out, result(runs, options.size))
+            write(out, result(runs, sizes))
     print(markdown(runs))
     if options.check and (found := complaints(runs)):
         sys.exit("\n".join(found))
@@ -202,11 +208,11 @@ def _pools(seed: int, sizes: dict[str, int]) -> dict[str, Pool]:
     return {name: render(1000 * seed + 10 * i + 7, number) for i, (name, number) in enumerate(wanted.items())}
 
 
-def result(runs: list[dict[str, Any]], size: str) -> dict[str, Any]:
+def result(runs: list[dict[str, Any]], sizes: dict[str, int]) -> dict[str, Any]:
     """What is kept: figures by world, and every answer."""
     cells = [c for r in runs for c in cells_of(r)]
     return {
-        "size": SIZES[size],
+        "size": sizes,
         "summary": {world: summary([c for c in cells if c["world"] == world]) for world in WORLDS},
         "runs": runs,
     }

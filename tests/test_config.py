@@ -33,6 +33,7 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
         ({"videos": {"uri": "x"}, "cavs": {"solver": "logit"}}, ["`cavs.solver`", "'logit'", "logistic", "pattern"]),
         ({"videos": {"uri": "x"}, "clips": {"frames": 0}}, ["`clips.frames`", "greater than or equal to 1"]),
         ({"videos": {"uri": "x"}, "scores": {"alpha": 0.7}}, ["`scores.alpha`", "0.7", "less than 0.5"]),
+        ({"videos": {"uri": "x"}, "scores": {"gradients_at": "all"}}, ["scores.gradients_at", "activations.classes"]),
         ({"videos": {}}, ["`videos`", "exactly one of `uri`"]),
         ({"videos": {"uri": "x", "world": {}}}, ["exactly one of `uri`"]),
         ({}, ["`videos`"]),

@@ -119,6 +119,11 @@ class QualityConfig(Section):
         4,
         description="perceptual hashes (64 bits) that differ in at most so many bits are one clip; 0: only equal ones",
     )
+    copy_distance: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        0.2,
+        description="files whose signatures differ by at most so much are one source video, and used once; 0: only "
+        "equal ones; null: not looked for",
+    )
     max_clips_per_video: Annotated[int, Field(ge=1)] = 1
 
 
@@ -134,6 +139,11 @@ class ClipsConfig(Section):
     classes: tuple[str, ...] | None = Field(None, description="null: every class that has enough videos")
     per_class: Annotated[int, Field(ge=1)] = 30
     min_per_class: Annotated[int, Field(ge=1)] = 5
+    class_views: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="clips of each class video, spread evenly over it as by `num_clips` of a test pipeline, and "
+        "averaged video by video in every figure",
+    )
     per_concept: Annotated[int, Field(ge=1)] = 30
     min_per_concept: Annotated[int, Field(ge=1)] = 10
     random_pool: Annotated[int, Field(ge=1)] = Field(
@@ -218,6 +228,11 @@ class ScoresConfig(Section):
     correction: Literal["holm", "bh", "none"] = "holm"
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     permutations: Annotated[int, Field(ge=100)] = 10_000
+    gradients_at: Literal["own", "all"] = Field(
+        "own",
+        description="where the concept effect takes a class's mean gradient: at the class's own examples, or at those "
+        "of all classes (needs activations.classes: listed or top-k)",
+    )
 
 
 class CompareConfig(Section):
@@ -330,6 +345,15 @@ class Config(Section):
         None, description="videos a shard; null: from the corpus's size"
     )
     max_failed_fraction: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _gradients_are_there(self) -> Config:
+        if self.scores.gradients_at == "all" and self.activations.classes == "label":
+            raise ValueError(
+                "`scores.gradients_at: all` needs gradients of a class at other classes' examples: "
+                "set activations.classes to `listed` or `top-k`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _urls_are_allowed(self) -> Config:

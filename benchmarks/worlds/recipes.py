@@ -3,6 +3,12 @@
 - **effect mean**: ours, the concept effect with its permutation test, on the default projection; Holm.
 - **effect time**, **space**, **sketch**, **flat**: the same test on the other projections (`sketch:512`; `flat` is all
   numbers), to tell what the test misses from what a projection loses;
+- **effect X, all classes**: the same with the mean gradient of the class's logit taken at the clips of ALL classes
+  (each class weighs the same) and not at the class's own, where the logit may be saturated. No clip of a class is
+  among the concepts' or random clips, so the test stays as exact as it is;
+- **logits**: the same permutation test on the concept's and the random clips' LOGITS. It knows of no layer (it is the
+  same in all three) and so is no rival: it says what these clips can tell at best about whether the class depends on
+  the concept. Gradients integrated along a path from random clips to the concept's add up to this, at every layer;
 - **count**: ours, the sign count with the round-robin test, on `mean`; Holm.
 - **paper**: flattened activations, 10 random sets, SGD-trained CAVs, t-test of P against 1 - P; Bonferroni.
 - **captum**: Captum's TCAV tutorial: flattened, its SGDClassifier, 4 random sets, t-test of the concept's scores
@@ -26,8 +32,12 @@ from vtcav_ray.cavs import gram, random_against_random, train_cavs
 from vtcav_ray.tcav import adjust, concept_effects, paper_test, round_robin_test
 
 PROJECTIONS = {"mean": "mean", "time": "time", "space": "space", "sketch": "sketch:512", "flat": "flat"}
-EFFECTS = tuple(f"effect {name}" for name in PROJECTIONS)
-RECIPES = (*EFFECTS, "count", "paper", "captum")
+ALL_CLASSES = ("space", "sketch", "flat")
+EFFECTS = (
+    *(f"effect {name}" for name in PROJECTIONS),
+    *(f"effect {name}, all classes" for name in ALL_CLASSES),
+)
+RECIPES = (*EFFECTS, "logits", "count", "paper", "captum")
 PAPER_SETS, CAPTUM_SETS = 10, 4
 
 
@@ -46,7 +56,8 @@ class Answers:
 
 def ask(
     pool: NDArray[np.float32],
-    gradients: list[NDArray[np.float32]],
+    gradients: list[list[NDArray[np.float32]]],
+    logits: NDArray[np.float32],
     concepts: NDArray[np.int64],
     randoms: NDArray[np.int64],
     shape: tuple[int, int, int, int],
@@ -57,28 +68,39 @@ def ask(
 
     Args:
         pool: unprojected activations [N, T'H'W'C]; every clip is a video of its own.
-        gradients: of each class's logit at its clips, unprojected, [V, T'H'W'C] each.
+        gradients: unprojected; `gradients[k][c]` [V, T'H'W'C] is that of class k's logit at the clips of class c.
+        logits: of the pool, [N, K].
         concepts, randoms: rows of the pool, [J, n] and [R, n].
         shape: T', H', W', C of the layer.
         seed: of permutations, splits and SGD.
         permutations: of the effect's test.
     """
     everything = [randoms.ravel()] * len(concepts)
+
+    def tested(slopes: list[NDArray[np.float32]], values: NDArray[np.float32]) -> Answers:
+        found = concept_effects(
+            slopes, values, list(concepts), everything, permutations=permutations, bootstrap=2, seed=seed
+        )
+        return Answers(found.z, found.p)
+
+    own = [of_class[k] for k, of_class in enumerate(gradients)]
     answers = {}
     for name, spec in PROJECTIONS.items():
-        z, *z_gradients = (_projected(one, shape, spec) for one in (pool, *gradients))
-        found = concept_effects(
-            z_gradients, z, list(concepts), everything, permutations=permutations, bootstrap=2, seed=seed
-        )
-        answers[f"effect {name}"] = Answers(found.z, found.p)
+        z, *z_gradients = (_projected(one, shape, spec) for one in (pool, *own))
+        answers[f"effect {name}"] = tested(z_gradients, z)
         if spec == "mean":
             answers["count"] = _count(z, z_gradients, concepts, randoms, seed)
-    return answers | _flattened(pool, gradients, concepts, randoms, seed)
+        if name in ALL_CLASSES:
+            # One row a class: classes weigh the same, however many clips they have.
+            means = [np.stack([at.mean(axis=0) for at in of_class]) for of_class in gradients]
+            answers[f"effect {name}, all classes"] = tested([_projected(one, shape, spec) for one in means], z)
+    answers["logits"] = tested(list(np.eye(logits.shape[1], dtype=np.float32)[:, None]), logits)
+    return answers | _flattened(pool, own, concepts, randoms, seed)
 
 
 def corrected(recipe: str, p: NDArray[np.float64]) -> NDArray[np.float64]:
     """p of all cells of one run, corrected as the recipe does."""
-    if recipe in (*EFFECTS, "count"):
+    if recipe in (*EFFECTS, "logits", "count"):
         return adjust(p, "holm")
     return np.minimum(p * p.size, 1.0) if recipe == "paper" else p
 

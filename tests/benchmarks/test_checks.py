@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -60,12 +61,121 @@ def test_truth_fails_on_a_network_that_did_not_learn() -> None:
     assert any("None, under" in text for text in found)
 
 
-def test_throughput_fails_where_a_ratio_fell_or_was_never_measured() -> None:
-    from throughput import fallen
+def figures(median: float) -> dict[str, Any]:
+    return {"ratio": {"median": median}}
 
-    before = {"a": {"ratio": {"median": 2.0}}}
-    assert fallen({"a": {"ratio": {"median": 1.1}}}, before) == []
-    assert len(fallen({"a": {"ratio": {"median": 0.9}}, "b": {"ratio": {"median": 9.0}}}, before)) == 2
+
+def test_a_ratio_is_held_against_the_committed_one() -> None:
+    from smoke import fallen
+
+    before = {"a": figures(2.0)}
+    assert fallen({"a": figures(1.5)}, before) == []
+    assert fallen({"a": figures(1.1), "b": figures(9.0)}, before) == ["a", "b"], "fell; was never measured"
+
+
+def test_the_smoke_run_fails_where_ours_takes_twice_as_long() -> None:
+    from smoke import checked
+
+    before = committed("smoke")["ways"]
+    for name, committed_figures in before.items():
+        was = committed_figures["ratio"]["median"]
+        assert checked({name: lambda was=was: figures(was)}, before) == []
+        found = checked({name: lambda was=was: figures(was / 2)}, before)
+        assert len(found) == 1
+        assert name in found[0]
+
+
+def test_the_smoke_run_forgives_one_noisy_measurement_and_not_three() -> None:
+    from smoke import checked
+
+    before = {"a": figures(2.0)}
+    values = iter([0.9, 1.0, 1.9])
+    assert checked({"a": lambda: figures(next(values))}, before) == []
+    values = iter([0.9, 1.0, 1.1])
+    assert checked({"a": lambda: figures(next(values))}, before) == [
+        "a: 0.90, 1.00, 1.10 times, all under 0.7 of the committed 2.00"
+    ]
+
+
+def test_the_smoke_run_fails_where_a_ratio_was_never_measured() -> None:
+    from smoke import checked
+
+    assert "not in smoke.json" in checked({"new": lambda: figures(9.0)}, {})[0]
+
+
+def test_a_way_that_really_became_slower_is_told() -> None:
+    """From processor seconds to the complaint: ours does its work twice."""
+    import numpy as np
+    import smoke
+    from environment import ratios
+
+    matrix = np.random.default_rng(0).random((300, 300))
+
+    def work() -> None:
+        for _ in range(30):
+            np.linalg.svd(matrix, compute_uv=False)
+
+    def twice() -> None:
+        work()
+        work()
+
+    before = {"a": figures(1.0)}
+    assert smoke.checked({"a": lambda: ratios(work, work, 3)}, before) == []
+    assert len(smoke.checked({"a": lambda: ratios(work, twice, 3)}, before)) == 1
+
+
+def test_scaling_keeps_what_was_measured_after_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import scaling
+
+    def of_nodes(count: int, shards_a_node: int, seconds: float) -> dict[str, Any]:
+        if count == 4:
+            raise RuntimeError("the machine went away")
+        calls.append(count)
+        return {"nodes": count, "shards_per_second": 0.3 * count, "shards_per_second_steady": 0.3 * count}
+
+    monkeypatch.setattr(scaling, "_of_nodes", of_nodes)
+    file, calls = tmp_path / "scaling.json", []
+    with pytest.raises(RuntimeError, match="went away"):
+        scaling.main(["nodes", "--nodes", "1", "2", "4", "8", "--out", str(file)])
+    assert [run["nodes"] for run in json.loads(file.read_text())["nodes"]["runs"]] == [1, 2]
+    scaling.main(["nodes", "--nodes", "1", "2", "8", "--missing", "--out", str(file)])
+    found = json.loads(file.read_text())["nodes"]
+    assert [(run["nodes"], run["efficiency"]) for run in found["runs"]] == [(1, 1.0), (2, 1.0), (8, 1.0)]
+    assert found["without_sleep"]["nodes"] == 8
+    assert calls == [1, 2, 8, 8], "no step twice; the last without sleep"
+    scaling.main(["nodes", "--nodes", "1", "--shards", "3", "--out", str(file)])
+    assert len(json.loads(file.read_text())["nodes"]["runs"]) == 1, "other settings are not mixed with these"
+
+
+def test_throughput_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import beside
+    import beside_vectors
+    import beside_whole
+    import throughput
+
+    monkeypatch.setattr(throughput, "_FILE", tmp_path / "throughput.json")
+    monkeypatch.setattr(throughput, "_PROFILE", tmp_path / "profile.txt")
+    monkeypatch.setattr(beside, "small_world", lambda videos: contextlib.nullcontext())
+    calls: list[str] = []
+
+    def ways(name: str) -> Any:
+        return lambda *given: {name: (lambda: calls.append(name), lambda: sum(range(1000)))}
+
+    def whole(world: Any) -> Any:
+        raise RuntimeError("too late")
+
+    for module, make in (
+        (beside, "tracking_ways"), (beside, "extraction_ways"), (beside_vectors, "cav_ways"),
+        (beside_vectors, "score_ways"), (beside_vectors, "captum_ways"), (beside_whole, "clip_ways"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, make, ways(make))
+    monkeypatch.setattr(beside_whole, "Whole", whole)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="too late"):
+            throughput.main(["--repeats", "1", "--missing"])
+        found = json.loads((tmp_path / "throughput.json").read_text())["ways"]
+        assert len(found) == 6, "an error at the end loses nothing"
+    assert len(calls) == 12, "each is warmed up and measured once, and not again"
 
 
 def test_scaling_fails_where_nodes_are_lost() -> None:

@@ -28,9 +28,9 @@ def test_each_concept_faces_r_random_sets_of_its_own_kind_and_size() -> None:
     clips = pool(CUP | {"cup/context": videos("c", 4)}, STILL | {"context": videos("q", 40)})
     plan = plan_cavs(clips, 6, (), seed=0)
     for job in plan.jobs:
-        kinds = {clips.kind[i] for i in np.concatenate([job.positive_rows, job.negative_rows])}
+        kinds = {clips.kind[i] for i in np.concatenate([job.rows().positive, job.rows().negative])}
         assert kinds == {job.kind}
-        assert len(job.negative_rows) == len(job.positive_rows) == job.size
+        assert len(job.rows().negative) == len(job.rows().positive) == job.size
     runs = Counter((j.concept, j.against) for j in plan.jobs if not j.is_null)
     assert runs == {("cup/spatial", RANDOM): 6, ("cup/context", RANDOM): 6}
 
@@ -45,7 +45,7 @@ def test_sets_have_as_many_clips_a_video_as_the_concept(clips: tuple[int, ...]) 
     plan = plan_cavs(pooled, 8, (), seed=0)
     assert plan.warnings == []
     for job in plan.jobs:
-        for rows in (job.positive_rows, job.negative_rows):
+        for rows in (job.rows().positive, job.rows().negative):
             assert tuple(sorted(Counter(pooled.video_id[i] for i in rows).values(), reverse=True)) == clips
         assert job.profile == clips
 
@@ -59,20 +59,20 @@ def test_concepts_of_one_size_and_different_clips_have_each_their_null() -> None
 def test_a_pool_with_too_few_clips_a_video_is_told() -> None:
     plan = plan_cavs(pool({"cup/spatial": videos("c", 5) * 2}, {"spatial": [*videos("r", 40), "r0"]}), 8, (), seed=0)
     assert [w for w in plan.warnings if "fewer clips" in w and "cup/spatial (98% of the videos)" in w]
-    assert {len(j.positive_rows) for j in plan.jobs if j.is_null} == {5, 6}
+    assert {len(j.rows().positive) for j in plan.jobs if j.is_null} == {5, 6}
 
 
 def test_replaced_videos_keep_the_profile() -> None:
     pooled = pool({"cup/spatial": [*videos("c", 5), "c0"]}, {"spatial": videos("r", 12) * 2})
     for job in plan_cavs(pooled, 8, (), seed=0).jobs:
-        assert set(job.positive_rows).isdisjoint(job.negative_rows)
-        assert len(job.negative_rows) == 6
+        assert set(job.rows().positive).isdisjoint(job.rows().negative)
+        assert len(job.rows().negative) == 6
 
 
 def test_random_sets_are_disjoint_while_the_videos_last() -> None:
     clips = pool(CUP, STILL)
     plan = plan_cavs(clips, 8, (), seed=0)
-    drawn = [i for j in plan.jobs if not j.is_null for i in j.negative_rows]
+    drawn = [i for j in plan.jobs if not j.is_null for i in j.rows().negative]
     assert len(set(drawn)) == len(drawn) == 40
     assert plan.warnings == []
 
@@ -85,28 +85,28 @@ def test_too_few_random_videos_are_told_by_how_much() -> None:
 def test_the_null_is_every_pair_of_the_same_sets_once() -> None:
     clips = pool(CUP, STILL)
     plan = plan_cavs(clips, 8, (), seed=0)
-    sets = {j.negatives: set(j.negative_rows) for j in plan.jobs if not j.is_null}
+    sets = {j.negatives: set(j.rows().negative) for j in plan.jobs if not j.is_null}
     null = sorted((j for j in plan.jobs if j.is_null), key=lambda j: j.run)
     assert [(j.concept, j.negatives) for j in null] == [
         (f"random/spatial#{i}", f"random/spatial#{j}") for i in range(8) for j in range(i + 1, 8)
     ]
     for job in null:
-        assert set(job.positive_rows) == sets[job.concept]
-        assert set(job.negative_rows) == sets[job.negatives]
+        assert set(job.rows().positive) == sets[job.concept]
+        assert set(job.rows().negative) == sets[job.negatives]
 
 
 def test_overlapping_random_sets_still_give_disjoint_pairs_of_full_size() -> None:
     plan = plan_cavs(pool(CUP, {"spatial": videos("r", 12)}), 8, (), seed=0)
     for job in plan.jobs:
-        assert set(job.positive_rows).isdisjoint(job.negative_rows)
-        assert len(job.negative_rows) == 5
+        assert set(job.rows().positive).isdisjoint(job.rows().negative)
+        assert len(job.rows().negative) == 5
 
 
 def test_a_small_pool_makes_each_cav_use_part_of_the_concept() -> None:
     plan = plan_cavs(pool({"cup/spatial": videos("c", 10)}, {"spatial": videos("r", 8)}), 6, (), seed=0)
     own = [j for j in plan.jobs if not j.is_null]
     assert {j.size for j in own} == {4}
-    assert len({i for j in own for i in j.positive_rows}) > 4  # not the same part each time
+    assert len({i for j in own for i in j.rows().positive}) > 4  # not the same part each time
     assert any("uses 4 of its 10" in w for w in plan.warnings)
 
 
@@ -122,8 +122,8 @@ def test_the_rest_of_a_kind_never_shares_a_video_with_the_concept() -> None:
     rest = [j for j in plan.jobs if j.against == "rest of spatial"]
     assert Counter(j.concept for j in rest) == {"cup/spatial": 5, "ball/spatial": 5, "box/spatial": 5}
     for job in rest:
-        own = {clips.video_id[i] for i in job.positive_rows}
-        other = [clips.video_id[i] for i in job.negative_rows]
+        own = {clips.video_id[i] for i in job.rows().positive}
+        other = [clips.video_id[i] for i in job.rows().negative]
         assert own.isdisjoint(other)
         assert len(set(other)) == len(other)
 
@@ -143,7 +143,7 @@ def test_another_concept_changes_nothing_for_this_one() -> None:
 
     def names(plan, clips):  # type: ignore[no-untyped-def]
         return [
-            [clips.video_id[i] for i in (*j.positive_rows, *j.negative_rows)]
+            [clips.video_id[i] for i in (*j.rows().positive, *j.rows().negative)]
             for j in plan.jobs
             if j.concept == "cup/spatial"
         ]
@@ -153,5 +153,5 @@ def test_another_concept_changes_nothing_for_this_one() -> None:
 
 def test_the_seed_decides_the_draws() -> None:
     first, again, other = (plan_cavs(pool(CUP, STILL), 4, (), seed=s) for s in (0, 0, 1))
-    rows = [[list(j.negative_rows) for j in p.jobs] for p in (first, again, other)]
+    rows = [[list(j.rows().negative) for j in p.jobs] for p in (first, again, other)]
     assert rows[0] == rows[1] != rows[2]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.cavs.stage import CavWorker, read_plan
+from vtcav_ray.cavs.stage import CavWorker, block_of, read_plan
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.results import Run
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
@@ -45,7 +45,7 @@ def make_run(path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, vi
     activations.commit("0", ShardOutput(_tables(clips, (vectors + noise) * scale, weight, scale, seed)))
     activations.finish({}, {"notes": {"untrained": False}, "warnings": [], "seconds": 1.0})
     cavs, scores = stage_folder(folder, "cavs", "k"), stage_folder(folder, "scores", "k")
-    cavs.commit("0", CavWorker(config, activations)(pa.table({"layer": [LAYER], "block": [0]})))
+    cavs.commit("0", CavWorker(config, activations)(block_of(LAYER, "cavs", 0, 10_000)))
     cavs.finish({}, {"notes": {}, "warnings": [], "seconds": 1.0})
     of = pa.table({"layer": [LAYER], "classes": [sorted(CLASSES)]})
     scores.commit("0", ScoreWorker(config, activations, cavs)(of))

@@ -39,6 +39,7 @@ def row(kind: str, video_id: str = "v", **changes: Any) -> dict[str, Any]:
         "boxes": BOXES,
         "control_of": None,
         "pick": 3,
+        "view": 0,
         "seed": 7,
     }
     return {**base, **changes}
@@ -106,6 +107,15 @@ def test_random_full_frames_are_seeded(video: bytes) -> None:
     assert len({tuple(f) for f in one["frames"].to_pylist()}) > 3
 
 
+def test_views_of_a_class_video_are_spread_over_it(video: bytes) -> None:
+    rows = [full(clip_id=f"class/lift/v#{view}", view=view) for view in range(3)]
+    table, failures = cut_clips(plan_of(*rows), {"v": video}, CONFIG.model_copy(update={"class_views": 3}))
+    assert failures == []
+    assert [frames[0] for frames in table["frames"].to_pylist()] == [0, 22, 45]
+    for r in table.to_pylist():
+        assert [number_of(f) for f in clips_of(table)[r["clip_id"]]] == r["frames"]
+
+
 def test_bad_videos_and_bad_clips_fail_alone(video: bytes) -> None:
     short = encode(numbered_frames(3))
     beyond = row("context", frames=list(range(50, 66, 2)), clip_id="beyond/v")
@@ -171,12 +181,24 @@ def test_near_duplicates_are_found_and_strangers_are_not() -> None:
     assert not alike(first, look_at(np.clip(drawn_clip(0).astype(int) + 60, 0, 255).astype(np.uint8)), 8)
 
 
-def test_duplicates_are_found_within_their_set_over_all_shards() -> None:
-    def clip_row(clip_id: str, clip: np.ndarray, **changes: Any) -> dict[str, Any]:
-        encoding, encoded = encode_clip(clip)
-        base = {"clip_id": clip_id, "set": "concept", "name": "cup", "kind": "spatiotemporal", "num_frames": len(clip)}
-        return {**base, "encoding": encoding, "encoded": encoded, **changes}
+def clip_row(clip_id: str, clip: np.ndarray, **changes: Any) -> dict[str, Any]:
+    encoding, encoded = encode_clip(clip)
+    base = {"clip_id": clip_id, "set": "concept", "name": "cup", "kind": "spatiotemporal", "num_frames": len(clip)}
+    return {**base, "encoding": encoding, "encoded": encoded, **changes}
 
+
+def test_views_of_one_class_video_repeat_nothing_but_those_of_a_copy_do() -> None:
+    about = {"set": "class", "name": "lift", "kind": "full"}
+    rows = [
+        clip_row(f"class/lift/{video}#{view}", drawn_clip(0, noise=view), video_id=video, **about)
+        for video in ("v", "copy of v") for view in range(2)
+    ]  # fmt: skip
+    found = near_duplicates([looks_of(pa.Table.from_pylist(rows, schema=CLIPS))], 8)
+    assert set(found) == {"class/lift/v#0", "class/lift/v#1"}
+    assert set(found.values()) == {"class/lift/copy of v#0"}
+
+
+def test_duplicates_are_found_within_their_set_over_all_shards() -> None:
     rows = [
         clip_row("a", drawn_clip(0)),
         clip_row("b", drawn_clip(0, noise=3)),

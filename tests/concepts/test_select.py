@@ -89,6 +89,17 @@ def test_large_corpus_gets_all_that_was_asked_for() -> None:
     assert result.counts["random"] == {"spatial": 80, "spatiotemporal": 80, "context": 80}
 
 
+def test_a_class_video_gives_as_many_clips_as_views_and_counts_once() -> None:
+    one, three = plan(60), plan(60, class_views=3)
+    rows = [r for r in three.rows.to_pylist() if r["set"] == "class"]
+    views = defaultdict(set)
+    for r in rows:
+        views[r["video_id"]].add((r["view"], r["clip_id"].rsplit("#")[-1]))
+    assert set(views) == {r["video_id"] for r in one.rows.to_pylist() if r["set"] == "class"}
+    assert all(found == {(0, "0"), (1, "1"), (2, "2")} for found in views.values())
+    assert three.counts["videos"] == one.counts["videos"]
+
+
 def test_concepts_are_what_their_config_says() -> None:
     rows = plan(200).rows.to_pylist()
     assert {r["object"] for r in rows if r["name"] == "cup"} == {"cup"}

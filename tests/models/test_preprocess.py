@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from vtcav_ray.config import ModelConfig
+from vtcav_ray.config import ClipsConfig, ModelConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import Recogniser, load_recogniser
 from vtcav_ray.models.config_files import read_config
-from vtcav_ray.models.preprocess import Sampling, make_preprocessor
+from vtcav_ray.models.preprocess import Sampling, make_preprocessor, read_sampling
 from vtcav_ray.models.swin_attention import fuse_window_attention, restore_mmaction
+from vtcav_ray.video.decode import Video
+from vtcav_ray.video.sample import spread_clips
 
 SWIN_T = "swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb"
 NORMALISATION = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
@@ -115,21 +117,28 @@ def test_three_crops_of_frames_that_fit_neither_side() -> None:
         ours([np.zeros((1, 7, 10, 3), np.uint8)], "test", torch.device("cpu"))
 
 
-def real_logits(recogniser: Recogniser, plain: Any, pipeline: Any, video: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of a real clip: through ours, and through MMAction2's whole pipeline and model."""
+def real_logits(
+    recogniser: Recogniser, plain: Any, pipeline: Any, video: Path, clips: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of each crop of each clip of a real video, as we cut and prepare them, and by MMAction2's own pipeline."""
     from mmengine.dataset import Compose
 
-    one_clip = [dict(step, num_clips=1) if step["type"] == "SampleFrames" else dict(step) for step in pipeline]
+    asked = [dict(step, num_clips=clips) if step["type"] == "SampleFrames" else dict(step) for step in pipeline]
     source = {"filename": str(video), "label": 0, "start_index": 0, "modality": "RGB"}
-    decoded = dict(source)
-    split = next(i for i, step in enumerate(one_clip) if step["type"] == "DecordDecode") + 1
-    frames = np.stack(Compose(one_clip[:split])(decoded)["imgs"])
-    data = Compose(one_clip)(dict(source))
+    data = Compose(asked)(dict(source))
     batch = plain.data_preprocessor({"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]})
+    sampling = read_sampling(asked)
+    assert sampling is not None
+    assert sampling.frame_interval is not None
+    config = ClipsConfig(frames=sampling.clip_len, interval=sampling.frame_interval, class_views=clips)
+    with Video(str(video)) as opened:
+        indices = spread_clips(opened.count(), config.frames, config.interval, config.class_views)
+        frames = dict(opened.frames_at(sorted({int(i) for i in indices.ravel()})))
+    cut = [np.stack([frames[int(i)] for i in one]) for one in indices]
     with torch.no_grad():
         expected = plain.cls_head(plain.extract_feat(batch["inputs"], test_mode=True)[0])
-        ours = recogniser.logits(recogniser.preprocess([frames], "test")[0])
-    return ours, expected
+        ours = torch.stack([recogniser.logits(x) for x in recogniser.preprocess(cut, "test")], dim=1)
+    return ours.flatten(0, 1), expected  # MMAction2 has all clips of the first crop first
 
 
 @pytest.mark.shared
@@ -143,7 +152,7 @@ def test_logits_of_real_clips_equal_mmaction(swin: Recogniser, shared_data: Path
     videos += sorted((shared_data / "videos" / "gestures").glob("*.mkv"))[:1]
     assert len(videos) >= 3
     for video in videos:
-        ours, expected = real_logits(swin, plain, pipeline, video)
+        ours, expected = real_logits(swin, plain, pipeline, video, clips=3)
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
 
 
@@ -158,6 +167,6 @@ def test_logits_of_a_real_clip_equal_mmaction_full_size(shared_data: Path) -> No
     plain.load_state_dict(recogniser.module.state_dict())
     assert fuse_window_attention(recogniser.module) > 0
     video = next(iter(sorted((shared_data / "videos" / "kinetics400").glob("*/*.mp4"))))
-    ours, expected = real_logits(recogniser, plain, parsed.pipeline, video)
-    assert ours.shape == (3, 400)
+    ours, expected = real_logits(recogniser, plain, parsed.pipeline, video, clips=2)
+    assert ours.shape == (6, 400)
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,7 @@ def planted(seed: int = 0, *, same_gradient: bool = False) -> LayerData:
     jobs = plan_cavs(pool, 10, ("groups", "pairs"), seed=0).jobs
     vectors_ND = np.array(vectors, np.float32)
     cavs = train_cavs(
-        vectors_ND, [j.positive_rows for j in jobs], [j.negative_rows for j in jobs], groups=pool.video_id
+        vectors_ND, [j.rows().positive for j in jobs], [j.rows().negative for j in jobs], groups=pool.video_id
     )
     noise = 0.0 if same_gradient else 0.3
     classes = [
@@ -65,6 +67,24 @@ def test_the_planted_concept_is_found_with_its_sign(rows: dict) -> None:  # type
     assert drop["effect_logits"] == pytest.approx(-2.0, abs=0.7)
     assert drop["effect_p"] <= 0.005
     assert drop["score"] < 0.1
+
+
+def test_the_effect_is_of_the_gradients_everywhere_where_they_are_given_and_counts_are_not(rows: dict) -> None:  # type: ignore[type-arg]
+    """As a model that is saturated at its own class: there the gradient is nothing, elsewhere it is as planted."""
+    data = planted()
+    drop, lift = data.classes
+    flat = (0.01 * lift.vectors, lift.videos)
+    there = (np.concatenate((flat[0], lift.vectors)), [*lift.videos, *(f"other {v}" for v in lift.videos)])
+    one = dataclasses.replace(lift, vectors=flat[0])
+    classes = [drop, dataclasses.replace(one, everywhere=there)]
+    found = {(r["class"], r["concept"], r["against"]): r
+             for r in score_layer(dataclasses.replace(data, classes=classes), OPTIONS)[0]}  # fmt: skip
+    key = ("lift", "cup/spatiotemporal", "random")
+    assert found[key]["effect_logits"] == pytest.approx(rows[key]["effect_logits"] * 1.01 / 2, rel=1e-4)
+    assert found[key]["score"] == rows[key]["score"]
+    assert found[key]["n"] == rows[key]["n"]
+    other = ("drop", "cup/spatiotemporal", "random")
+    assert found[other]["effect_logits"] == pytest.approx(rows[other]["effect_logits"], rel=1e-6)
 
 
 def test_what_is_not_there_is_not_found(rows: dict) -> None:  # type: ignore[type-arg]

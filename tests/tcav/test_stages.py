@@ -41,6 +41,11 @@ class World:
         for i in range(count):
             self.gradients.append((name, f"{name}-{i}", sign * np.eye(D)[0] + 0.3 * self.rng.normal(size=D)))
 
+    def shifts(self) -> dict[str, np.ndarray]:
+        """Each concept's mean less that of the random clips."""
+        mean = {n: np.mean([z for _, name, _, z in self.rows if name == n], axis=0) for _, n, _, _ in self.rows}
+        return {n: mean[n] - mean[f"random/{KIND}"] for s, n, _, _ in self.rows if s == "concept"}
+
     def heads(self, folder: Folder) -> StageFolder:
         """The clips' table without its frames: what the review of clips looks at."""
         output = StageFolder("clips", "key", folder.below("clips", "key"))
@@ -184,7 +189,12 @@ def test_entanglement_and_curves_are_kept(finished: tuple[StageFolder, StageFold
     for (a, b), value in cosine.items():
         assert value == pytest.approx(cosine[b, a])
         assert a != b or value == pytest.approx(1.0)
-    assert cosine["moving", "nearly the same"] > 0.6 > abs(cosine["moving", "nothing"])
+    # In this sample "nothing" happens to lie against axis 0 (cosine -0.6): held to the sample's own.
+    shift = usual().shifts()
+    for a, b in (("moving", "nearly the same"), ("moving", "nothing")):
+        planted = shift[a] @ shift[b] / np.linalg.norm(shift[a]) / np.linalg.norm(shift[b])
+        assert cosine[a, b] == pytest.approx(planted, abs=0.15)
+    assert cosine["moving", "nearly the same"] > 0.6
     curves = finished[0].read("curves")
     assert curves is not None
     of = [r for r in curves.to_pylist() if r["concept"] == f"moving/{KIND}"]
@@ -315,3 +325,25 @@ def test_no_concept_at_all_is_an_error(tmp_path: Path) -> None:
     world.of_class("lift", 10, 1.0)
     with pytest.raises(StageError, match="No concept has enough clips"):
         run(world, tmp_path)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_gradients_of_a_class_at_other_classes_clips(everywhere: bool) -> None:
+    table = pa.table(
+        {
+            "clip_id": ["a", "a", "b", "b", "c"],
+            "video_id": ["va", "va", "vb", "vb", "vc"],
+            "class": ["lift", "drop", "lift", "drop", "lift"],
+            "vector": vector_array(np.arange(10, dtype=np.float32).reshape(5, 2)),
+        }
+    )
+    drop, lift = scores_stage._by_class(table, {"a": "lift", "b": "drop", "c": "lift"}, everywhere=everywhere)
+    assert (drop.name, list(drop.videos), list(lift.videos)) == ("drop", ["vb"], ["va", "vc"])
+    assert lift.vectors.tolist() == [[0, 1], [8, 9]]
+    if not everywhere:
+        assert lift.everywhere is None
+        return
+    assert lift.everywhere is not None
+    assert drop.everywhere is not None
+    assert list(lift.everywhere[1]) == ["va", "vb", "vc"]
+    assert drop.everywhere[0].tolist() == [[2, 3], [6, 7]]

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from vtcav_ray.errors import InputError
-from vtcav_ray.video.sample import centre_clip, random_clip
+from vtcav_ray.video.sample import random_clip, spread_clips
+
+
+def centre_clip(num_frames: int, clip_frames: int, interval: int) -> np.ndarray:
+    return spread_clips(num_frames, clip_frames, interval, 1)[0]
+
+
+def test_clips_are_spread_from_the_start_to_the_end() -> None:
+    starts = spread_clips(100, 8, 4, 4)[:, 0]
+    assert starts.tolist() == [0, 24, 47, 71]
 
 
 def test_centre_of_a_long_video() -> None:
@@ -38,13 +47,14 @@ def test_random_clip_stays_inside_and_is_seeded() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_frames", [16, 20, 47, 63, 64, 280, 300])
-@pytest.mark.parametrize(("clip_frames", "interval"), [(16, 1), (32, 2), (8, 4)])
-def test_same_frames_as_mmaction2(num_frames: int, clip_frames: int, interval: int) -> None:
+@pytest.mark.parametrize(("clip_frames", "interval"), [(16, 1), (32, 2), (8, 4), (1, 1)])
+@pytest.mark.parametrize("clips", [1, 2, 4, 10])
+def test_same_frames_as_mmaction2(num_frames: int, clip_frames: int, interval: int, clips: int) -> None:
     from vtcav_ray.models.mmaction_import import import_mmaction
 
     import_mmaction()
     from mmaction.datasets.transforms import SampleFrames
 
-    theirs = SampleFrames(clip_frames, interval, num_clips=1, test_mode=True)
+    theirs = SampleFrames(clip_frames, interval, num_clips=clips, test_mode=True)
     wanted = theirs({"total_frames": num_frames, "start_index": 0})["frame_inds"]
-    assert np.array_equal(centre_clip(num_frames, clip_frames, interval), wanted)
+    assert np.array_equal(spread_clips(num_frames, clip_frames, interval, clips).ravel(), wanted)

@@ -9,22 +9,33 @@
   motion control (`pairs`). Their R runs differ in the split and, for the rest, in the draw.
 
 Source videos are drawn, not clips, so no video is on both sides.
+
+A plan says which CAVs there are; the rows of each are drawn when they are asked for, from a stream of its own. So the
+driver and the score stage, which need no rows, and workers that train one block of many, don't draw them all: with
+R = 200 that took longer than a block's training, in each worker.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from vtcav_ray.cavs.sets import Rows, deal, some_of
+from vtcav_ray.cavs.null_pairs import NullPairs
+from vtcav_ray.cavs.sets import Profile, RandomSet, Rows, draw_sets, rows_of
 
-Profile = tuple[int, ...]  # clips of each source video of a set, from large to small
-RandomSet = list[tuple[str, Rows]]  # source videos, and the rows that each gives
 RANDOM = "random"
 MOVING = ("spatiotemporal", "tracked", "context")
+
+
+class Sides(NamedTuple):
+    """Rows of the pool that a CAV is trained on."""
+
+    positive: Rows
+    negative: Rows
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class CavJob:
         run: number of this run, from 0; for the null, the number of its pair.
         split: added to the seed of the split. Only runs that share all their rows need different ones.
         is_null: random against random.
-        positive_rows, negative_rows: rows of the pool.
+        rows: draws the rows of the pool that it is trained on: the same each time.
     """
 
     concept: str
@@ -51,8 +62,7 @@ class CavJob:
     run: int
     split: int
     is_null: bool
-    positive_rows: Rows
-    negative_rows: Rows
+    rows: Callable[[], Sides] = field(repr=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -84,6 +94,10 @@ class Pool:
             if s == role:
                 found.setdefault(name, {}).setdefault(video, []).append(i)
         return {n: {v: np.array(r) for v, r in sorted(by.items())} for n, by in sorted(found.items())}
+
+    def learnable(self) -> Rows:
+        """Rows that CAVs are trained on: all but the class examples."""
+        return np.flatnonzero([role != "class" for role in self.set])
 
 
 def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) -> CavPlan:
@@ -126,7 +140,7 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
         profile = _profile(by_video, n)
         users.setdefault((kind, profile), []).append(name)
         if (kind, profile) not in sets:
-            sets[kind, profile] = _draws(negatives, profile, random_sets, _rng(seed, "sets", kind, *profile))
+            sets[kind, profile] = draw_sets(negatives, profile, random_sets, _rng(seed, "sets", kind, *profile))
         jobs += _against_random(name, kind, by_video, profile, sets[kind, profile], _rng(seed, "own", name))
     overlapping: dict[tuple[int, int], list[str]] = {}
     for (kind, profile), drawn in sorted(sets.items()):
@@ -184,9 +198,10 @@ def _against_random(
     sets: list[RandomSet],
     rng: np.random.Generator,
 ) -> Iterator[CavJob]:
-    n = len(profile)
+    n, videos = len(profile), list(own)
+    everything = _gather(own, videos)
     for run, drawn in enumerate(sets):
-        mine = list(own) if n == len(own) else [list(own)[i] for i in rng.permutation(len(own))[:n]]
+        mine = everything if n == len(own) else _gather(own, [videos[i] for i in rng.permutation(len(own))[:n]])
         yield CavJob(
             concept=name,
             against=RANDOM,
@@ -196,37 +211,20 @@ def _against_random(
             run=run,
             split=0,
             is_null=False,
-            positive_rows=_gather(own, mine),
-            negative_rows=_rows_of(drawn),
+            rows=functools.partial(_against_set, mine, drawn),
         )
+
+
+def _against_set(own: Rows, drawn: RandomSet) -> Sides:
+    return Sides(own, rows_of(drawn))
 
 
 def _null(
     kind: str, profile: Profile, negatives: dict[str, Rows], sets: list[RandomSet], seed: int
 ) -> Iterator[CavJob]:
-    """Every pair of sets once, in the order (0, 1), (0, 2), ... A video of both is replaced in the second."""
-    rng = _rng(seed, "null", kind, *profile)
-    videos = list(negatives)
-    place = {video: p for p, video in enumerate(videos)}
-    places = [np.array([place[video] for video, _ in one]) for one in sets]
-    for run, (i, j) in enumerate(itertools.combinations(range(len(sets)), 2)):
-        if j == i + 1:
-            in_first = np.zeros(len(videos), bool)
-            in_first[places[i]] = True
-            first_rows = _rows_of(sets[i])
-        shared = in_first[places[j]]
-        second = sets[j]
-        if shared.any():
-            second = [part for part, also in zip(sets[j], shared, strict=True) if not also]
-            asked = tuple(clips for clips, also in zip(profile, shared, strict=True) if also)
-            free = ~in_first
-            free[places[j]] = False
-            spare = np.flatnonzero(free)
-            if max(asked) == 1:  # there may be R² / 2 of these, and dealing one card a time takes longer than to train
-                drawn = [videos[p] for p in rng.permutation(spare)[: len(asked)]]
-                second += [(video, some_of(negatives[video], 1, rng)) for video in drawn]
-            else:
-                second += _draws({videos[p]: negatives[videos[p]] for p in spare}, asked, 1, rng)[0]
+    """Every pair of sets once, in the order (0, 1), (0, 2), ..."""
+    pairs = NullPairs(negatives, profile, sets, _stream(seed, "null", kind, *profile))
+    for run, (i, j) in enumerate(pairs.order()):
         yield CavJob(
             concept=f"{RANDOM}/{kind}#{i}",
             against=RANDOM,
@@ -236,32 +234,23 @@ def _null(
             run=run,
             split=0,
             is_null=True,
-            positive_rows=first_rows,
-            negative_rows=_rows_of(second),
+            rows=functools.partial(_pair, pairs, i, j),
         )
+
+
+def _pair(pairs: NullPairs, i: int, j: int) -> Sides:
+    return Sides(*pairs.rows(i, j))
 
 
 def _against_rest(
     name: str, kind: str, own: dict[str, Rows], rest: dict[str, dict[str, Rows]], random_sets: int, seed: int
 ) -> Iterator[CavJob]:
     """R draws from the other concepts of the kind, evenly, none of a video of the concept's own."""
-    rng = _rng(seed, "rest", name)
+    others = {other: [v for v in rest[other] if v not in own] for other in sorted(rest)}
+    if min(len(own), len({v for videos in others.values() for v in videos})) < 2:
+        return
+    stream = _stream(seed, "rest", name)
     for run in range(random_sets):
-        queues = []
-        for other in sorted(rest):
-            videos = [v for v in rest[other] if v not in own]
-            queues.append([(other, v) for v in rng.permutation(videos)])
-        drawn: list[tuple[str, str]] = []
-        taken: set[str] = set()
-        while len(drawn) < len(own) and any(queues):
-            for queue in queues:
-                while queue and queue[-1][1] in taken:
-                    queue.pop()
-                if queue and len(drawn) < len(own):
-                    drawn.append(queue.pop())
-                    taken.add(drawn[-1][1])
-        if len(drawn) < 2:
-            return
         yield CavJob(
             concept=name,
             against=f"rest of {kind}",
@@ -271,9 +260,26 @@ def _against_rest(
             run=run,
             split=0,
             is_null=False,
-            positive_rows=_gather(own, list(own)),
-            negative_rows=np.concatenate([rest[o][v] for o, v in drawn]),
+            rows=functools.partial(_own_against_rest, own, others, rest, (*stream, run)),
         )
+
+
+def _own_against_rest(
+    own: dict[str, Rows], videos: dict[str, list[str]], rest: dict[str, dict[str, Rows]], stream: tuple[int, ...]
+) -> Sides:
+    """As many videos as the concept's own, dealt from each other concept in turn, none twice."""
+    rng = np.random.default_rng(stream)
+    queues = [[(other, v) for v in rng.permutation(of)] for other, of in videos.items()]
+    drawn: list[tuple[str, str]] = []
+    taken: set[str] = set()
+    while len(drawn) < len(own) and any(queues):
+        for queue in queues:
+            while queue and queue[-1][1] in taken:
+                queue.pop()
+            if queue and len(drawn) < len(own):
+                drawn.append(queue.pop())
+                taken.add(drawn[-1][1])
+    return Sides(_gather(own, list(own)), np.concatenate([rest[o][v] for o, v in drawn]))
 
 
 def _against_other(
@@ -289,9 +295,12 @@ def _against_other(
             run=run,
             split=run,
             is_null=False,
-            positive_rows=_gather(concepts[name], list(concepts[name])),
-            negative_rows=_gather(concepts[other], list(concepts[other])),
+            rows=functools.partial(_all_of_both, concepts[name], concepts[other]),
         )
+
+
+def _all_of_both(own: dict[str, Rows], other: dict[str, Rows]) -> Sides:
+    return Sides(_gather(own, list(own)), _gather(other, list(other)))
 
 
 def pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -304,21 +313,16 @@ def pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
                 yield name, other
 
 
-def _draws(by_video: dict[str, Rows], profile: Profile, count: int, rng: np.random.Generator) -> list[RandomSet]:
-    """`count` sets with the profile, disjoint in source videos as long as these last; see `sets.deal`."""
-    videos = list(by_video)
-    dealt = deal([by_video[v] for v in videos], profile, count, rng)
-    return [[(videos[place], rows) for place, rows in one] for one in dealt]
-
-
 def _gather(by_video: dict[str, Rows], videos: Sequence[str]) -> Rows:
     return np.concatenate([by_video[v] for v in videos])
-
-
-def _rows_of(drawn: RandomSet) -> Rows:
-    return np.concatenate([rows for _, rows in drawn])
 
 
 def _rng(seed: int, *words: object) -> np.random.Generator:
     """A stream of its own for each purpose, so that one more concept changes no other's draws."""
     return np.random.default_rng([seed, *"/".join(map(str, words)).encode()])
+
+
+def _stream(seed: int, *words: object) -> tuple[int, ...]:
+    """The same as numbers, for streams that are made by the thousand: one more number each, and no words to hash."""
+    entropy = np.random.SeedSequence([seed, *"/".join(map(str, words)).encode()])
+    return tuple(int(word) for word in entropy.generate_state(4))

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from vtcav_ray.cavs.indices import PAD, check_groups
 
 Rows = NDArray[np.int64]
+Profile = tuple[int, ...]  # clips of each source video of a set, from large to small
+RandomSet = list[tuple[str, Rows]]  # source videos, and the rows that each gives
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,20 @@ def deal(
                 [(int(v), some_of(by_video[v], int(c), generator)) for v, c in zip(videos, counts, strict=True)]
             )
     return sets
+
+
+def draw_sets(
+    by_video: dict[str, Rows], profile: Profile, count: int, generator: np.random.Generator
+) -> list[RandomSet]:
+    """`deal`, by the names of source videos."""
+    videos = list(by_video)
+    dealt = deal([by_video[v] for v in videos], profile, count, generator)
+    return [[(videos[place], rows) for place, rows in one] for one in dealt]
+
+
+def rows_of(drawn: RandomSet) -> Rows:
+    """All rows of a set, [n]."""
+    return np.concatenate([rows for _, rows in drawn])
 
 
 def some_of(rows: Rows, count: int, generator: np.random.Generator) -> Rows:

@@ -1,14 +1,15 @@
 """Stage `cavs`: every CAV of every layer.
 
-A shard is a layer and a block of its CAVs, so that layers and blocks run side by side; a worker keeps the Gram matrix
-of the layer that it is at. One more shard a layer draws the accuracy curves, and the last one of all, from the CAVs
-that are there then, the cosines between concepts.
+A shard is a layer and a block of its CAVs, or of its concepts' accuracy curves, so that layers and blocks run side by
+side; a worker keeps the activations of the layer that it is at. The last shard of all makes, from the CAVs that are
+there then, the cosines between concepts.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,22 +17,25 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.cavs.curves import accuracy_curve
-from vtcav_ray.cavs.gram_matrix import Gram, gram
+from vtcav_ray.cavs.layer_pool import LayerPool
 from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, plan_cavs
 from vtcav_ray.cavs.train import Cavs, train_cavs
 from vtcav_ray.concepts.accepted import TABLE, AcceptedRows, LeftOut, left_out_of
 from vtcav_ray.concepts.decisions import Decisions, read_decisions
 from vtcav_ray.config import CavsConfig, Config
+from vtcav_ray.devices import device_for
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import ShardOutput, StageFolder
 from vtcav_ray.vectors import vector_array, vectors_of
 
 POOL_COLUMNS = ("set", "name", "kind", "video_id")
-# CAVs a shard: one to two seconds of work, so that the Gram matrix (computed once a worker and layer) stays the
-# smaller part, and 24,000 CAVs still make shards for more cores than layers.
+# CAVs a shard: about a second of work, so that opening a layer (once a worker) and a Gram matrix stay the smaller part,
+# and 24,000 CAVs still make shards for more cores than layers. Long vectors make smaller shards: they are one table.
 BLOCK_CAVS = 4096
+BLOCK_NUMBERS = 1 << 26  # of a shard's vectors: 268 MB
 CURVE_SIZES, CURVE_REPEATS = 5, 20
+BLOCK_CURVES = BLOCK_CAVS // (CURVE_SIZES * CURVE_REPEATS)  # concepts a shard
 
 
 def _prepare(context: Context) -> Work:
@@ -39,20 +43,55 @@ def _prepare(context: Context) -> Work:
     activations = AcceptedRows.of(context.input("activations"), list(left_out.reasons))
     layers = config.activations.layers
     plan = read_plan(activations, layers[0], config)
-    blocks = -(-len(plan.jobs) // BLOCK_CAVS)
-    shards = []
-    for number, layer in enumerate(layers):
-        for block in range(blocks):
-            shards.append(Shard(f"{number:02d}-{layer}-{block:04d}", pa.table({"layer": [layer], "block": [block]})))
-        shards.append(Shard(f"{number:02d}-{layer}-curves", pa.table({"layer": [layer], "block": [-1]})))
     return Work(
-        shards=shards,
+        shards=cav_shards(activations, layers, plan),
         make_worker=functools.partial(CavWorker, config, activations),
         resources=config.resources.statistics,
         warnings=[*left_out.warnings, *plan.warnings],
         notes={"cavs_a_layer": len(plan.jobs)},
         finish=functools.partial(_finish, layers, left_out),
     )
+
+
+def cav_shards(activations: StageFolder, layers: Sequence[str], plan: CavPlan) -> list[Shard]:
+    """Every layer's CAVs and curves, in blocks."""
+    curves = len(_against_random(plan.jobs))
+    shards = []
+    for number, layer in enumerate(layers):
+        block = max(1, min(BLOCK_CAVS, BLOCK_NUMBERS // _length_of_vectors(activations, layer)))
+        shards += _blocks(number, layer, "cavs", len(plan.jobs), block)
+        shards += _blocks(number, layer, "curves", curves, BLOCK_CURVES)
+    return shards
+
+
+def _blocks(number: int, layer: str, what: str, count: int, size: int) -> list[Shard]:
+    """`count` items of a layer in shards of `size`."""
+    return [
+        Shard(
+            f"{number:02d}-{layer}-{what}-{begin // size:05d}", block_of(layer, what, begin, min(count, begin + size))
+        )
+        for begin in range(0, count, size)
+    ]
+
+
+def block_of(layer: str, what: str, begin: int, end: int) -> pa.Table:
+    """A shard's row: the CAVs (`cavs`) or concepts' curves (`curves`) of a layer from `begin` up to `end`."""
+    return pa.table({"layer": [layer], "what": [what], "begin": [begin], "end": [end]})
+
+
+def _length_of_vectors(activations: StageFolder, layer: str) -> int:
+    for _, part in activations.iter_tables("activations", columns=("vector",), layer=layer):
+        return int(part["vector"].type.list_size)
+    raise StageError(f"There are no activations of layer `{layer}`: every clip failed. See `vtcav table RUN failures`.")
+
+
+def _against_random(jobs: list[CavJob]) -> dict[str, list[CavJob]]:
+    """Concept -> its CAVs against random sets."""
+    found: dict[str, list[CavJob]] = {}
+    for job in jobs:
+        if not job.is_null and job.against == RANDOM:
+            found.setdefault(job.concept, []).append(job)
+    return found
 
 
 def _left_out(context: Context) -> LeftOut:
@@ -117,25 +156,26 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("cavs", inputs=("clips", "activations"), version=4, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("cavs", inputs=("clips", "activations"), version=5, ingredients=_ingredients, prepare=_prepare)
 
 
 class CavWorker:
-    """Trains a block of a layer's CAVs, or draws the layer's accuracy curves (block -1)."""
+    """Trains a block of a layer's CAVs, or draws a block of its accuracy curves; see `block_of`."""
 
     def __init__(self, config: Config, activations: StageFolder) -> None:
         self.config = config
         self.activations = activations
+        self._device = device_for(config.resources.statistics)
         self._layer = ""
-        self._pool: Pool | None = None
+        self._names: Pool | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        layer, block = rows["layer"][0].as_py(), rows["block"][0].as_py()
+        layer, what, begin, end = (rows[name][0].as_py() for name in ("layer", "what", "begin", "end"))
         self._open(layer)
-        if block < 0:
-            return ShardOutput({f"curves/layer={layer}": self._curves(layer)})
-        jobs = self._jobs[block * BLOCK_CAVS : (block + 1) * BLOCK_CAVS]
-        trained = train_jobs(self._gram, self._videos, jobs, self.config.cavs, self.config.seed)
+        if what == "curves":
+            return ShardOutput({f"curves/layer={layer}": self._curves(layer, begin, end)})
+        jobs = self._jobs[begin:end]
+        trained = train_jobs(self._pool, jobs, self.config.cavs, self.config.seed)
         table = _table(layer, jobs, trained, self.config.cavs, self.config.seed, self._tag)
         untrained = sum(int((~np.isfinite(part.bias)).sum()) for part in trained)
         return ShardOutput({f"cavs/layer={layer}": table}, metrics={"cavs": len(jobs), "cavs_not_trained": untrained})
@@ -147,40 +187,39 @@ class CavWorker:
         assert table is not None, "the plan was made from this table"
         vectors_ND = vectors_of(table)
         require_finite(vectors_ND, table["clip_id"].to_pylist(), layer)
-        pool = pool_of(table)
-        if pool != self._pool:  # as a rule all layers have one: to plan a large R takes longer than to train a block
-            self._pool, self._jobs = pool, _plan_of(pool, self.config).jobs
-        self._videos = table["video_id"].to_pylist()
+        names = pool_of(table)
+        if names != self._names:  # as a rule all layers have one
+            self._names, self._jobs = names, _plan_of(names, self.config).jobs
         self._tag = table["model"][0].as_py()
-        self._gram: Gram = gram(vectors_ND)
+        self._pool = LayerPool(vectors_ND, names.video_id, names.learnable(), self._device)
         self._layer = layer
 
-    def _curves(self, layer: str) -> pa.Table:
+    def _curves(self, layer: str, begin: int, end: int) -> pa.Table:
         """Held-out accuracy of each concept against its own first random set and others, over n."""
-        of: dict[str, list[CavJob]] = {}
-        for job in self._jobs:
-            if not job.is_null and job.against == RANDOM:
-                of.setdefault(job.concept, []).append(job)
+        of = list(_against_random(self._jobs).items())[begin:end]
+        sides = []
+        for _, jobs in of:
+            drawn = [job.rows() for job in jobs]
+            sides.append([np.unique(np.concatenate(side)) for side in zip(*drawn, strict=True)])
         settings = self.config.cavs
         rows: list[dict[str, Any]] = []
-        for concept, jobs in of.items():
-            negatives = np.unique(np.concatenate([job.negative_rows for job in jobs]))
-            positives = np.unique(np.concatenate([job.positive_rows for job in jobs]))
-            sizes = curve_sizes(jobs[0].size)
-            curve = accuracy_curve(
-                self._gram,
-                positives,
-                negatives,
-                sizes,
-                groups=self._videos,
-                repeats=CURVE_REPEATS,
-                solver=settings.solver,
-                regularization=settings.regularization,
-                held_out=settings.held_out,
-                seed=self.config.seed,
-            )
-            for n, accuracy, sd in zip(sizes, curve.accuracy, curve.sd, strict=True):
-                rows.append({"layer": layer, "concept": concept, "n": n, "accuracy": accuracy, "sd": sd})
+        for piece in self._pool.pieces([np.concatenate(both) for both in sides]):
+            for (concept, jobs), (positives, negatives) in zip(of[piece.items], sides[piece.items], strict=True):
+                sizes = curve_sizes(jobs[0].size)
+                curve = accuracy_curve(
+                    piece.gram,
+                    piece.place_N[positives],
+                    piece.place_N[negatives],
+                    sizes,
+                    groups=piece.groups,
+                    repeats=CURVE_REPEATS,
+                    solver=settings.solver,
+                    regularization=settings.regularization,
+                    held_out=settings.held_out,
+                    seed=self.config.seed,
+                )
+                for n, accuracy, sd in zip(sizes, curve.accuracy, curve.sd, strict=True):
+                    rows.append({"layer": layer, "concept": concept, "n": n, "accuracy": accuracy, "sd": sd})
         return pa.Table.from_pylist(rows, schema=tables.CURVES)
 
 
@@ -225,22 +264,29 @@ def entangle(layers: tuple[str, ...], output: StageFolder) -> dict[str, pa.Table
     return found
 
 
-def train_jobs(matrix: Gram, videos_N: list[str], jobs: list[CavJob], config: CavsConfig, seed: int) -> list[Cavs]:
-    """Train `jobs`, ordered by split, as one batch a split. The Gram matrix is shared by all of them."""
-    batches = [(split, list(part)) for split, part in itertools.groupby(jobs, key=lambda job: job.split)]
-    return [
-        train_cavs(
-            matrix,
-            [job.positive_rows for job in batch],
-            [job.negative_rows for job in batch],
-            groups=videos_N,
-            solver=config.solver,
-            regularization=config.regularization,
-            held_out=config.held_out,
-            seed=seed + split,
+def train_jobs(pool: LayerPool, jobs: list[CavJob], config: CavsConfig, seed: int) -> list[Cavs]:
+    """Train `jobs`, ordered by split, in as few batches as their splits and the size of a Gram matrix allow."""
+    sides = [job.rows() for job in jobs]
+    trained = []
+    for piece in pool.pieces([np.concatenate(both) for both in sides]):
+        batches = itertools.groupby(
+            zip(jobs[piece.items], sides[piece.items], strict=True), key=lambda one: one[0].split
         )
-        for split, batch in batches
-    ]
+        for split, batch in batches:
+            of_batch = [both for _, both in batch]
+            trained.append(
+                train_cavs(
+                    piece.gram,
+                    [piece.place_N[both.positive] for both in of_batch],
+                    [piece.place_N[both.negative] for both in of_batch],
+                    groups=piece.groups,
+                    solver=config.solver,
+                    regularization=config.regularization,
+                    held_out=config.held_out,
+                    seed=seed + split,
+                )
+            )
+    return trained
 
 
 def _table(layer: str, jobs: list[CavJob], trained: list[Cavs], config: CavsConfig, seed: int, tag: str) -> pa.Table:

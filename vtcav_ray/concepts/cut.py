@@ -16,7 +16,7 @@ from vtcav_ray.errors import InputError
 from vtcav_ray.tables import CLIPS
 from vtcav_ray.video.codec import encode_clip
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_PIXELS, Source, Video
-from vtcav_ray.video.sample import centre_clip, random_clip
+from vtcav_ray.video.sample import random_clip, spread_clips
 
 Failure = dict[str, Any]
 
@@ -116,7 +116,7 @@ def _frames(row: dict[str, Any], count: int, config: ClipsConfig) -> np.ndarray:
         return np.array(row["frames"], np.int32)
     if row["set"] == "random":
         return random_clip(count, config.frames, config.interval, np.random.default_rng(row["seed"]))
-    return centre_clip(count, config.frames, config.interval)
+    return spread_clips(count, config.frames, config.interval, config.class_views)[row["view"]]
 
 
 def _clip_row(row: dict[str, Any], frames: np.ndarray, builder: ClipBuilder) -> dict[str, Any]:

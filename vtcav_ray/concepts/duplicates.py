@@ -94,21 +94,27 @@ def near_duplicates(looks: Iterable[pa.Table], distance: int) -> dict[str, str]:
     """Clips that repeat another one: clip_id -> the clip that it repeats.
 
     Clips are compared within one (set, name, kind); of those that are alike, the first by clip_id is the original.
+    Views of one class video (`clips.class_views`) stay: they are averaged, and a still video's are alike by right.
 
     Args:
         looks: `LOOKS` tables.
         distance: `clips.quality.duplicate_distance`.
     """
     groups: dict[tuple[str, str, str], dict[str, Look]] = defaultdict(dict)
+    view_of: dict[str, str] = {}
     for table in looks:
         for row in table.to_pylist():
             thumbs = np.array(row["thumbs"], np.float32).reshape(3, _THUMB_SIDE, _THUMB_SIDE)
             groups[row["set"], row["name"], row["kind"]][row["clip_id"]] = Look(row["bits"], thumbs)
+            if row["set"] == "class":
+                view_of[row["clip_id"]] = row["video_id"]
     repeats: dict[str, str] = {}
     for group in groups.values():
         kept: list[str] = []
         for clip_id in sorted(group):
-            first = next((k for k in kept if alike(group[k], group[clip_id], distance)), None)
+            video = view_of.get(clip_id)
+            others = (k for k in kept if video is None or view_of[k] != video)
+            first = next((k for k in others if alike(group[k], group[clip_id], distance)), None)
             if first is None:
                 kept.append(clip_id)
             else:

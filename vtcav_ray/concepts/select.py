@@ -3,6 +3,7 @@
 How the videos are divided. A source video gives EITHER class examples OR concept clips OR random clips. (Several
 concepts may share a video, and so may several kinds of random clip.) Everything is drawn by a hash of the seed and the
 video's id, so the plan does not depend on the order of anything, and changes little when videos are added.
+Files that are copies of one video (`vtcav_ray.concepts.copies`) are one source video: one of them is planned with.
 
 1. Class examples first, drawn blindly from each class's videos: choosing them by what is in them would bias what is
    explained. Where they would take more than two fifths of the videos, they are fewer.
@@ -11,8 +12,8 @@ video's id, so the plan does not depend on the order of anything, and changes li
    videos that another concept uses already.
 3. What is left gives random clips, in turn over the classes, of every kind that a concept has, and of its controls.
 
-Memory: the list of videos, and for each concept and each class a bounded sample of candidates, however many tracks
-there are.
+Memory: the list of videos (with a signature of 440 bytes each, while copies are looked for), and for each concept and
+each class a bounded sample of candidates, however many tracks there are.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ PLAN = pa.schema(
         ("boxes", pa.list_(BOX)),
         ("control_of", pa.string()),
         ("pick", pa.int32()),  # which of the T frames a still kind shows
+        ("view", pa.int32()),  # which of the clips spread over a class video
         ("seed", pa.int64()),  # of what is random in cutting this clip
     ]
 )
@@ -66,7 +68,8 @@ class ClipPlan:
             cutting needs.
         warnings: sentences for the user.
         counts: `filters` (tracks that each quality filter dropped; `clips_per_video` counts for each concept anew),
-            `videos` (by use), `concepts` (videos available and used, clips), `random` (clips a kind), `tracks`.
+            `videos` (by use; `copies` are not used, since they repeat another one), `concepts` (videos available and
+            used, clips), `random` (clips a kind), `tracks`.
     """
 
     rows: pa.Table
@@ -99,6 +102,8 @@ def plan_clips(
     config: ClipsConfig,
     seed: int,
     recogniser_classes: Sequence[str] | None = None,
+    *,
+    copies: Mapping[str, str] | None = None,
 ) -> ClipPlan:
     """Choose the clips to cut.
 
@@ -108,18 +113,18 @@ def plan_clips(
         failed_video_ids: videos that can't be used.
         seed: of every choice.
         recogniser_classes: the model's class names; labels that differ only in case, `_` and `-` are taken as them.
+        copies: video_id -> the video that it repeats. They give no clips.
 
     Raises:
         ConfigError: `clips.classes` names a class that the model does not have.
     """
-    failed = set(failed_video_ids)
-    usable = [
-        (v, u, c)
-        for v, u, c in zip(*(videos.column(n).to_pylist() for n in ("video_id", "uri", "label")), strict=True)
-        if v not in failed
-    ]
+    copies = copies or {}
+    listed = list(zip(*(videos.column(n).to_pylist() for n in ("video_id", "uri", "label")), strict=True))
+    left = {*failed_video_ids, *copies}
+    usable = [row for row in listed if row[0] not in left]
     classes = plan_classes(usable, config, seed, recogniser_classes)
     planner = _Planner(config, seed, classes, {v: u for v, u, _ in usable})
+    planner.note_copies(copies, {v: label for v, _, label in listed})
     planner.read(tracks)
     planner.choose_concepts()
     planner.choose_random()
@@ -146,10 +151,24 @@ class _Planner:
         self._concept_videos: set[str] = set()
         self._random_videos: set[str] = set()
         self._concept_counts: dict[str, dict[str, int]] = {}
+        self._copies = 0
         self._kinds: list[str] = []
         for label, ids in sorted(classes.examples.items()):
             for video_id in ids:
-                self._add("class", label, "full", video_id, None)
+                for view in range(config.class_views):
+                    self._add("class", label, "full", video_id, None, number=view)
+
+    def note_copies(self, copies: Mapping[str, str], labels: Mapping[str, str | None]) -> None:
+        """Count the videos that are not used because they repeat another one, and tell of them."""
+        self._copies = len(copies)
+        if copies:
+            other = sum(labels[v] is not None and labels[v] != labels[first] for v, first in copies.items())
+            shown = ", ".join(f"{v} repeats {first}" for v, first in sorted(copies.items())[:3])
+            self._warnings.append(
+                f"{len(copies)} of {len(labels)} videos are copies of another one (clips.quality.copy_distance) and "
+                f"give no clips{f'; {other} of them have another label' if other else ''}: {shown}"
+                + (", ..." if len(copies) > 3 else ".")
+            )
 
     def _new_candidates(self, name: str) -> _Candidates:
         return _Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
@@ -372,7 +391,7 @@ class _Planner:
         if span is not None:
             where = f"#{span.track_id}@{int(span.frames[0])}"
         else:
-            where = f"#{number}" if set_ == "random" else ""
+            where = f"#{number}" if set_ == "random" or self._config.class_views > 1 else ""
         folder = name if set_ == "random" else f"class/{name}" if set_ == "class" else f"concept/{name}/{kind}"
         clip_id = f"{folder}/{video_id}{where}"
         # A control is shuffled as its twin's id says, whatever else is planned.
@@ -393,6 +412,7 @@ class _Planner:
                 "boxes": None if span is None else list(span.boxes),
                 "control_of": control_of,
                 "pick": 0 if span is None else span.pick,
+                "view": number if set_ == "class" else 0,
                 "seed": seed,
             }
         )
@@ -410,6 +430,7 @@ class _Planner:
                 "concept": len(self._concept_videos),
                 "random": len(self._random_videos),
                 "unused": len(self._uris) - used,
+                "copies": self._copies,
             },
             "classes": {label: len(ids) for label, ids in sorted(self._classes.examples.items())},
             "concepts": dict(sorted(self._concept_counts.items())),

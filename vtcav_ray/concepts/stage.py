@@ -7,9 +7,11 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.concepts.contents import CONTENTS, contents_of
+from vtcav_ray.concepts.copies import COPIES, copies_among, signature_table
 from vtcav_ray.concepts.cut import cut_clips
 from vtcav_ray.concepts.detect import Detector
 from vtcav_ray.concepts.duplicates import DUPLICATES, looks_of, near_duplicates
@@ -71,6 +73,7 @@ class TrackWorker:
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         videos = list(zip(rows["video_id"].to_pylist(), rows["uri"].to_pylist(), strict=True))
+        signatures: dict[str, np.ndarray] = {}
         tracks, failures, figures = track_videos(
             videos,
             self.detector,
@@ -78,12 +81,16 @@ class TrackWorker:
             open_videos=self.config.resources.detect.decode_threads or OPEN_VIDEOS,
             max_cpu_seconds=self.config.resources.decode.cpu_seconds,
             storage_options=self.config.videos.storage_options,
+            signatures=signatures,
         )
-        return ShardOutput({"tracks": tracks}, failures, figures)
+        # In the order of the videos: they end in another one.
+        found = {video_id: signatures[video_id] for video_id, _ in videos if video_id in signatures}
+        return ShardOutput({"tracks": tracks, "signatures": signature_table(found)}, failures, figures)
 
 
 def _prepare_clips(context: Context) -> Work:
-    plan = _plan(context)
+    copies = _copies(context)
+    plan = _plan(context, copies)
     if not plan.rows.num_rows:
         raise StageError("No clip could be planned. " + " ".join(plan.warnings))
     config = context.config
@@ -96,7 +103,7 @@ def _prepare_clips(context: Context) -> Work:
         resources=config.resources.cut,
         warnings=plan.warnings,
         notes={"plan": plan.counts},
-        finish=functools.partial(_find_duplicates, config.clips.quality.duplicate_distance),
+        finish=functools.partial(_repeats, config.clips.quality.duplicate_distance, copies),
     )
 
 
@@ -107,15 +114,33 @@ def _fingerprints(context: Context, video_ids: list[str]) -> pa.Array:
     return pa.array([known[video] for video in video_ids], pa.string())
 
 
-def _find_duplicates(distance: int, clips: StageFolder) -> ShardOutput:
-    """Clips that show the same as another one of their set, over all shards. They stay in the table `clips`."""
+def _repeats(distance: int, copies: dict[str, str], clips: StageFolder) -> ShardOutput:
+    """What shows the same as something else, over all shards.
+
+    `duplicates`: clips that repeat one of their set, which stay in the table `clips`. `copies`: videos that repeat
+    another one, of which no clip was planned.
+    """
     repeats = near_duplicates((part for _, part in clips.iter_tables("looks")), distance)
-    rows = sorted(repeats.items())
-    table = pa.table({"clip_id": [c for c, _ in rows], "repeats": [r for _, r in rows]}, schema=DUPLICATES)
-    return ShardOutput({"duplicates": table} if rows else {}, metrics={"near_duplicates": len(rows)})
+    found = {"duplicates": (DUPLICATES, repeats), "copies": (COPIES, copies)}
+    tables = {name: _pairs(schema, pairs) for name, (schema, pairs) in found.items() if pairs}
+    return ShardOutput(tables, metrics={"near_duplicates": len(repeats), "copies": len(copies)})
 
 
-def _plan(context: Context) -> ClipPlan:
+def _pairs(schema: pa.Schema, pairs: dict[str, str]) -> pa.Table:
+    rows = sorted(pairs.items())
+    return pa.table([[one for one, _ in rows], [other for _, other in rows]], schema=schema)
+
+
+def _copies(context: Context) -> dict[str, str]:
+    """Videos that are copies of another one. A short vector a video is held in memory."""
+    distance = context.config.clips.quality.copy_distance
+    videos = context.input("videos").read("videos", columns=["video_id", "label"])
+    if distance is None or videos is None:
+        return {}
+    return copies_among(videos, (part for _, part in context.input("tracks").iter_tables("signatures")), distance)
+
+
+def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
     """Reads the tracks shard by shard: memory does not grow with the corpus, but for the list of videos."""
     config = context.config
     videos = context.input("videos").read("videos")
@@ -128,7 +153,7 @@ def _plan(context: Context) -> ClipPlan:
         for _, part in tracks.iter_tables("tracks", columns=PLANNING_COLUMNS):
             yield part
 
-    return plan_clips(videos, parts(), failed_ids, config.clips, config.seed, _class_names(config))
+    return plan_clips(videos, parts(), failed_ids, config.clips, config.seed, _class_names(config), copies=copies)
 
 
 def _class_names(config: Config) -> tuple[str, ...] | None:
@@ -188,5 +213,5 @@ class CutWorker:
         return ShardOutput(found, failures, {"clips": clips.num_rows})
 
 
-TRACKS = Stage("tracks", inputs=("videos",), version=2, ingredients=_track_ingredients, prepare=_prepare_tracks)
-CLIPS = Stage("clips", inputs=("videos", "tracks"), version=4, ingredients=_clip_ingredients, prepare=_prepare_clips)
+TRACKS = Stage("tracks", inputs=("videos",), version=3, ingredients=_track_ingredients, prepare=_prepare_tracks)
+CLIPS = Stage("clips", inputs=("videos", "tracks"), version=5, ingredients=_clip_ingredients, prepare=_prepare_clips)

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.concepts import camera
+from vtcav_ray.concepts.copies import Pictures
 from vtcav_ray.concepts.detect import Detections, Detector
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.config import TracksConfig
@@ -107,6 +108,7 @@ class _Decoder:
         self.size = (0, 0)
         self.num_frames = 0
         self.truncated = False
+        self.pictures = Pictures()
         self.seconds = 0.0  # of this thread's own CPU
         self._thread = threading.Thread(target=self._run, name=f"decode {video_id}", daemon=True)
         self._thread.start()
@@ -154,6 +156,7 @@ class _Decoder:
             before: camera.Glance | None = None
             for index, rgb in video.frames(config.frame_stride):
                 now = camera.glance(rgb)
+                self.pictures.add(now.grey)
                 yield _Frame(
                     index,
                     self.size,
@@ -235,6 +238,7 @@ def track_videos(
     open_videos: int = 4,
     max_cpu_seconds: float = MAX_CPU_SECONDS,
     storage_options: Mapping[str, Any] | None = None,
+    signatures: dict[str, np.ndarray] | None = None,
 ) -> tuple[pa.Table, list[Failure], dict[str, float]]:
     """Tracks of all objects in the videos.
 
@@ -247,6 +251,8 @@ def track_videos(
         open_videos: videos that are decoded side by side. Batches are filled from them in turn.
         max_cpu_seconds: processor time that one video may take to decode.
         storage_options: for fsspec, where a source is a URL.
+        signatures: given the signature (see `vtcav_ray.concepts.copies`) of every video that did not fail, in the order
+            in which they ended.
 
     Returns:
         (TRACKS table in the order of `videos`, failure rows, figures: `videos`, `truncated` of them, `frames`,
@@ -273,6 +279,8 @@ def track_videos(
         figures["decode_cpu_seconds"] += state.decoder.seconds
         if error is None:
             rows[place] = state.rows()
+            if signatures is not None:
+                signatures[videos[place][0]] = state.decoder.pictures.signature()
             if state.decoder.truncated:
                 figures["truncated"] += 1
         else:

@@ -10,8 +10,9 @@ import difflib
 import importlib.metadata
 
 from vtcav_ray.config import ModelConfig
+from vtcav_ray.devices import pick_device
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.models.base import Description, Recogniser, TokenGrid, pick_device
+from vtcav_ray.models.base import Description, Recogniser, TokenGrid
 from vtcav_ray.models.describe import describe_model
 from vtcav_ray.models.files import read_bytes
 from vtcav_ray.models.layer_table import LayerRow, layer_table

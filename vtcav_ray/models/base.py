@@ -131,13 +131,3 @@ class Recogniser(ABC):
     @abstractmethod
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Raw class scores, before any softmax: `[B', C, T, H, W]` -> `[B', K]`."""
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """`auto` is the GPU where there is one; a GPU that is not there is a ConfigError."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"Device {device} was asked for, and torch sees no GPU here: set gpus to 0 in `resources`.")
-    return chosen

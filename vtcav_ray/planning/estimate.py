@@ -134,7 +134,7 @@ def clip_range(
     kinds = len({kind for _, kind in concepts})
     random_clips = min(clips.random_pool, num_videos)
     most = (
-        sum(min(clips.per_class, n) for n in classes.values())
+        sum(min(clips.per_class, n) * clips.class_views for n in classes.values())
         + len(concepts) * min(clips.per_concept, num_videos)
         + kinds * random_clips
     )

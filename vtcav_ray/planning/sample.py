@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
-from vtcav_ray.cavs.gram_matrix import gram
+from vtcav_ray.cavs.layer_pool import LayerPool
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, plan_cavs
 from vtcav_ray.cavs.stage import train_jobs
 from vtcav_ray.concepts.stage import CLIPS, TRACKS
@@ -166,7 +166,8 @@ def time_statistics(config: Config, jobs: Sequence[CavJob], pool: Pool, dim: int
     vectors = rng.normal(size=(len(pool.video_id), dim)).astype(np.float32)
     some = [*own[concepts[0]], *null]
     started = time.process_time()
-    trained = train_jobs(gram(vectors), list(pool.video_id), some, config.cavs, config.seed)
+    layer = LayerPool(vectors, pool.video_id, pool.learnable())
+    trained = train_jobs(layer, some, config.cavs, config.seed)
     cav_seconds = (time.process_time() - started) / len(some)
     cavs = np.concatenate([part.vectors for part in trained]).astype(np.float32)
     n = config.clips.per_class

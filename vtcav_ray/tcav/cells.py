@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, Profile
@@ -65,11 +66,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class ClassGradients:
-    """The gradients of a class's logit at its own clips, [n, d], and the clips' source videos."""
+    """The gradients of a class's logit.
+
+    Attributes:
+        name: of the class.
+        vectors, videos: at its own clips, [n, d], and the clips' source videos: what sign counts are of.
+        everywhere: rows and source videos likewise, at clips of all classes: what the concept effect is of, where
+            `scores.gradients_at` says so; None: at its own.
+    """
 
     name: str
     vectors: NDArray[np.float32]
     videos: Sequence[str]
+    everywhere: tuple[NDArray[np.float32], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,11 +106,12 @@ class LayerData:
 
 @dataclass(frozen=True)
 class Options:
-    """Of the statistics; see `ScoresConfig`."""
+    """Of the statistics; see `ScoresConfig`. `device`: where to multiply."""
 
     bootstrap: int
     permutations: int
     seed: int
+    device: str | torch.device = "cpu"
 
 
 def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> list[Cell]:
@@ -169,7 +179,9 @@ def score_layer(data: LayerData, options: Options) -> LayerScores:
     sensitivities: list[dict[str, Any]] = []
     nulls: list[dict[str, Any]] = []
     for k, of_class in enumerate(data.classes):
-        scored = score(of_class.vectors, data.cavs_Md, groups=of_class.videos, sensitivities=True)
+        scored = score(
+            of_class.vectors, data.cavs_Md, groups=of_class.videos, sensitivities=True, device=options.device
+        )
         assert scored.sensitivities is not None, "asked for"
         degenerate = is_degenerate(of_class.vectors)
         about_class: dict[str, Any] = {
@@ -218,7 +230,9 @@ def _intervals(cells: Sequence[Cell], s_VM: NDArray[np.float32], options: Option
     for runs in {len(cell.cavs) for cell in cells}:
         members = [j for j, cell in enumerate(cells) if len(cell.cavs) == runs]
         columns = np.concatenate([cells[j].cavs for j in members])
-        low, high = score_intervals(s_VM[:, columns], runs, bootstrap=options.bootstrap, seed=options.seed)
+        low, high = score_intervals(
+            s_VM[:, columns], runs, bootstrap=options.bootstrap, seed=options.seed, device=options.device
+        )
         for place, j in enumerate(members):
             found[j] = {"ci_low": float(low[place]), "ci_high": float(high[place])}
     return found
@@ -292,22 +306,23 @@ def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
 def _effects(cells: Sequence[Cell], data: LayerData, options: Options) -> list[list[ConceptEffect]]:
     """The concept effects, [J][K]. Cells of one form go in one batch, so that they share every inner product."""
     found: list[list[ConceptEffect]] = [[] for _ in cells]
-    gradients = [c.vectors for c in data.classes]
+    taken_at = [c.everywhere or (c.vectors, c.videos) for c in data.classes]
     for paired in (False, True):
         members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
         if not members:
             continue
         compute = paired_concept_effects if paired else concept_effects
         batch = compute(
-            gradients,
+            [vectors for vectors, _ in taken_at],
             data.vectors_ND,
             [cells[j].concept_rows for j in members],
             [cells[j].other_rows for j in members],
             groups=data.pool.video_id,
-            class_groups=[c.videos for c in data.classes],
+            class_groups=[videos for _, videos in taken_at],
             permutations=options.permutations,
             bootstrap=options.bootstrap,
             seed=options.seed,
+            device=options.device,
         )
         for place, j in enumerate(members):
             found[j] = [batch.cell(k, place) for k in range(len(data.classes))]

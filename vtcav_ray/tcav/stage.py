@@ -18,6 +18,7 @@ from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
+from vtcav_ray.devices import device_for
 from vtcav_ray.errors import StageError
 from vtcav_ray.models.class_names import same_class
 from vtcav_ray.stage import Context, Shard, Stage, Work
@@ -52,6 +53,7 @@ def _prepare(context: Context) -> Work:
         shards=shards,
         make_worker=functools.partial(ScoreWorker, config, activations, cavs),
         resources=config.resources.statistics,
+        notes={"gradients_at": config.scores.gradients_at},
         finish=functools.partial(correct, config),
     )
 
@@ -81,6 +83,7 @@ class ScoreWorker:
         self.config = config
         self.activations = activations
         self.cavs = cavs
+        self._device = device_for(config.resources.statistics)
         self._kept: tuple[str, LayerData, str] | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
@@ -91,7 +94,7 @@ class ScoreWorker:
             self._kept = (layer, *self._read(layer))
         _, data, tag = self._kept
         wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
-        options = Options(settings.bootstrap, settings.permutations, self.config.seed)
+        options = Options(settings.bootstrap, settings.permutations, self.config.seed, self._device)
         scored = score_layer(wanted, options)
         about = {"layer": layer, "model": tag}
         at = {"layer": layer}
@@ -123,23 +126,32 @@ class ScoreWorker:
                 jobs=jobs,
                 cavs_Md=vectors_of(cavs),
                 held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
-                classes=_by_class(gradients, own),
+                classes=_by_class(gradients, own, everywhere=self.config.scores.gradients_at == "all"),
                 reasons_M=cavs["reason"].to_pylist(),
             ),
             pool["model"][0].as_py(),
         )
 
 
-def _by_class(gradients: pa.Table, class_of_clip: dict[str, str]) -> list[ClassGradients]:
-    """The gradients of each class at its own clips. Gradients of other classes at a clip are kept, but not scored."""
+def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], *, everywhere: bool = False) -> list[ClassGradients]:
+    """The gradients of each class at its own clips and, where the effect asks for them, at those of all classes."""
     vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
     rows_of: dict[str, list[int]] = {}
+    all_rows_of: dict[str, list[int]] = {}
     for i, (name, clip) in enumerate(
         zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
     ):
+        all_rows_of.setdefault(name, []).append(i)
         if same_class(class_of_clip[clip], name):
             rows_of.setdefault(name, []).append(i)
-    return [ClassGradients(name, vectors[rows], [videos[i] for i in rows]) for name, rows in sorted(rows_of.items())]
+
+    def at(rows: list[int]) -> tuple[np.ndarray, list[str]]:
+        return vectors[rows], [videos[i] for i in rows]
+
+    return [
+        ClassGradients(name, *at(rows), everywhere=at(all_rows_of[name]) if everywhere else None)
+        for name, rows in sorted(rows_of.items())
+    ]
 
 
 def _smallest_p(row: dict[str, Any]) -> float:

@@ -7,10 +7,10 @@ import numpy as np
 from vtcav_ray.errors import InputError
 
 
-def centre_clip(num_frames: int, clip_frames: int, interval: int) -> np.ndarray:
-    """Frame indices of one clip from the middle of a video: int32 [clip_frames].
+def spread_clips(num_frames: int, clip_frames: int, interval: int, count: int) -> np.ndarray:
+    """Frame indices of `count` clips spread evenly over a video: int32 [count, clip_frames]; one lies in its middle.
 
-    The same indices as MMAction2's `SampleFrames(clip_len, frame_interval, num_clips=1, test_mode=True)`, also for
+    The same indices as MMAction2's `SampleFrames(clip_len, frame_interval, num_clips=count, test_mode=True)`, also for
     a video that is shorter than the clip: it is looped from its start (`out_of_bound_opt="loop"`), so that a score is
     about what the recogniser would be given. A loop brings a jump that the video does not have, so a video that has
     fewer frames than half of the clip's own number is refused.
@@ -19,11 +19,11 @@ def centre_clip(num_frames: int, clip_frames: int, interval: int) -> np.ndarray:
         InputError: `too_short`: fewer than half of `clip_frames` frames.
     """
     check_long_enough(num_frames, clip_frames)
-    span = (clip_frames - 1) * interval + 1
     if clip_frames == 1:
-        return np.array([num_frames // 2], np.int32)
-    start = max(num_frames - span, 0) // 2
-    return ((start + np.arange(clip_frames) * interval) % num_frames).astype(np.int32)
+        return ((np.arange(count)[:, None] + 0.5) * (num_frames / count)).astype(np.int32)
+    last = max(num_frames - ((clip_frames - 1) * interval + 1), 0)
+    starts = np.round(np.arange(count) * (last / (count - 1))) if count > 1 else np.array([last // 2])
+    return ((starts[:, None] + np.arange(clip_frames) * interval) % num_frames).astype(np.int32)
 
 
 def random_clip(num_frames: int, clip_frames: int, interval: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,210 @@
+"""`make bench-smoke`: every benchmark at a tiny size, held against committed ratios. About two minutes of two cores.
+
+    python benchmarks/smoke.py              fails where a ratio fell, a count is wrong, or a verdict is lost
+    python benchmarks/smoke.py --write      measure the ratios anew, on a quiet machine, and write results/smoke.json
+    python benchmarks/smoke.py --only cavs  only ratios with this in their name, and nothing that starts Ray
+
+Three kinds of check, and no second of the clock among them:
+
+- **ratios** (`throughput`, `cavs`, `tracking`, `throughput_swin`, `bare`): processor seconds of two ways, theirs over
+  ours, both warmed up, then in turns; the median. Held against `results/smoke.json`, which has the ratios of these same
+  sizes: with so little to do they are not those of the full benchmarks.
+- **verdicts** (`truth`): floors for the small run's power, area under ROC and false calls, in a process of its own.
+- **counts** (`scaling`): all shards and videos of tiny runs on simulated nodes arrive, once. How fast they do is not
+  judged: on two busy cores that says how busy they are.
+
+Not here: `cav_tasks.py`, `soak.py`, `calibration.py` and `report.py`, which take minutes at their smallest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from environment import RESULTS, moment, ratios, read, write
+
+FILE = RESULTS / "smoke.json"
+# A ratio fails under this part of the committed one: half-way, by factors, between "as before" (1) and "twice as slow"
+# (1/2). Medians of ways in turns moved by 15 % or less where they were measured beside other work; so neither noise
+# makes a ratio fall to 0.7, nor does it lift one from 0.5 to there.
+MARGIN = 0.7
+# What is below is measured again, with as many repeats each time, and fails only if it is below every time. A burst of
+# other work that outlasts one measurement would have to meet this way again; what has become slower fails each time.
+TRIES = 3
+REPEATS = 3
+LEFT_OUT = ("clips, an OpenCV loop that stores nothing",)  # ours is the same as in the way that stores PNG
+TRUTH = Path(__file__).with_name("truth.py")
+Measure = Callable[[], dict[str, Any]]
+
+
+def fallen(found: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    """Names of ways whose median ratio is under `MARGIN` of the committed one, or that have none to be held against."""
+    return [
+        name
+        for name, figures in found.items()
+        if name not in before or figures["ratio"]["median"] < MARGIN * before[name]["ratio"]["median"]
+    ]
+
+
+def checked(measures: dict[str, Measure], before: dict[str, Any], tries: int = TRIES) -> list[str]:
+    """Complaints about ratios that are below in each of so many measurements; empty: all is well.
+
+    Args:
+        measures: name -> measures the way once more: `ratio` with its `median`.
+        before: name -> the committed figures.
+    """
+    if unknown := [name for name in measures if name not in before]:
+        return [f"{name}: not in {FILE.name}; measure with --write and commit" for name in unknown]
+    seen: dict[str, list[float]] = {name: [] for name in measures}
+    left = list(measures)
+    for _ in range(tries):
+        found = {name: measures[name]() for name in left}
+        for name, figures in found.items():
+            seen[name].append(figures["ratio"]["median"])
+            print(f"{name:<66} {seen[name][-1]:6.2f}, committed {before[name]['ratio']['median']:.2f}", flush=True)
+        left = fallen(found, before)
+    return [
+        f"{name}: {', '.join(f'{value:.2f}' for value in seen[name])} times, all under {MARGIN} of the committed "
+        f"{before[name]['ratio']['median']:.2f}"
+        for name in left
+    ]
+
+
+def measured_ways(only: str | None) -> Iterator[tuple[str, Measure]]:
+    """Name and measure of each ratio. What they need is made when it is their turn."""
+    import beside
+    import beside_vectors
+    import beside_whole
+
+    with beside.small_world(beside_whole.LEAST_VIDEOS) as world:
+        few = beside.part_of(world, 8)
+        makers: list[Callable[[], beside.Ways]] = [
+            lambda: beside_vectors.cav_ways(40),
+            lambda: beside_vectors.score_ways(4, 200, 6, 1000),
+            lambda: beside_vectors.captum_ways(3, 256),
+            lambda: wide_and_narrow(200),
+            lambda: beside.tracking_ways(few),
+            lambda: beside.extraction_ways(few),
+            swin_ways,
+            lambda: beside_whole.clip_ways(world),
+        ]
+        for make in makers:
+            for name, (theirs, ours) in make().items():
+                if name not in LEFT_OUT and (only is None or only in name):
+                    yield name, lambda a=theirs, b=ours: ratios(beside.limited(a), beside.limited(b), REPEATS)
+
+
+def wide_and_narrow(count: int) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """`cavs.py`: once the Gram matrix is there, a CAV of d = 20,000 costs what one of d = 768 does."""
+    import cavs
+
+    from vtcav_ray.cavs import gram
+
+    narrow, wide = (gram(cavs.activations(500, dim)) for dim in (768, 20_000))
+    return {
+        "cavs, d = 768 over d = 20,000": (
+            lambda: cavs.ours(narrow, count, vectors=False),
+            lambda: cavs.ours(wide, count, vectors=False),
+        )
+    }
+
+
+def swin_ways() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """`throughput_swin.py` and `bare.py` with Swin-T on small clips, where window attention has little to gain."""
+    import bare
+    import throughput_swin
+
+    options = SimpleNamespace(
+        config=throughput_swin.CONFIG, device="cpu", precision="float32", clips=1, shard=2, frames=4, size=56, threads=1
+    )
+    ways = throughput_swin.ways_of(options)[0]
+    theirs, ours = bare.ways_of("swin-tiny", options)[:2]
+    return {
+        "swin, a bare loop over all layers extracted": (ways["bare"], ways["extract"]),
+        "swin, --no-ray: MMAction2's own over ours": (theirs, ours),
+    }
+
+
+def same_tracks() -> list[str]:
+    """`tracking.py`: `track_videos` finds the boxes and ids that Ultralytics' `track()` finds."""
+    import beside
+    import tracking
+
+    from vtcav_ray.world import asset
+
+    with beside.small_world(4) as world:
+        weights, videos = str(asset("detector.pt")), str(world.folder / "videos")
+        report = tracking.main(["--weights", weights, "--videos", videos, "--image-size", "128", "--device", "cpu"])
+    wrong = report["failures"] or not report["frames"] or min(report["same_box"], report["same_id"]) < 0.99
+    return [f"tracking: {report}"] if wrong else []
+
+
+def all_together() -> list[str]:
+    """`throughput.py`'s last part, once: our stages and the script both come to their end."""
+    import beside
+    import beside_whole
+
+    with beside.small_world(beside_whole.LEAST_VIDEOS) as world:
+        whole = beside_whole.Whole(world)
+        whole.theirs()
+    return [] if min(whole.counts.values()) > 0 else [f"all together: {whole.counts}"]
+
+
+def grows() -> list[str]:
+    """`scaling.py`, tiny: what was handed in comes out, once; and the projection is made from committed figures."""
+    import scaling
+
+    from vtcav_ray.world import write_world
+
+    runs = scaling.part_nodes([2], 3, 0.1, keep=lambda section: None)["runs"]
+    found = [f"scaling: {run}" for run in runs if run["shards"] != 3 * run["nodes"]]
+    with tempfile.TemporaryDirectory() as name:
+        world = Path(name) / "world"
+        write_world(str(world), videos=10, seed=5, frames=(16, 16), size=(64, 64), distractors=(0, 0))
+        # 10 videos are 3 shards. The stages after it say nothing new of growing, and take half a minute.
+        run = scaling.run_videos(Path(name), world, 10, 2, until=("tracks",))
+    if run["failures"] or run["stages"]["tracks"]["shards"] != 3:
+        found.append(f"scaling: {run}")
+    from projection import projection
+
+    hours = projection(read(scaling.FILE))["corpora"]
+    return found if all(corpus["on_gpus"] for corpus in hours.values()) else [*found, f"projection: {hours}"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Check, or write what later checks are held against."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--only", help="a part of the ratios' names")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    kept = read(FILE)
+    before = kept.setdefault("ways", {})
+    if options.write:
+        for name, measure in measured_ways(options.only):
+            # The median of `TRIES` measurements: what all later ones are held against should be no lucky one.
+            tries = sorted((measure() for _ in range(TRIES)), key=lambda figures: figures["ratio"]["median"])
+            before[name] = {**moment(), "medians": [t["ratio"]["median"] for t in tries], **tries[TRIES // 2]}
+            write(FILE, kept)
+            print(name, before[name]["medians"], flush=True)
+        return
+    found: list[str] = []
+    for name, measure in measured_ways(options.only):
+        found += checked({name: measure}, before)
+    if options.only is None:
+        with subprocess.Popen([sys.executable, str(TRUTH), "--check"], stdout=subprocess.DEVNULL) as truth:
+            found += same_tracks() + all_together() + grows()
+        found += [f"truth.py --check ended with {truth.returncode}; see above"] if truth.returncode else []
+    if found:
+        sys.exit("\n".join(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Which device computes: the GPU that a stage's resources ask for, or the processor."""
+
+from __future__ import annotations
+
+import torch
+
+from vtcav_ray.config import StageResources
+from vtcav_ray.errors import ConfigError
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """`auto` is the GPU where there is one; a GPU that is not there is a ConfigError."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"Device {device} was asked for, and torch sees no GPU here: set gpus to 0 in `resources`.")
+    return chosen
+
+
+def device_for(resources: StageResources) -> torch.device:
+    """`cuda` for an actor that has (a share of) a GPU, else `cpu`; ConfigError where torch sees none."""
+    return pick_device("cuda" if resources.gpus else "cpu")
