@@ -13,7 +13,8 @@ from tracked_things import track_row, tracks_table, videos_table
 from vtcav_ray.concepts import cut
 from vtcav_ray.concepts.cut import cut_clips
 from vtcav_ray.concepts.duplicates import alike, look_at, looks_of, near_duplicates
-from vtcav_ray.concepts.select import PLAN, plan_clips
+from vtcav_ray.concepts.plan_rows import PLAN
+from vtcav_ray.concepts.select import plan_clips
 from vtcav_ray.config import ClipsConfig, ConceptConfig
 from vtcav_ray.tables import CLIPS
 from vtcav_ray.video.codec import decode_clip, encode_clip

@@ -37,7 +37,7 @@ CUT = """
 from drawn import encode, square_video
 from vtcav_ray.concepts.cut import cut_clips
 from vtcav_ray.concepts.duplicates import looks_of, near_duplicates
-from vtcav_ray.concepts.select import PLAN
+from vtcav_ray.concepts.plan_rows import PLAN
 from vtcav_ray.config import ClipsConfig
 
 data = encode(square_video([(2 * t, 60) for t in range(16)], height=240, width=320)[0])

@@ -8,7 +8,8 @@ import pytest
 from tracked_things import track_row, tracks_table, videos_table
 
 from vtcav_ray.concepts.candidates import FILTERS, iter_tracks, usable_spans
-from vtcav_ray.concepts.select import PLAN, RANDOM_CLIPS_A_VIDEO, ClipPlan, plan_clips
+from vtcav_ray.concepts.plan_rows import PLAN
+from vtcav_ray.concepts.select import RANDOM_CLIPS_A_VIDEO, ClipPlan, plan_clips
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig, QualityConfig
 from vtcav_ray.errors import ConfigError
 

@@ -35,7 +35,7 @@ def cut_clips(
     """Cut all planned clips of some videos.
 
     Args:
-        plan: rows of `vtcav_ray.concepts.select.PLAN`; give all rows of a video in one call.
+        plan: rows of `vtcav_ray.concepts.plan_rows.PLAN`; give all rows of a video in one call.
         sources: video_id -> URI or bytes; None, or an id that is absent: the plan's own `uri`.
         max_frames, max_pixels, max_cpu_seconds: limits of one video, see `vtcav_ray.video.decode.Video`.
         threads: videos that are decoded side by side.

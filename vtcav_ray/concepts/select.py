@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -28,8 +28,9 @@ import pyarrow as pa
 from vtcav_ray.concepts.candidates import FILTERS, Span, iter_tracks, usable_spans
 from vtcav_ray.concepts.classes import ClassPlan, draw, plan_classes
 from vtcav_ray.concepts.motion import matches
+from vtcav_ray.concepts.plan_rows import PlanRows
+from vtcav_ray.concepts.sampling import Candidates, different, one_a_track
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
-from vtcav_ray.tables import BOX
 
 RANDOM_CLIPS_A_VIDEO = 4  # at most, where the pool can't be filled with one a video
 _CANDIDATE_FACTOR = 4
@@ -37,35 +38,14 @@ _FEW = 2  # videos: the least that a concept can have at all
 _FEW_CONCEPTS = 6
 _AUTO_DIRECTIONS = ("up", "down", "left", "right", "towards", "away", "still")
 
-PLAN = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("set", pa.string()),
-        ("name", pa.string()),
-        ("kind", pa.string()),
-        ("video_id", pa.string()),
-        ("uri", pa.string()),
-        ("label", pa.string()),
-        ("object", pa.string()),
-        ("motion", pa.string()),
-        ("track_id", pa.int32()),
-        ("frames", pa.list_(pa.int32())),  # of the span; null: chosen when the video's length is known
-        ("boxes", pa.list_(BOX)),
-        ("control_of", pa.string()),
-        ("pick", pa.int32()),  # which of the T frames a still kind shows
-        ("view", pa.int32()),  # which of the clips spread over a class video
-        ("seed", pa.int64()),  # of what is random in cutting this clip
-    ]
-)
-
 
 @dataclass(frozen=True)
 class ClipPlan:
     """What to cut.
 
     Attributes:
-        rows: `PLAN` table, sorted by video_id and clip_id: the CLIPS columns that are known before cutting, and what
-            cutting needs.
+        rows: table `PLAN` (`vtcav_ray.concepts.plan_rows`), sorted by video_id and clip_id: the CLIPS columns that are
+            known before cutting, and what cutting needs.
         warnings: sentences for the user.
         counts: `filters` (tracks that each quality filter dropped; `clips_per_video` counts for each concept anew),
             `videos` (by use; `copies` are not used, since they repeat another one), `concepts` (videos available and
@@ -75,24 +55,6 @@ class ClipPlan:
     rows: pa.Table
     warnings: list[str]
     counts: dict[str, Any]
-
-
-@dataclass
-class _Candidates:
-    """Spans by video for one concept, or one class's random clips: those of the lowest hashes, bounded."""
-
-    capacity: int
-    role: str
-    seed: int
-    available: int = 0
-    kept: dict[str, tuple[float, list[Span]]] = field(default_factory=dict)
-
-    def add(self, video_id: str, spans: list[Span]) -> None:
-        self.available += 1
-        self.kept[video_id] = (draw(self.seed, self.role, video_id), spans)
-        if len(self.kept) > 2 * self.capacity:
-            best = sorted(self.kept.items(), key=lambda item: item[1][0])[: self.capacity]
-            self.kept = dict(best)
 
 
 def plan_clips(
@@ -138,15 +100,15 @@ class _Planner:
         self._concepts: dict[str, ConceptConfig] = {}
         if not isinstance(config.concepts, str):
             self._concepts = {c.name: c for c in config.concepts}
-        self._candidates: dict[str, _Candidates] = {name: self._new_candidates(name) for name in self._concepts}
+        self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
         groups = max(len(set(classes.label_of.values())), 1)
         self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
-        self._random: dict[str | None, _Candidates] = {}
+        self._random: dict[str | None, Candidates] = {}
         # Of all videos, whatever their label: where most labels are rare, those above hold too few.
-        self._random_any = _Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
+        self._random_any = Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
         self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._tracks = 0
-        self._rows: list[dict[str, Any]] = []
+        self._rows = PlanRows(seed, uris, classes.label_of, config.class_views)
         self._warnings = list(classes.warnings)
         self._concept_videos: set[str] = set()
         self._random_videos: set[str] = set()
@@ -156,7 +118,7 @@ class _Planner:
         for label, ids in sorted(classes.examples.items()):
             for video_id in ids:
                 for view in range(config.class_views):
-                    self._add("class", label, "full", video_id, None, number=view)
+                    self._rows.add("class", label, "full", video_id, None, number=view)
 
     def note_copies(self, copies: Mapping[str, str], labels: Mapping[str, str | None]) -> None:
         """Count the videos that are not used because they repeat another one, and tell of them."""
@@ -170,8 +132,8 @@ class _Planner:
                 + (", ..." if len(copies) > 3 else ".")
             )
 
-    def _new_candidates(self, name: str) -> _Candidates:
-        return _Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
+    def _new_candidates(self, name: str) -> Candidates:
+        return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
 
     def read(self, tracks: Iterable[pa.Table]) -> None:
         """Take from each video's tracks what concepts and random clips could use."""
@@ -183,8 +145,8 @@ class _Planner:
             by_chance = sorted(spans, key=lambda s: draw(self._seed, "span", video_id, s.track_id, s.frames[0]))
             label = self._classes.label_of.get(video_id)
             if label not in self._random:
-                self._random[label] = _Candidates(self._random_capacity, "random", self._seed)
-            few = _different(by_chance)[:RANDOM_CLIPS_A_VIDEO]
+                self._random[label] = Candidates(self._random_capacity, "random", self._seed)
+            few = different(by_chance)[:RANDOM_CLIPS_A_VIDEO]
             self._random[label].add(video_id, few)
             self._random_any.add(video_id, few)
 
@@ -215,7 +177,7 @@ class _Planner:
             if fit:
                 moving = concept.motion is not None and concept.motion.direction is not None
                 fit.sort(key=lambda s: (-(s.motion.clarity if moving else 1) * s.confidence, s.track_id, s.frames[0]))
-                tracks = _one_a_track(fit)
+                tracks = one_a_track(fit)
                 self._dropped["clips_per_video"] += max(len(tracks) - limit, 0)
                 self._candidates[name].add(video_id, tracks[:limit])
 
@@ -298,7 +260,7 @@ class _Planner:
         controls = config.controls if concept.controls is None else concept.controls
         for kind in concept.kinds:
             for span in spans:
-                self._add_with_controls("concept", name, kind, span, controls)
+                self._rows.add_with_controls("concept", name, kind, span, controls)
         kinds: tuple[str, ...] = concept.kinds
         if "spatiotemporal" in kinds:
             kinds += controls
@@ -338,9 +300,9 @@ class _Planner:
             for video_id, number in picks:
                 if by_track:
                     span = spans[video_id][number]
-                    self._add_with_controls("random", f"random/{kind}", kind, span, controls)
+                    self._rows.add_with_controls("random", f"random/{kind}", kind, span, controls)
                 else:
-                    self._add("random", f"random/{kind}", kind, video_id, None, number=number)
+                    self._rows.add("random", f"random/{kind}", kind, video_id, None, number=number)
             self._warn_of_small_pool(kind, len(picks), min(sources, len(picks)))
         self._random_sizes = sizes
 
@@ -370,56 +332,7 @@ class _Planner:
         ranked = [(rank, label, v) for label, ids in by_class.items() for rank, v in enumerate(ids)]
         return [v for _, _, v in sorted(ranked)]
 
-    def _add_with_controls(self, set_: str, name: str, kind: str, span: Span, controls: Sequence[str]) -> None:
-        clip_id = self._add(set_, name, kind, span.video_id, span)
-        if kind == "spatiotemporal":
-            for control in controls:
-                under = f"random/{control}" if set_ == "random" else name
-                self._add(set_, under, control, span.video_id, span, control_of=clip_id)
-
-    def _add(
-        self,
-        set_: str,
-        name: str,
-        kind: str,
-        video_id: str,
-        span: Span | None,
-        *,
-        control_of: str | None = None,
-        number: int = 0,
-    ) -> str:
-        if span is not None:
-            where = f"#{span.track_id}@{int(span.frames[0])}"
-        else:
-            where = f"#{number}" if set_ == "random" or self._config.class_views > 1 else ""
-        folder = name if set_ == "random" else f"class/{name}" if set_ == "class" else f"concept/{name}/{kind}"
-        clip_id = f"{folder}/{video_id}{where}"
-        # A control is shuffled as its twin's id says, whatever else is planned.
-        seed = int(draw(self._seed, "cut", control_of or clip_id, kind) * 2**62)
-        self._rows.append(
-            {
-                "clip_id": clip_id,
-                "set": set_,
-                "name": name,
-                "kind": kind,
-                "video_id": video_id,
-                "uri": self._uris[video_id],
-                "label": self._classes.label_of.get(video_id),
-                "object": None if span is None else span.object,
-                "motion": None if span is None else span.motion.direction,
-                "track_id": None if span is None else span.track_id,
-                "frames": None if span is None else span.frames,
-                "boxes": None if span is None else list(span.boxes),
-                "control_of": control_of,
-                "pick": 0 if span is None else span.pick,
-                "view": number if set_ == "class" else 0,
-                "seed": seed,
-            }
-        )
-        return clip_id
-
     def result(self) -> ClipPlan:
-        self._rows.sort(key=lambda r: (r["video_id"], r["clip_id"]))
         examples = sum(len(ids) for ids in self._classes.examples.values())
         used = examples + len(self._concept_videos) + len(self._random_videos)
         counts = {
@@ -436,23 +349,4 @@ class _Planner:
             "concepts": dict(sorted(self._concept_counts.items())),
             "random": self._random_sizes,
         }
-        return ClipPlan(pa.Table.from_pylist(self._rows, schema=PLAN), self._warnings, counts)
-
-
-def _one_a_track(spans: list[Span]) -> list[Span]:
-    first: dict[int, Span] = {}
-    for span in spans:
-        first.setdefault(span.track_id, span)
-    return list(first.values())
-
-
-def _different(spans: list[Span]) -> list[Span]:
-    """Spans in their order, one of each track before a second of any, none overlapping another of its track."""
-    rounds: list[tuple[int, Span]] = []
-    by_track: dict[int, list[Span]] = defaultdict(list)
-    for span in spans:
-        mine = by_track[span.track_id]
-        if all(span.frames[0] > o.frames[-1] or span.frames[-1] < o.frames[0] for o in mine):
-            rounds.append((len(mine), span))
-            mine.append(span)
-    return [span for _, span in sorted(rounds, key=lambda r: r[0])]
+        return ClipPlan(self._rows.table(), self._warnings, counts)
