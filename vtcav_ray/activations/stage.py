@@ -88,7 +88,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("activations", inputs=("clips",), version=5, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("activations", inputs=("clips",), version=6, ingredients=_ingredients, prepare=_prepare)
 
 
 class ExtractWorker:

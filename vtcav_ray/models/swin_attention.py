@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vtcav_ray.models.swin_dense import slim_swin
+from vtcav_ray.models.swin_dense import on_cpu_as_it_is, slim_swin
 
 # Letters in shapes: B clips, W windows a clip, N places in a window or part, R rows, C channels, H heads, K = C / H.
 
@@ -73,25 +73,79 @@ def _attention(self: Any, x: torch.Tensor, mask_wnn: torch.Tensor) -> torch.Tens
     places = _places(size, window, shift, parts, x.device)
     attention = self.attn
     rows_rc = _Gather.apply(self.norm1(x).view(-1, c), places.order, places.inverse, places.padded, False)
+    biases = _position_biases(attention, window, parts)
     attended = [
-        _attend(attention, qkv.view(-1, bias_hnn.shape[1], 3 * c), bias_hnn)
-        for qkv, bias_hnn in zip(
-            attention.qkv(rows_rc).split(places.sizes), _position_biases(attention, window, parts), strict=True
-        )
+        _attend(attention, *qkv, bias_hnn)
+        for qkv, bias_hnn in zip(_projected(attention, rows_rc, places.sizes, biases), biases, strict=True)
     ]
     out_rc = attention.proj_drop(attention.proj(torch.cat(attended) if len(attended) > 1 else attended[0]))
     return _Gather.apply(out_rc, places.inverse, places.order, False, places.padded).view(x.shape)
 
 
-def _attend(self: Any, qkv: torch.Tensor, bias_hnn: torch.Tensor) -> torch.Tensor:
-    """Attention inside each of M parts, with one bias `[H, N, N]` for all: `[M, N, 3·C]` -> `[M·N, C]`."""
-    m, n, c3 = qkv.shape
-    heads = self.num_heads
-    # Taken apart where they lie, and turned after: backward then writes their gradients straight to their places.
-    q, k, v = (part.transpose(1, 2) for part in qkv.view(m, n, 3, heads, c3 // 3 // heads).unbind(2))  # M H N K each
+def _projected(
+    self: Any, rows_rc: torch.Tensor, sizes: list[int], biases: list[torch.Tensor]
+) -> list[tuple[torch.Tensor, ...]]:
+    """Queries, keys and values `[M, N, H, K]` of the M parts of each kind."""
+    lengths = [bias_hnn.shape[1] for bias_hnn in biases]
+    if on_cpu_as_it_is(rows_rc):
+        found = _Projection.apply(rows_rc, self.qkv.weight, self.qkv.bias, sizes, lengths, self.num_heads)
+        return [tuple(found[i : i + 3]) for i in range(0, len(found), 3)]
+    kinds = self.qkv(rows_rc).split(sizes)
+    return [
+        tuple(kind.view(-1, n, 3, self.num_heads, kind.shape[1] // 3 // self.num_heads).unbind(2))
+        for kind, n in zip(kinds, lengths, strict=True)
+    ]
+
+
+class _Projection(torch.autograd.Function):
+    """The product that makes queries, keys and values of rows `[R, C]`: three views for each kind of part.
+
+    Backward is three products that add up in the rows' gradient, where autograd would first copy the views' gradients
+    together, part by part and then kind by kind. Gives no gradients to the weights.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows_rc: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        sizes: list[int],
+        lengths: list[int],
+        heads: int,
+    ) -> tuple[torch.Tensor, ...]:
+        ctx.save_for_backward(weight)
+        ctx.sizes = sizes
+        kinds = F.linear(rows_rc, weight, bias).split(sizes)
+        return tuple(
+            part
+            for kind, n in zip(kinds, lengths, strict=True)
+            for part in kind.view(-1, n, 3, heads, len(weight) // 3 // heads).unbind(2)
+        )
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        c = weight.shape[1]
+        found = weight.new_empty(sum(ctx.sizes), c)
+        for kind, piece in enumerate(found.split(ctx.sizes)):
+            for number, grad in enumerate(grads[3 * kind : 3 * kind + 3]):
+                torch.addmm(
+                    piece, grad.reshape(-1, c), weight[number * c : (number + 1) * c], beta=min(number, 1), out=piece
+                )
+        return found, None, None, None, None, None
+
+
+def _attend(
+    self: Any, q_mnhk: torch.Tensor, k_mnhk: torch.Tensor, v_mnhk: torch.Tensor, bias_hnn: torch.Tensor
+) -> torch.Tensor:
+    """Attention inside each of M parts, with one bias for all: `[M·N, C]`."""
+    m, n, heads, channels = q_mnhk.shape
+    q, k, v = (part.transpose(1, 2) for part in (q_mnhk, k_mnhk, v_mnhk))
     bias = bias_hnn.to(q.dtype).expand(m, -1, -1, -1)  # no copy: one for all
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
-    return out.transpose(1, 2).reshape(m * n, c3 // 3)
+    return out.transpose(1, 2).reshape(m * n, heads * channels)
 
 
 def _position_biases(self: Any, window: tuple[int, ...], parts: _Parts) -> list[torch.Tensor]:

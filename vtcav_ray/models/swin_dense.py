@@ -3,6 +3,8 @@
 - An MLP's hidden numbers are four times its input's (77 MB a block and clip at Swin-T's first stage). On a CPU they go
   to memory and come back for every step. Here the MLP goes over pieces of rows that stay in the cache: product, GELU,
   product, then the next piece. Backward likewise. On a GPU the plain module is used.
+- Patches don't overlap, so cutting them out and one product do what a 3D convolution does, without its copies, and
+  leave the channels last, as what follows wants them.
 - MMAction2 merges patches from four strided slices, and backward pads each of them with zeros and adds them up. One
   permutation does the same, and its backward is a permutation.
 - Between stages MMAction2 copies the tensor to channels-first, only to turn it back at once. Here it is a view.
@@ -31,6 +33,8 @@ def slim_swin(module: nn.Module) -> None:
         kind = type(part).__name__
         if kind == "SwinTransformer3D":
             part.forward = MethodType(_backbone, part)  # type: ignore[method-assign]
+        elif kind == "PatchEmbed3D" and type(part.proj) is nn.Conv3d:
+            part.forward = MethodType(_embed, part)  # type: ignore[method-assign]
         elif kind == "PatchMerging":
             part.forward = MethodType(_merge, part)  # type: ignore[method-assign]
         elif kind == "SwinTransformerBlock3D":
@@ -54,6 +58,21 @@ def _backbone(self: Any, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, 
     return outs[0] if len(outs) == 1 else tuple(outs)
 
 
+def _embed(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """As `PatchEmbed3D.forward`: `[B, 3, T, H, W]` -> `[B, C, T', H', W']`, in memory `[B, T', H', W', C]`."""
+    if not on_cpu_as_it_is(x):
+        return type(self).forward(self, x)
+    weight = self.proj.weight
+    _, channels, t, h, w = weight.shape
+    padding = [(-n) % p for n, p in zip(x.shape[2:], (t, h, w), strict=True)]
+    if any(padding):
+        x = F.pad(x, (0, padding[2], 0, padding[1], 0, padding[0]))
+    cut = x.reshape(len(x), channels, x.shape[2] // t, t, x.shape[3] // h, h, x.shape[4] // w, w)
+    patches = cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)  # B T' H' W' 3·t·h·w
+    y = F.linear(patches, weight.flatten(1), self.proj.bias)
+    return (y if self.norm is None else self.norm(y)).permute(0, 4, 1, 2, 3)
+
+
 def _merge(self: Any, x: torch.Tensor) -> torch.Tensor:
     """As `PatchMerging.forward`: `[B, D, H, W, C]` -> `[B, D, H/2, W/2, 2·C]`."""
     b, d, h, w, c = x.shape
@@ -67,12 +86,17 @@ def _merge(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 def _mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
     """As `Mlp.forward`: `[..., C]` -> `[..., C]`."""
-    plain = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    if plain or x.dtype not in (torch.float32, torch.float64):
+    if not on_cpu_as_it_is(x):
         return self.fc2(self.act(self.fc1(x)))
     rows = x.reshape(-1, x.shape[-1])
     weights = (self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
     return _PiecewiseMlp.apply(rows, *weights, self.act.approximate).view(x.shape)
+
+
+def on_cpu_as_it_is(x: torch.Tensor) -> bool:
+    """Whether this module's way with memory is used: on a CPU, where nothing casts or compiles."""
+    plain = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+    return not plain and x.dtype in (torch.float32, torch.float64)
 
 
 class _PiecewiseMlp(torch.autograd.Function):
