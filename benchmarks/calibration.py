@@ -2,6 +2,7 @@
 
     python benchmarks/calibration.py                 simulated vectors
     python benchmarks/calibration.py --unequal       of these only: concept and pool with unequal clips a source video
+    python benchmarks/calibration.py --scores        of these only: coverage of the score's interval
     python benchmarks/calibration.py --npz FILE      the same on given activations and gradients, whose clips are all
     random
 
@@ -354,15 +355,28 @@ def simulate(cells: int, seed: int) -> dict[str, Any]:
         started = time.perf_counter()
         report["coverage"][title] = effect_coverage(world, n, videos, z, cells, seed)
         _say(title, report["coverage"][title], started)
-    for title, world, videos, num_sets, z in (
-        ("score, 50 videos, R = 50, no effect", plain, 50, 50, 0.0),
-        ("score, scattered gradients, 50 videos, R = 50, no effect", scattered, 50, 50, 0.0),
-        ("score, scattered gradients, 30 videos, R = 20, effect of 2 null SDs", scattered, 30, 20, 2.0),
+    report["coverage"] |= scores_covered(cells, seed)
+    return report
+
+
+def scores_covered(cells: int, seed: int) -> dict[str, Any]:
+    """Coverage of the score's interval, from no effect to effects so strong that half of the true scores are 0 or 1."""
+    plain, scattered = World(), World(collinear=0.3)
+    found = {}
+    for world, n, videos, num_sets, z in (
+        (plain, 20, 50, 50, 0.0),
+        (scattered, 20, 50, 50, 0.0),
+        (scattered, 20, 30, 20, 2.0),
+        (scattered, 20, 25, 50, 3.0),
+        (scattered, 20, 30, 20, 4.0),
+        (scattered, 10, 25, 50, 4.0),
     ):
         started = time.perf_counter()
-        report["coverage"][title] = score_coverage(world, 20, videos, num_sets, z, cells, seed)
-        _say(title, report["coverage"][title], started)
-    return report
+        kind = "scattered gradients, " if world is scattered else ""
+        title = f"score, {kind}n = {n}, {videos} videos, R = {num_sets}, effect of {z:g} null SDs"
+        found[title] = score_coverage(world, n, videos, num_sets, z, cells, seed)
+        _say(title, found[title], started)
+    return found
 
 
 def unequal(cells: int, seed: int) -> dict[str, Any]:
@@ -386,6 +400,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cells", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--unequal", action="store_true", help="only the cells with unequal clips a source video")
+    parser.add_argument("--scores", action="store_true", help="only the coverage of the score's interval")
     parser.add_argument("--npz", type=Path, help="stored activations and gradients instead of simulated ones")
     parser.add_argument("--n", type=int, default=20, help="with --npz: source videos in a set")
     parser.add_argument("--sets", type=int, default=19, help="with --npz: R")
@@ -400,10 +415,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report: dict[str, Any] = {"rejection": {title: rates}}
     elif options.unequal:
         report = {"rejection": unequal(options.cells, options.seed)}
+    elif options.scores:
+        report = {"rejection": {}, "coverage": scores_covered(options.cells, options.seed)}
     else:
         report = simulate(options.cells, options.seed)
     report["settings"] = {"cells": options.cells, "seed": options.seed}
-    part = f"_{options.npz.stem}" if options.npz else "_unequal" if options.unequal else ""
+    part = (
+        f"_{options.npz.stem}"
+        if options.npz
+        else "_unequal"
+        if options.unequal
+        else "_scores"
+        if options.scores
+        else ""
+    )
     out = options.out or RESULTS / f"calibration{part}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
