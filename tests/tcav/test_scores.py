@@ -34,6 +34,16 @@ def test_blocks_make_no_difference(monkeypatch):
         assert np.allclose(getattr(whole, name), getattr(parts, name), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_vectors_of_a_table_are_taken_as_they_are():
+    """Arrow's arrays can't be written to; nothing warns of it, and nothing is written."""
+    rng = np.random.default_rng(0)
+    gradients, cavs = rng.normal(size=(4, 3)), rng.normal(size=(5, 3)).astype(np.float32)
+    expected = score(gradients, cavs).magnitude
+    cavs.flags.writeable = False
+    np.testing.assert_array_equal(score(gradients, cavs).magnitude, expected)
+
+
 def test_a_video_counts_once_however_many_views_it_gave():
     groups = ["a"] * 9 + ["b", "c", "d"]
     averaged = np.concatenate((GRADIENTS[:9].mean(0, keepdims=True), GRADIENTS[9:]))

@@ -86,7 +86,8 @@ def score(
     block = max(1, _BLOCK_NUMBERS // num_videos)
     for start in range(0, num_cavs, block):
         part = slice(start, start + block)
-        right = torch.from_numpy(np.ascontiguousarray(cavs_MD[part], dtype=np.float32)).to(device)
+        # Vectors that come from a table can't be written to, which PyTorch warns of: they are copied, block by block.
+        right = torch.from_numpy(np.require(cavs_MD[part], np.float32, ("C", "W"))).to(device)
         s_MV = right @ left.T
         if kept is not None:
             kept[:, part] = s_MV.T.cpu().numpy()
