@@ -104,7 +104,7 @@ def test_the_smoke_run_fails_where_a_ratio_was_never_measured() -> None:
 
 
 def test_a_way_that_became_slower_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From seconds to the complaint: ours does its work twice. The clock is the test's own, which no neighbour moves."""
+    """From seconds to the complaint: ours does its work twice, by a clock of the test that no neighbour moves."""
     import environment
     import smoke
 
