@@ -26,8 +26,8 @@ from vtcav_ray.tcav.bootstrap import expanded_interval, weights
 
 _VIDEO_STREAM, _RUN_STREAM = 11, 12
 # The effective number of trials is itself estimated, and with one or two signs that differ it comes out far too large.
-# It is held at this many times the larger of V and R: chosen in one simulation, judged in benchmarks/calibration.py.
-_MOST_TRIALS = 4
+# It is held at this many times the smaller of V and R: chosen in one simulation, judged in benchmarks/calibration.py.
+_MOST_TRIALS = 6
 _BLOCK_NUMBERS = 1 << 20
 
 
@@ -93,7 +93,7 @@ def score_intervals(
     low, high = expanded_interval(
         resampled_BJ, score_J, np.where(usable, freedom, 1.0), np.where(usable, shrinkage, 1.0), confidence
     )
-    trials = np.minimum(score_J * (1 - score_J) / np.where(usable, total, 1.0), _MOST_TRIALS * max(num_videos, runs))
+    trials = np.minimum(score_J * (1 - score_J) / np.where(usable, total, 1.0), _MOST_TRIALS * min(num_videos, runs))
     wilson_low, wilson_high = _wilson(
         score_J, np.where(usable, trials, 1.0), np.where(usable, freedom, 1.0), confidence
     )

@@ -73,7 +73,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
 
 
-STAGE = Stage("scores", inputs=("activations", "cavs"), version=4, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage("scores", inputs=("activations", "cavs"), version=5, ingredients=_ingredients, prepare=_prepare)
 
 
 class ScoreWorker:
