@@ -29,6 +29,8 @@ from torch.nn import functional as F
 
 from vtcav_ray.models.swin_dense import on_cpu_as_it_is, slim_swin
 
+_Qkv = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
 # Letters in shapes: B clips, W windows a clip, N places in a window or part, R rows, C channels, H heads, K = C / H.
 
 
@@ -82,19 +84,23 @@ def _attention(self: Any, x: torch.Tensor, mask_wnn: torch.Tensor) -> torch.Tens
     return _Gather.apply(out_rc, places.inverse, places.order, False, places.padded).view(x.shape)
 
 
-def _projected(
-    self: Any, rows_rc: torch.Tensor, sizes: list[int], biases: list[torch.Tensor]
-) -> list[tuple[torch.Tensor, ...]]:
+def _projected(self: Any, rows_rc: torch.Tensor, sizes: list[int], biases: list[torch.Tensor]) -> list[_Qkv]:
     """Queries, keys and values `[M, N, H, K]` of the M parts of each kind."""
     lengths = [bias_hnn.shape[1] for bias_hnn in biases]
     if on_cpu_as_it_is(rows_rc):
         found = _Projection.apply(rows_rc, self.qkv.weight, self.qkv.bias, sizes, lengths, self.num_heads)
-        return [tuple(found[i : i + 3]) for i in range(0, len(found), 3)]
-    kinds = self.qkv(rows_rc).split(sizes)
-    return [
-        tuple(kind.view(-1, n, 3, self.num_heads, kind.shape[1] // 3 // self.num_heads).unbind(2))
-        for kind, n in zip(kinds, lengths, strict=True)
-    ]
+    else:
+        found = _views(self.qkv(rows_rc), sizes, lengths, self.num_heads)
+    return [(found[i], found[i + 1], found[i + 2]) for i in range(0, len(found), 3)]
+
+
+def _views(qkv_rc: torch.Tensor, sizes: list[int], lengths: list[int], heads: int) -> tuple[torch.Tensor, ...]:
+    """`[R, 3·C]` taken apart where it lies: q, k and v `[M, N, H, K]` of each kind of part, one after the other."""
+    parts = (
+        kind.view(-1, n, 3, heads, kind.shape[1] // 3 // heads)
+        for kind, n in zip(qkv_rc.split(sizes), lengths, strict=True)
+    )
+    return tuple(each for part in parts for each in part.unbind(2))
 
 
 class _Projection(torch.autograd.Function):
@@ -116,12 +122,7 @@ class _Projection(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         ctx.save_for_backward(weight)
         ctx.sizes = sizes
-        kinds = F.linear(rows_rc, weight, bias).split(sizes)
-        return tuple(
-            part
-            for kind, n in zip(kinds, lengths, strict=True)
-            for part in kind.view(-1, n, 3, heads, len(weight) // 3 // heads).unbind(2)
-        )
+        return _views(F.linear(rows_rc, weight, bias), sizes, lengths, heads)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
