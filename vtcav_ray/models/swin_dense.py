@@ -33,8 +33,9 @@ def slim_swin(module: nn.Module) -> None:
         kind = type(part).__name__
         if kind == "SwinTransformer3D":
             part.forward = MethodType(_backbone, part)  # type: ignore[method-assign]
-        elif kind == "PatchEmbed3D" and type(part.proj) is nn.Conv3d:
-            part.forward = MethodType(_embed, part)  # type: ignore[method-assign]
+            embed = part.get_submodule("patch_embed")  # by its place: MViT has another class of the same name
+            if type(embed.proj) is nn.Conv3d:
+                embed.forward = MethodType(_embed, embed)  # type: ignore[method-assign]
         elif kind == "PatchMerging":
             part.forward = MethodType(_merge, part)  # type: ignore[method-assign]
         elif kind == "SwinTransformerBlock3D":
