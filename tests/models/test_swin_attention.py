@@ -75,23 +75,15 @@ def test_stage_with_merging_equals_mmaction(
     torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("normed", [True, False])
-@pytest.mark.parametrize("size", [(4, 8, 12), (5, 9, 6)])
-def test_patches_equal_mmaction(swin: Recogniser, size: tuple[int, ...], normed: bool) -> None:
-    """Also where a side is no multiple of the patch's, and for a clip that lies in memory in another order."""
-    from mmaction.models.backbones.swin import PatchEmbed3D
-
-    torch.manual_seed(0)
-    plain = PatchEmbed3D((2, 4, 4), embed_dims=8, norm_cfg={"type": "LN"} if normed else None).eval()
-    plain.requires_grad_(False)
-    slim = copy.deepcopy(plain)
-    slim.forward = MethodType(swin_dense._embed, slim)
-    x = torch.randn(2, *size, 3).permute(0, 4, 1, 2, 3).requires_grad_()
-    results = []
-    for part in (plain, slim):
-        y = part(x)
-        results.append((y, *torch.autograd.grad(y.square().sum(), x)))
-    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-5)
+def test_whoever_listens_to_the_projection_hears_it(swin: Recogniser) -> None:
+    x = torch.randn(1, 3, 16, 64, 64)
+    expected = swin.logits(x)
+    heard: list[torch.Size] = []
+    projection = swin.module.get_submodule("backbone.layers.0.blocks.0.attn.qkv")
+    handle = projection.register_forward_hook(lambda _, __, y: heard.append(y.shape))
+    torch.testing.assert_close(swin.logits(x), expected, rtol=0, atol=1e-6)
+    handle.remove()
+    assert len(heard) == 1
 
 
 def test_an_mlp_in_pieces_equals_one_in_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:

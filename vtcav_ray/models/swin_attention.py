@@ -87,7 +87,9 @@ def _attention(self: Any, x: torch.Tensor, mask_wnn: torch.Tensor) -> torch.Tens
 def _projected(self: Any, rows_rc: torch.Tensor, sizes: list[int], biases: list[torch.Tensor]) -> list[_Qkv]:
     """Queries, keys and values `[M, N, H, K]` of the M parts of each kind."""
     lengths = [bias_hnn.shape[1] for bias_hnn in biases]
-    if on_cpu_as_it_is(rows_rc):
+    # Whoever listens to the module (it may be the layer that is explained) must hear it run.
+    heard = self.qkv._forward_hooks or self.qkv._forward_pre_hooks
+    if on_cpu_as_it_is(rows_rc) and not heard:
         found = _Projection.apply(rows_rc, self.qkv.weight, self.qkv.bias, sizes, lengths, self.num_heads)
     else:
         found = _views(self.qkv(rows_rc), sizes, lengths, self.num_heads)

@@ -3,8 +3,6 @@
 - An MLP's hidden numbers are four times its input's (77 MB a block and clip at Swin-T's first stage). On a CPU they go
   to memory and come back for every step. Here the MLP goes over pieces of rows that stay in the cache: product, GELU,
   product, then the next piece. Backward likewise. On a GPU the plain module is used.
-- Patches don't overlap, so cutting them out and one product do what a 3D convolution does, without its copies, and
-  leave the channels last, as what follows wants them.
 - MMAction2 merges patches from four strided slices, and backward pads each of them with zeros and adds them up. One
   permutation does the same, and its backward is a permutation.
 - Between stages MMAction2 copies the tensor to channels-first, only to turn it back at once. Here it is a view.
@@ -33,9 +31,6 @@ def slim_swin(module: nn.Module) -> None:
         kind = type(part).__name__
         if kind == "SwinTransformer3D":
             part.forward = MethodType(_backbone, part)  # type: ignore[method-assign]
-            embed = part.get_submodule("patch_embed")  # by its place: MViT has another class of the same name
-            if type(embed.proj) is nn.Conv3d:
-                embed.forward = MethodType(_embed, embed)  # type: ignore[method-assign]
         elif kind == "PatchMerging":
             part.forward = MethodType(_merge, part)  # type: ignore[method-assign]
         elif kind == "SwinTransformerBlock3D":
@@ -57,21 +52,6 @@ def _backbone(self: Any, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, 
         if i < self.num_layers - 1:
             x = x.permute(0, 4, 1, 2, 3)  # the next stage turns it back
     return outs[0] if len(outs) == 1 else tuple(outs)
-
-
-def _embed(self: Any, x: torch.Tensor) -> torch.Tensor:
-    """As `PatchEmbed3D.forward`: `[B, 3, T, H, W]` -> `[B, C, T', H', W']`, in memory `[B, T', H', W', C]`."""
-    if not on_cpu_as_it_is(x):
-        return type(self).forward(self, x)
-    weight = self.proj.weight
-    _, channels, t, h, w = weight.shape
-    padding = [(-n) % p for n, p in zip(x.shape[2:], (t, h, w), strict=True)]
-    if any(padding):
-        x = F.pad(x, (0, padding[2], 0, padding[1], 0, padding[0]))
-    cut = x.reshape(len(x), channels, x.shape[2] // t, t, x.shape[3] // h, h, x.shape[4] // w, w)
-    patches = cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)  # B T' H' W' 3·t·h·w
-    y = F.linear(patches, weight.flatten(1), self.proj.bias)
-    return (y if self.norm is None else self.norm(y)).permute(0, 4, 1, 2, 3)
 
 
 def _merge(self: Any, x: torch.Tensor) -> torch.Tensor:
