@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -50,6 +52,29 @@ def test_one_track_a_square_with_its_boxes(red_squares: RedSquares) -> None:
         lengths = {len(row[name]) for name in ("boxes", "confidence", "camera", "sharpness", "shot")}
         assert lengths == {len(boxes)}
     assert figures["frames"] == sum(len(b) for b in truth.values())
+
+
+def test_ultralytics_is_there_before_any_decoder_starts() -> None:
+    """Its import changes OpenCV's threads, which ended the process (SIGFPE) where a decoder was at work already."""
+    code = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1] / "video")]!r}
+from drawn import encode, square_video
+from tracked_things import RedSquares
+from vtcav_ray.concepts import track
+from vtcav_ray.config import TracksConfig
+
+class Decoder(track._Decoder):
+    def __init__(self, *given):
+        print("ultralytics" in sys.modules)
+        super().__init__(*given)
+
+assert "ultralytics" not in sys.modules, "or this shows nothing"
+track._Decoder = Decoder
+track.track_videos([("v", encode(square_video([(9, 30)] * 3)[0]))], RedSquares(), TracksConfig())
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "True\n"), found.stderr
 
 
 def test_frames_of_many_videos_share_batches(red_squares: RedSquares) -> None:

@@ -263,6 +263,9 @@ def track_videos(
         OSError: no permission, or the network failed: not the fault of a video.
         ConfigError: see `make_tracker`.
     """
+    # Before the first decoder: importing it sets OpenCV's number of threads, and OpenCV divides by zero (SIGFPE) where
+    # another thread is in the middle of a call.
+    import_ultralytics()
     started = time.perf_counter()
     figures = {"videos": float(len(videos)), "frames": 0.0, "detections": 0.0, "decode_cpu_seconds": 0.0}
     figures |= {"batch_items": 0.0, "batch_slots": 0.0, "truncated": 0.0}
