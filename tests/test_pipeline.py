@@ -282,7 +282,7 @@ def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: 
     """Good videos among an empty, a truncated, a false, a short, a silent and a mislabelled one."""
     from vtcav_ray.world import write_world
 
-    write_world(str(tmp_path / "w"), videos=64, seed=5)
+    write_world(str(tmp_path / "w"), videos=40, seed=5)
     folder = tmp_path / "videos"
     for row in pq.read_table(tmp_path / "w" / "videos.parquet").to_pylist():
         (folder / row["label"]).mkdir(parents=True, exist_ok=True)
