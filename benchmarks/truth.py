@@ -24,6 +24,12 @@ without any CAV: in clips rendered twice that differ in one factor alone, how fa
 standard deviations of the logit)? So a call where the verdict is `none` is told apart: `confirmed` where the network
 does respond to the factor in that direction (|mean| beyond 3 standard errors), so that the planted verdict was wrong of
 this network; else a false alarm. A recogniser under 90 % on held-out clips is not scored.
+
+A swap speaks of the network, and the planted verdict is given to every layer. Whether a LAYER carries the factor as a
+direction is measured too, again without CAVs (`moved`): the difference of the mean activations of all training clips
+of one level and the other, half of it added and half taken off at held-out clips, and the rest of the network run.
+Where that does not move the logit as planted (|mean| beyond 3 standard errors), no recipe that asks about a direction
+of this layer can rightly say that it does; areas under ROC are given over all cells and over those that it does move.
 """
 
 from __future__ import annotations
@@ -41,7 +47,7 @@ from environment import RESULTS, write
 from numpy.typing import NDArray
 from worlds.clips import FACTORS, Pool, render, swapped
 from worlds.recipes import RECIPES, Answers, ask
-from worlds.recogniser import LAYERS, Trained, accuracy, flat_vectors, logits_of, train, untrained
+from worlds.recogniser import LAYERS, Trained, accuracy, flat_vectors, logits_of, moved_logits, train, untrained
 from worlds.scoring import CONCEPTS, NULLS, WORLDS, cells_of, complaints, markdown, summary
 
 from vtcav_ray.models import Recogniser
@@ -85,6 +91,7 @@ def one_run(world: str, seed: int, pools: dict[str, Pool], sizes: dict[str, int]
     _, gradients, _ = flat_vectors(recogniser, class_clips, [[0, 1]] * len(of))
     logits = logits_of(recogniser, examples.clips[used])
     swaps = _swaps(recogniser, pools["classes"], sizes["pairs"])
+    moves = _moves(recogniser, pools, sizes["pairs"])
     answers = {}
     for layer in LAYERS:
         # [k][c]: of the logit of class k at the clips of class c; rows come (clip, class) by (clip, class).
@@ -92,7 +99,7 @@ def one_run(world: str, seed: int, pools: dict[str, Pool], sizes: dict[str, int]
         j = len(concepts)
         answers[layer] = ask(pool[layer], slopes, logits, at[:j], at[j:], shapes[layer], seed, permutations)
     assert tuple(concepts) == CONCEPTS, "the order in which answers are written down"
-    return report | {"swaps": swaps, "answers": _rounded(answers)}
+    return report | {"swaps": swaps, "moves": moves, "answers": _rounded(answers)}
 
 
 def _recogniser(
@@ -133,19 +140,43 @@ def _sets(
 def _swaps(recogniser: Recogniser, pool: Pool, pairs: int) -> dict[str, list[dict[str, float]]]:
     """Factor -> for each class, what setting it to its first level instead of its second does to the logit."""
     rows = np.arange(min(pairs, len(pool.clips)))
-    unit = logits_of(recogniser, pool.clips[: 2 * pairs]).std(axis=0)
+    unit = _unit(recogniser, pool, pairs)
     out: dict[str, list[dict[str, float]]] = {}
     for factor in FACTORS:
         sides = [pool.clips[rows].copy() for _ in (0, 1)]
         for level, side in enumerate(sides):
             other = np.flatnonzero(pool.levels[factor][rows] != level)
             side[other] = swapped(pool, rows[other], factor, level)
-        moved = (logits_of(recogniser, sides[0]) - logits_of(recogniser, sides[1])) / unit
-        error = moved.std(axis=0, ddof=1) / np.sqrt(len(rows))
-        out[factor] = [
-            {"mean": _digits(m), "error": _digits(e)} for m, e in zip(moved.mean(axis=0), error, strict=True)
-        ]
+        out[factor] = _means((logits_of(recogniser, sides[0]) - logits_of(recogniser, sides[1])) / unit)
     return out
+
+
+def _moves(recogniser: Recogniser, pools: dict[str, Pool], clips: int) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """Layer -> factor -> for each class, what a move of the layer's activation from the second level's mean to the
+    first's does to the logit of clips that had no part in the means."""
+    known, _, shapes = flat_vectors(recogniser, pools["train"].clips)
+    looked_at = pools["classes"].clips[:clips]
+    unit = _unit(recogniser, pools["classes"], clips)
+    out: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for layer in LAYERS:
+        out[layer] = {}
+        for factor in FACTORS:
+            first, second = (known[layer][pools["train"].where(**{factor: level})].mean(axis=0) for level in (0, 1))
+            half = ((first - second) / 2).reshape(shapes[layer])
+            up, down = (moved_logits(recogniser, looked_at, layer, shift) for shift in (half, -half))
+            out[layer][factor] = _means((up - down) / unit)
+    return out
+
+
+def _unit(recogniser: Recogniser, pool: Pool, pairs: int) -> NDArray[np.float32]:
+    """Standard deviation of each class's logit."""
+    return np.asarray(logits_of(recogniser, pool.clips[: 2 * pairs]).std(axis=0))
+
+
+def _means(moved: NDArray[np.float32]) -> list[dict[str, float]]:
+    """Of changes [n, K] of the logits: mean and standard error of each class."""
+    error = moved.std(axis=0, ddof=1) / np.sqrt(len(moved))
+    return [{"mean": _digits(m), "error": _digits(e)} for m, e in zip(moved.mean(axis=0), error, strict=True)]
 
 
 def _rounded(answers: dict[str, dict[str, Answers]]) -> dict[str, dict[str, Any]]:
@@ -192,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pools = _pools(seed, sizes)
         for world in options.worlds:
             runs.append(one_run(world, seed, pools, sizes, options.permutations))
-            told = {name: value for name, value in runs[-1].items() if name not in ("answers", "swaps")}
+            told = {name: value for name, value in runs[-1].items() if name not in ("answers", "swaps", "moves")}
             print(
                 told | {f: [round(s["mean"], 2) for s in v] for f, v in runs[-1].get("swaps", {}).items()}, flush=True
             )

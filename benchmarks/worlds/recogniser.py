@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vtcav_ray.activations import Extractor
+from vtcav_ray.activations.intervene import intervene
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.models import Recogniser, load_recogniser
 
@@ -96,6 +97,14 @@ def flat_vectors(
     got = extractor.extract(list(clips), classes)
     assert not got.bad_clips, "rendered clips are readable, and the network is finite"
     return got.activations, got.gradients, extractor.shapes()
+
+
+def moved_logits(
+    recogniser: Recogniser, clips: NDArray[np.uint8], layer: str, shift: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Logits [N, K] with `shift` [T', H', W', C] added to a layer's activation of every clip."""
+    parts = [intervene(recogniser, list(clips[i : i + 64]), layer, shift) for i in range(0, len(clips), 64)]
+    return np.concatenate(parts)
 
 
 def _input(recogniser: Recogniser, clips: NDArray[np.uint8]) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """What the recipes' answers are worth, held against the verdicts that were written down first.
 
 A run is one network of one world: JSON with `world`, `seed` and, where it is scored, `swaps` (factor -> class ->
-`mean`, `error`) and `answers` (recipe -> `z` and `p`, nested lists [layer][class][concept]).
+`mean`, `error`), `moves` (the same of each layer: layer -> factor -> class) and `answers` (recipe -> `z` and `p`,
+nested lists [layer][class][concept]).
 """
 
 from __future__ import annotations
@@ -50,11 +51,14 @@ def cells_of(run: dict[str, Any]) -> list[dict[str, Any]]:
     for at, layer in enumerate(LAYERS):
         for k in (0, 1):
             for j, concept in enumerate(CONCEPTS):
-                swap = None
+                swap = move = None
                 if concept in FACTOR_OF:
-                    moved = run["swaps"][FACTOR_OF[concept]][k]
-                    sign = 1 if FACTORS[FACTOR_OF[concept]][0] == concept else -1
-                    swap = sign * moved["mean"] / max(moved["error"], 1e-12)
+                    factor = FACTOR_OF[concept]
+                    sign = 1 if FACTORS[factor][0] == concept else -1
+                    swap, move = (
+                        sign * one["mean"] / max(one["error"], 1e-12)
+                        for one in (run["swaps"][factor][k], run["moves"][layer][factor][k])
+                    )
                 cells.append(
                     {
                         "world": run["world"],
@@ -62,6 +66,7 @@ def cells_of(run: dict[str, Any]) -> list[dict[str, Any]]:
                         "concept": concept,
                         "verdict": VERDICTS[run["world"]].get(concept, ("none", "none"))[k],
                         "swap_z": swap,
+                        "move_z": move,
                         **{r: {name: float(v[at, k, j]) for name, v in found[r].items()} for r in RECIPES},
                     }
                 )
@@ -77,6 +82,7 @@ def _figures(cells: list[dict[str, Any]], recipe: str) -> dict[str, Any]:
     signal = [c for c in cells if c["verdict"] != "none"]
     none = [c for c in cells if c["verdict"] == "none" and c["concept"] not in NULLS]
     nulls = [c for c in cells if c["concept"] in NULLS]
+    moved = [c for c in signal if moves_as_planted(c)]
     called = [c for c in none if c[recipe]["q"] <= 0.05]
     confirmed = [c for c in called if abs(c["swap_z"]) > 3 and (c["swap_z"] > 0) == (c[recipe]["z"] > 0)]
     return {
@@ -88,7 +94,13 @@ def _figures(cells: list[dict[str, Any]], recipe: str) -> dict[str, Any]:
         "random_p": {str(alpha): _rate([c[recipe]["p"] <= alpha + 1e-12 for c in nulls]) for alpha in RATES},
         "auc": _auc(signal, none + nulls, recipe),
         "auc_random_only": _auc(signal, nulls, recipe),
+        "auc_moved": _auc(moved, none + nulls, recipe),
     }
+
+
+def moves_as_planted(cell: dict[str, Any]) -> bool:
+    """Whether the layer's own direction of the factor moves the logit as the verdict says, beyond 3 standard errors."""
+    return cell["verdict"] != "none" and (cell["move_z"] if cell["verdict"] == "positive" else -cell["move_z"]) > 3
 
 
 def _right(cell: dict[str, Any], recipe: str) -> bool:
@@ -151,18 +163,28 @@ def markdown(runs: Sequence[dict[str, Any]]) -> str:
     lines += [
         "",
         "| cells | recipe | power | wrong sign | `none` called (seen in swaps) | random called "
-        "| random p <= 0.05 | AUC |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| random p <= 0.05 | AUC | AUC, moved |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, own in [group for group in groups if group[1]]:
         for recipe, f in summary(own).items():
             auc = "" if f["auc"] is None else f"{f['auc']:.3f} ({f['auc_random_only']:.3f})"
+            moved = "" if f["auc_moved"] is None else f"{f['auc_moved']:.3f}"
             none = f"{_text(f['none_called'])} ({f['none_called_confirmed_by_swap']})"
             lines.append(
                 f"| {name} | {recipe} | {_text(f['power'])} | {f['wrong_sign_called']} | {none} | "
-                f"{_text(f['random_called'])} | {_text(f['random_p']['0.05'])} | {auc} |"
+                f"{_text(f['random_called'])} | {_text(f['random_p']['0.05'])} | {auc} | {moved} |"
             )
-    return "\n".join([*lines, "", "AUC: against all `none` cells (against random clips alone)."])
+    lines += [
+        "",
+        "AUC: against all `none` cells (against random clips alone); moved: of the true cells, those alone whose",
+    ]
+    lines += ["layer's own direction moves the logit as planted:", ""]
+    for name, own in groups:
+        signal = [c for c in own if c["verdict"] != "none"]
+        if signal:
+            lines.append(f"- {name}: {sum(map(moves_as_planted, signal))} of {len(signal)}")
+    return "\n".join(lines)
 
 
 def _text(rate: dict[str, Any] | None) -> str:

@@ -50,6 +50,26 @@ def test_truth_fails_on_turned_signs_on_lost_power_and_on_false_calls() -> None:
     assert any("without an effect" in text for text in complaints(changed(p=1e-4)))
 
 
+def test_truth_counts_a_layers_own_move_with_the_sign_that_was_planted() -> None:
+    from worlds.scoring import cells_of, moves_as_planted, summary
+
+    run = copy.deepcopy(next(run for run in checked_worlds() if run["world"] == "motion"))
+    last = "backbone.layer3.0"
+    run["moves"][last]["motion"] = [{"mean": 1.0, "error": 0.1}, {"mean": -1.0, "error": 0.1}]  # left raises class 0
+    planted = [c for c in cells_of(run) if c["layer"] == last and c["verdict"] != "none"]
+    assert len(planted) == 4
+    assert all(map(moves_as_planted, planted))
+    assert summary(cells_of(run))["logits"]["auc_moved"] == 1.0
+    for against in (
+        [{"mean": -1.0, "error": 0.1}, {"mean": 1.0, "error": 0.1}],
+        [{"mean": 0.2, "error": 0.1}, {"mean": -0.2, "error": 0.1}],
+    ):
+        run["moves"][last]["motion"] = against
+        cells = [c for c in cells_of(run) if c["layer"] == last]
+        assert not any(map(moves_as_planted, cells))
+        assert summary(cells)["logits"]["auc_moved"] is None
+
+
 def test_truth_fails_on_a_network_that_did_not_learn() -> None:
     from worlds.scoring import complaints
 
