@@ -184,7 +184,7 @@ class ActivationsConfig(Section):
     """What is kept of a forward and a backward pass."""
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late", "head")
-    projection: Annotated[str, Field(pattern=r"^(mean|time|space|flat|sketch:[1-9]\d*)$")] = "mean"
+    projection: Annotated[str, Field(pattern=r"^(mean|time|space|flat|grid:[1-9]\d*|sketch:[1-9]\d*)$")] = "mean"
     sketch_seed: int = 0
     target: Literal["logit", "log_odds", "log_probability"] = "logit"
     classes: Literal["label", "listed"] | Annotated[str, Field(pattern=r"^top-[1-9]\d*$")] = Field(

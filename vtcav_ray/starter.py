@@ -55,7 +55,7 @@ model:
 
 activations:
   layers: [early, middle, late, head]   # or names of your model's modules
-  projection: mean                # mean, time (tells up from down), space, flat, sketch:4096
+  projection: mean                # mean, time, space, flat, grid:4, sketch:4096: docs/models.md says which when
 
 cavs:
   random_sets: 50                 # R; under 20 the p of the sign count can't decide much

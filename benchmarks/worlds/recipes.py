@@ -1,8 +1,8 @@
 """The recipes that `benchmarks/truth.py` scores, all on the same clips, activations and gradients of one layer.
 
 - **effect mean**: ours, the concept effect with its permutation test, on the default projection; Holm.
-- **effect time**, **space**, **sketch**, **flat**: the same test on the other projections (`sketch:512`; `flat` is all
-  numbers), to tell what the test misses from what a projection loses;
+- **effect time**, **grid**, **space**, **sketch**, **flat**: the same test on the other projections (`grid:4`,
+  `sketch:512`; `flat` is all numbers), to tell what the test misses from what a projection loses;
 - **effect X, all classes**: the same with the mean gradient of the class's logit taken at the clips of ALL classes
   (each class weighs the same) and not at the class's own, where the logit may be saturated. No clip of a class is
   among the concepts' or random clips, so the test stays as exact as it is;
@@ -31,8 +31,15 @@ from vtcav_ray.activations.projections import make_projection
 from vtcav_ray.cavs import gram, random_against_random, train_cavs
 from vtcav_ray.tcav import adjust, concept_effects, paper_test, round_robin_test
 
-PROJECTIONS = {"mean": "mean", "time": "time", "space": "space", "sketch": "sketch:512", "flat": "flat"}
-ALL_CLASSES = ("space", "sketch", "flat")
+PROJECTIONS = {
+    "mean": "mean",
+    "time": "time",
+    "grid": "grid:4",
+    "space": "space",
+    "sketch": "sketch:512",
+    "flat": "flat",
+}
+ALL_CLASSES = ("grid", "space", "sketch", "flat")
 EFFECTS = (
     *(f"effect {name}" for name in PROJECTIONS),
     *(f"effect {name}, all classes" for name in ALL_CLASSES),

@@ -37,7 +37,7 @@ def plain_gradients(recogniser: Recogniser, clip: np.ndarray, path: str, k: int)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("spec", ["mean", "time", "space", "flat", "sketch:96"])
+@pytest.mark.parametrize("spec", ["mean", "time", "space", "flat", "grid:2", "sketch:96"])
 def test_the_identity_that_everything_rests_on(
     exact: Recogniser, clips: list[np.ndarray], spec: str, layer: str
 ) -> None:

@@ -10,7 +10,7 @@ from vtcav_ray.activations import make_projection
 from vtcav_ray.errors import ConfigError
 
 SHAPE = (4, 3, 5, 6)
-ALL = ("mean", "time", "space", "flat", "sketch:7", "sketch:64")
+ALL = ("mean", "time", "space", "flat", "grid:2", "grid:4", "sketch:7", "sketch:64")
 
 
 def activation(batch: int = 3, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
@@ -27,6 +27,17 @@ def test_means_are_the_means_of_the_design(spec: str, formula: str, d: int) -> N
     expected = torch.einsum(formula, a).reshape(3, -1) / (360 / d)
     assert projection.d == d
     torch.testing.assert_close(projection.apply(a), expected)
+
+
+def test_a_grid_has_the_means_of_its_blocks_and_lies_between_mean_and_space() -> None:
+    a = activation()
+    found = make_projection("grid:2", SHAPE).apply(a).reshape(3, 2, 2, 6)
+    for i, rows in enumerate((slice(0, 1), slice(1, 3))):  # sides of 3 and 5: blocks of 1 and 2, and of 2 and 3
+        for j, columns in enumerate((slice(0, 2), slice(2, 5))):
+            torch.testing.assert_close(found[:, i, j], a[:, :, rows, columns].mean((1, 2, 3)))
+    torch.testing.assert_close(make_projection("grid:1", SHAPE).apply(a), make_projection("mean", SHAPE).apply(a))
+    torch.testing.assert_close(make_projection("grid:5", SHAPE).apply(a), make_projection("space", SHAPE).apply(a))
+    assert make_projection("grid:4", SHAPE).d == 3 * 4 * 6, "a side of three places has three blocks"
 
 
 @pytest.mark.parametrize("spec", ALL)
@@ -108,7 +119,7 @@ def test_half_types_are_added_up_in_float32() -> None:
     assert make_projection("mean", SHAPE).apply(a).dtype == torch.float32
 
 
-@pytest.mark.parametrize("spec", ["max", "sketch", "sketch:0", "sketch:x"])
+@pytest.mark.parametrize("spec", ["max", "sketch", "sketch:0", "sketch:x", "grid", "grid:0", "mean:2"])
 def test_unknown_projection(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"activations\.projection"):
         make_projection(spec, SHAPE)

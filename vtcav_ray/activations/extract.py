@@ -108,7 +108,7 @@ class Extractor:
     Args:
         recogniser: the model, on its device.
         layers: aliases or names, in the order wanted; the results are keyed by these same words.
-        projection: `mean`, `time`, `space`, `flat` or `sketch:k`.
+        projection: `mean`, `time`, `space`, `flat`, `grid:n` or `sketch:k`.
         sketch_seed: of `sketch:k`.
         target: what is differentiated.
         views: `center`, or the config's own `test` crops, averaged.

@@ -88,6 +88,38 @@ class Mean(Projection):
         return z * self.count  # each row of P holds 1/count, count times, and no two rows meet
 
 
+class Grid(Projection):
+    """The means over time and over the blocks of an n x n grid of places: `[n, n, C]`. Keeps roughly where something is.
+
+    Where a side is no multiple of n, its blocks differ by one place; a side shorter than n has a block for each place.
+    """
+
+    def __init__(self, shape: Shape, n: int) -> None:
+        t, h, w, self.channels = shape
+        rows, columns = (_edges(side, min(n, side)) for side in (h, w))
+        self.blocks = [(slice(*row), slice(*column)) for row in rows for column in columns]
+        self.counts = torch.tensor([t * (r.stop - r.start) * (c.stop - c.start) for r, c in self.blocks])
+        super().__init__(shape, len(self.blocks) * self.channels)
+
+    def apply(self, a: torch.Tensor) -> torch.Tensor:
+        a = _checked(a, self.shape).mean(1)
+        return torch.cat([a[:, rows, columns].mean((1, 2)) for rows, columns in self.blocks], 1)
+
+    def transpose(self, w: torch.Tensor) -> torch.Tensor:
+        found = w.new_empty(len(w), *self.shape)
+        for block, (rows, columns) in enumerate(self.blocks):
+            of_block = w[:, block * self.channels : (block + 1) * self.channels] / self.counts[block]
+            found[:, :, rows, columns] = of_block[:, None, None, None]
+        return found
+
+    def solve(self, z: torch.Tensor) -> torch.Tensor:
+        return z * self.counts.to(z.device).repeat_interleave(self.channels)  # no two rows of P meet, as for the means
+
+
+def _edges(side: int, blocks: int) -> list[tuple[int, int]]:
+    return [(i * side // blocks, (i + 1) * side // blocks) for i in range(blocks)]
+
+
 class Sketch(Projection):
     """A sparse, signed random projection of all numbers to k; see the top of this file."""
 
@@ -103,8 +135,8 @@ class Sketch(Projection):
         z = flat.new_zeros(len(flat), self.d)
         for round_ in range(REPEATS):
             order, signs = self._shuffle(round_, flat.device)
-            picked = flat[:, order].reshape(len(flat), self.per_output, self.d)
-            z += torch.einsum("npk,pk->nk", picked, signs.to(flat.dtype).reshape(self.per_output, self.d))
+            picked = flat.index_select(1, order).reshape(len(flat), self.per_output, self.d)
+            z += (picked * signs.to(flat.dtype).reshape(self.per_output, self.d)).sum(1)
         return z / math.sqrt(REPEATS)
 
     def transpose(self, w: torch.Tensor) -> torch.Tensor:
@@ -149,7 +181,7 @@ def make_projection(spec: str, shape: Shape, seed: int = 0) -> Projection:
     """The projection of a config's `activations.projection` for one layer.
 
     Args:
-        spec: `mean`, `time`, `space`, `flat` or `sketch:k`.
+        spec: `mean`, `time`, `space`, `flat`, `grid:n` or `sketch:k`.
         shape: T', H', W', C of the layer.
         seed: of the sketch; the others don't use it.
 
@@ -160,8 +192,10 @@ def make_projection(spec: str, shape: Shape, seed: int = 0) -> Projection:
     if spec in over:
         return Mean(shape, over[spec])
     name, _, k = spec.partition(":")
-    if name != "sketch" or not k.isdigit() or int(k) < 1:
-        raise ConfigError(f"activations.projection: {spec!r}; allowed are {', '.join(over)} and sketch:k.")
+    if name not in ("grid", "sketch") or not k.isdigit() or int(k) < 1:
+        raise ConfigError(f"activations.projection: {spec!r}; allowed are {', '.join(over)}, grid:n and sketch:k.")
+    if name == "grid":
+        return Grid(shape, int(k))
     total = math.prod(shape)
     if int(k) >= total:
         return Mean(shape, ())  # nothing to save: all numbers fit

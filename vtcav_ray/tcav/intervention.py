@@ -11,8 +11,8 @@ prediction for it is ∇h·P⁺Δz = (P∇h)·(P Pᵀ)⁻¹Δz.
 
 The effect itself is (P∇h)·Δz = ∇h·PᵀΔz, the answer to the shift PᵀΔz. For `mean` over m positions PᵀΔz adds Δz / m at
 each of them, so a move of the WHOLE activation by Δz changes the logit by m times the effect. This factor, the `gain`,
-is the same for all cells of a layer: it changes no sign, no z and no p, but sizes of effects at layers with different
-numbers of positions are comparable only with it.
+is the same for all cells of a layer (with `grid:n` nearly so, where n does not divide a side): it changes no sign, no z
+and no p, but sizes of effects at layers with different numbers of positions are comparable only with it.
 
 Legend: B clips, V source videos, d numbers of a projected activation, S step sizes.
 """
