@@ -89,7 +89,7 @@ class Mean(Projection):
 
 
 class Grid(Projection):
-    """The means over time and over the blocks of an n x n grid of places: `[n, n, C]`. Keeps roughly where something is.
+    """The means over time and over the blocks of an n x n grid of places: `[n, n, C]`. Keeps roughly where things are.
 
     Where a side is no multiple of n, its blocks differ by one place; a side shorter than n has a block for each place.
     """
