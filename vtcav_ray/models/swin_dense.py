@@ -33,8 +33,9 @@ def slim_swin(module: nn.Module) -> None:
         kind = type(part).__name__
         if kind == "SwinTransformer3D":
             part.forward = MethodType(_backbone, part)  # type: ignore[method-assign]
-            if _cuts_patches(part.get_submodule("patch_embed")):
-                part.patch_embed.forward = MethodType(_embed, part.patch_embed)
+            embed = part.get_submodule("patch_embed")
+            if _cuts_patches(embed):
+                embed.forward = MethodType(_embed, embed)  # type: ignore[method-assign]
         elif kind == "PatchMerging":
             part.forward = MethodType(_merge, part)  # type: ignore[method-assign]
         elif kind == "SwinTransformerBlock3D":
