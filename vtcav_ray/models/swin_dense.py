@@ -3,8 +3,6 @@
 - An MLP's hidden numbers are four times its input's (77 MB a block and clip at Swin-T's first stage). On a CPU they go
   to memory and come back for every step. Here the MLP goes over pieces of rows that stay in the cache: product, GELU,
   product, then the next piece. Backward likewise. On a GPU the plain module is used.
-- Patches don't overlap, so cutting them out and one product do on a CPU what a 3D convolution does, without its copies,
-  and leave the channels last, as the stages want them.
 - MMAction2 merges patches from four strided slices, and backward pads each of them with zeros and adds them up. One
   permutation does the same, and its backward is a permutation.
 - Between stages MMAction2 copies the tensor to channels-first, only to turn it back at once. Here it is a view.
@@ -33,9 +31,6 @@ def slim_swin(module: nn.Module) -> None:
         kind = type(part).__name__
         if kind == "SwinTransformer3D":
             part.forward = MethodType(_backbone, part)  # type: ignore[method-assign]
-            embed = part.get_submodule("patch_embed")
-            if _cuts_patches(embed):
-                embed.forward = MethodType(_embed, embed)  # type: ignore[method-assign]
         elif kind == "PatchMerging":
             part.forward = MethodType(_merge, part)  # type: ignore[method-assign]
         elif kind == "SwinTransformerBlock3D":
@@ -57,32 +52,6 @@ def _backbone(self: Any, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, 
         if i < self.num_layers - 1:
             x = x.permute(0, 4, 1, 2, 3)  # the next stage turns it back
     return outs[0] if len(outs) == 1 else tuple(outs)
-
-
-def _cuts_patches(embed: Any) -> bool:
-    """Whether its convolution takes patches that neither overlap nor leave gaps. (MMCV's Conv3d extends PyTorch's.)"""
-    conv = embed.proj
-    plain = isinstance(conv, nn.Conv3d) and conv.kernel_size == conv.stride and conv.groups == 1
-    return plain and not any(conv.padding) and set(conv.dilation) == {1}
-
-
-def _embed(self: Any, x: torch.Tensor) -> torch.Tensor:
-    """As `PatchEmbed3D.forward`: `[B, 3, T, H, W]` -> `[B, C, T', H', W']`, channels last in memory."""
-    conv = self.proj
-    # Whoever listens to the convolution must hear it run.
-    if not on_cpu_as_it_is(x) or conv._forward_hooks or conv._forward_pre_hooks:
-        return type(self).forward(self, x)  # type: ignore[no-any-return]
-    t, h, w = conv.kernel_size
-    b, channels, *size = x.shape
-    if any(n % p for n, p in zip(size, (t, h, w), strict=True)):
-        x = F.pad(x, (0, -size[2] % w, 0, -size[1] % h, 0, -size[0] % t))
-    grid = (x.shape[2] // t, x.shape[3] // h, x.shape[4] // w)
-    cut = x.reshape(b, channels, grid[0], t, grid[1], h, grid[2], w)
-    patches_rc = cut.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(-1, channels * t * h * w)
-    y = F.linear(patches_rc, conv.weight.flatten(1), conv.bias)
-    if self.norm is not None:
-        y = self.norm(y)
-    return y.view(b, *grid, -1).permute(0, 4, 1, 2, 3)
 
 
 def _merge(self: Any, x: torch.Tensor) -> torch.Tensor:
