@@ -26,7 +26,7 @@ does respond to the factor in that direction (|mean| beyond 3 standard errors), 
 this network; else a false alarm. A recogniser under 90 % on held-out clips is not scored.
 
 A swap speaks of the network, and the planted verdict is given to every layer. Whether a LAYER carries the factor as a
-direction is measured too, again without CAVs (`moved`): the difference of the mean activations of all training clips
+direction is measured too, again without CAVs (`moves`): the difference of the mean activations of all training clips
 of one level and the other, half of it added and half taken off at held-out clips, and the rest of the network run.
 Where that does not move the logit as planted (|mean| beyond 3 standard errors), no recipe that asks about a direction
 of this layer can rightly say that it does; areas under ROC are given over all cells and over those that it does move.
