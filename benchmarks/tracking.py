@@ -135,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--tracker", default="bytetrack", choices=["bytetrack", "botsort"])
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--decoder", default="pyav", choices=["pyav", "torchcodec"], help="of ours")
     parser.add_argument("--open-videos", type=int, default=4)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--no-camera-motion", action="store_true", help="leave out what `track()` does not do")
@@ -148,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         max_frames=args.frames,
         batch_size=args.batch_size,
         camera_motion=not args.no_camera_motion,
+        decoder=args.decoder,
     )
     table, _ = list_videos(VideosConfig(uri=args.videos, limit=args.limit))
     videos = list(zip(table["video_id"].to_pylist(), table["uri"].to_pylist(), strict=True))

@@ -84,6 +84,11 @@ class TracksConfig(Section):
     max_pixels: Annotated[int, Field(ge=1)] = Field(8192 * 8192, description="refuse larger frames")
     batch_size: Annotated[int, Field(ge=1)] = 32
     camera_motion: bool = True
+    decoder: Literal["pyav", "torchcodec"] = Field(
+        "pyav",
+        description="torchcodec: on the detector's GPU, if it has one; needs the extra `torchcodec` and FFmpeg's "
+        "shared libraries",
+    )
     storage_options: StorageOptions = Field(default_factory=dict)
 
 

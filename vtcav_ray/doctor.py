@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vtcav_ray.errors import StageError
+
 Mark = Literal["ok", "note", "broken"]
 
 
@@ -38,6 +40,7 @@ def examine(url: str | None = None, storage_options: Mapping[str, Any] | None = 
         ("torchvision", _torchvision),
         ("mmaction2", _mmaction),
         ("decoding and encoding", _av),
+        ("torchcodec", _torchcodec),
         ("recogniser asset", _recogniser),
         ("detector asset", _detector),
         ("ray", _ray),
@@ -97,6 +100,16 @@ def _av() -> tuple[Mark, str]:
 
     av.Codec("libx264", "w")
     return "ok", f"PyAV {av.__version__} with H.264, OpenCV {cv2.__version__}"
+
+
+def _torchcodec() -> tuple[Mark, str]:
+    from vtcav_ray.video.gpu_decode import check_torchcodec
+
+    try:
+        check_torchcodec()
+    except StageError as error:
+        return "note", f"can't be used, and is needed for nothing else: {error}"
+    return "ok", f"{importlib.metadata.version('torchcodec')}: `tracks.decoder: torchcodec` can be used"
 
 
 def _recogniser() -> tuple[Mark, str]:

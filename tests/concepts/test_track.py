@@ -4,6 +4,8 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +15,13 @@ from tracked_things import RedSquares
 
 from vtcav_ray.concepts import track
 from vtcav_ray.concepts.camera import camera_shift, glance, step
+from vtcav_ray.concepts.stage import TRACKS as TRACKS_STAGE
+from vtcav_ray.concepts.stage import TrackWorker
 from vtcav_ray.concepts.track import make_tracker, track_videos
-from vtcav_ray.config import TracksConfig
-from vtcav_ray.errors import ConfigError
+from vtcav_ray.config import Config, TracksConfig
+from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tables import TRACKS
+from vtcav_ray.video.gpu_decode import check_torchcodec
 
 SHARP = {"crf": "12", "preset": "ultrafast"}
 
@@ -140,6 +145,39 @@ def test_a_video_without_objects_has_no_track(red_squares: RedSquares) -> None:
     grey = encode(np.full((6, 64, 64, 3), 90, np.uint8))
     table, failures, figures = run([("v", grey)], red_squares)
     assert (table.num_rows, failures, figures["frames"]) == (0, [], 6)
+
+
+def test_torchcodec_finds_the_same_tracks_and_says_what_pyav_took_over(red_squares: RedSquares) -> None:
+    try:
+        check_torchcodec()
+    except StageError as error:
+        pytest.skip(str(error))
+    videos = [(f"v{i}", moving(i, frames=20 + i)[0]) for i in range(3)]
+    transport_stream = encode(square_video([(10 + t, 30) for t in range(20)])[0], container="mpegts")
+    videos += [("ts", transport_stream), ("bad", sound_only())]
+    wanted, failures, _ = run(videos, red_squares, frame_stride=2)
+    found, also_failures, figures = run(videos, red_squares, frame_stride=2, decoder="torchcodec")
+    assert found.equals(wanted)
+    assert found.num_rows == 4
+    assert also_failures == failures
+    assert len(failures) == 1
+    assert figures["handed_over"] == 1
+
+
+def test_a_choice_of_decoder_leaves_the_key_of_older_tracks_as_it_was() -> None:
+    def ingredients(**tracks: str) -> dict[str, Any]:
+        config = Config.model_validate({"videos": {"uri": "x"}, "out": "y", "tracks": tracks})
+        return TRACKS_STAGE.ingredients(SimpleNamespace(config=config, memo={}))["tracks"]
+
+    assert "decoder" not in ingredients()
+    assert ingredients(decoder="torchcodec") == ingredients() | {"decoder": "torchcodec"}
+
+
+def test_a_worker_without_torchcodec_says_so_before_any_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    config = Config.model_validate({"videos": {"uri": "x"}, "out": "y", "tracks": {"decoder": "torchcodec"}})
+    with pytest.raises(StageError, match=r"pip install 'vtcav-ray\[torchcodec\]'"):
+        TrackWorker(config)
 
 
 @pytest.mark.parametrize("tracker", ["bytetrack", "botsort"])

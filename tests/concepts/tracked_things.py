@@ -17,6 +17,7 @@ class RedSquares:
     """Stands in for a detector: its objects are what is red."""
 
     names = {0: "square", 1: "other"}  # noqa: RUF012
+    device = "cpu"
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -186,12 +186,17 @@ def test_no_frame_rate_falls_back() -> None:
     assert info.fps == decode.FALLBACK_FPS
 
 
-def test_rotation_is_applied() -> None:
+def quarter_turned() -> bytes:
+    """Eight numbered frames that are to be shown a quarter turn clockwise."""
     data = bytearray(encode(numbered_frames(8)))
     at = data.index(b"tkhd") + 4 + 40  # the display matrix
     turn_right = (0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30)
     data[at : at + 36] = struct.pack(">9i", *turn_right)
-    frames, info = decode_frames(bytes(data))
+    return bytes(data)
+
+
+def test_rotation_is_applied() -> None:
+    frames, info = decode_frames(quarter_turned())
     upright, _ = decode_frames(encode(numbered_frames(8)))
     assert (info.height, info.width) == (96, 64)
     assert np.array_equal(frames[5], np.rot90(upright[5], -1))  # clockwise

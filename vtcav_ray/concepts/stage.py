@@ -23,6 +23,7 @@ from vtcav_ray.errors import StageError
 from vtcav_ray.models import describe
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
 from vtcav_ray.storage import ShardOutput, StageFolder, canonical_digest
+from vtcav_ray.video.gpu_decode import check_torchcodec
 
 OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
 PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
@@ -45,8 +46,11 @@ def _prepare_tracks(context: Context) -> Work:
 
 def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
+    tracks = config.tracks.model_dump(mode="json", exclude={"weights", "names"})
+    if tracks["decoder"] == "pyav":
+        del tracks["decoder"]  # tracks found before there was a choice are as good
     return {
-        "tracks": config.tracks.model_dump(mode="json", exclude={"weights", "names"}),
+        "tracks": tracks,
         **_detector_digests(context),
         "shard_videos": config.shard_videos,
     }
@@ -69,6 +73,8 @@ class TrackWorker:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        if config.tracks.decoder == "torchcodec":
+            check_torchcodec()
         self.detector = Detector(config.tracks)
 
     def __call__(self, rows: pa.Table) -> ShardOutput:

@@ -28,6 +28,7 @@ from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, Source, Video
+from vtcav_ray.video.gpu_decode import TorchcodecVideo
 
 _AHEAD_BYTES = 48 * 2**20  # decoded frames that wait, a video
 _AHEAD_FRAMES = 16
@@ -108,6 +109,7 @@ class _Decoder:
         self.size = (0, 0)
         self.num_frames = 0
         self.truncated = False
+        self.handed_over = False
         self.pictures = Pictures()
         self.seconds = 0.0  # of this thread's own CPU
         self._thread = threading.Thread(target=self._run, name=f"decode {video_id}", daemon=True)
@@ -142,13 +144,7 @@ class _Decoder:
 
     def _decode(self) -> Iterator[_Frame]:
         config = self._config
-        with Video(
-            self.source,
-            max_frames=config.max_frames,
-            max_pixels=config.max_pixels,
-            max_cpu_seconds=self._max_cpu_seconds,
-            storage_options=self._storage_options,
-        ) as video:
+        with self._open() as video:
             self.fps, self.size = video.fps, (video.height, video.width)
             frame_bytes = video.height * video.width * 3
             for _ in range(_AHEAD_FRAMES - max(2, min(_AHEAD_FRAMES, _AHEAD_BYTES // frame_bytes))):
@@ -167,6 +163,20 @@ class _Decoder:
                 )
                 before = now
             self.num_frames, self.truncated = video.num_frames, video.truncated
+            self.handed_over = isinstance(video, TorchcodecVideo) and video.handed_over is not None
+
+    def _open(self) -> Video:
+        config = self._config
+        video = (TorchcodecVideo if config.decoder == "torchcodec" else Video)(
+            self.source,
+            max_frames=config.max_frames,
+            max_pixels=config.max_pixels,
+            max_cpu_seconds=self._max_cpu_seconds,
+            storage_options=self._storage_options,
+        )
+        if isinstance(video, TorchcodecVideo):
+            video.device = str(self._detector.device)
+        return video
 
 
 class _VideoTracks:
@@ -256,8 +266,8 @@ def track_videos(
 
     Returns:
         (TRACKS table in the order of `videos`, failure rows, figures: `videos`, `truncated` of them, `frames`,
-        `detections`, `tracks`, `seconds`, `decode_cpu_seconds`, `detect_seconds`, and `batch_items` of `batch_slots`:
-        how full batches were).
+        `detections`, `tracks`, `seconds`, `decode_cpu_seconds`, `detect_seconds`, `batch_items` of `batch_slots`: how
+        full batches were, and with `decoder: torchcodec` `handed_over`: videos that PyAV decoded, or the end of them).
 
     Raises:
         OSError: no permission, or the network failed: not the fault of a video.
@@ -269,6 +279,8 @@ def track_videos(
     started = time.perf_counter()
     figures = {"videos": float(len(videos)), "frames": 0.0, "detections": 0.0, "decode_cpu_seconds": 0.0}
     figures |= {"batch_items": 0.0, "batch_slots": 0.0, "truncated": 0.0}
+    if config.decoder == "torchcodec":
+        figures["handed_over"] = 0.0
     rows: dict[int, list[dict[str, Any]]] = {}
     failures: list[Failure] = []
     open_now: dict[int, _VideoTracks] = {}
@@ -286,6 +298,8 @@ def track_videos(
                 signatures[videos[place][0]] = state.decoder.pictures.signature()
             if state.decoder.truncated:
                 figures["truncated"] += 1
+            if state.decoder.handed_over:
+                figures["handed_over"] += 1
         else:
             failures.append(_failure(videos[place], error))
 

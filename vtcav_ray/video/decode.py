@@ -113,6 +113,7 @@ class Video:
                 kind = "truncated" if self.truncated else "decode"
                 raise InputError(kind, f"{self.name}: not one frame could be decoded.")
             self.height, self.width = self._shown(first).shape[:2]
+            self.rotation = round(first.rotation)  # degrees, against the clock; frames are given with it applied
             rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
             self.fps = rate if 0 < rate < _MAX_FPS else FALLBACK_FPS
             self._size = (first.height, first.width)
@@ -147,6 +148,9 @@ class Video:
             if self.num_frames % stride == 0:
                 yield self.num_frames, self._shown(frame)
             self.num_frames += 1
+        self._note_end()
+
+    def _note_end(self) -> None:
         promised = min(self._promised, self._max_frames)
         self.truncated |= self.num_frames < promised - max(2, promised // 50)  # containers miscount by a frame or two
 

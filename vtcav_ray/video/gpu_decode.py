@@ -1,0 +1,110 @@
+"""Frames of a video by TorchCodec: the GPU's own decoder beside a detector on a GPU, FFmpeg's where there is none.
+
+An option (`tracks.decoder: torchcodec`). PyAV still opens every video first, so what is refused, how frames are
+counted and how large they are does not depend on it; and whatever TorchCodec does not decode, PyAV does, from the frame
+on at which it stopped. On a CPU the frames are PyAV's, bit for bit. A GPU turns YUV into RGB with other roundings.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from vtcav_ray.errors import StageError
+from vtcav_ray.video.decode import Video
+
+logger = logging.getLogger(__name__)
+
+_BLOCK_BYTES = 16 * 2**20  # of frames that are decoded in one call
+_BLOCK_FRAMES = 16
+_SAME_SECONDS = 1e-4
+
+
+def check_torchcodec() -> None:
+    """See whether TorchCodec can be used on this machine.
+
+    Raises:
+        StageError: it is not installed, or does not load.
+    """
+    try:
+        _decoder_class()
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise StageError(
+            "`tracks.decoder: torchcodec` needs TorchCodec and the shared libraries of FFmpeg 4 to 8, in versions that "
+            f"go with torch: pip install 'vtcav-ray[torchcodec]', and Debian's package `ffmpeg`. Or set `pyav`. "
+            f"({reason[0]})"
+        ) from error
+
+
+def _decoder_class() -> Any:
+    from torchcodec.decoders import VideoDecoder
+
+    return VideoDecoder
+
+
+class TorchcodecVideo(Video):
+    """A `Video` whose `frames` come from TorchCodec as far as it can decode them, and from PyAV where it can't.
+
+    Args and errors: those of `Video`.
+
+    Attributes:
+        device: torch device that decodes, such as "cuda" or "cpu". Set it before `frames` is called.
+        handed_over: why PyAV decoded the video, or its last part, since `frames` was called; None: it did not.
+    """
+
+    device: str = "cpu"
+    handed_over: str | None = None
+
+    def frames(self, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+        """Every `stride`-th frame from the start: (index, uint8 [H, W, 3] RGB). A few frames in memory at a time."""
+        self.handed_over = None
+        begin = 0
+        for index, frame in self._by_torchcodec(stride):
+            yield index, frame
+            begin = index + stride
+        if self.handed_over is not None:
+            logger.info("%s: decoded by PyAV from frame %d on: %s", self.name, begin, self.handed_over)
+            for index, frame in super().frames(stride):
+                if index >= begin:
+                    yield index, frame
+
+    def _by_torchcodec(self, stride: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Ends early, with `handed_over` set, where TorchCodec can't go on."""
+        if self.rotation:
+            self.handed_over = "it is to be shown rotated"
+            return
+        # TorchCodec seeks before it decodes, and where that lands too late (MPEG-TS) it gives other frames without a
+        # word. So each frame's time is held against the packets'.
+        stamps = self._time_stamps()
+        if stamps is None:
+            self.handed_over = "its packets don't say which frame is which"
+            return
+        count = min(len(stamps), self._max_frames)
+        seconds = np.array([pts for pts, _ in stamps[:count]]) * float(self._stream.time_base)
+        block = max(1, min(_BLOCK_FRAMES, _BLOCK_BYTES // (self.height * self.width * 3)))
+        try:
+            source = self._data if isinstance(self._data, bytes) else str(self._data)
+            decoder = self._watched(
+                lambda: _decoder_class()(source, dimension_order="NHWC", device=self.device, seek_mode="exact")
+            )
+            for first in range(0, count, block * stride):
+                last = min(count, first + block * stride)
+                found = self._watched(decoder.get_frames_in_range, first, last, stride)
+                frames = found.data.cpu().numpy()
+                if np.abs(found.pts_seconds.cpu().numpy() - seconds[first:last:stride]).max() > _SAME_SECONDS:
+                    self.handed_over = "TorchCodec gives frames of another time"
+                    return
+                if frames.shape[1:] != (self.height, self.width, 3):
+                    self.handed_over = f"TorchCodec gives frames of {frames.shape[2]}x{frames.shape[1]}"
+                    return
+                for place, frame in enumerate(frames):
+                    yield first + place * stride, frame
+        except (RuntimeError, IndexError, ValueError) as error:  # of a codec, a file or a GPU that it can't take
+            self.handed_over = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            return
+        self.num_frames = count
+        self._note_end()
