@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,3 +82,16 @@ def test_contents_tell_a_videos_clips_apart() -> None:
     assert before[1] == after[1]
     rows[3]["label"] = "lift"  # not only the frames
     assert contents_of(pa.Table.from_pylist(rows, schema=tables.CLIPS)).to_pylist()[1] != before[1]
+
+
+def test_a_worker_that_cuts_clips_gets_by_without_torch() -> None:
+    """Torch would double the time that its actors take to start, and their memory."""
+    code = """
+import sys
+import vtcav_ray.engine
+from vtcav_ray.concepts.stage import CutWorker
+from vtcav_ray.config_file import parse_config
+CutWorker(parse_config({"videos": {"uri": "none"}}))
+assert "torch" not in sys.modules, [name for name in sys.modules if name.startswith("vtcav_ray")]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

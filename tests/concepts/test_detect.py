@@ -11,9 +11,10 @@ import torch
 from drawn import square_video
 
 from vtcav_ray.concepts.detect import Detector
+from vtcav_ray.concepts.detector_files import read_bytes
 from vtcav_ray.concepts.stage import TRACKS
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
-from vtcav_ray.concepts.weights import load_pt, read_bytes
+from vtcav_ray.concepts.weights import load_pt
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError, StageError

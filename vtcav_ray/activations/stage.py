@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from vtcav_ray import tables
 from vtcav_ray.activations.batch_size import memory_of
 from vtcav_ray.activations.extract import Extraction, Extractor
+from vtcav_ray.class_names import normal_label
 from vtcav_ray.concepts.contents import CONTENTS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.models import describe, load_recogniser, model_digest
-from vtcav_ray.models.class_names import normal_label
 from vtcav_ray.models.preprocess import Sampling
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder

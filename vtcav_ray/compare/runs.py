@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.class_names import same_class
 from vtcav_ray.compare.differences import Change, Side, effect_changes, independent_change, score_change
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.models.class_names import same_class
 from vtcav_ray.results import Run
 from vtcav_ray.tcav.cells import Cell, find_cells
 from vtcav_ray.tcav.significance import adjust

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from vtcav_ray.concepts.detector_files import read_bytes, read_names
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
-from vtcav_ray.concepts.weights import load_pt, read_bytes, read_names
+from vtcav_ray.concepts.weights import load_pt
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 

@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vtcav_ray.class_names import normal_label
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.models.class_names import normal_label
 
 _SHARE = 0.4  # of the videos, that class examples may take
 _FEW = 2

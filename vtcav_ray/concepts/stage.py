@@ -1,4 +1,7 @@
-"""Stages `tracks` (what moves where, in every video) and `clips` (concepts, class examples, random sets)."""
+"""Stages `tracks` (what moves where, in every video) and `clips` (concepts, class examples, random sets).
+
+What needs torch is imported where it is used: workers that cut clips start in half the time, and memory, without it.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,12 @@ import pyarrow as pa
 from vtcav_ray.concepts.contents import CONTENTS, contents_of
 from vtcav_ray.concepts.copies import COPIES, copies_among, signature_table
 from vtcav_ray.concepts.cut import cut_clips
-from vtcav_ray.concepts.detect import Detector
+from vtcav_ray.concepts.detector_files import read_bytes, read_names
 from vtcav_ray.concepts.duplicates import DUPLICATES, looks_of, near_duplicates
 from vtcav_ray.concepts.select import ClipPlan, plan_clips
 from vtcav_ray.concepts.track import track_videos
-from vtcav_ray.concepts.weights import read_bytes, read_names
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
-from vtcav_ray.models import describe
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
 from vtcav_ray.storage import ShardOutput, StageFolder, canonical_digest
 from vtcav_ray.video.gpu_decode import check_torchcodec
@@ -72,6 +73,8 @@ class TrackWorker:
     """Detects and tracks in the videos of one shard, frames of all of them sharing batches."""
 
     def __init__(self, config: Config) -> None:
+        from vtcav_ray.concepts.detect import Detector
+
         self.config = config
         if config.tracks.decoder == "torchcodec":
             check_torchcodec()
@@ -164,6 +167,8 @@ def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
 
 def _class_names(config: Config) -> tuple[str, ...] | None:
     """The model's classes, so that only videos of those become class examples; None: only the checkpoint knows."""
+    from vtcav_ray.models import describe
+
     return describe(config.model, seed=config.seed).class_names
 
 

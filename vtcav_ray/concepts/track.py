@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,13 +22,15 @@ import pyarrow as pa
 
 from vtcav_ray.concepts import camera
 from vtcav_ray.concepts.copies import Pictures
-from vtcav_ray.concepts.detect import Detections, Detector
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, Source, Video
 from vtcav_ray.video.gpu_decode import TorchcodecVideo
+
+if TYPE_CHECKING:
+    from vtcav_ray.concepts.detect import Detections, Detector
 
 _AHEAD_BYTES = 48 * 2**20  # decoded frames that wait, a video
 _AHEAD_FRAMES = 16

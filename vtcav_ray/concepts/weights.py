@@ -12,56 +12,19 @@ import importlib
 import io
 import pickle
 import threading
-from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 
-from vtcav_ray.access import open_url, patiently
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
-from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.errors import StageError
 
 _LAYER_MODULES = ("torch.nn.modules.", "ultralytics.nn.modules.")
 _MODEL_MODULES = ("ultralytics.nn.tasks",)
 _DATA_MODULES = ("ultralytics.utils.loss", "ultralytics.utils.tal")
 _lock = threading.Lock()  # torch keeps ONE allow-list a process
-
-
-def read_bytes(weights: str, storage_options: Mapping[str, Any] | None = None) -> bytes:
-    """The bytes of a weights file: `asset:NAME`, a path, or a URL.
-
-    Raises:
-        ConfigError: there is no such file.
-        OSError: no permission, or the network failed.
-    """
-    if weights.startswith("asset:"):
-        from vtcav_ray.assets import resolve_asset
-
-        weights = str(resolve_asset(weights))
-    fs, path = open_url(weights, storage_options)
-    try:
-        return bytes(patiently(lambda: fs.cat_file(path), weights))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ConfigError(f"`tracks.weights`: {weights} does not exist. Give a .pt or .onnx file, or a URL.") from error
-
-
-def read_names(names: str, storage_options: Mapping[str, Any] | None = None) -> list[str]:
-    """The class names of a label file, one a line; empty lines are left out.
-
-    Raises:
-        ConfigError: there is no such file, or it is no text.
-        OSError: no permission, or the network failed.
-    """
-    fs, path = open_url(names, storage_options)
-    try:
-        text = patiently(lambda: fs.cat_file(path), names).decode("utf-8")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ConfigError(f"`tracks.names`: {names} does not exist. Give a text file with one name a line.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"`tracks.names`: {names} is not UTF-8 text. Give one name a line.") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def load_pt(data: bytes, where: str) -> torch.nn.Module:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
+from vtcav_ray.class_names import normal_label
 from vtcav_ray.config import Config
 from vtcav_ray.errors import InputError
 from vtcav_ray.gradcam import overlays
@@ -18,7 +19,6 @@ from vtcav_ray.gradcam.clip import ClipMaps, Settings, examine, shuffle_weights
 from vtcav_ray.gradcam.maps import MODES, GradCam, Mode
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
 from vtcav_ray.models import load_recogniser
-from vtcav_ray.models.class_names import normal_label
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder
 from vtcav_ray.video.codec import decode_clip
 

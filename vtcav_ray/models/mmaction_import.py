@@ -14,7 +14,10 @@ _ready = False
 
 
 def import_mmaction() -> None:
-    """Import MMAction2 and register its modules with MMEngine. Call it before any `from mmaction...`.
+    """Import MMAction2's models and register them with MMEngine. Call it before any `from mmaction...`.
+
+    Its other modules (data sets, hooks, metrics), which take a second of processor time more, are imported by MMEngine's
+    registries when something asks for them.
 
     mmaction2 1.2.0's wheel lacks `mmaction.models.localizers.drn`, which `mmaction.models` imports. A stand-in
     module takes its place: it belongs to a temporal localiser, which no recogniser uses.
@@ -31,9 +34,10 @@ def import_mmaction() -> None:
         sys.modules["mmaction.models.localizers.drn.drn"].DRN = type("DRN", (), {})  # type: ignore[attr-defined]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from mmaction.utils import register_all_modules
+            import mmaction.models
+            from mmengine.registry import init_default_scope
 
-            register_all_modules(init_default_scope=True)
+            init_default_scope("mmaction")
         _ready = True
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vtcav_ray.class_names import normal_label
 from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.costs import Hours, price, stage_hours
-from vtcav_ray.models.class_names import normal_label
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 
 # Statistics are timed on random vectors of the planned size: real ones need other numbers of iterations.

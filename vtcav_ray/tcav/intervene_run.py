@@ -12,10 +12,10 @@ import pyarrow as pa
 from vtcav_ray import tables
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.class_names import normal_label, same_class
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import load_recogniser
-from vtcav_ray.models.class_names import normal_label, same_class
 from vtcav_ray.results import Run
 from vtcav_ray.storage import canonical_digest, parquet_bytes
 from vtcav_ray.tcav.arrays import video_means

@@ -16,11 +16,11 @@ import pyarrow as pa
 from vtcav_ray import tables
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
+from vtcav_ray.class_names import same_class
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.devices import device_for
 from vtcav_ray.errors import StageError
-from vtcav_ray.models.class_names import same_class
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import ShardOutput, StageFolder
 from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, score_layer
