@@ -16,8 +16,8 @@ _ready = False
 def import_mmaction() -> None:
     """Import MMAction2's models and register them with MMEngine. Call it before any `from mmaction...`.
 
-    Its other modules (data sets, hooks, metrics), which take a second of processor time more, are imported by MMEngine's
-    registries when something asks for them.
+    Its other modules (data sets, hooks, metrics), which take a second of processor time more, are imported by the
+    registries of MMEngine when something asks for them.
 
     mmaction2 1.2.0's wheel lacks `mmaction.models.localizers.drn`, which `mmaction.models` imports. A stand-in
     module takes its place: it belongs to a temporal localiser, which no recogniser uses.
@@ -34,7 +34,7 @@ def import_mmaction() -> None:
         sys.modules["mmaction.models.localizers.drn.drn"].DRN = type("DRN", (), {})  # type: ignore[attr-defined]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import mmaction.models
+            import mmaction.models  # noqa: F401 - which registers them
             from mmengine.registry import init_default_scope
 
             init_default_scope("mmaction")
