@@ -12,7 +12,6 @@ What is not perfect:
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import threading
@@ -28,6 +27,7 @@ import numpy as np
 
 from vtcav_ray.errors import InputError
 from vtcav_ray.video.fetch import Source, fetch
+from vtcav_ray.video.ffmpeg_errors import raise_unless_bad_video, why_not_open
 
 FALLBACK_FPS = 25.0
 MAX_FRAMES = 20_000
@@ -264,7 +264,7 @@ class Video:
                     return None
                 stamps.append((packet.pts, bool(packet.is_keyframe)))
         except av.error.FFmpegError as error:
-            self._raise_unless_bad_video(error)
+            raise_unless_bad_video(self._data, error)
             return None
         if not stamps or not stamps[0][1] or (self._promised and len(stamps) != min(self._promised, most)):
             return None
@@ -279,8 +279,8 @@ class Video:
             file = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
             self._container = self._watched(lambda: av.open(file, options=_OPEN_OPTIONS, metadata_errors="replace"))
         except av.error.FFmpegError as error:
-            self._raise_unless_bad_video(error)
-            raise self._not_open(error) from error
+            raise_unless_bad_video(self._data, error)
+            raise why_not_open(self.name, self._data, error) from error
         videos = self._container.streams.video
         if not videos:
             self.close()
@@ -317,7 +317,7 @@ class Video:
             try:
                 packet = self._watched(next, packets, None)
             except av.error.FFmpegError as error:
-                self._raise_unless_bad_video(error)
+                raise_unless_bad_video(self._data, error)
                 self.truncated = True
                 return
             if packet is None:
@@ -329,7 +329,7 @@ class Video:
             except av.error.EOFError:
                 return
             except (av.error.FFmpegError, ValueError) as error:
-                self._raise_unless_bad_video(error)
+                raise_unless_bad_video(self._data, error)
                 broken += 1
                 self.truncated = True
                 if broken > _MAX_BROKEN_PACKETS:
@@ -345,7 +345,7 @@ class Video:
         try:
             image = self._watched(lambda: frame.to_ndarray(format="rgb24", width=width, height=height))
         except (av.error.FFmpegError, ValueError) as error:
-            self._raise_unless_bad_video(error)
+            raise_unless_bad_video(self._data, error)
             raise InputError("decode", f"{self.name}: a frame can't be turned into RGB: {error}") from error
         turns = round(frame.rotation / 90) % 4  # degrees against the clock, as np.rot90 turns
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
@@ -363,38 +363,6 @@ class Video:
         finally:
             del UNDER_WAY[thread]
             self._cpu_seconds += time.thread_time() - began
-
-    def _not_open(self, error: Exception) -> InputError:
-        head = self._head()
-        if head[4:8] == b"ftyp" and not self._contains(b"moov"):
-            return InputError("truncated", f"{self.name} breaks off before its index (no `moov` atom).")
-        return InputError("not_video", f"{self.name} is not a video that FFmpeg can open: {error}")
-
-    def _head(self) -> bytes:
-        if isinstance(self._data, bytes):
-            return self._data[:16]
-        with open(self._data, "rb") as file:
-            return file.read(16)
-
-    def _contains(self, needle: bytes) -> bool:
-        if isinstance(self._data, bytes):
-            return needle in self._data
-        with open(self._data, "rb") as file:
-            tail = b""
-            while block := file.read(2**20):
-                if needle in tail + block:
-                    return True
-                tail = block[-len(needle) :]
-        return False
-
-    def _raise_unless_bad_video(self, error: Exception) -> None:
-        """Let errors of the machine through: a disk that fails or a right that is missing says nothing of a video."""
-        if isinstance(error, PermissionError | ConnectionError | TimeoutError | InterruptedError):
-            raise error
-        if getattr(error, "errno", None) == errno.EIO and isinstance(self._data, str):
-            with open(self._data, "rb") as file:  # FFmpeg says EIO for broken data too; a failing disk says it again
-                while file.read(2**22):
-                    pass
 
 
 def probe(

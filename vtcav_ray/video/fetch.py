@@ -18,7 +18,7 @@ Source = str | os.PathLike[str] | bytes
 MAX_OBJECT_BYTES = 4 * 2**30  # of a remote object, which is read whole
 
 
-def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Source:
+def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> str | bytes:
     """What PyAV opens for a URI: the path of a local file, or the whole object's bytes for anything remote.
 
     Raises:

@@ -87,9 +87,8 @@ class TorchcodecVideo(Video):
         seconds = np.array([pts for pts, _ in stamps[:count]]) * float(self._stream.time_base)
         block = max(1, min(_BLOCK_FRAMES, _BLOCK_BYTES // (self.height * self.width * 3)))
         try:
-            source = self._data if isinstance(self._data, bytes) else str(self._data)
             decoder = self._watched(
-                lambda: _decoder_class()(source, dimension_order="NHWC", device=self.device, seek_mode="exact")
+                lambda: _decoder_class()(self._data, dimension_order="NHWC", device=self.device, seek_mode="exact")
             )
             for first in range(0, count, block * stride):
                 last = min(count, first + block * stride)

@@ -1,0 +1,49 @@
+"""What an error of FFmpeg says: of the video, or of the machine that reads it."""
+
+from __future__ import annotations
+
+import errno
+
+from vtcav_ray.errors import InputError
+
+
+def raise_unless_bad_video(data: str | bytes, error: Exception) -> None:
+    """Let errors of the machine through: a disk that fails or a right that is missing says nothing of a video.
+
+    Args:
+        data: the video's bytes, or its path.
+        error: what FFmpeg raised while it read them.
+    """
+    if isinstance(error, PermissionError | ConnectionError | TimeoutError | InterruptedError):
+        raise error
+    if getattr(error, "errno", None) == errno.EIO and isinstance(data, str):
+        with open(data, "rb") as file:  # FFmpeg says EIO for broken data too; a failing disk says it again
+            while file.read(2**22):
+                pass
+
+
+def why_not_open(name: str, data: str | bytes, error: Exception) -> InputError:
+    """`truncated` for an mp4 without its index, else `not_video`."""
+    head = _head(data)
+    if head[4:8] == b"ftyp" and not _contains(data, b"moov"):
+        return InputError("truncated", f"{name} breaks off before its index (no `moov` atom).")
+    return InputError("not_video", f"{name} is not a video that FFmpeg can open: {error}")
+
+
+def _head(data: str | bytes) -> bytes:
+    if isinstance(data, bytes):
+        return data[:16]
+    with open(data, "rb") as file:
+        return file.read(16)
+
+
+def _contains(data: str | bytes, needle: bytes) -> bool:
+    if isinstance(data, bytes):
+        return needle in data
+    with open(data, "rb") as file:
+        tail = b""
+        while block := file.read(2**20):
+            if needle in tail + block:
+                return True
+            tail = block[-len(needle) :]
+    return False
