@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import scipy.stats
+import scipy.special
 import torch
 from numpy.typing import NDArray
 
@@ -56,8 +56,8 @@ def expanded_interval(
     """
     resamples = len(resampled_BC)
     ordered = _sorted(resampled_BC)
-    reach_C = shrinkage_C * scipy.stats.t.ppf(0.5 + confidence / 2, np.maximum(freedom_C, 1.0))
-    level_C = scipy.stats.norm.sf(reach_C)
+    reach_C = shrinkage_C * scipy.special.stdtrit(np.maximum(freedom_C, 1.0), 0.5 + confidence / 2)
+    level_C = scipy.special.ndtr(-reach_C)
     low = _quantile(ordered, level_C)
     high = _quantile(ordered, 1.0 - level_C)
     beyond = level_C * resamples < 2.0

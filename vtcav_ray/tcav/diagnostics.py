@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 from vtcav_ray.tcav.arrays import check_gradients
@@ -181,7 +181,7 @@ def needed(
     more_sets = max(0, sets - random_sets)
     if not (math.isfinite(effect) and math.isfinite(null_sd)) or effect == 0:
         return Needed(math.nan, math.nan, sets, more_sets, "There is no effect to go by, so no number of clips.")
-    reach = scipy.stats.norm.isf(alpha / num_cells / 2) + scipy.stats.norm.ppf(power)
+    reach = scipy.special.ndtri(power) - scipy.special.ndtri(alpha / num_cells / 2)
     clips = max(2, math.ceil(n * (reach * null_sd / abs(effect)) ** 2))
     more = max(0, clips - n)
     if more == 0:

@@ -18,7 +18,7 @@ Legend: V class videos, M = J * R CAVs, J concepts, R runs of each, B resamples,
 from __future__ import annotations
 
 import numpy as np
-import scipy.stats
+import scipy.special
 import torch
 from numpy.typing import ArrayLike, NDArray
 
@@ -110,7 +110,7 @@ def _wilson(
     share_J: NDArray[np.float64], trials_J: NDArray[np.float64], freedom_J: NDArray[np.float64], confidence: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Wilson's score interval of a share, with Student's t for an effective number of trials that was estimated."""
-    t = scipy.stats.t.ppf(0.5 + confidence / 2, np.maximum(freedom_J, 1.0))
+    t = scipy.special.stdtrit(np.maximum(freedom_J, 1.0), 0.5 + confidence / 2)
     shrink = 1 / (1 + t**2 / trials_J)
     centre = (share_J + t**2 / (2 * trials_J)) * shrink
     half = t * shrink * np.sqrt(share_J * (1 - share_J) / trials_J + (t / (2 * trials_J)) ** 2)

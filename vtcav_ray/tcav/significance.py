@@ -33,7 +33,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
 Correction = Literal["holm", "bh", "none"]
@@ -134,10 +133,8 @@ def paper_test(concept_scores: ArrayLike) -> NDArray[np.float64]:
         p, [C].
     """
     concept_CR = _scores(concept_scores, "concept_scores")
-    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # runs that are all equal: the variance is 0
-        p = scipy.stats.ttest_ind(concept_CR, 1 - concept_CR, axis=1).pvalue
-    return _where_equal(np.asarray(p, dtype=np.float64), concept_CR.mean(axis=1) != 0.5)
+    p = _t_test(concept_CR, 1 - concept_CR, equal_var=True)
+    return _where_equal(p, concept_CR.mean(axis=1) != 0.5)
 
 
 def null_pairs(num_sets: int) -> NDArray[np.int64]:
@@ -226,10 +223,17 @@ def _result(
 
 
 def _welch_p(left_CR: NDArray[np.float64], right_CQ: NDArray[np.float64]) -> NDArray[np.float64]:
+    p = _t_test(left_CR, right_CQ, equal_var=False)
+    return _where_equal(p, left_CR.mean(axis=1) != right_CQ.mean(axis=1))
+
+
+def _t_test(left_CR: NDArray[np.float64], right_CQ: NDArray[np.float64], *, equal_var: bool) -> NDArray[np.float64]:
+    from scipy.stats import ttest_ind  # a second to import, and drivers and reports have no test to do
+
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # runs that are all equal: the variance is 0
-        p = scipy.stats.ttest_ind(left_CR, right_CQ, axis=1, equal_var=False).pvalue
-    return _where_equal(np.asarray(p, dtype=np.float64), left_CR.mean(axis=1) != right_CQ.mean(axis=1))
+        p = ttest_ind(left_CR, right_CQ, axis=1, equal_var=equal_var).pvalue
+    return np.asarray(p, dtype=np.float64)
 
 
 def _where_equal(p: NDArray[np.float64], differs: NDArray[np.bool_]) -> NDArray[np.float64]:
