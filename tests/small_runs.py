@@ -20,3 +20,15 @@ def run_here(
     for shard in shards:
         record = output.commit(shard.name, worker(shard.rows))
         yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0}
+
+
+def here_except(*stages: str) -> Callable[..., Iterator[dict[str, Any]]]:
+    """Like `run_here`, but these stages run on Ray: for tests of one stage, which need what the ones before it make."""
+    from vtcav_ray.engine import run_shards
+
+    def choose(
+        shards: list[Shard], make_worker: Callable[[], Worker], output: StageFolder, *rest: Any
+    ) -> Iterator[dict[str, Any]]:
+        return (run_shards if output.stage in stages else run_here)(shards, make_worker, output, *rest)
+
+    return choose

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_runs import ONE_ACTOR_A_STAGE
+from small_runs import ONE_ACTOR_A_STAGE, here_except
 from typer.testing import CliRunner
 
-from vtcav_ray import cli, tables
+from vtcav_ray import cli, engine, tables
 from vtcav_ray.config import Config, ResourcesConfig
 from vtcav_ray.config_file import load_config
 from vtcav_ray.engine import ray_session
@@ -43,7 +43,8 @@ SMALL = [
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_here() -> Iterator[None]:
-    with ray_session(ResourcesConfig(num_cpus=2)):
+    with ray_session(ResourcesConfig(num_cpus=2)), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "run_shards", here_except(STAGE.name))
         yield
 
 
