@@ -103,13 +103,15 @@ def _av() -> tuple[Mark, str]:
 
 
 def _torchcodec() -> tuple[Mark, str]:
+    from vtcav_ray.devices import pick_device
     from vtcav_ray.video.gpu_decode import check_torchcodec
 
+    device = str(pick_device("auto"))
     try:
-        check_torchcodec()
+        check_torchcodec(device)
     except StageError as error:
         return "note", f"can't be used, and is needed for nothing else: {error}"
-    return "ok", f"{importlib.metadata.version('torchcodec')}: `tracks.decoder: torchcodec` can be used"
+    return "ok", f"{importlib.metadata.version('torchcodec')} decodes on `{device}`"
 
 
 def _recogniser() -> tuple[Mark, str]:

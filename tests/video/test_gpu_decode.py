@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from drawn import encode, number_of, numbered_frames
 from test_decode import KEYFRAMES_EVERY_30, quarter_turned
 
@@ -119,6 +120,14 @@ def test_a_decoder_that_stops_half_way_loses_and_doubles_no_frame(monkeypatch: p
     video, frames = both(encode(numbered_frames(70)), stride=2)
     assert video.handed_over == "the GPU has no room for another surface"
     assert [number_of(f) for f in frames] == list(range(0, 70, 2))
+
+
+@usable
+def test_a_build_that_can_not_decode_on_the_device_is_told_at_once() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(StageError, match=r"can't decode plain H\.264 on `cuda`.*build for your CUDA"):
+        check_torchcodec("cuda")
 
 
 def test_where_it_can_not_be_used_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

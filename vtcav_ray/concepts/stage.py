@@ -76,9 +76,9 @@ class TrackWorker:
         from vtcav_ray.concepts.detect import Detector
 
         self.config = config
-        if config.tracks.decoder == "torchcodec":
-            check_torchcodec()
         self.detector = Detector(config.tracks)
+        if config.tracks.decoder == "torchcodec":
+            check_torchcodec(str(self.detector.device))
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         videos = list(zip(rows["video_id"].to_pylist(), rows["uri"].to_pylist(), strict=True))

@@ -7,10 +7,12 @@ on at which it stopped. On a CPU the frames are PyAV's, bit for bit. A GPU turns
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
 from typing import Any
 
+import av
 import numpy as np
 
 from vtcav_ray.errors import StageError
@@ -23,21 +25,47 @@ _BLOCK_FRAMES = 16
 _SAME_SECONDS = 1e-4
 
 
-def check_torchcodec() -> None:
-    """See whether TorchCodec can be used on this machine.
+def check_torchcodec(device: str = "cpu") -> None:
+    """See whether TorchCodec can be used on this machine, by decoding a plain video.
+
+    Else every video would be PyAV's in silence: a build for CPUs alone loads, and takes no video on a GPU.
+
+    Args:
+        device: that is to decode, such as "cuda" or "cpu".
 
     Raises:
-        StageError: it is not installed, or does not load.
+        StageError: it is not installed, does not load, or does not decode there.
     """
+    needs = "`tracks.decoder: torchcodec` needs TorchCodec and the shared libraries of FFmpeg 4 to 8"
     try:
-        _decoder_class()
+        decoder = _decoder_class()
     except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise StageError(
-            "`tracks.decoder: torchcodec` needs TorchCodec and the shared libraries of FFmpeg 4 to 8, in versions that "
-            f"go with torch: pip install 'vtcav-ray[torchcodec]', and Debian's package `ffmpeg`. Or set `pyav`. "
-            f"({reason[0]})"
+            f"{needs}, in versions that go with torch: pip install 'vtcav-ray[torchcodec]', and Debian's package "
+            f"`ffmpeg`. Or set `pyav`. ({_first_line(error)})"
         ) from error
+    try:
+        decoder(_plain_video(), dimension_order="NHWC", device=device).get_frames_in_range(0, 2)
+    except (RuntimeError, ValueError) as error:
+        raise StageError(
+            f"{needs}; the TorchCodec that is installed can't decode plain H.264 on `{device}`. Install its build for "
+            f"your CUDA (see its README), or set `pyav`. ({_first_line(error)})"
+        ) from error
+
+
+def _plain_video() -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 256, 256, "yuv420p"
+        for _ in range(2):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((256, 256, 3), 90, np.uint8), format="rgb24")))
+        out.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _decoder_class() -> Any:
@@ -103,7 +131,7 @@ class TorchcodecVideo(Video):
                 for place, frame in enumerate(frames):
                     yield first + place * stride, frame
         except (RuntimeError, IndexError, ValueError) as error:  # of a codec, a file or a GPU that it can't take
-            self.handed_over = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            self.handed_over = _first_line(error)
             return
         self.num_frames = count
         self._note_end()
