@@ -9,7 +9,7 @@ from vtcav_ray import tables
 from vtcav_ray.gradcam.compare import Comparison, Interval, TcavFigures, map_figures
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
 from vtcav_ray.gradcam.overlays import as_webp, draw
-from vtcav_ray.gradcam.page import PageData, Picture
+from vtcav_ray.gradcam.page_data import PageData, Picture
 from vtcav_ray.gradcam.summary import AGGREGATE, summarise
 
 NASTY = "<img src=x onerror=alert(1)>"

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 from vtcav_ray.gradcam.compare import Interval
+from vtcav_ray.gradcam.page_data import PageData
 from vtcav_ray.gradcam.sentences import interval_of, with_interval
 from vtcav_ray.gradcam.summary import ALL
-
-if TYPE_CHECKING:
-    from vtcav_ray.gradcam.page import PageData
 
 # (measure, floor, title, what it is, lowest and highest of the axis; None: from the figures)
 PANELS: tuple[tuple[str, str | None, str, str, float | None, float | None], ...] = (

@@ -7,87 +7,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from vtcav_ray.gradcam import figures, parts
-from vtcav_ray.gradcam.compare import Comparison, compare
-from vtcav_ray.gradcam.maps import MODES
+from vtcav_ray.gradcam.compare import compare
+from vtcav_ray.gradcam.page_data import PageData, Picture
 from vtcav_ray.results import Run
 
 PAGE = "gradcam.html"
 RECORD = "gradcam.json"
 MAX_PICTURES = 48  # about 100 kB each
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An overlay to look at: animated WebP bytes, and the address of its .mp4 beside the page."""
-
-    clip_id: str
-    name: str
-    mode: str
-    layer: str
-    image: bytes
-    mp4: str
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class PageData:
-    """All that the page shows: plain values, so that it can be built without a run.
-
-    Attributes:
-        title: the run's name.
-        layer: whose maps are drawn, and that the sentences speak of.
-        clips: rows of `tables.GRADCAM`.
-        summary: rows of `tables.GRADCAM_SUMMARY`.
-        aggregate: rows of `vtcav_ray.gradcam.summary.AGGREGATE`.
-        comparisons: with Video-TCAV.
-        pictures: the overlays.
-        failures: of this stage.
-        seconds: of one clip, everything included; None: not known.
-        model: `<checkpoint>@<digest>`.
-        untrained: random weights.
-        report: address of the report beside the page; empty: there is none.
-    """
-
-    title: str
-    layer: str
-    clips: pa.Table
-    summary: pa.Table
-    aggregate: pa.Table | None = None
-    comparisons: Sequence[Comparison] = ()
-    pictures: Sequence[Picture] = ()
-    failures: Sequence[Mapping[str, Any]] = ()
-    seconds: float | None = None
-    model: str = ""
-    untrained: bool = False
-    report: str = ""
-    window: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def layers(self) -> list[str]:
-        return list(dict.fromkeys(self.clips["layer"].to_pylist()))
-
-    @property
-    def modes(self) -> list[str]:
-        there = set(self.clips["mode"].to_pylist())
-        return [mode for mode in MODES if mode in there]
-
-    def cells(self, name: str, layer: str, mode: str) -> dict[str, dict[str, Any]]:
-        """measure -> its summary row, for a class (or `all`), a layer and a mode."""
-        at = (name, layer, mode)
-        return {
-            row["measure"]: row for row in self.summary.to_pylist() if (row["class"], row["layer"], row["mode"]) == at
-        }
 
 
 def write_page(run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +14,10 @@ from vtcav_ray.gradcam.compare import CLIP, Comparison, Interval
 from vtcav_ray.gradcam.figures import cell, number, short, table
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
 from vtcav_ray.gradcam.overlays import heat, square_png
+from vtcav_ray.gradcam.page_data import PageData, Picture
 from vtcav_ray.gradcam.sentences import interval_of, with_interval
 from vtcav_ray.gradcam.summary import ALL
 from vtcav_ray.report.words import count, duration, probability, share, signed, whole
-
-if TYPE_CHECKING:
-    from vtcav_ray.gradcam.page import PageData, Picture
 
 EFFECT = ("effect_logits", "effect_ci_low", "effect_ci_high")
 MAX_CLASSES = 12  # of mean maps
