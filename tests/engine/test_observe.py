@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 # A process of its own: what it prints, and what its workers log, is looked at whole.
 SCRIPT = """
-import functools, json, socket, sys, time, urllib.request
+import contextlib, functools, json, socket, sys, time, urllib.request
 from pathlib import Path
 import psutil, pyarrow as pa, ray, ray.cloudpickle
 from vtcav_ray import logs
@@ -41,12 +41,12 @@ shards = make_shards(pa.table({"video_id": [f"v{i}" for i in range(20)]}), 4)
 with ray_session(ResourcesConfig(num_cpus=2, metrics_port=port)):
     with logs.context(run=folder + "/run", stage="tracks"):
         done = list(run_shards(shards, Worker, output, StageResources(cpus=0.5)))
-    listening = sorted({
-        (process.name(), connection.laddr.ip)
-        for process in psutil.Process().children(recursive=True)
-        for connection in process.net_connections(kind="tcp")
-        if connection.status == "LISTEN"
-    })
+    listening = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # actors of a stage that is done end meanwhile
+            name = process.name()
+            ports = process.net_connections(kind="tcp")
+            listening |= {(name, port.laddr.ip) for port in ports if port.status == "LISTEN"}
     for _ in range(60):
         text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
         found = [line for line in text.splitlines() if line.startswith("ray_vtcav")]
@@ -56,7 +56,7 @@ with ray_session(ResourcesConfig(num_cpus=2, metrics_port=port)):
     session = Path(ray._private.worker._global_node.get_session_dir_path())
 time.sleep(0.5)
 lines = [line for path in (session / "logs").glob("worker-*") for line in path.read_text(errors="replace").splitlines()]
-Path(folder, "seen.json").write_text(json.dumps({"metrics": found, "listening": listening, "lines": lines}))
+Path(folder, "seen.json").write_text(json.dumps({"metrics": found, "listening": sorted(listening), "lines": lines}))
 """
 
 
