@@ -168,17 +168,15 @@ class _Decoder:
             self.handed_over = isinstance(video, TorchcodecVideo) and video.handed_over is not None
 
     def _open(self) -> Video:
-        config = self._config
-        video = (TorchcodecVideo if config.decoder == "torchcodec" else Video)(
-            self.source,
-            max_frames=config.max_frames,
-            max_pixels=config.max_pixels,
-            max_cpu_seconds=self._max_cpu_seconds,
-            storage_options=self._storage_options,
-        )
-        if isinstance(video, TorchcodecVideo):
-            video.device = str(self._detector.device)
-        return video
+        limits: dict[str, Any] = {
+            "max_frames": self._config.max_frames,
+            "max_pixels": self._config.max_pixels,
+            "max_cpu_seconds": self._max_cpu_seconds,
+            "storage_options": self._storage_options,
+        }
+        if self._config.decoder == "torchcodec":
+            return TorchcodecVideo(self.source, device=str(self._detector.device), **limits)
+        return Video(self.source, **limits)
 
 
 class _VideoTracks:

@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from vtcav_ray.errors import StageError
-from vtcav_ray.video.decode import Video
+from vtcav_ray.video.decode import Source, Video
 
 logger = logging.getLogger(__name__)
 
@@ -77,15 +77,18 @@ def _decoder_class() -> Any:
 class TorchcodecVideo(Video):
     """A `Video` whose `frames` come from TorchCodec as far as it can decode them, and from PyAV where it can't.
 
-    Args and errors: those of `Video`.
+    Args:
+        source, limits: those of `Video`; so are the errors.
+        device: torch device that decodes, such as "cuda" or "cpu".
 
     Attributes:
-        device: torch device that decodes, such as "cuda" or "cpu". Set it before `frames` is called.
         handed_over: why PyAV decoded the video, or its last part, since `frames` was called; None: it did not.
     """
 
-    device: str = "cpu"
-    handed_over: str | None = None
+    def __init__(self, source: Source, *, device: str = "cpu", **limits: Any) -> None:
+        super().__init__(source, **limits)
+        self.device = device
+        self.handed_over: str | None = None
 
     def frames(self, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """Every `stride`-th frame from the start: (index, uint8 [H, W, 3] RGB). A few frames in memory at a time."""
