@@ -88,7 +88,7 @@ def one_run(world: str, seed: int, pools: dict[str, Pool], sizes: dict[str, int]
     at = np.array([[place[row] for row in one] for one in (*concepts.values(), *randoms)])
     class_clips = pools["classes"].clips[np.concatenate(rows)]
     of = np.repeat((0, 1), [len(one) for one in rows])
-    _, gradients, _ = flat_vectors(recogniser, class_clips, [[0, 1]] * len(of))
+    at_class_clips, gradients, _ = flat_vectors(recogniser, class_clips, [[0, 1]] * len(of))
     logits = logits_of(recogniser, examples.clips[used])
     swaps = _swaps(recogniser, pools["classes"], sizes["pairs"])
     moves = _moves(recogniser, pools, sizes["pairs"])
@@ -96,8 +96,9 @@ def one_run(world: str, seed: int, pools: dict[str, Pool], sizes: dict[str, int]
     for layer in LAYERS:
         # [k][c]: of the logit of class k at the clips of class c; rows come (clip, class) by (clip, class).
         slopes = [[gradients[layer][k::2][of == c] for c in (0, 1)] for k in (0, 1)]
+        seen = [at_class_clips[layer][of == c] for c in (0, 1)]
         j = len(concepts)
-        answers[layer] = ask(pool[layer], slopes, logits, at[:j], at[j:], shapes[layer], seed, permutations)
+        answers[layer] = ask(pool[layer], slopes, seen, logits, at[:j], at[j:], shapes[layer], seed, permutations)
     assert tuple(concepts) == CONCEPTS, "the order in which answers are written down"
     return report | {"swaps": swaps, "moves": moves, "answers": _rounded(answers)}
 

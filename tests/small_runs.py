@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+import torch
+
+from vtcav_ray import engine
 from vtcav_ray.stage import Shard, Worker
 from vtcav_ray.storage import StageFolder
 
@@ -20,6 +25,21 @@ def run_here(
     for shard in shards:
         record = output.commit(shard.name, worker(shard.rows))
         yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0}
+
+
+@contextmanager
+def without_ray() -> Iterator[None]:
+    """All shards in this process, with the real models: for tests of what the pipeline asks for, and not of how.
+
+    That Ray does it is tested in tests/engine, tests/test_pipeline.py and tests/test_jobs.py.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in an actor with one CPU; two that wait for each other are slower here
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "run_shards", run_here)
+        patch.setattr(engine.LazySession, "start", lambda self: None)
+        yield
+    torch.set_num_threads(threads)
 
 
 def here_except(*stages: str) -> Callable[..., Iterator[dict[str, Any]]]:

@@ -34,6 +34,11 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
         ({"videos": {"uri": "x"}, "clips": {"frames": 0}}, ["`clips.frames`", "greater than or equal to 1"]),
         ({"videos": {"uri": "x"}, "scores": {"alpha": 0.7}}, ["`scores.alpha`", "0.7", "less than 0.5"]),
         ({"videos": {"uri": "x"}, "scores": {"gradients_at": "all"}}, ["scores.gradients_at", "activations.classes"]),
+        (
+            {"videos": {"uri": "x"}, "activations": {"layers": ["early@max"]}},
+            ["`activations.layers`", "'early@max'", "'max' is none", "moving"],
+        ),
+        ({"videos": {"uri": "x"}, "activations": {"layers": ["late", "late"]}}, ["activations.layers", "twice: late"]),
         ({"videos": {}}, ["`videos`", "exactly one of `uri`"]),
         ({"videos": {"uri": "x", "world": {}}}, ["exactly one of `uri`"]),
         ({}, ["`videos`"]),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from small_runs import ONE_ACTOR_A_STAGE
+from small_runs import ONE_ACTOR_A_STAGE, without_ray
 from typer.testing import CliRunner
 
 import vtcav_ray
@@ -35,6 +35,7 @@ SMALL = [
     "clips.random_pool=24",
     "clips.concepts=[{name: moving up, motion: {direction: up}, kinds: [context]}, "
     "{name: cup, object: cup, kinds: [spatial, spatiotemporal], controls: [frozen]}]",
+    "activations.layers=[early, early@moving, middle, late, head]",
     "cavs.random_sets=10",
     "scores.permutations=500",
     "scores.bootstrap=200",
@@ -118,6 +119,11 @@ def test_an_effect_is_checked_by_intervention(finished: vtcav_ray.Run) -> None:
     kept = finished.table("interventions")
     assert kept.schema == tables.INTERVENTIONS
     assert kept.to_pylist() == rows
+    there = ["--class", "lift", "--layer", "early@moving", "--clips", "2", "--step", "0.1", "--cells", "1", "--json"]
+    (row,) = json.loads(CliRunner().invoke(cli.app, ["intervene", finished.url, *there]).stdout)
+    assert row["layer"] == "early@moving"
+    assert row["gain"] > 1
+    assert np.isfinite([row["predicted"], row["real"]]).all()
     for wrong in (["--layer", "nose"], ["--step", "0"], ["--against", "nobody"]):
         assert isinstance(CliRunner().invoke(cli.app, ["intervene", finished.url, *wrong]).exception, ConfigError)
 
@@ -248,7 +254,8 @@ def test_a_new_checkpoint_keeps_tracks_and_clips(finished: vtcav_ray.Run, small:
     changed = small.model_copy(
         update={"model": small.model.model_copy(update={"checkpoint": str(tmp_path / "next.pth")})}
     )
-    vtcav_ray.run(changed, recorder)
+    with without_ray():
+        vtcav_ray.run(changed, recorder)
     assert recorder.reused == ["videos", "tracks", "clips"]
 
 
@@ -305,7 +312,8 @@ def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: 
         ],
         out=str(tmp_path / "run"),
     )
-    result = vtcav_ray.run(config)
+    with without_ray():  # what Ray adds to this is in tests/engine/test_poison.py
+        result = vtcav_ray.run(config)
     failures = {Path(row["video_id"]).stem: row["error_kind"] for row in result.table("failures").to_pylist()}
     assert failures["empty"] == "empty"
     assert failures["words"] == "not_video"

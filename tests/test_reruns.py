@@ -1,7 +1,6 @@
 """Going back to a run: another checkpoint, what failed, more videos, all anew. On a small world.
 
-The shards run in this process, with the real models: what is tested is what the pipeline asks for. That Ray does it is
-tested in tests/engine and tests/test_jobs.py.
+The shards run in this process, with the real models: what is tested is what the pipeline asks for.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_runs import run_here
+from small_runs import without_ray
 from typer.testing import CliRunner
 
 import vtcav_ray
-from vtcav_ray import cli, engine, pipeline
+from vtcav_ray import cli, pipeline
 from vtcav_ray.assets import resolve_asset
 from vtcav_ray.config import Config
 from vtcav_ray.config_file import load_config
@@ -54,14 +53,9 @@ SMALL = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def without_ray() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "run_shards", run_here)
-        patch.setattr(engine.LazySession, "start", lambda self: None)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as in an actor with one CPU; two that wait for each other are slower here
+def here() -> Iterator[None]:
+    with without_ray():
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

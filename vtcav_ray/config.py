@@ -6,9 +6,10 @@ A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeli
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vtcav_ray.urls import SCHEMES, check_url
 
@@ -185,11 +186,16 @@ class ModelConfig(Section):
     storage_options: StorageOptions = Field(default_factory=dict)
 
 
+_PROJECTION = r"^(mean|time|space|flat|moving|still|grid:[1-9]\d*|sketch:[1-9]\d*)$"
+
+
 class ActivationsConfig(Section):
     """What is kept of a forward and a backward pass."""
 
-    layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late", "head")
-    projection: Annotated[str, Field(pattern=r"^(mean|time|space|flat|grid:[1-9]\d*|sketch:[1-9]\d*)$")] = "mean"
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("early", "middle", "late", "head"), description="`early@moving`: with a projection of its own"
+    )
+    projection: Annotated[str, Field(pattern=_PROJECTION)] = "mean"
     sketch_seed: int = 0
     target: Literal["logit", "log_odds", "log_probability"] = "logit"
     classes: Literal["label", "listed"] | Annotated[str, Field(pattern=r"^top-[1-9]\d*$")] = Field(
@@ -204,6 +210,20 @@ class ActivationsConfig(Section):
         "float32", description="of the stored activations; gradients are always float32"
     )
     compile: bool = False
+
+    @field_validator("layers")
+    @classmethod
+    def _projections_of_layers(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
+        for layer in layers:
+            name, at, own = layer.partition("@")
+            if at and not (name and re.match(_PROJECTION, own)):
+                raise ValueError(
+                    f"{layer!r}: after the @ comes the layer's own projection, and {own!r} is none. There are mean, "
+                    "time, space, flat, moving, still, grid:n and sketch:k"
+                )
+        if twice := sorted({layer for layer in layers if layers.count(layer) > 1}):
+            raise ValueError(f"layers must be unique; twice: {', '.join(twice)}")
+        return layers
 
 
 class ReviewConfig(Section):

@@ -6,6 +6,10 @@
 - **effect X, all classes**: the same with the mean gradient of the class's logit taken at the clips of ALL classes
   (each class weighs the same) and not at the class's own, where the logit may be saturated. No clip of a class is
   among the concepts' or random clips, so the test stays as exact as it is;
+- **effect moving**, **still**: the mean over the places where a clip moves, or where nothing does. Their weights are
+  each clip's own: those of its activation for its gradient too;
+- **effect places**: both of these asked, which is twice as many questions: the smaller p, times two, and its sign. As a
+  run does it with `layers: [early@moving, early@still]`, whose cells are all among those that Holm corrects for;
 - **logits**: the same permutation test on the concept's and the random clips' LOGITS. It knows of no layer (it is the
   same in all three) and so is no rival: it says what these clips can tell at best about whether the class depends on
   the concept. Gradients integrated along a path from random clips to the concept's add up to this, at every layer;
@@ -40,9 +44,10 @@ PROJECTIONS = {
     "flat": "flat",
 }
 ALL_CLASSES = ("grid", "space", "sketch", "flat")
+PLACES = ("moving", "still")
 EFFECTS = (
-    *(f"effect {name}" for name in PROJECTIONS),
-    *(f"effect {name}, all classes" for name in ALL_CLASSES),
+    *(f"effect {name}" for name in (*PROJECTIONS, *PLACES, "places")),
+    *(f"effect {name}, all classes" for name in (*ALL_CLASSES, *PLACES, "places")),
 )
 RECIPES = (*EFFECTS, "logits", "count", "paper", "captum")
 PAPER_SETS, CAPTUM_SETS = 10, 4
@@ -64,6 +69,7 @@ class Answers:
 def ask(
     pool: NDArray[np.float32],
     gradients: list[list[NDArray[np.float32]]],
+    at_classes: list[NDArray[np.float32]],
     logits: NDArray[np.float32],
     concepts: NDArray[np.int64],
     randoms: NDArray[np.int64],
@@ -76,6 +82,7 @@ def ask(
     Args:
         pool: unprojected activations [N, T'H'W'C]; every clip is a video of its own.
         gradients: unprojected; `gradients[k][c]` [V, T'H'W'C] is that of class k's logit at the clips of class c.
+        at_classes: activations of those clips, `at_classes[c]` [V, T'H'W'C].
         logits: of the pool, [N, K].
         concepts, randoms: rows of the pool, [J, n] and [R, n].
         shape: T', H', W', C of the layer.
@@ -101,8 +108,27 @@ def ask(
             # One row a class: classes weigh the same, however many clips they have.
             means = [np.stack([at.mean(axis=0) for at in of_class]) for of_class in gradients]
             answers[f"effect {name}, all classes"] = tested([_projected(one, shape, spec) for one in means], z)
+    for name in PLACES:
+        projection = make_projection(name, shape)
+        z = _projected(pool, shape, name)
+        there = [projection.at(torch.from_numpy(a).reshape(-1, *shape)) for a in at_classes]
+        of_classes = [
+            [there[c].apply(torch.from_numpy(at).reshape(-1, *shape)).numpy() for c, at in enumerate(of_class)]
+            for of_class in gradients
+        ]
+        answers[f"effect {name}"] = tested([of_class[k] for k, of_class in enumerate(of_classes)], z)
+        means = [np.stack([at.mean(axis=0) for at in of_class]) for of_class in of_classes]
+        answers[f"effect {name}, all classes"] = tested(means, z)
+    for which in ("", ", all classes"):
+        answers[f"effect places{which}"] = _either(*(answers[f"effect {name}{which}"] for name in PLACES))
     answers["logits"] = tested(list(np.eye(logits.shape[1], dtype=np.float32)[:, None]), logits)
     return answers | _flattened(pool, own, concepts, randoms, seed)
+
+
+def _either(one: Answers, other: Answers) -> Answers:
+    """The surer of two, cell by cell, at the price of having asked twice."""
+    first = (one.p < other.p) | ((one.p == other.p) & (np.abs(one.z) >= np.abs(other.z)))
+    return Answers(np.where(first, one.z, other.z), np.minimum(2 * np.where(first, one.p, other.p), 1.0))
 
 
 def corrected(recipe: str, p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -54,6 +54,35 @@ def test_the_identity_that_everything_rests_on(
     assert (up - down) / (2 * step) == pytest.approx(stored @ w.numpy()[0], rel=1e-5)
 
 
+@pytest.mark.parametrize("spec", ["moving", "still"])
+def test_the_identity_holds_where_each_clip_has_a_map_of_its_own(
+    exact: Recogniser, clips: list[np.ndarray], spec: str
+) -> None:
+    """d/dε h_k(a + ε P_xᵀw) = (P_x∇h_k)·w, with P_x the map at the clip's own activation a."""
+    extractor = Extractor(exact, ["middle"], spec)
+    found = extractor.extract(clips[:2], [[2], [2]])
+    projection = make_projection(spec, extractor.shapes()["middle"])
+    w = torch.randn(1, projection.d, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    w += torch.from_numpy(found.gradients["middle"].mean(0)) / np.linalg.norm(found.gradients["middle"].mean(0))
+    up, down = (
+        intervene(exact, clips[:2], "middle", lambda a, e=e: e * projection.at(a).transpose(w))[:, 2]
+        for e in (1e-3, -1e-3)
+    )
+    expected = found.gradients["middle"].astype(np.float64) @ w.numpy()[0]
+    np.testing.assert_allclose((up - down) / 2e-3, expected, rtol=1e-4)
+
+
+def test_one_pass_takes_a_layer_with_several_projections(swin: Recogniser, clips: list[np.ndarray]) -> None:
+    layers = ["early@moving", "early", "late", "early@still", "late@grid:2"]
+    together = Extractor(swin, layers, "mean").extract(clips[:3], [[0, 1], None, [2]])
+    assert list(together.activations) == layers
+    for word in layers:
+        layer, _, spec = word.partition("@")
+        alone = Extractor(swin, [layer], spec or "mean").extract(clips[:3], [[0, 1], None, [2]])
+        np.testing.assert_array_equal(together.activations[word], alone.activations[layer])
+        np.testing.assert_allclose(together.gradients[word], alone.gradients[layer], rtol=1e-4, atol=1e-9)
+
+
 @pytest.mark.parametrize("target", ["logit", "log_odds", "log_probability"])
 def test_gradients_of_each_target_by_finite_differences(
     exact: Recogniser, clips: list[np.ndarray], target: str

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vtcav_ray.activations import make_projection
+from vtcav_ray.activations.projections import layer_and_projection
 from vtcav_ray.errors import ConfigError
 
 SHAPE = (4, 3, 5, 6)
@@ -114,12 +115,84 @@ def test_sketch_longer_than_the_activation_is_the_activation() -> None:
     assert torch.equal(make_projection("sketch:1000", SHAPE).apply(a), a.reshape(3, -1))
 
 
+def moving_spot(level: float = 0.2) -> torch.Tensor:
+    """Two clips over a ground of noise: a spot that flickers at (0, 1) of the first and at (2, 4) of the second."""
+    a = level * activation(2)[:, :1].expand(2, *SHAPE).clone()
+    for clip, (row, column) in enumerate(((0, 1), (2, 4))):
+        a[clip, :, row, column] += torch.tensor([1.0, -1.0, 2.0, 0.5], dtype=torch.float64)[:, None]
+    return a
+
+
+def test_moving_and_still_look_where_each_clip_moves_and_where_it_does_not() -> None:
+    a = moving_spot()
+    moving, still = (make_projection(spec, SHAPE).apply(a) for spec in ("moving", "still"))
+    spots = torch.stack((a[0, :, 0, 1].mean(0), a[1, :, 2, 4].mean(0)))
+    torch.testing.assert_close(moving, spots)
+    everywhere = a.mean((1, 2, 3)) * 15  # 3 x 5 places, of which one moves
+    torch.testing.assert_close(still, (everywhere - spots) / 14)
+    # The same spot somewhere else is the same to `moving`, and not to `space`.
+    moved = moving_spot(0.0)
+    assert torch.allclose(*make_projection("moving", SHAPE).apply(moved))
+    assert not torch.allclose(*make_projection("space", SHAPE).apply(moved))
+
+
+@pytest.mark.parametrize("spec", ["moving", "still"])
+def test_weights_of_places_are_shares_and_follow_the_stated_powers(spec: str) -> None:
+    a = activation()
+    activity = a.std(1, correction=0).mean(-1)
+    relative = activity / activity.amax((1, 2), keepdim=True)
+    weights = (relative if spec == "moving" else 1 - relative) ** 8
+    weights /= weights.sum((1, 2), keepdim=True)
+    expected = torch.einsum("bthwc,bhw->bc", a, weights) / SHAPE[0]
+    torch.testing.assert_close(make_projection(spec, SHAPE).apply(a), expected)
+    # A larger clip of the same kind has the same places.
+    torch.testing.assert_close(make_projection(spec, SHAPE).apply(1000 * a), 1000 * expected)
+
+
+@pytest.mark.parametrize("spec", ["moving", "still"])
+def test_where_nothing_moves_or_there_are_no_places_all_count_alike(spec: str) -> None:
+    still = activation()[:, :1].expand(3, *SHAPE)
+    one_time, one_place = activation(3, (1, 3, 5, 6)), activation(3, (4, 1, 1, 6))
+    for a in (still, still + 1e-9 * activation(), torch.zeros(3, *SHAPE), one_time, one_place):
+        shape = tuple(a.shape[1:])
+        torch.testing.assert_close(make_projection(spec, shape).apply(a), a.mean((1, 2, 3)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spec", ["moving", "still"])
+def test_at_clips_it_is_a_linear_map_with_an_adjoint_and_a_smallest_lift(spec: str) -> None:
+    projection = make_projection(spec, SHAPE)
+    assert not projection.fixed
+    here = projection.at(activation())
+    g, w = torch.randn(3, *SHAPE, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
+    torch.testing.assert_close(here.apply(2 * g + activation()), 2 * here.apply(g) + here.apply(activation()))
+    left, right = (here.apply(g) * w).sum(), (g * here.transpose(w)).sum()
+    assert left.item() == pytest.approx(right.item(), rel=1e-12)
+    lift = here.transpose(here.solve(w))
+    torch.testing.assert_close(here.apply(lift), w)
+    unseen = g - here.transpose(here.solve(here.apply(g)))
+    assert (lift * unseen).sum().item() == pytest.approx(0.0, abs=1e-9)
+    for ask in (projection.transpose, projection.solve):
+        with pytest.raises(TypeError, match="at"):
+            ask(w)
+
+
+def test_a_fixed_map_is_the_same_at_all_clips() -> None:
+    projection = make_projection("mean", SHAPE)
+    assert projection.fixed
+    assert projection.at(activation()) is projection
+
+
+def test_a_layer_may_name_a_projection_of_its_own() -> None:
+    assert layer_and_projection("early", "mean") == ("early", "mean")
+    assert layer_and_projection("backbone.layers.0@grid:4", "mean") == ("backbone.layers.0", "grid:4")
+
+
 def test_half_types_are_added_up_in_float32() -> None:
     a = activation().to(torch.bfloat16)
     assert make_projection("mean", SHAPE).apply(a).dtype == torch.float32
 
 
-@pytest.mark.parametrize("spec", ["max", "sketch", "sketch:0", "sketch:x", "grid", "grid:0", "mean:2"])
+@pytest.mark.parametrize("spec", ["max", "moving:2", "sketch", "sketch:0", "sketch:x", "grid", "grid:0", "mean:2"])
 def test_unknown_projection(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"activations\.projection"):
         make_projection(spec, SHAPE)

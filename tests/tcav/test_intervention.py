@@ -63,6 +63,21 @@ def test_at_the_head_the_model_is_linear_so_any_step_is_exact(packaged: Recognis
     assert found.real_sd == pytest.approx(0.0, abs=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["middle@moving", "late@still"])
+def test_a_shift_where_things_move_moves_the_logit_as_predicted(
+    packaged: Recogniser, clips: list[np.ndarray], layer: str
+) -> None:
+    gradients = Extractor(packaged, [layer]).extract(clips, [[K]] * len(clips)).gradients[layer]
+    projection = layer_projection(packaged, clips[0], layer, "mean", 0)
+    shift = small_shift(gradients, 0.002, gradients.mean(axis=0))
+    found = intervention(packaged, clips, layer, projection, shift, K, gradients, [-1.0, 1.0])
+    assert found.effect == pytest.approx(0.002)
+    assert found.gain > 1  # the lift moves more than the one place in 1 / gain that the mean counts
+    assert found.predicted == pytest.approx([-0.002 * found.gain, 0.002 * found.gain])
+    assert found.real[1] - found.real[0] == pytest.approx(2 * found.predicted[1], rel=0.03)
+
+
 def test_what_does_not_fit_is_refused(packaged: Recogniser, clips: list[np.ndarray]) -> None:
     projection = layer_projection(packaged, clips[0], "head", "mean", 0)
     ones = np.ones((3, projection.d))

@@ -19,7 +19,7 @@ import torch
 
 from vtcav_ray.activations.ahead import batches_ahead
 from vtcav_ray.activations.batch_size import LARGEST, Memory, batch_size_by_trial, memory_of
-from vtcav_ray.activations.projections import Projection, make_projection
+from vtcav_ray.activations.projections import Projection, layer_and_projection, make_projection
 from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.errors import InputError
 from vtcav_ray.models.base import Recogniser, Views
@@ -107,8 +107,10 @@ class Extractor:
 
     Args:
         recogniser: the model, on its device.
-        layers: aliases or names, in the order wanted; the results are keyed by these same words.
-        projection: `mean`, `time`, `space`, `flat`, `grid:n` or `sketch:k`.
+        layers: aliases or names, in the order wanted; `early@moving`: with a projection of its own. The results are
+            keyed by these same words. The same layer with several projections costs one pass.
+        projection: of layers without their own: `mean`, `time`, `space`, `flat`, `moving`, `still`, `grid:n` or
+            `sketch:k`.
         sketch_seed: of `sketch:k`.
         target: what is differentiated.
         views: `center`, or the config's own `test` crops, averaged.
@@ -136,8 +138,9 @@ class Extractor:
         threads: int = 2,
     ) -> None:
         self.recogniser = recogniser
-        self.paths = {layer: resolve_layer(recogniser, layer) for layer in layers}
-        self.projection = projection
+        words = {layer: layer_and_projection(layer, projection) for layer in layers}
+        self.paths = {layer: resolve_layer(recogniser, name) for layer, (name, _) in words.items()}
+        self.projections = {layer: spec for layer, (_, spec) in words.items()}
         self.sketch_seed = sketch_seed
         self.target: Target = target
         self.views: Views = views
@@ -228,9 +231,9 @@ class Extractor:
         """The way from each layer's tensor to its vector, for inputs of x's size."""
         size = tuple(x.shape[1:])
         if size not in self._forms:
-            forms = find_forms(self.recogniser, list(self.paths.values()), x[:1])
+            forms = find_forms(self.recogniser, list(dict.fromkeys(self.paths.values())), x[:1])
             self._forms[size] = {
-                layer: (forms[path], make_projection(self.projection, forms[path].shape, self.sketch_seed))
+                layer: (forms[path], make_projection(self.projections[layer], forms[path].shape, self.sketch_seed))
                 for layer, path in self.paths.items()
             }
             if self.compile:  # only now: finding the forms hooks into the blocks, which would compile them once more
@@ -258,12 +261,17 @@ class Extractor:
         b, v = x_views.shape[:2]
         x = x_views.flatten(0, 1)  # B·V C T H W
         maps = self._maps(x)
+        here: dict[str, Projection] = {}  # as they are at these clips: gradients go through the same
+
+        def see(layer: str, raw: torch.Tensor) -> torch.Tensor:
+            form, projection = maps[layer]
+            here[layer] = projection.at(form.present(raw))
+            return vectors(layer, raw)
 
         def vectors(layer: str, raw: torch.Tensor) -> torch.Tensor:
-            form, projection = maps[layer]
-            return projection.apply(form.present(raw)).reshape(b, v, -1).mean(1).float()
+            return here[layer].apply(maps[layer][0].present(raw)).reshape(b, v, -1).mean(1).float()
 
-        logits, leaves, taken = self._forward(x, vectors, with_gradients=asked is not None)
+        logits, leaves, taken = self._forward(x, see, with_gradients=asked is not None)
         activations = {layer: vector.cpu().numpy() for layer, vector in taken.items()}
         mean_logits = logits.detach().reshape(b, v, -1).mean(1)
         classes: list[list[int]] = [[] for _ in range(b)]

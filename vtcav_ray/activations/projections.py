@@ -19,6 +19,13 @@ as with a dense matrix of signs; cosines are off by about sqrt(1/k). Several rou
 for vectors with few large entries, where a single one would let them collide. The shuffles come from NumPy's frozen
 `RandomState` streams, so they are the same on every machine, device and version, and for every batch. They are gathers
 and sums in a fixed order, not scattered additions: the same input gives the same bits, on a GPU too.
+
+`moving` and `still` are means over places with weights of the clip's own: those where its activation changes most in
+time, or hardly at all. Which map P_x that is depends on the clip x, but it is linear, and a clip's activation and its
+gradients go through the same one. So (P_x ∇h)·w is the derivative of h when the change that the CAV says is made where
+things move in x (or where nothing does), and a mean of such derivatives over a class's clips is what it was above. What
+they are for: the mean over all places loses an object that is small and could be anywhere, and a mean over each place
+(`space`, `flat`) asks whether it makes a difference THERE, which in early layers of a convolutional network it may not.
 """
 
 from __future__ import annotations
@@ -33,6 +40,9 @@ import torch
 from vtcav_ray.errors import ConfigError
 
 REPEATS = 4
+LAYER_AND_OWN = "@"  # `early@moving`: a layer with a projection of its own
+_PEAK = 8  # the weights' exponent; 4 and 8 were tried (benchmarks/RESULTS.md)
+_STILL = 1e-4  # a clip that changes less than this part of its activation anywhere has no places that move
 _SOLVED, _MAX_STEPS = 1e-9, 500  # relative residual of `solve`; k steps would be exact
 Shape = tuple[int, int, int, int]
 
@@ -43,11 +53,18 @@ class Projection(ABC):
     Attributes:
         shape: T', H', W', C.
         d: length of the vectors.
+        fixed: the same map for every clip; else take it `at` the clips, and their gradients through the same.
     """
+
+    fixed = True
 
     def __init__(self, shape: Shape, d: int) -> None:
         self.shape = shape
         self.d = d
+
+    def at(self, a: torch.Tensor) -> Projection:
+        """The map of B clips with these activations, `[B, T', H', W', C]`: this one, where it is the same for all."""
+        return self
 
     @abstractmethod
     def apply(self, a: torch.Tensor) -> torch.Tensor:
@@ -120,6 +137,59 @@ def _edges(side: int, blocks: int) -> list[tuple[int, int]]:
     return [(i * side // blocks, (i + 1) * side // blocks) for i in range(blocks)]
 
 
+class Places(Projection):
+    """`moving` and `still`: the mean over time and over the places where the clip moves, or where it doesn't. `[C]`.
+
+    A place's activity s is its standard deviation over T', the mean over C. `moving` weighs places by s^8, `still` by
+    (1 - s / max s)^8. A clip in which nothing changes, or a layer without places or times, has equal weights.
+    """
+
+    fixed = False
+
+    def __init__(self, shape: Shape, moving: bool) -> None:
+        super().__init__(shape, shape[3])
+        self.moving = moving
+
+    def at(self, a: torch.Tensor) -> Projection:
+        a = _checked(a, self.shape)
+        activity = a.std(1, correction=0).mean(-1)  # B H' W'
+        most = activity.amax((1, 2), keepdim=True)
+        size = a.square().mean((1, 2, 3, 4)).sqrt()[:, None, None]
+        relative = torch.where(most > _STILL * size, activity / most.clamp_min(1e-30), 1.0)
+        weights = (relative if self.moving else 1 - relative).pow(_PEAK)
+        weights = torch.where(weights.sum((1, 2), keepdim=True) > 0, weights, 1.0)
+        return _Weighted(self.shape, weights / weights.sum((1, 2), keepdim=True))
+
+    def apply(self, a: torch.Tensor) -> torch.Tensor:
+        return self.at(a).apply(a)
+
+    def transpose(self, w: torch.Tensor) -> torch.Tensor:
+        raise TypeError("this projection is another one for each clip: take it `at` their activations")
+
+    def solve(self, z: torch.Tensor) -> torch.Tensor:
+        raise TypeError("this projection is another one for each clip: take it `at` their activations")
+
+
+class _Weighted(Projection):
+    """`Places` at B clips: the mean over time, and over places with weights `[B, H', W']` that add up to 1."""
+
+    def __init__(self, shape: Shape, weights: torch.Tensor) -> None:
+        super().__init__(shape, shape[3])
+        self.weights = weights
+
+    def apply(self, a: torch.Tensor) -> torch.Tensor:
+        mean = _checked(a, self.shape).mean(1)
+        return torch.einsum("bhwc,bhw->bc", mean, self.weights.to(mean.dtype))
+
+    def transpose(self, w: torch.Tensor) -> torch.Tensor:
+        weights = self.weights[:, None, :, :, None].to(w.dtype) / self.shape[0]
+        return (w[:, None, None, None, :] * weights).expand(-1, *self.shape)
+
+    def solve(self, z: torch.Tensor) -> torch.Tensor:
+        # Rows of P don't meet; each has the square sum of the weights over T'.
+        return z * self.shape[0] / self.weights.to(z.dtype).square().sum((1, 2))[:, None]
+
+
 class Sketch(Projection):
     """A sparse, signed random projection of all numbers to k; see the top of this file."""
 
@@ -181,7 +251,7 @@ def make_projection(spec: str, shape: Shape, seed: int = 0) -> Projection:
     """The projection of a config's `activations.projection` for one layer.
 
     Args:
-        spec: `mean`, `time`, `space`, `flat`, `grid:n` or `sketch:k`.
+        spec: `mean`, `time`, `space`, `flat`, `moving`, `still`, `grid:n` or `sketch:k`.
         shape: T', H', W', C of the layer.
         seed: of the sketch; the others don't use it.
 
@@ -191,15 +261,24 @@ def make_projection(spec: str, shape: Shape, seed: int = 0) -> Projection:
     over = {"mean": (0, 1, 2), "time": (1, 2), "space": (0,), "flat": ()}
     if spec in over:
         return Mean(shape, over[spec])
+    if spec in ("moving", "still"):
+        return Places(shape, spec == "moving")
     name, _, k = spec.partition(":")
     if name not in ("grid", "sketch") or not k.isdigit() or int(k) < 1:
-        raise ConfigError(f"activations.projection: {spec!r}; allowed are {', '.join(over)}, grid:n and sketch:k.")
+        allowed = f"{', '.join(over)}, moving, still, grid:n and sketch:k"
+        raise ConfigError(f"activations.projection: {spec!r}; allowed are {allowed}.")
     if name == "grid":
         return Grid(shape, int(k))
     total = math.prod(shape)
     if int(k) >= total:
         return Mean(shape, ())  # nothing to save: all numbers fit
     return Sketch(shape, int(k), seed)
+
+
+def layer_and_projection(name: str, projection: str) -> tuple[str, str]:
+    """An entry of `activations.layers` as (layer, projection): `early@moving` has its own, `early` the one given."""
+    layer, _, own = name.partition(LAYER_AND_OWN)
+    return layer, own or projection
 
 
 def _checked(a: torch.Tensor, shape: Shape) -> torch.Tensor:

@@ -14,6 +14,9 @@ each of them, so a move of the WHOLE activation by Δz changes the logit by m ti
 is the same for all cells of a layer (with `grid:n` nearly so, where n does not divide a side): it changes no sign, no z
 and no p, but sizes of effects at layers with different numbers of positions are comparable only with it.
 
+`moving` and `still` are another P for each clip, and so the lift is another one: Δz goes to where this clip's things
+move, and the gain is that of these clips and this cell. With several views a clip, predicted is with their mean gain.
+
 Legend: B clips, V source videos, d numbers of a projected activation, S step sizes.
 """
 
@@ -27,7 +30,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from vtcav_ray.activations.intervene import intervene
-from vtcav_ray.activations.projections import Projection, make_projection
+from vtcav_ray.activations.projections import Projection, layer_and_projection, make_projection
 from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.models.base import Recogniser, Views
 from vtcav_ray.models.layers import find_forms, resolve_layer
@@ -58,10 +61,32 @@ class Intervention:
 def layer_projection(
     recogniser: Recogniser, clip: np.ndarray, layer: str, projection: str, sketch_seed: int, views: Views = "center"
 ) -> Projection:
-    """P of a layer, as the extraction made it for clips of this size."""
-    path = resolve_layer(recogniser, layer)
+    """P of a layer, as the extraction made it for clips of this size; `layer` may name its own, as `early@moving`."""
+    name, spec = layer_and_projection(layer, projection)
+    path = resolve_layer(recogniser, name)
     x = recogniser.preprocess([clip], views).flatten(0, 1)
-    return make_projection(projection, find_forms(recogniser, [path], x[:1])[path].shape, sketch_seed)
+    return make_projection(spec, find_forms(recogniser, [path], x[:1])[path].shape, sketch_seed)
+
+
+class _Lift:
+    """P⁺Δz, made of the activation that it is to be added to.
+
+    Attributes:
+        solved: (P Pᵀ)⁻¹Δz, [1, d]; where P differs from clip to clip, a row a view, in the order in which they came.
+    """
+
+    def __init__(self, projection: Projection, delta_1D: torch.Tensor) -> None:
+        self.projection, self.delta_1D = projection, delta_1D
+        self.solved = projection.solve(delta_1D) if projection.fixed else delta_1D[:0]
+        self._whole = projection.transpose(self.solved) if projection.fixed else None
+
+    def __call__(self, a: torch.Tensor) -> torch.Tensor:
+        if self._whole is not None:
+            return self._whole.to(a).expand_as(a)
+        here = self.projection.at(a)
+        solved = here.solve(self.delta_1D.to(a.device))
+        self.solved = torch.cat((self.solved, solved.cpu()))
+        return here.transpose(solved).to(a)
 
 
 def intervention(
@@ -83,7 +108,7 @@ def intervention(
     Args:
         recogniser: the model.
         clips: the class's own, B of uint8 [T, H, W, 3].
-        layer: alias or name.
+        layer: alias or name, also with a projection (`early@moving`), which is not looked at.
         projection: P, from `layer_projection`.
         shift: Δz in P-space, [d]: mean of the concept minus mean of its random clips.
         class_index: of the target.
@@ -104,22 +129,22 @@ def intervention(
         raise ValueError(f"gradients must have a row a clip: {len(rows_BD)} for {len(clips)} clips")
     if not len(steps) or 0 in steps or not np.isfinite(steps).all():
         raise ValueError(f"steps must be finite numbers other than 0: {list(steps)}")
-    solved = projection.solve(torch.from_numpy(delta)[None])
-    lift = projection.transpose(solved)[0].float().cpu().numpy()
-    mean = video_means(rows_BD, groups).mean(axis=0)
-    slope, effect = float(mean @ solved[0].numpy()), float(mean @ delta)
+    name, _ = layer_and_projection(layer, "")
+    lift = _Lift(projection, torch.from_numpy(delta)[None])
 
     def value(t: float) -> NDArray[np.float64]:
         parts = []
         for start in range(0, len(clips), _CLIPS_A_CALL):
-            logits = torch.from_numpy(
-                intervene(recogniser, clips[start : start + _CLIPS_A_CALL], layer, np.float32(t) * lift, views=views)
-            )
+            some = clips[start : start + _CLIPS_A_CALL]
+            logits = torch.from_numpy(intervene(recogniser, some, name, lambda a: t * lift(a), views=views))
             index = torch.full((len(logits),), class_index)
             parts.append(target_values(logits, index, target).double().numpy())
         return np.concatenate(parts)
 
     base = value(0.0)
+    solved_BD = lift.solved if projection.fixed else lift.solved.reshape(len(clips), -1, projection.d).mean(1)
+    slope = float(video_means(rows_BD * solved_BD.numpy(), groups).mean(axis=0).sum())
+    effect = float(video_means(rows_BD, groups).mean(axis=0) @ delta)
     changes = [video_means((value(t) - base)[:, None], groups)[:, 0] for t in steps]
     sd = [float(one.std(ddof=1)) if len(one) > 1 else np.nan for one in changes]
     return Intervention(
