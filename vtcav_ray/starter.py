@@ -54,8 +54,8 @@ model:
   # labels: classes.txt           # one class name a line; null: from the config or the checkpoint
 
 activations:
-  layers: [early, middle, late, head]   # or names of your model's modules
-  projection: mean                # mean, time, space, flat, grid:4, sketch:4096: docs/models.md says which when
+  layers: [early, middle, late, head]   # or names of your model's modules; early@moving: with a projection of its own
+  projection: mean                # or time, space, flat, moving, still, grid:4, sketch:4096: which when, docs/models.md
 
 cavs:
   random_sets: 50                 # R; under 20 the p of the sign count can't decide much

@@ -45,6 +45,19 @@ def test_a_lowering_concept_is_said_to_lower() -> None:
     assert "lowers the logit by 0.70 at late. 95\u00a0% interval −0.90 to −0.50" in texts(finding.sentences)[0]
 
 
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        ("early@moving", "at early, where things move."),
+        ("early@still", "at early, where nothing moves."),
+        ("early@grid:4", "at early@grid:4."),
+    ],
+)
+def test_a_layer_that_is_looked_at_in_places_is_told_with_them(layer: str, told: str) -> None:
+    (finding,) = sentences.findings(cells_of(cell(**RAISING, layer=layer)), limit=5)
+    assert f"raises the logit by 0.41 {told} 95" in texts(finding.sentences)[0]
+
+
 def test_still_twin_and_controls_are_compared_with_what_the_intervals_allow() -> None:
     rows = [
         cell(**RAISING),

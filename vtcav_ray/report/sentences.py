@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vtcav_ray.report.cells import GROUP_WORDS, Cells, Status
-from vtcav_ray.report.words import between, count, probability, share, signed
+from vtcav_ray.report.words import between, count, layer_and_places, probability, share, signed
 
 MAX_RAISING = 3
 MAX_LOWERING = 2
@@ -187,8 +187,7 @@ def _effect_sentence(cells: Cells, i: int, verb: str) -> Sentence:
         _name(column.name),
         Span(f" ({column.kind}) {verb} the logit by "),
         Span(f"{_amount(number['effect_logits'][i])}", verb),
-        Span(" at "),
-        _name(cells.layers[cells.layer_N[i]]),
+        *_at_layer(cells, i),
         Span("."),
         Span(f" 95\u00a0% interval {_interval(cells, i)}, q {_equals(number['effect_q'][i])}; {tail}.", "detail"),
     )
@@ -247,8 +246,7 @@ def _paired(cells: Cells, rows: np.ndarray) -> list[Sentence]:
                 *_names(cells.columns[cells.column_N[i]].name for i in found),
                 Span(f" {verb[:-1]} the logit, by up to " if len(found) > 1 else f" {verb} the logit by "),
                 Span(_amount(cells.numbers["effect_logits"][i]), verb),
-                Span(" at "),
-                _name(cells.layers[cells.layer_N[i]]),
+                *_at_layer(cells, i),
                 Span(f" (q {_equals(cells.numbers['effect_q'][i])})."),
             )
         )
@@ -261,8 +259,7 @@ def _short_effect(cells: Cells, i: int) -> Sentence:
         _name(cells.columns[cells.column_N[i]].kind),
         Span(f" {verb} it by "),
         Span(_amount(cells.numbers["effect_logits"][i]), verb),
-        Span(" at "),
-        _name(cells.layers[cells.layer_N[i]]),
+        *_at_layer(cells, i),
         Span(f" (q {_equals(cells.numbers['effect_q'][i])})"),
     )
 
@@ -401,6 +398,12 @@ def _number(text: str) -> Span:
 
 def _name(text: str) -> Span:
     return Span(text, "name")
+
+
+def _at_layer(cells: Cells, i: int) -> list[Span]:
+    """` at early`; with a projection that looks at places, also which."""
+    layer, places = layer_and_places(cells.layers[cells.layer_N[i]])
+    return [Span(" at "), _name(layer), *([Span(f", {places}")] if places else [])]
 
 
 def _names(names: Iterable[str]) -> list[Span]:

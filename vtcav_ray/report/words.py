@@ -78,3 +78,10 @@ def between(items: int, *, more: bool) -> list[str]:
     """What is written after each of `items` names in a list; `more`: something follows the last one."""
     last = " and " if more else ""
     return ["" if k == items - 1 and not more else last if k == items - 1 else ", " for k in range(items)]
+
+
+def layer_and_places(layer: str) -> tuple[str, str]:
+    """`early@moving` as (`early`, `where things move`); a layer without places, as it stands, and nothing."""
+    name, _, projection = layer.partition("@")
+    places = {"moving": "where things move", "still": "where nothing moves"}.get(projection)
+    return (name, places) if places else (layer, "")
