@@ -90,6 +90,7 @@ def world_rows(classes: tuple[str, ...] = CLASSES, *, seed: int = 0) -> list[dic
 
 
 def _world_cell(rng: np.random.Generator, name: str, concept: str, kind: str, depth: int, layer: str) -> dict[str, Any]:
+    depth = min(depth, 3)
     moving = kind in ("spatiotemporal", "reversed")
     sign = 0.0
     if moving and OWN.get(name) == concept:

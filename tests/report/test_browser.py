@@ -272,6 +272,26 @@ def test_the_page_never_scrolls_sideways(browser: Browser, file: Path, width: in
     page.close()
 
 
+@pytest.mark.parametrize("width", [400, 1280])
+def test_nor_with_many_layers_of_long_names(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    places = ("", "@moving", "@still")
+    many = [f"{layer}{place}" for layer in ("early", "middle", "late") for place in places]
+    monkeypatch.setattr(factory, "LAYERS", (*many, "head"))
+    (tmp_path / "report.html").write_text(build_report(report_data()), encoding="utf-8")
+    opened = Opened(browser, tmp_path / "report.html", viewport={"width": width, "height": 800})
+    page = opened.go()
+    scroll_through(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # What is wider than its card scrolls within it, also by keyboard.
+    tables = page.locator(".card .scroll[tabindex='0']")
+    assert tables.count() > 0
+    assert tables.first.evaluate("(e) => e.scrollWidth > e.clientWidth")
+    assert opened.problems == []
+    page.close()
+
+
 @pytest.mark.parametrize(
     "rows",
     [

@@ -69,7 +69,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
 STAGE = Stage(
     "report",
     inputs=("videos", "tracks", "clips", "activations", "cavs", "scores"),
-    version=3,
+    version=4,
     ingredients=_ingredients,
     prepare=_prepare,
 )

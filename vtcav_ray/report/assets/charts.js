@@ -57,14 +57,24 @@ const charts = (() => {
   const finite = (...values) => values.every(Number.isFinite);
   const statusColor = (cell) => (cell.status >= marks.NOT_LEARNABLE ? "var(--faint)" : marks.kindColor(cell.kind));
 
+  // How layers' names are set over or under bands that share `room` pixels: aslant, and with how much more margin, where
+  // the longest is wider than its band.
+  function layerTicks(room, text = (layer) => layer) {
+    const longest = 6.3 * d3.max(facts.layers, (layer) => text(layer).length);
+    const aslant = longest > room / facts.layers.length;
+    return { axis: { tickFormat: text, ...(aslant ? { tickRotate: -40 } : {}) }, more: aslant ? Math.ceil(0.64 * longest) : 0 };
+  }
+
   // Dots with intervals over the null's band, one facet a layer, one place a kind.
   function byLayer(cells, { width, height, kinds, domain, unit, label, point, low, high, bandLow, bandHigh, zero, muted = () => false }) {
     const drawn = cells.filter((c) => Number.isFinite(point(c)));
     const narrow = width < 360;
+    const ticks = layerTicks(width - 46, (d) => (narrow && d.length > 7 ? d.slice(0, 6) + "…" : d));
+    const right = ticks.more ? 30 : 6; // the last name leans over the edge
     return plot({
-      width, height, marginLeft: 40, marginRight: 6, marginTop: 20, marginBottom: 8, insetLeft: 2, insetRight: 2,
+      width, height: height + ticks.more, marginLeft: 40, marginRight: right, marginTop: 20 + ticks.more, marginBottom: 8, insetLeft: 2, insetRight: 2,
       className: "plot", ariaLabel: label, ariaDescription: cells.length ? `${drawn.length} marks, each a link to its evidence` : "nothing to draw",
-      fx: { domain: facts.layers, label: null, padding: 0.06, axis: "top", tickFormat: (d) => (narrow && d.length > 7 ? d.slice(0, 6) + "…" : d) },
+      fx: { domain: facts.layers, label: null, padding: 0.06, axis: "top", ...ticks.axis },
       x: { domain: kinds, axis: null, padding: 0.15 },
       y: { domain, label: width < 420 ? unit.replace("null ", "") : unit, labelAnchor: "top", labelArrow: "none", ticks: 4, grid: true, nice: false, clamp: true },
       marks: [
@@ -139,11 +149,12 @@ const charts = (() => {
   // Held-out accuracy by layer: each CAV a faint tick, the mean a dot, beside the random sets' own.
   function accuracy(points, singles, { width, color }) {
     const half = (0.35 * (width - 54)) / (facts.layers.length + 0.3); // of a band: CAVs to its left, random sets' to its right
+    const ticks = layerTicks(width - 54);
     return plot({
-      width, height: 150, marginLeft: 34, marginTop: 16, marginBottom: 22, className: "plot",
+      width, height: 150 + ticks.more, marginLeft: 34, marginTop: 16, marginBottom: 22 + ticks.more, className: "plot",
       ariaLabel: "Held-out accuracy by layer, beside the random sets' own",
       ariaDescription: points.map((p) => `${p.layer}: ${words.fixed(p.accuracy)}, random sets up to ${words.fixed(p.nullAccuracy)}`).join("; "),
-      x: { domain: facts.layers, type: "band", label: null, padding: 0.3, tickSize: 0 },
+      x: { domain: facts.layers, type: "band", label: null, padding: 0.3, tickSize: 0, ...ticks.axis },
       y: { domain: [0.3, 1], label: "accuracy", labelArrow: "none", ticks: 4, grid: true, clamp: true },
       marks: [
         Plot.tickY(singles.filter((s) => s.isNull), { x: "layer", y: "value", stroke: "var(--faint)", strokeOpacity: 0.25, insetLeft: half + 5 }),

@@ -71,7 +71,7 @@ const concepts = (() => {
       own ? element("p", { class: "muted small" }, `${words.whole(own.clips)} clips from ${words.whole(own.videos)} videos`) : "",
       own?.previews.length ? element("div", { class: "previews" }, ...own.previews.map((clip) => picture(clip, name))) : element("p", { class: "muted small" }, "no preview"),
       charts.lazy(element("div", { class: "chart small" }), (width) => charts.accuracy(points, singles, { width, color: marks.kindColor(column.kind) })),
-      layerTable(points), strongest(name), driven(name), nearest(name),
+      layerTable(name, points), strongest(name), driven(name), nearest(name),
     );
     return content;
   }
@@ -86,11 +86,15 @@ const concepts = (() => {
     }).filter(Boolean);
   }
 
-  function layerTable(points) {
+  // A table with a column a layer: many layers are wider than a card, and scroll within it.
+  const FIT = 6;
+  const columnALayer = (label, table) => (facts.layers.length <= FIT ? table : element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table));
+
+  function layerTable(name, points) {
     const row = (title, value) => element("tr", {}, element("th", { scope: "row" }, title), ...points.map((p) => element("td", { class: "n" }, value(p))));
-    return element("table", { class: "plain tiny" },
+    return columnALayer(`Accuracy by layer, ${name}`, element("table", { class: "plain tiny" },
       element("thead", {}, element("tr", {}, element("td"), ...points.map((p) => element("th", { scope: "col", class: "n" }, p.layer)))),
-      element("tbody", {}, row("accuracy", (p) => words.fixed(p.accuracy)), row("random sets'", (p) => words.fixed(p.nullAccuracy)), row("stability", (p) => words.fixed(p.stability))));
+      element("tbody", {}, row("accuracy", (p) => words.fixed(p.accuracy)), row("random sets'", (p) => words.fixed(p.nullAccuracy)), row("stability", (p) => words.fixed(p.stability)))));
   }
 
   function strongest(name) {
@@ -132,7 +136,7 @@ const concepts = (() => {
     }
     const reach = (other) => d3.max(cosines.get(other).values(), Math.abs);
     const others = d3.sort(cosines.keys(), (other) => -reach(other)).slice(0, NEAREST);
-    return element("table", { class: "plain tiny near" },
+    return columnALayer(`Most entangled with ${name}, by layer`, element("table", { class: "plain tiny near" },
       element("caption", {}, "most entangled with (cosine)"),
       element("thead", {}, element("tr", {}, element("td"), ...layers.map(({ layer }) => element("th", { scope: "col", class: "n" }, layer)))),
       element("tbody", {}, ...others.map((other) => element("tr", {},
@@ -140,7 +144,7 @@ const concepts = (() => {
         ...layers.map(({ layer }) => {
           const value = cosines.get(other).get(layer);
           return element("td", { class: Math.abs(value) >= 0.5 ? "n close" : "n" }, Number.isFinite(value) ? words.short(value) : "–");
-        })))));
+        }))))));
   }
 
   // The cosines of all concepts' directions at a layer.
