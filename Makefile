@@ -14,13 +14,12 @@ setup: $(STAMP)
 # The stamp's name says what was installed. Times of files are not asked: in a fresh clone they are all new.
 $(STAMP):
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	# Python compiles what it imports, once; to compile all 20,000 files takes longer than that.
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	# mmaction2, mmengine and ultralytics pull in OpenCV builds that want a screen's libraries (libGL). One build, the
 	# one without a screen, takes their place, in the same version. All of them put their files into one folder, so
 	# removing any breaks the one that stays: it is written anew, also where it was there already.
 	$(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-python-headless
-	$(BIN)/python -m pip install --quiet --no-compile --no-deps --force-reinstall --constraint constraints.txt opencv-contrib-python-headless
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall --constraint constraints.txt opencv-contrib-python-headless
 	rm -f $(VENV)/.setup-*
 	touch $@
 
