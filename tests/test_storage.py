@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -147,6 +149,22 @@ def test_what_is_read_ahead_ends_with_its_reader(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError, match="gone"):
         read_all()
     assert seen == [f"s{i:04d}" for i in range(40)], "it fails when its turn comes, and not before"
+
+
+def test_files_are_read_in_the_thread_that_asks(tmp_path: Path) -> None:
+    """A thread of Arrow's that still holds Python's file when the process ends aborts it (seen twice)."""
+    stage = StageFolder("tracks", "k", Folder(str(tmp_path)))
+    stage.commit("0", ShardOutput({"tracks": pa.table({"video_id": [str(i) for i in range(5000)], "x": range(5000)})}))
+    script = (
+        "import os, sys\n"
+        "from vtcav_ray.storage import Folder, StageFolder\n"
+        "stage = StageFolder('tracks', 'k', Folder(sys.argv[1]))\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "assert stage.read('tracks', columns=['x']).num_rows == 5000\n"
+        "print(len(os.listdir('/proc/self/task')) - before)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert told.stdout == "0\n"
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

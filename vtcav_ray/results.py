@@ -160,7 +160,7 @@ class Run:
         """What `vtcav intervene` found for the scores of the newest run; no rows where it was not called."""
         place = self.folder.below("interventions", self.keys.get("scores", ""))
         parts = [
-            pq.read_table(pa.BufferReader(place.read_bytes(n)), pre_buffer=False)
+            pq.ParquetFile(pa.BufferReader(place.read_bytes(n)), pre_buffer=False).read(use_threads=False)
             for n in place.names("")
             if n.endswith(".parquet")
         ]

@@ -356,9 +356,14 @@ class StageFolder:
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         wanted = list(columns) if columns is not None else None
-        # Not `pre_buffer`: Arrow's threads would hold Python's bytes a moment longer than this call, and a process that
-        # ends in that moment is aborted.
-        return self.folder.reading(path, lambda file: pq.read_table(file, columns=wanted, pre_buffer=False))
+
+        def read(file: IO[bytes]) -> pa.Table:
+            # In this thread alone, without `pre_buffer`: a thread of Arrow's (`pq.read_table`) holds Python's file a
+            # moment longer than the call, and a process that ends in that moment is aborted.
+            found = pq.ParquetFile(file, pre_buffer=False).read(columns=wanted, use_threads=False)
+            return found if wanted is None else found.select(wanted)
+
+        return self.folder.reading(path, read)
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
         """A whole table, or one partition of it, in memory; None when it has no rows at all.

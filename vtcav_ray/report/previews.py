@@ -105,13 +105,15 @@ def _of_different_videos(places: Sequence[tuple[str, int, str]], count: int) -> 
 def _read(folder: StageFolder, path: str, rows: Sequence[int], max_side: int) -> list[tuple[int, Preview]]:
     def read(file: IO[bytes]) -> list[tuple[int, Preview]]:
         found = []
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, pre_buffer=False)
         start = 0
         for group in range(parquet.num_row_groups):
             count = parquet.metadata.row_group(group).num_rows
             wanted = [row for row in rows if start <= row < start + count]
             if wanted:
-                part = parquet.read_row_group(group, columns=["clip_id", "video_id", "encoding", "encoded"])
+                part = parquet.read_row_group(
+                    group, columns=["clip_id", "video_id", "encoding", "encoded"], use_threads=False
+                )
                 for row in wanted:
                     clip = part.slice(row - start, 1).to_pylist()[0]
                     frames = decode_clip(clip["encoding"], clip["encoded"])

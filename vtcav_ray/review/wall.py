@@ -96,7 +96,10 @@ class Wall:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         part = self.folder.folder.reading(
-            place.path, lambda file: pq.ParquetFile(file).read_row_group(place.row_group, columns=list(STORED))
+            place.path,
+            lambda file: pq.ParquetFile(file, pre_buffer=False).read_row_group(
+                place.row_group, columns=list(STORED), use_threads=False
+            ),
         )
         row = part.slice(place.row, 1).to_pylist()[0]
         shown = np.linspace(0, row["num_frames"] - 1, min(MAX_FRAMES, row["num_frames"])).round().astype(int)
@@ -114,9 +117,9 @@ class Wall:
 
 def _heads(file: IO[bytes]) -> tuple[list[int], list[dict[str, Any]]]:
     """Rows of each row group, and all rows without their frames."""
-    parquet = pq.ParquetFile(file)
+    parquet = pq.ParquetFile(file, pre_buffer=False)
     sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
-    return sizes, parquet.read(columns=list(HEADS)).to_pylist()
+    return sizes, parquet.read(columns=list(HEADS), use_threads=False).to_pylist()
 
 
 def _read(folder: StageFolder) -> tuple[list[Group], dict[str, _Place]]:

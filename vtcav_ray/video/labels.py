@@ -35,10 +35,10 @@ def read_table(fs: fsspec.AbstractFileSystem, path: str) -> pa.Table:
     try:
         with fs.open(path, "rb") as file:
             if path.lower().endswith(".parquet"):
-                parquet = pq.ParquetFile(file)
+                parquet = pq.ParquetFile(file, pre_buffer=False)
                 known = {*ID_COLUMNS, *URI_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS}
                 wanted = {n: None for n in parquet.schema_arrow.names if n.lower().strip() in known}
-                table = parquet.read(columns=list(wanted))
+                table = parquet.read(columns=list(wanted), use_threads=False)
                 table.validate(full=True)  # text that is not UTF-8 would be told much later
                 return table
             data = file.read()
