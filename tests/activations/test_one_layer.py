@@ -21,7 +21,8 @@ def test_one_layer_takes_memory_for_that_layer_only() -> None:
     ways = result["ways"]
     assert result["bytes_of_all_layers"] > 2.5 * result["layer_bytes"]
     assert {row["rows"] for way, row in ways.items() if way != "nothing"} == {20_000}
-    # The layer, a shard on its way into it, and the names; nothing of the other layers, and no second copy.
-    assert 0.9 < ways["one layer"]["over_layer"] < 1.7
+    # The layer, a shard on its way into it, and the names; nothing of the other layers, and no second copy. It can be
+    # under 1, since the peak that is taken off is that of the imports, and some of that is free again by then.
+    assert 0.7 < ways["one layer"]["over_layer"] < 1.7
     assert ways["one layer, as the CAV stage has it"]["over_layer"] < 1.7
     assert ways["one layer, shard by shard"]["over_layer"] < 0.5
