@@ -103,6 +103,12 @@ def test_rendering_is_deterministic_and_seeds_differ() -> None:
     assert first.frames_THW3.shape != other.frames_THW3.shape or (first.frames_THW3 != other.frames_THW3).any()
 
 
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_the_same_frames_give_the_same_bytes_on_every_call(index: int) -> None:
+    frames = render_scene(scene_of(index)).frames_THW3
+    assert len({encode_mp4(frames, fps=25) for _ in range(12)}) == 1
+
+
 def test_codec_keeps_the_picture() -> None:
     frames = render_scene(dataclasses.replace(scene_of(7), noise_sd=1.0)).frames_THW3
     decoded = decode_mp4(encode_mp4(frames, fps=25))
