@@ -63,7 +63,16 @@ def python(code: str, beside: Path) -> None:
 @pytest.mark.parametrize("timm", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_recogniser_runs_beside_a_transformers_that_lacks_names(tmp_path: Path, timm: bool) -> None:
     beside = installed(tmp_path, {"transformers": GONE, **({"timm": GONE} if timm else {})})
-    python(f"{BUILD}forward()\nassert not {{'transformers', 'timm', 'decord'}} & set(sys.modules)", beside)
+    python(
+        f"""{BUILD}
+from vtcav_ray.doctor import _optional
+forward()
+mark, text = _optional()
+assert mark == "ok" and "transformers 5.17.0" in text and ("timm 5.17.0" in text) is {timm}, text
+assert not {{"transformers", "timm", "decord"}} & set(sys.modules)
+""",
+        beside,
+    )
 
 
 def test_a_recogniser_runs_beside_optional_packages_that_all_fail_and_one_that_needs_them_says_so(
