@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 import vtcav_ray
-from vtcav_ray import commands, logs, tables
+from vtcav_ray import commands, logs
 from vtcav_ray.access import tells_storage_errors
 from vtcav_ray.commands import StorageFile, opened
 from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
+from vtcav_ray.table_names import ALL_NAMES
 from vtcav_ray.terminal_text import printable_lines
 from vtcav_ray.urls import WRITTEN, check_url
 from vtcav_ray.watch import command as watch_command
@@ -161,7 +162,7 @@ def world(
 @app.command()
 def table(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(tables.ALL_NAMES)}")],
+    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(ALL_NAMES)}")],
     form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
     options: StorageFile = None,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from vtcav_ray.config import StageResources
 from vtcav_ray.errors import ConfigError
 
+if TYPE_CHECKING:
+    import torch
+
 
 def pick_device(device: str | torch.device) -> torch.device:
     """`auto` is the GPU where there is one; a GPU that is not there is a ConfigError."""
+    import torch
+
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = torch.device(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -39,6 +40,7 @@ def examine(url: str | None = None, storage_options: Mapping[str, Any] | None = 
         ("devices", _devices),
         ("torchvision", _torchvision),
         ("mmaction2", _mmaction),
+        ("optional packages", _optional),
         ("decoding and encoding", _av),
         ("torchcodec", _torchcodec),
         ("recogniser asset", _recogniser),
@@ -92,6 +94,24 @@ def _mmaction() -> tuple[Mark, str]:
     import_mmaction()
     count = len(list((packaged_configs() / "recognition").glob("*/*.py")))
     return "ok", f"imports; {count} packaged recogniser configs"
+
+
+def _optional() -> tuple[Mark, str]:
+    from vtcav_ray.models.mmaction_import import OPTIONAL
+
+    # Found, and not imported: to import them is what may fail.
+    found = [name for name in sorted(OPTIONAL, key=str.lower) if importlib.util.find_spec(name)]
+    if not found:
+        return "ok", "none that MMAction2 looks for is installed, and none is needed"
+    listed = ", ".join(_with_version(name) for name in found)
+    return "ok", f"{listed}: kept out of MMAction2, and in use only where a model config names one (timm.*, mmpretrain.*)"
+
+
+def _with_version(name: str) -> str:
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:  # a bare folder, or a distribution of another name
+        return name
 
 
 def _av() -> tuple[Mark, str]:

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from vtcav_ray.table_names import ALL_NAMES as ALL_NAMES
+from vtcav_ray.table_names import NAMES as NAMES
+from vtcav_ray.table_names import OPTIONAL_STAGE_OF as OPTIONAL_STAGE_OF
+from vtcav_ray.table_names import STAGE_OF as STAGE_OF
+
 BOX = pa.list_(pa.float32(), 4)
 POINT = pa.list_(pa.float32(), 2)
 
@@ -288,24 +293,6 @@ FAILURES = pa.schema(
     ]
 )
 
-# Table -> the stage that writes it. `failures` comes from all of them, `interventions` from `vtcav intervene`.
-STAGE_OF = {
-    "videos": "videos",
-    "tracks": "tracks",
-    "clips": "clips",
-    "activations": "activations",
-    "gradients": "activations",
-    "cavs": "cavs",
-    "curves": "cavs",
-    "entanglement": "cavs",
-    "scores": "scores",
-    "sensitivities": "scores",
-    "nulls": "scores",
-}
-# Of stages that `vtcav run` does not run, but keeps: they come by their own command.
-OPTIONAL_STAGE_OF = {"gradcam": "gradcam", "gradcam_summary": "gradcam"}
-NAMES = (*STAGE_OF, "failures")
-ALL_NAMES = (*NAMES, *OPTIONAL_STAGE_OF)
 # What a table without rows looks like.
 EMPTY_SCHEMAS = {
     "videos": VIDEOS,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vtcav_ray.activations import Extractor
-from vtcav_ray.activations.intervene import intervene
+from vtcav_ray.activations.interventions import intervene
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.models import Recogniser, load_recogniser
 

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from vtcav_ray.activations.extract import Extraction, Extractor, NonFinite
-from vtcav_ray.activations.intervene import intervene
-from vtcav_ray.activations.projections import Projection, make_projection
+from typing import TYPE_CHECKING
+
+from vtcav_ray.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from vtcav_ray.activations.extract import Extraction, Extractor, NonFinite
+    from vtcav_ray.activations.interventions import intervene
+    from vtcav_ray.activations.projections import Projection, make_projection
 
 __all__ = ["Extraction", "Extractor", "NonFinite", "Projection", "intervene", "make_projection"]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "extract": ["Extraction", "Extractor", "NonFinite"],
+        "interventions": ["intervene"],
+        "projections": ["Projection", "make_projection"],
+    },
+)

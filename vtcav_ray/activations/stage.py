@@ -9,25 +9,25 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray import tables
-from vtcav_ray.activations.batch_size import memory_of
-from vtcav_ray.activations.extract import Extraction, Extractor
 from vtcav_ray.class_names import normal_label
 from vtcav_ray.concepts.contents import CONTENTS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import ConfigError, InputError
-from vtcav_ray.models import describe, load_recogniser, model_digest
-from vtcav_ray.models.preprocess import Sampling
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
 from vtcav_ray.vectors import vector_array
 from vtcav_ray.video.codec import decode_clip
+
+if TYPE_CHECKING:
+    from vtcav_ray.activations.extract import Extraction
+    from vtcav_ray.models.preprocess import Sampling
 
 BATCH_SIZE = 8  # views a model call on a CPU, where the config says nothing
 BATCH_SIZE_FILE = "batch_size.json"
@@ -37,6 +37,8 @@ CLIP_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "label", "encoding
 
 
 def _prepare(context: Context) -> Work:
+    from vtcav_ray.models import describe
+
     # A row a video. The digest says what is in its clips: with it, equal rows mean equal work (see vtcav_ray.carry).
     shards = [
         Shard(name, part.add_column(0, "shard", pa.array([name] * part.num_rows)))
@@ -79,6 +81,8 @@ def _sampled_otherwise(clips: ClipsConfig, sampling: Sampling | None) -> list[st
 def _ingredients(context: Context) -> dict[str, Any]:
     config = context.config
     if "model_digest" not in context.memo:  # hashes the checkpoint's bytes
+        from vtcav_ray.models import model_digest
+
         context.memo["model_digest"] = model_digest(config.model, seed=config.seed)
     return {
         "model": {"framework": config.model.framework, "digest": context.memo["model_digest"]},
@@ -101,6 +105,9 @@ class ExtractWorker:
     """
 
     def __init__(self, config: Config, clips: StageFolder, output: Folder) -> None:
+        from vtcav_ray.activations.extract import Extractor
+        from vtcav_ray.models import load_recogniser
+
         self.clips = clips
         self.output = output
         self.config = config
@@ -190,6 +197,8 @@ class ExtractWorker:
             self.extractor.batch_size = int(self.output.read_json(BATCH_SIZE_FILE)["views"])
             self.batch_size_known = True
             return
+        from vtcav_ray.activations.batch_size import memory_of
+
         resources = self.config.resources.extract
         memory = memory_of(
             self.recogniser.device, cpus=resources.cpus, gpus=resources.gpus, memory_gb=resources.memory_gb

@@ -1,16 +1,23 @@
 """CAVs: linear classifiers between a concept and its negatives, trained thousands at once in the Gram matrix."""
 
-from vtcav_ray.cavs.curves import AccuracyCurve, accuracy_curve
-from vtcav_ray.cavs.gram_matrix import Gram, gram
-from vtcav_ray.cavs.sets import (
-    RandomSets,
-    against_each,
-    against_pairs,
-    against_rest,
-    random_against_random,
-    random_sets,
-)
-from vtcav_ray.cavs.train import DEFAULT_REGULARIZATION, Cavs, Solver, train_cavs
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vtcav_ray.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from vtcav_ray.cavs.curves import AccuracyCurve, accuracy_curve
+    from vtcav_ray.cavs.gram_matrix import Gram, gram
+    from vtcav_ray.cavs.sets import (
+        RandomSets,
+        against_each,
+        against_pairs,
+        against_rest,
+        random_against_random,
+        random_sets,
+    )
+    from vtcav_ray.cavs.train import DEFAULT_REGULARIZATION, Cavs, Solver, train_cavs
 
 __all__ = [
     "DEFAULT_REGULARIZATION",
@@ -28,3 +35,13 @@ __all__ = [
     "random_sets",
     "train_cavs",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "curves": ["AccuracyCurve", "accuracy_curve"],
+        "gram_matrix": ["Gram", "gram"],
+        "sets": ["RandomSets", "against_each", "against_pairs", "against_rest", "random_against_random", "random_sets"],
+        "train": ["DEFAULT_REGULARIZATION", "Cavs", "Solver", "train_cavs"],
+    },
+)

@@ -10,16 +10,13 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.cavs.curves import accuracy_curve
-from vtcav_ray.cavs.layer_pool import LayerPool
 from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, plan_cavs
-from vtcav_ray.cavs.train import Cavs, train_cavs
 from vtcav_ray.concepts.accepted import TABLE, AcceptedRows, LeftOut, left_out_of
 from vtcav_ray.concepts.decisions import Decisions, read_decisions
 from vtcav_ray.config import CavsConfig, Config
@@ -28,6 +25,10 @@ from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import ShardOutput, StageFolder
 from vtcav_ray.vectors import vector_array, vectors_of
+
+if TYPE_CHECKING:
+    from vtcav_ray.cavs.layer_pool import LayerPool
+    from vtcav_ray.cavs.train import Cavs
 
 POOL_COLUMNS = ("set", "name", "kind", "video_id")
 # CAVs a shard: about a second of work, so that opening a layer (once a worker) and a Gram matrix stay the smaller part,
@@ -183,6 +184,8 @@ class CavWorker:
     def _open(self, layer: str) -> None:
         if layer == self._layer:
             return
+        from vtcav_ray.cavs.layer_pool import LayerPool
+
         table = self.activations.read("activations", columns=("clip_id", *POOL_COLUMNS, "model", "vector"), layer=layer)
         assert table is not None, "the plan was made from this table"
         vectors_ND = vectors_of(table)
@@ -196,6 +199,8 @@ class CavWorker:
 
     def _curves(self, layer: str, begin: int, end: int) -> pa.Table:
         """Held-out accuracy of each concept against its own first random set and others, over n."""
+        from vtcav_ray.cavs.curves import accuracy_curve
+
         of = list(_against_random(self._jobs).items())[begin:end]
         sides = []
         for _, jobs in of:
@@ -266,6 +271,8 @@ def entangle(layers: tuple[str, ...], output: StageFolder) -> dict[str, pa.Table
 
 def train_jobs(pool: LayerPool, jobs: list[CavJob], config: CavsConfig, seed: int) -> list[Cavs]:
     """Train `jobs`, ordered by split, in as few batches as their splits and the size of a Gram matrix allow."""
+    from vtcav_ray.cavs.train import train_cavs
+
     sides = [job.rows() for job in jobs]
     trained = []
     for piece in pool.pieces([np.concatenate(both) for both in sides]):

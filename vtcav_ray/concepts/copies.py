@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.spatial import cKDTree
 
 _SIDE = 64  # of the small pictures, pixels
 _PICTURES = 64  # at least so many are kept of a longer video, and fewer than twice as many
@@ -123,9 +122,11 @@ def find_copies(video_ids: Sequence[str], signatures: np.ndarray, distance: floa
         signatures: float32 [N, NUMBERS], in the same order.
         distance: between the signatures of copies, at most.
     """
+    import scipy.spatial  # a quarter of a second, and workers, which make signatures, look for no neighbours
+
     directions = np.linalg.eigh(signatures.T @ signatures)[1][:, -_DIRECTIONS:]
     short = signatures @ directions
-    tree = cKDTree(short)
+    tree = scipy.spatial.cKDTree(short)
     bound = distance + 1e-4  # for rounding
     crowded: list[int] = []
     for start in range(0, len(short), _QUERIES):

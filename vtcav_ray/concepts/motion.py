@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vtcav_ray.config import MotionConfig
-from vtcav_ray.video.decode import FALLBACK_FPS
+from vtcav_ray.video.sample import FALLBACK_FPS
 
 STILL = 0.04  # net way, short sides, under which nothing has gone anywhere
 GROWTH = math.log(1.25)

@@ -1,6 +1,7 @@
 """Stages `tracks` (what moves where, in every video) and `clips` (concepts, class examples, random sets).
 
-What needs torch is imported where it is used: workers that cut clips start in half the time, and memory, without it.
+What needs torch, OpenCV, PyAV or SciPy is imported where it is used. The driver of a run that goes no further than
+`videos` needs none of them, and workers that cut clips start in half the time, and memory, without torch.
 """
 
 from __future__ import annotations
@@ -14,17 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.concepts.contents import CONTENTS, contents_of
-from vtcav_ray.concepts.copies import COPIES, copies_among, signature_table
-from vtcav_ray.concepts.cut import cut_clips
 from vtcav_ray.concepts.detector_files import read_bytes, read_names
-from vtcav_ray.concepts.duplicates import DUPLICATES, looks_of, near_duplicates
 from vtcav_ray.concepts.select import ClipPlan, plan_clips
-from vtcav_ray.concepts.track import track_videos
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
 from vtcav_ray.storage import ShardOutput, StageFolder, canonical_digest
-from vtcav_ray.video.gpu_decode import check_torchcodec
 
 OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
 PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
@@ -78,9 +74,14 @@ class TrackWorker:
         self.config = config
         self.detector = Detector(config.tracks)
         if config.tracks.decoder == "torchcodec":
+            from vtcav_ray.video.gpu_decode import check_torchcodec
+
             check_torchcodec(str(self.detector.device))
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
+        from vtcav_ray.concepts.copies import signature_table
+        from vtcav_ray.concepts.track import track_videos
+
         videos = list(zip(rows["video_id"].to_pylist(), rows["uri"].to_pylist(), strict=True))
         signatures: dict[str, np.ndarray] = {}
         tracks, failures, figures = track_videos(
@@ -129,6 +130,9 @@ def _repeats(distance: int, copies: dict[str, str], clips: StageFolder) -> Shard
     `duplicates`: clips that repeat one of their set, which stay in the table `clips`. `copies`: videos that repeat
     another one, of which no clip was planned.
     """
+    from vtcav_ray.concepts.copies import COPIES
+    from vtcav_ray.concepts.duplicates import DUPLICATES, near_duplicates
+
     repeats = near_duplicates((part for _, part in clips.iter_tables("looks")), distance)
     found = {"duplicates": (DUPLICATES, repeats), "copies": (COPIES, copies)}
     tables = {name: _pairs(schema, pairs) for name, (schema, pairs) in found.items() if pairs}
@@ -146,6 +150,8 @@ def _copies(context: Context) -> dict[str, str]:
     videos = context.input("videos").read("videos", columns=["video_id", "label"])
     if distance is None or videos is None:
         return {}
+    from vtcav_ray.concepts.copies import copies_among
+
     return copies_among(videos, (part for _, part in context.input("tracks").iter_tables("signatures")), distance)
 
 
@@ -210,6 +216,9 @@ class CutWorker:
         self.config = config
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
+        from vtcav_ray.concepts.cut import cut_clips
+        from vtcav_ray.concepts.duplicates import looks_of
+
         clips, failures = cut_clips(
             rows,
             None,

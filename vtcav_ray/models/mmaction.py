@@ -15,7 +15,7 @@ from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 from vtcav_ray.models.config_files import MMActionConfig, read_config, read_labels
 from vtcav_ray.models.describe import UNTRAINED, describe_model
 from vtcav_ray.models.families import family_of
-from vtcav_ray.models.mmaction_import import import_mmaction
+from vtcav_ray.models.mmaction_import import import_backbone_of, import_mmaction
 from vtcav_ray.models.preprocess import make_preprocessor
 from vtcav_ray.models.swin_attention import fuse_window_attention
 
@@ -87,13 +87,15 @@ def build_mmaction(parsed: MMActionConfig, uri: str, *, seed: int | None) -> nn.
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed or 0)
+            import_backbone_of(parsed.model)
             module: nn.Module = MODELS.build(copy.deepcopy(parsed.model))
             if seed is not None:
                 for part in module.modules():
                     if getattr(part, "pretrained2d", False):  # nothing to load: the config's download was left out
                         part.pretrained2d = False  # type: ignore[assignment]
                 module.init_weights()  # type: ignore[operator]
-    except (KeyError, TypeError, AssertionError, ImportError, AttributeError) as error:
+    # RuntimeError: timm and mmpretrain, where torchvision does not match torch
+    except (KeyError, TypeError, ValueError, AssertionError, ImportError, AttributeError, RuntimeError) as error:
         raise ConfigError(f"MMAction2 can't build the model of {uri}: {error}") from error
     finally:
         logger.setLevel(level)

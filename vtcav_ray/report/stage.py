@@ -12,8 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.gradcam.page import write_page as write_gradcam_page
-from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.results import REPORT_PAGE, Run
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import Folder, ShardOutput
@@ -48,10 +46,14 @@ def publish_report(run: Run) -> None:
         return
     run.folder.write_bytes(REPORT_PAGE, page)
     if "gradcam" in run.keys and run.stage("gradcam").complete:
-        write_gradcam_page(run)  # it shows the scores beside the maps, and these are others now
+        from vtcav_ray.gradcam.page import write_page  # with torch
+
+        write_page(run)  # it shows the scores beside the maps, and these are others now
 
 
 def _write(run: Run) -> bytes:
+    from vtcav_ray.report import ReportData, build_report
+
     page = build_report(ReportData.from_run(run)).encode()
     run.stage("report").folder.write_bytes(_name(run), page)
     return page

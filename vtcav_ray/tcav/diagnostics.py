@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 from vtcav_ray.tcav.arrays import check_gradients
@@ -175,13 +174,15 @@ def needed(
         num_cells: m, all cells that are corrected for (Bonferroni's bound, the strictest step of Holm).
         alpha, power: both in (0, 1).
     """
+    from scipy.special import ndtri
+
     if n < 1 or random_sets < 0 or num_cells < 1 or not 0 < alpha < 1 or not 0 < power < 1:
         raise ValueError("n and num_cells must be at least 1, random_sets at least 0, and alpha and power in (0, 1)")
     sets = math.ceil(num_cells / alpha - 1e-9) - 1
     more_sets = max(0, sets - random_sets)
     if not (math.isfinite(effect) and math.isfinite(null_sd)) or effect == 0:
         return Needed(math.nan, math.nan, sets, more_sets, "There is no effect to go by, so no number of clips.")
-    reach = scipy.special.ndtri(power) - scipy.special.ndtri(alpha / num_cells / 2)
+    reach = ndtri(power) - ndtri(alpha / num_cells / 2)
     clips = max(2, math.ceil(n * (reach * null_sd / abs(effect)) ** 2))
     more = max(0, clips - n)
     if more == 0:

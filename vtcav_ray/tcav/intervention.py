@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from vtcav_ray.activations.intervene import intervene
+from vtcav_ray.activations.interventions import intervene
 from vtcav_ray.activations.projections import Projection, layer_and_projection, make_projection
 from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.models.base import Recogniser, Views

@@ -9,9 +9,13 @@ Legend: B permutations, K classes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 EFFECT_BINS = 24
 EFFECT_REACH = 4.0  # bins go from -4 to 4 units; what lies beyond is counted in the outermost
@@ -20,6 +24,8 @@ SCORE_BINS = 20  # of [0, 1]
 
 def effect_counts(t_BK: torch.Tensor) -> torch.Tensor:
     """int64 [K, EFFECT_BINS]: how many of the B values, in units of the test, lie in each bin. NaN: the lowest."""
+    import torch  # not above: reports need this module's figures alone
+
     num_classes = t_BK.shape[1]
     place = ((t_BK + EFFECT_REACH) * (EFFECT_BINS / (2 * EFFECT_REACH))).nan_to_num(0.0)
     place = place.clamp_(0, EFFECT_BINS - 1).to(torch.int64)

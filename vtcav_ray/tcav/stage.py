@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +23,12 @@ from vtcav_ray.devices import device_for
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import ShardOutput, StageFolder
-from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, score_layer
 from vtcav_ray.tcav.diagnostics import needed
 from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
 from vtcav_ray.vectors import vectors_of
+
+if TYPE_CHECKING:
+    from vtcav_ray.tcav.cells import ClassGradients, LayerData
 
 # Classes a shard: seconds of work for 500 concepts, against the reading of all CAVs of a layer.
 BLOCK_CLASSES = 8
@@ -87,6 +89,8 @@ class ScoreWorker:
         self._kept: tuple[str, LayerData, str] | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
+        from vtcav_ray.tcav.cells import Options, score_layer
+
         layer, classes = rows["layer"][0].as_py(), rows["classes"][0].as_py()
         settings = self.config.scores
         if self._kept is None or self._kept[0] != layer:
@@ -107,6 +111,8 @@ class ScoreWorker:
         )
 
     def _read(self, layer: str) -> tuple[LayerData, str]:
+        from vtcav_ray.tcav.cells import LayerData
+
         columns = ("clip_id", *POOL_COLUMNS, "model", "vector")
         pool = self.activations.read("activations", columns=columns, layer=layer)
         gradients = self.activations.read("gradients", layer=layer)
@@ -135,6 +141,8 @@ class ScoreWorker:
 
 def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], *, everywhere: bool = False) -> list[ClassGradients]:
     """The gradients of each class at its own clips and, where the effect asks for them, at those of all classes."""
+    from vtcav_ray.tcav.cells import ClassGradients
+
     vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
     rows_of: dict[str, list[int]] = {}
     all_rows_of: dict[str, list[int]] = {}

@@ -28,8 +28,9 @@ import numpy as np
 from vtcav_ray.errors import InputError
 from vtcav_ray.video.fetch import Source, fetch
 from vtcav_ray.video.ffmpeg_errors import raise_unless_bad_video, why_not_open
+from vtcav_ray.video.guard import UNDER_WAY
+from vtcav_ray.video.sample import FALLBACK_FPS
 
-FALLBACK_FPS = 25.0
 MAX_FRAMES = 20_000
 MAX_PIXELS = 8192 * 8192
 MAX_CPU_SECONDS = 900.0
@@ -45,10 +46,6 @@ _SEEK_GAIN = 24  # frames that a jump must save: a seek flushes the decoder and 
 _MAX_BROKEN_PACKETS = 200
 _REORDERED = 64  # packets that may come before their frame's place, with room to spare
 _MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and gives the unit of the time stamps
-
-# Calls into FFmpeg that are under way in this process: thread -> (video, since when by `time.monotonic()`). A call
-# that is stuck can't be ended from inside; `vtcav_ray.video.guard` looks here, and ends the process.
-UNDER_WAY: dict[int, tuple[str, float]] = {}
 T = TypeVar("T")
 
 

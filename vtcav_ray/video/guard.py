@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from vtcav_ray.video.decode import UNDER_WAY
-
+# Calls into FFmpeg that are under way in this process: thread -> (video, since when by `time.monotonic()`).
+# `vtcav_ray.video.decode` writes it. It is here, since actors of every stage are guarded, and few of them decode.
+UNDER_WAY: dict[int, tuple[str, float]] = {}
 _LOOK_SECONDS = 0.25
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from vtcav_ray.errors import InputError
 
+FALLBACK_FPS = 25.0  # of a video whose file states no frame rate
+
 
 def spread_clips(num_frames: int, clip_frames: int, interval: int, count: int) -> np.ndarray:
     """Frame indices of `count` clips spread evenly over a video: int32 [count, clip_frames]; one lies in its middle.

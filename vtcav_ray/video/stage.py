@@ -11,7 +11,6 @@ from vtcav_ray.config import VideosConfig, WorldConfig
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import Folder, ShardOutput, canonical_digest
 from vtcav_ray.video.listing import list_videos
-from vtcav_ray.world import write_world
 
 Listing = tuple[pa.Table, list[dict[str, Any]]]
 
@@ -36,6 +35,8 @@ def _list(context: Context) -> Listing:
 def rendered_world(world: WorldConfig, run: Folder) -> Folder:
     """The planted world's folder inside the run folder, rendered unless it is there."""
     folder = run.below("world", canonical_digest(world.model_dump())[:16])
+    from vtcav_ray.world import write_world  # with OpenCV and PyAV, which a listing does without
+
     # A world that is there whole is left as it is; what a killed run left of one is written again.
     write_world(
         folder.url, videos=world.videos, seed=world.seed, overwrite=True, storage_options=folder.storage_options
