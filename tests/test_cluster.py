@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
 KUBERAY = sorted((CLUSTER / "kuberay").glob("*.yaml"))
 MANIFESTS = [*KUBERAY, CLUSTER / "monitoring" / "podmonitor.yaml"]
+CONTAINERFILES = sorted(CLUSTER.glob("Containerfile.*"))
 CRDS = {"RayCluster": "rayclusters", "RayJob": "rayjobs", "RayCronJob": "raycronjobs"}
 
 
@@ -122,6 +124,70 @@ def test_secrets_are_named_and_never_written_down() -> None:
             assert not re.search(r"AKIA[0-9A-Z]{16}|-----BEGIN|aws_secret_access_key\s*[:=]\s*\S", text), path
 
 
+def pods(node: Any) -> Iterator[dict[str, Any]]:
+    """The pod specs of a manifest: what has containers."""
+    if isinstance(node, dict):
+        if "containers" in node:
+            yield node
+        for value in node.values():
+            yield from pods(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from pods(value)
+
+
+def home() -> str:
+    """HOME in the images, which is the same in both."""
+    (found,) = {re.search(r"^ENV HOME=(\S+)$", p.read_text(), re.MULTILINE)[1] for p in CONTAINERFILES}  # type: ignore[index]
+    return found
+
+
+def test_pods_can_write_to_tmp_and_home_alone() -> None:
+    seen = 0
+    for path in KUBERAY:
+        for pod in pods(load(path)):
+            assert pod["securityContext"]["runAsNonRoot"] is True
+            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, path.name
+            volumes = {volume["name"]: volume for volume in pod["volumes"]}
+            for container in pod["containers"]:
+                seen += 1
+                locked_down(container, f"{path.name}: {container['name']}")
+                for mount in container["volumeMounts"]:
+                    assert "emptyDir" in volumes[mount["name"]]
+    assert seen == 9
+    # The autoscaler's container is put into the head's pod by KubeRay.
+    for spec in clusters():
+        locked_down(spec["autoscalerOptions"], "autoscaler")
+        head = {volume["name"] for volume in spec["headGroupSpec"]["template"]["spec"]["volumes"]}
+        assert {mount["name"] for mount in spec["autoscalerOptions"]["volumeMounts"]} <= head
+
+
+def locked_down(container: dict[str, Any], name: str) -> None:
+    context = container["securityContext"]
+    assert context["readOnlyRootFilesystem"] is True, name
+    assert context["allowPrivilegeEscalation"] is False, name
+    assert context["capabilities"] == {"drop": ["ALL"]}, name
+    assert "privileged" not in context, name
+    assert sorted(mount["mountPath"] for mount in container["volumeMounts"]) == [home(), "/tmp"], name
+
+
+def test_the_storage_secret_is_where_videos_are_read_and_nowhere_else() -> None:
+    having, all_names = set(), set()
+    for path in KUBERAY:
+        for container in containers(load(path)):
+            all_names.add(container["name"])
+            sources = json.dumps([container.get("envFrom", []), container.get("env", [])])
+            if "vtcav-storage" in sources:
+                having.add(container["name"])
+                assert container["envFrom"] == [{"secretRef": {"name": "vtcav-storage"}}]
+    assert having == {"ray-head", "ray-worker"}
+    assert all_names - having == {"submit", "ray-job-submitter"}
+    for spec in clusters():
+        assert "envFrom" not in spec["autoscalerOptions"]
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            assert "vtcav-storage" not in json.dumps(group["template"]["spec"]["volumes"])
+
+
 def test_ray_takes_the_cluster_file() -> None:
     schema = json.loads((files("ray.autoscaler") / "ray-schema.json").read_text())
     config = load(CLUSTER / "aws.yaml")
@@ -198,7 +264,41 @@ def test_only_named_pods_reach_the_cluster() -> None:
     assert all(s for s in selectors), "an empty selector would let everybody in"
 
 
-@pytest.mark.parametrize("path", sorted(CLUSTER.glob("Containerfile.*")), ids=lambda p: p.name)
+def test_containers_start_from_the_images_whose_digests_are_kept() -> None:
+    """Each FROM names a build argument without a default, and images.env has exactly these."""
+    lines = [line for line in (CLUSTER / "images.env").read_text().splitlines() if not line.startswith("#")]
+    named = dict(line.split("=", 1) for line in lines)
+    used = set()
+    for path in CONTAINERFILES:
+        text = path.read_text()
+        bases = re.findall(r"^FROM (.+)$", text, re.MULTILINE)
+        assert bases, path.name
+        for base in bases:
+            argument = re.fullmatch(r"\$\{(\w+)\}", base)
+            assert argument is not None, f"{path.name}: {base} is written down, and can't be renewed"
+            assert re.search(rf"^ARG {argument[1]}$", text[: text.index(f"FROM {base}")], re.MULTILINE), path.name
+            used.add(argument[1])
+    assert used == named.keys()
+    assert len(CONTAINERFILES) == 2
+    for image in named.values():
+        assert re.fullmatch(r"[^\s:@]+:[\w.-]+(@sha256:[0-9a-f]{64})?", image), image
+        assert ":latest" not in image
+
+
+@pytest.mark.parametrize("path", CONTAINERFILES, ids=lambda p: p.name)
+def test_containers_install_by_hash(path: Path) -> None:
+    runs = re.findall(r"^RUN (.+)$", re.sub(r"\\\n\s*", "", path.read_text()), re.MULTILINE)
+    installs = [command.split() for run in runs for command in run.split("&&") if "pip install" in command]
+    assert installs[-1][-1] == "."
+    assert {"--no-deps", "--no-build-isolation"} <= set(installs[-1]), "nothing is fetched to build our own package"
+    locks = set()
+    for install in installs[:-1]:
+        assert {"--no-deps", "--require-hashes", "--only-binary"} <= set(install), install
+        locks |= {word for before, word in itertools.pairwise(install) if before == "-r"}
+    assert locks == {"requirements.lock", f"cluster/torch-{path.suffix[1:]}.lock"}
+
+
+@pytest.mark.parametrize("path", CONTAINERFILES, ids=lambda p: p.name)
 def test_container_files_are_linted(path: Path, tmp_path: Path) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
     if hadolint is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import ray
 
@@ -48,6 +50,21 @@ def test_in_the_end_it_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         pass
     assert start.calls == session.STARTS_TRIED
+
+
+def test_metrics_without_their_packages_are_refused_before_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would start all the same, with nobody at the port."""
+    start = Starter()
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setitem(sys.modules, "ray.dashboard.optional_deps", None)
+    with (
+        pytest.raises(EnvironmentFault, match=r"`resources\.metrics_port`.*pip install 'vtcav-ray\[cluster\]'"),
+        session.ray_session(ResourcesConfig(metrics_port=9090)),
+    ):
+        pass
+    assert start.calls == 0
+    with session.ray_session(ResourcesConfig()):
+        assert start.calls == 1
 
 
 def test_a_cluster_that_does_not_answer_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

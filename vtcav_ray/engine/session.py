@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def ray_session(resources: ResourcesConfig) -> Iterator[None]:
     A Ray that is running in this process already is used as it is, and left running.
 
     Raises:
-        EnvironmentFault: no cluster answers at the address.
+        EnvironmentFault: no cluster answers at the address, or metrics are wanted and their packages are missing.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray 2.60 warns about a coming change for CUDA_VISIBLE_DEVICES each time a CPU actor starts: not for our users.
@@ -59,6 +60,7 @@ def ray_session(resources: ResourcesConfig) -> Iterator[None]:
         # No dashboard, hence no job server either: whoever reaches those runs code here.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": resources.num_cpus}
         if resources.metrics_port is not None:
+            _check_metrics()
             options["_metrics_export_port"] = resources.metrics_port
         if resources.object_store_gb is not None:
             options["object_store_memory"] = int(resources.object_store_gb * 1e9)
@@ -68,6 +70,17 @@ def ray_session(resources: ResourcesConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_metrics() -> None:
+    """See that Ray can serve metrics. Without the packages it would start, log to a file, and leave the port closed."""
+    try:
+        importlib.import_module("ray.dashboard.optional_deps")  # what Ray itself goes by
+    except ImportError as error:
+        raise EnvironmentFault(
+            f"`resources.metrics_port` needs packages that are not installed ({error}). Install them: "
+            "pip install 'vtcav-ray[cluster]'. Or leave `resources.metrics_port` unset."
+        ) from error
 
 
 def _start(options: dict[str, object], address: str | None) -> None:
