@@ -31,6 +31,8 @@ from vtcav_ray.models.swin_dense import on_cpu_as_it_is, slim_swin
 
 _Qkv = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
+MASK_ALIGNMENT = 8  # numbers
+
 # Letters in shapes: B clips, W windows a clip, N places in a window or part, R rows, C channels, H heads, K = C / H.
 
 
@@ -146,9 +148,21 @@ def _attend(
     """Attention inside each of M parts, with one bias for all: `[M·N, C]`."""
     m, n, heads, channels = q_mnhk.shape
     q, k, v = (part.transpose(1, 2) for part in (q_mnhk, k_mnhk, v_mnhk))
-    bias = bias_hnn.to(q.dtype).expand(m, -1, -1, -1)  # no copy: one for all
+    bias = _aligned(bias_hnn.to(q.dtype)).expand(m, -1, -1, -1)  # no copy: one for all
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
     return out.transpose(1, 2).reshape(m * n, heads * channels)
+
+
+def _aligned(bias_hnn: torch.Tensor) -> torch.Tensor:
+    """The same numbers, with rows that begin at multiples of 8 numbers, on a GPU.
+
+    CUDA's fused attention wants that of its mask, and otherwise pads the expanded one: a copy for each of the M parts.
+    Whole windows (392 places) have it, and parts beside a seam (36, 84, 196) don't.
+    """
+    n = bias_hnn.shape[-1]
+    if bias_hnn.device.type == "cpu" or n % MASK_ALIGNMENT == 0:
+        return bias_hnn
+    return F.pad(bias_hnn, (0, -n % MASK_ALIGNMENT))[..., :n]
 
 
 def _position_biases(self: Any, window: tuple[int, ...], parts: _Parts) -> list[torch.Tensor]:
