@@ -44,7 +44,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 # Part -> its share of the time, in order of importance. What a part does not use is left to those after it.
-PARTS = {"environment": 3.0, "networks": 28.0, "stage": 18.0, "run": 25.0, "tracks": 14.0, "cavs": 12.0}
+PARTS = {"environment": 3.0, "networks": 28.0, "stage": 15.0, "run": 30.0, "tracks": 14.0, "cavs": 10.0}
 GRACE_S = 20.0  # beyond its share, before a part is ended: a step that has begun may finish
 
 

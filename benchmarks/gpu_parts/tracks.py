@@ -1,9 +1,9 @@
 """Part `tracks`: frames a second of our tracking beside Ultralytics' `track()`, on the same device and videos.
 
 The videos are rendered (the planted world), at several sizes. Two detectors: the packaged one (0.55 M parameters),
-whose boxes are compared with `track()`'s; and YOLO11n (2.6 M), built from Ultralytics' own YAML with random weights. Its
-boxes mean nothing, which changes no speed; its class scores are shifted and stretched so that some dozens of boxes a
-frame are found, as in a full scene.
+whose boxes are compared with `track()`'s; and YOLO11n (2.6 M), built from Ultralytics' own YAML with random weights.
+Its boxes mean nothing, which changes no speed; its class scores are shifted and stretched so that some dozens of boxes
+a frame are found, as in a full scene.
 """
 
 from __future__ import annotations

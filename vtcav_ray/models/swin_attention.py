@@ -73,17 +73,29 @@ def _attention(self: Any, x: torch.Tensor, mask_wnn: torch.Tensor) -> torch.Tens
     window = tuple(min(n, w) for n, w in zip(size[1:], self.window_size, strict=True))
     # No shift along an axis that fits into one window.
     shift = tuple(0 if n <= w else s for n, w, s in zip(size[1:], self.window_size, self.shift_size, strict=True))
-    parts = _parts(window, _Identity(mask_wnn) if any(shift) else None)
-    places = _places(size, window, shift, parts, x.device)
     attention = self.attn
+    places, biases = _tables(attention, size, window, shift, mask_wnn, x.device)
     rows_rc = _Gather.apply(self.norm1(x).view(-1, c), places.order, places.inverse, places.padded, False)
-    biases = _position_biases(attention, window, parts)
     attended = [
         _attend(attention, *qkv, bias_hnn)
         for qkv, bias_hnn in zip(_projected(attention, rows_rc, places.sizes, biases), biases, strict=True)
     ]
     out_rc = attention.proj_drop(attention.proj(torch.cat(attended) if len(attended) > 1 else attended[0]))
     return _Gather.apply(out_rc, places.inverse, places.order, False, places.padded).view(x.shape)
+
+
+@torch.compiler.disable  # it traces into what is cached, and would make all of it again at every call
+def _tables(
+    self: Any,
+    size: torch.Size,
+    window: tuple[int, ...],
+    shift: tuple[int, ...],
+    mask_wnn: torch.Tensor,
+    device: torch.device,
+) -> tuple[_Places, list[torch.Tensor]]:
+    """Where the rows of `[B, D, H, W, C]` go, and the bias of each kind of part; both made once."""
+    parts = _parts(window, _Identity(mask_wnn) if any(shift) else None)
+    return _places(size, window, shift, parts, device), _position_biases(self, window, parts)
 
 
 def _projected(self: Any, rows_rc: torch.Tensor, sizes: list[int], biases: list[torch.Tensor]) -> list[_Qkv]:
