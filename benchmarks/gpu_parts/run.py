@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -43,9 +44,13 @@ TINY = (
 
 def run(part: Part) -> None:
     """Measure and note."""
+    with tempfile.TemporaryDirectory(prefix="gpu-run-", ignore_cleanup_errors=True) as place:
+        three(part, Path(place))
+
+
+def three(part: Part, folder: Path) -> None:
+    """The runs, each in a folder of its own, and their parity."""
     gpu = part.options.device == "cuda"
-    folder = part.options.out / "runs"
-    shutil.rmtree(folder, ignore_errors=True)
     write_world(str(folder / WORLD), videos=40 if part.options.tiny else 200, seed=1)
     first, second, third = folder / "gpu", folder / "cpu", folder / "cpu-tracks"
     done = part.attempt("run", lambda: whole(part, first, resources(part, gpu), "on the GPU" if gpu else "one"))
