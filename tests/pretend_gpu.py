@@ -130,6 +130,7 @@ def pretended_gpu() -> Iterator[torch.device]:
     """torch sees a GPU, and what is sent there is taken for being there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "device_count", lambda: 1)
         before = torch.__future__.get_overwrite_module_params_on_conversion()
         torch.__future__.set_overwrite_module_params_on_conversion(True)  # else parameters stay what they are
         try:
