@@ -20,9 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum.concept._utils.classifier import DefaultClassifier
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from vtcav_ray.cavs import Gram, gram, train_cavs
@@ -79,6 +77,8 @@ def ours(matrix: Gram, cavs: int, solver: Solver = "logistic", *, vectors: bool 
 
 def captum(pool: Array, cavs: int) -> dict[str, float]:
     """Captum's DefaultClassifier, one CAV at a time."""
+    from captum.concept._utils.classifier import DefaultClassifier  # not where `gpu.py` runs
+
     positives, negatives = sets(len(pool), cavs)
 
     def run() -> None:
@@ -98,6 +98,8 @@ def captum(pool: Array, cavs: int) -> dict[str, float]:
 
 def scikit_learn(pool: Array, cavs: int) -> dict[str, float]:
     """LogisticRegression on the train part of the same split sizes, one CAV at a time."""
+    from sklearn.linear_model import LogisticRegression
+
     positives, negatives = sets(len(pool), cavs)
     train = round(N_SIDE * 0.67)
     labels = np.repeat([1, -1], train)

@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -40,7 +42,8 @@ from vtcav_ray.activations import Extractor
 from vtcav_ray.activations.stage import ExtractWorker
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.config_file import parse_config
-from vtcav_ray.models import load_recogniser
+from vtcav_ray.devices import pick_device
+from vtcav_ray.models import Recogniser, load_recogniser
 from vtcav_ray.models.config_files import read_config
 from vtcav_ray.models.layers import watched
 from vtcav_ray.models.mmaction import build_mmaction
@@ -50,6 +53,7 @@ from vtcav_ray.video.codec import encode_clip
 CONFIG = "recognition/swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb"
 LAYERS = ("early", "middle", "late", "head")
 RESULTS = Path(__file__).parent / "results"
+DISTINCT = 16  # clips that are drawn and stored; a longer shard has them more than once
 RATIOS = {  # name -> (slower, faster, what issue asks of slower / faster)
     "MMAction2's own / fused, forward and backward": ("mmaction", "fused", "at least 1.8"),
     "all layers extracted / one plain forward and backward": ("extract", "fused", "at most 1.1"),
@@ -87,41 +91,46 @@ def ways_of(options: Any) -> tuple[dict[str, Callable[[], Any]], Callable[[], An
     own = build_mmaction(read_config(options.config), options.config, seed=None).requires_grad_(False).to(device)
     own.load_state_dict(recogniser.module.state_dict())
     stream = np.random.RandomState(0)
-    clips = [drawn_clip(stream, options.frames, options.size) for _ in range(options.clips * options.shard)]
+    count = options.clips * options.shard
+    drawn = [drawn_clip(stream, options.frames, options.size) for _ in range(min(count, DISTINCT))]
+    clips = [drawn[i % len(drawn)] for i in range(count)]
     stored, stage = whole_stage(clips, options)
     clips = clips[: options.clips]
     x = recogniser.preprocess(clips)[:, 0]
     classes = [[i % 400] for i in range(options.clips)]
     extractor = Extractor(recogniser, LAYERS, precision=options.precision, batch_size=options.clips)
-    half = options.precision != "float32"
-
-    def passed(module: Any, leaf: torch.Tensor) -> None:
-        with torch.autocast(device.type, dtype=getattr(torch, options.precision), enabled=half):
-            logits = module.cls_head(module.backbone(leaf))
-        torch.autograd.grad(logits[:, 0].sum(), leaf)
-
-    def bare() -> None:
-        kept: list[torch.Tensor] = []
-
-        def start_here(raw: torch.Tensor) -> torch.Tensor:
-            kept.append(raw.detach().requires_grad_())
-            return kept[0]
-
-        with (
-            watched(recogniser.module, recogniser.layer_aliases["early"], start_here),
-            torch.autocast(device.type, dtype=getattr(torch, options.precision), enabled=half),
-        ):
-            logits = recogniser.logits(x)
-        torch.autograd.grad(logits[:, 0].sum(), kept)
-
     ways: dict[str, Callable[[], Any]] = {
-        "mmaction": lambda: passed(own, x.clone().requires_grad_()),
-        "fused": lambda: passed(recogniser.module, x.clone().requires_grad_()),
-        "bare": bare,
+        "mmaction": lambda: to_the_input(own, x, options.precision),
+        "fused": lambda: to_the_input(recogniser.module, x, options.precision),
+        "bare": lambda: to_the_earliest_layer(recogniser, x, options.precision),
         "extract": lambda: extractor.extract(clips, classes),
         "stage": stage,
     }
     return ways, lambda: recogniser.logits(x), stored, device
+
+
+def to_the_input(module: Any, x: torch.Tensor, precision: str) -> None:
+    """Forward, and backward to the input `[B, 3, T, H, W]`; parameters frozen."""
+    leaf = x.clone().requires_grad_()
+    with torch.autocast(x.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
+        logits = module.cls_head(module.backbone(leaf))
+    torch.autograd.grad(logits[:, 0].sum(), leaf)
+
+
+def to_the_earliest_layer(recogniser: Recogniser, x: torch.Tensor, precision: str) -> None:
+    """Forward, and backward down to the earliest layer that is extracted: the bare loop of the stage's work."""
+    kept: list[torch.Tensor] = []
+
+    def start_here(raw: torch.Tensor) -> torch.Tensor:
+        kept.append(raw.detach().requires_grad_())
+        return kept[0]
+
+    with (
+        watched(recogniser.module, recogniser.layer_aliases["early"], start_here),
+        torch.autocast(x.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"),
+    ):
+        logits = recogniser.logits(x)
+    torch.autograd.grad(logits[:, 0].sum(), kept)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -182,10 +191,19 @@ def whole_stage(clips: list[np.ndarray], options: argparse.Namespace) -> tuple[f
             "videos": {"uri": "none"},
             "model": {"config": options.config, "checkpoint": "untrained", "labels": "asset:kinetics400.txt"},
             "activations": {"layers": LAYERS, "precision": options.precision},
-            "resources": {"extract": {"batch_size": options.clips, "cpus": options.threads}},
+            "resources": {
+                "extract": {
+                    "batch_size": options.clips,
+                    "cpus": options.threads,
+                    "gpus": float(pick_device(options.device).type == "cuda"),
+                }
+            },
         }
     )
-    encoded = [encode_clip(clip) for clip in clips]
+    distinct = {id(clip): clip for clip in clips}  # a long shard may repeat some: to store one takes seconds
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        stored = dict(zip(distinct, threads.map(encode_clip, distinct.values()), strict=True))
+    encoded = [stored[id(clip)] for clip in clips]
     rows: dict[str, list[Any]] = {name: [None] * len(clips) for name in tables.CLIPS.names}
     rows |= {
         "clip_id": [f"clip{i}" for i in range(len(clips))],

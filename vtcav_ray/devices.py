@@ -23,6 +23,15 @@ def pick_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
+def device_of_actor(resources: StageResources) -> str:
+    """`auto` for an actor that has (a share of) a GPU, else `cpu`, although torch may see a GPU there.
+
+    Ray leaves an actor without GPUs the sight of them all. Were `auto` the answer for each, as many models would lie on
+    one GPU as the machine has cores. (`auto`, and not `cuda`: a plan is also made on a machine without a GPU.)
+    """
+    return "auto" if resources.gpus else "cpu"
+
+
 def device_for(resources: StageResources) -> torch.device:
     """`cuda` for an actor that has (a share of) a GPU, else `cpu`; ConfigError where torch sees none."""
     return pick_device("cuda" if resources.gpus else "cpu")

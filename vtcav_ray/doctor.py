@@ -75,7 +75,8 @@ def _devices() -> tuple[Mark, str]:
     if not torch.cuda.is_available():
         return "ok", f"{cpus} CPU cores, no GPU: everything runs, the full-size models slowly"
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return "ok", f"{cpus} CPU cores, GPUs: {', '.join(names)}"
+    use = "a stage uses one where its section of `resources` has `gpus`"
+    return "ok", f"{cpus} CPU cores, GPUs: {', '.join(names)}; {use}"
 
 
 def _torchvision() -> tuple[Mark, str]:

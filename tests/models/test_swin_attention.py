@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from vtcav_ray.models import Recogniser, swin_dense
+from vtcav_ray.models import Recogniser, swin_attention, swin_dense
+from vtcav_ray.models.compiled import compile_blocks
 from vtcav_ray.models.swin_attention import fuse_window_attention, restore_mmaction
 
 
@@ -115,3 +116,18 @@ def test_the_position_bias_follows_its_table(swin: Recogniser) -> None:
 
 def test_nothing_to_fuse() -> None:
     assert fuse_window_attention(torch.nn.Conv3d(3, 4, 1)) == 0
+
+
+@pytest.mark.slow
+def test_a_compiled_block_makes_its_tables_once(swin: Recogniser) -> None:
+    """`torch.compile` traces into cached functions and leaves the cache out, unless it is kept from them."""
+    copied = dataclasses.replace(swin, module=copy.deepcopy(swin.module))
+    blocks = compile_blocks(copied.module, backend="eager")
+    clips = torch.rand(1, 3, 16, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(copied.logits(clips), swin.logits(clips))
+        before = swin_attention._places.cache_info()
+        copied.logits(clips)
+    after = swin_attention._places.cache_info()
+    assert after.misses == before.misses
+    assert after.hits == before.hits + blocks

@@ -19,6 +19,7 @@ from vtcav_ray import tables
 from vtcav_ray.class_names import normal_label
 from vtcav_ray.concepts.contents import CONTENTS
 from vtcav_ray.config import ClipsConfig, Config
+from vtcav_ray.devices import device_of_actor
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
@@ -113,7 +114,7 @@ class ExtractWorker:
         self.config = config
         settings = config.activations
         self.dtype = np.dtype(settings.dtype)
-        self.recogniser = load_recogniser(config.model, seed=config.seed)
+        self.recogniser = load_recogniser(config.model, device_of_actor(config.resources.extract), seed=config.seed)
         self.tag = self.recogniser.description.tag
         self.extractor = Extractor(
             self.recogniser,

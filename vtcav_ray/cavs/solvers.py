@@ -247,10 +247,23 @@ def apply_kernel(K_MTT: torch.Tensor, a_MT: torch.Tensor) -> torch.Tensor:
 def _solve(B_MTT: torch.Tensor, right_MkT: torch.Tensor) -> torch.Tensor:
     """u [M, k, T] of B u = right for each of k right sides; B is symmetric, positive, and lost on the CPU."""
     if B_MTT.device.type != "cpu":
-        return torch.cholesky_solve(right_MkT.mT, torch.linalg.cholesky(B_MTT)).mT
+        return _solve_in_batch(B_MTT, right_MkT)
     # A loop over LAPACK, in place: twice as fast as NumPy's batch and three times as torch's, which copy and zero.
     posv = scipy.linalg.lapack.dposv if B_MTT.dtype == torch.float64 else scipy.linalg.lapack.sposv
     solved = right_MkT.contiguous().clone()
     for matrix, right in zip(B_MTT.numpy(), solved.numpy(), strict=True):
         posv(matrix.T, right.T, lower=1, overwrite_a=1, overwrite_b=1)  # transposes are LAPACK's order: no copies
     return solved
+
+
+def _solve_in_batch(B_MTT: torch.Tensor, right_MkT: torch.Tensor) -> torch.Tensor:
+    """The same, for a GPU: a few calls for the whole batch. NaN where B is not positive.
+
+    B always is, but float32 may not hold it. Then the caller's check finds the NaN and solves in float64, as on the
+    CPU: `torch.linalg.cholesky` would raise instead. And `torch.cholesky_solve` goes through the batch one by one where
+    torch has no MAGMA (pytorch/pytorch#175898).
+    """
+    L, info = torch.linalg.cholesky_ex(B_MTT)
+    half = torch.linalg.solve_triangular(L, right_MkT.mT, upper=False)
+    u = torch.linalg.solve_triangular(L.mT, half, upper=True)
+    return torch.where(info[:, None, None] == 0, u, torch.nan).mT

@@ -37,6 +37,7 @@ _RAW = ("svm", "sgd")  # these look at the raw rows: their bias is a weight like
 _BLAS = ThreadpoolController()  # the libraries that NumPy and torch have loaded
 _CHUNK_NUMBERS = 1 << 20  # of kernels solved together: small enough for the cache, large enough to hide Python
 _CHUNK_NUMBERS_SGD = 1 << 22  # it takes thousands of short steps: more CAVs in each
+_CHUNK_NUMBERS_GPU = 1 << 24  # 134 MB of float64, and some copies: each step is a few dozen calls, whatever the chunk
 _COLUMN_BLOCK = 4096  # of the vectors formed at a time
 # Relative to the pool's own length: below it a difference between two means is rounding of float32.
 _NOTHING = 1e-6
@@ -186,8 +187,7 @@ def train_cavs(
 
     num = len(rows_MR)
     result = _Columns(num, train.rows.shape[1])
-    chunk_numbers = _CHUNK_NUMBERS_SGD if solver == "sgd" else _CHUNK_NUMBERS
-    chunks = list(_chunks(train, tested, chunk_numbers))
+    chunks = list(_chunks(train, tested, _chunk_numbers(solver, matrix.device)))
     job = _Job(matrix, train, tested, solver, strength, seed)
     workers = min(len(chunks), torch.get_num_threads()) if matrix.device.type == "cpu" else 1
     # A BLAS that splits one small factorisation over its own threads spends its time waiting for them.
@@ -212,6 +212,12 @@ def train_cavs(
         solver=solver,
         gram=matrix,
     )
+
+
+def _chunk_numbers(solver: str, device: torch.device) -> int:
+    if device.type != "cpu":
+        return _CHUNK_NUMBERS_GPU
+    return _CHUNK_NUMBERS_SGD if solver == "sgd" else _CHUNK_NUMBERS
 
 
 def _run(job: _Job, chunks: list[NDArray[np.int64]], result: _Columns, workers: int) -> None:

@@ -70,9 +70,10 @@ class TrackWorker:
 
     def __init__(self, config: Config) -> None:
         from vtcav_ray.concepts.detect import Detector
+        from vtcav_ray.devices import device_of_actor
 
         self.config = config
-        self.detector = Detector(config.tracks)
+        self.detector = Detector(config.tracks, device_of_actor(config.resources.detect))
         if config.tracks.decoder == "torchcodec":
             from vtcav_ray.video.gpu_decode import check_torchcodec
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from vtcav_ray import tables
 from vtcav_ray.class_names import normal_label
 from vtcav_ray.config import Config
+from vtcav_ray.devices import device_of_actor
 from vtcav_ray.errors import InputError
 from vtcav_ray.gradcam import overlays
 from vtcav_ray.gradcam.boxes import TRACK_COLUMNS, boxes_at, own_object, placement, tracks_by_video
@@ -67,8 +68,9 @@ class GradcamWorker:
         self.drawn_layer = given.drawn_layer
         asked = config.resources.extract.batch_size
         batch = asked if isinstance(asked, int) else BATCH_SIZE
-        recogniser = load_recogniser(config.model, seed=config.seed)
-        other = load_recogniser(config.model, seed=config.seed)
+        device = device_of_actor(config.resources.extract)
+        recogniser = load_recogniser(config.model, device, seed=config.seed)
+        other = load_recogniser(config.model, device, seed=config.seed)
         shuffle_weights(other, config.seed)
         self.model = GradCam(recogniser, given.layers, batch_size=batch)
         self.shuffled = GradCam(other, given.layers, batch_size=batch)

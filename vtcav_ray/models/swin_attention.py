@@ -31,6 +31,8 @@ from vtcav_ray.models.swin_dense import on_cpu_as_it_is, slim_swin
 
 _Qkv = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
+MASK_ALIGNMENT = 8  # numbers
+
 # Letters in shapes: B clips, W windows a clip, N places in a window or part, R rows, C channels, H heads, K = C / H.
 
 
@@ -71,17 +73,29 @@ def _attention(self: Any, x: torch.Tensor, mask_wnn: torch.Tensor) -> torch.Tens
     window = tuple(min(n, w) for n, w in zip(size[1:], self.window_size, strict=True))
     # No shift along an axis that fits into one window.
     shift = tuple(0 if n <= w else s for n, w, s in zip(size[1:], self.window_size, self.shift_size, strict=True))
-    parts = _parts(window, _Identity(mask_wnn) if any(shift) else None)
-    places = _places(size, window, shift, parts, x.device)
     attention = self.attn
+    places, biases = _tables(attention, size, window, shift, mask_wnn, x.device)
     rows_rc = _Gather.apply(self.norm1(x).view(-1, c), places.order, places.inverse, places.padded, False)
-    biases = _position_biases(attention, window, parts)
     attended = [
         _attend(attention, *qkv, bias_hnn)
         for qkv, bias_hnn in zip(_projected(attention, rows_rc, places.sizes, biases), biases, strict=True)
     ]
     out_rc = attention.proj_drop(attention.proj(torch.cat(attended) if len(attended) > 1 else attended[0]))
     return _Gather.apply(out_rc, places.inverse, places.order, False, places.padded).view(x.shape)
+
+
+@torch.compiler.disable  # it traces into what is cached, and would make all of it again at every call
+def _tables(
+    self: Any,
+    size: torch.Size,
+    window: tuple[int, ...],
+    shift: tuple[int, ...],
+    mask_wnn: torch.Tensor,
+    device: torch.device,
+) -> tuple[_Places, list[torch.Tensor]]:
+    """Where the rows of `[B, D, H, W, C]` go, and the bias of each kind of part; both made once."""
+    parts = _parts(window, _Identity(mask_wnn) if any(shift) else None)
+    return _places(size, window, shift, parts, device), _position_biases(self, window, parts)
 
 
 def _projected(self: Any, rows_rc: torch.Tensor, sizes: list[int], biases: list[torch.Tensor]) -> list[_Qkv]:
@@ -146,9 +160,21 @@ def _attend(
     """Attention inside each of M parts, with one bias for all: `[M·N, C]`."""
     m, n, heads, channels = q_mnhk.shape
     q, k, v = (part.transpose(1, 2) for part in (q_mnhk, k_mnhk, v_mnhk))
-    bias = bias_hnn.to(q.dtype).expand(m, -1, -1, -1)  # no copy: one for all
+    bias = _aligned(bias_hnn.to(q.dtype)).expand(m, -1, -1, -1)  # no copy: one for all
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
     return out.transpose(1, 2).reshape(m * n, heads * channels)
+
+
+def _aligned(bias_hnn: torch.Tensor) -> torch.Tensor:
+    """The same numbers, with rows that begin at multiples of 8 numbers, on a GPU.
+
+    CUDA's fused attention wants that of its mask, and otherwise pads the expanded one: a copy for each of the M parts.
+    Whole windows (392 places) have it, and parts beside a seam (36, 84, 196) don't.
+    """
+    n = bias_hnn.shape[-1]
+    if bias_hnn.device.type == "cpu" or n % MASK_ALIGNMENT == 0:
+        return bias_hnn
+    return F.pad(bias_hnn, (0, -n % MASK_ALIGNMENT))[..., :n]
 
 
 def _position_biases(self: Any, window: tuple[int, ...], parts: _Parts) -> list[torch.Tensor]:

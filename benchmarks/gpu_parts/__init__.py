@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/gpu.py`, one file each: `run(part)` measures, and notes each figure as it is known."""
