@@ -7,10 +7,10 @@ import report_factory as factory
 from report_factory import cell, table, world_rows
 
 from vtcav_ray.report import sentences
-from vtcav_ray.report.cells import Cells, Status, read_cells
+from vtcav_ray.report.score_cells import ScoreCells, Status, read_cells
 
 
-def cells_of(*rows: dict) -> Cells:
+def cells_of(*rows: dict) -> ScoreCells:
     scores = table(list(rows))
     return read_cells(scores, list(dict.fromkeys(scores["layer"].to_pylist())))
 

@@ -48,7 +48,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Side:
+class LayerVectors:
     """One model at one layer.
 
     Attributes:
@@ -61,8 +61,8 @@ class Side:
 
 
 def effect_changes(
-    a: Side,
-    b: Side,
+    a: LayerVectors,
+    b: LayerVectors,
     cells: Sequence[Cell],
     *,
     pool_videos: Sequence[str],

@@ -2,8 +2,11 @@
 
 from vtcav_ray.gradcam.maps import GradCam, Mode, assemble, plays_of
 from vtcav_ray.gradcam.measures import drift, flicker, jump, similarity
+from vtcav_ray.report.companions import COMPANIONS, Companion
+from vtcav_ray.results import Run
 
 __all__ = [
+    "PAGE",
     "GradCam",
     "Mode",
     "assemble",
@@ -13,3 +16,15 @@ __all__ = [
     "plays_of",
     "similarity",
 ]
+
+
+PAGE = "gradcam.html"  # in the run folder
+
+
+def _rewrite(run: Run) -> None:
+    from vtcav_ray.gradcam.page import write_page  # when a page is written: workers import this package, too
+
+    write_page(run)
+
+
+COMPANIONS["gradcam"] = Companion(PAGE, "Grad-CAM", _rewrite)

@@ -87,7 +87,7 @@ class Comparison:
     scores: Sequence[dict[str, Any]] = ()
 
 
-def compare(run: Run, table: pa.Table, classes: tuple[str, str], concepts: tuple[str, str]) -> Comparison:
+def compare_methods(run: Run, table: pa.Table, classes: tuple[str, str], concepts: tuple[str, str]) -> Comparison:
     """Set the two methods side by side on the clips of a `GRADCAM` table.
 
     Figures of Video-TCAV come from the run's own activations, gradients and scores; where the run has none, or they

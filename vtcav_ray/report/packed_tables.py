@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vtcav_ray.report.cells import Cells
+from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 # Rows of (cell, video): about 2 MB.
@@ -27,7 +27,7 @@ _KEPT = np.uint32(0xFFFFFC00)  # sign, exponent and the 13 highest of 23 bits of
 _HALF = np.uint32(0x00000200)
 
 
-def pack_cells(cells: Cells) -> tuple[dict[str, Any], str]:
+def pack_cells(cells: ScoreCells) -> tuple[dict[str, Any], str]:
     """(head, data): `head` is JSON-like and says how to read `data`, base64 of one gzip.
 
     Returns:
@@ -55,7 +55,7 @@ def pack_cells(cells: Cells) -> tuple[dict[str, Any], str]:
 
 
 def pack_videos(
-    cells: Cells, sensitivities: pa.Table | None, limit: int = MAX_VIDEO_ROWS
+    cells: ScoreCells, sensitivities: pa.Table | None, limit: int = MAX_VIDEO_ROWS
 ) -> tuple[dict[str, Any], str]:
     """(head, data): the sensitivity of each class video in each cell against random clips, sorted by cell.
 
@@ -102,7 +102,7 @@ def pack_videos(
     return {"rows": len(rows), "videos": video.dictionary.to_pylist(), "fields": fields, "complete": complete}, data
 
 
-def pack_nulls(cells: Cells, nulls: pa.Table | None) -> tuple[dict[str, Any], str]:
+def pack_nulls(cells: ScoreCells, nulls: pa.Table | None) -> tuple[dict[str, Any], str]:
     """(head, data): the null distribution of each cell's effect and score, one row a cell, in the cells' order.
 
     Args:

@@ -85,7 +85,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Cells:
+class ScoreCells:
     """N cells.
 
     Attributes:
@@ -135,7 +135,7 @@ class Cells:
         return np.array([c.kind == name for c in self.columns], bool)[self.column_N]
 
 
-def read_cells(scores: pa.Table, layers: Sequence[str]) -> Cells:
+def read_cells(scores: pa.Table, layers: Sequence[str]) -> ScoreCells:
     """The scores table, ready to be looked at.
 
     Args:
@@ -153,7 +153,7 @@ def read_cells(scores: pa.Table, layers: Sequence[str]) -> Cells:
     pair_N = concept.code_N.astype(np.int64) * max(1, len(against.values)) + against.code_N
     _, first, column_N = np.unique(pair_N, return_index=True, return_inverse=True)
     order = {name: i for i, name in enumerate(layers)}
-    return Cells(
+    return ScoreCells(
         classes=classes.values,
         layers=list(layers),
         columns=[_column(concept[i], against[i], kind[i]) for i in first],
