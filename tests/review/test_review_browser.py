@@ -161,5 +161,6 @@ def test_the_contact_sheet_opens_from_disk(browser: Browser, tmp_path: Path) -> 
     page.locator("figure img").last.scroll_into_view_if_needed()
     expect(page.locator("figure img").last).to_have_js_property("naturalWidth", 48)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.locator(".clips").first.evaluate("e => getComputedStyle(e).display") == "grid"  # the policy lets it
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     page.close()
