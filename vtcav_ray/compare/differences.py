@@ -49,7 +49,7 @@ class Change:
 
 @dataclass(frozen=True)
 class LayerVectors:
-    """One model at one layer.
+    """Activations and gradients of one model at one layer.
 
     Attributes:
         vectors_ND: activations of the pool's clips.

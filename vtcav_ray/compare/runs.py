@@ -1,4 +1,4 @@
-"""Runs read side by side: the cells that both have, and how far each moved."""
+"""Compare runs cell by cell: how far each cell that both have moved."""
 
 from __future__ import annotations
 

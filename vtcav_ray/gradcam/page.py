@@ -27,7 +27,7 @@ SECTIONS = (
 
 
 def write_page(run: Run) -> None:
-    """Write the page into the run folder.
+    """Write `gradcam.html` into the run folder.
 
     Raises:
         ConfigError: the run has no complete stage `gradcam`.

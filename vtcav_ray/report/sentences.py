@@ -36,7 +36,7 @@ class ClassFinding:
 
 
 def overall(cells: ScoreCells, *, alpha: float, correction: str) -> list[Sentence]:
-    """How much was tested, what came out of it, and moving concepts against their still twins."""
+    """Say how much was tested, what came out, and how moving concepts compare with their still twins."""
     if not len(cells):
         return [words("There are no scores: no class or no concept had enough clips.")]
     tested = int(np.isfinite(cells.numbers["effect_p"]).sum())
@@ -51,7 +51,7 @@ def overall(cells: ScoreCells, *, alpha: float, correction: str) -> list[Sentenc
 
 
 def group_shares(cells: ScoreCells) -> list[tuple[str, int, int]]:
-    """(words, significant cells, all cells): against random clips by group, then the other comparisons."""
+    """Return (words, significant cells, all cells): against random clips by group, then the other comparisons."""
     parts = [(f"{word}, against random", cells.group(g) & cells.contrast("random")) for g, word in GROUP_WORDS.items()]
     parts += [
         ("against the rest of its kind", cells.contrast("rest")),
@@ -61,7 +61,7 @@ def group_shares(cells: ScoreCells) -> list[tuple[str, int, int]]:
 
 
 def _twins(cells: ScoreCells) -> list[Sentence]:
-    """Moving against still, where a concept comes as both: in how many cells only one of the two is significant."""
+    """Where a concept comes moving and still: count the cells in which only one of the two is significant."""
     still, moving = (
         {
             (int(cells.class_N[i]), int(cells.layer_N[i]), cells.columns[cells.column_N[i]].name): i
@@ -97,6 +97,7 @@ def _twins(cells: ScoreCells) -> list[Sentence]:
 
 
 def correction_words(correction: str) -> str:
+    """Name a correction for multiple testing."""
     return {
         "holm": "after Holm's correction",
         "bh": "after Benjamini and Hochberg's correction (false discovery rate)",
@@ -105,7 +106,7 @@ def correction_words(correction: str) -> str:
 
 
 def findings(cells: ScoreCells, limit: int) -> list[ClassFinding]:
-    """What each class's logit depends on: the classes with the largest significant effects first, at most `limit`."""
+    """Say what each class's logit depends on: at most `limit` classes, the largest significant effects first."""
     against_random = cells.contrast("random")
     effect_N = np.abs(np.where(cells.significant_N & against_random, cells.numbers["effect_logits"], 0.0))
     strongest = np.zeros(len(cells.classes))
@@ -143,7 +144,7 @@ def _of_class(cells: ScoreCells, all_rows: np.ndarray, against_random: np.ndarra
 
 
 def _strongest_a_column(cells: ScoreCells, rows: np.ndarray) -> list[int]:
-    """Of each concept's cells the one with the largest effect, largest first; Holm's correction covers this choice.
+    """Choose each concept's cell with the largest effect, largest first. Holm's correction covers this choice.
 
     A degenerate layer is named only where no other one has a significant effect.
     """
@@ -172,7 +173,7 @@ def _effect_sentence(cells: ScoreCells, i: int, verb: str) -> Sentence:
 
 
 def _counterparts(cells: ScoreCells, rows: np.ndarray, lead: int) -> list[Sentence]:
-    """The strongest concept's own still and control versions: what is left when the movement is taken away."""
+    """Compare the strongest concept with its still and control versions: what is left without the movement."""
     column = cells.columns[cells.column_N[lead]]
     shown: list[Sentence] = []
     not_shown: list[tuple[str, str]] = []
@@ -205,7 +206,7 @@ def _counterparts(cells: ScoreCells, rows: np.ndarray, lead: int) -> list[Senten
 
 
 def _paired(cells: ScoreCells, rows: np.ndarray) -> list[Sentence]:
-    """Concepts against their own twins, track by track: what the movement itself adds."""
+    """Compare concepts with their own twins, track by track: what the movement itself adds."""
     best = _strongest_a_column(cells, rows[cells.significant_N[rows]])
     alike: dict[tuple[str, str, int], list[int]] = {}
     for i in best:
@@ -258,7 +259,7 @@ def _bound(cells: ScoreCells, rows: np.ndarray) -> str:
 
 
 def _reach(cells: ScoreCells, rows: np.ndarray) -> str:
-    """How large an effect the intervals still allow where none was shown; empty: there is no interval."""
+    """Write how large an effect the intervals still allow where none was shown; empty: there is no interval."""
     rows = rows[cells.of(Status.NOT_SHOWN)[rows]]
     ends = np.abs(np.concatenate([cells.numbers[c][rows] for c in ("effect_ci_low", "effect_ci_high")]))
     return amount(float(np.nanmax(ends))) if np.isfinite(ends).any() else ""
