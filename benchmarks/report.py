@@ -23,8 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from vtcav_ray import tables
 from vtcav_ray.report import ReportData, build_report
-from vtcav_ray.report.data import ConceptFacts, StageFacts
-from vtcav_ray.report.entanglement import Entanglement
+from vtcav_ray.report.data import ConceptFacts, Entanglement, StageFacts
 from vtcav_ray.report.previews import MANY_CLIPS_PER_CONCEPT, MANY_MAX_SIDE, make_preview
 from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 

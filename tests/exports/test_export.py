@@ -20,7 +20,7 @@ from vtcav_ray import cli, tables
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.exports import export, latex
 from vtcav_ray.exports.trackers import figures_of, log_run
-from vtcav_ray.report.cells import read_cells
+from vtcav_ray.report.score_cells import read_cells
 from vtcav_ray.results import Run
 from vtcav_ray.storage import Folder, ShardOutput, stage_folder
 

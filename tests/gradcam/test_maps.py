@@ -9,7 +9,7 @@ from captum.attr import LayerGradCam
 from torch import nn
 
 from vtcav_ray.config import ModelConfig
-from vtcav_ray.gradcam.clip import Settings, examine, shuffle_weights
+from vtcav_ray.gradcam.clip import MapSettings, examine, shuffle_weights
 from vtcav_ray.gradcam.maps import GradCam, assemble, in_time, plays_of, seen_masks
 from vtcav_ray.models import Recogniser, load_recogniser
 from vtcav_ray.models.base import Description
@@ -155,7 +155,7 @@ def test_a_cnn_clip_is_examined_whole(cnn: Recogniser) -> None:
     layers = ["early", "late"]
     boxes = [np.array([[t * 2.0, 8, t * 2.0 + 8, 16] for t in range(8)])]
     found = examine(
-        GradCam(cnn, layers), GradCam(shuffled, layers), clip_of(8, 32), 1, boxes, Settings(("frame", "clip"), 4, 2)
+        GradCam(cnn, layers), GradCam(shuffled, layers), clip_of(8, 32), 1, boxes, MapSettings(("frame", "clip"), 4, 2)
     )
     assert set(found) == {(layer, mode) for layer in layers for mode in ("frame", "clip")}
     for (_, mode), one in found.items():
@@ -171,6 +171,6 @@ def test_a_cnn_clip_is_examined_whole(cnn: Recogniser) -> None:
         else:
             assert one.figures["direction"] < 1
             assert one.figures["logit_change"] != 0
-    none = examine(GradCam(cnn, layers), GradCam(shuffled, layers), clip_of(8, 32), 1, [], Settings(("clip",), 4, 2))
+    none = examine(GradCam(cnn, layers), GradCam(shuffled, layers), clip_of(8, 32), 1, [], MapSettings(("clip",), 4, 2))
     assert np.isnan(none["late", "clip"].figures["background_share"])
     assert none["late", "clip"].aligned is None

@@ -14,6 +14,8 @@ from vtcav_ray.gradcam.page import build_page
 
 pytestmark = pytest.mark.browser
 
+AXE = Path(__file__).parents[1] / "report" / "axe" / "axe.min.js"
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -77,3 +79,16 @@ def test_the_page_is_there_without_javascript(browser: Browser, address: str) ->
     assert page.locator(".overlay:visible").count() == 2
     page.close()
     context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1280, "light")])
+def test_axe_finds_nothing_serious(browser: Browser, address: str, width: int, scheme: str) -> None:
+    options = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    page = browser.new_page(bypass_csp=True, **options)  # type: ignore[arg-type]
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    page.close()
+    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")] == []

@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.report.data import ACCURACY_COLUMNS, ConceptFacts, ReportData, StageFacts
-from vtcav_ray.report.entanglement import Entanglement
+from vtcav_ray.report.data import ACCURACY_COLUMNS, ConceptFacts, Entanglement, ReportData, StageFacts
 from vtcav_ray.report.previews import Preview, make_preview
 from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 

@@ -17,7 +17,7 @@ from vtcav_ray import pipeline, tables
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.report import ReportData, build_report
-from vtcav_ray.report.entanglement import read_entanglement
+from vtcav_ray.report.data import read_entanglement
 from vtcav_ray.report.previews import MAX_FRAMES, MAX_SIDE, make_preview
 from vtcav_ray.report.stage import STAGE as REPORT
 from vtcav_ray.results import Run

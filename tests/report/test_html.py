@@ -17,8 +17,8 @@ from report_factory import MODEL, NASTY, cell, report_data, table
 
 from vtcav_ray import tables
 from vtcav_ray.report import build_report
-from vtcav_ray.report.cells import read_cells
-from vtcav_ray.report.columns import pack_cells, pack_nulls, pack_videos
+from vtcav_ray.report.packed_tables import pack_cells, pack_nulls, pack_videos
+from vtcav_ray.report.score_cells import read_cells
 
 VOID = {"meta", "br", "input", "img", "link", "hr"}
 

@@ -7,16 +7,18 @@ import report_factory as factory
 from report_factory import cell, table, world_rows
 
 from vtcav_ray.report import sentences
-from vtcav_ray.report.cells import Cells, Status, read_cells
+from vtcav_ray.report.phrases import Sentence, plain
+from vtcav_ray.report.score_cells import ScoreCells, Status, read_cells
+from vtcav_ray.report.undecided import undecided
 
 
-def cells_of(*rows: dict) -> Cells:
+def cells_of(*rows: dict) -> ScoreCells:
     scores = table(list(rows))
     return read_cells(scores, list(dict.fromkeys(scores["layer"].to_pylist())))
 
 
-def texts(found: list[sentences.Sentence]) -> list[str]:
-    return [sentences.plain(s) for s in found]
+def texts(found: list[Sentence]) -> list[str]:
+    return [plain(s) for s in found]
 
 
 RAISING = {
@@ -169,7 +171,7 @@ def test_undecided_says_why() -> None:
         cell(concept="d/spatial", decided_by="none", effect_logits=None, note="only 3 videos"),
         cell(concept="e/spatial", effect_ci_low=-0.6, effect_ci_high=0.7),
     )
-    found = texts(sentences.undecided(cells))
+    found = texts(undecided(cells))
     assert found[0].startswith("1 concept is not learnable at a layer (a/padding at late)")
     assert found[1].startswith("At head a class's gradient is the same for every clip")
     assert found[2].startswith("In 1 cell the TCAV score can't decide: random-against-random scores spread by ± 0.40")
@@ -180,7 +182,7 @@ def test_undecided_says_why() -> None:
 
 def test_long_lists_of_names_are_cut() -> None:
     rows = [cell(concept=f"thing {i}/spatial", learnable=False) for i in range(9)]
-    (found,) = texts(sentences.undecided(cells_of(*rows)))
+    (found,) = texts(undecided(cells_of(*rows)))
     assert "thing 5/spatial at late and 3 more)" in found
     assert "thing 6" not in found
 

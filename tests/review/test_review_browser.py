@@ -13,10 +13,10 @@ from review_run import CLIPS_EACH, NASTY, write_run
 
 from vtcav_ray.concepts.decisions import FILE, Decisions, read_decisions
 from vtcav_ray.results import Run
+from vtcav_ray.review.clip_groups import ClipGroups
 from vtcav_ray.review.command import export
 from vtcav_ray.review.server import ReviewServer
 from vtcav_ray.review.session import Session
-from vtcav_ray.review.wall import Wall
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +34,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def server(run: Run) -> Iterator[ReviewServer]:
-    with ReviewServer(Session(Wall(run), run.folder)) as server:
+    with ReviewServer(Session(ClipGroups(run), run.folder)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield server
@@ -98,7 +98,7 @@ def test_clips_and_walls_are_decided_by_keyboard_undone_and_kept(page: Page, run
     page.keyboard.press("p")
     expect(page.locator("#wall .clip.reject")).to_have_count(1)
     # Progress is the file's: another session has it, too.
-    assert Session(Wall(run), run.folder).state()["decisions"] == [
+    assert Session(ClipGroups(run), run.folder).state()["decisions"] == [
         [d.subject.set, d.subject.name, d.subject.clip_id, d.verdict] for d in kept.rows()
     ]
 
@@ -161,5 +161,6 @@ def test_the_contact_sheet_opens_from_disk(browser: Browser, tmp_path: Path) -> 
     page.locator("figure img").last.scroll_into_view_if_needed()
     expect(page.locator("figure img").last).to_have_js_property("naturalWidth", 48)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.locator(".clips").first.evaluate("e => getComputedStyle(e).display") == "grid"  # the policy lets it
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     page.close()

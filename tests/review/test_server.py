@@ -15,10 +15,10 @@ from review_run import CLIPS_EACH, NASTY, all_rows
 from vtcav_ray.concepts.decisions import FILE, read_decisions
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.results import Run
+from vtcav_ray.review.clip_groups import ClipGroups
 from vtcav_ray.review.command import export, is_loopback
 from vtcav_ray.review.server import ReviewServer
 from vtcav_ray.review.session import Session
-from vtcav_ray.review.wall import Wall
 from vtcav_ray.storage import Folder
 
 FIRST = next(r["clip_id"] for r in all_rows() if (r["name"], r["kind"]) == ("ball", "spatial"))
@@ -60,7 +60,7 @@ class Client:
 
 @pytest.fixture
 def server(run: Run) -> Iterator[ReviewServer]:
-    with ReviewServer(Session(Wall(run), run.folder)) as server:
+    with ReviewServer(Session(ClipGroups(run), run.folder)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield server
@@ -152,7 +152,7 @@ def test_previews_are_moving_pictures_made_once(client: Client, monkeypatch: pyt
     assert (status, headers["Content-Type"]) == (200, "image/webp")
     assert image[:4] == b"RIFF"
     assert b"ANIM" in image
-    monkeypatch.setattr("vtcav_ray.review.wall.make_preview", lambda *_: 1 / 0)
+    monkeypatch.setattr("vtcav_ray.review.clip_groups.make_preview", lambda *_: 1 / 0)
     assert client.ask("GET", path)[2] == image
 
 
@@ -166,7 +166,7 @@ def test_decisions_are_kept_at_once_and_undone_one_by_one(client: Client, run: R
     client.ask("POST", "/api/undo", {})
     assert len(read_decisions(run.folder)) == 0
     assert json.loads(client.ask("POST", "/api/undo", {})[2])["undo"] == 0
-    again = Session(Wall(run), run.folder).state()
+    again = Session(ClipGroups(run), run.folder).state()
     assert again["decisions"] == []
 
 
@@ -201,7 +201,7 @@ def test_runs_that_share_clips_share_their_review(run: Run, tmp_path: Any) -> No
     later = Folder(str(tmp_path / "later"))
     config = {"videos": {"uri": "x"}}
     later.write_json("run.json", {"config": config, "keys": run.keys, "base": "../run"})
-    assert Wall(Run(later.url)).home.url == run.folder.url
+    assert ClipGroups(Run(later.url)).home.url == run.folder.url
 
 
 def test_a_busy_port_and_a_run_without_clips_are_told(server: ReviewServer, run: Run, tmp_path: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_busy_port_and_a_run_without_clips_are_told(server: ReviewServer, run:
     folder = Folder(str(tmp_path / "young"))
     folder.write_json("run.json", {"config": {"videos": {"uri": "x"}}, "keys": {"clips": "k2"}})
     with pytest.raises(ConfigError, match="--until clips"):
-        Wall(Run(folder.url))
+        ClipGroups(Run(folder.url))
 
 
 def test_the_contact_sheet_has_every_clip_with_its_decision(run: Run, tmp_path: Any) -> None:

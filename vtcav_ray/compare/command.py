@@ -15,7 +15,7 @@ from rich.text import Text
 from vtcav_ray.compare.page import build_page, sentences
 from vtcav_ray.compare.runs import compare_runs
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.report.words import probability, share, signed
+from vtcav_ray.pages.wording import probability, share, signed
 from vtcav_ray.results import Run
 from vtcav_ray.terminal_text import printable
 

@@ -48,8 +48,8 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Side:
-    """One model at one layer.
+class LayerVectors:
+    """Activations and gradients of one model at one layer.
 
     Attributes:
         vectors_ND: activations of the pool's clips.
@@ -61,8 +61,8 @@ class Side:
 
 
 def effect_changes(
-    a: Side,
-    b: Side,
+    a: LayerVectors,
+    b: LayerVectors,
     cells: Sequence[Cell],
     *,
     pool_videos: Sequence[str],

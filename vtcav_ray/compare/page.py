@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
 from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.report.html import LIBRARIES, asset, json_script, policy
-from vtcav_ray.report.words import count, probability, signed
+from vtcav_ray.pages import Shell, asset, render
+from vtcav_ray.pages.render import CHARTS, HERE, function
+from vtcav_ray.pages.wording import count, probability, signed
 
+ROOM = "vtcav_ray.compare"
 MAX_SENTENCES = 8
 SHOWN = ("class", "layer", "concept", "against", "effect_a", "effect_b", "change", "ci_low", "ci_high", "q", "moved",
          "paired", "learnable", "score_a", "score_b", "score_change", "score_ci_low", "score_ci_high")  # fmt: skip
 
 
 def sentences(comparison: pa.Table) -> list[str]:
-    """What moved, the largest changes first; plain text."""
+    """Say what moved, the largest changes first, in plain text."""
     rows = comparison.to_pylist()
     moved = sorted((r for r in rows if r["moved"]), key=lambda r: -abs(r["change"]))
     paired = sum(r["paired"] for r in rows)
@@ -40,36 +40,22 @@ def sentences(comparison: pa.Table) -> list[str]:
 
 
 def build_page(comparison: pa.Table, names: Sequence[str]) -> str:
-    """The comparison as one HTML file that opens from disk and asks the network for nothing.
+    """Build the comparison as one HTML file that opens from disk and asks the network for nothing.
 
     Args:
         comparison: rows of `COMPARISON`.
         names: of the runs, in order, to be read by people.
     """
-    scripts = ["\n".join(asset(name) for name in LIBRARIES), f'(() => {{\n"use strict";\n{_script()}\n}})();\n']
     title = " → ".join(names)
-    told = "".join(f"<{tag}>{escape(text)}</{tag}>" for tag, text in _tagged(sentences(comparison)))
-    return "".join(
-        (
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts)}">\n',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-            f"<title>{escape(title)} · Video-TCAV comparison</title>\n<style>\n{asset('page.css')}</style>\n</head>\n",
-            f'<body>\n<main>\n<section id="summary" aria-labelledby="summary-title">\n'
-            f'<p class="eyebrow">{escape(title)}</p>\n<h1 id="summary-title">What moved</h1>\n'
-            f'<div class="lead">{told}</div>\n</section>\n',
-            '<section aria-labelledby="cells-title"><h2 id="cells-title">Cell by cell</h2>\n'
-            '<div id="comparison"><p class="muted">This part is drawn by JavaScript.</p></div></section>\n</main>\n',
-            "<footer><p>Made by vtcav-ray. Charts: Observable Plot and D3 (ISC licence).</p></footer>\n",
-            json_script("facts", _facts(comparison, names)),
-            *(f"<script>{script}</script>\n" for script in scripts),
-            "</body>\n</html>\n",
-        )
+    shell = Shell(
+        title=f"{title} · Video-TCAV comparison",
+        styles=[asset(HERE, "page.css")],
+        scripts=[asset(HERE, *CHARTS), function(asset(ROOM, "compare.js"))],
+        data={"facts": _facts(comparison, names)},
+        images=True,
+        inline_styles=True,
     )
-
-
-def _tagged(lines: Sequence[str]) -> list[tuple[str, str]]:
-    return [("p", line) for line in lines]
+    return render(ROOM, "compare.html", shell=shell, title=title, sentences=sentences(comparison))
 
 
 def _facts(comparison: pa.Table, names: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +69,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.5g}") if value == value and abs(value) != float("inf") else None
     return value
-
-
-def _script() -> str:
-    return (files("vtcav_ray.compare") / "assets" / "compare.js").read_text(encoding="utf-8")

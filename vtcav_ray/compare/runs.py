@@ -1,4 +1,4 @@
-"""Runs read side by side: the cells that both have, and how far each moved."""
+"""Compare runs cell by cell: how far each cell that both have moved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
 from vtcav_ray.class_names import same_class
-from vtcav_ray.compare.differences import Change, Side, effect_changes, independent_change, score_change
+from vtcav_ray.compare.differences import Change, LayerVectors, effect_changes, independent_change, score_change
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.results import Run
@@ -47,7 +47,7 @@ COMPARISON = pa.schema(
     ]
 )
 KEY = ("class", "layer", "concept", "against")
-Cells = dict[tuple[str, ...], dict[str, Any]]
+ScoreRows = dict[tuple[str, ...], dict[str, Any]]
 
 
 def compare_runs(runs: Sequence[Run]) -> pa.Table:
@@ -113,7 +113,7 @@ def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def _cells(run: Run) -> Cells:
+def _cells(run: Run) -> ScoreRows:
     rows = run.table("scores").to_pylist()
     if not rows:
         raise ConfigError(f"{run.url} has no scores to compare. Run it to its end first.")
@@ -146,7 +146,7 @@ def _paired_layer(a: Run, b: Run, layer: str) -> dict[tuple[str, ...], Change]:
 Clips = list[tuple[str, str]]  # (clip_id, video_id)
 
 
-def _side(run: Run, layer: str) -> tuple[Side, Clips, dict[str, Clips]] | None:
+def _side(run: Run, layer: str) -> tuple[LayerVectors, Clips, dict[str, Clips]] | None:
     """A run's activations and gradients at a layer, with the clips they belong to; None: a part of them is missing."""
     stage = _accepted(run)
     pool = stage.read("activations", columns=("clip_id", "name", "video_id", "vector"), layer=layer)
@@ -163,7 +163,7 @@ def _side(run: Run, layer: str) -> tuple[Side, Clips, dict[str, Clips]] | None:
         if same_class(own.get(clip, ""), name):
             rows.setdefault(name, []).append(i)
             of_class.setdefault(name, []).append((clip, video))
-    return Side(vectors_of(pool), {name: vectors[some] for name, some in rows.items()}), clips, of_class
+    return LayerVectors(vectors_of(pool), {name: vectors[some] for name, some in rows.items()}), clips, of_class
 
 
 def _accepted(run: Run) -> AcceptedRows:

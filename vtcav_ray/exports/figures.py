@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtcav_ray.report.cells import Cells, Status
+from vtcav_ray.report.score_cells import ScoreCells, Status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, bbox_inches="tight", metadata=metadata)
 
 
-def effects(cells: Cells, class_name: str) -> Figure | None:
+def effects(cells: ScoreCells, class_name: str) -> Figure | None:
     """A class's concept effects against random clips: a panel a layer, over the null's band; None: no cell."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -83,7 +83,7 @@ def effects(cells: Cells, class_name: str) -> Figure | None:
     return figure
 
 
-def _strongest_columns(cells: Cells, rows: np.ndarray) -> list[int]:
+def _strongest_columns(cells: ScoreCells, rows: np.ndarray) -> list[int]:
     """Columns of the cells, in their order; where there are too many, those with the largest |z|."""
     z = np.abs(np.nan_to_num(cells.numbers["effect_z"][rows]))
     best: dict[int, float] = {}
@@ -93,7 +93,7 @@ def _strongest_columns(cells: Cells, rows: np.ndarray) -> list[int]:
     return sorted(kept, key=lambda c: (cells.columns[c].name, cells.columns[c].kind))
 
 
-def _draw_cell(panel: Any, cells: Cells, i: int, y: int) -> None:
+def _draw_cell(panel: Any, cells: ScoreCells, i: int, y: int) -> None:
     number = {name: cells.numbers[name][i] for name in ("effect_logits", "effect_ci_low", "effect_ci_high")}
     half = 1.96 * cells.numbers["effect_null_sd"][i]
     if np.isfinite(half):
@@ -106,7 +106,7 @@ def _draw_cell(panel: Any, cells: Cells, i: int, y: int) -> None:
     panel.scatter(number["effect_logits"], y, marker=marker, s=16, facecolor=face, zorder=3, **edge)
 
 
-def matrix(cells: Cells, layer: str) -> Figure | None:
+def matrix(cells: ScoreCells, layer: str) -> Figure | None:
     """Classes x concepts against random clips at a layer; dots mark significant cells; None: no cell."""
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
     from matplotlib.figure import Figure

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vtcav_ray.report.cells import GROUP_WORDS, Cells
-from vtcav_ray.report.words import probability, share, signed
+from vtcav_ray.pages.wording import probability, share, signed
+from vtcav_ray.report.score_cells import GROUP_WORDS, ScoreCells
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -25,7 +25,7 @@ def number(text: str) -> str:
     return text.replace("−", "$-$").replace("<", "$<$").replace("–", "--")
 
 
-def significant_cells(cells: Cells) -> str:
+def significant_cells(cells: ScoreCells) -> str:
     """Every significant cell, by class, with effect, interval, q, and the TCAV score beside its null."""
     rows = np.flatnonzero(cells.significant_N)
     order = rows[np.lexsort((-np.abs(cells.numbers["effect_logits"][rows]), cells.class_N[rows]))]
@@ -45,7 +45,7 @@ def significant_cells(cells: Cells) -> str:
     return _tabular("llllrrrrr", heads, body)
 
 
-def summary(cells: Cells) -> str:
+def summary(cells: ScoreCells) -> str:
     """Significant cells of all, by group of concept and layer, against random clips."""
     body = []
     for group, word in GROUP_WORDS.items():

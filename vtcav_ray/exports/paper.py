@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.exports import figures, latex
-from vtcav_ray.report.cells import Cells, read_cells
 from vtcav_ray.report.data import ReportData
+from vtcav_ray.report.score_cells import ScoreCells, read_cells
 from vtcav_ray.results import Run
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
@@ -57,7 +57,7 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).strip("._") or "_"
 
 
-def _tables(scores: pa.Table, cells: Cells, place: Path) -> list[Path]:
+def _tables(scores: pa.Table, cells: ScoreCells, place: Path) -> list[Path]:
     pq.write_table(scores, place / "scores.parquet")
     pyarrow.csv.write_csv(scores, place / "scores.csv")
     (place / "scores.tex").write_text(latex.significant_cells(cells), encoding="utf-8")
@@ -65,7 +65,7 @@ def _tables(scores: pa.Table, cells: Cells, place: Path) -> list[Path]:
     return [place / name for name in ("scores.parquet", "scores.csv", "scores.tex", "summary.tex")]
 
 
-def _figures(cells: Cells, place: Path, formats: Sequence[str], classes: Sequence[str]) -> list[Path]:
+def _figures(cells: ScoreCells, place: Path, formats: Sequence[str], classes: Sequence[str]) -> list[Path]:
     written = []
     with figures.style():
         drawn = [(f"effects-{file_name(name)}", figures.effects(cells, name)) for name in classes]

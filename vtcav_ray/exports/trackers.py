@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.report.cells import read_cells
+from vtcav_ray.report.score_cells import read_cells
 from vtcav_ray.results import Run
 
 Figures = Mapping[str, float]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vtcav_ray.lazy import lazy_names
+from vtcav_ray.report.companions import COMPANIONS, Companion
+from vtcav_ray.results import Run
 
 if TYPE_CHECKING:
     from vtcav_ray.gradcam.maps import GradCam, Mode, assemble, plays_of
     from vtcav_ray.gradcam.measures import drift, flicker, jump, similarity
 
 __all__ = [
+    "PAGE",
     "GradCam",
     "Mode",
     "assemble",
@@ -28,3 +31,14 @@ __getattr__ = lazy_names(
         "measures": ["drift", "flicker", "jump", "similarity"],
     },
 )
+
+PAGE = "gradcam.html"  # in the run folder
+
+
+def _rewrite(run: Run) -> None:
+    from vtcav_ray.gradcam.page import write_page  # when a page is written: workers import this package, too
+
+    write_page(run)
+
+
+COMPANIONS["gradcam"] = Companion(PAGE, "Grad-CAM", _rewrite)

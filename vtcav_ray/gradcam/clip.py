@@ -17,7 +17,7 @@ from vtcav_ray.models.base import Recogniser
 
 
 @dataclass(frozen=True)
-class Settings:
+class MapSettings:
     """Which modes, and the windows of the mode `window`, in frames."""
 
     modes: Sequence[Mode]
@@ -63,7 +63,7 @@ def examine(
     clip_THW3: np.ndarray,
     target: int,
     boxes: Sequence[np.ndarray],
-    settings: Settings,
+    settings: MapSettings,
 ) -> dict[tuple[str, Mode], ClipMaps]:
     """Every layer and mode of one clip.
 
@@ -133,7 +133,7 @@ class _Run:
     """The model calls of one clip in one mode."""
 
     def __init__(
-        self, model: GradCam, shuffled: GradCam, x: torch.Tensor, target: int, mode: Mode, settings: Settings
+        self, model: GradCam, shuffled: GradCam, x: torch.Tensor, target: int, mode: Mode, settings: MapSettings
     ) -> None:
         self.model, self.x, self.target = model, x, target
         self.plays = plays_of(mode, x.shape[1], settings.window, settings.stride)

@@ -1,4 +1,4 @@
-"""Two classes that differ by motion: what Grad-CAM's maps and Video-TCAV tell of them, on the same clips."""
+"""Two classes that differ by motion: what Grad-CAM's maps and Video-TCAV say about them, on the same clips."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ class Comparison:
     scores: Sequence[dict[str, Any]] = ()
 
 
-def compare(run: Run, table: pa.Table, classes: tuple[str, str], concepts: tuple[str, str]) -> Comparison:
-    """Set the two methods side by side on the clips of a `GRADCAM` table.
+def compare_methods(run: Run, table: pa.Table, classes: tuple[str, str], concepts: tuple[str, str]) -> Comparison:
+    """Compare the two methods on the clips of a `GRADCAM` table.
 
     Figures of Video-TCAV come from the run's own activations, gradients and scores; where the run has none, or they
-    belong to another model, the comparison says so.
+    belong to another model, the comparison gives the reason.
     """
     reason = _why_not(run, table)
     if not reason:  # what a person rejected, or what repeats another clip, is in neither method's figures

@@ -1,30 +1,33 @@
-"""`gradcam.html` in the run folder: one self-contained file, in the report's own look. All of it is plain HTML.
+"""`gradcam.html` in the run folder: one self-contained file that looks like the report. All of it is plain HTML.
 
-The figures are those of the tables; what is said of them is in `sentences`. Text from the data is escaped.
+The figures are those of the tables. `sentences` says what they mean, `sections` collects them, `templates/` has the
+markup.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
-
-import numpy as np
-
-from vtcav_ray.gradcam import figures, parts
-from vtcav_ray.gradcam.compare import compare
+from vtcav_ray.gradcam import PAGE, measure_panels, sections
+from vtcav_ray.gradcam.compare import compare_methods
 from vtcav_ray.gradcam.page_data import PageData, Picture
+from vtcav_ray.pages import Shell, asset, render
+from vtcav_ray.pages.render import HERE, function
 from vtcav_ray.results import Run
 
-PAGE = "gradcam.html"
+ROOM = "vtcav_ray.gradcam"
 RECORD = "gradcam.json"
 MAX_PICTURES = 48  # about 100 kB each
+SECTIONS = (
+    ("summary", "Summary"),
+    ("compare", "Side by side"),
+    ("pictures", "Pictures"),
+    ("measures", "Measures"),
+    ("class", "Whole class"),
+    ("clips", "Clips"),
+)
 
 
 def write_page(run: Run) -> None:
-    """Write the page into the run folder.
+    """Write `gradcam.html` into the run folder.
 
     Raises:
         ConfigError: the run has no complete stage `gradcam`.
@@ -61,7 +64,7 @@ def page_data(run: Run) -> PageData:
         summary=run.table("gradcam_summary"),
         aggregate=folder.read("aggregate"),
         comparisons=[
-            compare(run, clips, tuple(pair["classes"]), tuple(pair["concepts"])) for pair in record["compare"]
+            compare_methods(run, clips, tuple(pair["classes"]), tuple(pair["concepts"])) for pair in record["compare"]
         ],
         pictures=pictures,
         failures=[row for row in run.table("failures").to_pylist() if row["stage"] == "gradcam"],
@@ -74,42 +77,29 @@ def page_data(run: Run) -> PageData:
 
 
 def build_page(data: PageData) -> str:
-    """The page as one HTML file that opens from disk and asks the network for nothing."""
-    script = _asset("vtcav_ray.gradcam", "gradcam.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+    """Build the page as one HTML file that opens from disk and asks the network for nothing."""
+    shell = Shell(
+        title=f"{data.title} · Grad-CAM beside Video-TCAV",
+        styles=[asset(HERE, "page.css"), asset(ROOM, "gradcam.css")],
+        scripts=[function(asset(HERE, "theme.js"), asset(ROOM, "gradcam.js"))],
+        images=True,
+        inline_styles=True,
     )
-    style = _asset("vtcav_ray.report", "page.css") + _asset("vtcav_ray.gradcam", "gradcam.css")
-    return "".join(
-        (
-            "<!doctype html>\n",
-            '<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-            f"<title>{escape(data.title)} · Grad-CAM beside Video-TCAV</title>\n",
-            f"<style>\n{style}</style>\n</head>\n<body>\n",
-            parts.header(data),
-            "<main>\n",
-            parts.summary(data),
-            parts.side_by_side(data),
-            parts.pictures(data),
-            figures.measures(data),
-            parts.whole_class(data),
-            parts.clips(data),
-            parts.definitions(data),
-            "</main>\n",
-            "<footer><p>Made by vtcav-ray.</p></footer>\n",
-            f"<script>{script}</script>\n</body>\n</html>\n",
-        )
+    return render(
+        ROOM,
+        "gradcam.html",
+        shell=shell,
+        data=data,
+        sections=SECTIONS,
+        links=[(data.report, "Report")] if data.report else [],
+        points=sections.points(data),
+        tiles=sections.tiles(data),
+        pairs=[sections.pair(data, compared) for compared in data.comparisons],
+        panels=measure_panels.panels(data),
+        class_heads=("class", "mode", *(measure.title for measure in measure_panels.MEASURES)),
+        class_rows=measure_panels.by_class(data),
+        mean_maps=sections.mean_maps(data),
+        clip_heads=[name.replace("_", " ") for name in sections.CLIP_COLUMNS],
+        clips=sections.clip_rows(data),
+        failures=sections.failure_rows(data),
     )
-
-
-def finite_top(maps: Sequence[np.ndarray]) -> float:
-    """The largest number of some maps; 0: there is none."""
-    values = [float(np.nanmax(m)) for m in maps if np.isfinite(m).any()]
-    return max(values, default=0.0)
-
-
-def _asset(package: str, name: str) -> str:
-    return (files(package) / "assets" / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the Grad-CAM page shows, as plain values: what reads a run and what draws have nothing else in common."""
+"""What the Grad-CAM page shows, as plain values: the code that reads a run shares nothing else with the page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class PageData:
-    """All that the page shows: plain values, so that it can be built without a run.
+    """Everything that the page shows: plain values, so that it can be built without a run.
 
     Attributes:
         title: the run's name.

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtcav_ray.gradcam.compare import AXES, Comparison, Interval, MapFigures, TcavFigures
-from vtcav_ray.report.words import count, probability, share, signed
+from vtcav_ray.pages.wording import count, equals, share, signed
 
 SAME, ALIKE = 0.9, 0.5  # correlations from which two maps are called nearly the same, and alike
-Cells = Mapping[str, Mapping[str, Any]]  # measure -> its row of `gradcam_summary`
+SummaryRows = Mapping[str, Mapping[str, Any]]  # measure -> its row of `gradcam_summary`
 
 
 def with_interval(figure: Interval, *, sign: bool = False) -> str:
@@ -37,10 +37,10 @@ def likeness(correlation: float) -> str:
     return "are nearly the same" if correlation >= SAME else "are alike" if correlation >= ALIKE else "differ"
 
 
-def flicker_sentence(cells: Cells, layer: str, mode: str) -> str:
+def flicker_sentence(rows: SummaryRows, layer: str, mode: str) -> str:
     """Flicker and jumps against the object's own."""
-    flicker, floor = interval_of(cells.get("flicker")), interval_of(cells.get("track_flicker"))
-    jump, track = interval_of(cells.get("jump")), interval_of(cells.get("track_jump"))
+    flicker, floor = interval_of(rows.get("flicker")), interval_of(rows.get("track_flicker"))
+    jump, track = interval_of(rows.get("jump")), interval_of(rows.get("track_jump"))
     if math.isnan(flicker.value):
         return f"In the mode {mode}, no clip has maps in two neighbouring frames at the layer {layer}."
     text = f"In the mode {mode}, {100 * flicker.value:.0f} % of a map's mass at the layer {layer} moves each frame"
@@ -59,10 +59,10 @@ def _times(value: float, floor: float) -> str:
     return f"; {ratio:.1f} times" if ratio >= 0.1 else f"; {ratio:.2f} times"
 
 
-def direction_sentence(cells: Cells, layer: str) -> str:
+def direction_sentence(rows: SummaryRows, layer: str) -> str:
     """How alike the maps of a clip and its reverse are, in the mode `clip`."""
-    own, same = interval_of(cells.get("direction_predicted")), interval_of(cells.get("direction"))
-    change = interval_of(cells.get("logit_change"))
+    own, same = interval_of(rows.get("direction_predicted")), interval_of(rows.get("direction"))
+    change = interval_of(rows.get("logit_change"))
     return (
         f"Reversing a clip changes its class's logit by {with_interval(change, sign=True)}. The maps at the layer "
         f"{layer} that explain the model's answer before and after {likeness(own.value)}: they correlate at "
@@ -70,9 +70,9 @@ def direction_sentence(cells: Cells, layer: str) -> str:
     )
 
 
-def background_sentence(cells: Cells, layer: str, mode: str) -> str:
+def background_sentence(rows: SummaryRows, layer: str, mode: str) -> str:
     """Map mass outside of the boxes, against a map that is the same everywhere."""
-    found, chance = interval_of(cells.get("background_share")), interval_of(cells.get("background_chance"))
+    found, chance = interval_of(rows.get("background_share")), interval_of(rows.get("background_chance"))
     if math.isnan(found.value):
         return "No tracked box lies on these clips, so nothing can be said of the background."
     if found.high < chance.value:
@@ -87,9 +87,9 @@ def background_sentence(cells: Cells, layer: str, mode: str) -> str:
     )
 
 
-def sanity_sentence(cells: Cells, layer: str, mode: str) -> str:
+def sanity_sentence(rows: SummaryRows, layer: str, mode: str) -> str:
     """Likeness to the map of shuffled weights."""
-    found = interval_of(cells.get("shuffled_weights_similarity"))
+    found = interval_of(rows.get("shuffled_weights_similarity"))
     return (
         f"With the model's weights shuffled, the maps at the layer {layer} (mode {mode}) correlate with the real ones "
         f"at {with_interval(found)}: {_sanity(found)}"
@@ -149,18 +149,13 @@ def tcav_of_pair(pair: Comparison, figures: TcavFigures, layer: str) -> list[str
     """What Video-TCAV tells of them."""
     one, other = pair.concepts
     parts = [
-        f"{_moves(effect)} {name}'s logit by {with_interval(effect, sign=True)} (p {_p(p)})"
+        f"{_moves(effect)} {name}'s logit by {with_interval(effect, sign=True)} (p {equals(p)})"
         for name, effect, p in zip(pair.classes, figures.effect, figures.p, strict=True)
     ]
     return [
         f"Against {other}, {one} at the layer {layer} {parts[0]} and {parts[1]}. Clip by clip, on the same clips, "
         f"this value tells the two classes apart with an AUC of {with_interval(figures.area)}."
     ]
-
-
-def _p(value: float) -> str:
-    text = probability(value)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def _moves(effect: Interval) -> str:

@@ -16,7 +16,7 @@ from vtcav_ray.devices import device_of_actor
 from vtcav_ray.errors import InputError
 from vtcav_ray.gradcam import overlays
 from vtcav_ray.gradcam.boxes import TRACK_COLUMNS, boxes_at, own_object, placement, tracks_by_video
-from vtcav_ray.gradcam.clip import ClipMaps, Settings, examine, shuffle_weights
+from vtcav_ray.gradcam.clip import ClipMaps, MapSettings, examine, shuffle_weights
 from vtcav_ray.gradcam.maps import MODES, GradCam, Mode
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
 from vtcav_ray.models import load_recogniser
@@ -64,7 +64,7 @@ class GradcamWorker:
         self.clips, self.tracks, self.folder = clips, tracks, folder
         given = config.gradcam
         modes: list[Mode] = [mode for mode in MODES if mode in given.modes]
-        self.settings = Settings(modes, given.window, given.stride)
+        self.settings = MapSettings(modes, given.window, given.stride)
         self.drawn_layer = given.drawn_layer
         asked = config.resources.extract.batch_size
         batch = asked if isinstance(asked, int) else BATCH_SIZE

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.pages.wording import duration, size
 from vtcav_ray.planning.dry_run import PlannedStage, dry_run
 from vtcav_ray.planning.estimate import Plan, Range, estimate
 from vtcav_ray.planning.sample import measure
-from vtcav_ray.report.words import duration, size
 
 
 def plan(config: Config, *, sample: int, rates: Sequence[str], as_json: bool, console: Console) -> None:

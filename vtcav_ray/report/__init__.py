@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens from disk, and the table of scores that a terminal shows."""
+"""The report: one HTML file that opens from disk. What a terminal shows of the scores is in `report.terminal`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ from vtcav_ray.lazy import lazy_names
 
 if TYPE_CHECKING:
     from vtcav_ray.report.data import ConceptFacts, ReportData, StageFacts
-    from vtcav_ray.report.html import build_report
-    from vtcav_ray.report.terminal import score_table_text
+    from vtcav_ray.report.page import build_report
 
-__all__ = ["ConceptFacts", "ReportData", "StageFacts", "build_report", "score_table_text"]
+__all__ = ["ConceptFacts", "ReportData", "StageFacts", "build_report"]
 
 __getattr__ = lazy_names(
     __name__,
-    {
-        "data": ["ConceptFacts", "ReportData", "StageFacts"],
-        "html": ["build_report"],
-        "terminal": ["score_table_text"],
-    },
+    {"data": ["ConceptFacts", "ReportData", "StageFacts"], "page": ["build_report"]},
 )

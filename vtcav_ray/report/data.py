@@ -1,4 +1,4 @@
-"""What a report is made from: plain values, so that a page can be built (and tested) without a run."""
+"""What a report is made from: plain values, so that a page can be built and tested without a run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vtcav_ray import tables
 from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
-from vtcav_ray.report.entanglement import Entanglement, read_entanglement
+from vtcav_ray.report.companions import companions
 from vtcav_ray.report.previews import Preview, previews_of_clips
 from vtcav_ray.results import OPTIONAL_STAGES, STAGES, Run
 
@@ -26,7 +27,7 @@ class StageFacts:
     Attributes:
         name: of the stage.
         key: of its folder.
-        seconds: wall time of the run that made it; None: not written down.
+        seconds: wall time of the run that made it; None: not recorded.
         rows: table -> rows.
         bytes: of all its files.
         metrics: numbers summed over shards.
@@ -59,8 +60,23 @@ class ConceptFacts:
 
 
 @dataclass(frozen=True)
+class Entanglement:
+    """One layer's concepts compared with each other: how alike their directions are.
+
+    Attributes:
+        layer: its name.
+        concepts: K names `<name>/<kind>`, sorted.
+        cosine: float32 [K, K], of the mean of each concept's CAVs against random sets; NaN: not in the table.
+    """
+
+    layer: str
+    concepts: Sequence[str]
+    cosine: np.ndarray
+
+
+@dataclass(frozen=True)
 class ReportData:
-    """All that a report shows.
+    """Everything that a report shows.
 
     Attributes:
         title: the run's name.
@@ -79,7 +95,7 @@ class ReportData:
         warnings: sentences for the user, of the whole run.
         url: of the run folder.
         updated: when the run was last written to, seconds since 1970; None: not known.
-        gradcam: address of the Grad-CAM page, beside the report; empty: there is none.
+        links: (address, words) of the pages beside the report.
     """
 
     title: str
@@ -97,7 +113,7 @@ class ReportData:
     warnings: Sequence[str] = ()
     url: str = ""
     updated: float | None = None
-    gradcam: str = ""
+    links: Sequence[tuple[str, str]] = ()
 
     @property
     def layers(self) -> list[str]:
@@ -159,12 +175,33 @@ class ReportData:
             stages=stages,
             config=record["config"],
             versions=record.get("versions", {}),
-            # A re-used stage's warnings are in its manifest, a running one's in the record: each is shown once.
+            # A reused stage's warnings are in its manifest, a running one's in the record: each is shown once.
             warnings=list(dict.fromkeys([*record.get("warnings", ()), *(w for s in stages for w in s.warnings)])),
             url=run.url,
             updated=record.get("updated"),
-            gradcam="gradcam.html" if "gradcam" in run.keys and run.folder.exists("gradcam.html") else "",
+            links=[(one.page, one.title) for _, one in companions(run) if run.folder.exists(one.page)],
         )
+
+
+def read_entanglement(table: pa.Table | None, layers: Sequence[str]) -> list[Entanglement]:
+    """Read the table as one matrix a layer, in the order of `layers`; a layer without rows is left out.
+
+    Args:
+        table: rows of `tables.ENTANGLEMENT`; None: there is none.
+    """
+    if table is None:
+        return []
+    parts = ((layer, table.filter(pc.equal(table["layer"], layer))) for layer in layers)
+    return [_of_layer(layer, part) for layer, part in parts if part.num_rows]
+
+
+def _of_layer(layer: str, part: pa.Table) -> Entanglement:
+    names = [np.asarray(part[column].to_pylist()) for column in ("concept", "other")]
+    concepts = np.unique(np.concatenate(names))
+    cosine = np.full((len(concepts), len(concepts)), np.nan, np.float32)
+    rows, columns = (np.searchsorted(concepts, one) for one in names)
+    cosine[rows, columns] = part["cosine"].to_numpy()
+    return Entanglement(layer, concepts.tolist(), cosine)
 
 
 def _stage_facts(manifest: Mapping[str, Any]) -> StageFacts:

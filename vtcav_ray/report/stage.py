@@ -1,7 +1,7 @@
-"""Stage `report`: the page that a person reads. Done in the driver.
+"""Stage `report`: the page that a person reads. It runs in the driver.
 
 RUN/report/<key>/report.html                  of a run without Grad-CAM
-RUN/report/<key>/report-<gradcam key>.html    of the same run, once it has a Grad-CAM page to point at
+RUN/report/<key>/report-<gradcam key>.html    of the same run, once it has a Grad-CAM page to link to
 RUN/report.html                               a copy of the one that belongs to the newest run of the folder
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vtcav_ray.report.companions import companions
 from vtcav_ray.results import REPORT_PAGE, Run
 from vtcav_ray.stage import Context, Shard, Stage, Work
 from vtcav_ray.storage import Folder, ShardOutput
@@ -33,9 +34,10 @@ class _Writer:
 
 
 def publish_report(run: Run) -> None:
-    """Make `RUN/report.html` the page of the newest run, also where that run's report was there already.
+    """Copy the newest run's page to `RUN/report.html`, also where that run's report was complete before.
 
-    A folder may have been used for other configs in between, so what lies there may be another run's.
+    The folder may have been used for other configs in between, so the page there may be another run's. Where the page
+    changes, its companions (`vtcav_ray.report.companions`) are written again: they show the same scores.
 
     Raises:
         ConfigError: the newest run has not reached its report.
@@ -45,10 +47,9 @@ def publish_report(run: Run) -> None:
     if run.folder.exists(REPORT_PAGE) and run.folder.read_bytes(REPORT_PAGE) == page:
         return
     run.folder.write_bytes(REPORT_PAGE, page)
-    if "gradcam" in run.keys and run.stage("gradcam").complete:
-        from vtcav_ray.gradcam.page import write_page  # with torch
-
-        write_page(run)  # it shows the scores beside the maps, and these are others now
+    for stage, companion in companions(run):
+        if run.stage(stage).complete:
+            companion.rewrite(run)
 
 
 def _write(run: Run) -> bytes:
@@ -60,8 +61,9 @@ def _write(run: Run) -> bytes:
 
 
 def _name(run: Run) -> str:
-    """Of the page in the stage's folder: whether it points at a Grad-CAM page, and which, is not in the stage's key."""
-    return f"report-{run.keys['gradcam']}.html" if "gradcam" in run.keys else REPORT_PAGE
+    """Name the page in the stage's folder. The stage's key does not say which companions the page links to."""
+    keys = [run.keys[stage] for stage, _ in companions(run)]
+    return f"report-{'-'.join(keys)}.html" if keys else REPORT_PAGE
 
 
 def _ingredients(context: Context) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vtcav_ray.report.cells import STATUS_WORDS, Cells, Status, read_cells
-from vtcav_ray.report.words import probability, share, signed, whole
+from vtcav_ray.pages.wording import probability, share, signed, whole
+from vtcav_ray.report.score_cells import STATUS_WORDS, ScoreCells, Status, read_cells
 from vtcav_ray.terminal_text import printable
 
 # Shape and colour say the same, so that neither is needed to read the table.
@@ -49,7 +49,7 @@ def score_table_text(scores: pa.Table, *, width: int, max_rows: int | None = 40)
     return Group(table, Text(), *_legend(cells, len(shown)))
 
 
-def _headings(cells: Cells, width: int) -> list[str]:
+def _headings(cells: ScoreCells, width: int) -> list[str]:
     """The columns that this much room is for, the most important first to stay."""
     optional = {
         "against": len({column.against for column in cells.columns}) > 1,
@@ -73,7 +73,7 @@ def _rooms(headings: list[str], rows: list[dict[str, str]], width: int) -> list[
     return list(wanted.values())
 
 
-def _choose(cells: Cells, count: int | None) -> list[int]:
+def _choose(cells: ScoreCells, count: int | None) -> list[int]:
     """Rows to show, by class. Within a class: significant first, then the effect against its null, largest first.
 
     Where there is no room for all, every class gives its first ones.
@@ -87,7 +87,7 @@ def _choose(cells: Cells, count: int | None) -> list[int]:
     return order[np.sort(chosen)].tolist()
 
 
-def _row(cells: Cells, i: int, headings: list[str]) -> dict[str, str]:
+def _row(cells: ScoreCells, i: int, headings: list[str]) -> dict[str, str]:
     """Heading -> text. Names come from the data: control characters in them can't reach the terminal."""
     column, number = cells.columns[cells.column_N[i]], cells.numbers
     every = {
@@ -107,7 +107,7 @@ def _row(cells: Cells, i: int, headings: list[str]) -> dict[str, str]:
     return {heading: every[heading] for heading in headings}
 
 
-def _legend(cells: Cells, shown: int) -> list[Text]:
+def _legend(cells: ScoreCells, shown: int) -> list[Text]:
     counts = {status: int(cells.of(status).sum()) for status in Status}
     marks = "   ".join(f"{MARKS[s][0]} {STATUS_WORDS[s]} ({counts[s]})" for s in Status if counts[s])
     lines = [Text(marks)]

@@ -11,10 +11,10 @@ from vtcav_ray.access import open_url
 from vtcav_ray.concepts.decisions import FILE, read_decisions
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.results import Run
+from vtcav_ray.review.clip_groups import ClipGroups
+from vtcav_ray.review.contact_sheet import sheet_parts
 from vtcav_ray.review.server import ReviewServer
 from vtcav_ray.review.session import Session
-from vtcav_ray.review.sheet import sheet_parts
-from vtcav_ray.review.wall import Wall
 from vtcav_ray.urls import WRITTEN, check_url
 
 
@@ -24,15 +24,15 @@ def serve(run: Run, host: str, port: int, say: Callable[[str], None]) -> None:
     Raises:
         ConfigError: its clips are not cut, `review.csv` is malformed, or the address can't be had.
     """
-    wall = Wall(run)
-    with ReviewServer(Session(wall, wall.home), host, port) as server:
+    groups = ClipGroups(run)
+    with ReviewServer(Session(groups, groups.home), host, port) as server:
         if not is_loopback(host):
             say(
                 f"WARNING: listening on {host}: whoever reaches this machine and has the address below can see the "
                 "clips and change the decisions, and nothing is encrypted. An SSH tunnel to loopback is safer."
             )
         say(f"Review: {server.url}")
-        say(f"Decisions go to {wall.home.url.rstrip('/')}/{FILE} at once. Stop with Ctrl-C, then `vtcav run` again.")
+        say(f"Decisions go to {groups.home.url.rstrip('/')}/{FILE} at once. Stop with Ctrl-C, then `vtcav run` again.")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
@@ -54,14 +54,14 @@ def export(run: Run, file: str, clips: int) -> str:
         ConfigError: its clips are not cut, or the file can't be written.
     """
     fs, path = open_url(check_url(file, "--export", WRITTEN), run.folder.storage_options)
-    wall = Wall(run)
-    decisions = read_decisions(wall.home)
+    groups = ClipGroups(run)
+    decisions = read_decisions(groups.home)
     try:
         if isinstance(fs, LocalFileSystem):
             fs.makedirs(fs._parent(path), exist_ok=True)
         with fs.open(path, "w", encoding="utf-8") as sink:
-            for part in sheet_parts(wall, decisions, wall.home.url, clips):
+            for part in sheet_parts(groups, decisions, groups.home.url, clips):
                 sink.write(part)
     except (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise ConfigError(f"The contact sheet can't be written to {file}: {error}. Choose another --export.") from error
-    return f"Contact sheet of {len(wall.groups)} concepts, classes and random sets: {file}"
+    return f"Contact sheet of {len(groups.groups)} concepts, classes and random sets: {file}"

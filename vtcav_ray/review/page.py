@@ -1,19 +1,18 @@
-"""The review page: a skeleton (`assets/review.html`), filled by `assets/review.js` from `/api/state`."""
+"""The review page: a skeleton (`templates/review.html`), filled by `assets/review.js` from `/api/state`."""
 
 from __future__ import annotations
 
-from html import escape
-from importlib.resources import files
-from string import Template
+from vtcav_ray.pages import Shell, asset, render
 
+ROOM = "vtcav_ray.review"
 ASSETS = ("review.css", "review.js")  # what the page may ask for
 
 
 def build_page(title: str) -> str:
-    """The page as HTML. Everything else that it shows comes later, as JSON, and is inserted as text."""
-    return Template(read_asset("review.html")).substitute(title=escape(title))
+    """Build the page as HTML. Everything else that it shows comes later, as JSON, and is inserted as text."""
+    return render(ROOM, "review.html", shell=Shell(f"{title} · review", styles=()), title=title)
 
 
 def read_asset(name: str) -> str:
-    """The text of a file in `assets`."""
-    return (files("vtcav_ray.review") / "assets" / name).read_text(encoding="utf-8")
+    """Return the text of a file in `assets`."""
+    return str(asset(ROOM, name))

@@ -15,7 +15,7 @@ from vtcav_ray.concepts.decisions import (
     read_decisions,
     write_decisions,
 )
-from vtcav_ray.review.wall import Group, Wall, siblings
+from vtcav_ray.review.clip_groups import ClipGroups, Group, siblings
 from vtcav_ray.storage import Folder
 
 Changes = list[tuple[Subject, Verdict | None]]
@@ -29,7 +29,7 @@ class Session:
     to the start of the session.
     """
 
-    def __init__(self, wall: Wall, run: Folder) -> None:
+    def __init__(self, wall: ClipGroups, run: Folder) -> None:
         self.wall, self._run = wall, run
         self._undo: list[Changes] = []
         self._lock = threading.Lock()

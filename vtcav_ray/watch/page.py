@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-from vtcav_ray.results import Run
+from vtcav_ray.pages import Shell, asset, render
+from vtcav_ray.pages.render import HERE
+from vtcav_ray.results import REPORT_PAGE, Run
 from vtcav_ray.storage import Folder
 from vtcav_ray.watch.registry import Record, Registry
 
+ROOM = "vtcav_ray.watch"
 PAGE = "report.html"
 MOST_CLASSES = 40
 COLUMNS = ("class", "layer", "concept", "against", "effect_logits", "effect_ci_low", "effect_ci_high", "score",
            "significant")  # fmt: skip
 WIDTH, HEIGHT, MARGIN = 180, 56, 7
-STYLE = """
-.spark { width: 180px; height: 56px; display: block; overflow: visible; }
-.spark .zero { stroke: var(--line); }
-.spark .band { fill: var(--band); stroke: none; }
-.spark .line { fill: none; stroke: var(--ink); stroke-width: 1.5; }
-.spark circle { fill: var(--surface); stroke: var(--ink); stroke-width: 1.2; }
-.spark circle.up { fill: var(--raises); stroke: var(--raises); }
-.spark circle.down { fill: var(--lowers); stroke: var(--lowers); }
-.sparks td { vertical-align: top; }
-"""
 
 
 @dataclass(frozen=True)
@@ -44,11 +35,12 @@ class Point:
     significant: bool
 
 
-Series = dict[int, Point]  # index of the checkpoint -> its point
+Points = dict[int, Point]  # index of the checkpoint -> its point
+Series = Mapping[tuple[str, str, str], Points]  # (class, concept, layer) -> its points
 
 
 def update_report(folder: Folder) -> str:
-    """Write `registry.parquet` and `report.html` anew from the records; returns the report's URL."""
+    """Write `registry.parquet` and `report.html` from the records, and return the report's URL."""
     registry = Registry(folder)
     records = registry.write_table()
     shared = Folder(folder.url.rstrip("/").rsplit("/", 1)[0], folder.storage_options)
@@ -56,9 +48,9 @@ def update_report(folder: Folder) -> str:
     return f"{folder.url}/{PAGE}"
 
 
-def read_series(records: Sequence[Record], shared: Folder) -> dict[tuple[str, str, str], Series]:
-    """(class, concept, layer) -> effects against random clips, for every record that is done."""
-    found: dict[tuple[str, str, str], Series] = defaultdict(dict)
+def read_series(records: Sequence[Record], shared: Folder) -> dict[tuple[str, str, str], Points]:
+    """Read the effects against random clips of every record that is done."""
+    found: dict[tuple[str, str, str], Points] = defaultdict(dict)
     for number, record in enumerate(records):
         if record.run is None:
             continue
@@ -78,99 +70,96 @@ def _point(row: dict[str, Any]) -> Point:
     return Point(effect, low, high, score, bool(row["significant"]))
 
 
-def build_page(records: Sequence[Record], series: dict[tuple[str, str, str], Series]) -> str:
-    """The page. All text from outside is escaped, and a policy lets no script run and nothing be loaded."""
-    style = (files("vtcav_ray.report") / "assets" / "page.css").read_text(encoding="utf-8") + STYLE
-    done = sum(r.status == "done" for r in records)
-    clips = {r.keys.get("clips") for r in records if r.status == "done"}
-    note = (
-        '<div class="warnings"><p>The clips changed between checkpoints: figures before and after are not of the same '
-        "clips. See <code>clips_key</code> in registry.parquet.</p></div>"
-        if len(clips) > 1
-        else ""
+def build_page(records: Sequence[Record], series: Series) -> str:
+    """Build the page. No script runs in it, and nothing is loaded."""
+    return render(
+        ROOM,
+        "watch.html",
+        shell=Shell("Over training · Video-TCAV", [asset(HERE, "page.css"), asset(ROOM, "watch.css")]),
+        done=sum(r.status == "done" for r in records),
+        clips_changed=len({r.keys.get("clips") for r in records if r.status == "done"}) > 1,
+        checkpoints=[_checkpoint(record) for record in records],
+        classes=_classes(len(records), series),
+        more_classes=max(0, len({name for name, _, _ in series}) - MOST_CLASSES),
+        size=(WIDTH, HEIGHT),
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Over training · Video-TCAV</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-<section id="summary">
-<h1>What the model uses, over training</h1>
-<p class="lead">{len(records)} checkpoints, {done} done, {len(records) - done} failed. Each line is a concept's effect
-on the class's logit, from the first checkpoint to the last, with its interval; a filled point is significant after
-correction within its checkpoint, orange where the concept raises the class and blue where it lowers it. Checkpoints
-share videos and clips, so their points are not independent of each other.</p>
-{note}
-</section>
-{_checkpoints(records)}
-{_classes(records, series)}
-</main>
-</body>
-</html>
-"""
 
 
-def _checkpoints(records: Sequence[Record]) -> str:
-    rows = []
-    for r in records:
-        link = escape(r.name)
-        if r.run is not None:
-            link = f'<a href="{escape(posixpath.join("..", r.run, "report.html"), quote=True)}">{link}</a>'
-        step = "" if r.step is None else str(r.step)
-        what = escape(r.model or "") if r.status == "done" else escape(r.error or "")
-        rows.append(
-            f'<tr><th scope="row">{link}</th><td class="n">{step}</td><td>{escape(r.status)}</td><td>{what}</td></tr>'
-        )
-    return f"""<section id="checkpoints"><h2>Checkpoints</h2>
-<div class="scroll"><table class="plain">
-<thead><tr><th>checkpoint</th><th class="n">step</th><th>status</th><th>model, or what went wrong</th></tr></thead>
-<tbody>{"".join(rows)}</tbody></table></div></section>"""
+@dataclass(frozen=True)
+class CheckpointRow:
+    """A line of the table of checkpoints. `about`: the model or the error; `address`: of its report, or empty."""
+
+    name: str
+    address: str
+    step: str
+    status: str
+    about: str
 
 
-def _classes(records: Sequence[Record], series: dict[tuple[str, str, str], Series]) -> str:
+@dataclass(frozen=True)
+class ClassTable:
+    """A class's charts: (concept, a chart for each layer; None: the concept has no effect there)."""
+
+    name: str
+    layers: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Spark | None]]]
+
+
+@dataclass(frozen=True)
+class Spark:
+    """A small chart, in pixels: x is the checkpoint's place in training, y the effect in logits. Zero is in view.
+
+    Attributes:
+        zero: y of no effect.
+        band, line: `x,y x,y ...` of the interval's outline and of the effect.
+        marks: (`up`, `down` or `open`, x, y) of each checkpoint.
+        last: the newest checkpoint's figures.
+    """
+
+    zero: float
+    band: str
+    line: str
+    marks: Sequence[tuple[str, float, float]]
+    last: Point
+
+
+def _checkpoint(record: Record) -> CheckpointRow:
+    done = record.status == "done"
+    return CheckpointRow(
+        name=record.name,
+        address="" if record.run is None else posixpath.join("..", record.run, REPORT_PAGE),
+        step="" if record.step is None else str(record.step),
+        status=record.status,
+        about=(record.model if done else record.error) or "",
+    )
+
+
+def _classes(count: int, series: Series) -> list[ClassTable]:
+    """The classes with the largest effects, in the order of their names."""
     largest: dict[str, float] = defaultdict(float)
     for (name, _, _), points in series.items():
         largest[name] = max(largest[name], *(abs(p.effect) for p in points.values()))
     shown = sorted(largest, key=lambda name: (-largest[name], name))[:MOST_CLASSES]
-    left = len(largest) - len(shown)
-    more = (
-        f'<p class="muted">{left} more classes, with smaller effects, are in the runs\' own tables.</p>' if left else ""
-    )
-    return "".join(_class(name, len(records), series) for name in sorted(shown)) + (more if left else "")
+    return [_class(name, count, series) for name in sorted(shown)]
 
 
-def _class(name: str, count: int, series: dict[tuple[str, str, str], Series]) -> str:
+def _class(name: str, count: int, series: Series) -> ClassTable:
     mine = {(concept, layer): points for (cls, concept, layer), points in series.items() if cls == name}
     layers = list(dict.fromkeys(layer for _, layer in mine))
     rows = []
     for concept in sorted({concept for concept, _ in mine}):
-        cells = "".join(f"<td>{_cell(mine.get((concept, layer), {}), count)}</td>" for layer in layers)
-        rows.append(f'<tr><th scope="row">{escape(concept)}</th>{cells}</tr>')
-    heads = "".join(f"<th>{escape(layer)}</th>" for layer in layers)
-    return f"""<section><h2>{escape(name)}</h2><div class="scroll"><table class="plain sparks">
-<thead><tr><th>concept</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>"""
+        found = [mine.get((concept, layer)) for layer in layers]
+        rows.append((concept, [spark(points, count) if points else None for points in found]))
+    return ClassTable(name, layers, rows)
 
 
-def _cell(points: Series, count: int) -> str:
-    if not points:
-        return ""
-    last = points[max(points)]
-    score = "" if last.score is None else f", score {last.score:.2f}"
-    return (
-        f'{spark(points, count)}<span class="small muted">last {last.effect:+.2f} '
-        f"[{last.low:+.2f}, {last.high:+.2f}]{score}</span>"
-    )
+def spark(points: Points, count: int) -> Spark:
+    """Lay out the chart of one cell.
 
-
-def spark(points: Series, count: int) -> str:
-    """A small chart: x is the checkpoint's place in training, y the effect in logits, zero always in view."""
+    Args:
+        points: at least one.
+        count: all checkpoints, those without this cell too.
+    """
     top = max(0.0, *(p.high for p in points.values()))
     bottom = min(0.0, *(p.low for p in points.values()))
     span = (top - bottom) or 1.0
@@ -183,16 +172,12 @@ def spark(points: Series, count: int) -> str:
 
     order = sorted(points)
     band = [(x(i), y(points[i].high)) for i in order] + [(x(i), y(points[i].low)) for i in reversed(order)]
-    line = [(x(i), y(points[i].effect)) for i in order]
-    marks = "".join(
-        f'<circle class="{_direction(points[i])}" cx="{x(i):.1f}" cy="{y(points[i].effect):.1f}" r="2.6"/>'
-        for i in order
-    )
-    return (
-        f'<svg class="spark" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="effect over {len(order)} checkpoints">'
-        f'<line class="zero" x1="0" x2="{WIDTH}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>'
-        f'<polygon class="band" points="{_pairs(band)}"/><polyline class="line" points="{_pairs(line)}"/>{marks}</svg>'
+    return Spark(
+        zero=y(0),
+        band=_pairs(band),
+        line=_pairs([(x(i), y(points[i].effect)) for i in order]),
+        marks=[(_direction(points[i]), x(i), y(points[i].effect)) for i in order],
+        last=points[order[-1]],
     )
 
 

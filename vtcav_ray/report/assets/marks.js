@@ -16,7 +16,7 @@ function element(tag, attributes = {}, ...children) {
 }
 
 const marks = (() => {
-  // In the order of vtcav_ray.report.cells.Status.
+  // In the order of vtcav_ray.report.score_cells.Status.
   const statuses = [
     { key: "raises", word: "raises the logit", path: "M8 2 L14.5 13.5 L1.5 13.5 Z", fill: true },
     { key: "lowers", word: "lowers the logit", path: "M8 14 L14.5 2.5 L1.5 2.5 Z", fill: true },

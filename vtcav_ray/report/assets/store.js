@@ -6,7 +6,7 @@ const store = (() => {
   let fields = new Map();
   let videos = new Map();
   let index = null;
-  const HEIGHTS = 31; // as in vtcav_ray/report/columns.py
+  const HEIGHTS = 31; // as in vtcav_ray/report/packed_tables.py
 
   function bytesOf(text) {
     if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
@@ -16,7 +16,7 @@ const store = (() => {
     return bytes;
   }
 
-  // Columns lie plane by plane: all lowest bytes first. See vtcav_ray/report/columns.py.
+  // Columns lie plane by plane: all lowest bytes first. See vtcav_ray/report/packed_tables.py.
   function joinPlanes(bytes, at, rows, width) {
     const joined = new Uint8Array(rows * width);
     for (let plane = 0; plane < width; plane++) {

@@ -1,4 +1,4 @@
-// Numbers as people write them (as vtcav_ray/report/words.py does), and what each column of the scores table means.
+// Numbers as people write them (as vtcav_ray/pages/wording.py does), and what each column of the scores table means.
 
 const words = (() => {
   const none = "–";

@@ -1,4 +1,4 @@
-"""The scores table as NumPy columns, with each cell's status: what may be said about it."""
+"""The scores table as NumPy columns, with the status of each cell: what may be said about it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Status(IntEnum):
     RAISES = 0  # significant, and the logit goes up
     LOWERS = 1  # significant, and the logit goes down
     NOT_SHOWN = 2  # readable, and not significant
-    NOT_LEARNABLE = 3  # no better told from random than random sets from one another
-    UNDECIDED = 4  # no figure that can be read
+    NOT_LEARNABLE = 3  # told from random clips no better than random sets are told from each other
+    UNDECIDED = 4  # no figure can be read
 
 
 STATUS_WORDS: Mapping[Status, str] = {
@@ -71,7 +71,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Texts:
-    """A column of N strings that are few and long: `values[code_N[i]]` is the i-th; null is the empty string."""
+    """N strings of which few differ: `values[code_N[i]]` is the i-th. Null is the empty string."""
 
     values: Sequence[str]
     code_N: np.ndarray
@@ -80,13 +80,13 @@ class Texts:
         return self.values[self.code_N[i]]
 
     def equal(self, value: str) -> np.ndarray:
-        """bool [N]."""
+        """Return bool [N]."""
         return np.array([v == value for v in self.values], bool)[self.code_N]
 
 
 @dataclass(frozen=True)
-class Cells:
-    """N cells.
+class ScoreCells:
+    """The N cells of a scores table.
 
     Attributes:
         classes, layers, columns: what the codes below stand for.
@@ -110,7 +110,7 @@ class Cells:
         return len(self.class_N)
 
     def of(self, status: Status) -> np.ndarray:
-        """bool [N]."""
+        """Return bool [N]: the cell has this status."""
         return self.status_N == status
 
     @property
@@ -123,24 +123,24 @@ class Cells:
         return self.numbers["degenerate"] == 1
 
     def contrast(self, name: str) -> np.ndarray:
-        """bool [N]: the cell is against `random`, the `rest` of its group, or in a `pair`."""
+        """Return bool [N]: the cell is against `random`, the `rest` of its group, or in a `pair`."""
         return np.array([c.contrast == name for c in self.columns], bool)[self.column_N]
 
     def group(self, name: str) -> np.ndarray:
-        """bool [N]: the cell's concept is of this group."""
+        """Return bool [N]: the cell's concept is of this group."""
         return np.array([c.group == name for c in self.columns], bool)[self.column_N]
 
     def kind(self, name: str) -> np.ndarray:
-        """bool [N]: the cell's concept is of this kind."""
+        """Return bool [N]: the cell's concept is of this kind."""
         return np.array([c.kind == name for c in self.columns], bool)[self.column_N]
 
 
-def read_cells(scores: pa.Table, layers: Sequence[str]) -> Cells:
-    """The scores table, ready to be looked at.
+def read_cells(scores: pa.Table, layers: Sequence[str]) -> ScoreCells:
+    """Read a scores table.
 
     Args:
         scores: rows of `tables.SCORES`; nulls anywhere are allowed.
-        layers: in the order in which they are shown; every layer of the table is in it.
+        layers: in the order in which they are shown; must have every layer of the table.
     """
     numbers, texts = {}, {}
     for field in scores.schema:
@@ -153,7 +153,7 @@ def read_cells(scores: pa.Table, layers: Sequence[str]) -> Cells:
     pair_N = concept.code_N.astype(np.int64) * max(1, len(against.values)) + against.code_N
     _, first, column_N = np.unique(pair_N, return_index=True, return_inverse=True)
     order = {name: i for i, name in enumerate(layers)}
-    return Cells(
+    return ScoreCells(
         classes=classes.values,
         layers=list(layers),
         columns=[_column(concept[i], against[i], kind[i]) for i in first],
@@ -187,7 +187,7 @@ def _column(concept: str, against: str, kind: str) -> Column:
 
 
 def group_of(kind: str) -> str:
-    """static, dynamic, context, control or other."""
+    """Return static, dynamic, context, control or other."""
     return GROUPS.get(kind, next((g for word, g in GROUPS.items() if g == "control" and word in kind), "other"))
 
 

@@ -1,4 +1,4 @@
-"""Numbers and lists as people write them."""
+"""Numbers and lists as people write them. Templates use these functions as filters of the same names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 
 
 def signed(value: float) -> str:
-    """An effect with its sign: two decimals, or two digits that count where it is under 0.095; none from 1000 on.
+    """Write an effect with its sign.
 
-    An en dash where there is no number. Under 0.00001 with an exponent (an early layer's effect can be that small, and
-    still be told from nothing); only zero itself is written as zero.
+    Two decimals, or two significant digits below 0.095, or none from 1000 on. Below 0.00001 with an exponent, since an
+    early layer's effect can be that small and still significant: only zero itself is written as zero. An en dash where
+    there is no number.
     """
     if not math.isfinite(value):
         return "–"
@@ -24,20 +25,31 @@ def signed(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """A p or q."""
+    """Write a p or q."""
     if not math.isfinite(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
+def equals(value: float) -> str:
+    """Write a p or q after its letter: `= 0.003`, `< 0.001`."""
+    text = probability(value)
+    return text if text.startswith("<") else f"= {text}"
+
+
 def share(value: float) -> str:
-    """A number in [0, 1]."""
+    """Write a number in [0, 1]."""
     return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
 def whole(value: float) -> str:
-    """A count."""
+    """Write a number without decimals: `12,346`."""
     return f"{value:,.0f}" if math.isfinite(value) else "–"
+
+
+def metric(value: float) -> str:
+    """Write a metric: without decimals where it is a count or large, else with four digits."""
+    return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:.4g}"
 
 
 def count(number: int, noun: str) -> str:
@@ -46,7 +58,7 @@ def count(number: int, noun: str) -> str:
 
 
 def rate(number: float, seconds: float | None) -> str:
-    """Things a second."""
+    """Write how many things were done each second."""
     if not seconds or not number:
         return "–"
     value = number / seconds
@@ -66,7 +78,7 @@ def duration(seconds: float | None) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes, in powers of 1000."""
+    """Write a number of bytes, in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.3g} {unit}"
@@ -75,13 +87,13 @@ def size(number: float) -> str:
 
 
 def between(items: int, *, more: bool) -> list[str]:
-    """What is written after each of `items` names in a list; `more`: something follows the last one."""
+    """Return what stands after each of `items` names in a list; `more`: something follows the last one."""
     last = " and " if more else ""
     return ["" if k == items - 1 and not more else last if k == items - 1 else ", " for k in range(items)]
 
 
 def layer_and_places(layer: str) -> tuple[str, str]:
-    """`early@moving` as (`early`, `where things move`); a layer without places, as it stands, and nothing."""
+    """Split `early@moving` into (`early`, `where things move`); any other layer into (its name, ``)."""
     name, _, projection = layer.partition("@")
     places = {"moving": "where things move", "still": "where nothing moves"}.get(projection)
     return (name, places) if places else (layer, "")

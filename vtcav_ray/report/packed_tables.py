@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vtcav_ray.report.cells import Cells
+from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 # Rows of (cell, video): about 2 MB.
@@ -27,8 +27,8 @@ _KEPT = np.uint32(0xFFFFFC00)  # sign, exponent and the 13 highest of 23 bits of
 _HALF = np.uint32(0x00000200)
 
 
-def pack_cells(cells: Cells) -> tuple[dict[str, Any], str]:
-    """(head, data): `head` is JSON-like and says how to read `data`, base64 of one gzip.
+def pack_cells(cells: ScoreCells) -> tuple[dict[str, Any], str]:
+    """Pack the cells: (head, data), where `head` is for JSON and says how to read `data`, the base64 of one gzip.
 
     Returns:
         head: `rows`; `classes`, `layers`, `columns` (what the codes stand for); `texts`: for each text column its
@@ -55,15 +55,15 @@ def pack_cells(cells: Cells) -> tuple[dict[str, Any], str]:
 
 
 def pack_videos(
-    cells: Cells, sensitivities: pa.Table | None, limit: int = MAX_VIDEO_ROWS
+    cells: ScoreCells, sensitivities: pa.Table | None, limit: int = MAX_VIDEO_ROWS
 ) -> tuple[dict[str, Any], str]:
-    """(head, data): the sensitivity of each class video in each cell against random clips, sorted by cell.
+    """Pack the sensitivity of each class video in each cell against random clips, sorted by cell: (head, data).
 
     Args:
         cells: that the rows belong to.
         sensitivities: class, layer, concept, video_id, sensitivity (logits a unit of z, mean over the R CAVs); rows of
-            a cell that isn't there are left out.
-        limit: rows. Where there are more, the cells with the largest |z| are kept, whole.
+            a cell that `cells` does not have are left out.
+        limit: of rows. Above it, only the cells with the largest |z| are kept, each with all its videos.
 
     Returns:
         head: `rows`, `videos` (names), `fields`, `complete`: False when cells were left out.
@@ -102,17 +102,17 @@ def pack_videos(
     return {"rows": len(rows), "videos": video.dictionary.to_pylist(), "fields": fields, "complete": complete}, data
 
 
-def pack_nulls(cells: Cells, nulls: pa.Table | None) -> tuple[dict[str, Any], str]:
-    """(head, data): the null distribution of each cell's effect and score, one row a cell, in the cells' order.
+def pack_nulls(cells: ScoreCells, nulls: pa.Table | None) -> tuple[dict[str, Any], str]:
+    """Pack the null distributions of each cell's effect and score, one row a cell: (head, data).
 
     Args:
         cells: that the rows belong to.
-        nulls: rows of `tables.NULLS`; None: not kept. Rows of a cell that isn't there are left out.
+        nulls: rows of `tables.NULLS`; None: the run kept none. Rows of a cell that `cells` does not have are left out.
 
     Returns:
         head: `rows`, `fields`, `reach`: the effect's bins go from -reach to reach units; `bins`: of the effect, and of
             the score. Fields: `unit` (logits), then a field a bin with the bars' heights, 0 to 31, the highest 31; all
-            are 0 where there is none. 31 steps are finer than what 10,000 permutations say, and pack well.
+            are 0 for a cell without one. 31 steps are finer than what 10,000 permutations say, and pack well.
     """
     bins = {"effect": EFFECT_BINS, "score": SCORE_BINS}
     rows = len(cells) if nulls is not None and nulls.num_rows else 0
@@ -139,7 +139,7 @@ def pack_nulls(cells: Cells, nulls: pa.Table | None) -> tuple[dict[str, Any], st
 
 
 def _heights(counts: pa.ChunkedArray, bins: int) -> np.ndarray:
-    """uint8 [rows, bins] from lists of that many counts; an empty or null list gives zeros."""
+    """Scale lists of counts to uint8 [rows, bins]; an empty or null list gives zeros."""
     lists = counts.combine_chunks()
     full = pc.fill_null(pc.equal(pc.list_value_length(lists), bins), False).to_numpy(zero_copy_only=False)
     found = np.zeros((len(lists), bins), "u1")
@@ -150,21 +150,21 @@ def _heights(counts: pa.ChunkedArray, bins: int) -> np.ndarray:
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[list[list[str]], str]:
-    """([[name, type], ...], base64 of one gzip of all their bytes, plane by plane)."""
+    """Return ([[name, type], ...], the base64 of one gzip of all their bytes, plane by plane)."""
     fields = [[name, _TYPES[values.dtype.str.lstrip("<|")]] for name, values in arrays.items()]
     raw = b"".join(_planes(values) for values in arrays.values())
     return fields, base64.b64encode(gzip.compress(raw, compresslevel=6, mtime=0)).decode()
 
 
 def _known(column: pa.ChunkedArray, known: Sequence[str | None]) -> np.ndarray:
-    """Each value's place in `known`; -1: it isn't there."""
+    """Return each value's place in `known`; -1: it is not in it."""
     place = {value: i for i, value in enumerate(known) if value is not None}
     coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
     return np.array([place.get(v, -1) for v in coded.dictionary.to_pylist()], np.int64)[coded.indices.to_numpy()]
 
 
 def _rounded(numbers: np.ndarray) -> np.ndarray:
-    """float32 with 14 significant bits. Whole numbers (counts) stay as they are."""
+    """Round to float32 with 14 significant bits. Columns of whole numbers (counts) stay exact."""
     values = numbers.astype("<f4")
     finite = np.isfinite(values)
     if np.array_equal(values[finite], np.round(values[finite])):

@@ -1,7 +1,7 @@
-"""What there is to look at: the clips of every concept, class and kind of random clip, and their moving previews.
+"""The clips to review, grouped by concept, class and kind of random clip, and their moving previews.
 
 Only the clips' heads are read at the start. A preview is made when somebody asks for it, from one row group of the
-stored, lossless clips, and kept in a bounded memory.
+stored, lossless clips, and kept in a cache of bounded size.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KEPT_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip of the wall. `first`, `last`: source frames; `height`, `width`: of the stored frames, pixels."""
+    """One clip. `first`, `last`: source frames; `height`, `width`: of the stored frames, pixels."""
 
     clip_id: str
     video_id: str
@@ -62,7 +62,7 @@ class _Place:
     row: int  # in its row group
 
 
-class Wall:
+class ClipGroups:
     """The clips of a run, without motion controls: each of those goes with the clip that it is made from.
 
     Raises:
@@ -87,7 +87,7 @@ class Wall:
         """The moving preview of a clip. Safe to call from several threads.
 
         Raises:
-            KeyError: no such clip on the wall.
+            KeyError: no such clip.
             InputError: its stored frames don't decode.
         """
         place, key = self._places[clip_id], (clip_id, max_side)

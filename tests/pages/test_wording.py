@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vtcav_ray.report import words
+from vtcav_ray.pages import wording
 
 
 @pytest.mark.parametrize(
@@ -26,23 +26,23 @@ from vtcav_ray.report import words
     ],
 )
 def test_signed(value: float, text: str) -> None:
-    assert words.signed(value) == text
+    assert wording.signed(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.0004, "< 0.001"), (0.003, "0.003"), (0.0999, "0.100"), (0.45, "0.45"), (math.nan, "–")]
 )
 def test_probability(value: float, text: str) -> None:
-    assert words.probability(value) == text
+    assert wording.probability(value) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(None, "–"), (0.42, "0.4 s"), (12.4, "12 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
 )
 def test_duration(seconds: float | None, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert wording.duration(seconds) == text
 
 
 @pytest.mark.parametrize(("number", "text"), [(12, "12 B"), (1_500, "1.5 kB"), (88_000_000, "88 MB"), (3e12, "3 TB")])
 def test_size(number: float, text: str) -> None:
-    assert words.size(number) == text
+    assert wording.size(number) == text

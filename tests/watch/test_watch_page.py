@@ -1,0 +1,70 @@
+"""The page over training in a real browser: its charts, no sideways scroll, nothing serious for axe."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from vtcav_ray.watch.page import Point, build_page
+from vtcav_ray.watch.registry import Record
+
+AXE = Path(__file__).parents[1] / "report" / "axe" / "axe.min.js"
+
+
+def page_text() -> str:
+    records = [
+        Record(
+            f"{k}", "u", f"epoch_{k}.pth", k, "f", 1, "done", run=f"checkpoints/e{k}", model="m@1", keys={"clips": "a"}
+        )
+        for k in range(3)
+    ]
+    records.append(Record("3", "u", "epoch_3.pth", 3, "f", 1, "failed", error="The file is cut off."))
+    effects = {
+        0: Point(-0.5, -0.7, -0.3, 0.2, True),
+        1: Point(0.0, -0.1, 0.1, None, False),
+        2: Point(1, 0.5, 1.5, 0.9, True),
+    }
+    series = {("lift" * 30, "up/spatiotemporal", layer): effects for layer in ("early", "late")}
+    return build_page(records, series)
+
+
+def test_points_are_placed_by_checkpoint_and_effect() -> None:
+    page = page_text()
+    assert "4 checkpoints, 3 done, 1 failed" in page
+    # Effects from -0.7 to 1.5 over 42 px from 7 px down; three of four checkpoints over 166 px from 7 px on.
+    assert '<circle class="down" cx="7.0" cy="45.2" r="2.6"/><circle class="open" cx="62.3" cy="35.6" r="2.6"/>' in page
+    assert '<circle class="up" cx="117.7" cy="16.5" r="2.6"/>' in page
+    assert "last +1.00 [+0.50, +1.50], score 0.90" in page
+
+
+def test_the_policy_allows_its_own_style_alone() -> None:
+    assert "unsafe-inline" not in page_text()
+    assert "script-src" not in page_text()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
+def test_the_page_is_styled_accessible_and_never_scrolls_sideways(tmp_path: Path, scheme: str, width: int) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(page_text(), encoding="utf-8")
+    problems: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+        page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+        page.goto(file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("svg.spark").first.evaluate("e => getComputedStyle(e).width") == "180px"  # its own style
+        page.close()
+        page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})
+        page.goto(file.as_uri())
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        browser.close()
+    assert problems == []
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []

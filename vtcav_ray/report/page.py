@@ -1,0 +1,128 @@
+"""One self-contained HTML file: the summary written out, and the data that the page's scripts draw from.
+
+What a reader needs first (banner, summary, what was not decided, warnings, the run) is plain HTML, so it is on the
+screen at once and also without JavaScript. `assets/*.js` draw the charts, the matrix and the evidence from the data
+blocks, and insert text with `textContent`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vtcav_ray.pages import Shell, asset, render
+from vtcav_ray.pages.render import CHARTS, HERE, data_url, function
+from vtcav_ray.report import sections
+from vtcav_ray.report.data import ACCURACY_COLUMNS, ReportData
+from vtcav_ray.report.packed_tables import pack_cells, pack_nulls, pack_videos
+from vtcav_ray.report.score_cells import read_cells
+
+ROOM = "vtcav_ray.report"
+SCRIPTS = (
+    "words.js",
+    "store.js",
+    "routes.js",
+    "marks.js",
+    "charts.js",
+    "evidence.js",
+    "matrix.js",
+    "classes.js",
+    "concepts.js",
+    "app.js",
+)
+SECTIONS = (
+    ("summary", "Summary"),
+    ("matrix", "Matrix"),
+    ("class", "Classes"),
+    ("concepts", "Concepts"),
+    ("run", "The run"),
+)
+
+
+def build_report(data: ReportData) -> str:
+    """Build the report as one HTML file that opens from disk and asks the network for nothing.
+
+    Args:
+        data: of a finished run; any part but the scores may be empty.
+    """
+    cells = read_cells(data.scores, data.layers)
+    head, packed = pack_cells(cells)
+    videos, packed_videos = pack_videos(cells, data.sensitivities)
+    nulls, packed_nulls = pack_nulls(cells, data.nulls)
+    shell = Shell(
+        title=f"{data.title} · Video-TCAV",
+        styles=[asset(HERE, "page.css")],
+        scripts=[asset(HERE, *CHARTS), function(asset(HERE, "theme.js"), asset(ROOM, *SCRIPTS))],
+        data={"facts": {**_facts(data), **head, "videos": videos, "nulls": nulls}},
+        packed={"cells": packed, "videos": packed_videos, "nulls": packed_nulls},
+        images=True,
+        inline_styles=True,
+    )
+    return render(
+        ROOM,
+        "report.html",
+        shell=shell,
+        title=data.title,
+        sections=SECTIONS,
+        links=data.links,
+        untrained=data.models if data.untrained else (),
+        summary=sections.summary(data, cells),
+        run=sections.run_section(data),
+        failure_heads=[column.replace("_", " ") for column in sections.FAILURE_COLUMNS],
+        version=data.versions.get("vtcav-ray", ""),
+    )
+
+
+def _facts(data: ReportData) -> dict[str, Any]:
+    return {
+        "title": data.title,
+        "alpha": data.alpha,
+        "correction": data.correction,
+        "untrained": data.untrained,
+        "classClips": data.class_clips,
+        "concepts": {
+            name: {
+                "clips": facts.clips,
+                "videos": facts.videos,
+                "previews": [
+                    {
+                        "src": data_url(p.image, "image/webp"),
+                        "video": p.video_id,
+                        "width": p.width,
+                        "height": p.height,
+                        "frames": p.frames,
+                    }
+                    for p in facts.previews
+                ],
+            }
+            for name, facts in data.concepts.items()
+        },
+        "accuracies": _accuracies(data),
+        "entanglement": [
+            {
+                "layer": one.layer,
+                "concepts": list(one.concepts),
+                # Hundredths: what the page shows.
+                "cosine": np.nan_to_num(one.cosine * 100).round().astype(int).ravel().tolist(),
+            }
+            for one in data.entanglement
+        ],
+    }
+
+
+def _accuracies(data: ReportData) -> list[dict[str, Any]]:
+    """Return the held-out accuracies of the single CAVs against random sets, in hundredths.
+
+    A concept's are under its name; the random sets' own are under their kind, since a still concept is compared with
+    still random clips: [{layer, concept or null, kind, values}].
+    """
+    if data.accuracies is None:
+        return []
+    columns = [data.accuracies[c].to_pylist() for c in ACCURACY_COLUMNS]
+    found: dict[tuple[str, str | None, str], list[int]] = {}
+    for layer, concept, negatives, is_null, accuracy in zip(*columns, strict=True):
+        if accuracy is not None and np.isfinite(accuracy) and negatives.startswith("random/"):
+            kind = negatives.removeprefix("random/").partition("#")[0]
+            found.setdefault((layer, None if is_null else concept, kind), []).append(round(accuracy * 100))
+    return [{"layer": la, "concept": c, "kind": kind, "values": values} for (la, c, kind), values in found.items()]

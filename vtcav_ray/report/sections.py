@@ -1,0 +1,215 @@
+"""What each section of the report shows, as plain values. The markup is in `templates/`."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vtcav_ray.costs import Hours, price, stage_hours
+from vtcav_ray.pages.wording import duration, rate, size
+from vtcav_ray.report import sentences
+from vtcav_ray.report.data import ReportData, StageFacts
+from vtcav_ray.report.phrases import Sentence
+from vtcav_ray.report.score_cells import ScoreCells
+from vtcav_ray.report.undecided import undecided
+from vtcav_ray.tables import NAMES
+
+MAX_FINDINGS = 12
+MAX_FAILURES = 500
+FAILURE_COLUMNS = ("stage", "error_kind", "uri", "video_id", "clip_id", "message", "attempts")
+
+
+@dataclass(frozen=True)
+class GroupShare:
+    """Significant cells of one group of concepts."""
+
+    words: str
+    significant: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The summary.
+
+    Attributes:
+        eyebrow: the models, and when the run was last written to.
+        lead: what came out, over all cells.
+        shares: significant cells by group of concept.
+        tiles: (figure, what it counts).
+        findings: what was found for each class.
+        more_classes: how many classes are left for the matrix.
+        undecided: what could not be decided, and why.
+        warnings: for the user.
+    """
+
+    eyebrow: Sequence[str]
+    lead: Sequence[Sentence]
+    shares: Sequence[GroupShare]
+    tiles: Sequence[tuple[str, str]]
+    findings: Sequence[sentences.ClassFinding]
+    more_classes: int
+    undecided: Sequence[Sentence]
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """A line of the table of stages.
+
+    Attributes:
+        facts: of the stage.
+        tables: its tables of the design -> rows.
+        share: of the time of all stages, percent.
+        made: rows of the table of its own name, for the throughput.
+        ingredients: what its key was made from, as YAML; empty: not recorded.
+    """
+
+    facts: StageFacts
+    tables: Mapping[str, int]
+    share: float
+    made: int
+    ingredients: str
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What could not be used: how many, how many of each kind, and the first rows (`FAILURE_COLUMNS`) as text."""
+
+    total: int
+    kinds: Sequence[tuple[str, int]]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class RunSection:
+    """The run itself: name -> value for its facts and versions, its stages, its failures, and its config as YAML."""
+
+    facts: Mapping[str, str]
+    stages: Sequence[StageRow]
+    failures: Failures
+    config: str
+    versions: Mapping[str, str]
+
+
+def summary(data: ReportData, cells: ScoreCells) -> Summary:
+    """Collect what the summary shows."""
+    found = sentences.findings(cells, MAX_FINDINGS) if len(cells) else []
+    return Summary(
+        eyebrow=_eyebrow(data),
+        lead=sentences.overall(cells, alpha=data.alpha, correction=data.correction),
+        shares=[GroupShare(*share) for share in sentences.group_shares(cells)],
+        tiles=_tiles(data, cells),
+        findings=found,
+        more_classes=len(cells.classes) - len(found),
+        undecided=undecided(cells),
+        warnings=data.warnings,
+    )
+
+
+def run_section(data: ReportData) -> RunSection:
+    """Collect what the section on the run shows."""
+    return RunSection(
+        facts=_facts(data),
+        stages=_stage_rows(data.stages),
+        failures=_failures(data),
+        config=_as_yaml(data.config, width=100),
+        versions=data.versions,
+    )
+
+
+def _eyebrow(data: ReportData) -> list[str]:
+    found = list(data.models)
+    if data.updated is not None:
+        when = datetime.datetime.fromtimestamp(data.updated, datetime.UTC)
+        found.append(when.strftime("%d %B %Y, %H:%M UTC"))
+    return [text for text in found if text]
+
+
+def _tiles(data: ReportData, cells: ScoreCells) -> list[tuple[str, str]]:
+    tested = int(np.isfinite(cells.numbers["effect_p"]).sum()) if len(cells) else 0
+    correction = {"holm": "Holm", "bh": "Benjamini–Hochberg", "none": "uncorrected"}
+    return [
+        (f"{int(cells.significant_N.sum()):,}", "significant cells"),
+        (f"{tested:,}", "cells tested (m)"),
+        (f"{data.alpha:g}", f"α, {correction.get(data.correction, data.correction)}"),
+        ("–" if data.random_sets is None else f"{data.random_sets:,}", "random sets (R)"),
+        (f"{len(cells.classes):,}", "classes"),
+        (f"{len({c.concept for c in cells.columns}):,}", "concepts"),
+        (f"{len(cells.layers):,}", "layers"),
+        (f"{data.failures.num_rows:,}", "failures"),
+    ]
+
+
+def _facts(data: ReportData) -> dict[str, str]:
+    seconds = [s.seconds for s in data.stages if s.seconds is not None]
+    pairs = {
+        "run folder": data.url,
+        "model": ", ".join(data.models),
+        "time, all stages": duration(sum(seconds)) if seconds else "–",
+        "stored": size(sum(s.bytes for s in data.stages)),
+    }
+    return {name: value for name, value in {**pairs, **_throughput(data), **_cost(data)}.items() if value}
+
+
+def _throughput(data: ReportData) -> dict[str, str]:
+    """Videos and clips a second: over the stages that look at each, and over the whole run."""
+    rows = {name: n for s in data.stages for name, n in s.rows.items()}
+    took = {s.name: s.seconds or 0.0 for s in data.stages}
+    videos, clips = rows.get("videos", 0), rows.get("clips", 0)
+    return {
+        "videos a second, tracked": rate(videos, took.get("tracks")),
+        "clips a second, through the model": rate(clips, took.get("activations")),
+        "videos a second, all stages": rate(videos, sum(took.values())),
+    }
+
+
+def _cost(data: ReportData) -> dict[str, str]:
+    if not any(s.worker_seconds for s in data.stages):
+        return {}
+    resources = data.config.get("resources", {})
+    hours = sum((stage_hours(s.name, s.worker_seconds, resources) for s in data.stages), Hours())
+    rates = resources.get("rates", {})
+    found = price(hours, rates)
+    return {
+        "CPU hours held": f"{hours.cpu:.3g}",
+        "GPU hours held": f"{hours.gpu:.3g}",
+        "cost": "no rate given (resources.rates)" if found is None else f"{found:,.2f} {rates.get('currency', 'EUR')}",
+    }
+
+
+def _stage_rows(stages: Sequence[StageFacts]) -> list[StageRow]:
+    all_seconds = sum(stage.seconds or 0.0 for stage in stages)
+    return [
+        StageRow(
+            facts=stage,
+            tables={name: n for name, n in stage.rows.items() if name in NAMES},
+            share=100 * (stage.seconds or 0.0) / all_seconds if all_seconds else 0.0,
+            made=stage.rows.get(stage.name, 0),
+            ingredients=_as_yaml(stage.ingredients, width=80) if stage.ingredients else "",
+        )
+        for stage in stages
+    ]
+
+
+def _failures(data: ReportData) -> Failures:
+    counts: dict[str, int] = {}
+    for kind in data.failures["error_kind"].to_pylist():
+        counts[str(kind)] = counts.get(str(kind), 0) + 1
+    return Failures(
+        total=data.failures.num_rows,
+        kinds=sorted(counts.items(), key=lambda item: -item[1]),
+        rows=[
+            ["" if row[column] is None else str(row[column]) for column in FAILURE_COLUMNS]
+            for row in data.failures.slice(0, MAX_FAILURES).to_pylist()
+        ],
+    )
+
+
+def _as_yaml(value: Mapping[str, Any], *, width: int) -> str:
+    return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=width)

@@ -1,0 +1,107 @@
+"""The contact sheet: one static HTML file with everything on it, for those who can't open a port."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from vtcav_ray.concepts.decisions import COLUMNS, Decisions
+from vtcav_ray.errors import InputError
+from vtcav_ray.pages import Shell, asset, stream
+from vtcav_ray.report.previews import Preview
+from vtcav_ray.review.clip_groups import Clip, ClipGroups, Group
+from vtcav_ray.review.page import ROOM
+
+MAX_SIDE = 112  # pixels, of a preview: 160 concepts of 30 clips stay under 100 MB
+WORDS = {"concept": "Concept", "class": "Class examples", "random": "Random clips"}
+
+
+@dataclass(frozen=True)
+class SheetClip:
+    """A clip on the sheet. `verdict`: accept, reject or empty; `preview`: None where the frames don't decode."""
+
+    clip: Clip
+    place: int
+    verdict: str
+    description: str
+    preview: Preview | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SheetGroup:
+    """A group on the sheet. `clips` makes the previews as it is read, once."""
+
+    group: Group
+    words: str
+    videos: int
+    shown: int
+    clips: Iterator[SheetClip]
+
+
+def sheet_parts(groups: ClipGroups, decisions: Decisions, run_url: str, clips_each: int) -> Iterator[str]:
+    """Build the file, piece by piece: only one group's previews are in memory.
+
+    Args:
+        groups: what to show.
+        decisions: shown on the clips.
+        run_url: of the run folder.
+        clips_each: the most clips of a group to show; the sheet says how many there are.
+    """
+    return stream(
+        ROOM,
+        "contact_sheet.html",
+        shell=Shell(f"{groups.title} · contact sheet", [asset(ROOM, "review.css")], images=True, body_class="sheet"),
+        title=groups.title,
+        run_url=run_url,
+        total=sum(len(group.clips) for group in groups.groups),
+        example=_example(groups),
+        contents=[(group.name, len(group.clips)) for group in groups.groups],
+        groups=(_group(groups, group, decisions, clips_each) for group in groups.groups),
+    )
+
+
+def _example(groups: ClipGroups) -> str:
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for group in groups.groups[:1]:
+        writer.writerow((group.set, group.name, "", "reject", "shows something else"))
+        writer.writerow((group.set, group.name, group.clips[0].clip_id, "reject", "blurred"))
+    return sink.getvalue()
+
+
+def _group(groups: ClipGroups, group: Group, decisions: Decisions, clips_each: int) -> SheetGroup:
+    shown = group.clips[:clips_each]
+    return SheetGroup(
+        group=group,
+        words=WORDS[group.set],
+        videos=len({clip.video_id for clip in group.clips}),
+        shown=len(shown),
+        clips=_clips(groups, shown, [decisions.verdict(group.set, group.name, clip.clip_id) or "" for clip in shown]),
+    )
+
+
+def _clips(groups: ClipGroups, shown: tuple[Clip, ...], verdicts: list[str]) -> Iterator[SheetClip]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and encoding hold no lock
+        yield from pool.map(functools.partial(_clip, groups), shown, range(1, len(shown) + 1), verdicts)
+
+
+def _clip(groups: ClipGroups, clip: Clip, place: int, verdict: str) -> SheetClip:
+    try:
+        preview = groups.preview(clip.clip_id, MAX_SIDE)
+    except InputError as error:
+        return SheetClip(clip, place, verdict, describe(clip), None, error.message)
+    return SheetClip(clip, place, verdict, describe(clip), preview)
+
+
+def describe(clip: Clip) -> str:
+    """Say what a clip shows, and which frames it has."""
+    what = " ".join(word for word in (clip.object, clip.motion) if word)
+    frames = f"frame {clip.first}" if clip.first == clip.last else f"frames {clip.first} to {clip.last}"
+    return f"{what}, {frames}" if what else frames
