@@ -17,22 +17,13 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.client import IncompleteRead
 from typing import Any, ParamSpec, TypeVar
 
-import aiohttp
 import fsspec
 import tenacity
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    HTTPClientError,
-    NoCredentialsError,
-    ParamValidationError,
-    ResponseStreamingError,
-)
-from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from vtcav_ray.errors import ConfigError, EnvironmentFault
 from vtcav_ray.urls import check_scheme
@@ -48,8 +39,6 @@ _PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _PASSING_CODES = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling",
                             "ThrottlingException", "RequestLimitExceeded", "OperationAborted"})  # fmt: skip
 _ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-# What can rise out of a file system; botocore's errors are no OSErrors.
-STORAGE_ERRORS = (OSError, BotoCoreError, ClientError, aiohttp.ClientError, IncompleteRead)
 # What a local file system says of a name that no file can have: too long, below a file, in a loop of links.
 _NO_NAME_ERRNO = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 # An object's first byte may take its time under load; s3fs's own 15 s would read that as a broken connection.
@@ -57,6 +46,29 @@ _S3_CONFIG = {"connect_timeout": 10, "read_timeout": 60}
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def storage_errors() -> tuple[type[BaseException], ...]:
+    """List what a file system can raise: `except storage_errors() as error`.
+
+    Those of botocore and aiohttp are no OSErrors. Nobody can raise them before their package is imported, so they are
+    looked up among the imported modules: a run on local files imports neither.
+    """
+    return OSError, IncompleteRead, *_boto("BotoCoreError", "ClientError"), *_http("ClientError")
+
+
+def _boto(*names: str) -> tuple[type[BaseException], ...]:
+    return _imported("botocore.exceptions", names)
+
+
+def _http(*names: str) -> tuple[type[BaseException], ...]:
+    return _imported("aiohttp", names)
+
+
+def _imported(module: str, names: Iterable[str]) -> tuple[type[BaseException], ...]:
+    """Classes of a module; none while nobody has imported it (or, in another thread, is about to)."""
+    found = sys.modules.get(module)
+    return tuple(getattr(found, name) for name in names if hasattr(found, name))
 
 
 class AccessError(EnvironmentFault):
@@ -121,7 +133,7 @@ def patiently(call: Callable[[], T], where: str, *, patience: float | None = Non
     )
     try:
         return tries(call)
-    except STORAGE_ERRORS as error:
+    except storage_errors() as error:
         if refusal := _refusal(error):
             raise AccessError(f"{where}: {refusal}") from error
         if may_pass(error):
@@ -146,7 +158,7 @@ def names_nothing(error: BaseException) -> bool:
     if isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno in _NO_NAME_ERRNO):
         return True
     # A bucket's name with a blank, say. s3fs makes a ValueError of it where it lists.
-    return any(isinstance(e, ParamValidationError) for e in (error, error.__context__))
+    return any(isinstance(e, _boto("ParamValidationError")) for e in (error, error.__context__))
 
 
 def may_pass(error: BaseException) -> bool:
@@ -157,11 +169,11 @@ def may_pass(error: BaseException) -> bool:
     if answer is not None:
         code, status = answer
         return code in _PASSING_CODES or status in _PASSING_STATUS
-    if isinstance(error, HTTPClientError | BotoConnectionError | ResponseStreamingError | IncompleteRead):
+    if isinstance(error, (*_boto("HTTPClientError", "ConnectionError", "ResponseStreamingError"), IncompleteRead)):
         return True
-    if isinstance(error, aiohttp.ClientResponseError):
-        return error.status in _PASSING_STATUS
-    if isinstance(error, aiohttp.ClientError | TimeoutError | ConnectionError):
+    if isinstance(error, _http("ClientResponseError")):
+        return getattr(error, "status", 0) in _PASSING_STATUS
+    if isinstance(error, (*_http("ClientError"), TimeoutError, ConnectionError)):
         return True
     return isinstance(error, OSError) and error.errno in _PASSING_ERRNO
 
@@ -173,7 +185,7 @@ def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
     def telling(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
-        except STORAGE_ERRORS as error:
+        except storage_errors() as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise EnvironmentFault(
                     f"No space left where the run is written ({_reason(error)}). Make room and run again: what is "
@@ -192,7 +204,7 @@ def _refusal(error: BaseException) -> str | None:
     code = answer[0] if answer else None
     if code == "NoSuchBucket":
         return "there is no such bucket. Check the bucket's name and the endpoint."
-    if isinstance(error, NoCredentialsError):
+    if isinstance(error, _boto("NoCredentialsError")):
         return "no credentials found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or `storage_options`."
     if isinstance(error, PermissionError) and answer is not None:
         said = str(error).strip().rstrip(".")
@@ -203,8 +215,8 @@ def _refusal(error: BaseException) -> str | None:
 def _answer(error: BaseException) -> tuple[str, int] | None:
     """(error code, HTTP status) where an S3 server answered with an error."""
     for candidate in _chain(error):
-        if isinstance(candidate, ClientError):
-            response = candidate.response
+        if isinstance(candidate, _boto("ClientError")):
+            response: Mapping[str, Any] = getattr(candidate, "response", {})
             status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             return str(response.get("Error", {}).get("Code", status)), status
     return None

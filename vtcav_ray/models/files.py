@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import IO, Any, TypeVar
 
-from vtcav_ray.access import STORAGE_ERRORS, open_url, patiently
+from vtcav_ray.access import open_url, patiently, storage_errors
 from vtcav_ray.assets import resolve_asset
 from vtcav_ray.errors import ConfigError, EnvironmentFault, StageError
 
@@ -58,7 +58,7 @@ def _with_file(uri: str, storage_options: Mapping[str, Any] | None, what: str, u
         raise ConfigError(f"The {what} {uri} is a folder: name the file in it.") from error
     except ConnectionError as error:
         raise EnvironmentFault(f"The {what} {uri} can't be read: {error}") from error
-    except STORAGE_ERRORS as error:
+    except storage_errors() as error:
         raise StageError(f"The {what} {uri} can't be read: {error}") from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from vtcav_ray.access import STORAGE_ERRORS, names_nothing, open_url, patiently
+from vtcav_ray.access import names_nothing, open_url, patiently, storage_errors
 from vtcav_ray.errors import InputError
 
 Source = str | os.PathLike[str] | bytes
@@ -37,7 +37,7 @@ def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
         data = patiently(lambda: _read_whole(fs, path, str(uri)), str(uri))
     except IsADirectoryError as error:
         raise InputError("not_video", f"{uri} is a folder.") from error
-    except STORAGE_ERRORS as error:
+    except storage_errors() as error:
         if names_nothing(error):
             raise InputError("missing", f"{uri} does not exist.") from error
         raise

@@ -27,7 +27,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from vtcav_ray.access import STORAGE_ERRORS, kind_of, names_nothing, open_url, patiently
+from vtcav_ray.access import kind_of, names_nothing, open_url, patiently, storage_errors
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.tables import VIDEOS
@@ -210,7 +210,7 @@ def _look_up(
         fs, path = _open(uri, storage_options)
         try:
             found: dict[str, Any] = fs.info(path)
-        except (ValueError, *STORAGE_ERRORS) as error:
+        except (ValueError, *storage_errors()) as error:
             if names_nothing(error):
                 return None
             raise
@@ -233,7 +233,7 @@ def _look_up(
                 for entry in fs.ls(path, detail=True):
                     if (uri := _full(fs, entry["name"])) in known and entry["type"] == "file":
                         known[uri] = entry
-            except (ValueError, *STORAGE_ERRORS) as error:
+            except (ValueError, *storage_errors()) as error:
                 if not names_nothing(error):
                     raise
     kept = []
