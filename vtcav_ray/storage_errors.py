@@ -116,8 +116,9 @@ def sort(error: BaseException) -> Trouble:
 def _kinds() -> tuple[tuple[Trouble, tuple[type[BaseException], ...]], ...]:
     """Errors whose class alone tells; of classes that derive from each other the narrower one comes first."""
     return (
-        (Trouble.ABSENT, _boto("ParamValidationError")),  # a bucket's name with a blank, say
-        (Trouble.BROKEN, _http("InvalidURL")),
+        (Trouble.BROKEN, _http("InvalidUrlRedirectClientError", "NonHttpUrlRedirectClientError")),
+        # A bucket's name with a blank, say.
+        (Trouble.ABSENT, (*_boto("ParamValidationError"), *_http("InvalidURL"))),
         (Trouble.NO_ACCESS, (*_boto("NoCredentialsError"), *_http("ClientConnectorCertificateError"))),
         (Trouble.PASSING, (*_http("ClientConnectorError"), ConnectionRefusedError, TimeoutError)),
         (Trouble.CUT_OFF, (CutOff, IncompleteRead, ConnectionResetError, BrokenPipeError)),

@@ -20,6 +20,7 @@ becomes a failure, and the others go on.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import posixpath
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ import pyarrow as pa
 from vtcav_ray.access import AccessError, kind_of, names_nothing, open_url, patiently, storage_errors
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError, InputError
+from vtcav_ray.storage_errors import Trouble, reason, sort
 from vtcav_ray.tables import VIDEOS
 from vtcav_ray.urls import (
     LOCAL,
@@ -48,6 +50,8 @@ from vtcav_ray.video.labels import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, URI
 from vtcav_ray.video.links import find_links
 from vtcav_ray.video.listed import facts
 from vtcav_ray.video.neighbours import beside, blame, neighbours_of
+
+logger = logging.getLogger(__name__)
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 STAT_LIMIT = 1_000
@@ -71,7 +75,10 @@ def list_videos(config: VideosConfig) -> tuple[pa.Table, list[Failure]]:
     """
     if config.uri is None:
         raise ConfigError("`videos.uri` is not set: render the world first, then list what was rendered.")
-    return patiently(lambda: _list(config, str(config.uri)), config.uri)
+    try:
+        return patiently(lambda: _list(config, str(config.uri)), config.uri)
+    except PermissionError as error:  # of a local disk
+        raise AccessError(f"{error.filename or config.uri}: {error.strerror}. Check who may read it.") from error
 
 
 def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
@@ -165,10 +172,22 @@ def _from_files(
         parent = posixpath.dirname(root)
         places += [f"{parent}/videos.parquet", f"{parent}/labels.csv"] if parent else []
         for place in places:
-            if kind_of(fs, place) == "file":
+            if _is_there(fs, place):
                 put_labels(rows, read_table(fs, place), place)
                 break
     return rows, failures
+
+
+def _is_there(fs: fsspec.AbstractFileSystem, place: str) -> bool:
+    """Whether there is a labels file that nobody named."""
+    try:
+        return kind_of(fs, place) == "file"
+    except FileNotFoundError as error:
+        # Many a server refuses what it does not have.
+        if scheme_of(place) in _NO_STAT and sort(error) is Trouble.REFUSED:
+            logger.warning("%s is refused (%s): labels are taken from elsewhere.", place, reason(error))
+            return False
+        raise
 
 
 def _from_manifest(

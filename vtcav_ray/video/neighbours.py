@@ -1,9 +1,9 @@
 """Whether one video is to blame for an error of storage, or the storage: its neighbours are asked.
 
 A refusal (403), an answer that breaks off or a block that can't be read may be about one object, or about every object
-of the bucket, the host or the disk. So other videos of the run that lie there are read, a few bytes of each, until one
-can be. Which ones follows from the list of videos alone: what comes out does not depend on which video came first, on
-the shard, or on what this process has read before.
+of the bucket, the host or the disk. So other videos of the run that lie there are read until one can be: a few bytes of
+each, or all of it where an answer broke off. Which ones follows from the list of videos alone: what comes out does not
+depend on which video came first, on the shard, or on what this process has read before.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from vtcav_ray.urls import LOCAL, scheme_of
 from vtcav_ray.video.listed import Listed, Seen
 
 ASKED = 16  # neighbours at most
-_PROBE_BYTES = 1 << 16
-_NO_LISTING = ("http", "https")
+_A_LITTLE, _ALL = 1 << 16, 1 << 26  # bytes that are read of one: of a large object, 64 MiB stand for all of it
+_PIECE = 1 << 16
+_HTTP = ("http", "https")
 
 Neighbours = Mapping[str, tuple[Listed, ...]]
 
@@ -80,16 +81,13 @@ def with_neighbours(
     }
 
 
-def blame(
-    error: BaseException, video: Listed, options: Mapping[str, Any] | None, *, mounted: bool = False
-) -> InputError:
+def blame(error: BaseException, video: Listed, options: Mapping[str, Any] | None) -> InputError:
     """Find what is to blame for an error that storage gave for a video: the video, or the storage.
 
     Args:
         error: from storage; already tried again, if it was of the kind that passes.
         video: with its neighbours. Without any, the video is to blame where nothing says otherwise.
         options: for fsspec.
-        mounted: the disk was there a moment ago, so a folder that is missing says nothing of it.
 
     Returns:
         An error of kind `missing`, `permission` or `unreadable`: the video is to blame.
@@ -102,7 +100,7 @@ def blame(
     trouble = sort(error)
     fs, path = open_url(video.uri, options)
     if trouble is Trouble.ABSENT:
-        if not mounted and _folder_is_gone(fs, path) and not _others_can_be_read(video, fs, path, options):
+        if _folder_is_gone(fs, path) and not _others_can_be_read(video, fs, path, options):
             raise EnvironmentFault(
                 f"{video.uri} is not there, nor is its folder or any other video that was looked for. Mount their disk "
                 "on each machine, under the same path."
@@ -111,7 +109,7 @@ def blame(
     if trouble not in (Trouble.REFUSED, Trouble.BROKEN, Trouble.CUT_OFF):
         raise error
     what = refusal(error) or f"{reason(error)}."
-    if _others_can_be_read(video, fs, path, options):
+    if _others_can_be_read(video, fs, path, options, _ALL if trouble is Trouble.CUT_OFF else _A_LITTLE):
         kind = "permission" if trouble is Trouble.REFUSED else "unreadable"
         return InputError(kind, f"{video.uri} can't be read: {what} Other videos of {_place(video.uri)} can.")
     if trouble is Trouble.REFUSED:
@@ -133,13 +131,14 @@ def _place(uri: str) -> str:
 
 
 def _others_can_be_read(
-    video: Listed, fs: fsspec.AbstractFileSystem, path: str, options: Mapping[str, Any] | None
+    video: Listed, fs: fsspec.AbstractFileSystem, path: str, options: Mapping[str, Any] | None, most: int = _A_LITTLE
 ) -> bool:
     """Whether one of the neighbours can be read; where none says anything, whether the folder can be listed."""
     asked = 0
-    for other in [near for near in video.neighbours if near.uri != video.uri][:ASKED]:
+    others = [near for near in video.neighbours if near.uri != video.uri][:ASKED]
+    for other in others:
         try:
-            _read_a_little(other, options)
+            _read(other, options, most)
             return True
         except AccessError:
             asked += 1
@@ -150,12 +149,15 @@ def _others_can_be_read(
     if asked:
         return False
     if isinstance(fs, LocalFileSystem):
-        return not _folder_is_gone(fs, path) or not video.neighbours
-    return scheme_of(video.uri) in _NO_LISTING or _can_be_listed(fs, posixpath.dirname(path))
+        return not _folder_is_gone(fs, path) or not others
+    return scheme_of(video.uri) in _HTTP or _can_be_listed(fs, posixpath.dirname(path))
 
 
-def _read_a_little(video: Listed, options: Mapping[str, Any] | None) -> None:
+def _read(video: Listed, options: Mapping[str, Any] | None, most: int) -> None:
+    """Read the first bytes of a video and throw them away; of a local one, which can't break off, the first."""
     fs, path = open_url(video.uri, options)
+    # Over http as one answer, which is what a video is read as; not every server gives parts.
+    how = {"block_size": 0} if scheme_of(video.uri) in _HTTP else {"block_size": _PIECE, "cache_type": "none"}
 
     def read() -> None:
         if isinstance(fs, LocalFileSystem):
@@ -163,9 +165,11 @@ def _read_a_little(video: Listed, options: Mapping[str, Any] | None) -> None:
                 raise FileNotFoundError(path)
             with open(path, "rb") as file:
                 file.read(1)
-        else:
-            with fs.open(path, "rb", block_size=_PROBE_BYTES, cache_type="none") as file:
-                file.read(_PROBE_BYTES)
+            return
+        left = most
+        with fs.open(path, "rb", **how) as file:
+            while left > 0 and (piece := file.read(min(_PIECE, left))):
+                left -= len(piece)
 
     patiently(read, video.uri, cut_offs=1)
 
