@@ -132,7 +132,7 @@ def test_a_wrong_key_and_a_wrong_bucket(bucket: str, s3: Seaweed, options: dict[
     place = videos.schema.get_field_index("uri")
     with pytest.raises(AccessError, match="there is no such bucket"):
         outcomes(videos.set_column(place, videos.schema.field(place), pa.array(elsewhere)), s3.storage_options)
-    with pytest.raises(ConfigError, match="No checkpoint at s3://objects/absent.pth"):
+    with pytest.raises(ConfigError, match=r"No checkpoint at s3://objects/absent\.pth"):
         read_bytes(f"{bucket}/absent.pth", options, what="checkpoint")
 
 
