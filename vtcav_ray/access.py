@@ -125,7 +125,7 @@ def patiently(call: Callable[[], T], where: str, *, patience: float | None = Non
         raise
 
 
-class _CutOffs:
+class _CutOffs(tenacity.stop.stop_base):
     """Stops after so many tries in a row that broke off."""
 
     def __init__(self, most: int | None) -> None:

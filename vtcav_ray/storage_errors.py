@@ -83,13 +83,13 @@ _LOCAL = {
 _BY_ERRNO = {number: trouble for trouble, numbers in _LOCAL.items() for number in numbers}
 
 
-def storage_errors() -> tuple[type[BaseException], ...]:
-    """List what a file system can raise: `except storage_errors() as error`.
+def storage_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """List what a file system can raise, and `others`: `except storage_errors(ValueError) as error`.
 
     Those of botocore and aiohttp are no OSErrors. Nobody can raise them before their package is imported, so they are
     looked up among the imported modules: a run on local files imports neither.
     """
-    return OSError, IncompleteRead, *_boto("BotoCoreError", "ClientError"), *_http("ClientError")
+    return OSError, IncompleteRead, *_boto("BotoCoreError", "ClientError"), *_http("ClientError"), *others
 
 
 def sort(error: BaseException) -> Trouble:
@@ -113,7 +113,7 @@ def sort(error: BaseException) -> Trouble:
     return Trouble.ABSENT if isinstance(error, FileNotFoundError | NotADirectoryError) else Trouble.OTHER
 
 
-def _kinds() -> tuple[tuple[Trouble, tuple[type[BaseException], ...]], ...]:
+def _kinds() -> tuple[tuple[Trouble, tuple[type[Exception], ...]], ...]:
     """Errors whose class alone tells; of classes that derive from each other the narrower one comes first."""
     return (
         (Trouble.BROKEN, _http("InvalidUrlRedirectClientError", "NonHttpUrlRedirectClientError")),
@@ -215,15 +215,15 @@ def _lower(headers: Mapping[str, str] | None) -> dict[str, str]:
     return {str(name).lower(): str(value) for name, value in (headers or {}).items()}
 
 
-def _boto(*names: str) -> tuple[type[BaseException], ...]:
+def _boto(*names: str) -> tuple[type[Exception], ...]:
     return _imported("botocore.exceptions", names)
 
 
-def _http(*names: str) -> tuple[type[BaseException], ...]:
+def _http(*names: str) -> tuple[type[Exception], ...]:
     return _imported("aiohttp", names)
 
 
-def _imported(module: str, names: Iterable[str]) -> tuple[type[BaseException], ...]:
+def _imported(module: str, names: Iterable[str]) -> tuple[type[Exception], ...]:
     """Classes of a module; none while nobody has imported it (or, in another thread, is about to)."""
     found = sys.modules.get(module)
     return tuple(getattr(found, name) for name in names if hasattr(found, name))

@@ -47,7 +47,7 @@ def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
         data = patiently(attempt, video.uri, cut_offs=CUT_OFFS)
     except IsADirectoryError as error:
         raise InputError("not_video", f"{video.uri} is a folder.") from error
-    except (AccessError, *storage_errors()) as error:
+    except storage_errors(AccessError) as error:
         to_blame = blame(error, video, storage_options)
         if sort(error) is not Trouble.CUT_OFF:
             raise to_blame from error

@@ -248,7 +248,7 @@ def _look_up(
         fs, path = _open(uri, storage_options)
         try:
             found: dict[str, Any] = patiently(lambda: fs.info(path), uri)
-        except (ValueError, AccessError, *storage_errors()) as error:
+        except storage_errors(ValueError, AccessError) as error:
             return error
         return found if found["type"] == "file" else _missing(uri)
 
@@ -267,7 +267,7 @@ def _look_up(
         for folder, uris in sorted(folders.items()):
             try:
                 known |= {uri: entry for uri, entry in _files_in(folder, storage_options) if uri in known}
-            except (ValueError, AccessError, *storage_errors()) as error:
+            except storage_errors(ValueError, AccessError) as error:
                 first = to_blame(error, uris[0])
                 known |= {uri: _missing(uri) if names_nothing(error) else first for uri in uris}
     kept = []
