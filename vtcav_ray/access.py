@@ -1,11 +1,13 @@
 """Files on any fsspec URL, opened in one way and, when an object store falters, tried again in one way.
 
-Everything that reads or writes goes through here: run folders, videos, label files, weights, checkpoints. Three kinds
-of trouble are told apart:
+Everything that reads or writes goes through here: run folders, videos, label files, weights, checkpoints.
+`vtcav_ray.storage_errors` says what an error is about; here follows what that means for any file:
 
 - It may pass (throttling, 5xx, time-outs, refused or broken connections, answers that break off): tried again with a
-  growing, random wait, for up to `PATIENCE_SECONDS`; a server that is restarted in mid-run costs that wait and no more.
-- It won't (a wrong key, no credentials, no such bucket): `AccessError` at once, in one sentence.
+  growing, random wait, or with the wait that the server asks for (`Retry-After`), for up to `PATIENCE_SECONDS`; a
+  server that is restarted in mid-run costs that wait and no more.
+- It won't (a wrong key, no credentials, no such bucket, a refusal): `AccessError` at once, in one sentence. Only for a
+  video may a refusal be about that one file: see `vtcav_ray.video.neighbours`.
 - It is an answer (no such file): raised as it is.
 
 s3fs and botocore try again by themselves, too, but a few times within seconds, and neither covers all of the above.
@@ -17,41 +19,24 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from http.client import IncompleteRead
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-import aiohttp
 import fsspec
 import tenacity
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    HTTPClientError,
-    NoCredentialsError,
-    ParamValidationError,
-    ResponseStreamingError,
-)
-from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from vtcav_ray.errors import ConfigError, EnvironmentFault
+from vtcav_ray.storage_errors import CutOff, Trouble, reason, refusal, retry_after, sort, storage_errors
 from vtcav_ray.urls import check_scheme
+
+__all__ = ["AccessError", "is_local", "kind_of", "may_pass", "names_nothing", "open_url", "patiently", "storage_errors",
+           "tells_storage_errors"]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 120.0
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 15.0
-# What s3fs makes of answers such as SlowDown (EBUSY), InternalError (EREMOTEIO), and of those that it has no name for.
-_PASSING_ERRNO = frozenset({errno.EBUSY, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE, errno.EAGAIN})
-_PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-_PASSING_CODES = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling",
-                            "ThrottlingException", "RequestLimitExceeded", "OperationAborted"})  # fmt: skip
-_ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-# What can rise out of a file system; botocore's errors are no OSErrors.
-STORAGE_ERRORS = (OSError, BotoCoreError, ClientError, aiohttp.ClientError, IncompleteRead)
-# What a local file system says of a name that no file can have: too long, below a file, in a loop of links.
-_NO_NAME_ERRNO = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 # An object's first byte may take its time under load; s3fs's own 15 s would read that as a broken connection.
 _S3_CONFIG = {"connect_timeout": 10, "read_timeout": 60}
 
@@ -98,37 +83,64 @@ def is_local(fs: fsspec.AbstractFileSystem) -> bool:
     return "file" in protocols or "memory" in protocols
 
 
-def patiently(call: Callable[[], T], where: str, *, patience: float | None = None) -> T:
+def patiently(call: Callable[[], T], where: str, *, patience: float | None = None, cut_offs: int | None = None) -> T:
     """Call, and call again while storage falters.
 
     Args:
         call: reads or writes; safe to repeat.
         where: the URL, for messages.
         patience: seconds after which no new try is begun; None: `PATIENCE_SECONDS`.
+        cut_offs: answers in a row that may break off before that is taken for what they always do; None: as many as
+            come in `patience`.
 
     Raises:
         AccessError: storage refuses.
-        ConnectionError: storage faltered for longer than `patience`.
+        ConnectionError: storage faltered for longer than `patience`, or asked for a longer wait; CutOff, where the
+            last answer broke off.
+        OSError: a server's answer was of no use, and neither a refusal nor that there is no such file.
         Everything else: as `call` raises it.
     """
     seconds = PATIENCE_SECONDS if patience is None else patience
     tries = tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_pass),
-        wait=tenacity.wait_random_exponential(FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS),
-        stop=tenacity.stop_after_delay(seconds),
+        wait=_wait,
+        stop=tenacity.stop_any(tenacity.stop_before_delay(seconds), _CutOffs(cut_offs)),
         before_sleep=lambda state: _log(state, where),
         reraise=True,
     )
     try:
         return tries(call)
-    except STORAGE_ERRORS as error:
-        if refusal := _refusal(error):
-            raise AccessError(f"{where}: {refusal}") from error
-        if may_pass(error):
-            raise ConnectionError(
-                f"{where} could not be reached for {seconds:.0f} s; the last answer: {_reason(error)}"
-            ) from error
+    except storage_errors() as error:
+        if told := refusal(error):
+            raise AccessError(f"{where}: {told}") from error
+        trouble = sort(error)
+        if trouble is Trouble.CUT_OFF:
+            raise CutOff(f"{where} breaks off each time; the last time: {reason(error)}") from error
+        if trouble is Trouble.PASSING:
+            asked = retry_after(error)
+            why = f"it asks for a wait of {asked:.0f} s" if asked > seconds else f"the last answer: {reason(error)}"
+            raise ConnectionError(f"{where} could not be reached for {seconds:.0f} s; {why}") from error
+        if trouble is not Trouble.ABSENT and isinstance(error, FileNotFoundError):
+            raise OSError(errno.EIO, f"{where} can't be read: {reason(error)}") from error
         raise
+
+
+class _CutOffs(tenacity.stop.stop_base):
+    """Stops after so many tries in a row that broke off."""
+
+    def __init__(self, most: int | None) -> None:
+        self.most, self.seen = most, 0
+
+    def __call__(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        self.seen = self.seen + 1 if error is not None and sort(error) is Trouble.CUT_OFF else 0
+        return self.most is not None and self.seen >= self.most
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = retry_after(error) if error is not None else 0.0
+    return max(asked, tenacity.wait_random_exponential(FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)(state))
 
 
 def kind_of(fs: fsspec.AbstractFileSystem, path: str) -> str | None:
@@ -136,34 +148,19 @@ def kind_of(fs: fsspec.AbstractFileSystem, path: str) -> str | None:
     try:
         return str(fs.info(path)["type"])
     except (FileNotFoundError, NotADirectoryError) as error:
-        if _refusal(error):
+        if sort(error) is not Trouble.ABSENT:
             raise
         return None
 
 
 def names_nothing(error: BaseException) -> bool:
     """Whether the answer is that there is no such file, or that there can be none of that name."""
-    if isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno in _NO_NAME_ERRNO):
-        return True
-    # A bucket's name with a blank, say. s3fs makes a ValueError of it where it lists.
-    return any(isinstance(e, ParamValidationError) for e in (error, error.__context__))
+    return sort(error) is Trouble.ABSENT
 
 
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
-    if isinstance(error, (*_ANSWERS, PermissionError)):
-        return False
-    answer = _answer(error)
-    if answer is not None:
-        code, status = answer
-        return code in _PASSING_CODES or status in _PASSING_STATUS
-    if isinstance(error, HTTPClientError | BotoConnectionError | ResponseStreamingError | IncompleteRead):
-        return True
-    if isinstance(error, aiohttp.ClientResponseError):
-        return error.status in _PASSING_STATUS
-    if isinstance(error, aiohttp.ClientError | TimeoutError | ConnectionError):
-        return True
-    return isinstance(error, OSError) and error.errno in _PASSING_ERRNO
+    return sort(error) in (Trouble.PASSING, Trouble.CUT_OFF)
 
 
 def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
@@ -173,52 +170,17 @@ def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
     def telling(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
-        except STORAGE_ERRORS as error:
+        except storage_errors() as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise EnvironmentFault(
-                    f"No space left where the run is written ({_reason(error)}). Make room and run again: what is "
+                    f"No space left where the run is written ({reason(error)}). Make room and run again: what is "
                     "finished is kept."
                 ) from error
             raise EnvironmentFault(
-                f"Storage: {_refusal(error) or _reason(error)} Run again: what is finished is kept."
+                f"Storage: {refusal(error) or reason(error)} Run again: what is finished is kept."
             ) from error
 
     return telling
-
-
-def _refusal(error: BaseException) -> str | None:
-    """The sentence for trouble that won't pass and is about the whole storage; None: it is something else."""
-    answer = _answer(error)
-    code = answer[0] if answer else None
-    if code == "NoSuchBucket":
-        return "there is no such bucket. Check the bucket's name and the endpoint."
-    if isinstance(error, NoCredentialsError):
-        return "no credentials found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or `storage_options`."
-    if isinstance(error, PermissionError) and answer is not None:
-        said = str(error).strip().rstrip(".")
-        return f"access is refused ({code}: {said}). Check the key, its secret and its rights, and the endpoint."
-    return None
-
-
-def _answer(error: BaseException) -> tuple[str, int] | None:
-    """(error code, HTTP status) where an S3 server answered with an error."""
-    for candidate in _chain(error):
-        if isinstance(candidate, ClientError):
-            response = candidate.response
-            status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            return str(response.get("Error", {}).get("Code", status)), status
-    return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _log(state: tenacity.RetryCallState, where: str) -> None:
@@ -226,4 +188,4 @@ def _log(state: tenacity.RetryCallState, where: str) -> None:
     wait = state.next_action.sleep if state.next_action else 0.0
     level = logging.WARNING if state.attempt_number > 1 else logging.INFO
     logger.log(level, "%s: try %d failed (%s); again in %.1f s", where, state.attempt_number,
-               _reason(error) if error else "?", wait)  # fmt: skip
+               reason(error) if error else "?", wait)  # fmt: skip

@@ -43,7 +43,8 @@ class InputError(VtcavError):
 
     Args:
         kind: a short, stable word for counting: `empty`, `not_video`, `no_video_stream`, `truncated`, `too_short`,
-            `too_large`, `decode`, `missing`, `label`, `non_finite`, `no_track`, `memory`, `timeout`, `crashed`.
+            `too_large`, `decode`, `missing`, `changed`, `permission`, `unreadable`, `label`, `non_finite`, `no_track`,
+            `memory`, `timeout`, `crashed`.
         message: one sentence for a person; it names what is wrong and, where there is one, the mend.
     """
 

@@ -12,11 +12,14 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"
 FAULTS = ("503", "500", "reset", "truncated", "slow")
 
 
 class FaultyProxy:
     """Forwards requests to `upstream`; while `faults` lists kinds of trouble, each request gets the next of them.
+
+    `refused` names objects, by the end of their path, that are never given: S3's AccessDenied.
 
     Faults: `503` (SlowDown), `500`, `reset` (the connection is cut off without an answer), `truncated` (the body ends
     halfway), `slow` (the answer waits for `delay` seconds).
@@ -26,6 +29,8 @@ class FaultyProxy:
         self.delay = delay
         self.requests = 0
         self.faults: list[str] = []
+        self.refused: set[str] = set()
+        self.always: dict[str, str] = {}  # the end of a path -> the fault of each request for it
         self._lock = threading.Lock()
         host = urlsplit(upstream)
         proxy = self
@@ -35,7 +40,12 @@ class FaultyProxy:
 
             def do(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                fault = proxy._next(self.command)
+                where = urlsplit(self.path).path
+                if where.endswith(tuple(proxy.refused)):
+                    self._answer(403, {"Content-Type": "application/xml"}, DENIED)
+                    return
+                always = [fault for end, fault in proxy.always.items() if where.endswith(end)]
+                fault = always[0] if always else proxy._next(self.command)
                 if fault == "slow":
                     time.sleep(proxy.delay)
                 if fault in ("503", "500"):

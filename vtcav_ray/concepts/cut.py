@@ -16,6 +16,7 @@ from vtcav_ray.errors import InputError
 from vtcav_ray.tables import CLIPS
 from vtcav_ray.video.codec import encode_clip
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_PIXELS, Source, Video
+from vtcav_ray.video.listed import Listed, Seen, check_as_seen, check_still_unchanged
 from vtcav_ray.video.sample import random_clip, spread_clips
 
 Failure = dict[str, Any]
@@ -36,7 +37,8 @@ def cut_clips(
 
     Args:
         plan: rows of `vtcav_ray.concepts.plan_rows.PLAN`; give all rows of a video in one call.
-        sources: video_id -> URI or bytes; None, or an id that is absent: the plan's own `uri`.
+        sources: video_id -> URI or bytes; None, or an id that is absent: the plan's own `uri`. A
+            `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
         max_frames, max_pixels, max_cpu_seconds: limits of one video, see `vtcav_ray.video.decode.Video`.
         threads: videos that are decoded side by side.
 
@@ -44,7 +46,7 @@ def cut_clips(
         (CLIPS table in the order of the plan, failure rows: one a video that can't be read, or one a clip).
 
     Raises:
-        OSError: no permission, or the network failed: not the fault of a video.
+        OSError, EnvironmentFault: the storage is to blame, and no single video (`vtcav_ray.video.neighbours`).
     """
     by_video: dict[str, list[dict[str, Any]]] = defaultdict(list)
     order = {}
@@ -63,7 +65,10 @@ def cut_clips(
                 max_cpu_seconds=max_cpu_seconds,
                 storage_options=storage_options,
             ) as video:
-                return _cut(video, rows, config)
+                _check_as_seen(video, source)
+                cut = _cut(video, rows, config)
+                check_still_unchanged(source, storage_options)
+                return cut
         except InputError as error:
             return [], [_failure(rows[0], None, error)]
 
@@ -75,6 +80,18 @@ def cut_clips(
             failures += failed
     clips.sort(key=lambda c: order[c["clip_id"]])
     return pa.Table.from_pylist(clips, schema=CLIPS), failures
+
+
+def _check_as_seen(video: Video, source: Source) -> None:
+    if not isinstance(source, Listed) or source.seen is None:
+        return
+    if video.count() != source.seen.num_frames:  # packets that don't decode count there, and don't count in `tracks`
+        for _ in video.frames(stride=2**31):
+            pass
+        count = video.num_frames
+    else:
+        count = source.seen.num_frames
+    check_as_seen(Seen(count, video.height, video.width, video.fps), source)
 
 
 def _cut(video: Video, rows: list[dict[str, Any]], config: ClipsConfig) -> tuple[list[dict[str, Any]], list[Failure]]:

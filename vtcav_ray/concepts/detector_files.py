@@ -14,6 +14,7 @@ def read_bytes(weights: str, storage_options: Mapping[str, Any] | None = None) -
 
     Raises:
         ConfigError: there is no such file.
+        AccessError: its server refuses.
         OSError: no permission, or the network failed.
     """
     if weights.startswith("asset:"):
@@ -32,6 +33,7 @@ def read_names(names: str, storage_options: Mapping[str, Any] | None = None) -> 
 
     Raises:
         ConfigError: there is no such file, or it is no text.
+        AccessError: its server refuses.
         OSError: no permission, or the network failed.
     """
     fs, path = open_url(names, storage_options)

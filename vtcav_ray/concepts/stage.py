@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vtcav_ray.concepts.contents import CONTENTS, contents_of
 from vtcav_ray.concepts.detector_files import read_bytes, read_names
@@ -21,8 +23,11 @@ from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, shard_size
 from vtcav_ray.storage import ShardOutput, StageFolder, canonical_digest
+from vtcav_ray.video.listed import Seen
+from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbours
 
 OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
+SEEN = pa.struct([("num_frames", pa.int64()), ("height", pa.int64()), ("width", pa.int64()), ("fps", pa.float64())])
 PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
                     "num_frames", "camera", "sharpness", "shot")  # fmt: skip
 
@@ -36,7 +41,7 @@ def _prepare_tracks(context: Context) -> Work:
     config = context.config
     return Work(
         shards=make_shards(videos, shard_size(videos.num_rows, config.shard_videos)),
-        make_worker=functools.partial(TrackWorker, config),
+        make_worker=functools.partial(TrackWorker, config, neighbours_of(videos)),
         resources=config.resources.detect,
     )
 
@@ -66,13 +71,17 @@ def _detector_digests(context: Context) -> dict[str, Any]:
 
 
 class TrackWorker:
-    """Detects and tracks in the videos of one shard, frames of all of them sharing batches."""
+    """Detects and tracks in the videos of one shard, frames of all of them sharing batches.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        neighbours: of the run's videos (`vtcav_ray.video.neighbours`), asked where one can't be read.
+    """
+
+    def __init__(self, config: Config, neighbours: Neighbours = MappingProxyType({})) -> None:
         from vtcav_ray.concepts.detect import Detector
         from vtcav_ray.devices import device_of_actor
 
-        self.config = config
+        self.config, self.neighbours = config, dict(neighbours)
         self.detector = Detector(config.tracks, device_of_actor(config.resources.detect))
         if config.tracks.decoder == "torchcodec":
             from vtcav_ray.video.gpu_decode import check_torchcodec
@@ -83,7 +92,7 @@ class TrackWorker:
         from vtcav_ray.concepts.copies import signature_table
         from vtcav_ray.concepts.track import track_videos
 
-        videos = list(zip(rows["video_id"].to_pylist(), rows["uri"].to_pylist(), strict=True))
+        videos = list(with_neighbours(rows, self.neighbours).items())
         signatures: dict[str, np.ndarray] = {}
         tracks, failures, figures = track_videos(
             videos,
@@ -107,10 +116,12 @@ def _prepare_clips(context: Context) -> Work:
     config = context.config
     videos = sorted(set(plan.rows["video_id"].to_pylist()))
     # With what tells that a file was replaced: else its old clips would be carried over (vtcav_ray.carry).
-    rows = plan.rows.append_column("fingerprint", _fingerprints(context, plan.rows["video_id"].to_pylist()))
+    rows = _with_files(context, plan.rows)
+    listed = context.input("videos").read("videos")
+    assert listed is not None, "the plan was made from it"
     return Work(
         shards=_by_video(rows, shard_size(len(videos), config.shard_videos)),
-        make_worker=functools.partial(CutWorker, config),
+        make_worker=functools.partial(CutWorker, config, neighbours_of(listed)),
         resources=config.resources.cut,
         warnings=plan.warnings,
         notes={"plan": plan.counts},
@@ -118,11 +129,30 @@ def _prepare_clips(context: Context) -> Work:
     )
 
 
-def _fingerprints(context: Context, video_ids: list[str]) -> pa.Array:
-    table = context.input("videos").read("videos", columns=["video_id", "fingerprint"])
+def _with_files(context: Context, plan: pa.Table) -> pa.Table:
+    """The plan's rows with what tells that a file was replaced: `fingerprint` and `size_bytes`, as it was listed.
+
+    Of a file of which the listing could tell nothing (http), `seen` is what the stage `tracks` decoded; null for all
+    others, and where it found no track.
+    """
+    table = context.input("videos").read("videos", columns=["video_id", "size_bytes", "fingerprint"])
     assert table is not None, "the plan was made from it"
-    known = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    return pa.array([known[video] for video in video_ids], pa.string())
+    listed = {row.pop("video_id"): row for row in table.to_pylist()}
+    ids = plan["video_id"].to_pylist()
+    unknown = {video for video in ids if listed[video]["fingerprint"] is None}
+    seen = _seen(context.input("tracks"), unknown) if unknown else {}
+    for name, kind in (("fingerprint", pa.string()), ("size_bytes", pa.int64())):
+        plan = plan.append_column(name, pa.array([listed[video][name] for video in ids], kind))
+    return plan.append_column("seen", pa.array([seen.get(video) for video in ids], SEEN))
+
+
+def _seen(tracks: StageFolder, videos: set[str]) -> dict[str, dict[str, Any]]:
+    """video_id -> fields of `vtcav_ray.video.listed.Seen`."""
+    found = {}
+    for _, part in tracks.iter_tables("tracks", columns=["video_id", *(field.name for field in SEEN)]):
+        for row in part.filter(pc.is_in(part["video_id"], pa.array(sorted(videos)))).to_pylist():
+            found[row.pop("video_id")] = row
+    return found
 
 
 def _repeats(distance: int, copies: dict[str, str], clips: StageFolder) -> ShardOutput:
@@ -211,18 +241,24 @@ def _clip_ingredients(context: Context) -> dict[str, Any]:
 
 
 class CutWorker:
-    """Cuts the planned clips of some videos and encodes their frames. Each video is decoded once, as far as needed."""
+    """Cuts the planned clips of some videos and encodes their frames. Each video is decoded once, as far as needed.
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    Args:
+        neighbours: as for `TrackWorker`.
+    """
+
+    def __init__(self, config: Config, neighbours: Neighbours = MappingProxyType({})) -> None:
+        self.config, self.neighbours = config, dict(neighbours)
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         from vtcav_ray.concepts.cut import cut_clips
         from vtcav_ray.concepts.duplicates import looks_of
 
+        ids, found = rows["video_id"].to_pylist(), rows["seen"].to_pylist()
+        seen = {video: Seen(**facts) for video, facts in zip(ids, found, strict=True) if facts is not None}
         clips, failures = cut_clips(
             rows,
-            None,
+            with_neighbours(rows, self.neighbours, seen),
             self.config.clips,
             max_frames=self.config.tracks.max_frames,
             max_pixels=self.config.tracks.max_pixels,
@@ -230,8 +266,8 @@ class CutWorker:
             threads=self.config.resources.cut.decode_threads or 2,
             storage_options=self.config.videos.storage_options,
         )
-        found = {"clips": clips, "looks": looks_of(clips), CONTENTS: contents_of(clips)}
-        return ShardOutput(found, failures, {"clips": clips.num_rows})
+        made = {"clips": clips, "looks": looks_of(clips), CONTENTS: contents_of(clips)}
+        return ShardOutput(made, failures, {"clips": clips.num_rows})
 
 
 TRACKS = Stage("tracks", inputs=("videos",), version=3, ingredients=_track_ingredients, prepare=_prepare_tracks)

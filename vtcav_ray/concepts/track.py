@@ -28,6 +28,7 @@ from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, Source, Video
 from vtcav_ray.video.gpu_decode import TorchcodecVideo
+from vtcav_ray.video.listed import check_still_unchanged
 
 if TYPE_CHECKING:
     from vtcav_ray.concepts.detect import Detections, Detector
@@ -164,6 +165,7 @@ class _Decoder:
                     None if before is None else camera.step(before, now, follow=config.camera_motion),
                 )
                 before = now
+            check_still_unchanged(self.source, self._storage_options)
             self.num_frames, self.truncated = video.num_frames, video.truncated
             self.handed_over = isinstance(video, TorchcodecVideo) and video.handed_over is not None
 
@@ -256,7 +258,7 @@ def track_videos(
     gives the tracks before the break.
 
     Args:
-        videos: (video_id, URI or bytes).
+        videos: (video_id, URI or bytes). A `vtcav_ray.video.listed.Listed` that was replaced fails as `changed`.
         detector: shared by all; its own config should be `config`.
         open_videos: videos that are decoded side by side. Batches are filled from them in turn.
         max_cpu_seconds: processor time that one video may take to decode.
@@ -270,7 +272,7 @@ def track_videos(
         full batches were, and with `decoder: torchcodec` `handed_over`: videos that PyAV decoded, or the end of them).
 
     Raises:
-        OSError: no permission, or the network failed: not the fault of a video.
+        OSError, EnvironmentFault: the storage is to blame, and no single video (`vtcav_ray.video.neighbours`).
         ConfigError: see `make_tracker`.
     """
     # Before the first decoder: importing it sets OpenCV's number of threads, and OpenCV divides by zero (SIGFPE) where

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from vtcav_ray import logs
-from vtcav_ray.access import STORAGE_ERRORS
+from vtcav_ray.access import storage_errors
 from vtcav_ray.config import DecodeLimits, StageResources
 from vtcav_ray.engine import observe
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
@@ -135,7 +135,7 @@ class _ShardActor:
             self.worker = make_worker()
         except VtcavError as error:  # a crash here would only be seen as "actor died": hand the sentence on
             self.setup_error, self.setup_environment = str(error), isinstance(error, EnvironmentFault)
-        except STORAGE_ERRORS as error:
+        except storage_errors() as error:
             self.setup_environment = True
             self.setup_error = f"Stage {output.stage} can't start: {type(error).__name__}: {error}. Run again."
 
@@ -168,7 +168,7 @@ class _ShardActor:
             except VtcavError as error:
                 self.attempts.end(row["name"])
                 return summary | {"error": str(error), "environment": isinstance(error, EnvironmentFault)}
-            except STORAGE_ERRORS as error:
+            except storage_errors() as error:
                 logger.warning("shard %s, attempt %d of %d: %s", row["name"], attempt, self.tries, error)
                 final = isinstance(error, FINAL) or getattr(error, "errno", None) in FINAL_ERRNO
                 if attempt == self.tries or final:

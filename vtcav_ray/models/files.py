@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import IO, Any, TypeVar
 
-from vtcav_ray.access import STORAGE_ERRORS, open_url, patiently
+from vtcav_ray.access import open_url, patiently, storage_errors
 from vtcav_ray.assets import resolve_asset
 from vtcav_ray.errors import ConfigError, EnvironmentFault, StageError
 
@@ -24,7 +24,7 @@ def read_bytes(uri: str, storage_options: Mapping[str, Any] | None = None, *, wh
 
     Raises:
         ConfigError: there is no such file, or its URL names a protocol that fsspec does not know.
-        StageError: it is there, and can't be read; EnvironmentFault where its storage does not answer.
+        StageError: it is there, and can't be read; EnvironmentFault where its storage does not answer or refuses.
     """
     return _with_file(uri, storage_options, what, lambda file: file.read())
 
@@ -51,18 +51,10 @@ def _with_file(uri: str, storage_options: Mapping[str, Any] | None, what: str, u
     try:
         return patiently(read, uri)
     except FileNotFoundError as error:
-        if path.startswith(("http://", "https://")) and not _is_absent(error):
-            raise EnvironmentFault(f"The {what} {uri} can't be read: {error.__cause__}") from error
         raise ConfigError(f"No {what} at {uri}. Check the path, or the URL and who may read it.") from error
     except IsADirectoryError as error:
         raise ConfigError(f"The {what} {uri} is a folder: name the file in it.") from error
     except ConnectionError as error:
         raise EnvironmentFault(f"The {what} {uri} can't be read: {error}") from error
-    except STORAGE_ERRORS as error:
+    except storage_errors() as error:
         raise StageError(f"The {what} {uri} can't be read: {error}") from error
-
-
-def _is_absent(error: FileNotFoundError) -> bool:
-    """Whether an HTTP server said so: fsspec says it, too, where no server answers at all, or one that refuses."""
-    cause = error.__cause__
-    return cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from vtcav_ray.errors import InputError
+from vtcav_ray.storage_errors import Trouble, reason, sort
 
 
 def raise_unless_bad_video(data: str | bytes, error: Exception) -> None:
@@ -13,13 +14,22 @@ def raise_unless_bad_video(data: str | bytes, error: Exception) -> None:
     Args:
         data: the video's bytes, or its path.
         error: what FFmpeg raised while it read them.
+
+    Raises:
+        InputError: `unreadable`: the disk gives some of this file, and not all of it.
+        OSError: the machine is to blame.
     """
     if isinstance(error, PermissionError | ConnectionError | TimeoutError | InterruptedError):
         raise error
     if getattr(error, "errno", None) == errno.EIO and isinstance(data, str):
-        with open(data, "rb") as file:  # FFmpeg says EIO for broken data too; a failing disk says it again
-            while file.read(2**22):
-                pass
+        try:
+            with open(data, "rb") as file:  # FFmpeg says EIO for broken data too; a failing disk says it again
+                while file.read(2**22):
+                    pass
+        except OSError as again:
+            if sort(again) is not Trouble.BROKEN:
+                raise
+            raise InputError("unreadable", f"{data} can't be read to its end: {reason(again)}.") from again
 
 
 def why_not_open(name: str, data: str | bytes, error: Exception) -> InputError:

@@ -8,9 +8,10 @@ to it; else from the name of the sub-folder that holds the file; else none. A su
 `val`, `test`) is the split.
 
 Missing files. A folder's listing tells what is there. Rows of a small manifest (up to 1,000) are looked up one by one,
-those of a large one by one listing per folder that they name; rows whose file is not there become failures. Where a
-large manifest names more than 1,000 folders, or is about http(s), nothing is looked up: a missing file is found when
-it is decoded, and `size_bytes` and `fingerprint` are null.
+those of a large one by one listing per folder that they name; rows whose file is not there, or may not be read while
+others may, become failures, and so does a local sub-folder that may not be listed. Where a large manifest names more
+than 1,000 folders, or is about http(s), nothing is looked up: a missing file is found when it is decoded, and
+`size_bytes` and `fingerprint` are null.
 
 A name that can't be one (no URL, too long, not UTF-8, of a kind that is not allowed or whose package is not installed)
 becomes a failure, and the others go on.
@@ -19,6 +20,8 @@ becomes a failure, and the others go on.
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import posixpath
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,9 +30,10 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from vtcav_ray.access import STORAGE_ERRORS, kind_of, names_nothing, open_url, patiently
+from vtcav_ray.access import AccessError, kind_of, names_nothing, open_url, patiently, storage_errors
 from vtcav_ray.config import VideosConfig
-from vtcav_ray.errors import ConfigError
+from vtcav_ray.errors import ConfigError, InputError
+from vtcav_ray.storage_errors import Trouble, reason, sort
 from vtcav_ray.tables import VIDEOS
 from vtcav_ray.urls import (
     LOCAL,
@@ -44,12 +48,17 @@ from vtcav_ray.urls import (
 )
 from vtcav_ray.video.labels import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, URI_COLUMNS, column, put_labels, read_table
 from vtcav_ray.video.links import find_links
+from vtcav_ray.video.listed import facts
+from vtcav_ray.video.neighbours import beside, blame, neighbours_of
+
+logger = logging.getLogger(__name__)
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 STAT_LIMIT = 1_000
 _NO_STAT = ("http", "https")
 
 Failure = dict[str, Any]
+Found = dict[str, Any] | InputError  # what a file system says of a file, or why it can't be used
 
 
 def list_videos(config: VideosConfig) -> tuple[pa.Table, list[Failure]]:
@@ -61,11 +70,15 @@ def list_videos(config: VideosConfig) -> tuple[pa.Table, list[Failure]]:
     Raises:
         ConfigError: a URL scheme that is not allowed, nothing there, no video found, a manifest without the columns
             that it needs, or two videos with one id. The message names the URL and the mend.
-        OSError: no permission, or the network failed.
+        AccessError: storage refuses: nothing in the folder, or no row of the manifest, may be read.
+        OSError: the network failed.
     """
     if config.uri is None:
         raise ConfigError("`videos.uri` is not set: render the world first, then list what was rendered.")
-    return patiently(lambda: _list(config, str(config.uri)), config.uri)
+    try:
+        return patiently(lambda: _list(config, str(config.uri)), config.uri)
+    except PermissionError as error:  # of a local disk
+        raise AccessError(f"{error.filename or config.uri}: {error.strerror}. Check who may read it.") from error
 
 
 def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
@@ -112,6 +125,7 @@ def _from_files(
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
     uri = str(config.uri)
     suffixes = tuple(f".{e.lower().lstrip('.')}" for e in config.extensions)
+    failures: list[Failure] = []
     if any(c in path for c in "*?[") and kind is None:
         root = posixpath.dirname(path[: min(path.index(c) for c in "*?[" if c in path)])
         found = {p: i for p, i in fs.glob(path, detail=True).items() if i["type"] == "file"}
@@ -122,10 +136,10 @@ def _from_files(
         suffixes = ("",)  # named outright: whatever its ending
     elif kind == "directory":
         root, found = path.rstrip("/"), fs.find(path, detail=True)
+        failures += _closed_folders(root) if "file" in fs.protocol else []
     else:
         raise ConfigError(f"{uri} does not exist. Give a folder, a glob, or a .csv or .parquet manifest.")
     rows: list[dict[str, Any]] = []
-    failures: list[Failure] = []
     named_outright = list(found) == [path]
     relatives = {f: posixpath.relpath(f, root or "/") if root or f.startswith("/") else f for f in found}
     hidden = {f for f, relative in relatives.items() if any(p.startswith(".") for p in relative.split("/"))}
@@ -146,7 +160,8 @@ def _from_files(
         folder = parts[-2] if len(parts) > 1 else None
         split = parts[0] if len(parts) > 1 and parts[0].lower() in SPLITS else None
         label = None if folder is None or (len(parts) == 2 and split) else folder
-        rows.append(_row(relative, full, label, split, info))
+        # Of a link, the listing gives the time at which the link was made.
+        rows.append(_row(relative, full, label, split, fs.info(file) if info.get("islink") else info))
     if not rows and not failures:
         raise ConfigError(
             f"{uri} has no video in it (looked for {', '.join(config.extensions)}). Check the path, or set "
@@ -157,10 +172,22 @@ def _from_files(
         parent = posixpath.dirname(root)
         places += [f"{parent}/videos.parquet", f"{parent}/labels.csv"] if parent else []
         for place in places:
-            if kind_of(fs, place) == "file":
+            if _is_there(fs, place):
                 put_labels(rows, read_table(fs, place), place)
                 break
     return rows, failures
+
+
+def _is_there(fs: fsspec.AbstractFileSystem, place: str) -> bool:
+    """Whether there is a labels file that nobody named."""
+    try:
+        return kind_of(fs, place) == "file"
+    except FileNotFoundError as error:
+        # Many a server refuses what it does not have.
+        if scheme_of(place) in _NO_STAT and sort(error) is Trouble.REFUSED:
+            logger.warning("%s is refused (%s): labels are taken from elsewhere.", place, reason(error))
+            return False
+        raise
 
 
 def _from_manifest(
@@ -206,44 +233,82 @@ def _look_up(
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
     """Sizes and fingerprints of manifest rows; rows without a file become failures. See the module's first lines."""
 
-    def info(uri: str) -> dict[str, Any] | None:
-        fs, path = _open(uri, storage_options)
-        try:
-            found: dict[str, Any] = fs.info(path)
-        except (ValueError, *STORAGE_ERRORS) as error:
-            if names_nothing(error):
-                return None
-            raise
-        return found if found["type"] == "file" else None
-
     rows, refused = _openable(rows, storage_options)
     failures = [*failures, *refused]
-    known: dict[str, dict[str, Any] | None] = {}
-    asked = [r for r in rows if scheme_of(r["uri"]) not in _NO_STAT]
-    folders = sorted({posixpath.dirname(r["uri"]) for r in asked})
+    neighbours = neighbours_of(pa.Table.from_pylist(rows, schema=VIDEOS))
+
+    def to_blame(error: Exception, uri: str) -> InputError:
+        if isinstance(error, InputError):
+            return error
+        if names_nothing(error):
+            return _missing(uri)
+        return blame(error, beside(uri, neighbours), storage_options)
+
+    def info(uri: str) -> Found | Exception:
+        fs, path = _open(uri, storage_options)
+        try:
+            found: dict[str, Any] = patiently(lambda: fs.info(path), uri)
+        except storage_errors(ValueError, AccessError) as error:
+            return error
+        return found if found["type"] == "file" else _missing(uri)
+
+    known: dict[str, Found] = {}
+    asked = [r["uri"] for r in rows if scheme_of(r["uri"]) not in _NO_STAT]
+    folders: dict[str, list[str]] = {}
+    for uri in asked:
+        folders.setdefault(posixpath.dirname(uri), []).append(uri)
     if len(asked) <= STAT_LIMIT:
         with ThreadPoolExecutor(16) as pool:
-            uris = [r["uri"] for r in asked]
-            known = dict(zip(uris, pool.map(info, uris), strict=True))
+            answers = list(pool.map(info, asked))
+        for uri, answer in zip(asked, answers, strict=True):
+            known[uri] = to_blame(answer, uri) if isinstance(answer, Exception) else answer
     elif len(folders) <= STAT_LIMIT:
-        known = {r["uri"]: None for r in asked}
-        for folder in folders:
-            fs, path = _open(folder, storage_options)
+        known = {uri: _missing(uri) for uri in asked}
+        for folder, uris in sorted(folders.items()):
             try:
-                for entry in fs.ls(path, detail=True):
-                    if (uri := _full(fs, entry["name"])) in known and entry["type"] == "file":
-                        known[uri] = entry
-            except (ValueError, *STORAGE_ERRORS) as error:
-                if not names_nothing(error):
-                    raise
+                known |= {uri: entry for uri, entry in _files_in(folder, storage_options) if uri in known}
+            except storage_errors(ValueError, AccessError) as error:
+                first = to_blame(error, uris[0])
+                known |= {uri: _missing(uri) if names_nothing(error) else first for uri in uris}
     kept = []
     for row in rows:
-        if row["uri"] in known and known[row["uri"]] is None:
-            failures.append(_failure(row["uri"], row["video_id"], "missing", f"{row['uri']} does not exist."))
+        found = known.get(row["uri"])
+        if isinstance(found, InputError):
+            failures.append(_failure(row["uri"], row["video_id"], found.kind, found.message))
             continue
-        row["size_bytes"], row["fingerprint"] = _facts(known.get(row["uri"]))
+        row["size_bytes"], row["fingerprint"] = facts(found)
         kept.append(row)
     return kept, failures
+
+
+def _missing(uri: str) -> InputError:
+    return InputError("missing", f"{uri} does not exist.")
+
+
+def _files_in(folder: str, storage_options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(URI, what the file system says) of each file directly in a folder."""
+    fs, path = _open(folder, storage_options)
+    entries = patiently(lambda: fs.ls(path, detail=True), folder)
+    return [(_full(fs, entry["name"]), entry) for entry in entries if entry["type"] == "file"]
+
+
+def _closed_folders(root: str) -> list[Failure]:
+    """A failure for each sub-folder that may not be listed: fsspec leaves those out without a word.
+
+    Raises:
+        AccessError: it is the folder itself.
+    """
+    closed: list[OSError] = []
+    for _ in os.walk(root, onerror=closed.append):
+        pass
+    for error in closed:
+        if error.filename == root:
+            raise AccessError(f"{root}: {error.strerror}. Check who may list it.") from error
+    what = "may not be listed, so no video in it is seen"
+    return [
+        _failure(_as_utf8(e.filename), None, "permission", f"{_as_utf8(e.filename)} {what}: {e.strerror}.")
+        for e in sorted(closed, key=lambda error: str(error.filename))
+    ]
 
 
 def _openable(
@@ -284,7 +349,7 @@ def _as_utf8(name: str) -> str:
 def _row(
     video_id: str, uri: str, label: str | None, split: str | None, info: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    size, fingerprint = _facts(info)
+    size, fingerprint = facts(info)
     return {
         "video_id": video_id,
         "uri": uri,
@@ -293,20 +358,6 @@ def _row(
         "size_bytes": size,
         "fingerprint": fingerprint,
     }
-
-
-def _facts(info: Mapping[str, Any] | None) -> tuple[int | None, str | None]:
-    """(size in bytes, fingerprint) from what a file system says of a file."""
-    if info is None:
-        return None, None
-    size = info.get("size")
-    for key in ("ETag", "etag", "md5Hash", "content_md5"):
-        if info.get(key):
-            return size, str(info[key]).strip('"')
-    changed = next(
-        (info[k] for k in ("mtime", "LastModified", "last_modified", "updated", "created") if info.get(k)), ""
-    )
-    return size, f"{size}-{changed}"
 
 
 def _absolute(uri: str, base: str) -> str:

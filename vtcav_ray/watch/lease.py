@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from vtcav_ray.access import STORAGE_ERRORS, patiently
+from vtcav_ray.access import patiently, storage_errors
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder, modified_at
 
@@ -92,7 +92,7 @@ class Lease:
             try:
                 self._write_beat()
             except (
-                STORAGE_ERRORS
+                storage_errors()
             ) as error:  # the next beat may get through; if none does, the lease expires, as it should
                 logger.warning("the lease at %s could not be renewed: %s", self.folder.url, error)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vtcav_ray import logs
-from vtcav_ray.access import STORAGE_ERRORS
+from vtcav_ray.access import storage_errors
 from vtcav_ray.config import Config
 from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
 from vtcav_ray.storage import Folder
@@ -158,7 +158,7 @@ def _run_leased(
         except NotTheCheckpoint as error:
             lease.end("stopped", error=str(error))
             raise error.error from error
-        except (EnvironmentFault, *STORAGE_ERRORS) as error:  # none of the checkpoint's doing: no attempt is counted
+        except storage_errors(EnvironmentFault) as error:  # none of the checkpoint's doing: no attempt is counted
             lease.end("stopped", error=str(error))
             raise
         except Exception as error:
@@ -191,6 +191,6 @@ def watch_for_ever(one_pass: Callable[[], Pass], every_s: float, told: Callable[
     while True:
         try:
             told(one_pass())
-        except (StageError, *STORAGE_ERRORS) as error:
+        except storage_errors(StageError) as error:
             logger.warning("this pass failed, the next may not: %s", error)
         time.sleep(every_s)

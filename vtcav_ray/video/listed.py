@@ -1,0 +1,153 @@
+"""A video as the listing saw it, and whether the file that is opened now is still that one.
+
+A file is known by its size and by its ETag or its time of change. Where the size differs, it was replaced. Where only
+the ETag or the time differs, its neighbours tell: of a folder that was copied (to another node's disk, or back from an
+archive) every file has another time, of a replaced file its neighbours have the times of the listing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from vtcav_ray.access import may_pass, open_url, patiently, storage_errors
+from vtcav_ray.errors import InputError
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an earlier stage found when it decoded a video: frames, pixels, frames a second."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class Listed(os.PathLike[str]):
+    """A video's URI, with what is known of it. Can be used wherever a URI can.
+
+    Attributes:
+        size_bytes, fingerprint: of the table `videos`; None: the listing could not tell (http).
+        neighbours: other videos of the same bucket, host or disk, which tell one bad object from bad storage.
+        seen: None: no earlier stage has decoded it.
+    """
+
+    uri: str
+    size_bytes: int | None = None
+    fingerprint: str | None = None
+    neighbours: tuple[Listed, ...] = ()
+    seen: Seen | None = None
+
+    def __fspath__(self) -> str:
+        return self.uri
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def known(self) -> bool:
+        """Whether another file under the same name would be noticed."""
+        return self.fingerprint is not None and self.size_bytes is not None
+
+
+def as_listed(source: str | os.PathLike[str]) -> Listed:
+    """The source itself, or a URI of which nothing is known."""
+    return source if isinstance(source, Listed) else Listed(os.fspath(source))
+
+
+def facts(info: Mapping[str, Any] | None) -> tuple[int | None, str | None]:
+    """(size in bytes, fingerprint) from what a file system says of a file; None: it says nothing."""
+    if info is None:
+        return None, None
+    size = info.get("size")
+    for key in ("ETag", "etag", "md5Hash", "content_md5"):
+        if info.get(key):
+            return size, str(info[key]).strip('"')
+    changed = next(
+        (info[k] for k in ("mtime", "LastModified", "last_modified", "updated", "created") if info.get(k)), ""
+    )
+    return size, f"{size}-{changed}"
+
+
+def check_unchanged(
+    fs: fsspec.AbstractFileSystem, path: str, listed: Listed, options: Mapping[str, Any] | None
+) -> None:
+    """See that a file is the one that was listed.
+
+    Raises:
+        InputError: `changed`.
+        OSError and others: as the file system raises them.
+    """
+    if not listed.known:
+        return
+    size, fingerprint = facts(fs.info(path))
+    if fingerprint == listed.fingerprint or (size == listed.size_bytes and _was_copied(listed, options)):
+        return
+    raise InputError(
+        "changed",
+        f"{listed.uri} is not the file that was listed: it had {listed.size_bytes} bytes ({listed.fingerprint}) and "
+        f"has {size} ({fingerprint}). Run again with `vtcav run`, which lists it as it is now.",
+    )
+
+
+def check_still_unchanged(source: object, options: Mapping[str, Any] | None) -> None:
+    """See, after a local file was decoded, that it is still the one that was listed.
+
+    Remote objects are read whole before they are decoded, and checked then.
+
+    Raises:
+        InputError: `changed`.
+    """
+    if not isinstance(source, Listed) or not source.known:
+        return
+    fs, path = open_url(source.uri, options)
+    if not isinstance(fs, LocalFileSystem):
+        return
+    try:
+        patiently(lambda: check_unchanged(fs, path, source, options), source.uri)
+    except FileNotFoundError as error:
+        raise InputError("changed", f"{source.uri} was removed while it was read.") from error
+
+
+def check_as_seen(found: Seen, listed: Listed) -> None:
+    """See that what decodes now is what an earlier stage decoded. For files that no listing knows.
+
+    Raises:
+        InputError: `changed`.
+    """
+    if listed.seen is not None and found != listed.seen:
+        raise InputError(
+            "changed",
+            f"{listed.uri} is not the video that its tracks were found in: that had {_told(listed.seen)}, this has "
+            f"{_told(found)}. Its URL tells no two files apart: give the new one another name, or use `--fresh`.",
+        )
+
+
+def _told(seen: Seen) -> str:
+    return f"{seen.num_frames} frames of {seen.width}x{seen.height} at {seen.fps:.4g} fps"
+
+
+def _was_copied(listed: Listed, options: Mapping[str, Any] | None) -> bool:
+    """Whether the neighbours, too, have the sizes of the listing, and none has its time or ETag."""
+    copied = False
+    for other in listed.neighbours:
+        if other.uri == listed.uri or not other.known:
+            continue
+        try:
+            fs, path = open_url(other.uri, options)
+            size, fingerprint = facts(fs.info(path))
+        except storage_errors() as error:
+            if may_pass(error):
+                raise
+            continue  # of this one nothing is learnt
+        if fingerprint == other.fingerprint:
+            return False
+        copied |= size == other.size_bytes
+    return copied
