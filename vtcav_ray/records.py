@@ -85,6 +85,8 @@ def fix_of(url: str) -> str:
         return f"Run `vtcav run CONFIG --out {folder}` again: it writes the file again, and keeps what is finished."
     if name == MANIFEST or folder.endswith(f"/{COMMITS}"):
         return "`vtcav run` on this folder makes it again; `vtcav verify` lists all that is broken."
+    if name == "gradcam.json":
+        return f"Remove it, or run `vtcav gradcam CONFIG --out {folder}` again."
     if name == "superseded.json":
         return "Remove it to go back to the output beside it, then run `vtcav retry-failed` again."
     return "Remove it and run the command again: it is written again."
@@ -167,12 +169,40 @@ class RunJson(TypedDict):
     base: NotRequired[str]
     error: NotRequired[str]
     updated: NotRequired[float | int]
-    retired: NotRequired[list[tuple[Name, Name]]]
+    retired: NotRequired[list[Annotated[list[Name], Field(min_length=2, max_length=2)]]]
+
+
+@with_config(_OPEN)
+class Pointer(TypedDict):
+    """`superseded.json`: the key of the output that has taken an output's place."""
+
+    by: Name
+
+
+@with_config(_OPEN)
+class BranchJson(TypedDict):
+    """`gradcam.json`: the newest output of a branch, and the keys of the stages that it has read."""
+
+    key: Name
+    inputs: dict[Name, Name]
+
+
+@with_config(_OPEN)
+class Plan(TypedDict):
+    """`plan.json`: how many shards a stage has, how many were there when it was begun, and when that was."""
+
+    shards: Count
+    done: Count
+    started: float | int
+    carried: NotRequired[dict[str, Any]]
 
 
 COMMIT_RECORD = TypeAdapter(CommitRecord)
 MANIFEST_RECORD = TypeAdapter(Manifest)
 RUN_JSON = TypeAdapter(RunJson)
+POINTER = TypeAdapter(Pointer)
+BRANCH_JSON = TypeAdapter(BranchJson)
+PLAN_JSON = TypeAdapter(Plan)
 
 
 def checked(value: Any, kind: TypeAdapter[T], url: str) -> T:

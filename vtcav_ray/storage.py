@@ -194,6 +194,10 @@ class StageFolder:
         except FileNotFoundError:
             return {record["shard"]: record["files"] for record in self.records()}
 
+    def shards_by_record(self) -> dict[str, Mapping[str, FileEntry]]:
+        """Shard -> its files, of every shard whose commit record can be read."""
+        return {shard: record["files"] for shard, record in self.readable_records()[0].items()}
+
     def finish(
         self, ingredients: Mapping[str, Any], extra: Mapping[str, Any], planned: Iterable[str] | None = None
     ) -> dict[str, Any]:
