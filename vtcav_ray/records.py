@@ -21,6 +21,8 @@ from typing_extensions import TypedDict  # what pydantic wants before Python 3.1
 from vtcav_ray.errors import StageError
 
 SEAL = "sealed"
+FORMAT = "file_format"  # says that there must be a seal, so that a flipped bit in the word `sealed` takes none off
+SEALED_FORMAT = 2
 COMMITS = "_commits"
 MANIFEST = "manifest.json"
 T = TypeVar("T")
@@ -52,7 +54,8 @@ def sealed_bytes(value: Any) -> bytes:
     """A value as JSON; a mapping with the digest of its content under `sealed`."""
     plain = json.loads(json.dumps(value, default=str))  # as a reader will see it: lists for tuples, strings for keys
     if isinstance(plain, dict):
-        plain = {**plain, SEAL: canonical_digest(plain)}
+        plain[FORMAT] = SEALED_FORMAT
+        plain[SEAL] = canonical_digest(plain)
     return json.dumps(plain, indent=1, sort_keys=True).encode()
 
 
@@ -71,10 +74,10 @@ def parse_sealed(data: bytes, url: str) -> Any:
     except (ValueError, RecursionError) as error:  # no UTF-8 is a ValueError, too
         what = "it is empty" if not data.strip(b"\0 \n") else f"it is no whole JSON ({error})"
         raise BrokenFile(url, what, fix_of(url)) from error
-    if isinstance(value, dict) and SEAL in value:
-        seal = value.pop(SEAL)
-        if seal != canonical_digest(value):
+    if isinstance(value, dict) and (SEAL in value or FORMAT in value):
+        if value.pop(SEAL, None) != canonical_digest(value):
             raise BrokenFile(url, "its content is not what was written (its checksum differs)", fix_of(url))
+        value.pop(FORMAT, None)
     return value
 
 

@@ -63,7 +63,8 @@ def only_ours(stdout: TextIO) -> Iterator[TextIO]:
     """A stream to the process's standard output that nothing else writes to.
 
     Libraries and child processes print there (Ray does where its raylet dies), and a program that reads JSON would meet
-    that. Meanwhile what they print goes to standard error. A stream that is not the process's own is given back as it is.
+    that. Meanwhile what they print goes to standard error. A stream that is not the process's own is given back as it
+    is.
     """
     try:
         own = stdout.fileno() == 1

@@ -10,17 +10,16 @@ shards are named by their content and written whole, two drivers of one config w
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import contextvars
 import logging
 import os
-import threading
 from collections.abc import Iterator, Mapping
 
 from vtcav_ray.access import STORAGE_ERRORS
 from vtcav_ray.errors import EnvironmentFault, StageError
 from vtcav_ray.folder import Folder
+from vtcav_ray.interrupt import interrupter
 from vtcav_ray.lease import Lease, Leases, can_lease
 
 logger = logging.getLogger(__name__)
@@ -104,9 +103,7 @@ def writing(folder: Folder, command: str = "vtcav run", *, take_over: bool = Fal
         return
     lease = _taken(folder, command, take_over)
     writer = Writer(folder, lease)
-    in_main = threading.current_thread() is threading.main_thread()
-    # Where the main thread waits for a shard that takes an hour, it must not wait any longer.
-    lease.on_lost = _thread.interrupt_main if in_main else lambda: None
+    lease.on_lost = interrupter()  # the main thread may wait for a shard that takes an hour
     token = _HELD.set({**held, name: writer})
     try:
         with lease:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import os
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from vtcav_ray import logs
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.errors import EnvironmentFault
+from vtcav_ray.interrupt import interrupter
 
 logger = logging.getLogger(__name__)
 
@@ -205,6 +205,7 @@ class LazySession:
     def __init__(self, resources: ResourcesConfig) -> None:
         self.resources = resources
         self.fault: EnvironmentFault | None = None
+        self._interrupt: Callable[[], None] = lambda: None
         self._stack = contextlib.ExitStack()
         self._started = False
 
@@ -214,6 +215,7 @@ class LazySession:
     def start(self) -> None:
         """Connect or start, once."""
         if not self._started:
+            self._interrupt = interrupter()
             self._stack.enter_context(ray_session(self.resources, self._died))
             self._started = True
 
@@ -222,7 +224,7 @@ class LazySession:
             f"Ray's process `{process}` on this machine has ended, and Ray can't go on without it. Was it killed for "
             "want of memory? Finished shards are kept: run again."
         )
-        _thread.interrupt_main()
+        self._interrupt()
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
