@@ -3,8 +3,8 @@
     python benchmarks/corruption.py --corruptions 10 --seed 0 --out benchmarks/results/corruption_local.json
     python benchmarks/corruption.py --corruptions 10 --seed 0 --s3 --out benchmarks/results/corruption_s3.json
 
-`vtcav run` on a small planted world, with the packaged YOLO and Swin, is brought to its end once. Then, again and again:
-a bit of a file is flipped, a file is cut off, or a file is removed, of the data, the commit records and the manifests in
+`vtcav run` on a small planted world, with the packaged YOLO and Swin, is brought to its end once. Then, many times: a
+bit of a file is flipped, a file is cut off, or a file is removed, of the data, the commit records and the manifests in
 turn, in a random stage. Every table is read as it is then: it must be what it was, or end with an error (what is
 neither is `silently_wrong`). `vtcav verify` must find it (exit 3), `vtcav run` must heal it, and then every table and
 the bytes of every data file must be those of the undisturbed run, and `vtcav verify` content (exit 0). With `--s3`, the

@@ -1,4 +1,4 @@
-"""Four stages without models, with the names and the shape of the real ones: for tests of what a run folder survives."""
+"""Four stages without models, with the names and shape of the real ones: for tests of what a run folder survives."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""run.json, manifests, commit records and pointers that are cut off, flipped, edited or hostile: a sentence, or healed."""
+"""run.json, manifests, commit records and pointers that are cut off, flipped or hostile: a sentence, or healed."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
-from vtcav_ray.errors import ConfigError, VtcavError
+from vtcav_ray.errors import ConfigError
 from vtcav_ray.records import BrokenFile, commit_record, manifest_record, parse_sealed, sealed_bytes
 from vtcav_ray.results import Run
 from vtcav_ray.retry import newest, retry_key, supersede
@@ -169,7 +170,7 @@ def test_a_broken_plan_is_told(house: SmallHouse, config: Config, content: bytes
         run_status(run)
 
 
-# --- fuzz ---------------------------------------------------------------------------------------------------------------
+# --- fuzz -------------------------------------------------------------------------------------------------------------
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -205,22 +206,27 @@ def changed(value: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     return draw()
 
 
+def outcome(call: Callable[[], Any]) -> tuple[Any, str]:
+    """(what comes of it, ""), or (None, the sentence) where a file is broken. Any other error is a bug."""
+    try:
+        return call(), ""
+    except (BrokenFile, ConfigError) as error:
+        return None, str(error)
+
+
 @given(data=st.binary(max_size=200) | JSON.map(lambda v: json.dumps(v).encode()))
 @fuzzed
 def test_any_bytes_are_json_or_a_sentence(data: bytes) -> None:
-    try:
-        parse_sealed(data, "run/run.json")
-    except BrokenFile as error:
-        assert "run/run.json" in str(error)
+    _, told = outcome(lambda: parse_sealed(data, "run/run.json"))
+    assert not told or "run/run.json" in told
 
 
 @given(value=changed(RECORD) | JSON)
 @fuzzed
 def test_any_commit_record_is_whole_or_a_sentence(value: Any) -> None:
-    try:
-        record = commit_record(value, "run/_commits/s.json")
-    except BrokenFile as error:
-        assert "run/_commits/s.json" in str(error)
+    record, told = outcome(lambda: commit_record(value, "run/_commits/s.json"))
+    if told:
+        assert "run/_commits/s.json" in told
         return
     assert record["shard"] == "s"
     assert all(path.endswith("/s.parquet") and ".." not in path.split("/") for path in record["files"])
@@ -230,25 +236,22 @@ def test_any_commit_record_is_whole_or_a_sentence(value: Any) -> None:
 @given(value=changed(MANIFEST) | JSON)
 @fuzzed
 def test_any_manifest_is_whole_or_a_sentence(value: Any) -> None:
-    try:
-        manifest = manifest_record(value, "run/manifest.json", "tracks", "k")
-    except BrokenFile:
-        return
-    assert all(type(count) is int for count in manifest["rows"].values())
+    manifest, told = outcome(lambda: manifest_record(value, "run/manifest.json", "tracks", "k"))
+    assert told or all(type(count) is int for count in manifest["rows"].values())
 
 
 @given(value=changed(RUN) | JSON)
 @fuzzed
 def test_any_run_json_opens_or_is_a_sentence(value: Any, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(value))
-    try:
+
+    def use() -> None:
         run = Run(str(tmp_path))
         run_status(run)
-        _ = run.config
-    except (BrokenFile, ConfigError) as error:
-        assert str(tmp_path) in str(error)
-    except VtcavError as error:
-        pytest.fail(f"another kind of error: {error}")
+        assert run.config is not None
+
+    _, told = outcome(use)
+    assert not told or str(tmp_path) in told
 
 
 @given(
@@ -262,10 +265,8 @@ def test_no_flipped_bit_of_sealed_json_is_read(value: dict[str, Any], place: flo
     written = json.dumps(parse_sealed(bytes(data), "x"))  # as text: NaN is not equal to itself
     assert written == json.dumps(json.loads(json.dumps(value)), sort_keys=True)
     data[int(place * len(data))] ^= 1 << bit
-    try:
-        assert json.dumps(parse_sealed(bytes(data), "x")) == written, "the case of a hex digit in an escape, at most"
-    except BrokenFile as error:
-        assert str(error).startswith("x: ")
+    found, told = outcome(lambda: json.dumps(parse_sealed(bytes(data), "x")))
+    assert told.startswith("x: ") or found == written, "the case of a hex digit in an escape, at most"
 
 
 def test_a_seal_can_be_left_out_only_by_older_versions(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from small_house import SmallHouse, contents, data_files
 from typer.testing import CliRunner
 
-from vtcav_ray import cli, lease, pipeline, run_lease
+from vtcav_ray import cli, lease, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import EXIT_STAGE, StageError
 from vtcav_ray.folder import Folder
@@ -185,10 +186,13 @@ def test_what_a_run_holds_is_free_within_it(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     with writing(folder) as outer, writing(Folder(f"{tmp_path}/")) as inner:
         assert inner is outer
-    with writing(folder), pytest.raises(LeaseHeld):
-        run_lease._HELD.set({})  # as another process, or thread
+
+    def other_thread() -> None:
         with writing(folder):
             pass
+
+    with writing(folder), ThreadPoolExecutor(1) as pool, pytest.raises(LeaseHeld):
+        pool.submit(other_thread).result()
 
 
 def test_an_ended_lease_leaves_no_more_than_one_behind(tmp_path: Path) -> None:
@@ -221,7 +225,7 @@ def test_a_disk_without_hard_links_has_leases_too(tmp_path: Path, monkeypatch: p
         assert Leases(folder.below("leases"), 60.0).take("run") is None
 
 
-# --- fresh --------------------------------------------------------------------------------------------------------------
+# --- fresh ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_reader_keeps_what_it_opened_while_a_fresh_run_works(house: SmallHouse, config: Config) -> None:
