@@ -147,6 +147,6 @@ def heal_key(key: str) -> str:
 def _copy(source: StageFolder, target: StageFolder, shard: str, files: Mapping[str, FileEntry]) -> None:
     """Copy a shard, its record last. What was copied is what its record names."""
     for path in files:
-        target.folder.write_bytes(path, source.reading(path, lambda file: file.read()))
+        target.folder.write_bytes(path, source.reading(path, lambda file: bytes(file.read())))
     name = f"{COMMITS}/{shard}.json"
     target.folder.write_json(name, source.folder.read_json(name))

@@ -64,7 +64,8 @@ class VerifiedFile(io.RawIOBase):
         self._at = max(0, start + offset)
         return self._at
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes | memoryview:  # type: ignore[override]
+        """The next `size` bytes, fewer at the end; all of them for -1."""
         left = max(0, self._size - self._at)
         count = left if size is None or size < 0 else min(size, left)
         if not count:
@@ -78,7 +79,7 @@ class VerifiedFile(io.RawIOBase):
             if hashlib.sha256(block).hexdigest() != self._blocks[number]:
                 raise broken(self._url)
         skipped, self._at = self._at - start, self._at + count
-        return data if len(data) == count else bytes(view[skipped : skipped + count])
+        return data if len(data) == count else view[skipped : skipped + count]  # not copied: it may be a whole column
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
