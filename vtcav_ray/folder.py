@@ -88,7 +88,8 @@ class Folder:
         return patiently(lambda: kind_of(fs, path), f"{self.url}/{name}") is not None
 
     def read_bytes(self, name: str) -> bytes:
-        return bytes(patiently(lambda: self.fs.cat_file(self.path(name)), f"{self.url}/{name}"))
+        fs, path = self.fs, self.path(name)
+        return bytes(patiently(lambda: fs.cat_file(path), f"{self.url}/{name}"))
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file so that readers see all of it or none of it."""

@@ -46,7 +46,8 @@ class RunRecord:
         self._home = base.folder if base is not None else folder
         self._before = dict(before["keys"]) if before is not None else {}
         self.previous = _finished(before) if carry_over else {}
-        self._retired: list[Retired] = [(stage, key) for stage, key in (before or {}).get("retired", [])]
+        retired = before.get("retired", []) if before is not None else []
+        self._retired: list[Retired] = [(stage, key) for stage, key in retired]
         self.keys: dict[str, str] = {}
         self._done: dict[str, StageFolder] = {}
         self._warnings: list[str] = []
