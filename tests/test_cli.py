@@ -97,6 +97,7 @@ def test_a_limit_reads_no_more_shards_than_it_needs(finished_run: str, monkeypat
     for i in range(4):
         row = {"video_id": f"later {i}", "uri": f"file:///{i}"}
         output.commit(f"b{i}", ShardOutput({"videos": pa.Table.from_pylist([row], schema=tables.VIDEOS)}))
+    output.finish({}, {})
     read: list[str] = []
     whole = StageFolder.read_file
     monkeypatch.setattr(

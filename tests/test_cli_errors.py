@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vtcav_ray import cli, pipeline, rerun, storage
+from vtcav_ray import cli, pipeline, rerun
+from vtcav_ray import folder as folder_module
 from vtcav_ray.storage import Folder
 from vtcav_ray.world import write
 
@@ -134,7 +135,7 @@ def test_a_storage_that_is_down_is_told_by_every_command(
     def down(url: str, options: object) -> None:
         raise ConnectionError(f"{url} could not be reached for 120 s")
 
-    monkeypatch.setattr(storage, "open_url", down)
+    monkeypatch.setattr(folder_module, "open_url", down)
     monkeypatch.setattr(write, "open_url", down)
     status, said = main(arguments, monkeypatch, capfd)
     assert (status, said.count("could not be reached")) == (3, 1)

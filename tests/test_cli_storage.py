@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from vtcav_ray import access, cli, pipeline, storage, tables
+from vtcav_ray import access, cli, pipeline, tables
+from vtcav_ray import folder as folder_module
 from vtcav_ray.access import AccessError
 from vtcav_ray.errors import ConfigError, VtcavError
 from vtcav_ray.results import Run
@@ -32,7 +33,7 @@ def open_locked(url: str, options: Any = None) -> Any:
 def options_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A run with a failure, and a rerun of it, both locked; and a file with the secret."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(storage, "open_url", open_locked)
+    monkeypatch.setattr(folder_module, "open_url", open_locked)
     monkeypatch.setattr(review_command, "open_url", open_locked)
     folder = Folder(RUN, SECRET)
     videos = stage_folder(folder, "videos", "k")
@@ -76,7 +77,7 @@ def test_a_retry_of_a_rerun_opens_all_of_it_with_the_options(
 ) -> None:
     asked: list[Any] = []
 
-    def run(config: Any, progress: object, *, base: Run, retry_failed: bool) -> Run:
+    def run(config: Any, progress: object, *, base: Run, **options: bool) -> Run:
         asked.extend([config.out_storage_options, base.folder.storage_options])
         return Run(config.run_url, config.out_storage_options)
 

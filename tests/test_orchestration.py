@@ -256,7 +256,7 @@ def test_limit_adds_videos_and_carries_the_others(house: House, config: Config) 
     assert house.worked["tracks"] == house.videos[10:14]
 
 
-def test_fresh_removes_and_makes_anew(house: House, config: Config) -> None:
+def test_fresh_makes_everything_again(house: House, config: Config) -> None:
     first = pipeline.run(config)
     assert files(pipeline.run(config, fresh=True), "scores") == files(first, "scores")
     assert sorted(house.worked["tracks"]) == sorted(house.videos * 2)
@@ -288,13 +288,13 @@ def test_ctrl_c_leaves_a_stopped_run(house: House, config: Config, monkeypatch: 
     assert "Ctrl-C" in str(status.error)
 
 
-def test_a_dry_run_tells_what_fresh_removes(house: House, config: Config) -> None:
+def test_a_dry_run_tells_what_fresh_replaces(house: House, config: Config) -> None:
     pipeline.run(config, until="clips")
     shown = {stage.name: stage.state for stage in dry_run(config, until="activations")}
     assert shown["clips"] == "complete: would be re-used"
     assert list(shown) == ["videos", "tracks", "clips", "activations"]
     fresh = {stage.name: stage.state for stage in dry_run(config, fresh=True)}
-    assert "would be removed (1 shards) and made anew" in fresh["videos"]
+    assert "would be made again (1 shards are there), and replaced" in fresh["videos"]
     assert fresh["activations"] == fresh["scores"] == "to do"
 
 

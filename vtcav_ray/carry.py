@@ -9,7 +9,7 @@ had no failure there. The rest goes to the worker, and both are written as one s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray.stage import Shard, Worker
-from vtcav_ray.storage import COMMITS, ShardOutput, StageFolder, canonical_digest
+from vtcav_ray.storage import ShardOutput, StageFolder, canonical_digest
 
 FROM = "carried_from"  # column added to a shard's rows: name of the earlier shard that has this unit; null: work on it
 UNIT = "video_id"
@@ -45,16 +45,19 @@ def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return canonical_digest(one) == canonical_digest(other)
 
 
-def carry(shards: Sequence[Shard], earlier: Sequence[Shard], output: StageFolder) -> Carried:
+def carry(
+    shards: Sequence[Shard], earlier: Sequence[Shard], output: StageFolder, broken: Collection[str] = ()
+) -> Carried:
     """Say for every unit of `shards` whether, and in which shard, the earlier output has it.
 
     Args:
         shards: what is to be made.
         earlier: the shards of the earlier output, with their rows.
         output: the earlier output; a shard of it that is not committed is not used.
+        broken: shards of it whose files are not what was committed: not used either.
     """
-    there = output.committed()
-    failed = _failed_units(output)
+    there = set(output.shards()) - set(broken)
+    failed = _failed_units(output, there)
     found: dict[str, tuple[str, str]] = {}
     for shard in earlier:
         if shard.name in there:
@@ -108,8 +111,7 @@ class CarryingWorker:
             wanted.setdefault(source, set()).add(unit)
         parts: dict[str, list[pa.Table]] = {}
         for source, units in wanted.items():
-            record = self._output.folder.read_json(f"{COMMITS}/{source}.json")
-            for path in sorted(record["files"]):
+            for path in sorted(self._output.shard_files(source)):
                 name = path.rsplit("/", 1)[0]
                 if name == "failures":
                     continue
@@ -169,10 +171,13 @@ def _units(shard: Shard) -> dict[str, str]:
     return {unit: canonical_digest(part) for unit, part in rows.items()}
 
 
-def _failed_units(output: StageFolder) -> set[tuple[str, str | None]]:
-    """(shard, video) of each failure; (shard, None): of something in the shard."""
+def _failed_units(output: StageFolder, shards: Collection[str]) -> set[tuple[str, str | None]]:
+    """(shard, video) of each failure in some shards; (shard, None): of something in the shard."""
     failed: set[tuple[str, str | None]] = set()
-    for name, part in output.iter_tables("failures", columns=["video_id"]):
-        failed.add((name, None))
-        failed |= {(name, video) for video in part["video_id"].to_pylist()}
+    for path in output.files("failures"):
+        name = path.rsplit("/", 1)[-1].removesuffix(".parquet")
+        if name in shards:
+            part = output.read_file(path, ["video_id"])
+            failed.add((name, None))
+            failed |= {(name, video) for video in part["video_id"].to_pylist()}
     return failed

@@ -70,9 +70,13 @@ def run(
     limit: Annotated[
         int | None, typer.Option(min=1, help="take N videos more than the folder has; those of earlier runs stay in")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="remove this config's output and make it anew")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="make this config's output again, beside what is there, and replace it")
+    ] = False,
     until: Annotated[str | None, typer.Option("--until", help="last stage to run, for example clips")] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
+    no_verify: commands.NoVerify = False,
+    take_over: commands.TakeOver = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole pipeline, or what is missing of it, and print the scores and the report's place."""
@@ -94,7 +98,7 @@ def run(
     given = [("--set", shown_override(o)) for o in overrides or ()]
     given += [(name, str(v)) for name, v in (("--out", out_url), ("--limit", limit), ("--until", until)) if v]
     again = shlex.join(["vtcav", "run", config, *(word for pair in given for word in pair)])
-    run_options = RunOptions(until=until, fresh=fresh, as_json=as_json)
+    run_options = RunOptions(until=until, fresh=fresh, as_json=as_json, verify=not no_verify, take_over=take_over)
     raise typer.Exit(run_and_print(settings, run_options, again=again, console=out, errors=err))
 
 

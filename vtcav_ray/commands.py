@@ -1,4 +1,4 @@
-"""Commands for a run that exists: status, retry-failed, rerun. `vtcav_ray.cli` puts them into `vtcav`."""
+"""Commands for a run that exists: status, verify, retry-failed, rerun. `vtcav_ray.cli` puts them into `vtcav`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ StorageFile = Annotated[
     typer.Option(
         "--storage-options", metavar="FILE", help="YAML or JSON: fsspec's options for the run folder's storage"
     ),
+]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="end another command that writes into the run folder, and go on from there")
+]
+NoVerify = Annotated[
+    bool,
+    typer.Option("--no-verify", help="do not check stored files against their digests, nor make broken ones again"),
 ]
 GO_ON = ("run", "retry-failed", "rerun", "gradcam", "watch")  # commands that take up what they left unfinished
 
@@ -78,8 +85,25 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         if found.failures:
             out.print(f"{found.failures} failures: vtcav table {found.url} failures", soft_wrap=True, markup=False)
 
+    @app.command()
+    def verify(
+        run_url: RunUrl,
+        as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False,
+        options: StorageFile = None,
+    ) -> None:
+        """Check every file of a run against its record, and every stage against its plan: 0 all is well, 3 not so."""
+        from vtcav_ray.verify_command import verify_run
+
+        raise typer.Exit(verify_run(opened(run_url, options), out, as_json=as_json))
+
     @app.command("retry-failed")
-    def retry_failed(run_url: RunUrl, overrides: Overrides = None, options: StorageFile = None) -> None:
+    def retry_failed(
+        run_url: RunUrl,
+        overrides: Overrides = None,
+        no_verify: NoVerify = False,
+        take_over: TakeOver = False,
+        options: StorageFile = None,
+    ) -> None:
         """Try again what failed in a run, and only that; later stages then see what was recovered."""
         from vtcav_ray import pipeline
         from vtcav_ray.config_file import read_options
@@ -93,7 +117,9 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
             out.print("Nothing failed in this run.")
             return
         with TerminalProgress(out) as progress:
-            result = pipeline.run(settings, progress, base=base, retry_failed=True)
+            result = pipeline.run(
+                settings, progress, base=base, retry_failed=True, verify=not no_verify, take_over=take_over
+            )
         left = result.table("failures").num_rows
         out.print(f"{before} failures before, {left} now. Report: {result.report_url}", soft_wrap=True)
         raise typer.Exit(status_of(result, settings.max_failed_fraction, err))
@@ -105,8 +131,10 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         out_url: Annotated[
             str | None, typer.Option("--out", help="run folder; default: RUN/checkpoints/NAME-DIGEST")
         ] = None,
-        fresh: Annotated[bool, typer.Option("--fresh", help="remove what this rerun has already")] = False,
+        fresh: Annotated[bool, typer.Option("--fresh", help="make again what this rerun has already")] = False,
         overrides: Overrides = None,
+        no_verify: NoVerify = False,
+        take_over: TakeOver = False,
         options: StorageFile = None,
     ) -> None:
         """Run again on another checkpoint: tracks and clips are re-used, the source videos are not read."""
@@ -119,7 +147,15 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         storage = read_options(options)
         with TerminalProgress(out) as progress:
             result = reruns.rerun(
-                run_url, checkpoint, out_url, overrides or (), progress=progress, fresh=fresh, storage_options=storage
+                run_url,
+                checkpoint,
+                out_url,
+                overrides or (),
+                progress=progress,
+                fresh=fresh,
+                storage_options=storage,
+                verify=not no_verify,
+                take_over=take_over,
             )
         out.print(score_table_text(result.run.table("scores"), width=out.width))
         out.print(result.saving.sentence)

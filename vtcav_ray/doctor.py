@@ -63,7 +63,7 @@ def _finding(name: str, check: Callable[[], tuple[Mark, str]]) -> Finding:
 
 
 def _versions() -> tuple[Mark, str]:
-    from vtcav_ray.pipeline import versions
+    from vtcav_ray.run_record import versions
 
     return "ok", ", ".join(f"{name} {version}" for name, version in versions().items())
 

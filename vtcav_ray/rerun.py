@@ -63,6 +63,8 @@ def rerun(
     progress: pipeline.Progress | None = None,
     fresh: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    verify: bool = True,
+    take_over: bool = False,
 ) -> Rerun:
     """Do for `checkpoint` what has to be done anew: activations, CAVs, scores, report.
 
@@ -72,8 +74,9 @@ def rerun(
         out: the new run's folder; None: `RUN/checkpoints/<name>-<digest>`.
         overrides: `key=value` for the config, for example `model.storage_options={...}`.
         progress: see `vtcav_ray.pipeline.run`.
-        fresh: remove what an earlier try of this rerun has left.
+        fresh: make again what an earlier try of this rerun has left.
         storage_options: of the run folder, and of the new one.
+        verify, take_over: see `vtcav_ray.pipeline.run`.
 
     Raises:
         ConfigError: no run, no clips in it, or no such checkpoint.
@@ -87,7 +90,14 @@ def rerun(
     place = Folder(url, config.out_storage_options)
     if place.same_as(run.folder) or place.same_as(base.folder):
         raise ConfigError(f"--out {url} is the run itself. Give a folder of its own, or leave --out away.")
-    result = pipeline.run(with_checkpoint(config, checkpoint, url), progress, base=base, fresh=fresh)
+    result = pipeline.run(
+        with_checkpoint(config, checkpoint, url),
+        progress,
+        base=base,
+        fresh=fresh,
+        verify=verify,
+        take_over=take_over,
+    )
     return Rerun(result, saving(result))
 
 

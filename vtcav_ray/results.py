@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from vtcav_ray import tables
 from vtcav_ray.config import Config
 from vtcav_ray.config_file import parse_config
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.records import BRANCH_JSON, RUN_JSON, checked
 from vtcav_ray.storage import Folder, StageFolder, stage_folder
 from vtcav_ray.urls import check_url
 from vtcav_ray.vectors import concatenated
+
+T = TypeVar("T")
 
 REPORT_PAGE = "report.html"
 # Stages in order. `vtcav_ray.pipeline` says what each does.
@@ -29,17 +33,26 @@ OPTIONAL_STAGES = {"gradcam": "vtcav gradcam CONFIG"}
 class Run:
     """The run folder at `url`.
 
+    Args:
+        url: of the run folder, on any file system.
+        storage_options: for fsspec.
+        verify: check what is read of its tables against the commit records.
+
     Raises:
         ConfigError: there is no run at this URL.
+        BrokenFile: its run.json is not as it was written.
     """
 
-    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
-        self.folder = Folder(check_url(url, "RUN"), dict(storage_options or {}))
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None, *, verify: bool = True) -> None:
+        self.folder = Folder(check_url(url, "RUN"), dict(storage_options or {}), verify)
         if not self.folder.exists("run.json"):
             raise ConfigError(f"No run at {url}: it has no run.json. Make one with `vtcav run CONFIG --out {url}`.")
-        self._record = self.folder.read_json("run.json")
+        self._record = self._read("run.json", RUN_JSON)
         there = [stage for stage in OPTIONAL_STAGES if self.folder.exists(f"{stage}.json")]
-        self._branches = {stage: self.folder.read_json(f"{stage}.json") for stage in there}
+        self._branches = {stage: self._read(f"{stage}.json", BRANCH_JSON) for stage in there}
+
+    def _read(self, name: str, kind: TypeAdapter[T]) -> T:
+        return checked(self.folder.read_json(name), kind, f"{self.folder.url}/{name}")
 
     @property
     def url(self) -> str:
@@ -68,7 +81,9 @@ class Run:
     def base(self) -> Folder:
         """Where the tables of `SHARED_STAGES` are: the run that this is a rerun of, or this one."""
         base = self._record.get("base")
-        return self.folder if base is None else Folder(join_url(self.url, base), self.folder.storage_options)
+        if base is None:
+            return self.folder
+        return Folder(join_url(self.url, base), self.folder.storage_options, self.folder.verify)
 
     def base_run(self) -> Run | None:
         """The run that this is a rerun of; None: it is none.
@@ -76,7 +91,9 @@ class Run:
         Raises:
             ConfigError: that run is not there any more.
         """
-        return None if self.base.url == self.url else Run(self.base.url, self.folder.storage_options)
+        if self.base.url == self.url:
+            return None
+        return Run(self.base.url, self.folder.storage_options, verify=self.folder.verify)
 
     @property
     def report_url(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vtcav_ray.records import POINTER, BrokenFile, checked, fix_of
 from vtcav_ray.storage import StageFolder, canonical_digest, stage_folder
 
 RETRIED = ("tracks", "clips", "activations")  # those that work on videos and clips one by one
@@ -23,11 +24,24 @@ def retry_key(key: str) -> str:
 
 
 def newest(output: StageFolder) -> StageFolder:
-    """The output that counts: this one, or what retries have put in its place."""
+    """The output that counts: this one, or what retries have put in its place.
+
+    Raises:
+        BrokenFile: a pointer is not as it was written.
+    """
+    seen = {output.key}
     while output.folder.exists(SUPERSEDED):
-        by = output.folder.read_json(SUPERSEDED)["by"]
+        by = _successor(output)
+        if by in seen:
+            raise BrokenFile(f"{output.folder.url}/{SUPERSEDED}", "it leads back to itself", fix_of(SUPERSEDED))
+        seen.add(by)
         output = stage_folder(output.run, output.stage, by)
     return output
+
+
+def _successor(output: StageFolder) -> str:
+    url = f"{output.folder.url}/{SUPERSEDED}"
+    return checked(output.folder.read_json(SUPERSEDED), POINTER, url)["by"]
 
 
 def supersede(old: StageFolder, new: StageFolder) -> None:

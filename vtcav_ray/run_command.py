@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TextIO
 
 from rich.console import Console
 
@@ -22,13 +26,17 @@ class RunOptions:
 
     Attributes:
         until: the last stage to run; None: all.
-        fresh: remove this config's output first.
+        fresh: make this config's output again, and replace it.
         as_json: one line of JSON for each event on stdout, and nothing else there.
+        verify: check every file of a complete stage, and make again what is broken.
+        take_over: end another run that writes into the folder.
     """
 
     until: str | None = None
     fresh: bool = False
     as_json: bool = False
+    verify: bool = True
+    take_over: bool = False
 
 
 def run_and_print(config: Config, options: RunOptions, *, again: str, console: Console, errors: Console) -> int:
@@ -43,13 +51,59 @@ def run_and_print(config: Config, options: RunOptions, *, again: str, console: C
     Returns:
         The exit status.
     """
+    if not options.as_json:
+        with TerminalProgress(console) as progress:
+            return _run(config, options, progress, again=again, console=console, errors=errors)
+    with only_ours(sys.stdout) as stdout:
+        return _run(config, options, JsonProgress(stdout), again=again, console=console, errors=errors)
+
+
+@contextlib.contextmanager
+def only_ours(stdout: TextIO) -> Iterator[TextIO]:
+    """A stream to the process's standard output that nothing else writes to.
+
+    Libraries and child processes print there (Ray does where its raylet dies), and a program that reads JSON would meet
+    that. Meanwhile what they print goes to standard error. A stream that is not the process's own is given back as it
+    is.
+    """
     try:
-        if options.as_json:
-            events = JsonProgress(sys.stdout)
-            result = pipeline.run(config, events, until=options.until, fresh=options.fresh)
-        else:
-            with TerminalProgress(console) as progress:
-                result = pipeline.run(config, progress, until=options.until, fresh=options.fresh)
+        own = stdout.fileno() == 1
+    except (OSError, ValueError):  # a stream in memory
+        own = False
+    if not own:
+        yield stdout
+        return
+    stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as ours:
+            yield ours
+    finally:
+        stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _run(
+    config: Config,
+    options: RunOptions,
+    progress: JsonProgress | TerminalProgress,
+    *,
+    again: str,
+    console: Console,
+    errors: Console,
+) -> int:
+    events = progress if isinstance(progress, JsonProgress) else None
+    try:
+        result = pipeline.run(
+            config,
+            progress,
+            until=options.until,
+            fresh=options.fresh,
+            verify=options.verify,
+            take_over=options.take_over,
+        )
     except KeyboardInterrupt:
         # The engine's session has ended on the way here: a Ray that was started for this run is stopped.
         errors.print(
@@ -60,8 +114,8 @@ def run_and_print(config: Config, options: RunOptions, *, again: str, console: C
         return EXIT_STOPPED
     failures = pipeline.failed_inputs(result)
     if "report" not in result.keys:
-        _tell_done_until(options, result, failures, events if options.as_json else None, console)
-    elif options.as_json:
+        _tell_done_until(options, result, failures, events, console)
+    elif events is not None:
         _say_done(events, result, failures)
     else:
         _print_done(result, failures, console)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from rich.table import Table
 
+from vtcav_ray.records import PLAN_JSON, checked
 from vtcav_ray.results import STAGES, Run
 from vtcav_ray.run_record import PLAN
 from vtcav_ray.storage import COMMITS, StageFolder, modified_at
@@ -83,7 +84,7 @@ def _stage_status(output: StageFolder, now: float) -> StageStatus:
     done = output.committed() - {"final"}
     if not output.folder.exists(PLAN):
         return StageStatus(output.stage, "unfinished", done=len(done))
-    plan = output.folder.read_json(PLAN)
+    plan = checked(output.folder.read_json(PLAN), PLAN_JSON, f"{output.folder.url}/{PLAN}")
     rate = left = None
     since, spent = len(done) - plan["done"], now - plan["started"]
     if since > 0 and spent > 0:

@@ -4,7 +4,10 @@
     RUN/<stage>/<key>/<table>/<shard>.parquet      a table's part; `<table>/layer=<layer>/...` where d varies
     RUN/<stage>/<key>/failures/<shard>.parquet
     RUN/<stage>/<key>/_commits/<shard>.json        written LAST: only shards that have one exist
-    RUN/<stage>/<key>/manifest.json                written when every shard is committed: the stage is complete
+    RUN/<stage>/<key>/manifest.json                written when every planned shard is committed: the stage is complete
+
+A reader takes the list of files from the manifest, or from the commit records where there is no manifest yet, and
+checks every byte that it uses against the SHA-256 there (`vtcav_ray.verified`).
 
 A key is a hash of all that determines the stage's output, so a folder is never overwritten with something else, and a
 killed run goes on where it was. Ray's blocks play no part in any name.
@@ -13,43 +16,44 @@ killed run goes on where it was. Ray's blocks play no part in any name.
 from __future__ import annotations
 
 import contextvars
-import datetime
-import hashlib
-import json
 import logging
-import os
-import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeVar
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray import tables
-from vtcav_ray.access import kind_of, open_url, patiently
+from vtcav_ray.access import patiently
+from vtcav_ray.errors import StageError
+from vtcav_ray.folder import Folder
+from vtcav_ray.folder import modified_at as modified_at
+from vtcav_ray.records import (
+    COMMITS,
+    MANIFEST,
+    BrokenFile,
+    CommitRecord,
+    FileEntry,
+    commit_record,
+    manifest_record,
+    parse_sealed,
+)
+from vtcav_ray.records import canonical_digest as canonical_digest
 from vtcav_ray.vectors import concatenated, joined
+from vtcav_ray.verified import VerifiedFile, broken, digests_of
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-COMMITS = "_commits"
 # Rows a row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
 ROW_GROUP_ROWS = 8192
 CLIP_ROW_GROUP_ROWS = 4  # clips carry their frames, and a preview reads only one of them
-FIRST_CONTACT_SECONDS = 15.0
 # Of a table that is read shard by shard, at most so many files are being read or wait for their turn.
 READ_AHEAD_FILES = 16
 READ_AHEAD_BYTES = 1 << 25  # of files as they are stored; one file may be larger
-
-
-def canonical_digest(value: Any) -> str:
-    """Hex SHA-256 of a JSON-like value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -70,177 +74,48 @@ class ShardOutput:
 
 
 @dataclass(frozen=True)
-class Folder:
-    """A folder on an fsspec URL. Picklable: workers on other nodes open it anew."""
-
-    url: str
-    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        if "://" not in self.url:  # workers have a working directory of their own
-            object.__setattr__(self, "url", os.path.abspath(self.url))
-
-    @property
-    def fs(self) -> fsspec.AbstractFileSystem:
-        return self._open()[0]
-
-    @property
-    def root(self) -> str:
-        return self._open()[1]
-
-    def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        fs, root = open_url(self.url, self.storage_options)
-        return fs, root.rstrip("/")
-
-    def check(self) -> None:
-        """Find out at once, and not after hours, that storage can't be reached or refuses.
-
-        Raises:
-            AccessError: a wrong key, no credentials, no such bucket.
-            ConnectionError: nothing answers.
-        """
-        fs, root = self._open()
-        try:
-            patiently(lambda: fs.ls(root, detail=False), self.url, patience=FIRST_CONTACT_SECONDS)
-        except (FileNotFoundError, NotADirectoryError):
-            return  # nothing there yet; a file in the way is told by the first write
-
-    def same_as(self, other: Folder) -> bool:
-        """Whether both are one folder, however each is written (relative, with a slash at the end, by a link)."""
-        (fs, root), (other_fs, other_root) = self._open(), other._open()
-        if isinstance(fs, LocalFileSystem):
-            root, other_root = os.path.realpath(root), os.path.realpath(other_root)
-        return fs.protocol == other_fs.protocol and root == other_root
-
-    def below(self, *parts: str) -> Folder:
-        return Folder("/".join((self.url.rstrip("/"), *parts)), self.storage_options)
-
-    def path(self, *parts: str) -> str:
-        return "/".join((self.root, *parts))
-
-    def exists(self, name: str) -> bool:
-        fs, path = self.fs, self.path(name)
-        return patiently(lambda: kind_of(fs, path), f"{self.url}/{name}") is not None
-
-    def read_bytes(self, name: str) -> bytes:
-        return bytes(patiently(lambda: self.fs.cat_file(self.path(name)), f"{self.url}/{name}"))
-
-    def write_bytes(self, name: str, data: bytes) -> None:
-        """Write a file so that readers see all of it or none of it."""
-        fs, path = self.fs, self.path(name)
-        if isinstance(fs, LocalFileSystem):
-            fs.makedirs(os.path.dirname(path), exist_ok=True)
-            aside = f"{path}.{uuid.uuid4().hex}.tmp"
-            try:
-                with open(aside, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(aside, path)
-            finally:
-                if os.path.exists(aside):
-                    os.remove(aside)
-        else:  # an object appears when its upload is complete
-            patiently(lambda: fs.pipe_file(path, data), f"{self.url}/{name}")
-
-    def write_once(self, name: str, data: bytes) -> bytes:
-        """Write a file unless it is there, and return what is there: all who call this get the first one's bytes."""
-        fs, path = self.fs, self.path(name)
-        try:
-            if isinstance(fs, LocalFileSystem):
-                fs.makedirs(os.path.dirname(path), exist_ok=True)
-                aside = f"{path}.{uuid.uuid4().hex}.tmp"
-                try:
-                    with open(aside, "wb") as file:
-                        file.write(data)
-                    os.link(aside, path)  # whole, and refused where the name is taken
-                finally:
-                    os.remove(aside)
-            else:
-                # Repeated after its answer was lost, it meets its own file, which is read below.
-                patiently(lambda: fs.pipe_file(path, data, mode="create"), f"{self.url}/{name}")
-        except ConnectionError:
-            raise
-        except OSError as error:
-            # A local name that is taken, or an object store's refused condition, which s3fs tells as EINVAL.
-            if isinstance(error, FileExistsError) or self.exists(name):
-                return self.read_bytes(name)
-            raise
-        return data
-
-    def reading(self, name: str, read: Callable[[IO[bytes]], T]) -> T:
-        """What `read` makes of the opened file; called again, with the file opened anew, while storage falters."""
-
-        def attempt() -> T:
-            with self.fs.open(self.path(name), "rb") as file:
-                return read(file)
-
-        return patiently(attempt, f"{self.url}/{name}")
-
-    def entries(self, name: str) -> list[dict[str, Any]]:
-        """What fsspec says of each file directly below a sub-folder; empty when there is none."""
-        try:
-            return list(patiently(lambda: self.fs.ls(self.path(name), detail=True), f"{self.url}/{name}"))
-        except FileNotFoundError:
-            return []
-
-    def remove(self, name: str = "") -> None:
-        """Delete a file, or a sub-folder with all that is in it; nothing there is no error."""
-        fs, path = self.fs, self.path(name) if name else self.root
-
-        def attempt() -> None:
-            if kind_of(fs, path) is not None:
-                fs.rm(path, recursive=True)
-
-        try:
-            patiently(attempt, f"{self.url}/{name}")
-        except FileNotFoundError:  # gone in the meantime: by a request whose answer was lost, or by a neighbour
-            logger.info("%s was removed already", path)
-
-    def read_json(self, name: str) -> Any:
-        return json.loads(self.read_bytes(name))
-
-    def write_json(self, name: str, value: Any) -> None:
-        self.write_bytes(name, json.dumps(value, indent=1, sort_keys=True, default=str).encode())
-
-    def names(self, name: str) -> list[str]:
-        """File names (not paths) directly below a sub-folder; empty when there is none."""
-        try:
-            entries = patiently(lambda: self.fs.ls(self.path(name), detail=False), f"{self.url}/{name}")
-        except FileNotFoundError:
-            return []
-        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
-
-
-@dataclass(frozen=True)
 class StageFolder:
     """The output of one stage under one key."""
 
     stage: str
     key: str
     folder: Folder
+    # What the commit records say of the files that this object has met, by path: so that a record is read once.
+    _known: dict[str, FileEntry] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": {}}  # a worker on another node reads the few that it needs
 
     @property
     def run(self) -> Folder:
         """The run folder that this is in."""
-        return Folder(self.folder.url.rsplit("/", 2)[0], self.folder.storage_options)
+        return Folder(self.folder.url.rsplit("/", 2)[0], self.folder.storage_options, self.folder.verify)
 
     def remove(self) -> None:
         """Delete all of it. The manifest goes first: what is half removed is not complete."""
-        self.folder.remove("manifest.json")
+        self.folder.remove(MANIFEST)
         self.folder.remove()
 
     @property
     def complete(self) -> bool:
-        return self.folder.exists("manifest.json")
+        return self.folder.exists(MANIFEST)
 
     def manifest(self) -> dict[str, Any]:
-        return dict(self.folder.read_json("manifest.json"))
+        """What was written when the stage was completed.
+
+        Raises:
+            BrokenFile: it is not as it was written.
+            FileNotFoundError: the stage is not complete.
+        """
+        return dict(manifest_record(self.folder.read_json(MANIFEST), self._url(MANIFEST), self.stage, self.key))
 
     def committed(self) -> set[str]:
-        """Names of the shards that are there, whole."""
+        """Names of the shards that have a commit record."""
         names = self.folder.names(COMMITS)
         return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+
+    def _url(self, name: str) -> str:
+        return f"{self.folder.url}/{name}"
 
     def commit(self, shard: str, output: ShardOutput) -> dict[str, Any]:
         """Write a shard's files, then its commit record. Safe to repeat, and to do twice at once.
@@ -255,7 +130,7 @@ class StageFolder:
             data = parquet_bytes(table, CLIP_ROW_GROUP_ROWS if "encoded" in table.column_names else ROW_GROUP_ROWS)
             path = f"{name}/{shard}.parquet"
             self.folder.write_bytes(path, data)
-            files[path] = {"rows": table.num_rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            files[path] = {"rows": table.num_rows, "bytes": len(data), **digests_of(data)}
         record = {
             "shard": shard,
             "files": files,
@@ -264,24 +139,82 @@ class StageFolder:
             "warnings": list(output.warnings),
         }
         self.folder.write_json(f"{COMMITS}/{shard}.json", record)
+        self._known.update(files)
         return record
 
-    def records(self) -> list[dict[str, Any]]:
-        """Every commit record, by shard name."""
-        shards = sorted(self.committed())
-        paths = [self.folder.path(COMMITS, f"{shard}.json") for shard in shards]
-        if not paths:
-            return []
-        contents = patiently(
-            lambda: self.folder.fs.cat(paths), self.folder.url
-        )  # one round of concurrent requests on an object store
+    def record(self, shard: str) -> CommitRecord:
+        """The commit record of a shard.
+
+        Raises:
+            BrokenFile: it is not as it was written.
+            FileNotFoundError: the shard is not committed.
+        """
+        name = f"{COMMITS}/{shard}.json"
+        return commit_record(self.folder.read_json(name), self._url(name))
+
+    def records(self) -> list[CommitRecord]:
+        """Every commit record, by shard name.
+
+        Raises:
+            BrokenFile: one of them is not as it was written.
+        """
+        good, bad = self.readable_records()
+        for error in bad.values():
+            raise error
+        return list(good.values())
+
+    def readable_records(self) -> tuple[dict[str, CommitRecord], dict[str, BrokenFile]]:
+        """(shard -> its commit record, shard -> what is wrong with its commit record), each by shard name."""
+        names = [f"{COMMITS}/{shard}.json" for shard in sorted(self.committed())]
+        if not names:
+            return {}, {}
+        paths = [self.folder.path(name) for name in names]
+        # One round of concurrent requests on an object store.
+        contents = patiently(lambda: self.folder.fs.cat(paths), self.folder.url)
         if isinstance(contents, bytes):
             contents = {paths[0]: contents}
-        return [json.loads(contents[path]) for path in sorted(contents)]
+        good: dict[str, CommitRecord] = {}
+        bad: dict[str, BrokenFile] = {}
+        for name, path in zip(names, sorted(contents), strict=True):
+            shard = name.rsplit("/", 1)[-1].removesuffix(".json")
+            try:
+                good[shard] = commit_record(parse_sealed(contents[path], self._url(name)), self._url(name))
+            except BrokenFile as error:
+                bad[shard] = error
+        return good, bad
 
-    def finish(self, ingredients: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the manifest (what the key was made from, counts, `extra`). The stage is then complete."""
+    def shards(self) -> Mapping[str, Mapping[str, FileEntry]]:
+        """Shard -> its files: as the manifest has them, or the commit records where the stage is not complete.
+
+        Raises:
+            BrokenFile: the manifest, or a record, is not as it was written.
+        """
+        try:
+            return dict(self.manifest()["shards"])
+        except FileNotFoundError:
+            return {record["shard"]: record["files"] for record in self.records()}
+
+    def shards_by_record(self) -> dict[str, Mapping[str, FileEntry]]:
+        """Shard -> its files, of every shard whose commit record can be read."""
+        return {shard: record["files"] for shard, record in self.readable_records()[0].items()}
+
+    def finish(
+        self, ingredients: Mapping[str, Any], extra: Mapping[str, Any], planned: Iterable[str] | None = None
+    ) -> dict[str, Any]:
+        """Write the manifest (what the key was made from, counts, `extra`). The stage is then complete.
+
+        Args:
+            ingredients: what the key was made from.
+            extra: what else the manifest says.
+            planned: names of all shards that the stage has; None: those that are committed.
+
+        Raises:
+            StageError: the committed shards are not the planned ones. Nothing is written.
+            BrokenFile: a commit record is not as it was written.
+        """
         records = self.records()
+        if planned is not None:
+            self._check_plan({record["shard"] for record in records}, set(planned))
         rows: dict[str, int] = {}
         metrics: dict[str, float] = {}
         size = 0
@@ -303,18 +236,33 @@ class StageFolder:
             **extra,
             "warnings": list(dict.fromkeys([*extra.get("warnings", ()), *(w for r in records for w in r["warnings"])])),
         }
-        self.folder.write_json("manifest.json", manifest)
+        self.folder.write_json(MANIFEST, manifest)
         return manifest
+
+    def _check_plan(self, committed: set[str], planned: set[str]) -> None:
+        if missing := sorted(planned - committed):
+            raise StageError(
+                f"The stage {self.stage} in {self.folder.url} has {len(planned) - len(missing)} of its {len(planned)} "
+                f"shards; {missing[0]} is the first that is missing. Run again: what is missing is made."
+            )
+        if extra := sorted(committed - planned):
+            raise StageError(
+                f"{self._url(COMMITS)}/{extra[0]}.json is the record of a shard that is not in the plan of the stage "
+                f"{self.stage} ({len(extra)} such records), so its rows may be there twice. Remove these "
+                "records, or run with --fresh."
+            )
 
     def files(self, table: str, **partition: str) -> list[str]:
         """Paths (below the folder) of a table's committed files, sorted; `layer="late"` keeps one partition."""
         return list(self._committed_files(table, **partition))
 
-    def _committed_files(self, table: str, **partition: str) -> dict[str, dict[str, Any]]:
-        """`rows` and `bytes` of each of a table's committed files, by path, in order."""
+    def _committed_files(self, table: str, **partition: str) -> dict[str, FileEntry]:
+        """What is known of each of a table's committed files, by path, in order."""
         prefix = "/".join([table, *(f"{key}={value}" for key, value in partition.items())]) + "/"
-        files = {path: file for record in self.records() for path, file in record["files"].items()}
-        return {path: files[path] for path in sorted(files) if path.startswith(prefix)}
+        files = {path: file for found in self.shards().values() for path, file in found.items()}
+        wanted = {path: files[path] for path in sorted(files) if path.startswith(prefix)}
+        self._known.update(wanted)
+        return wanted
 
     def iter_tables(
         self, table: str, *, columns: Sequence[str] | None = None, **partition: str
@@ -355,6 +303,11 @@ class StageFolder:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one file.
+
+        Raises:
+            BrokenFile: it is not what was committed.
+        """
         wanted = list(columns) if columns is not None else None
 
         def read(file: IO[bytes]) -> pa.Table:
@@ -363,7 +316,65 @@ class StageFolder:
             found = pq.ParquetFile(file, pre_buffer=False).read(columns=wanted, use_threads=False)
             return found if wanted is None else found.select(wanted)
 
-        return self.folder.reading(path, read)
+        return self.reading(path, read)
+
+    def reading(self, path: str, read: Callable[[IO[bytes]], T]) -> T:
+        """What `read` makes of an opened file, of which every byte is checked before `read` sees it.
+
+        Args:
+            path: of a committed file, below the folder.
+            read: may be called again, with the file opened anew.
+
+        Raises:
+            BrokenFile: it is not what was committed, or not there.
+        """
+        entry = self._entry(path) if self.folder.verify else None
+        try:
+            return self._read_checked(path, entry, read)
+        except BrokenFile:
+            self._known.pop(path, None)  # it may have been written again since its record was read
+            if entry is None or self._entry(path) == entry:
+                raise
+            return self._read_checked(path, self._entry(path), read)
+
+    def _read_checked(self, path: str, entry: FileEntry | None, read: Callable[[IO[bytes]], T]) -> T:
+        url = self._url(path)
+
+        def attempt(file: IO[bytes]) -> T:
+            return read(file if entry is None else VerifiedFile(file, entry, url))  # type: ignore[arg-type]
+
+        try:
+            return self.folder.reading(path, attempt)
+        except FileNotFoundError as error:
+            raise broken(url, "it is not there, though it was committed") from error
+        except pa.ArrowInvalid as error:
+            raise broken(url, f"it is no Parquet file that can be read ({str(error).splitlines()[0]})") from error
+
+    def _entry(self, path: str) -> FileEntry:
+        """What the commit record, or else the manifest, says of a file."""
+        if path not in self._known:
+            shard = path.rsplit("/", 1)[-1].removesuffix(".parquet")
+            self._known.update(self.shard_files(shard))
+        if path not in self._known:
+            raise broken(self._url(path), "its shard's commit record does not name it")
+        return self._known[path]
+
+    def shard_files(self, shard: str) -> Mapping[str, FileEntry]:
+        """The files of one shard: as its commit record has them, or the manifest where that is broken or lost.
+
+        Raises:
+            BrokenFile: neither has them.
+        """
+        try:
+            return self.record(shard)["files"]
+        except (BrokenFile, FileNotFoundError) as error:
+            try:
+                return self.manifest()["shards"][shard]
+            except (FileNotFoundError, KeyError):
+                if isinstance(error, BrokenFile):
+                    raise error from None
+                url = self._url(f"{COMMITS}/{shard}.json")
+                raise BrokenFile(url, "the shard has no commit record", "Run again: it is made again.") from error
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
         """A whole table, or one partition of it, in memory; None when it has no rows at all.
@@ -379,19 +390,6 @@ class StageFolder:
         if not parts:
             return None
         return concatenated(parts)
-
-
-def modified_at(info: Mapping[str, Any]) -> float | None:
-    """When a file was last written, seconds since the epoch, from what fsspec says of it; None: it does not say."""
-    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
-        value = info.get(name)
-        if isinstance(value, datetime.datetime):
-            return value.timestamp()
-        if isinstance(value, int | float):
-            return float(value)
-        if isinstance(value, str):
-            return datetime.datetime.fromisoformat(value).timestamp()
-    return None
 
 
 def stage_folder(run: Folder, stage: str, key: str) -> StageFolder:

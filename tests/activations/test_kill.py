@@ -26,6 +26,7 @@ import ray.cloudpickle
 
 from vtcav_ray import engine, pipeline, tables
 from vtcav_ray.activations.stage import STAGE, ExtractWorker
+from vtcav_ray.completing import Completing
 from vtcav_ray.concepts.contents import CONTENTS, contents_of
 from vtcav_ray.config import Config, ResourcesConfig
 from vtcav_ray.config_file import parse_config
@@ -100,7 +101,7 @@ def complete(run: Path, progress: Quiet) -> StageFolder:
     stage: Stage = dataclasses.replace(STAGE, prepare=prepare)
     output = stage_folder(folder, stage.name, stage.key(context))
     with engine.LazySession(CONFIG.resources) as session:
-        pipeline._complete(stage, context, output, None, session, progress)
+        Completing(session, progress).complete(stage, context, output)
     return output
 
 

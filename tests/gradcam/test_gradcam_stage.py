@@ -21,6 +21,7 @@ from vtcav_ray.gradcam.stage import STAGE, plan
 from vtcav_ray.gradcam.worker import GradcamWorker
 from vtcav_ray.results import Run
 from vtcav_ray.stage import Context
+from vtcav_ray.storage import Folder
 from vtcav_ray.world.codec import decode_mp4
 
 pytestmark = pytest.mark.slow
@@ -124,10 +125,9 @@ def test_running_again_and_by_the_command_re_uses_everything(finished: Run, smal
     assert {p: p.stat().st_mtime_ns for p in Path(small.run_url).rglob("*.parquet")} == before
     assert Path(small.run_url, "run.json").read_bytes() == record  # a run's own record is left alone
     # Other clips: the maps of the earlier ones are no part of this run any more.
-    changed = Path(small.run_url, "run.json").read_text().replace(finished.keys["clips"], "another")
+    there = finished.folder.read_json("run.json")
     other = tmp_path / "run"
-    other.mkdir()
-    (other / "run.json").write_text(changed)
+    Folder(str(other)).write_json("run.json", {**there, "keys": {**there["keys"], "clips": "another"}})
     (other / "gradcam.json").write_bytes(Path(small.run_url, "gradcam.json").read_bytes())
     assert "gradcam" not in Run(str(other)).keys
     asked = CliRunner().invoke(cli.app, ["table", str(other), "gradcam"])

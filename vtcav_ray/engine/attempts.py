@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
+from vtcav_ray.records import BrokenFile
 from vtcav_ray.stage import Worker
 from vtcav_ray.storage import StageFolder
 from vtcav_ray.video.rehearse import Limits, rehearse
@@ -139,15 +140,14 @@ class Attempts:
 
     def end(self, shard: str) -> None:
         """Take back that a shard began: it ended in an orderly way, though without a commit."""
-        if self.output.folder.exists(f"{ATTEMPTS}/{shard}.json"):
-            history = History(**self.output.folder.read_json(f"{ATTEMPTS}/{shard}.json"))
+        history = self._read(shard)
+        if history is not None:
             self._write(shard, _replaced(history, run="", interrupted=0))
 
     def _look(self, shard: str) -> History | None:
         """The history, with the start that did not end counted; None: the shard was never begun."""
-        try:
-            found = History(**self.output.folder.read_json(f"{ATTEMPTS}/{shard}.json"))
-        except FileNotFoundError:
+        found = self._read(shard)
+        if found is None:
             return None
         same_run, there = found.run == self.run, self._node_is_there(found.node)
         if same_run and there:
@@ -161,6 +161,16 @@ class Attempts:
         found.run, found.node = self.run, self.node
         logger.warning("shard %s of %s was begun before and did not end: %s", shard, self.output.stage, found)
         return found
+
+    def _read(self, shard: str) -> History | None:
+        """The history as it was written; None: there is none, or it is broken, which costs a few tries and no row."""
+        try:
+            return History(**self.output.folder.read_json(f"{ATTEMPTS}/{shard}.json"))
+        except FileNotFoundError:
+            return None
+        except (BrokenFile, TypeError) as error:  # TypeError: JSON, but no history
+            logger.warning("the history of shard %s is forgotten: %s", shard, error)
+            return None
 
     def _settle(self, shard: str, history: History, rows: pa.Table) -> None:
         """Quarantine the video that was alone when the process died; or see that none explains the deaths."""

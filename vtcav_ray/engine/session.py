@@ -6,15 +6,19 @@ import contextlib
 import importlib
 import logging
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 from vtcav_ray import logs
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.errors import EnvironmentFault
+from vtcav_ray.interrupt import interrupter
 
 logger = logging.getLogger(__name__)
 
 STARTS_TRIED = 3  # of a Ray on this machine: a busy one may need more than the 30 s that Ray gives itself
+WATCH_SECONDS = 0.5
+VITAL = ("raylet", "gcs_server")
 # Nothing may be downloaded or installed at run time, on any node; and Ray must not phone home.
 WORKER_ENVIRONMENT = {
     "YOLO_OFFLINE": "true",
@@ -26,10 +30,15 @@ WORKER_ENVIRONMENT = {
 
 
 @contextlib.contextmanager
-def ray_session(resources: ResourcesConfig) -> Iterator[None]:
+def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | None = None) -> Iterator[None]:
     """Connect to `resources.address`, to RAY_ADDRESS, or to a Ray on this machine that lasts as long as the block.
 
     A Ray that is running in this process already is used as it is, and left running.
+
+    Args:
+        resources: which Ray, or how large.
+        on_death: called, from another thread, with the name of a process of the Ray that was started here, when that
+            died and Ray can't go on without it.
 
     Raises:
         EnvironmentFault: no cluster answers at the address, or metrics are wanted and their packages are missing.
@@ -67,7 +76,8 @@ def ray_session(resources: ResourcesConfig) -> Iterator[None]:
     _start(options, address)
     try:
         _configure_data()
-        yield
+        with _watched(on_death) if on_death is not None and not address else contextlib.nullcontext():
+            yield
     finally:
         ray.shutdown()
 
@@ -81,6 +91,34 @@ def _check_metrics() -> None:
             f"`resources.metrics_port` needs packages that are not installed ({error}). Install them: "
             "pip install 'vtcav-ray[cluster]'. Or leave `resources.metrics_port` unset."
         ) from error
+
+
+@contextlib.contextmanager
+def _watched(on_death: Callable[[str], None]) -> Iterator[None]:
+    """Look after the processes of the Ray that was started here.
+
+    A driver whose raylet is gone waits for it, and is ended by Ray's core after some 20 s, without an exception: so its
+    end has to be noticed here, while there is time to write down what happened.
+    """
+    import ray._private.worker
+
+    node = ray._private.worker._global_node
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(WATCH_SECONDS):
+            if dead := [name for name, _ in node.dead_processes() if name in VITAL]:
+                if not over.is_set():
+                    on_death(dead[0])
+                return
+
+    thread = threading.Thread(target=look, name="ray-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _start(options: dict[str, object], address: str | None) -> None:
@@ -170,10 +208,17 @@ def _started_here() -> bool:
 
 
 class LazySession:
-    """A Ray session that starts when the first stage needs it, so that a run with nothing to do ends at once."""
+    """A Ray session that starts when the first stage needs it, so that a run with nothing to do ends at once.
+
+    Attributes:
+        fault: the Ray that was started here died. The main thread is interrupted for it (`KeyboardInterrupt`), since it
+            would wait for Ray until Ray ends the process.
+    """
 
     def __init__(self, resources: ResourcesConfig) -> None:
         self.resources = resources
+        self.fault: EnvironmentFault | None = None
+        self._interrupt: Callable[[], None] = lambda: None
         self._stack = contextlib.ExitStack()
         self._started = False
 
@@ -183,8 +228,16 @@ class LazySession:
     def start(self) -> None:
         """Connect or start, once."""
         if not self._started:
-            self._stack.enter_context(ray_session(self.resources))
+            self._interrupt = interrupter()
+            self._stack.enter_context(ray_session(self.resources, self._died))
             self._started = True
+
+    def _died(self, process: str) -> None:
+        self.fault = EnvironmentFault(
+            f"Ray's process `{process}` on this machine has ended, and Ray can't go on without it. Was it killed for "
+            "want of memory? Finished shards are kept: run again."
+        )
+        self._interrupt()
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()

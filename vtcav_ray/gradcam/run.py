@@ -10,6 +10,7 @@ from vtcav_ray.gradcam.page import RECORD, write_page
 from vtcav_ray.gradcam.stage import STAGE
 from vtcav_ray.report.stage import publish_report
 from vtcav_ray.results import Run
+from vtcav_ray.run_lease import writing
 from vtcav_ray.run_record import RECORD as RUN_RECORD
 from vtcav_ray.storage import Folder
 
@@ -23,6 +24,11 @@ def run_gradcam(config: Config, progress: pipeline.Progress | None = None) -> Ru
 
     Raises: as `vtcav_ray.pipeline.run`.
     """
+    with writing(Folder(config.run_url, config.out_storage_options), "vtcav gradcam"):
+        return _run(config, progress)
+
+
+def _run(config: Config, progress: pipeline.Progress | None) -> Run:
     _bring_clips(config, progress)
     result = Run(config.run_url, config.out_storage_options)
     output = pipeline.run_branch(config, STAGE, result, progress)

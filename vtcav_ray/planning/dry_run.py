@@ -29,7 +29,7 @@ def dry_run(config: Config, *, until: str | None = None, fresh: bool = False) ->
 
     Args:
         until: the last stage; None: all.
-        fresh: whether the run would remove first what is there.
+        fresh: whether the run would make again what is there.
 
     All keys are made as the run makes them, so weights and checkpoints are read, and the videos are listed; but nothing
     is written, and a planted world that is not there yet is not rendered.
@@ -56,7 +56,7 @@ def dry_run(config: Config, *, until: str | None = None, fresh: bool = False) ->
 def _state(output: StageFolder, *, fresh: bool) -> str:
     there = len(output.committed())
     if fresh and there:
-        return f"would be removed ({there} shards) and made anew"
+        return f"would be made again ({there} shards are there), and replaced"
     if output.complete:
         return "complete: would be re-used"
     return f"would go on after {there} shards" if there else "to do"

@@ -121,4 +121,4 @@ def _read(folder: StageFolder, path: str, rows: Sequence[int], max_side: int) ->
             start += count
         return found
 
-    return folder.folder.reading(path, read)
+    return folder.reading(path, read)

@@ -95,7 +95,7 @@ class ClipGroups:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        part = self.folder.folder.reading(
+        part = self.folder.reading(
             place.path,
             lambda file: pq.ParquetFile(file, pre_buffer=False).read_row_group(
                 place.row_group, columns=list(STORED), use_threads=False
@@ -126,7 +126,7 @@ def _read(folder: StageFolder) -> tuple[list[Group], dict[str, _Place]]:
     by_group: dict[tuple[str, str, str], list[Clip]] = {}
     places: dict[str, _Place] = {}
     for path in folder.files("clips"):
-        sizes, rows = folder.folder.reading(path, _heads)
+        sizes, rows = folder.reading(path, _heads)
         found = [_Place(path, group, row) for group, size in enumerate(sizes) for row in range(size)]
         for row, place in zip(rows, found, strict=True):
             if row["control_of"] is not None:

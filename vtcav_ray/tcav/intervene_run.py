@@ -17,6 +17,7 @@ from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.results import Run
+from vtcav_ray.run_lease import writing
 from vtcav_ray.storage import canonical_digest, parquet_bytes
 from vtcav_ray.tcav.arrays import video_means
 from vtcav_ray.tcav.cells import Cell, find_cells
@@ -53,6 +54,11 @@ def intervene_run(run: Run, wanted: Wanted, steps: Sequence[float] = STEPS, *, m
     Raises:
         ConfigError: no such cell, a step of 0, or the model is not the run's.
     """
+    with writing(run.folder, "vtcav intervene"):
+        return _run(run, wanted, steps, max_clips)
+
+
+def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int) -> pa.Table:
     if not steps or 0 in steps or not np.isfinite(steps).all():
         raise ConfigError(f"--step must be finite numbers other than 0, and is {list(steps)}.")
     cells = _choose(run, wanted)

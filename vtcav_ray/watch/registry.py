@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from vtcav_ray.lease import create_once
 from vtcav_ray.storage import Folder, parquet_bytes
 from vtcav_ray.watch.find import Checkpoint
-from vtcav_ray.watch.lease import create_once
 
 RECORDS = "records"
 TABLE = "registry.parquet"
