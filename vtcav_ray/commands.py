@@ -24,6 +24,13 @@ StorageFile = Annotated[
         "--storage-options", metavar="FILE", help="YAML or JSON: fsspec's options for the run folder's storage"
     ),
 ]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="run what is a program: a .py model config or a TensorRT engine, from a URL or named by a run's run.json",
+    ),
+]
 GO_ON = ("run", "retry-failed", "rerun", "gradcam", "watch")  # commands that take up what they left unfinished
 
 
@@ -79,7 +86,9 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
             out.print(f"{found.failures} failures: vtcav table {found.url} failures", soft_wrap=True, markup=False)
 
     @app.command("retry-failed")
-    def retry_failed(run_url: RunUrl, overrides: Overrides = None, options: StorageFile = None) -> None:
+    def retry_failed(
+        run_url: RunUrl, overrides: Overrides = None, options: StorageFile = None, trust_code: TrustCode = False
+    ) -> None:
         """Try again what failed in a run, and only that; later stages then see what was recovered."""
         from vtcav_ray import pipeline
         from vtcav_ray.config_file import read_options
@@ -87,7 +96,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         from vtcav_ray.rerun import reopened
         from vtcav_ray.run_command import status_of
 
-        run, settings, base = reopened(run_url, overrides or (), read_options(options))
+        run, settings, base = reopened(run_url, overrides or (), read_options(options), trust_code=trust_code)
         before = run.table("failures").num_rows
         if not before:
             out.print("Nothing failed in this run.")
@@ -108,6 +117,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         fresh: Annotated[bool, typer.Option("--fresh", help="remove what this rerun has already")] = False,
         overrides: Overrides = None,
         options: StorageFile = None,
+        trust_code: TrustCode = False,
     ) -> None:
         """Run again on another checkpoint: tracks and clips are re-used, the source videos are not read."""
         from vtcav_ray import rerun as reruns
@@ -119,7 +129,14 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         storage = read_options(options)
         with TerminalProgress(out) as progress:
             result = reruns.rerun(
-                run_url, checkpoint, out_url, overrides or (), progress=progress, fresh=fresh, storage_options=storage
+                run_url,
+                checkpoint,
+                out_url,
+                overrides or (),
+                progress=progress,
+                fresh=fresh,
+                storage_options=storage,
+                trust_code=trust_code,
             )
         out.print(score_table_text(result.run.table("scores"), width=out.width))
         out.print(result.saving.sentence)

@@ -33,14 +33,14 @@ class Name:
     name: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)  # what it holds may repeat itself without an end
 class Stored:
     """A reference to a file beside the pickle, as `torch.save` writes them."""
 
     reference: Any
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Record:
     """What a name would have become.
 
@@ -223,7 +223,7 @@ def _container(name: str, arguments: tuple[Any, ...]) -> Any:
     if name == "collections.OrderedDict":
         pairs = arguments[0] if len(arguments) == 1 else []
         if isinstance(pairs, list) and all(_is_pair(pair) for pair in pairs):
-            return {key: value for key, value in pairs}
+            return dict(pairs)
     if name == "builtins.set" and len(arguments) == 1 and isinstance(arguments[0], list | tuple):
         if all(isinstance(value, SCALARS) for value in arguments[0]):
             return set(arguments[0])

@@ -9,7 +9,6 @@ another one of that size later.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +83,8 @@ class _Builder:
         if not isinstance(record.state, dict):
             raise RefusedFile(f"`{record.name}` has no attributes")
         kept = {k: v for k, v in record.state.items() if k in MODEL_ATTRIBUTES or str(k).startswith("_")}
+        if isinstance(parts := kept.get("_modules"), dict):  # its loss may be another one
+            kept["_modules"] = {k: v for k, v in parts.items() if k == "model"}
         return self._fill(found, Record(record.name, record.arguments, False, kept), 0)
 
     def _class(self, record: Any) -> type[nn.Module] | None:
@@ -185,7 +186,9 @@ class _Builder:
 def _described(value: Any) -> str:
     if isinstance(value, Record | Name):
         return f"`{value.name}`"
-    return f"a {type(value).__name__} that is too large" if isinstance(value, int | str) else f"a {type(value).__name__}"
+    return (
+        f"a {type(value).__name__} that is too large" if isinstance(value, int | str) else f"a {type(value).__name__}"
+    )
 
 
 def _check_attribute(found: type, name: Any) -> None:
@@ -247,9 +250,8 @@ def _check_shapes(layer: nn.Module) -> None:
             wanted = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (layer.num_features,))
         elif isinstance(layer, nn.Linear):
             wanted = {"weight": (layer.out_features, layer.in_features), "bias": (layer.out_features,)}
-        elif isinstance(layer, RepConv) and layer.bn is not None:
-            if layer.c1 != layer.bn.num_features or math.prod((layer.c1, layer.c1 // layer.g)) > MOST_COUNT * 64:
-                raise RefusedFile("`RepConv` in it is not of the size that it says")
+        elif isinstance(layer, RepConv) and layer.bn is not None and layer.c1 != layer.bn.num_features:
+            raise RefusedFile("`RepConv` in it is not of the size that it says")
         for name, shape in wanted.items():
             tensor = held.get(name)
             if tensor is not None and tuple(tensor.shape) != tuple(shape):
