@@ -14,7 +14,7 @@ from rich.text import Text
 import vtcav_ray
 from vtcav_ray import commands, logs
 from vtcav_ray.access import tells_storage_errors
-from vtcav_ray.commands import StorageFile, opened
+from vtcav_ray.commands import StorageFile, TrustCode, opened
 from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
 from vtcav_ray.table_names import ALL_NAMES
 from vtcav_ray.terminal_text import printable_lines
@@ -78,11 +78,14 @@ def run(
     no_verify: commands.NoVerify = False,
     take_over: commands.TakeOver = False,
     as_json: AsJson = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Run the whole pipeline, or what is missing of it, and print the scores and the report's place."""
     from vtcav_ray.config_file import load_config, shown_override
 
-    settings = load_config(config, overrides or (), out=out_url)  # before the slow imports: a typo is told at once
+    settings = load_config(
+        config, overrides or (), out=out_url, trust_code=trust_code
+    )  # before the slow imports: a typo is told at once
 
     if limit is not None:
         from vtcav_ray.pipeline import with_more_videos
@@ -97,7 +100,8 @@ def run(
 
     given = [("--set", shown_override(o)) for o in overrides or ()]
     given += [(name, str(v)) for name, v in (("--out", out_url), ("--limit", limit), ("--until", until)) if v]
-    again = shlex.join(["vtcav", "run", config, *(word for pair in given for word in pair)])
+    words = [word for pair in given for word in pair] + ["--trust-code"] * trust_code
+    again = shlex.join(["vtcav", "run", config, *words])
     run_options = RunOptions(until=until, fresh=fresh, as_json=as_json, verify=not no_verify, take_over=take_over)
     raise typer.Exit(run_and_print(settings, run_options, again=again, console=out, errors=err))
 
@@ -112,11 +116,12 @@ def plan(
     ] = None,
     sample: Annotated[int, typer.Option(min=2, help="how many videos to measure")] = 8,
     as_json: AsJson = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """From a short measured sample: what the whole run would take, in hours, bytes and money, and what dominates."""
     from vtcav_ray.config_file import load_config
 
-    settings = load_config(config, overrides or (), out=out_url)
+    settings = load_config(config, overrides or (), out=out_url, trust_code=trust_code)
 
     from vtcav_ray.planning.command import plan as plan_and_print
 
@@ -186,11 +191,12 @@ def gradcam(
     out_url: OutUrl = None,
     overrides: Overrides = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many clips, in turn over the classes")] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Run the baseline, Grad-CAM, on the class examples of a run, and set it beside Video-TCAV on a page."""
     from vtcav_ray.gradcam.command import run_command
 
-    raise typer.Exit(run_command(config, out_url, overrides or (), limit, out, err))
+    raise typer.Exit(run_command(config, out_url, overrides or (), limit, out, err, trust_code=trust_code))
 
 
 @app.command()
@@ -264,11 +270,14 @@ def layers(
     ] = None,
     depth: Annotated[int, typer.Option(min=1, help="modules whose path has at most so many parts")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="an object, for programs")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """List the recogniser's layers: aliases, shapes, cost, and where a sign count would say nothing."""
     from vtcav_ray.config_file import load_config
 
-    settings = load_config(config, overrides or ())  # before the slow imports: a typo is told at once
+    settings = load_config(
+        config, overrides or (), trust_code=trust_code
+    )  # before the slow imports: a typo is told at once
 
     from vtcav_ray.models.layer_command import print_layers
 
@@ -287,13 +296,15 @@ def intervene(
     clips: Annotated[int, typer.Option(min=1, help="at most so many class clips a cell")] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
     options: StorageFile = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Check effects by intervention: add the shift to the activation, run the rest of the model, compare the logit."""
     from vtcav_ray.export import print_interventions
     from vtcav_ray.tcav.intervene_run import STEPS, Wanted, intervene_run
 
     wanted = Wanted(classes or (), layers or (), concepts or (), against, cells)
-    rows = intervene_run(opened(run_url, options), wanted, steps or STEPS, max_clips=clips)
+    run = opened(run_url, options)
+    rows = intervene_run(run, wanted, steps or STEPS, max_clips=clips, trust_code=trust_code)
     print_interventions(rows, as_json, out)
 
 

@@ -31,6 +31,13 @@ NoVerify = Annotated[
     bool,
     typer.Option("--no-verify", help="do not check stored files against their digests, nor make broken ones again"),
 ]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="run what is a program: a .py model config or a TensorRT engine, from a URL or named by a run's run.json",
+    ),
+]
 GO_ON = ("run", "retry-failed", "rerun", "gradcam", "watch")  # commands that take up what they left unfinished
 
 
@@ -103,6 +110,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         no_verify: NoVerify = False,
         take_over: TakeOver = False,
         options: StorageFile = None,
+        trust_code: TrustCode = False,
     ) -> None:
         """Try again what failed in a run, and only that; later stages then see what was recovered."""
         from vtcav_ray import pipeline
@@ -111,7 +119,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         from vtcav_ray.rerun import reopened
         from vtcav_ray.run_command import status_of
 
-        run, settings, base = reopened(run_url, overrides or (), read_options(options))
+        run, settings, base = reopened(run_url, overrides or (), read_options(options), trust_code=trust_code)
         before = run.table("failures").num_rows
         if not before:
             out.print("Nothing failed in this run.")
@@ -136,6 +144,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         no_verify: NoVerify = False,
         take_over: TakeOver = False,
         options: StorageFile = None,
+        trust_code: TrustCode = False,
     ) -> None:
         """Run again on another checkpoint: tracks and clips are re-used, the source videos are not read."""
         from vtcav_ray import rerun as reruns
@@ -156,6 +165,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
                 storage_options=storage,
                 verify=not no_verify,
                 take_over=take_over,
+                trust_code=trust_code,
             )
         out.print(score_table_text(result.run.table("scores"), width=out.width))
         out.print(result.saving.sentence)

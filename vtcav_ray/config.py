@@ -7,9 +7,9 @@ A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeli
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from vtcav_ray.urls import SCHEMES, check_url
 
@@ -20,6 +20,8 @@ PathShape = Literal["straight", "curved", "back_and_forth"]
 Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+# Which programs may be run that a config names: none, those on this machine, those on a URL, too.
+Code = Literal["nowhere", "here", "anywhere"]
 Seed = Annotated[int, Field(ge=0)]
 # May hold credentials: never shown, and never dumped into a key, a manifest or run.json.
 StorageOptions = Annotated[dict[str, Any], Field(repr=False, exclude=True)]
@@ -29,6 +31,23 @@ class Section(BaseModel):
     """A part of the config: frozen, and closed to keys that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class NamesCode(Section):
+    """A section whose files may be programs. Whether they may be run is no key of it: no file can say so of itself."""
+
+    _code: Code = PrivateAttr("here")
+
+    @property
+    def code(self) -> Code:
+        """Which of the programs that this section names may be run. Kept by `model_copy` and by pickle."""
+        return self._code
+
+    def trusting(self, code: Code) -> Self:
+        """The same section with other programs allowed."""
+        copied = self.model_copy()
+        copied._code = code
+        return copied
 
 
 class WorldConfig(Section):
@@ -69,7 +88,7 @@ class VideosConfig(Section):
         return self
 
 
-class TracksConfig(Section):
+class TracksConfig(NamesCode):
     """Detection by YOLO in batches over many videos, and tracking video by video."""
 
     weights: str = Field("asset:detector.pt", description=".pt, .onnx or .engine; `asset:` is a packaged file")
@@ -176,7 +195,7 @@ class ClipsConfig(Section):
         return self
 
 
-class ModelConfig(Section):
+class ModelConfig(NamesCode):
     """The recogniser that is explained."""
 
     framework: str = Field("mmaction2", description="or `torchvision`, or the name of an entry point of your own")
@@ -389,6 +408,10 @@ class Config(Section):
         if self.out is not None:
             check_url(self.out, "out")
         return self
+
+    def trusting(self, code: Code) -> Config:
+        """The same config, with the programs that it may name allowed: `.py` model configs and TensorRT engines."""
+        return self.model_copy(update={"model": self.model.trusting(code), "tracks": self.tracks.trusting(code)})
 
     @property
     def run_url(self) -> str:

@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
-import yaml
 
+from vtcav_ray.bounded_text import MOST_CHARACTERS, UnreadableText, read_yaml
 from vtcav_ray.config import Config, Section
 from vtcav_ray.errors import ConfigError
 
 
-def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = None) -> Config:
+def load_config(
+    path: str, overrides: Sequence[str] = (), *, out: str | None = None, trust_code: bool = False
+) -> Config:
     """Read a YAML config from a local path, with `key=value` overrides.
 
     Args:
         path: the YAML file.
         overrides: `a.b=value` strings; the value is read as YAML, so `[a, b]`, `1.5` and `null` mean what they say.
         out: replaces the config's own `out`.
+        trust_code: programs that the config names (a `.py` model config, a TensorRT engine) are run from URLs, too, and
+            not only from this machine.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key, or a value that is not allowed.
@@ -34,8 +38,8 @@ def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = N
     if not file.is_file():
         raise ConfigError(f"No config at {path}. Name a YAML file, for example configs/quickstart.yaml.")
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        data = read_yaml(_text_of(file)) or {}
+    except (UnreadableText, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} is not readable as YAML: {' '.join(str(error).split())}. Mend that line; text with a colon "
             "or a brace goes between quotes."
@@ -45,7 +49,8 @@ def load_config(path: str, overrides: Sequence[str] = (), *, out: str | None = N
     apply_overrides(data, overrides)
     if out is not None:
         data["out"] = out
-    return parse_config(data, where=path)
+    config = parse_config(data, where=path)
+    return config.trusting("anywhere") if trust_code else config
 
 
 def read_options(path: str | None) -> dict[str, Any]:
@@ -57,12 +62,12 @@ def read_options(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = read_yaml(_text_of(Path(path)))
     except OSError as error:
         raise ConfigError(
             f"--storage-options {path} can't be read: {error.strerror}. Name a YAML or JSON file."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (UnreadableText, UnicodeDecodeError):
         data = None  # the error would quote the line
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise ConfigError(
@@ -70,6 +75,12 @@ def read_options(path: str | None) -> dict[str, Any]:
             "example {key: ..., secret: ..., endpoint_url: ...}."
         )
     return data
+
+
+def _text_of(file: Path) -> str:
+    """A file's text, and no more of it than `read_yaml` takes."""
+    with file.open(encoding="utf-8") as opened:
+        return opened.read(MOST_CHARACTERS + 1)
 
 
 def shown_override(override: str) -> str:
@@ -105,8 +116,8 @@ def _set(data: dict[str, Any], override: str) -> None:
     if not sep or not key:
         raise ConfigError(f"--set {override!r}: write it as key=value, for example --set clips.frames=16.")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = read_yaml(text)
+    except UnreadableText as error:
         raise ConfigError(
             f"--set {key}: the value is not readable as YAML. Put it in quotes."
         ) from error  # it may be a secret

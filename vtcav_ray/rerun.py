@@ -65,6 +65,7 @@ def rerun(
     storage_options: Mapping[str, Any] | None = None,
     verify: bool = True,
     take_over: bool = False,
+    trust_code: bool = False,
 ) -> Rerun:
     """Do for `checkpoint` what has to be done anew: activations, CAVs, scores, report.
 
@@ -77,12 +78,13 @@ def rerun(
         fresh: make again what an earlier try of this rerun has left.
         storage_options: of the run folder, and of the new one.
         verify, take_over: see `vtcav_ray.pipeline.run`.
+        trust_code: see `reopened`.
 
     Raises:
-        ConfigError: no run, no clips in it, or no such checkpoint.
+        ConfigError: no run, no clips in it, no such checkpoint, or code in the run's config that is not trusted.
         StageError: the checkpoint does not load, or a stage could not be completed.
     """
-    run, config, base = reopened(run_url, overrides, storage_options)
+    run, config, base = reopened(run_url, overrides, storage_options, trust_code=trust_code)
     base = base or run
     for name in SHARED_STAGES:
         base.manifest(name)  # says what to do where it is not complete
@@ -102,13 +104,19 @@ def rerun(
 
 
 def reopened(
-    run_url: str, overrides: Sequence[str] = (), storage_options: Mapping[str, Any] | None = None
+    run_url: str,
+    overrides: Sequence[str] = (),
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    trust_code: bool = False,
 ) -> tuple[Run, Config, Run | None]:
     """A run, its config with overrides and with its own folder as `out`, and the run that it is a rerun of, if any.
 
     Args:
         overrides: those of `out_storage_options` serve to open the run, too: run.json has none.
         storage_options: of the run folder.
+        trust_code: the programs that run.json names are run, wherever they are. Without it only those that `overrides`
+            name, on this machine: somebody else may have written run.json.
 
     Raises:
         ConfigError: no run there, or an override that is not valid.
@@ -119,8 +127,20 @@ def reopened(
     run = Run(run_url, options if isinstance(options, dict) else None)
     data = {**copy.deepcopy(run.record["config"]), "out": run_url, "out_storage_options": dict(storage_options or {})}
     apply_overrides(data, overrides)
-    config = parse_config(data, where=f"{run_url}/{RECORD}")
+    config = parse_config(data, where=f"{run_url}/{RECORD}").trusting("anywhere" if trust_code else "nowhere")
+    if not trust_code:
+        config = _trusting_named(config, overrides)
     return run, config, run.base_run()
+
+
+def _trusting_named(config: Config, overrides: Sequence[str]) -> Config:
+    """Allow programs on this machine that the person who calls has named, and not run.json."""
+    keys = {override.partition("=")[0] for override in overrides}
+    if keys & {"model", "model.config"}:
+        config = config.model_copy(update={"model": config.model.trusting("here")})
+    if keys & {"tracks", "tracks.weights"}:
+        config = config.model_copy(update={"tracks": config.tracks.trusting("here")})
+    return config
 
 
 def with_checkpoint(config: Config, checkpoint: str, out: str) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,10 +12,17 @@ import numpy as np
 import torch
 
 from vtcav_ray.concepts.detector_files import read_bytes, read_names
+from vtcav_ray.concepts.onnx_files import checked_onnx, read_stated_names
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.concepts.weights import load_pt
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.urls import scheme_of
+
+MOST_SIDE = 8192  # of a network's input, pixels
+MOST_STRIDE = 1024
+# What a network raises that does not hold together. Memory that runs out is another matter.
+_NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,13 @@ class TorchBackend:
         if head in ("OBB", "Classify"):
             raise ConfigError(f"`tracks.weights`: {config.weights} is a {head} model; a detector is needed.")
         self.names = _names_of(getattr(model, "names", None), config)
-        self.stride = max(int(torch.as_tensor(getattr(model, "stride", 32)).max()), 32)
+        self._where = config.weights
+        self.stride = _stride_of(model, config.weights)
         self._end_to_end = bool(getattr(model, "end2end", False))
-        model = model.fuse(verbose=False) if hasattr(model, "fuse") else model  # convolution and batch norm in one
+        try:
+            model = model.fuse(verbose=False) if hasattr(model, "fuse") else model  # convolution and batch norm in one
+        except _NETWORK_ERRORS as error:
+            raise _not_a_network(config.weights, error) from error
         self._model = model.to(device).requires_grad_(False).eval()
         self._device = device
         if device.type == "cpu":
@@ -83,11 +93,16 @@ class TorchBackend:
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
         x = batch.permute(0, 3, 1, 2)  # a channels-last view: what the CPU's convolutions want
         x = x.float().div_(255) if self._device.type == "cpu" else x.contiguous().float().div_(255)
-        output = self._model(x)
-        prediction = output[0] if isinstance(output, tuple | list) else output
-        if self._end_to_end:
-            return [Rows(p[p[:, 4] > confidence].float().cpu()[:, :6], True) for p in prediction]
-        return list(_candidates(prediction, len(self.names), confidence))
+        try:
+            output = self._model(x)
+            prediction = output[0] if isinstance(output, tuple | list) else output
+            if self._end_to_end:
+                return [Rows(p[p[:, 4] > confidence].float().cpu()[:, :6], True) for p in prediction]
+            return list(_candidates(prediction, len(self.names), confidence))
+        except torch.OutOfMemoryError:
+            raise
+        except _NETWORK_ERRORS as error:
+            raise _not_a_network(self._where, error) from error
 
 
 class OnnxBackend:
@@ -97,6 +112,7 @@ class OnnxBackend:
 
     def __init__(self, config: TracksConfig, device: torch.device) -> None:
         try:
+            import onnx  # noqa: F401 - looks through the file
             import onnxruntime
             from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
         except ImportError as error:
@@ -108,12 +124,12 @@ class OnnxBackend:
             providers.insert(0, "CUDAExecutionProvider")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        data = checked_onnx(read_bytes(config.weights, config.storage_options), config.weights, config.storage_options)
         if device.type == "cpu":
             options.intra_op_num_threads = torch.get_num_threads()
         try:
-            self._session = onnxruntime.InferenceSession(
-                read_bytes(config.weights, config.storage_options), options, providers=providers
-            )
+            self._session = onnxruntime.InferenceSession(data, options, providers=providers)
         except (
             ort_errors.Fail,
             ort_errors.InvalidArgument,
@@ -127,24 +143,40 @@ class OnnxBackend:
                 f"{config.weights} does not load as ONNX: {error} Export it again (`tracks.weights`)."
             ) from error
         self._run_errors = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
-        given = self._session.get_inputs()[0]
-        self._input, self._dtype = given.name, np.float16 if "float16" in given.type else np.float32
-        batch, _, height, width = given.shape
-        self.one_by_one = isinstance(batch, int)
-        fixed = isinstance(height, int) and isinstance(width, int)
-        self.fixed_size = (height, width) if fixed else None
+        self._read_input(config.weights)
         metadata = self._session.get_modelmeta().custom_metadata_map
         try:
-            stated = ast.literal_eval(metadata["names"]) if "names" in metadata else None
-        except (ValueError, SyntaxError) as error:
+            stated = read_stated_names(metadata["names"]) if "names" in metadata else None
+        except ValueError as error:
             raise StageError(
-                f"{config.weights}: the class names in its metadata are not readable: {error} Set `tracks.names`."
+                f"{config.weights}: the class names in its metadata are not readable: {error}. Set `tracks.names`."
             ) from error
         self.names = _names_of(stated, config)
         # With one class, rows of six may be YOLOv7's: only the file can tell. Ultralytics never writes those.
         self._sixes_are_boxes = len(self.names) != 1 or "end2end" in metadata or metadata.get("author") == "Ultralytics"
         self._outputs = len(self._session.get_outputs())
         self._where = config.weights
+
+    def _read_input(self, where: str) -> None:
+        """Name, type and size of the network's input.
+
+        Raises:
+            StageError: it is no picture.
+        """
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or "float" not in inputs[0].type:
+            raise StageError(
+                f"{where} takes {', '.join(f'{i.type} {i.shape}' for i in inputs[:4])}, and not one float tensor "
+                "[B, 3, H, W] as a detector does (`tracks.weights`)."
+            )
+        given = inputs[0]
+        self._input, self._dtype = given.name, np.float16 if "float16" in given.type else np.float32
+        batch, _, height, width = given.shape
+        self.one_by_one = isinstance(batch, int)
+        fixed = isinstance(height, int) and isinstance(width, int)
+        self.fixed_size = (height, width) if fixed else None
+        if fixed and not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE):
+            raise StageError(f"{where} takes pictures of {height}x{width}; at most {MOST_SIDE} a side are given to it.")
 
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
         x = (batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy().astype(self._dtype)
@@ -204,6 +236,7 @@ class EngineBackend:
             raise StageError(
                 f"{config.weights} is a TensorRT engine, which needs a GPU; the device is {device}. Give the .pt file."
             )
+        _check_engine(config)
         import_ultralytics()
         from ultralytics.nn.autobackend import AutoBackend
 
@@ -227,6 +260,35 @@ class EngineBackend:
         return list(_candidates(prediction.float(), len(self.names), confidence))
 
 
+def _check_engine(config: TracksConfig) -> None:
+    """An engine is compiled code: it is run where it lies on this machine and was named by the person who calls."""
+    on_url = "://" in config.weights and scheme_of(config.weights) not in ("file", "local")
+    if config.code == "nowhere" or (on_url and config.code != "anywhere"):
+        place = "named by the record of a run (run.json)" if config.code == "nowhere" else "on a URL"
+        raise ConfigError(
+            f"`tracks.weights`: {config.weights} is a TensorRT engine, which is compiled code, and it is {place}. Give "
+            "--trust-code if you trust it, or the .pt or .onnx file that it was built from."
+        )
+
+
+def _stride_of(model: Any, where: str) -> int:
+    """The largest stride of a network, and at least 32, pixels."""
+    stride = getattr(model, "stride", 32)
+    if isinstance(stride, torch.Tensor | int | float):
+        largest = torch.as_tensor(stride, dtype=torch.float64).flatten()
+        if len(largest) and bool((largest > 0).all()) and bool((largest <= MOST_STRIDE).all()):
+            return max(int(largest.max()), 32)
+    raise StageError(f"{where} is refused: its stride is no number of pixels up to {MOST_STRIDE} (`tracks.weights`).")
+
+
+def _not_a_network(where: str, error: Exception) -> StageError:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return StageError(
+        f"The network in {where} does not work: {type(error).__name__}: {first} Give weights that Ultralytics itself "
+        "can run (`tracks.weights`)."
+    )
+
+
 def _candidates(prediction: torch.Tensor, classes: int, confidence: float) -> Iterator[Rows]:
     """Split [B, 4+nc(+extra), N] by frame and keep only boxes over the confidence, so that little leaves the device."""
     prediction = prediction[:, : 4 + classes]
@@ -241,10 +303,10 @@ def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
     """Class names: from the label file where one is given, else what the weights carry."""
     if config.names is not None:
         return dict(enumerate(read_names(config.names, config.storage_options)))
-    if isinstance(stated, Mapping) and stated:
-        return {int(k): str(v) for k, v in stated.items()}
-    if isinstance(stated, list | tuple) and stated:
-        return {i: str(v) for i, v in enumerate(stated)}
+    pairs: Any = stated.items() if isinstance(stated, Mapping) else enumerate(stated or ())
+    names = {key: name for key, name in pairs if type(key) is int and key >= 0 and isinstance(name, str)}
+    if stated and len(names) == len(stated):
+        return names
     raise ConfigError(
         f"{config.weights} carries no class names. Set `tracks.names` to a file with one name a line, in the order "
         "that the detector was trained with."

@@ -1,30 +1,35 @@
 """Detector weights, read without running what is in them.
 
-Ultralytics' .pt files are pickles of a whole model: loading one the usual way runs whatever it holds. Here it is loaded
-with `weights_only=True`, and the only classes let in are torch's and Ultralytics' own layers and models, a few classes
-of plain data, and a `getattr` that gives nothing but a layer's own `forward`. Anything else is refused by name.
+Ultralytics' .pt files are pickles of a whole model: loading one the usual way runs whatever it holds. `weights_only`
+of torch is not enough either: it calls every class on its list, and the constructors of Ultralytics' networks evaluate
+parts of their arguments. So the file is read as plain data (`vtcav_ray.torch_files`), and the network is put together
+from that data layer by layer (`vtcav_ray.concepts.rebuilt`): no constructor runs, and no layer may be made by a call.
 """
 
 from __future__ import annotations
 
-import enum
-import importlib
-import io
-import pickle
-import threading
-from pathlib import PurePosixPath
+import sys
 from typing import Any
 
-import numpy as np
 import torch
 
+from vtcav_ray.concepts.rebuilt import GETATTR, rebuilt
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.errors import StageError
+from vtcav_ray.pickle_data import RefusedPickle
+from vtcav_ray.torch_files import BrokenFile, RefusedFile, TorchFile
 
 _LAYER_MODULES = ("torch.nn.modules.", "ultralytics.nn.modules.")
-_MODEL_MODULES = ("ultralytics.nn.tasks",)
+_MODEL_MODULE = "ultralytics.nn.tasks"
 _DATA_MODULES = ("ultralytics.utils.loss", "ultralytics.utils.tal")
-_lock = threading.Lock()  # torch keeps ONE allow-list a process
+# Beside `torch_files.DATA_NAMES`. None of them is ever called.
+_DATA_NAMES = frozenset(
+    {
+        GETATTR, "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
+        "ultralytics.utils.IterableSimpleNamespace", "ultralytics.yolo.utils.IterableSimpleNamespace",
+        "pathlib.PosixPath", "pathlib.WindowsPath",
+    }
+)  # fmt: skip
 
 
 def load_pt(data: bytes, where: str) -> torch.nn.Module:
@@ -35,70 +40,47 @@ def load_pt(data: bytes, where: str) -> torch.nn.Module:
         where: the file's name, for messages.
 
     Raises:
-        StageError: a class that is not allowed (named), not an Ultralytics checkpoint, or a damaged file.
+        StageError: something in it is not allowed (named), it asks for more than it holds, it is no Ultralytics
+            checkpoint, or it is damaged.
     """
     import_ultralytics()
-    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-        raise StageError(f"torch {torch.__version__} can't check what is in {where}; install torch 2.6 or newer.")
+    import ultralytics.nn.tasks  # noqa: F401 - so that its layers are found by name
+
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
-        allowed = [(_allowed(name, where), name) for name in names]
-        with _lock, torch.serialization.safe_globals([*allowed, type(np.dtype(np.float64))]):
-            checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise StageError(f"{where} is refused: {error}") from error
-    except (RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise StageError(f"{where} is not a readable .pt file: {error} Fetch it again (`tracks.weights`).") from error
-    model = checkpoint.get("ema") or checkpoint.get("model") if isinstance(checkpoint, dict) else None
-    if not isinstance(model, torch.nn.Module):
+        file = TorchFile(data, _check_name)
+        content = file.content
+        model = content.get("ema") or content.get("model") if isinstance(content, dict) else None
+        if model is None:
+            raise StageError(
+                f"{where} holds no Ultralytics model; give a detector saved by Ultralytics, or its ONNX export."
+            )
+        return rebuilt(model, file, _class_of)
+    except RefusedFile as error:
         raise StageError(
-            f"{where} holds no Ultralytics model; give a detector saved by Ultralytics, or its ONNX export."
-        )
-    model = model.float().eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
-            module.recompute_scale_factor = None  # saved by torch before 1.11
-    return model
+            f"{where} is refused: {error}. A .pt file can run code when it is loaded the usual way, so only what "
+            "Ultralytics itself saves is let in, and nothing of this file was run. Export it to ONNX if you trust it "
+            "(`tracks.weights`)."
+        ) from error
+    except BrokenFile as error:
+        raise StageError(f"{where} is not a readable .pt file: {error}. Fetch it again (`tracks.weights`).") from error
 
 
-def _allowed(name: str, where: str) -> Any:
-    """What a pickle's global stands for, if it may be let in."""
-    import_ultralytics()
-    from ultralytics.utils import IterableSimpleNamespace
+def _check_name(name: str, called: bool) -> None:
+    """Let in classes of layers, which may not be called, and a few names of data."""
+    if name in _DATA_NAMES:
+        return
+    found = _class_of(name)
+    if found is None and name.rpartition(".")[0] not in _DATA_MODULES:
+        raise RefusedPickle(f"it holds `{name}`, which is no class of a detector")
+    if called:
+        raise RefusedPickle(f"it calls `{name}`: Ultralytics saves layers without calling them")
 
-    known = {
-        "builtins.getattr": _method_of_layer,
-        "numpy.dtype": np.dtype,
-        "numpy.core.multiarray.scalar": np.float64(0).__reduce__()[0],
-        "numpy._core.multiarray.scalar": np.float64(0).__reduce__()[0],
-        "ultralytics.utils.IterableSimpleNamespace": IterableSimpleNamespace,
-        "ultralytics.yolo.utils.IterableSimpleNamespace": IterableSimpleNamespace,
-        "pathlib.PosixPath": PurePosixPath,
-        "pathlib.WindowsPath": PurePosixPath,
-    }
-    if name in known:
-        return known[name]
+
+def _class_of(name: str) -> type[torch.nn.Module] | None:
+    """The class of torch's or Ultralytics' own layers or models of this name; None: there is none."""
     module, _, attribute = name.rpartition(".")
-    if module.startswith(_LAYER_MODULES) or module in (*_MODEL_MODULES, *_DATA_MODULES):
-        try:
-            found = getattr(importlib.import_module(module), attribute, None)
-        except ImportError:
-            found = None
-        is_layer = isinstance(found, type) and issubclass(found, torch.nn.Module)
-        if is_layer or (isinstance(found, type) and module in _DATA_MODULES and found.__module__ == module):
-            return found
-    raise StageError(
-        f"{where} is refused: it holds `{name}`, which is no class of a detector. A .pt file can run code when it is "
-        "loaded, so only torch's and Ultralytics' own layers are let in. Export it to ONNX if you trust it."
-    )
-
-
-def _method_of_layer(owner: Any, name: str) -> Any:
-    """`getattr` as checkpoints use it: the forward methods of a layer, the members of an enum."""
-    if isinstance(owner, type) and issubclass(owner, enum.Enum) and name in owner.__members__:
-        return owner[name]
-    if isinstance(owner, type) and issubclass(owner, torch.nn.Module) and not name.startswith("_"):
-        return getattr(owner, name)
-    if isinstance(owner, torch.nn.Module) and name in ("forward", "forward_fuse"):
-        return getattr(type(owner), name).__get__(owner)
-    raise pickle.UnpicklingError(f"getattr({type(owner).__name__}, {name!r}) is not allowed")
+    if not (module.startswith(_LAYER_MODULES) or module == _MODEL_MODULE):
+        return None
+    found: Any = vars(sys.modules[module]).get(attribute) if module in sys.modules else None
+    is_layer = isinstance(found, type) and issubclass(found, torch.nn.Module)
+    return found if is_layer else None

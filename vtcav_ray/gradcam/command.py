@@ -14,12 +14,19 @@ SHOWN = ("flicker", "track_flicker", "jump", "track_jump", "direction", "backgro
 
 
 def run_command(
-    config: str, out: str | None, overrides: Sequence[str], limit: int | None, console: Console, errors: Console
+    config: str,
+    out: str | None,
+    overrides: Sequence[str],
+    limit: int | None,
+    console: Console,
+    errors: Console,
+    *,
+    trust_code: bool = False,
 ) -> int:
     """See `vtcav_ray.gradcam.run.run_gradcam`.
 
     Args:
-        config, out, overrides: as for `vtcav run`.
+        config, out, overrides, trust_code: as for `vtcav run`.
         limit: takes the place of `gradcam.max_clips`.
         console, errors: where to print.
 
@@ -27,7 +34,8 @@ def run_command(
         The exit status.
     """
     limits = [f"gradcam.max_clips={limit}"] if limit is not None else []
-    settings = load_config(config, [*overrides, *limits], out=out)  # before the slow imports: a typo is told at once
+    # Before the slow imports: a typo is told at once.
+    settings = load_config(config, [*overrides, *limits], out=out, trust_code=trust_code)
 
     from vtcav_ray.gradcam.run import run_gradcam
     from vtcav_ray.gradcam.summary import ALL

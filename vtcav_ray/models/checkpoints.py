@@ -1,16 +1,14 @@
 """Checkpoints: read without running anything that is in them, and loaded whole or not at all.
 
-A `.pth` file is a pickle, and an ordinary `torch.load` runs whatever the pickle says. Here it is always read with
-`weights_only=True`, which knows tensors and plain containers and refuses every other name. MMEngine's files hold a few
-more, in its record of the losses; those in `INERT` are let pass, and an empty object is put in their place. (The record
-even asks for `getattr`, which must never be given to a pickle.)
+A `.pth` file is a pickle, and an ordinary `torch.load` runs whatever the pickle says. Here it is read as plain data
+(`vtcav_ray.torch_files`): nothing in it is looked up or called, and a tensor takes no more memory than the file holds
+for it. MMEngine's files hold more than weights, in its record of the losses; the names in `INERT` are let pass there,
+and stand for nothing. Any other name is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +19,8 @@ from torch import nn
 
 from vtcav_ray.errors import StageError
 from vtcav_ray.models.files import read_bytes
+from vtcav_ray.pickle_data import RefusedPickle
+from vtcav_ray.torch_files import BrokenFile, RefusedFile, TorchFile
 
 # Where the weights are in a file that holds more, most specific first.
 CONTAINERS = ("state_dict", "model_state_dict", "state_dict_ema", "model_ema", "ema_state_dict", "model_state", "model")
@@ -41,19 +41,8 @@ INERT = (
 # e.g. swin-tiny-p244-w877_..._kinetics400-rgb_20220930-241016b2.pth
 PUBLISHED = re.compile(r"_\d{8}-([0-9a-f]{8})\.pth$")
 MOST_LISTED = 12
-
-
-class _Nothing:
-    """Stands for whatever a file asks for under one of the names in `INERT`; takes anything, and does nothing."""
-
-    def __new__(cls, *_: object) -> _Nothing:
-        return super().__new__(cls)
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, _: object) -> None:
-        pass
+LONGEST_LISTED = 120
+MOST_BYTES = 64 << 30
 
 
 @dataclass(frozen=True)
@@ -72,26 +61,21 @@ def read_checkpoint(uri: str, storage_options: Mapping[str, Any] | None = None) 
         StageError: it can't be read, is not the file that its name says, holds no weights, or holds code: then nothing
             of it has been run.
     """
-    content = read_bytes(uri, storage_options, what="checkpoint")
+    content = read_bytes(uri, storage_options, what="checkpoint", most=MOST_BYTES)
     _check_digest(uri, content)
     try:
-        with torch.serialization.safe_globals([(_Nothing, name) for name in INERT]):
-            data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise StageError(
-            f"The checkpoint {uri} is refused: it holds more than weights, or is not a checkpoint at all. "
-            f"Nothing in it was run. ({_reason(error)})"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:  # a broken zip, a truncated file
-        raise StageError(
-            f"The checkpoint {uri} can't be read as a PyTorch file: {_first_line(error)} Fetch it again."
-        ) from error
-    if not isinstance(data, Mapping):
-        raise StageError(
-            f"The checkpoint {uri} holds a {type(data).__name__}, not weights by name: give a state_dict, or what "
-            "MMEngine saves."
-        )
-    weights = _find_weights(data)
+        file = TorchFile(content, _check_name)
+        data = file.content
+        if not isinstance(data, Mapping):
+            raise StageError(
+                f"The checkpoint {uri} holds a {type(data).__name__}, not weights by name: give a state_dict, or what "
+                "MMEngine saves."
+            )
+        weights = _find_weights(data, file)
+    except RefusedFile as error:
+        raise StageError(f"The checkpoint {uri} is refused: {error}. Nothing in it was run.") from error
+    except BrokenFile as error:
+        raise StageError(f"The checkpoint {uri} can't be read as a PyTorch file: {error}. Fetch it again.") from error
     if not weights:
         raise StageError(f"The checkpoint {uri} holds no weights by name; its keys: {_listed(map(str, data))}.")
     return Checkpoint(weights, _class_names(data.get("meta")))
@@ -133,16 +117,22 @@ def _check_digest(uri: str, content: bytes) -> None:
         )
 
 
-def _find_weights(data: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def _check_name(name: str, called: bool) -> None:
+    if name not in INERT:
+        raise RefusedPickle(f"it holds more than weights; it asks for `{name}`")
+
+
+def _find_weights(data: Mapping[str, Any], file: TorchFile) -> dict[str, torch.Tensor]:
     for name in CONTAINERS:
         inner = data.get(name)
-        if isinstance(inner, Mapping) and (found := _tensors(inner)):
+        if isinstance(inner, Mapping) and (found := _tensors(inner, file)):
             return found
-    return _tensors(data)
+    return _tensors(data, file)
 
 
-def _tensors(mapping: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    return {str(k): v for k, v in mapping.items() if isinstance(v, torch.Tensor)}
+def _tensors(mapping: Mapping[str, Any], file: TorchFile) -> dict[str, torch.Tensor]:
+    made = ((str(name), file.tensor(value)) for name, value in mapping.items())
+    return {name: tensor for name, tensor in made if tensor is not None}
 
 
 def _stripped(weights: Mapping[str, torch.Tensor], expected: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
@@ -172,15 +162,6 @@ def _class_names(meta: Any) -> tuple[str, ...] | None:
 
 
 def _listed(names: Any) -> str:
-    names = list(names)
+    names = [name if len(name) <= LONGEST_LISTED else f"{name[:LONGEST_LISTED]}..." for name in names]
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     return f"{', '.join(names[:MOST_LISTED])}{more}"
-
-
-def _reason(error: pickle.UnpicklingError) -> str:
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    return f"It asks for `{found.group(1)}`." if found else _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

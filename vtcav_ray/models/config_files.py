@@ -1,26 +1,36 @@
 """MMAction2 config files: found by path, URL or packaged name; what they say of the model, its input and its classes.
 
-A `.py` config is a program, and reading it runs it, as it does in MMAction2. Name only configs that you trust; a config
-in YAML or JSON runs nothing.
+A config in YAML or JSON is data, and is read here as such: nothing in it is run, followed or replaced, and its `type`s
+may name nothing but what MMAction2 has registered (`vtcav_ray.models.config_types`). A `.py` config is a program, and
+reading it runs it, as it does in MMAction2. So it is read only where it comes with MMAction2 or with this package, lies
+on this machine and was named by the person who calls, or is trusted outright (`--trust-code`).
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
 import posixpath
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vtcav_ray.assets import resolve_asset
+from vtcav_ray.assets import SCHEME, resolve_asset
+from vtcav_ray.bounded_text import UnreadableText, read_json, read_yaml
+from vtcav_ray.config import Code
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.models.config_types import check_types
 from vtcav_ray.models.files import read_bytes
 from vtcav_ray.models.mmaction_import import packaged_configs
+from vtcav_ray.urls import scheme_of, shown
+
+logger = logging.getLogger(__name__)
 
 # What would make a module fetch ImageNet or CLIP weights while it is built. All weights come from the checkpoint.
 DOWNLOADS: Mapping[str, Any] = {
@@ -39,15 +49,19 @@ class MMActionConfig:
         model: the `model` dictionary, without anything that would download.
         pipeline: transforms from the decoded frames to the model's input (`test_pipeline`).
         class_names: from `classes`, `dataset_meta` or a label file that the config names; None: it names none.
+        program: it was a program, which may have registered classes of its own.
     """
 
     model: dict[str, Any]
     pipeline: tuple[dict[str, Any], ...]
     class_names: tuple[str, ...] | None
+    program: bool = False
 
     @property
     def num_classes(self) -> int | None:
-        return self.model.get("cls_head", {}).get("num_classes")
+        head = self.model.get("cls_head")
+        count = head.get("num_classes") if isinstance(head, dict) else None
+        return count if isinstance(count, int) else None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -55,21 +69,35 @@ class MMActionConfig:
         return {"model": _jsonable(self.model), "pipeline": _jsonable(self.pipeline), "classes": self.class_names}
 
 
-def read_config(uri: str, storage_options: Mapping[str, Any] | None = None) -> MMActionConfig:
+def read_config(uri: str, storage_options: Mapping[str, Any] | None = None, *, code: Code = "here") -> MMActionConfig:
     """Read a config from a local path, a URL, `asset:NAME`, or by its name among MMAction2's packaged configs.
 
+    Args:
+        uri: ends with `.py`, `.yaml`, `.yml` or `.json`, unless it is a packaged name.
+        storage_options: for fsspec, of a URL.
+        code: where a `.py` config may come from to be run: `nowhere` but from a package, `here`, or `anywhere`.
+
     Raises:
-        ConfigError: nothing of that name (with the nearest packaged names), or it is not a recogniser's config.
+        ConfigError: nothing of that name (with the nearest packaged names), it is not a recogniser's config, or it is a
+            program that may not be run.
     """
     path = resolve_asset(uri)
-    if "://" in path:
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder) / posixpath.basename(path)
-            local.write_bytes(read_bytes(path, storage_options, what="model config"))
-            names = lambda name: _labels(posixpath.join(posixpath.dirname(path), name), storage_options)  # noqa: E731
-            return _parse(str(local), uri, names)
-    local_path = path if os.path.isfile(path) else str(_packaged(path))
-    return _parse(local_path, uri, lambda name: _labels(os.path.join(os.path.dirname(local_path), name), None))
+    remote = "://" in path
+    packaged = uri.startswith(SCHEME)
+    if not remote and not os.path.isfile(path):
+        path, packaged = str(_packaged(path)), True
+    options = storage_options if remote else None
+    beside = posixpath.dirname(path) if remote else os.path.dirname(path)
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".py":
+        if not packaged:
+            _check_trust(uri, code)
+        data = _data_of_program(path, uri, options)
+    elif suffix in (".yaml", ".yml", ".json"):
+        data = _data_of_text(path, uri, options)
+    else:
+        raise ConfigError(f"The model config {shown(uri)} (model.config) is neither .py, .yaml, .yml nor .json.")
+    return _parse(data, uri, lambda name: _labels(os.path.join(beside, name), options), program=suffix == ".py")
 
 
 def read_labels(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -81,34 +109,100 @@ def read_labels(uri: str, storage_options: Mapping[str, Any] | None = None) -> t
     return _labels(uri, storage_options)
 
 
-def _parse(path: str, uri: str, labels_at: Any) -> MMActionConfig:
+def _check_trust(uri: str, code: Code) -> None:
+    """Say why a `.py` config is not run, where it may not be; that it is run, where it may."""
+    on_url = "://" in uri and scheme_of(uri) not in ("file", "local")
+    if code == "nowhere":
+        raise ConfigError(
+            f"The model config {shown(uri)} (model.config) is a program, and reading it would run it. It is named by "
+            "the record of a run (run.json), which somebody else may have written. Look at it, then give --trust-code, "
+            "or name it yourself with --set model.config=PATH."
+        )
+    if on_url and code != "anywhere":
+        raise ConfigError(
+            f"The model config {shown(uri)} (model.config) is a program on a URL, and reading it would run it. Look at "
+            "it, then give --trust-code, or copy it to this machine. A config in YAML or JSON needs no trust."
+        )
+    logger.info("the model config %s is a program, and is run", shown(uri))
+
+
+def _data_of_program(path: str, uri: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a `.py` config holds after it was run."""
     from mmengine.config import Config
     from mmengine.config.utils import ConfigParsingError
 
+    with tempfile.TemporaryDirectory() as folder:
+        if "://" in path:
+            local = Path(folder) / "config.py"
+            local.write_bytes(read_bytes(path, storage_options, what="model config"))
+            path = str(local)
+        try:
+            loaded = Config.fromfile(path, import_custom_modules=False)
+        except (
+            ConfigParsingError, OSError, SyntaxError, NameError, AttributeError, LookupError, TypeError, ValueError,
+            ImportError, RuntimeError,
+        ) as error:  # fmt: skip
+            raise ConfigError(
+                f"The model config {shown(uri)} (model.config) can't be read: "
+                f"{' '.join(str(error).split()) or type(error).__name__}"
+            ) from error
+    data: dict[str, Any] = loaded.to_dict()
+    return data
+
+
+def _data_of_text(path: str, uri: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a YAML or JSON config holds."""
+    content = read_bytes(path, storage_options, what="model config")
     try:
-        loaded = Config.fromfile(path, import_custom_modules=False)
-    except (ConfigParsingError, OSError, SyntaxError, NameError, AttributeError, KeyError, TypeError) as error:
+        text = content.decode("utf-8-sig")
+        data = read_json(text) if path.lower().endswith(".json") else read_yaml(text)
+    except (UnreadableText, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"The model config {uri} (model.config) can't be read: {' '.join(str(error).split())}"
+            f"The model config {shown(uri)} (model.config) can't be read: {' '.join(str(error).split())}"
         ) from error
-    data = loaded.to_dict()
+    if not isinstance(data, dict):
+        raise ConfigError(f"The model config {shown(uri)} (model.config) must hold `key: value` pairs at the top.")
+    if "_base_" in data:
+        raise ConfigError(
+            f"The model config {shown(uri)} (model.config) has a `_base_`, which is not followed from YAML or JSON. "
+            "Write all of it into one file, for example with MMEngine's `Config.fromfile(ORIGINAL).dump(FILE)`."
+        )
+    return data
+
+
+def _parse(data: Mapping[str, Any], uri: str, labels_at: Any, *, program: bool) -> MMActionConfig:
     model = data.get("model")
     if not isinstance(model, dict) or "backbone" not in model or "cls_head" not in model:
         raise ConfigError(f"{uri} is not a recogniser's config: it needs a `model` with a `backbone` and a `cls_head`.")
     pipeline = data.get("test_pipeline") or data.get("val_pipeline") or _dataset_pipeline(data)
-    if not pipeline:
+    if not pipeline or not isinstance(pipeline, list | tuple):
         raise ConfigError(f"{uri} has no `test_pipeline`: it is needed to know how frames become the model's input.")
-    names = data.get("classes") or (data.get("dataset_meta") or {}).get("classes")
+    model, pipeline = _without_downloads(model), tuple(pipeline)
+    for name, part in (("model", model), ("test_pipeline", list(pipeline))):
+        check_types(part, name, shown(uri), program=program)
+    if not all(isinstance(step, dict) for step in pipeline):
+        raise ConfigError(f"{uri}: every step of the `test_pipeline` must be a mapping with a `type`.")
+    return MMActionConfig(model, pipeline, _class_names(data, uri, labels_at, program), program)
+
+
+def _class_names(data: Mapping[str, Any], uri: str, labels_at: Any, program: bool) -> tuple[str, ...] | None:
+    meta = data.get("dataset_meta")
+    names = data.get("classes") or (meta.get("classes") if isinstance(meta, dict) else None)
     if names is None and isinstance(label_file := data.get("label_file"), str):
+        if not program and ("://" in label_file or posixpath.isabs(label_file) or ".." in Path(label_file).parts):
+            raise ConfigError(f"{uri}: its `label_file` {shown(label_file)} must lie beside it or below.")
         names = labels_at(label_file)
-    return MMActionConfig(
-        _without_downloads(model), tuple(pipeline), tuple(str(name) for name in names) if names is not None else None
-    )
+    if names is None:
+        return None
+    if not isinstance(names, list | tuple):
+        raise ConfigError(f"{uri}: its `classes` must be a list of names.")
+    return tuple(str(name) for name in names)
 
 
 def _dataset_pipeline(data: Mapping[str, Any]) -> Sequence[dict[str, Any]] | None:
-    dataset = (data.get("test_dataloader") or {}).get("dataset") or {}
-    return dataset.get("pipeline")
+    loader = data.get("test_dataloader")
+    dataset = loader.get("dataset") if isinstance(loader, dict) else None
+    return dataset.get("pipeline") if isinstance(dataset, dict) else None
 
 
 def _without_downloads(node: Any) -> Any:
@@ -122,8 +216,13 @@ def _without_downloads(node: Any) -> Any:
 
 
 def _names_weights(init_cfg: Any) -> bool:
-    entries = init_cfg if isinstance(init_cfg, list) else [init_cfg]
-    return any(isinstance(e, dict) and e.get("type") == "Pretrained" for e in entries)
+    """Whether an `init_cfg`, or anything inside it (`override`), takes weights from another file."""
+    if isinstance(init_cfg, dict):
+        kind = init_cfg.get("type")
+        return (isinstance(kind, str) and kind.rpartition(".")[2].startswith("Pretrained")) or any(
+            _names_weights(value) for value in init_cfg.values()
+        )
+    return isinstance(init_cfg, list | tuple) and any(_names_weights(value) for value in init_cfg)
 
 
 @lru_cache(maxsize=1)
@@ -153,7 +252,7 @@ def _labels(uri: str, storage_options: Mapping[str, Any] | None) -> tuple[str, .
     numbered = [name.split(maxsplit=1) for name in names]
     if names and all(len(part) == 2 and part[0] == str(i) for i, part in enumerate(numbered)):
         names = [part[1] for part in numbered]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ConfigError(f"The label file {uri} has names twice: {', '.join(twice[:5])}. Make them differ.")
     return tuple(names)
 

@@ -8,25 +8,33 @@ from typing import IO, Any, TypeVar
 
 from vtcav_ray.access import open_url, patiently, storage_errors
 from vtcav_ray.assets import resolve_asset
+from vtcav_ray.bounded_read import read_at_most
 from vtcav_ray.errors import ConfigError, EnvironmentFault, StageError
 
 CHUNK_BYTES = 1 << 22
+MOST_TEXT_BYTES = 16 << 20  # of a config or a label file
 T = TypeVar("T")
 
 
-def read_bytes(uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> bytes:
+def read_bytes(
+    uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file", most: int = MOST_TEXT_BYTES
+) -> bytes:
     """All bytes of a file.
 
     Args:
         uri: local path, `asset:NAME` or fsspec URL.
         storage_options: for fsspec; used for URLs only, since the config may mix local and remote files.
         what: what the file is, for the error: `checkpoint`, `config`, `label file`.
+        most: bytes; no more are read, whatever the server says of the file's size.
 
     Raises:
-        ConfigError: there is no such file, or its URL names a protocol that fsspec does not know.
+        ConfigError: there is no such file, it is larger, or its URL names a protocol that fsspec does not know.
         StageError: it is there, and can't be read; EnvironmentFault where its storage does not answer or refuses.
     """
-    return _with_file(uri, storage_options, what, lambda file: file.read())
+    content = _with_file(uri, storage_options, what, lambda file: read_at_most(file, most))
+    if content is None:
+        raise ConfigError(f"The {what} {uri} is larger than {most:,} bytes, which no {what} is. Check its path or URL.")
+    return content
 
 
 def sha256_of(uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> str:

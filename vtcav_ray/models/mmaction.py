@@ -13,6 +13,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.models.base import Description, Recogniser
 from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 from vtcav_ray.models.config_files import MMActionConfig, read_config, read_labels
+from vtcav_ray.models.config_types import check_registered
 from vtcav_ray.models.describe import UNTRAINED, describe_model
 from vtcav_ray.models.families import family_of
 from vtcav_ray.models.mmaction_import import import_backbone_of, import_mmaction
@@ -36,7 +37,7 @@ class MMActionRecogniser(Recogniser):
 
 def describe_mmaction(config: ModelConfig, seed: int) -> Description:
     """See `vtcav_ray.models.describe`. Reads the config and the checkpoint's bytes; does not import MMAction2."""
-    parsed = read_config(config.config, config.storage_options)
+    parsed = read_config(config.config, config.storage_options, code=config.code)
     names = read_labels(config.labels, config.storage_options) if config.labels else parsed.class_names
     preprocessor = make_preprocessor(parsed.pipeline, parsed.model.get("data_preprocessor") or {})
     return describe_model(config, parsed.identity, names, preprocessor.sampling, seed)
@@ -44,7 +45,7 @@ def describe_mmaction(config: ModelConfig, seed: int) -> Description:
 
 def load_mmaction(config: ModelConfig, device: torch.device, seed: int, *, fused: bool = True) -> MMActionRecogniser:
     """Build a recogniser from its config and load its weights. See `vtcav_ray.models.load_recogniser`."""
-    parsed = read_config(config.config, config.storage_options)
+    parsed = read_config(config.config, config.storage_options, code=config.code)
     module = build_mmaction(parsed, config.config, seed=seed if config.checkpoint == UNTRAINED else None)
     names = read_labels(config.labels, config.storage_options) if config.labels else parsed.class_names
     if config.checkpoint != UNTRAINED:
@@ -75,9 +76,10 @@ def build_mmaction(parsed: MMActionConfig, uri: str, *, seed: int | None) -> nn.
         seed: initialise all weights as the model itself does, from this seed; None: they will be loaded.
 
     Raises:
-        ConfigError: MMAction2 can't build it.
+        ConfigError: MMAction2 can't build it, or it names something that is no part of a recogniser.
     """
     import_mmaction()
+    check_registered(parsed.model, uri, program=parsed.program)
     from mmaction.registry import MODELS
     from mmengine.logging import MMLogger
 
@@ -94,8 +96,17 @@ def build_mmaction(parsed: MMActionConfig, uri: str, *, seed: int | None) -> nn.
                     if getattr(part, "pretrained2d", False):  # nothing to load: the config's download was left out
                         part.pretrained2d = False  # type: ignore[assignment]
                 module.init_weights()  # type: ignore[operator]
-    # RuntimeError: timm and mmpretrain, where torchvision does not match torch
-    except (KeyError, TypeError, ValueError, AssertionError, ImportError, AttributeError, RuntimeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AssertionError,
+        ImportError,
+        AttributeError,
+        ValueError,
+        IndexError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:  # fmt: skip  (RuntimeError: timm and mmpretrain, where torchvision does not match torch)
         raise ConfigError(f"MMAction2 can't build the model of {uri}: {error}") from error
     finally:
         logger.setLevel(level)

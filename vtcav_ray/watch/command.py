@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from vtcav_ray.access import tells_storage_errors
+from vtcav_ray.commands import TrustCode
 from vtcav_ray.errors import EXIT_DONE, EXIT_STAGE
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -41,12 +42,13 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         limit: Annotated[int | None, typer.Option(min=1, help="checkpoints a pass")] = None,
         out_url: Annotated[str | None, typer.Option("--out", help="folder shared by all checkpoints")] = None,
         overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
+        trust_code: TrustCode = False,
     ) -> None:
         """Run every checkpoint that is complete and new, each once, also when several watch; report over training."""
         from vtcav_ray.config_file import load_config
         from vtcav_ray.watch.loop import Options, Pass, watch_for_ever, watch_once
 
-        settings = load_config(config, overrides or (), out=out_url)
+        settings = load_config(config, overrides or (), out=out_url, trust_code=trust_code)
         options = Options(checkpoints, seconds(settle), seconds(lease), attempts, limit)
         made: list[str] = []  # the runs of this pass, below the shared folder
         statuses: list[int] = []  # theirs
