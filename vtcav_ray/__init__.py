@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vtcav_ray.pipeline import run
     from vtcav_ray.results import Run
 
-# Imported on first use: the pipeline brings torch, Ultralytics and MMAction2 with it, and `--version` should not wait.
+# Imported on first use: the pipeline brings Arrow and every stage with it, and `--version` should not wait.
 _HOME = {
     "Config": "vtcav_ray.config",
     "load_config": "vtcav_ray.config_file",

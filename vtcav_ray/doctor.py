@@ -105,10 +105,7 @@ def _optional() -> tuple[Mark, str]:
     if not found:
         return "ok", "none that MMAction2 looks for is installed, and none is needed"
     listed = ", ".join(_with_version(name) for name in found)
-    return (
-        "ok",
-        f"{listed}: kept out of MMAction2, and in use only where a model config names one (timm.*, mmpretrain.*)",
-    )
+    return "ok", f"{listed}: kept out of MMAction2, and used only where a model config names one (timm.*)"
 
 
 def _with_version(name: str) -> str:

@@ -58,10 +58,10 @@ def intervene_run(
         ConfigError: no such cell, a step of 0, or the model is not the run's.
     """
     with writing(run.folder, "vtcav intervene"):
-        return _run(run, wanted, steps, max_clips)
+        return _run(run, wanted, steps, max_clips, trust_code=trust_code)
 
 
-def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int) -> pa.Table:
+def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, trust_code: bool) -> pa.Table:
     if not steps or 0 in steps or not np.isfinite(steps).all():
         raise ConfigError(f"--step must be finite numbers other than 0, and is {list(steps)}.")
     cells = _choose(run, wanted)

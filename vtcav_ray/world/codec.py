@@ -8,7 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-# x264's AVX-512 code gives different bytes from call to call (seen with x264 of PyAV 18.1 on an AMD EPYC). Up to AVX2 it
+# x264's AVX-512 code gives different bytes from call to call (seen with PyAV 18.1 on an AMD EPYC). The code up to AVX2
 # is exact, and gives the same bytes from SSSE3 on.
 _EXACT_CODE = "asm=SSE4.2"
 
