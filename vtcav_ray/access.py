@@ -35,7 +35,9 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from vtcav_ray.errors import ConfigError, EnvironmentFault
-from vtcav_ray.urls import check_scheme
+from vtcav_ray.guarded_http import GuardedHTTPFileSystem
+from vtcav_ray.url_text import cleaned
+from vtcav_ray.urls import READ_LIMITS, ReadLimits, check_options, check_scheme, origin_of
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,8 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
             file system refuses.
     """
     options = dict(storage_options or {})
+    limits: ReadLimits | None = options.pop(READ_LIMITS, None)
+    check_options(options)
     if "://" in url:
         check_scheme(url)
         scheme, rest = url.split("://", 1)
@@ -83,6 +87,8 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     else:
         options = {}  # a local path among remote ones: their options are not its own
     try:
+        if origin := origin_of(url):
+            return _http(origin, limits, options), url
         fs, path = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **options})
     except (ValueError, ImportError, TypeError) as error:
         raise ConfigError(
@@ -90,6 +96,13 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
             "is there."
         ) from error
     return fs, str(path)
+
+
+def _http(origin: str, limits: ReadLimits | None, options: Mapping[str, Any]) -> GuardedHTTPFileSystem:
+    """Without limits, the URL was named by a person: its own host may have any address, those it redirects to not."""
+    if limits is None:
+        return GuardedHTTPFileSystem(private=(origin,), **options)
+    return GuardedHTTPFileSystem(limits.private, limits.max_bytes, limits.seconds, **options)
 
 
 def is_local(fs: fsspec.AbstractFileSystem) -> bool:
@@ -218,7 +231,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _reason(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {cleaned(lines[0])}" if lines else type(error).__name__
 
 
 def _log(state: tenacity.RetryCallState, where: str) -> None:

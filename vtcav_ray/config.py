@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from vtcav_ray.urls import SCHEMES, check_url
+from vtcav_ray.urls import (
+    ANY_ADDRESS,
+    MAX_OBJECT_BYTES,
+    MAX_OBJECT_SECONDS,
+    READ_LIMITS,
+    SCHEMES,
+    ReadLimits,
+    check_url,
+    origin_of,
+)
 
 Kind = Literal["spatial", "spatiotemporal", "tracked", "context"]
 Control = Literal["frozen", "shuffled", "reversed", "padding"]
@@ -60,6 +69,13 @@ class VideosConfig(Section):
     limit: Annotated[int, Field(ge=1)] | None = None
     follow_links: bool = Field(False, description="also take symbolic links that lead out of the folder")
     schemes: tuple[str, ...] = Field(SCHEMES, description="URL schemes that rows of a manifest may have")
+    private_addresses: bool = Field(
+        False,
+        description="rows of a manifest and redirects may lead to this machine and to private networks; the hosts of "
+        "`uri` and `labels` may always",
+    )
+    max_bytes: Annotated[int, Field(ge=1)] = Field(MAX_OBJECT_BYTES, description="of one remote video")
+    max_fetch_seconds: Annotated[float, Field(gt=0)] = Field(MAX_OBJECT_SECONDS, description="to read a remote video")
     storage_options: StorageOptions = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -67,6 +83,13 @@ class VideosConfig(Section):
         if (self.uri is None) == (self.world is None):
             raise ValueError("give exactly one of `uri` (your videos) and `world` (the planted world)")
         return self
+
+    @property
+    def read_options(self) -> dict[str, Any]:
+        """`storage_options`, with the limits under which videos are read. Whatever opens a video takes these."""
+        named = tuple(origin for url in (self.uri, self.labels) if url and (origin := origin_of(url)))
+        private = (ANY_ADDRESS,) if self.private_addresses else named
+        return {**self.storage_options, READ_LIMITS: ReadLimits(private, self.max_bytes, self.max_fetch_seconds)}
 
 
 class TracksConfig(Section):

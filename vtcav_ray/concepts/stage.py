@@ -89,7 +89,7 @@ class TrackWorker:
             self.config.tracks,
             open_videos=self.config.resources.detect.decode_threads or OPEN_VIDEOS,
             max_cpu_seconds=self.config.resources.decode.cpu_seconds,
-            storage_options=self.config.videos.storage_options,
+            storage_options=self.config.videos.read_options,
             signatures=signatures,
         )
         # In the order of the videos: they end in another one.
@@ -218,7 +218,7 @@ class CutWorker:
             max_pixels=self.config.tracks.max_pixels,
             max_cpu_seconds=self.config.resources.decode.cpu_seconds,
             threads=self.config.resources.cut.decode_threads or 2,
-            storage_options=self.config.videos.storage_options,
+            storage_options=self.config.videos.read_options,
         )
         found = {"clips": clips, "looks": looks_of(clips), CONTENTS: contents_of(clips)}
         return ShardOutput(found, failures, {"clips": clips.num_rows})

@@ -87,7 +87,7 @@ class Rehearsal:
             decode.stall_seconds,
             int(decode.memory_gb * 1e9),
         )
-        return Rehearsal(limits, config.videos.storage_options)
+        return Rehearsal(limits, config.videos.read_options)
 
 
 class Attempts:

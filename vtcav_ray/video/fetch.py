@@ -7,25 +7,30 @@ import stat
 from collections.abc import Mapping
 from typing import Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray.access import STORAGE_ERRORS, names_nothing, open_url, patiently
-from vtcav_ray.errors import InputError
+from vtcav_ray.errors import InputError, RefusedURL
+from vtcav_ray.reading import read_object
+from vtcav_ray.urls import READ_LIMITS, ReadLimits
 
 Source = str | os.PathLike[str] | bytes
-
-MAX_OBJECT_BYTES = 4 * 2**30  # of a remote object, which is read whole
 
 
 def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> str | bytes:
     """What PyAV opens for a URI: the path of a local file, or the whole object's bytes for anything remote.
 
+    Args:
+        storage_options: for fsspec, with a `vtcav_ray.urls.ReadLimits` (see `VideosConfig.read_options`). Without one,
+            the usual limits hold, and no http(s) URL may lead to an address that is not public.
+
     Raises:
-        InputError: `missing`, `empty`, `not_video` (a folder), or `too_large` (a remote object over 4 GiB).
+        InputError: `missing`, `empty`, `not_video` (a folder), `refused` (where the URL leads may not be read),
+            `too_large`, or `timeout`: a remote object of too many bytes, or one that does not come to its end.
         OSError: no permission, or the network failed: not the video's fault, and worth another try.
     """
-    fs, path = open_url(os.fspath(uri), storage_options)
+    options = {READ_LIMITS: ReadLimits(), **(storage_options or {})}
+    fs, path = open_url(os.fspath(uri), options)
     try:
         if isinstance(fs, LocalFileSystem):
             if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe or a device may wait for ever
@@ -34,7 +39,9 @@ def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
                 if not file.read(1):
                     raise InputError("empty", f"{uri} has no bytes.")
             return path
-        data = patiently(lambda: _read_whole(fs, path, str(uri)), str(uri))
+        data = patiently(lambda: read_object(fs, path, str(uri), options[READ_LIMITS]), str(uri))
+    except RefusedURL as error:
+        raise InputError(error.kind, str(error)) from error
     except IsADirectoryError as error:
         raise InputError("not_video", f"{uri} is a folder.") from error
     except STORAGE_ERRORS as error:
@@ -43,14 +50,4 @@ def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
         raise
     if not data:
         raise InputError("empty", f"{uri} has no bytes.")
-    return data
-
-
-def _read_whole(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> bytes:
-    size = fs.size(path)
-    if size is not None and size > MAX_OBJECT_BYTES:
-        raise InputError("too_large", f"{uri} has {size:,} bytes; remote objects up to {MAX_OBJECT_BYTES:,} are read.")
-    data = bytes(fs.cat_file(path))
-    if size is not None and len(data) < size:  # a connection that ends early is no error to every file system
-        raise ConnectionError(f"{len(data):,} of {size:,} bytes of {uri} arrived")
     return data
