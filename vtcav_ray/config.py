@@ -342,6 +342,9 @@ class DecodeLimits(Section):
     stall_seconds: Annotated[float, Field(gt=0)] = Field(
         120.0, description="one call of the decoder that takes longer is taken for stuck, and its process ended"
     )
+    frames_gb: Annotated[float, Field(gt=0)] = Field(
+        1.6, description="whole frames that are in memory at a time while a video is decoded; 8K at 8 bits takes 1.6"
+    )
     memory_gb: Annotated[float, Field(gt=0)] = Field(
         4.0, description="a suspect video's decoder, in a process of its own, may take so much"
     )

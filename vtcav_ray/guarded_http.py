@@ -32,6 +32,10 @@ from vtcav_ray.urls import ANY_ADDRESS, origin_of
 MAX_BODY_BYTES = 16 * 2**30
 MAX_SECONDS = 3600.0  # of one request with its body, redirects included
 CONNECT_SECONDS, SILENT_SECONDS = 30.0, 60.0
+PRIVATE = (
+    "leads to this machine or a private network, which only URLs that the config names may do. Set "
+    "`videos.private_addresses: true` if you trust all that the manifest and its servers name."
+)
 _PIECE_BYTES = 2**20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _OWN_HEADERS = frozenset({"accept", "accept-encoding", "host", "range", "user-agent"})
@@ -67,11 +71,7 @@ def names_private_host(url: str, allowed: tuple[str, ...] = ()) -> bool:
 
 def refuse_private(url: str) -> NoReturn:
     """Say that a URL leads to a host that is not public."""
-    raise RefusedURL(
-        "refused",
-        f"{shown(url)} leads to this machine or a private network, which only URLs that the config names may do. Set "
-        "`videos.private_addresses: true` if you trust all that the manifest and its servers name.",
-    )
+    raise RefusedURL("refused", f"{shown(url)} {PRIVATE}")
 
 
 class GuardedHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]

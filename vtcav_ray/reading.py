@@ -50,8 +50,10 @@ def read_object(fs: fsspec.AbstractFileSystem, path: str, name: str, limits: Rea
     size = info["size"]
     if size is not None and size > limits.max_bytes:
         raise _too_large(name, limits)
-    if size is None or size <= _PIECE_BYTES:
-        data = bytes(_asked(fs, "cat_file", name, limits, until, path, 0, limits.max_bytes + 1 if size is None else size))
+    if size is None:
+        data = bytes(_asked(fs, "cat_file", name, limits, until, path, 0, limits.max_bytes + 1))
+    elif size <= _PIECE_BYTES:
+        data = bytes(_asked(fs, "cat_file", name, limits, until, path))
     else:
         sink = io.BytesIO()
         for start in range(0, size, _PIECE_BYTES):

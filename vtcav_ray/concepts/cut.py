@@ -29,6 +29,7 @@ def cut_clips(
     max_frames: int = MAX_FRAMES,
     max_pixels: int = MAX_PIXELS,
     max_cpu_seconds: float = MAX_CPU_SECONDS,
+    max_held_bytes: int = MAX_HELD_BYTES,
     threads: int = 2,
     storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[pa.Table, list[Failure]]:
@@ -37,7 +38,7 @@ def cut_clips(
     Args:
         plan: rows of `vtcav_ray.concepts.plan_rows.PLAN`; give all rows of a video in one call.
         sources: video_id -> URI or bytes; None, or an id that is absent: the plan's own `uri`.
-        max_frames, max_pixels, max_cpu_seconds: limits of one video, see `vtcav_ray.video.decode.Video`.
+        max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits of one video, see `vtcav_ray.video.decode.Video`.
         threads: videos that are decoded side by side.
 
     Returns:
@@ -61,6 +62,7 @@ def cut_clips(
                 max_frames=max_frames,
                 max_pixels=max_pixels,
                 max_cpu_seconds=max_cpu_seconds,
+                max_held_bytes=max_held_bytes,
                 storage_options=storage_options,
             ) as video:
                 return _cut(video, rows, config)

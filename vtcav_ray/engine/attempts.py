@@ -86,6 +86,7 @@ class Rehearsal:
             decode.cpu_seconds,
             decode.stall_seconds,
             int(decode.memory_gb * 1e9),
+            int(decode.frames_gb * 1e9),
         )
         return Rehearsal(limits, config.videos.read_options)
 
