@@ -32,6 +32,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray import tables
 from vtcav_ray.access import kind_of, open_url, patiently
+from vtcav_ray.url_text import cleaned
 from vtcav_ray.vectors import concatenated, joined
 
 logger = logging.getLogger(__name__)
@@ -400,6 +401,8 @@ def stage_folder(run: Folder, stage: str, key: str) -> StageFolder:
 
 def failure_table(stage: str, failures: Sequence[Mapping[str, Any]]) -> pa.Table:
     rows = [{"attempts": 1, **failure, "stage": stage} for failure in failures]
+    for row in rows:  # messages quote libraries' errors, which quote URLs
+        row["message"] = cleaned(str(row["message"])) if row.get("message") is not None else None
     return pa.Table.from_pylist(rows, schema=tables.FAILURES)
 
 

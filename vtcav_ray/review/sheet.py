@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 
-from vtcav_ray.concepts.decisions import COLUMNS, Decisions
+from vtcav_ray.concepts.decisions import COLUMNS, Decisions, Subject, csv_row
 from vtcav_ray.errors import InputError
 from vtcav_ray.report.words import count
 from vtcav_ray.review.page import read_asset
@@ -55,8 +55,8 @@ def _example(wall: Wall) -> str:
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(COLUMNS)
     for group in wall.groups[:1]:
-        writer.writerow((group.set, group.name, "", "reject", "shows something else"))
-        writer.writerow((group.set, group.name, group.clips[0].clip_id, "reject", "blurred"))
+        writer.writerow(csv_row(Subject(group.set, group.name), "reject", "shows something else"))
+        writer.writerow(csv_row(Subject(group.set, group.name, group.clips[0].clip_id), "reject", "blurred"))
     return sink.getvalue()
 
 
