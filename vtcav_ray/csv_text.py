@@ -6,7 +6,10 @@ away. As OWASP advises, such a cell starts with a single quote here, which sprea
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -25,6 +28,14 @@ def as_text(cell: str) -> str:
 def from_text(cell: str) -> str:
     """What `as_text` was given."""
     return cell[1:] if _QUOTED_FORMULA.match(cell) else cell
+
+
+def csv_line(cells: Sequence[str]) -> str:
+    """One line of a CSV file. Python's writer leaves a lone carriage return bare, which no reader takes back."""
+    sink = io.StringIO(newline="")
+    quoting = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
+    csv.writer(sink, lineterminator="\n", quoting=quoting).writerow(cells)
+    return sink.getvalue()
 
 
 def without_formulas(rows: pa.Table) -> pa.Table:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Mapping
 from typing import IO, Any
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem, sync
 
+from vtcav_ray.access import open_url, patiently
 from vtcav_ray.errors import RefusedURL
-from vtcav_ray.guarded_http import GuardedHTTPFileSystem
+from vtcav_ray.guarded_http import MAX_SECONDS, GuardedHTTPFileSystem
 from vtcav_ray.url_text import shown
-from vtcav_ray.urls import ReadLimits
+from vtcav_ray.urls import READ_LIMITS, ReadLimits, origin_of
 
 MAX_TABLE_BYTES = 2**30  # of a manifest or a file of labels
 MAX_TEXT_BYTES = 64 * 2**20  # of a label file or a config
@@ -33,6 +35,19 @@ def read_at_most(file: IO[bytes], most: int, name: str) -> bytes:
             raise RefusedURL("too_large", f"{shown(name)} has more than {most:,} bytes, which is the limit.")
         data.write(chunk)
     return data.getvalue()
+
+
+def read_named(url: str, storage_options: Mapping[str, Any] | None, most: int) -> bytes:
+    """All bytes of a file that the config names: a path or URL, whose own host may have any address.
+
+    Raises:
+        ConfigError: not a URL that is opened, or more than `most` bytes (`RefusedURL`).
+        OSError and what else the file system raises: it is not there, no permission, the network failed.
+    """
+    origin = origin_of(url)
+    limits = ReadLimits((origin,) if origin else (), most, MAX_SECONDS)
+    fs, path = open_url(url, {**(storage_options or {}), READ_LIMITS: limits})
+    return patiently(lambda: read_object(fs, path, url, limits), url)
 
 
 def read_object(fs: fsspec.AbstractFileSystem, path: str, name: str, limits: ReadLimits) -> bytes:
@@ -87,7 +102,7 @@ def _asked(
 
 def _too_large(name: str, limits: ReadLimits) -> RefusedURL:
     return RefusedURL(
-        "too_large", f"{shown(name)} has more than {limits.max_bytes:,} bytes, which is the limit (videos.max_bytes)."
+        "too_large", f"{shown(name)} has more than {limits.max_bytes:,} bytes, which is the limit."
     )
 
 

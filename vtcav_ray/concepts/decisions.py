@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vtcav_ray.concepts.swap import swap
-from vtcav_ray.csv_text import as_text, from_text
+from vtcav_ray.csv_text import as_text, csv_line, from_text
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder
 
@@ -174,18 +174,14 @@ def _decision(fields: list[str], columns: list[str], where: str) -> Decision:
 
 def format_decisions(decisions: Decisions) -> str:
     """The CSV of some decisions. The same decisions give the same text, and `parse_decisions` gives them back."""
-    sink = io.StringIO(newline="")
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for d in decisions.rows():
-        writer.writerow(csv_row(d.subject, d.verdict, d.note))
-    return sink.getvalue()
+    return csv_line(COLUMNS) + "".join(decision_line(d) for d in decisions.rows())
 
 
-def csv_row(subject: Subject, verdict: Verdict, note: str) -> tuple[str, ...]:
-    """The cells of one decision, in the order of COLUMNS."""
-    set_, name, clip_id = (as_text(cell) for cell in (subject.set, subject.name, subject.clip_id))
-    return set_, name, clip_id, verdict, as_text(note)
+def decision_line(decision: Decision) -> str:
+    """The line of one decision in the file."""
+    subject = decision.subject
+    cells = (subject.set, subject.name, subject.clip_id, decision.verdict, decision.note)
+    return csv_line([as_text(cell) for cell in cells])
 
 
 def read_decisions(run: Folder) -> Decisions:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vtcav_ray.access import open_url, patiently
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.reading import MAX_TEXT_BYTES, MAX_WEIGHTS_BYTES, read_named
 
 
 def read_bytes(weights: str, storage_options: Mapping[str, Any] | None = None) -> bytes:
@@ -20,9 +20,8 @@ def read_bytes(weights: str, storage_options: Mapping[str, Any] | None = None) -
         from vtcav_ray.assets import resolve_asset
 
         weights = str(resolve_asset(weights))
-    fs, path = open_url(weights, storage_options)
     try:
-        return bytes(patiently(lambda: fs.cat_file(path), weights))
+        return read_named(weights, storage_options, MAX_WEIGHTS_BYTES)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError(f"`tracks.weights`: {weights} does not exist. Give a .pt or .onnx file, or a URL.") from error
 
@@ -34,9 +33,8 @@ def read_names(names: str, storage_options: Mapping[str, Any] | None = None) -> 
         ConfigError: there is no such file, or it is no text.
         OSError: no permission, or the network failed.
     """
-    fs, path = open_url(names, storage_options)
     try:
-        text = patiently(lambda: fs.cat_file(path), names).decode("utf-8")
+        text = read_named(names, storage_options, MAX_TEXT_BYTES).decode("utf-8")
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError(f"`tracks.names`: {names} does not exist. Give a text file with one name a line.") from error
     except UnicodeDecodeError as error:

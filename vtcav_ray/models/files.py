@@ -9,8 +9,10 @@ from typing import IO, Any, TypeVar
 from vtcav_ray.access import STORAGE_ERRORS, open_url, patiently
 from vtcav_ray.assets import resolve_asset
 from vtcav_ray.errors import ConfigError, EnvironmentFault, StageError
+from vtcav_ray.reading import MAX_TEXT_BYTES, MAX_WEIGHTS_BYTES, read_at_most
 
 CHUNK_BYTES = 1 << 22
+_TEXTS = ("label file", "model config", "config")
 T = TypeVar("T")
 
 
@@ -23,10 +25,11 @@ def read_bytes(uri: str, storage_options: Mapping[str, Any] | None = None, *, wh
         what: what the file is, for the error: `checkpoint`, `config`, `label file`.
 
     Raises:
-        ConfigError: there is no such file, or its URL names a protocol that fsspec does not know.
+        ConfigError: there is no such file, its URL names a protocol that fsspec does not know, or it is too large.
         StageError: it is there, and can't be read; EnvironmentFault where its storage does not answer.
     """
-    return _with_file(uri, storage_options, what, lambda file: file.read())
+    most = MAX_TEXT_BYTES if what in _TEXTS else MAX_WEIGHTS_BYTES
+    return _with_file(uri, storage_options, what, lambda file: read_at_most(file, most, uri))
 
 
 def sha256_of(uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import csv
 import functools
-import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 
-from vtcav_ray.concepts.decisions import COLUMNS, Decisions, Subject, csv_row
+from vtcav_ray.concepts.decisions import COLUMNS, Decision, Decisions, Subject, decision_line
+from vtcav_ray.csv_text import csv_line
 from vtcav_ray.errors import InputError
 from vtcav_ray.report.words import count
 from vtcav_ray.review.page import read_asset
@@ -51,13 +50,12 @@ def sheet_parts(wall: Wall, decisions: Decisions, run_url: str, clips_each: int)
 
 
 def _example(wall: Wall) -> str:
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = [csv_line(COLUMNS)]
     for group in wall.groups[:1]:
-        writer.writerow(csv_row(Subject(group.set, group.name), "reject", "shows something else"))
-        writer.writerow(csv_row(Subject(group.set, group.name, group.clips[0].clip_id), "reject", "blurred"))
-    return sink.getvalue()
+        lines.append(decision_line(Decision(Subject(group.set, group.name), "reject", "shows something else")))
+        clip = Subject(group.set, group.name, group.clips[0].clip_id)
+        lines.append(decision_line(Decision(clip, "reject", "blurred")))
+    return "".join(lines)
 
 
 def _contents(wall: Wall) -> str:
