@@ -83,7 +83,12 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
-        line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": cleaned(record.getMessage())}
+        line = {
+            "time": time,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": cleaned(record.getMessage()),
+        }
         line |= fields_of(record)
         if record.exc_info:
             line["traceback"] = cleaned(self.formatException(record.exc_info))

@@ -101,9 +101,7 @@ def _asked(
 
 
 def _too_large(name: str, limits: ReadLimits) -> RefusedURL:
-    return RefusedURL(
-        "too_large", f"{shown(name)} has more than {limits.max_bytes:,} bytes, which is the limit."
-    )
+    return RefusedURL("too_large", f"{shown(name)} has more than {limits.max_bytes:,} bytes, which is the limit.")
 
 
 def _version(info: dict[str, Any]) -> tuple[Any, ...]:

@@ -69,7 +69,9 @@ def check_scheme(url: str, what: str = "url", allowed: Collection[str] = SCHEMES
     if holds_credentials(url):
         raise ConfigError(f"`{what}`: {shown(url)} {NO_CREDENTIALS}")
     if is_chain(url):
-        raise ConfigError(f"`{what}`: {shown(url)} is a chain of URLs (`::`), which is not opened. Give the file's own URL.")
+        raise ConfigError(
+            f"`{what}`: {shown(url)} is a chain of URLs (`::`), which is not opened. Give the file's own URL."
+        )
     scheme = scheme_of(url)
     if scheme not in allowed:
         raise ConfigError(

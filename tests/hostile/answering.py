@@ -49,7 +49,8 @@ class _Handler(BaseHTTPRequestHandler):
 def body(data: bytes, status: int = 200, **headers: str) -> Answer:
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
-        request.send_header("Content-Length", str(len(data)))
+        if "Content_Length" not in headers:
+            request.send_header("Content-Length", str(len(data)))
         for name, value in headers.items():
             request.send_header(name.replace("_", "-"), value)
         request.end_headers()

@@ -164,9 +164,9 @@ def test_fuzz_manifest_rows(folder: Path, rows: list[tuple[str | None, str | Non
         assert os.path.realpath(uri).startswith(f"{os.path.realpath(folder)}/")
 
 
-BYTES = st.binary(max_size=200) | st.text(
-    string.ascii_letters + ',";\n\r\t\0\'=@../é', max_size=200
-).map(lambda text: b"video_id,label\n" + text.encode())
+BYTES = st.binary(max_size=200) | st.text(string.ascii_letters + ",\";\n\r\t\0'=@../é", max_size=200).map(
+    lambda text: b"video_id,label\n" + text.encode()
+)
 
 
 @RELAXED

@@ -53,7 +53,9 @@ def test_a_table_as_csv_has_no_formula_and_its_numbers() -> None:
     assert lines[0] == ["concept", "'=head", "effect", "n", "frames"]
     assert [line[0] for line in lines[1:]] == [f"'{cell}" for cell in FORMULAS] + [""]
     assert {tuple(line[2:]) for line in lines[1:]} == {("-0.5", "-3", "[-1, 2]")}
-    back = pyarrow.csv.read_csv(io.BytesIO(stream.getvalue()), parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
+    back = pyarrow.csv.read_csv(
+        io.BytesIO(stream.getvalue()), parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)
+    )
     assert (back["effect"].to_pylist(), back["n"].to_pylist()) == (rows["effect"].to_pylist(), rows["n"].to_pylist())
 
 
@@ -70,7 +72,9 @@ TEXTS = (st.text(max_size=12) | st.sampled_from(FORMULAS + PLAIN)).map(str.strip
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["concept", "class", "random"]), TEXTS.filter(bool), TEXTS, TEXTS), max_size=6))
+@given(
+    st.lists(st.tuples(st.sampled_from(["concept", "class", "random"]), TEXTS.filter(bool), TEXTS, TEXTS), max_size=6)
+)
 def test_fuzz_decisions_come_back(rows: list[tuple[str, str, str, str]]) -> None:
     decisions = [Decision(Subject(set_, name, clip), "reject", note) for set_, name, clip, note in rows]
     by_key = Decisions({d.subject.key: d for d in decisions})
@@ -82,7 +86,7 @@ def test_fuzz_decisions_come_back(rows: list[tuple[str, str, str, str]]) -> None
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(max_size=120) | st.text('set,name,clip_id,decision,note\n"=\'@accept reject\r\0', max_size=160))
+@given(st.text(max_size=120) | st.text("set,name,clip_id,decision,note\n\"='@accept reject\r\0", max_size=160))
 def test_fuzz_any_review_file_is_read_or_refused(text: str) -> None:
     for case in (text, f"set,name,clip_id,decision,note\n{text}"):
         try:

@@ -15,7 +15,7 @@ from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
 from vtcav_ray.tables import CLIPS
 from vtcav_ray.video.codec import encode_clip
-from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_PIXELS, Source, Video
+from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_HELD_BYTES, MAX_PIXELS, Source, Video
 from vtcav_ray.video.sample import random_clip, spread_clips
 
 Failure = dict[str, Any]

@@ -350,9 +350,7 @@ def track_videos(
             running = [place for place, state in open_now.items() if not state.ended]
             while len(running) < open_videos and (item := next(todo, None)) is not None:
                 place, (video_id, source) = item
-                decoder = _Decoder(
-                    video_id, source, detector, config, max_cpu_seconds, max_held_bytes, storage_options
-                )
+                decoder = _Decoder(video_id, source, detector, config, max_cpu_seconds, max_held_bytes, storage_options)
                 open_now[place] = _VideoTracks(decoder, detector.names, make_tracker(config))
                 running.append(place)
             if not running:

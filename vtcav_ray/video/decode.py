@@ -113,6 +113,7 @@ class Video:
         self._data = source if isinstance(source, bytes) else fetch(source, storage_options)
         self._max_frames, self._max_pixels, self._threads = max_frames, max_pixels, threads
         self._max_held_bytes = max_held_bytes
+        self._probed = min(max_pixels, max_held_bytes // (_LARGEST_PIXEL_BYTES * _PROBED_FRAMES))  # pixels
         self._max_cpu_seconds, self._cpu_seconds = max_cpu_seconds, 0.0
         if not self._data:
             raise InputError("empty", f"{self.name} has no bytes.")
@@ -123,8 +124,9 @@ class Video:
         try:
             first = next(self._decode(), None)
             if first is None:
-                kind = "truncated" if self.truncated else "decode"
-                raise InputError(kind, f"{self.name}: not one frame could be decoded.")
+                kind = "truncated" if self.truncated and self._size_known else "decode"
+                why = "" if self._size_known else f" It is broken, or its frames have over {self._probed:,} pixels."
+                raise InputError(kind, f"{self.name}: not one frame could be decoded.{why}")
             self.height, self.width = self._shown(first).shape[:2]
             self.rotation = round(first.rotation)  # degrees, against the clock; frames are given with it applied
             rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
@@ -295,8 +297,7 @@ class Video:
     def _open(self) -> None:
         try:
             # FFmpeg decodes a frame of each stream to see what it is, before anything of it can be checked here.
-            probed = min(self._max_pixels, self._max_held_bytes // (_LARGEST_PIXEL_BYTES * _PROBED_FRAMES))
-            each = [{"max_pixels": str(probed)}] * _MOST_STREAMS
+            each = [{"max_pixels": str(self._probed)}] * _MOST_STREAMS
             try:
                 self._container = self._watched(self._opened, each)
             except ValueError as error:
@@ -316,6 +317,7 @@ class Video:
         if context is None:
             self.close()
             raise InputError("decode", f"{self.name}: its codec is not known to this build of FFmpeg.")
+        self._size_known = context.width > 0  # not where it takes a frame to tell, and that has too many pixels
         try:
             self._check_frame(context.width, context.height, context.format)
         except InputError:

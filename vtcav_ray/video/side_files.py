@@ -17,7 +17,9 @@ def why_outside(uri: str, full: str, folder: str, follow_links: bool) -> str:
         folder: path or URL.
         follow_links: a local file may be a link out of the folder.
     """
-    outside = f"names a file outside {folder}. A manifest that lies in the folder names files inside it; to use others, "
+    outside = (
+        f"names a file outside {folder}. A manifest that lies in the folder names files inside it; to use others, "
+    )
     outside += "give the manifest's own path as `videos.uri`."
     # Servers undo `%2e`, and some file systems read a backslash as a slash.
     path = unquote(uri) if scheme_of(full) in HTTP else uri
