@@ -33,8 +33,8 @@ def from_text(cell: str) -> str:
 def csv_line(cells: Sequence[str]) -> str:
     """One line of a CSV file. Python's writer leaves a lone carriage return bare, which no reader takes back."""
     sink = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
-    csv.writer(sink, lineterminator="\n", quoting=quoting).writerow(cells)
+    bare = any("\r" in cell for cell in cells)
+    csv.writer(sink, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(cells)
     return sink.getvalue()
 
 

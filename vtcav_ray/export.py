@@ -1,5 +1,6 @@
-"""A table of a run as text, CSV, JSON lines or Parquet. Cells hold names from outside: no markup of theirs is read, and no
-formula.
+"""A table of a run as text, CSV, JSON lines or Parquet.
+
+Cells hold names from outside: no markup of theirs is read, and no formula.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ def clean(text: str, also: str = ".-", most: int = MOST_CHARACTERS) -> str:
 def distinct_names(texts: Iterable[str], also: str = ".-", most: int = MOST_CHARACTERS) -> dict[str, str]:
     """A file name for each text, each different from all others, also where upper and lower case are the same.
 
-    A text whose clean name nobody shares gets that name. Those that share one (`a/b`, `a b`, `a_b`) each get a digest of
-    the text at its end, whatever their order.
+    A text whose clean name nobody shares gets that name. Those that share one (`a/b`, `a b`, `a_b`) each get a digest
+    of the text at its end, whatever their order.
     """
     names = {text: clean(text, also, most) for text in texts}
     for digits in range(8, 65, 8):

@@ -1,9 +1,9 @@
 """The file system for http(s) URLs: fsspec's, with limits on where it connects and on what it takes in.
 
 - Every hop of a redirect is checked like a first URL: http or https, never from https to http, no credential in it.
-- An address that is private, loopback, link-local or otherwise not public is refused, unless its `host:port` is allowed.
-  The check is on the addresses that a host's name resolves to, and the connection goes to those very addresses, so a
-  name that resolves differently the next moment gains nothing.
+- An address that is private, loopback, link-local or otherwise not public is refused, unless its `host:port` is
+  allowed. The check is on the addresses that a host's name resolves to, and the connection goes to those very
+  addresses, so a name that resolves differently the next moment gains nothing.
 - Headers, cookies and passwords from `storage_options` stay with the first host; a redirect does not carry them on.
 - A body ends at `max_bytes` and at `seconds`, whatever its headers say, and is never decompressed.
 - No error quotes the URL that a redirect led to: such URLs are often signed.
@@ -198,9 +198,9 @@ class _GuardedResolver(AbstractResolver):
 
     async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
         found = await self._system.resolve(host, port, family)
-        if ANY_ADDRESS not in self._private and f"{host.lower()}:{port}" not in self._private:
-            if not all(is_public(result["host"]) for result in found):
-                refuse_private(f"http://{host}:{port}")
+        allowed = ANY_ADDRESS in self._private or f"{host.lower()}:{port}" in self._private
+        if not allowed and not all(is_public(result["host"]) for result in found):
+            refuse_private(f"http://{host}:{port}")
         return found
 
     async def close(self) -> None:

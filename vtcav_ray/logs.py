@@ -2,8 +2,8 @@
 
 Set by `vtcav --log-format json --log-level info COMMAND`, or by VTCAV_LOG_FORMAT and VTCAV_LOG_LEVEL, which travel to
 the workers. A worker writes to its own file in Ray's log folder, and nothing of that is echoed by the driver, so that
-a line is never seen twice; what the driver writes (stages, shards) goes to stderr. URLs in messages and tracebacks, which
-may be other libraries', are written without what may be a credential (`vtcav_ray.url_text`).
+a line is never seen twice; what the driver writes (stages, shards) goes to stderr. URLs in messages and tracebacks,
+which may be other libraries', are written without what may be a credential (`vtcav_ray.url_text`).
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def cut_clips(
     Args:
         plan: rows of `vtcav_ray.concepts.plan_rows.PLAN`; give all rows of a video in one call.
         sources: video_id -> URI or bytes; None, or an id that is absent: the plan's own `uri`.
-        max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits of one video, see `vtcav_ray.video.decode.Video`.
+        max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits of one video, see
+            `vtcav_ray.video.decode.Video`.
         threads: videos that are decoded side by side.
 
     Returns:

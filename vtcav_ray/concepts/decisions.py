@@ -205,8 +205,8 @@ def write_decisions(run: Folder, decisions: Decisions) -> None:
 def change_decisions(run: Folder, change: Callable[[Decisions], Decisions]) -> tuple[Decisions, Decisions]:
     """Change the file, also while others change it: what each of them writes is there afterwards.
 
-    On a local disk a lock is held meanwhile. On an object store the new file is put on the condition that the old one is
-    still the one that was read; otherwise it is read again. A reader sees all of a file or none.
+    On a local disk a lock is held meanwhile. On an object store the new file is put on the condition that the old one
+    is still the one that was read; otherwise it is read again. A reader sees all of a file or none.
 
     Args:
         change: makes the new decisions from those in the file; called again where somebody else was faster.

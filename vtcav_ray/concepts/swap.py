@@ -29,8 +29,8 @@ Change = Callable[[bytes | None], bytes]
 def swap(folder: Folder, name: str, change: Change) -> None:
     """Replace a file by what `change` makes of its bytes (None: there is no such file), and lose nobody's change.
 
-    Local disks and S3 keep this promise between processes and machines (a local folder that several machines share needs
-    locks that they share). On other object stores it holds within one process.
+    Local disks and S3 keep this promise between processes and machines (a local folder that several machines share
+    needs locks that they share). On other object stores it holds within one process.
 
     Args:
         change: called again, with the newer bytes, where somebody else was faster; must be safe to repeat.

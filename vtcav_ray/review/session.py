@@ -25,8 +25,8 @@ MAX_CHANGES = 5000
 class Session:
     """Decisions about the clips of one wall, written to the run's `review.csv` at once, one after the other.
 
-    The file is read again for each change, so what somebody wrote into it in the meantime is kept, be it by hand or from
-    another server on the same run. Undo reaches back to the start of the session.
+    The file is read again for each change, so what somebody wrote into it in the meantime is kept, be it by hand or
+    from another server on the same run. Undo reaches back to the start of the session.
     """
 
     def __init__(self, wall: Wall, run: Folder) -> None:

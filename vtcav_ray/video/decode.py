@@ -50,8 +50,8 @@ _MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and gives the unit of 
 # Calls into FFmpeg that are under way in this process: thread -> (video, since when by `time.monotonic()`). A call
 # that is stuck can't be ended from inside; `vtcav_ray.video.guard` looks here, and ends the process.
 UNDER_WAY: dict[int, tuple[str, float]] = {}
-# Whole frames that FFmpeg holds at a time, with one thread: measured, and rounded up. An animated picture is put together
-# from earlier ones; a film holds up to 16 frames that others refer to, and as many that wait for their turn.
+# Whole frames that FFmpeg holds at a time, with one thread: measured, and rounded up. An animated picture is put
+# together from earlier ones; a film holds up to 16 frames that others refer to, and as many that wait for their turn.
 _HELD_FRAMES = {"apng": 4, "gif": 4, "png": 3, "mjpeg": 3, "rawvideo": 3, "ffv1": 4, "huffyuv": 3, "prores": 3}
 _HELD_FRAMES_ELSEWHERE = 28
 _RGB_BYTES = 3  # a pixel, of the frame that is handed out
@@ -331,8 +331,8 @@ class Video:
         self._promised = int(self._stream.frames or 0)
         self._fresh = True
 
-    def _opened(self, each_stream: list[dict[str, str]] | None) -> Any:
-        file = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
+    def _opened(self, each_stream: Any) -> Any:
+        file: Any = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
         return av.open(file, options=_OPEN_OPTIONS, stream_options=each_stream, metadata_errors="replace")
 
     def _reopen(self) -> None:

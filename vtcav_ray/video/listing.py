@@ -12,9 +12,9 @@ those of a large one by one listing per folder that they name; rows whose file i
 large manifest names more than 1,000 folders, or is about http(s), nothing is looked up: a missing file is found when
 it is decoded, and `size_bytes` and `fingerprint` are null.
 
-Side files. A `videos.parquet` or labels file that is FOUND in a folder of videos or next to it comes from whoever filled
-the folder, not from who runs this. It names videos inside that folder only, by no link that leads out of it, and is no
-such link itself (`videos.follow_links` allows links). A manifest that the config names may name files elsewhere.
+Side files. A `videos.parquet` or labels file that is FOUND in a folder of videos or next to it comes from whoever
+filled the folder, not from who runs this. It names videos inside that folder only, by no link that leads out of it, and
+is no such link itself (`videos.follow_links` allows links). A manifest that the config names may name files elsewhere.
 
 A name that can't be one (no URL, too long, not UTF-8, of a kind that is not allowed or whose package is not installed)
 becomes a failure, and the others go on.
@@ -34,8 +34,8 @@ import pyarrow as pa
 from vtcav_ray.access import STORAGE_ERRORS, kind_of, names_nothing, open_url, patiently
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.tables import VIDEOS
 from vtcav_ray.guarded_http import PRIVATE, names_private_host
+from vtcav_ray.tables import VIDEOS
 from vtcav_ray.urls import (
     LOCAL,
     NO_CREDENTIALS,

@@ -1,8 +1,9 @@
 """Suspect videos, decoded in a process of its own, which may crash, hang, or run out of memory.
 
 Isolation costs a second decoding, so it is for the videos of a shard whose worker died, and for no others. The child
-process has no credentials (remote videos are fetched by the parent, and its environment is a short list), a limit on its address space, and a guard against
-calls that are stuck. It reads each video in the ways in which the stages do: all frames in order, the count, a jump.
+process has no credentials (remote videos are fetched by the parent, and its environment is a short list), a limit on
+its address space, and a guard against calls that are stuck. It reads each video in the ways in which the stages do: all
+frames in order, the count, a jump.
 """
 
 from __future__ import annotations
