@@ -20,14 +20,17 @@ import errno
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import fsspec
 import tenacity
 
 from vtcav_ray.errors import ConfigError, EnvironmentFault
 from vtcav_ray.storage_errors import CutOff, Trouble, reason, refusal, retry_after, sort, storage_errors
-from vtcav_ray.urls import check_scheme
+from vtcav_ray.urls import READ_LIMITS, ReadLimits, check_options, check_scheme, origin_of
+
+if TYPE_CHECKING:
+    from vtcav_ray.guarded_http import GuardedHTTPFileSystem
 
 __all__ = ["AccessError", "is_local", "kind_of", "may_pass", "names_nothing", "open_url", "patiently", "storage_errors",
            "tells_storage_errors"]  # fmt: skip
@@ -59,6 +62,8 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
             file system refuses.
     """
     options = dict(storage_options or {})
+    limits: ReadLimits | None = options.pop(READ_LIMITS, None)
+    check_options(options)
     if "://" in url:
         check_scheme(url)
         scheme, rest = url.split("://", 1)
@@ -68,6 +73,8 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     else:
         options = {}  # a local path among remote ones: their options are not its own
     try:
+        if origin := origin_of(url):
+            return _http(origin, limits, options), url
         fs, path = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **options})
     except (ValueError, ImportError, TypeError) as error:
         raise ConfigError(
@@ -75,6 +82,15 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
             "is there."
         ) from error
     return fs, str(path)
+
+
+def _http(origin: str, limits: ReadLimits | None, options: Mapping[str, Any]) -> GuardedHTTPFileSystem:
+    """Without limits, the URL was named by a person: its own host may have any address, those it redirects to not."""
+    from vtcav_ray.guarded_http import GuardedHTTPFileSystem  # with aiohttp
+
+    if limits is None:
+        return GuardedHTTPFileSystem(private=(origin,), **options)
+    return GuardedHTTPFileSystem(limits.private, limits.max_bytes, limits.seconds, **options)
 
 
 def is_local(fs: fsspec.AbstractFileSystem) -> bool:

@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from vtcav_ray.urls import SCHEMES, check_url
+from vtcav_ray.urls import (
+    ANY_ADDRESS,
+    MAX_OBJECT_BYTES,
+    MAX_OBJECT_SECONDS,
+    READ_LIMITS,
+    SCHEMES,
+    ReadLimits,
+    check_url,
+    origin_of,
+)
 
 Kind = Literal["spatial", "spatiotemporal", "tracked", "context"]
 Control = Literal["frozen", "shuffled", "reversed", "padding"]
@@ -79,6 +88,13 @@ class VideosConfig(Section):
     limit: Annotated[int, Field(ge=1)] | None = None
     follow_links: bool = Field(False, description="also take symbolic links that lead out of the folder")
     schemes: tuple[str, ...] = Field(SCHEMES, description="URL schemes that rows of a manifest may have")
+    private_addresses: bool = Field(
+        False,
+        description="rows of a manifest and redirects may lead to this machine and to private networks; the hosts of "
+        "`uri` and `labels` may always",
+    )
+    max_bytes: Annotated[int, Field(ge=1)] = Field(MAX_OBJECT_BYTES, description="of one remote video")
+    max_fetch_seconds: Annotated[float, Field(gt=0)] = Field(MAX_OBJECT_SECONDS, description="to read a remote video")
     storage_options: StorageOptions = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -86,6 +102,13 @@ class VideosConfig(Section):
         if (self.uri is None) == (self.world is None):
             raise ValueError("give exactly one of `uri` (your videos) and `world` (the planted world)")
         return self
+
+    @property
+    def read_options(self) -> dict[str, Any]:
+        """`storage_options`, with the limits under which videos are read. Whatever opens a video takes these."""
+        named = tuple(origin for url in (self.uri, self.labels) if url and (origin := origin_of(url)))
+        private = (ANY_ADDRESS,) if self.private_addresses else named
+        return {**self.storage_options, READ_LIMITS: ReadLimits(private, self.max_bytes, self.max_fetch_seconds)}
 
 
 class TracksConfig(NamesCode):
@@ -337,6 +360,9 @@ class DecodeLimits(Section):
     cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder, a video")
     stall_seconds: Annotated[float, Field(gt=0)] = Field(
         120.0, description="one call of the decoder that takes longer is taken for stuck, and its process ended"
+    )
+    frames_gb: Annotated[float, Field(gt=0)] = Field(
+        1.6, description="whole frames that are in memory at a time while a video is decoded; 8K at 8 bits takes 1.6"
     )
     memory_gb: Annotated[float, Field(gt=0)] = Field(
         4.0, description="a suspect video's decoder, in a process of its own, may take so much"

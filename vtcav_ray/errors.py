@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from vtcav_ray.url_text import cleaned
+
 EXIT_DONE = 0
 EXIT_CONFIG = 2
 EXIT_STAGE = 3
@@ -15,15 +17,37 @@ EXIT_STOPPED = 130  # Ctrl-C, as shells have it
 
 
 class VtcavError(Exception):
-    """Base of the errors that are told to the user in one paragraph, without a traceback."""
+    """Base of the errors that are told to the user in one paragraph, without a traceback.
+
+    Messages quote other libraries' errors, which quote URLs: what may be a credential is taken out of every message.
+    """
 
     exit_status = EXIT_STAGE
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(cleaned(a) if isinstance(a, str) else a for a in args))
 
 
 class ConfigError(VtcavError):
     """A key, a value or an argument is wrong. The message names it, what is allowed, and the mend."""
 
     exit_status = EXIT_CONFIG
+
+
+class RefusedURL(ConfigError):
+    """A URL may not be read: it, or where it redirects to, is not allowed, or its body has no end.
+
+    Args:
+        kind: `refused`, `too_large` or `timeout`, as `InputError.kind` has them.
+        message: one sentence that names the URL and the mend.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type[RefusedURL], tuple[str, str]]:
+        return type(self), (self.kind, str(self))
 
 
 class StageError(VtcavError):
@@ -43,15 +67,15 @@ class InputError(VtcavError):
 
     Args:
         kind: a short, stable word for counting: `empty`, `not_video`, `no_video_stream`, `truncated`, `too_short`,
-            `too_large`, `decode`, `missing`, `changed`, `permission`, `unreadable`, `label`, `non_finite`, `no_track`,
-            `memory`, `timeout`, `crashed`.
+            `too_large`, `decode`, `missing`, `changed`, `permission`, `unreadable`, `refused` (its address may not be
+            read), `label`, `non_finite`, `no_track`, `memory`, `timeout`, `crashed`.
         message: one sentence for a person; it names what is wrong and, where there is one, the mend.
     """
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
-        self.message = message
+        self.message = cleaned(message)
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
         return type(self), (self.kind, self.message)

@@ -1,4 +1,7 @@
-"""A table of a run as text, CSV, JSON lines or Parquet. Cells hold names from outside: no markup of theirs is read."""
+"""A table of a run as text, CSV, JSON lines or Parquet.
+
+Cells hold names from outside: no markup of theirs is read, and no formula.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vtcav_ray.csv_text import without_formulas
 from vtcav_ray.storage import parquet_bytes
 from vtcav_ray.terminal_text import printable
 
@@ -24,7 +28,7 @@ def print_table(rows: pa.Table, form: str, console: Console, stream: BinaryIO) -
     if form == "parquet":
         stream.write(parquet_bytes(rows))
     elif form == "csv":
-        pyarrow.csv.write_csv(_flat(rows), stream)
+        pyarrow.csv.write_csv(without_formulas(_flat(rows)), stream)
     elif form == "json":
         for batch in rows.to_batches(max_chunksize=1024):
             for row in batch.to_pylist():

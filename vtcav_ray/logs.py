@@ -2,7 +2,8 @@
 
 Set by `vtcav --log-format json --log-level info COMMAND`, or by VTCAV_LOG_FORMAT and VTCAV_LOG_LEVEL, which travel to
 the workers. A worker writes to its own file in Ray's log folder, and nothing of that is echoed by the driver, so that
-a line is never seen twice; what the driver writes (stages, shards) goes to stderr.
+a line is never seen twice; what the driver writes (stages, shards) goes to stderr. URLs in messages and tracebacks,
+which may be other libraries', are written without what may be a credential (`vtcav_ray.url_text`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import os
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
+
+from vtcav_ray.url_text import cleaned
 
 FORMAT_VARIABLE, LEVEL_VARIABLE = "VTCAV_LOG_FORMAT", "VTCAV_LOG_LEVEL"
 FORMATS = ("text", "json")
@@ -71,7 +74,8 @@ def environment() -> dict[str, str]:
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """What a record says besides its message; what the call said goes before its context."""
     said = {**(_context.get() or {}), **{k: v for k in FIELDS if (v := getattr(record, k, None)) is not None}}
-    return {name: said[name] for name in FIELDS if said.get(name) is not None}
+    found = {name: said[name] for name in FIELDS if said.get(name) is not None}
+    return {name: cleaned(value) if isinstance(value, str) else value for name, value in found.items()}
 
 
 class JsonFormatter(logging.Formatter):
@@ -79,10 +83,15 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
-        line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        line = {
+            "time": time,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": cleaned(record.getMessage()),
+        }
         line |= fields_of(record)
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = cleaned(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
@@ -91,6 +100,6 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = " ".join(f"{name}={value}" for name, value in fields_of(record).items())
-        text = f"{record.levelname.lower()}: {record.getMessage()}" + (f" ({fields})" if fields else "")
+        text = f"{record.levelname.lower()}: {cleaned(record.getMessage())}" + (f" ({fields})" if fields else "")
         text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-        return text + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
+        return text + (f"\n{cleaned(self.formatException(record.exc_info))}" if record.exc_info else "")

@@ -157,7 +157,7 @@ def run_folder(base: Folder, checkpoint: str, digest: str) -> Folder:
 def stem(url: str) -> str:
     """A checkpoint's file name without its ending, safe as the name of a folder."""
     name = url.rstrip("/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    return re.sub(r"[^A-Za-z0-9._=-]+", "_", name).strip(".")[:80] or "checkpoint"
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", name).strip(".")[:80] or "checkpoint"  # the digest keeps namesakes apart
 
 
 def saving(run: Run) -> Saving:

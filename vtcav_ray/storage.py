@@ -42,6 +42,7 @@ from vtcav_ray.records import (
     parse_sealed,
 )
 from vtcav_ray.records import canonical_digest as canonical_digest
+from vtcav_ray.url_text import cleaned
 from vtcav_ray.vectors import concatenated, joined
 from vtcav_ray.verified import VerifiedFile, broken, digests_of
 
@@ -398,6 +399,8 @@ def stage_folder(run: Folder, stage: str, key: str) -> StageFolder:
 
 def failure_table(stage: str, failures: Sequence[Mapping[str, Any]]) -> pa.Table:
     rows = [{"attempts": 1, **failure, "stage": stage} for failure in failures]
+    for row in rows:  # messages quote libraries' errors, which quote URLs
+        row["message"] = cleaned(str(row["message"])) if row.get("message") is not None else None
     return pa.Table.from_pylist(rows, schema=tables.FAILURES)
 
 

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from urllib.parse import parse_qsl, urlsplit
+import ipaddress
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.url_text import HTTP, holds_credentials, is_chain, is_url, shown
+
+__all__ = ["check_scheme", "check_url", "holds_credentials", "is_chain", "is_url", "origin_of", "scheme_of", "shown"]
 
 SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory")
-WRITTEN = tuple(scheme for scheme in SCHEMES if scheme not in ("http", "https"))  # of what is made here
+WRITTEN = tuple(scheme for scheme in SCHEMES if scheme not in HTTP)  # of what is made here
 LOCAL = ("file", "local")
-# Names of query parameters that make a URL a credential: AWS (versions 4 and 2), GCS, CloudFront, Azure, and tokens.
-_SIGNATURES = frozenset({
-    "x-amz-signature", "x-amz-credential", "x-amz-security-token", "signature", "awsaccesskeyid", "x-goog-signature",
-    "x-goog-credential", "googleaccessid", "key-pair-id", "sig", "sas", "token", "access_token", "auth", "api_key",
-    "apikey", "key", "secret", "password",
-})  # fmt: skip
-NO_CREDENTIALS = (
-    "holds a credential (a password, or the signature of a presigned URL), and tables repeat URLs. Give the "
-    "plain URL, and the credential by environment, profile or `storage_options`."
+ANY_ADDRESS = "*"
+MAX_OBJECT_BYTES = 4 * 2**30  # of a remote video, which is read whole
+MAX_OBJECT_SECONDS = 1800.0
+READ_LIMITS = "vtcav_read_limits"  # the key among storage options under which a `ReadLimits` travels
+PRIVATE = (
+    "leads to this machine or a private network, which only URLs that the config names may do. Set "
+    "`videos.private_addresses: true` if you trust all that the manifest and its servers name."
 )
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+NO_CREDENTIALS = (
+    "holds a credential, or what may be one: a user or password, a fragment, or a query with more in it than short "
+    "numbers (the signature of a presigned URL, say). Tables repeat URLs. Give the plain URL, and the credential by "
+    "environment, profile or `storage_options`."
+)
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """What reading a remote file may cost, and where it may lead.
+
+    Attributes:
+        private: `host:port` of the http(s) hosts that may have an address which is not public; `ANY_ADDRESS`: all.
+        max_bytes: of one file.
+        seconds: of reading one file.
+    """
+
+    private: tuple[str, ...] = ()
+    max_bytes: int = MAX_OBJECT_BYTES
+    seconds: float = MAX_OBJECT_SECONDS
 
 
 def scheme_of(url: str) -> str:
@@ -28,38 +53,12 @@ def scheme_of(url: str) -> str:
     return head.split("://", 1)[0].lower() if "://" in head else "file"
 
 
-def holds_credentials(url: str) -> bool:
-    """Whether a URL is itself a credential: a password before the host, or a signature or token in its query."""
-    head = url.split("::", 1)[0]
-    if "://" not in url or not is_url(head):  # what is no URL is not opened at all
-        return False
-    parts = urlsplit(head)
-    if parts.password is not None or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
-        return True
-    return any(name.lower() in _SIGNATURES for name, _ in parse_qsl(parts.query, keep_blank_values=True))
-
-
-def shown(url: str) -> str:
-    """A URL as it may be told: without what would be a credential."""
-    if not is_url(url):  # nobody knows where in it a password would be
-        return f"{scheme_of(url)}://..." if "@" in url or "?" in url else url
-    if not holds_credentials(url):
-        return url
-    parts = urlsplit(url.split("::", 1)[0])
-    user = "...@" if "@" in parts.netloc else ""
-    return f"{parts.scheme}://{user}{parts.netloc.rpartition('@')[2]}{parts.path}{'?...' if parts.query else ''}"
-
-
-def is_url(text: str) -> bool:
-    """Whether a path or URL can be taken apart: `http://[::1/x` and `http://host:port/x` can't."""
-    if "://" not in text:
-        return True
-    try:
-        parts = urlsplit(text)
-        # Of an object store, what looks like a port is a part of a name (arn:aws:s3:...).
-        return parts.scheme not in ("http", "https") or parts.port is None or parts.port > 0
-    except ValueError:
-        return False
+def origin_of(url: str) -> str | None:
+    """`host:port` of an http(s) URL, lower case; None for everything else."""
+    if scheme_of(url) not in HTTP or not is_url(url):
+        return None
+    parts = urlsplit(url)
+    return f"{parts.hostname or ''}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def check_scheme(url: str, what: str = "url", allowed: Collection[str] = SCHEMES) -> str:
@@ -75,14 +74,32 @@ def check_scheme(url: str, what: str = "url", allowed: Collection[str] = SCHEMES
         raise ConfigError(f"`{what}`: {shown(url)!r} is not a URL. Check its brackets and its port.")
     if holds_credentials(url):
         raise ConfigError(f"`{what}`: {shown(url)} {NO_CREDENTIALS}")
-    if "::" in url:
-        raise ConfigError(f"`{what}`: {url} is a chain of URLs (`::`), which is not opened. Give the file's own URL.")
+    if is_chain(url):
+        raise ConfigError(
+            f"`{what}`: {shown(url)} is a chain of URLs (`::`), which is not opened. Give the file's own URL."
+        )
     scheme = scheme_of(url)
     if scheme not in allowed:
         raise ConfigError(
-            f"`{what}`: `{scheme}` URLs are not opened ({url}). Allowed: a path, or {', '.join(allowed)}."
+            f"`{what}`: `{scheme}` URLs are not opened ({shown(url)}). Allowed: a path, or {', '.join(allowed)}."
         )
     return url
+
+
+def check_options(options: Mapping[str, Any], where: str = "storage_options") -> None:
+    """Refuse a user or password in a URL among storage options: libraries repeat such URLs in their errors.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            check_options(value, f"{where}.{name}")
+        elif isinstance(value, str) and "://" in value and (not is_url(value) or "@" in urlsplit(value).netloc):
+            raise ConfigError(
+                f"`{where}.{name}`: {shown(value)} is not a URL, or has a user or password in it. Give the plain URL, "
+                "and the credential by the option that is for it (`key`, `secret`, `token`, `headers`)."
+            )
 
 
 def check_url(url: str, what: str, allowed: Collection[str] = SCHEMES) -> str:
@@ -99,3 +116,28 @@ def check_url(url: str, what: str, allowed: Collection[str] = SCHEMES) -> str:
     if not url.isprintable():
         raise ConfigError(f"`{what}`: {shown(url)!r} has control characters in it.")
     return check_scheme(url, what, allowed)
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet's, also where IPv6 wraps an IPv4 address."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if inner is None and ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+    return ip.is_global and not ip.is_multicast
+
+
+def names_private_host(url: str, allowed: tuple[str, ...] = ()) -> bool:
+    """Whether an http(s) URL says by itself, without a look-up, that it leads to a host that is not public."""
+    origin = origin_of(url)
+    if origin is None or ANY_ADDRESS in allowed or origin in allowed:
+        return False
+    host = origin.rpartition(":")[0]
+    try:
+        return not is_public(host)
+    except ValueError:
+        # `127.1` and `2130706433` are addresses to some resolvers, and never a public host's name.
+        return host == "localhost" or host.endswith(".localhost") or host.replace(".", "").isdigit()

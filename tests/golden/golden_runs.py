@@ -1,9 +1,9 @@
 """Small planted runs whose stage keys, tables and records a refactor must reproduce.
 
-    python tests/golden/golden_runs.py        # write golden.json and run.zip again, after a change of results on purpose
+    python tests/golden/golden_runs.py   # write golden.json and run.zip again, after a change of results on purpose
 
 `golden.json` has, for a run, its rerun on another checkpoint, its Grad-CAM and the comparison of the two: the stage
-keys, the fields of run.json that do not depend on time, and a digest of every table. `run.zip` is the run folder itself.
+keys, the fields of run.json that do not depend on time, and a digest of every table. `run.zip` is the run folder.
 The folder's path and the files' times are part of the keys (a replaced video is noticed by them), so both are fixed.
 """
 

@@ -15,7 +15,7 @@ from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
 from vtcav_ray.tables import CLIPS
 from vtcav_ray.video.codec import encode_clip
-from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_PIXELS, Source, Video
+from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_HELD_BYTES, MAX_PIXELS, Source, Video
 from vtcav_ray.video.listed import Listed, Seen, check_as_seen, check_still_unchanged
 from vtcav_ray.video.sample import random_clip, spread_clips
 
@@ -30,6 +30,7 @@ def cut_clips(
     max_frames: int = MAX_FRAMES,
     max_pixels: int = MAX_PIXELS,
     max_cpu_seconds: float = MAX_CPU_SECONDS,
+    max_held_bytes: int = MAX_HELD_BYTES,
     threads: int = 2,
     storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[pa.Table, list[Failure]]:
@@ -39,7 +40,8 @@ def cut_clips(
         plan: rows of `vtcav_ray.concepts.plan_rows.PLAN`; give all rows of a video in one call.
         sources: video_id -> URI or bytes; None, or an id that is absent: the plan's own `uri`. A
             `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
-        max_frames, max_pixels, max_cpu_seconds: limits of one video, see `vtcav_ray.video.decode.Video`.
+        max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits of one video, see
+            `vtcav_ray.video.decode.Video`.
         threads: videos that are decoded side by side.
 
     Returns:
@@ -63,6 +65,7 @@ def cut_clips(
                 max_frames=max_frames,
                 max_pixels=max_pixels,
                 max_cpu_seconds=max_cpu_seconds,
+                max_held_bytes=max_held_bytes,
                 storage_options=storage_options,
             ) as video:
                 _check_as_seen(video, source)

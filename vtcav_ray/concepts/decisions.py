@@ -5,6 +5,8 @@
     concept,cup/spatial,concept/cup/spatial/0012.mp4#1@8,reject,a bowl
     class,lift,class/lift/0031.mp4,reject,
 
+A cell that a spreadsheet would read as a formula (`=...`) starts with a single quote, which is not part of it.
+
 A row with a clip_id is about this clip, and its set and name are only for the reader; a row without one is about all
 clips of `name` (a concept is `<name>/<kind>`, a class its label, random clips are `random/<kind>`). A clip's own row
 counts more than its concept's.
@@ -15,10 +17,12 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vtcav_ray.concepts.swap import swap
+from vtcav_ray.csv_text import as_text, csv_line, from_text
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.storage import Folder
 
@@ -153,7 +157,7 @@ def _decision(fields: list[str], columns: list[str], where: str) -> Decision:
             f"{where}: {len(fields)} fields, and the first line has {len(columns)} columns. Put a field that holds a "
             "comma between double quotes."
         )
-    row = {name: value.strip() for name, value in zip(columns, fields, strict=True)}
+    row = {name: from_text(value.strip()) for name, value in zip(columns, fields, strict=True)}
     verdict = row["decision"].lower()
     for known in VERDICTS:
         if verdict == known:
@@ -170,12 +174,14 @@ def _decision(fields: list[str], columns: list[str], where: str) -> Decision:
 
 def format_decisions(decisions: Decisions) -> str:
     """The CSV of some decisions. The same decisions give the same text, and `parse_decisions` gives them back."""
-    sink = io.StringIO(newline="")
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for d in decisions.rows():
-        writer.writerow((d.subject.set, d.subject.name, d.subject.clip_id, d.verdict, d.note))
-    return sink.getvalue()
+    return csv_line(COLUMNS) + "".join(decision_line(d) for d in decisions.rows())
+
+
+def decision_line(decision: Decision) -> str:
+    """The line of one decision in the file."""
+    subject = decision.subject
+    cells = (subject.set, subject.name, subject.clip_id, decision.verdict, decision.note)
+    return csv_line([as_text(cell) for cell in cells])
 
 
 def read_decisions(run: Folder) -> Decisions:
@@ -184,16 +190,49 @@ def read_decisions(run: Folder) -> Decisions:
     Raises:
         ConfigError: the file is malformed.
     """
-    where = f"{run.url.rstrip('/')}/{FILE}"
     try:
-        text = run.read_bytes(FILE).decode("utf-8-sig")
+        data = run.read_bytes(FILE)
     except FileNotFoundError:
         return Decisions()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: byte {error.start} is no UTF-8. Save the file as UTF-8.") from error
-    return parse_decisions(text, where)
+    return _decoded(run, data)
 
 
 def write_decisions(run: Folder, decisions: Decisions) -> None:
-    """Write the file so that a reader sees all of it or none."""
+    """Write the file whatever it holds, so that a reader sees all of it or none. To change it: `change_decisions`."""
     run.write_bytes(FILE, format_decisions(decisions).encode())
+
+
+def change_decisions(run: Folder, change: Callable[[Decisions], Decisions]) -> tuple[Decisions, Decisions]:
+    """Change the file, also while others change it: what each of them writes is there afterwards.
+
+    On a local disk a lock is held meanwhile. On an object store the new file is put on the condition that the old one
+    is still the one that was read; otherwise it is read again. A reader sees all of a file or none.
+
+    Args:
+        change: makes the new decisions from those in the file; called again where somebody else was faster.
+
+    Returns:
+        (decisions before, decisions after).
+
+    Raises:
+        ConfigError: the file is malformed, and stays as it is.
+        ConnectionError: others were faster each time, or storage does not answer.
+    """
+    made: tuple[Decisions, Decisions] = (Decisions(), Decisions())
+
+    def replace(data: bytes | None) -> bytes:
+        nonlocal made
+        before = Decisions() if data is None else _decoded(run, data)
+        made = before, change(before)
+        return format_decisions(made[1]).encode()
+
+    swap(run, FILE, replace)
+    return made
+
+
+def _decoded(run: Folder, data: bytes) -> Decisions:
+    where = f"{run.url.rstrip('/')}/{FILE}"
+    try:
+        return parse_decisions(data.decode("utf-8-sig"), where)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where}: byte {error.start} is no UTF-8. Save the file as UTF-8.") from error

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import aiohttp
-
-from vtcav_ray.access import open_url, patiently
-from vtcav_ray.bounded_read import read_at_most
-from vtcav_ray.errors import ConfigError, EnvironmentFault
+from vtcav_ray.errors import ConfigError, RefusedURL
+from vtcav_ray.reading import read_named
 
 MOST_WEIGHTS_BYTES = 4 << 30
 MOST_NAMES_BYTES = 4 << 20
@@ -52,20 +49,7 @@ def read_names(names: str, storage_options: Mapping[str, Any] | None = None) -> 
 
 def _content(url: str, storage_options: Mapping[str, Any] | None, most: int, key: str) -> bytes:
     """A file's bytes, and no more than `most` of them, whatever its server says of its size."""
-    fs, path = open_url(url, storage_options)
-
-    def read() -> bytes | None:
-        with fs.open(path, "rb") as file:
-            return read_at_most(file, most)
-
     try:
-        content = patiently(read, url)
-    except FileNotFoundError as error:
-        # fsspec says so, too, where no server answers at all, or one that refuses.
-        status = getattr(error.__cause__, "status", None)
-        if isinstance(error.__cause__, aiohttp.ClientError) and status not in (404, 410):
-            raise EnvironmentFault(f"`{key}`: {url} can't be read: {error.__cause__}") from error
-        raise
-    if content is None:
-        raise ConfigError(f"`{key}`: {url} is larger than {most:,} bytes. Check its path or URL.")
-    return content
+        return read_named(url, storage_options, most)
+    except RefusedURL as error:
+        raise ConfigError(f"`{key}`: {error} Check its path or URL.") from error

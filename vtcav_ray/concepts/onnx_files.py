@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vtcav_ray.access import is_local, open_url, patiently
-from vtcav_ray.bounded_read import read_at_most
 from vtcav_ray.concepts.detector_files import MOST_WEIGHTS_BYTES
 from vtcav_ray.errors import StageError
+from vtcav_ray.reading import bytes_up_to
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})  # ONNX Runtime's own operators
 NOT_RUN = frozenset({"EPContext"})  # stands for a compiled engine in another file
@@ -198,7 +198,7 @@ class _Beside:
 
         def read() -> bytes | None:
             with fs.open(path, "rb") as file:
-                return read_at_most(file, MOST_WEIGHTS_BYTES)
+                return bytes_up_to(file, MOST_WEIGHTS_BYTES)
 
         try:
             content = patiently(read, self.where)

@@ -100,7 +100,8 @@ class TrackWorker:
             self.config.tracks,
             open_videos=self.config.resources.detect.decode_threads or OPEN_VIDEOS,
             max_cpu_seconds=self.config.resources.decode.cpu_seconds,
-            storage_options=self.config.videos.storage_options,
+            max_held_bytes=int(self.config.resources.decode.frames_gb * 1e9),
+            storage_options=self.config.videos.read_options,
             signatures=signatures,
         )
         # In the order of the videos: they end in another one.
@@ -263,8 +264,9 @@ class CutWorker:
             max_frames=self.config.tracks.max_frames,
             max_pixels=self.config.tracks.max_pixels,
             max_cpu_seconds=self.config.resources.decode.cpu_seconds,
+            max_held_bytes=int(self.config.resources.decode.frames_gb * 1e9),
             threads=self.config.resources.cut.decode_threads or 2,
-            storage_options=self.config.videos.storage_options,
+            storage_options=self.config.videos.read_options,
         )
         made = {"clips": clips, "looks": looks_of(clips), CONTENTS: contents_of(clips)}
         return ShardOutput(made, failures, {"clips": clips.num_rows})

@@ -26,7 +26,7 @@ from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.tables import TRACKS
-from vtcav_ray.video.decode import MAX_CPU_SECONDS, Source, Video
+from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_HELD_BYTES, Source, Video
 from vtcav_ray.video.gpu_decode import TorchcodecVideo
 from vtcav_ray.video.listed import check_still_unchanged
 
@@ -100,11 +100,12 @@ class _Decoder:
         detector: Detector,
         config: TracksConfig,
         max_cpu_seconds: float,
+        max_held_bytes: int,
         storage_options: Mapping[str, Any] | None,
     ) -> None:
         self.video_id, self.source = video_id, source
         self._detector, self._config, self._storage_options = detector, config, storage_options
-        self._max_cpu_seconds = max_cpu_seconds
+        self._max_cpu_seconds, self._max_held_bytes = max_cpu_seconds, max_held_bytes
         self._frames: queue.Queue[_Frame | BaseException | None] = queue.Queue()
         self._room = threading.Semaphore(_AHEAD_FRAMES)
         self._stopped = threading.Event()
@@ -174,6 +175,7 @@ class _Decoder:
             "max_frames": self._config.max_frames,
             "max_pixels": self._config.max_pixels,
             "max_cpu_seconds": self._max_cpu_seconds,
+            "max_held_bytes": self._max_held_bytes,
             "storage_options": self._storage_options,
         }
         if self._config.decoder == "torchcodec":
@@ -249,6 +251,7 @@ def track_videos(
     *,
     open_videos: int = 4,
     max_cpu_seconds: float = MAX_CPU_SECONDS,
+    max_held_bytes: int = MAX_HELD_BYTES,
     storage_options: Mapping[str, Any] | None = None,
     signatures: dict[str, np.ndarray] | None = None,
 ) -> tuple[pa.Table, list[Failure], dict[str, float]]:
@@ -262,6 +265,7 @@ def track_videos(
         detector: shared by all; its own config should be `config`.
         open_videos: videos that are decoded side by side. Batches are filled from them in turn.
         max_cpu_seconds: processor time that one video may take to decode.
+        max_held_bytes: of whole frames at a time, of one video; see `vtcav_ray.video.decode.Video`.
         storage_options: for fsspec, where a source is a URL.
         signatures: given the signature (see `vtcav_ray.concepts.copies`) of every video that did not fail, in the order
             in which they ended.
@@ -348,7 +352,7 @@ def track_videos(
             running = [place for place, state in open_now.items() if not state.ended]
             while len(running) < open_videos and (item := next(todo, None)) is not None:
                 place, (video_id, source) = item
-                decoder = _Decoder(video_id, source, detector, config, max_cpu_seconds, storage_options)
+                decoder = _Decoder(video_id, source, detector, config, max_cpu_seconds, max_held_bytes, storage_options)
                 open_now[place] = _VideoTracks(decoder, detector.names, make_tracker(config))
                 running.append(place)
             if not running:

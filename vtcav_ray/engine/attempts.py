@@ -87,8 +87,9 @@ class Rehearsal:
             decode.cpu_seconds,
             decode.stall_seconds,
             int(decode.memory_gb * 1e9),
+            int(decode.frames_gb * 1e9),
         )
-        return Rehearsal(limits, config.videos.storage_options)
+        return Rehearsal(limits, config.videos.read_options)
 
 
 class Attempts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +9,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from vtcav_ray.csv_text import without_formulas
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.exports import figures, latex
+from vtcav_ray.file_names import distinct_names
 from vtcav_ray.report.data import ReportData
 from vtcav_ray.report.score_cells import ScoreCells, read_cells
 from vtcav_ray.results import Run
@@ -52,14 +53,9 @@ def export(
     return sorted(written)
 
 
-def file_name(text: str) -> str:
-    """A class's or layer's name as part of a file's."""
-    return re.sub(r"[^\w.-]+", "_", text).strip("._") or "_"
-
-
 def _tables(scores: pa.Table, cells: ScoreCells, place: Path) -> list[Path]:
     pq.write_table(scores, place / "scores.parquet")
-    pyarrow.csv.write_csv(scores, place / "scores.csv")
+    pyarrow.csv.write_csv(without_formulas(scores), place / "scores.csv")
     (place / "scores.tex").write_text(latex.significant_cells(cells), encoding="utf-8")
     (place / "summary.tex").write_text(latex.summary(cells), encoding="utf-8")
     return [place / name for name in ("scores.parquet", "scores.csv", "scores.tex", "summary.tex")]
@@ -68,8 +64,10 @@ def _tables(scores: pa.Table, cells: ScoreCells, place: Path) -> list[Path]:
 def _figures(cells: ScoreCells, place: Path, formats: Sequence[str], classes: Sequence[str]) -> list[Path]:
     written = []
     with figures.style():
-        drawn = [(f"effects-{file_name(name)}", figures.effects(cells, name)) for name in classes]
-        drawn += [(f"matrix-{file_name(layer)}", figures.matrix(cells, layer)) for layer in cells.layers]
+        # By all classes, so that a class's file has one name however many are drawn.
+        class_files, layer_files = distinct_names(cells.classes), distinct_names(cells.layers)
+        drawn = [(f"effects-{class_files[name]}", figures.effects(cells, name)) for name in classes]
+        drawn += [(f"matrix-{layer_files[layer]}", figures.matrix(cells, layer)) for layer in cells.layers]
         for name, figure in drawn:
             if figure is None:
                 continue

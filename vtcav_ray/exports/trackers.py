@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.file_names import distinct_names
 from vtcav_ray.report.score_cells import read_cells
 from vtcav_ray.results import Run
 
 Figures = Mapping[str, float]
+MLFLOW_NAME = 200  # characters; with a digest they stay under the 250 that it takes
 MLFLOW_BATCH = 1000  # the most metrics that its stores take at a time
 
 
@@ -71,7 +73,8 @@ def _tensorboard(figures: Figures, run: Run, destination: str, step: int) -> Non
 def _mlflow(figures: Figures, run: Run, destination: str, step: int) -> None:
     mlflow = _client("mlflow", "mlflow")
     # MLflow's names take letters, digits, and a few marks.
-    metrics = [(_plain(name), value) for name, value in figures.items()]
+    names = distinct_names(figures, also=".-/ ", most=MLFLOW_NAME)
+    metrics = [(names[name], value) for name, value in figures.items()]
     try:
         mlflow.set_tracking_uri(destination)
         mlflow.set_experiment("video-tcav")
@@ -100,10 +103,6 @@ def _wandb(figures: Figures, run: Run, destination: str, step: int) -> None:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") + "."
-
-
-def _plain(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
 TRACKERS: Mapping[str, Callable[[Figures, Run, str, int], None]] = {

@@ -8,8 +8,8 @@ from typing import IO, Any, TypeVar
 
 from vtcav_ray.access import open_url, patiently, storage_errors
 from vtcav_ray.assets import resolve_asset
-from vtcav_ray.bounded_read import read_at_most
 from vtcav_ray.errors import ConfigError, EnvironmentFault, StageError
+from vtcav_ray.reading import bytes_up_to
 
 CHUNK_BYTES = 1 << 22
 MOST_TEXT_BYTES = 16 << 20  # of a config or a label file
@@ -31,7 +31,7 @@ def read_bytes(
         ConfigError: there is no such file, it is larger, or its URL names a protocol that fsspec does not know.
         StageError: it is there, and can't be read; EnvironmentFault where its storage does not answer or refuses.
     """
-    content = _with_file(uri, storage_options, what, lambda file: read_at_most(file, most))
+    content = _with_file(uri, storage_options, what, lambda file: bytes_up_to(file, most))
     if content is None:
         raise ConfigError(f"The {what} {uri} is larger than {most:,} bytes, which no {what} is. Check its path or URL.")
     return content

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from vtcav_ray.concepts.decisions import COLUMNS, Decisions
+from vtcav_ray.concepts.decisions import COLUMNS, Decision, Decisions, Subject, decision_line
+from vtcav_ray.csv_text import csv_line
 from vtcav_ray.errors import InputError
 from vtcav_ray.pages import Shell, asset, stream
 from vtcav_ray.report.previews import Preview
@@ -67,13 +66,12 @@ def sheet_parts(groups: ClipGroups, decisions: Decisions, run_url: str, clips_ea
 
 
 def _example(groups: ClipGroups) -> str:
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = [csv_line(COLUMNS)]
     for group in groups.groups[:1]:
-        writer.writerow((group.set, group.name, "", "reject", "shows something else"))
-        writer.writerow((group.set, group.name, group.clips[0].clip_id, "reject", "blurred"))
-    return sink.getvalue()
+        lines.append(decision_line(Decision(Subject(group.set, group.name), "reject", "shows something else")))
+        clip = Subject(group.set, group.name, group.clips[0].clip_id)
+        lines.append(decision_line(Decision(clip, "reject", "blurred")))
+    return "".join(lines)
 
 
 def _group(groups: ClipGroups, group: Group, decisions: Decisions, clips_each: int) -> SheetGroup:

@@ -5,6 +5,8 @@
   it, so neither another user of the machine nor a page from elsewhere can read a clip.
 - The `Host` header must name this machine, against DNS rebinding; a POST must come from this page (`Origin`) and be
   JSON, which no plain form can send.
+- A body is read only after all of that, up to MAX_BODY bytes; a request that is refused with its body unread ends the
+  connection.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import hmac
 import ipaddress
 import json
 import os
+import re
 import secrets
 import select
 import socket
@@ -30,6 +33,7 @@ from vtcav_ray.review.session import Session
 
 MAX_BODY = 4 * 2**20
 PREVIEWS_AT_ONCE = max(os.cpu_count() or 1, 2)
+_DROP_BYTES, _DROP_SECONDS = 2**16, 0.5  # of a refused body
 _TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
@@ -91,11 +95,14 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     protocol_version = "HTTP/1.1"
     timeout = 60
+    unread = False  # the request has a body that nobody has read
 
     def log_message(self, format: str, *args: Any) -> None:
         """No line a request: the terminal belongs to the person."""
 
     def do_GET(self) -> None:
+        # A GET has no body here. What comes as one would be read as the next request.
+        self.unread = self.headers.get("Content-Length", "0").strip() != "0" or "Transfer-Encoding" in self.headers
         address = urlsplit(self.path)
         if not self._host_is_known():
             return
@@ -120,19 +127,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
     def do_POST(self) -> None:
-        body = self._body()
-        if body is None or not self._host_is_known():
-            return
-        if not self._has_cookie() or self.headers.get("Origin") != f"http://{self.headers.get('Host')}":
-            self._refuse(HTTPStatus.FORBIDDEN, "This comes from another page.")
-            return
-        if self.headers.get_content_type() != "application/json":
-            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send JSON.")
+        if not self._may_post() or (body := self._body()) is None:
             return
         path = urlsplit(self.path).path
         try:
             asked = json.loads(body) if body else {}
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or lists within lists without end
             self._refuse(HTTPStatus.BAD_REQUEST, "This is no JSON.")
             return
         if path == "/api/decide":
@@ -142,14 +142,34 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
+    def _may_post(self) -> bool:
+        """Whether the body is to be read at all; where not, the answer is sent."""
+        self.unread = True
+        if not self._host_is_known():
+            return False
+        if not self._has_cookie() or self.headers.get("Origin") != f"http://{self.headers.get('Host')}":
+            self._refuse(HTTPStatus.FORBIDDEN, "This comes from another page.")
+            return False
+        if self.headers.get_content_type() != "application/json":
+            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send JSON.")
+            return False
+        return True
+
     def _body(self) -> bytes | None:
         """All of the request's body, so that the connection can be used again; None where it was refused."""
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > MAX_BODY:
-            self.close_connection = True
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {MAX_BODY} bytes, and say how many.")
+        lengths = self.headers.get_all("Content-Length", [])
+        if "Transfer-Encoding" in self.headers or len(lengths) != 1:
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "Say once, by Content-Length, how many bytes come.")
             return None
-        return self.rfile.read(int(length))
+        if not re.fullmatch("[0-9]{1,18}", lengths[0]):  # `isdigit` is also true of a raised two, which no int can be
+            self._refuse(HTTPStatus.BAD_REQUEST, "Content-Length is a number of bytes.")
+            return None
+        if int(lengths[0]) > MAX_BODY:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {MAX_BODY} bytes.")
+            return None
+        body = self.rfile.read(int(lengths[0]))
+        self.unread = False
+        return body
 
     def _host_is_known(self) -> bool:
         try:
@@ -175,6 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self._safe_headers()
         self.end_headers()
+        self.close_connection |= self.unread
 
     def _asset(self, name: str) -> None:
         if name not in ASSETS:
@@ -220,9 +241,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", cache)
+        if self.unread:
+            self.send_header("Connection", "close")  # http.server ends the connection for this
         self._safe_headers()
         self.end_headers()
         self.wfile.write(body)
+        if self.unread:
+            self._drop_body()
+
+    def _drop_body(self) -> None:
+        """Take a little of an unread body away: a socket closed on unread bytes may take the answer with it."""
+        self.close_connection = True
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(_DROP_SECONDS)
+        left = _DROP_BYTES
+        while left > 0 and (piece := self.connection.recv(min(left, 2**14))):
+            left -= len(piece)
 
     def _safe_headers(self) -> None:
         self.send_header("Content-Security-Policy", _POLICY)

@@ -12,8 +12,8 @@ from vtcav_ray.concepts.decisions import (
     Decisions,
     Subject,
     Verdict,
+    change_decisions,
     read_decisions,
-    write_decisions,
 )
 from vtcav_ray.review.clip_groups import ClipGroups, Group, siblings
 from vtcav_ray.storage import Folder
@@ -25,8 +25,8 @@ MAX_CHANGES = 5000
 class Session:
     """Decisions about the clips of one wall, written to the run's `review.csv` at once, one after the other.
 
-    The file is read again before each change, so what somebody wrote into it in the meantime is kept. Undo reaches back
-    to the start of the session.
+    The file is read again for each change, so what somebody wrote into it in the meantime is kept, be it by hand or
+    from another server on the same run. Undo reaches back to the start of the session.
     """
 
     def __init__(self, wall: ClipGroups, run: Folder) -> None:
@@ -59,9 +59,8 @@ class Session:
         """
         changes = _changes(asked)
         with self._lock:
-            before = read_decisions(self._run)
+            before, answer = self._change(changes)
             back: Changes = [(s, None if (old := before.of(s)) is None else old.verdict) for s, _ in changes]
-            answer = self._write(before, changes)
             self._undo.append(back)
             return {**answer, "undo": len(self._undo)}
 
@@ -71,19 +70,19 @@ class Session:
             if not self._undo:
                 return {"decisions": _rows(read_decisions(self._run)), "undo": 0}
             # Only what is written is forgotten: a failure leaves the step to be tried again.
-            answer = self._write(read_decisions(self._run), self._undo[-1])
+            _, answer = self._change(self._undo[-1])
             undone = self._undo.pop()
             return {**answer, "undone": undone[0][0].clip_id or undone[0][0].name, "undo": len(self._undo)}
 
-    def _write(self, before: Decisions, changes: Changes) -> dict[str, Any]:
-        after = before.changed(changes)
-        write_decisions(self._run, after)
+    def _change(self, changes: Changes) -> tuple[Decisions, dict[str, Any]]:
+        """(decisions before, what to tell the page)."""
+        before, after = change_decisions(self._run, lambda found: found.changed(changes))
         edited = before != self._last
         self._last = after
         # The page knows what it asked for; all decisions only where somebody else wrote, too.
         if edited:
-            return {"decisions": _rows(after)}
-        return {"changes": [[s.set, s.name, s.clip_id, verdict] for s, verdict in changes]}
+            return before, {"decisions": _rows(after)}
+        return before, {"changes": [[s.set, s.name, s.clip_id, verdict] for s, verdict in changes]}
 
 
 def _changes(asked: Any) -> Changes:

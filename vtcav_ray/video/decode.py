@@ -35,6 +35,7 @@ MAX_FRAMES = 20_000
 MAX_PIXELS = 8192 * 8192
 MAX_CPU_SECONDS = 900.0
 MAX_RESULT_BYTES = 4 * 2**30  # of the frames that one call returns
+MAX_HELD_BYTES = 1_600_000_000  # of the frames that are in memory at a time while one video is decoded
 
 # FFmpeg opens what a file points to (playlists, concat scripts), so a "video" could read other files or URLs. Only
 # formats that carry their own data, and no protocol but the local file, are let in.
@@ -46,6 +47,15 @@ _SEEK_GAIN = 24  # frames that a jump must save: a seek flushes the decoder and 
 _MAX_BROKEN_PACKETS = 200
 _REORDERED = 64  # packets that may come before their frame's place, with room to spare
 _MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and gives the unit of the time stamps
+
+# Whole frames that FFmpeg holds at a time, with one thread: measured, and rounded up. An animated picture is put
+# together from earlier ones; a film holds up to 16 frames that others refer to, and as many that wait for their turn.
+_HELD_FRAMES = {"apng": 4, "gif": 4, "png": 3, "mjpeg": 3, "rawvideo": 3, "ffv1": 4, "huffyuv": 3, "prores": 3}
+_HELD_FRAMES_ELSEWHERE = 28
+_RGB_BYTES = 3  # a pixel, of the frame that is handed out
+_LARGEST_PIXEL_BYTES = 8  # of any format of FFmpeg's that a video has (rgba64)
+_PROBED_FRAMES = 2  # that FFmpeg holds while it finds out what the streams are
+_MOST_STREAMS = 64  # that are probed with a limit of their own
 T = TypeVar("T")
 
 
@@ -74,6 +84,8 @@ class Video:
         source: URI of any fsspec kind, or the file's bytes.
         max_frames: frames after these are as if they were not there.
         max_pixels: larger frames are refused before any memory is taken for them.
+        max_held_bytes: memory for whole frames at a time, in FFmpeg's decoder and the frame that is handed out. It is
+            worked out from the size, the pixel format and the codec, and refused before it is taken.
         max_cpu_seconds: processor time that may be spent in FFmpeg for this video, in the calling thread. Not the
             clock's: a busy machine must not make a video bad.
         threads: decoder threads. 1 is right where many small videos are decoded side by side.
@@ -90,6 +102,7 @@ class Video:
         *,
         max_frames: int = MAX_FRAMES,
         max_pixels: int = MAX_PIXELS,
+        max_held_bytes: int = MAX_HELD_BYTES,
         max_cpu_seconds: float = MAX_CPU_SECONDS,
         threads: int = 1,
         storage_options: Mapping[str, Any] | None = None,
@@ -97,6 +110,8 @@ class Video:
         self.name = "the video" if isinstance(source, bytes) else os.fspath(source)
         self._data = source if isinstance(source, bytes) else fetch(source, storage_options)
         self._max_frames, self._max_pixels, self._threads = max_frames, max_pixels, threads
+        self._max_held_bytes = max_held_bytes
+        self._probed = min(max_pixels, max_held_bytes // (_LARGEST_PIXEL_BYTES * _PROBED_FRAMES))  # pixels
         self._max_cpu_seconds, self._cpu_seconds = max_cpu_seconds, 0.0
         if not self._data:
             raise InputError("empty", f"{self.name} has no bytes.")
@@ -107,8 +122,9 @@ class Video:
         try:
             first = next(self._decode(), None)
             if first is None:
-                kind = "truncated" if self.truncated else "decode"
-                raise InputError(kind, f"{self.name}: not one frame could be decoded.")
+                kind = "truncated" if self.truncated and self._size_known else "decode"
+                why = "" if self._size_known else f" It is broken, or its frames have over {self._probed:,} pixels."
+                raise InputError(kind, f"{self.name}: not one frame could be decoded.{why}")
             self.height, self.width = self._shown(first).shape[:2]
             self.rotation = round(first.rotation)  # degrees, against the clock; frames are given with it applied
             rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
@@ -166,11 +182,16 @@ class Video:
             raise InputError(
                 "too_large", f"{self.name}: {len(indices)} frames of {self.width}x{self.height} are too many at once."
             )
-        found = dict(self.frames_at(wanted))
-        if missing := [i for i in wanted if i not in found]:
+        places: dict[int, list[int]] = {index: [] for index in wanted}
+        for place, index in enumerate(indices):
+            places[int(index)].append(place)
+        frames_THW3 = np.empty((len(indices), self.height, self.width, 3), np.uint8)  # filled in place: no second copy
+        for index, frame in self.frames_at(wanted):
+            frames_THW3[places.pop(index)] = frame
+        if places:
             kind = "truncated" if self.truncated else "too_short"
-            raise InputError(kind, f"{self.name} has no frame {missing[0]}: {self.num_frames} frames decode.")
-        return np.stack([found[int(i)] for i in indices])
+            raise InputError(kind, f"{self.name} has no frame {min(places)}: {self.num_frames} frames decode.")
+        return frames_THW3
 
     def frames_at(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """(index, uint8 [H, W, 3] RGB) of the wanted frames, one at a time; those that are not there are left out.
@@ -273,8 +294,15 @@ class Video:
 
     def _open(self) -> None:
         try:
-            file = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
-            self._container = self._watched(lambda: av.open(file, options=_OPEN_OPTIONS, metadata_errors="replace"))
+            # FFmpeg decodes a frame of each stream to see what it is, before anything of it can be checked here.
+            each = [{"max_pixels": str(self._probed)}] * _MOST_STREAMS
+            try:
+                self._container = self._watched(self._opened, each)
+            except ValueError as error:
+                if "Per-stream options" not in str(error):
+                    raise
+                # MPEG and FLV name no streams before they are probed, and hold no pictures as large as PNG's.
+                self._container = self._watched(self._opened, None)
         except av.error.FFmpegError as error:
             raise_unless_bad_video(self._data, error)
             raise why_not_open(self.name, self._data, error) from error
@@ -287,18 +315,23 @@ class Video:
         if context is None:
             self.close()
             raise InputError("decode", f"{self.name}: its codec is not known to this build of FFmpeg.")
-        if context.width * context.height > self._max_pixels:
-            width, height = context.width, context.height
+        self._size_known = context.width > 0  # not where it takes a frame to tell, and that has too many pixels
+        try:
+            self._check_frame(context.width, context.height, context.format)
+        except InputError:
             self.close()
-            raise InputError(
-                "too_large", f"{self.name} has frames of {width}x{height}; up to {self._max_pixels:,} pixels are taken."
-            )
+            raise
         # FFmpeg's own check, before it takes memory: a stream may turn to larger frames in its middle.
-        context.options = {**context.options, "max_pixels": str(self._max_pixels)}
+        most = min(self._max_pixels, int(self._max_held_bytes / self._bytes_a_pixel(context.format)))
+        context.options = {**context.options, "max_pixels": str(most)}
         context.thread_count = self._threads
         context.thread_type = "NONE" if self._threads == 1 else "AUTO"
         self._promised = int(self._stream.frames or 0)
         self._fresh = True
+
+    def _opened(self, each_stream: Any) -> Any:
+        file: Any = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
+        return av.open(file, options=_OPEN_OPTIONS, stream_options=each_stream, metadata_errors="replace")
 
     def _reopen(self) -> None:
         if not self._fresh:
@@ -333,9 +366,29 @@ class Video:
                     return
                 continue
             for frame in frames:
-                if frame.width * frame.height > self._max_pixels:
-                    raise InputError("too_large", f"{self.name} has a frame of {frame.width}x{frame.height}.")
+                self._check_frame(frame.width, frame.height, frame.format)
                 yield frame
+
+    def _bytes_a_pixel(self, pixels: Any) -> float:
+        """What a pixel of the frame takes in all the frames that are held at a time; `pixels`: PyAV's VideoFormat."""
+        bits = pixels.padded_bits_per_pixel if pixels is not None else 0
+        held = _HELD_FRAMES.get(self._stream.codec_context.name, _HELD_FRAMES_ELSEWHERE) + self._threads - 1
+        return (bits / 8 or _LARGEST_PIXEL_BYTES) * held + _RGB_BYTES
+
+    def _check_frame(self, width: int, height: int, pixels: Any) -> None:
+        """Refuse frames that are too large, by their own size or by the memory that decoding them takes."""
+        if width * height > self._max_pixels:
+            raise InputError(
+                "too_large", f"{self.name} has frames of {width}x{height}; up to {self._max_pixels:,} pixels are taken."
+            )
+        if (held := width * height * self._bytes_a_pixel(pixels)) > self._max_held_bytes:
+            what = pixels.name if pixels is not None else "unknown"
+            raise InputError(
+                "too_large",
+                f"{self.name} has frames of {width}x{height} ({self._stream.codec_context.name}, {what}): decoding "
+                f"them may hold {held / 1e9:.1f} GB, and {self._max_held_bytes / 1e9:.1f} GB are allowed "
+                "(resources.decode.frames_gb).",
+            )
 
     def _shown(self, frame: Any) -> np.ndarray:
         height, width = getattr(self, "_size", (frame.height, frame.width))

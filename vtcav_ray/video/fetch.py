@@ -7,18 +7,18 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray.access import AccessError, open_url, patiently
-from vtcav_ray.errors import InputError
-from vtcav_ray.storage_errors import CutOff, Trouble, sort, storage_errors
+from vtcav_ray.errors import InputError, RefusedURL
+from vtcav_ray.reading import read_object
+from vtcav_ray.storage_errors import Trouble, sort, storage_errors
+from vtcav_ray.urls import READ_LIMITS, ReadLimits
 from vtcav_ray.video.listed import as_listed, check_unchanged
 from vtcav_ray.video.neighbours import blame
 
 Source = str | os.PathLike[str] | bytes
 
-MAX_OBJECT_BYTES = 4 * 2**30  # of a remote object, which is read whole
 CUT_OFFS = 5  # answers in a row that break off, before other objects are looked at
 
 
@@ -28,27 +28,36 @@ def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
     Args:
         uri: a `vtcav_ray.video.listed.Listed` has what tells that the file was replaced, and neighbours that tell
             whether a refusal is about this file.
+        storage_options: for fsspec, with a `vtcav_ray.urls.ReadLimits` (see `VideosConfig.read_options`). Without one,
+            the usual limits hold, and no http(s) URL may lead to an address that is not public.
 
     Raises:
-        InputError: `missing`, `empty`, `not_video` (a folder), `too_large` (a remote object over 4 GiB), `changed`,
-            `permission` or `unreadable` (while other videos can be read).
+        InputError: `missing`, `empty`, `not_video` (a folder), `refused` (where the URL leads may not be read),
+            `too_large` or `timeout` (a remote object of too many bytes, or one that does not come to its end),
+            `changed`, `permission` or `unreadable` (while other videos can be read).
         AccessError, EnvironmentFault: no other video there can be read either.
         OSError: the network failed: not the video's fault, and worth another try.
     """
     video = as_listed(uri)
-    fs, path = open_url(video.uri, storage_options)
+    options = {READ_LIMITS: ReadLimits(), **(storage_options or {})}
+    fs, path = open_url(video.uri, options)
 
     def attempt() -> str | bytes:
-        data = _local(path, video.uri) if isinstance(fs, LocalFileSystem) else _read_whole(fs, path, video.uri)
-        check_unchanged(fs, path, video, storage_options)  # after it was read: nobody can replace it in between
+        if isinstance(fs, LocalFileSystem):
+            data: str | bytes = _local(path, video.uri)
+        else:
+            data = read_object(fs, path, video.uri, options[READ_LIMITS])
+        check_unchanged(fs, path, video, options)  # after it was read: nobody can replace it in between
         return data
 
     try:
         data = patiently(attempt, video.uri, cut_offs=CUT_OFFS)
+    except RefusedURL as error:
+        raise InputError(error.kind, str(error)) from error
     except IsADirectoryError as error:
         raise InputError("not_video", f"{video.uri} is a folder.") from error
     except storage_errors(AccessError) as error:
-        to_blame = blame(error, video, storage_options)
+        to_blame = blame(error, video, options)
         if sort(error) is not Trouble.CUT_OFF:
             raise to_blame from error
         data = _once_more(attempt, to_blame)
@@ -74,13 +83,3 @@ def _local(path: str, uri: str) -> str:
         if not file.read(1):
             raise InputError("empty", f"{uri} has no bytes.")
     return path
-
-
-def _read_whole(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> bytes:
-    size = fs.size(path)
-    if size is not None and size > MAX_OBJECT_BYTES:
-        raise InputError("too_large", f"{uri} has {size:,} bytes; remote objects up to {MAX_OBJECT_BYTES:,} are read.")
-    data = bytes(fs.cat_file(path))
-    if size is not None and len(data) < size:  # a connection that ends early is no error to every file system
-        raise CutOff(f"{len(data):,} of {size:,} bytes of {uri} arrived")
-    return data

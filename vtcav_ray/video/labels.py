@@ -16,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.reading import MAX_TABLE_BYTES, read_at_most
 
 logger = logging.getLogger(__name__)
 
@@ -23,31 +24,53 @@ ID_COLUMNS = ("video_id", "id")
 URI_COLUMNS = ("uri", "url", "path", "file", "filename", "video")
 LABEL_COLUMNS = ("label", "class", "class_name")
 SPLIT_COLUMNS = ("split",)
+MAX_TABLE_ROWS = 10_000_000
+_ROWS_AT_ONCE = 65_536
 
 
 def read_table(fs: fsspec.AbstractFileSystem, path: str) -> pa.Table:
     """A CSV file, all of it as text; of a Parquet file the columns that have a meaning here.
 
     Raises:
-        ConfigError: it is neither, or is not UTF-8.
+        ConfigError: it is neither, is not UTF-8, or has more than MAX_TABLE_BYTES or MAX_TABLE_ROWS.
         OSError: no permission, or the network failed.
     """
+    with fs.open(path, "rb") as file:
+        data = read_at_most(file, MAX_TABLE_BYTES, path)
     try:
-        with fs.open(path, "rb") as file:
-            if path.lower().endswith(".parquet"):
-                parquet = pq.ParquetFile(file, pre_buffer=False)
-                known = {*ID_COLUMNS, *URI_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS}
-                wanted = {n: None for n in parquet.schema_arrow.names if n.lower().strip() in known}
-                table = parquet.read(columns=list(wanted), use_threads=False)
-                table.validate(full=True)  # text that is not UTF-8 would be told much later
-                return table
-            data = file.read()
+        if path.lower().endswith(".parquet"):
+            return _read_parquet(pq.ParquetFile(pa.BufferReader(data), pre_buffer=False), path)
         # As text: a column of ids such as 007 must not become numbers.
         head = pyarrow.csv.read_csv(pa.BufferReader(data)).column_names
         as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(head, pa.string()), strings_can_be_null=True)
-        return pyarrow.csv.read_csv(pa.BufferReader(data), convert_options=as_text)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        table = pyarrow.csv.read_csv(pa.BufferReader(data), convert_options=as_text)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a readable table: {error}") from error
+    _check_size(table.num_rows, table.nbytes, path)
+    return table
+
+
+def _read_parquet(parquet: pq.ParquetFile, path: str) -> pa.Table:
+    """A few kilobytes may unfold to a billion rows, so it is read in pieces, and what they hold is counted."""
+    known = {*ID_COLUMNS, *URI_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS}
+    wanted = list({n: None for n in parquet.schema_arrow.names if n.lower().strip() in known})
+    pieces, rows, held = [], 0, 0
+    for piece in parquet.iter_batches(_ROWS_AT_ONCE, columns=wanted, use_threads=False):
+        rows, held = rows + piece.num_rows, held + piece.nbytes
+        _check_size(rows, held, path)
+        pieces.append(piece)
+    schema = pa.schema([field for field in parquet.schema_arrow if field.name in wanted])
+    table = pa.Table.from_batches(pieces, pieces[0].schema if pieces else schema)
+    table.validate(full=True)  # text that is not UTF-8 would be told much later
+    return table
+
+
+def _check_size(rows: int, held: int, path: str) -> None:
+    if rows > MAX_TABLE_ROWS or held > MAX_TABLE_BYTES:
+        raise ConfigError(
+            f"{path} has more than {MAX_TABLE_ROWS:,} rows or {MAX_TABLE_BYTES:,} bytes in memory, which is the limit. "
+            "Split it, and run on the parts."
+        )
 
 
 def column(table: pa.Table, names: Iterable[str], where: str) -> list[str | None] | None:

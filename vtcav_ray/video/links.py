@@ -38,3 +38,8 @@ def find_links(root: str, files: Iterable[str]) -> Links:
             aliases.add(file)
         seen.add(linked[file])
     return Links(frozenset(outside), frozenset(aliases))
+
+
+def leads_out(file: str, folder: str) -> bool:
+    """Whether a local file really lies outside a local folder, by a link of its own or of a folder on the way."""
+    return not os.path.realpath(file).startswith(os.path.realpath(folder).rstrip("/") + "/")

@@ -13,6 +13,10 @@ others may, become failures, and so does a local sub-folder that may not be list
 than 1,000 folders, or is about http(s), nothing is looked up: a missing file is found when it is decoded, and
 `size_bytes` and `fingerprint` are null.
 
+Side files. A `videos.parquet` or labels file that is FOUND in a folder of videos or next to it comes from whoever
+filled the folder, not from who runs this. It names videos inside that folder only, by no link that leads out of it, and
+is no such link itself (`videos.follow_links` allows links). A manifest that the config names may name files elsewhere.
+
 A name that can't be one (no URL, too long, not UTF-8, of a kind that is not allowed or whose package is not installed)
 becomes a failure, and the others go on.
 """
@@ -23,7 +27,7 @@ import hashlib
 import logging
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,18 +42,23 @@ from vtcav_ray.tables import VIDEOS
 from vtcav_ray.urls import (
     LOCAL,
     NO_CREDENTIALS,
+    PRIVATE,
+    READ_LIMITS,
     SCHEMES,
     check_scheme,
     check_url,
     holds_credentials,
+    is_chain,
     is_url,
+    names_private_host,
     scheme_of,
     shown,
 )
 from vtcav_ray.video.labels import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, URI_COLUMNS, column, put_labels, read_table
-from vtcav_ray.video.links import find_links
+from vtcav_ray.video.links import find_links, leads_out
 from vtcav_ray.video.listed import facts
 from vtcav_ray.video.neighbours import beside, blame, neighbours_of
+from vtcav_ray.video.side_files import why_outside
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +91,7 @@ def list_videos(config: VideosConfig) -> tuple[pa.Table, list[Failure]]:
 
 
 def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
-    fs, path = _open(uri, config.storage_options)
+    fs, path = _open(uri, config.read_options)
     kind = kind_of(fs, path)
     labels = _labels_file(config)
     rows: list[dict[str, Any]]
@@ -90,7 +99,8 @@ def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
     if _is_manifest(path) and kind == "file":
         rows, failures = _from_manifest(fs, path, config)
     elif kind == "directory" and kind_of(fs, manifest := f"{path.rstrip('/')}/videos.parquet") == "file":
-        rows, failures = _from_manifest(fs, manifest, config)
+        _check_side_file(fs, manifest, path, config)
+        rows, failures = _from_manifest(fs, manifest, config, inside=path.rstrip("/"))
     else:
         rows, failures = _from_files(fs, path, kind, config, labels is None)
     if labels is not None:
@@ -107,6 +117,14 @@ def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
 def _open(uri: str, storage_options: Mapping[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:
     check_url(uri, "videos")
     return open_url(uri, storage_options)
+
+
+def _check_side_file(fs: fsspec.AbstractFileSystem, file: str, folder: str, config: VideosConfig) -> None:
+    """Refuse a side file that is a link out of the folder which it lies in: it may be any file of this machine."""
+    if "file" in fs.protocol and not config.follow_links and leads_out(file, folder):
+        raise ConfigError(
+            f"{file} is a link out of {folder}. Remove it, or set `videos.follow_links: true` if you trust it."
+        )
 
 
 def _is_manifest(path: str) -> bool:
@@ -173,6 +191,7 @@ def _from_files(
         places += [f"{parent}/videos.parquet", f"{parent}/labels.csv"] if parent else []
         for place in places:
             if _is_there(fs, place):
+                _check_side_file(fs, place, posixpath.dirname(place), config)
                 put_labels(rows, read_table(fs, place), place)
                 break
     return rows, failures
@@ -191,8 +210,9 @@ def _is_there(fs: fsspec.AbstractFileSystem, place: str) -> bool:
 
 
 def _from_manifest(
-    fs: fsspec.AbstractFileSystem, path: str, config: VideosConfig
+    fs: fsspec.AbstractFileSystem, path: str, config: VideosConfig, inside: str | None = None
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Rows of a manifest. With `inside`, it was found in that folder, and may name nothing outside of it."""
     table = read_table(fs, path)
     uris = column(table, URI_COLUMNS, path)
     if uris is None:
@@ -203,29 +223,39 @@ def _from_manifest(
     base = posixpath.dirname(_full(fs, path))
     # A manifest from elsewhere must not reach into this machine's files.
     schemes = [s for s in config.schemes if s in SCHEMES and ("file" in fs.protocol or s not in LOCAL)]
+    options = config.read_options
     rows, failures = [], []
     for number, (uri, video_id, label, split) in enumerate(zip(uris, ids, labels, splits, strict=True), start=1):
         where = f"row {number} of {path}"
         if not uri:
             failures.append(_failure(None, video_id, "manifest", f"{where} has no uri."))
             continue
-        if not is_url(uri):
-            failures.append(_failure(shown(uri), video_id, "manifest", f"{where}: {shown(uri)} is not a URL."))
-            continue
-        if holds_credentials(uri):
-            failures.append(_failure(shown(uri), video_id, "manifest", f"{where}: {shown(uri)} {NO_CREDENTIALS}"))
-            continue
-        if ("://" in uri and scheme_of(uri) not in schemes) or "::" in uri or not uri.isprintable():
-            what = f"{where}: this kind of URL is not read here; allowed: {', '.join(schemes)} (videos.schemes)."
-            failures.append(_failure(uri, video_id, "manifest", what))
+        if why := _why_not(uri, schemes, options[READ_LIMITS].private):
+            failures.append(_failure(shown(uri), video_id, "manifest", f"{where}: {why}"))
             continue
         full = _absolute(uri, base)
+        if inside is not None and (why := why_outside(uri, full, _full(fs, inside), config.follow_links)):
+            failures.append(_failure(shown(uri), video_id, "outside", f"{where}: {why}"))
+            continue
         name = video_id or _id_of(full, base)
         if ".." in name.split("/") or name != name.strip() or not name.isprintable():
             failures.append(_failure(uri, video_id, "manifest", f"{where}: {name!r} can't be a video_id."))
             continue
         rows.append(_row(name, full, label, split, None))
-    return _look_up(rows, failures, config.storage_options)
+    return _look_up(rows, failures, options)
+
+
+def _why_not(uri: str, schemes: Sequence[str], private: tuple[str, ...]) -> str:
+    """Why a manifest's row may not be opened; empty: it may."""
+    if not is_url(uri):
+        return f"{shown(uri)} is not a URL."
+    if holds_credentials(uri):
+        return f"{shown(uri)} {NO_CREDENTIALS}"
+    if ("://" in uri and scheme_of(uri) not in schemes) or is_chain(uri) or not uri.isprintable():
+        return f"this kind of URL is not read here; allowed: {', '.join(schemes)} (videos.schemes)."
+    if names_private_host(uri, private):
+        return f"{shown(uri)} {PRIVATE}"
+    return ""
 
 
 def _look_up(
@@ -380,7 +410,7 @@ def _id_of(full: str, base: str) -> str:
 def _labels_file(config: VideosConfig) -> pa.Table | None:
     if config.labels is None:
         return None
-    fs, path = _open(config.labels, config.storage_options)
+    fs, path = _open(config.labels, config.read_options)
     if kind_of(fs, path) != "file":
         raise ConfigError(f"`videos.labels`: {config.labels} does not exist.")
     return read_table(fs, path)

@@ -1,8 +1,9 @@
 """Suspect videos, decoded in a process of its own, which may crash, hang, or run out of memory.
 
 Isolation costs a second decoding, so it is for the videos of a shard whose worker died, and for no others. The child
-process has no credentials (remote videos are fetched by the parent), a limit on its address space, and a guard against
-calls that are stuck. It reads each video in the ways in which the stages do: all frames in order, the count, a jump.
+process has no credentials (remote videos are fetched by the parent, and its environment is a short list), a limit on
+its address space, and a guard against calls that are stuck. It reads each video in the ways in which the stages do: all
+frames in order, the count, a jump.
 """
 
 from __future__ import annotations
@@ -22,11 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from vtcav_ray.errors import InputError, StageError
+from vtcav_ray.video.decode import MAX_HELD_BYTES
 from vtcav_ray.video.fetch import fetch
 
 # What the child may be: `fine` (which includes files that are refused in an orderly way) or one of these.
 KINDS = ("crashed", "timeout", "memory")
-_SECRETS = ("AWS_", "GOOGLE_", "AZURE_", "GCS_", "S3_")
+# All that the child gets of the environment: what finds Python, its packages and shared libraries, and a folder for
+# temporary files. A list of secrets to leave out would miss the next one.
+_ENVIRONMENT = frozenset({
+    "PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8", "VIRTUAL_ENV",
+    "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX",
+})  # fmt: skip
 _STUCK_STATUS = 97
 _FAULTHANDLER_STATUS = 1
 _OWN_FAULT_STATUS = 96
@@ -42,6 +49,7 @@ class Limits:
         cpu_seconds: processor time in the decoder.
         stall_seconds: of one call into the decoder.
         memory_bytes: of the child process, on top of what it has before the first video.
+        held_bytes: of whole frames at a time; see `vtcav_ray.video.decode.Video`.
     """
 
     max_frames: int
@@ -49,6 +57,7 @@ class Limits:
     cpu_seconds: float
     stall_seconds: float
     memory_bytes: int
+    held_bytes: int = MAX_HELD_BYTES
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ class _Child:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(_SECRETS)}
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "vtcav_ray.video.rehearse", json.dumps(asdict(limits))],
             stdin=subprocess.PIPE,
@@ -181,7 +190,11 @@ def _try(path: str, limits: Limits) -> tuple[str, str]:
 
     try:
         with Video(
-            path, max_frames=limits.max_frames, max_pixels=limits.max_pixels, max_cpu_seconds=limits.cpu_seconds
+            path,
+            max_frames=limits.max_frames,
+            max_pixels=limits.max_pixels,
+            max_held_bytes=limits.held_bytes,
+            max_cpu_seconds=limits.cpu_seconds,
         ) as video:
             for _ in video.frames():
                 pass
