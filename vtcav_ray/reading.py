@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem, sync
+from fsspec.implementations.http import HTTPFile
 
 from vtcav_ray.access import open_url, patiently
 from vtcav_ray.errors import RefusedURL
@@ -29,6 +30,9 @@ def read_at_most(file: IO[bytes], most: int, name: str) -> bytes:
     Raises:
         RefusedURL: it has more than `most`; the rest is not read.
     """
+    if isinstance(file, HTTPFile):
+        with file.fs.stream(file.url) as stream:
+            return read_at_most(stream, most, name)
     data = io.BytesIO()
     while chunk := file.read(_CHUNK_BYTES):
         if data.tell() + len(chunk) > most:
