@@ -15,7 +15,7 @@ import contextvars
 import functools
 import io
 import re
-from typing import Any, ClassVar, NoReturn
+from typing import IO, Any, ClassVar, NoReturn
 
 import aiohttp
 import yarl
@@ -100,7 +100,14 @@ class GuardedHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]
         info = self.info(path)
         if info["size"] and info.get("partial", True) and (self.block_size if block_size is None else block_size):
             return super()._open(path, mode, block_size, **{**kwargs, "size": info["size"]})
-        return _LimitedStream(self, path, loop=self.loop, session=sync(self.loop, self.set_session), **self.kwargs)
+        return self.stream(path)
+
+    def stream(self, path: str) -> IO[bytes]:
+        """A file that is read from its start to its end in one request: not all servers give parts."""
+        file: IO[bytes] = _LimitedStream(
+            self, path, loop=self.loop, session=sync(self.loop, self.set_session), **self.kwargs
+        )
+        return file
 
 
 class _LimitedStream(HTTPStreamFile):  # type: ignore[misc]

@@ -26,6 +26,14 @@ _CHUNK_BYTES = 2**20
 
 def bytes_up_to(file: IO[bytes], most: int) -> bytes | None:
     """All bytes of an open file; None where there are more than `most`. Takes memory for what it reads, not `most`."""
+    fs = getattr(file, "fs", None)
+    if getattr(fs, "keeps_read_limits", False):  # http: not all servers give parts
+        with fs.stream(file.url) as stream:  # type: ignore[attr-defined]
+            return _bytes_up_to(stream, most)
+    return _bytes_up_to(file, most)
+
+
+def _bytes_up_to(file: IO[bytes], most: int) -> bytes | None:
     data = io.BytesIO()
     while chunk := file.read(_CHUNK_BYTES):
         if data.tell() + len(chunk) > most:

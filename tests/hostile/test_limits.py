@@ -124,6 +124,12 @@ def test_files_that_the_config_names_have_limits_too(server: Answering, monkeypa
         files.read_bytes(server.url("/weights.pth"), what="checkpoint")
 
 
+def test_a_server_that_gives_no_parts_is_read_whole(server: Answering) -> None:
+    data = bytes(range(256)) * (12 * MEBI // 256)
+    server.answers["/weights.pth"] = body(data)
+    assert files.read_bytes(server.url("/weights.pth"), what="checkpoint") == data
+
+
 # Bytes that come from an object store.
 
 
