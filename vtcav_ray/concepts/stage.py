@@ -117,9 +117,9 @@ def _prepare_clips(context: Context) -> Work:
     config = context.config
     videos = sorted(set(plan.rows["video_id"].to_pylist()))
     # With what tells that a file was replaced: else its old clips would be carried over (vtcav_ray.carry).
-    rows = _with_files(context, plan.rows)
     listed = context.input("videos").read("videos")
     assert listed is not None, "the plan was made from it"
+    rows = _with_files(plan.rows, listed, context.input("tracks"))
     return Work(
         shards=_by_video(rows, shard_size(len(videos), config.shard_videos)),
         make_worker=functools.partial(CutWorker, config, neighbours_of(listed)),
@@ -130,18 +130,17 @@ def _prepare_clips(context: Context) -> Work:
     )
 
 
-def _with_files(context: Context, plan: pa.Table) -> pa.Table:
+def _with_files(plan: pa.Table, videos: pa.Table, tracks: StageFolder) -> pa.Table:
     """The plan's rows with what tells that a file was replaced: `fingerprint` and `size_bytes`, as it was listed.
 
     Of a file of which the listing could tell nothing (http), `seen` is what the stage `tracks` decoded; null for all
     others, and where it found no track.
     """
-    table = context.input("videos").read("videos", columns=["video_id", "size_bytes", "fingerprint"])
-    assert table is not None, "the plan was made from it"
-    listed = {row.pop("video_id"): row for row in table.to_pylist()}
+    columns = ["video_id", "size_bytes", "fingerprint"]
+    listed = {row.pop("video_id"): row for row in videos.select(columns).to_pylist()}
     ids = plan["video_id"].to_pylist()
     unknown = {video for video in ids if listed[video]["fingerprint"] is None}
-    seen = _seen(context.input("tracks"), unknown) if unknown else {}
+    seen = _seen(tracks, unknown) if unknown else {}
     for name, kind in (("fingerprint", pa.string()), ("size_bytes", pa.int64())):
         plan = plan.append_column(name, pa.array([listed[video][name] for video in ids], kind))
     return plan.append_column("seen", pa.array([seen.get(video) for video in ids], SEEN))
