@@ -210,7 +210,9 @@ def test_frames_that_change_size_are_scaled_to_the_first() -> None:
     assert (info.height, info.width) == (64, 96)
 
 
-def test_a_missing_right_is_told_as_such_and_not_as_bad_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_video: bytes) -> None:
+def test_a_missing_right_is_told_as_such_and_not_as_bad_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_video: bytes
+) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(long_video)
 
