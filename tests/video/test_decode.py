@@ -210,7 +210,9 @@ def test_frames_that_change_size_are_scaled_to_the_first() -> None:
     assert (info.height, info.width) == (64, 96)
 
 
-def test_missing_right_is_no_bad_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_video: bytes) -> None:
+def test_a_missing_right_is_told_as_such_and_not_as_bad_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_video: bytes
+) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(long_video)
 
@@ -218,8 +220,9 @@ def test_missing_right_is_no_bad_video(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(PermissionError):
+    with pytest.raises(InputError, match="Permission denied") as told:  # no neighbours are known that could be asked
         decode_frames(str(path))
+    assert told.value.kind == "permission"
 
 
 def test_remote_object_is_read(long_video: bytes) -> None:

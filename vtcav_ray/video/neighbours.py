@@ -111,7 +111,9 @@ def blame(error: BaseException, video: Listed, options: Mapping[str, Any] | None
     what = refusal(error) or f"{reason(error)}."
     if _others_can_be_read(video, fs, path, options, _ALL if trouble is Trouble.CUT_OFF else _A_LITTLE):
         kind = "permission" if trouble is Trouble.REFUSED else "unreadable"
-        return InputError(kind, f"{video.uri} can't be read: {what} Other videos of {_place(video.uri)} can.")
+        asked = any(near.uri != video.uri for near in video.neighbours)
+        others = f" Other videos of {_place(video.uri)} can." if asked else ""
+        return InputError(kind, f"{video.uri} can't be read: {what}{others}")
     if trouble is Trouble.REFUSED:
         raise AccessError(
             f"{video.uri}: {what} No other video of {_place(video.uri)} that was tried may be read either."
