@@ -97,7 +97,7 @@ def _check_events(text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if any(node.anchor == event.anchor for node in open_nodes):
                 raise UnreadableText(f"`*{event.anchor}` in it is inside of what it repeats")
-            values, depth = repeated.get(event.anchor or "", (1, 0))
+            values, depth = repeated.get(str(event.anchor), (1, 0))
             total += values
             deepest += depth
         elif isinstance(event, yaml.NodeEvent):
