@@ -96,6 +96,8 @@ def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
     """
     try:
         return Config.model_validate(data)
+    except ConfigError as error:  # a URL that is not allowed
+        raise ConfigError(f"{where} is not valid:\n  {error}") from error
     except pydantic.ValidationError as error:
         problems = "\n".join(f"  {_problem(e)}" for e in error.errors())
         raise ConfigError(f"{where} is not valid:\n{problems}") from error

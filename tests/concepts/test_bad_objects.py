@@ -17,6 +17,7 @@ from vtcav_ray.concepts.track import track_videos
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import EnvironmentFault
 from vtcav_ray.tables import VIDEOS
+from vtcav_ray.urls import ANY_ADDRESS, READ_LIMITS, ReadLimits
 from vtcav_ray.video.listed import Listed
 from vtcav_ray.video.neighbours import neighbours_of, with_neighbours
 
@@ -34,6 +35,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServe
         yield running
 
 
+# The server is on this machine, and only URLs that a config names may lead there.
+ANY_HOST = {READ_LIMITS: ReadLimits(private=(ANY_ADDRESS,))}
+
+
 def sources(server: BadServer) -> list[tuple[str, Listed]]:
     rows = [dict.fromkeys(VIDEOS.names) | {"video_id": name, "uri": f"{server.url}/{name}"} for name in NAMES]
     videos = pa.Table.from_pylist(rows, schema=VIDEOS)
@@ -43,10 +48,10 @@ def sources(server: BadServer) -> list[tuple[str, Listed]]:
 @pytest.mark.parametrize("turned", [False, True])
 def test_bad_objects_are_rows_and_the_others_are_tracked(server: BadServer, turned: bool) -> None:
     videos = sources(server)[::-1] if turned else sources(server)
-    undisturbed, failures, _ = track_videos(videos, RedSquares(), TracksConfig())
+    undisturbed, failures, _ = track_videos(videos, RedSquares(), TracksConfig(), storage_options=ANY_HOST)
     assert list(failures) == []
     server.faults = {"0.mp4": "403", "3.mp4": "404", "5.mp4": "cut", "7.mp4": "416"}
-    tracks, failures, _ = track_videos(videos, RedSquares(), TracksConfig())
+    tracks, failures, _ = track_videos(videos, RedSquares(), TracksConfig(), storage_options=ANY_HOST)
     assert {row["video_id"]: row["error_kind"] for row in failures} == {
         "0.mp4": "permission",
         "3.mp4": "missing",
@@ -64,4 +69,4 @@ def test_bad_objects_are_rows_and_the_others_are_tracked(server: BadServer, turn
 def test_a_bad_host_ends_the_stage(server: BadServer, fault: str, error: type[Exception]) -> None:
     server.faults = {ALL: fault}
     with pytest.raises(error, match=r"[0-3]\.mp4"):
-        track_videos(sources(server), RedSquares(), TracksConfig())
+        track_videos(sources(server), RedSquares(), TracksConfig(), storage_options=ANY_HOST)

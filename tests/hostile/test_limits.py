@@ -110,7 +110,7 @@ def test_limits_of_the_config_are_those_that_hold() -> None:
 def test_files_that_the_config_names_have_limits_too(server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("/names.txt", "/m.csv", "/config.py", "/weights.pth"):
         server.answers[path] = endless(b"a\n" * MEBI)
-    monkeypatch.setattr("vtcav_ray.concepts.detector_files.MAX_TEXT_BYTES", 3 * MEBI)
+    monkeypatch.setattr("vtcav_ray.concepts.detector_files.MOST_NAMES_BYTES", 3 * MEBI)
     monkeypatch.setattr(labels, "MAX_TABLE_BYTES", 3 * MEBI)
     monkeypatch.setattr(files, "MAX_TEXT_BYTES", 3 * MEBI)
     monkeypatch.setattr(files, "MAX_WEIGHTS_BYTES", 3 * MEBI)

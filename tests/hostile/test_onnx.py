@@ -189,6 +189,32 @@ def test_inputs_that_are_no_picture_are_told(tmp_path: Path, shape: list[int]) -
     refused(tmp_path, model(shape=shape))
 
 
+def test_answers_of_a_class_without_a_name_are_told_and_no_box_is_infinite(tmp_path: Path) -> None:
+    from onnx import numpy_helper
+
+    for number in (2.0, -1.0, 1e30, float("nan"), 1e9):
+        row = np.array([[[1, 1, 9, 9, 0.9, number]]], np.float32)
+        config = put(tmp_path, model(constants=[numpy_helper.from_array(row, "said")]))
+        detector = Detector(config, "cpu")
+        frames = np.zeros((1, 64, 64, 3), np.uint8)
+        if np.isnan(number):
+            assert len(detector(frames)[0].boxes) == 0
+            continue
+        with pytest.raises(StageError, match="class"):
+            detector(frames)
+    row = np.array([[[np.nan, 1, 9, 9, 0.9, 0], [1, 1, np.inf, 9, 0.9, 0], [1, 1, 9, 9, 0.9, 1]]], np.float32)
+    detector = Detector(put(tmp_path, model(constants=[numpy_helper.from_array(row, "said")])), "cpu")
+    (found,) = detector(np.zeros((1, 64, 64, 3), np.uint8))
+    assert found.classes.tolist() == [1]
+
+
+def test_answers_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    text = onnx.TensorProto(name="said", data_type=onnx.TensorProto.STRING, dims=[1], string_data=[b"x"])
+    made = model(constants=[text])
+    made.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    refused(tmp_path, made)
+
+
 def test_onnx_runtimes_own_format_is_not_let_in_under_the_name_of_onnx(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"\x00\x00\x00\x00ORTM" + bytes(64))
     with pytest.raises(StageError, match="own format"):

@@ -155,6 +155,39 @@ def test_hooks_methods_and_what_could_be_called_are_refused(tmp_path: Path) -> N
         refused(with_state(change), tmp_path, word)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [{7: "a", 9: "b"}, {-1: "a", 0: "b"}, {}, {0: "a\x1b[2J", 1: "b"}, {i: str(i) for i in range(90_000)}, {0: 1}],
+    ids=["sparse", "negative", "none", "control", "many", "number"],
+)  # fmt: skip
+def test_names_that_the_network_does_not_have_are_told(tmp_path: Path, names: dict[int, Any]) -> None:
+    model = network()
+    model.names = names
+    refused(saved({"model": model}), tmp_path, "names")
+
+
+def test_networks_that_do_not_work_are_told(tmp_path: Path) -> None:
+    def without(name: str) -> Callable[[Any], Any]:
+        return lambda model: model.model[0]._modules.pop(name)
+
+    def put(layer: int, **attributes: Any) -> Callable[[Any], Any]:
+        return lambda model: model.model[layer].__dict__.update(attributes)
+
+    def activation(layer: torch.nn.Module) -> Callable[[Any], Any]:
+        return lambda model: model.model[0]._modules.update(act=layer)
+
+    for change in (
+        without("act"), without("conv"), put(2, nc=1 << 20), put(2, reg_max=1 << 20), put(2, nl=1 << 20),
+        put(2, stride=3), put(2, one2one_cv2=1, one2one_cv3=2, _end2end=True), lambda m: setattr(m, "save", 5),
+        activation(torch.nn.Upsample(scale_factor=256)), activation(torch.nn.Upsample(size=(1 << 20, 1 << 20))),
+        activation(torch.nn.AdaptiveAvgPool2d((1 << 15, 1 << 15))), activation(torch.nn.ZeroPad2d(1 << 17)),
+        activation(torch.nn.MaxPool2d(3, stride=1 << 10)),
+    ):  # fmt: skip
+        model = network()
+        change(model)
+        refused(saved({"model": model}), tmp_path)
+
+
 def test_another_objects_forward_is_not_taken_for_a_layers_own(tmp_path: Path) -> None:
     model = network()
     model.model[0].forward = model.model[1].forward

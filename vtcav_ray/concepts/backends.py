@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from vtcav_ray.urls import scheme_of
 
 MOST_SIDE = 8192  # of a network's input, pixels
 MOST_STRIDE = 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # What a network raises that does not hold together. Memory that runs out is another matter.
 _NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 
@@ -98,6 +100,8 @@ class TorchBackend:
             prediction = output[0] if isinstance(output, tuple | list) else output
             if self._end_to_end:
                 return [Rows(p[p[:, 4] > confidence].float().cpu()[:, :6], True) for p in prediction]
+            if prediction.ndim != 3 or prediction.shape[1] < 4 + len(self.names):
+                raise ValueError(f"output of shape {list(prediction.shape)} with {len(self.names)} class names.")
             return list(_candidates(prediction, len(self.names), confidence))
         except torch.OutOfMemoryError:
             raise
@@ -190,7 +194,9 @@ class OnnxBackend:
 
     def _run(self, x: np.ndarray) -> np.ndarray:
         try:
-            return np.asarray(self._session.run(None, {self._input: x})[0])
+            return np.asarray(self._session.run(None, {self._input: x})[0], np.float32)
+        except (TypeError, ValueError) as error:
+            raise StageError(f"{self._where} answers with something that is no tensor of numbers: {error}") from error
         except self._run_errors as error:
             raise StageError(
                 f"{self._where} can't run on a batch of shape {list(x.shape)}: {error} An export may hold the size "
@@ -199,7 +205,7 @@ class OnnxBackend:
             ) from error
 
     def _rows(self, output: np.ndarray, count: int, confidence: float) -> list[Rows]:
-        y = torch.from_numpy(np.asarray(output, np.float32))
+        y = torch.from_numpy(output)
         classes = len(self.names)
         if y.ndim == 2 and y.shape[1] == 7:  # (image, x1, y1, x2, y2, class, score): YOLOv7 with suppression inside
             y = y[y[:, 6] > confidence]
@@ -304,10 +310,10 @@ def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
     if config.names is not None:
         return dict(enumerate(read_names(config.names, config.storage_options)))
     pairs: Any = stated.items() if isinstance(stated, Mapping) else enumerate(stated or ())
-    names = {key: name for key, name in pairs if type(key) is int and key >= 0 and isinstance(name, str)}
-    if stated and len(names) == len(stated):
+    names = {key: name for key, name in pairs if isinstance(name, str) and not _CONTROL.search(name)}
+    if stated and set(names) == set(range(len(stated))):
         return names
     raise ConfigError(
-        f"{config.weights} carries no class names. Set `tracks.names` to a file with one name a line, in the order "
-        "that the detector was trained with."
+        f"{config.weights} carries no class names, or none that are numbered from 0 and are plain text. Set "
+        "`tracks.names` to a file with one name a line, in the order that the detector was trained with."
     )

@@ -22,7 +22,7 @@ import torch
 from vtcav_ray.concepts.backends import Backend, load_backend
 from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.config import TracksConfig
-from vtcav_ray.errors import ConfigError
+from vtcav_ray.errors import ConfigError, StageError
 
 _PADDING = 114  # Ultralytics' grey
 _NO_TIME_LIMIT = 1e6  # seconds an image; the default drops the rest of a batch on a slow machine
@@ -129,6 +129,8 @@ class Detector:
         out = []
         for row, size in zip(rows, sizes, strict=True):
             kept = row.detections if row.final else self._suppress(row.detections)
+            kept = kept[torch.isfinite(kept).all(1)]
+            self._check_classes(kept)
             if row.final and self._wanted is not None:
                 kept = kept[torch.isin(kept[:, 5].long(), torch.tensor(self._wanted))]
             boxes = scale_boxes(tuple(inputs[0].shape[:2]), kept[:, :4].clone(), size)
@@ -140,6 +142,14 @@ class Detector:
                 )
             )
         return out
+
+    def _check_classes(self, kept: torch.Tensor) -> None:
+        """Hold the classes in rows [n, 6] to those that have a name."""
+        if unknown := {int(number) for number in kept[:, 5].unique()} - self.names.keys():
+            raise StageError(
+                f"{self.config.weights} answers with the class {min(unknown)}, and it names {len(self.names)}. Check "
+                "`tracks.names`, and whether the file is a detector (`tracks.weights`)."
+            )
 
     def _suppress(self, candidates: torch.Tensor) -> torch.Tensor:
         """[4 + nc, n] (xywh and class scores) of one frame -> [kept, 6] (xyxy, confidence, class)."""

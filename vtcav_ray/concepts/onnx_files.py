@@ -49,7 +49,7 @@ def checked_onnx(data: bytes, where: str, storage_options: Mapping[str, Any] | N
         OSError: the external data can't be read.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if data[4:8] == ORT_FORMAT:
         raise StageError(f"{where} is a model in ONNX Runtime's own format. Give the ONNX file (`tracks.weights`).")

@@ -40,7 +40,9 @@ TORCH_LAYERS = frozenset(
         "MultiheadAttention", "NonDynamicallyQuantizableLinear",
     }
 )  # fmt: skip
-_SIDES = ("kernel_size", "stride", "padding", "dilation", "output_padding", "scale_factor", "upscale_factor")
+_SIDES = ("kernel_size", "stride", "padding", "dilation", "output_padding", "scale_factor", "upscale_factor", "size",
+          "output_size")  # fmt: skip
+_MOST = {"scale_factor": 16, "upscale_factor": 16, "size": 1024, "output_size": 1024}  # of those that enlarge
 _DICTS = ("_parameters", "_buffers", "_modules")
 _PRIVATE = frozenset(
     {"_reversed_padding_repeated_twice", "_qkv_same_embed_dim", "_end2end", "_is_full_backward_hook", "_version"}
@@ -224,8 +226,9 @@ def _check_numbers(found: type, state: dict[str, Any]) -> None:
     """Hold sizes, strides and counts of repetitions to what makes sense."""
     if found.__module__.startswith("torch."):
         for name in _SIDES:
-            if any(isinstance(n, int | float) and not 0 <= n <= MOST_SIDE for n in _flat(state.get(name))):
-                raise RefusedFile(f"`{found.__name__}` in it has the {name} {state[name]}, over {MOST_SIDE}")
+            most = _MOST.get(name, MOST_SIDE)
+            if any(isinstance(n, int | float) and not 0 <= n <= most for n in _flat(state.get(name))):
+                raise RefusedFile(f"`{found.__name__}` in it has the {name} {state[name]}, over {most}")
     repeats = state.get("n", 0)  # of SPPF, which pools so many times
     if isinstance(repeats, int) and not 0 <= repeats <= MOST_SIDE:
         raise RefusedFile(f"`{found.__name__}` in it repeats itself {repeats} times, over {MOST_SIDE}")
