@@ -46,8 +46,13 @@ def shown(url: str) -> str:
 def cleaned(text: str) -> str:
     """A text, such as a library's error, with every URL in it as `shown` has it."""
     if "://" in text:
-        text = _URL_IN_TEXT.sub(lambda found: shown(found[0]), text)
+        text = _URL_IN_TEXT.sub(lambda found: _shown_in_text(found[0]), text)
     return _PAIR_IN_TEXT.sub(lambda found: found[0] if _is_plain(found[2], found[3]) else f"{found[1]}...", text)
+
+
+def _shown_in_text(found: str) -> str:
+    url = found.rstrip(".,:;)]}'")  # of the sentence around it
+    return shown(url) + found[len(url) :]
 
 
 def _parts(url: str) -> list[str]:

@@ -97,6 +97,12 @@ def test_what_opens_nothing_is_allowed(url: str) -> None:
     assert check_url(url, "videos.uri") == url
 
 
+def test_a_sentence_around_a_url_stays_as_it_is() -> None:
+    for url in ("s3://bucket", "s3://bucket/run", "https://h:8080/a.mp4", "gs://bucket"):
+        for text in (f"{url}: access is refused.", f"({url}), '{url}'.", f"see {url}."):
+            assert cleaned(text) == text
+
+
 def test_storage_options_hold_no_url_with_a_password() -> None:
     options = {"client_kwargs": {"endpoint_url": f"http://u:{SECRET}@127.0.0.1:9000"}}
     with pytest.raises(ConfigError, match=r"client_kwargs\.endpoint_url") as told:
