@@ -23,6 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from fsspec.asyn import sync, sync_wrapper
 from fsspec.implementations.http import HTTPFileSystem, HTTPStreamFile
+from multidict import CIMultiDict
 
 from vtcav_ray.errors import RefusedURL
 from vtcav_ray.url_text import HTTP, cleaned, shown
@@ -165,7 +166,9 @@ class _Response(aiohttp.ClientResponse):
             url = yarl.URL(shown(str(error.request_info.url)))
             info = aiohttp.RequestInfo(url, error.request_info.method, error.request_info.headers, url)
             message = cleaned(error.message)
-            raise aiohttp.ClientResponseError(info, (), status=error.status, message=message) from None
+            wait = error.headers.get("Retry-After") if error.headers is not None else None
+            headers = CIMultiDict({"Retry-After": wait} if wait is not None else {})  # the others may hold a URL
+            raise aiohttp.ClientResponseError(info, (), status=error.status, message=message, headers=headers) from None
 
 
 class _GuardedResolver(AbstractResolver):

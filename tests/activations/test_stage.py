@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from same_tables import same
 from torch import nn
 
 from vtcav_ray import tables
@@ -242,5 +243,10 @@ def test_a_retry_computes_what_failed_and_the_files_are_those_of_a_run_without_f
     assert (carried.units, carried.kept) == (6, 4)
     again = retried.commit("s", CarryingWorker(lambda: worker, first)(carried.shards[0].rows))
     assert (again["metrics"]["worked_on"], again["metrics"]["clips"], again["metrics"]["carried"]) == (2, 2, 4)
-    assert again["files"] == done["files"]  # rows, bytes and SHA-256
+    # Two clips and six are batches of other sizes, which some processors (those with AVX-512) compute in another order.
+    assert {path: file["rows"] for path, file in again["files"].items()} == {
+        path: file["rows"] for path, file in done["files"].items()
+    }
+    for path in done["files"]:
+        same(whole.read_file(path), retried.read_file(path), path)
     assert again["failures"] == 0

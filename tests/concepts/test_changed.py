@@ -23,6 +23,7 @@ from vtcav_ray.config_file import parse_config
 from vtcav_ray.stage import Context
 from vtcav_ray.storage import Folder, ShardOutput, stage_folder
 from vtcav_ray.tables import VIDEOS
+from vtcav_ray.urls import ANY_ADDRESS, READ_LIMITS, ReadLimits
 from vtcav_ray.video.listed import Listed
 from vtcav_ray.video.listing import list_videos
 from vtcav_ray.video.neighbours import neighbours_of, with_neighbours
@@ -48,9 +49,13 @@ def folder(tmp_path: Path) -> Path:
     return where
 
 
+# The server is on this machine, and only URLs that a config names may lead there.
+ANY_HOST = {READ_LIMITS: ReadLimits(private=(ANY_ADDRESS,))}
+
+
 def tracked(videos: pa.Table) -> tuple[pa.Table, dict[str, str]]:
     sources = list(with_neighbours(videos, neighbours_of(videos)).items())
-    tracks, failures, _ = track_videos(sources, RedSquares(), TracksConfig())
+    tracks, failures, _ = track_videos(sources, RedSquares(), TracksConfig(), storage_options=ANY_HOST)
     return tracks, kinds(failures)
 
 
@@ -61,7 +66,7 @@ def kinds(failures: Any) -> dict[str, str]:
 def config(uri: str, **clips: Any) -> Config:
     return parse_config(
         {
-            "videos": {"uri": uri},
+            "videos": {"uri": uri, "private_addresses": True},
             "clips": {
                 "frames": 8, "interval": 1, "size": 32, "per_class": 6, "min_per_class": 2, "per_concept": 12,
                 "min_per_concept": 2, "random_pool": 12, "concepts": [{"name": "square", "object": "square"}], **clips,
@@ -194,6 +199,6 @@ def test_nothing_is_asked_about_bytes_and_plain_uris(folder: Path) -> None:
         ("b", str(folder / NAMES[1])),
         ("c", Listed(str(folder / NAMES[2]))),
     ]
-    tracks, failures, _ = track_videos(sources, RedSquares(), TracksConfig())
+    tracks, failures, _ = track_videos(sources, RedSquares(), TracksConfig(), storage_options=ANY_HOST)
     assert list(failures) == []
     assert set(tracks["video_id"].to_pylist()) == {"a", "b", "c"}

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import golden_runs
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from same_tables import same
 
 import vtcav_ray
 from vtcav_ray import engine
@@ -74,25 +73,3 @@ def test_a_new_run_equals_it(golden: dict[str, Any], tmp_path: Path) -> None:
         relative = path.relative_to(kept)
         if relative.parts[1] != "world":
             same(pq.read_table(path), pq.read_table(golden_runs.ROOT / relative), str(relative))
-
-
-def same(old: pa.Table, new: pa.Table, where: str) -> None:
-    """Equal columns; floating-point ones up to what another processor's last bits do to them."""
-    assert old.schema == new.schema, where
-    assert old.num_rows == new.num_rows, where
-    for name in old.column_names:
-        one, other = old[name].combine_chunks(), new[name].combine_chunks()
-        if one.equals(other):
-            continue
-        one, other = flat(one), flat(other)
-        assert pa.types.is_floating(one.type), f"{where}: {name}"
-        np.testing.assert_allclose(
-            other.to_numpy(zero_copy_only=False), one.to_numpy(zero_copy_only=False), rtol=1e-3, atol=1e-4,
-            err_msg=f"{where}: {name}",
-        )  # fmt: skip
-
-
-def flat(column: pa.Array) -> pa.Array:
-    while pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
-        column = column.flatten()
-    return column

@@ -112,22 +112,21 @@ def test_files_that_the_config_names_have_limits_too(server: Answering, monkeypa
         server.answers[path] = endless(b"a\n" * MEBI)
     monkeypatch.setattr("vtcav_ray.concepts.detector_files.MOST_NAMES_BYTES", 3 * MEBI)
     monkeypatch.setattr(labels, "MAX_TABLE_BYTES", 3 * MEBI)
-    monkeypatch.setattr(files, "MAX_TEXT_BYTES", 3 * MEBI)
-    monkeypatch.setattr(files, "MAX_WEIGHTS_BYTES", 3 * MEBI)
+    most = 3 * MEBI
     with pytest.raises(ConfigError, match=r"names\.txt has more than"):
         read_names(server.url("/names.txt"))
     with pytest.raises(ConfigError, match=r"m\.csv has more than"):
         list_videos(VideosConfig(uri=server.url("/m.csv")))
-    with pytest.raises(ConfigError, match=r"config\.py has more than"):
-        files.read_bytes(server.url("/config.py"), what="model config")
-    with pytest.raises(ConfigError, match=r"weights\.pth has more than"):
-        files.read_bytes(server.url("/weights.pth"), what="checkpoint")
+    with pytest.raises(ConfigError, match=r"config\.py is larger than"):
+        files.read_bytes(server.url("/config.py"), what="model config", most=most)
+    with pytest.raises(ConfigError, match=r"weights\.pth is larger than"):
+        files.read_bytes(server.url("/weights.pth"), what="checkpoint", most=most)
 
 
 def test_a_server_that_gives_no_parts_is_read_whole(server: Answering) -> None:
     data = bytes(range(256)) * (12 * MEBI // 256)
     server.answers["/weights.pth"] = body(data)
-    assert files.read_bytes(server.url("/weights.pth"), what="checkpoint") == data
+    assert files.read_bytes(server.url("/weights.pth"), what="checkpoint", most=16 * MEBI) == data
 
 
 # Bytes that come from an object store.

@@ -97,7 +97,7 @@ from vtcav_ray.errors import ConfigError
 
 forward()
 for config, needed in (
-    ({str(tmp_path / "timm.json")!r}, "torchvision::nms"),
+    ({str(tmp_path / "timm.json")!r}, "timm.resnet18"),
     ("tsm_imagenet-pretrained-mobileone-s4_8xb16-1x1x16-50e_kinetics400-rgb", "torchvision::nms"),
 ):
     try:

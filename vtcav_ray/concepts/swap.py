@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from botocore.exceptions import ClientError
 from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray.access import patiently
 from vtcav_ray.storage import Folder
+from vtcav_ray.storage_errors import answer_of
 
 ROUNDS = 100
 LONGEST_WAIT_SECONDS = 0.5
@@ -101,11 +101,7 @@ def _read_with_tag(folder: Folder, name: str) -> tuple[dict[str, Any], bytes | N
         return {"IfNoneMatch": "*"}, None
 
 
-def _is_refused(error: BaseException | None) -> bool:
+def _is_refused(error: BaseException) -> bool:
     """Whether S3 said that the condition does not hold. s3fs gives that an errno of its own choice."""
-    while error is not None:
-        if isinstance(error, ClientError):
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            return error.response.get("Error", {}).get("Code") in _REFUSED or status in (409, 412)
-        error = error.__cause__
-    return False
+    answer = answer_of(error)
+    return answer is not None and (answer.code in _REFUSED or answer.status in (409, 412))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from vtcav_ray.lazy import lazy_names
 from vtcav_ray.report.companions import COMPANIONS, Companion
-from vtcav_ray.results import Run
 
 if TYPE_CHECKING:
     from vtcav_ray.gradcam.maps import GradCam, Mode, assemble, plays_of
     from vtcav_ray.gradcam.measures import drift, flicker, jump, similarity
+    from vtcav_ray.results import Run
 
 __all__ = [
     "PAGE",

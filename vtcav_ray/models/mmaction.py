@@ -79,6 +79,10 @@ def build_mmaction(parsed: MMActionConfig, uri: str, *, seed: int | None) -> nn.
         ConfigError: MMAction2 can't build it, or it names something that is no part of a recogniser.
     """
     import_mmaction()
+    try:
+        import_backbone_of(parsed.model)  # which registers it
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mmpretrain, where torchvision does not match torch
+        raise ConfigError(f"MMAction2 can't build the model of {uri}: {error}") from error
     check_registered(parsed.model, uri, program=parsed.program)
     from mmaction.registry import MODELS
     from mmengine.logging import MMLogger
@@ -89,7 +93,6 @@ def build_mmaction(parsed: MMActionConfig, uri: str, *, seed: int | None) -> nn.
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed or 0)
-            import_backbone_of(parsed.model)
             module: nn.Module = MODELS.build(copy.deepcopy(parsed.model))
             if seed is not None:
                 for part in module.modules():

@@ -13,8 +13,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from vtcav_ray.results import OPTIONAL_STAGES, Run
+if TYPE_CHECKING:
+    from vtcav_ray.results import Run
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ COMPANIONS: dict[str, Companion] = {}  # stage -> its page
 
 def companions(run: Run) -> Iterator[tuple[str, Companion]]:
     """Yield (stage, companion) for each optional stage that the run's newest output belongs to."""
+    from vtcav_ray.results import OPTIONAL_STAGES  # with Arrow
+
     for stage in dict.fromkeys([*OPTIONAL_STAGES, *COMPANIONS]):
         if stage not in run.keys:
             continue

@@ -29,13 +29,12 @@ from vtcav_ray.errors import InputError
 from vtcav_ray.video.fetch import Source, fetch
 from vtcav_ray.video.ffmpeg_errors import raise_unless_bad_video, why_not_open
 from vtcav_ray.video.guard import UNDER_WAY
+from vtcav_ray.video.limits import MAX_CPU_SECONDS as MAX_CPU_SECONDS
+from vtcav_ray.video.limits import MAX_FRAMES as MAX_FRAMES
+from vtcav_ray.video.limits import MAX_HELD_BYTES as MAX_HELD_BYTES
+from vtcav_ray.video.limits import MAX_PIXELS as MAX_PIXELS
+from vtcav_ray.video.limits import MAX_RESULT_BYTES as MAX_RESULT_BYTES
 from vtcav_ray.video.sample import FALLBACK_FPS
-
-MAX_FRAMES = 20_000
-MAX_PIXELS = 8192 * 8192
-MAX_CPU_SECONDS = 900.0
-MAX_RESULT_BYTES = 4 * 2**30  # of the frames that one call returns
-MAX_HELD_BYTES = 1_600_000_000  # of the frames that are in memory at a time while one video is decoded
 
 # FFmpeg opens what a file points to (playlists, concat scripts), so a "video" could read other files or URLs. Only
 # formats that carry their own data, and no protocol but the local file, are let in.

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from vtcav_ray.errors import InputError, StageError
-from vtcav_ray.video.decode import MAX_HELD_BYTES
 from vtcav_ray.video.fetch import fetch
+from vtcav_ray.video.limits import MAX_HELD_BYTES
 
 # What the child may be: `fine` (which includes files that are refused in an orderly way) or one of these.
 KINDS = ("crashed", "timeout", "memory")
