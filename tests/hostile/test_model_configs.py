@@ -178,6 +178,25 @@ def test_no_weights_are_taken_from_where_a_config_says(tmp_path: Path, canary: P
     assert not canary.exists()
 
 
+@pytest.mark.parametrize(
+    "step",
+    [{}, {"type": "CenterCrop"}, {"type": "CenterCrop", "crop_size": 1 << 30}, {"type": "CenterCrop", "crop_size": -1},
+     {"type": "CenterCrop", "crop_size": "x"}, {"type": "Resize", "scale": [1 << 40, 1 << 40]},
+     {"type": "Resize", "scale": 1e9}, {"type": "Resize", "scale": []}, {"type": "Resize", "scale": None},
+     {"type": "Resize", "scale": [64, 64], "interpolation": "x"}, {"type": "SampleFrames"},
+     {"type": "SampleFrames", "clip_len": 1 << 62}, {"type": "SampleFrames", "clip_len": 0}],
+    ids=str,
+)  # fmt: skip
+def test_steps_that_are_incomplete_or_beyond_reason_are_told(tmp_path: Path, step: dict[str, Any]) -> None:
+    crop = {"type": "CenterCrop", "crop_size": 64}
+    pipeline = [step] if step.get("type") == "CenterCrop" else [step, crop]
+    refused(written(tmp_path, {**base(), "test_pipeline": pipeline}))
+    for section in ({"mean": ["x"] * 3}, {"std": [0, 1, 1]}, {"mean": [1e999] * 3}, {"mean": 3}, [1]):
+        data = base()
+        data["model"]["data_preprocessor"] = section
+        refused(written(tmp_path, data))
+
+
 def test_a_label_file_lies_beside_the_config(tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("a\nb\nc\nd\n")

@@ -39,6 +39,9 @@ PIXELS_UNCHANGED = frozenset(
         "ArrayDecode", "Collect", "ToTensor",
     }
 )  # fmt: skip
+MOST_SIDE = 8192  # of a crop, or of the short side after a resize, pixels
+MOST_FACTOR = 16.0
+MOST_FRAMES = 1_000_000
 SAMPLERS = ("SampleFrames", "DenseSampleFrames", "UniformSample", "UniformSampleFrames")
 
 
@@ -167,8 +170,19 @@ def make_preprocessor(pipeline: Sequence[Mapping[str, Any]], data_preprocessor: 
         data_preprocessor: the model's own section: mean, std, to_rgb.
 
     Raises:
-        ConfigError: a step that is not known here, or a model that does not take RGB.
+        ConfigError: a step that is not known here or not complete, a size beyond reason, or a model that does not take
+            RGB.
     """
+    try:
+        return _read_preprocessor(pipeline, data_preprocessor)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ConfigError(
+            f"The config's `test_pipeline` or `data_preprocessor` can't be read ({type(error).__name__}: {error}). "
+            "Write its steps as MMAction2 does."
+        ) from error
+
+
+def _read_preprocessor(pipeline: Sequence[Mapping[str, Any]], data_preprocessor: Mapping[str, Any]) -> Preprocessor:
     resizes: list[Resize] = []
     crop: Crop | None = None
     for step in pipeline:
@@ -188,6 +202,8 @@ def make_preprocessor(pipeline: Sequence[Mapping[str, Any]], data_preprocessor: 
     if crop is None and (not resizes or resizes[-1].keep_ratio):
         raise ConfigError("The test pipeline ends with frames of any size: it needs a crop, or a fixed resize.")
     mean, std = data_preprocessor.get("mean") or (0.0, 0.0, 0.0), data_preprocessor.get("std") or (1.0, 1.0, 1.0)
+    if not all(math.isfinite(m) and math.isfinite(s) and s > 0 for m, s in zip(mean, std, strict=False)):
+        raise ConfigError(f"The data preprocessor's mean {mean} and std {std} must be finite, and std above 0.")
     if len(mean) != 3 or len(std) != 3:
         raise ConfigError(f"This model takes {len(mean)} channels (optical flow?); only RGB is supported.")
     return Preprocessor(
@@ -205,22 +221,35 @@ def read_sampling(pipeline: Sequence[Mapping[str, Any]]) -> Sampling | None:
     for step in pipeline:
         if step["type"] in SAMPLERS:
             uniform = str(step["type"]).startswith("Uniform")
-            interval = None if uniform else int(step.get("frame_interval", 1))
-            return Sampling(int(step["clip_len"]), interval, int(step.get("num_clips", 1)))
+            interval = None if uniform else _count(step.get("frame_interval", 1))
+            return Sampling(_count(step["clip_len"]), interval, _count(step.get("num_clips", 1)))
     return None
 
 
 def _read_resize(step: Mapping[str, Any]) -> Resize:
-    scale = step["scale"]
+    scale: Any = step["scale"]
     if not isinstance(scale, float):
         scale = tuple(float(s) for s in scale)
         if min(scale) == -1:
             scale = (math.inf, max(scale))
+        if len(scale) != 2 or not 1 <= min(scale) <= MOST_SIDE:
+            raise ValueError(f"a Resize to {scale} pixels")
+    elif not 0 < scale <= MOST_FACTOR:
+        raise ValueError(f"a Resize by {scale}")
     return Resize(scale, bool(step.get("keep_ratio", True)), INTERPOLATIONS[step.get("interpolation", "bilinear")])
 
 
 def _pair(size: Any) -> tuple[int, int]:
-    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    width, height = (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    if not (1 <= width <= MOST_SIDE and 1 <= height <= MOST_SIDE):
+        raise ValueError(f"a crop of {width}x{height} pixels")
+    return width, height
+
+
+def _count(number: Any) -> int:
+    if not 1 <= int(number) <= MOST_FRAMES:
+        raise ValueError(f"{number} frames or clips")
+    return int(number)
 
 
 def _resized(clip: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
