@@ -20,13 +20,13 @@ from threadpoolctl import threadpool_limits
 from tracking import mend_torchvision, ultralytics_tracks
 
 from vtcav_ray.activations import Extractor
-from vtcav_ray.concepts.detect import Detector
-from vtcav_ray.concepts.track import track_videos
-from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.config import ModelConfig, TracksConfig
 from vtcav_ray.models import Recogniser, load_recogniser, resolve_layer
 from vtcav_ray.models.config_files import read_config
 from vtcav_ray.models.mmaction import build_mmaction
+from vtcav_ray.tracks.detect import Detector
+from vtcav_ray.tracks.track import track_videos
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 from vtcav_ray.video.decode import decode_frames
 from vtcav_ray.world import asset, write_world
 

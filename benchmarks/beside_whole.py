@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.pipeline import STAGES
-from vtcav_ray.stage import Context, Work
-from vtcav_ray.storage import Folder, StageFolder, stage_folder
+from vtcav_ray.runs.stage import Context, Work
+from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
 
 LEAST_VIDEOS = 32  # of a world: with fewer, some way of moving is seen in too few videos for a concept
 RANDOM_SETS = 20

@@ -24,7 +24,7 @@ from environment import write
 from ray._private.internal_api import node_stats
 
 from vtcav_ray import pipeline
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.world import write_world
 
 SHARD_VIDEOS = 10

@@ -31,11 +31,13 @@ from environment import RESULTS, spread, write
 from vtcav_ray import tables
 from vtcav_ray.cavs.stage import CavWorker, cav_shards, read_plan
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.engine.session import ray_session
 from vtcav_ray.engine.stream import run_shards
-from vtcav_ray.storage import COMMITS, Folder, ShardOutput, StageFolder, stage_folder
-from vtcav_ray.vectors import vector_array
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import COMMITS
+from vtcav_ray.store.vectors import vector_array
 
 LAYERS = ("early", "middle", "late")
 KINDS = ("spatial", "spatiotemporal")

@@ -20,9 +20,9 @@ import av
 import cv2
 import numpy as np
 
-from vtcav_ray.concepts.camera import glance
-from vtcav_ray.concepts.copies import Pictures
 from vtcav_ray.config import QualityConfig
+from vtcav_ray.tracks.camera import glance
+from vtcav_ray.tracks.copies import Pictures
 from vtcav_ray.video.decode import iter_frames
 from vtcav_ray.world import write_world
 

@@ -34,8 +34,8 @@ from soak import CONFIG, Outcome, compare, counted
 from whole_run import SEED, VIDEOS, vtcav
 
 from vtcav_ray.errors import VtcavError
-from vtcav_ray.records import COMMITS, MANIFEST
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.records import COMMITS, MANIFEST
 from vtcav_ray.tables import NAMES
 from vtcav_ray.world import write_world
 

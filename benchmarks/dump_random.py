@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vtcav_ray.results import Run
-from vtcav_ray.vectors import vectors_of
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.vectors import vectors_of
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

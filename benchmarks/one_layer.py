@@ -23,8 +23,9 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder
-from vtcav_ray.vectors import vector_array, vectors_of
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.vectors import vector_array, vectors_of
 
 LAYERS = {"early": 192, "middle": 384, "late": 768, "head": 768}
 WAYS = ("nothing", "one layer", "one layer, shard by shard", "one layer, as the CAV stage has it")

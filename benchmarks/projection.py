@@ -22,13 +22,13 @@ from threadpoolctl import threadpool_limits
 
 from vtcav_ray.cavs.stage import BLOCK_CAVS
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import load_config
-from vtcav_ray.costs import RESOURCES_OF
+from vtcav_ray.config.loading import load_config
 from vtcav_ray.planning.estimate import Plan, classes_of, estimate
 from vtcav_ray.planning.sample import Sample, Timed
-from vtcav_ray.stage import shard_size
+from vtcav_ray.runs.costs import RESOURCES_OF
+from vtcav_ray.runs.stage import shard_size
+from vtcav_ray.scores.stage import BLOCK_CLASSES
 from vtcav_ray.tables import VIDEOS
-from vtcav_ray.tcav.stage import BLOCK_CLASSES
 
 CORPORA = {"Kinetics-400, train and val": (260_000, 400), "Kinetics-700, train and val": (650_000, 700)}
 GPUS = (1, 8, 64)

@@ -25,7 +25,7 @@ from vtcav_ray import tables
 from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.data import ConceptFacts, Entanglement, StageFacts
 from vtcav_ray.report.previews import MANY_CLIPS_PER_CONCEPT, MANY_MAX_SIDE, make_preview
-from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
+from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 LAYERS = ("early", "middle", "late", "head")
 KINDS = ("spatiotemporal", "spatial", "frozen", "reversed")

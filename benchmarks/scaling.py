@@ -51,8 +51,10 @@ from ray.cluster_utils import Cluster
 
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
-from vtcav_ray.results import Run
-from vtcav_ray.storage import COMMITS, Folder, StageFolder, stage_folder
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import COMMITS
 from vtcav_ray.world import write_world
 
 FILE = RESULTS / "scaling.json"

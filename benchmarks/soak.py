@@ -39,9 +39,11 @@ from ray.cluster_utils import Cluster
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine"))
 from whole_run import SEED, SMALL, VIDEOS, add_node, vtcav
 
-from vtcav_ray.results import Run
-from vtcav_ray.run_record import PLAN
-from vtcav_ray.storage import COMMITS, Folder, StageFolder, stage_folder
+from vtcav_ray.runs.record import PLAN
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import COMMITS
 from vtcav_ray.tables import NAMES
 from vtcav_ray.world import write_world
 

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.stage import Shard, make_shards
-from vtcav_ray.storage import ShardOutput
+from vtcav_ray.runs.stage import Shard, make_shards
+from vtcav_ray.store.commits import ShardOutput
 
 CLIPS_A_SHARD = 32
 LAYERS, DIM = 4, 768  # of Swin-T, with the projection `mean`

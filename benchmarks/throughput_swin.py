@@ -41,13 +41,14 @@ from vtcav_ray import tables
 from vtcav_ray.activations import Extractor
 from vtcav_ray.activations.stage import ExtractWorker
 from vtcav_ray.config import ModelConfig
-from vtcav_ray.config_file import parse_config
-from vtcav_ray.devices import pick_device
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.models import Recogniser, load_recogniser
 from vtcav_ray.models.config_files import read_config
 from vtcav_ray.models.layers import watched
 from vtcav_ray.models.mmaction import build_mmaction
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+from vtcav_ray.runs.devices import pick_device
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.codec import encode_clip
 
 CONFIG = "recognition/swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb"

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from vtcav_ray.concepts.detect import Detector
-from vtcav_ray.concepts.track import track_videos
-from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.config import TracksConfig, VideosConfig
-from vtcav_ray.video.listing import list_videos
+from vtcav_ray.tracks.detect import Detector
+from vtcav_ray.tracks.track import track_videos
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+from vtcav_ray.videos.listing import list_videos
 
 FrameBoxes = dict[int, dict[int, np.ndarray]]  # frame -> track id -> box xyxy
 

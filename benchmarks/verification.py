@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.damage import broken_files
-from vtcav_ray.folder import Folder
-from vtcav_ray.storage import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.runs.damage import broken_files
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.codec import decode_clip, encode_clip
 
 FRAMES, SIDE = 32, 224

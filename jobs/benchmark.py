@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import vtcav_ray
-from vtcav_ray.results import Run
-from vtcav_ray.run_record import RECORD
-from vtcav_ray.storage import Folder
+from vtcav_ray.runs.record import RECORD
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.folder import Folder
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
 # What a stage's rate counts.

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from vtcav_ray import engine
-from vtcav_ray.stage import Shard, Worker
-from vtcav_ray.storage import StageFolder
+from vtcav_ray.runs.stage import Shard, Worker
+from vtcav_ray.store.commits import StageFolder
 
 # To load a model's packages takes longer here than to use them. Pools of several actors are tested in tests/engine.
 ONE_ACTOR_A_STAGE = [f"resources.{stage}.max_actors=1" for stage in ("detect", "cut", "extract", "statistics")]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
-from vtcav_ray import access
-from vtcav_ray.access import AccessError, may_pass, open_url, patiently, tells_storage_errors
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
+from vtcav_ray.store import access
+from vtcav_ray.store.access import AccessError, may_pass, open_url, patiently, tells_storage_errors
 from vtcav_ray.video.fetch import fetch
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.carry import FROM, CarryingWorker, carry, comparable
-from vtcav_ray.retry import newest, retry_key, same_rows, supersede
-from vtcav_ray.stage import Shard, make_shards
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+from vtcav_ray.runs.carry import FROM, CarryingWorker, carry, comparable
+from vtcav_ray.runs.retry import newest, retry_key, same_rows, supersede
+from vtcav_ray.runs.stage import Shard, make_shards
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.folder import Folder
 
 
 class Letters:

@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from small_runs import without_ray
 
-from vtcav_ray import access, pipeline
+from vtcav_ray import pipeline
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import EnvironmentFault
 from vtcav_ray.pipeline import Silence, failed_inputs
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store import access
 from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow

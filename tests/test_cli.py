@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 import vtcav_ray
 from vtcav_ray import cli, tables
-from vtcav_ray.export import print_table
-from vtcav_ray.results import Run
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
+from vtcav_ray.cli.tables import print_table
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
 
 
 @pytest.fixture

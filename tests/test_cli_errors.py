@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vtcav_ray import cli, pipeline, rerun
-from vtcav_ray import folder as folder_module
-from vtcav_ray.storage import Folder
+from vtcav_ray import cli, pipeline
+from vtcav_ray.store import folder as folder_module
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.watch import rerun
 from vtcav_ray.world import write
 
 QUICKSTART = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")

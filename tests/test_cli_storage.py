@@ -10,13 +10,15 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from vtcav_ray import access, cli, pipeline, tables
-from vtcav_ray import folder as folder_module
-from vtcav_ray.access import AccessError
+from vtcav_ray import cli, pipeline, tables
+from vtcav_ray.cli import review as review_command
 from vtcav_ray.errors import ConfigError, VtcavError
-from vtcav_ray.results import Run
-from vtcav_ray.review import command as review_command
-from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store import access
+from vtcav_ray.store import folder as folder_module
+from vtcav_ray.store.access import AccessError
+from vtcav_ray.store.commits import ShardOutput, stage_folder
+from vtcav_ray.store.folder import Folder
 
 SECRET = {"secret": "right"}
 RUN, RERUN = "memory://locked/run", "memory://locked/run/checkpoints/next"

@@ -20,7 +20,7 @@ import typer.main
 import yaml
 
 from vtcav_ray import cli
-from vtcav_ray.config_file import load_config
+from vtcav_ray.config.loading import load_config
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"

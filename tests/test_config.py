@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import load_config, parse_config
+from vtcav_ray.config.loading import load_config, parse_config
 from vtcav_ray.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from vtcav_ray import cli, engine, pipeline
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.gradcam import run as gradcam_run
-from vtcav_ray.rerun import rerun
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
 from vtcav_ray.watch.loop import Pass
+from vtcav_ray.watch.rerun import rerun
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def reran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, str]:
     monkeypatch.setattr(pipeline, "STAGES", house.stages())
     monkeypatch.setattr(engine, "run_shards", run_here)
     monkeypatch.setattr(engine.LazySession, "start", lambda self: None)
-    monkeypatch.setattr("vtcav_ray.report.terminal.score_table_text", lambda scores, width: "")
+    monkeypatch.setattr("vtcav_ray.cli.score_table.score_table_text", lambda scores, width: "")
     house.videos, house.broken = house.videos[:4], {"v03"}
     checkpoint = tmp_path / "next.pth"
     checkpoint.write_bytes(b"weights")

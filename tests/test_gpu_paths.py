@@ -12,20 +12,21 @@ import torch
 from pretend_gpu import GPU, OnGpu, pretended_gpu
 
 from vtcav_ray.activations import Extractor, extract
-from vtcav_ray.activations.ahead import Batch
+from vtcav_ray.activations.prefetch import Batch
 from vtcav_ray.activations.stage import ExtractWorker
 from vtcav_ray.cavs import gram, train, train_cavs
 from vtcav_ray.cavs.train import Solver
-from vtcav_ray.concepts.detect import Detector
-from vtcav_ray.concepts.stage import TrackWorker
 from vtcav_ray.config import Config, ModelConfig, TracksConfig
-from vtcav_ray.config_file import parse_config
-from vtcav_ray.devices import device_for
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.gradcam.maps import GradCam
 from vtcav_ray.gradcam.worker import GradcamWorker
 from vtcav_ray.models import load_recogniser, swin_attention
-from vtcav_ray.storage import Folder, StageFolder
+from vtcav_ray.runs.devices import device_for
+from vtcav_ray.store.commits import StageFolder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.tcav import concept_effects, paired_concept_effects, score, score_intervals
+from vtcav_ray.tracks.detect import Detector
+from vtcav_ray.tracks.stage import TrackWorker
 
 
 def test_the_pretence_refuses_what_a_gpu_would() -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from vtcav_ray import logs
-from vtcav_ray.access import open_url
 from vtcav_ray.config import VideosConfig
-from vtcav_ray.config_file import load_config, parse_config
+from vtcav_ray.config.loading import load_config, parse_config
 from vtcav_ray.errors import ConfigError, StageError
-from vtcav_ray.models.files import sha256_of
-from vtcav_ray.urls import check_url
-from vtcav_ray.video.listing import list_videos
+from vtcav_ray.runs import logs
+from vtcav_ray.store.access import open_url
+from vtcav_ray.store.files import sha256_of
+from vtcav_ray.store.urls import check_url
+from vtcav_ray.videos.listing import list_videos
 from vtcav_ray.watch.page import Point, build_page
 from vtcav_ray.watch.registry import Record
 
@@ -194,8 +194,8 @@ class Exploit:
 
 
 def test_pickles_are_refused_wherever_a_file_is_read(tmp_path: Path) -> None:
-    from vtcav_ray.concepts.weights import load_pt
     from vtcav_ray.models.checkpoints import read_checkpoint
+    from vtcav_ray.tracks.detector_weights import load_pt
 
     marker = tmp_path / "ran"
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Exploit(marker)}, protocol=2))

@@ -14,10 +14,10 @@ import pytest
 from small_runs import ONE_ACTOR_A_STAGE
 
 from vtcav_ray import engine, pipeline
-from vtcav_ray.config_file import load_config
-from vtcav_ray.results import Run
-from vtcav_ray.stage import Shard, Worker
-from vtcav_ray.storage import StageFolder
+from vtcav_ray.config.loading import load_config
+from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.stage import Shard, Worker
+from vtcav_ray.store.commits import StageFolder
 
 QUICKSTART = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
 SMALL = [

@@ -23,8 +23,8 @@ import pytest
 import torch
 from small_runs import ONE_ACTOR_A_STAGE
 
-from vtcav_ray.assets import resolve_asset
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.assets import resolve_asset
 
 pytestmark = pytest.mark.slow
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+from vtcav_ray.store.commits import ShardOutput, stage_folder
+from vtcav_ray.store.folder import Folder
 
 PACKAGES = ("aiobotocore", "aiohttp", "boto3", "botocore", "s3fs")
 
 READ_A_TABLE = """
 import sys
-from vtcav_ray.access import storage_errors
-from vtcav_ray.storage import Folder, stage_folder
+from vtcav_ray.store.access import storage_errors
+from vtcav_ray.store.commits import Folder, stage_folder
 
 output = stage_folder(Folder({run!r}), "tracks", "k")
 assert output.read("tracks").num_rows == 2
@@ -32,7 +33,7 @@ import sys
 import vtcav_ray.cli, vtcav_ray.pipeline
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.video.fetch import fetch
-from vtcav_ray.video.listing import list_videos
+from vtcav_ray.videos.listing import list_videos
 
 videos, failures = list_videos(VideosConfig(uri={folder!r}))
 assert videos.num_rows == 1

@@ -15,17 +15,17 @@ import pytest
 from small_runs import run_here
 
 from vtcav_ray import engine, pipeline
-from vtcav_ray.concepts.stage import _by_video
+from vtcav_ray.clips.stage import _by_video
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import StageError
 from vtcav_ray.gradcam import run as gradcam_run
 from vtcav_ray.planning.dry_run import dry_run
-from vtcav_ray.rerun import with_checkpoint
-from vtcav_ray.results import Run
-from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards
-from vtcav_ray.status import run_status
-from vtcav_ray.storage import ShardOutput
+from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards
+from vtcav_ray.runs.status import run_status
+from vtcav_ray.store.commits import ShardOutput
+from vtcav_ray.watch.rerun import with_checkpoint
 
 TRACKS = pa.schema([("video_id", pa.string()), ("track", pa.string())])
 

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import vtcav_ray
 from vtcav_ray import cli, tables
-from vtcav_ray.concepts.decisions import FILE, Decisions, Subject, write_decisions
+from vtcav_ray.clips.decisions import FILE, Decisions, Subject, write_decisions
 from vtcav_ray.config import Config, ResourcesConfig
-from vtcav_ray.config_file import load_config
+from vtcav_ray.config.loading import load_config
 from vtcav_ray.engine import ray_session
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.pipeline import STAGES, failed_inputs
@@ -244,7 +244,7 @@ def test_a_run_can_stop_after_a_stage(small: Config, finished: vtcav_ray.Run) ->
 def test_a_new_checkpoint_keeps_tracks_and_clips(finished: vtcav_ray.Run, small: Config, tmp_path: Path) -> None:
     import torch
 
-    from vtcav_ray.assets import resolve_asset
+    from vtcav_ray.store.assets import resolve_asset
 
     state = torch.load(resolve_asset("asset:recogniser.pth"), weights_only=True)
     name = next(key for key in state["state_dict"] if key.endswith("fc_cls.bias"))

@@ -22,16 +22,16 @@ from typer.testing import CliRunner
 
 import vtcav_ray
 from vtcav_ray import cli, pipeline
-from vtcav_ray.assets import resolve_asset
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import load_config
+from vtcav_ray.config.loading import load_config
 from vtcav_ray.errors import StageError
-from vtcav_ray.rerun import rerun
-from vtcav_ray.results import STAGES, Run
-from vtcav_ray.status import run_status
-from vtcav_ray.storage import Folder
+from vtcav_ray.runs.run import STAGES, Run
+from vtcav_ray.runs.status import run_status
+from vtcav_ray.store.assets import resolve_asset
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.watch.loop import Options, watch_once
 from vtcav_ray.watch.page import update_report
+from vtcav_ray.watch.rerun import rerun
 from vtcav_ray.watch.run_one import CheckpointRunner
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,9 @@ import yaml
 from typer.testing import CliRunner
 
 from vtcav_ray import cli
-from vtcav_ray.config_file import load_config, parse_config
+from vtcav_ray.config.loading import load_config, parse_config
+from vtcav_ray.config.template import TEMPLATE, write_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.starter import TEMPLATE, write_config
 
 WANTED = {"videos": "s3://my bucket/{videos}: all", "weights": "w.pt", "model_config": "m.py", "checkpoint": "c.pth"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vtcav_ray.progress import JsonProgress
+from vtcav_ray.cli.progress import JsonProgress
 
 
 @pytest.mark.slow

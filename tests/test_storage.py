@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vtcav_ray import storage, tables
+from vtcav_ray import tables
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, canonical_digest, parquet_bytes
+from vtcav_ray.store import commits as storage
+from vtcav_ray.store.commits import ShardOutput, StageFolder, parquet_bytes
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import canonical_digest
 
 ROWS = pa.table({"video_id": ["a", "b"], "n": [1, 2]})
 
@@ -157,7 +160,7 @@ def test_files_are_read_in_the_thread_that_asks(tmp_path: Path) -> None:
     stage.commit("0", ShardOutput({"tracks": pa.table({"video_id": [str(i) for i in range(5000)], "x": range(5000)})}))
     script = (
         "import os, sys\n"
-        "from vtcav_ray.storage import Folder, StageFolder\n"
+        "from vtcav_ray.store.commits import Folder, StageFolder\n"
         "stage = StageFolder('tracks', 'k', Folder(sys.argv[1]))\n"
         "before = len(os.listdir('/proc/self/task'))\n"
         "assert stage.read('tracks', columns=['x']).num_rows == 5000\n"

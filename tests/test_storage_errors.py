@@ -14,9 +14,9 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from vtcav_ray import access
-from vtcav_ray.access import AccessError, patiently
-from vtcav_ray.storage_errors import CutOff, Trouble, reason, retry_after, sort
+from vtcav_ray.store import access
+from vtcav_ray.store.access import AccessError, patiently
+from vtcav_ray.store.storage_errors import CutOff, Trouble, reason, retry_after, sort
 
 PASSING, CUT_OFF, ABSENT, REFUSED = Trouble.PASSING, Trouble.CUT_OFF, Trouble.ABSENT, Trouble.REFUSED
 BROKEN, NO_ACCESS, OTHER = Trouble.BROKEN, Trouble.NO_ACCESS, Trouble.OTHER

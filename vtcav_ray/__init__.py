@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from vtcav_ray.version import __version__ as __version__
+
 __all__ = ["Config", "Run", "load_config", "parse_config", "run"]
 
 if TYPE_CHECKING:
     from vtcav_ray.config import Config
-    from vtcav_ray.config_file import load_config, parse_config
+    from vtcav_ray.config.loading import load_config, parse_config
     from vtcav_ray.pipeline import run
-    from vtcav_ray.results import Run
+    from vtcav_ray.runs.run import Run
 
 # Imported on first use: the pipeline brings Arrow and every stage with it, and `--version` should not wait.
 _HOME = {
     "Config": "vtcav_ray.config",
-    "load_config": "vtcav_ray.config_file",
-    "parse_config": "vtcav_ray.config_file",
+    "load_config": "vtcav_ray.config.loading",
+    "parse_config": "vtcav_ray.config.loading",
     "run": "vtcav_ray.pipeline",
-    "Run": "vtcav_ray.results",
+    "Run": "vtcav_ray.runs.run",
 }
 
 

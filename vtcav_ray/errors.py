@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from vtcav_ray.url_text import cleaned
+from vtcav_ray.text.url_text import cleaned
 
 EXIT_DONE = 0
 EXIT_CONFIG = 2

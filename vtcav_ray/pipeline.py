@@ -16,26 +16,29 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vtcav_ray import engine, logs
-from vtcav_ray.access import tells_storage_errors
+from vtcav_ray import engine
 from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
 from vtcav_ray.cavs.stage import STAGE as CAVS
-from vtcav_ray.completing import Completing, Progress, Silence
-from vtcav_ray.concepts.decisions import read_decisions
-from vtcav_ray.concepts.stage import CLIPS, TRACKS
+from vtcav_ray.clips.decisions import read_decisions
+from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import Config
+from vtcav_ray.engine.completing import Completing, Progress, Silence
 from vtcav_ray.errors import ConfigError, StageError, VtcavError
-from vtcav_ray.fresh import fresh_attempt
 from vtcav_ray.report.stage import STAGE as REPORT
 from vtcav_ray.report.stage import publish_report
-from vtcav_ray.results import SHARED_STAGES, Run
-from vtcav_ray.retry import RETRIED, newest, retry_key, same_rows, supersede
-from vtcav_ray.run_lease import writing
-from vtcav_ray.run_record import RunRecord, videos_processed
-from vtcav_ray.stage import Context, Stage
-from vtcav_ray.storage import Folder, StageFolder, stage_folder
-from vtcav_ray.tcav.stage import STAGE as SCORES
-from vtcav_ray.video.stage import STAGE as VIDEOS
+from vtcav_ray.runs import logs
+from vtcav_ray.runs.fresh import fresh_attempt
+from vtcav_ray.runs.record import RunRecord, videos_processed
+from vtcav_ray.runs.retry import RETRIED, newest, retry_key, same_rows, supersede
+from vtcav_ray.runs.run import SHARED_STAGES, Run
+from vtcav_ray.runs.run_lease import writing
+from vtcav_ray.runs.stage import Context, Stage
+from vtcav_ray.scores.stage import STAGE as SCORES
+from vtcav_ray.store.access import tells_storage_errors
+from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.tracks.stage import STAGE as TRACKS
+from vtcav_ray.videos.stage import STAGE as VIDEOS
 
 STAGES: tuple[Stage, ...] = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
 
@@ -55,16 +58,16 @@ def run(
     """Run every stage that is not complete yet, and open the result.
 
     Args:
-        config: from `vtcav_ray.config_file.load_config` or `parse_config`.
+        config: from `vtcav_ray.config.loading.load_config` or `parse_config`.
         progress: told of every stage and shard; None: only the log.
         base: a run whose videos, tracks and clips are used (and completed there where the config asks for others). Its
             list of videos is taken as it is: the source videos need not be there any more.
         until: the last stage to run, such as `clips`, so that a person can look at them first; None: all.
-        fresh: make everything again, beside what is there. See `vtcav_ray.fresh`.
-        retry_failed: in stages that are complete, try again what failed. See `vtcav_ray.retry`.
+        fresh: make everything again, beside what is there. See `vtcav_ray.runs.fresh`.
+        retry_failed: in stages that are complete, try again what failed. See `vtcav_ray.runs.retry`.
         verify: check every file of a complete stage before it is used, and make again what is broken
-            (`vtcav_ray.heal`); and check what is read. False: take it as it is.
-        take_over: end another run that writes into the folder. See `vtcav_ray.run_lease`.
+            (`vtcav_ray.engine.heal`); and check what is read. False: take it as it is.
+        take_over: end another run that writes into the folder. See `vtcav_ray.runs.run_lease`.
 
     Returns:
         The run, with `.table(name)` for each table and `.report_url`.
@@ -170,7 +173,7 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
 def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Config:
     """The config with a limit of `more` videos above what the folder's last complete run has.
 
-    The limit takes the videos of the lowest hashes (`vtcav_ray.video.listing`), so those of earlier runs stay in, and
+    The limit takes the videos of the lowest hashes (`vtcav_ray.videos.listing`), so those of earlier runs stay in, and
     what was found in them is carried over. A run that was stopped goes on with the videos that it had.
 
     Args:

@@ -56,7 +56,7 @@ CLIPS = pa.schema(
         ("clip_id", pa.string()),
         ("set", pa.string()),  # concept, class or random
         ("name", pa.string()),  # the concept's or the class's name; for random clips, `random/<kind>`
-        ("kind", pa.string()),  # see vtcav_ray.concepts.kinds; for class examples `full`
+        ("kind", pa.string()),  # see vtcav_ray.clips.kinds; for class examples `full`
         ("video_id", pa.string()),
         ("label", pa.string()),  # class of the source video; null: unknown
         ("object", pa.string()),  # the track's label; null: no track

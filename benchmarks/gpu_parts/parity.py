@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from gpu_parts.part import Part, Target
-from vtcav_ray.results import Run
-from vtcav_ray.vectors import vectors_of
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.vectors import vectors_of
 
 # Boxes of TF32 lie within a fraction of a pixel, an IoU of 0.98 for a small object. One at the limit of confidence may
 # be there on one side alone, with what the tracker makes of it.

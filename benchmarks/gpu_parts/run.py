@@ -23,7 +23,7 @@ import numpy as np
 
 from gpu_parts import parity
 from gpu_parts.part import Part
-from vtcav_ray.results import STAGES, Run
+from vtcav_ray.runs.run import STAGES, Run
 from vtcav_ray.world import write_world
 
 CONFIG = Path(__file__).parents[2] / "configs" / "quickstart.yaml"

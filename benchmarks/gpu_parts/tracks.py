@@ -19,11 +19,11 @@ import tracking
 
 from gpu_parts.part import Part, Target
 from gpu_parts.targets import OVER_TRACK
-from vtcav_ray.concepts.detect import Detector
-from vtcav_ray.concepts.track import track_videos
-from vtcav_ray.concepts.ultralytics_import import import_ultralytics
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import StageError
+from vtcav_ray.tracks.detect import Detector
+from vtcav_ray.tracks.track import track_videos
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 from vtcav_ray.video.decode import iter_frames
 from vtcav_ray.video.gpu_decode import check_torchcodec
 from vtcav_ray.world import asset, write_world

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vtcav_ray.activations.ahead import BATCHES_AHEAD, batches_ahead
+from vtcav_ray.activations.prefetch import BATCHES_AHEAD, batches_ahead
 from vtcav_ray.errors import InputError
 
 CPU = torch.device("cpu")

@@ -26,12 +26,13 @@ import ray.cloudpickle
 
 from vtcav_ray import engine, pipeline, tables
 from vtcav_ray.activations.stage import STAGE, ExtractWorker
-from vtcav_ray.completing import Completing
-from vtcav_ray.concepts.contents import CONTENTS, contents_of
+from vtcav_ray.clips.contents import CONTENTS, contents_of
 from vtcav_ray.config import Config, ResourcesConfig
-from vtcav_ray.config_file import parse_config
-from vtcav_ray.stage import Context, Stage
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
+from vtcav_ray.config.loading import parse_config
+from vtcav_ray.engine.completing import Completing
+from vtcav_ray.runs.stage import Context, Stage
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.codec import encode_clip
 
 pytestmark = pytest.mark.slow

@@ -15,14 +15,15 @@ from torch import nn
 
 from vtcav_ray import tables
 from vtcav_ray.activations.stage import BATCH_SIZE_FILE, STAGE, ExtractWorker
-from vtcav_ray.carry import CarryingWorker, carry
-from vtcav_ray.concepts.contents import contents_of
+from vtcav_ray.clips.contents import contents_of
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.stage import Context, Shard
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
-from vtcav_ray.vectors import vectors_of
+from vtcav_ray.runs.carry import CarryingWorker, carry
+from vtcav_ray.runs.stage import Context, Shard
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.video.codec import encode_clip
 
 LAYERS = ("early", "late")

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from vtcav_ray.vectors import vector_array
+from vtcav_ray.store.vectors import vector_array
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CRASHES = "import sys; print('[stage] half: 1'); sys.exit('it broke')"

@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.cavs.stage import CavWorker, block_of, read_plan
-from vtcav_ray.config_file import parse_config
-from vtcav_ray.results import Run
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
-from vtcav_ray.tcav.stage import ScoreWorker, correct
-from vtcav_ray.vectors import vector_array
+from vtcav_ray.config.loading import parse_config
+from vtcav_ray.runs.run import Run
+from vtcav_ray.scores.stage import ScoreWorker, correct
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.vectors import vector_array
 
 LAYER, D = "late", 8
 CONFIG = {

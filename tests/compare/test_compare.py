@@ -11,12 +11,12 @@ from run_factory import make_run
 from typer.testing import CliRunner
 
 from vtcav_ray import cli
+from vtcav_ray.cli.compare import run_names
 from vtcav_ray.compare import compare_runs
-from vtcav_ray.compare.command import run_names
 from vtcav_ray.compare.differences import independent_change, score_change
 from vtcav_ray.compare.page import build_page, sentences
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
 
 pytestmark = pytest.mark.slow  # three small runs are made
 

@@ -11,13 +11,13 @@ from bad_server import ALL, BadServer
 from drawn import encode, square_video
 from tracked_things import RedSquares
 
-from vtcav_ray import access
-from vtcav_ray.access import AccessError
-from vtcav_ray.concepts.track import track_videos
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import EnvironmentFault
+from vtcav_ray.store import access
+from vtcav_ray.store.access import AccessError
+from vtcav_ray.store.urls import ANY_ADDRESS, READ_LIMITS, ReadLimits
 from vtcav_ray.tables import VIDEOS
-from vtcav_ray.urls import ANY_ADDRESS, READ_LIMITS, ReadLimits
+from vtcav_ray.tracks.track import track_videos
 from vtcav_ray.video.listed import Listed
 from vtcav_ray.video.neighbours import neighbours_of, with_neighbours
 

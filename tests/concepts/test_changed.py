@@ -16,17 +16,18 @@ from bad_server import BadServer
 from drawn import encode, numbered_frames, square_video
 from tracked_things import RedSquares
 
-from vtcav_ray.concepts.stage import CLIPS
-from vtcav_ray.concepts.track import track_videos
+from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import Config, TracksConfig, VideosConfig
-from vtcav_ray.config_file import parse_config
-from vtcav_ray.stage import Context
-from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+from vtcav_ray.config.loading import parse_config
+from vtcav_ray.runs.stage import Context
+from vtcav_ray.store.commits import ShardOutput, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.urls import ANY_ADDRESS, READ_LIMITS, ReadLimits
 from vtcav_ray.tables import VIDEOS
-from vtcav_ray.urls import ANY_ADDRESS, READ_LIMITS, ReadLimits
+from vtcav_ray.tracks.track import track_videos
 from vtcav_ray.video.listed import Listed
-from vtcav_ray.video.listing import list_videos
 from vtcav_ray.video.neighbours import neighbours_of, with_neighbours
+from vtcav_ray.videos.listing import list_videos
 
 NAMES = [f"{i:02d}.mp4" for i in range(12)]
 FRAMES = 24

@@ -10,12 +10,13 @@ import pyarrow as pa
 from tracked_things import track_row, tracks_table, videos_table
 
 from vtcav_ray import tables
-from vtcav_ray.carry import FROM, carry
-from vtcav_ray.concepts.contents import contents_of
-from vtcav_ray.concepts.stage import CLIPS
-from vtcav_ray.config_file import parse_config
-from vtcav_ray.stage import Context, Shard
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
+from vtcav_ray.clips.contents import contents_of
+from vtcav_ray.clips.stage import STAGE as CLIPS
+from vtcav_ray.config.loading import parse_config
+from vtcav_ray.runs.carry import FROM, carry
+from vtcav_ray.runs.stage import Context, Shard
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
 
 IDS = [f"{i:02d}.mp4" for i in range(24)]
 CONFIG = parse_config(
@@ -89,8 +90,8 @@ def test_a_worker_that_cuts_clips_gets_by_without_torch() -> None:
     code = """
 import sys
 import vtcav_ray.engine
-from vtcav_ray.concepts.stage import CutWorker
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.clips.stage import CutWorker
+from vtcav_ray.config.loading import parse_config
 CutWorker(parse_config({"videos": {"uri": "none"}}))
 assert "torch" not in sys.modules, [name for name in sys.modules if name.startswith("vtcav_ray")]
 """

@@ -20,12 +20,12 @@ from tracked_things import RedSquares, videos_table
 
 import vtcav_ray
 from vtcav_ray import engine
-from vtcav_ray.concepts.classes import draw
-from vtcav_ray.concepts.copies import NUMBERS, SIGNATURES, Pictures, copies_among, find_copies, signature_table
-from vtcav_ray.concepts.track import track_videos
+from vtcav_ray.clips.classes import draw
 from vtcav_ray.config import QualityConfig, TracksConfig
-from vtcav_ray.config_file import load_config
-from vtcav_ray.results import Run
+from vtcav_ray.config.loading import load_config
+from vtcav_ray.runs.run import Run
+from vtcav_ray.tracks.copies import NUMBERS, SIGNATURES, Pictures, copies_among, find_copies, signature_table
+from vtcav_ray.tracks.track import track_videos
 from vtcav_ray.video.decode import iter_frames
 from vtcav_ray.world import write_world
 

@@ -10,11 +10,11 @@ import pytest
 from drawn import encode, number_of, numbered_frames
 from tracked_things import track_row, tracks_table, videos_table
 
-from vtcav_ray.concepts import cut
-from vtcav_ray.concepts.cut import cut_clips
-from vtcav_ray.concepts.duplicates import alike, look_at, looks_of, near_duplicates
-from vtcav_ray.concepts.plan_rows import PLAN
-from vtcav_ray.concepts.select import plan_clips
+from vtcav_ray.clips import cut
+from vtcav_ray.clips.cut import cut_clips
+from vtcav_ray.clips.duplicates import alike, look_at, looks_of, near_duplicates
+from vtcav_ray.clips.plan_table import PLAN
+from vtcav_ray.clips.select import plan_clips
 from vtcav_ray.config import ClipsConfig, ConceptConfig
 from vtcav_ray.tables import CLIPS
 from vtcav_ray.video.codec import decode_clip, encode_clip

@@ -10,16 +10,17 @@ import pytest
 import torch
 from drawn import square_video
 
-from vtcav_ray.concepts.detect import Detector
-from vtcav_ray.concepts.detector_files import read_bytes
-from vtcav_ray.concepts.stage import TRACKS
-from vtcav_ray.concepts.ultralytics_import import import_ultralytics
-from vtcav_ray.concepts.weights import load_pt
 from vtcav_ray.config import TracksConfig
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, StageError
-from vtcav_ray.stage import Context
-from vtcav_ray.storage import Folder, stage_folder
+from vtcav_ray.runs.stage import Context
+from vtcav_ray.store.commits import stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.tracks.detect import Detector
+from vtcav_ray.tracks.detector_files import read_bytes
+from vtcav_ray.tracks.detector_weights import load_pt
+from vtcav_ray.tracks.stage import STAGE as TRACKS
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 
 BOXES = [(10, 20, 40, 60, 0.9, 1), (11, 21, 41, 61, 0.8, 1), (60, 10, 90, 50, 0.7, 0), (0, 0, 9, 9, 0.05, 0)]
 KEPT = [(10, 20, 40, 60), (60, 10, 90, 50)]  # of BOXES, after suppression; in letterboxed pixels

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawn import square_video
 
-from vtcav_ray.concepts.kinds import ClipBuilder, build_clip
+from vtcav_ray.clips.kinds import ClipBuilder, build_clip
 
 S = 32
 RED = (250, 10, 10)

@@ -11,7 +11,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 
 PLAN = """
-from vtcav_ray.concepts.select import plan_clips
+from vtcav_ray.clips.select import plan_clips
 from vtcav_ray.config import ClipsConfig
 
 labels = {f"{i:06d}.mp4": "abcde"[i % 5] for i in range(count)}
@@ -25,7 +25,7 @@ assert plan_clips(videos_table(labels), tables, [], config, 0).rows.num_rows > 5
 
 TRACK = """
 from drawn import encode, square_video
-from vtcav_ray.concepts.track import track_videos
+from vtcav_ray.tracks.track import track_videos
 from vtcav_ray.config import TracksConfig
 
 data = encode(square_video([(2 * t, 60) for t in range(8)], height=240, width=320)[0])
@@ -35,9 +35,9 @@ assert table.num_rows == count and not failures
 
 CUT = """
 from drawn import encode, square_video
-from vtcav_ray.concepts.cut import cut_clips
-from vtcav_ray.concepts.duplicates import looks_of, near_duplicates
-from vtcav_ray.concepts.plan_rows import PLAN
+from vtcav_ray.clips.cut import cut_clips
+from vtcav_ray.clips.duplicates import looks_of, near_duplicates
+from vtcav_ray.clips.plan_table import PLAN
 from vtcav_ray.config import ClipsConfig
 
 data = encode(square_video([(2 * t, 60) for t in range(16)], height=240, width=320)[0])

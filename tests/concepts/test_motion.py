@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vtcav_ray.concepts.motion import describe_motion, matches
+from vtcav_ray.clips.motion import describe_motion, matches
 from vtcav_ray.config import MotionConfig
 
 T = np.arange(32)

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from vtcav_ray.concepts.candidates import iter_tracks, usable_spans
-from vtcav_ray.concepts.detect import Detector
-from vtcav_ray.concepts.track import track_videos
+from vtcav_ray.clips.spans import iter_tracks, usable_spans
 from vtcav_ray.config import ClipsConfig, TracksConfig, VideosConfig
-from vtcav_ray.video.listing import list_videos
+from vtcav_ray.tracks.detect import Detector
+from vtcav_ray.tracks.track import track_videos
+from vtcav_ray.videos.listing import list_videos
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL_CLIPS = (

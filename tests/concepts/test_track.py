@@ -13,14 +13,14 @@ import pytest
 from drawn import encode, sound_only, square_video
 from tracked_things import RedSquares
 
-from vtcav_ray.concepts import track
-from vtcav_ray.concepts.camera import camera_shift, glance, step
-from vtcav_ray.concepts.stage import TRACKS as TRACKS_STAGE
-from vtcav_ray.concepts.stage import TrackWorker
-from vtcav_ray.concepts.track import make_tracker, track_videos
 from vtcav_ray.config import Config, TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tables import TRACKS
+from vtcav_ray.tracks import track
+from vtcav_ray.tracks.camera import camera_shift, glance, step
+from vtcav_ray.tracks.stage import STAGE as TRACKS_STAGE
+from vtcav_ray.tracks.stage import TrackWorker
+from vtcav_ray.tracks.track import make_tracker, track_videos
 from vtcav_ray.video.gpu_decode import check_torchcodec
 
 SHARP = {"crf": "12", "preset": "ultrafast"}

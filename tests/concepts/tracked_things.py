@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.concepts.detect import Detections
 from vtcav_ray.tables import TRACKS, VIDEOS
+from vtcav_ray.tracks.detect import Detections
 
 
 class RedSquares:

@@ -14,7 +14,7 @@ from small_runs import without_ray
 from typer.testing import CliRunner
 
 from vtcav_ray import cli
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

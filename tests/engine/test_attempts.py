@@ -12,7 +12,8 @@ import pytest
 from vtcav_ray.engine import attempts as attempts_module
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
 from vtcav_ray.errors import StageError
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.rehearse import Bad, Limits
 
 ROWS = pa.table({"video_id": ["a", "b", "c"], "uri": ["u/a", "u/b", "u/c"]})

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from vtcav_ray.engine import observe
-from vtcav_ray.storage import ShardOutput
+from vtcav_ray.store.commits import ShardOutput
 
 
 class Recorder(dict[str, Any]):

@@ -19,16 +19,16 @@ from seaweed import SECRET, Seaweed
 from whole_run import SEED, SMALL, VIDEOS, vtcav
 
 import vtcav_ray
-from vtcav_ray import access
-from vtcav_ray.access import AccessError
-from vtcav_ray.assets import resolve_asset
 from vtcav_ray.config import VideosConfig
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.pipeline import STAGES
-from vtcav_ray.storage import Folder
+from vtcav_ray.store import access
+from vtcav_ray.store.access import AccessError
+from vtcav_ray.store.assets import resolve_asset
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.fetch import fetch
-from vtcav_ray.video.listing import list_videos
+from vtcav_ray.videos.listing import list_videos
 from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def test_more_trouble_than_the_client_bears_is_waited_for_here(
     bucket: str, s3: Seaweed, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Seven broken answers in a row: s3fs gives up after five."""
-    with FaultyProxy(s3.url) as proxy, caplog.at_level(logging.INFO, "vtcav_ray.access"):
+    with FaultyProxy(s3.url) as proxy, caplog.at_level(logging.INFO, "vtcav_ray.store.access"):
         proxy.faults = ["truncated"] * 7
         folder = Folder(bucket, {**s3.storage_options, "endpoint_url": proxy.url})
         assert len(folder.read_bytes("there/x")) == 200_000

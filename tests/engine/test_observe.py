@@ -21,8 +21,8 @@ import psutil, pyarrow as pa, ray, ray.cloudpickle
 from vtcav_ray import logs
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
-from vtcav_ray.stage import make_shards
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+from vtcav_ray.runs.stage import make_shards
+from vtcav_ray.store.commits import Folder, ShardOutput, StageFolder
 
 class Worker:
     def __call__(self, rows):

@@ -15,16 +15,16 @@ from seaweed import SECRET, Seaweed
 sys.path.insert(0, str(Path(__file__).parents[1] / "video"))
 from drawn import encode, square_video
 
-from vtcav_ray import access
-from vtcav_ray.access import AccessError
-from vtcav_ray.concepts.cut import cut_clips
+from vtcav_ray.clips.cut import cut_clips
 from vtcav_ray.config import ClipsConfig, VideosConfig
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
-from vtcav_ray.models.files import read_bytes
-from vtcav_ray.storage import Folder
+from vtcav_ray.store import access
+from vtcav_ray.store.access import AccessError
+from vtcav_ray.store.files import read_bytes
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.fetch import fetch
-from vtcav_ray.video.listing import list_videos
 from vtcav_ray.video.neighbours import neighbours_of, with_neighbours
+from vtcav_ray.videos.listing import list_videos
 
 pytestmark = pytest.mark.slow
 NAMES = [f"{i}.mp4" for i in range(4)]

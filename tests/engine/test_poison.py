@@ -21,9 +21,10 @@ from vtcav_ray import cli
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import Rehearsal, ray_session, run_shards
 from vtcav_ray.errors import InputError, StageError
-from vtcav_ray.results import Run
-from vtcav_ray.stage import make_shards
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.stage import make_shards
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.decode import Video
 from vtcav_ray.video.rehearse import Limits
 from vtcav_ray.world import write_world

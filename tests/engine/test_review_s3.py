@@ -6,9 +6,9 @@ import threading
 
 from seaweed import Seaweed
 
-from vtcav_ray.concepts.decisions import FILE, Subject, change_decisions, read_decisions
-from vtcav_ray.concepts.swap import swap
-from vtcav_ray.storage import Folder
+from vtcav_ray.clips.decisions import FILE, Subject, change_decisions, read_decisions
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.swap import swap
 
 
 def test_every_decision_is_in_the_file(s3: Seaweed) -> None:

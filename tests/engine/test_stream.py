@@ -14,8 +14,9 @@ import ray.cloudpickle
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
 from vtcav_ray.errors import EnvironmentFault, StageError
-from vtcav_ray.stage import Shard, make_shards
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+from vtcav_ray.runs.stage import Shard, make_shards
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.folder import Folder
 
 pytestmark = pytest.mark.slow
 

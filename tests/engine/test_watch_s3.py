@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from vtcav_ray.config_file import parse_config
-from vtcav_ray.lease import Leases, create_once
-from vtcav_ray.storage import Folder
+from vtcav_ray.config.loading import parse_config
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.lease import Leases, create_once
 from vtcav_ray.watch.find import Checkpoint
 from vtcav_ray.watch.loop import Options, Pass, watch_once
 from vtcav_ray.watch.page import update_report

@@ -12,8 +12,9 @@ import ray.cloudpickle
 
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
-from vtcav_ray.stage import Shard, make_shards
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
+from vtcav_ray.runs.stage import Shard, make_shards
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
 
 SHARDS = 24
 ROWS_A_SHARD = 3

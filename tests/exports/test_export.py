@@ -21,8 +21,9 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.exports import export, latex
 from vtcav_ray.exports.trackers import figures_of, log_run
 from vtcav_ray.report.score_cells import read_cells
-from vtcav_ray.results import Run
-from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.commits import ShardOutput, stage_folder
+from vtcav_ray.store.folder import Folder
 
 pa_rows = [
     ("lift", "cup_up/spatiotemporal", "late", 0.81, True, True),

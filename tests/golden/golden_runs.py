@@ -27,15 +27,15 @@ sys.path.insert(0, str(HERE.parent))  # for `python tests/golden/golden_runs.py`
 from small_runs import without_ray  # noqa: E402
 
 import vtcav_ray  # noqa: E402
-from vtcav_ray.assets import resolve_asset  # noqa: E402
 from vtcav_ray.compare import compare_runs  # noqa: E402
 from vtcav_ray.config import Config  # noqa: E402
-from vtcav_ray.config_file import load_config  # noqa: E402
+from vtcav_ray.config.loading import load_config  # noqa: E402
 from vtcav_ray.gradcam.run import run_gradcam  # noqa: E402
-from vtcav_ray.rerun import rerun  # noqa: E402
-from vtcav_ray.results import Run  # noqa: E402
-from vtcav_ray.storage import Folder  # noqa: E402
-from vtcav_ray.video.stage import rendered_world  # noqa: E402
+from vtcav_ray.runs.run import Run  # noqa: E402
+from vtcav_ray.store.assets import resolve_asset  # noqa: E402
+from vtcav_ray.store.folder import Folder  # noqa: E402
+from vtcav_ray.videos.stage import rendered_world  # noqa: E402
+from vtcav_ray.watch.rerun import rerun  # noqa: E402
 
 GOLDEN, ARCHIVE = HERE / "golden.json", HERE / "run.zip"
 ROOT = Path("/tmp/vtcav-ray-golden")

@@ -13,16 +13,16 @@ from typer.testing import CliRunner
 
 from vtcav_ray import cli, engine, tables
 from vtcav_ray.config import Config, ResourcesConfig
-from vtcav_ray.config_file import load_config
+from vtcav_ray.config.loading import load_config
 from vtcav_ray.engine import ray_session
 from vtcav_ray.errors import StageError
 from vtcav_ray.gradcam.run import run_gradcam
 from vtcav_ray.gradcam.stage import STAGE, plan
 from vtcav_ray.gradcam.worker import GradcamWorker
-from vtcav_ray.results import Run
-from vtcav_ray.stage import Context
-from vtcav_ray.storage import Folder
-from vtcav_ray.world.codec import decode_mp4
+from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.stage import Context
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.video.mp4 import decode_mp4
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from small_runs import run_here
 
 from vtcav_ray import engine, pipeline
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.results import Run
-from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards
-from vtcav_ray.storage import ShardOutput
+from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards
+from vtcav_ray.store.commits import ShardOutput
 
 STAGES = ("videos", "tracks", "clips", "scores")
 

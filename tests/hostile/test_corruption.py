@@ -14,13 +14,14 @@ import pytest
 from small_house import SmallHouse, contents, data_files, manifests, records, unseal
 from typer.testing import CliRunner
 
-from vtcav_ray import cli, pipeline, verified
+from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
-from vtcav_ray.folder import Folder
-from vtcav_ray.records import BrokenFile
-from vtcav_ray.results import Run
-from vtcav_ray.storage import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store import verified
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import BrokenFile
 
 
 def flip(path: Path, rng: random.Random) -> None:

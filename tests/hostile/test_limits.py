@@ -21,20 +21,19 @@ import pyarrow as pa
 import pytest
 from answering import Answering, answering, body, endless
 
-from vtcav_ray import reading
-from vtcav_ray.access import open_url
-from vtcav_ray.concepts.cut import cut_clips
-from vtcav_ray.concepts.detector_files import read_names
-from vtcav_ray.concepts.plan_rows import PLAN
+from vtcav_ray.clips.cut import cut_clips
+from vtcav_ray.clips.plan_table import PLAN
 from vtcav_ray.config import ClipsConfig, Config, VideosConfig
 from vtcav_ray.errors import ConfigError, InputError, RefusedURL
-from vtcav_ray.models import files
-from vtcav_ray.reading import read_object
-from vtcav_ray.urls import READ_LIMITS, ReadLimits
-from vtcav_ray.video import labels
+from vtcav_ray.store import files, reading
+from vtcav_ray.store.access import open_url
+from vtcav_ray.store.reading import read_object
+from vtcav_ray.store.urls import READ_LIMITS, ReadLimits
+from vtcav_ray.tracks.detector_files import read_names
 from vtcav_ray.video.decode import Video
 from vtcav_ray.video.fetch import fetch
-from vtcav_ray.video.listing import list_videos
+from vtcav_ray.videos import labels
+from vtcav_ray.videos.listing import list_videos
 
 MEBI = 2**20
 
@@ -110,7 +109,7 @@ def test_limits_of_the_config_are_those_that_hold() -> None:
 def test_files_that_the_config_names_have_limits_too(server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("/names.txt", "/m.csv", "/config.py", "/weights.pth"):
         server.answers[path] = endless(b"a\n" * MEBI)
-    monkeypatch.setattr("vtcav_ray.concepts.detector_files.MOST_NAMES_BYTES", 3 * MEBI)
+    monkeypatch.setattr("vtcav_ray.tracks.detector_files.MOST_NAMES_BYTES", 3 * MEBI)
     monkeypatch.setattr(labels, "MAX_TABLE_BYTES", 3 * MEBI)
     most = 3 * MEBI
     with pytest.raises(ConfigError, match=r"names\.txt has more than"):

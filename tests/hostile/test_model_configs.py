@@ -18,18 +18,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from vtcav_ray import cli, rerun
-from vtcav_ray.assets import resolve_asset
-from vtcav_ray.bounded_text import UnreadableText, read_json, read_yaml
-from vtcav_ray.concepts.backends import load_backend
-from vtcav_ray.concepts.detector_files import read_names
+from vtcav_ray import cli
 from vtcav_ray.config import ModelConfig, TracksConfig
-from vtcav_ray.config_file import load_config, parse_config, read_options
+from vtcav_ray.config.loading import load_config, parse_config, read_options
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.models import describe, load_recogniser
 from vtcav_ray.models.config_files import packaged_names, read_config, read_labels
 from vtcav_ray.models.config_types import check_registered
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.assets import resolve_asset
+from vtcav_ray.text.bounded_text import UnreadableText, read_json, read_yaml
+from vtcav_ray.tracks.detector_backends import load_backend
+from vtcav_ray.tracks.detector_files import read_names
+from vtcav_ray.watch import rerun
 
 
 @pytest.fixture
@@ -383,8 +384,8 @@ def test_every_command_on_a_config_hands_the_option_on(
         seen.append(load_config(*arguments, **named).model.code)
         raise ConfigError("seen")
 
-    monkeypatch.setattr("vtcav_ray.config_file.load_config", load)
-    monkeypatch.setattr("vtcav_ray.gradcam.command.load_config", load)
+    monkeypatch.setattr("vtcav_ray.config.loading.load_config", load)
+    monkeypatch.setattr("vtcav_ray.cli.gradcam.load_config", load)
     (tmp_path / "c.yaml").write_text("videos: {uri: v}\n")
     arguments = [command.split()[0], str(tmp_path / "c.yaml"), *FROM_CONFIG[command], *["--trust-code"] * trusted]
     told = CliRunner().invoke(cli.app, arguments)
@@ -406,8 +407,8 @@ def test_every_command_on_a_run_hands_the_option_on(
         seen.append(trust_code)
         raise ConfigError("seen")
 
-    monkeypatch.setattr("vtcav_ray.rerun.reopened", stop)
-    monkeypatch.setattr("vtcav_ray.tcav.intervene_run.intervene_run", stop)
+    monkeypatch.setattr("vtcav_ray.watch.rerun.reopened", stop)
+    monkeypatch.setattr("vtcav_ray.intervene.run.intervene_run", stop)
     run = foreign_run(tmp_path / "run", "x.py")
     told = CliRunner().invoke(cli.app, [command, run, *FROM_RUN[command], *["--trust-code"] * trusted])
     assert isinstance(told.exception, ConfigError), told.output

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtcav_ray.concepts.detect import Detector
-from vtcav_ray.concepts.onnx_files import checked_onnx, read_stated_names
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.tracks.detect import Detector
+from vtcav_ray.tracks.onnx_files import checked_onnx, read_stated_names
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

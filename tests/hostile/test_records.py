@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.records import BrokenFile, commit_record, manifest_record, parse_sealed, sealed_bytes
-from vtcav_ray.results import Run
-from vtcav_ray.retry import newest, retry_key, supersede
-from vtcav_ray.status import run_status
-from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+from vtcav_ray.runs.retry import newest, retry_key, supersede
+from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.status import run_status
+from vtcav_ray.store.commits import ShardOutput, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import BrokenFile, commit_record, manifest_record, parse_sealed, sealed_bytes
 
 BROKEN = [
     b"",

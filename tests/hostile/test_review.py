@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from vtcav_ray.concepts.decisions import FILE, Decisions, Subject, change_decisions, read_decisions
-from vtcav_ray.concepts.swap import swap
+from vtcav_ray.clips.decisions import FILE, Decisions, Subject, change_decisions, read_decisions
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.review import server as server_module
 from vtcav_ray.review.server import MAX_BODY, ReviewServer
 from vtcav_ray.review.session import Session
-from vtcav_ray.storage import Folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.swap import swap
 
 
 @pytest.fixture
@@ -118,8 +118,8 @@ def test_lists_in_lists_are_no_request(server: ReviewServer) -> None:
 
 OTHER = """
 import sys
-from vtcav_ray.concepts.decisions import Subject, change_decisions
-from vtcav_ray.storage import Folder
+from vtcav_ray.clips.decisions import Subject, change_decisions
+from vtcav_ray.store.commits import Folder
 
 url, who, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
@@ -193,7 +193,7 @@ def test_a_broken_file_is_not_written_over(run: Folder) -> None:
 
 def test_a_lock_of_a_process_that_was_killed_is_free(run: Folder) -> None:
     hold = (
-        "import sys, time; from vtcav_ray.concepts.swap import _locked\n"
+        "import sys, time; from vtcav_ray.store.swap import _locked\n"
         "with _locked(sys.argv[1]):\n    print('held', flush=True); time.sleep(600)"
     )
     path = run.path(f".{FILE}.lock")

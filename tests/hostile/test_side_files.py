@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.video import labels as labels_module
-from vtcav_ray.video.listing import list_videos
+from vtcav_ray.videos import labels as labels_module
+from vtcav_ray.videos.listing import list_videos
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_manifest_in_a_folder_of_a_bucket_names_nothing_outside() -> None:
 
 
 def test_http_dots_are_dots_however_they_are_written() -> None:
-    from vtcav_ray.video.side_files import why_outside
+    from vtcav_ray.videos.side_files import why_outside
 
     for path in ("a/%2e%2e/%2E%2E/b.mp4", "a/..%2fb.mp4", "a\\..\\b.mp4"):
         full = f"https://h/videos/{path}"

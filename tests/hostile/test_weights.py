@@ -21,13 +21,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtcav_ray.assets import resolve_asset
-from vtcav_ray.concepts.detect import Detector
-from vtcav_ray.concepts.ultralytics_import import import_ultralytics
-from vtcav_ray.concepts.weights import load_pt
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.models.checkpoints import read_checkpoint
+from vtcav_ray.store.assets import resolve_asset
+from vtcav_ray.tracks.detect import Detector
+from vtcav_ray.tracks.detector_weights import load_pt
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 
 import_ultralytics()
 from ultralytics.nn.modules.conv import Conv, RepConv  # noqa: E402
@@ -381,7 +381,7 @@ def test_other_containers_are_refused(tmp_path: Path) -> None:
 
 def test_ultralytics_own_switch_is_on() -> None:
     program = (
-        "from vtcav_ray.concepts.ultralytics_import import import_ultralytics as i; i(); "
+        "from vtcav_ray.tracks.ultralytics_import import import_ultralytics as i; i(); "
         "import ultralytics.nn.tasks as t; print(t.SAFE_LOAD)"
     )
     told = subprocess.run(

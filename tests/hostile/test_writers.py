@@ -16,19 +16,20 @@ import pytest
 from small_house import SmallHouse, contents, data_files
 from typer.testing import CliRunner
 
-from vtcav_ray import cli, lease, pipeline
+from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import EXIT_STAGE, StageError
-from vtcav_ray.folder import Folder
-from vtcav_ray.lease import Leases, Owner
-from vtcav_ray.results import Run
-from vtcav_ray.run_lease import LeaseHeld, LeaseLost, writing
+from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.run_lease import LeaseHeld, LeaseLost, writing
+from vtcav_ray.store import lease
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.lease import Leases, Owner
 
 # A driver of its own process: holds the run, says so, and works until it is ended.
 HOLDER = """
 import sys, time
 from vtcav_ray import run_lease
-from vtcav_ray.folder import Folder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.errors import VtcavError
 run_lease.EXPIRES_S = float(sys.argv[2])
 try:

@@ -15,12 +15,12 @@ import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
-from vtcav_ray import access
-from vtcav_ray.assets import resolve_asset
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.errors import ConfigError, EnvironmentFault, StageError
 from vtcav_ray.models import Recogniser, load_recogniser, model_digest
 from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
+from vtcav_ray.store import access
+from vtcav_ray.store.assets import resolve_asset
 
 
 @pytest.fixture(scope="module")

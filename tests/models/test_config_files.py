@@ -5,11 +5,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from vtcav_ray.assets import resolve_asset
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import describe, load_recogniser, model_digest
 from vtcav_ray.models.config_files import packaged_names, read_config, read_labels
+from vtcav_ray.store.assets import resolve_asset
 
 SWIN_T = "swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb"
 

@@ -65,7 +65,7 @@ def test_a_recogniser_runs_beside_a_transformers_that_lacks_names(tmp_path: Path
     beside = installed(tmp_path, {"transformers": GONE, **({"timm": GONE} if timm else {})})
     python(
         f"""{BUILD}
-from vtcav_ray.doctor import _optional
+from vtcav_ray.cli.doctor import _optional
 forward()
 mark, text = _optional()
 assert mark == "ok" and "transformers 5.17.0" in text and ("timm 5.17.0" in text) is {timm}, text

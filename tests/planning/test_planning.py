@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from vtcav_ray import cli, tables
-from vtcav_ray.config_file import parse_config
-from vtcav_ray.costs import Hours, price, stage_hours
+from vtcav_ray.cli.plan import read_rates
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.planning.command import read_rates
 from vtcav_ray.planning.estimate import Range, classes_of, clip_range, concepts_of, per_item
 from vtcav_ray.planning.sample import Timed, planned_jobs
+from vtcav_ray.runs.costs import Hours, price, stage_hours
 
 CONCEPTS = [{"name": "cup", "kinds": ["spatial"], "controls": []},
             {"name": "up", "kinds": ["spatiotemporal"], "controls": ["frozen"]}]  # fmt: skip

@@ -11,7 +11,7 @@ import pyarrow as pa
 from vtcav_ray import tables
 from vtcav_ray.report.data import ACCURACY_COLUMNS, ConceptFacts, Entanglement, ReportData, StageFacts
 from vtcav_ray.report.previews import Preview, make_preview
-from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
+from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 NASTY = "<script>alert(1)</script>\"'&</title><!--"
 LAYERS = ("early", "middle", "late", "head")

@@ -14,8 +14,9 @@ from vtcav_ray import tables
 from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.companions import COMPANIONS, Companion, companions
 from vtcav_ray.report.stage import publish_report
-from vtcav_ray.results import Run
-from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.commits import ShardOutput, stage_folder
+from vtcav_ray.store.folder import Folder
 
 LOADED = "import sys, vtcav_ray.{module}; print([n for n in sys.modules if n.startswith('vtcav_ray.gradcam')])"
 

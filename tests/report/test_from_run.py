@@ -14,15 +14,16 @@ from PIL import Image
 from report_factory import cell, clip, table
 
 from vtcav_ray import pipeline, tables
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.data import read_entanglement
 from vtcav_ray.report.previews import MAX_FRAMES, MAX_SIDE, make_preview
 from vtcav_ray.report.stage import STAGE as REPORT
-from vtcav_ray.results import Run
-from vtcav_ray.stage import Context, Shard, Stage, Work
-from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.store.commits import ShardOutput, stage_folder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.codec import encode_clip
 
 CONCEPTS = ("cup up/spatial", "cup up/spatiotemporal")

@@ -6,7 +6,7 @@ import pytest
 from report_factory import CLASSES, cell, table, world_rows
 from rich.console import Console
 
-from vtcav_ray.report.terminal import score_table_text
+from vtcav_ray.cli.score_table import score_table_text
 
 
 def shown(rows: list, width: int = 120, **options: object) -> str:

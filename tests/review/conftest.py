@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from review_run import write_run
 
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.results import Run
-from vtcav_ray.storage import Folder, ShardOutput, stage_folder
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.commits import ShardOutput, stage_folder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.codec import encode_clip
 
 NASTY = "<img src=x onerror=alert(1)> & cup"

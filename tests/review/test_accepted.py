@@ -7,9 +7,9 @@ import pytest
 from review_run import NASTY, all_rows
 
 from vtcav_ray import tables
-from vtcav_ray.concepts.accepted import AcceptedRows, leave_out
-from vtcav_ray.concepts.decisions import Decisions, Subject
-from vtcav_ray.results import Run
+from vtcav_ray.clips.decisions import Decisions, Subject
+from vtcav_ray.clips.usable import AcceptedRows, leave_out
+from vtcav_ray.runs.run import Run
 
 CLIPS = pa.Table.from_pylist(all_rows(), schema=tables.CLIPS)
 BALL = Subject("concept", "ball/spatiotemporal")

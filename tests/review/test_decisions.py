@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtcav_ray.concepts.decisions import (
+from vtcav_ray.clips.decisions import (
     Decision,
     Decisions,
     Subject,
@@ -16,7 +16,7 @@ from vtcav_ray.concepts.decisions import (
     write_decisions,
 )
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.storage import Folder
+from vtcav_ray.store.folder import Folder
 
 HEAD = "set,name,clip_id,decision,note\n"
 CUP = Subject("concept", "cup/spatial")

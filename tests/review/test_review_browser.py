@@ -11,12 +11,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from review_run import CLIPS_EACH, NASTY, write_run
 
-from vtcav_ray.concepts.decisions import FILE, Decisions, read_decisions
-from vtcav_ray.results import Run
+from vtcav_ray.cli.review import export
+from vtcav_ray.clips.decisions import FILE, Decisions, read_decisions
 from vtcav_ray.review.clip_groups import ClipGroups
-from vtcav_ray.review.command import export
 from vtcav_ray.review.server import ReviewServer
 from vtcav_ray.review.session import Session
+from vtcav_ray.runs.run import Run
 
 pytestmark = pytest.mark.browser
 

@@ -12,14 +12,14 @@ from urllib.parse import quote
 import pytest
 from review_run import CLIPS_EACH, NASTY, all_rows
 
-from vtcav_ray.concepts.decisions import FILE, read_decisions
+from vtcav_ray.cli.review import export, is_loopback
+from vtcav_ray.clips.decisions import FILE, read_decisions
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.results import Run
 from vtcav_ray.review.clip_groups import ClipGroups
-from vtcav_ray.review.command import export, is_loopback
 from vtcav_ray.review.server import ReviewServer
 from vtcav_ray.review.session import Session
-from vtcav_ray.storage import Folder
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.folder import Folder
 
 FIRST = next(r["clip_id"] for r in all_rows() if (r["name"], r["kind"]) == ("ball", "spatial"))
 

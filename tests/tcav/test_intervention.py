@@ -8,8 +8,8 @@ import torch
 
 from vtcav_ray.activations import Extractor
 from vtcav_ray.config import ModelConfig
+from vtcav_ray.intervene.effect import intervention, layer_projection
 from vtcav_ray.models import Recogniser, load_recogniser
-from vtcav_ray.tcav.intervention import intervention, layer_projection
 
 K = 2
 

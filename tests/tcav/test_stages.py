@@ -12,12 +12,13 @@ from vtcav_ray import tables
 from vtcav_ray.cavs import stage as cavs_stage
 from vtcav_ray.cavs.train import NO_DIFFERENCE
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import StageError
-from vtcav_ray.stage import Context, Stage
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder
-from vtcav_ray.tcav import stage as scores_stage
-from vtcav_ray.vectors import vector_array
+from vtcav_ray.runs.stage import Context, Stage
+from vtcav_ray.scores import stage as scores_stage
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.vectors import vector_array
 
 D, N, KIND = 8, 8, "spatial"
 

@@ -14,17 +14,17 @@ import pyarrow as pa
 import pytest
 from bad_server import ALL, BadServer
 
-from vtcav_ray import access
-from vtcav_ray.access import AccessError
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
-from vtcav_ray.models.files import read_bytes, sha256_of
+from vtcav_ray.store import access
+from vtcav_ray.store.access import AccessError
+from vtcav_ray.store.files import read_bytes, sha256_of
+from vtcav_ray.store.urls import ANY_ADDRESS, READ_LIMITS, ReadLimits
 from vtcav_ray.tables import VIDEOS
-from vtcav_ray.urls import ANY_ADDRESS, READ_LIMITS, ReadLimits
 from vtcav_ray.video.fetch import CUT_OFFS, fetch
 from vtcav_ray.video.ffmpeg_errors import raise_unless_bad_video
-from vtcav_ray.video.listing import list_videos
 from vtcav_ray.video.neighbours import ASKED, neighbours_of, with_neighbours
+from vtcav_ray.videos.listing import list_videos
 
 NAMES = [f"{i}.mp4" for i in range(6)]
 CONTENT = b"0123456789" * 20_000

@@ -13,11 +13,12 @@ import pytest
 
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError, InputError
-from vtcav_ray.storage import canonical_digest, failure_table
+from vtcav_ray.store.commits import failure_table
+from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.tables import VIDEOS
-from vtcav_ray.video import listing
 from vtcav_ray.video.fetch import fetch
-from vtcav_ray.video.listing import list_videos
+from vtcav_ray.videos import listing
+from vtcav_ray.videos.listing import list_videos
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -20,10 +20,10 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray.config import Config
-from vtcav_ray.config_file import parse_config
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, EnvironmentFault, StageError
-from vtcav_ray.lease import Leases, create_once
-from vtcav_ray.storage import Folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.lease import Leases, create_once
 from vtcav_ray.watch.find import Checkpoint, list_checkpoints, looks_whole, settled
 from vtcav_ray.watch.loop import NotTheCheckpoint, Options, Pass, watch_for_ever, watch_once
 from vtcav_ray.watch.page import Point, build_page

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from tools.world_models import train_detector
+from tools.world_models.augment import CLIP_FRAMES, STILL, Augmentation, centre_clips, sample_batch
+from tools.world_models.frame_pool import LabelledFrame, augment, labelled_frames, letterbox
+from tools.world_models.measure import class_probabilities, shipped_detector
+from tools.world_models.pool import ClipPool, clip_pool
 from vtcav_ray.world import asset
 from vtcav_ray.world.rules import KINDS, MOTION_ONLY, REVERSE_LABEL
-from vtcav_ray.world.training import train_detector
-from vtcav_ray.world.training.augment import CLIP_FRAMES, STILL, Augmentation, centre_clips, sample_batch
-from vtcav_ray.world.training.frame_pool import LabelledFrame, augment, labelled_frames, letterbox
-from vtcav_ray.world.training.measure import class_probabilities, shipped_detector
-from vtcav_ray.world.training.pool import ClipPool, clip_pool
 
 UNSEEN_SEED = 424_242
 

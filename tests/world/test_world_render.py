@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vtcav_ray.world.codec import decode_mp4, encode_mp4
+from vtcav_ray.video.mp4 import decode_mp4, encode_mp4
 from vtcav_ray.world.render import MIN_VISIBLE, render_scene
 from vtcav_ray.world.rules import KINDS, MOTION_ONLY
 from vtcav_ray.world.scene import Geometry, Scene, sample_scene

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vtcav_ray.activations.ahead import batches_ahead
 from vtcav_ray.activations.batch_size import LARGEST, Memory, batch_size_by_trial, memory_of
+from vtcav_ray.activations.prefetch import batches_ahead
 from vtcav_ray.activations.projections import Projection, layer_and_projection, make_projection
 from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.errors import InputError

@@ -16,14 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray import tables
-from vtcav_ray.class_names import normal_label
-from vtcav_ray.concepts.contents import CONTENTS
+from vtcav_ray.clips.class_names import normal_label
+from vtcav_ray.clips.contents import CONTENTS
 from vtcav_ray.config import ClipsConfig, Config
-from vtcav_ray.devices import device_of_actor
 from vtcav_ray.errors import ConfigError, InputError
-from vtcav_ray.stage import Context, Shard, Stage, Work
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
-from vtcav_ray.vectors import vector_array
+from vtcav_ray.runs.devices import device_of_actor
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.vectors import vector_array
 from vtcav_ray.video.codec import decode_clip
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ CLIP_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "label", "encoding
 def _prepare(context: Context) -> Work:
     from vtcav_ray.models import describe
 
-    # A row a video. The digest says what is in its clips: with it, equal rows mean equal work (see vtcav_ray.carry).
+    # A row a video. The digest says what is in its clips: with it, equal rows mean equal work (see
+    # vtcav_ray.runs.carry).
     shards = [
         Shard(name, part.add_column(0, "shard", pa.array([name] * part.num_rows)))
         for name, part in context.input("clips").iter_tables(CONTENTS)

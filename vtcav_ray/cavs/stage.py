@@ -17,14 +17,14 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, plan_cavs
-from vtcav_ray.concepts.accepted import TABLE, AcceptedRows, LeftOut, left_out_of
-from vtcav_ray.concepts.decisions import Decisions, read_decisions
+from vtcav_ray.clips.decisions import Decisions, read_decisions
+from vtcav_ray.clips.usable import TABLE, AcceptedRows, LeftOut, left_out_of
 from vtcav_ray.config import CavsConfig, Config
-from vtcav_ray.devices import device_for
 from vtcav_ray.errors import StageError
-from vtcav_ray.stage import Context, Shard, Stage, Work
-from vtcav_ray.storage import ShardOutput, StageFolder
-from vtcav_ray.vectors import vector_array, vectors_of
+from vtcav_ray.runs.devices import device_for
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.vectors import vector_array, vectors_of
 
 if TYPE_CHECKING:
     from vtcav_ray.cavs.layer_pool import LayerPool

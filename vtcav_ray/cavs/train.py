@@ -21,9 +21,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import ThreadpoolController
 
-from vtcav_ray.cavs.by_rows import CANCELLED, by_rows
 from vtcav_ray.cavs.gram_matrix import Gram, gram
 from vtcav_ray.cavs.indices import PAD, IndexSets, check_disjoint, check_groups, check_pool, padded
+from vtcav_ray.cavs.primal import CANCELLED, by_rows
 from vtcav_ray.cavs.sgd import sgd
 from vtcav_ray.cavs.solvers import Solution, apply_kernel, newton, pattern
 from vtcav_ray.cavs.splits import split

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav_ray.tcav.cells import Cell
+from vtcav_ray.scores.cells import Cell
 from vtcav_ray.tcav.effect import concept_effects, paired_concept_effects
 
 NORMAL_95 = 1.959963984540054

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
-from vtcav_ray.class_names import same_class
+from vtcav_ray.clips.class_names import same_class
+from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.compare.differences import Change, LayerVectors, effect_changes, independent_change, score_change
-from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.results import Run
-from vtcav_ray.tcav.cells import Cell, find_cells
+from vtcav_ray.runs.run import Run
+from vtcav_ray.scores.cells import Cell, find_cells
+from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav.significance import adjust
-from vtcav_ray.vectors import vectors_of
 
 COMPARISON = pa.schema(
     [

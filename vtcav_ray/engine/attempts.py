@@ -30,9 +30,9 @@ import pyarrow.compute as pc
 
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
-from vtcav_ray.records import BrokenFile
-from vtcav_ray.stage import Worker
-from vtcav_ray.storage import StageFolder
+from vtcav_ray.runs.stage import Worker
+from vtcav_ray.store.commits import StageFolder
+from vtcav_ray.store.records import BrokenFile
 from vtcav_ray.video.rehearse import Limits, rehearse
 
 logger = logging.getLogger(__name__)

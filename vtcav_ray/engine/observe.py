@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.storage import ShardOutput
+from vtcav_ray.store.commits import ShardOutput
 
 logger = logging.getLogger(__name__)
 

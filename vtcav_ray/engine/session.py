@@ -9,10 +9,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
-from vtcav_ray import logs
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.errors import EnvironmentFault
-from vtcav_ray.interrupt import interrupter
+from vtcav_ray.runs import logs
+from vtcav_ray.runs.interrupt import interrupter
 
 logger = logging.getLogger(__name__)
 

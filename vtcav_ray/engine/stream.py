@@ -19,22 +19,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray import logs
-from vtcav_ray.access import storage_errors
 from vtcav_ray.config import DecodeLimits, StageResources
 from vtcav_ray.engine import observe
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
 from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
 from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
-from vtcav_ray.stage import Shard, Worker
-from vtcav_ray.storage import ShardOutput, StageFolder
+from vtcav_ray.runs import logs
+from vtcav_ray.runs.stage import Shard, Worker
+from vtcav_ray.store.access import storage_errors
+from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.video.guard import Guard
 
 logger = logging.getLogger(__name__)
 
 
-# Errors of storage that outlasted the patience of `vtcav_ray.access`: not a property of one video. Most may still pass,
-# so the whole shard is tried again.
+# Errors of storage that outlasted the patience of `vtcav_ray.store.access`: not a property of one video. Most may
+# still pass, so the whole shard is tried again.
 FINAL = (PermissionError, FileNotFoundError)
 FINAL_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # A shard takes seconds to minutes: one that waits at its actor is enough, and two would wait for a slow one in vain.

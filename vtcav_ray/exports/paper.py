@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from vtcav_ray.csv_text import without_formulas
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.exports import figures, latex
-from vtcav_ray.file_names import distinct_names
 from vtcav_ray.report.data import ReportData
 from vtcav_ray.report.score_cells import ScoreCells, read_cells
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.text.csv_text import without_formulas
+from vtcav_ray.text.file_names import distinct_names
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
 

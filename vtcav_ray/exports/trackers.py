@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.file_names import distinct_names
 from vtcav_ray.report.score_cells import read_cells
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.text.file_names import distinct_names
 
 Figures = Mapping[str, float]
 MLFLOW_NAME = 200  # characters; with a digest they stay under the 250 that it takes

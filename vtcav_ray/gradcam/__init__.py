@@ -10,7 +10,7 @@ from vtcav_ray.report.companions import COMPANIONS, Companion
 if TYPE_CHECKING:
     from vtcav_ray.gradcam.maps import GradCam, Mode, assemble, plays_of
     from vtcav_ray.gradcam.measures import drift, flicker, jump, similarity
-    from vtcav_ray.results import Run
+    from vtcav_ray.runs.run import Run
 
 __all__ = [
     "PAGE",

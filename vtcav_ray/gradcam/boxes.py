@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.concepts.candidates import Track, iter_tracks
+from vtcav_ray.clips.spans import Track, iter_tracks
 from vtcav_ray.models.preprocess import Preprocessor
 
 TRACK_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.concepts.accepted import read_left_out
+from vtcav_ray.clips.usable import read_left_out
 from vtcav_ray.gradcam.summary import mean_interval, separation, video_means
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav import concept_effect
 from vtcav_ray.tcav.arrays import video_means as mean_vectors
-from vtcav_ray.vectors import vectors_of
 
 CLIP = "clip"  # the mode that is compared: Grad-CAM with all that the model was shown
 SCORE_COLUMNS = ("class", "layer", "concept", "against", "effect_logits", "effect_ci_low", "effect_ci_high", "effect_q")

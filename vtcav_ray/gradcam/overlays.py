@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vtcav_ray.video.mp4 import encode_mp4
 from vtcav_ray.video.webp import animated_webp, evenly
-from vtcav_ray.world.codec import encode_mp4
 
 PANEL = 192  # pixels, the longer side of one panel
 GAP = 6

@@ -11,7 +11,7 @@ from vtcav_ray.gradcam.compare import compare_methods
 from vtcav_ray.gradcam.page_data import PageData, Picture
 from vtcav_ray.pages import Shell, asset, render
 from vtcav_ray.pages.render import HERE, function
-from vtcav_ray.results import Run
+from vtcav_ray.runs.run import Run
 
 ROOM = "vtcav_ray.gradcam"
 RECORD = "gradcam.json"

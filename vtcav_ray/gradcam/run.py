@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from vtcav_ray import pipeline
-from vtcav_ray.access import tells_storage_errors
-from vtcav_ray.concepts.stage import CLIPS
+from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import Config
 from vtcav_ray.gradcam.page import RECORD, write_page
 from vtcav_ray.gradcam.stage import STAGE
 from vtcav_ray.report.stage import publish_report
-from vtcav_ray.results import Run
-from vtcav_ray.run_lease import writing
-from vtcav_ray.run_record import RECORD as RUN_RECORD
-from vtcav_ray.storage import Folder
+from vtcav_ray.runs.record import RECORD as RUN_RECORD
+from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.run_lease import writing
+from vtcav_ray.store.access import tells_storage_errors
+from vtcav_ray.store.folder import Folder
 
 
 @tells_storage_errors

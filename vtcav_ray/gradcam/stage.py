@@ -12,15 +12,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vtcav_ray.concepts.accepted import AcceptedRows, left_out_of
-from vtcav_ray.concepts.classes import draw
-from vtcav_ray.concepts.decisions import read_decisions
+from vtcav_ray.clips.classes import draw
+from vtcav_ray.clips.decisions import read_decisions
+from vtcav_ray.clips.usable import AcceptedRows, left_out_of
 from vtcav_ray.gradcam.maps import MODES
 from vtcav_ray.gradcam.summary import finished
 from vtcav_ray.gradcam.worker import GradcamWorker
 from vtcav_ray.models import describe, model_digest
-from vtcav_ray.stage import Context, Shard, Stage, Work, make_shards, require
-from vtcav_ray.storage import StageFolder, stage_folder
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, require
+from vtcav_ray.store.commits import StageFolder, stage_folder
 
 CLIPS_A_SHARD = 8  # at most: a clip takes dozens of passes, and a lost shard is done again
 PLAN = pa.schema(

@@ -10,7 +10,7 @@ import torch
 
 from vtcav_ray import tables
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
-from vtcav_ray.storage import ShardOutput, StageFolder
+from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tcav.bootstrap import expanded_interval, weights
 
 ALL = "all"

@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.class_names import normal_label
+from vtcav_ray.clips.class_names import normal_label
 from vtcav_ray.config import Config
-from vtcav_ray.devices import device_of_actor
 from vtcav_ray.errors import InputError
 from vtcav_ray.gradcam import overlays
 from vtcav_ray.gradcam.boxes import TRACK_COLUMNS, boxes_at, own_object, placement, tracks_by_video
@@ -20,7 +19,9 @@ from vtcav_ray.gradcam.clip import ClipMaps, MapSettings, examine, shuffle_weigh
 from vtcav_ray.gradcam.maps import MODES, GradCam, Mode
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
 from vtcav_ray.models import load_recogniser
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder
+from vtcav_ray.runs.devices import device_of_actor
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.codec import decode_clip
 
 BATCH_SIZE = 8  # plays a model call, where the config says nothing

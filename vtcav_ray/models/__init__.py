@@ -10,14 +10,14 @@ import difflib
 import importlib.metadata
 
 from vtcav_ray.config import ModelConfig
-from vtcav_ray.devices import pick_device
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models.base import Description, Recogniser, TokenGrid
-from vtcav_ray.models.describe import describe_model
-from vtcav_ray.models.files import read_bytes
+from vtcav_ray.models.digest import describe_model
 from vtcav_ray.models.layer_table import LayerRow, layer_table
 from vtcav_ray.models.layers import resolve_layer
 from vtcav_ray.models.preprocess import Preprocessor, Sampling
+from vtcav_ray.runs.devices import pick_device
+from vtcav_ray.store.files import read_bytes
 
 __all__ = [
     "Description",

@@ -1,9 +1,9 @@
 """Checkpoints: read without running anything that is in them, and loaded whole or not at all.
 
 A `.pth` file is a pickle, and an ordinary `torch.load` runs whatever the pickle says. Here it is read as plain data
-(`vtcav_ray.torch_files`): nothing in it is looked up or called, and a tensor takes no more memory than the file holds
-for it. MMEngine's files hold more than weights, in its record of the losses; the names in `INERT` are let pass there,
-and stand for nothing. Any other name is refused.
+(`vtcav_ray.store.torch_files`): nothing in it is looked up or called, and a tensor takes no more memory than the file
+holds for it. MMEngine's files hold more than weights, in its record of the losses; the names in `INERT` are let pass
+there, and stand for nothing. Any other name is refused.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from vtcav_ray.errors import StageError
-from vtcav_ray.models.files import read_bytes
-from vtcav_ray.pickle_data import RefusedPickle
-from vtcav_ray.torch_files import BrokenFile, RefusedFile, TorchFile
+from vtcav_ray.store.files import read_bytes
+from vtcav_ray.store.pickle_data import RefusedPickle
+from vtcav_ray.store.torch_files import BrokenFile, RefusedFile, TorchFile
 
 # Where the weights are in a file that holds more, most specific first.
 CONTAINERS = ("state_dict", "model_state_dict", "state_dict_ema", "model_ema", "ema_state_dict", "model_state", "model")

@@ -21,14 +21,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vtcav_ray.assets import SCHEME, resolve_asset
-from vtcav_ray.bounded_text import UnreadableText, read_json, read_yaml
 from vtcav_ray.config import Code
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models.config_types import check_types
-from vtcav_ray.models.files import read_bytes
 from vtcav_ray.models.mmaction_import import packaged_configs
-from vtcav_ray.urls import scheme_of, shown
+from vtcav_ray.store.assets import SCHEME, resolve_asset
+from vtcav_ray.store.files import read_bytes
+from vtcav_ray.store.urls import scheme_of, shown
+from vtcav_ray.text.bounded_text import UnreadableText, read_json, read_yaml
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from vtcav_ray.models.base import Description, Recogniser
 from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 from vtcav_ray.models.config_files import MMActionConfig, read_config, read_labels
 from vtcav_ray.models.config_types import check_registered
-from vtcav_ray.models.describe import UNTRAINED, describe_model
+from vtcav_ray.models.digest import UNTRAINED, describe_model
 from vtcav_ray.models.families import family_of
 from vtcav_ray.models.mmaction_import import import_backbone_of, import_mmaction
 from vtcav_ray.models.preprocess import make_preprocessor
@@ -36,7 +36,7 @@ class MMActionRecogniser(Recogniser):
 
 
 def describe_mmaction(config: ModelConfig, seed: int) -> Description:
-    """See `vtcav_ray.models.describe`. Reads the config and the checkpoint's bytes; does not import MMAction2."""
+    """See `vtcav_ray.models.digest`. Reads the config and the checkpoint's bytes; does not import MMAction2."""
     parsed = read_config(config.config, config.storage_options, code=config.code)
     names = read_labels(config.labels, config.storage_options) if config.labels else parsed.class_names
     preprocessor = make_preprocessor(parsed.pipeline, parsed.model.get("data_preprocessor") or {})

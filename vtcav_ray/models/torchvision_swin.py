@@ -16,7 +16,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.models.base import Description, Recogniser
 from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 from vtcav_ray.models.config_files import read_labels
-from vtcav_ray.models.describe import UNTRAINED, describe_model
+from vtcav_ray.models.digest import UNTRAINED, describe_model
 from vtcav_ray.models.preprocess import Preprocessor, make_preprocessor
 
 NETWORKS = ("swin3d_t", "swin3d_s", "swin3d_b")
@@ -39,7 +39,7 @@ class TorchvisionRecogniser(Recogniser):
 
 
 def describe_torchvision(config: ModelConfig, seed: int) -> Description:
-    """See `vtcav_ray.models.describe`."""
+    """See `vtcav_ray.models.digest`."""
     names = read_labels(config.labels, config.storage_options) if config.labels else None
     identity = {"network": _network(config.config), "pipeline": [dict(step) for step in PIPELINE]}
     return describe_model(config, identity, names, _preprocessor().sampling, seed)

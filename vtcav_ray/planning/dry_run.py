@@ -9,10 +9,12 @@ import pyarrow as pa
 from vtcav_ray import pipeline
 from vtcav_ray.config import Config, VideosConfig
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.retry import newest
-from vtcav_ray.stage import Context
-from vtcav_ray.storage import Folder, StageFolder, canonical_digest, stage_folder
-from vtcav_ray.video.listing import list_videos
+from vtcav_ray.runs.retry import newest
+from vtcav_ray.runs.stage import Context
+from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import canonical_digest
+from vtcav_ray.videos.listing import list_videos
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def corpus(config: Config) -> pa.Table:
     """
     settings = config.videos
     if settings.world is not None:
-        from vtcav_ray.video.stage import rendered_world
+        from vtcav_ray.videos.stage import rendered_world
 
         world = rendered_world(settings.world, Folder(config.run_url, config.out_storage_options))
         settings = VideosConfig(uri=world.url, limit=settings.limit, labels=settings.labels,

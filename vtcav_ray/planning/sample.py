@@ -19,12 +19,14 @@ from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
 from vtcav_ray.cavs.layer_pool import LayerPool
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, plan_cavs
 from vtcav_ray.cavs.stage import train_jobs
-from vtcav_ray.concepts.stage import CLIPS, TRACKS
+from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import StageError
-from vtcav_ray.stage import Context, Shard, Stage
-from vtcav_ray.storage import Folder, ShardOutput, StageFolder, stage_folder
-from vtcav_ray.tcav.cells import ClassGradients, LayerData, Options, score_layer
+from vtcav_ray.runs.stage import Context, Shard, Stage
+from vtcav_ray.scores.cells import ClassGradients, LayerData, Options, score_layer
+from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.tracks.stage import STAGE as TRACKS
 
 VIDEOS_A_SHARD = 2
 

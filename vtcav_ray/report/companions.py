@@ -1,6 +1,6 @@
 """Pages that lie beside the report and show its figures: the report links to them, and a new report rewrites them.
 
-The room of an optional stage (`vtcav_ray.results.OPTIONAL_STAGES`) registers its page in its `__init__`:
+The room of an optional stage (`vtcav_ray.runs.run.OPTIONAL_STAGES`) registers its page in its `__init__`:
 
     COMPANIONS["gradcam"] = Companion("gradcam.html", "Grad-CAM", rewrite)
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vtcav_ray.results import Run
+    from vtcav_ray.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ COMPANIONS: dict[str, Companion] = {}  # stage -> its page
 
 def companions(run: Run) -> Iterator[tuple[str, Companion]]:
     """Yield (stage, companion) for each optional stage that the run's newest output belongs to."""
-    from vtcav_ray.results import OPTIONAL_STAGES  # with Arrow
+    from vtcav_ray.runs.run import OPTIONAL_STAGES
 
     for stage in dict.fromkeys([*OPTIONAL_STAGES, *COMPANIONS]):
         if stage not in run.keys:

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray import tables
-from vtcav_ray.concepts.accepted import AcceptedRows, read_left_out
+from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.report.companions import companions
 from vtcav_ray.report.previews import Preview, previews_of_clips
-from vtcav_ray.results import OPTIONAL_STAGES, STAGES, Run
+from vtcav_ray.runs.run import OPTIONAL_STAGES, STAGES, Run
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
 SENSITIVITY_COLUMNS = ("class", "layer", "concept", "video_id", "sensitivity")

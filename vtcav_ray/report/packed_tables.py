@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray.report.score_cells import ScoreCells
-from vtcav_ray.tcav.null_shape import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
+from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 # Rows of (cell, video): about 2 MB.
 MAX_VIDEO_ROWS = 400_000

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from vtcav_ray.concepts.accepted import AcceptedRows
-from vtcav_ray.storage import StageFolder
+from vtcav_ray.clips.usable import AcceptedRows
+from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.video.codec import decode_clip
 from vtcav_ray.video.webp import animated_webp, evenly
 

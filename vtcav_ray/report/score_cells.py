@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# What a kind is FOR. Motion controls are named after what they take away; see vtcav_ray.concepts.kinds.
+# What a kind is FOR. Motion controls are named after what they take away; see vtcav_ray.clips.kinds.
 GROUPS: Mapping[str, str] = {
     "spatial": "static",
     "spatiotemporal": "dynamic",

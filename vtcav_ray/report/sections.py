@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from vtcav_ray.costs import Hours, price, stage_hours
 from vtcav_ray.pages.wording import duration, rate, size
 from vtcav_ray.report import sentences
 from vtcav_ray.report.data import ReportData, StageFacts
 from vtcav_ray.report.phrases import Sentence
 from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.report.undecided import undecided
+from vtcav_ray.runs.costs import Hours, price, stage_hours
 from vtcav_ray.tables import NAMES
 
 MAX_FINDINGS = 12

@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from vtcav_ray.report.companions import companions
-from vtcav_ray.results import REPORT_PAGE, Run
-from vtcav_ray.stage import Context, Shard, Stage, Work
-from vtcav_ray.storage import Folder, ShardOutput
+from vtcav_ray.runs.run import REPORT_PAGE, Run
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.store.commits import ShardOutput
+from vtcav_ray.store.folder import Folder
 
 
 def _prepare(context: Context) -> Work:

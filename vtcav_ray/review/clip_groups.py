@@ -15,11 +15,11 @@ from typing import IO, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from vtcav_ray.concepts.accepted import full_name
+from vtcav_ray.clips.usable import full_name
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.report.previews import MAX_FRAMES, Preview, make_preview
-from vtcav_ray.results import Run
-from vtcav_ray.storage import StageFolder
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.video.codec import decode_clip
 
 HEADS = ("clip_id", "set", "name", "kind", "video_id", "object", "motion", "track_id", "frames", "control_of",

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from vtcav_ray.concepts.decisions import COLUMNS, Decision, Decisions, Subject, decision_line
-from vtcav_ray.csv_text import csv_line
+from vtcav_ray.clips.decisions import COLUMNS, Decision, Decisions, Subject, decision_line
 from vtcav_ray.errors import InputError
 from vtcav_ray.pages import Shell, asset, stream
 from vtcav_ray.report.previews import Preview
 from vtcav_ray.review.clip_groups import Clip, ClipGroups, Group
 from vtcav_ray.review.page import ROOM
+from vtcav_ray.text.csv_text import csv_line
 
 MAX_SIDE = 112  # pixels, of a preview: 160 concepts of 30 clips stay under 100 MB
 WORDS = {"concept": "Concept", "class": "Class examples", "random": "Random clips"}

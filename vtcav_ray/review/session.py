@@ -6,17 +6,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from vtcav_ray.concepts.decisions import (
-    SETS,
-    VERDICTS,
-    Decisions,
-    Subject,
-    Verdict,
-    change_decisions,
-    read_decisions,
-)
+from vtcav_ray.clips.decisions import SETS, VERDICTS, Decisions, Subject, Verdict, change_decisions, read_decisions
 from vtcav_ray.review.clip_groups import ClipGroups, Group, siblings
-from vtcav_ray.storage import Folder
+from vtcav_ray.store.folder import Folder
 
 Changes = list[tuple[Subject, Verdict | None]]
 MAX_CHANGES = 5000

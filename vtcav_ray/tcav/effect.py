@@ -36,7 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vtcav_ray.cavs.indices import PAD, IndexSets, check_groups, check_pool, padded
 from vtcav_ray.tcav.arrays import check_gradients, check_width, video_means
-from vtcav_ray.tcav.effect_cells import (
+from vtcav_ray.tcav.effect_arithmetic import (
     Cells,
     ClassGradients,
     Settings,

@@ -9,11 +9,11 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from vtcav_ray.access import AccessError, open_url, patiently
 from vtcav_ray.errors import InputError, RefusedURL
-from vtcav_ray.reading import read_object
-from vtcav_ray.storage_errors import Trouble, sort, storage_errors
-from vtcav_ray.urls import READ_LIMITS, ReadLimits
+from vtcav_ray.store.access import AccessError, open_url, patiently
+from vtcav_ray.store.reading import read_object
+from vtcav_ray.store.storage_errors import Trouble, sort, storage_errors
+from vtcav_ray.store.urls import READ_LIMITS, ReadLimits
 from vtcav_ray.video.listed import as_listed, check_unchanged
 from vtcav_ray.video.neighbours import blame
 
@@ -28,7 +28,8 @@ def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
     Args:
         uri: a `vtcav_ray.video.listed.Listed` has what tells that the file was replaced, and neighbours that tell
             whether a refusal is about this file.
-        storage_options: for fsspec, with a `vtcav_ray.urls.ReadLimits` (see `VideosConfig.read_options`). Without one,
+        storage_options: for fsspec, with a `vtcav_ray.store.urls.ReadLimits` (see `VideosConfig.read_options`).
+        Without one,
             the usual limits hold, and no http(s) URL may lead to an address that is not public.
 
     Raises:

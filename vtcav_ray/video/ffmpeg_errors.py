@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from vtcav_ray.errors import InputError
-from vtcav_ray.storage_errors import Trouble, reason, sort
+from vtcav_ray.store.storage_errors import Trouble, reason, sort
 
 
 def raise_unless_bad_video(data: str | bytes, error: Exception) -> None:

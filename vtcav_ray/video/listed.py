@@ -15,8 +15,8 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from vtcav_ray.access import may_pass, open_url, patiently, storage_errors
 from vtcav_ray.errors import InputError
+from vtcav_ray.store.access import may_pass, open_url, patiently, storage_errors
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from vtcav_ray.access import AccessError, open_url, patiently
 from vtcav_ray.errors import EnvironmentFault, InputError
-from vtcav_ray.storage_errors import Trouble, reason, refusal, sort, storage_errors
-from vtcav_ray.urls import LOCAL, scheme_of
+from vtcav_ray.store.access import AccessError, open_url, patiently
+from vtcav_ray.store.storage_errors import Trouble, reason, refusal, sort, storage_errors
+from vtcav_ray.store.urls import LOCAL, scheme_of
 from vtcav_ray.video.listed import Listed, Seen
 
 ASKED = 16  # neighbours at most

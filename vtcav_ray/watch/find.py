@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vtcav_ray.access import open_url, patiently
-from vtcav_ray.storage import canonical_digest, modified_at
-from vtcav_ray.urls import check_url
+from vtcav_ray.store.access import open_url, patiently
+from vtcav_ray.store.folder import modified_at
+from vtcav_ray.store.records import canonical_digest
+from vtcav_ray.store.urls import check_url
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vtcav_ray import logs
-from vtcav_ray.access import storage_errors
 from vtcav_ray.config import Config
 from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
-from vtcav_ray.lease import Leases
-from vtcav_ray.storage import Folder
+from vtcav_ray.runs import logs
+from vtcav_ray.store.access import storage_errors
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.lease import Leases
 from vtcav_ray.watch.find import Checkpoint, list_checkpoints, looks_whole, settled
 from vtcav_ray.watch.registry import Record, Registry
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from vtcav_ray.pages import Shell, asset, render
 from vtcav_ray.pages.render import HERE
-from vtcav_ray.results import REPORT_PAGE, Run
-from vtcav_ray.storage import Folder
+from vtcav_ray.runs.run import REPORT_PAGE, Run
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.watch.registry import Record, Registry
 
 ROOM = "vtcav_ray.watch"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.lease import create_once
-from vtcav_ray.storage import Folder, parquet_bytes
+from vtcav_ray.store.commits import parquet_bytes
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.lease import create_once
 from vtcav_ray.watch.find import Checkpoint
 
 RECORDS = "records"

@@ -7,14 +7,14 @@ import time
 from vtcav_ray import pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import VtcavError
-from vtcav_ray.lease import Leases
 from vtcav_ray.models import describe
-from vtcav_ray.rerun import run_folder, with_checkpoint
-from vtcav_ray.results import SHARED_STAGES, Run
-from vtcav_ray.run_record import RECORD
-from vtcav_ray.storage import Folder
+from vtcav_ray.runs.record import RECORD
+from vtcav_ray.runs.run import SHARED_STAGES, Run
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.lease import Leases
 from vtcav_ray.watch.find import Checkpoint
 from vtcav_ray.watch.loop import WATCH, NotTheCheckpoint
+from vtcav_ray.watch.rerun import run_folder, with_checkpoint
 
 POLL_S = 2.0
 

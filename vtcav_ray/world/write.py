@@ -14,8 +14,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vtcav_ray.access import open_url, patiently
-from vtcav_ray.world.codec import encode_mp4
+from vtcav_ray.store.access import open_url, patiently
+from vtcav_ray.video.mp4 import encode_mp4
 from vtcav_ray.world.render import ObjectTruth, render_scene
 from vtcav_ray.world.rules import MOTION_ONLY, ClassRule, Role
 from vtcav_ray.world.scene import Geometry, Scene, sample_scene

@@ -1,0 +1,342 @@
+"""The command `vtcav`: thin. It reads arguments, calls the library, prints, and turns errors into exit statuses."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from vtcav_ray.cli import run_commands as commands
+from vtcav_ray.cli import watch as watch_command
+from vtcav_ray.cli.run_commands import StorageFile, TrustCode, opened
+from vtcav_ray.cli.terminal import printable_lines
+from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
+from vtcav_ray.runs import logs
+from vtcav_ray.store.access import tells_storage_errors
+from vtcav_ray.store.urls import WRITTEN, check_url
+from vtcav_ray.table_names import ALL_NAMES
+from vtcav_ray.version import __version__
+
+# Names of files, labels and concepts are printed as they are: `[b]` and `:car:` in them are no markup.
+out = Console(
+    # Piped output has no width of its own, and 80 columns would cut the score table's names.
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140,
+    markup=False,
+    emoji=False,
+)
+err = Console(stderr=True, markup=False, emoji=False)
+app = typer.Typer(
+    cls=commands.interruptible(err),
+    help="Video-TCAV on Ray: which concepts, moving or still, a video action recogniser uses, and how sure one can be.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigPath = Annotated[str, typer.Argument(help="YAML config, for example configs/quickstart.yaml")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example clips.frames=16")]
+AsJson = Annotated[bool, typer.Option("--json", help="for machines: JSON on stdout, and nothing else")]
+OutUrl = Annotated[str | None, typer.Option("--out", help="run folder, any fsspec URL")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"vtcav-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    log_format: Annotated[str | None, typer.Option(help="text or json (one object a line), on stderr")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
+) -> None:
+    try:
+        logs.configure(log_format, log_level)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    out_url: OutUrl = None,
+    overrides: Overrides = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="take N videos more than the folder has; those of earlier runs stay in")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="make this config's output again, beside what is there, and replace it")
+    ] = False,
+    until: Annotated[str | None, typer.Option("--until", help="last stage to run, for example clips")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
+    no_verify: commands.NoVerify = False,
+    take_over: commands.TakeOver = False,
+    as_json: AsJson = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Run the whole pipeline, or what is missing of it, and print the scores and the report's place."""
+    from vtcav_ray.config.loading import load_config, shown_override
+
+    settings = load_config(
+        config, overrides or (), out=out_url, trust_code=trust_code
+    )  # before the slow imports: a typo is told at once
+
+    if limit is not None:
+        from vtcav_ray.pipeline import with_more_videos
+
+        settings = with_more_videos(settings, limit, fresh=fresh)
+    if dry:
+        from vtcav_ray.cli.plan import print_dry_run
+
+        print_dry_run(settings, until=until, fresh=fresh, as_json=as_json, console=out)
+        return
+    from vtcav_ray.cli.run import RunOptions, run_and_print
+
+    given = [("--set", shown_override(o)) for o in overrides or ()]
+    given += [(name, str(v)) for name, v in (("--out", out_url), ("--limit", limit), ("--until", until)) if v]
+    words = [word for pair in given for word in pair] + ["--trust-code"] * trust_code
+    again = shlex.join(["vtcav", "run", config, *words])
+    run_options = RunOptions(until=until, fresh=fresh, as_json=as_json, verify=not no_verify, take_over=take_over)
+    raise typer.Exit(run_and_print(settings, run_options, again=again, console=out, errors=err))
+
+
+@app.command()
+def plan(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    out_url: OutUrl = None,
+    rates: Annotated[
+        list[str] | None, typer.Option("--rate", help="gpu=2.50, cpu=0.04 (an hour), currency=EUR; may be repeated")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=2, help="how many videos to measure")] = 8,
+    as_json: AsJson = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """From a short measured sample: what the whole run would take, in hours, bytes and money, and what dominates."""
+    from vtcav_ray.config.loading import load_config
+
+    settings = load_config(config, overrides or (), out=out_url, trust_code=trust_code)
+
+    from vtcav_ray.cli.plan import plan as plan_and_print
+
+    plan_and_print(settings, sample=sample, rates=rates or (), as_json=as_json, console=out)
+
+
+@app.command()
+def init(
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="to write")] = "vtcav.yaml",
+    videos: Annotated[str, typer.Option(help="folder, glob or manifest, any fsspec URL")] = "s3://bucket/videos",
+    weights: Annotated[str, typer.Option(help="YOLO weights")] = "yolov8n.pt",
+    model: Annotated[
+        str, typer.Option(help="MMAction2 config: a file, a URL, or a packaged name")
+    ] = "recognition/swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb",
+    checkpoint: Annotated[str, typer.Option(help="a .pth on any URL, or `untrained`")] = "untrained",
+    out_url: OutUrl = None,
+    force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
+) -> None:
+    """Write a commented config for your own model and bucket."""
+    from vtcav_ray.config.template import write_config
+
+    path = write_config(
+        file, videos=videos, weights=weights, model_config=model, checkpoint=checkpoint, out=out_url, force=force
+    )
+    out.print(f"{path} is written. Look it over, then: vtcav run {path} --dry-run", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def world(
+    folder: Annotated[str, typer.Argument(metavar="OUT", help="folder to render into, any fsspec URL")],
+    videos: Annotated[int, typer.Option(min=8, help="how many videos")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes")] = 0,
+) -> None:
+    """Render the planted world: small videos of moving objects, with labels and the truth beside them."""
+    from vtcav_ray.world import write_world
+
+    try:
+        summary = write_world(check_url(folder, "OUT", WRITTEN), videos=videos, seed=seed)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"No world was rendered: {error}. Give another folder, or remove that one first.") from error
+    labels = ", ".join(f"{label} {count}" for label, count in summary.labels.items())
+    how = "there already" if summary.reused else "rendered"
+    out.print(f"{summary.videos} videos {how} ({labels}): {summary.uri}", soft_wrap=True, highlight=False)
+    out.print("Labels are in videos.parquet, the truth (objects, boxes, motions) in truth.parquet beside it.")
+
+
+@app.command()
+def table(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
+    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(ALL_NAMES)}")],
+    form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
+    options: StorageFile = None,
+) -> None:
+    """Print a table of a run."""
+    from vtcav_ray.cli.tables import FORMATS, print_table
+
+    if form not in FORMATS:
+        raise typer.BadParameter(f"{form!r}: choose one of {', '.join(FORMATS)}", param_hint="--format")
+    run = opened(run_url, options)
+    print_table(run.table(name) if limit is None else run.head(name, limit), form, out, sys.stdout.buffer)
+
+
+@app.command()
+def gradcam(
+    config: ConfigPath,
+    out_url: OutUrl = None,
+    overrides: Overrides = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many clips, in turn over the classes")] = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Run the baseline, Grad-CAM, on the class examples of a run, and set it beside Video-TCAV on a page."""
+    from vtcav_ray.cli.gradcam import run_command
+
+    raise typer.Exit(run_command(config, out_url, overrides or (), limit, out, err, trust_code=trust_code))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN_A RUN_B [RUN...]", help="run folders, in order")],
+    as_json: AsJson = False,
+    page: Annotated[str | None, typer.Option("--html", help="also write a page to this file")] = None,
+    options: StorageFile = None,
+) -> None:
+    """Which effects moved beyond their uncertainty from run to run: paired where the videos are the same."""
+    from vtcav_ray.cli.compare import compare as compare_and_print
+
+    compare_and_print([opened(url, options) for url in runs], as_json=as_json, page=page, console=out)
+
+
+@app.command()
+def export(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
+    folder: Annotated[str, typer.Option("--to", help="local folder for figures and tables")] = "export",
+    formats: Annotated[str, typer.Option("--figures", help="of png, svg and pdf")] = "png,svg,pdf",
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class's figure; repeatable")] = None,
+    tracker: Annotated[
+        str | None, typer.Option("--log", help="instead: log to tensorboard, mlflow or wandb, at --to")
+    ] = None,
+    step: Annotated[int, typer.Option(help="of training, for --log")] = 0,
+    options: StorageFile = None,
+) -> None:
+    """Figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX) for a paper, or figures for an experiment tracker."""
+    run = opened(run_url, options)
+    if tracker is not None:
+        from vtcav_ray.exports.trackers import log_run
+
+        logged = log_run(run, tracker, destination=folder, step=step)
+        out.print(f"{logged:,} figures logged with {tracker} at {folder}", soft_wrap=True, highlight=False)
+        return
+    from vtcav_ray.exports import export as export_run
+
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ConfigError(f"--to {folder} is a file. Give a folder for the figures and tables, there already or not.")
+    written = export_run(run, folder, formats=[f for f in formats.split(",") if f], classes=classes or ())
+    out.print(f"{len(written)} files in {folder}: {', '.join(path.name for path in written)}", soft_wrap=True)
+
+
+@app.command()
+def review(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder, its clips cut")],
+    host: Annotated[
+        str, typer.Option(help="address to listen on; any other than loopback lets others in")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
+    export: Annotated[str | None, typer.Option(help="write a static contact sheet here instead of serving")] = None,
+    clips: Annotated[int, typer.Option(min=1, help="with --export: at most so many clips a concept")] = 30,
+    options: StorageFile = None,
+) -> None:
+    """Look at the clips and accept or reject them; what is rejected is left out of the next `vtcav run`."""
+    from vtcav_ray.cli import review as command
+
+    run = opened(run_url, options)
+    if export is not None:
+        out.print(command.export(run, export, clips), soft_wrap=True, highlight=False)
+    else:
+        command.serve(run, host, port, lambda line: out.print(line, soft_wrap=True, highlight=False))
+
+
+@app.command()
+def layers(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--layer", help="only this layer (alias or path); may be given again")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="modules whose path has at most so many parts")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="an object, for programs")] = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """List the recogniser's layers: aliases, shapes, cost, and where a sign count would say nothing."""
+    from vtcav_ray.config.loading import load_config
+
+    settings = load_config(
+        config, overrides or (), trust_code=trust_code
+    )  # before the slow imports: a typo is told at once
+
+    from vtcav_ray.cli.layers import print_layers
+
+    print_layers(settings, names, depth, out=None if as_json else out)
+
+
+@app.command()
+def intervene(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; may be repeated")] = None,
+    layers: Annotated[list[str] | None, typer.Option("--layer", help="only this layer; may be repeated")] = None,
+    concepts: Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; may be repeated")] = None,
+    against: Annotated[str, typer.Option(help="`random`, `rest of <kind>`, or another concept")] = "random",
+    steps: Annotated[list[float] | None, typer.Option("--step", help="size t of the shift; may be repeated")] = None,
+    cells: Annotated[int, typer.Option(min=1, help="at most so many cells, those of the largest |z|")] = 6,
+    clips: Annotated[int, typer.Option(min=1, help="at most so many class clips a cell")] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
+    options: StorageFile = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Check effects by intervention: add the shift to the activation, run the rest of the model, compare the logit."""
+    from vtcav_ray.cli.tables import print_interventions
+    from vtcav_ray.intervene.run import STEPS, Wanted, intervene_run
+
+    wanted = Wanted(classes or (), layers or (), concepts or (), against, cells)
+    run = opened(run_url, options)
+    rows = intervene_run(run, wanted, steps or STEPS, max_clips=clips, trust_code=trust_code)
+    print_interventions(rows, as_json, out)
+
+
+@app.command()
+def doctor(
+    url: Annotated[
+        str | None, typer.Option("--url", help="also check that this bucket or folder can be listed")
+    ] = None,
+    options: StorageFile = None,
+) -> None:
+    """Check this machine: versions, devices, the parts that are known to break, the packaged models, storage."""
+    from vtcav_ray.cli.doctor import examine
+    from vtcav_ray.config.loading import read_options
+
+    findings = examine(url, read_options(options))
+    for finding in findings:
+        out.print(finding.line, highlight=False, soft_wrap=True)
+    if any(finding.broken for finding in findings):
+        raise typer.Exit(3)
+
+
+commands.register(app, out, err)
+watch_command.register(app, out, err)
+
+
+def main() -> None:
+    """Entry point. Exit status: 0 done, 2 config or arguments, 3 a stage failed, 4 too many inputs failed."""
+    try:
+        tells_storage_errors(app)(standalone_mode=True)  # whatever storage raises is told in one way
+    except VtcavError as error:
+        message = Text.assemble(("vtcav:", "bold red"), " ", printable_lines(str(error)))
+        err.print(message, soft_wrap=True, highlight=False)
+        sys.exit(error.exit_status)
+    sys.exit(EXIT_DONE)

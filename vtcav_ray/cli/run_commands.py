@@ -1,0 +1,173 @@
+"""Commands for a run that exists: status, verify, retry-failed, rerun. `vtcav_ray.cli` puts them into `vtcav`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from vtcav_ray.cli.terminal import printable_lines
+from vtcav_ray.errors import EXIT_STOPPED
+
+if TYPE_CHECKING:
+    from vtcav_ray.runs.run import Run
+
+RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="run folder, any fsspec URL")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example resources.num_cpus=8")]
+# A file, since a command line is seen by every process of a machine.
+StorageFile = Annotated[
+    str | None,
+    typer.Option(
+        "--storage-options", metavar="FILE", help="YAML or JSON: fsspec's options for the run folder's storage"
+    ),
+]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="end another command that writes into the run folder, and go on from there")
+]
+NoVerify = Annotated[
+    bool,
+    typer.Option("--no-verify", help="do not check stored files against their digests, nor make broken ones again"),
+]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="run what is a program: a .py model config or a TensorRT engine, from a URL or named by a run's run.json",
+    ),
+]
+GO_ON = ("run", "retry-failed", "rerun", "gradcam", "watch")  # commands that take up what they left unfinished
+
+
+def opened(run_url: str, storage_file: str | None) -> Run:
+    """The run at a URL, with the options of a file.
+
+    Raises:
+        ConfigError: no run there, or no options in the file.
+    """
+    from vtcav_ray.config.loading import read_options
+    from vtcav_ray.runs.run import Run
+
+    return Run(run_url, read_options(storage_file))
+
+
+def interruptible(err: Console) -> type[TyperGroup]:
+    """The group of all commands: one that says on `err` what Ctrl-C leaves, where typer would end without a word."""
+
+    class Interruptible(TyperGroup):
+        def invoke(self, ctx: Any) -> Any:
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                goes_on = ctx.invoked_subcommand in GO_ON
+                rest = " What is finished is kept: the same command, without --fresh, goes on from there."
+                err.print(f"Stopped.{rest if goes_on else ''}", soft_wrap=True)
+                raise typer.Exit(EXIT_STOPPED) from None
+
+    return Interruptible
+
+
+def register(app: typer.Typer, out: Console, err: Console) -> None:
+    """Add the commands to `app`; they print to `out`."""
+
+    @app.command()
+    def status(
+        run_url: RunUrl,
+        as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False,
+        options: StorageFile = None,
+    ) -> None:
+        """How far a run is: stages, shards done of all, rate, failures. Can be asked while it runs, from anywhere."""
+        from vtcav_ray.runs.status import run_status, status_table
+
+        found = run_status(opened(run_url, options))
+        if as_json:
+            print(json.dumps(found.as_json()))
+            return
+        out.print(f"{found.url}: {found.status}", highlight=False, soft_wrap=True, markup=False)
+        if found.error:
+            out.print(printable_lines(found.error), highlight=False, soft_wrap=True, markup=False)
+        out.print(status_table(found))
+        if found.failures:
+            out.print(f"{found.failures} failures: vtcav table {found.url} failures", soft_wrap=True, markup=False)
+
+    @app.command()
+    def verify(
+        run_url: RunUrl,
+        as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False,
+        options: StorageFile = None,
+    ) -> None:
+        """Check every file of a run against its record, and every stage against its plan: 0 all is well, 3 not so."""
+        from vtcav_ray.cli.verify import verify_run
+
+        raise typer.Exit(verify_run(opened(run_url, options), out, as_json=as_json))
+
+    @app.command("retry-failed")
+    def retry_failed(
+        run_url: RunUrl,
+        overrides: Overrides = None,
+        no_verify: NoVerify = False,
+        take_over: TakeOver = False,
+        options: StorageFile = None,
+        trust_code: TrustCode = False,
+    ) -> None:
+        """Try again what failed in a run, and only that; later stages then see what was recovered."""
+        from vtcav_ray import pipeline
+        from vtcav_ray.cli.progress import TerminalProgress
+        from vtcav_ray.cli.run import status_of
+        from vtcav_ray.config.loading import read_options
+        from vtcav_ray.watch.rerun import reopened
+
+        run, settings, base = reopened(run_url, overrides or (), read_options(options), trust_code=trust_code)
+        before = run.table("failures").num_rows
+        if not before:
+            out.print("Nothing failed in this run.")
+            return
+        with TerminalProgress(out) as progress:
+            result = pipeline.run(
+                settings, progress, base=base, retry_failed=True, verify=not no_verify, take_over=take_over
+            )
+        left = result.table("failures").num_rows
+        out.print(f"{before} failures before, {left} now. Report: {result.report_url}", soft_wrap=True)
+        raise typer.Exit(status_of(result, settings.max_failed_fraction, err))
+
+    @app.command()
+    def rerun(
+        run_url: RunUrl,
+        checkpoint: Annotated[str, typer.Option("--checkpoint", help="the other checkpoint, a .pth on any URL")],
+        out_url: Annotated[
+            str | None, typer.Option("--out", help="run folder; default: RUN/checkpoints/NAME-DIGEST")
+        ] = None,
+        fresh: Annotated[bool, typer.Option("--fresh", help="make again what this rerun has already")] = False,
+        overrides: Overrides = None,
+        no_verify: NoVerify = False,
+        take_over: TakeOver = False,
+        options: StorageFile = None,
+        trust_code: TrustCode = False,
+    ) -> None:
+        """Run again on another checkpoint: tracks and clips are re-used, the source videos are not read."""
+        from vtcav_ray.cli.progress import TerminalProgress
+        from vtcav_ray.cli.run import status_of
+        from vtcav_ray.cli.score_table import score_table_text
+        from vtcav_ray.config.loading import read_options
+        from vtcav_ray.watch import rerun as reruns
+
+        storage = read_options(options)
+        with TerminalProgress(out) as progress:
+            result = reruns.rerun(
+                run_url,
+                checkpoint,
+                out_url,
+                overrides or (),
+                progress=progress,
+                fresh=fresh,
+                storage_options=storage,
+                verify=not no_verify,
+                take_over=take_over,
+                trust_code=trust_code,
+            )
+        out.print(score_table_text(result.run.table("scores"), width=out.width))
+        out.print(result.saving.sentence)
+        out.print(f"Report: {result.run.report_url}", soft_wrap=True)
+        raise typer.Exit(status_of(result.run, result.run.config.max_failed_fraction, err))

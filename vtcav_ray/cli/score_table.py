@@ -1,0 +1,125 @@
+"""The scores for a terminal: what `vtcav run` prints at its end."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vtcav_ray.cli.terminal import printable
+from vtcav_ray.pages.wording import probability, share, signed, whole
+from vtcav_ray.report.score_cells import STATUS_WORDS, ScoreCells, Status, read_cells
+
+# Shape and colour say the same, so that neither is needed to read the table.
+MARKS = {
+    Status.RAISES: ("▲", "bold bright_blue"),
+    Status.LOWERS: ("▼", "bold yellow"),
+    Status.NOT_SHOWN: ("·", ""),
+    Status.NOT_LEARNABLE: ("×", "dim"),
+    Status.UNDECIDED: ("?", "dim"),
+}
+_TEXT_HEADINGS = ("", "class", "concept", "against", "layer")
+_GAP = 2
+
+
+def score_table_text(scores: pa.Table, *, width: int, max_rows: int | None = 40) -> RenderableType:
+    """The scores table's most important columns, with its marks explained below it.
+
+    Args:
+        scores: rows of `tables.SCORES`.
+        width: of the terminal, characters; below 110 the TCAV score's null and the counts are left out.
+        max_rows: significant cells come first within the limit, and every class gives its strongest; None: all of them.
+    """
+    cells = read_cells(scores, list(dict.fromkeys(scores["layer"].to_pylist())))
+    if not len(cells):
+        return Text("No scores: there was no class or no concept with enough clips.")
+    shown = _choose(cells, max_rows)
+    headings = _headings(cells, width)
+    rows = [_row(cells, i, headings) for i in shown]
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    for heading, room in zip(headings, _rooms(headings, rows, width), strict=True):
+        justify: Literal["left", "right"] = "left" if heading in _TEXT_HEADINGS else "right"
+        table.add_column(heading, justify=justify, width=room, no_wrap=True, overflow="ellipsis")
+    for i, row in zip(shown, rows, strict=True):
+        table.add_row(*(Text(text) for text in row.values()), style=MARKS[Status(cells.status_N[i])][1] or None)
+    return Group(table, Text(), *_legend(cells, len(shown)))
+
+
+def _headings(cells: ScoreCells, width: int) -> list[str]:
+    """The columns that this much room is for, the most important first to stay."""
+    optional = {
+        "against": len({column.against for column in cells.columns}) > 1,
+        "95 % interval": width >= 80,
+        "its null": width >= 110,
+        "n": width >= 110,
+        "R": width >= 110,
+    }
+    every = ("", "class", "concept", "against", "layer", "effect", "95 % interval", "q", "TCAV", "its null", "n", "R")
+    return [heading for heading in every if optional.get(heading, True)]
+
+
+def _rooms(headings: list[str], rows: list[dict[str, str]], width: int) -> list[int]:
+    """Characters for each column: figures are shown whole, names share what is left."""
+    wanted = {h: max([len(h), *(len(row[h]) for row in rows)]) for h in headings}
+    names = [h for h in headings if h in _TEXT_HEADINGS and h]
+    left = width - _GAP * (len(headings) - 1) - sum(wanted[h] for h in headings if h not in names)
+    for place, name in enumerate(sorted(names, key=lambda h: wanted[h])):
+        wanted[name] = max(3, min(wanted[name], left // (len(names) - place)))
+        left -= wanted[name]
+    return list(wanted.values())
+
+
+def _choose(cells: ScoreCells, count: int | None) -> list[int]:
+    """Rows to show, by class. Within a class: significant first, then the effect against its null, largest first.
+
+    Where there is no room for all, every class gives its first ones.
+    """
+    z = np.abs(np.nan_to_num(cells.numbers["effect_z"], nan=0.0))
+    rank = np.where(cells.significant_N, 0, np.where(cells.of(Status.NOT_SHOWN), 1, 2))
+    order = np.lexsort((-z, rank, cells.class_N))
+    first = np.searchsorted(cells.class_N[order], cells.class_N[order])
+    place = np.arange(len(order)) - first  # within its class
+    chosen = np.lexsort((place, rank[order]))[:count]
+    return order[np.sort(chosen)].tolist()
+
+
+def _row(cells: ScoreCells, i: int, headings: list[str]) -> dict[str, str]:
+    """Heading -> text. Names come from the data: control characters in them can't reach the terminal."""
+    column, number = cells.columns[cells.column_N[i]], cells.numbers
+    every = {
+        "": MARKS[Status(cells.status_N[i])][0],
+        "class": printable(cells.classes[cells.class_N[i]]),
+        "concept": printable(column.concept),
+        "against": printable(column.against),
+        "layer": printable(cells.layers[cells.layer_N[i]]),
+        "effect": signed(number["effect_logits"][i]),
+        "95 % interval": f"{signed(number['effect_ci_low'][i])} … {signed(number['effect_ci_high'][i])}",
+        "q": probability(number["effect_q"][i]),
+        "TCAV": share(number["score"][i]) + ("°" if cells.degenerate_N[i] else ""),
+        "its null": f"{share(number['null_mean'][i])} ± {share(number['null_sd'][i])}",
+        "n": whole(number["n"][i]),
+        "R": whole(number["R"][i]),
+    }
+    return {heading: every[heading] for heading in headings}
+
+
+def _legend(cells: ScoreCells, shown: int) -> list[Text]:
+    counts = {status: int(cells.of(status).sum()) for status in Status}
+    marks = "   ".join(f"{MARKS[s][0]} {STATUS_WORDS[s]} ({counts[s]})" for s in Status if counts[s])
+    lines = [Text(marks)]
+    lines.append(
+        Text(
+            "effect: how far the class's logit moves, to first order, from random clips to the concept's; "
+            "q is corrected for all cells. TCAV: share of class videos with a positive sensitivity.",
+            style="dim",
+        )
+    )
+    if cells.degenerate_N.any():
+        lines.append(Text("° the gradient is the same for every clip, so that a sign count says nothing", style="dim"))
+    if shown < len(cells):
+        lines.append(Text(f"{len(cells) - shown} more rows: `vtcav table RUN scores`, or the report.", style="dim"))
+    return lines

@@ -1,0 +1,74 @@
+"""`vtcav verify RUN`: whether what is in a run folder is what was written there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+
+from vtcav_ray.cli.terminal import printable
+from vtcav_ray.errors import EXIT_DONE, EXIT_STAGE
+from vtcav_ray.runs.damage import Damage, Examination, examine
+from vtcav_ray.runs.run import OPTIONAL_STAGES, STAGES, Run
+
+ROUND = 1e6  # bytes a MB
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage of a run.
+
+    Attributes:
+        stage, url: its name and folder.
+        found: what was looked at, and what is broken.
+    """
+
+    stage: str
+    url: str
+    found: Examination
+
+
+def examine_run(run: Run) -> list[StageResult]:
+    """Check every stage that a run has reached, in order; those of the run that it is a rerun of, too."""
+    keys = run.keys
+    outputs = [run.stage(name) for name in (*STAGES, *OPTIONAL_STAGES) if name in keys]
+    return [StageResult(output.stage, output.folder.url, examine(output)) for output in outputs]
+
+
+def verify_run(run: Run, out: Console, *, as_json: bool = False) -> int:
+    """Examine a run and print what was found.
+
+    Returns:
+        The exit status: 0 where every file equals its record and every stage its plan, otherwise 3.
+    """
+    results = examine_run(run)
+    broken = [(result, damage) for result in results for damage in result.found.damage]
+    if as_json:
+        stages = [{"stage": r.stage, "url": r.url, **asdict(r.found)} for r in results]
+        print(json.dumps({"run": run.url, "ok": not broken, "stages": stages}))
+        return EXIT_STAGE if broken else EXIT_DONE
+    for result in results:
+        found = result.found
+        state = "as written" if not found.damage else f"{len(found.damage)} broken"
+        counts = f"{found.shards:,} shards, {found.files:,} files, {found.bytes / ROUND:,.1f} MB"
+        out.print(f"{result.stage:<12} {state:>12}   {counts}", soft_wrap=True, highlight=False)
+        for damage in found.damage:
+            out.print(f"  {printable(_sentence(damage))}", soft_wrap=True, highlight=False)
+    if broken:
+        again = sorted({f"{r.stage}/{d.shard}" for r, d in broken if d.shard is not None})
+        shards = f" Shards to make again: {', '.join(again)}." if again else ""
+        out.print(
+            f"{run.url} is not what was written.{printable(shards)} `vtcav run` on this folder makes again what is "
+            "broken.",
+            soft_wrap=True,
+            highlight=False,
+        )
+        return EXIT_STAGE
+    out.print(f"{run.url}: every file is as it was written, and every stage is complete.", soft_wrap=True)
+    return EXIT_DONE
+
+
+def _sentence(damage: Damage) -> str:
+    shard = f"shard {damage.shard}: " if damage.shard is not None else ""
+    return f"{shard}{damage.file}: {damage.what}"

@@ -1,0 +1,1 @@
+"""Stage `clips`: choose and cut concept clips, class examples and random clips."""

@@ -1,0 +1,119 @@
+"""Which classes are explained, and which videos are their examples."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vtcav_ray.clips.class_names import normal_label
+from vtcav_ray.config import ClipsConfig
+from vtcav_ray.errors import ConfigError
+
+_SHARE = 0.4  # of the videos, that class examples may take
+_FEW = 2
+
+
+@dataclass(frozen=True)
+class ClassPlan:
+    """Class examples.
+
+    Attributes:
+        examples: class -> video ids, in the order in which they were drawn.
+        label_of: video id -> class, as the model spells it where it knows it; videos without a label are absent.
+        warnings: sentences for the user.
+    """
+
+    examples: dict[str, list[str]]
+    label_of: dict[str, str]
+    warnings: list[str]
+
+
+def draw(seed: int, *what: object) -> float:
+    """A number in [0, 1) that the seed and `what` fix."""
+    text = "\x1f".join(str(w) for w in (seed, *what))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2.0**64
+
+
+def plan_classes(
+    videos: Sequence[tuple[str, str, str | None]],
+    config: ClipsConfig,
+    seed: int,
+    recogniser_classes: Sequence[str] | None,
+) -> ClassPlan:
+    """Draw the class examples, blindly, from the usable videos (video_id, uri, label).
+
+    A label that the model does not have is no error: such videos still give concept and random clips.
+
+    Raises:
+        ConfigError: `clips.classes` names a class that the model does not have.
+    """
+    warnings: list[str] = []
+    spelling = {normal_label(c): c for c in recogniser_classes or ()}
+    label_of = {v: spelling.get(normal_label(label), label) for v, _, label in videos if label}
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for video_id, label in label_of.items():
+        by_class[label].append(video_id)
+    if config.classes is not None:
+        wanted = [_known(name, spelling) for name in config.classes]
+    else:
+        wanted = sorted(c for c in by_class if not spelling or c in spelling.values())
+        unknown = sorted(set(by_class) - set(wanted))
+        if unknown:
+            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            count = sum(len(by_class[c]) for c in unknown)
+            warnings.append(
+                f"The model has no class for {len(unknown)} labels ({shown}): their {count} videos give concept and "
+                "random clips, and no class examples."
+            )
+    there = {c: len(by_class.get(c, ())) for c in wanted}
+    enough = [c for c in wanted if there[c] >= config.min_per_class]
+    if not enough:
+        enough = [c for c in wanted if there[c] >= _FEW]
+        if enough:
+            warnings.append(
+                f"No class has {config.min_per_class} videos (clips.min_per_class). The {len(enough)} with at least "
+                f"{_FEW} are kept so that there is something to see; their figures will be weak."
+            )
+        else:
+            warnings.append("No class can be explained: no label that the model knows has two videos.")
+    elif config.classes is not None:
+        warnings += [
+            f"Class {c!r} is left out: it has {there[c]} videos, {config.min_per_class} are needed."
+            for c in wanted
+            if c not in enough
+        ]
+    elif left := [c for c in wanted if c not in enough]:
+        warnings.append(f"{len(left)} classes with fewer than {config.min_per_class} videos are left out.")
+    each = config.per_class
+    if enough and sum(min(there[c], each) for c in enough) > _SHARE * len(videos):
+        floor = config.min_per_class if len(enough) * config.min_per_class <= len(videos) / 2 else _FEW
+        room = max(int(_SHARE * len(videos) / floor), 1)
+        if floor == _FEW and room < len(enough):  # a handful of videos: fewer classes, so that concepts get some
+            enough = sorted(sorted(enough, key=lambda c: (-there[c], c))[:room])
+            warnings.append(f"With {len(videos)} videos, only {len(enough)} classes can have examples.")
+        each = min(each, max(int(_SHARE * len(videos) / len(enough)), floor))
+    examples = {}
+    for name in enough:
+        drawn = sorted(by_class[name], key=lambda v: (draw(seed, "class", v), v))
+        examples[name] = drawn[:each]
+    short = [c for c in enough if len(examples[c]) < config.per_class]
+    if short:
+        fewest = min(len(examples[c]) for c in short)
+        warnings.append(
+            f"{len(short)} of {len(enough)} classes have fewer examples than the {config.per_class} wanted "
+            f"(the fewest: {fewest}); {len(videos)} videos have to serve classes, concepts and random sets."
+        )
+    return ClassPlan(examples, label_of, warnings)
+
+
+def _known(name: str, spelling: dict[str, str]) -> str:
+    if not spelling:
+        return name
+    if normal_label(name) in spelling:
+        return spelling[normal_label(name)]
+    near = difflib.get_close_matches(normal_label(name), list(spelling), n=1)
+    hint = f"Did you mean {spelling[near[0]]!r}?" if near else f"It has {len(spelling)} classes."
+    raise ConfigError(f"`clips.classes`: the model has no class {name!r}. {hint}")

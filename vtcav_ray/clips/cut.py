@@ -1,0 +1,166 @@
+"""Cut the planned clips out of their videos: each video opened once, each frame that is needed used and dropped."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray.clips.kinds import FULL, ClipBuilder
+from vtcav_ray.config import ClipsConfig
+from vtcav_ray.errors import InputError
+from vtcav_ray.tables import CLIPS
+from vtcav_ray.video.codec import encode_clip
+from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_HELD_BYTES, MAX_PIXELS, Source, Video
+from vtcav_ray.video.listed import Listed, Seen, check_as_seen, check_still_unchanged
+from vtcav_ray.video.sample import random_clip, spread_clips
+
+Failure = dict[str, Any]
+
+
+def cut_clips(
+    plan: pa.Table,
+    sources: Mapping[str, Source] | None,
+    config: ClipsConfig,
+    *,
+    max_frames: int = MAX_FRAMES,
+    max_pixels: int = MAX_PIXELS,
+    max_cpu_seconds: float = MAX_CPU_SECONDS,
+    max_held_bytes: int = MAX_HELD_BYTES,
+    threads: int = 2,
+    storage_options: Mapping[str, Any] | None = None,
+) -> tuple[pa.Table, list[Failure]]:
+    """Cut all planned clips of some videos.
+
+    Args:
+        plan: rows of `vtcav_ray.clips.plan_table.PLAN`; give all rows of a video in one call.
+        sources: video_id -> URI or bytes; None, or an id that is absent: the plan's own `uri`. A
+            `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
+        max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits of one video, see
+            `vtcav_ray.video.decode.Video`.
+        threads: videos that are decoded side by side.
+
+    Returns:
+        (CLIPS table in the order of the plan, failure rows: one a video that can't be read, or one a clip).
+
+    Raises:
+        OSError, EnvironmentFault: the storage is to blame, and no single video (`vtcav_ray.video.neighbours`).
+    """
+    by_video: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    order = {}
+    for place, row in enumerate(plan.to_pylist()):
+        by_video[row["video_id"]].append(row)
+        order[row["clip_id"]] = place
+
+    def work(video_id: str) -> tuple[list[dict[str, Any]], list[Failure]]:
+        rows = by_video[video_id]
+        source = (sources or {}).get(video_id, rows[0]["uri"])
+        try:
+            with Video(
+                source,
+                max_frames=max_frames,
+                max_pixels=max_pixels,
+                max_cpu_seconds=max_cpu_seconds,
+                max_held_bytes=max_held_bytes,
+                storage_options=storage_options,
+            ) as video:
+                _check_as_seen(video, source)
+                cut = _cut(video, rows, config)
+                check_still_unchanged(source, storage_options)
+                return cut
+        except InputError as error:
+            return [], [_failure(rows[0], None, error)]
+
+    clips: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        for cut, failed in pool.map(work, by_video):
+            clips += cut
+            failures += failed
+    clips.sort(key=lambda c: order[c["clip_id"]])
+    return pa.Table.from_pylist(clips, schema=CLIPS), failures
+
+
+def _check_as_seen(video: Video, source: Source) -> None:
+    if not isinstance(source, Listed) or source.seen is None:
+        return
+    if video.count() != source.seen.num_frames:  # packets that don't decode count there, and don't count in `tracks`
+        for _ in video.frames(stride=2**31):
+            pass
+        count = video.num_frames
+    else:
+        count = source.seen.num_frames
+    check_as_seen(Seen(count, video.height, video.width, video.fps), source)
+
+
+def _cut(video: Video, rows: list[dict[str, Any]], config: ClipsConfig) -> tuple[list[dict[str, Any]], list[Failure]]:
+    failures: list[Failure] = []
+    size = (video.height, video.width)
+    count = video.count() if any(row["frames"] is None for row in rows) else 0
+    builders: list[tuple[dict[str, Any], np.ndarray, ClipBuilder]] = []
+    takers: dict[int, list[tuple[ClipBuilder, int]]] = defaultdict(list)
+    for row in rows:
+        try:
+            frames = _frames(row, count, config)
+        except InputError as error:
+            failures.append(_failure(row, row["clip_id"], error))
+            continue
+        boxes = None if row["boxes"] is None or row["kind"] == "full" else np.array(row["boxes"], np.float32)
+        blur = config.context_blur if row["kind"] == "context" else 0.0
+        builder = ClipBuilder(
+            row["kind"], boxes, len(frames), size, config.size, pick=row["pick"], blur=blur, seed=row["seed"]
+        )
+        builders.append((row, frames, builder))
+        for position in builder.needs:
+            takers[int(frames[position])].append((builder, position))
+    for index, frame in video.frames_at(sorted(takers)):
+        for builder, position in takers[index]:
+            builder.put(position, frame)
+    clips = []
+    for row, frames, builder in builders:
+        if not builder.complete:
+            kind = "truncated" if video.truncated else "too_short"
+            message = f"{video.name} ends before this clip: {video.num_frames} frames decode."
+            failures.append(_failure(row, row["clip_id"], InputError(kind, message)))
+            continue
+        clips.append(_clip_row(row, frames, builder))
+    return clips, failures
+
+
+def _frames(row: dict[str, Any], count: int, config: ClipsConfig) -> np.ndarray:
+    if row["frames"] is not None:
+        return np.array(row["frames"], np.int32)
+    if row["set"] == "random":
+        return random_clip(count, config.frames, config.interval, np.random.default_rng(row["seed"]))
+    return spread_clips(count, config.frames, config.interval, config.class_views)[row["view"]]
+
+
+def _clip_row(row: dict[str, Any], frames: np.ndarray, builder: ClipBuilder) -> dict[str, Any]:
+    clip = builder.finish()
+    encoding, encoded = encode_clip(clip)
+    keep = ("clip_id", "set", "name", "kind", "video_id", "label", "object", "motion", "track_id", "control_of")
+    boxes = None if row["boxes"] is None or row["kind"] in FULL[1:] else [row["boxes"][i] for i in builder.order]
+    return {
+        **{name: row[name] for name in keep},
+        "frames": frames[builder.order],
+        "boxes": boxes,
+        "num_frames": clip.shape[0],
+        "height": clip.shape[1],
+        "width": clip.shape[2],
+        "encoding": encoding,
+        "encoded": encoded,
+    }
+
+
+def _failure(row: dict[str, Any], clip_id: str | None, error: InputError) -> Failure:
+    return {
+        "uri": row["uri"],
+        "video_id": row["video_id"],
+        "clip_id": clip_id,
+        "error_kind": error.kind,
+        "message": error.message,
+    }

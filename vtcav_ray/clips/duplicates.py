@@ -1,0 +1,122 @@
+"""Clips of one set that show the same: found by a perceptual hash, made sure of on small pictures.
+
+A re-uploaded or re-cut video would count as a second source video, and make a result look surer than it is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray.video.codec import decode_clip
+
+COLUMNS = ("clip_id", "video_id", "set", "name", "kind", "control_of", "num_frames", "encoding", "encoded")
+_HASH_SIDE = 32
+_THUMB_SIDE = 16
+_SAME = 8.0  # grey levels, mean difference of the small pictures
+LOOKS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),  # so that a video's rows can be carried over with its clips (vtcav_ray.runs.carry)
+        ("set", pa.string()),
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("bits", pa.uint64()),  # see Look
+        ("thumbs", pa.list_(pa.uint8(), 3 * _THUMB_SIDE**2)),
+    ]
+)
+DUPLICATES = pa.schema([("clip_id", pa.string()), ("repeats", pa.string())])
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a clip looks like.
+
+    Attributes:
+        bits: 64-bit perceptual hash (signs of the lowest frequencies of its mean picture).
+        thumbs: float32 [3, 16, 16], grey: its first, middle and last frame.
+    """
+
+    bits: int
+    thumbs: np.ndarray
+
+
+def look_at(clip: np.ndarray) -> Look:
+    """The look of a clip, from its first, middle and last frame; black borders don't count.
+
+    Args:
+        clip: uint8 [T, H, W, 3].
+    """
+    frames = clip[[0, len(clip) // 2, -1]]
+    lit = frames.max(axis=(0, 3)) > 0
+    rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
+    if len(rows):
+        frames = frames[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    greys = [cv2.cvtColor(np.ascontiguousarray(f), cv2.COLOR_RGB2GRAY) for f in frames]
+    side = (_HASH_SIDE, _HASH_SIDE)
+    mean = np.mean([cv2.resize(g, side, interpolation=cv2.INTER_AREA) for g in greys], axis=0)
+    low = cv2.dct(mean.astype(np.float32))[:8, :8].ravel()
+    low[0] = 0  # brightness
+    bits = int.from_bytes(np.packbits(low > np.median(low[1:])).tobytes(), "big")
+    thumbs = [cv2.resize(g, (_THUMB_SIDE, _THUMB_SIDE), interpolation=cv2.INTER_AREA) for g in greys]
+    return Look(bits, np.stack(thumbs).astype(np.float32))
+
+
+def alike(a: Look, b: Look, distance: int) -> bool:
+    """Whether two clips show the same: hashes that differ in at most `distance` bits, and small pictures that agree."""
+    return (a.bits ^ b.bits).bit_count() <= distance and float(np.abs(a.thumbs - b.thumbs).mean()) <= _SAME
+
+
+def looks_of(clips: pa.Table) -> pa.Table:
+    """The looks of some clips, small enough to be compared over a whole corpus: a `LOOKS` table.
+
+    Three frames a clip are decoded; a control has none of its own, since it goes with the clip that it controls.
+
+    Args:
+        clips: CLIPS table with at least `COLUMNS`.
+    """
+    rows = []
+    for row in clips.select(list(COLUMNS)).to_pylist():
+        if row["control_of"] is None:
+            last = row["num_frames"] - 1
+            look = look_at(decode_clip(row["encoding"], row["encoded"], [0, (last + 1) // 2, last]))
+            about = {name: row[name] for name in ("clip_id", "video_id", "set", "name", "kind")}
+            rows.append({**about, "bits": look.bits, "thumbs": look.thumbs.round().astype(np.uint8).ravel()})
+    return pa.Table.from_pylist(rows, schema=LOOKS)
+
+
+def near_duplicates(looks: Iterable[pa.Table], distance: int) -> dict[str, str]:
+    """Clips that repeat another one: clip_id -> the clip that it repeats.
+
+    Clips are compared within one (set, name, kind); of those that are alike, the first by clip_id is the original.
+    Views of one class video (`clips.class_views`) stay: they are averaged, and a still video's are alike by right.
+
+    Args:
+        looks: `LOOKS` tables.
+        distance: `clips.quality.duplicate_distance`.
+    """
+    groups: dict[tuple[str, str, str], dict[str, Look]] = defaultdict(dict)
+    view_of: dict[str, str] = {}
+    for table in looks:
+        for row in table.to_pylist():
+            thumbs = np.array(row["thumbs"], np.float32).reshape(3, _THUMB_SIDE, _THUMB_SIDE)
+            groups[row["set"], row["name"], row["kind"]][row["clip_id"]] = Look(row["bits"], thumbs)
+            if row["set"] == "class":
+                view_of[row["clip_id"]] = row["video_id"]
+    repeats: dict[str, str] = {}
+    for group in groups.values():
+        kept: list[str] = []
+        for clip_id in sorted(group):
+            video = view_of.get(clip_id)
+            others = (k for k in kept if video is None or view_of[k] != video)
+            first = next((k for k in others if alike(group[k], group[clip_id], distance)), None)
+            if first is None:
+                kept.append(clip_id)
+            else:
+                repeats[clip_id] = first
+    return repeats

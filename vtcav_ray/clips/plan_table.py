@@ -1,0 +1,103 @@
+"""The plan's table: one row for each clip to cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from vtcav_ray.clips.classes import draw
+from vtcav_ray.clips.spans import Span
+from vtcav_ray.tables import BOX
+
+PLAN = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("set", pa.string()),
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("video_id", pa.string()),
+        ("uri", pa.string()),
+        ("label", pa.string()),
+        ("object", pa.string()),
+        ("motion", pa.string()),
+        ("track_id", pa.int32()),
+        ("frames", pa.list_(pa.int32())),  # of the span; null: chosen when the video's length is known
+        ("boxes", pa.list_(BOX)),
+        ("control_of", pa.string()),
+        ("pick", pa.int32()),  # which of the T frames a still kind shows
+        ("view", pa.int32()),  # which of the clips spread over a class video
+        ("seed", pa.int64()),  # of what is random in cutting this clip
+    ]
+)
+
+
+class PlanRows:
+    """Collects rows of `PLAN`, each with the id that its set, kind, video and span give it."""
+
+    def __init__(self, seed: int, uris: Mapping[str, str], labels: Mapping[str, str], class_views: int) -> None:
+        self._seed, self._uris, self._labels, self._class_views = seed, uris, labels, class_views
+        self._rows: list[dict[str, Any]] = []
+
+    def add_with_controls(self, set_: str, name: str, kind: str, span: Span, controls: Sequence[str]) -> None:
+        """A row for the clip, and for each motion control of it where the clip is spatiotemporal."""
+        clip_id = self.add(set_, name, kind, span.video_id, span)
+        if kind == "spatiotemporal":
+            for control in controls:
+                under = f"random/{control}" if set_ == "random" else name
+                self.add(set_, under, control, span.video_id, span, control_of=clip_id)
+
+    def add(
+        self,
+        set_: str,
+        name: str,
+        kind: str,
+        video_id: str,
+        span: Span | None,
+        *,
+        control_of: str | None = None,
+        number: int = 0,
+    ) -> str:
+        """One row, and its clip_id.
+
+        Args:
+            set_: class, concept or random.
+            name: class, concept, or `random/<kind>`.
+            span: what to cut; None: frames spread over the video once its length is known.
+            control_of: the id of the clip that this one is a control of.
+            number: which clip of its video, where it has no span.
+        """
+        if span is not None:
+            where = f"#{span.track_id}@{int(span.frames[0])}"
+        else:
+            where = f"#{number}" if set_ == "random" or self._class_views > 1 else ""
+        folder = name if set_ == "random" else f"class/{name}" if set_ == "class" else f"concept/{name}/{kind}"
+        clip_id = f"{folder}/{video_id}{where}"
+        # A control is shuffled as its twin's id says, whatever else is planned.
+        seed = int(draw(self._seed, "cut", control_of or clip_id, kind) * 2**62)
+        self._rows.append(
+            {
+                "clip_id": clip_id,
+                "set": set_,
+                "name": name,
+                "kind": kind,
+                "video_id": video_id,
+                "uri": self._uris[video_id],
+                "label": self._labels.get(video_id),
+                "object": None if span is None else span.object,
+                "motion": None if span is None else span.motion.direction,
+                "track_id": None if span is None else span.track_id,
+                "frames": None if span is None else span.frames,
+                "boxes": None if span is None else list(span.boxes),
+                "control_of": control_of,
+                "pick": 0 if span is None else span.pick,
+                "view": number if set_ == "class" else 0,
+                "seed": seed,
+            }
+        )
+        return clip_id
+
+    def table(self) -> pa.Table:
+        """All rows, sorted by video_id and clip_id."""
+        return pa.Table.from_pylist(sorted(self._rows, key=lambda r: (r["video_id"], r["clip_id"])), schema=PLAN)

@@ -1,0 +1,352 @@
+"""The plan: which clips to cut from which videos, decided from metadata alone.
+
+How the videos are divided. A source video gives EITHER class examples OR concept clips OR random clips. (Several
+concepts may share a video, and so may several kinds of random clip.) Everything is drawn by a hash of the seed and the
+video's id, so the plan does not depend on the order of anything, and changes little when videos are added.
+Files that are copies of one video (`vtcav_ray.tracks.copies`) are one source video: one of them is planned with.
+
+1. Class examples first, drawn blindly from each class's videos: choosing them by what is in them would bias what is
+   explained. Where they would take more than two fifths of the videos, they are fewer.
+2. Of the rest, half is set aside for random clips (less where `random_pool` is less). From the other half concepts
+   choose, the one with the fewest videos first, in turn over the classes. Where videos are scarce, concepts prefer
+   videos that another concept uses already.
+3. What is left gives random clips, in turn over the classes, of every kind that a concept has, and of its controls.
+
+Memory: the list of videos (with a signature of 440 bytes each, while copies are looked for), and for each concept and
+each class a bounded sample of candidates, however many tracks there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from vtcav_ray.clips.classes import ClassPlan, draw, plan_classes
+from vtcav_ray.clips.motion import matches
+from vtcav_ray.clips.plan_table import PlanRows
+from vtcav_ray.clips.sampling import Candidates, different, one_a_track
+from vtcav_ray.clips.spans import FILTERS, Span, iter_tracks, usable_spans
+from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
+
+RANDOM_CLIPS_A_VIDEO = 4  # at most, where the pool can't be filled with one a video
+_CANDIDATE_FACTOR = 4
+_FEW = 2  # videos: the least that a concept can have at all
+_FEW_CONCEPTS = 6
+_AUTO_DIRECTIONS = ("up", "down", "left", "right", "towards", "away", "still")
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What to cut.
+
+    Attributes:
+        rows: table `PLAN` (`vtcav_ray.clips.plan_table`), sorted by video_id and clip_id: the CLIPS columns that are
+            known before cutting, and what cutting needs.
+        warnings: sentences for the user.
+        counts: `filters` (tracks that each quality filter dropped; `clips_per_video` counts for each concept anew),
+            `videos` (by use; `copies` are not used, since they repeat another one), `concepts` (videos available and
+            used, clips), `random` (clips a kind), `tracks`.
+    """
+
+    rows: pa.Table
+    warnings: list[str]
+    counts: dict[str, Any]
+
+
+def plan_clips(
+    videos: pa.Table,
+    tracks: Iterable[pa.Table],
+    failed_video_ids: Collection[str],
+    config: ClipsConfig,
+    seed: int,
+    recogniser_classes: Sequence[str] | None = None,
+    *,
+    copies: Mapping[str, str] | None = None,
+) -> ClipPlan:
+    """Choose the clips to cut.
+
+    Args:
+        videos: VIDEOS table.
+        tracks: TRACKS tables, one after the other; a video's tracks lie together in one of them.
+        failed_video_ids: videos that can't be used.
+        seed: of every choice.
+        recogniser_classes: the model's class names; labels that differ only in case, `_` and `-` are taken as them.
+        copies: video_id -> the video that it repeats. They give no clips.
+
+    Raises:
+        ConfigError: `clips.classes` names a class that the model does not have.
+    """
+    copies = copies or {}
+    listed = list(zip(*(videos.column(n).to_pylist() for n in ("video_id", "uri", "label")), strict=True))
+    left = {*failed_video_ids, *copies}
+    usable = [row for row in listed if row[0] not in left]
+    classes = plan_classes(usable, config, seed, recogniser_classes)
+    planner = _Planner(config, seed, classes, {v: u for v, u, _ in usable})
+    planner.note_copies(copies, {v: label for v, _, label in listed})
+    planner.read(tracks)
+    planner.choose_concepts()
+    planner.choose_random()
+    return planner.result()
+
+
+class _Planner:
+    def __init__(self, config: ClipsConfig, seed: int, classes: ClassPlan, uris: Mapping[str, str]) -> None:
+        self._config, self._seed, self._classes, self._uris = config, seed, classes, uris
+        self._auto = isinstance(config.concepts, str)
+        self._concepts: dict[str, ConceptConfig] = {}
+        if not isinstance(config.concepts, str):
+            self._concepts = {c.name: c for c in config.concepts}
+        self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
+        groups = max(len(set(classes.label_of.values())), 1)
+        self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
+        self._random: dict[str | None, Candidates] = {}
+        # Of all videos, whatever their label: where most labels are rare, those above hold too few.
+        self._random_any = Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
+        self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
+        self._tracks = 0
+        self._rows = PlanRows(seed, uris, classes.label_of, config.class_views)
+        self._warnings = list(classes.warnings)
+        self._concept_videos: set[str] = set()
+        self._random_videos: set[str] = set()
+        self._concept_counts: dict[str, dict[str, int]] = {}
+        self._copies = 0
+        self._kinds: list[str] = []
+        for label, ids in sorted(classes.examples.items()):
+            for video_id in ids:
+                for view in range(config.class_views):
+                    self._rows.add("class", label, "full", video_id, None, number=view)
+
+    def note_copies(self, copies: Mapping[str, str], labels: Mapping[str, str | None]) -> None:
+        """Count the videos that are not used because they repeat another one, and tell of them."""
+        self._copies = len(copies)
+        if copies:
+            other = sum(labels[v] is not None and labels[v] != labels[first] for v, first in copies.items())
+            shown = ", ".join(f"{v} repeats {first}" for v, first in sorted(copies.items())[:3])
+            self._warnings.append(
+                f"{len(copies)} of {len(labels)} videos are copies of another one (clips.quality.copy_distance) and "
+                f"give no clips{f'; {other} of them have another label' if other else ''}: {shown}"
+                + (", ..." if len(copies) > 3 else ".")
+            )
+
+    def _new_candidates(self, name: str) -> Candidates:
+        return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
+
+    def read(self, tracks: Iterable[pa.Table]) -> None:
+        """Take from each video's tracks what concepts and random clips could use."""
+        taken = {v for ids in self._classes.examples.values() for v in ids}
+        for video_id, spans in self._spans_by_video(tracks):
+            if video_id in taken or video_id not in self._uris:
+                continue
+            self._offer_to_concepts(video_id, spans)
+            by_chance = sorted(spans, key=lambda s: draw(self._seed, "span", video_id, s.track_id, s.frames[0]))
+            label = self._classes.label_of.get(video_id)
+            if label not in self._random:
+                self._random[label] = Candidates(self._random_capacity, "random", self._seed)
+            few = different(by_chance)[:RANDOM_CLIPS_A_VIDEO]
+            self._random[label].add(video_id, few)
+            self._random_any.add(video_id, few)
+
+    def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, list[Span]]]:
+        for table in tracks:
+            by_video: dict[str, list[Span]] = defaultdict(list)
+            for track in iter_tracks(table):
+                self._tracks += 1
+                by_video[track.video_id] += usable_spans(track, self._config, self._dropped)
+            yield from ((v, s) for v, s in by_video.items() if s)
+
+    def _offer_to_concepts(self, video_id: str, spans: list[Span]) -> None:
+        limit = self._config.quality.max_clips_per_video
+        if self._auto:
+            for object_, direction in sorted({(s.object, s.motion.direction) for s in spans}):
+                name = f"{object_} {direction}"
+                if direction in _AUTO_DIRECTIONS and name not in self._concepts:
+                    self._concepts[name] = ConceptConfig.model_construct(
+                        name=name,
+                        object=object_,
+                        motion=MotionConfig(direction=direction),
+                        kinds=("spatial", "spatiotemporal"),
+                        controls=None,
+                    )
+                    self._candidates[name] = self._new_candidates(name)
+        for name, concept in self._concepts.items():
+            fit = [s for s in spans if concept.object in (None, s.object) and matches(s.motion, concept.motion)]
+            if fit:
+                moving = concept.motion is not None and concept.motion.direction is not None
+                fit.sort(key=lambda s: (-(s.motion.clarity if moving else 1) * s.confidence, s.track_id, s.frames[0]))
+                tracks = one_a_track(fit)
+                self._dropped["clips_per_video"] += max(len(tracks) - limit, 0)
+                self._candidates[name].add(video_id, tracks[:limit])
+
+    def choose_concepts(self) -> None:
+        """Pick the concepts that have enough videos, and their clips."""
+        config = self._config
+        refused = self._choose(config.min_per_concept, config.max_concepts)
+        if not self._concept_counts:
+            refused = self._choose(_FEW, _FEW_CONCEPTS if self._auto else len(self._concepts))
+            if self._concept_counts:
+                self._warnings.append(
+                    f"No concept can have {config.min_per_concept} source videos (clips.min_per_concept). The "
+                    f"{len(self._concept_counts)} with at least {_FEW} are kept so that there is something to see; "
+                    "their figures will be weak."
+                )
+        self._warnings += refused
+        few = {n: c["clips"] for n, c in self._concept_counts.items() if c["clips"] < config.per_concept}
+        if few:
+            shown = ", ".join(f"{n} {clips}" for n, clips in sorted(few.items()))
+            self._warnings.append(f"Fewer than the {config.per_concept} clips wanted (clips.per_concept): {shown}.")
+        if not self._concept_counts:
+            self._warnings.append(
+                "No concept could be built: too few videos with an object that was followed long enough, and passed "
+                "the quality filters (counts: " + ", ".join(f"{k} {v}" for k, v in self._dropped.items()) + ")."
+            )
+
+    def _choose(self, least: int, most: int) -> list[str]:
+        """Take the clips of every concept that gets `least` videos; sentences about those that do not."""
+        config = self._config
+        there = {n: c.available for n, c in self._candidates.items()}
+        enough = [n for n in self._concepts if there[n] >= least]
+        refused = []
+        if self._auto:
+            enough = sorted(enough, key=lambda n: (-there[n], n))[:most]
+        else:
+            refused = [
+                f"Concept {n!r} is left out: {there[n]} source videos show it, {least} are needed."
+                for n in self._concepts
+                if n not in enough
+            ]
+        free = len(self._uris) - sum(len(ids) for ids in self._classes.examples.values())
+        budget = free - min(config.random_pool, -(-free // 2))
+        scarce = sum(min(config.per_concept, there[n]) for n in enough) > budget
+        # Concepts that somebody named all count, so the rare ones choose first; proposed ones are in the order of rank.
+        for name in enough if self._auto else sorted(enough, key=lambda n: (there[n], n)):
+            got = self._take(name, budget, scarce, least)
+            if got < least:
+                refused.append(
+                    f"Concept {name!r} is left out: other sets need all but {got} of its {there[name]} source videos, "
+                    f"and {least} are needed."
+                )
+        return refused
+
+    def _take(self, name: str, budget: int, scarce: bool, least: int) -> int:
+        """Choose one concept's clips, at most `per_concept`, one a video before a second of any.
+
+        Returns how many source videos it could have; under `least`, nothing is taken.
+        """
+        config, found = self._config, self._candidates[name].kept
+        order = self._in_turn({v: p for v, (p, _) in found.items()})
+        if scarce:
+            order.sort(key=lambda v: v not in self._concept_videos)  # stable: those in use first
+        room = budget - len(self._concept_videos)
+        chosen: list[str] = []
+        for video_id in order:
+            if len(chosen) == config.per_concept:
+                break
+            if video_id not in self._concept_videos:
+                if room <= 0:
+                    continue
+                room -= 1
+            chosen.append(video_id)
+        if len(chosen) < least:
+            return len(chosen)
+        self._concept_videos |= set(chosen)
+        spans = [
+            found[v][1][k] for k in range(config.quality.max_clips_per_video) for v in chosen if k < len(found[v][1])
+        ][: config.per_concept]
+        concept = self._concepts[name]
+        controls = config.controls if concept.controls is None else concept.controls
+        for kind in concept.kinds:
+            for span in spans:
+                self._rows.add_with_controls("concept", name, kind, span, controls)
+        kinds: tuple[str, ...] = concept.kinds
+        if "spatiotemporal" in kinds:
+            kinds += controls
+        self._kinds += [kind for kind in kinds if kind not in self._kinds]
+        if concept.controls and "spatiotemporal" not in concept.kinds:
+            self._warnings.append(f"Concept {name!r} has controls but no kind `spatiotemporal`; they are left out.")
+        self._concept_counts[name] = {
+            "videos_available": self._candidates[name].available,
+            "videos": len(chosen),
+            "clips": len(spans),
+        }
+        return len(chosen)
+
+    def choose_random(self) -> None:
+        """Fill a pool for each kind that a concept has, from the videos that are left."""
+        config = self._config
+        taken = self._concept_videos | {v for ids in self._classes.examples.values() for v in ids}
+        order = self._in_turn({v: draw(self._seed, "random", v) for v in self._uris if v not in taken})
+        kept = [*self._random.values(), self._random_any]
+        spans = {v: s for group in kept for v, (_, s) in group.kept.items() if v not in taken}
+        controls = tuple(k for k in self._kinds if k in ("frozen", "shuffled", "reversed", "padding"))
+        sizes: dict[str, int] = {}
+        for kind in self._kinds:
+            if kind in controls:
+                continue
+            by_track = kind != "context" or config.context_blur > 0
+            picks: list[tuple[str, int]] = []
+            for number in range(RANDOM_CLIPS_A_VIDEO):
+                picks += [(v, number) for v in order if not by_track or number < len(spans.get(v, ()))]
+                if number == 0:
+                    sources = len(picks)
+                if len(picks) >= config.random_pool:
+                    break
+            picks = picks[: config.random_pool]
+            sizes[kind] = len(picks)
+            self._random_videos |= {v for v, _ in picks}
+            for video_id, number in picks:
+                if by_track:
+                    span = spans[video_id][number]
+                    self._rows.add_with_controls("random", f"random/{kind}", kind, span, controls)
+                else:
+                    self._rows.add("random", f"random/{kind}", kind, video_id, None, number=number)
+            self._warn_of_small_pool(kind, len(picks), min(sources, len(picks)))
+        self._random_sizes = sizes
+
+    def _warn_of_small_pool(self, kind: str, clips: int, sources: int) -> None:
+        largest = max((c["clips"] for c in self._concept_counts.values()), default=0)
+        if clips > sources:
+            self._warnings.append(
+                f"Random clips ({kind}): only {sources} videos are left for them, so they give {clips} clips, up to "
+                f"{RANDOM_CLIPS_A_VIDEO} each. Random sets then share source videos."
+            )
+        if clips < 10 * largest:
+            self._warnings.append(
+                f"Random clips ({kind}): the pool has {clips}, and at least {10 * largest} are wanted (10 times the "
+                f"largest concept), {10 * largest - clips} more. "
+                + (
+                    "Raise clips.random_pool."
+                    if clips == self._config.random_pool
+                    else "Give more videos, or lower clips.per_concept."
+                )
+            )
+
+    def _in_turn(self, priority: Mapping[str, float]) -> list[str]:
+        """Videos by priority, one from each class in turn."""
+        by_class: dict[str, list[str]] = defaultdict(list)
+        for video_id in sorted(priority, key=lambda v: (priority[v], v)):
+            by_class[self._classes.label_of.get(video_id) or ""].append(video_id)
+        ranked = [(rank, label, v) for label, ids in by_class.items() for rank, v in enumerate(ids)]
+        return [v for _, _, v in sorted(ranked)]
+
+    def result(self) -> ClipPlan:
+        examples = sum(len(ids) for ids in self._classes.examples.values())
+        used = examples + len(self._concept_videos) + len(self._random_videos)
+        counts = {
+            "tracks": self._tracks,
+            "filters": dict(self._dropped),
+            "videos": {
+                "class": examples,
+                "concept": len(self._concept_videos),
+                "random": len(self._random_videos),
+                "unused": len(self._uris) - used,
+                "copies": self._copies,
+            },
+            "classes": {label: len(ids) for label, ids in sorted(self._classes.examples.items())},
+            "concepts": dict(sorted(self._concept_counts.items())),
+            "random": self._random_sizes,
+        }
+        return ClipPlan(self._rows.table(), self._warnings, counts)

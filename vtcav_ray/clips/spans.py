@@ -1,0 +1,182 @@
+"""From tracks to spans that a clip could be cut from: quality filters and motion words, on metadata alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray.clips.motion import Motion, describe_motions
+from vtcav_ray.config import ClipsConfig
+
+SPANS_A_TRACK = 6  # places along a track that are looked at
+FILTERS = ("track_length", "gaps", "cut", "box_size", "confidence", "blur")  # in the order in which they are applied
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One row of the TRACKS table as arrays; see there for units."""
+
+    video_id: str
+    track_id: int
+    label: str
+    frames: np.ndarray
+    boxes: np.ndarray
+    confidence: np.ndarray
+    fps: float
+    height: int
+    width: int
+    num_frames: int
+    camera: np.ndarray
+    sharpness: np.ndarray
+    shot: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """T frames of a track that are good enough for a clip.
+
+    Attributes:
+        frames: int32 [T] source frames, `interval` apart.
+        boxes: float32 [T, 4] xyxy, source pixels; interpolated where the track has no box.
+        motion: over these frames.
+        pick: the frame (0 to T-1) that shows the object best: detected, whole, sharp.
+        confidence: mean over the span.
+        interval: source frames from one to the next.
+    """
+
+    video_id: str
+    track_id: int
+    object: str
+    frames: np.ndarray
+    boxes: np.ndarray
+    motion: Motion
+    pick: int
+    confidence: float
+    interval: int
+
+
+def iter_tracks(table: pa.Table) -> Iterator[Track]:
+    """The rows of a TRACKS table, without a Python object for each number."""
+    table = table.combine_chunks()
+    if not table.num_rows:
+        return
+    columns = {name: table.column(name).chunk(0) for name in table.column_names}
+    offsets = columns["frames"].offsets.to_numpy()
+    flat = {
+        "frames": columns["frames"].values.to_numpy().astype(np.int64),
+        "boxes": columns["boxes"].values.values.to_numpy().reshape(-1, 4),
+        "confidence": columns["confidence"].values.to_numpy(),
+        "camera": columns["camera"].values.values.to_numpy().reshape(-1, 2),
+        "sharpness": columns["sharpness"].values.to_numpy(),
+        "shot": columns["shot"].values.to_numpy(),
+    }
+    single = ("video_id", "track_id", "label", "fps", "height", "width", "num_frames")
+    for i, values in enumerate(zip(*(columns[name].to_pylist() for name in single), strict=True)):
+        part = slice(int(offsets[i]), int(offsets[i + 1]))
+        yield Track(**dict(zip(single, values, strict=True)), **{k: v[part] for k, v in flat.items()})
+
+
+def usable_spans(track: Track, config: ClipsConfig, dropped: Counter[str]) -> list[Span]:
+    """Spans of a track that pass the quality filters, at up to `SPANS_A_TRACK` places along it.
+
+    The track must cover the clip's whole span, (T - 1) x interval + 1 source frames: a clip whose frames lie nearer
+    together would show slower motion than the recogniser sees elsewhere. Only where `quality.min_track_frames` is set
+    lower may a shorter track be used, with the largest interval that fits, down to 1.
+
+    Args:
+        dropped: the filter that cost the track its last span is counted here.
+    """
+    quality = config.quality
+    span = (config.frames - 1) * config.interval + 1
+    needed = max(min(quality.min_track_frames or span, span), config.frames)
+    if len(track.frames) < 2 or track.frames[-1] - track.frames[0] + 1 < max(needed, quality.min_track_frames or 0):
+        dropped["track_length"] += 1
+        return []
+    stride = int(np.diff(track.frames).min())
+    gap = np.diff(track.frames) - stride > quality.max_gap
+    cut = np.diff(track.shot) != 0
+    segments = _segments(track.frames, gap | (cut & (not quality.allow_cuts)), needed)
+    if not segments:
+        dropped["cut" if _segments(track.frames, gap, needed) else "gaps"] += 1
+        return []
+    # Spans of one interval have one shape, so all of a track's are described at once.
+    by_interval: dict[int, list[np.ndarray]] = {}
+    for first, last in segments:
+        covered = int(track.frames[last] - track.frames[first] + 1)
+        interval = min(config.interval, (covered - 1) // max(config.frames - 1, 1))
+        room = covered - ((config.frames - 1) * interval + 1)
+        starts = track.frames[first] + np.unique(np.linspace(0, room, SPANS_A_TRACK).round().astype(int))
+        by_interval.setdefault(interval, []).append(starts)
+    spans: list[Span] = []
+    passed = 0
+    for interval, starts in by_interval.items():
+        frames_ST = np.concatenate(starts)[:, None] + np.arange(config.frames) * interval
+        found, stage = _spans(track, frames_ST, interval, config)
+        spans += found
+        passed = max(passed, stage)
+    if not spans:
+        dropped[("box_size", "confidence", "blur")[passed]] += 1
+    return spans
+
+
+def _segments(frames: np.ndarray, breaks: np.ndarray, needed: int) -> list[tuple[int, int]]:
+    """(first, last) places between breaks that cover at least `needed` source frames."""
+    edges = np.flatnonzero(breaks)
+    firsts, lasts = np.concatenate(([0], edges + 1)), np.concatenate((edges, [len(frames) - 1]))
+    return [(int(a), int(b)) for a, b in zip(firsts, lasts, strict=True) if frames[b] - frames[a] + 1 >= needed]
+
+
+def _spans(track: Track, frames_ST: np.ndarray, interval: int, config: ClipsConfig) -> tuple[list[Span], int]:
+    """The spans at these frames that pass the last three filters, and how many of the three the best one passed."""
+    quality = config.quality
+    boxes_ST4 = np.stack([np.interp(frames_ST, track.frames, track.boxes[:, i]) for i in range(4)], axis=2)
+    size_S = np.median((boxes_ST4[..., 2:] - boxes_ST4[..., :2]).min(2), axis=1)
+    begins = np.searchsorted(track.frames, frames_ST[:, 0])
+    ends = np.searchsorted(track.frames, frames_ST[:, -1], "right")
+    total = np.concatenate(([0.0], track.confidence.cumsum(dtype=np.float64)))
+    confidence_S = (total[ends] - total[begins]) / np.maximum(ends - begins, 1)
+    sharp_S = np.ones(len(frames_ST), bool)
+    if quality.min_sharpness > 0:
+        medians = [np.median(track.sharpness[a:b]) for a, b in zip(begins, ends, strict=True)]
+        sharp_S = np.array(medians) >= quality.min_sharpness
+    passes = np.column_stack((size_S >= quality.min_box_side, confidence_S >= quality.min_confidence, sharp_S))
+    passed = np.logical_and.accumulate(passes, axis=1).sum(1)
+    good = np.flatnonzero(passed == 3)
+    if not len(good):
+        return [], int(passed.max())
+    camera_ST2 = np.stack([np.interp(frames_ST[good], track.frames, track.camera[:, i]) for i in range(2)], axis=2)
+    motions = describe_motions(
+        boxes_ST4[good], frames_ST[good].astype(float), track.fps, track.height, track.width, camera_ST2
+    )
+    spans = [
+        Span(
+            track.video_id,
+            track.track_id,
+            track.label,
+            frames_ST[i].astype(np.int32),
+            boxes_ST4[i].astype(np.float32),
+            motion,
+            int(pick),
+            float(confidence_S[i]),
+            interval,
+        )
+        for i, motion, pick in zip(good, motions, _best_frames(track, frames_ST[good], boxes_ST4[good]), strict=True)
+    ]
+    return spans, 3
+
+
+def _best_frames(track: Track, frames_ST: np.ndarray, boxes_ST4: np.ndarray) -> np.ndarray:
+    """int [S]: the sharpest of the frames where the object was really detected, as surely as usual, and is whole."""
+    place = np.clip(np.searchsorted(track.frames, frames_ST), 0, len(track.frames) - 1)
+    detected = track.frames[place] == frames_ST
+    confidence = np.where(detected, track.confidence[place], np.nan)
+    usual = np.nanmedian(np.where(detected.any(1, keepdims=True), confidence, 0.0), axis=1, keepdims=True)
+    sure = np.nan_to_num(confidence, nan=-1.0) >= usual
+    whole = (boxes_ST4[..., :2] > 1).all(2)
+    whole &= (boxes_ST4[..., 2] < track.width - 1) & (boxes_ST4[..., 3] < track.height - 1)
+    wanted = np.where((sure & whole).any(1, keepdims=True), sure & whole, sure)
+    return np.where(wanted, track.sharpness[place], -1.0).argmax(1)

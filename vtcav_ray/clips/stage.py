@@ -1,0 +1,194 @@
+"""Stage `clips`: concepts, class examples and random sets, cut from the tracked videos.
+
+What needs torch, OpenCV, PyAV or SciPy is imported where it is used. The driver of a run that goes no further than
+`videos` needs none of them, and workers that cut clips start in half the time, and memory, without torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vtcav_ray.clips.contents import CONTENTS, contents_of
+from vtcav_ray.clips.select import ClipPlan, plan_clips
+from vtcav_ray.config import Config
+from vtcav_ray.errors import StageError
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_size
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.video.listed import Seen
+from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbours
+
+SEEN = pa.struct([("num_frames", pa.int64()), ("height", pa.int64()), ("width", pa.int64()), ("fps", pa.float64())])
+PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
+                    "num_frames", "camera", "sharpness", "shot")  # fmt: skip
+
+
+def _prepare_clips(context: Context) -> Work:
+    copies = _copies(context)
+    plan = _plan(context, copies)
+    if not plan.rows.num_rows:
+        raise StageError("No clip could be planned. " + " ".join(plan.warnings))
+    config = context.config
+    videos = sorted(set(plan.rows["video_id"].to_pylist()))
+    # With what tells that a file was replaced: else its old clips would be carried over (vtcav_ray.runs.carry).
+    listed = context.input("videos").read("videos")
+    assert listed is not None, "the plan was made from it"
+    rows = _with_files(plan.rows, listed, context.input("tracks"))
+    return Work(
+        shards=_by_video(rows, shard_size(len(videos), config.shard_videos)),
+        make_worker=functools.partial(CutWorker, config, neighbours_of(listed)),
+        resources=config.resources.cut,
+        warnings=plan.warnings,
+        notes={"plan": plan.counts},
+        finish=functools.partial(_repeats, config.clips.quality.duplicate_distance, copies),
+    )
+
+
+def _with_files(plan: pa.Table, videos: pa.Table, tracks: StageFolder) -> pa.Table:
+    """The plan's rows with what tells that a file was replaced: `fingerprint` and `size_bytes`, as it was listed.
+
+    Of a file of which the listing could tell nothing (http), `seen` is what the stage `tracks` decoded; null for all
+    others, and where it found no track.
+    """
+    columns = ["video_id", "size_bytes", "fingerprint"]
+    listed = {row.pop("video_id"): row for row in videos.select(columns).to_pylist()}
+    ids = plan["video_id"].to_pylist()
+    unknown = {video for video in ids if listed[video]["fingerprint"] is None}
+    seen = _seen(tracks, unknown) if unknown else {}
+    for name, kind in (("fingerprint", pa.string()), ("size_bytes", pa.int64())):
+        plan = plan.append_column(name, pa.array([listed[video][name] for video in ids], kind))
+    return plan.append_column("seen", pa.array([seen.get(video) for video in ids], SEEN))
+
+
+def _seen(tracks: StageFolder, videos: set[str]) -> dict[str, dict[str, Any]]:
+    """video_id -> fields of `vtcav_ray.video.listed.Seen`."""
+    found = {}
+    for _, part in tracks.iter_tables("tracks", columns=["video_id", *(field.name for field in SEEN)]):
+        for row in part.filter(pc.is_in(part["video_id"], pa.array(sorted(videos)))).to_pylist():
+            found[row.pop("video_id")] = row
+    return found
+
+
+def _repeats(distance: int, copies: dict[str, str], clips: StageFolder) -> ShardOutput:
+    """What shows the same as something else, over all shards.
+
+    `duplicates`: clips that repeat one of their set, which stay in the table `clips`. `copies`: videos that repeat
+    another one, of which no clip was planned.
+    """
+    from vtcav_ray.clips.duplicates import DUPLICATES, near_duplicates
+    from vtcav_ray.tracks.copies import COPIES
+
+    repeats = near_duplicates((part for _, part in clips.iter_tables("looks")), distance)
+    found = {"duplicates": (DUPLICATES, repeats), "copies": (COPIES, copies)}
+    tables = {name: _pairs(schema, pairs) for name, (schema, pairs) in found.items() if pairs}
+    return ShardOutput(tables, metrics={"near_duplicates": len(repeats), "copies": len(copies)})
+
+
+def _pairs(schema: pa.Schema, pairs: dict[str, str]) -> pa.Table:
+    rows = sorted(pairs.items())
+    return pa.table([[one for one, _ in rows], [other for _, other in rows]], schema=schema)
+
+
+def _copies(context: Context) -> dict[str, str]:
+    """Videos that are copies of another one. A short vector a video is held in memory."""
+    distance = context.config.clips.quality.copy_distance
+    videos = context.input("videos").read("videos", columns=["video_id", "label"])
+    if distance is None or videos is None:
+        return {}
+    from vtcav_ray.tracks.copies import copies_among
+
+    return copies_among(videos, (part for _, part in context.input("tracks").iter_tables("signatures")), distance)
+
+
+def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
+    """Reads the tracks shard by shard: memory does not grow with the corpus, but for the list of videos."""
+    config = context.config
+    videos = context.input("videos").read("videos")
+    assert videos is not None, "the tracks stage would have stopped"
+    tracks = context.input("tracks")
+    failed = tracks.read("failures", columns=["video_id"])
+    failed_ids = set(failed["video_id"].to_pylist()) if failed is not None else set()
+
+    def parts() -> Iterator[pa.Table]:
+        for _, part in tracks.iter_tables("tracks", columns=PLANNING_COLUMNS):
+            yield part
+
+    return plan_clips(videos, parts(), failed_ids, config.clips, config.seed, _class_names(config), copies=copies)
+
+
+def _class_names(config: Config) -> tuple[str, ...] | None:
+    """The model's classes, so that only videos of those become class examples; None: only the checkpoint knows."""
+    from vtcav_ray.models import describe
+
+    return describe(config.model, seed=config.seed).class_names
+
+
+def _by_video(plan: pa.Table, videos_a_shard: int) -> list[Shard]:
+    """Shards that hold all rows of their videos, so that each video is decoded once.
+
+    A video's shard follows from its id: one more video in the plan changes one shard and leaves the others, with all
+    that was computed from them, as they are. The number of shards is a power of two, so it seldom changes either.
+    """
+    ids = plan["video_id"].to_pylist()
+    wanted = -(-len(set(ids)) // videos_a_shard)
+    buckets = 1 << max(0, (wanted - 1).bit_length())
+    rows_of: dict[int, list[int]] = {}
+    for row, video in enumerate(ids):
+        number = int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big") % buckets
+        rows_of.setdefault(number, []).append(row)
+    shards = []
+    for number, rows in sorted(rows_of.items()):
+        part = make_shards(plan.take(pa.array(rows, pa.int64())), len(rows))[0]
+        shards.append(Shard(f"{number:05d}-{part.name.split('-')[1]}", part.rows))
+    return shards
+
+
+def _clip_ingredients(context: Context) -> dict[str, Any]:
+    config = context.config
+    return {
+        "clips": config.clips.model_dump(mode="json"),
+        "seed": config.seed,
+        "classes": _class_names(config),
+        "limits": [config.tracks.max_frames, config.tracks.max_pixels],
+        "shard_videos": config.shard_videos,
+    }
+
+
+class CutWorker:
+    """Cuts the planned clips of some videos and encodes their frames. Each video is decoded once, as far as needed.
+
+    Args:
+        neighbours: as for `TrackWorker`.
+    """
+
+    def __init__(self, config: Config, neighbours: Neighbours = MappingProxyType({})) -> None:
+        self.config, self.neighbours = config, dict(neighbours)
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        from vtcav_ray.clips.cut import cut_clips
+        from vtcav_ray.clips.duplicates import looks_of
+
+        ids, found = rows["video_id"].to_pylist(), rows["seen"].to_pylist()
+        seen = {video: Seen(**facts) for video, facts in zip(ids, found, strict=True) if facts is not None}
+        clips, failures = cut_clips(
+            rows,
+            with_neighbours(rows, self.neighbours, seen),
+            self.config.clips,
+            max_frames=self.config.tracks.max_frames,
+            max_pixels=self.config.tracks.max_pixels,
+            max_cpu_seconds=self.config.resources.decode.cpu_seconds,
+            max_held_bytes=int(self.config.resources.decode.frames_gb * 1e9),
+            threads=self.config.resources.cut.decode_threads or 2,
+            storage_options=self.config.videos.read_options,
+        )
+        made = {"clips": clips, "looks": looks_of(clips), CONTENTS: contents_of(clips)}
+        return ShardOutput(made, failures, {"clips": clips.num_rows})
+
+
+STAGE = Stage("clips", inputs=("videos", "tracks"), version=5, ingredients=_clip_ingredients, prepare=_prepare_clips)

@@ -1,0 +1,39 @@
+"""The config of a run: one typed schema, its loading from YAML, and the template of `vtcav init`."""
+
+from vtcav_ray.config.schema import (
+    CavsConfig,
+    ClipsConfig,
+    Code,
+    ConceptConfig,
+    Config,
+    DecodeLimits,
+    Kind,
+    ModelConfig,
+    MotionConfig,
+    QualityConfig,
+    ResourcesConfig,
+    Section,
+    StageResources,
+    TracksConfig,
+    VideosConfig,
+    WorldConfig,
+)
+
+__all__ = [
+    "CavsConfig",
+    "ClipsConfig",
+    "Code",
+    "ConceptConfig",
+    "Config",
+    "DecodeLimits",
+    "Kind",
+    "ModelConfig",
+    "MotionConfig",
+    "QualityConfig",
+    "ResourcesConfig",
+    "Section",
+    "StageResources",
+    "TracksConfig",
+    "VideosConfig",
+    "WorldConfig",
+]

@@ -1,0 +1,174 @@
+"""Configs from YAML files, mappings and `--set`, checked against the schema of `config.py`.
+
+What is wrong is told with the key, its value, what is allowed, and the nearest right key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import pydantic
+
+from vtcav_ray.config import Config, Section
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.text.bounded_text import MOST_CHARACTERS, UnreadableText, read_yaml
+
+
+def load_config(
+    path: str, overrides: Sequence[str] = (), *, out: str | None = None, trust_code: bool = False
+) -> Config:
+    """Read a YAML config from a local path, with `key=value` overrides.
+
+    Args:
+        path: the YAML file.
+        overrides: `a.b=value` strings; the value is read as YAML, so `[a, b]`, `1.5` and `null` mean what they say.
+        out: replaces the config's own `out`.
+        trust_code: programs that the config names (a `.py` model config, a TensorRT engine) are run from URLs, too, and
+            not only from this machine.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, or a value that is not allowed.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"No config at {path}. Name a YAML file, for example configs/quickstart.yaml.")
+    try:
+        data = read_yaml(_text_of(file)) or {}
+    except (UnreadableText, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} is not readable as YAML: {' '.join(str(error).split())}. Mend that line; text with a colon "
+            "or a brace goes between quotes."
+        ) from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
+    apply_overrides(data, overrides)
+    if out is not None:
+        data["out"] = out
+    config = parse_config(data, where=path)
+    return config.trusting("anywhere") if trust_code else config
+
+
+def read_options(path: str | None) -> dict[str, Any]:
+    """The options in a file of `--storage-options`, YAML or JSON; none without a file.
+
+    Raises:
+        ConfigError: no such file, or no mapping in it. What it holds is never told: it may be a secret.
+    """
+    if path is None:
+        return {}
+    try:
+        data = read_yaml(_text_of(Path(path)))
+    except OSError as error:
+        raise ConfigError(
+            f"--storage-options {path} can't be read: {error.strerror}. Name a YAML or JSON file."
+        ) from error
+    except (UnreadableText, UnicodeDecodeError):
+        data = None  # the error would quote the line
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise ConfigError(
+            f"--storage-options {path} must hold a mapping, in YAML or JSON, of what fsspec's file system takes, for "
+            "example {key: ..., secret: ..., endpoint_url: ...}."
+        )
+    return data
+
+
+def _text_of(file: Path) -> str:
+    """A file's text, and no more of it than `read_yaml` takes."""
+    with file.open(encoding="utf-8") as opened:
+        return opened.read(MOST_CHARACTERS + 1)
+
+
+def shown_override(override: str) -> str:
+    """A `--set` as it may be told: without its value where that may hold credentials."""
+    return f"{override.partition('=')[0]}=..." if "storage_options" in override else override
+
+
+def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
+    """Check a mapping against the schema.
+
+    Raises:
+        ConfigError: names every wrong key with its value, what is allowed, and the nearest right key.
+    """
+    try:
+        return Config.model_validate(data)
+    except ConfigError as error:  # a URL that is not allowed
+        raise ConfigError(f"{where} is not valid:\n  {error}") from error
+    except pydantic.ValidationError as error:
+        problems = "\n".join(f"  {_problem(e)}" for e in error.errors())
+        raise ConfigError(f"{where} is not valid:\n{problems}") from error
+
+
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put `a.b=value` strings into a config that is not checked yet.
+
+    Raises:
+        ConfigError: not of that form, or the key lies below something that has no keys.
+    """
+    for override in overrides:
+        _set(data, override)
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    key, sep, text = override.partition("=")
+    if not sep or not key:
+        raise ConfigError(f"--set {override!r}: write it as key=value, for example --set clips.frames=16.")
+    try:
+        value = read_yaml(text)
+    except UnreadableText as error:
+        raise ConfigError(
+            f"--set {key}: the value is not readable as YAML. Put it in quotes."
+        ) from error  # it may be a secret
+    node = data
+    *parents, leaf = key.split(".")
+    for part in parents:
+        child = node.get(part)
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {key}: `{part}` is a {type(child).__name__}, which has no keys below it.")
+        node = child
+    node[leaf] = value
+
+
+def _problem(error: Any) -> str:
+    path = [p for p in error["loc"] if not (isinstance(p, str) and p.startswith(("tuple[", "function-", "literal[")))]
+    key = ".".join(str(p) for p in path)
+    if error["type"] == "extra_forbidden":
+        known = sorted(_section_at(path[:-1]).model_fields)
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}."
+        return f"`{key}`: unknown key{_shown(path, error['input'])}; {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    shown = "" if error["type"] == "missing" else _shown(path, error["input"])
+    return f"`{key or 'config'}`{shown}: {message}"
+
+
+def _shown(path: Sequence[Any], value: Any) -> str:
+    """A wrong value, for the message, unless it may hold credentials: options are mappings, or named like them."""
+    if isinstance(value, dict | list) or any(
+        re.search(r"option|key|secret|token|passw|cred", str(p), re.I) for p in path
+    ):
+        return ""
+    return f" (value {value!r})"
+
+
+def _section_at(path: Sequence[str | int]) -> type[Section]:
+    section: type[Section] = Config
+    for part in path:
+        field = section.model_fields.get(str(part))
+        if field is not None:
+            section = next(_sections_in(field.annotation), section)
+    return section
+
+
+def _sections_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, tuple, Annotated):
+        for inner in get_args(annotation):
+            yield from _sections_in(inner)

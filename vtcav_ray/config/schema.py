@@ -1,0 +1,445 @@
+"""The one typed schema of every `configs/*.yaml`. Unknown keys are errors that name the nearest right key.
+
+A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeline`), so what changes no result, such as
+`resources`, stays out of every other section.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from vtcav_ray.store.urls import (
+    ANY_ADDRESS,
+    MAX_OBJECT_BYTES,
+    MAX_OBJECT_SECONDS,
+    READ_LIMITS,
+    SCHEMES,
+    ReadLimits,
+    check_url,
+    origin_of,
+)
+
+Kind = Literal["spatial", "spatiotemporal", "tracked", "context"]
+Control = Literal["frozen", "shuffled", "reversed", "padding"]
+Direction = Literal["up", "down", "left", "right", "towards", "away", "still"]
+PathShape = Literal["straight", "curved", "back_and_forth"]
+Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
+Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+# Which programs may be run that a config names: none, those on this machine, those on a URL, too.
+Code = Literal["nowhere", "here", "anywhere"]
+Seed = Annotated[int, Field(ge=0)]
+# May hold credentials: never shown, and never dumped into a key, a manifest or run.json.
+StorageOptions = Annotated[dict[str, Any], Field(repr=False, exclude=True)]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class NamesCode(Section):
+    """A section whose files may be programs. Whether they may be run is no key of it: no file can say so of itself."""
+
+    _code: Code = PrivateAttr("here")
+
+    @property
+    def code(self) -> Code:
+        """Which of the programs that this section names may be run. Kept by `model_copy` and by pickle."""
+        return self._code
+
+    def trusting(self, code: Code) -> Self:
+        """The same section with other programs allowed."""
+        copied = self.model_copy()
+        copied._code = code
+        return copied
+
+
+class WorldConfig(Section):
+    """Render the planted world instead of reading videos: small clips whose truth is known."""
+
+    videos: Annotated[int, Field(ge=8)] = 400
+    seed: Seed = 0
+
+
+class VideosConfig(Section):
+    """Where the videos come from: a folder, a glob, or a CSV or Parquet manifest, on any fsspec URL."""
+
+    uri: str | None = None
+    world: WorldConfig | None = None
+    labels: str | None = Field(None, description="CSV or Parquet with video_id or uri, and label")
+    extensions: tuple[str, ...] = (
+        "mp4",
+        "mkv",
+        "webm",
+        "avi",
+        "mov",
+        "m4v",
+        "mpg",
+        "mpeg",
+        "ts",
+        "flv",
+        "wmv",
+    )
+    limit: Annotated[int, Field(ge=1)] | None = None
+    follow_links: bool = Field(False, description="also take symbolic links that lead out of the folder")
+    schemes: tuple[str, ...] = Field(SCHEMES, description="URL schemes that rows of a manifest may have")
+    private_addresses: bool = Field(
+        False,
+        description="rows of a manifest and redirects may lead to this machine and to private networks; the hosts of "
+        "`uri` and `labels` may always",
+    )
+    max_bytes: Annotated[int, Field(ge=1)] = Field(MAX_OBJECT_BYTES, description="of one remote video")
+    max_fetch_seconds: Annotated[float, Field(gt=0)] = Field(MAX_OBJECT_SECONDS, description="to read a remote video")
+    storage_options: StorageOptions = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> VideosConfig:
+        if (self.uri is None) == (self.world is None):
+            raise ValueError("give exactly one of `uri` (your videos) and `world` (the planted world)")
+        return self
+
+    @property
+    def read_options(self) -> dict[str, Any]:
+        """`storage_options`, with the limits under which videos are read. Whatever opens a video takes these."""
+        named = tuple(origin for url in (self.uri, self.labels) if url and (origin := origin_of(url)))
+        private = (ANY_ADDRESS,) if self.private_addresses else named
+        return {**self.storage_options, READ_LIMITS: ReadLimits(private, self.max_bytes, self.max_fetch_seconds)}
+
+
+class TracksConfig(NamesCode):
+    """Detection by YOLO in batches over many videos, and tracking video by video."""
+
+    weights: str = Field("asset:detector.pt", description=".pt, .onnx or .engine; `asset:` is a packaged file")
+    names: str | None = Field(None, description="label file for weights that carry no class names")
+    tracker: Literal["bytetrack", "botsort"] = "bytetrack"
+    tracker_options: dict[str, Any] = Field(default_factory=dict)
+    image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 640
+    confidence: Fraction = 0.1
+    iou: Fraction = 0.7
+    classes: tuple[str, ...] | None = Field(None, description="keep only these labels")
+    frame_stride: Annotated[int, Field(ge=1)] = 1
+    max_frames: Annotated[int, Field(ge=1)] = Field(20_000, description="decode at most so many frames a video")
+    max_pixels: Annotated[int, Field(ge=1)] = Field(8192 * 8192, description="refuse larger frames")
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    camera_motion: bool = True
+    decoder: Literal["pyav", "torchcodec"] = Field(
+        "pyav",
+        description="torchcodec: on the detector's GPU, if it has one; needs the extra `torchcodec` and FFmpeg's "
+        "shared libraries",
+    )
+    storage_options: StorageOptions = Field(default_factory=dict)
+
+
+class MotionConfig(Section):
+    """Limits a concept to tracks that move so. Unit: the frame's short side; camera motion taken off."""
+
+    direction: Direction | None = None
+    min_speed: Annotated[float, Field(ge=0)] | None = Field(None, description="short sides a second")
+    max_speed: Annotated[float, Field(ge=0)] | None = None
+    path: PathShape | None = None
+
+
+class ConceptConfig(Section):
+    """One concept: an object, a way of moving, or both. Each kind makes a concept `<name>/<kind>` of its own."""
+
+    name: Name
+    object: str | None = Field(None, description="the detector's label; null: any object")
+    motion: MotionConfig | None = None
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("spatial", "spatiotemporal")
+    controls: tuple[Control, ...] | None = Field(None, description="of its spatiotemporal clips; null: clips.controls")
+
+
+class QualityConfig(Section):
+    """Which tracks are good enough for a concept clip. What each filter drops is counted in the manifest."""
+
+    min_track_frames: Annotated[int, Field(ge=1)] | None = Field(None, description="null: the clip's own span")
+    max_gap: Annotated[int, Field(ge=0)] = Field(5, description="interpolate gaps of up to so many frames")
+    min_box_side: Annotated[float, Field(ge=0)] = Field(8.0, description="pixels, median over the clip")
+    min_confidence: Fraction = 0.25
+    min_sharpness: Annotated[float, Field(ge=0)] = 0.0
+    allow_cuts: bool = False
+    duplicate_distance: Annotated[int, Field(ge=0, le=64)] = Field(
+        4,
+        description="perceptual hashes (64 bits) that differ in at most so many bits are one clip; 0: only equal ones",
+    )
+    copy_distance: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        0.2,
+        description="files whose signatures differ by at most so much are one source video, and used once; 0: only "
+        "equal ones; null: not looked for",
+    )
+    max_clips_per_video: Annotated[int, Field(ge=1)] = 1
+
+
+class ClipsConfig(Section):
+    """Concept clips, class examples and random sets: how many, and how they are cut from the videos."""
+
+    frames: Annotated[int, Field(ge=1)] = Field(32, description="T")
+    interval: Annotated[int, Field(ge=1)] = Field(2, description="source frames from one clip frame to the next")
+    size: Annotated[int, Field(ge=16, multiple_of=2)] = Field(
+        224,
+        description="side of a concept clip, and short side of a full frame, pixels; full frames are never enlarged",
+    )
+    classes: tuple[str, ...] | None = Field(None, description="null: every class that has enough videos")
+    per_class: Annotated[int, Field(ge=1)] = 30
+    min_per_class: Annotated[int, Field(ge=1)] = 5
+    class_views: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="clips of each class video, spread evenly over it as by `num_clips` of a test pipeline, and "
+        "averaged video by video in every figure",
+    )
+    per_concept: Annotated[int, Field(ge=1)] = 30
+    min_per_concept: Annotated[int, Field(ge=1)] = 10
+    random_pool: Annotated[int, Field(ge=1)] = Field(
+        300, description="random clips a kind; at least 10 times per_concept"
+    )
+    concepts: tuple[ConceptConfig, ...] | Literal["auto"] = "auto"
+    max_concepts: Annotated[int, Field(ge=1)] = 20
+    controls: tuple[Control, ...] = Field(
+        ("frozen", "shuffled", "reversed", "padding"),
+        description="motion controls of every spatiotemporal clip, where its concept names none of its own",
+    )
+    context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
+    quality: QualityConfig = QualityConfig()
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> ClipsConfig:
+        names = [c.name for c in self.concepts] if not isinstance(self.concepts, str) else []
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"concept names must be unique; twice: {', '.join(twice)}")
+        if self.min_per_concept > self.per_concept:
+            raise ValueError("`min_per_concept` is larger than `per_concept`")
+        if self.min_per_class > self.per_class:
+            raise ValueError("`min_per_class` is larger than `per_class`")
+        return self
+
+
+class ModelConfig(NamesCode):
+    """The recogniser that is explained."""
+
+    framework: str = Field("mmaction2", description="or `torchvision`, or the name of an entry point of your own")
+    config: str = Field("asset:recogniser.py", description="MMAction2 config: a file, a URL, or a packaged name")
+    checkpoint: str = Field("asset:recogniser.pth", description="a .pth on any URL, or `untrained`, asked for by name")
+    labels: str | None = Field(None, description="file with one class name a line; null: from the config or checkpoint")
+    storage_options: StorageOptions = Field(default_factory=dict)
+
+
+_PROJECTION = r"^(mean|time|space|flat|moving|still|grid:[1-9]\d*|sketch:[1-9]\d*)$"
+
+
+class ActivationsConfig(Section):
+    """What is kept of a forward and a backward pass."""
+
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("early", "middle", "late", "head"), description="`early@moving`: with a projection of its own"
+    )
+    projection: Annotated[str, Field(pattern=_PROJECTION)] = "mean"
+    sketch_seed: int = 0
+    target: Literal["logit", "log_odds", "log_probability"] = "logit"
+    classes: Literal["label", "listed"] | Annotated[str, Field(pattern=r"^top-[1-9]\d*$")] = Field(
+        "label",
+        description="differentiate each class example's own label, its top-k answers, or all of clips.classes",
+    )
+    views: Literal["center", "test"] = Field(
+        "center", description="one centre crop of the stored clip, or the config's own crops, averaged"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="of the stored activations; gradients are always float32"
+    )
+    compile: bool = False
+
+    @field_validator("layers")
+    @classmethod
+    def _projections_of_layers(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
+        for layer in layers:
+            name, at, own = layer.partition("@")
+            if at and not (name and re.match(_PROJECTION, own)):
+                raise ValueError(
+                    f"{layer!r}: after the @ comes the layer's own projection, and {own!r} is none. There are mean, "
+                    "time, space, flat, moving, still, grid:n and sketch:k"
+                )
+        if twice := sorted({layer for layer in layers if layers.count(layer) > 1}):
+            raise ValueError(f"layers must be unique; twice: {', '.join(twice)}")
+        return layers
+
+
+class ReviewConfig(Section):
+    """What a person's decisions in `review.csv` (`vtcav review RUN`) mean for clips that have none."""
+
+    undecided: Literal["use", "leave_out"] = Field(
+        "use", description="leave_out: only concept and class clips that somebody accepted are used"
+    )
+
+
+class CavsConfig(Section):
+    """Concept activation vectors: R for each concept and layer, one a random set."""
+
+    solver: Solver = "logistic"
+    regularization: Annotated[float, Field(gt=0)] | None = Field(None, description="null: the solver's own default")
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.33
+    random_sets: Annotated[int, Field(ge=1)] = Field(50, description="R")
+    relative: tuple[Literal["groups", "pairs"], ...] = Field(
+        ("groups", "pairs"), description="a concept against the rest of its kind; moving against still and controls"
+    )
+
+
+class ScoresConfig(Section):
+    """Statistics. Changing them touches no model."""
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    correction: Literal["holm", "bh", "none"] = "holm"
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    permutations: Annotated[int, Field(ge=100)] = 10_000
+    gradients_at: Literal["own", "all"] = Field(
+        "own",
+        description="where the concept effect takes a class's mean gradient: at the class's own examples, or at those "
+        "of all classes (needs activations.classes: listed or top-k)",
+    )
+
+
+class CompareConfig(Section):
+    """Two classes that differ by motion, and the two concepts that should tell them apart."""
+
+    classes: tuple[str, str]
+    concepts: tuple[str, str] = Field(description="`<name>/<kind>` each; the first belongs to the first class")
+
+
+class GradcamConfig(Section):
+    """The baseline: Grad-CAM on the class examples. See `vtcav gradcam`; `vtcav run` does not read this."""
+
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late")
+    modes: Annotated[tuple[Literal["frame", "window", "clip"], ...], Field(min_length=1)] = ("frame", "window", "clip")
+    window: Annotated[int, Field(ge=1)] = Field(8, description="frames at a time in the mode `window`")
+    stride: Annotated[int, Field(ge=1)] = Field(4, description="from one window to the next, frames")
+    max_clips: Annotated[int, Field(ge=1)] | None = Field(None, description="class examples, in turn over the classes")
+    overlays: Annotated[int, Field(ge=0)] = Field(2, description="clips a class that are drawn")
+    overlay_layer: str | None = Field(None, description="null: `middle` where it is among `layers`, else the last")
+    compare: tuple[CompareConfig, ...] = Field((), description="set side by side with Video-TCAV on the page")
+
+    @model_validator(mode="after")
+    def _overlay_layer_is_there(self) -> GradcamConfig:
+        if self.overlay_layer is not None and self.overlay_layer not in self.layers:
+            raise ValueError(f"`overlay_layer` is {self.overlay_layer!r}, which is not among `layers`")
+        return self
+
+    @property
+    def drawn_layer(self) -> str:
+        """The layer whose maps are drawn."""
+        return self.overlay_layer or ("middle" if "middle" in self.layers else self.layers[-1])
+
+
+class StageResources(Section):
+    """What one actor (or task) of a stage asks Ray for, and how many there may be."""
+
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="scheduled by, and a limit: an actor that holds more is ended, and its shard tried again"
+    )
+    min_actors: Annotated[int, Field(ge=1)] = 1
+    max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None, description="views a model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
+    )
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        3, description="deaths of a process after which the video that caused them is given up"
+    )
+    decode_threads: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="videos decoded side by side in one actor; null: 4 where they feed a detector, 2 elsewhere"
+    )
+
+
+class DecodeLimits(Section):
+    """What one video may cost before it is given up. Frames and pixels are limited by `tracks.max_frames` and so on."""
+
+    cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder, a video")
+    stall_seconds: Annotated[float, Field(gt=0)] = Field(
+        120.0, description="one call of the decoder that takes longer is taken for stuck, and its process ended"
+    )
+    frames_gb: Annotated[float, Field(gt=0)] = Field(
+        1.6, description="whole frames that are in memory at a time while a video is decoded; 8K at 8 bits takes 1.6"
+    )
+    memory_gb: Annotated[float, Field(gt=0)] = Field(
+        4.0, description="a suspect video's decoder, in a process of its own, may take so much"
+    )
+
+
+class RatesConfig(Section):
+    """What an hour costs, so that `vtcav plan` and the report can name a price. null: not known."""
+
+    gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    cpu_hour: Annotated[float, Field(ge=0)] | None = None
+    currency: str = "EUR"
+
+
+class ResourcesConfig(Section):
+    """Where and how widely the stages run. Not part of any stage's key: it changes no result."""
+
+    address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
+    num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
+    object_store_gb: Annotated[float, Field(gt=0)] | None = None
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="for Prometheus, of the Ray started on this machine; null: any free port"
+    )
+    decode: DecodeLimits = DecodeLimits()
+    detect: StageResources = StageResources()
+    cut: StageResources = StageResources()
+    extract: StageResources = StageResources()
+    statistics: StageResources = StageResources()
+    rates: RatesConfig = RatesConfig()
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    name: Name = "run"
+    seed: Seed = 0
+    out: str | None = Field(None, description="run folder, any fsspec URL; null: runs/<name>")
+    out_storage_options: StorageOptions = Field(default_factory=dict)
+    videos: VideosConfig
+    tracks: TracksConfig = TracksConfig()
+    clips: ClipsConfig = ClipsConfig()
+    model: ModelConfig = ModelConfig()
+    activations: ActivationsConfig = ActivationsConfig()
+    review: ReviewConfig = ReviewConfig()
+    cavs: CavsConfig = CavsConfig()
+    scores: ScoresConfig = ScoresConfig()
+    gradcam: GradcamConfig = GradcamConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    shard_videos: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="videos a shard; null: from the corpus's size"
+    )
+    max_failed_fraction: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _gradients_are_there(self) -> Config:
+        if self.scores.gradients_at == "all" and self.activations.classes == "label":
+            raise ValueError(
+                "`scores.gradients_at: all` needs gradients of a class at other classes' examples: "
+                "set activations.classes to `listed` or `top-k`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _urls_are_allowed(self) -> Config:
+        for section in ("videos", "tracks", "model"):
+            for name in ("uri", "labels", "weights", "names", "config", "checkpoint"):
+                if isinstance(url := getattr(getattr(self, section), name, None), str):
+                    check_url(url, f"{section}.{name}")
+        if self.out is not None:
+            check_url(self.out, "out")
+        return self
+
+    def trusting(self, code: Code) -> Config:
+        """The same config, with the programs that it may name allowed: `.py` model configs and TensorRT engines."""
+        return self.model_copy(update={"model": self.model.trusting(code), "tracks": self.tracks.trusting(code)})
+
+    @property
+    def run_url(self) -> str:
+        """The run folder."""
+        return self.out or f"runs/{self.name}"

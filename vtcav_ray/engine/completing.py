@@ -1,0 +1,263 @@
+"""Bring one stage to completion: all of it, what is missing or broken, or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vtcav_ray import engine
+from vtcav_ray.engine.heal import FINAL, Healing
+from vtcav_ray.runs.carry import CarryingWorker, carry, comparable
+from vtcav_ray.runs.damage import Damage, broken_files, examine
+from vtcav_ray.runs.fresh import fresh_attempt
+from vtcav_ray.runs.record import PLAN, versions
+from vtcav_ray.runs.retry import RETRIED
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.records import COMMITS, MANIFEST, BrokenFile
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Told what happens, as it happens. The command line draws it; a library user may ignore it."""
+
+    def stage_started(self, stage: str, *, shards: int, done: int) -> None: ...
+    def shard_done(self, stage: str, *, failures: int) -> None: ...
+    def stage_finished(self, stage: str, manifest: Mapping[str, Any], *, reused: bool) -> None: ...
+
+
+class Silence:
+    """Progress for those who want none: what happens is in the log."""
+
+    def stage_started(self, stage: str, *, shards: int, done: int) -> None: ...
+    def shard_done(self, stage: str, *, failures: int) -> None: ...
+    def stage_finished(self, stage: str, manifest: Mapping[str, Any], *, reused: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Completing:
+    """How stages are completed in one run.
+
+    Args:
+        session: the Ray that heavy stages run on.
+        progress: told of every stage and shard.
+        check: raises where this process may not write any more; with True, after asking storage.
+        verify: read every file of a complete stage before it is used, and make again what is broken.
+    """
+
+    session: engine.LazySession
+    progress: Progress
+    check: Callable[[bool], None] = lambda look: None
+    verify: bool = True
+
+    def complete(
+        self,
+        stage: Stage,
+        context: Context,
+        output: StageFolder,
+        earlier: StageFolder | None = None,
+        *,
+        retry_of: str | None = None,
+        writing: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> tuple[StageFolder, dict[str, Any]]:
+        """Complete a stage.
+
+        Args:
+            stage, context: what to do.
+            output: where.
+            earlier: a complete output of the stage for other inputs, to carry over from.
+            retry_of: key of the output that this one tries again, for the manifest.
+            writing: entered while something is written; for a folder that others may write into.
+
+        Returns:
+            (the output that counts, its manifest). It is another one than `output` where broken shards could not be
+            made again as they were (`vtcav_ray.engine.heal`).
+
+        Raises:
+            StageError: the stage could not be completed.
+        """
+        manifest = _manifest(output)
+        if manifest is not None:
+            damage = examine(output).damage if self.verify else ()
+            if not damage:
+                logger.info("%s is there already", stage.name)
+                self.progress.stage_finished(stage.name, manifest, reused=True)
+                return output, manifest
+            with writing():
+                return self._heal(stage, context, output, manifest, damage)
+        with writing():
+            return self._make(stage, context, output, earlier, retry_of)
+
+    def _make(
+        self, stage: Stage, context: Context, output: StageFolder, earlier: StageFolder | None, retry_of: str | None
+    ) -> tuple[StageFolder, dict[str, Any]]:
+        """Make what is missing of a stage that has no manifest."""
+        started = time.time()
+        work = stage.prepare(context)
+        work, kept = self._with_carried(stage, context, work, earlier)
+        planned = _planned(work)
+        there = _committed(output, planned)
+        lost_manifest = there == planned  # all that is missing is the manifest, and something may be made from it
+        if self.verify and not lost_manifest:
+            there -= _broken(output, there)
+        missing = [shard for shard in work.shards if shard.name not in there]
+        plan = {"shards": len(work.shards), "done": len(there), "started": started, **kept}
+        output.folder.write_json(PLAN, plan)  # for `vtcav status`
+        self.progress.stage_started(stage.name, shards=len(work.shards), done=len(work.shards) - len(missing))
+        logger.info("%s begins: %d shards, %d there", stage.name, len(work.shards), len(work.shards) - len(missing))
+        for _ in self._run(stage, work, missing, output, context):
+            pass
+        if work.finish is not None and (missing or FINAL not in there):
+            output.commit(FINAL, work.finish(output))
+        self.check(True)
+        facts = {
+            "warnings": list(work.warnings),
+            "notes": dict(work.notes),
+            "started": started,
+            "seconds": time.time() - started,
+            "resumed": bool(there),
+            "versions": versions(),
+            **kept,
+            **({"retry_of": retry_of} if retry_of else {}),
+        }
+        manifest = output.finish(stage.all_ingredients(context), facts, planned)
+        if lost_manifest and self.verify and (damage := examine(output).damage):
+            return self._heal(stage, context, output, output.manifest(), damage)
+        logger.info("%s is complete", stage.name, extra={"seconds": round(manifest["seconds"], 3)})
+        self.progress.stage_finished(stage.name, manifest, reused=False)
+        return output, manifest
+
+    def _heal(
+        self,
+        stage: Stage,
+        context: Context,
+        output: StageFolder,
+        manifest: dict[str, Any],
+        damage: tuple[Damage, ...],
+    ) -> tuple[StageFolder, dict[str, Any]]:
+        """Make the broken shards of a complete stage again."""
+        first = damage[0]
+        logger.warning(
+            "%s/%s: %s. %d shards of the stage %s are made again.",
+            output.folder.url, first.file, first.what, len({d.shard for d in damage}), stage.name,
+        )  # fmt: skip
+        healing = Healing(output, stage.prepare(context), manifest["shards"], damage)
+        if not healing.possible:  # another version planned other shards
+            return self._make(stage, context, fresh_attempt(output), None, None)
+        total = len(healing.work.shards)
+        broken = [shard for shard in healing.broken if shard != FINAL]
+        self.progress.stage_started(stage.name, shards=total, done=total - len(broken))
+        healed = healing.run(lambda shards, beside: self._run(stage, healing.work, shards, beside, context), manifest)
+        self.check(True)
+        manifest = healed.manifest()
+        self.progress.stage_finished(stage.name, manifest, reused=False)
+        return healed, manifest
+
+    def _run(
+        self, stage: Stage, work: Work, shards: list[Shard], output: StageFolder, context: Context
+    ) -> Iterator[Mapping[str, Any]]:
+        """Run shards into a folder, and say so."""
+        for record in self._records(work, shards, output, context):
+            self.check(False)
+            logger.info("shard done", extra={"shard": record["shard"], "failures": record["failures"]})
+            self.progress.shard_done(stage.name, failures=record["failures"])
+            yield record
+
+    def _records(
+        self, work: Work, missing: list[Shard], output: StageFolder, context: Context
+    ) -> Iterator[Mapping[str, Any]]:
+        if work.resources is None:
+            worker = work.make_worker()
+            for shard in missing:
+                yield output.commit(shard.name, worker(shard.rows))
+        elif missing:
+            self.session.start()
+            rehearsal = engine.Rehearsal.of(context.config)
+            yield from engine.run_shards(missing, work.make_worker, output, work.resources, rehearsal)
+
+    def _with_carried(
+        self, stage: Stage, context: Context, work: Work, earlier: StageFolder | None
+    ) -> tuple[Work, dict[str, Any]]:
+        """The work, less what an earlier, complete output of this stage has; and a note of how much that is."""
+        if stage.name not in RETRIED or earlier is None:
+            return work, {}
+        try:
+            manifest = earlier.manifest()
+            if not comparable(manifest["ingredients"], stage.all_ingredients(context)):
+                return work, {}
+            shards = _earlier_shards(stage, context, work, manifest)
+            if shards is None:
+                return work, {}
+            bad = {d.shard for d in examine(earlier).damage if d.shard} if self.verify else set()
+            carried = carry(work.shards, shards, earlier, bad)
+        except FileNotFoundError:  # it is not complete
+            return work, {}
+        except BrokenFile as error:  # what is carried must be right; without it, all is worked on
+            logger.warning("nothing is carried over from %s: %s", earlier.folder.url, error)
+            return work, {}
+        if not carried.kept:
+            return work, {}
+        worker = functools.partial(CarryingWorker, work.make_worker, earlier)
+        note = {"carried": {"from": earlier.key, "units": carried.units, "kept": carried.kept}}
+        return dataclasses.replace(work, shards=carried.shards, make_worker=worker), note
+
+
+def _earlier_shards(
+    stage: Stage, context: Context, work: Work, manifest: Mapping[str, Any]
+) -> list[Shard] | tuple[Shard, ...] | None:
+    """The shards of an earlier output, with their rows; None: its inputs are not all there any more."""
+    before = {
+        name: stage_folder(context.input(name).run, name, key)
+        for name, key in manifest["ingredients"]["inputs"].items()
+    }
+    # Of the same inputs (a retry) come the same shards. To plan them again reads every table of the inputs.
+    if all(folder.key == context.input(name).key for name, folder in before.items()):
+        return list(work.shards)
+    if not all(folder.complete for folder in before.values()):
+        return None
+    # With what this stage has found for its key already: the digests of weights.
+    return list(stage.prepare(Context(context.config, context.run, before, context.memo)).shards)
+
+
+def _manifest(output: StageFolder) -> dict[str, Any] | None:
+    """The manifest; None: the stage is not complete, or its manifest is broken, and is removed to be written again."""
+    try:
+        return output.manifest()
+    except FileNotFoundError:
+        return None
+    except BrokenFile as error:
+        logger.warning("%s It is written again.", error)
+        output.folder.remove(MANIFEST)
+        return None
+
+
+def _planned(work: Work) -> set[str]:
+    return {shard.name for shard in work.shards} | ({FINAL} if work.finish is not None else set())
+
+
+def _committed(output: StageFolder, planned: set[str]) -> set[str]:
+    """Planned shards with a commit record that can be read. Records of other shards are removed."""
+    good, bad = output.readable_records()
+    for error in bad.values():
+        logger.warning("%s The shard is made again.", error)
+    for shard in {*good, *bad} - planned:
+        logger.warning("%s: the stage has no shard %s; its record is removed", output.folder.url, shard)
+        output.folder.remove(f"{COMMITS}/{shard}.json")
+    return set(good) & planned
+
+
+def _broken(output: StageFolder, there: set[str]) -> set[str]:
+    """Committed shards whose files are not what was written."""
+    files = {shard: found for shard, found in output.shards_by_record().items() if shard in there}
+    damage = broken_files(output, files)
+    for found in damage:
+        logger.warning("%s/%s: %s. The shard is made again.", output.folder.url, found.file, found.what)
+    return {found.shard for found in damage if found.shard is not None}

@@ -1,0 +1,152 @@
+"""Make the broken shards of a complete stage again, and only those.
+
+They are made beside, in a folder of their own. Shards are deterministic, so they come out as the same bytes, which the
+manifest's digests prove, and are put back: the stage is what it was, and so is all that was computed from it. Where
+they come out otherwise (another version of a library, another kind of machine, a source that has changed since), what
+follows was computed from bytes that are gone. Then the folder beside, with the intact shards copied into it, takes the
+stage's place, as after `vtcav retry-failed`: later stages get new keys, and are computed again from what is there now.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vtcav_ray.engine.attempts import ATTEMPTS
+from vtcav_ray.runs.damage import Damage, same_files
+from vtcav_ray.runs.retry import supersede
+from vtcav_ray.runs.stage import Shard, Work
+from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.records import COMMITS, BrokenFile, FileEntry, canonical_digest
+
+logger = logging.getLogger(__name__)
+
+FINAL = "final"  # the shard that a stage makes from its others
+Shards = Mapping[str, Mapping[str, FileEntry]]
+# Runs shards into a folder, and yields a summary of each.
+Run = Callable[[list[Shard], StageFolder], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Healing:
+    """A complete output with broken shards.
+
+    Args:
+        output: the stage's folder.
+        work: the stage's own plan.
+        planned: the shards of the manifest.
+        damage: what was found; not about the manifest.
+    """
+
+    output: StageFolder
+    work: Work
+    planned: Shards
+    damage: Collection[Damage]
+
+    @property
+    def broken(self) -> list[str]:
+        """Planned shards to make again."""
+        return sorted({d.shard for d in self.damage if d.shard in self.planned and d.shard is not None})
+
+    @property
+    def possible(self) -> bool:
+        """Whether the stage still has the shards of its manifest."""
+        names = {shard.name for shard in self.work.shards} | ({FINAL} if self.work.finish is not None else set())
+        return names == set(self.planned)
+
+    def run(self, run: Run, manifest: Mapping[str, Any]) -> StageFolder:
+        """Heal.
+
+        Args:
+            run: runs shards into a folder.
+            manifest: the output's, for a new one where the shards came out otherwise.
+
+        Returns:
+            The output that counts from now on.
+        """
+        self._remove_strangers()
+        beside = stage_folder(self.output.run, self.output.stage, heal_key(self.output.key))
+        wanted = [shard for shard in self.work.shards if shard.name in self.broken]
+        self._copy_quarantine(beside, wanted)
+        there = beside.readable_records()[0]
+        for _ in run([shard for shard in wanted if shard.name not in there], beside):
+            pass
+        same = [self._put_back(beside, shard.name) for shard in wanted]
+        if all(same) and FINAL in self.broken:
+            assert self.work.finish is not None
+            beside.commit(FINAL, self.work.finish(self.output))
+            same.append(self._put_back(beside, FINAL))
+        if all(same):
+            beside.remove()
+            return self.output
+        return self._replace(beside, manifest)
+
+    def _remove_strangers(self) -> None:
+        """Records of no planned shard: their rows are in no table, but would be if the manifest were lost."""
+        for found in self.damage:
+            if found.shard not in self.planned and found.of_record:
+                self.output.folder.remove(found.file)
+
+    def _put_back(self, beside: StageFolder, shard: str) -> bool:
+        """Put a shard that was made again into its place. False: it came out otherwise."""
+        record = beside.record(shard)
+        if not same_files(record["files"], self.planned[shard]):
+            if any(d.shard == shard and not d.of_record for d in self.damage):
+                return False
+            # Only its record was broken. The files are those that were written, and what follows is made from them.
+            self.output.folder.write_json(f"{COMMITS}/{shard}.json", {**record, "files": dict(self.planned[shard])})
+            return True
+        _copy(beside, self.output, shard, record["files"])
+        logger.info("shard %s of %s was made again, byte for byte", shard, self.output.stage)
+        return True
+
+    def _replace(self, beside: StageFolder, manifest: Mapping[str, Any]) -> StageFolder:
+        logger.warning(
+            "%s: broken shards of the stage %s did not come out as they were (another version, machine or source). "
+            "What follows from them is computed again.",
+            self.output.folder.url,
+            self.output.stage,
+        )
+        made = beside.committed()
+        for shard, files in self.planned.items():
+            if shard not in made and not (shard == FINAL and self.work.finish is not None):
+                _copy(self.output, beside, shard, files)
+        if self.work.finish is not None:
+            beside.commit(FINAL, self.work.finish(beside))
+        known = {"stage", "key", "ingredients", "shards", "rows", "bytes", "metrics", "warnings"}
+        extra = {name: value for name, value in manifest.items() if name not in known}
+        beside.finish(
+            manifest["ingredients"],
+            {**extra, "warnings": list(self.work.warnings), "healed_from": self.output.key},
+            self.planned,
+        )
+        supersede(self.output, beside)
+        return beside
+
+    def _copy_quarantine(self, beside: StageFolder, shards: list[Shard]) -> None:
+        """Which videos of these shards do harm is known: no process need die over them again."""
+        for shard in shards:
+            name = f"{ATTEMPTS}/{shard.name}.json"
+            if not beside.folder.exists(name) and self.output.folder.exists(name):
+                try:
+                    history = self.output.folder.read_json(name)
+                except BrokenFile as error:
+                    logger.warning("%s", error)
+                    continue
+                if isinstance(history, dict) and history.get("failures"):
+                    beside.folder.write_json(name, {**history, "run": "", "interrupted": 0})
+
+
+def heal_key(key: str) -> str:
+    """Key of the folder beside, in which broken shards of the output `key` are made again."""
+    return canonical_digest({"heal_of": key})[:16]
+
+
+def _copy(source: StageFolder, target: StageFolder, shard: str, files: Mapping[str, FileEntry]) -> None:
+    """Copy a shard, its record last. What was copied is what its record names."""
+    for path in files:
+        target.folder.write_bytes(path, source.reading(path, lambda file: bytes(file.read())))
+    name = f"{COMMITS}/{shard}.json"
+    target.folder.write_json(name, source.folder.read_json(name))

@@ -1,0 +1,1 @@
+"""Check effects by intervention: shift an activation and run the rest of the model."""

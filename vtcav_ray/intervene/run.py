@@ -1,0 +1,194 @@
+"""`vtcav intervene`: the check by intervention for chosen cells of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray import tables
+from vtcav_ray.cavs.plan import RANDOM
+from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.clips.class_names import normal_label, same_class
+from vtcav_ray.clips.usable import AcceptedRows, read_left_out
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.intervene.effect import intervention, layer_projection
+from vtcav_ray.models import load_recogniser
+from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.run_lease import writing
+from vtcav_ray.scores.cells import Cell, find_cells
+from vtcav_ray.store.commits import parquet_bytes
+from vtcav_ray.store.records import canonical_digest
+from vtcav_ray.store.vectors import vectors_of
+from vtcav_ray.tcav.arrays import video_means
+from vtcav_ray.video.codec import decode_clip
+
+STEPS = (-0.5, 0.1, 0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which cells: empty means any. Of those that fit, the `most` of the largest |z| of the effect are taken."""
+
+    classes: Sequence[str] = ()
+    layers: Sequence[str] = ()
+    concepts: Sequence[str] = ()
+    against: str = RANDOM
+    most: int = 6
+
+
+def intervene_run(
+    run: Run, wanted: Wanted, steps: Sequence[float] = STEPS, *, max_clips: int = 16, trust_code: bool = False
+) -> pa.Table:
+    """Run the check and keep its table in the run folder.
+
+    Args:
+        run: a run whose scores are there.
+        wanted: the cells.
+        steps: sizes t of the shift.
+        max_clips: class clips a cell, the first in the order of the table.
+        trust_code: run the model config that run.json names, if it is a program.
+
+    Returns:
+        Rows of `tables.INTERVENTIONS`.
+
+    Raises:
+        ConfigError: no such cell, a step of 0, or the model is not the run's.
+    """
+    with writing(run.folder, "vtcav intervene"):
+        return _run(run, wanted, steps, max_clips, trust_code=trust_code)
+
+
+def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, trust_code: bool) -> pa.Table:
+    if not steps or 0 in steps or not np.isfinite(steps).all():
+        raise ConfigError(f"--step must be finite numbers other than 0, and is {list(steps)}.")
+    cells = _choose(run, wanted)
+    config = run.config.trusting("anywhere") if trust_code else run.config
+    recogniser = load_recogniser(config.model, seed=config.seed)
+    tag = run.manifest("activations")["notes"]["model"]
+    if recogniser.description.tag != tag:
+        raise ConfigError(
+            f"The run was made with the model {tag}, and {config.model.checkpoint} is now "
+            f"{recogniser.description.tag}. Put the old weights back, or run again."
+        )
+    index = {normal_label(name): i for i, name in enumerate(recogniser.class_names)}
+    rows: list[dict[str, Any]] = []
+    for layer in dict.fromkeys(cell["layer"] for cell in cells):
+        data = _Layer(run, layer)
+        for row in (cell for cell in cells if cell["layer"] == layer):
+            clip_ids, videos, gradients = data.class_clips(row["class"], max_clips)
+            frames = _frames(run, clip_ids)
+            found = intervention(
+                recogniser,
+                frames,
+                layer,
+                layer_projection(
+                    recogniser,
+                    frames[0],
+                    layer,
+                    config.activations.projection,
+                    config.activations.sketch_seed,
+                    config.activations.views,
+                ),
+                data.shift(row["concept"], row["against"]),
+                index[normal_label(row["class"])],
+                gradients,
+                steps,
+                groups=videos,
+                target=config.activations.target,
+                views=config.activations.views,
+            )
+            rows += [
+                {
+                    **{name: row[name] for name in ("class", "layer", "concept", "against")},
+                    "step": float(found.steps[i]),
+                    "gain": found.gain,
+                    "predicted": float(found.predicted[i]),
+                    "real": float(found.real[i]),
+                    "real_sd": float(found.real_sd[i]),
+                    "n": found.num_videos,
+                    "model": tag,
+                }
+                for i in range(len(steps))
+            ]
+    table = pa.Table.from_pylist(rows, schema=tables.INTERVENTIONS)
+    # Below the key of the scores that it is about; the same question again writes the same file.
+    name = canonical_digest([[r["class"], r["layer"], r["concept"], r["against"], r["step"]] for r in rows])[:16]
+    run.folder.write_bytes(f"interventions/{run.keys['scores']}/{name}.parquet", parquet_bytes(table))
+    return table
+
+
+def _choose(run: Run, wanted: Wanted) -> list[dict[str, Any]]:
+    scores = run.table("scores", columns=["class", "layer", "concept", "against", "effect_z"]).to_pylist()
+    for option, names in (("class", wanted.classes), ("layer", wanted.layers), ("concept", wanted.concepts)):
+        known = sorted({row[option] for row in scores})
+        if unknown := [name for name in names if name not in known]:
+            raise ConfigError(f"--{option} {unknown[0]!r}: the run's scores have {', '.join(known)}.")
+    fit = [
+        row
+        for row in scores
+        if row["against"] == wanted.against
+        and (not wanted.classes or row["class"] in wanted.classes)
+        and (not wanted.layers or row["layer"] in wanted.layers)
+        and (not wanted.concepts or row["concept"] in wanted.concepts)
+        and row["effect_z"] is not None
+        and np.isfinite(row["effect_z"])
+    ]
+    if not fit:
+        raise ConfigError(
+            f"No cell with an effect against {wanted.against!r} fits these options. `vtcav table {run.url} scores` has "
+            "them all."
+        )
+    return sorted(fit, key=lambda row: -abs(row["effect_z"]))[: wanted.most]
+
+
+class _Layer:
+    """One layer's activations and gradients, and its cells."""
+
+    def __init__(self, run: Run, layer: str) -> None:
+        folder = AcceptedRows.of(run.stage("activations"), read_left_out(run.stage("cavs")))
+        pool = folder.read("activations", columns=("clip_id", *POOL_COLUMNS, "vector"), layer=layer)
+        gradients = folder.read("gradients", columns=("clip_id", "video_id", "class", "vector"), layer=layer)
+        assert pool is not None, "there are scores of this layer"
+        assert gradients is not None, "there are scores of this layer"
+        self.vectors = vectors_of(pool)
+        self.gradients = gradients
+        clip_ids = pool["clip_id"].to_pylist()
+        self.name_of = dict(zip(clip_ids, pool["name"].to_pylist(), strict=True))
+        self.videos = pool["video_id"].to_pylist()
+        jobs = read_plan(folder, layer, run.config).jobs
+        self.cells = {(c.concept, c.against): c for c in find_cells(pool_of(pool), clip_ids, jobs)}
+
+    def shift(self, concept: str, against: str) -> np.ndarray:
+        """Mean of the concept minus mean of the other side, both over source videos: what the effect looks at, [d]."""
+        cell: Cell = self.cells[concept, against]
+        own, other = self.vectors[cell.concept_rows], self.vectors[cell.other_rows]
+        own_videos = [self.videos[i] for i in cell.concept_rows]
+        if cell.paired:
+            return np.asarray(video_means(own.astype(np.float64) - other, own_videos).mean(axis=0))
+        other_videos = [self.videos[i] for i in cell.other_rows]
+        return np.asarray(video_means(own, own_videos).mean(axis=0) - video_means(other, other_videos).mean(axis=0))
+
+    def class_clips(self, name: str, most: int) -> tuple[list[str], list[str], np.ndarray]:
+        """Clip ids, source videos and gradients [B, d] of a class's own clips."""
+        of, clips = self.gradients["class"].to_pylist(), self.gradients["clip_id"].to_pylist()
+        rows = [
+            i
+            for i, (k, clip) in enumerate(zip(of, clips, strict=True))
+            if k == name and same_class(self.name_of.get(clip, ""), name)
+        ]
+        taken = self.gradients.take(rows[:most])
+        return taken["clip_id"].to_pylist(), taken["video_id"].to_pylist(), vectors_of(taken)
+
+
+def _frames(run: Run, clip_ids: Sequence[str]) -> list[np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    wanted = set(clip_ids)
+    for part in run.iter_tables("clips", columns=["clip_id", "encoding", "encoded"]):
+        here = pa.array([clip in wanted for clip in part["clip_id"].to_pylist()], pa.bool_())
+        for row in part.filter(here).to_pylist():
+            found[row["clip_id"]] = decode_clip(row["encoding"], row["encoded"])
+    return [found[clip] for clip in clip_ids]

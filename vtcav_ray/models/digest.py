@@ -1,0 +1,46 @@
+"""What determines a recogniser's answers, as a digest, without building it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from vtcav_ray.config import ModelConfig
+from vtcav_ray.models.base import Description
+from vtcav_ray.models.preprocess import Sampling
+from vtcav_ray.store.files import sha256_of
+
+UNTRAINED = "untrained"
+DIGITS_SHOWN = 12
+
+
+def describe_model(
+    config: ModelConfig,
+    identity: Mapping[str, Any],
+    class_names: tuple[str, ...] | None,
+    sampling: Sampling | None,
+    seed: int,
+) -> Description:
+    """Digest the content of a config and the bytes of a checkpoint; where they lie plays no part.
+
+    Args:
+        config: the section of the experiment's config.
+        identity: JSON-like values that determine the network and its input.
+        class_names: in the order of the logits, where known.
+        sampling: how the model's config samples frames.
+        seed: of the weights, where they are untrained.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+        StageError: it can't be read.
+    """
+    untrained = config.checkpoint == UNTRAINED
+    weights = f"{UNTRAINED} {seed}" if untrained else sha256_of(
+        config.checkpoint, config.storage_options, what="checkpoint"
+    )  # fmt: skip
+    content = {"framework": config.framework, "config": identity, "classes": class_names, "weights": weights}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
+    name = "UNTRAINED" if untrained else config.checkpoint.rsplit("/", 1)[-1].removeprefix("asset:")
+    return Description(digest, untrained, f"{name}@{digest[:DIGITS_SHOWN]}", class_names, sampling)

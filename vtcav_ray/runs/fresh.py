@@ -1,0 +1,81 @@
+"""`--fresh`: make a run's output again, beside what is there, so that nobody who reads loses what they read.
+
+A stage that is there is made again in a folder of its own, which takes the old one's place (as `retry-failed` does it,
+see `vtcav_ray.runs.retry`) when the work begins: a run that is stopped on the way goes on with it. Keys of later stages
+contain the keys of their inputs, so they have new folders by themselves. What the new output replaces is written down
+in `run.json` (`retired`) and removed by the next run of the folder: whoever opened the run before has until then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from vtcav_ray.runs.carry import comparable
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import BrokenFile
+from vtcav_ray.runs.retry import SUPERSEDED, newest, supersede
+from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.records import canonical_digest
+
+logger = logging.getLogger(__name__)
+
+Retired = tuple[str, str]  # stage, key
+
+
+def fresh_attempt(output: StageFolder) -> StageFolder:
+    """An empty output that takes the place of `output`, or of what has replaced it; itself where nothing is there."""
+    last = newest(output)
+    attempt = last
+    while attempt.folder.names(""):
+        attempt = stage_folder(output.run, output.stage, canonical_digest({"fresh_of": attempt.key})[:16])
+    if attempt.key != last.key:
+        supersede(last, attempt)
+    return attempt
+
+
+def replaced(
+    old: StageFolder,
+    new: StageFolder,
+    ingredients: Mapping[str, Any],
+    now: Mapping[str, str],
+    gone: Collection[Retired],
+) -> bool:
+    """Whether `old`, a stage's output in the run before, is what a fresh run has made again as `new`.
+
+    A folder may hold the outputs of several configs; those of another one stay.
+
+    Args:
+        ingredients: of `new`.
+        now: stage -> key in the fresh run so far.
+        gone: what it has replaced so far.
+    """
+    if old.key == new.key:
+        return False
+    try:
+        made_from = old.manifest()["ingredients"]
+    except (FileNotFoundError, BrokenFile):
+        return False
+    inputs = made_from.get("inputs", {}).items()
+    same_inputs = all((name, key) in gone or now.get(name) == key for name, key in inputs)
+    return same_inputs and comparable(made_from, ingredients)
+
+
+def remove_retired(folder: Folder, retired: Iterable[Retired], used: Collection[Retired]) -> None:
+    """Remove outputs that a fresh run has replaced. Where one leads to its successor, the pointer stays.
+
+    Args:
+        folder: the run folder.
+        retired: (stage, key) of each.
+        used: (stage, key) that some run still names: kept.
+    """
+    for stage, key in retired:
+        if (stage, key) in used:
+            continue
+        output = stage_folder(folder, stage, key)
+        output.folder.remove("manifest.json")  # first: what is half removed is not complete
+        for name in output.folder.names(""):
+            if name != SUPERSEDED:
+                output.folder.remove(name)
+        logger.info("%s was replaced by a fresh run, and is removed", output.folder.url)

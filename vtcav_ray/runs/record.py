@@ -1,0 +1,190 @@
+"""run.json: what the newest run of a folder was asked to do, how far it is, and where its tables are."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from vtcav_ray.version import __version__
+from vtcav_ray.config import Config
+from vtcav_ray.errors import StageError
+from vtcav_ray.runs.fresh import Retired, remove_retired, replaced
+from vtcav_ray.store.records import RUN_JSON, BrokenFile, RunJson, checked
+from vtcav_ray.runs.run import SHARED_STAGES, Run, relative_url
+from vtcav_ray.runs.run_lease import Writer
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.commits import StageFolder, stage_folder
+
+logger = logging.getLogger(__name__)
+
+RECORD = "run.json"
+PLAN = "plan.json"  # in a stage's folder: how many shards there will be, when it was begun, how many there were then
+VERSIONS_OF = ("ray", "torch", "mmaction2", "mmengine", "ultralytics", "numpy", "pyarrow", "scikit-learn", "av")
+
+
+class RunRecord:
+    """Written at every step of a run, so that another process can tell how far it is.
+
+    `previous` holds, stage by stage, the key of the last run that came to its end and had that stage: what was computed
+    there can be carried over, also when this one is killed and started again.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        config: Config,
+        base: Run | None,
+        before: RunJson | None = None,
+        *,
+        carry_over: bool = True,
+        writer: Writer | None = None,
+    ) -> None:
+        self.folder, self.config, self._base, self._writer = folder, config, base, writer
+        self._home = base.folder if base is not None else folder
+        self._before = dict(before["keys"]) if before is not None else {}
+        self.previous = _finished(before) if carry_over else {}
+        retired = before.get("retired", []) if before is not None else []
+        self._retired: list[Retired] = [(stage, key) for stage, key in retired]
+        self.keys: dict[str, str] = {}
+        self._done: dict[str, StageFolder] = {}
+        self._warnings: list[str] = []
+
+    @classmethod
+    def begin(
+        cls, folder: Folder, config: Config, base: Run | None, *, carry_over: bool, writer: Writer | None = None
+    ) -> RunRecord:
+        """Open the record of a run that starts now.
+
+        Args:
+            folder, config, base: as of `vtcav_ray.pipeline.run`.
+            carry_over: remember the outputs of the run before, to carry over from.
+            writer: asked before each write; None: nobody else writes here.
+        """
+        try:
+            before = read_run_json(folder)
+        except BrokenFile as error:  # it is written again now; what it would save is work, and no row
+            logger.warning("%s", error)
+            before = None
+        return cls(folder, config, base, before, carry_over=carry_over, writer=writer)
+
+    def retire(self, output: StageFolder, ingredients: dict[str, Any]) -> None:
+        """A fresh run has made a stage again: what the run before had of it is removed by the next run."""
+        old = stage_folder(self.folder, output.stage, self._before.get(output.stage, output.key))
+        if replaced(old, output, ingredients, self.keys, self._retired):
+            self._retired.append((old.stage, old.key))
+
+    def remove_retired(self) -> None:
+        """Remove what earlier fresh runs have replaced, unless a rerun in this folder still uses it."""
+        if self._retired:
+            remove_retired(self.folder, self._retired, self._used())
+            self._retired = []
+
+    def _used(self) -> set[Retired]:
+        """(stage, key) that the folder's newest run, or a rerun below it, names."""
+        used = set(self._before.items())
+        for name in self.folder.names("checkpoints"):
+            try:
+                record = read_run_json(self.folder.below("checkpoints", name))
+            except BrokenFile as error:
+                logger.warning("%s", error)
+                continue
+            used |= set(record["keys"].items()) if record is not None else set()
+        return used
+
+    def inputs(self) -> dict[str, StageFolder]:
+        """The complete stages so far."""
+        return dict(self._done)
+
+    def earlier(self, stage: str) -> StageFolder | None:
+        """The stage's output in the last run that came to its end, if that is not the one of this run."""
+        key, now = self.previous.get(stage), self.keys.get(stage)
+        home = self._home if stage in SHARED_STAGES else self.folder
+        return None if key is None or key == now else stage_folder(home, stage, key)
+
+    def reached(self, output: StageFolder) -> None:
+        """A stage begins."""
+        self.keys[output.stage] = output.key
+        self.write(f"running: {output.stage}")
+
+    def completed(self, output: StageFolder, warnings: Sequence[str]) -> None:
+        """A stage is complete."""
+        self.keys[output.stage] = output.key
+        self._done[output.stage] = output
+        self._warnings += warnings
+
+    def write(self, status: str, *, error: str | None = None) -> None:
+        """Write run.json.
+
+        Raises:
+            StageError: the folder can't be written. LeaseLost: another run has taken it over; nothing is written.
+        """
+        if self._writer is not None:
+            self._writer.check(look=True)
+        record: dict[str, Any] = {
+            "config": self.config.model_dump(mode="json", exclude_none=True),  # never holds any storage_options
+            "keys": dict(self.keys),
+            "previous": self.previous,
+            "status": status,
+            "warnings": self._warnings,
+            "versions": versions(),
+            "updated": time.time(),
+        }
+        if self._base is not None:
+            record["base"] = relative_url(self.folder.url, self._base.folder.url)
+        if self._retired:
+            record["retired"] = [list(pair) for pair in self._retired]
+        if error is not None:
+            record["error"] = error
+        try:
+            self.folder.write_json(RECORD, record)
+        except (PermissionError, OSError) as failure:
+            raise StageError(
+                f"The run folder {self.folder.url} can't be written: {failure}. Choose another with --out."
+            ) from failure
+
+
+def read_run_json(folder: Folder) -> RunJson | None:
+    """run.json of a folder; None: there is none.
+
+    Raises:
+        BrokenFile: it is not as it was written.
+    """
+    try:
+        return checked(folder.read_json(RECORD), RUN_JSON, f"{folder.url}/{RECORD}")
+    except FileNotFoundError:
+        return None
+
+
+def finished_keys(folder: Folder) -> dict[str, str]:
+    """Stage -> key in the last run of this folder that came to its end and had this stage; empty: none did.
+
+    A run that ended early on purpose (`--until clips`) has not the later stages: theirs are those of the run before.
+
+    Raises:
+        BrokenFile: run.json is not as it was written.
+    """
+    return _finished(read_run_json(folder))
+
+
+def _finished(record: RunJson | None) -> dict[str, str]:
+    if record is None:
+        return {}
+    finished = str(record.get("status", "")).startswith("done")
+    return {**record.get("previous", {}), **(record["keys"] if finished else {})}
+
+
+def videos_processed(folder: Folder) -> int:
+    """How many videos the last run of this folder that came to its end had."""
+    key = finished_keys(folder).get("videos")
+    output = stage_folder(folder, "videos", key) if key else None
+    return int(output.manifest()["rows"].get("videos", 0)) if output is not None and output.complete else 0
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, of Python and of the parts that decide the figures."""
+    found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
+    return {"vtcav-ray": __version__, "python": platform.python_version(), **found}

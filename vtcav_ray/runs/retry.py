@@ -1,0 +1,64 @@
+"""Trying again what failed, so that later stages see what was recovered, and nothing else is done again.
+
+A stage's key does not say which of its inputs failed: a video that could not be fetched on Monday may be there on
+Tuesday. So a retry writes a new output beside the old one, under a key derived from the old key: what had no failure is
+carried over (`vtcav_ray.runs.carry`), the rest is worked on. If that recovered anything, the old output is marked as
+superseded, in one small write; from then on every run, and every rerun that shares the folder, takes the new one. Keys
+of later stages contain the keys of their inputs, so they are new as well, and carry over what did not change.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vtcav_ray.store.records import POINTER, BrokenFile, checked, fix_of
+from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.records import canonical_digest
+
+RETRIED = ("tracks", "clips", "activations")  # those that work on videos and clips one by one
+SUPERSEDED = "superseded.json"
+
+
+def retry_key(key: str) -> str:
+    """Key of the output that a retry of the output `key` writes."""
+    return canonical_digest({"retry_of": key})[:16]
+
+
+def newest(output: StageFolder) -> StageFolder:
+    """The output that counts: this one, or what retries have put in its place.
+
+    Raises:
+        BrokenFile: a pointer is not as it was written.
+    """
+    seen = {output.key}
+    while output.folder.exists(SUPERSEDED):
+        by = _successor(output)
+        if by in seen:
+            raise BrokenFile(f"{output.folder.url}/{SUPERSEDED}", "it leads back to itself", fix_of(SUPERSEDED))
+        seen.add(by)
+        output = stage_folder(output.run, output.stage, by)
+    return output
+
+
+def _successor(output: StageFolder) -> str:
+    url = f"{output.folder.url}/{SUPERSEDED}"
+    return checked(output.folder.read_json(SUPERSEDED), POINTER, url)["by"]
+
+
+def supersede(old: StageFolder, new: StageFolder) -> None:
+    """Mark `new` as what counts in the place of `old`."""
+    old.folder.write_json(SUPERSEDED, {"by": new.key})
+
+
+def same_rows(old: StageFolder, new: StageFolder) -> bool:
+    """Whether two complete outputs hold the same tables, failures left out."""
+    return _content(old.manifest()) == _content(new.manifest())
+
+
+def _content(manifest: dict[str, Any]) -> dict[str, str]:
+    return {
+        path: info["sha256"]
+        for files in manifest["shards"].values()
+        for path, info in files.items()
+        if not path.startswith("failures/")
+    }

@@ -1,0 +1,138 @@
+"""How far a run is: read from its folder alone, so also from another machine, while it runs or after it died."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from rich.table import Table
+
+from vtcav_ray.store.records import PLAN_JSON, checked
+from vtcav_ray.runs.run import STAGES, Run
+from vtcav_ray.runs.record import PLAN
+from vtcav_ray.store.records import COMMITS
+from vtcav_ray.store.commits import StageFolder
+from vtcav_ray.store.folder import modified_at
+
+State = Literal["done", "unfinished", "not started"]
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage of a run.
+
+    Attributes:
+        shards: planned; None: the stage has not been begun.
+        done: committed.
+        rate: shards a minute since the stage was begun or resumed; None: nothing done since.
+        seconds_left: at that rate.
+        last: seconds since the newest shard was committed; None: none yet, or the storage keeps no times.
+        failures: rows of `failures`.
+        carried: videos or shards taken over from an earlier output.
+    """
+
+    stage: str
+    state: State
+    shards: int | None = None
+    done: int = 0
+    rate: float | None = None
+    seconds_left: float | None = None
+    last: float | None = None
+    failures: int = 0
+    carried: int = 0
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A whole run: what run.json says of it, and its stages in order."""
+
+    url: str
+    status: str
+    error: str | None
+    updated: float
+    stages: tuple[StageStatus, ...]
+
+    @property
+    def failures(self) -> int:
+        return sum(stage.failures for stage in self.stages)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_status(run: Run, now: float | None = None) -> RunStatus:
+    """Look at every stage of a run.
+
+    Args:
+        run: finished or not.
+        now: seconds since the epoch; None: this machine's clock.
+    """
+    now = time.time() if now is None else now
+    record = run.record
+    stages = tuple(
+        _stage_status(run.stage(name), now) if name in run.keys else StageStatus(name, "not started") for name in STAGES
+    )
+    return RunStatus(run.url, str(record.get("status", "")), record.get("error"), record.get("updated", now), stages)
+
+
+def _stage_status(output: StageFolder, now: float) -> StageStatus:
+    if output.complete:
+        manifest = output.manifest()
+        shards = len(manifest["shards"])
+        carried = manifest.get("carried", {}).get("kept", 0)
+        failures = manifest["rows"].get("failures", 0)
+        return StageStatus(output.stage, "done", shards, shards, failures=failures, carried=carried)
+    done = output.committed() - {"final"}
+    if not output.folder.exists(PLAN):
+        return StageStatus(output.stage, "unfinished", done=len(done))
+    plan = checked(output.folder.read_json(PLAN), PLAN_JSON, f"{output.folder.url}/{PLAN}")
+    rate = left = None
+    since, spent = len(done) - plan["done"], now - plan["started"]
+    if since > 0 and spent > 0:
+        rate = 60 * since / spent
+        left = 60 * (plan["shards"] - len(done)) / rate
+    return StageStatus(
+        output.stage,
+        "unfinished",
+        plan["shards"],
+        len(done),
+        rate=rate,
+        seconds_left=left,
+        last=_last_commit(output, now),
+        failures=sum(record["failures"] for record in output.records()),
+        carried=plan.get("carried", {}).get("kept", 0),
+    )
+
+
+def _last_commit(output: StageFolder, now: float) -> float | None:
+    """Seconds since the newest commit record was written."""
+    times = [t for entry in output.folder.entries(COMMITS) if (t := modified_at(entry)) is not None]
+    return max(0.0, now - max(times)) if times else None
+
+
+def status_table(status: RunStatus) -> Table:
+    """The status for a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in (("stage", "left"), ("", "left"), ("shards", "right"), ("rate", "right"), ("left", "right"),
+                       ("last", "right"), ("failures", "right")):  # fmt: skip
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    for stage in status.stages:
+        shards = "" if stage.shards is None else f"{stage.done}/{stage.shards}"
+        table.add_row(
+            stage.stage,
+            stage.state,
+            shards or (str(stage.done) if stage.done else ""),
+            "" if stage.rate is None else f"{stage.rate:.1f}/min",
+            "" if stage.seconds_left is None else duration(stage.seconds_left),
+            "" if stage.last is None else f"{duration(stage.last)} ago",
+            str(stage.failures) if stage.failures else "",
+        )
+    return table
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

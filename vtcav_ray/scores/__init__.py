@@ -1,0 +1,1 @@
+"""Stage `scores`: concept effects, TCAV scores and their significance, cell by cell."""

@@ -1,0 +1,214 @@
+"""Stage `scores`: every result cell.
+
+A shard is a layer and some of its classes, so that layers and classes run side by side; what needs all of them (the
+corrections) comes last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray import tables
+from vtcav_ray.cavs.plan import RANDOM
+from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
+from vtcav_ray.clips.class_names import same_class
+from vtcav_ray.clips.usable import AcceptedRows, read_left_out
+from vtcav_ray.config import Config
+from vtcav_ray.errors import StageError
+from vtcav_ray.runs.devices import device_for
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.vectors import vectors_of
+from vtcav_ray.tcav.diagnostics import needed
+from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
+
+if TYPE_CHECKING:
+    from vtcav_ray.scores.cells import ClassGradients, LayerData
+
+# Classes a shard: seconds of work for 500 concepts, against the reading of all CAVs of a layer.
+BLOCK_CLASSES = 8
+MOST_PERMUTATIONS = 100_000  # that a warning asks for: ten times the default, and as many times its seconds
+NO_GRADIENTS = (
+    "There is nothing to score: no class example has a gradient. Give labels that the model has (a folder a class, or "
+    "videos.labels); see `vtcav table RUN failures`."
+)
+
+
+def _prepare(context: Context) -> Work:
+    config = context.config
+    cavs = context.input("cavs")
+    activations = AcceptedRows.of(context.input("activations"), read_left_out(cavs))
+    shards = []
+    for number, layer in enumerate(config.activations.layers):
+        names = _classes_with_gradients(activations, layer)
+        for block, start in enumerate(range(0, len(names), BLOCK_CLASSES)):
+            of = pa.table({"layer": [layer], "classes": [names[start : start + BLOCK_CLASSES]]})
+            shards.append(Shard(f"{number:02d}-{layer}-{block:04d}", of))
+    if not shards:
+        raise StageError(NO_GRADIENTS)
+    return Work(
+        shards=shards,
+        make_worker=functools.partial(ScoreWorker, config, activations, cavs),
+        resources=config.resources.statistics,
+        notes={"gradients_at": config.scores.gradients_at},
+        finish=functools.partial(correct, config),
+    )
+
+
+def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
+    """Classes that have a gradient at a clip of their own."""
+    gradients = activations.read("gradients", columns=("clip_id", "class"), layer=layer)
+    clips = activations.read("activations", columns=("clip_id", "name"), layer=layer)
+    if gradients is None or clips is None:
+        return []
+    own = dict(zip(clips["clip_id"].to_pylist(), clips["name"].to_pylist(), strict=True))
+    pairs = zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
+    return sorted({name for name, clip in pairs if clip in own and same_class(own[clip], name)})
+
+
+def _ingredients(context: Context) -> dict[str, Any]:
+    return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
+
+
+STAGE = Stage("scores", inputs=("activations", "cavs"), version=5, ingredients=_ingredients, prepare=_prepare)
+
+
+class ScoreWorker:
+    """Scores some classes of one layer; the layer's activations and CAVs are kept for the next shard."""
+
+    def __init__(self, config: Config, activations: StageFolder, cavs: StageFolder) -> None:
+        self.config = config
+        self.activations = activations
+        self.cavs = cavs
+        self._device = device_for(config.resources.statistics)
+        self._kept: tuple[str, LayerData, str] | None = None
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        from vtcav_ray.scores.cells import Options, score_layer
+
+        layer, classes = rows["layer"][0].as_py(), rows["classes"][0].as_py()
+        settings = self.config.scores
+        if self._kept is None or self._kept[0] != layer:
+            self._kept = None  # not two layers at a time in memory
+            self._kept = (layer, *self._read(layer))
+        _, data, tag = self._kept
+        wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
+        options = Options(settings.bootstrap, settings.permutations, self.config.seed, self._device)
+        scored = score_layer(wanted, options)
+        about = {"layer": layer, "model": tag}
+        at = {"layer": layer}
+        table = pa.Table.from_pylist([row | about for row in scored.cells], schema=tables.SCORES)
+        videos = pa.Table.from_pylist([row | at for row in scored.sensitivities], schema=tables.SENSITIVITIES)
+        nulls = pa.Table.from_pylist([row | at for row in scored.nulls], schema=tables.NULLS)
+        return ShardOutput(
+            {f"cells/layer={layer}": table, f"sensitivities/layer={layer}": videos, f"nulls/layer={layer}": nulls},
+            metrics={"cells": table.num_rows},
+        )
+
+    def _read(self, layer: str) -> tuple[LayerData, str]:
+        from vtcav_ray.scores.cells import LayerData
+
+        columns = ("clip_id", *POOL_COLUMNS, "model", "vector")
+        pool = self.activations.read("activations", columns=columns, layer=layer)
+        gradients = self.activations.read("gradients", layer=layer)
+        cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector", "reason"), layer=layer)
+        assert pool is not None, "the CAVs were made from this table"
+        assert cavs is not None, "the cavs stage is complete"
+        assert gradients is not None, "the shards were made from this table"
+        jobs = read_plan(self.activations, layer, self.config).jobs
+        assert cavs["concept"].to_pylist() == [job.concept for job in jobs], "the plan is the same each time"
+        own = dict(zip(pool["clip_id"].to_pylist(), pool["name"].to_pylist(), strict=True))
+        require_finite(vectors_of(gradients), gradients["clip_id"].to_pylist(), layer)
+        return (
+            LayerData(
+                pool=pool_of(pool),
+                clip_ids=pool["clip_id"].to_pylist(),
+                vectors_ND=vectors_of(pool),
+                jobs=jobs,
+                cavs_Md=vectors_of(cavs),
+                held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
+                classes=_by_class(gradients, own, everywhere=self.config.scores.gradients_at == "all"),
+                reasons_M=cavs["reason"].to_pylist(),
+            ),
+            pool["model"][0].as_py(),
+        )
+
+
+def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], *, everywhere: bool = False) -> list[ClassGradients]:
+    """The gradients of each class at its own clips and, where the effect asks for them, at those of all classes."""
+    from vtcav_ray.scores.cells import ClassGradients
+
+    vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
+    rows_of: dict[str, list[int]] = {}
+    all_rows_of: dict[str, list[int]] = {}
+    for i, (name, clip) in enumerate(
+        zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
+    ):
+        all_rows_of.setdefault(name, []).append(i)
+        if same_class(class_of_clip[clip], name):
+            rows_of.setdefault(name, []).append(i)
+
+    def at(rows: list[int]) -> tuple[np.ndarray, list[str]]:
+        return vectors[rows], [videos[i] for i in rows]
+
+    return [
+        ClassGradients(name, *at(rows), everywhere=at(all_rows_of[name]) if everywhere else None)
+        for name, rows in sorted(rows_of.items())
+    ]
+
+
+def _smallest_p(row: dict[str, Any]) -> float:
+    """Of a cell's sign count: against random all R sets are its null, else the R // 2 disjoint pairs of them."""
+    return minimum_p(row["R"] if row["against"] == RANDOM else row["R"] // 2)
+
+
+def correct(config: Config, output: StageFolder) -> ShardOutput:
+    """The `scores` table: q over all m cells of the run, and what follows from it."""
+    settings = config.scores
+    cells = output.read("cells")
+    assert cells is not None, "every layer has cells"
+    p, effect_p = (np.asarray(cells[name], np.float64) for name in ("p", "effect_p"))
+    q, effect_q = adjust(p, settings.correction), adjust(effect_p, settings.correction)
+    m = int(np.isfinite(effect_p).sum())
+    rows = cells.to_pylist()
+    for i, row in enumerate(rows):
+        row["q"], row["effect_q"] = q[i], effect_q[i]
+        row["significant"] = bool(row["learnable"] and effect_q[i] < settings.alpha)
+        sign_count_can_decide = np.isfinite(p[i]) and _smallest_p(row) * np.isfinite(p).sum() <= settings.alpha
+        if not np.isfinite(effect_p[i]):
+            row["decided_by"] = "none"
+        else:
+            row["decided_by"] = "effect and score" if sign_count_can_decide else "effect"
+        if row["learnable"] and not row["significant"] and np.isfinite(row["effect_logits"]) and row["effect_null_sd"]:
+            more = needed(
+                row["effect_logits"],
+                row["effect_null_sd"],
+                row["n_concept"],
+                row["R"],
+                num_cells=m,
+                alpha=settings.alpha,
+            )
+            row["note"] = " ".join(x for x in (row["note"], more.sentence) if x)
+    warnings = []
+    num_tests = int(np.isfinite(p).sum())
+    if num_tests and (sentence := resolution_warning(config.cavs.random_sets, num_tests, settings.alpha)):
+        warnings.append(sentence + ".")
+    if settings.correction == "holm" and m > settings.alpha * (settings.permutations + 1):
+        needed_permutations = round(m / settings.alpha)
+        mend = (
+            f"set scores.permutations to {needed_permutations} or more, or scores.correction to bh."
+            if needed_permutations <= MOST_PERMUTATIONS
+            else f"set scores.correction to bh ({needed_permutations} permutations a cell would take too long), or ask "
+            "for fewer classes, concepts or layers."
+        )
+        warnings.append(
+            f"{settings.permutations} permutations can't give an effect_p below {1 / (settings.permutations + 1):.2g}, "
+            f"and the strictest of {m} cells asks for {settings.alpha / m:.2g}: {mend}"
+        )
+    table = pa.Table.from_pylist(rows, schema=tables.SCORES)
+    return ShardOutput({"scores": table}, metrics={"m": m}, warnings=warnings)

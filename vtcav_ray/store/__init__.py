@@ -1,0 +1,1 @@
+"""Files and folders on any fsspec URL: access, URL rules, shards, commit records."""

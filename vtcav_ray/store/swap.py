@@ -1,0 +1,107 @@
+"""Change a small file that others may change at the same time: compare and swap, on a local disk or an object store."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
+
+from vtcav_ray.store.access import patiently
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.storage_errors import answer_of
+
+ROUNDS = 100
+LONGEST_WAIT_SECONDS = 0.5
+LOCK_SECONDS = 60.0
+_REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+_here = threading.Lock()  # for file systems that know neither locks nor conditions, within this process
+
+Change = Callable[[bytes | None], bytes]
+
+
+def swap(folder: Folder, name: str, change: Change) -> None:
+    """Replace a file by what `change` makes of its bytes (None: there is no such file), and lose nobody's change.
+
+    Local disks and S3 keep this promise between processes and machines (a local folder that several machines share
+    needs locks that they share). On other object stores it holds within one process.
+
+    Args:
+        change: called again, with the newer bytes, where somebody else was faster; must be safe to repeat.
+
+    Raises:
+        ConnectionError: somebody else was faster ROUNDS times, or the storage does not answer.
+        TimeoutError: a local lock was not free for LOCK_SECONDS.
+    """
+    fs = folder.fs
+    if isinstance(fs, LocalFileSystem):
+        with _locked(folder.path(f".{name}.lock")):
+            folder.write_bytes(name, change(_read(folder, name)))
+    elif "s3" in fs.protocol:
+        _swap_on_s3(folder, name, change)
+    else:
+        with _here:
+            folder.write_bytes(name, change(_read(folder, name)))
+
+
+def _read(folder: Folder, name: str) -> bytes | None:
+    try:
+        return folder.read_bytes(name)
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Hold a lock that the system gives back when this process ends, however it ends. The file stays."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    deadline = time.monotonic() + LOCK_SECONDS
+    with open(path, "ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{path} was locked by another process for {LOCK_SECONDS:.0f} s") from error
+                time.sleep(random.uniform(0.001, 0.02))
+        yield  # closing the file frees the lock
+
+
+def _swap_on_s3(folder: Folder, name: str, change: Change) -> None:
+    fs, path, where = folder.fs, folder.path(name), f"{folder.url.rstrip('/')}/{name}"
+    for round_ in range(ROUNDS):
+        condition, data = _read_with_tag(folder, name)
+        new = change(data)
+        try:
+            patiently(lambda new=new, condition=condition: fs.pipe_file(path, new, **condition), where)  # type: ignore[misc]
+            return
+        except ConnectionError:
+            raise
+        except OSError as error:
+            if not _is_refused(error):
+                raise
+        time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, 0.02 * 2**round_)))
+    raise ConnectionError(f"{where} was changed by somebody else {ROUNDS} times while this was to be written")
+
+
+def _read_with_tag(folder: Folder, name: str) -> tuple[dict[str, Any], bytes | None]:
+    """(condition for the next put, bytes). The tag is asked for first: if the file changes after it, the put fails."""
+    fs, path, where = folder.fs, folder.path(name), f"{folder.url.rstrip('/')}/{name}"
+    try:
+        tag = patiently(lambda: fs.info(path, refresh=True), where)["ETag"]
+        return {"IfMatch": tag}, bytes(patiently(lambda: fs.cat_file(path), where))
+    except FileNotFoundError:
+        return {"IfNoneMatch": "*"}, None
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether S3 said that the condition does not hold. s3fs gives that an errno of its own choice."""
+    answer = answer_of(error)
+    return answer is not None and (answer.code in _REFUSED or answer.status in (409, 412))

@@ -1,0 +1,150 @@
+"""Files that are checked while they are read: each block against its SHA-256, before a byte of it is used.
+
+A Parquet reader asks for the footer and for the columns that it wants. To hash the whole file for that would read all
+of it, so a commit record has the digest of each block of 1 MiB (of larger files), and only the blocks that are read
+are hashed. Records of older versions have the digest of the whole file alone; the first read of such a file in a
+process reads all of it once, and remembers its blocks by that digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import IO
+
+from vtcav_ray.store.records import BrokenFile, FileEntry
+
+BLOCK_BYTES = 1 << 20
+_FIX = "`vtcav run` on this folder makes the shard again; `vtcav verify` lists all that is broken."
+
+
+def digests_of(data: bytes) -> dict[str, str | list[str]]:
+    """`sha256` of some bytes and, where there is more than one block, `blocks`."""
+    whole = hashlib.sha256(data).hexdigest()
+    if len(data) <= BLOCK_BYTES:
+        return {"sha256": whole}
+    view = memoryview(data)
+    starts = range(0, len(data), BLOCK_BYTES)
+    return {"sha256": whole, "blocks": [hashlib.sha256(view[i : i + BLOCK_BYTES]).hexdigest() for i in starts]}
+
+
+class VerifiedFile(io.RawIOBase):
+    """A file opened for reading, of which no byte is handed out before its block was checked.
+
+    Args:
+        file: the opened file, seekable.
+        entry: what its commit record says of it.
+        url: for messages.
+
+    Raises:
+        BrokenFile: (when read) its bytes are not those that were written, or some are missing.
+    """
+
+    def __init__(self, file: IO[bytes], entry: FileEntry, url: str) -> None:
+        super().__init__()
+        self._file, self._size, self._url = file, entry["bytes"], url
+        self._blocks = _blocks(file, entry, url)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def size(self) -> int:
+        return self._size
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes | memoryview:  # type: ignore[override]
+        """The next `size` bytes, fewer at the end; all of them for -1."""
+        left = max(0, self._size - self._at)
+        count = left if size is None or size < 0 else min(size, left)
+        if not count:
+            return b""
+        first, last = self._at // BLOCK_BYTES, (self._at + count - 1) // BLOCK_BYTES
+        start = first * BLOCK_BYTES
+        data = _read_all(self._file, start, min((last + 1) * BLOCK_BYTES, self._size) - start)
+        view = memoryview(data)
+        for number in range(first, last + 1):
+            block = view[(number - first) * BLOCK_BYTES : (number - first + 1) * BLOCK_BYTES]
+            if hashlib.sha256(block).hexdigest() != self._blocks[number]:
+                raise broken(self._url)
+        skipped, self._at = self._at - start, self._at + count
+        return data if len(data) == count else view[skipped : skipped + count]  # not copied: it may be a whole column
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+def broken(url: str, what: str = "its bytes are not those that were written (SHA-256)") -> BrokenFile:
+    """The error for a table's file."""
+    return BrokenFile(url, what, _FIX)
+
+
+def _blocks(file: IO[bytes], entry: FileEntry, url: str) -> Sequence[str]:
+    count = -(-entry["bytes"] // BLOCK_BYTES)
+    if count <= 1:
+        return [entry["sha256"]]
+    if "blocks" in entry:
+        if len(entry["blocks"]) != count:
+            raise broken(url, "its commit record names another number of blocks than it has bytes for")
+        return entry["blocks"]
+    known = _KNOWN.get(entry["sha256"])
+    if known is None:
+        known = _hash_whole(file, entry, url)
+        _KNOWN.put(entry["sha256"], known)
+    return known
+
+
+def _hash_whole(file: IO[bytes], entry: FileEntry, url: str) -> list[str]:
+    whole, blocks = hashlib.sha256(), []
+    for start in range(0, entry["bytes"], BLOCK_BYTES):
+        data = _read_all(file, start, min(BLOCK_BYTES, entry["bytes"] - start))
+        whole.update(data)
+        blocks.append(hashlib.sha256(data).hexdigest())
+    if whole.hexdigest() != entry["sha256"]:
+        raise broken(url)
+    return blocks
+
+
+def _read_all(file: IO[bytes], start: int, count: int) -> bytes:
+    """`count` bytes from `start`, fewer where the file ends before."""
+    file.seek(start)
+    data = file.read(count)
+    if len(data) == count or not data:
+        return data
+    parts = [data]  # a raw file may give less than it was asked for
+    while (missing := count - sum(map(len, parts))) and (data := file.read(missing)):
+        parts.append(data)
+    return b"".join(parts)
+
+
+class _Known:
+    """Blocks of files of older versions, by the digest of the whole file: content, so it never goes out of date."""
+
+    def __init__(self, most: int) -> None:
+        self._held: dict[str, list[str]] = {}
+        self._most = most
+
+    def get(self, digest: str) -> list[str] | None:
+        return self._held.get(digest)
+
+    def put(self, digest: str, blocks: list[str]) -> None:
+        while len(self._held) >= self._most:
+            self._held.pop(next(iter(self._held)), None)
+        self._held[digest] = blocks
+
+
+_KNOWN = _Known(4096)

@@ -1,0 +1,357 @@
+"""The arithmetic of the concept effects of `effect`: inner products once, then permutations and resamples as products.
+
+Legend: K classes, V class videos (the most any class of a block has; padded), J concepts, N rows of the pool, U = n + m
+videos of a concept and of its random set, B permutations or resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vtcav_ray.tcav.bootstrap import expanded_interval, weights
+from vtcav_ray.tcav.null_histograms import EFFECT_BINS, effect_counts
+from vtcav_ray.tcav.permutation import TIE, Arrangements, choose, flip
+from vtcav_ray.tcav.scores import ZERO_GRADIENTS
+
+NO_SPREAD = "the activations are all equal along the gradient: there is nothing to test"
+ONE_CLASS_VIDEO = "the class has a single source video: no interval"
+ONE_SIDE_VIDEO = "the concept or its other side has a single source video: no interval"
+
+_CLASS_STREAM, _CONCEPT_STREAM, _RANDOM_STREAM = 1, 2, 3
+_BLOCK_NUMBERS = 1 << 20  # of resampled projections at a time: they are read twice, so they should stay in the cache
+_BLOCK_INNER = 1 << 26  # of gradient-by-pool inner products at a time
+_DOUBLE_UP_TO = 1 << 31  # multiplications of one call
+_FLAT = 1e-6  # a spread this far below the numbers it comes from is rounding
+
+
+@dataclass(frozen=True)
+class Settings:
+    permutations: int
+    bootstrap: int
+    confidence: float
+    seed: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        if self.permutations < 1:
+            raise ValueError(f"permutations must be at least 1, and is {self.permutations}")
+        if self.bootstrap < 2:
+            raise ValueError(f"bootstrap must be at least 2 resamples, and is {self.bootstrap}")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence must be in (0, 1), and is {self.confidence}")
+
+
+@dataclass(frozen=True)
+class Side:
+    """Rows of the pool, and which of `videos` each belongs to."""
+
+    rows: NDArray[np.int64]
+    videos: NDArray[np.int64]
+    index: NDArray[np.int64]
+
+    def average(self, inner_NKV: torch.Tensor) -> torch.Tensor:
+        """Mean of each video's rows: [videos, K, V]."""
+        taken = inner_NKV[torch.from_numpy(self.rows).to(inner_NKV.device)]
+        if len(self.videos) == len(self.rows):
+            return taken
+        place = torch.from_numpy(self.index).to(taken.device)
+        sums = torch.zeros((len(self.videos), *taken.shape[1:]), dtype=taken.dtype, device=taken.device)
+        sums.index_add_(0, place, taken)
+        return sums / torch.bincount(place)[:, None, None]
+
+
+@dataclass(frozen=True)
+class ClassGradients:
+    """A class's gradients, averaged by video."""
+
+    gradients_VD: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some classes: their indices among the K, how many videos each has, and 1/V_k on those, 0 on padding [K, V]."""
+
+    part: NDArray[np.int64]
+    counts_K: NDArray[np.int64]
+    mean_KV: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Null:
+    """What the permutations of one concept gave.
+
+    Attributes:
+        extreme_K: how many are at least as large as the observed one, in size.
+        counts_KB: how many lie in each bin of `null_shape`.
+        unit_K: what one unit of the bins is, in logits.
+    """
+
+    extreme_K: NDArray[np.int64]
+    counts_KB: NDArray[np.int64]
+    unit_K: NDArray[np.float64]
+
+
+class Cells:
+    """The arrays [K, J] (the null's counts: [K, J, bins]) while they are being filled."""
+
+    def __init__(self, columns: dict[str, NDArray[np.float64]], null_counts: NDArray[np.int64]) -> None:
+        self.columns = columns
+        self.null_counts = null_counts
+
+    @classmethod
+    def empty(cls, num_classes: int, num_concepts: int) -> Cells:
+        names = ("effect", "null_sd", "p", "ci_low", "ci_high", "spread", "null_unit")
+        columns = {name: np.full((num_classes, num_concepts), np.nan) for name in names}
+        return cls(columns, np.zeros((num_classes, num_concepts, EFFECT_BINS), np.int64))
+
+    def put_null(self, block: Block, j: int, null: Null) -> None:
+        self.columns["null_unit"][block.part, j] = null.unit_K
+        self.null_counts[block.part, j] = null.counts_KB
+
+    def put(self, block: Block, j: int, **values: NDArray[np.float64]) -> None:
+        for name, value in values.items():
+            self.columns[name][block.part, j] = value
+
+    def finished(
+        self,
+        classes: list[ClassGradients],
+        pool_ND: NDArray[np.floating],
+        n_concept: NDArray[np.int64],
+        n_random: NDArray[np.int64],
+    ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.object_]]:
+        """The columns, with NaN where a figure would say nothing, and the reasons [K, J]."""
+        columns = dict(self.columns)
+        reason = np.full(columns["effect"].shape, "", dtype=object)
+        reason[:, np.minimum(n_concept, n_random) < 2] = ONE_SIDE_VIDEO
+        reason[np.array([len(one.gradients_VD) < 2 for one in classes])] = ONE_CLASS_VIDEO
+        for name in ("ci_low", "ci_high"):
+            columns[name][reason != ""] = np.nan
+        length_K = np.array([np.linalg.norm(one.gradients_VD.mean(axis=0)) for one in classes])
+        width = float(np.sqrt(np.einsum("nd,nd->n", pool_ND, pool_ND, dtype=np.float64).mean()))
+        flat = columns.pop("spread") <= _FLAT * length_K[:, None] * width
+        reason[flat] = NO_SPREAD
+        reason[length_K == 0] = ZERO_GRADIENTS
+        for name in ("null_sd", "p", "ci_low", "ci_high", "null_unit"):
+            columns[name][flat] = np.nan
+        self.null_counts[flat] = 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns["z"] = np.where(columns["null_sd"] > 0, columns["effect"] / columns["null_sd"], np.nan)
+        return columns, reason
+
+
+def unpaired(
+    block: Block, left_nKV: torch.Tensor, right_mKV: torch.Tensor, settings: Settings, out: Cells, j: int
+) -> None:
+    n, m = len(left_nKV), len(right_mKV)
+    both_UKV = torch.cat((left_nKV, right_mKV))
+    # Weights of concept and random videos sum to 0, so a constant may be taken off: it saves digits.
+    both_UKV = both_UKV - both_UKV.mean(dim=0)
+    s_UK = (both_UKV * block.mean_KV).sum(2)
+    sides_KV = both_UKV[:n].mean(0) - both_UKV[n:].mean(0)  # each class video's own effect
+    effect_K = _numpy(s_UK[:n].mean(0) - s_UK[n:].mean(0))
+    random_variance_K = _numpy(s_UK[n:].var(0, correction=1)) if m > 1 else np.full(len(effect_K), np.nan)
+    arrangements = choose(n, m, settings.permutations, settings.seed)
+    null = _permuted(s_UK, n, m, arrangements)
+    p_K = arrangements.p_value(null.extreme_K)
+    out.put_null(block, j, null)
+    out.put(
+        block,
+        j,
+        effect=effect_K,
+        null_sd=np.sqrt(random_variance_K * (1 / n + 1 / m)),
+        p=p_K,
+        spread=_numpy(s_UK.amax(0) - s_UK.amin(0)),
+    )
+    if n < 2 or m < 2:
+        return
+    resampled = torch.cat(
+        (
+            weights(n, settings.bootstrap, settings.seed, _CONCEPT_STREAM),
+            -weights(m, settings.bootstrap, settings.seed, _RANDOM_STREAM),
+        ),
+        dim=1,
+    ).to(settings.device)
+    parts = [(_numpy(s_UK[:n].var(0)) / n, np.array(n)), (random_variance_K / m, np.array(m))]
+    _interval(block, resampled, both_UKV, sides_KV, effect_K, parts, settings, out, j)
+
+
+def paired(block: Block, difference_nKV: torch.Tensor, settings: Settings, out: Cells, j: int) -> None:
+    n = len(difference_nKV)
+    s_nK = (difference_nKV * block.mean_KV).sum(2)
+    effect_K = _numpy(s_nK.mean(0))
+    variance_K = _numpy(s_nK.var(0)) if n > 1 else np.full(len(effect_K), np.nan)
+    arrangements = flip(n, settings.permutations, settings.seed)
+    null = _flipped(s_nK, arrangements)
+    p_K = arrangements.p_value(null.extreme_K)
+    out.put_null(block, j, null)
+    # Differences may all be equal and not zero: that is an effect without noise, not a cell without information.
+    out.put(block, j, effect=effect_K, null_sd=np.sqrt(variance_K / n), p=p_K, spread=_numpy(s_nK.abs().amax(0)))
+    if n < 2:
+        return
+    resampled = weights(n, settings.bootstrap, settings.seed, _CONCEPT_STREAM).to(settings.device)
+    parts = [(variance_K / n, np.array(n))]
+    _interval(block, resampled, difference_nKV, difference_nKV.mean(0), effect_K, parts, settings, out, j)
+
+
+def _permuted(s_UK: torch.Tensor, n: int, m: int, arrangements: Arrangements) -> Null:
+    """Welch's t of every arrangement: how many are at least as large as the observed one (in size), and their shape."""
+    # In units of each class's own spread, so that float32 does.
+    scaled = s_UK - s_UK.mean(0)
+    spread = scaled.abs().amax(0)
+    scaled = (scaled / torch.where(spread > 0, spread, 1.0)).float()
+    squares = scaled.square()
+    total, total_squares = scaled.sum(0), squares.sum(0)
+    single = n < 2 or m < 2  # no spread on one side: the gap itself is compared, in units of the spread of all
+    pooled = total_squares / max(1, n + m - 1) * (1 / n + 1 / m)
+
+    def gap_and_variance(sums: torch.Tensor, sums_of_squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        gap = sums / n - (total - sums) / m
+        if single:
+            return gap, pooled
+        left = (sums_of_squares - sums.square() / n) / (n * (n - 1))
+        right = (total_squares - sums_of_squares - (total - sums).square() / m) / (m * (m - 1))
+        return gap, (left + right).clamp_min(1e-12)
+
+    gap, observed_variance = gap_and_variance(scaled[:n].sum(0), squares[:n].sum(0))
+    observed = gap.square() if single else gap.square() / observed_variance
+    extreme = torch.zeros(scaled.shape[1], dtype=torch.int64, device=scaled.device)
+    counts = torch.zeros((scaled.shape[1], EFFECT_BINS), dtype=torch.int64, device=scaled.device)
+    step = max(1, _BLOCK_NUMBERS // len(scaled.T))
+    for marks in arrangements.blocks(step):
+        part = marks.to(scaled.device)
+        gap, variance = gap_and_variance(part @ scaled, part @ squares)
+        statistic = gap.square() if single else gap.square() / variance
+        extreme += (statistic >= observed * (1 - 100 * TIE) - TIE).sum(0)
+        counts += effect_counts(gap * variance.rsqrt())
+    unit = observed_variance.double().sqrt() * spread
+    return Null(_whole(extreme), _whole(counts), _numpy(unit))
+
+
+def _flipped(s_nK: torch.Tensor, arrangements: Arrangements) -> Null:
+    """The mean of every sign pattern: how many are at least as large as the observed one (in size), and their shape.
+
+    Flipping signs leaves the squares as they are, so the paired t is a rising function of the mean's size, and the mean
+    itself can be compared. The standard deviation of all 2^n means is sqrt(sum of squares) / n.
+    """
+    spread = s_nK.abs().amax(0)
+    scaled = (s_nK / torch.where(spread > 0, spread, 1.0)).float()
+    observed = scaled.sum(0).abs()
+    deviation = scaled.square().sum(0).sqrt()
+    extreme = torch.zeros(scaled.shape[1], dtype=torch.int64, device=scaled.device)
+    counts = torch.zeros((scaled.shape[1], EFFECT_BINS), dtype=torch.int64, device=scaled.device)
+    step = max(1, _BLOCK_NUMBERS // len(scaled.T))
+    for signs in arrangements.blocks(step):
+        sums = signs.to(scaled.device) @ scaled
+        extreme += (sums.abs() >= observed * (1 - 10 * TIE) - 10 * TIE).sum(0)
+        counts += effect_counts(sums / deviation)
+    return Null(_whole(extreme), _whole(counts), _numpy(deviation.double() * spread / len(s_nK)))
+
+
+def _interval(
+    block: Block,
+    resampled_BU: torch.Tensor,
+    rows_UKV: torch.Tensor,
+    sides_KV: torch.Tensor,
+    effect_K: NDArray[np.float64],
+    parts: list[tuple[NDArray[np.float64], NDArray[np.int64]]],
+    settings: Settings,
+    out: Cells,
+    j: int,
+) -> None:
+    """Two-level bootstrap of sum_v sum_u class_weight_v * row_weight_u * rows[u, v], for each class."""
+    counts_K = block.counts_K
+    num_classes, num_videos = block.mean_KV.shape
+    present = block.mean_KV > 0
+    centred = torch.where(present, sides_KV - torch.from_numpy(effect_K).to(sides_KV)[:, None], 0.0)
+    freedom = torch.from_numpy(np.maximum(counts_K - 1, 1)).to(sides_KV.device)
+    class_variance = _numpy(centred.square().sum(1) / freedom) / counts_K
+    resampled_BC = torch.empty((len(resampled_BU), num_classes), device=settings.device)
+    class_weights_BKV = _class_weights(block, settings)
+    rows = rows_UKV.float()
+    step = max(1, _BLOCK_NUMBERS // (len(resampled_BU) * num_videos))
+    for start in range(0, num_classes, step):
+        some = slice(start, start + step)
+        chunk = rows[:, some].reshape(len(rows), -1)
+        product = (resampled_BU @ chunk).view(len(resampled_BU), -1, num_videos)
+        resampled_BC[:, some] = (product * class_weights_BKV[:, some]).sum(2)
+    levels: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = [*parts, (class_variance, counts_K)]
+    variance = np.sum([v for v, _ in levels], axis=0)
+    shrunk = np.sum([v * (size - 1) / size for v, size in levels], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shrinkage = np.sqrt(np.where(shrunk > 0, variance / shrunk, 1.0))
+        freedom_K = variance**2 / np.sum([v**2 / np.maximum(size - 1, 1) for v, size in levels], axis=0)
+    freedom_K = np.where(np.isfinite(freedom_K), freedom_K, 1.0)
+    low, high = expanded_interval(resampled_BC, effect_K, freedom_K, shrinkage, settings.confidence)
+    out.put(block, j, ci_low=low, ci_high=high)
+
+
+def _class_weights(block: Block, settings: Settings) -> torch.Tensor:
+    """[B, K, V] resampling weights of the class videos; classes with equally many videos share theirs."""
+    num_videos = block.mean_KV.shape[1]
+    counts = np.asarray(block.counts_K)
+    if (counts == num_videos).all():
+        shared = weights(num_videos, settings.bootstrap, settings.seed, _CLASS_STREAM)
+        return shared.to(settings.device)[:, None, :].expand(-1, len(counts), -1)
+    out = torch.zeros((settings.bootstrap, len(counts), num_videos))
+    for k, count in enumerate(counts):
+        out[:, k, :count] = weights(int(count), settings.bootstrap, settings.seed, _CLASS_STREAM)
+    return out.to(settings.device)
+
+
+def inner_blocks(
+    classes: list[ClassGradients], pool_ND: NDArray[np.floating], device: torch.device
+) -> Iterator[tuple[Block, torch.Tensor]]:
+    """Inner products of every pool row with every class video's gradient, for a block of classes at a time.
+
+    The pool is centred first. Every figure here is a difference of means, which that does not change, and it saves
+    digits.
+
+    Yields:
+        The block, and the products [N, K, V] (0 where a class has fewer than V videos). Rows of the pool outermost, so
+        that a concept's rows are gathered in long runs.
+    """
+    num_rows, dim = pool_ND.shape
+    total_videos = sum(len(one.gradients_VD) for one in classes)
+    # Small problems in float64, as it costs nothing; large ones in float32, whose error stays far below the noise.
+    dtype = torch.float64 if num_rows * total_videos * dim <= _DOUBLE_UP_TO else torch.float32
+    mean_D = pool_ND.mean(axis=0, dtype=np.float64)
+    centred_ND = torch.from_numpy(pool_ND - mean_D).to(device=device, dtype=dtype)
+    # Classes of similar size together, so that little is padded; results go back by their index.
+    order = np.argsort([len(one.gradients_VD) for one in classes], kind="stable")[::-1]
+    start = 0
+    while start < len(order):
+        widest = len(classes[order[start]].gradients_VD)
+        size = max(1, _BLOCK_INNER // (num_rows * widest))
+        part = np.ascontiguousarray(order[start : start + size])
+        counts_K = np.array([len(classes[k].gradients_VD) for k in part])
+        gradients_KVD = np.zeros((len(part), widest, dim))
+        mean_KV = np.zeros((len(part), widest))
+        for place, k in enumerate(part):
+            gradients_KVD[place, : counts_K[place]] = classes[k].gradients_VD
+            mean_KV[place, : counts_K[place]] = 1.0 / counts_K[place]
+        left = torch.from_numpy(gradients_KVD.reshape(-1, dim)).to(device=device, dtype=dtype)
+        inner_NKV = (centred_ND @ left.T).view(num_rows, len(part), widest)
+        yield Block(part, counts_K, torch.from_numpy(mean_KV).to(device=device, dtype=dtype)), inner_NKV
+        start += size
+
+
+def video_index(videos: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    unique, index = np.unique(videos, return_inverse=True)
+    return unique, index.reshape(-1)
+
+
+def by_video(rows: NDArray[np.int64], videos_N: NDArray[np.int64]) -> Side:
+    return Side(rows, *video_index(videos_N[rows]))
+
+
+def _numpy(values: torch.Tensor) -> NDArray[np.float64]:
+    return values.double().cpu().numpy()
+
+
+def _whole(counts: torch.Tensor) -> NDArray[np.int64]:
+    return np.asarray(counts.cpu().numpy(), dtype=np.int64)

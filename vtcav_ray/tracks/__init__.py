@@ -1,0 +1,1 @@
+"""Stage `tracks`: detect and follow objects in every video."""

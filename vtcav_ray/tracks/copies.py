@@ -1,0 +1,143 @@
+"""Copies: the same video in another file, as one that was uploaded again. They are one source video.
+
+Files of one video must not serve two uses: a class would be scored on what its concepts were learnt from, and a
+"random" clip could show the concept. Nor may they count twice in one set. So of each group of copies one is planned
+with, and the others give nothing.
+
+A video's signature is made where it is decoded anyway. It is a short vector of the lowest frequencies, over time and
+place, of its small grey pictures, in two parts of equal weight:
+
+- appearance: of the mean picture, without its brightness, divided by its length;
+- motion: how the picture changes over the video's whole length, divided by its length. A background that many videos
+  share (one camera, one room) is not in it, so these stay apart by what moves in them.
+
+Coding, scale, frame rate, brightness, contrast and black bars change it little. A mirrored or rotated copy, a part cut
+out of a video, and one that begins or ends much earlier are not found (figures: benchmarks/RESULTS.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_SIDE = 64  # of the small pictures, pixels
+_PICTURES = 64  # at least so many are kept of a longer video, and fewer than twice as many
+_DARK = 16  # grey levels: a border that is never brighter is a black bar, ringing of its coding included
+_TIMES = 4  # frequencies over the video: 0 is its mean picture
+_PLACES = 6  # frequencies along each side, of the mean picture
+_PLACES_MOVING = 5
+# Grey levels: parts that are shorter than these are mostly noise, and count less instead of being blown up.
+_FAINT_LOOK, _FAINT_MOTION = 2.0, 1.0
+_DIRECTIONS = 24  # that neighbours are looked for in
+_QUERIES = 4096  # at a time
+NUMBERS = _PLACES**2 - 1 + (_TIMES - 1) * _PLACES_MOVING**2
+SIGNATURES = pa.schema([("video_id", pa.string()), ("signature", pa.list_(pa.float32(), NUMBERS))])
+COPIES = pa.schema([("video_id", pa.string()), ("repeats", pa.string())])
+
+
+class Pictures:
+    """Small pictures of a video, spread evenly over its length, which need not be known: memory is bounded."""
+
+    def __init__(self) -> None:
+        self._kept: list[np.ndarray] = []
+        self._step = 1
+        self._seen = 0
+
+    def add(self, grey: np.ndarray) -> None:
+        """Take the next frame, uint8 [h, w]; the small picture of `vtcav_ray.tracks.camera` is large enough."""
+        if self._seen % self._step == 0:
+            self._kept.append(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))
+            if len(self._kept) == 2 * _PICTURES:
+                self._kept, self._step = self._kept[::2], 2 * self._step
+        self._seen += 1
+
+    def signature(self) -> np.ndarray:
+        """The signature of the frames so far, of which there must be one: float32 [NUMBERS], at most sqrt(2) long."""
+        pictures_THW = np.stack(self._kept)
+        lit = pictures_THW.max(0) > _DARK
+        pictures_THW = pictures_THW[:, _inside(lit.any(1)), _inside(lit.any(0))]
+        waves = [_waves(k, n) for k, n in zip((_TIMES, _PLACES, _PLACES), pictures_THW.shape, strict=True)]
+        low = np.einsum("at,by,cx,tyx->abc", *waves, pictures_THW.astype(np.float32), optimize=True)
+        look = low[0].ravel()[1:]  # the first is the brightness
+        motion = low[1:, :_PLACES_MOVING, :_PLACES_MOVING].ravel()
+        parts = (_unit(look, _FAINT_LOOK), _unit(motion, _FAINT_MOTION))
+        return np.concatenate(parts).astype(np.float32)
+
+
+def _inside(lit: np.ndarray) -> slice:
+    """What lies between two black bars of one width, without the lines at their edges, half bar and half picture."""
+    places = np.flatnonzero(lit)
+    bar = min(places[0], len(lit) - 1 - places[-1]) if len(places) else 0
+    cut = bar + 1 if 0 < bar < len(lit) // 2 - 1 else 0
+    return slice(cut, len(lit) - cut)
+
+
+def _unit(part: np.ndarray, faint: float) -> np.ndarray:
+    return part / (np.linalg.norm(part) + faint)
+
+
+def _waves(count: int, length: int) -> np.ndarray:
+    """The lowest waves of the cosine transform, float32 [count, length]; coefficients don't depend on the length."""
+    waves = np.cos(np.pi * np.arange(count)[:, None] * (np.arange(length) + 0.5) / length) / length
+    waves[1:] *= np.sqrt(2)
+    return waves.astype(np.float32)
+
+
+def signature_table(signatures: Mapping[str, np.ndarray]) -> pa.Table:
+    """A `SIGNATURES` table: video_id -> its signature."""
+    rows = [{"video_id": video_id, "signature": vector} for video_id, vector in signatures.items()]
+    return pa.Table.from_pylist(rows, schema=SIGNATURES)
+
+
+def copies_among(videos: pa.Table, signatures: Iterable[pa.Table], distance: float) -> dict[str, str]:
+    """Copies among the videos of a corpus, as of `find_copies`. Kept are those with a label, then the first by id.
+
+    Args:
+        videos: VIDEOS table.
+        signatures: `SIGNATURES` tables; a video that has none is no copy.
+        distance: `clips.quality.copy_distance`.
+    """
+    ids: list[str] = []
+    vectors = [np.empty((0, NUMBERS), np.float32)]
+    for table in signatures:
+        ids += table["video_id"].to_pylist()
+        vectors += [chunk.flatten().to_numpy().reshape(-1, NUMBERS) for chunk in table["signature"].chunks]
+    unlabelled = set(videos.filter(pc.is_null(videos["label"]))["video_id"].to_pylist())
+    order = sorted(range(len(ids)), key=lambda i: (ids[i] in unlabelled, ids[i]))
+    return find_copies([ids[i] for i in order], np.concatenate(vectors)[order], distance)
+
+
+def find_copies(video_ids: Sequence[str], signatures: np.ndarray, distance: float) -> dict[str, str]:
+    """Videos that are copies of another one: video_id -> the one that it repeats, which is no copy itself.
+
+    A k-d tree finds neighbours, so time grows far less than with the square of the number of videos. It holds the
+    signatures projected onto the few directions in which they differ most: none that are near are far apart there.
+
+    Args:
+        video_ids: those that should rather be kept come first.
+        signatures: float32 [N, NUMBERS], in the same order.
+        distance: between the signatures of copies, at most.
+    """
+    import scipy.spatial  # a quarter of a second, and workers, which make signatures, look for no neighbours
+
+    directions = np.linalg.eigh(signatures.T @ signatures)[1][:, -_DIRECTIONS:]
+    short = signatures @ directions
+    tree = scipy.spatial.cKDTree(short)
+    bound = distance + 1e-4  # for rounding
+    crowded: list[int] = []
+    for start in range(0, len(short), _QUERIES):
+        # Two neighbours are looked for, not all: where thousands are equal, that would be millions of pairs.
+        near, _ = tree.query(short[start : start + _QUERIES], k=2, distance_upper_bound=bound, workers=-1)
+        crowded += (start + np.flatnonzero(np.isfinite(np.asarray(near)[:, 1]))).tolist()
+    copies: dict[str, str] = {}
+    for place in crowded:
+        if video_ids[place] not in copies:
+            others = np.array([i for i in tree.query_ball_point(short[place], bound) if i > place], np.int64)
+            apart = np.linalg.norm(signatures[others] - signatures[place], axis=1)
+            for other in others[apart <= distance].tolist():
+                copies.setdefault(video_ids[other], video_ids[place])
+    return copies

@@ -1,0 +1,168 @@
+"""One detector for many videos: letterbox, one forward pass a batch, suppression, boxes in source pixels.
+
+The steps are Ultralytics' own (`LetterBox`, `non_max_suppression`, `scale_boxes`), so the boxes are those of `track()`;
+torchvision is not needed.
+
+Every batch is filled up to `tracks.batch_size`. For one shape of its input, a network gives a frame the same numbers
+to the bit, whatever its place and whatever lies beside it (tried with PyTorch on CPUs). For another shape other kernels
+are taken, and the last bits differ (a box by up to 0.0015 pixels, a confidence by 2e-5). So what is found in a video
+never depends on the videos that are worked on beside it, also when it is tried again alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from vtcav_ray.config import TracksConfig
+from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.tracks.detector_backends import Backend, load_backend
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+
+_PADDING = 114  # Ultralytics' grey
+_NO_TIME_LIMIT = 1e6  # seconds an image; the default drops the rest of a batch on a slow machine
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The objects of one frame.
+
+    Attributes:
+        boxes: float32 [n, 4], xyxy, pixels of the source frame, inside it.
+        confidence: float32 [n], in [0, 1], falling.
+        classes: int64 [n], keys of `Detector.names`.
+    """
+
+    boxes: np.ndarray
+    confidence: np.ndarray
+    classes: np.ndarray
+
+
+class Detector:
+    """A YOLO detector: Ultralytics .pt, ONNX (YOLOv8-like, YOLOv7, or with suppression inside), or a TensorRT engine.
+
+    Args:
+        config: weights, image size, confidence, IoU, classes.
+        device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, ...
+
+    Raises:
+        ConfigError: no such weights, no class names, or a class in `config.classes` that the detector does not have.
+        StageError: weights that are refused or do not load, or a runtime that is not installed.
+    """
+
+    def __init__(self, config: TracksConfig, device: str = "auto") -> None:
+        import_ultralytics()
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.config = config
+        self.device = torch.device(device)
+        self._backend: Backend = load_backend(config, self.device)
+        self.names = self._backend.names
+        self.stride = self._backend.stride
+        self._wanted = self._class_numbers()
+
+    def _class_numbers(self) -> list[int] | None:
+        if self.config.classes is None:
+            return None
+        by_name = {name: number for number, name in self.names.items()}
+        for name in self.config.classes:
+            if name not in by_name:
+                near = difflib.get_close_matches(name, list(by_name), n=1)
+                hint = f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(sorted(by_name))}."
+                raise ConfigError(f"`tracks.classes`: the detector has no class {name!r}. {hint}")
+        return sorted(by_name[name] for name in self.config.classes)
+
+    def letterbox(self, frame: np.ndarray) -> np.ndarray:
+        """The detector's input for a frame: uint8 [h, w, 3], as Ultralytics' LetterBox makes it for one video.
+
+        Args:
+            frame: uint8 [H, W, 3] RGB.
+        """
+        size = self._backend.fixed_size or (self.config.image_size, self.config.image_size)
+        height, width = frame.shape[:2]
+        ratio = min(size[0] / height, size[1] / width)
+        inner_h, inner_w = max(round(height * ratio), 1), max(round(width * ratio), 1)
+        pad_h, pad_w = size[0] - inner_h, size[1] - inner_w
+        if self._backend.fixed_size is None:  # the smallest rectangle that the network takes
+            pad_h, pad_w = pad_h % self.stride, pad_w % self.stride
+        if (height, width) != (inner_h, inner_w):
+            frame = cv2.resize(frame, (inner_w, inner_h), interpolation=cv2.INTER_LINEAR)
+        top, left = round(pad_h / 2 - 0.1), round(pad_w / 2 - 0.1)
+        out = np.full((inner_h + pad_h, inner_w + pad_w, 3), _PADDING, np.uint8)
+        out[top : top + inner_h, left : left + inner_w] = frame
+        return out
+
+    def __call__(self, frames: Sequence[np.ndarray]) -> list[Detections]:
+        """Detections of frames (uint8 [H, W, 3] RGB) of any sizes; those of one letterboxed shape share a batch."""
+        inputs = [self.letterbox(f) for f in frames]
+        results: list[Detections | None] = [None] * len(frames)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(inputs):
+            groups.setdefault(image.shape, []).append(i)
+        for members in groups.values():
+            for start in range(0, len(members), self.config.batch_size):
+                part = members[start : start + self.config.batch_size]
+                sizes = [(frames[i].shape[0], frames[i].shape[1]) for i in part]
+                for i, found in zip(part, self.detect([inputs[i] for i in part], sizes), strict=True):
+                    results[i] = found
+        return [r for r in results if r is not None]
+
+    def detect(self, inputs: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """Detections of letterboxed inputs of ONE shape.
+
+        Args:
+            inputs: uint8 [h, w, 3] RGB each, from `letterbox`.
+            sizes: (height, width) of the source frame of each.
+        """
+        from ultralytics.utils.ops import scale_boxes
+
+        if not inputs:
+            return []
+        empty = 0 if self._backend.one_by_one else max(0, self.config.batch_size - len(inputs))
+        batch = torch.from_numpy(np.stack([*inputs, *[inputs[-1]] * empty]))
+        rows = self._backend(batch.to(self.device), self.config.confidence)[: len(inputs)]
+        out = []
+        for row, size in zip(rows, sizes, strict=True):
+            kept = row.detections if row.final else self._suppress(row.detections)
+            kept = kept[torch.isfinite(kept).all(1)]
+            self._check_classes(kept)
+            if row.final and self._wanted is not None:
+                kept = kept[torch.isin(kept[:, 5].long(), torch.tensor(self._wanted))]
+            boxes = scale_boxes(tuple(inputs[0].shape[:2]), kept[:, :4].clone(), size)
+            out.append(
+                Detections(
+                    np.asarray(boxes, np.float32),
+                    kept[:, 4].numpy().astype(np.float32),
+                    kept[:, 5].numpy().astype(np.int64),
+                )
+            )
+        return out
+
+    def _check_classes(self, kept: torch.Tensor) -> None:
+        """Hold the classes in rows [n, 6] to those that have a name."""
+        if unknown := {int(number) for number in kept[:, 5].unique()} - self.names.keys():
+            raise StageError(
+                f"{self.config.weights} answers with the class {min(unknown)}, and it names {len(self.names)}. Check "
+                "`tracks.names`, and whether the file is a detector (`tracks.weights`)."
+            )
+
+    def _suppress(self, candidates: torch.Tensor) -> torch.Tensor:
+        """[4 + nc, n] (xywh and class scores) of one frame -> [kept, 6] (xyxy, confidence, class)."""
+        from ultralytics.utils.nms import non_max_suppression
+
+        if candidates.shape[1] == 6:  # taken for the output of an end-to-end model when it has six columns
+            candidates = torch.nn.functional.pad(candidates, (0, 1))
+        (kept,) = non_max_suppression(
+            candidates[None],
+            self.config.confidence,
+            self.config.iou,
+            classes=self._wanted,
+            nc=len(self.names),
+            max_time_img=_NO_TIME_LIMIT,
+        )
+        return kept[:, :6]

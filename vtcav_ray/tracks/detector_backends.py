@@ -1,0 +1,319 @@
+"""What runs a detector's network: PyTorch, ONNX Runtime, or TensorRT. Each gives the same two kinds of rows."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from vtcav_ray.config import TracksConfig
+from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.store.urls import scheme_of
+from vtcav_ray.tracks.detector_files import read_bytes, read_names
+from vtcav_ray.tracks.detector_weights import load_pt
+from vtcav_ray.tracks.onnx_files import checked_onnx, read_stated_names
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+
+MOST_SIDE = 8192  # of a network's input, pixels
+MOST_STRIDE = 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# What a network raises that does not hold together. Memory that runs out is another matter.
+_NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the network says of one frame, on the CPU.
+
+    Attributes:
+        detections: float32 [4 + nc, n] (xywh and class scores, in letterboxed pixels) before suppression, or
+            [n, 6] (xyxy, confidence, class) where `final`.
+        final: suppression is done already.
+    """
+
+    detections: torch.Tensor
+    final: bool
+
+
+class Backend(Protocol):
+    """A loaded network.
+
+    `fixed_size` is (height, width) where its input has one size only; `one_by_one`: each frame is a call of its own.
+    """
+
+    names: dict[int, str]
+    stride: int
+    fixed_size: tuple[int, int] | None
+    one_by_one: bool
+
+    def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]: ...
+
+
+def load_backend(config: TracksConfig, device: torch.device) -> Backend:
+    """Load `config.weights` with what its ending asks for."""
+    suffix = Path(config.weights).suffix.lower()
+    if suffix == ".pt":
+        return TorchBackend(config, device)
+    if suffix == ".onnx":
+        return OnnxBackend(config, device)
+    if suffix == ".engine":
+        return EngineBackend(config, device)
+    raise ConfigError(f"`tracks.weights`: {config.weights} is neither .pt, .onnx nor .engine: give one of these.")
+
+
+class TorchBackend:
+    """An Ultralytics model, loaded without running what is in its file."""
+
+    fixed_size: tuple[int, int] | None = None
+    one_by_one = False
+
+    def __init__(self, config: TracksConfig, device: torch.device) -> None:
+        model: Any = load_pt(read_bytes(config.weights, config.storage_options), config.weights)
+        head = type(getattr(model, "model", [model])[-1]).__name__
+        if head in ("OBB", "Classify"):
+            raise ConfigError(f"`tracks.weights`: {config.weights} is a {head} model; a detector is needed.")
+        self.names = _names_of(getattr(model, "names", None), config)
+        self._where = config.weights
+        self.stride = _stride_of(model, config.weights)
+        self._end_to_end = bool(getattr(model, "end2end", False))
+        try:
+            model = model.fuse(verbose=False) if hasattr(model, "fuse") else model  # convolution and batch norm in one
+        except _NETWORK_ERRORS as error:
+            raise _not_a_network(config.weights, error) from error
+        self._model = model.to(device).requires_grad_(False).eval()
+        self._device = device
+        if device.type == "cpu":
+            self._model = self._model.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
+        x = batch.permute(0, 3, 1, 2)  # a channels-last view: what the CPU's convolutions want
+        x = x.float().div_(255) if self._device.type == "cpu" else x.contiguous().float().div_(255)
+        try:
+            output = self._model(x)
+            prediction = output[0] if isinstance(output, tuple | list) else output
+            if self._end_to_end:
+                return [Rows(p[p[:, 4] > confidence].float().cpu()[:, :6], True) for p in prediction]
+            if prediction.ndim != 3 or prediction.shape[1] < 4 + len(self.names):
+                raise ValueError(f"output of shape {list(prediction.shape)} with {len(self.names)} class names.")
+            return list(_candidates(prediction, len(self.names), confidence))
+        except torch.OutOfMemoryError:
+            raise
+        except _NETWORK_ERRORS as error:
+            raise _not_a_network(self._where, error) from error
+
+
+class OnnxBackend:
+    """An ONNX export, by its output: YOLOv8 [B, 4+nc, N], YOLOv7 [B, N, 5+nc] or [n, 7], end to end [B, n, 6]."""
+
+    stride = 32
+
+    def __init__(self, config: TracksConfig, device: torch.device) -> None:
+        try:
+            import onnx  # noqa: F401 - looks through the file
+            import onnxruntime
+            from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+        except ImportError as error:
+            raise StageError(
+                f"{config.weights} needs ONNX Runtime. Install it: pip install 'vtcav-ray[onnx]'."
+            ) from error
+        providers = ["CPUExecutionProvider"]
+        if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            providers.insert(0, "CUDAExecutionProvider")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        data = checked_onnx(read_bytes(config.weights, config.storage_options), config.weights, config.storage_options)
+        if device.type == "cpu":
+            options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self._session = onnxruntime.InferenceSession(data, options, providers=providers)
+        except (
+            ort_errors.Fail,
+            ort_errors.InvalidArgument,
+            ort_errors.InvalidGraph,
+            ort_errors.InvalidProtobuf,
+            ort_errors.NotImplemented,
+            RuntimeError,
+            ValueError,
+        ) as error:
+            raise StageError(
+                f"{config.weights} does not load as ONNX: {error} Export it again (`tracks.weights`)."
+            ) from error
+        self._run_errors = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
+        self._read_input(config.weights)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        try:
+            stated = read_stated_names(metadata["names"]) if "names" in metadata else None
+        except ValueError as error:
+            raise StageError(
+                f"{config.weights}: the class names in its metadata are not readable: {error}. Set `tracks.names`."
+            ) from error
+        self.names = _names_of(stated, config)
+        # With one class, rows of six may be YOLOv7's: only the file can tell. Ultralytics never writes those.
+        self._sixes_are_boxes = len(self.names) != 1 or "end2end" in metadata or metadata.get("author") == "Ultralytics"
+        self._outputs = len(self._session.get_outputs())
+        self._where = config.weights
+
+    def _read_input(self, where: str) -> None:
+        """Name, type and size of the network's input.
+
+        Raises:
+            StageError: it is no picture.
+        """
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or "float" not in inputs[0].type:
+            raise StageError(
+                f"{where} takes {', '.join(f'{i.type} {i.shape}' for i in inputs[:4])}, and not one float tensor "
+                "[B, 3, H, W] as a detector does (`tracks.weights`)."
+            )
+        given = inputs[0]
+        self._input, self._dtype = given.name, np.float16 if "float16" in given.type else np.float32
+        batch, _, height, width = given.shape
+        self.one_by_one = isinstance(batch, int)
+        fixed = isinstance(height, int) and isinstance(width, int)
+        self.fixed_size = (height, width) if fixed else None
+        if fixed and not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE):
+            raise StageError(f"{where} takes pictures of {height}x{width}; at most {MOST_SIDE} a side are given to it.")
+
+    def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
+        x = (batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy().astype(self._dtype)
+        x = np.ascontiguousarray(x)
+        if not self.one_by_one:
+            return self._rows(self._run(x), len(x), confidence)
+        rows: list[Rows] = []
+        for i in range(len(x)):
+            rows += self._rows(self._run(x[i : i + 1]), 1, confidence)
+        return rows
+
+    def _run(self, x: np.ndarray) -> np.ndarray:
+        try:
+            return np.asarray(self._session.run(None, {self._input: x})[0], np.float32)
+        except (TypeError, ValueError) as error:
+            raise StageError(f"{self._where} answers with something that is no tensor of numbers: {error}") from error
+        except self._run_errors as error:
+            raise StageError(
+                f"{self._where} can't run on a batch of shape {list(x.shape)}: {error} An export may hold the size "
+                "that it was made with although it declares a free one. Export it with `dynamic=True`, or for one "
+                "fixed size."
+            ) from error
+
+    def _rows(self, output: np.ndarray, count: int, confidence: float) -> list[Rows]:
+        y = torch.from_numpy(output)
+        classes = len(self.names)
+        if y.ndim == 2 and y.shape[1] == 7:  # (image, x1, y1, x2, y2, class, score): YOLOv7 with suppression inside
+            y = y[y[:, 6] > confidence]
+            return [Rows(y[y[:, 0] == i][:, [1, 2, 3, 4, 6, 5]], True) for i in range(count)]
+        if y.ndim == 3 and y.shape[1] == 4 + classes:
+            return list(_candidates(y, classes, confidence))
+        sixes = y.ndim == 3 and y.shape[2] == 6 and self._sixes_are_boxes
+        if y.ndim == 3 and y.shape[2] == 5 + classes and not sixes:  # YOLOv7 and v5: xywh, objectness, class scores
+            y = torch.cat((y[..., :4], y[..., 5:] * y[..., 4:5]), dim=2).transpose(1, 2)
+            return list(_candidates(y, classes, confidence))
+        if y.ndim == 3 and y.shape[2] == 6:
+            return [Rows(p[p[:, 4] > confidence], True) for p in y]
+        raise StageError(
+            f"{self._where}: output of shape {list(y.shape)} with {classes} class names is no layout that is known: "
+            f"[B, {4 + classes}, N], [B, N, {5 + classes}], [n, 7] or [B, n, 6]. Export YOLOv7 with --grid, and check "
+            "`tracks.names`."
+        )
+
+
+class EngineBackend:
+    """A TensorRT engine, through Ultralytics' AutoBackend. Only where TensorRT and a GPU are."""
+
+    one_by_one = False
+
+    def __init__(self, config: TracksConfig, device: torch.device) -> None:
+        try:
+            import tensorrt  # type: ignore[import-not-found]  # noqa: F401
+        except ImportError as error:
+            raise StageError(
+                f"{config.weights} is a TensorRT engine, and TensorRT is not installed. Install it, or give the .pt or "
+                ".onnx file that the engine was built from."
+            ) from error
+        if device.type != "cuda":
+            raise StageError(
+                f"{config.weights} is a TensorRT engine, which needs a GPU; the device is {device}. Give the .pt file."
+            )
+        _check_engine(config)
+        import_ultralytics()
+        from ultralytics.nn.autobackend import AutoBackend
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "detector.engine"
+            path.write_bytes(read_bytes(config.weights, config.storage_options))
+            self._model = AutoBackend(str(path), device=device, verbose=False)
+        self.names = _names_of(self._model.names, config)
+        self.stride = max(int(self._model.stride), 32)
+        size = getattr(self._model, "imgsz", None)
+        self.fixed_size = None if getattr(self._model, "dynamic", False) or size is None else (size[0], size[1])
+
+    @torch.inference_mode()
+    def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
+        x = batch.permute(0, 3, 1, 2).contiguous()
+        x = (x.half() if self._model.fp16 else x.float()).div_(255)
+        output = self._model(x)
+        prediction = output[0] if isinstance(output, tuple | list) else output
+        if prediction.shape[-1] == 6:
+            return [Rows(p[p[:, 4] > confidence].float().cpu(), True) for p in prediction]
+        return list(_candidates(prediction.float(), len(self.names), confidence))
+
+
+def _check_engine(config: TracksConfig) -> None:
+    """An engine is compiled code: it is run where it lies on this machine and was named by the person who calls."""
+    on_url = "://" in config.weights and scheme_of(config.weights) not in ("file", "local")
+    if config.code == "nowhere" or (on_url and config.code != "anywhere"):
+        place = "named by the record of a run (run.json)" if config.code == "nowhere" else "on a URL"
+        raise ConfigError(
+            f"`tracks.weights`: {config.weights} is a TensorRT engine, which is compiled code, and it is {place}. Give "
+            "--trust-code if you trust it, or the .pt or .onnx file that it was built from."
+        )
+
+
+def _stride_of(model: Any, where: str) -> int:
+    """The largest stride of a network, and at least 32, pixels."""
+    stride = getattr(model, "stride", 32)
+    if isinstance(stride, torch.Tensor | int | float):
+        largest = torch.as_tensor(stride, dtype=torch.float64).flatten()
+        if len(largest) and bool((largest > 0).all()) and bool((largest <= MOST_STRIDE).all()):
+            return max(int(largest.max()), 32)
+    raise StageError(f"{where} is refused: its stride is no number of pixels up to {MOST_STRIDE} (`tracks.weights`).")
+
+
+def _not_a_network(where: str, error: Exception) -> StageError:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return StageError(
+        f"The network in {where} does not work: {type(error).__name__}: {first} Give weights that Ultralytics itself "
+        "can run (`tracks.weights`)."
+    )
+
+
+def _candidates(prediction: torch.Tensor, classes: int, confidence: float) -> Iterator[Rows]:
+    """Split [B, 4+nc(+extra), N] by frame and keep only boxes over the confidence, so that little leaves the device."""
+    prediction = prediction[:, : 4 + classes]
+    keep = prediction[:, 4:].amax(1) > confidence
+    frame, box = keep.nonzero(as_tuple=True)
+    kept = prediction.transpose(1, 2)[frame, box].float().cpu()
+    for part in torch.split(kept, keep.sum(1).tolist()):
+        yield Rows(part.T, False)
+
+
+def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
+    """Class names: from the label file where one is given, else what the weights carry."""
+    if config.names is not None:
+        return dict(enumerate(read_names(config.names, config.storage_options)))
+    pairs: Any = stated.items() if isinstance(stated, Mapping) else enumerate(stated or ())
+    names = {key: name for key, name in pairs if isinstance(name, str) and not _CONTROL.search(name)}
+    if stated and set(names) == set(range(len(stated))):
+        return names
+    raise ConfigError(
+        f"{config.weights} carries no class names, or none that are numbered from 0 and are plain text. Set "
+        "`tracks.names` to a file with one name a line, in the order that the detector was trained with."
+    )

@@ -1,0 +1,87 @@
+"""Detector weights, read without running what is in them.
+
+Ultralytics' .pt files are pickles of a whole model: loading one the usual way runs whatever it holds. `weights_only`
+of torch is not enough either: it calls every class on its list, and the constructors of Ultralytics' networks evaluate
+parts of their arguments. So the file is read as plain data (`vtcav_ray.store.torch_files`), and the network is put
+together from that data layer by layer (`vtcav_ray.tracks.rebuilt`): no constructor runs, and no layer may be made by a
+call.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+
+from vtcav_ray.errors import StageError
+from vtcav_ray.store.pickle_data import RefusedPickle
+from vtcav_ray.store.torch_files import BrokenFile, RefusedFile, TorchFile
+from vtcav_ray.tracks.rebuilt import GETATTR, rebuilt
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+
+_LAYER_MODULES = ("torch.nn.modules.", "ultralytics.nn.modules.")
+_MODEL_MODULE = "ultralytics.nn.tasks"
+_DATA_MODULES = ("ultralytics.utils.loss", "ultralytics.utils.tal")
+# Beside `torch_files.DATA_NAMES`. None of them is ever called.
+_DATA_NAMES = frozenset(
+    {
+        GETATTR, "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
+        "ultralytics.utils.IterableSimpleNamespace", "ultralytics.yolo.utils.IterableSimpleNamespace",
+        "pathlib.PosixPath", "pathlib.WindowsPath",
+    }
+)  # fmt: skip
+
+
+def load_pt(data: bytes, where: str) -> torch.nn.Module:
+    """The model of an Ultralytics .pt file: float32, in eval mode, on the CPU.
+
+    Args:
+        data: the file's bytes.
+        where: the file's name, for messages.
+
+    Raises:
+        StageError: something in it is not allowed (named), it asks for more than it holds, it is no Ultralytics
+            checkpoint, or it is damaged.
+    """
+    import_ultralytics()
+    import ultralytics.nn.tasks  # noqa: F401 - so that its layers are found by name
+
+    try:
+        file = TorchFile(data, _check_name)
+        content = file.content
+        model = content.get("ema") or content.get("model") if isinstance(content, dict) else None
+        if model is None:
+            raise StageError(
+                f"{where} holds no Ultralytics model; give a detector saved by Ultralytics, or its ONNX export."
+            )
+        return rebuilt(model, file, _class_of)
+    except RefusedFile as error:
+        raise StageError(
+            f"{where} is refused: {error}. A .pt file can run code when it is loaded the usual way, so only what "
+            "Ultralytics itself saves is let in, and nothing of this file was run. Export it to ONNX if you trust it "
+            "(`tracks.weights`)."
+        ) from error
+    except BrokenFile as error:
+        raise StageError(f"{where} is not a readable .pt file: {error}. Fetch it again (`tracks.weights`).") from error
+
+
+def _check_name(name: str, called: bool) -> None:
+    """Let in classes of layers, which may not be called, and a few names of data."""
+    if name in _DATA_NAMES:
+        return
+    found = _class_of(name)
+    if found is None and name.rpartition(".")[0] not in _DATA_MODULES:
+        raise RefusedPickle(f"it holds `{name}`, which is no class of a detector")
+    if called:
+        raise RefusedPickle(f"it calls `{name}`: Ultralytics saves layers without calling them")
+
+
+def _class_of(name: str) -> type[torch.nn.Module] | None:
+    """The class of torch's or Ultralytics' own layers or models of this name; None: there is none."""
+    module, _, attribute = name.rpartition(".")
+    if not (module.startswith(_LAYER_MODULES) or module == _MODEL_MODULE):
+        return None
+    found: Any = vars(sys.modules[module]).get(attribute) if module in sys.modules else None
+    is_layer = isinstance(found, type) and issubclass(found, torch.nn.Module)
+    return found if is_layer else None

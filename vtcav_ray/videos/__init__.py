@@ -1,0 +1,1 @@
+"""Stage `videos`: list what there is to look at."""

@@ -1,0 +1,68 @@
+"""Stage `videos`: what there is to look at. Done in the driver: it reads names, not videos."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pyarrow as pa
+
+from vtcav_ray.config import VideosConfig, WorldConfig
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.store.commits import ShardOutput
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import canonical_digest
+from vtcav_ray.videos.listing import list_videos
+
+Listing = tuple[pa.Table, list[dict[str, Any]]]
+
+
+def _listing(context: Context) -> Listing:
+    """The videos and the manifest rows that name none. Listed anew each run, so that a changed folder is noticed."""
+    if "listing" not in context.memo:
+        context.memo["listing"] = _list(context)
+    return context.memo["listing"]
+
+
+def _list(context: Context) -> Listing:
+    config = context.config.videos
+    if config.world is not None:
+        folder = rendered_world(config.world, context.run)
+        config = VideosConfig(
+            uri=folder.url, limit=config.limit, labels=config.labels, storage_options=dict(folder.storage_options)
+        )
+    return list_videos(config)
+
+
+def rendered_world(world: WorldConfig, run: Folder) -> Folder:
+    """The planted world's folder inside the run folder, rendered unless it is there."""
+    folder = run.below("world", canonical_digest(world.model_dump())[:16])
+    from vtcav_ray.world import write_world  # with OpenCV and PyAV, which a listing does without
+
+    # A world that is there whole is left as it is; what a killed run left of one is written again.
+    write_world(
+        folder.url, videos=world.videos, seed=world.seed, overwrite=True, storage_options=folder.storage_options
+    )
+    return folder
+
+
+def _prepare(context: Context) -> Work:
+    videos, failures = _listing(context)
+    labels = videos["label"].combine_chunks().value_counts().to_pylist()
+    return Work(
+        shards=[Shard("all", videos)],
+        make_worker=functools.partial(_keep, failures),
+        notes={"videos": videos.num_rows, "labels": {str(c["values"]): c["counts"] for c in labels}},
+    )
+
+
+def _keep(failures: list[dict[str, Any]]) -> Any:
+    return lambda rows: ShardOutput({"videos": rows}, failures, {"videos": rows.num_rows})
+
+
+def _ingredients(context: Context) -> dict[str, Any]:
+    videos, failures = _listing(context)
+    return {"listing": canonical_digest([videos.to_pylist(), failures])}
+
+
+STAGE = Stage("videos", inputs=(), version=1, ingredients=_ingredients, prepare=_prepare)
