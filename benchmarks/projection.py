@@ -25,9 +25,9 @@ from vtcav_ray.config import Config
 from vtcav_ray.config.loading import load_config
 from vtcav_ray.planning.estimate import Plan, classes_of, estimate
 from vtcav_ray.planning.sample import Sample, Timed
-from vtcav_ray.runs.costs import RESOURCES_OF
 from vtcav_ray.runs.stage import shard_size
 from vtcav_ray.scores.stage import BLOCK_CLASSES
+from vtcav_ray.stages import STAGES
 from vtcav_ray.tables import VIDEOS
 
 CORPORA = {"Kinetics-400, train and val": (260_000, 400), "Kinetics-700, train and val": (650_000, 700)}
@@ -142,7 +142,7 @@ def _plan(config: Config, videos: int, classes: int) -> tuple[Plan, dict[str, in
 def _clock(config: Config, plan: Plan, tasks: dict[str, int], gpus: int, efficiency: float) -> dict[str, Any]:
     cores = CORES_A_GPU * gpus
     hours, actors = {}, {}
-    for stage, section in RESOURCES_OF.items():
+    for stage, section in ((stage.name, stage.resources) for stage in STAGES if stage.resources is not None):
         held = getattr(config.resources, section)
         room = cores / held.cpus if not held.gpus else min(cores / held.cpus, gpus / held.gpus)
         actors[stage] = max(1, min(int(room), tasks[stage]))

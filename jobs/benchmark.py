@@ -16,17 +16,16 @@ from typing import Any
 import vtcav_ray
 from vtcav_ray.runs.record import RECORD
 from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import STAGES
 from vtcav_ray.store.folder import Folder
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
-# What a stage's rate counts.
-UNITS = {"tracks": "videos", "clips": "clips", "activations": "clips", "cavs": "cavs", "scores": "cells"}
 
 
 def rates(run: Run) -> dict[str, Any]:
     """Stage -> seconds of wall clock, units, units a second, and the filled share of model batches where it has any."""
     found: dict[str, Any] = {}
-    for stage, unit in UNITS.items():
+    for stage, unit in ((stage.name, stage.unit) for stage in STAGES if stage.unit is not None):
         manifest = run.manifest(stage)
         seconds, metrics = manifest["seconds"], manifest["metrics"]
         count = metrics[unit]

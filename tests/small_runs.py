@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from vtcav_ray import engine
 from vtcav_ray.runs.stage import Shard, Worker
+from vtcav_ray.stages import StageFacts, facts_of
 from vtcav_ray.store.commits import StageFolder
 
 # To load a model's packages takes longer here than to use them. Pools of several actors are tested in tests/engine.
@@ -52,3 +54,8 @@ def here_except(*stages: str) -> Callable[..., Iterator[dict[str, Any]]]:
         return (run_shards if output.stage in stages else run_here)(shards, make_worker, output, *rest)
 
     return choose
+
+
+def facts(name: str, inputs: tuple[str, ...]) -> StageFacts:
+    """The facts about a stage of a small pipeline of stand-ins: those of its namesake, with other inputs."""
+    return replace(facts_of(name), inputs=inputs)

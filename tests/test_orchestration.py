@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from small_runs import run_here
+from small_runs import facts, run_here
 
 from vtcav_ray import engine, pipeline
 from vtcav_ray.clips.stage import _by_video
@@ -45,12 +45,18 @@ class House:
 
     def stages(self) -> tuple[Stage, ...]:
         return (
-            Stage("videos", (), 1, self._listing, self._videos),
-            Stage("tracks", ("videos",), 1, lambda c: {}, self._tracks),
-            Stage("clips", ("videos", "tracks"), 1, lambda c: {}, self._clips),
-            Stage("activations", ("clips",), 1, lambda c: {"model": c.config.model.checkpoint}, self._activations),
-            Stage("scores", ("activations",), 1, lambda c: {}, self._scores),
+            Stage(facts("videos", ()), 1, self._listing, self._videos),
+            Stage(facts("tracks", ("videos",)), 1, lambda c: {}, self._tracks),
+            Stage(facts("clips", ("videos", "tracks")), 1, lambda c: {}, self._clips),
+            Stage(
+                facts("activations", ("clips",)), 1, lambda c: {"model": c.config.model.checkpoint}, self._activations
+            ),
+            Stage(facts("scores", ("activations",)), 1, lambda c: {}, self._scores),
         )
+
+    @staticmethod
+    def _model(context: Context) -> dict[str, Any]:
+        return {"model": context.config.model.checkpoint}
 
     def _listing(self, context: Context) -> dict[str, Any]:
         return {"videos": self.videos[: context.config.videos.limit]}
@@ -306,7 +312,7 @@ def gradcam(monkeypatch: pytest.MonkeyPatch) -> None:
         count = sum(part.num_rows for _, part in context.input("clips").iter_tables("clips"))
         return Work([Shard("all", pa.table({"n": [count]}))], lambda: lambda rows: ShardOutput({"gradcam": rows}))
 
-    monkeypatch.setattr(gradcam_run, "STAGE", Stage("gradcam", ("tracks", "clips"), 1, lambda c: {}, prepare))
+    monkeypatch.setattr(gradcam_run, "STAGE", Stage(facts("gradcam", ("tracks", "clips")), 1, lambda c: {}, prepare))
     monkeypatch.setattr(gradcam_run, "write_page", lambda run: None)
 
 

@@ -22,6 +22,7 @@ from vtcav_ray.config.loading import load_config
 from vtcav_ray.engine import ray_session
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.pipeline import STAGES, failed_inputs
+from vtcav_ray.stages import TABLES
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +82,7 @@ def data_files(url: str) -> dict[str, bytes]:
 
 
 def test_every_table_has_the_columns_that_its_page_promises(finished: vtcav_ray.Run) -> None:
-    for name in tables.NAMES:
+    for name in TABLES:
         table = finished.table(name)
         assert table.schema.names == tables.EMPTY_SCHEMAS[name].names, name
         if name != "failures":

@@ -25,8 +25,9 @@ from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import load_config
 from vtcav_ray.errors import StageError
-from vtcav_ray.runs.run import STAGES, Run
+from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.status import run_status
+from vtcav_ray.stages import NAMES as STAGES
 from vtcav_ray.store.assets import resolve_asset
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.watch.loop import Options, watch_once

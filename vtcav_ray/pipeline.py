@@ -29,8 +29,8 @@ from vtcav_ray.report.stage import publish_report
 from vtcav_ray.runs import logs
 from vtcav_ray.runs.fresh import fresh_attempt
 from vtcav_ray.runs.record import RunRecord, videos_processed
-from vtcav_ray.runs.retry import RETRIED, newest, retry_key, same_rows, supersede
-from vtcav_ray.runs.run import SHARED_STAGES, Run
+from vtcav_ray.runs.retry import newest, retry_key, same_rows, supersede
+from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
 from vtcav_ray.runs.stage import Context, Stage
 from vtcav_ray.scores.stage import STAGE as SCORES
@@ -109,7 +109,7 @@ class _Running:
 
     def stage(self, stage: Stage) -> None:
         """Complete a stage and put it down in the record."""
-        shared = self.base is not None and stage.name in SHARED_STAGES
+        shared = self.base is not None and stage.facts.shared
         home = self.base.folder if self.base is not None and shared else self.folder
         context = Context(self.config, home, self.record.inputs())
         pinned = self.base if stage.name == "videos" else None
@@ -117,7 +117,7 @@ class _Running:
         output = stage_folder(home, stage.name, key)
         output = fresh_attempt(output) if self.fresh and not shared else newest(output)
         self.record.reached(output)
-        again = self.retry_failed and stage.name in RETRIED and output.complete
+        again = self.retry_failed and stage.facts.retried and output.complete
         # The shared stages are in another run's folder, which may have a writer of its own.
         own = functools.partial(writing, home) if shared else contextlib.nullcontext
         earlier = self.record.earlier(stage.name)
@@ -191,7 +191,7 @@ def outputs_there(config: Config, result: Run, until: str) -> bool:
 
     Args:
         result: of the config's own folder; it may be a rerun, or have seen retries.
-        until: the last of the stages, one of `SHARED_STAGES`.
+        until: the last of the stages, a shared one.
     """
     done: dict[str, StageFolder] = {}
     pinned = result.base_run()

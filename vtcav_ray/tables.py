@@ -8,11 +8,6 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from vtcav_ray.table_names import ALL_NAMES as ALL_NAMES
-from vtcav_ray.table_names import NAMES as NAMES
-from vtcav_ray.table_names import OPTIONAL_STAGE_OF as OPTIONAL_STAGE_OF
-from vtcav_ray.table_names import STAGE_OF as STAGE_OF
-
 BOX = pa.list_(pa.float32(), 4)
 POINT = pa.list_(pa.float32(), 2)
 

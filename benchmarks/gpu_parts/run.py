@@ -23,7 +23,8 @@ import numpy as np
 
 from gpu_parts import parity
 from gpu_parts.part import Part
-from vtcav_ray.runs.run import STAGES, Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import NAMES
 from vtcav_ray.world import write_world
 
 CONFIG = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
@@ -103,7 +104,7 @@ def whole(part: Part, out: Path, settings: Sequence[str], title: str, until: str
     if done.returncode:
         raise RuntimeError(f"vtcav run ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     result = Run(str(out))
-    stages = {name: result.manifest(name)["seconds"] for name in STAGES if name in result.keys}
+    stages = {name: result.manifest(name)["seconds"] for name in NAMES if name in result.keys}
     ran = [name for name in stages if name not in there]
     by_stage = {name: stages[name] for name in ran}
     part.note(f"run, {title}", {"seconds": taken, "by stage": by_stage, "gpu": busy.figures()})

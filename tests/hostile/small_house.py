@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from small_runs import facts
 
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards
@@ -28,10 +29,10 @@ class SmallHouse:
 
     def stages(self) -> tuple[Stage, ...]:
         return (
-            Stage("videos", (), 1, lambda c: {"videos": self.videos}, self._videos),
-            Stage("tracks", ("videos",), 1, lambda c: {}, self._tracks),
-            Stage("clips", ("tracks",), 1, lambda c: {}, self._clips),
-            Stage("scores", ("clips",), 1, lambda c: {}, self._scores),
+            Stage(facts("videos", ()), 1, lambda c: {"videos": self.videos}, self._videos),
+            Stage(facts("tracks", ("videos",)), 1, lambda c: {}, self._tracks),
+            Stage(facts("clips", ("tracks",)), 1, lambda c: {}, self._clips),
+            Stage(facts("scores", ("clips",)), 1, lambda c: {}, self._scores),
         )
 
     def _worker(self, stage: str, work: Callable[[list[str]], ShardOutput]) -> Callable[[], Any]:

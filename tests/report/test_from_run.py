@@ -12,6 +12,7 @@ import pytest
 import report_factory as factory
 from PIL import Image
 from report_factory import cell, clip, table
+from small_runs import facts
 
 from vtcav_ray import pipeline, tables
 from vtcav_ray.config.loading import parse_config
@@ -181,7 +182,7 @@ def stage_of(outputs: dict[str, pa.Table], name: str, inputs: tuple[str, ...]) -
     def prepare(context: Context) -> Work:
         return Work([Shard("00000", pa.table({"shard": [0]}))], lambda: lambda rows: ShardOutput(outputs))
 
-    return Stage(name, inputs, 1, lambda context: {"alpha": context.config.scores.alpha}, prepare)
+    return Stage(facts(name, inputs), 1, lambda context: {"alpha": context.config.scores.alpha}, prepare)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vtcav_ray import tables
+from vtcav_ray import stages, tables
 from vtcav_ray.clips.class_names import normal_label
 from vtcav_ray.clips.contents import CONTENTS
 from vtcav_ray.config import ClipsConfig, Config
@@ -95,7 +95,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("activations", inputs=("clips",), version=6, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.ACTIVATIONS, version=6, ingredients=_ingredients, prepare=_prepare)
 
 
 class ExtractWorker:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray import tables
+from vtcav_ray import stages, tables
 from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, plan_cavs
 from vtcav_ray.clips.decisions import Decisions, read_decisions
 from vtcav_ray.clips.usable import TABLE, AcceptedRows, LeftOut, left_out_of
@@ -157,7 +157,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("cavs", inputs=("clips", "activations"), version=5, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.CAVS, version=5, ingredients=_ingredients, prepare=_prepare)
 
 
 class CavWorker:

@@ -17,9 +17,9 @@ from vtcav_ray.cli.run_commands import StorageFile, TrustCode, opened
 from vtcav_ray.cli.terminal import printable_lines
 from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
 from vtcav_ray.runs import logs
+from vtcav_ray.stages import ALL_TABLES
 from vtcav_ray.store.access import tells_storage_errors
 from vtcav_ray.store.urls import WRITTEN, check_url
-from vtcav_ray.table_names import ALL_NAMES
 from vtcav_ray.version import __version__
 
 # Names of files, labels and concepts are printed as they are: `[b]` and `:car:` in them are no markup.
@@ -172,7 +172,7 @@ def world(
 @app.command()
 def table(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(ALL_NAMES)}")],
+    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(ALL_TABLES)}")],
     form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
     options: StorageFile = None,

@@ -10,7 +10,8 @@ from rich.console import Console
 from vtcav_ray.cli.terminal import printable
 from vtcav_ray.errors import EXIT_DONE, EXIT_STAGE
 from vtcav_ray.runs.damage import Damage, Examination, examine
-from vtcav_ray.runs.run import OPTIONAL_STAGES, STAGES, Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import ALL_NAMES
 
 ROUND = 1e6  # bytes a MB
 
@@ -32,7 +33,7 @@ class StageResult:
 def examine_run(run: Run) -> list[StageResult]:
     """Check every stage that a run has reached, in order; those of the run that it is a rerun of, too."""
     keys = run.keys
-    outputs = [run.stage(name) for name in (*STAGES, *OPTIONAL_STAGES) if name in keys]
+    outputs = [run.stage(name) for name in ALL_NAMES if name in keys]
     return [StageResult(output.stage, output.folder.url, examine(output)) for output in outputs]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vtcav_ray import stages
 from vtcav_ray.clips.contents import CONTENTS, contents_of
 from vtcav_ray.clips.select import ClipPlan, plan_clips
 from vtcav_ray.config import Config
@@ -191,4 +192,4 @@ class CutWorker:
         return ShardOutput(made, failures, {"clips": clips.num_rows})
 
 
-STAGE = Stage("clips", inputs=("videos", "tracks"), version=5, ingredients=_clip_ingredients, prepare=_prepare_clips)
+STAGE = Stage(stages.CLIPS, version=5, ingredients=_clip_ingredients, prepare=_prepare_clips)

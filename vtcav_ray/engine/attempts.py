@@ -31,6 +31,7 @@ import pyarrow.compute as pc
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.runs.stage import Worker
+from vtcav_ray.stages import facts_of
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.records import BrokenFile
 from vtcav_ray.video.rehearse import Limits, rehearse
@@ -183,10 +184,11 @@ class Attempts:
             message = f"The process that worked on it died {history.deaths} times, the last time on this video alone."
             self._quarantine(history, rows, suspect, "crashed", message, history.deaths)
         elif history.deaths > max(self.attempts, _STEPS) or not left:
+            section = facts_of(self.output.stage).resources or "statistics"
             raise StageError(
                 f"The worker's process died {history.deaths} times over shard {shard} of stage {self.output.stage}, "
                 "and no single video is to blame. Most likely it had too little memory: give "
-                f"`resources.{_section(self.output.stage)}` fewer actors a machine (memory_gb, max_actors) or a "
+                f"`resources.{section}` fewer actors a machine (memory_gb, max_actors) or a "
                 "smaller batch, and run again."
             )
 
@@ -238,8 +240,3 @@ def _video_ids(rows: pa.Table) -> list[str]:
 
 def _replaced(history: History, **changes: Any) -> History:
     return History(**{**asdict(history), **changes})
-
-
-def _section(stage: str) -> str:
-    """The part of `resources` that a stage's actors are made from."""
-    return {"tracks": "detect", "clips": "cut", "activations": "extract"}.get(stage, "statistics")

@@ -18,7 +18,6 @@ from vtcav_ray.runs.carry import CarryingWorker, carry, comparable
 from vtcav_ray.runs.damage import Damage, broken_files, examine
 from vtcav_ray.runs.fresh import fresh_attempt
 from vtcav_ray.runs.record import PLAN, versions
-from vtcav_ray.runs.retry import RETRIED
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.records import COMMITS, MANIFEST, BrokenFile
@@ -187,7 +186,7 @@ class Completing:
         self, stage: Stage, context: Context, work: Work, earlier: StageFolder | None
     ) -> tuple[Work, dict[str, Any]]:
         """The work, less what an earlier, complete output of this stage has; and a note of how much that is."""
-        if stage.name not in RETRIED or earlier is None:
+        if not stage.facts.retried or earlier is None:
             return work, {}
         try:
             manifest = earlier.manifest()

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vtcav_ray import stages
 from vtcav_ray.clips.classes import draw
 from vtcav_ray.clips.decisions import read_decisions
 from vtcav_ray.clips.usable import AcceptedRows, left_out_of
@@ -123,4 +124,4 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("gradcam", inputs=("tracks", "clips"), version=2, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.GRADCAM, version=2, ingredients=_ingredients, prepare=_prepare)

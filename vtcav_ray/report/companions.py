@@ -1,6 +1,6 @@
 """Pages that lie beside the report and show its figures: the report links to them, and a new report rewrites them.
 
-The room of an optional stage (`vtcav_ray.runs.run.OPTIONAL_STAGES`) registers its page in its `__init__`:
+The room of an optional stage (`vtcav_ray.stages.BRANCHES`) registers its page in its `__init__`:
 
     COMPANIONS["gradcam"] = Companion("gradcam.html", "Grad-CAM", rewrite)
 
@@ -14,6 +14,8 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from vtcav_ray.stages import BRANCHES
 
 if TYPE_CHECKING:
     from vtcav_ray.runs.run import Run
@@ -39,9 +41,7 @@ COMPANIONS: dict[str, Companion] = {}  # stage -> its page
 
 def companions(run: Run) -> Iterator[tuple[str, Companion]]:
     """Yield (stage, companion) for each optional stage that the run's newest output belongs to."""
-    from vtcav_ray.runs.run import OPTIONAL_STAGES
-
-    for stage in dict.fromkeys([*OPTIONAL_STAGES, *COMPANIONS]):
+    for stage in dict.fromkeys([*(branch.name for branch in BRANCHES), *COMPANIONS]):
         if stage not in run.keys:
             continue
         if stage not in COMPANIONS:

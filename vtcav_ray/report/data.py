@@ -14,7 +14,8 @@ from vtcav_ray import tables
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.report.companions import companions
 from vtcav_ray.report.previews import Preview, previews_of_clips
-from vtcav_ray.runs.run import OPTIONAL_STAGES, STAGES, Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import ALL_NAMES
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
 SENSITIVITY_COLUMNS = ("class", "layer", "concept", "video_id", "sensitivity")
@@ -156,7 +157,7 @@ class ReportData:
             ConfigError: the run has not reached its scores.
         """
         record = run.record
-        reached = [name for name in (*STAGES, *OPTIONAL_STAGES) if name in run.keys]
+        reached = [name for name in ALL_NAMES if name in run.keys]
         stages = [_stage_facts(run.manifest(name)) for name in reached if run.stage(name).complete]
         accepted = AcceptedRows.of(run.stage("clips"), read_left_out(run.stage("cavs")))
         clips = accepted.read("clips", columns=["set", "name", "kind", "video_id"])

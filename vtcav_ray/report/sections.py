@@ -17,7 +17,7 @@ from vtcav_ray.report.phrases import Sentence
 from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.report.undecided import undecided
 from vtcav_ray.runs.costs import Hours, price, stage_hours
-from vtcav_ray.tables import NAMES
+from vtcav_ray.stages import TABLES as NAMES
 
 MAX_FINDINGS = 12
 MAX_FAILURES = 500

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vtcav_ray import stages
 from vtcav_ray.report.companions import companions
 from vtcav_ray.runs.run import REPORT_PAGE, Run
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
@@ -72,8 +73,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
 
 
 STAGE = Stage(
-    "report",
-    inputs=("videos", "tracks", "clips", "activations", "cavs", "scores"),
+    stages.REPORT,
     version=4,
     ingredients=_ingredients,
     prepare=_prepare,

@@ -6,14 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Stage -> the section of `resources` that says what one of its actors holds. Other stages run in the driver.
-RESOURCES_OF: Mapping[str, str] = {
-    "tracks": "detect",
-    "clips": "cut",
-    "activations": "extract",
-    "cavs": "statistics",
-    "scores": "statistics",
-}
+from vtcav_ray.stages import facts_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ def stage_hours(stage: str, worker_seconds: float, resources: Mapping[str, Any])
         worker_seconds: summed over shards (the metric `seconds`); for a stage of the driver its wall time.
         resources: the config's section `resources`, as a mapping; what is missing has its default (1 CPU, no GPU).
     """
-    held = resources.get(RESOURCES_OF.get(stage, ""), {})
+    held = resources.get(facts_of(stage).resources or "", {})
     hours = worker_seconds / 3600
     return Hours(hours * float(held.get("cpus", 1.0)), hours * float(held.get("gpus", 0.0)))
 

@@ -12,8 +12,9 @@ from typing import Any
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.runs.fresh import Retired, remove_retired, replaced
-from vtcav_ray.runs.run import SHARED_STAGES, Run, relative_url
+from vtcav_ray.runs.run import Run, relative_url
 from vtcav_ray.runs.run_lease import Writer
+from vtcav_ray.stages import SHARED
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import RUN_JSON, BrokenFile, RunJson, checked
@@ -102,7 +103,7 @@ class RunRecord:
     def earlier(self, stage: str) -> StageFolder | None:
         """The stage's output in the last run that came to its end, if that is not the one of this run."""
         key, now = self.previous.get(stage), self.keys.get(stage)
-        home = self._home if stage in SHARED_STAGES else self.folder
+        home = self._home if stage in SHARED else self.folder
         return None if key is None or key == now else stage_folder(home, stage, key)
 
     def reached(self, output: StageFolder) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from vtcav_ray import tables
+from vtcav_ray import stages, tables
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
@@ -23,12 +23,6 @@ from vtcav_ray.store.vectors import concatenated
 T = TypeVar("T")
 
 REPORT_PAGE = "report.html"
-# Stages in order. `vtcav_ray.pipeline` says what each does.
-STAGES = ("videos", "tracks", "clips", "activations", "cavs", "scores", "report")
-# Stages that a rerun on another checkpoint takes from the run that it is a rerun of (`vtcav rerun`).
-SHARED_STAGES = ("videos", "tracks", "clips")
-# Branches, run by commands of their own. `RUN/<stage>.json` has the key, and those of the stages that were read.
-OPTIONAL_STAGES = {"gradcam": "vtcav gradcam CONFIG"}
 
 
 class Run:
@@ -49,7 +43,7 @@ class Run:
         if not self.folder.exists("run.json"):
             raise ConfigError(f"No run at {url}: it has no run.json. Make one with `vtcav run CONFIG --out {url}`.")
         self._record = self._read("run.json", RUN_JSON)
-        there = [stage for stage in OPTIONAL_STAGES if self.folder.exists(f"{stage}.json")]
+        there = [stage.name for stage in stages.BRANCHES if self.folder.exists(f"{stage.name}.json")]
         self._branches = {stage: self._read(f"{stage}.json", BRANCH_JSON) for stage in there}
 
     def _read(self, name: str, kind: TypeAdapter[T]) -> T:
@@ -83,7 +77,7 @@ class Run:
 
     @property
     def base(self) -> Folder:
-        """Where the tables of `SHARED_STAGES` are: the run that this is a rerun of, or this one."""
+        """Where the tables of the shared stages are: the run that this is a rerun of, or this one."""
         base = self._record.get("base")
         if base is None:
             return self.folder
@@ -109,15 +103,16 @@ class Run:
         Raises:
             ConfigError: the newest run has not reached this stage.
         """
-        if name not in self.keys and name in OPTIONAL_STAGES:
+        facts = stages.facts_of(name)
+        if name not in self.keys and facts.command is not None:
             raise ConfigError(
-                f"The run at {self.url} has no stage `{name}`. Make it with `{OPTIONAL_STAGES[name]} --out {self.url}`."
+                f"The run at {self.url} has no stage `{name}`. Make it with `{facts.command} --out {self.url}`."
             )
         if name not in self.keys:
             raise ConfigError(
                 f"The run at {self.url} has not reached the stage `{name}` yet. Run it again: it goes on where it was."
             )
-        return stage_folder(self.base if name in SHARED_STAGES else self.folder, name, self.keys[name])
+        return stage_folder(self.base if facts.shared else self.folder, name, self.keys[name])
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """What the stage's key was made from, its counts, timings, warnings, versions.
@@ -167,14 +162,13 @@ class Run:
         return concatenated(parts) if parts else tables.EMPTY_SCHEMAS[name].empty_table()
 
     def _stage_of(self, table: str) -> str:
-        stages = {**tables.STAGE_OF, **tables.OPTIONAL_STAGE_OF}
-        if table not in stages:
-            raise ConfigError(f"No table `{table}`. There are: {', '.join(tables.ALL_NAMES)}.")
-        return stages[table]
+        if table not in stages.STAGE_OF_TABLE:
+            raise ConfigError(f"No table `{table}`. There are: {', '.join(stages.ALL_TABLES)}.")
+        return stages.STAGE_OF_TABLE[table]
 
     def iter_tables(self, name: str, *, columns: Sequence[str] | None = None, **partition: str) -> Iterator[pa.Table]:
         """The same, a shard at a time."""
-        for _, part in self.stage(tables.STAGE_OF[name]).iter_tables(name, columns=columns, **partition):
+        for _, part in self.stage(stages.STAGE_OF_TABLE[name]).iter_tables(name, columns=columns, **partition):
             yield part
 
     def _interventions(self) -> pa.Table:
@@ -188,7 +182,7 @@ class Run:
         return pa.concat_tables(parts) if parts else tables.INTERVENTIONS.empty_table()
 
     def _failures(self) -> pa.Table:
-        parts = [self.stage(name).read("failures") for name in (*STAGES, *OPTIONAL_STAGES) if name in self.keys]
+        parts = [self.stage(name).read("failures") for name in stages.ALL_NAMES if name in self.keys]
         found = [part for part in parts if part is not None]
         return pa.concat_tables(found) if found else tables.FAILURES.empty_table()
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from vtcav_ray.config import Config, StageResources
 from vtcav_ray.errors import StageError
+from vtcav_ray.stages import StageFacts
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import canonical_digest
@@ -74,18 +75,24 @@ class Stage:
     """One step of the pipeline.
 
     Attributes:
-        name: also the name of its folder.
-        inputs: the stages whose tables it reads; their keys are part of its key.
+        facts: its name, inputs, tables and resources (`vtcav_ray.stages`).
         version: raised when the code's meaning changes, so that older output is not taken for the new.
         ingredients: the config sections and digests that determine the output, as JSON-like values.
         prepare: says what there is to do.
     """
 
-    name: str
-    inputs: tuple[str, ...]
+    facts: StageFacts
     version: int
     ingredients: Callable[[Context], dict[str, Any]]
     prepare: Callable[[Context], Work]
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.facts.inputs
 
     def all_ingredients(self, context: Context) -> dict[str, Any]:
         return {

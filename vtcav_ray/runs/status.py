@@ -9,7 +9,8 @@ from typing import Any, Literal
 from rich.table import Table
 
 from vtcav_ray.runs.record import PLAN
-from vtcav_ray.runs.run import STAGES, Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import NAMES
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import modified_at
 from vtcav_ray.store.records import COMMITS, PLAN_JSON, checked
@@ -70,7 +71,7 @@ def run_status(run: Run, now: float | None = None) -> RunStatus:
     now = time.time() if now is None else now
     record = run.record
     stages = tuple(
-        _stage_status(run.stage(name), now) if name in run.keys else StageStatus(name, "not started") for name in STAGES
+        _stage_status(run.stage(name), now) if name in run.keys else StageStatus(name, "not started") for name in NAMES
     )
     return RunStatus(run.url, str(record.get("status", "")), record.get("error"), record.get("updated", now), stages)
 

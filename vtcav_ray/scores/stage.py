@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray import tables
+from vtcav_ray import stages, tables
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
 from vtcav_ray.clips.class_names import same_class
@@ -75,7 +75,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
 
 
-STAGE = Stage("scores", inputs=("activations", "cavs"), version=5, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.SCORES, version=5, ingredients=_ingredients, prepare=_prepare)
 
 
 class ScoreWorker:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vtcav_ray import stages
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.runs.stage import Context, Stage, Work, make_shards, shard_size
@@ -100,4 +101,4 @@ class TrackWorker:
         return ShardOutput({"tracks": tracks, "signatures": signature_table(found)}, failures, figures)
 
 
-STAGE = Stage("tracks", inputs=("videos",), version=3, ingredients=_track_ingredients, prepare=_prepare_tracks)
+STAGE = Stage(stages.TRACKS, version=3, ingredients=_track_ingredients, prepare=_prepare_tracks)

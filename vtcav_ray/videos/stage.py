@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vtcav_ray import stages
 from vtcav_ray.config import VideosConfig, WorldConfig
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput
@@ -65,4 +66,4 @@ def _ingredients(context: Context) -> dict[str, Any]:
     return {"listing": canonical_digest([videos.to_pylist(), failures])}
 
 
-STAGE = Stage("videos", inputs=(), version=1, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.VIDEOS, version=1, ingredients=_ingredients, prepare=_prepare)

@@ -13,7 +13,8 @@ from vtcav_ray.config import Config
 from vtcav_ray.config.loading import apply_overrides, parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.record import RECORD
-from vtcav_ray.runs.run import SHARED_STAGES, Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import SHARED
 from vtcav_ray.store.files import sha256_of
 from vtcav_ray.store.folder import Folder
 
@@ -86,7 +87,7 @@ def rerun(
     """
     run, config, base = reopened(run_url, overrides, storage_options, trust_code=trust_code)
     base = base or run
-    for name in SHARED_STAGES:
+    for name in SHARED:
         base.manifest(name)  # says what to do where it is not complete
     url = out or run_folder(base.folder, checkpoint, sha256_of(checkpoint, config.model.storage_options)).url
     place = Folder(url, config.out_storage_options)
@@ -163,5 +164,5 @@ def stem(url: str) -> str:
 def saving(run: Run) -> Saving:
     """What a finished rerun saved."""
     seconds = {name: float(run.manifest(name)["seconds"]) for name in run.keys}
-    reused = sum(s for name, s in seconds.items() if name in SHARED_STAGES)
+    reused = sum(s for name, s in seconds.items() if name in SHARED)
     return Saving(reused, sum(seconds.values()) - reused)

@@ -9,7 +9,8 @@ from vtcav_ray.config import Config
 from vtcav_ray.errors import VtcavError
 from vtcav_ray.models import describe
 from vtcav_ray.runs.record import RECORD
-from vtcav_ray.runs.run import SHARED_STAGES, Run
+from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import SHARED
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.lease import Leases
 from vtcav_ray.watch.find import Checkpoint
@@ -52,7 +53,7 @@ class CheckpointRunner:
         while True:
             if shared.exists(RECORD):
                 run = Run(shared.url, shared.storage_options)
-                if all(name in run.keys and run.stage(name).complete for name in SHARED_STAGES):
+                if all(name in run.keys and run.stage(name).complete for name in SHARED):
                     return run
             lease = leases.take("clips")
             if lease is None:
@@ -60,7 +61,7 @@ class CheckpointRunner:
                 continue
             with lease:
                 try:
-                    run = pipeline.run(config, self.progress, until=SHARED_STAGES[-1])
+                    run = pipeline.run(config, self.progress, until=SHARED[-1])
                 except BaseException:
                     lease.end("stopped")
                     raise

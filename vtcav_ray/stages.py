@@ -1,0 +1,109 @@
+"""The stages of a run at a glance, in order: what each writes, what it runs on, and who shares it.
+
+This is the one list of facts about stages. Each room's `stage.py` adds what computes: the key's ingredients, and the
+work (`vtcav_ray.runs.stage.Stage`). Nothing here needs Arrow, so that `vtcav --help` starts fast; the columns of each
+table are in `vtcav_ray.tables`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """What everything else needs to know of a stage.
+
+    Attributes:
+        name: also the name of its folder, `RUN/<name>/<key>/`.
+        inputs: stages whose tables it reads; their keys are part of its key.
+        tables: tables that it writes for users, besides `failures`.
+        side_tables: tables that only later stages and pages read.
+        resources: section of the config's `resources` that describes its actors; None: it runs in the driver.
+        unit: metric that counts its progress, such as `clips`; None: it has none.
+        shared: a rerun on another checkpoint uses the output of the run that it is a rerun of.
+        retried: `vtcav retry-failed` retries its failures, since it works on videos or clips one by one.
+        command: command that runs it, for a stage that `vtcav run` does not run.
+    """
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    side_tables: tuple[str, ...] = ()
+    resources: str | None = None
+    unit: str | None = None
+    shared: bool = False
+    retried: bool = False
+    command: str | None = None
+
+
+VIDEOS = StageFacts("videos", tables=("videos",), shared=True)
+TRACKS = StageFacts(
+    "tracks",
+    inputs=("videos",),
+    tables=("tracks",),
+    side_tables=("signatures",),
+    resources="detect",
+    unit="videos",
+    shared=True,
+    retried=True,
+)
+CLIPS = StageFacts(
+    "clips",
+    inputs=("videos", "tracks"),
+    tables=("clips",),
+    side_tables=("looks", "contents", "duplicates", "copies"),
+    resources="cut",
+    unit="clips",
+    shared=True,
+    retried=True,
+)
+ACTIVATIONS = StageFacts(
+    "activations",
+    inputs=("clips",),
+    tables=("activations", "gradients"),
+    resources="extract",
+    unit="clips",
+    retried=True,
+)
+CAVS = StageFacts(
+    "cavs",
+    inputs=("clips", "activations"),
+    tables=("cavs", "curves", "entanglement"),
+    side_tables=("left_out",),
+    resources="statistics",
+    unit="cavs",
+)
+SCORES = StageFacts(
+    "scores",
+    inputs=("activations", "cavs"),
+    tables=("scores", "sensitivities", "nulls"),
+    side_tables=("cells",),
+    resources="statistics",
+    unit="cells",
+)
+REPORT = StageFacts("report", inputs=("videos", "tracks", "clips", "activations", "cavs", "scores"))
+GRADCAM = StageFacts(
+    "gradcam",
+    inputs=("tracks", "clips"),
+    tables=("gradcam", "gradcam_summary"),
+    side_tables=("overlays", "aligned", "aggregate"),
+    resources="extract",
+    command="vtcav gradcam CONFIG",
+)
+
+STAGES = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
+BRANCHES = (GRADCAM,)  # `RUN/<stage>.json` has the key of each, and the keys of the stages that it read
+ALL_STAGES = (*STAGES, *BRANCHES)
+NAMES = tuple(stage.name for stage in STAGES)
+ALL_NAMES = tuple(stage.name for stage in ALL_STAGES)
+SHARED = tuple(stage.name for stage in STAGES if stage.shared)
+# Table -> the stage that writes it. Every stage writes `failures`; `vtcav intervene` writes `interventions`.
+STAGE_OF_TABLE = {table: stage.name for stage in ALL_STAGES for table in stage.tables}
+TABLES = (*(table for stage in STAGES for table in stage.tables), "failures")
+ALL_TABLES = (*TABLES, *(table for stage in BRANCHES for table in stage.tables))
+
+
+def facts_of(name: str) -> StageFacts:
+    """Return the facts about a stage; of a stage that is not in the list, only its name."""
+    return next((stage for stage in ALL_STAGES if stage.name == name), StageFacts(name))
