@@ -169,7 +169,8 @@ def test_the_package_comes_from_the_working_directory(head: str, tmp_path: Path)
         file.write('\n__version__ = "changed-here"\n')
     script = (
         "import os, ray, vtcav_ray\n"
-        "where = lambda: (vtcav_ray.__version__, __import__('vtcav_ray').__version__, sorted(os.listdir('.')))\n"
+        "where = lambda: (vtcav_ray.__version__, __import__('vtcav_ray').__version__, sorted(os.listdir('.')),\n"
+        "    os.listdir('vtcav_ray/runs'))\n"
         "ray.init(log_to_driver=False)\n"
         "print('DRIVER', where())\n"
         "print('WORKER', ray.get(ray.remote(where).remote()))\n"
@@ -181,6 +182,7 @@ def test_the_package_comes_from_the_working_directory(head: str, tmp_path: Path)
         line = next(line for line in printed.splitlines() if line.startswith(side))
         assert line.count("changed-here") == 2, line
         assert "'runs'" not in line, "what .rayignore names is not sent"
+        assert "'run_lease.py'" in line, "the package's own `runs` is sent"
 
 
 def test_dashboard_and_job_server_listen_to_this_machine_alone(head: str) -> None:

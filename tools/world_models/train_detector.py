@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tools.world_models.frame_pool import IMAGE_SIDE, LabelledFrame, augment, labelled_frames, letterbox
+from vtcav_ray.world import asset
 from vtcav_ray.world.rules import KINDS
 
-CONFIG = Path(__file__).parents[1] / "assets" / "detector.yaml"
+CONFIG = asset("detector.yaml")
 _HELD_OUT_SEED_OFFSET = 1_000_000
 _EMA_DECAY = 0.998
 _IOU_LEVELS = np.linspace(0.5, 0.95, 10)

@@ -29,9 +29,10 @@ from torch import nn
 from tools.world_models.augment import STILL, Augmentation, centre_clips, sample_batch
 from tools.world_models.pool import ClipPool, clip_pool
 from vtcav_ray.models.mmaction_import import import_mmaction
+from vtcav_ray.world import asset
 from vtcav_ray.world.rules import MOTION_ONLY, REVERSE_LABEL
 
-CONFIG = Path(__file__).parents[1] / "assets" / "recogniser.py"
+CONFIG = asset("recogniser.py")
 _HELD_OUT_SEED_OFFSET = 1_000_000
 _REVERSED = [MOTION_ONLY.labels.index(REVERSE_LABEL[label]) for label in MOTION_ONLY.labels]
 
