@@ -162,14 +162,16 @@ def test_the_package_comes_from_the_working_directory(head: str, tmp_path: Path)
     copy = tmp_path / "checkout"
     for name in ("vtcav_ray", "jobs"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.pth", "*.pt", "*.js"))
-    (copy / ".rayignore").write_text((ROOT / ".rayignore").read_text())
+    for name in (".gitignore", ".rayignore"):
+        (copy / name).write_text((ROOT / name).read_text())
     (copy / "runs").mkdir()
     (copy / "runs" / "large").write_bytes(b"x")
     with open(copy / "vtcav_ray" / "__init__.py", "a") as file:
         file.write('\n__version__ = "changed-here"\n')
     script = (
         "import os, ray, vtcav_ray\n"
-        "where = lambda: (vtcav_ray.__version__, __import__('vtcav_ray').__version__, sorted(os.listdir('.')))\n"
+        "import vtcav_ray.runs.run  # a room of the package, which the patterns for run folders must not leave out\n"
+        "where = lambda: (vtcav_ray.__version__, __import__('vtcav_ray.runs.run').__version__, sorted(os.listdir('.')))\n"
         "ray.init(log_to_driver=False)\n"
         "print('DRIVER', where())\n"
         "print('WORKER', ray.get(ray.remote(where).remote()))\n"

@@ -1,0 +1,1 @@
+"""A run: its stages, its record, its folders, and what is reused."""
