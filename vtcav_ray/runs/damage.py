@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from vtcav_ray.store.records import COMMITS, MANIFEST, BrokenFile, FileEntry
 from vtcav_ray.store.commits import StageFolder
+from vtcav_ray.store.records import COMMITS, MANIFEST, BrokenFile, FileEntry
 
 THREADS = 8  # hashing lets other threads run, and an object store answers many at once
 

@@ -13,11 +13,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from vtcav_ray.runs.carry import comparable
-from vtcav_ray.store.folder import Folder
-from vtcav_ray.store.records import BrokenFile
 from vtcav_ray.runs.retry import SUPERSEDED, newest, supersede
 from vtcav_ray.store.commits import StageFolder, stage_folder
-from vtcav_ray.store.records import canonical_digest
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import BrokenFile, canonical_digest
 
 logger = logging.getLogger(__name__)
 

@@ -9,15 +9,15 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from vtcav_ray.version import __version__
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.runs.fresh import Retired, remove_retired, replaced
-from vtcav_ray.store.records import RUN_JSON, BrokenFile, RunJson, checked
 from vtcav_ray.runs.run import SHARED_STAGES, Run, relative_url
 from vtcav_ray.runs.run_lease import Writer
-from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import RUN_JSON, BrokenFile, RunJson, checked
+from vtcav_ray.version import __version__
 
 logger = logging.getLogger(__name__)
 

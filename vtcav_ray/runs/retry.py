@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtcav_ray.store.records import POINTER, BrokenFile, checked, fix_of
 from vtcav_ray.store.commits import StageFolder, stage_folder
-from vtcav_ray.store.records import canonical_digest
+from vtcav_ray.store.records import POINTER, BrokenFile, canonical_digest, checked, fix_of
 
 RETRIED = ("tracks", "clips", "activations")  # those that work on videos and clips one by one
 SUPERSEDED = "superseded.json"

@@ -14,9 +14,9 @@ from vtcav_ray import tables
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.store.records import BRANCH_JSON, RUN_JSON, checked
-from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import BRANCH_JSON, RUN_JSON, checked
 from vtcav_ray.store.urls import check_url
 from vtcav_ray.store.vectors import concatenated
 

@@ -16,10 +16,10 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 
-from vtcav_ray.store.access import storage_errors
 from vtcav_ray.errors import EnvironmentFault, StageError
-from vtcav_ray.store.folder import Folder
 from vtcav_ray.runs.interrupt import interrupter
+from vtcav_ray.store.access import storage_errors
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.lease import Lease, Leases, can_lease
 
 logger = logging.getLogger(__name__)

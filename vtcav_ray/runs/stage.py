@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from vtcav_ray.config import Config, StageResources
 from vtcav_ray.errors import StageError
-from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import canonical_digest
 
 SHARD_COLUMNS_THAT_NAME = ("video_id", "fingerprint", "clip_id", "layer", "shard", "class")

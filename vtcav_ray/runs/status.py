@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from vtcav_ray.store.records import PLAN_JSON, checked
-from vtcav_ray.runs.run import STAGES, Run
 from vtcav_ray.runs.record import PLAN
-from vtcav_ray.store.records import COMMITS
+from vtcav_ray.runs.run import STAGES, Run
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import modified_at
+from vtcav_ray.store.records import COMMITS, PLAN_JSON, checked
 
 State = Literal["done", "unfinished", "not started"]
 
