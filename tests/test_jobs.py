@@ -170,8 +170,9 @@ def test_the_package_comes_from_the_working_directory(head: str, tmp_path: Path)
         file.write('\n__version__ = "changed-here"\n')
     script = (
         "import os, ray, vtcav_ray\n"
-        "import vtcav_ray.runs.run  # a room of the package, which the patterns for run folders must not leave out\n"
-        "where = lambda: (vtcav_ray.__version__, __import__('vtcav_ray.runs.run').__version__, sorted(os.listdir('.')))\n"
+        # vtcav_ray.runs is a room of the package: the patterns for run folders must not leave it out.
+        "here = lambda: __import__('vtcav_ray.runs.run').__version__\n"
+        "where = lambda: (vtcav_ray.__version__, here(), sorted(os.listdir('.')))\n"
         "ray.init(log_to_driver=False)\n"
         "print('DRIVER', where())\n"
         "print('WORKER', ray.get(ray.remote(where).remote()))\n"
