@@ -1,17 +1,17 @@
-"""Files on any fsspec URL, opened in one way and, when an object store falters, tried again in one way.
+"""Open files on any fsspec URL, and retry when storage fails for a while.
 
-Everything that reads or writes goes through here: run folders, videos, label files, weights, checkpoints.
-`vtcav_ray.store.storage_errors` says what an error is about; here follows what that means for any file:
+All reads and writes go through this module: run folders, videos, label files, weights, checkpoints.
+`vtcav_ray.store.storage_errors` classifies errors; this module acts on the class:
 
-- It may pass (throttling, 5xx, time-outs, refused or broken connections, answers that break off): tried again with a
-  growing, random wait, or with the wait that the server asks for (`Retry-After`), for up to `PATIENCE_SECONDS`; a
-  server that is restarted in mid-run costs that wait and no more.
-- It won't (a wrong key, no credentials, no such bucket, a refusal): `AccessError` at once, in one sentence. Only for a
-  video may a refusal be about that one file: see `vtcav_ray.video.neighbours`.
-- It is an answer (no such file): raised as it is.
+- Transient errors (throttling, 5xx, time-outs, refused or broken connections, truncated answers) are retried for up to
+  `PATIENCE_SECONDS`, with a growing, random wait or the wait that the server asks for (`Retry-After`). A server restart
+  during a run costs that wait and no more.
+- Permanent errors (a wrong key, no credentials, no such bucket, a refusal) raise `AccessError` at once, in one
+  sentence. Only for a video may a refusal concern that one file: see `vtcav_ray.video.neighbours`.
+- Definite answers (no such file) are raised unchanged.
 
-s3fs and botocore try again by themselves, too, but a few times within seconds, and neither covers all of the above.
-No message holds credentials: they are never part of a URL here, and `storage_options` are never printed.
+s3fs and botocore also retry, but only a few times within seconds, and neither covers all of the above.
+No message holds credentials: URLs here never contain them, and `storage_options` are never printed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 120.0
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 15.0
-# An object's first byte may take its time under load; s3fs's own 15 s would read that as a broken connection.
+# Under load, an object's first byte may be slow. s3fs's default of 15 s would treat that as a broken connection.
 _S3_CONFIG = {"connect_timeout": 10, "read_timeout": 60}
 
 P = ParamSpec("P")
@@ -48,19 +48,18 @@ T = TypeVar("T")
 
 
 class AccessError(EnvironmentFault):
-    """Storage refuses: a wrong key, no right, no credentials, no such bucket. Trying again is no use."""
+    """Storage refuses access: a wrong key, no permission, no credentials, no such bucket. A retry does not help."""
 
 
 def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a URL or path, and the path on it.
+    """Return the file system of a URL or path, and the path on it.
 
-    Listings are never cached: other processes write into the same folders. fsspec keeps one instance for the same
-    options, so calling this often is cheap.
+    Listings are never cached, because other processes write into the same folders. Repeated calls are cheap: fsspec
+    keeps one instance per set of options.
 
     Raises:
-        ConfigError: not a URL, credentials in it, a scheme that is not allowed (`vtcav_ray.store.urls`), or options
-        that its
-            file system refuses.
+        ConfigError: not a URL, a URL with credentials, a scheme that is not allowed (`vtcav_ray.store.urls`), or
+            options that the file system refuses.
     """
     options = dict(storage_options or {})
     limits: ReadLimits | None = options.pop(READ_LIMITS, None)
@@ -68,11 +67,11 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     if "://" in url:
         check_scheme(url)
         scheme, rest = url.split("://", 1)
-        url = f"{scheme.lower()}://{rest}"  # as fsspec spells them
+        url = f"{scheme.lower()}://{rest}"  # fsspec expects lower case
         if scheme.lower() in ("s3", "s3a"):
             options["config_kwargs"] = {**_S3_CONFIG, **(options.get("config_kwargs") or {})}
     else:
-        options = {}  # a local path among remote ones: their options are not its own
+        options = {}  # a local path among remote ones: the options are for the remote ones
     try:
         if origin := origin_of(url):
             return _http(origin, limits, options), url
@@ -86,7 +85,7 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
 
 
 def _http(origin: str, limits: ReadLimits | None, options: Mapping[str, Any]) -> GuardedHTTPFileSystem:
-    """Without limits, the URL was named by a person: its own host may have any address, those it redirects to not."""
+    """Open an http(s) file system. Without limits, a person named the URL: its host may be private, redirects not."""
     from vtcav_ray.store.guarded_http import GuardedHTTPFileSystem
 
     if limits is None:
@@ -95,26 +94,25 @@ def _http(origin: str, limits: ReadLimits | None, options: Mapping[str, Any]) ->
 
 
 def is_local(fs: fsspec.AbstractFileSystem) -> bool:
-    """Whether a file system is this machine's own."""
+    """Return whether a file system is local to this machine."""
     protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
     return "file" in protocols or "memory" in protocols
 
 
 def patiently(call: Callable[[], T], where: str, *, patience: float | None = None, cut_offs: int | None = None) -> T:
-    """Call, and call again while storage falters.
+    """Call a function, and retry it on transient storage errors.
 
     Args:
         call: reads or writes; safe to repeat.
         where: the URL, for messages.
-        patience: seconds after which no new try is begun; None: `PATIENCE_SECONDS`.
-        cut_offs: answers in a row that may break off before that is taken for what they always do; None: as many as
-            come in `patience`.
+        patience: seconds after which no new try starts; None: `PATIENCE_SECONDS`.
+        cut_offs: maximum number of truncated answers in a row; None: no limit within `patience`.
 
     Raises:
-        AccessError: storage refuses.
-        ConnectionError: storage faltered for longer than `patience`, or asked for a longer wait; CutOff, where the
-            last answer broke off.
-        OSError: a server's answer was of no use, and neither a refusal nor that there is no such file.
+        AccessError: storage refuses access.
+        ConnectionError: storage failed for longer than `patience`, or asked for a longer wait; CutOff if the last
+            answer was truncated.
+        OSError: a server's answer was unusable, and neither a refusal nor "no such file".
         Everything else: as `call` raises it.
     """
     seconds = PATIENCE_SECONDS if patience is None else patience
@@ -143,7 +141,7 @@ def patiently(call: Callable[[], T], where: str, *, patience: float | None = Non
 
 
 class _CutOffs(tenacity.stop.stop_base):
-    """Stops after so many tries in a row that broke off."""
+    """Stops after `most` truncated answers in a row."""
 
     def __init__(self, most: int | None) -> None:
         self.most, self.seen = most, 0
@@ -161,7 +159,7 @@ def _wait(state: tenacity.RetryCallState) -> float:
 
 
 def kind_of(fs: fsspec.AbstractFileSystem, path: str) -> str | None:
-    """`file`, `directory`, or None where there is nothing. (fsspec's `isfile` takes any error for a no.)"""
+    """Return `file`, `directory`, or None if the path does not exist. (fsspec's `isfile` treats any error as a no.)"""
     try:
         return str(fs.info(path)["type"])
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -171,17 +169,17 @@ def kind_of(fs: fsspec.AbstractFileSystem, path: str) -> str | None:
 
 
 def names_nothing(error: BaseException) -> bool:
-    """Whether the answer is that there is no such file, or that there can be none of that name."""
+    """Return whether the error means that the file does not exist, or that no file can have that name."""
     return sort(error) is Trouble.ABSENT
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
+    """Return whether the same request may succeed later."""
     return sort(error) in (Trouble.PASSING, Trouble.CUT_OFF)
 
 
 def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn what storage raises on a user's way into an EnvironmentFault that says so in a sentence."""
+    """Decorate a function that users call: turn storage errors into an EnvironmentFault with one clear sentence."""
 
     @functools.wraps(function)
     def telling(*args: P.args, **kwargs: P.kwargs) -> T:

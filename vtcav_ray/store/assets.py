@@ -1,4 +1,4 @@
-"""Files that come with the package: `asset:NAME` in a config.
+"""Files packaged with vtcav-ray, written `asset:NAME` in a config.
 
 `vtcav_ray/world/assets/` has the planted world's two models, `vtcav_ray/models/assets/` the class names of Kinetics.
 """
@@ -15,10 +15,10 @@ ROOMS = ("world", "models")
 
 
 def resolve_asset(uri: str) -> str:
-    """The local path of an `asset:NAME`; any other path or URL comes back as it is.
+    """Return the local path of an `asset:NAME`; return any other path or URL unchanged.
 
     Raises:
-        ConfigError: no file of that name comes with the package; the message lists those that do.
+        ConfigError: the package has no file of that name; the message lists the names that exist.
     """
     if not uri.startswith(SCHEME):
         return uri

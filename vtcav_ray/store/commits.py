@@ -1,16 +1,16 @@
-"""A run folder on any fsspec URL: shards that appear whole or not at all, commit records, manifests.
+"""A run folder on any fsspec URL: atomic shards, commit records, manifests.
 
     RUN/run.json                                   the newest config and the key of each of its stages
     RUN/<stage>/<key>/<table>/<shard>.parquet      a table's part; `<table>/layer=<layer>/...` where d varies
     RUN/<stage>/<key>/failures/<shard>.parquet
-    RUN/<stage>/<key>/_commits/<shard>.json        written LAST: only shards that have one exist
+    RUN/<stage>/<key>/_commits/<shard>.json        written LAST: a shard without one does not count
     RUN/<stage>/<key>/manifest.json                written when every planned shard is committed: the stage is complete
 
-A reader takes the list of files from the manifest, or from the commit records where there is no manifest yet, and
-checks every byte that it uses against the SHA-256 there (`vtcav_ray.store.verified`).
+A reader takes the list of files from the manifest, or from the commit records if there is no manifest yet. It checks
+every byte that it uses against the SHA-256 in that list (`vtcav_ray.store.verified`).
 
-A key is a hash of all that determines the stage's output, so a folder is never overwritten with something else, and a
-killed run goes on where it was. Ray's blocks play no part in any name.
+A key is a hash of everything that determines the stage's output, so a folder is never overwritten with other output,
+and a killed run resumes. Names do not depend on Ray's blocks.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ from vtcav_ray.text.url_text import cleaned
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Rows a row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
+# Rows per row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
 ROW_GROUP_ROWS = 8192
-CLIP_ROW_GROUP_ROWS = 4  # clips carry their frames, and a preview reads only one of them
-# Of a table that is read shard by shard, at most so many files are being read or wait for their turn.
+CLIP_ROW_GROUP_ROWS = 4  # clips hold their frames, and a preview reads only one clip
+# Maximum number of files that are read or queued at once when a table is read shard by shard.
 READ_AHEAD_FILES = 16
-READ_AHEAD_BYTES = 1 << 25  # of files as they are stored; one file may be larger
+READ_AHEAD_BYTES = 1 << 25  # stored bytes of these files; one file may be larger
 
 
 @dataclass(frozen=True)
 class ShardOutput:
-    """What a worker makes of one shard.
+    """What a worker returns for one shard.
 
     Attributes:
         tables: table path below the stage's folder (`tracks`, `activations/layer=late`) -> its rows.
@@ -81,19 +81,19 @@ class StageFolder:
     stage: str
     key: str
     folder: Folder
-    # What the commit records say of the files that this object has met, by path: so that a record is read once.
+    # Commit record entries of the files that this object has seen, by path, so that a record is read only once.
     _known: dict[str, FileEntry] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_known": {}}  # a worker on another node reads the few that it needs
+        return {**self.__dict__, "_known": {}}  # a worker on another node reads the few entries that it needs
 
     @property
     def run(self) -> Folder:
-        """The run folder that this is in."""
+        """The run folder that contains this folder."""
         return Folder(self.folder.url.rsplit("/", 2)[0], self.folder.storage_options, self.folder.verify)
 
     def remove(self) -> None:
-        """Delete all of it. The manifest goes first: what is half removed is not complete."""
+        """Delete the folder. Delete the manifest first, so that a half-deleted stage is not taken for complete."""
         self.folder.remove(MANIFEST)
         self.folder.remove()
 
@@ -102,16 +102,16 @@ class StageFolder:
         return self.folder.exists(MANIFEST)
 
     def manifest(self) -> dict[str, Any]:
-        """What was written when the stage was completed.
+        """Return the manifest that was written when the stage was completed.
 
         Raises:
-            BrokenFile: it is not as it was written.
+            BrokenFile: the manifest is damaged.
             FileNotFoundError: the stage is not complete.
         """
         return dict(manifest_record(self.folder.read_json(MANIFEST), self._url(MANIFEST), self.stage, self.key))
 
     def committed(self) -> set[str]:
-        """Names of the shards that have a commit record."""
+        """Return the names of the shards that have a commit record."""
         names = self.folder.names(COMMITS)
         return {name.removesuffix(".json") for name in names if name.endswith(".json")}
 
@@ -119,7 +119,7 @@ class StageFolder:
         return f"{self.folder.url}/{name}"
 
     def commit(self, shard: str, output: ShardOutput) -> dict[str, Any]:
-        """Write a shard's files, then its commit record. Safe to repeat, and to do twice at once.
+        """Write a shard's files, then its commit record. Safe to repeat, and to run twice at the same time.
 
         Returns:
             The commit record: rows, bytes and SHA-256 of each file, failures, metrics.
@@ -144,20 +144,20 @@ class StageFolder:
         return record
 
     def record(self, shard: str) -> CommitRecord:
-        """The commit record of a shard.
+        """Return the commit record of a shard.
 
         Raises:
-            BrokenFile: it is not as it was written.
+            BrokenFile: the record is damaged.
             FileNotFoundError: the shard is not committed.
         """
         name = f"{COMMITS}/{shard}.json"
         return commit_record(self.folder.read_json(name), self._url(name))
 
     def records(self) -> list[CommitRecord]:
-        """Every commit record, by shard name.
+        """Return all commit records, sorted by shard name.
 
         Raises:
-            BrokenFile: one of them is not as it was written.
+            BrokenFile: a record is damaged.
         """
         good, bad = self.readable_records()
         for error in bad.values():
@@ -165,7 +165,7 @@ class StageFolder:
         return list(good.values())
 
     def readable_records(self) -> tuple[dict[str, CommitRecord], dict[str, BrokenFile]]:
-        """(shard -> its commit record, shard -> what is wrong with its commit record), each by shard name."""
+        """Return (shard -> commit record, shard -> what is wrong with its record), each sorted by shard name."""
         names = [f"{COMMITS}/{shard}.json" for shard in sorted(self.committed())]
         if not names:
             return {}, {}
@@ -185,10 +185,10 @@ class StageFolder:
         return good, bad
 
     def shards(self) -> Mapping[str, Mapping[str, FileEntry]]:
-        """Shard -> its files: as the manifest has them, or the commit records where the stage is not complete.
+        """Return shard -> its files, from the manifest, or from the commit records if the stage is not complete.
 
         Raises:
-            BrokenFile: the manifest, or a record, is not as it was written.
+            BrokenFile: the manifest or a record is damaged.
         """
         try:
             return dict(self.manifest()["shards"])
@@ -196,22 +196,22 @@ class StageFolder:
             return {record["shard"]: record["files"] for record in self.records()}
 
     def shards_by_record(self) -> dict[str, Mapping[str, FileEntry]]:
-        """Shard -> its files, of every shard whose commit record can be read."""
+        """Return shard -> its files, for every shard whose commit record can be read."""
         return {shard: record["files"] for shard, record in self.readable_records()[0].items()}
 
     def finish(
         self, ingredients: Mapping[str, Any], extra: Mapping[str, Any], planned: Iterable[str] | None = None
     ) -> dict[str, Any]:
-        """Write the manifest (what the key was made from, counts, `extra`). The stage is then complete.
+        """Write the manifest (the key's ingredients, counts, `extra`). The stage is then complete.
 
         Args:
-            ingredients: what the key was made from.
-            extra: what else the manifest says.
-            planned: names of all shards that the stage has; None: those that are committed.
+            ingredients: the values that the key is a hash of.
+            extra: further entries of the manifest.
+            planned: names of all shards of the stage; None: the committed ones.
 
         Raises:
             StageError: the committed shards are not the planned ones. Nothing is written.
-            BrokenFile: a commit record is not as it was written.
+            BrokenFile: a commit record is damaged.
         """
         records = self.records()
         if planned is not None:
@@ -254,11 +254,14 @@ class StageFolder:
             )
 
     def files(self, table: str, **partition: str) -> list[str]:
-        """Paths (below the folder) of a table's committed files, sorted; `layer="late"` keeps one partition."""
+        """Return the paths (below the folder) of a table's committed files, sorted.
+
+        `layer="late"` keeps one partition.
+        """
         return list(self._committed_files(table, **partition))
 
     def _committed_files(self, table: str, **partition: str) -> dict[str, FileEntry]:
-        """What is known of each of a table's committed files, by path, in order."""
+        """Return the entries of a table's committed files, by path, in order."""
         prefix = "/".join([table, *(f"{key}={value}" for key, value in partition.items())]) + "/"
         files = {path: file for found in self.shards().values() for path, file in found.items()}
         wanted = {path: files[path] for path in sorted(files) if path.startswith(prefix)}
@@ -268,9 +271,11 @@ class StageFolder:
     def iter_tables(
         self, table: str, *, columns: Sequence[str] | None = None, **partition: str
     ) -> Iterator[tuple[str, pa.Table]]:
-        """Yield (shard name, its rows) in order. A few shards are read ahead, so that an object store's answer is not
-        waited for each time; they are bounded in number and bytes, so memory does not grow with the table. A layer's
-        vectors are read one file at a time: they are large, and memory is what counts there.
+        """Yield (shard name, its rows) in order.
+
+        A few shards are read ahead to hide the latency of an object store. Their number and bytes are bounded, so
+        memory does not grow with the table. A layer's vectors are read one file at a time to save memory, because
+        they are large.
         """
         sizes = {path: file["bytes"] for path, file in self._committed_files(table, **partition).items()}
         parts = self._one_by_one(sizes, columns) if partition else self._read_ahead(sizes, columns)
@@ -281,7 +286,7 @@ class StageFolder:
         return (self.read_file(path, columns) for path in sizes)
 
     def _read_ahead(self, sizes: Mapping[str, int], columns: Sequence[str] | None) -> Iterator[pa.Table]:
-        """The files' rows, in the order of `sizes` (path -> bytes)."""
+        """Yield the files' rows, in the order of `sizes` (path -> bytes)."""
         if len(sizes) <= 1:  # most tables of a small run
             yield from self._one_by_one(sizes, columns)
             return
@@ -294,46 +299,46 @@ class StageFolder:
                     future, freed = waiting.popleft()
                     yield future.result()
                     held -= freed
-                # Each in a context of its own, so that what it logs says which run and stage it is about.
+                # Each in a copy of this context, so that its log lines name the run and stage.
                 run_here = contextvars.copy_context().run
                 waiting.append((pool.submit(run_here, self.read_file, path, columns), size))
                 held += size
             while waiting:
                 yield waiting.popleft()[0].result()
-        finally:  # also where the caller has seen enough; what is being read is not waited for
+        finally:  # also if the caller stops early; do not wait for reads in progress
             pool.shutdown(wait=False, cancel_futures=True)
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of one file.
+        """Return the rows of one file.
 
         Raises:
-            BrokenFile: it is not what was committed.
+            BrokenFile: the file is not what was committed.
         """
         wanted = list(columns) if columns is not None else None
 
         def read(file: IO[bytes]) -> pa.Table:
-            # In this thread alone, without `pre_buffer`: a thread of Arrow's (`pq.read_table`) holds Python's file a
-            # moment longer than the call, and a process that ends in that moment is aborted.
+            # Read in this thread only, without `pre_buffer`: Arrow's threads (`pq.read_table`) hold the Python file for
+            # a moment after the call returns, and a process that exits in that moment is aborted.
             found = pq.ParquetFile(file, pre_buffer=False).read(columns=wanted, use_threads=False)
             return found if wanted is None else found.select(wanted)
 
         return self.reading(path, read)
 
     def reading(self, path: str, read: Callable[[IO[bytes]], T]) -> T:
-        """What `read` makes of an opened file, of which every byte is checked before `read` sees it.
+        """Open a file and return `read(file)`. Every byte is checked before `read` sees it.
 
         Args:
             path: of a committed file, below the folder.
-            read: may be called again, with the file opened anew.
+            read: may be called again, with the file reopened.
 
         Raises:
-            BrokenFile: it is not what was committed, or not there.
+            BrokenFile: the file is missing, or is not what was committed.
         """
         entry = self._entry(path) if self.folder.verify else None
         try:
             return self._read_checked(path, entry, read)
         except BrokenFile:
-            self._known.pop(path, None)  # it may have been written again since its record was read
+            self._known.pop(path, None)  # it may have been rewritten since its record was read
             if entry is None or self._entry(path) == entry:
                 raise
             return self._read_checked(path, self._entry(path), read)
@@ -352,7 +357,7 @@ class StageFolder:
             raise broken(url, f"it is no Parquet file that can be read ({str(error).splitlines()[0]})") from error
 
     def _entry(self, path: str) -> FileEntry:
-        """What the commit record, or else the manifest, says of a file."""
+        """Return a file's entry from the commit record, or else from the manifest."""
         if path not in self._known:
             shard = path.rsplit("/", 1)[-1].removesuffix(".parquet")
             self._known.update(self.shard_files(shard))
@@ -361,10 +366,10 @@ class StageFolder:
         return self._known[path]
 
     def shard_files(self, shard: str) -> Mapping[str, FileEntry]:
-        """The files of one shard: as its commit record has them, or the manifest where that is broken or lost.
+        """Return the files of one shard, from its commit record, or from the manifest if the record is broken or lost.
 
         Raises:
-            BrokenFile: neither has them.
+            BrokenFile: neither lists them.
         """
         try:
             return self.record(shard)["files"]
@@ -378,9 +383,9 @@ class StageFolder:
                 raise BrokenFile(url, "the shard has no commit record", "Run again: it is made again.") from error
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
-        """A whole table, or one partition of it, in memory; None when it has no rows at all.
+        """Read a whole table, or one partition of it, into memory; return None if it has no rows.
 
-        Vectors of different layers have different lengths: without a partition they come as variable lists.
+        Vectors of different layers have different lengths, so without a partition they are variable-length lists.
         """
         files = self._committed_files(table, **partition)
         sizes = {path: file["bytes"] for path, file in files.items()}
@@ -405,7 +410,7 @@ def failure_table(stage: str, failures: Sequence[Mapping[str, Any]]) -> pa.Table
 
 
 def parquet_bytes(table: pa.Table, row_group_rows: int = ROW_GROUP_ROWS) -> bytes:
-    """A table as a Parquet file. The same rows give the same bytes."""
+    """Return a table as the bytes of a Parquet file. The same rows give the same bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,

@@ -1,4 +1,4 @@
-"""Bytes of model files: a local path, a packaged `asset:`, or any fsspec URL."""
+"""Read model files from a local path, a packaged `asset:`, or any fsspec URL."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ T = TypeVar("T")
 def read_bytes(
     uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file", most: int = MOST_TEXT_BYTES
 ) -> bytes:
-    """All bytes of a file.
+    """Return all bytes of a file.
 
     Args:
         uri: local path, `asset:NAME` or fsspec URL.
         storage_options: for fsspec; used for URLs only, since the config may mix local and remote files.
-        what: what the file is, for the error: `checkpoint`, `config`, `label file`.
-        most: bytes; no more are read, whatever the server says of the file's size.
+        what: kind of file, for the error: `checkpoint`, `config`, `label file`.
+        most: maximum number of bytes that are read, whatever size the server reports.
 
     Raises:
-        ConfigError: there is no such file, it is larger, or its URL names a protocol that fsspec does not know.
-        StageError: it is there, and can't be read; EnvironmentFault where its storage does not answer or refuses.
+        ConfigError: the file does not exist, is larger than `most`, or its URL names a protocol unknown to fsspec.
+        StageError: the file exists but can't be read; EnvironmentFault if its storage does not answer or refuses.
     """
     content = _with_file(uri, storage_options, what, lambda file: bytes_up_to(file, most))
     if content is None:
@@ -38,7 +38,7 @@ def read_bytes(
 
 
 def sha256_of(uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> str:
-    """Hex SHA-256 of a file, read in pieces. Arguments and errors are those of `read_bytes`."""
+    """Return the hex SHA-256 of a file, read in pieces. Arguments and errors are those of `read_bytes`."""
     return _with_file(uri, storage_options, what, _digest)
 
 

@@ -1,4 +1,4 @@
-"""A folder on any fsspec URL: files that appear whole or not at all, and JSON that is checked when it is read."""
+"""A folder on any fsspec URL, with atomic writes and with JSON that is checked when it is read."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FIRST_CONTACT_SECONDS = 15.0
-PIECE_BYTES = 8 << 20  # of a file that is hashed, read at a time
-# What a local file system says that has no hard links (FAT, some network and FUSE file systems).
+PIECE_BYTES = 8 << 20  # read at a time from a file that is hashed
+# Errors of local file systems without hard links (FAT, some network and FUSE file systems).
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on an fsspec URL. Picklable: workers on other nodes open it anew.
+    """A folder on an fsspec URL. Picklable: workers on other nodes reopen it.
 
     Attributes:
         url: on any file system; a relative path is made absolute.
@@ -42,7 +42,7 @@ class Folder:
     verify: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
-        if "://" not in self.url:  # workers have a working directory of their own
+        if "://" not in self.url:  # workers have a different working directory
             object.__setattr__(self, "url", os.path.abspath(self.url))
 
     @property
@@ -58,20 +58,20 @@ class Folder:
         return fs, root.rstrip("/")
 
     def check(self) -> None:
-        """Find out at once, and not after hours, that storage can't be reached or refuses.
+        """Check now, rather than after hours, that storage can be reached and allows access.
 
         Raises:
             AccessError: a wrong key, no credentials, no such bucket.
-            ConnectionError: nothing answers.
+            ConnectionError: the storage does not answer.
         """
         fs, root = self._open()
         try:
             patiently(lambda: fs.ls(root, detail=False), self.url, patience=FIRST_CONTACT_SECONDS)
         except (FileNotFoundError, NotADirectoryError):
-            return  # nothing there yet; a file in the way is told by the first write
+            return  # does not exist yet; if a file has its name, the first write reports that
 
     def same_as(self, other: Folder) -> bool:
-        """Whether both are one folder, however each is written (relative, with a slash at the end, by a link)."""
+        """Return whether both are the same folder, also if spelled differently (relative, trailing slash, a link)."""
         (fs, root), (other_fs, other_root) = self._open(), other._open()
         if isinstance(fs, LocalFileSystem):
             root, other_root = os.path.realpath(root), os.path.realpath(other_root)
@@ -92,7 +92,7 @@ class Folder:
         return bytes(patiently(lambda: fs.cat_file(path), f"{self.url}/{name}"))
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Write a file so that readers see all of it or none of it."""
+        """Write a file atomically: readers see all of it or none of it."""
         fs, path = self.fs, self.path(name)
         if isinstance(fs, LocalFileSystem):
             fs.makedirs(os.path.dirname(path), exist_ok=True)
@@ -110,7 +110,7 @@ class Folder:
             patiently(lambda: fs.pipe_file(path, data), f"{self.url}/{name}")
 
     def write_once(self, name: str, data: bytes) -> bytes:
-        """Write a file unless it is there, and return what is there: all who call this get the first one's bytes."""
+        """Write a file unless it exists, and return its content. All callers get the bytes of the first one."""
         fs, path = self.fs, self.path(name)
         try:
             if isinstance(fs, LocalFileSystem):
@@ -123,19 +123,19 @@ class Folder:
                 finally:
                     os.remove(aside)
             else:
-                # Repeated after its answer was lost, it meets its own file, which is read below.
+                # A request repeated after a lost answer finds its own file, which is read below.
                 patiently(lambda: fs.pipe_file(path, data, mode="create"), f"{self.url}/{name}")
         except ConnectionError:
             raise
         except OSError as error:
-            # A local name that is taken, or an object store's refused condition, which s3fs tells as EINVAL.
+            # The local name is taken, or the object store refused the condition, which s3fs reports as EINVAL.
             if isinstance(error, FileExistsError) or self.exists(name):
                 return self.read_bytes(name)
             raise
         return data
 
     def reading(self, name: str, read: Callable[[IO[bytes]], T]) -> T:
-        """What `read` makes of the opened file; called again, with the file opened anew, while storage falters."""
+        """Open a file and return `read(file)`. On transient storage errors, reopen the file and call `read` again."""
 
         def attempt() -> T:
             with self.fs.open(self.path(name), "rb") as file:
@@ -144,14 +144,14 @@ class Folder:
         return patiently(attempt, f"{self.url}/{name}")
 
     def entries(self, name: str) -> list[dict[str, Any]]:
-        """What fsspec says of each file directly below a sub-folder; empty when there is none."""
+        """Return fsspec's details of each file directly below a sub-folder; empty if there is no such folder."""
         try:
             return list(patiently(lambda: self.fs.ls(self.path(name), detail=True), f"{self.url}/{name}"))
         except FileNotFoundError:
             return []
 
     def remove(self, name: str = "") -> None:
-        """Delete a file, or a sub-folder with all that is in it; nothing there is no error."""
+        """Delete a file, or a sub-folder with its content; a missing one is no error."""
         fs, path = self.fs, self.path(name) if name else self.root
 
         def attempt() -> None:
@@ -160,14 +160,14 @@ class Folder:
 
         try:
             patiently(attempt, f"{self.url}/{name}")
-        except FileNotFoundError:  # gone in the meantime: by a request whose answer was lost, or by a neighbour
+        except FileNotFoundError:  # already deleted, by a request whose answer was lost or by another process
             logger.info("%s was removed already", path)
 
     def read_json(self, name: str) -> Any:
-        """What a JSON file holds, without its seal (see `vtcav_ray.store.records`).
+        """Return the value in a JSON file, without its seal (see `vtcav_ray.store.records`).
 
         Raises:
-            BrokenFile: it is no JSON, or not what was written.
+            BrokenFile: the file is not JSON, or not what was written.
             FileNotFoundError: there is no such file.
         """
         return parse_sealed(self.read_bytes(name), f"{self.url}/{name}")
@@ -177,7 +177,7 @@ class Folder:
         self.write_bytes(name, sealed_bytes(value))
 
     def size_and_digest(self, name: str) -> tuple[int, str]:
-        """(bytes, hex SHA-256) of a file, read in pieces.
+        """Return (bytes, hex SHA-256) of a file, read in pieces.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -195,7 +195,7 @@ class Folder:
         return size, found.hexdigest()
 
     def names(self, name: str) -> list[str]:
-        """File names (not paths) directly below a sub-folder; empty when there is none."""
+        """Return the file names (not paths) directly below a sub-folder; empty if there is no such folder."""
         try:
             entries = patiently(lambda: self.fs.ls(self.path(name), detail=False), f"{self.url}/{name}")
         except FileNotFoundError:
@@ -204,18 +204,18 @@ class Folder:
 
 
 def _link(aside: str, path: str, data: bytes) -> None:
-    """Give a written file its name; refused where the name is taken."""
+    """Give a written file its name. Fail if the name is taken."""
     try:
-        os.link(aside, path)  # whole
+        os.link(aside, path)  # atomic
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        with open(path, "xb") as file:  # the second best: a reader may see a part of it
+        with open(path, "xb") as file:  # second best: a reader may see a partial file
             file.write(data)
 
 
 def modified_at(info: Mapping[str, Any]) -> float | None:
-    """When a file was last written, seconds since the epoch, from what fsspec says of it; None: it does not say."""
+    """Return when a file was last written, in seconds since the epoch, from fsspec's `info`; None if not given."""
     for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
         value = info.get(name)
         if isinstance(value, datetime.datetime):

@@ -1,10 +1,10 @@
-"""The file system for http(s) URLs: fsspec's, with limits on where it connects and on what it takes in.
+"""fsspec's file system for http(s) URLs, with limits on where it connects and how much it reads.
 
-- Every hop of a redirect is checked like a first URL: http or https, never from https to http, no credential in it.
+- Every hop of a redirect is checked like the first URL: http or https, never from https to http, no credential in it.
 - An address that is private, loopback, link-local or otherwise not public is refused, unless its `host:port` is
-  allowed. The check is on the addresses that a host's name resolves to, and the connection goes to those very
-  addresses, so a name that resolves differently the next moment gains nothing.
-- Headers, cookies and passwords from `storage_options` stay with the first host; a redirect does not carry them on.
+  allowed. The check uses the addresses that a host name resolves to, and the connection goes to these same addresses,
+  so a name that resolves differently a moment later can't bypass the check.
+- Headers, cookies and passwords from `storage_options` go to the first host only, not to redirect targets.
 - A body ends at `max_bytes` and at `seconds`, whatever its headers say, and is never decompressed.
 - No error quotes the URL that a redirect led to: such URLs are often signed.
 """
@@ -30,7 +30,7 @@ from vtcav_ray.store.urls import ANY_ADDRESS, PRIVATE, is_public, names_private_
 from vtcav_ray.text.url_text import HTTP, cleaned, shown
 
 MAX_BODY_BYTES = 16 * 2**30
-MAX_SECONDS = 3600.0  # of one request with its body, redirects included
+MAX_SECONDS = 3600.0  # per request, with its body and redirects
 CONNECT_SECONDS, SILENT_SECONDS = 30.0, 60.0
 _PIECE_BYTES = 2**20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -40,18 +40,18 @@ _first_host: contextvars.ContextVar[str | None] = contextvars.ContextVar("vtcav_
 
 
 def refuse_private(url: str) -> NoReturn:
-    """Say that a URL leads to a host that is not public."""
+    """Raise the error for a URL that leads to a host that is not public."""
     raise RefusedURL("refused", f"{shown(url)} {PRIVATE}")
 
 
 class GuardedHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]
-    """fsspec's file system for http(s), guarded as the module's first lines say.
+    """fsspec's file system for http(s), with the limits listed at the top of this module.
 
     Args:
-        private: `host:port` of the hosts that may have a private address; `ANY_ADDRESS`: all may.
-        max_bytes: of one answer's body.
-        seconds: of one request, from the connection to the body's end.
-        client_kwargs, options: as `HTTPFileSystem` has them.
+        private: `host:port` of the hosts that may have a private address; `ANY_ADDRESS`: all hosts.
+        max_bytes: maximum size of one answer's body.
+        seconds: time limit for one request, from the connection to the end of the body.
+        client_kwargs, options: as in `HTTPFileSystem`.
     """
 
     keeps_read_limits: ClassVar[bool] = True
@@ -76,7 +76,7 @@ class GuardedHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]
     async def _info(self, url: str, **kwargs: Any) -> dict[str, Any]:
         try:
             return dict(await super()._info(url, **kwargs))
-        except FileNotFoundError as error:  # fsspec says so whatever went wrong
+        except FileNotFoundError as error:  # fsspec raises this whatever went wrong
             if isinstance(error.__cause__, RefusedURL):
                 raise error.__cause__ from None
             raise
@@ -89,7 +89,7 @@ class GuardedHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]
         except aiohttp.InvalidURL as error:
             raise RefusedURL("refused", f"{shown(url)} is not a URL that can be opened.") from error
         except TimeoutError as error:
-            if isinstance(error, aiohttp.ServerTimeoutError):  # nothing came for a while: worth another try
+            if isinstance(error, aiohttp.ServerTimeoutError):  # the server was silent for a while: retry
                 raise
             raise RefusedURL(
                 "timeout", f"{shown(url)} was not read to its end within {self.seconds:.0f} seconds."
@@ -104,7 +104,7 @@ class GuardedHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]
         return self.stream(path)
 
     def stream(self, path: str) -> IO[bytes]:
-        """A file that is read from its start to its end in one request: not all servers give parts."""
+        """Open a file to read it from start to end in one request. (Not all servers support range requests.)"""
         file: IO[bytes] = _LimitedStream(
             self, path, loop=self.loop, session=sync(self.loop, self.set_session), **self.kwargs
         )
@@ -112,7 +112,7 @@ class GuardedHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]
 
 
 class _LimitedStream(HTTPStreamFile):  # type: ignore[misc]
-    """A body that is read from its start; `read(n)` gives n bytes, where it has them."""
+    """A body that is read from its start; `read(n)` returns n bytes, fewer only at the end."""
 
     async def _read(self, num: int = -1) -> bytes:
         most = self.fs.max_bytes - self.loc
@@ -126,8 +126,8 @@ class _LimitedStream(HTTPStreamFile):  # type: ignore[misc]
 
 
 async def _read_body(response: aiohttp.ClientResponse, most: int, whole: bool) -> bytes:
-    """Up to `most` bytes of a body; with `whole`, a body with more is an error."""
-    data = io.BytesIO()  # grows in place, and `getvalue` copies nothing
+    """Read up to `most` bytes of a body. With `whole`, a larger body is an error."""
+    data = io.BytesIO()  # grows in place, and `getvalue` does not copy
     while data.tell() < most + whole:
         piece = await response.content.read(min(_PIECE_BYTES, most + whole - data.tell()))
         if not piece:
@@ -172,7 +172,7 @@ class _Response(aiohttp.ClientResponse):
 
 
 class _GuardedResolver(AbstractResolver):
-    """Looks names up as the system does, and refuses those that lead to a host that is not public."""
+    """Resolves names as the system does, and refuses names that lead to a host that is not public."""
 
     def __init__(self, private: tuple[str, ...]) -> None:
         self._private, self._system = private, ThreadedResolver()
@@ -203,7 +203,7 @@ async def _client(private: tuple[str, ...], max_bytes: int, **kwargs: Any) -> ai
 async def _guard(
     private: tuple[str, ...], request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Check one hop before its request and after its answer; aiohttp calls this for each."""
+    """Check one hop before its request and after its answer. aiohttp calls this for every hop."""
     url = str(request.url)
     if names_private_host(url, private):
         refuse_private(url)
@@ -231,7 +231,7 @@ async def _guard(
 
 
 def _check_redirect(url: yarl.URL, location: str) -> None:
-    """Refuse a redirect whose target may not be opened. Its query may be a signature, and is not repeated."""
+    """Refuse a redirect whose target may not be opened. The message omits its query, which may be a signature."""
     where = f"{shown(str(url))} redirects to"
     try:
         target = url.join(yarl.URL(location)) if location else url
