@@ -1,1 +1,1 @@
-"""Videos: which there are, their frames, and how a clip is stored."""
+"""Video files: their storage, their frames, and how clips are stored."""

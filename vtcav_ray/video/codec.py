@@ -1,11 +1,10 @@
-"""A clip as bytes and back, without loss: each DIFFERENT frame once, as lossless WebP.
+"""Lossless encoding of clips as bytes: each DISTINCT frame is stored once, as lossless WebP.
 
-Why WebP: of x264 RGB at qp 0, FFV1, Ut Video, PNG, zstd on frame differences and WebP, measured on real clips, WebP
-(fastest setting) is the second smallest after FFV1, decodes 2 to 5 times faster than x264 or FFV1, and needs no
-encoder state, so that a still clip costs one frame: frames
-that occur twice are stored once.
+Why WebP: x264 RGB at qp 0, FFV1, Ut Video, PNG, zstd on frame differences and WebP were measured on real clips. WebP
+(fastest setting) is the second smallest after FFV1 and decodes 2 to 5 times faster than x264 or FFV1. It needs no
+encoder state: repeated frames are stored once, so a still clip costs one frame.
 
-Layout, little endian: T, H, W, U (uint32 each); index of each frame among the U different ones (T x uint32); length of
+Layout, little endian: T, H, W, U (uint32 each); index of each frame among the U distinct ones (T x uint32); length of
 each of the U blobs (U x uint32); the blobs.
 """
 
@@ -25,10 +24,10 @@ _MAX_BYTES = 8 * 2**30
 
 
 def encode_clip(clip: np.ndarray) -> tuple[str, bytes]:
-    """(encoding name, bytes) of a clip uint8 [T, H, W, 3]. The same clip gives the same bytes.
+    """Encode a clip uint8 [T, H, W, 3]: (encoding name, bytes). The same clip gives the same bytes.
 
     Raises:
-        ValueError: not uint8 [T, H, W, 3], empty, or a side over 16383 pixels.
+        ValueError: the clip is not uint8 [T, H, W, 3], is empty, or has a side over 16383 pixels.
     """
     if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3 or 0 in clip.shape:
         raise ValueError(f"a clip is uint8 [T, H, W, 3], not {clip.dtype} {list(clip.shape)}")
@@ -52,11 +51,11 @@ def encode_clip(clip: np.ndarray) -> tuple[str, bytes]:
 
 
 def decode_clip(encoding: str, encoded: bytes, positions: Sequence[int] | None = None) -> np.ndarray:
-    """The clip uint8 [T, H, W, 3] that was encoded, or only its frames at `positions`.
+    """Decode a clip uint8 [T, H, W, 3], or only its frames at `positions`.
 
     Raises:
-        InputError: `decode`: an unknown encoding, or bytes that are not such a clip.
-        IndexError: a position outside [0, T).
+        InputError: `decode`: the encoding is unknown, or the bytes are not an encoded clip.
+        IndexError: a position is outside [0, T).
     """
     if encoding != ENCODING:
         raise InputError("decode", f"A clip is stored as {encoding!r}; this version reads {ENCODING!r}.")

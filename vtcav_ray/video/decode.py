@@ -1,12 +1,12 @@
-"""Frames of one video, by PyAV: everything in order, or only the frames that are asked for.
+"""Frames of one video, decoded with PyAV: all of them in order, or only the requested ones.
 
-A frame's INDEX is its place among the frames that decode, in order of presentation, from 0. It never depends on time
-stamps, so a variable or missing frame rate changes nothing but `fps`.
+A frame's INDEX is its position among the frames that decode, in presentation order, from 0. It does not depend on
+time stamps, so a variable or missing frame rate only changes `fps`.
 
-What is not perfect:
-- A rotation that the file asks for is applied, in steps of 90 degrees: frames are as a player shows them.
-- A packet that does not decode is skipped, as players do. A truncated file gives the frames before the break; whoever
-  needs more frames than that gets `InputError("truncated")`.
+Special cases:
+- A rotation stored in the file is applied, in steps of 90 degrees: frames look as in a player.
+- Packets that do not decode are skipped, as in a player. A truncated file gives the frames before the break; requesting
+  later frames raises `InputError("truncated")`.
 - Frames that change size in mid-stream are scaled to the size of the first.
 """
 
@@ -36,37 +36,37 @@ from vtcav_ray.video.limits import MAX_PIXELS as MAX_PIXELS
 from vtcav_ray.video.limits import MAX_RESULT_BYTES as MAX_RESULT_BYTES
 from vtcav_ray.video.sample import FALLBACK_FPS
 
-# FFmpeg opens what a file points to (playlists, concat scripts), so a "video" could read other files or URLs. Only
-# formats that carry their own data, and no protocol but the local file, are let in.
+# FFmpeg opens files that a file refers to (playlists, concat scripts), so a "video" could read other files or URLs.
+# Only self-contained formats are allowed, and no protocol except the local file.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,nut,h264,hevc,m4v,ivf,gif,apng"
 _OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
-# Codecs whose every packet is one shown frame, so that a packet's rank by time stamp is its frame's index.
+# Codecs in which each packet is one shown frame, so a packet's rank by time stamp is its frame's index.
 _SEEKABLE = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg"})
-_SEEK_GAIN = 24  # frames that a jump must save: a seek flushes the decoder and starts at a costly keyframe
+_SEEK_GAIN = 24  # frames that a jump must save: a seek flushes the decoder and starts at an expensive keyframe
 _MAX_BROKEN_PACKETS = 200
-_REORDERED = 64  # packets that may come before their frame's place, with room to spare
-_MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and gives the unit of the time stamps
+_REORDERED = 64  # packets that may arrive before their frame's position, with a margin
+_MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and returns the unit of the time stamps
 
-# Whole frames that FFmpeg holds at a time, with one thread: measured, and rounded up. An animated picture is put
-# together from earlier ones; a film holds up to 16 frames that others refer to, and as many that wait for their turn.
+# Whole frames that FFmpeg holds at a time with one thread, measured and rounded up. Animated pictures are composed
+# from earlier ones; film codecs hold up to 16 reference frames, and as many that wait for their turn.
 _HELD_FRAMES = {"apng": 4, "gif": 4, "png": 3, "mjpeg": 3, "rawvideo": 3, "ffv1": 4, "huffyuv": 3, "prores": 3}
 _HELD_FRAMES_ELSEWHERE = 28
-_RGB_BYTES = 3  # a pixel, of the frame that is handed out
-_LARGEST_PIXEL_BYTES = 8  # of any format of FFmpeg's that a video has (rgba64)
-_PROBED_FRAMES = 2  # that FFmpeg holds while it finds out what the streams are
-_MOST_STREAMS = 64  # that are probed with a limit of their own
+_RGB_BYTES = 3  # per pixel of the returned frame
+_LARGEST_PIXEL_BYTES = 8  # per pixel, over all FFmpeg formats used by videos (rgba64)
+_PROBED_FRAMES = 2  # frames that FFmpeg holds while it probes the streams
+_MOST_STREAMS = 64  # streams that are probed with an individual limit
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video.
+    """Properties of a video.
 
     Attributes:
-        fps: frames a second on average; `FALLBACK_FPS` where the file states none.
-        num_frames: frames that decode (see the function that returned this for how far it looked).
-        height, width: pixels of a shown frame, rotation applied.
-        truncated: the file breaks off, or promises more frames than it has.
+        fps: average frames per second; `FALLBACK_FPS` if the file states none.
+        num_frames: frames that decode (the function that returns this states how far it looked).
+        height, width: pixels of a shown frame, after rotation.
+        truncated: the file breaks off, or declares more frames than it has.
     """
 
     fps: float
@@ -77,22 +77,22 @@ class VideoInfo:
 
 
 class Video:
-    """An open video. Use it as a context manager; after `frames()` has run out, `num_frames` is final.
+    """An open video. Use it as a context manager. `num_frames` is final once `frames()` is exhausted.
 
     Args:
-        source: URI of any fsspec kind, or the file's bytes.
-        max_frames: frames after these are as if they were not there.
-        max_pixels: larger frames are refused before any memory is taken for them.
-        max_held_bytes: memory for whole frames at a time, in FFmpeg's decoder and the frame that is handed out. It is
-            worked out from the size, the pixel format and the codec, and refused before it is taken.
-        max_cpu_seconds: processor time that may be spent in FFmpeg for this video, in the calling thread. Not the
-            clock's: a busy machine must not make a video bad.
-        threads: decoder threads. 1 is right where many small videos are decoded side by side.
+        source: URI on any fsspec file system, or the file's bytes.
+        max_frames: later frames are ignored.
+        max_pixels: larger frames are refused before memory is allocated for them.
+        max_held_bytes: memory for whole frames at a time, in FFmpeg's decoder and the returned frame. It is computed
+            from the size, the pixel format and the codec, and refused before it is allocated.
+        max_cpu_seconds: processor time for FFmpeg on this video, in the calling thread. Not wall time: a busy machine
+            must not make a video bad.
+        threads: decoder threads. Use 1 if many small videos are decoded in parallel.
 
     Raises:
         InputError: `missing`, `empty`, `not_video`, `no_video_stream`, `truncated`, `too_large`, `memory`, `timeout` or
             `decode`.
-        OSError: no permission, or the network failed.
+        OSError: permission is missing, or the network failed.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Video:
                 why = "" if self._size_known else f" It is broken, or its frames have over {self._probed:,} pixels."
                 raise InputError(kind, f"{self.name}: not one frame could be decoded.{why}")
             self.height, self.width = self._shown(first).shape[:2]
-            self.rotation = round(first.rotation)  # degrees, against the clock; frames are given with it applied
+            self.rotation = round(first.rotation)  # degrees counter-clockwise, already applied to returned frames
             rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
             self.fps = rate if 0 < rate < _MAX_FPS else FALLBACK_FPS
             self._size = (first.height, first.width)
@@ -135,7 +135,7 @@ class Video:
 
     @property
     def info(self) -> VideoInfo:
-        """What is known by now; `num_frames` counts the frames decoded so far."""
+        """What is known so far. `num_frames` counts the frames decoded so far."""
         return VideoInfo(self.fps, self.num_frames, self.height, self.width, self.truncated)
 
     def __enter__(self) -> Video:
@@ -151,7 +151,7 @@ class Video:
             self._container = None
 
     def frames(self, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
-        """Every `stride`-th frame from the start: (index, uint8 [H, W, 3] RGB). One frame in memory at a time."""
+        """Yield every `stride`-th frame from the start: (index, uint8 [H, W, 3] RGB). Holds one frame in memory."""
         self._reopen()
         self.num_frames = 0
         for frame in self._decode():
@@ -167,10 +167,10 @@ class Video:
         self.truncated |= self.num_frames < promised - max(2, promised // 50)  # containers miscount by a frame or two
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
-        """The frames of these indices, in the order given, repeats allowed: uint8 [len(indices), H, W, 3] RGB.
+        """Return the frames at these indices, in the given order, repeats allowed: uint8 [len(indices), H, W, 3] RGB.
 
         Raises:
-            InputError: `truncated` or `too_short` where the video ends before an index; `too_large`.
+            InputError: `truncated` or `too_short` if the video ends before an index; `too_large`.
         """
         wanted = sorted({int(i) for i in indices})
         if not wanted:
@@ -193,7 +193,7 @@ class Video:
         return frames_THW3
 
     def frames_at(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """(index, uint8 [H, W, 3] RGB) of the wanted frames, one at a time; those that are not there are left out.
+        """Yield (index, uint8 [H, W, 3] RGB) of the wanted frames, one at a time; missing frames are skipped.
 
         Args:
             wanted: rising indices without repeats.
@@ -207,7 +207,7 @@ class Video:
             yield from self._in_order(wanted[given:])
 
     def count(self) -> int:
-        """Number of frames, from the packets where one packet is one frame for sure, otherwise by decoding."""
+        """Count the frames: from the packets if each packet is surely one frame, otherwise by decoding."""
         stamps = self._time_stamps()
         if stamps is not None:
             return min(len(stamps), self._max_frames)
@@ -216,7 +216,7 @@ class Video:
         return self.num_frames
 
     def _in_order(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """The wanted frames by decoding from the start, as far as the last of them."""
+        """Yield the wanted frames by decoding from the start up to the last of them."""
         self._reopen()
         self.num_frames = 0
         want = set(wanted)
@@ -231,7 +231,7 @@ class Video:
         self.truncated |= self.num_frames < min(self._promised, self._max_frames)
 
     def _seeking(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """The wanted frames with jumps to keyframes; ends early where none pays or exactness is in doubt."""
+        """Yield the wanted frames, jumping to keyframes. Ends early if no jump pays or exactness is in doubt."""
         stamps = self._time_stamps()
         if stamps is None or wanted[-1] >= min(len(stamps), self._max_frames):
             return
@@ -254,7 +254,7 @@ class Video:
             for frame in frames:
                 place = rank.get(frame.pts)
                 if place is None or place > index or self.truncated:
-                    return  # the seek landed too late, or the stream is not what its packets said
+                    return  # the seek landed too late, or the stream does not match its packets
                 if place == index:
                     yield index, self._shown(frame)
                     break
@@ -263,7 +263,7 @@ class Video:
         self.num_frames = len(stamps)
 
     def _time_stamps(self) -> list[tuple[int, bool]] | None:
-        """(pts, is keyframe) of every frame by index, read from the packets; None where ranks can't be trusted."""
+        """Read (pts, is keyframe) of every frame, by index, from the packets; None if ranks can't be trusted."""
         self._reopen()
         if self._stream.codec_context.name not in _SEEKABLE:
             return None
@@ -274,7 +274,7 @@ class Video:
             packets = self._container.demux(self._stream)
             while (packet := self._watched(next, packets, None)) is not None:
                 if len(stamps) == most:
-                    break  # a million packets may claim to be frames: no list of those after the last that is used
+                    break  # a million packets may claim to be frames: list none after the last usable one
                 if packet.size == 0:
                     continue
                 if packet.pts is None or packet.is_corrupt or packet.is_discard:
@@ -288,19 +288,19 @@ class Video:
         first = stamps[0][0]
         stamps.sort()
         if stamps[0][0] != first or len({pts for pts, _ in stamps}) != len(stamps):
-            return None  # frames that lead the first keyframe don't decode, and equal stamps have no order
+            return None  # frames before the first keyframe don't decode, and equal stamps have no order
         return stamps
 
     def _open(self) -> None:
         try:
-            # FFmpeg decodes a frame of each stream to see what it is, before anything of it can be checked here.
+            # FFmpeg decodes a frame of each stream to probe it, before anything can be checked here.
             each = [{"max_pixels": str(self._probed)}] * _MOST_STREAMS
             try:
                 self._container = self._watched(self._opened, each)
             except ValueError as error:
                 if "Per-stream options" not in str(error):
                     raise
-                # MPEG and FLV name no streams before they are probed, and hold no pictures as large as PNG's.
+                # MPEG and FLV name no streams before they are probed, and hold no pictures as large as those of PNG.
                 self._container = self._watched(self._opened, None)
         except av.error.FFmpegError as error:
             raise_unless_bad_video(self._data, error)
@@ -314,13 +314,13 @@ class Video:
         if context is None:
             self.close()
             raise InputError("decode", f"{self.name}: its codec is not known to this build of FFmpeg.")
-        self._size_known = context.width > 0  # not where it takes a frame to tell, and that has too many pixels
+        self._size_known = context.width > 0  # not if only decoding reveals the size, and the frame has too many pixels
         try:
             self._check_frame(context.width, context.height, context.format)
         except InputError:
             self.close()
             raise
-        # FFmpeg's own check, before it takes memory: a stream may turn to larger frames in its middle.
+        # FFmpeg's own check, before it allocates memory: a stream may switch to larger frames midway.
         most = min(self._max_pixels, int(self._max_held_bytes / self._bytes_a_pixel(context.format)))
         context.options = {**context.options, "max_pixels": str(most)}
         context.thread_count = self._threads
@@ -338,7 +338,7 @@ class Video:
             self._open()
 
     def _decode(self) -> Iterator[Any]:
-        """PyAV frames in order of presentation. Packets that don't decode are skipped."""
+        """Yield PyAV frames in presentation order. Packets that don't decode are skipped."""
         self._fresh = False
         broken = 0
         packets = self._container.demux(self._stream)
@@ -369,13 +369,13 @@ class Video:
                 yield frame
 
     def _bytes_a_pixel(self, pixels: Any) -> float:
-        """What a pixel of the frame takes in all the frames that are held at a time; `pixels`: PyAV's VideoFormat."""
+        """Bytes per pixel over all frames that are held at a time. `pixels` is PyAV's VideoFormat."""
         bits = pixels.padded_bits_per_pixel if pixels is not None else 0
         held = _HELD_FRAMES.get(self._stream.codec_context.name, _HELD_FRAMES_ELSEWHERE) + self._threads - 1
         return (bits / 8 or _LARGEST_PIXEL_BYTES) * held + _RGB_BYTES
 
     def _check_frame(self, width: int, height: int, pixels: Any) -> None:
-        """Refuse frames that are too large, by their own size or by the memory that decoding them takes."""
+        """Refuse frames that are too large in pixels, or in the memory needed to decode them."""
         if width * height > self._max_pixels:
             raise InputError(
                 "too_large", f"{self.name} has frames of {width}x{height}; up to {self._max_pixels:,} pixels are taken."
@@ -396,11 +396,11 @@ class Video:
         except (av.error.FFmpegError, ValueError) as error:
             raise_unless_bad_video(self._data, error)
             raise InputError("decode", f"{self.name}: a frame can't be turned into RGB: {error}") from error
-        turns = round(frame.rotation / 90) % 4  # degrees against the clock, as np.rot90 turns
+        turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise, like np.rot90
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
     def _watched(self, call: Callable[..., T], *args: Any) -> T:
-        """A call into FFmpeg, so that others see that it is under way, within the limits of this video."""
+        """Call FFmpeg within the limits of this video, and record the call in `UNDER_WAY` for the guard."""
         if self._cpu_seconds > self._max_cpu_seconds:
             raise InputError("timeout", f"{self.name} takes over {self._max_cpu_seconds:.0f} s of processor time.")
         thread, began = threading.get_ident(), time.thread_time()
@@ -421,7 +421,7 @@ def probe(
     max_pixels: int = MAX_PIXELS,
     storage_options: Mapping[str, Any] | None = None,
 ) -> VideoInfo:
-    """Open a video, decode its first frame, and count its frames without decoding them where that is exact."""
+    """Open a video, decode its first frame, and count its frames, without decoding them where that is exact."""
     with Video(source, max_frames=max_frames, max_pixels=max_pixels, storage_options=storage_options) as video:
         count = video.count()
         return VideoInfo(video.fps, count, video.height, video.width, video.truncated)
@@ -435,13 +435,13 @@ def decode_frames(
     max_pixels: int = MAX_PIXELS,
     storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[np.ndarray, VideoInfo]:
-    """Frames of a video, all of them or those of `indices`: (uint8 [T, H, W, 3] RGB, VideoInfo).
+    """Decode all frames of a video, or those at `indices`: (uint8 [T, H, W, 3] RGB, VideoInfo).
 
-    Only what is needed is decoded: from the start to the last index, with jumps to keyframes where they pay and are
-    exact. `VideoInfo.num_frames` is the whole video's where `indices` is None, else what was learnt on the way.
+    Decodes only what is needed: from the start to the last index, jumping to keyframes where that pays and is exact.
+    `VideoInfo.num_frames` covers the whole video if `indices` is None, else only what was seen while decoding.
 
     Raises:
-        InputError: see `Video`; also `too_short` or `truncated` where the video ends before an index.
+        InputError: see `Video`; also `too_short` or `truncated` if the video ends before an index.
     """
     with Video(source, max_frames=max_frames, max_pixels=max_pixels, storage_options=storage_options) as video:
         if indices is not None:
@@ -462,6 +462,6 @@ def iter_frames(
     max_pixels: int = MAX_PIXELS,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(index, uint8 [H, W, 3] RGB) of every `stride`-th frame; memory for one frame, however long the video is."""
+    """Yield (index, uint8 [H, W, 3] RGB) of every `stride`-th frame. Holds one frame in memory at any video length."""
     with Video(source, max_frames=max_frames, max_pixels=max_pixels, storage_options=storage_options) as video:
         yield from video.frames(stride)

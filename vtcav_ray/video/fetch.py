@@ -1,4 +1,4 @@
-"""What PyAV opens for a URI: a local path, or a remote object's bytes."""
+"""Turn a URI into what PyAV opens: a local path, or a remote object's bytes."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ from vtcav_ray.video.neighbours import blame
 
 Source = str | os.PathLike[str] | bytes
 
-CUT_OFFS = 5  # answers in a row that break off, before other objects are looked at
+CUT_OFFS = 5  # consecutive answers that break off before other objects are checked
 
 
 def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> str | bytes:
-    """What PyAV opens for a URI: the path of a local file, or the whole object's bytes for anything remote.
+    """Return what PyAV opens for a URI: the path of a local file, or all bytes of a remote object.
 
     Args:
-        uri: a `vtcav_ray.video.listed.Listed` has what tells that the file was replaced, and neighbours that tell
-            whether a refusal is about this file.
+        uri: a `vtcav_ray.video.listed.Listed` also carries the fingerprint that reveals a replaced file, and the
+            neighbours that show whether a refusal concerns only this file.
         storage_options: for fsspec, with a `vtcav_ray.store.urls.ReadLimits` (see `VideosConfig.read_options`).
-        Without one,
-            the usual limits hold, and no http(s) URL may lead to an address that is not public.
+            Without one, the default limits apply, and no http(s) URL may lead to an address that is not public.
 
     Raises:
-        InputError: `missing`, `empty`, `not_video` (a folder), `refused` (where the URL leads may not be read),
-            `too_large` or `timeout` (a remote object of too many bytes, or one that does not come to its end),
-            `changed`, `permission` or `unreadable` (while other videos can be read).
+        InputError: `missing`, `empty`, `not_video` (a folder), `refused` (the URL leads to an address that may not be
+            read), `too_large` or `timeout` (a remote object has too many bytes, or does not end), `changed`,
+            `permission` or `unreadable` (while other videos can be read).
         AccessError, EnvironmentFault: no other video there can be read either.
-        OSError: the network failed: not the video's fault, and worth another try.
+        OSError: the network failed; the video is not to blame, and a retry may help.
     """
     video = as_listed(uri)
     options = {READ_LIMITS: ReadLimits(), **(storage_options or {})}
@@ -48,7 +47,7 @@ def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
             data: str | bytes = _local(path, video.uri)
         else:
             data = read_object(fs, path, video.uri, options[READ_LIMITS])
-        check_unchanged(fs, path, video, options)  # after it was read: nobody can replace it in between
+        check_unchanged(fs, path, video, options)  # after reading: the file can't be replaced in between
         return data
 
     try:
@@ -68,7 +67,7 @@ def fetch(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
 
 
 def _once_more(attempt: Callable[[], str | bytes], to_blame: InputError) -> str | bytes:
-    """Try again now that others could be read: the network may have been away for all the earlier tries."""
+    """Try again now that other videos could be read: the network may have been down for all earlier tries."""
     try:
         return attempt()
     except storage_errors() as error:
@@ -78,9 +77,9 @@ def _once_more(attempt: Callable[[], str | bytes], to_blame: InputError) -> str 
 
 
 def _local(path: str, uri: str) -> str:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe or a device may wait for ever
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe or a device may block forever
         raise InputError("not_video", f"{uri} is not a regular file.")
-    with open(path, "rb") as file:  # ours, so that a missing right is an OSError and not a bad video
+    with open(path, "rb") as file:  # opened here, so that a missing permission raises OSError instead of a bad video
         if not file.read(1):
             raise InputError("empty", f"{uri} has no bytes.")
     return path

@@ -1,4 +1,4 @@
-"""What an error of FFmpeg says: of the video, or of the machine that reads it."""
+"""Whether an FFmpeg error is about the video or about the machine that reads it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from vtcav_ray.store.storage_errors import Trouble, reason, sort
 
 
 def raise_unless_bad_video(data: str | bytes, error: Exception) -> None:
-    """Let errors of the machine through: a disk that fails or a right that is missing says nothing of a video.
+    """Re-raise errors of the machine: a failing disk or a missing permission does not make a video bad.
 
     Args:
         data: the video's bytes, or its path.
-        error: what FFmpeg raised while it read them.
+        error: what FFmpeg raised while reading them.
 
     Raises:
-        InputError: `unreadable`: the disk gives some of this file, and not all of it.
+        InputError: `unreadable`: the disk can read only part of this file.
         OSError: the machine is to blame.
     """
     if isinstance(error, PermissionError | ConnectionError | TimeoutError | InterruptedError):
         raise error
     if getattr(error, "errno", None) == errno.EIO and isinstance(data, str):
         try:
-            with open(data, "rb") as file:  # FFmpeg says EIO for broken data too; a failing disk says it again
+            with open(data, "rb") as file:  # FFmpeg reports EIO for broken data too; a failing disk reports it again
                 while file.read(2**22):
                     pass
         except OSError as again:
@@ -33,7 +33,7 @@ def raise_unless_bad_video(data: str | bytes, error: Exception) -> None:
 
 
 def why_not_open(name: str, data: str | bytes, error: Exception) -> InputError:
-    """`truncated` for an mp4 without its index, else `not_video`."""
+    """Return the error `truncated` for an mp4 without its index, else `not_video`."""
     head = _head(data)
     if head[4:8] == b"ftyp" and not _contains(data, b"moov"):
         return InputError("truncated", f"{name} breaks off before its index (no `moov` atom).")

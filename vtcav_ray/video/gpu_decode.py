@@ -1,8 +1,8 @@
-"""Frames of a video by TorchCodec: the GPU's own decoder beside a detector on a GPU, FFmpeg's where there is none.
+"""Frames of a video by TorchCodec: the GPU's decoder next to a detector on a GPU, FFmpeg on a CPU.
 
-An option (`tracks.decoder: torchcodec`). PyAV still opens every video first, so what is refused, how frames are
-counted and how large they are does not depend on it; and whatever TorchCodec does not decode, PyAV does, from the frame
-on at which it stopped. On a CPU the frames are PyAV's, bit for bit. A GPU turns YUV into RGB with other roundings.
+Optional (`tracks.decoder: torchcodec`). PyAV still opens every video first, so refusals, frame counts and frame sizes
+do not depend on the option. If TorchCodec stops at a frame, PyAV decodes the rest from there. On a CPU the frames equal
+those of PyAV bit for bit. A GPU rounds differently when it converts YUV to RGB.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from vtcav_ray.video.decode import Source, Video
 
 logger = logging.getLogger(__name__)
 
-_BLOCK_BYTES = 16 * 2**20  # of frames that are decoded in one call
+_BLOCK_BYTES = 16 * 2**20  # of the frames decoded in one call
 _BLOCK_FRAMES = 16
 _SAME_SECONDS = 1e-4
 
 
 def check_torchcodec(device: str = "cpu") -> None:
-    """See whether TorchCodec can be used on this machine, by decoding a plain video.
+    """Check that TorchCodec works on this machine by decoding a plain video.
 
-    Else every video would be PyAV's in silence: a build for CPUs alone loads, and takes no video on a GPU.
+    Without this check PyAV would silently decode every video: a CPU-only build loads, and decodes no video on a GPU.
 
     Args:
-        device: that is to decode, such as "cuda" or "cpu".
+        device: device to decode on, such as "cuda" or "cpu".
 
     Raises:
-        StageError: it is not installed, does not load, or does not decode there.
+        StageError: TorchCodec is not installed, does not load, or does not decode on the device.
     """
     needs = "`tracks.decoder: torchcodec` needs TorchCodec and the shared libraries of FFmpeg 4 to 8"
     try:
@@ -75,14 +75,14 @@ def _decoder_class() -> Any:
 
 
 class TorchcodecVideo(Video):
-    """A `Video` whose `frames` come from TorchCodec as far as it can decode them, and from PyAV where it can't.
+    """A `Video` whose `frames` come from TorchCodec as far as it can decode them, and from PyAV after that.
 
     Args:
-        source, limits: those of `Video`; so are the errors.
+        source, limits: as for `Video`; the errors are the same.
         device: torch device that decodes, such as "cuda" or "cpu".
 
     Attributes:
-        handed_over: why PyAV decoded the video, or its last part, since `frames` was called; None: it did not.
+        handed_over: why PyAV decoded the video, or its last part, since `frames` was called; None if it did not.
     """
 
     def __init__(self, source: Source, *, device: str = "cpu", **limits: Any) -> None:
@@ -91,7 +91,7 @@ class TorchcodecVideo(Video):
         self.handed_over: str | None = None
 
     def frames(self, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
-        """Every `stride`-th frame from the start: (index, uint8 [H, W, 3] RGB). A few frames in memory at a time."""
+        """Yield every `stride`-th frame from the start: (index, uint8 [H, W, 3] RGB). Holds a few frames in memory."""
         self.handed_over = None
         begin = 0
         for index, frame in self._by_torchcodec(stride):
@@ -104,12 +104,12 @@ class TorchcodecVideo(Video):
                     yield index, frame
 
     def _by_torchcodec(self, stride: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Ends early, with `handed_over` set, where TorchCodec can't go on."""
+        """Yield frames. Ends early, with `handed_over` set, if TorchCodec can't continue."""
         if self.rotation:
             self.handed_over = "it is to be shown rotated"
             return
-        # TorchCodec seeks before it decodes, and where that lands too late (MPEG-TS) it gives other frames without a
-        # word. So each frame's time is held against the packets'.
+        # TorchCodec seeks before it decodes. If the seek lands too late (MPEG-TS), it silently returns other frames. So
+        # compare each frame's time with that of the packets.
         stamps = self._time_stamps()
         if stamps is None:
             self.handed_over = "its packets don't say which frame is which"
@@ -133,7 +133,7 @@ class TorchcodecVideo(Video):
                     return
                 for place, frame in enumerate(frames):
                     yield first + place * stride, frame
-        except (RuntimeError, IndexError, ValueError) as error:  # of a codec, a file or a GPU that it can't take
+        except (RuntimeError, IndexError, ValueError) as error:  # an unsupported codec, file or GPU
             self.handed_over = _first_line(error)
             return
         self.num_frames = count

@@ -1,7 +1,7 @@
 """Ends a process in which a decoder call is stuck, or which holds too much memory.
 
-Neither can be helped from inside the process: a thread in C code can't be stopped. So the process goes, whoever started
-it starts another, and the videos at hand are looked at one by one (`vtcav_ray.engine.attempts`).
+Neither can be fixed inside the process: a thread in C code can't be stopped. So the process ends, its parent starts
+another, and the videos it was working on are checked one by one (`vtcav_ray.engine.attempts`).
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-# Calls into FFmpeg that are under way in this process: thread -> (video, since when by `time.monotonic()`).
-# `vtcav_ray.video.decode` writes it. It is here, since actors of every stage are guarded, and few of them decode.
+# Calls into FFmpeg that are under way in this process: thread -> (video, start time by `time.monotonic()`).
+# `vtcav_ray.video.decode` writes it. It is defined here because actors of every stage are guarded, and few decode.
 UNDER_WAY: dict[int, tuple[str, float]] = {}
 _LOOK_SECONDS = 0.25
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Guard:
-    """Watches this process while the block lasts.
+    """Watches this process inside a `with` block.
 
     Args:
-        stall_seconds: one call into the decoder may take so long. Should a call hold the interpreter's lock, so that no
-            Python thread runs, `faulthandler`'s own thread ends the process after three times as long.
-        memory_bytes: resident memory of the process; None: no limit.
-        end: told why; must not return. By default it says so on stderr and kills the process.
+        stall_seconds: maximum duration of one decoder call. If a call holds the interpreter's lock, so that no Python
+            thread runs, `faulthandler`'s own thread ends the process after three times as long.
+        memory_bytes: limit of the process's resident memory; None: no limit.
+        end: called with the reason; must not return. By default it writes the reason to stderr and kills the process.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Guard:
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds."""
+    """Return the resident memory of this process, in bytes."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * _PAGE_BYTES
 

@@ -1,8 +1,8 @@
-"""A video as the listing saw it, and whether the file that is opened now is still that one.
+"""A video as the listing saw it, and whether the file that is opened now is still the same.
 
-A file is known by its size and by its ETag or its time of change. Where the size differs, it was replaced. Where only
-the ETag or the time differs, its neighbours tell: of a folder that was copied (to another node's disk, or back from an
-archive) every file has another time, of a replaced file its neighbours have the times of the listing.
+A file is identified by its size and by its ETag or modification time. If the size differs, it was replaced. If only the
+ETag or the time differs, its neighbours decide: in a folder that was copied (to another node's disk, or back from an
+archive) every file has a new time; next to a replaced file, the neighbours still have the times of the listing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vtcav_ray.store.access import may_pass, open_url, patiently, storage_errors
 
 @dataclass(frozen=True)
 class Seen:
-    """What an earlier stage found when it decoded a video: frames, pixels, frames a second."""
+    """What an earlier stage found when it decoded a video: number of frames, size in pixels, frames per second."""
 
     num_frames: int
     height: int
@@ -31,12 +31,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Listed(os.PathLike[str]):
-    """A video's URI, with what is known of it. Can be used wherever a URI can.
+    """A video's URI with what is known about it. Can be used wherever a URI can.
 
     Attributes:
-        size_bytes, fingerprint: of the table `videos`; None: the listing could not tell (http).
-        neighbours: other videos of the same bucket, host or disk, which tell one bad object from bad storage.
-        seen: None: no earlier stage has decoded it.
+        size_bytes, fingerprint: from the table `videos`; None if the listing could not find out (http).
+        neighbours: other videos of the same bucket, host or disk, used to tell a bad object from bad storage.
+        seen: None if no earlier stage has decoded it.
     """
 
     uri: str
@@ -53,17 +53,17 @@ class Listed(os.PathLike[str]):
 
     @property
     def known(self) -> bool:
-        """Whether another file under the same name would be noticed."""
+        """Whether a different file under the same name would be noticed."""
         return self.fingerprint is not None and self.size_bytes is not None
 
 
 def as_listed(source: str | os.PathLike[str]) -> Listed:
-    """The source itself, or a URI of which nothing is known."""
+    """Return the source itself if it is `Listed`, else a `Listed` with only the URI."""
     return source if isinstance(source, Listed) else Listed(os.fspath(source))
 
 
 def facts(info: Mapping[str, Any] | None) -> tuple[int | None, str | None]:
-    """(size in bytes, fingerprint) from what a file system says of a file; None: it says nothing."""
+    """Return (size in bytes, fingerprint) from a file system's info; None for what it does not report."""
     if info is None:
         return None, None
     size = info.get("size")
@@ -79,11 +79,11 @@ def facts(info: Mapping[str, Any] | None) -> tuple[int | None, str | None]:
 def check_unchanged(
     fs: fsspec.AbstractFileSystem, path: str, listed: Listed, options: Mapping[str, Any] | None
 ) -> None:
-    """See that a file is the one that was listed.
+    """Check that a file is the one that was listed.
 
     Raises:
         InputError: `changed`.
-        OSError and others: as the file system raises them.
+        OSError and others: as raised by the file system.
     """
     if not listed.known:
         return
@@ -98,9 +98,9 @@ def check_unchanged(
 
 
 def check_still_unchanged(source: object, options: Mapping[str, Any] | None) -> None:
-    """See, after a local file was decoded, that it is still the one that was listed.
+    """Check, after a local file was decoded, that it is still the one that was listed.
 
-    Remote objects are read whole before they are decoded, and checked then.
+    Remote objects are read completely before they are decoded, and are checked then.
 
     Raises:
         InputError: `changed`.
@@ -117,7 +117,7 @@ def check_still_unchanged(source: object, options: Mapping[str, Any] | None) -> 
 
 
 def check_as_seen(found: Seen, listed: Listed) -> None:
-    """See that what decodes now is what an earlier stage decoded. For files that no listing knows.
+    """Check that a video decodes to what an earlier stage saw. For files that the listing could not identify.
 
     Raises:
         InputError: `changed`.
@@ -135,7 +135,7 @@ def _told(seen: Seen) -> str:
 
 
 def _was_copied(listed: Listed, options: Mapping[str, Any] | None) -> bool:
-    """Whether the neighbours, too, have the sizes of the listing, and none has its time or ETag."""
+    """Return whether neighbours have the listed sizes, and none still has its listed time or ETag."""
     copied = False
     for other in listed.neighbours:
         if other.uri == listed.uri or not other.known:
@@ -146,7 +146,7 @@ def _was_copied(listed: Listed, options: Mapping[str, Any] | None) -> bool:
         except storage_errors() as error:
             if may_pass(error):
                 raise
-            continue  # of this one nothing is learnt
+            continue  # this one gives no information
         if fingerprint == other.fingerprint:
             return False
         copied |= size == other.size_bytes

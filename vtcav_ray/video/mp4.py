@@ -1,4 +1,4 @@
-"""Frames -> H.264 bytes and back, with PyAV."""
+"""Encode frames as H.264 and decode them, with PyAV."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 # x264's AVX-512 code gives different bytes from call to call (seen with PyAV 18.1 on an AMD EPYC). The code up to AVX2
-# is exact, and gives the same bytes from SSSE3 on.
+# is exact, and gives the same bytes from SSSE3 upwards.
 _EXACT_CODE = "asm=SSE4.2"
 
 
 def encode_mp4(frames_THW3: NDArray[np.uint8], fps: int, crf: int = 18) -> bytes:
     """Encode RGB frames uint8 [T, H, W, 3] as an H.264 mp4 (yuv420p).
 
-    The encoder has one thread and uses no AVX-512, so the same frames give the same bytes.
+    The encoder runs one thread without AVX-512, so the same frames give the same bytes.
 
     Raises:
         ValueError: the height or width is odd (4:2:0 colour needs even ones), or fps is not positive.
@@ -37,7 +37,7 @@ def encode_mp4(frames_THW3: NDArray[np.uint8], fps: int, crf: int = 18) -> bytes
 
 
 def decode_mp4(data: bytes) -> NDArray[np.uint8]:
-    """All frames of an mp4, RGB uint8 [T, H, W, 3]. Raises `av.FFmpegError` when the bytes can't be decoded."""
+    """Decode all frames of an mp4: RGB uint8 [T, H, W, 3]. Raises `av.FFmpegError` if the bytes can't be decoded."""
     with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1

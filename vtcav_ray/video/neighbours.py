@@ -1,9 +1,9 @@
-"""Whether one video is to blame for an error of storage, or the storage: its neighbours are asked.
+"""Decide whether a storage error is the fault of one video or of the storage, by reading neighbouring videos.
 
-A refusal (403), an answer that breaks off or a block that can't be read may be about one object, or about every object
-of the bucket, the host or the disk. So other videos of the run that lie there are read until one can be: a few bytes of
-each, or all of it where an answer broke off. Which ones follows from the list of videos alone: what comes out does not
-depend on which video came first, on the shard, or on what this process has read before.
+A refusal (403), an answer that breaks off or an unreadable block may concern one object, or every object of the
+bucket, host or disk. So other videos of the run in the same place are read until one succeeds: a few bytes of each, or
+all of it if an answer broke off. The list of videos alone determines which ones are read: the result does not depend on
+which video came first, on the shard, or on what this process has read before.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from vtcav_ray.store.storage_errors import Trouble, reason, refusal, sort, stora
 from vtcav_ray.store.urls import LOCAL, scheme_of
 from vtcav_ray.video.listed import Listed, Seen
 
-ASKED = 16  # neighbours at most
-_A_LITTLE, _ALL = 1 << 16, 1 << 26  # bytes that are read of one: of a large object, 64 MiB stand for all of it
+ASKED = 16  # maximum number of neighbours to read
+_A_LITTLE, _ALL = 1 << 16, 1 << 26  # bytes to read of a neighbour: 64 MiB of a large object count as all of it
 _PIECE = 1 << 16
 _HTTP = ("http", "https")
 
@@ -35,7 +35,7 @@ Neighbours = Mapping[str, tuple[Listed, ...]]
 
 
 def neighbours_of(videos: pa.Table) -> Neighbours:
-    """Up to `ASKED` videos of each bucket, host or disk: those whose URIs have the lowest hashes.
+    """Return up to `ASKED` videos for each bucket, host or disk: those whose URIs have the lowest hashes.
 
     Args:
         videos: with the columns `uri`, `size_bytes` and `fingerprint` of the table `videos`.
@@ -48,7 +48,7 @@ def neighbours_of(videos: pa.Table) -> Neighbours:
         if len(near) > 2 * ASKED:
             near.sort(key=lambda pair: pair[0])
             del near[ASKED + 1 :]
-    # One more than are asked: the video itself may be among them.
+    # Keep one more than are read: the video itself may be among them.
     return {
         place: tuple(video for _, video in sorted(near, key=lambda pair: pair[0])[: ASKED + 1])
         for place, near in found.items()
@@ -56,17 +56,17 @@ def neighbours_of(videos: pa.Table) -> Neighbours:
 
 
 def beside(uri: str, neighbours: Neighbours) -> Listed:
-    """A video of which nothing is known but its neighbours."""
+    """Return a `Listed` with the URI and its neighbours, and nothing else."""
     return Listed(uri, neighbours=neighbours.get(_place(uri), ()))
 
 
 def with_neighbours(
     rows: pa.Table, neighbours: Neighbours, seen: Mapping[str, Seen | None] | None = None
 ) -> dict[str, Listed]:
-    """video_id -> what is known of it.
+    """Map each video_id to a `Listed` with its neighbours.
 
     Args:
-        rows: with the columns `video_id`, `uri` and `fingerprint`, and `size_bytes`.
+        rows: with the columns `video_id`, `uri`, `size_bytes` and `fingerprint`.
         seen: video_id -> what an earlier stage decoded.
     """
     return {
@@ -82,11 +82,11 @@ def with_neighbours(
 
 
 def blame(error: BaseException, video: Listed, options: Mapping[str, Any] | None) -> InputError:
-    """Find what is to blame for an error that storage gave for a video: the video, or the storage.
+    """Find the cause of a storage error for a video: the video, or the storage.
 
     Args:
-        error: from storage; already tried again, if it was of the kind that passes.
-        video: with its neighbours. Without any, the video is to blame where nothing says otherwise.
+        error: from storage; if it was a passing error, it has already been retried.
+        video: with its neighbours. Without any, the video is to blame unless the error says otherwise.
         options: for fsspec.
 
     Returns:
@@ -95,7 +95,7 @@ def blame(error: BaseException, video: Listed, options: Mapping[str, Any] | None
     Raises:
         AccessError: no video of that bucket, host or disk may be read.
         EnvironmentFault: none can be read for another reason.
-        Everything else: `error` itself, where it says nothing of one video.
+        Everything else: `error` itself, if it is not about one video.
     """
     trouble = sort(error)
     fs, path = open_url(video.uri, options)
@@ -125,7 +125,7 @@ def blame(error: BaseException, video: Listed, options: Mapping[str, Any] | None
 
 
 def _place(uri: str) -> str:
-    """The bucket, host or disk that a video lies on, for a person."""
+    """Return the bucket, host or disk of a video, for messages."""
     if "://" not in uri or scheme_of(uri) in LOCAL:
         return "this disk"
     parts = urlsplit(uri)
@@ -135,7 +135,7 @@ def _place(uri: str) -> str:
 def _others_can_be_read(
     video: Listed, fs: fsspec.AbstractFileSystem, path: str, options: Mapping[str, Any] | None, most: int = _A_LITTLE
 ) -> bool:
-    """Whether one of the neighbours can be read; where none says anything, whether the folder can be listed."""
+    """Return whether a neighbour can be read; if none gives an answer, whether the folder can be listed."""
     asked = 0
     others = [near for near in video.neighbours if near.uri != video.uri][:ASKED]
     for other in others:
@@ -156,14 +156,14 @@ def _others_can_be_read(
 
 
 def _read(video: Listed, options: Mapping[str, Any] | None, most: int) -> None:
-    """Read the first bytes of a video and throw them away; of a local one, which can't break off, the first."""
+    """Read and discard the first `most` bytes of a video, or one byte of a local one, which can't break off."""
     fs, path = open_url(video.uri, options)
-    # Over http as one answer, which is what a video is read as; not every server gives parts.
+    # Over http, read one answer, as for a video: not every server supports ranges.
     how = {"block_size": 0} if scheme_of(video.uri) in _HTTP else {"block_size": _PIECE, "cache_type": "none"}
 
     def read() -> None:
         if isinstance(fs, LocalFileSystem):
-            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe may wait for ever
+            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe may block forever
                 raise FileNotFoundError(path)
             with open(path, "rb") as file:
                 file.read(1)

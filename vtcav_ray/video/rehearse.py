@@ -1,9 +1,9 @@
-"""Suspect videos, decoded in a process of its own, which may crash, hang, or run out of memory.
+"""Decode suspect videos in a separate process, which may crash, hang, or run out of memory.
 
-Isolation costs a second decoding, so it is for the videos of a shard whose worker died, and for no others. The child
-process has no credentials (remote videos are fetched by the parent, and its environment is a short list), a limit on
-its address space, and a guard against calls that are stuck. It reads each video in the ways in which the stages do: all
-frames in order, the count, a jump.
+Isolation costs a second decoding, so it is used only for the videos of a shard whose worker died. The child process has
+no credentials (the parent fetches remote videos, and the child's environment is a short list), a limit on its address
+space, and a guard against stuck calls. It reads each video in the ways that the stages do: all frames in order, the
+count, a jump.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from vtcav_ray.errors import InputError, StageError
 from vtcav_ray.video.fetch import fetch
 from vtcav_ray.video.limits import MAX_HELD_BYTES
 
-# What the child may be: `fine` (which includes files that are refused in an orderly way) or one of these.
+# What the child may report: `fine` (which includes files that are refused cleanly) or one of these.
 KINDS = ("crashed", "timeout", "memory")
-# All that the child gets of the environment: what finds Python, its packages and shared libraries, and a folder for
-# temporary files. A list of secrets to leave out would miss the next one.
+# The child's whole environment: what locates Python, its packages and shared libraries, and a folder for temporary
+# files. A list of secrets to remove would miss the next one.
 _ENVIRONMENT = frozenset({
     "PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8", "VIRTUAL_ENV",
     "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX",
@@ -42,14 +42,14 @@ _START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What one video may cost.
+    """Limits for one video.
 
     Attributes:
         max_frames, max_pixels: see `vtcav_ray.video.decode.Video`.
         cpu_seconds: processor time in the decoder.
-        stall_seconds: of one call into the decoder.
-        memory_bytes: of the child process, on top of what it has before the first video.
-        held_bytes: of whole frames at a time; see `vtcav_ray.video.decode.Video`.
+        stall_seconds: maximum duration of one decoder call.
+        memory_bytes: for the child process, in addition to what it holds before the first video.
+        held_bytes: for whole frames at a time; see `vtcav_ray.video.decode.Video`.
     """
 
     max_frames: int
@@ -62,28 +62,28 @@ class Limits:
 
 @dataclass(frozen=True)
 class Bad:
-    """A video that did harm."""
+    """A video that harms the process that decodes it."""
 
     error_kind: str  # one of KINDS
     message: str
-    attempts: int  # child processes that it cost
+    attempts: int  # child processes that died for it
 
 
 def rehearse(
     uris: Sequence[str], limits: Limits, attempts: int, storage_options: Mapping[str, Any] | None = None
 ) -> dict[str, Bad]:
-    """Find the videos that harm the process which decodes them.
+    """Find the videos that harm the process that decodes them.
 
     Args:
         uris: each on any fsspec URL.
-        attempts: child processes that one video must cost, one after the other, to be called bad.
+        attempts: number of consecutive child processes that must fail on a video before it counts as bad.
         storage_options: for fsspec.
 
     Returns:
         uri -> what it did, for the bad ones only.
 
     Raises:
-        OSError: no permission, or the network failed.
+        OSError: permission is missing, or the network failed.
     """
     bad: dict[str, Bad] = {}
     child: _Child | None = None
@@ -107,10 +107,10 @@ def rehearse(
 
 @contextlib.contextmanager
 def _local(uri: str, storage_options: Mapping[str, Any] | None) -> Iterator[str]:
-    """A local path with the video's bytes; of a video that can't be had, a path with nothing."""
+    """Yield a local path with the video's bytes, or an empty file if they can't be fetched."""
     try:
         source = fetch(uri, storage_options)
-    except InputError:  # the worker will say so in an orderly way
+    except InputError:  # the worker will report it cleanly
         yield os.devnull
         return
     if not isinstance(source, bytes):
@@ -123,7 +123,7 @@ def _local(uri: str, storage_options: Mapping[str, Any] | None) -> Iterator[str]
 
 
 class _Child:
-    """The process: a path a line goes in, a line comes back."""
+    """The child process. Each path sent on a line gets one line as answer."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -140,10 +140,10 @@ class _Child:
             raise self._own_fault()
 
     def try_video(self, path: str) -> tuple[str, str] | None:
-        """None: fine; else (kind, what it did)."""
+        """Return None if the video is fine, else (kind, what it did)."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        # The child limits itself. This is for a child that can't any more.
+        # The child enforces its own limits. This timer is for a child that no longer can.
         patience = _START_SECONDS + 4 * (self.limits.cpu_seconds + self.limits.stall_seconds)
         timer = threading.Timer(patience, self.process.kill)
         timer.start()
@@ -206,13 +206,13 @@ def _try(path: str, limits: Limits) -> tuple[str, str]:
         return (error.kind, error.message) if error.kind in KINDS else ("fine", error.kind)
     except MemoryError:
         return "memory", f"needs more than {limits.memory_bytes / 1e9:.1f} GB."
-    except OSError as error:  # of this machine's disk: not the video's doing, and the worker meets it, too
+    except OSError as error:  # this machine's disk failed: not the video's fault, and the worker will meet it too
         return "fine", str(error)
     return "fine", ""
 
 
 def main() -> None:
-    """The child."""
+    """Run the child process."""
     from vtcav_ray.video.guard import Guard
 
     def own_fault(*error: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip."""
+"""Select the frames of a video that make up a clip."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from vtcav_ray.errors import InputError
 
-FALLBACK_FPS = 25.0  # of a video whose file states no frame rate
+FALLBACK_FPS = 25.0  # for a video whose file states no frame rate
 
 
 def spread_clips(num_frames: int, clip_frames: int, interval: int, count: int) -> np.ndarray:
-    """Frame indices of `count` clips spread evenly over a video: int32 [count, clip_frames]; one lies in its middle.
+    """Return frame indices of `count` clips spread evenly over a video: int32 [count, clip_frames].
 
-    The same indices as MMAction2's `SampleFrames(clip_len, frame_interval, num_clips=count, test_mode=True)`, also for
-    a video that is shorter than the clip: it is looped from its start (`out_of_bound_opt="loop"`), so that a score is
-    about what the recogniser would be given. A loop brings a jump that the video does not have, so a video that has
-    fewer frames than half of the clip's own number is refused.
+    A single clip lies in the middle. The indices equal those of MMAction2's `SampleFrames(clip_len, frame_interval,
+    num_clips=count, test_mode=True)`, also for a video that is shorter than the clip: it is looped from its start
+    (`out_of_bound_opt="loop"`), so that a score describes what the recogniser would see. A loop adds a jump that the
+    video does not have, so a video with fewer frames than half of `clip_frames` is refused.
 
     Raises:
         InputError: `too_short`: fewer than half of `clip_frames` frames.
@@ -29,7 +29,7 @@ def spread_clips(num_frames: int, clip_frames: int, interval: int, count: int) -
 
 
 def random_clip(num_frames: int, clip_frames: int, interval: int, rng: np.random.Generator) -> np.ndarray:
-    """Frame indices of one clip that starts anywhere in a video, looped where it is too short: int32 [clip_frames].
+    """Return frame indices of one clip at a random start, looped if the video is too short: int32 [clip_frames].
 
     Raises:
         InputError: `too_short`: fewer than half of `clip_frames` frames.
@@ -41,7 +41,7 @@ def random_clip(num_frames: int, clip_frames: int, interval: int, rng: np.random
 
 
 def check_long_enough(num_frames: int, clip_frames: int) -> None:
-    """Raise `InputError("too_short")` where a video has fewer than half of a clip's frames."""
+    """Raise `InputError("too_short")` if a video has fewer than half of a clip's frames."""
     if num_frames < (clip_frames + 1) // 2:
         raise InputError(
             "too_short",

@@ -1,4 +1,4 @@
-"""Small moving pictures: animated WebP, which every browser plays in an `<img>`."""
+"""Small animations as WebP, which every browser plays in an `<img>`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from PIL import Image
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:
-    """Places of at most `most` of `count` frames, the first and the last among them."""
+    """Return positions of up to `most` of `count` frames, evenly spaced, including the first and the last."""
     return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
 
 
 def animated_webp(images: Sequence[Image.Image], milliseconds: int, quality: int, method: int) -> bytes:
-    """The images as one file that plays for ever; a single one is a still picture.
+    """Encode images as one file that loops forever; a single image gives a still picture.
 
     Args:
-        images: of one size, at least one.
-        milliseconds: that each is shown.
+        images: at least one, all of one size.
+        milliseconds: duration of each image.
         quality: 0 to 100.
-        method: 0 (quick) to 6 (small).
+        method: 0 (fast) to 6 (small).
     """
     sink = io.BytesIO()
     images[0].save(

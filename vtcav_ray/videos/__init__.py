@@ -1,1 +1,1 @@
-"""Stage `videos`: list what there is to look at."""
+"""Stage `videos`: list the input videos."""

@@ -1,7 +1,7 @@
-"""Tables of videos' names and labels (CSV, Parquet), and how a label finds its video.
+"""Tables of video names and labels (CSV, Parquet), and how labels are matched to videos.
 
-By the id, with or without its ending; else by the file's name alone, but only where one video and one line of the table
-have it: `lift/001.mp4` says nothing of `push/001.mp4`.
+A label matches a video by id, with or without the extension. Otherwise it matches by file name alone, but only if
+exactly one video and one line of the table have that name: `lift/001.mp4` does not label `push/001.mp4`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ _ROWS_AT_ONCE = 65_536
 
 
 def read_table(fs: fsspec.AbstractFileSystem, path: str) -> pa.Table:
-    """A CSV file, all of it as text; of a Parquet file the columns that have a meaning here.
+    """Read a CSV file as text, or the known columns of a Parquet file.
 
     Raises:
-        ConfigError: it is neither, is not UTF-8, or has more than MAX_TABLE_BYTES or MAX_TABLE_ROWS.
-        OSError: no permission, or the network failed.
+        ConfigError: the file is neither CSV nor Parquet, is not UTF-8, or has more than MAX_TABLE_BYTES or
+            MAX_TABLE_ROWS.
+        OSError: permission is missing, or the network failed.
     """
     with fs.open(path, "rb") as file:
         data = read_at_most(file, MAX_TABLE_BYTES, path)
     try:
         if path.lower().endswith(".parquet"):
             return _read_parquet(pq.ParquetFile(pa.BufferReader(data), pre_buffer=False), path)
-        # As text: a column of ids such as 007 must not become numbers.
+        # Read as text: ids such as 007 must not become numbers.
         head = pyarrow.csv.read_csv(pa.BufferReader(data)).column_names
         as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(head, pa.string()), strings_can_be_null=True)
         table = pyarrow.csv.read_csv(pa.BufferReader(data), convert_options=as_text)
@@ -51,7 +52,7 @@ def read_table(fs: fsspec.AbstractFileSystem, path: str) -> pa.Table:
 
 
 def _read_parquet(parquet: pq.ParquetFile, path: str) -> pa.Table:
-    """A few kilobytes may unfold to a billion rows, so it is read in pieces, and what they hold is counted."""
+    """Read in pieces and count their size: a few kilobytes of Parquet may expand to a billion rows."""
     known = {*ID_COLUMNS, *URI_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS}
     wanted = list({n: None for n in parquet.schema_arrow.names if n.lower().strip() in known})
     pieces, rows, held = [], 0, 0
@@ -61,7 +62,7 @@ def _read_parquet(parquet: pq.ParquetFile, path: str) -> pa.Table:
         pieces.append(piece)
     schema = pa.schema([field for field in parquet.schema_arrow if field.name in wanted])
     table = pa.Table.from_batches(pieces, pieces[0].schema if pieces else schema)
-    table.validate(full=True)  # text that is not UTF-8 would be told much later
+    table.validate(full=True)  # else invalid UTF-8 would be reported much later
     return table
 
 
@@ -74,10 +75,10 @@ def _check_size(rows: int, held: int, path: str) -> None:
 
 
 def column(table: pa.Table, names: Iterable[str], where: str) -> list[str | None] | None:
-    """The values of the first of these columns that is there; None: none is.
+    """Return the values of the first of these columns that the table has, or None.
 
     Raises:
-        ConfigError: there are two of that name.
+        ConfigError: the table has two columns of that name.
     """
     found = [n.lower().strip() for n in table.column_names]
     for name in names:
@@ -90,10 +91,10 @@ def column(table: pa.Table, names: Iterable[str], where: str) -> list[str | None
 
 
 def put_labels(rows: list[dict[str, Any]], table: pa.Table, where: str) -> None:
-    """Put labels (and splits) on rows, matched as the module's first lines say.
+    """Set labels (and splits) on the rows, matched as described at the top of this module.
 
     Raises:
-        ConfigError: no such columns, two of a name, or no video is matched.
+        ConfigError: the columns are missing, a column occurs twice, or no video matches.
     """
     names = column(table, ID_COLUMNS, where)
     if names is None:
@@ -137,7 +138,7 @@ def put_labels(rows: list[dict[str, Any]], table: pa.Table, where: str) -> None:
 
 
 def _by_key(names: Iterable[str]) -> dict[str, set[str]]:
-    """Key -> the names that have it."""
+    """Map each key to the names that have it."""
     found: dict[str, set[str]] = {}
     for name in names:
         for key in _keys(name):
@@ -146,7 +147,7 @@ def _by_key(names: Iterable[str]) -> dict[str, set[str]]:
 
 
 def _keys(name: str) -> tuple[str, ...]:
-    """What a name may be known by, the plainest first: itself, without its ending, and both without the folder."""
+    """Return the keys of a name, most specific first: the name, without extension, and both without the folder."""
     file = name.rsplit("/", 1)[-1]
     bare = file.rsplit(".", 1)[0]
     return name, name[: len(name) - len(file)] + bare, file, bare

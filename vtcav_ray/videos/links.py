@@ -1,4 +1,4 @@
-"""Symbolic links in a folder of videos: none leads out of it unless asked for, and none counts a video twice."""
+"""Symbolic links in a folder of videos: none leaves the folder unless allowed, and no video counts twice."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Links:
-    """What is to be left out of a listing.
+    """Files to leave out of a listing.
 
     Attributes:
-        outside: files that are reached by a link and lie outside the folder.
-        aliases: second names of files that the listing has already, and all that a loop of links repeats.
+        outside: files that are reached through a link and lie outside the folder.
+        aliases: further names of files that the listing already has, including everything a loop of links repeats.
     """
 
     outside: frozenset[str]
@@ -21,11 +21,11 @@ class Links:
 
 
 def find_links(root: str, files: Iterable[str]) -> Links:
-    """Look where the files of a local folder really are.
+    """Resolve where the files of a local folder really are.
 
     Args:
-        root: the folder; it may be reached by a link itself.
-        files: paths below `root`, as a listing that follows links gives them.
+        root: the folder; it may itself be reached through a link.
+        files: paths below `root`, from a listing that follows links.
     """
     real_root = os.path.realpath(root)
     real = {file: os.path.realpath(file) for file in files}
@@ -41,5 +41,5 @@ def find_links(root: str, files: Iterable[str]) -> Links:
 
 
 def leads_out(file: str, folder: str) -> bool:
-    """Whether a local file really lies outside a local folder, by a link of its own or of a folder on the way."""
+    """Return whether a local file lies outside a local folder because it, or a folder on its path, is a link."""
     return not os.path.realpath(file).startswith(os.path.realpath(folder).rstrip("/") + "/")

@@ -1,24 +1,25 @@
-"""Which videos there are: a folder, a glob, one file, or a CSV or Parquet manifest, on any fsspec URL.
+"""List the videos of a folder, a glob, one file, or a CSV or Parquet manifest, on any fsspec URL.
 
 Ids. A video's id is its path below the folder (or below the glob's fixed part, or the manifest's folder), with its
-extension, so `a.mp4` and `a.mkv` differ and the id stays the same when the folder moves. A manifest may give its own.
+extension. So `a.mp4` and `a.mkv` differ, and ids stay the same when the folder moves. A manifest may give its own ids.
 
-Labels. From the manifest; else from `videos.labels`; else from `videos.parquet` or `labels.csv` in the folder or next
-to it; else from the name of the sub-folder that holds the file; else none. A sub-folder named like a split (`train`,
-`val`, `test`) is the split.
+Labels. The first of these that exists: the manifest; `videos.labels`; `videos.parquet` or `labels.csv` in the folder
+or next to it; the name of the sub-folder that holds the file. Otherwise there is no label. A sub-folder named like a
+split (`train`, `val`, `test`) sets the split.
 
-Missing files. A folder's listing tells what is there. Rows of a small manifest (up to 1,000) are looked up one by one,
-those of a large one by one listing per folder that they name; rows whose file is not there, or may not be read while
-others may, become failures, and so does a local sub-folder that may not be listed. Where a large manifest names more
-than 1,000 folders, or is about http(s), nothing is looked up: a missing file is found when it is decoded, and
+Missing files. The listing of a folder shows which files exist. Rows of a small manifest (up to 1,000) are looked up
+one by one; for a large manifest, each folder that it names is listed once. A row becomes a failure if its file does not
+exist, or if it may not be read while others may. So does a local sub-folder that may not be listed. If a large manifest
+names more than 1,000 folders, or uses http(s), nothing is looked up: a missing file is found when it is decoded, and
 `size_bytes` and `fingerprint` are null.
 
-Side files. A `videos.parquet` or labels file that is FOUND in a folder of videos or next to it comes from whoever
-filled the folder, not from who runs this. It names videos inside that folder only, by no link that leads out of it, and
-is no such link itself (`videos.follow_links` allows links). A manifest that the config names may name files elsewhere.
+Side files. A `videos.parquet` or labels file that is FOUND in a folder of videos or next to it was written by the
+person who filled the folder, not by the person who starts the run. It may only name videos inside that folder, not
+through a link that leaves the folder, and must not be such a link itself (`videos.follow_links` allows links). A
+manifest named in the config may name files elsewhere.
 
-A name that can't be one (no URL, too long, not UTF-8, of a kind that is not allowed or whose package is not installed)
-becomes a failure, and the others go on.
+An invalid name (not a URL, too long, not UTF-8, a scheme that is not allowed or whose package is not installed)
+becomes a failure; the other rows are not affected.
 """
 
 from __future__ import annotations
@@ -75,26 +76,26 @@ STAT_LIMIT = 1_000
 _NO_STAT = ("http", "https")
 
 Failure = dict[str, Any]
-Found = dict[str, Any] | InputError  # what a file system says of a file, or why it can't be used
+Found = dict[str, Any] | InputError  # what a file system reports about a file, or why the file can't be used
 
 
 def list_videos(config: VideosConfig) -> tuple[pa.Table, list[Failure]]:
-    """The VIDEOS table, sorted by video_id, and a failure row for each manifest row that can't be used.
+    """Return the VIDEOS table, sorted by video_id, and a failure row for each manifest row that can't be used.
 
-    With `config.limit`, the videos are those whose ids have the lowest hashes: a sample over all folders and classes
-    that changes little when videos are added.
+    With `config.limit`, keep the videos whose ids have the lowest hashes: a sample over all folders and classes that
+    changes little when videos are added.
 
     Raises:
-        ConfigError: a URL scheme that is not allowed, nothing there, no video found, a manifest without the columns
-            that it needs, or two videos with one id. The message names the URL and the mend.
-        AccessError: storage refuses: nothing in the folder, or no row of the manifest, may be read.
+        ConfigError: a URL scheme is not allowed, the URL does not exist, no video was found, the manifest lacks a
+            required column, or two videos have the same id. The message names the URL and how to fix it.
+        AccessError: storage refuses to read anything in the folder, or any row of the manifest.
         OSError: the network failed.
     """
     if config.uri is None:
         raise ConfigError("`videos.uri` is not set: render the world first, then list what was rendered.")
     try:
         return patiently(lambda: _list(config, str(config.uri)), config.uri)
-    except PermissionError as error:  # of a local disk
+    except PermissionError as error:  # from a local disk
         raise AccessError(f"{error.filename or config.uri}: {error.strerror}. Check who may read it.") from error
 
 
@@ -128,7 +129,7 @@ def _open(uri: str, storage_options: Mapping[str, Any]) -> tuple[fsspec.Abstract
 
 
 def _check_side_file(fs: fsspec.AbstractFileSystem, file: str, folder: str, config: VideosConfig) -> None:
-    """Refuse a side file that is a link out of the folder which it lies in: it may be any file of this machine."""
+    """Refuse a side file that links out of its folder: it could be any file of this machine."""
     if "file" in fs.protocol and not config.follow_links and leads_out(file, folder):
         raise ConfigError(
             f"{file} is a link out of {folder}. Remove it, or set `videos.follow_links: true` if you trust it."
@@ -159,7 +160,7 @@ def _from_files(
             raise ConfigError(f"{uri} matches no file. Check the pattern, and that the part before the first * exists.")
     elif kind == "file":
         root, found = posixpath.dirname(path), {path: fs.info(path)}
-        suffixes = ("",)  # named outright: whatever its ending
+        suffixes = ("",)  # a file named explicitly may have any extension
     elif kind == "directory":
         root, found = path.rstrip("/"), fs.find(path, detail=True)
         failures += _closed_folders(root) if "file" in fs.protocol else []
@@ -186,7 +187,7 @@ def _from_files(
         folder = parts[-2] if len(parts) > 1 else None
         split = parts[0] if len(parts) > 1 and parts[0].lower() in SPLITS else None
         label = None if folder is None or (len(parts) == 2 and split) else folder
-        # Of a link, the listing gives the time at which the link was made.
+        # For a link, the listing gives the time at which the link was created.
         rows.append(_row(relative, full, label, split, fs.info(file) if info.get("islink") else info))
     if not rows and not failures:
         raise ConfigError(
@@ -206,11 +207,11 @@ def _from_files(
 
 
 def _is_there(fs: fsspec.AbstractFileSystem, place: str) -> bool:
-    """Whether there is a labels file that nobody named."""
+    """Return whether a labels file exists that the config does not name."""
     try:
         return kind_of(fs, place) == "file"
     except FileNotFoundError as error:
-        # Many a server refuses what it does not have.
+        # Many servers answer 403 for a file that does not exist.
         if scheme_of(place) in _NO_STAT and sort(error) is Trouble.REFUSED:
             logger.warning("%s is refused (%s): labels are taken from elsewhere.", place, reason(error))
             return False
@@ -220,7 +221,7 @@ def _is_there(fs: fsspec.AbstractFileSystem, place: str) -> bool:
 def _from_manifest(
     fs: fsspec.AbstractFileSystem, path: str, config: VideosConfig, inside: str | None = None
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Rows of a manifest. With `inside`, it was found in that folder, and may name nothing outside of it."""
+    """Return the rows of a manifest. With `inside`, it was found in that folder and may name only files in it."""
     table = read_table(fs, path)
     uris = column(table, URI_COLUMNS, path)
     if uris is None:
@@ -229,7 +230,7 @@ def _from_manifest(
     labels = column(table, LABEL_COLUMNS, path) or [None] * len(uris)
     splits = column(table, SPLIT_COLUMNS, path) or [None] * len(uris)
     base = posixpath.dirname(_full(fs, path))
-    # A manifest from elsewhere must not reach into this machine's files.
+    # A remote manifest must not read this machine's files.
     schemes = [s for s in config.schemes if s in SCHEMES and ("file" in fs.protocol or s not in LOCAL)]
     options = config.read_options
     rows, failures = [], []
@@ -254,7 +255,7 @@ def _from_manifest(
 
 
 def _why_not(uri: str, schemes: Sequence[str], private: tuple[str, ...]) -> str:
-    """Why a manifest's row may not be opened; empty: it may."""
+    """Return why a manifest's row may not be opened; empty if it may."""
     if not is_url(uri):
         return f"{shown(uri)} is not a URL."
     if holds_credentials(uri):
@@ -269,7 +270,7 @@ def _why_not(uri: str, schemes: Sequence[str], private: tuple[str, ...]) -> str:
 def _look_up(
     rows: list[dict[str, Any]], failures: list[Failure], storage_options: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Sizes and fingerprints of manifest rows; rows without a file become failures. See the module's first lines."""
+    """Add sizes and fingerprints to manifest rows; rows without a file become failures (see the module docstring)."""
 
     rows, refused = _openable(rows, storage_options)
     failures = [*failures, *refused]
@@ -324,17 +325,17 @@ def _missing(uri: str) -> InputError:
 
 
 def _files_in(folder: str, storage_options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """(URI, what the file system says) of each file directly in a folder."""
+    """Return (URI, what the file system reports) for each file directly in a folder."""
     fs, path = _open(folder, storage_options)
     entries = patiently(lambda: fs.ls(path, detail=True), folder)
     return [(_full(fs, entry["name"]), entry) for entry in entries if entry["type"] == "file"]
 
 
 def _closed_folders(root: str) -> list[Failure]:
-    """A failure for each sub-folder that may not be listed: fsspec leaves those out without a word.
+    """Return a failure for each sub-folder that may not be listed: fsspec silently skips those.
 
     Raises:
-        AccessError: it is the folder itself.
+        AccessError: the folder itself may not be listed.
     """
     closed: list[OSError] = []
     for _ in os.walk(root, onerror=closed.append):
@@ -352,12 +353,12 @@ def _closed_folders(root: str) -> list[Failure]:
 def _openable(
     rows: list[dict[str, Any]], storage_options: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Rows whose kind of storage can be opened here, and a failure for each of the others."""
+    """Return the rows whose kind of storage can be opened here, and a failure for each other row."""
     why_not: dict[str, str] = {}
     for scheme, uri in {scheme_of(r["uri"]): r["uri"] for r in rows}.items():
         try:
             _open(uri, storage_options)
-        except ConfigError as error:  # its package is not installed, or refuses the options
+        except ConfigError as error:  # the package is not installed, or refuses the options
             why_not[scheme] = str(error)
     kept, failures = [], []
     for row in rows:
@@ -369,18 +370,18 @@ def _openable(
 
 
 def _unusable(uri: str) -> str:
-    """Why a file that is there can't be one of the videos; empty: it can."""
+    """Return why an existing file can't be one of the videos; empty if it can."""
     if _as_utf8(uri) != uri:
         return f"{_as_utf8(uri)}: the name is not UTF-8, so no table can hold it. Rename it."
     try:
         check_scheme(uri, "video")
-    except ConfigError as error:  # `::` in its name joins URLs, `?token=` makes it a credential
+    except ConfigError as error:  # `::` in a name chains URLs, `?token=` makes it a credential
         return f"{error} Rename it."
     return ""
 
 
 def _as_utf8(name: str) -> str:
-    """A name as text: bytes that are no UTF-8, which Python keeps as half surrogates, are written as `\\xff`."""
+    """Return a name as text. Bytes that are not UTF-8 (surrogates in Python) are written as `\\xff`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

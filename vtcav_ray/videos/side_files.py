@@ -1,4 +1,4 @@
-"""What a manifest that was found in a folder of videos may name: files inside that folder."""
+"""Which files a manifest found in a folder of videos may name: files inside that folder."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from vtcav_ray.videos.links import leads_out
 
 
 def why_outside(uri: str, full: str, folder: str, follow_links: bool) -> str:
-    """Why a row is outside the folder that its manifest lies in; empty: it is inside.
+    """Return why a row lies outside the folder of its manifest; empty if it is inside.
 
     Args:
-        uri: as the row has it, and `full`: the same as a path or URL of its own.
+        uri: the row's value. `full` is the same file as a full path or URL.
         folder: path or URL.
-        follow_links: a local file may be a link out of the folder.
+        follow_links: whether a local file may be a link out of the folder.
     """
     outside = (
         f"names a file outside {folder}. A manifest that lies in the folder names files inside it; to use others, "
     )
     outside += "give the manifest's own path as `videos.uri`."
-    # Servers undo `%2e`, and some file systems read a backslash as a slash.
+    # Servers decode `%2e`, and some file systems treat a backslash as a slash.
     path = unquote(uri) if scheme_of(full) in HTTP else uri
     if ".." in path.replace("\\", "/").split("/"):
         return outside

@@ -1,4 +1,4 @@
-"""Stage `videos`: what there is to look at. Done in the driver: it reads names, not videos."""
+"""Stage `videos`: list the input videos. Runs in the driver, since it reads names and no video content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Listing = tuple[pa.Table, list[dict[str, Any]]]
 
 
 def _listing(context: Context) -> Listing:
-    """The videos and the manifest rows that name none. Listed anew each run, so that a changed folder is noticed."""
+    """Return the videos and the failed manifest rows. Each run lists them again, so that changes are noticed."""
     if "listing" not in context.memo:
         context.memo["listing"] = _list(context)
     return context.memo["listing"]
@@ -36,11 +36,11 @@ def _list(context: Context) -> Listing:
 
 
 def rendered_world(world: WorldConfig, run: Folder) -> Folder:
-    """The planted world's folder inside the run folder, rendered unless it is there."""
+    """Return the planted world's folder inside the run folder. Render the world if it is not there yet."""
     folder = run.below("world", canonical_digest(world.model_dump())[:16])
-    from vtcav_ray.world import write_world  # with OpenCV and PyAV, which a listing does without
+    from vtcav_ray.world import write_world  # imports OpenCV and PyAV, which a listing does not need
 
-    # A world that is there whole is left as it is; what a killed run left of one is written again.
+    # A complete world is kept; a partial one, left by a killed run, is rendered again.
     write_world(
         folder.url, videos=world.videos, seed=world.seed, overwrite=True, storage_options=folder.storage_options
     )
