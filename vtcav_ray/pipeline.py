@@ -28,8 +28,9 @@ from vtcav_ray.report.stage import STAGE as REPORT
 from vtcav_ray.report.stage import publish_report
 from vtcav_ray.runs import logs
 from vtcav_ray.runs.fresh import fresh_attempt
+from vtcav_ray.runs.locate import locate
 from vtcav_ray.runs.record import RunRecord, videos_processed
-from vtcav_ray.runs.retry import newest, retry_key, same_rows, supersede
+from vtcav_ray.runs.retry import retry_key, same_rows, supersede
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
 from vtcav_ray.runs.stage import Context, Stage
@@ -109,17 +110,13 @@ class _Running:
 
     def stage(self, stage: Stage) -> None:
         """Complete a stage and put it down in the record."""
-        shared = self.base is not None and stage.facts.shared
-        home = self.base.folder if self.base is not None and shared else self.folder
-        context = Context(self.config, home, self.record.inputs())
-        pinned = self.base if stage.name == "videos" else None
-        key = stage.key(context) if pinned is None else pinned.keys["videos"]
-        output = stage_folder(home, stage.name, key)
-        output = fresh_attempt(output) if self.fresh and not shared else newest(output)
+        place = locate(stage, self.config, self.folder, self.record.inputs(), self.base)
+        context, remake = place.context, self.fresh and not place.borrowed
+        output = fresh_attempt(place.planned) if remake else place.output
         self.record.reached(output)
         again = self.retry_failed and stage.facts.retried and output.complete
         # The shared stages are in another run's folder, which may have a writer of its own.
-        own = functools.partial(writing, home) if shared else contextlib.nullcontext
+        own = functools.partial(writing, context.run) if place.borrowed else contextlib.nullcontext
         earlier = self.record.earlier(stage.name)
         with logs.context(run=self.folder.url, stage=stage.name):
             output, manifest = self.completing.complete(stage, context, output, earlier, writing=own)
@@ -127,7 +124,7 @@ class _Running:
                 with own():
                     output = self._retry(stage, context, output)
                 manifest = output.manifest()
-        if self.fresh and not shared:
+        if remake:
             self.record.retire(output, stage.all_ingredients(context))
         self.record.completed(output, manifest["warnings"])
 
@@ -194,13 +191,9 @@ def outputs_there(config: Config, result: Run, until: str) -> bool:
         until: the last of the stages, a shared one.
     """
     done: dict[str, StageFolder] = {}
-    pinned = result.base_run()
+    base = result.base_run()
     for stage in stages_until(until):
-        if pinned is not None and stage.name == "videos":
-            key = pinned.keys["videos"]
-        else:
-            key = stage.key(Context(config, result.base, dict(done)))
-        done[stage.name] = newest(stage_folder(result.base, stage.name, key))
+        done[stage.name] = locate(stage, config, result.folder, done, base).output
         if result.keys.get(stage.name) != done[stage.name].key or not done[stage.name].complete:
             return False
     return True
@@ -213,15 +206,14 @@ def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | N
     Raises: as `run`.
     """
     inputs = {name: result.stage(name) for name in stage.inputs}
-    context = Context(config, result.folder, inputs)
-    output = newest(stage_folder(result.folder, stage.name, stage.key(context)))
+    place = locate(stage, config, result.folder, inputs)
     with (
         writing(result.folder, f"vtcav {stage.name}") as writer,
         engine.LazySession(config.resources) as session,
     ):
         completing = Completing(session, progress or Silence(), lambda look: writer.check(look=look))
         try:
-            return completing.complete(stage, context, output)[0]
+            return completing.complete(stage, place.context, place.output)[0]
         except KeyboardInterrupt:
             if session.fault is not None:
                 raise session.fault from None

@@ -201,7 +201,7 @@ def config_at(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name, outputs in tables_of.items():
         stages.append(stage_of(outputs, name, before))
         before = (*before, name)
-    monkeypatch.setattr(pipeline, "STAGES", (*stages, dataclasses.replace(REPORT, inputs=before)))
+    monkeypatch.setattr(pipeline, "STAGES", (*stages, dataclasses.replace(REPORT, facts=facts("report", before))))
     given = {**run.record["config"], "out": str(tmp_path / "several")}
     return lambda alpha: parse_config({**given, "scores": {"alpha": alpha}})
 

@@ -9,9 +9,8 @@ import pyarrow as pa
 from vtcav_ray import pipeline
 from vtcav_ray.config import Config, VideosConfig
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.runs.retry import newest
-from vtcav_ray.runs.stage import Context
-from vtcav_ray.store.commits import StageFolder, stage_folder
+from vtcav_ray.runs.locate import locate
+from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.videos.listing import list_videos
@@ -48,8 +47,8 @@ def dry_run(config: Config, *, until: str | None = None, fresh: bool = False) ->
     done: dict[str, StageFolder] = {}
     planned = []
     for stage in stages:
-        output = stage_folder(folder, stage.name, stage.key(Context(config, folder, dict(done))))
-        output = output if fresh else newest(output)
+        place = locate(stage, config, folder, done)
+        output = place.planned if fresh else place.output
         done[stage.name] = output
         planned.append(PlannedStage(stage.name, output.key, _state(output, fresh=fresh)))
     return planned
