@@ -156,11 +156,12 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed(s3: Seaweed, inputs: dict[str, Any]) -> vtcav_ray.Run:
-    """The run with its credentials in `storage_options`, in this process."""
+    """The run with its credentials in `storage_options`, in this process. The bucket's model config is a program."""
     where = s3.bucket("runs-a")
     options = {"storage_options": s3.storage_options}
     config = inputs | {name: {**inputs[name], **options} for name in ("videos", "tracks", "model")}
-    return vtcav_ray.run(parse_config({**config, "out": f"{where}/r", "out_storage_options": s3.storage_options}))
+    config |= {"out": f"{where}/r", "out_storage_options": s3.storage_options}
+    return vtcav_ray.run(parse_config(config).trusting("anywhere"))
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_the_server_dies_in_mid_run_and_comes_back(
     """The command line, credentials from the environment; the tables are those of the undisturbed run."""
     where = s3.bucket("runs-b")
     (tmp_path / "c.yaml").write_text(json.dumps(inputs))  # JSON is YAML
-    command = vtcav("run", tmp_path / "c.yaml", "--out", f"{where}/r")
+    command = vtcav("run", tmp_path / "c.yaml", "--trust-code", "--out", f"{where}/r")
     environment = {**os.environ, **s3.environment, "RAY_TMPDIR": str(short_ray_dir)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said: list[str] = []
