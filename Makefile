@@ -1,25 +1,25 @@
-# Two commands matter: `make quickstart` and `make test`. Both set up first. They need Python 3.11, 3.12 or 3.13 with venv
-# and pip, and make.
+# Main commands: `make quickstart` and `make test`. Both set up first. They need make, and Python 3.11, 3.12 or 3.13
+# with venv and pip.
 
-# The Python that $(VENV) is made with. Empty: the newest supported one that runs (tools/make_venv.sh).
+# The Python that creates $(VENV). Empty: the newest supported one that runs (tools/make_venv.sh).
 PYTHON ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Set up again only when what is installed would change. The stamp's name says what was installed: times of files are not
-# compared, in a fresh clone they are all new. RUN: what a run needs. DEV: that, and what tests and checks need.
+# Set up again only when the installed packages would change. The stamp's name contains a checksum of the requirements.
+# File times are not compared: in a fresh clone they are all new. RUN: for runs. DEV: for runs, tests and checks.
 INSTALLED := $(shell cat pyproject.toml constraints.txt Makefile | cksum | cut -d' ' -f1)
 RUN := $(VENV)/.setup-run-$(INSTALLED)
 DEV := $(VENV)/.setup-dev-$(INSTALLED)
-# tests/conftest.py says which files go first: none of the long ones should begin at the very end.
+# tests/conftest.py orders the files, so that no long one starts at the very end.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 .PHONY: setup quickstart test test-fast lint types format docs constraints lock audit pin-images images bench-smoke clean
-# Both set-ups write into one folder.
+# Both set-ups write into the same folder.
 .NOTPARALLEL:
 
-# mmaction2, mmengine and ultralytics pull in OpenCV builds that want a screen's libraries (libGL). One build, the one
-# without a screen, takes their place, in the same version. All of them put their files into one folder, so removing any
-# breaks the one that stays: it is installed again, also where it was there already.
+# mmaction2, mmengine and ultralytics pull in OpenCV builds that need display libraries (libGL). Replace them with the
+# headless build in the same version. All builds share one folder, so removing any breaks the others: always reinstall
+# the headless one.
 define install
 	test -x $(BIN)/python || tools/make_venv.sh $(VENV) $(PYTHON)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '$(1)'
@@ -32,7 +32,7 @@ $(RUN):
 	$(call install,.)
 	touch $@
 
-# A set-up for tests serves a run too, so it leaves both stamps.
+# A set-up for tests also works for runs, so it writes both stamps.
 $(DEV):
 	$(call install,.[dev])
 	touch $(RUN) $@
@@ -60,12 +60,12 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The pages of docs/, and the API from docstrings, into build/site.
+# Build the pages of docs/, and the API from docstrings, into build/site.
 docs: setup
 	$(BIN)/mkdocs build --strict
 
-# Write down what is installed now, after its tests passed. Local version tags (torch's +cpu) stay out, and so do the CUDA
-# libraries, which torch asks for in exact versions.
+# Record the installed versions, after the tests passed. Leave out local version tags (torch's +cpu), and the CUDA
+# libraries, which torch requires in exact versions.
 constraints: setup
 	echo '# What was tested together, on Python 3.11, 3.12 and 3.13, Linux x86-64. `make setup` installs these.' > constraints.txt.new
 	$(BIN)/python -m pip freeze --all --exclude-editable | sed -e 's/+[a-z0-9.]*$$//' \
@@ -73,19 +73,19 @@ constraints: setup
 	grep '^opencv' constraints.txt >> constraints.txt.new
 	mv constraints.txt.new constraints.txt
 
-# What the containers install, with hashes: the versions of constraints.txt.
+# Write the lock files of the containers: the versions of constraints.txt, with hashes.
 lock: setup
 	$(BIN)/python tools/lock.py
 
-# Known vulnerabilities of what the containers install. Needs the package index's advisories.
+# List known vulnerabilities of the locked packages. Needs the package index's advisories.
 audit: setup
 	$(BIN)/python tools/audit.py
 
-# The digests of the containers' base images, on a machine that reaches their registry.
+# Update the digests of the containers' base images. Needs access to their registry.
 pin-images: setup
 	$(BIN)/python tools/pin_images.py
 
-# Both container images, of base images with a digest.
+# Build both container images. The base images must have digests.
 BUILDER ?= podman
 IMAGE ?= registry.example.com/vtcav-ray:0.1.0
 images: setup
@@ -95,7 +95,7 @@ images: setup
 			-t $(IMAGE)-$$kind . || exit 1; \
 	done
 
-# Every benchmark at a tiny size: ratios against the committed JSON, never seconds, and what must come out in any case.
+# Run every benchmark at a tiny size. Compare ratios, never seconds, with the committed JSON, and check exact results.
 bench-smoke: setup
 	$(BIN)/python benchmarks/smoke.py
 
