@@ -1,4 +1,4 @@
-"""`vtcav init`: a commented config for one's own model and bucket, that is valid as it is written."""
+"""`vtcav init`: write a valid, commented config for the user's model and bucket."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def write_config(
     Args:
         file: to write.
         videos, weights, model_config, checkpoint: as in the config.
-        out: run folder; None: `runs/<the file's name>`.
-        force: write over a file that is there.
+        out: run folder; None: `runs/<file name>`.
+        force: overwrite an existing file.
 
     Raises:
-        ConfigError: there is such a file, or its folder can't be written to.
+        ConfigError: the file exists already, or its folder is not writable.
     """
     path = Path(file)
     if path.exists() and not force:
@@ -108,5 +108,5 @@ def write_config(
 
 
 def _quoted(text: str) -> str:
-    """A string that YAML reads as itself: JSON's are."""
+    """Quote a string for YAML. A JSON string is also a YAML string."""
     return json.dumps(text, ensure_ascii=False)
