@@ -1,4 +1,4 @@
-"""The command `vtcav`: thin. It reads arguments, calls the library, prints, and turns errors into exit statuses."""
+"""The command `vtcav`: read arguments, call the library, print, and turn errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vtcav_ray.store.urls import WRITTEN, check_url
 from vtcav_ray.table_names import ALL_NAMES
 from vtcav_ray.version import __version__
 
-# Names of files, labels and concepts are printed as they are: `[b]` and `:car:` in them are no markup.
+# Names of files, labels and concepts are printed literally: `[b]` and `:car:` in them are not markup.
 out = Console(
-    # Piped output has no width of its own, and 80 columns would cut the score table's names.
+    # Piped output has no width, and rich's default of 80 columns would cut the score table's names.
     width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140,
     markup=False,
     emoji=False,
@@ -81,12 +81,12 @@ def run(
     as_json: AsJson = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Run the whole pipeline, or what is missing of it, and print the scores and the report's place."""
+    """Run the pipeline, or only what is missing, and print the scores and the report's location."""
     from vtcav_ray.config.loading import load_config, shown_override
 
     settings = load_config(
         config, overrides or (), out=out_url, trust_code=trust_code
-    )  # before the slow imports: a typo is told at once
+    )  # before the slow imports, to report a typo at once
 
     if limit is not None:
         from vtcav_ray.pipeline import with_more_videos
@@ -119,7 +119,7 @@ def plan(
     as_json: AsJson = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """From a short measured sample: what the whole run would take, in hours, bytes and money, and what dominates."""
+    """Measure a short sample and estimate the whole run: hours, bytes, price, and the stage that dominates."""
     from vtcav_ray.config.loading import load_config
 
     settings = load_config(config, overrides or (), out=out_url, trust_code=trust_code)
@@ -156,7 +156,7 @@ def world(
     videos: Annotated[int, typer.Option(min=8, help="how many videos")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes")] = 0,
 ) -> None:
-    """Render the planted world: small videos of moving objects, with labels and the truth beside them."""
+    """Render the planted world: small videos of moving objects, with labels and ground truth."""
     from vtcav_ray.world import write_world
 
     try:
@@ -194,7 +194,7 @@ def gradcam(
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many clips, in turn over the classes")] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Run the baseline, Grad-CAM, on the class examples of a run, and set it beside Video-TCAV on a page."""
+    """Run the baseline, Grad-CAM, on a run's class examples, and write a page that compares it with Video-TCAV."""
     from vtcav_ray.cli.gradcam import run_command
 
     raise typer.Exit(run_command(config, out_url, overrides or (), limit, out, err, trust_code=trust_code))
@@ -207,7 +207,7 @@ def compare(
     page: Annotated[str | None, typer.Option("--html", help="also write a page to this file")] = None,
     options: StorageFile = None,
 ) -> None:
-    """Which effects moved beyond their uncertainty from run to run: paired where the videos are the same."""
+    """Show which effects moved beyond their uncertainty between runs, paired where the videos are the same."""
     from vtcav_ray.cli.compare import compare as compare_and_print
 
     compare_and_print([opened(url, options) for url in runs], as_json=as_json, page=page, console=out)
@@ -225,7 +225,7 @@ def export(
     step: Annotated[int, typer.Option(help="of training, for --log")] = 0,
     options: StorageFile = None,
 ) -> None:
-    """Figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX) for a paper, or figures for an experiment tracker."""
+    """Export figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX), or log figures to an experiment tracker."""
     run = opened(run_url, options)
     if tracker is not None:
         from vtcav_ray.exports.trackers import log_run
@@ -252,7 +252,7 @@ def review(
     clips: Annotated[int, typer.Option(min=1, help="with --export: at most so many clips a concept")] = 30,
     options: StorageFile = None,
 ) -> None:
-    """Look at the clips and accept or reject them; what is rejected is left out of the next `vtcav run`."""
+    """Review the clips, and accept or reject them. The next `vtcav run` leaves out rejected clips."""
     from vtcav_ray.cli import review as command
 
     run = opened(run_url, options)
@@ -273,12 +273,12 @@ def layers(
     as_json: Annotated[bool, typer.Option("--json", help="an object, for programs")] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """List the recogniser's layers: aliases, shapes, cost, and where a sign count would say nothing."""
+    """List the recogniser's layers: aliases, shapes, cost, and the layers where a sign count is meaningless."""
     from vtcav_ray.config.loading import load_config
 
     settings = load_config(
         config, overrides or (), trust_code=trust_code
-    )  # before the slow imports: a typo is told at once
+    )  # before the slow imports, to report a typo at once
 
     from vtcav_ray.cli.layers import print_layers
 
@@ -299,7 +299,7 @@ def intervene(
     options: StorageFile = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Check effects by intervention: add the shift to the activation, run the rest of the model, compare the logit."""
+    """Check effects by intervention: shift the activation, run the rest of the model, compare the logit."""
     from vtcav_ray.cli.tables import print_interventions
     from vtcav_ray.intervene.run import STEPS, Wanted, intervene_run
 
@@ -316,7 +316,7 @@ def doctor(
     ] = None,
     options: StorageFile = None,
 ) -> None:
-    """Check this machine: versions, devices, the parts that are known to break, the packaged models, storage."""
+    """Check this machine: versions, devices, parts known to break, packaged models, storage."""
     from vtcav_ray.cli.doctor import examine
     from vtcav_ray.config.loading import read_options
 
@@ -334,7 +334,7 @@ watch_command.register(app, out, err)
 def main() -> None:
     """Entry point. Exit status: 0 done, 2 config or arguments, 3 a stage failed, 4 too many inputs failed."""
     try:
-        tells_storage_errors(app)(standalone_mode=True)  # whatever storage raises is told in one way
+        tells_storage_errors(app)(standalone_mode=True)  # report all storage errors in the same way
     except VtcavError as error:
         message = Text.assemble(("vtcav:", "bold red"), " ", printable_lines(str(error)))
         err.print(message, soft_wrap=True, highlight=False)

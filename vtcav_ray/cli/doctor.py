@@ -1,4 +1,4 @@
-"""`vtcav doctor`: is this machine fit? Each finding says what was looked at, what was found, and the mend."""
+"""`vtcav doctor`: check this machine. Each finding says what was checked, the result, and the fix."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Finding:
 
 
 def examine(url: str | None = None, storage_options: Mapping[str, Any] | None = None) -> list[Finding]:
-    """Look at versions, devices, known traps, packaged models, and, when `url` is given, at storage."""
+    """Check versions, devices, known problems, packaged models, and, if `url` is given, storage."""
     checks: list[tuple[str, Callable[[], tuple[Mark, str]]]] = [
         ("versions", _versions),
         ("devices", _devices),
@@ -55,7 +55,7 @@ def examine(url: str | None = None, storage_options: Mapping[str, Any] | None = 
 
 
 def _finding(name: str, check: Callable[[], tuple[Mark, str]]) -> Finding:
-    # A doctor reports whatever is wrong with the patient, of any kind, and goes on to the next organ.
+    # Report any kind of error and continue with the next check.
     try:
         return Finding(name, *check())
     except Exception as error:  # noqa: BLE001
@@ -100,7 +100,7 @@ def _mmaction() -> tuple[Mark, str]:
 def _optional() -> tuple[Mark, str]:
     from vtcav_ray.models.mmaction_import import OPTIONAL
 
-    # Found, and not imported: to import them is what may fail.
+    # Find the packages without importing them: the import may fail.
     found = [name for name in sorted(OPTIONAL, key=str.lower) if importlib.util.find_spec(name)]
     if not found:
         return "ok", "none that MMAction2 looks for is installed, and none is needed"

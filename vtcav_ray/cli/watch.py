@@ -1,4 +1,4 @@
-"""`vtcav watch`: arguments in, passes out."""
+"""`vtcav watch`: parse the arguments, run passes and print their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds(text: str) -> float:
-    """`60s`, `15min`, `2h` or a plain number of seconds.
+    """Parse `60s`, `15min`, `2h` or a plain number of seconds.
 
     Raises:
         typer.BadParameter: not of that form.
@@ -44,20 +44,20 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
         trust_code: TrustCode = False,
     ) -> None:
-        """Run every checkpoint that is complete and new, each once, also when several watch; report over training."""
+        """Run each complete new checkpoint once, also with several watchers, and write a report over training."""
         from vtcav_ray.config.loading import load_config
         from vtcav_ray.watch.loop import Options, Pass, watch_for_ever, watch_once
 
         settings = load_config(config, overrides or (), out=out_url, trust_code=trust_code)
         options = Options(checkpoints, seconds(settle), seconds(lease), attempts, limit)
         made: list[str] = []  # the runs of this pass, below the shared folder
-        statuses: list[int] = []  # theirs
+        statuses: list[int] = []  # exit statuses of these runs
 
         def one_pass() -> Pass:
             return watch_once(settings, options, _run_one, _update_report)
 
         def _run_one(*arguments: object) -> dict[str, object]:
-            # Imported when there is something to run: a pass that finds nothing new ends at once.
+            # Import only if there is something to run: a pass that finds nothing new ends at once.
             from vtcav_ray.cli.progress import TerminalProgress
             from vtcav_ray.watch.run_one import CheckpointRunner
 
