@@ -16,8 +16,8 @@ from vtcav_ray.models.layer_table import LayerRow, layer_table
 
 LEGEND = (
     "shape: T'xH'xW'xC, as the projections see it. cost: a forward pass, and a backward pass down to the layer, in "
-    "forward passes.\ndegenerate: the gradient is the same for every clip, so that a sign count there is 0 or 1 "
-    "whatever the concept."
+    "forward passes.\ndegenerate: the gradient is the same for every clip, so a sign count there is 0 or 1 "
+    "for any concept."
 )
 
 

@@ -60,7 +60,7 @@ def read_rates(rates: Sequence[str], config: Config) -> dict[str, object]:
         except ValueError:
             number = -1.0
         if name not in ("gpu", "cpu") or not number >= 0:
-            raise ConfigError(f"--rate {text!r}: write gpu=PRICE or cpu=PRICE (of an hour) or currency=NAME.")
+            raise ConfigError(f"--rate {text!r}: write gpu=PRICE or cpu=PRICE (per hour) or currency=NAME.")
         found[f"{name}_hour"] = number
     return found
 
@@ -126,7 +126,7 @@ def print_dry_run(config: Config, *, until: str | None, fresh: bool, as_json: bo
     console.print(f"Run folder: {config.run_url}", soft_wrap=True, highlight=False, markup=False)
     for stage in stages:
         console.print(_line(stage), soft_wrap=True)
-    console.print("Nothing was run. `vtcav plan` measures what it would take.")
+    console.print("Nothing was run. `vtcav plan` estimates the cost.")
 
 
 def _line(stage: PlannedStage) -> Text:

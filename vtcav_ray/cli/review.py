@@ -28,8 +28,8 @@ def serve(run: Run, host: str, port: int, say: Callable[[str], None]) -> None:
     with ReviewServer(Session(groups, groups.home), host, port) as server:
         if not is_loopback(host):
             say(
-                f"WARNING: listening on {host}: whoever reaches this machine and has the address below can see the "
-                "clips and change the decisions, and nothing is encrypted. An SSH tunnel to loopback is safer."
+                f"WARNING: listening on {host}: anyone who can reach this machine and has the address below can see "
+                "the clips and change the decisions. Nothing is encrypted. An SSH tunnel to loopback is safer."
             )
         say(f"Review: {server.url}")
         say(f"Decisions go to {groups.home.url.rstrip('/')}/{FILE} at once. Stop with Ctrl-C, then `vtcav run` again.")

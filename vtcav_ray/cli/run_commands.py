@@ -25,17 +25,17 @@ StorageFile = Annotated[
     ),
 ]
 TakeOver = Annotated[
-    bool, typer.Option("--take-over", help="end another command that writes into the run folder, and go on from there")
+    bool, typer.Option("--take-over", help="end another command that writes into the run folder, and resume from there")
 ]
 NoVerify = Annotated[
     bool,
-    typer.Option("--no-verify", help="do not check stored files against their digests, nor make broken ones again"),
+    typer.Option("--no-verify", help="do not check stored files against their digests, nor recompute broken ones"),
 ]
 TrustCode = Annotated[
     bool,
     typer.Option(
         "--trust-code",
-        help="run what is a program: a .py model config or a TensorRT engine, from a URL or named by a run's run.json",
+        help="allow programs to run: a .py model config or a TensorRT engine, from a URL or named by a run's run.json",
     ),
 ]
 GO_ON = ("run", "retry-failed", "rerun", "gradcam", "watch")  # commands that resume unfinished work
@@ -62,7 +62,7 @@ def interruptible(err: Console) -> type[TyperGroup]:
                 return super().invoke(ctx)
             except KeyboardInterrupt:
                 goes_on = ctx.invoked_subcommand in GO_ON
-                rest = " What is finished is kept: the same command, without --fresh, goes on from there."
+                rest = " Finished work is kept: the same command, without --fresh, resumes from there."
                 err.print(f"Stopped.{rest if goes_on else ''}", soft_wrap=True)
                 raise typer.Exit(EXIT_STOPPED) from None
 
@@ -135,11 +135,11 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
     @app.command()
     def rerun(
         run_url: RunUrl,
-        checkpoint: Annotated[str, typer.Option("--checkpoint", help="the other checkpoint, a .pth on any URL")],
+        checkpoint: Annotated[str, typer.Option("--checkpoint", help="new checkpoint, a .pth on any URL")],
         out_url: Annotated[
             str | None, typer.Option("--out", help="run folder; default: RUN/checkpoints/NAME-DIGEST")
         ] = None,
-        fresh: Annotated[bool, typer.Option("--fresh", help="make again what this rerun has already")] = False,
+        fresh: Annotated[bool, typer.Option("--fresh", help="recompute the existing output of this rerun")] = False,
         overrides: Overrides = None,
         no_verify: NoVerify = False,
         take_over: TakeOver = False,

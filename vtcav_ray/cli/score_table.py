@@ -36,7 +36,7 @@ def score_table_text(scores: pa.Table, *, width: int, max_rows: int | None = 40)
     """
     cells = read_cells(scores, list(dict.fromkeys(scores["layer"].to_pylist())))
     if not len(cells):
-        return Text("No scores: there was no class or no concept with enough clips.")
+        return Text("No scores: no class or no concept has enough clips.")
     shown = _choose(cells, max_rows)
     headings = _headings(cells, width)
     rows = [_row(cells, i, headings) for i in shown]
@@ -113,13 +113,13 @@ def _legend(cells: ScoreCells, shown: int) -> list[Text]:
     lines = [Text(marks)]
     lines.append(
         Text(
-            "effect: how far the class's logit moves, to first order, from random clips to the concept's; "
+            "effect: change of the class's logit, to first order, from random clips to the concept's; "
             "q is corrected for all cells. TCAV: share of class videos with a positive sensitivity.",
             style="dim",
         )
     )
     if cells.degenerate_N.any():
-        lines.append(Text("° the gradient is the same for every clip, so that a sign count says nothing", style="dim"))
+        lines.append(Text("° the gradient is the same for every clip, so a sign count is meaningless", style="dim"))
     if shown < len(cells):
         lines.append(Text(f"{len(cells) - shown} more rows: `vtcav table RUN scores`, or the report.", style="dim"))
     return lines

@@ -59,8 +59,7 @@ def verify_run(run: Run, out: Console, *, as_json: bool = False) -> int:
         again = sorted({f"{r.stage}/{d.shard}" for r, d in broken if d.shard is not None})
         shards = f" Shards to make again: {', '.join(again)}." if again else ""
         out.print(
-            f"{run.url} is not what was written.{printable(shards)} `vtcav run` on this folder makes again what is "
-            "broken.",
+            f"{run.url} is not what was written.{printable(shards)} `vtcav run` on this folder repairs what is broken.",
             soft_wrap=True,
             highlight=False,
         )

@@ -23,7 +23,7 @@ def seconds(text: str) -> float:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h)?\s*", text)
     if found is None:
-        raise typer.BadParameter(f"{text!r} is no length of time: write 60s, 15min or 2h.")
+        raise typer.BadParameter(f"{text!r} is not a length of time: write 60s, 15min or 2h.")
     return float(found[1]) * UNITS[found[2] or "s"]
 
 
@@ -32,14 +32,14 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
 
     @app.command()
     def watch(
-        config: Annotated[str, typer.Argument(help="YAML config; its checkpoint is replaced by those that are found")],
+        config: Annotated[str, typer.Argument(help="YAML config; the checkpoints found replace its checkpoint")],
         checkpoints: Annotated[str, typer.Option("--checkpoints", help="glob, for example s3://bucket/exp/*.pth")],
         once: Annotated[bool, typer.Option("--once", help="one pass, then end (for cron)")] = False,
-        every: Annotated[str, typer.Option("--every", help="from the end of a pass to the next")] = "60s",
-        settle: Annotated[str, typer.Option("--settle", help="a file unchanged for so long is complete")] = "30s",
-        lease: Annotated[str, typer.Option("--lease", help="a watcher silent for so long is dead")] = "15min",
-        attempts: Annotated[int, typer.Option(min=1, help="tries of a checkpoint before it counts as failed")] = 3,
-        limit: Annotated[int | None, typer.Option(min=1, help="checkpoints a pass")] = None,
+        every: Annotated[str, typer.Option("--every", help="time from the end of a pass to the next")] = "60s",
+        settle: Annotated[str, typer.Option("--settle", help="a file unchanged for this long is complete")] = "30s",
+        lease: Annotated[str, typer.Option("--lease", help="a watcher silent for this long counts as dead")] = "15min",
+        attempts: Annotated[int, typer.Option(min=1, help="attempts per checkpoint before it counts as failed")] = 3,
+        limit: Annotated[int | None, typer.Option(min=1, help="maximum number of checkpoints per pass")] = None,
         out_url: Annotated[str | None, typer.Option("--out", help="folder shared by all checkpoints")] = None,
         overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
         trust_code: TrustCode = False,

@@ -42,8 +42,8 @@ def load_config(
         data = read_yaml(_text_of(file)) or {}
     except (UnreadableText, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path} is not readable as YAML: {' '.join(str(error).split())}. Mend that line; text with a colon "
-            "or a brace goes between quotes."
+            f"{path} is not readable as YAML: {' '.join(str(error).split())}. Fix that line; put text with a "
+            "colon or a brace in quotes."
         ) from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
@@ -73,7 +73,7 @@ def read_options(path: str | None) -> dict[str, Any]:
         data = None  # the error would quote the line
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise ConfigError(
-            f"--storage-options {path} must hold a mapping, in YAML or JSON, of what fsspec's file system takes, for "
+            f"--storage-options {path} must hold a mapping, in YAML or JSON, of options of fsspec's file system, for "
             "example {key: ..., secret: ..., endpoint_url: ...}."
         )
     return data

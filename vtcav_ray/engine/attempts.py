@@ -160,7 +160,7 @@ class Attempts:
         if not (same_run and there):
             found.trying = None
         found.run, found.node = self.run, self.node
-        logger.warning("shard %s of %s was begun before and did not end: %s", shard, self.output.stage, found)
+        logger.warning("shard %s of %s was started before and did not end: %s", shard, self.output.stage, found)
         return found
 
     def _read(self, shard: str) -> History | None:
@@ -170,7 +170,7 @@ class Attempts:
         except FileNotFoundError:
             return None
         except (BrokenFile, TypeError) as error:  # TypeError: JSON, but not a history
-            logger.warning("the history of shard %s is forgotten: %s", shard, error)
+            logger.warning("the history of shard %s is ignored: %s", shard, error)
             return None
 
     def _settle(self, shard: str, history: History, rows: pa.Table) -> None:
@@ -186,7 +186,7 @@ class Attempts:
             raise StageError(
                 f"The worker's process died {history.deaths} times over shard {shard} of stage {self.output.stage}, "
                 "and no single video is to blame. Most likely it had too little memory: give "
-                f"`resources.{_section(self.output.stage)}` fewer actors a machine (memory_gb, max_actors) or a "
+                f"`resources.{_section(self.output.stage)}` fewer actors per machine (memory_gb, max_actors) or a "
                 "smaller batch, and run again."
             )
 

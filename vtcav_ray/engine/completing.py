@@ -88,7 +88,7 @@ class Completing:
         if manifest is not None:
             damage = examine(output).damage if self.verify else ()
             if not damage:
-                logger.info("%s is there already", stage.name)
+                logger.info("%s is already complete", stage.name)
                 self.progress.stage_finished(stage.name, manifest, reused=True)
                 return output, manifest
             with writing():
@@ -112,7 +112,7 @@ class Completing:
         plan = {"shards": len(work.shards), "done": len(there), "started": started, **kept}
         output.folder.write_json(PLAN, plan)  # for `vtcav status`
         self.progress.stage_started(stage.name, shards=len(work.shards), done=len(work.shards) - len(missing))
-        logger.info("%s begins: %d shards, %d there", stage.name, len(work.shards), len(work.shards) - len(missing))
+        logger.info("%s starts: %d shards, %d done", stage.name, len(work.shards), len(work.shards) - len(missing))
         for _ in self._run(stage, work, missing, output, context):
             pass
         if work.finish is not None and (missing or FINAL not in there):
@@ -146,7 +146,7 @@ class Completing:
         """Recompute the broken shards of a complete stage."""
         first = damage[0]
         logger.warning(
-            "%s/%s: %s. %d shards of the stage %s are made again.",
+            "%s/%s: %s. Recomputing %d shards of the stage %s.",
             output.folder.url, first.file, first.what, len({d.shard for d in damage}), stage.name,
         )  # fmt: skip
         healing = Healing(output, stage.prepare(context), manifest["shards"], damage)
@@ -234,7 +234,7 @@ def _manifest(output: StageFolder) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except BrokenFile as error:
-        logger.warning("%s It is written again.", error)
+        logger.warning("%s It will be rewritten.", error)
         output.folder.remove(MANIFEST)
         return None
 
@@ -247,9 +247,9 @@ def _committed(output: StageFolder, planned: set[str]) -> set[str]:
     """Return the planned shards with a readable commit record. Delete records of other shards."""
     good, bad = output.readable_records()
     for error in bad.values():
-        logger.warning("%s The shard is made again.", error)
+        logger.warning("%s The shard will be recomputed.", error)
     for shard in {*good, *bad} - planned:
-        logger.warning("%s: the stage has no shard %s; its record is removed", output.folder.url, shard)
+        logger.warning("%s: the stage has no shard %s; deleting its record", output.folder.url, shard)
         output.folder.remove(f"{COMMITS}/{shard}.json")
     return set(good) & planned
 
@@ -259,5 +259,5 @@ def _broken(output: StageFolder, there: set[str]) -> set[str]:
     files = {shard: found for shard, found in output.shards_by_record().items() if shard in there}
     damage = broken_files(output, files)
     for found in damage:
-        logger.warning("%s/%s: %s. The shard is made again.", output.folder.url, found.file, found.what)
+        logger.warning("%s/%s: %s. The shard will be recomputed.", output.folder.url, found.file, found.what)
     return {found.shard for found in damage if found.shard is not None}

@@ -99,13 +99,13 @@ class Healing:
             self.output.folder.write_json(f"{COMMITS}/{shard}.json", {**record, "files": dict(self.planned[shard])})
             return True
         _copy(beside, self.output, shard, record["files"])
-        logger.info("shard %s of %s was made again, byte for byte", shard, self.output.stage)
+        logger.info("shard %s of %s was recomputed, byte for byte the same", shard, self.output.stage)
         return True
 
     def _replace(self, beside: StageFolder, manifest: Mapping[str, Any]) -> StageFolder:
         logger.warning(
-            "%s: broken shards of the stage %s did not come out as they were (another version, machine or source). "
-            "What follows from them is computed again.",
+            "%s: broken shards of the stage %s came out different (another version, machine or source). "
+            "Later stages will be recomputed.",
             self.output.folder.url,
             self.output.stage,
         )

@@ -34,12 +34,12 @@ def _metrics() -> dict[str, Any]:
 
     by_stage = ("stage",)
     return {
-        "videos": Counter("vtcav_videos", "Videos that a stage has worked on.", by_stage),
-        "clips": Counter("vtcav_clips", "Clips that a stage has worked on.", by_stage),
+        "videos": Counter("vtcav_videos", "Videos that a stage has processed.", by_stage),
+        "clips": Counter("vtcav_clips", "Clips that a stage has processed.", by_stage),
         "failures": Counter("vtcav_failures", "Inputs that could not be used.", ("stage", "kind")),
         "shards": Counter("vtcav_shards", "Shards that are committed.", by_stage),
-        "seconds": Counter("vtcav_stage_seconds", "Seconds of all actors of a stage together.", by_stage),
-        "shard_seconds": Histogram("vtcav_shard_seconds", "Seconds a shard.", SHARD_SECONDS, by_stage),
+        "seconds": Counter("vtcav_stage_seconds", "Total seconds of all actors of a stage.", by_stage),
+        "shard_seconds": Histogram("vtcav_shard_seconds", "Seconds per shard.", SHARD_SECONDS, by_stage),
         "occupancy": Gauge("vtcav_batch_occupancy", "Filled share of the model's batches, in [0, 1].", by_stage),
         "gpu_memory": Gauge("vtcav_gpu_memory_bytes", "Peak of GPU memory that torch has allocated.", by_stage),
     }

@@ -140,7 +140,7 @@ def _start(options: dict[str, object], address: str | None) -> None:
             mend = (
                 "Check `resources.address` and RAY_ADDRESS; leave both unset to run on this machine."
                 if address
-                else "Is the machine too busy, or out of memory? What is finished is kept: run again."
+                else "Is the machine too busy, or out of memory? Finished work is kept: run again."
             )
             raise EnvironmentFault(f"No Ray cluster at {address or 'this machine'}: {error} {mend}") from error
 
@@ -196,7 +196,7 @@ def check_demand(stage: str, resources: StageResources) -> None:
     )
     if _started_here():
         raise EnvironmentFault(f"{sentence} Lower `cpus` or `gpus` in the stage's section of `resources`.")
-    logger.warning("%s Waiting for a node that can.", sentence)
+    logger.warning("%s Waiting for a large enough node.", sentence)
 
 
 def _started_here() -> bool:
@@ -234,8 +234,8 @@ class LazySession:
 
     def _died(self, process: str) -> None:
         self.fault = EnvironmentFault(
-            f"Ray's process `{process}` on this machine has ended, and Ray can't go on without it. Was it killed for "
-            "want of memory? Finished shards are kept: run again."
+            f"Ray's process `{process}` on this machine has ended, and Ray can't continue without it. Was it killed "
+            "because memory ran out? Finished shards are kept: run again."
         )
         self._interrupt()
 

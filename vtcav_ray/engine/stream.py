@@ -102,8 +102,7 @@ def run_shards(
         of_the_work = ray.exceptions.UserCodeException | ray.exceptions.RayTaskError | ray.exceptions.RayActorError
         ours = isinstance(error, of_the_work)
         raise (StageError if ours else EnvironmentFault)(
-            f"Ray could not go on with the stage {output.stage}: {_last_line(error)} "
-            "Finished shards are kept: run again."
+            f"Ray could not continue the stage {output.stage}: {_last_line(error)} Finished shards are kept: run again."
         ) from error
 
 
@@ -175,7 +174,7 @@ class _ShardActor:
                     return summary | {
                         "environment": True,
                         "error": f"Shard {row['name']} of stage {self.output.stage} failed at attempt {attempt}: "
-                        f"{type(error).__name__}: {error}. Check that storage can be reached and has room; run again.",
+                        f"{type(error).__name__}: {error}. Check that storage can be reached and has space; run again.",
                     }
                 time.sleep(min(30.0, 0.5 * 2**attempt))
         raise AssertionError("unreachable: the last attempt returns")

@@ -133,7 +133,7 @@ class Owner:
         """The owner in words: `vtcav run` of user ann on host box (process 7), since 2026-01-01 12:00:00 UTC."""
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since)) if self.since else "an unknown time"
         if not self.host:
-            return f"somebody unknown, since {since}"
+            return f"an unknown process, since {since}"
         who = f" of user {self.user}" if self.user else ""
         return f"`{self.command or 'vtcav'}`{who} on host {self.host} (process {self.pid}), since {since}"
 
@@ -207,7 +207,7 @@ class Lease:
             except (
                 storage_errors()
             ) as error:  # the next beat may succeed; if none does, the lease expires, as it should
-                logger.warning("the lease at %s could not be renewed: %s", self.folder.url, error)
+                logger.warning("could not renew the lease at %s: %s", self.folder.url, error)
 
     def look(self) -> bool:
         """Check storage for a later number. Return whether another process has taken the lease."""

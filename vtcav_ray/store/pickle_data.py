@@ -196,7 +196,7 @@ class _Machine:
     def _make(self, *, called: bool) -> None:
         what, arguments = self._take(2)
         if not isinstance(what, Name) or not isinstance(arguments, tuple):
-            raise RefusedPickle("its pickle calls something that is no name, or without arguments")
+            raise RefusedPickle("its pickle calls something that is not a name, or without arguments")
         self._check(what.name, called)
         self._stack.append(_container(what.name, arguments) if called else Record(what.name, arguments, False))
 

@@ -72,7 +72,7 @@ def parse_sealed(data: bytes, url: str) -> Any:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:  # invalid UTF-8 is a ValueError, too
-        what = "it is empty" if not data.strip(b"\0 \n") else f"it is no whole JSON ({error})"
+        what = "it is empty" if not data.strip(b"\0 \n") else f"it is not complete JSON ({error})"
         raise BrokenFile(url, what, fix_of(url)) from error
     if isinstance(value, dict) and (SEAL in value or FORMAT in value):
         if value.pop(SEAL, None) != canonical_digest(value):
@@ -85,14 +85,14 @@ def fix_of(url: str) -> str:
     """Return how to fix a broken file of a run folder, by the file's name."""
     folder, _, name = url.rpartition("/")
     if name == "run.json":
-        return f"Run `vtcav run CONFIG --out {folder}` again: it writes the file again, and keeps what is finished."
+        return f"Run `vtcav run CONFIG --out {folder}` again: it rewrites the file and keeps finished work."
     if name == MANIFEST or folder.endswith(f"/{COMMITS}"):
-        return "`vtcav run` on this folder makes it again; `vtcav verify` lists all that is broken."
+        return "`vtcav run` on this folder makes it again; `vtcav verify` lists everything that is broken."
     if name == "gradcam.json":
-        return f"Remove it, or run `vtcav gradcam CONFIG --out {folder}` again."
+        return f"Delete it, or run `vtcav gradcam CONFIG --out {folder}` again."
     if name == "superseded.json":
-        return "Remove it to go back to the output beside it, then run `vtcav retry-failed` again."
-    return "Remove it and run the command again: it is written again."
+        return "Delete it to return to the output beside it, then run `vtcav retry-failed` again."
+    return "Delete it and run the command again to rewrite it."
 
 
 def _part(name: str) -> str:

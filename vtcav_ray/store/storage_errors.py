@@ -181,7 +181,7 @@ def reason(error: BaseException) -> str:
     if answer is not None and not answer.s3:  # its text holds the redirect's URL, with its query
         return f"HTTP {answer.status}"
     if isinstance(error, _http("InvalidURL")):
-        return "it leads to what is not a URL"
+        return "it leads to something that is not a URL"
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

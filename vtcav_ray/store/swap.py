@@ -88,7 +88,7 @@ def _swap_on_s3(folder: Folder, name: str, change: Change) -> None:
             if not _is_refused(error):
                 raise
         time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, 0.02 * 2**round_)))
-    raise ConnectionError(f"{where} was changed by somebody else {ROUNDS} times while this was to be written")
+    raise ConnectionError(f"{where} was changed by another process {ROUNDS} times before it could be written")
 
 
 def _read_with_tag(folder: Folder, name: str) -> tuple[dict[str, Any], bytes | None]:

@@ -79,8 +79,8 @@ class TorchFile:
     def __init__(self, data: bytes, check: Callable[[str, bool], None]) -> None:
         if not data.startswith(ZIP):
             raise RefusedFile(
-                "it is not in the zip format of torch.save (torch 1.6 or newer), or not a file of torch at all. An "
-                "older one that you trust is brought up to date by "
+                "it is not in the zip format of torch.save (torch 1.6 or newer), or not a file of torch at all. "
+                "Convert an older file that you trust with "
                 "torch.save(torch.load(OLD, weights_only=True), NEW)"
             )
         self._left = len(data)  # bytes that tensors may still take
@@ -148,11 +148,11 @@ class TorchFile:
         if key not in self._flat:
             content = self._member(f"data/{key}")
             if len(content) != numbers * dtype.itemsize:
-                raise RefusedFile(f"storage {key} has {len(content)} bytes, and {numbers} numbers of {dtype} are asked")
+                raise RefusedFile(f"storage {key} has {len(content)} bytes, but needs {numbers} numbers of {dtype}")
             self._flat[key] = _from_bytes(content, dtype)
         flat = self._flat[key]
         if flat.dtype != dtype or len(flat) != numbers:
-            raise RefusedFile(f"storage {key} is asked for in two ways")
+            raise RefusedFile(f"storage {key} is used with two types or lengths")
         return flat
 
     def _member(self, name: str, default: bytes | None = None) -> bytes:
@@ -188,7 +188,7 @@ def _root_of(archive: zipfile.ZipFile, size: int) -> str:
     if len(roots) != 1:
         raise BrokenFile("it has no data.pkl, or more than one")
     if f"{roots[0]}constants.pkl" in names:
-        raise RefusedFile("it is a TorchScript program, and no weights")
+        raise RefusedFile("it is a TorchScript program, with no weights to read")
     return roots[0]
 
 
@@ -196,10 +196,10 @@ def _storage(stored: Stored) -> tuple[str, str, int]:
     """Return type, key and number of elements of a reference to a storage."""
     reference = stored.reference
     if not isinstance(reference, tuple) or len(reference) != 5 or reference[0] != "storage":
-        raise RefusedFile("it refers to something that is no storage")
+        raise RefusedFile("it refers to something that is not a storage")
     _, kind, key, _, numbers = reference
     if not isinstance(kind, Name) or kind.name not in STORAGES or not isinstance(key, str) or not _whole(numbers):
-        raise RefusedFile("it has a storage of a type that is not read here")
+        raise RefusedFile("it has a storage of a type that is not supported")
     return kind.name, key, numbers
 
 

@@ -22,12 +22,12 @@ MAX_OBJECT_SECONDS = 1800.0
 READ_LIMITS = "vtcav_read_limits"  # the key of a `ReadLimits` in storage options
 PRIVATE = (
     "leads to this machine or a private network, which only URLs that the config names may do. Set "
-    "`videos.private_addresses: true` if you trust all that the manifest and its servers name."
+    "`videos.private_addresses: true` if you trust all URLs that the manifest and its servers name."
 )
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 NO_CREDENTIALS = (
-    "holds a credential, or what may be one: a user or password, a fragment, or a query with more in it than short "
-    "numbers (the signature of a presigned URL, say). Tables repeat URLs. Give the plain URL, and the credential by "
+    "holds a credential, or something that may be one: a user or password, a fragment, or a query with more than short "
+    "numbers (such as the signature of a presigned URL). Tables repeat URLs. Give the plain URL, and the credential by "
     "environment, profile or `storage_options`."
 )
 
@@ -98,7 +98,7 @@ def check_options(options: Mapping[str, Any], where: str = "storage_options") ->
         elif isinstance(value, str) and "://" in value and (not is_url(value) or "@" in urlsplit(value).netloc):
             raise ConfigError(
                 f"`{where}.{name}`: {shown(value)} is not a URL, or has a user or password in it. Give the plain URL, "
-                "and the credential by the option that is for it (`key`, `secret`, `token`, `headers`)."
+                "and the credential in its own option (`key`, `secret`, `token`, `headers`)."
             )
 
 
@@ -114,7 +114,7 @@ def check_url(url: str, what: str, allowed: Collection[str] = SCHEMES) -> str:
             message names the key and the problem.
     """
     if not url.isprintable():
-        raise ConfigError(f"`{what}`: {shown(url)!r} has control characters in it.")
+        raise ConfigError(f"`{what}`: {shown(url)!r} contains control characters.")
     return check_scheme(url, what, allowed)
 
 

@@ -16,7 +16,7 @@ from typing import IO
 from vtcav_ray.store.records import BrokenFile, FileEntry
 
 BLOCK_BYTES = 1 << 20
-_FIX = "`vtcav run` on this folder makes the shard again; `vtcav verify` lists all that is broken."
+_FIX = "`vtcav run` on this folder makes the shard again; `vtcav verify` lists everything that is broken."
 
 
 def digests_of(data: bytes) -> dict[str, str | list[str]]:
@@ -99,7 +99,7 @@ def _blocks(file: IO[bytes], entry: FileEntry, url: str) -> Sequence[str]:
         return [entry["sha256"]]
     if "blocks" in entry:
         if len(entry["blocks"]) != count:
-            raise broken(url, "its commit record names another number of blocks than it has bytes for")
+            raise broken(url, "the number of blocks in its commit record does not match its size")
         return entry["blocks"]
     known = _KNOWN.get(entry["sha256"])
     if known is None:

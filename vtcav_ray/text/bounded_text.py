@@ -49,7 +49,7 @@ def read_yaml(text: str) -> Any:
     except (ValueError, OverflowError) as error:  # an impossible date, such as 2001-99-99
         raise UnreadableText(f"a value in it can't be read: {error}") from error
     except TypeError as error:  # a list or a dict as a key
-        raise UnreadableText(f"a key in it is no text or number: {error}") from error
+        raise UnreadableText(f"a key in it is neither text nor a number: {error}") from error
 
 
 def read_json(text: str) -> Any:
@@ -96,14 +96,14 @@ def _check_events(text: str) -> None:
                 repeated[ended.anchor] = (total - ended.began, ended.deepest - len(open_nodes))
         elif isinstance(event, yaml.AliasEvent):
             if any(node.anchor == event.anchor for node in open_nodes):
-                raise UnreadableText(f"`*{event.anchor}` in it is inside of what it repeats")
+                raise UnreadableText(f"`*{event.anchor}` in it is inside the value that it repeats")
             values, depth = repeated.get(str(event.anchor), (1, 0))
             total += values
             deepest += depth
         elif isinstance(event, yaml.NodeEvent):
             tag = getattr(event, "tag", None)
             if tag is not None:
-                raise UnreadableText(f"the tag {tag!r} in it is not read; leave it away")
+                raise UnreadableText(f"the tag {tag!r} in it is not read; remove it")
             if isinstance(event, yaml.CollectionStartEvent):
                 open_nodes.append(_Open(event.anchor, total, deepest))
             else:
@@ -112,7 +112,7 @@ def _check_events(text: str) -> None:
                     repeated[event.anchor] = (1, 0)
             total += 1
         if total > MOST_VALUES:
-            raise UnreadableText(f"it stands for more than {MOST_VALUES:,} values")
+            raise UnreadableText(f"it expands to more than {MOST_VALUES:,} values")
         if deepest > MOST_DEPTH:
             raise UnreadableText(f"it is nested more than {MOST_DEPTH} deep")
         for node in open_nodes:
