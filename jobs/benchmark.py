@@ -1,9 +1,9 @@
-"""How fast a cluster is: the planted world from rendering to report, with the rate of each stage as one JSON object.
+"""Measure a cluster: run the planted world from rendering to report and print each stage's rate as one JSON object.
 
     ray job submit --address http://localhost:8265 --working-dir . -- \
         python jobs/benchmark.py --videos 2000 --out s3://bucket/benchmark/2026-11-24
 
-The folder must be new: what is re-used would not be measured.
+The folder must be new: re-used output would not be measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
 
 
 def rates(run: Run) -> dict[str, Any]:
-    """Stage -> seconds of wall clock, units, units a second, and the filled share of model batches where it has any."""
+    """Return stage -> wall-clock seconds, units, units per second, and the filled share of model batches, if any."""
     found: dict[str, Any] = {}
     for stage, unit in ((stage.name, stage.unit) for stage in STAGES if stage.unit is not None):
         manifest = run.manifest(stage)
@@ -42,10 +42,10 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="key=value of the config")
     arguments = parser.parse_args()
     if Folder(arguments.out).exists(RECORD):
-        parser.error(f"{arguments.out} holds a run already: what is re-used would not be measured")
+        parser.error(f"{arguments.out} holds a run already: re-used output would not be measured")
     overrides = [f"videos.world.videos={arguments.videos}", *arguments.overrides]
     run = vtcav_ray.run(vtcav_ray.load_config(str(CONFIG), overrides, out=arguments.out))
-    import ray  # after the run: the session is Ray's own business
+    import ray  # after the run, which starts Ray
 
     manifest = run.manifest("videos")
     print(json.dumps({"ray": ray.__version__, "versions": manifest["versions"], "stages": rates(run)}))

@@ -1,4 +1,4 @@
-"""`vtcav rerun` as a job: another checkpoint, on the tracks and clips of a run.
+"""`vtcav rerun` as a job: another checkpoint on the tracks and clips of an existing run.
 
     ray job submit --address http://localhost:8265 --working-dir . -- \
         python jobs/rerun.py s3://bucket/runs/swin-t --checkpoint s3://bucket/exp/epoch_12.pth

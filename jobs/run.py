@@ -1,11 +1,11 @@
-"""What is submitted to a cluster: `vtcav run`, on the Ray that the job runs in.
+"""`vtcav run` as a job on a cluster, on the Ray that the job runs in.
 
     ray job submit --address http://localhost:8265 --working-dir . -- \
         python jobs/run.py configs/kinetics.yaml --set videos.uri=s3://bucket/kinetics400/val --out s3://bucket/runs/swin-t
 
-`--working-dir .` sends the checkout (less what .rayignore and .gitignore name), and every node imports the package
-from it; what the package depends on must be in the image or the environment of the nodes. Ray names the cluster in
-RAY_ADDRESS; the exit status is that of `vtcav`. See docs/cluster.md.
+`--working-dir .` uploads the checkout (without what .rayignore and .gitignore name), and every node imports the package
+from it. The package's dependencies must be in the image or the environment of the nodes. Ray names the cluster in
+RAY_ADDRESS. The exit status is that of `vtcav`. See docs/cluster.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`vtcav watch` as a job: every new checkpoint once. With `--once` for a schedule, without it for a job that stays.
+"""`vtcav watch` as a job: each new checkpoint once. Use `--once` on a schedule; without it, the job keeps running.
 
     ray job submit --address http://localhost:8265 --working-dir . -- \
         python jobs/watch.py configs/kinetics.yaml --checkpoints 's3://bucket/exp/*.pth' --once --out s3://bucket/runs/exp

@@ -160,4 +160,4 @@ def test_ctrl_c_says_how_to_go_on_and_no_secret(
     monkeypatch.setattr(rerun, "rerun", interrupted)
     status, said = main(["rerun", "begun", "--checkpoint", "x.pth"], monkeypatch, capfd)
     assert status == 130
-    assert "the same command, without --fresh, goes on" in said
+    assert "the same command, without --fresh, resumes" in said

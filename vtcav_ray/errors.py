@@ -1,8 +1,8 @@
-"""The three ways in which things go wrong, and what each does to a run.
+"""The three kinds of errors, and their effect on a run.
 
 - `ConfigError`: the config or the arguments are wrong. Nothing was started. Exit status 2.
 - `StageError`: a stage could not be completed (no access, no space, a model that does not load). Exit status 3.
-- `InputError`: ONE input can't be used. The run goes on; the input becomes a row of the `failures` table.
+- `InputError`: ONE input can't be used. The run continues; the input becomes a row of the `failures` table.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ EXIT_DONE = 0
 EXIT_CONFIG = 2
 EXIT_STAGE = 3
 EXIT_TOO_MANY_FAILED = 4
-EXIT_STOPPED = 130  # Ctrl-C, as shells have it
+EXIT_STOPPED = 130  # Ctrl-C, as in shells
 
 
 class VtcavError(Exception):
-    """Base of the errors that are told to the user in one paragraph, without a traceback.
+    """Base class of errors that users see as one paragraph, without a traceback.
 
-    Messages quote other libraries' errors, which quote URLs: what may be a credential is taken out of every message.
+    Messages quote other libraries' errors, which quote URLs. Possible credentials are removed from every message.
     """
 
     exit_status = EXIT_STAGE
@@ -29,17 +29,17 @@ class VtcavError(Exception):
 
 
 class ConfigError(VtcavError):
-    """A key, a value or an argument is wrong. The message names it, what is allowed, and the mend."""
+    """A key, a value or an argument is wrong. The message names it, what is allowed, and how to fix it."""
 
     exit_status = EXIT_CONFIG
 
 
 class RefusedURL(ConfigError):
-    """A URL may not be read: it, or where it redirects to, is not allowed, or its body has no end.
+    """A URL may not be read: the URL or its redirect is not allowed, or its body exceeds the limit of size or time.
 
     Args:
-        kind: `refused`, `too_large` or `timeout`, as `InputError.kind` has them.
-        message: one sentence that names the URL and the mend.
+        kind: `refused`, `too_large` or `timeout`, as in `InputError.kind`.
+        message: one sentence that names the URL and how to fix it.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -51,14 +51,15 @@ class RefusedURL(ConfigError):
 
 
 class StageError(VtcavError):
-    """A stage could not be completed. The message says what to mend; `run` again goes on from there."""
+    """A stage could not be completed. The message says what to fix; the next `run` resumes from there."""
 
     exit_status = EXIT_STAGE
 
 
 class EnvironmentFault(StageError):
-    """A stage could not be completed, and neither videos nor model are to blame: there is no cluster, or storage
-    refuses, is full or does not answer. That may pass, so nothing is marked as bad for it.
+    """A stage could not be completed because of its environment: no cluster, or storage refuses, is full or is silent.
+
+    Neither videos nor model are to blame and the fault may pass, so no input is marked as bad.
     """
 
 
@@ -69,7 +70,7 @@ class InputError(VtcavError):
         kind: a short, stable word for counting: `empty`, `not_video`, `no_video_stream`, `truncated`, `too_short`,
             `too_large`, `decode`, `missing`, `changed`, `permission`, `unreadable`, `refused` (its address may not be
             read), `label`, `non_finite`, `no_track`, `memory`, `timeout`, `crashed`.
-        message: one sentence for a person; it names what is wrong and, where there is one, the mend.
+        message: one sentence for people; it names the problem and, if there is one, the fix.
     """
 
     def __init__(self, kind: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Names of a package that are imported on first use, so that one module of it does not bring all the others along."""
+"""Import a package's names on first use, so that importing one of its modules does not import all the others."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 
 def lazy_names(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """Make a module's `__getattr__` (PEP 562) that imports names where they are asked for.
+    """Return a module `__getattr__` (PEP 562) that imports names on first use.
 
-    A name must differ from those of the package's modules: an imported module is an attribute of its package too.
+    A name must differ from the names of the package's modules: an imported module is also an attribute of its package.
 
     Args:
         package: `__name__` of the package.
-        modules: name of each module in the package -> the names that the package offers from it.
+        modules: name of each module in the package -> the names that the package exports from it.
 
     Returns:
-        To be assigned to `__getattr__` in the package's `__init__.py`.
+        A function to assign to `__getattr__` in the package's `__init__.py`.
     """
     home = {name: f"{package}.{module}" for module, names in modules.items() for name in names}
 
@@ -26,7 +26,7 @@ def lazy_names(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(home[name]), name)
-        setattr(sys.modules[package], name, value)  # found without this function from now on
+        setattr(sys.modules[package], name, value)  # later lookups do not call this function
         return value
 
     return __getattr__

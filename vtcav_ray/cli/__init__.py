@@ -1,4 +1,4 @@
-"""The command line `vtcav`: thin, no logic of its own."""
+"""The command line `vtcav`: a thin layer without logic."""
 
 from vtcav_ray.cli.application import app, main
 

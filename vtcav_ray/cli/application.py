@@ -1,4 +1,4 @@
-"""The command `vtcav`: thin. It reads arguments, calls the library, prints, and turns errors into exit statuses."""
+"""The command `vtcav`: read arguments, call the library, print, and turn errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vtcav_ray.store.access import tells_storage_errors
 from vtcav_ray.store.urls import WRITTEN, check_url
 from vtcav_ray.version import __version__
 
-# Names of files, labels and concepts are printed as they are: `[b]` and `:car:` in them are no markup.
+# Names of files, labels and concepts are printed literally: `[b]` and `:car:` in them are not markup.
 out = Console(
-    # Piped output has no width of its own, and 80 columns would cut the score table's names.
+    # Piped output has no width, and rich's default of 80 columns would cut the score table's names.
     width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140,
     markup=False,
     emoji=False,
@@ -32,14 +32,14 @@ out = Console(
 err = Console(stderr=True, markup=False, emoji=False)
 app = typer.Typer(
     cls=commands.interruptible(err),
-    help="Video-TCAV on Ray: which concepts, moving or still, a video action recogniser uses, and how sure one can be.",
+    help="Video-TCAV on Ray: which concepts, moving or still, a video action recogniser uses, and how certain that is.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
 ConfigPath = Annotated[str, typer.Argument(help="YAML config, for example configs/quickstart.yaml")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example clips.frames=16")]
-AsJson = Annotated[bool, typer.Option("--json", help="for machines: JSON on stdout, and nothing else")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON on stdout, and nothing else")]
 OutUrl = Annotated[str | None, typer.Option("--out", help="run folder, any fsspec URL")]
 
 
@@ -54,7 +54,7 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    log_format: Annotated[str | None, typer.Option(help="text or json (one object a line), on stderr")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json (one object per line), on stderr")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
 ) -> None:
     try:
@@ -69,24 +69,24 @@ def run(
     out_url: OutUrl = None,
     overrides: Overrides = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="take N videos more than the folder has; those of earlier runs stay in")
+        int | None, typer.Option(min=1, help="use N more videos than the run folder has; keep those of earlier runs")
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="make this config's output again, beside what is there, and replace it")
+        bool, typer.Option("--fresh", help="recompute this config's output beside the existing one, then replace that")
     ] = False,
     until: Annotated[str | None, typer.Option("--until", help="last stage to run, for example clips")] = None,
-    dry: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="print what would be done, and do nothing")] = False,
     no_verify: commands.NoVerify = False,
     take_over: commands.TakeOver = False,
     as_json: AsJson = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Run the whole pipeline, or what is missing of it, and print the scores and the report's place."""
+    """Run the pipeline, or only what is missing, and print the scores and the report's location."""
     from vtcav_ray.config.loading import load_config, shown_override
 
     settings = load_config(
         config, overrides or (), out=out_url, trust_code=trust_code
-    )  # before the slow imports: a typo is told at once
+    )  # before the slow imports, to report a typo at once
 
     if limit is not None:
         from vtcav_ray.pipeline import with_more_videos
@@ -113,13 +113,13 @@ def plan(
     overrides: Overrides = None,
     out_url: OutUrl = None,
     rates: Annotated[
-        list[str] | None, typer.Option("--rate", help="gpu=2.50, cpu=0.04 (an hour), currency=EUR; may be repeated")
+        list[str] | None, typer.Option("--rate", help="gpu=2.50, cpu=0.04 (per hour), currency=EUR; repeatable")
     ] = None,
-    sample: Annotated[int, typer.Option(min=2, help="how many videos to measure")] = 8,
+    sample: Annotated[int, typer.Option(min=2, help="number of videos to measure")] = 8,
     as_json: AsJson = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """From a short measured sample: what the whole run would take, in hours, bytes and money, and what dominates."""
+    """Measure a short sample and estimate the whole run: hours, bytes, price, and the stage that dominates."""
     from vtcav_ray.config.loading import load_config
 
     settings = load_config(config, overrides or (), out=out_url, trust_code=trust_code)
@@ -139,7 +139,7 @@ def init(
     ] = "recognition/swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb",
     checkpoint: Annotated[str, typer.Option(help="a .pth on any URL, or `untrained`")] = "untrained",
     out_url: OutUrl = None,
-    force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
     """Write a commented config for your own model and bucket."""
     from vtcav_ray.config.template import write_config
@@ -147,24 +147,24 @@ def init(
     path = write_config(
         file, videos=videos, weights=weights, model_config=model, checkpoint=checkpoint, out=out_url, force=force
     )
-    out.print(f"{path} is written. Look it over, then: vtcav run {path} --dry-run", soft_wrap=True, highlight=False)
+    out.print(f"{path} is written. Review it, then: vtcav run {path} --dry-run", soft_wrap=True, highlight=False)
 
 
 @app.command()
 def world(
     folder: Annotated[str, typer.Argument(metavar="OUT", help="folder to render into, any fsspec URL")],
-    videos: Annotated[int, typer.Option(min=8, help="how many videos")] = 400,
+    videos: Annotated[int, typer.Option(min=8, help="number of videos")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes")] = 0,
 ) -> None:
-    """Render the planted world: small videos of moving objects, with labels and the truth beside them."""
+    """Render the planted world: small videos of moving objects, with labels and ground truth."""
     from vtcav_ray.world import write_world
 
     try:
         summary = write_world(check_url(folder, "OUT", WRITTEN), videos=videos, seed=seed)
     except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"No world was rendered: {error}. Give another folder, or remove that one first.") from error
+        raise ConfigError(f"No world was rendered: {error}. Give another folder, or delete that one first.") from error
     labels = ", ".join(f"{label} {count}" for label, count in summary.labels.items())
-    how = "there already" if summary.reused else "rendered"
+    how = "already exist" if summary.reused else "rendered"
     out.print(f"{summary.videos} videos {how} ({labels}): {summary.uri}", soft_wrap=True, highlight=False)
     out.print("Labels are in videos.parquet, the truth (objects, boxes, motions) in truth.parquet beside it.")
 
@@ -174,7 +174,7 @@ def table(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
     name: Annotated[str, typer.Argument(help=f"one of: {', '.join(ALL_TABLES)}")],
     form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
-    limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of rows")] = None,
     options: StorageFile = None,
 ) -> None:
     """Print a table of a run."""
@@ -191,10 +191,10 @@ def gradcam(
     config: ConfigPath,
     out_url: OutUrl = None,
     overrides: Overrides = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="at most so many clips, in turn over the classes")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of clips, in turn over the classes")] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Run the baseline, Grad-CAM, on the class examples of a run, and set it beside Video-TCAV on a page."""
+    """Run the baseline, Grad-CAM, on a run's class examples, and write a page that compares it with Video-TCAV."""
     from vtcav_ray.cli.gradcam import run_command
 
     raise typer.Exit(run_command(config, out_url, overrides or (), limit, out, err, trust_code=trust_code))
@@ -207,7 +207,7 @@ def compare(
     page: Annotated[str | None, typer.Option("--html", help="also write a page to this file")] = None,
     options: StorageFile = None,
 ) -> None:
-    """Which effects moved beyond their uncertainty from run to run: paired where the videos are the same."""
+    """Show which effects moved beyond their uncertainty between runs, paired where the videos are the same."""
     from vtcav_ray.cli.compare import compare as compare_and_print
 
     compare_and_print([opened(url, options) for url in runs], as_json=as_json, page=page, console=out)
@@ -217,15 +217,15 @@ def compare(
 def export(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
     folder: Annotated[str, typer.Option("--to", help="local folder for figures and tables")] = "export",
-    formats: Annotated[str, typer.Option("--figures", help="of png, svg and pdf")] = "png,svg,pdf",
+    formats: Annotated[str, typer.Option("--figures", help="any of png, svg and pdf")] = "png,svg,pdf",
     classes: Annotated[list[str] | None, typer.Option("--class", help="only this class's figure; repeatable")] = None,
     tracker: Annotated[
-        str | None, typer.Option("--log", help="instead: log to tensorboard, mlflow or wandb, at --to")
+        str | None, typer.Option("--log", help="log to tensorboard, mlflow or wandb at --to, instead of writing files")
     ] = None,
-    step: Annotated[int, typer.Option(help="of training, for --log")] = 0,
+    step: Annotated[int, typer.Option(help="training step, for --log")] = 0,
     options: StorageFile = None,
 ) -> None:
-    """Figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX) for a paper, or figures for an experiment tracker."""
+    """Export figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX), or log figures to an experiment tracker."""
     run = opened(run_url, options)
     if tracker is not None:
         from vtcav_ray.exports.trackers import log_run
@@ -236,23 +236,23 @@ def export(
     from vtcav_ray.exports import export as export_run
 
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise ConfigError(f"--to {folder} is a file. Give a folder for the figures and tables, there already or not.")
+        raise ConfigError(f"--to {folder} is a file. Give a folder for the figures and tables; it need not exist.")
     written = export_run(run, folder, formats=[f for f in formats.split(",") if f], classes=classes or ())
     out.print(f"{len(written)} files in {folder}: {', '.join(path.name for path in written)}", soft_wrap=True)
 
 
 @app.command()
 def review(
-    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder, its clips cut")],
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder with clips")],
     host: Annotated[
-        str, typer.Option(help="address to listen on; any other than loopback lets others in")
+        str, typer.Option(help="address to listen on; other machines can connect unless it is loopback")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free port")] = 0,
     export: Annotated[str | None, typer.Option(help="write a static contact sheet here instead of serving")] = None,
-    clips: Annotated[int, typer.Option(min=1, help="with --export: at most so many clips a concept")] = 30,
+    clips: Annotated[int, typer.Option(min=1, help="with --export: maximum number of clips per concept")] = 30,
     options: StorageFile = None,
 ) -> None:
-    """Look at the clips and accept or reject them; what is rejected is left out of the next `vtcav run`."""
+    """Review the clips, and accept or reject them. The next `vtcav run` leaves out rejected clips."""
     from vtcav_ray.cli import review as command
 
     run = opened(run_url, options)
@@ -267,18 +267,18 @@ def layers(
     config: ConfigPath,
     overrides: Overrides = None,
     names: Annotated[
-        list[str] | None, typer.Option("--layer", help="only this layer (alias or path); may be given again")
+        list[str] | None, typer.Option("--layer", help="only this layer (alias or path); repeatable")
     ] = None,
-    depth: Annotated[int, typer.Option(min=1, help="modules whose path has at most so many parts")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="an object, for programs")] = False,
+    depth: Annotated[int, typer.Option(min=1, help="maximum number of parts in a module's path")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, for programs")] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """List the recogniser's layers: aliases, shapes, cost, and where a sign count would say nothing."""
+    """List the recogniser's layers: aliases, shapes, cost, and the layers where a sign count is meaningless."""
     from vtcav_ray.config.loading import load_config
 
     settings = load_config(
         config, overrides or (), trust_code=trust_code
-    )  # before the slow imports: a typo is told at once
+    )  # before the slow imports, to report a typo at once
 
     from vtcav_ray.cli.layers import print_layers
 
@@ -288,18 +288,18 @@ def layers(
 @app.command()
 def intervene(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; may be repeated")] = None,
-    layers: Annotated[list[str] | None, typer.Option("--layer", help="only this layer; may be repeated")] = None,
-    concepts: Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; may be repeated")] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; repeatable")] = None,
+    layers: Annotated[list[str] | None, typer.Option("--layer", help="only this layer; repeatable")] = None,
+    concepts: Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; repeatable")] = None,
     against: Annotated[str, typer.Option(help="`random`, `rest of <kind>`, or another concept")] = "random",
-    steps: Annotated[list[float] | None, typer.Option("--step", help="size t of the shift; may be repeated")] = None,
-    cells: Annotated[int, typer.Option(min=1, help="at most so many cells, those of the largest |z|")] = 6,
-    clips: Annotated[int, typer.Option(min=1, help="at most so many class clips a cell")] = 16,
+    steps: Annotated[list[float] | None, typer.Option("--step", help="size t of the shift; repeatable")] = None,
+    cells: Annotated[int, typer.Option(min=1, help="maximum number of cells, largest |z| first")] = 6,
+    clips: Annotated[int, typer.Option(min=1, help="maximum number of class clips per cell")] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
     options: StorageFile = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Check effects by intervention: add the shift to the activation, run the rest of the model, compare the logit."""
+    """Check effects by intervention: shift the activation, run the rest of the model, compare the logit."""
     from vtcav_ray.cli.tables import print_interventions
     from vtcav_ray.intervene.run import STEPS, Wanted, intervene_run
 
@@ -316,7 +316,7 @@ def doctor(
     ] = None,
     options: StorageFile = None,
 ) -> None:
-    """Check this machine: versions, devices, the parts that are known to break, the packaged models, storage."""
+    """Check this machine: versions, devices, parts known to break, packaged models, storage."""
     from vtcav_ray.cli.doctor import examine
     from vtcav_ray.config.loading import read_options
 
@@ -334,7 +334,7 @@ watch_command.register(app, out, err)
 def main() -> None:
     """Entry point. Exit status: 0 done, 2 config or arguments, 3 a stage failed, 4 too many inputs failed."""
     try:
-        tells_storage_errors(app)(standalone_mode=True)  # whatever storage raises is told in one way
+        tells_storage_errors(app)(standalone_mode=True)  # report all storage errors in the same way
     except VtcavError as error:
         message = Text.assemble(("vtcav:", "bold red"), " ", printable_lines(str(error)))
         err.print(message, soft_wrap=True, highlight=False)

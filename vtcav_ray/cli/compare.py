@@ -1,4 +1,4 @@
-"""What `vtcav compare` prints and writes."""
+"""Output of `vtcav compare`: a table and a page."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MAX_ROWS = 40
 
 
 def compare(runs: list[Run], *, as_json: bool, page: str | None, console: Console) -> None:
-    """Compare runs, print what moved, and write the page where one is wanted.
+    """Compare runs, print which effects moved, and write a page if requested.
 
     Args:
-        runs: in order (of training, say).
-        as_json: every compared cell as a line of JSON on stdout, and nothing else.
-        page: HTML file to write; None: none.
+        runs: in order (for example of training).
+        as_json: print every compared cell as a line of JSON on stdout, and nothing else.
+        page: HTML file to write; None: no page.
         console: for people.
 
     Raises:
@@ -58,7 +58,7 @@ def _write(file: str, page: str) -> None:
 
 
 def run_names(urls: list[str]) -> list[str]:
-    """The part of each URL that tells it from the others."""
+    """Return the part of each URL that distinguishes it from the others."""
     parts = [url.rstrip("/").split("/") for url in urls]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(p[-length:]) for p in parts]

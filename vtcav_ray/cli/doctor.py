@@ -1,4 +1,4 @@
-"""`vtcav doctor`: is this machine fit? Each finding says what was looked at, what was found, and the mend."""
+"""`vtcav doctor`: check this machine. Each finding says what was checked, the result, and the fix."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Finding:
 
 
 def examine(url: str | None = None, storage_options: Mapping[str, Any] | None = None) -> list[Finding]:
-    """Look at versions, devices, known traps, packaged models, and, when `url` is given, at storage."""
+    """Check versions, devices, known problems, packaged models, and, if `url` is given, storage."""
     checks: list[tuple[str, Callable[[], tuple[Mark, str]]]] = [
         ("versions", _versions),
         ("devices", _devices),
@@ -55,7 +55,7 @@ def examine(url: str | None = None, storage_options: Mapping[str, Any] | None = 
 
 
 def _finding(name: str, check: Callable[[], tuple[Mark, str]]) -> Finding:
-    # A doctor reports whatever is wrong with the patient, of any kind, and goes on to the next organ.
+    # Report any kind of error and continue with the next check.
     try:
         return Finding(name, *check())
     except Exception as error:  # noqa: BLE001
@@ -73,9 +73,9 @@ def _devices() -> tuple[Mark, str]:
 
     cpus = len(os.sched_getaffinity(0))
     if not torch.cuda.is_available():
-        return "ok", f"{cpus} CPU cores, no GPU: everything runs, the full-size models slowly"
+        return "ok", f"{cpus} CPU cores, no GPU: everything runs, but full-size models are slow"
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    use = "a stage uses one where its section of `resources` has `gpus`"
+    use = "a stage uses one if its section of `resources` sets `gpus`"
     return "ok", f"{cpus} CPU cores, GPUs: {', '.join(names)}; {use}"
 
 
@@ -83,9 +83,9 @@ def _torchvision() -> tuple[Mark, str]:
     try:
         module = importlib.import_module("torchvision")
     except ImportError:
-        return "ok", "not installed, and not needed"
+        return "ok", "not installed, not needed"
     except RuntimeError as error:
-        return "note", f"does not match this torch ({error}). Not needed here, except for its own models (swin3d_*)"
+        return "note", f"does not match this torch ({error}). Needed only for its own models (swin3d_*)"
     return "ok", f"{module.__version__} matches torch"
 
 
@@ -100,10 +100,10 @@ def _mmaction() -> tuple[Mark, str]:
 def _optional() -> tuple[Mark, str]:
     from vtcav_ray.models.mmaction_import import OPTIONAL
 
-    # Found, and not imported: to import them is what may fail.
+    # Find the packages without importing them: the import may fail.
     found = [name for name in sorted(OPTIONAL, key=str.lower) if importlib.util.find_spec(name)]
     if not found:
-        return "ok", "none that MMAction2 looks for is installed, and none is needed"
+        return "ok", "none of MMAction2's optional packages is installed, and none is needed"
     listed = ", ".join(_with_version(name) for name in found)
     return "ok", f"{listed}: kept out of MMAction2, and used only where a model config names one (timm.*)"
 
@@ -131,7 +131,7 @@ def _torchcodec() -> tuple[Mark, str]:
     try:
         check_torchcodec(device)
     except StageError as error:
-        return "note", f"can't be used, and is needed for nothing else: {error}"
+        return "note", f"can't be used; needed only for `tracks.decoder: torchcodec`: {error}"
     return "ok", f"{importlib.metadata.version('torchcodec')} decodes on `{device}`"
 
 
@@ -166,7 +166,7 @@ def _chromium() -> tuple[Mark, str]:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found:
         return "ok", found
-    return "note", "not found: the report opens in any browser; only the tests that look at it are skipped"
+    return "note", "not found: the report opens in any browser; only the tests that render it are skipped"
 
 
 def _storage(url: str, options: dict[str, Any]) -> tuple[Mark, str]:

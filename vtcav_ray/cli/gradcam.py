@@ -1,4 +1,4 @@
-"""`vtcav gradcam`: run the stage, print what came out."""
+"""`vtcav gradcam`: run the stage and print its results."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def run_command(
     *,
     trust_code: bool = False,
 ) -> int:
-    """See `vtcav_ray.gradcam.run.run_gradcam`.
+    """Run Grad-CAM and print its summary (see `vtcav_ray.gradcam.run.run_gradcam`).
 
     Args:
         config, out, overrides, trust_code: as for `vtcav run`.
-        limit: takes the place of `gradcam.max_clips`.
+        limit: replaces `gradcam.max_clips`.
         console, errors: where to print.
 
     Returns:
         The exit status.
     """
     limits = [f"gradcam.max_clips={limit}"] if limit is not None else []
-    # Before the slow imports: a typo is told at once.
+    # Before the slow imports, to report a typo at once.
     settings = load_config(config, [*overrides, *limits], out=out, trust_code=trust_code)
 
     from vtcav_ray.cli.progress import TerminalProgress

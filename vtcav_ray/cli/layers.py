@@ -1,4 +1,4 @@
-"""`vtcav layers CONFIG`: which layers a recogniser has, as a table for people or as JSON for programs."""
+"""`vtcav layers CONFIG`: list a recogniser's layers, as a table for people or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from vtcav_ray.models.layer_table import LayerRow, layer_table
 
 LEGEND = (
     "shape: T'xH'xW'xC, as the projections see it. cost: a forward pass, and a backward pass down to the layer, in "
-    "forward passes.\ndegenerate: the gradient is the same for every clip, so that a sign count there is 0 or 1 "
-    "whatever the concept."
+    "forward passes.\ndegenerate: the gradient is the same for every clip, so a sign count there is 0 or 1 "
+    "for any concept."
 )
 
 
 def print_layers(config: Config, names: Sequence[str] | None, depth: int, out: Console | None) -> None:
-    """Build the config's recogniser and print what `layer_table` finds; without a console, as JSON to stdout.
+    """Build the config's recogniser and print its layers (`layer_table`); without a console, as JSON to stdout.
 
     Raises:
         ConfigError: no such config, checkpoint or layer.
-        StageError: the checkpoint can't be read, or does not fit.
+        StageError: the checkpoint can't be read, or does not fit the model.
     """
     recogniser = load_recogniser(config.model, seed=config.seed)
     rows = layer_table(recogniser, names, depth=depth, frames=config.clips.frames)
@@ -45,7 +45,7 @@ def print_layers(config: Config, names: Sequence[str] | None, depth: int, out: C
 
 
 def as_table(rows: Sequence[LayerRow], title: str) -> Table:
-    """The rows, in the order in which the layers run."""
+    """Return the rows as a table, in the order in which the layers run."""
     table = Table(title=title, title_justify="left")
     for name in ("layer", "alias", "shape", "numbers", "parameters", "cost", ""):
         numeric = name in ("numbers", "parameters", "cost")

@@ -1,4 +1,4 @@
-"""What `vtcav plan` and `vtcav run --dry-run` print."""
+"""Output of `vtcav plan` and `vtcav run --dry-run`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vtcav_ray.planning.sample import measure
 
 
 def plan(config: Config, *, sample: int, rates: Sequence[str], as_json: bool, console: Console) -> None:
-    """Measure `sample` videos, and print what the whole run would take.
+    """Measure `sample` videos and print the estimated cost of the whole run.
 
     Raises:
         ConfigError: a rate that can't be read.
@@ -44,10 +44,10 @@ def plan(config: Config, *, sample: int, rates: Sequence[str], as_json: bool, co
 
 
 def read_rates(rates: Sequence[str], config: Config) -> dict[str, object]:
-    """`gpu=2.5`, `cpu=0.04`, `currency=EUR`, over what the config's `resources.rates` has.
+    """Parse `gpu=2.5`, `cpu=0.04`, `currency=EUR`. They override the config's `resources.rates`.
 
     Raises:
-        ConfigError: another name, or no number.
+        ConfigError: another name, or not a number.
     """
     found: dict[str, object] = config.resources.rates.model_dump()
     for text in rates:
@@ -60,13 +60,13 @@ def read_rates(rates: Sequence[str], config: Config) -> dict[str, object]:
         except ValueError:
             number = -1.0
         if name not in ("gpu", "cpu") or not number >= 0:
-            raise ConfigError(f"--rate {text!r}: write gpu=PRICE or cpu=PRICE (of an hour) or currency=NAME.")
+            raise ConfigError(f"--rate {text!r}: write gpu=PRICE or cpu=PRICE (per hour) or currency=NAME.")
         found[f"{name}_hour"] = number
     return found
 
 
 def plan_sentences(found: Plan) -> list[str]:
-    """The figures that a reader wants first."""
+    """Return the main figures as sentences."""
     share = {name: s.estimate for name, s in found.worker_seconds.items()}
     part = share[found.dominates] / (sum(share.values()) or 1)
     price = (
@@ -114,10 +114,10 @@ def _range(value: Range, words: object) -> str:
 
 
 def print_dry_run(config: Config, *, until: str | None, fresh: bool, as_json: bool, console: Console) -> None:
-    """What `vtcav run` with the same options would do now, stage by stage.
+    """Print what `vtcav run` with the same options would do now, stage by stage.
 
     Raises:
-        ConfigError: as the run would.
+        ConfigError: as the run would raise it.
     """
     stages = dry_run(config, until=until, fresh=fresh)
     if as_json:
@@ -126,7 +126,7 @@ def print_dry_run(config: Config, *, until: str | None, fresh: bool, as_json: bo
     console.print(f"Run folder: {config.run_url}", soft_wrap=True, highlight=False, markup=False)
     for stage in stages:
         console.print(_line(stage), soft_wrap=True)
-    console.print("Nothing was run. `vtcav plan` measures what it would take.")
+    console.print("Nothing was run. `vtcav plan` estimates the cost.")
 
 
 def _line(stage: PlannedStage) -> Text:

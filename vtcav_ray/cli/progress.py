@@ -1,4 +1,4 @@
-"""What the command line shows while a run goes on: bars in a terminal, a line a stage elsewhere, JSON for machines."""
+"""Progress of a run on the command line: bars in a terminal, one line per stage elsewhere, JSON for programs."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from vtcav_ray.cli.terminal import printable
 
 
 class _Rate(ProgressColumn):
-    """Shards a minute, over the last of them."""
+    """Shards per minute, over the most recent ones."""
 
     def render(self, task: Task) -> Text:
         return Text("" if not task.speed else f"{60 * task.speed:,.3g}/min", style="progress.data.speed")
 
 
 class JsonProgress:
-    """Implements `vtcav_ray.pipeline.Progress`: one line of JSON for each thing that happens."""
+    """Implements `vtcav_ray.pipeline.Progress`: one line of JSON per event."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self._shards: dict[str, dict[str, Any]] = {}
 
     def say(self, event: str, **facts: Any) -> None:
-        """Write a line, at once."""
+        """Write a line and flush it."""
         self.stream.write(json.dumps({"event": event, "time": round(time.time(), 3), **facts}) + "\n")
         self.stream.flush()
 

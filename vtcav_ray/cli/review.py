@@ -22,14 +22,14 @@ def serve(run: Run, host: str, port: int, say: Callable[[str], None]) -> None:
     """Serve the review page until interrupted.
 
     Raises:
-        ConfigError: its clips are not cut, `review.csv` is malformed, or the address can't be had.
+        ConfigError: the run has no clips yet, `review.csv` is malformed, or the address is not available.
     """
     groups = ClipGroups(run)
     with ReviewServer(Session(groups, groups.home), host, port) as server:
         if not is_loopback(host):
             say(
-                f"WARNING: listening on {host}: whoever reaches this machine and has the address below can see the "
-                "clips and change the decisions, and nothing is encrypted. An SSH tunnel to loopback is safer."
+                f"WARNING: listening on {host}: anyone who can reach this machine and has the address below can see "
+                "the clips and change the decisions. Nothing is encrypted. An SSH tunnel to loopback is safer."
             )
         say(f"Review: {server.url}")
         say(f"Decisions go to {groups.home.url.rstrip('/')}/{FILE} at once. Stop with Ctrl-C, then `vtcav run` again.")
@@ -40,7 +40,7 @@ def serve(run: Run, host: str, port: int, say: Callable[[str], None]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address. A name other than `localhost` may be anything."""
+    """Return whether only this machine can reach an address. A name other than `localhost` may be any host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -48,10 +48,10 @@ def is_loopback(host: str) -> bool:
 
 
 def export(run: Run, file: str, clips: int) -> str:
-    """Write the contact sheet, at most `clips` clips a concept, to any fsspec URL; returns a line for the user.
+    """Write the contact sheet to any fsspec URL, with at most `clips` clips per concept. Return a line for the user.
 
     Raises:
-        ConfigError: its clips are not cut, or the file can't be written.
+        ConfigError: the run has no clips yet, or the file can't be written.
     """
     fs, path = open_url(check_url(file, "--export", WRITTEN), run.folder.storage_options)
     groups = ClipGroups(run)

@@ -1,4 +1,4 @@
-"""What `vtcav run` prints, while it runs and at the end; and how it stops."""
+"""`vtcav run`: output during and after the run, and how it stops."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from vtcav_ray.runs.run import Run
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Of `vtcav run`.
+    """Options of `vtcav run`.
 
     Attributes:
-        until: the last stage to run; None: all.
-        fresh: make this config's output again, and replace it.
-        as_json: one line of JSON for each event on stdout, and nothing else there.
-        verify: check every file of a complete stage, and make again what is broken.
+        until: the last stage to run; None: all stages.
+        fresh: recompute this config's output and replace it.
+        as_json: print one line of JSON per event on stdout, and nothing else there.
+        verify: check every file of a complete stage, and recompute broken ones.
         take_over: end another run that writes into the folder.
     """
 
@@ -40,12 +40,12 @@ class RunOptions:
 
 
 def run_and_print(config: Config, options: RunOptions, *, again: str, console: Console, errors: Console) -> int:
-    """Run, and say what came out. Ctrl-C stops the actors, and says how to go on.
+    """Run the pipeline and print the results. Ctrl-C stops the actors and prints how to resume.
 
     Args:
         config: of the run.
-        options: what to do of it, and how to say it.
-        again: the command that goes on with it, without credentials.
+        options: of the command.
+        again: the command that resumes the run, without credentials.
         console, errors: for people.
 
     Returns:
@@ -60,11 +60,11 @@ def run_and_print(config: Config, options: RunOptions, *, again: str, console: C
 
 @contextlib.contextmanager
 def only_ours(stdout: TextIO) -> Iterator[TextIO]:
-    """A stream to the process's standard output that nothing else writes to.
+    """Yield a stream to the process's standard output that nothing else writes to.
 
-    Libraries and child processes print there (Ray does where its raylet dies), and a program that reads JSON would meet
-    that. Meanwhile what they print goes to standard error. A stream that is not the process's own is given back as it
-    is.
+    Libraries and child processes print to standard output (Ray does when its raylet dies), which would break a program
+    that reads JSON. Inside this context, their output goes to standard error. A stream other than the process's
+    standard output is yielded unchanged.
     """
     try:
         own = stdout.fileno() == 1
@@ -105,7 +105,7 @@ def _run(
             take_over=options.take_over,
         )
     except KeyboardInterrupt:
-        # The engine's session has ended on the way here: a Ray that was started for this run is stopped.
+        # The engine's session has already ended: a Ray that was started for this run is stopped.
         errors.print(
             f"Stopped. Every finished shard is kept in {config.run_url}. Go on with: {again}",
             soft_wrap=True,
@@ -123,7 +123,7 @@ def _run(
 
 
 def status_of(result: Run, allowed: float, errors: Console) -> int:
-    """The exit status of a command that has brought a run to its end, told in a sentence where it is not 0."""
+    """Return the exit status of a command that completed a run. Print a sentence if the status is not 0."""
     failures = pipeline.failed_inputs(result)
     if failures.fraction <= allowed:
         return EXIT_DONE

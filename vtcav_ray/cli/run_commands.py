@@ -1,4 +1,4 @@
-"""Commands for a run that exists: status, verify, retry-failed, rerun. `vtcav_ray.cli` puts them into `vtcav`."""
+"""Commands for an existing run: status, verify, retry-failed, rerun. `vtcav_ray.cli` adds them to `vtcav`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="run folder, any fsspec URL")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example resources.num_cpus=8")]
-# A file, since a command line is seen by every process of a machine.
+# A file, because every process of a machine can see a command line.
 StorageFile = Annotated[
     str | None,
     typer.Option(
@@ -25,27 +25,27 @@ StorageFile = Annotated[
     ),
 ]
 TakeOver = Annotated[
-    bool, typer.Option("--take-over", help="end another command that writes into the run folder, and go on from there")
+    bool, typer.Option("--take-over", help="end another command that writes into the run folder, and resume from there")
 ]
 NoVerify = Annotated[
     bool,
-    typer.Option("--no-verify", help="do not check stored files against their digests, nor make broken ones again"),
+    typer.Option("--no-verify", help="do not check stored files against their digests, nor recompute broken ones"),
 ]
 TrustCode = Annotated[
     bool,
     typer.Option(
         "--trust-code",
-        help="run what is a program: a .py model config or a TensorRT engine, from a URL or named by a run's run.json",
+        help="allow programs to run: a .py model config or a TensorRT engine, from a URL or named by a run's run.json",
     ),
 ]
-GO_ON = ("run", "retry-failed", "rerun", "gradcam", "watch")  # commands that take up what they left unfinished
+GO_ON = ("run", "retry-failed", "rerun", "gradcam", "watch")  # commands that resume unfinished work
 
 
 def opened(run_url: str, storage_file: str | None) -> Run:
-    """The run at a URL, with the options of a file.
+    """Open the run at a URL, with the storage options of a file.
 
     Raises:
-        ConfigError: no run there, or no options in the file.
+        ConfigError: there is no run, or the file contains no options.
     """
     from vtcav_ray.config.loading import read_options
     from vtcav_ray.runs.run import Run
@@ -54,7 +54,7 @@ def opened(run_url: str, storage_file: str | None) -> Run:
 
 
 def interruptible(err: Console) -> type[TyperGroup]:
-    """The group of all commands: one that says on `err` what Ctrl-C leaves, where typer would end without a word."""
+    """Return the class of the command group. On Ctrl-C it prints to `err` what is kept; typer would print nothing."""
 
     class Interruptible(TyperGroup):
         def invoke(self, ctx: Any) -> Any:
@@ -62,7 +62,7 @@ def interruptible(err: Console) -> type[TyperGroup]:
                 return super().invoke(ctx)
             except KeyboardInterrupt:
                 goes_on = ctx.invoked_subcommand in GO_ON
-                rest = " What is finished is kept: the same command, without --fresh, goes on from there."
+                rest = " Finished work is kept: the same command, without --fresh, resumes from there."
                 err.print(f"Stopped.{rest if goes_on else ''}", soft_wrap=True)
                 raise typer.Exit(EXIT_STOPPED) from None
 
@@ -78,7 +78,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False,
         options: StorageFile = None,
     ) -> None:
-        """How far a run is: stages, shards done of all, rate, failures. Can be asked while it runs, from anywhere."""
+        """Show a run's progress: stages, finished shards, rate, failures. Works while it runs, from any machine."""
         from vtcav_ray.runs.status import run_status, status_table
 
         found = run_status(opened(run_url, options))
@@ -98,7 +98,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False,
         options: StorageFile = None,
     ) -> None:
-        """Check every file of a run against its record, and every stage against its plan: 0 all is well, 3 not so."""
+        """Check every file of a run against its record, and every stage against its plan: 0 intact, 3 broken."""
         from vtcav_ray.cli.verify import verify_run
 
         raise typer.Exit(verify_run(opened(run_url, options), out, as_json=as_json))
@@ -112,7 +112,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         options: StorageFile = None,
         trust_code: TrustCode = False,
     ) -> None:
-        """Try again what failed in a run, and only that; later stages then see what was recovered."""
+        """Retry only what failed in a run; later stages then use the recovered inputs."""
         from vtcav_ray import pipeline
         from vtcav_ray.cli.progress import TerminalProgress
         from vtcav_ray.cli.run import status_of
@@ -135,18 +135,18 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
     @app.command()
     def rerun(
         run_url: RunUrl,
-        checkpoint: Annotated[str, typer.Option("--checkpoint", help="the other checkpoint, a .pth on any URL")],
+        checkpoint: Annotated[str, typer.Option("--checkpoint", help="new checkpoint, a .pth on any URL")],
         out_url: Annotated[
             str | None, typer.Option("--out", help="run folder; default: RUN/checkpoints/NAME-DIGEST")
         ] = None,
-        fresh: Annotated[bool, typer.Option("--fresh", help="make again what this rerun has already")] = False,
+        fresh: Annotated[bool, typer.Option("--fresh", help="recompute the existing output of this rerun")] = False,
         overrides: Overrides = None,
         no_verify: NoVerify = False,
         take_over: TakeOver = False,
         options: StorageFile = None,
         trust_code: TrustCode = False,
     ) -> None:
-        """Run again on another checkpoint: tracks and clips are re-used, the source videos are not read."""
+        """Run on another checkpoint: re-use tracks and clips, without reading the source videos."""
         from vtcav_ray.cli.progress import TerminalProgress
         from vtcav_ray.cli.run import status_of
         from vtcav_ray.cli.score_table import score_table_text

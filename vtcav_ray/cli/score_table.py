@@ -1,4 +1,4 @@
-"""The scores for a terminal: what `vtcav run` prints at its end."""
+"""The score table that `vtcav run` prints at its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vtcav_ray.cli.terminal import printable
 from vtcav_ray.pages.wording import probability, share, signed, whole
 from vtcav_ray.report.score_cells import STATUS_WORDS, ScoreCells, Status, read_cells
 
-# Shape and colour say the same, so that neither is needed to read the table.
+# Shape and colour carry the same information, so the table is readable without colour.
 MARKS = {
     Status.RAISES: ("▲", "bold bright_blue"),
     Status.LOWERS: ("▼", "bold yellow"),
@@ -27,16 +27,16 @@ _GAP = 2
 
 
 def score_table_text(scores: pa.Table, *, width: int, max_rows: int | None = 40) -> RenderableType:
-    """The scores table's most important columns, with its marks explained below it.
+    """Return the most important columns of the scores, with a legend of the marks.
 
     Args:
         scores: rows of `tables.SCORES`.
-        width: of the terminal, characters; below 110 the TCAV score's null and the counts are left out.
-        max_rows: significant cells come first within the limit, and every class gives its strongest; None: all of them.
+        width: of the terminal in characters; below 110, the TCAV score's null and the counts are omitted.
+        max_rows: maximum number of rows: significant cells first, and the strongest of every class; None: all rows.
     """
     cells = read_cells(scores, list(dict.fromkeys(scores["layer"].to_pylist())))
     if not len(cells):
-        return Text("No scores: there was no class or no concept with enough clips.")
+        return Text("No scores: no class or no concept has enough clips.")
     shown = _choose(cells, max_rows)
     headings = _headings(cells, width)
     rows = [_row(cells, i, headings) for i in shown]
@@ -50,7 +50,7 @@ def score_table_text(scores: pa.Table, *, width: int, max_rows: int | None = 40)
 
 
 def _headings(cells: ScoreCells, width: int) -> list[str]:
-    """The columns that this much room is for, the most important first to stay."""
+    """Return the columns that fit the width; less important ones are dropped first."""
     optional = {
         "against": len({column.against for column in cells.columns}) > 1,
         "95 % interval": width >= 80,
@@ -63,7 +63,7 @@ def _headings(cells: ScoreCells, width: int) -> list[str]:
 
 
 def _rooms(headings: list[str], rows: list[dict[str, str]], width: int) -> list[int]:
-    """Characters for each column: figures are shown whole, names share what is left."""
+    """Return the width of each column in characters: figures are never cut, names share the rest."""
     wanted = {h: max([len(h), *(len(row[h]) for row in rows)]) for h in headings}
     names = [h for h in headings if h in _TEXT_HEADINGS and h]
     left = width - _GAP * (len(headings) - 1) - sum(wanted[h] for h in headings if h not in names)
@@ -74,21 +74,21 @@ def _rooms(headings: list[str], rows: list[dict[str, str]], width: int) -> list[
 
 
 def _choose(cells: ScoreCells, count: int | None) -> list[int]:
-    """Rows to show, by class. Within a class: significant first, then the effect against its null, largest first.
+    """Return the rows to show, by class. In a class: significant first, then by effect against its null, descending.
 
-    Where there is no room for all, every class gives its first ones.
+    If there is no room for all, the first rows of every class are kept.
     """
     z = np.abs(np.nan_to_num(cells.numbers["effect_z"], nan=0.0))
     rank = np.where(cells.significant_N, 0, np.where(cells.of(Status.NOT_SHOWN), 1, 2))
     order = np.lexsort((-z, rank, cells.class_N))
     first = np.searchsorted(cells.class_N[order], cells.class_N[order])
-    place = np.arange(len(order)) - first  # within its class
+    place = np.arange(len(order)) - first  # position within its class
     chosen = np.lexsort((place, rank[order]))[:count]
     return order[np.sort(chosen)].tolist()
 
 
 def _row(cells: ScoreCells, i: int, headings: list[str]) -> dict[str, str]:
-    """Heading -> text. Names come from the data: control characters in them can't reach the terminal."""
+    """Return heading -> text. Names come from the data, so control characters in them are replaced."""
     column, number = cells.columns[cells.column_N[i]], cells.numbers
     every = {
         "": MARKS[Status(cells.status_N[i])][0],
@@ -113,13 +113,13 @@ def _legend(cells: ScoreCells, shown: int) -> list[Text]:
     lines = [Text(marks)]
     lines.append(
         Text(
-            "effect: how far the class's logit moves, to first order, from random clips to the concept's; "
+            "effect: change of the class's logit, to first order, from random clips to the concept's; "
             "q is corrected for all cells. TCAV: share of class videos with a positive sensitivity.",
             style="dim",
         )
     )
     if cells.degenerate_N.any():
-        lines.append(Text("° the gradient is the same for every clip, so that a sign count says nothing", style="dim"))
+        lines.append(Text("° the gradient is the same for every clip, so a sign count is meaningless", style="dim"))
     if shown < len(cells):
         lines.append(Text(f"{len(cells) - shown} more rows: `vtcav table RUN scores`, or the report.", style="dim"))
     return lines

@@ -1,6 +1,6 @@
-"""A table of a run as text, CSV, JSON lines or Parquet.
+"""Print a table of a run as text, CSV, JSON lines or Parquet.
 
-Cells hold names from outside: no markup of theirs is read, and no formula.
+Cells hold names from outside: markup in them is not interpreted, and formulas are escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CELL_WIDTH = 28
 
 
 def print_table(rows: pa.Table, form: str, console: Console, stream: BinaryIO) -> None:
-    """Write `rows` in one of FORMATS: `table` to the console (shortened cells), the others whole, to `stream`."""
+    """Write `rows` in one of FORMATS: `table` to the console, with shortened cells; the others in full, to `stream`."""
     if form == "parquet":
         stream.write(parquet_bytes(rows))
     elif form == "csv":
@@ -40,18 +40,18 @@ def print_table(rows: pa.Table, form: str, console: Console, stream: BinaryIO) -
 
 
 def print_wide(table: Table, console: Console) -> None:
-    """Print a table as wide as it needs to be: a pager scrolls sideways, and squeezed columns say nothing."""
+    """Print a table at its full width: a pager can scroll sideways, but squeezed columns are unreadable."""
     width = max(console.width, console.measure(table, options=console.options.update(width=100_000)).maximum)
     Console(file=console.file, width=width, force_terminal=console.is_terminal).print(table)
 
 
 def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no NaN: a figure that is not there is null."""
+    """Replace NaN and infinity by null, since JSON has neither."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def _flat(rows: pa.Table) -> pa.Table:
-    """CSV knows no lists: they become JSON."""
+    """Turn lists into JSON, since CSV has no lists."""
     columns = []
     for name in rows.column_names:
         column = rows[name]
@@ -68,7 +68,7 @@ def _shown_bytes(value: bytes) -> str:
 
 
 def print_interventions(rows: pa.Table, as_json: bool, console: Console) -> None:
-    """Print `interventions`: a table for people, or one JSON list."""
+    """Print the rows of `interventions` as a table or as one JSON list."""
     if as_json:
         print(json.dumps(rows.to_pylist()))
         return

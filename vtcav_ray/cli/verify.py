@@ -1,4 +1,4 @@
-"""`vtcav verify RUN`: whether what is in a run folder is what was written there."""
+"""`vtcav verify RUN`: check that the files of a run folder are as they were written."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vtcav_ray.runs.damage import Damage, Examination, examine
 from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import ALL_NAMES
 
-ROUND = 1e6  # bytes a MB
+ROUND = 1e6  # bytes per MB
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage of a run.
+    """The result for one stage of a run.
 
     Attributes:
         stage, url: its name and folder.
-        found: what was looked at, and what is broken.
+        found: what was checked, and what is broken.
     """
 
     stage: str
@@ -31,17 +31,17 @@ class StageResult:
 
 
 def examine_run(run: Run) -> list[StageResult]:
-    """Check every stage that a run has reached, in order; those of the run that it is a rerun of, too."""
+    """Check every stage that a run has reached, in order, including stages of the run that it is a rerun of."""
     keys = run.keys
     outputs = [run.stage(name) for name in ALL_NAMES if name in keys]
     return [StageResult(output.stage, output.folder.url, examine(output)) for output in outputs]
 
 
 def verify_run(run: Run, out: Console, *, as_json: bool = False) -> int:
-    """Examine a run and print what was found.
+    """Check a run and print the result.
 
     Returns:
-        The exit status: 0 where every file equals its record and every stage its plan, otherwise 3.
+        The exit status: 0 if every file matches its record and every stage its plan, otherwise 3.
     """
     results = examine_run(run)
     broken = [(result, damage) for result in results for damage in result.found.damage]
@@ -60,8 +60,7 @@ def verify_run(run: Run, out: Console, *, as_json: bool = False) -> int:
         again = sorted({f"{r.stage}/{d.shard}" for r, d in broken if d.shard is not None})
         shards = f" Shards to make again: {', '.join(again)}." if again else ""
         out.print(
-            f"{run.url} is not what was written.{printable(shards)} `vtcav run` on this folder makes again what is "
-            "broken.",
+            f"{run.url} is not what was written.{printable(shards)} `vtcav run` on this folder repairs what is broken.",
             soft_wrap=True,
             highlight=False,
         )

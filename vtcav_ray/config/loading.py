@@ -1,6 +1,6 @@
-"""Configs from YAML files, mappings and `--set`, checked against the schema of `config.py`.
+"""Read configs from YAML files, mappings and `--set`, and check them against the schema (`vtcav_ray/config/schema.py`).
 
-What is wrong is told with the key, its value, what is allowed, and the nearest right key.
+Errors name the key, its value, the allowed values, and the nearest valid key.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ def load_config(
 
     Args:
         path: the YAML file.
-        overrides: `a.b=value` strings; the value is read as YAML, so `[a, b]`, `1.5` and `null` mean what they say.
-        out: replaces the config's own `out`.
-        trust_code: programs that the config names (a `.py` model config, a TensorRT engine) are run from URLs, too, and
-            not only from this machine.
+        overrides: `a.b=value` strings; the value is read as YAML, so `[a, b]`, `1.5` and `null` have their YAML
+            meaning.
+        out: replaces the config's `out`.
+        trust_code: run programs that the config names (a `.py` model config, a TensorRT engine) from URLs, too, and not
+            only from this machine.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key, or a value that is not allowed.
@@ -41,8 +42,8 @@ def load_config(
         data = read_yaml(_text_of(file)) or {}
     except (UnreadableText, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path} is not readable as YAML: {' '.join(str(error).split())}. Mend that line; text with a colon "
-            "or a brace goes between quotes."
+            f"{path} is not readable as YAML: {' '.join(str(error).split())}. Fix that line; put text with a "
+            "colon or a brace in quotes."
         ) from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at the top, not a {type(data).__name__}.")
@@ -54,10 +55,11 @@ def load_config(
 
 
 def read_options(path: str | None) -> dict[str, Any]:
-    """The options in a file of `--storage-options`, YAML or JSON; none without a file.
+    """Read the options in a `--storage-options` file, YAML or JSON; return no options without a file.
 
     Raises:
-        ConfigError: no such file, or no mapping in it. What it holds is never told: it may be a secret.
+        ConfigError: no such file, or it does not contain a mapping. The message never quotes the content, which may be
+            secret.
     """
     if path is None:
         return {}
@@ -71,20 +73,20 @@ def read_options(path: str | None) -> dict[str, Any]:
         data = None  # the error would quote the line
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise ConfigError(
-            f"--storage-options {path} must hold a mapping, in YAML or JSON, of what fsspec's file system takes, for "
+            f"--storage-options {path} must hold a mapping, in YAML or JSON, of options of fsspec's file system, for "
             "example {key: ..., secret: ..., endpoint_url: ...}."
         )
     return data
 
 
 def _text_of(file: Path) -> str:
-    """A file's text, and no more of it than `read_yaml` takes."""
+    """Return a file's text, but no more than `read_yaml` accepts."""
     with file.open(encoding="utf-8") as opened:
         return opened.read(MOST_CHARACTERS + 1)
 
 
 def shown_override(override: str) -> str:
-    """A `--set` as it may be told: without its value where that may hold credentials."""
+    """Return a `--set` that is safe to show: without its value if that may hold credentials."""
     return f"{override.partition('=')[0]}=..." if "storage_options" in override else override
 
 
@@ -92,7 +94,7 @@ def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
     """Check a mapping against the schema.
 
     Raises:
-        ConfigError: names every wrong key with its value, what is allowed, and the nearest right key.
+        ConfigError: the message names every wrong key with its value, the allowed values, and the nearest valid key.
     """
     try:
         return Config.model_validate(data)
@@ -104,10 +106,10 @@ def parse_config(data: Mapping[str, Any], *, where: str = "config") -> Config:
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Put `a.b=value` strings into a config that is not checked yet.
+    """Apply `a.b=value` strings to a config that is not checked yet.
 
     Raises:
-        ConfigError: not of that form, or the key lies below something that has no keys.
+        ConfigError: not of that form, or the key is below a value that has no keys.
     """
     for override in overrides:
         _set(data, override)
@@ -149,7 +151,7 @@ def _problem(error: Any) -> str:
 
 
 def _shown(path: Sequence[Any], value: Any) -> str:
-    """A wrong value, for the message, unless it may hold credentials: options are mappings, or named like them."""
+    """Return a wrong value for the message, but nothing if it may hold credentials, by its type or its key's name."""
     if isinstance(value, dict | list) or any(
         re.search(r"option|key|secret|token|passw|cred", str(p), re.I) for p in path
     ):

@@ -1,4 +1,4 @@
-"""`vtcav init`: a commented config for one's own model and bucket, that is valid as it is written."""
+"""`vtcav init`: write a valid, commented config for the user's model and bucket."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from vtcav_ray.errors import ConfigError
 
 TEMPLATE = """\
 # Video-TCAV for your own model and videos. Check it: vtcav run {file} --dry-run
-# What it would take: vtcav plan {file} --rate gpu=2.50   Run it: vtcav run {file}
+# Estimate its cost: vtcav plan {file} --rate gpu=2.50   Run it: vtcav run {file}
 name: {name}
 seed: 0
-# The run folder, any fsspec URL. A run that was stopped goes on there; a new checkpoint re-uses tracks and clips.
+# The run folder, any fsspec URL. A stopped run resumes there; a new checkpoint re-uses tracks and clips.
 out: {out}
 
 videos:
-  # A folder with one folder a class, a glob, or a CSV or Parquet manifest with the columns uri and label;
-  # a local path, s3://, gs:// and so on. Credentials come from the environment, as for every other tool.
+  # A folder with one folder per class, a glob, or a CSV or Parquet manifest with the columns uri and label;
+  # a local path, s3://, gs:// and so on. Credentials come from the environment, as for other tools.
   uri: {videos}
-  # labels: labels.csv            # video_id or uri, and label; where the folders don't say it
-  # limit: 200                    # the first so many videos only
+  # labels: labels.csv            # video_id or uri, and label; if the folders are not the labels
+  # limit: 200                    # use only the first 200 videos
   # storage_options: {{endpoint_url: "http://localhost:9000"}}   # for fsspec, for example another S3 server
 
 tracks:
-  # Ultralytics' YOLO weights (.pt, .onnx): what concepts are made of. `asset:detector.pt` only knows the planted world.
+  # Ultralytics YOLO weights (.pt, .onnx): they find the objects. `asset:detector.pt` knows only the planted world.
   weights: {weights}
   image_size: 640
   confidence: 0.1
   frame_stride: 2                 # detect in every second frame
 
 clips:
-  frames: 32                      # T, as your recogniser takes them
-  interval: 2                     # source frames from one to the next
+  frames: 32                      # T, as your recogniser expects
+  interval: 2                     # source frames from one frame to the next
   size: 224                       # pixels
-  per_class: 30                   # class examples, each from a video of its own
+  per_class: 30                   # class examples, each from a different video
   per_concept: 30
-  random_pool: 300                # random clips a kind; ten times per_concept or more
+  random_pool: 300                # random clips per kind; ten times per_concept or more
   # classes: [playing tennis, arm wrestling]   # null: every class with enough videos
   concepts: auto                  # proposed from the tracks. Or name your own:
   # concepts:
@@ -47,28 +47,28 @@ clips:
   #   - {{name: moving up, motion: {{direction: up, min_speed: 0.2}}, kinds: [context]}}
 
 model:
-  framework: mmaction2            # or torchvision, or an entry point of your own: docs/models.md
+  framework: mmaction2            # or torchvision, or your own entry point: docs/models.md
   config: {model_config}
-  # A run without a checkpoint has to be asked for by this name, and says so on every page.
+  # `untrained` runs without a checkpoint, and every page says so.
   checkpoint: {checkpoint}
-  # labels: classes.txt           # one class name a line; null: from the config or the checkpoint
+  # labels: classes.txt           # one class name per line; null: from the config or the checkpoint
 
 activations:
-  layers: [early, middle, late, head]   # or names of your model's modules; early@moving: with a projection of its own
-  projection: mean                # or time, space, flat, moving, still, grid:4, sketch:4096: which when, docs/models.md
+  layers: [early, middle, late, head]   # or names of your model's modules; early@moving: with its own projection
+  projection: mean                # or time, space, flat, moving, still, grid:4, sketch:4096: see docs/models.md
 
 cavs:
-  random_sets: 50                 # R; under 20 the p of the sign count can't decide much
+  random_sets: 50                 # R; below 20 the p of the sign count has little power
 
 scores:
   alpha: 0.05
   correction: holm                # or bh (false discovery rate), or none
 
 resources:
-  # address: ray://head:10001     # null: RAY_ADDRESS, or a Ray started on this machine
-  detect: {{cpus: 1}}              # of one actor; with a GPU: {{cpus: 4, gpus: 1}}
+  # address: ray://head:10001     # null: RAY_ADDRESS, or Ray is started on this machine
+  detect: {{cpus: 1}}              # per actor; with a GPU: {{cpus: 4, gpus: 1}}
   extract: {{cpus: 1}}
-  # rates: {{gpu_hour: 2.50, cpu_hour: 0.04, currency: EUR}}   # then plans and reports name a price
+  # rates: {{gpu_hour: 2.50, cpu_hour: 0.04, currency: EUR}}   # then plans and reports show a price
 """
 
 
@@ -80,15 +80,15 @@ def write_config(
     Args:
         file: to write.
         videos, weights, model_config, checkpoint: as in the config.
-        out: run folder; None: `runs/<the file's name>`.
-        force: write over a file that is there.
+        out: run folder; None: `runs/<file name>`.
+        force: overwrite an existing file.
 
     Raises:
-        ConfigError: there is such a file, or its folder can't be written to.
+        ConfigError: the file exists already, or its folder is not writable.
     """
     path = Path(file)
     if path.exists() and not force:
-        raise ConfigError(f"{file} is there already. Name another file, or write over it with --force.")
+        raise ConfigError(f"{file} exists already. Name another file, or overwrite it with --force.")
     text = TEMPLATE.format(
         file=file,
         name=json.dumps(path.stem, ensure_ascii=False),
@@ -108,5 +108,5 @@ def write_config(
 
 
 def _quoted(text: str) -> str:
-    """A string that YAML reads as itself: JSON's are."""
+    """Quote a string for YAML. A JSON string is also a YAML string."""
     return json.dumps(text, ensure_ascii=False)

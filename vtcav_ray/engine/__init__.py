@@ -1,4 +1,4 @@
-"""The only place, with `jobs/`, that imports ray: a cluster to run on, and shards streamed through actor pools."""
+"""Ray: a cluster to run on, and shards streamed through actor pools. Only this package and `jobs/` import ray."""
 
 from vtcav_ray.engine.attempts import Rehearsal
 from vtcav_ray.engine.session import LazySession, ray_session

@@ -1,21 +1,21 @@
-"""Which shard a process died over, and which of its videos is to blame.
+"""Find the shard over which a worker process died, and the video that caused it.
 
 A video may crash its decoder (and with it the actor), hang it, or fill the memory. Ray then starts another actor and
-gives it the same shard, for ever. So each start of a shard is written down BEFORE it begins, in a small object beside
-the commit records, and a start that finds one knows that the last did not end:
+gives it the same shard, without end. So each start of a shard is recorded BEFORE it begins, in a small object beside
+the commit records. A start that finds such a record knows that the last start did not end:
 
-1. First start: the shard runs in the actor, all its videos together. That is the fast path, and nearly every shard's.
-2. After a death: each video is decoded in a process of its own (`vtcav_ray.video.rehearse`). What crashes, hangs or
-   takes too much memory there is quarantined; the rest runs together, as it would have.
-3. After another: each video goes through the worker alone, its name written down first, and the result is thrown away.
-   If the process dies, the name tells which. Then the rest runs together.
-4. Deaths that no video explains end the stage, with a sentence.
+1. First start: the shard runs in the actor, all its videos together. This is the fast path, and nearly every shard's.
+2. After one death: each video is decoded in a separate process (`vtcav_ray.video.rehearse`). Videos that crash, hang or
+   take too much memory there are quarantined; the rest run together as usual.
+3. After another death: each video goes through the worker alone, and the result is discarded. The video's name is
+   recorded first, so if the process dies, the record names the cause. Then the rest run together.
+4. Deaths that no video explains end the stage with an error.
 
-A video is quarantined after `attempts` processes that it cost: a row of `failures`, and nothing else of the run.
+A video is quarantined after it cost `attempts` processes: it becomes a row of `failures`, and the run continues.
 
-Only deaths within one run and on a node that is still there count: of a driver that was killed, or of a machine that
-went away, no video is guilty. And since steps 2 and 3 keep nothing, an innocent shard's output is byte for byte what it
-would have been.
+Only deaths within one run and on a node that is still in the cluster count: no video is to blame for a driver that was
+killed or a machine that left. Since steps 2 and 3 keep nothing, the output of a shard without bad videos is byte for
+byte the same as without any death.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from vtcav_ray.video.rehearse import Limits, rehearse
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = "_attempts"
-_STEPS = 3  # deaths that it takes to go through all the steps
+_STEPS = 3  # number of deaths after which all steps were tried
 
 
 @dataclass
 class History:
-    """What is known of a shard that was begun: the content of `_attempts/<shard>.json`.
+    """The history of a shard that was started: the content of `_attempts/<shard>.json`.
 
     Attributes:
-        run: names the run that began it last; a run is one call of `run_shards`.
-        node: where.
-        deaths: processes that died over it in this run, since the last quarantine.
-        interrupted: starts that did not end, of which no video is guilty (a driver or a node went away).
+        run: id of the run that started it last; a run is one call of `run_shards`.
+        node: of the last start.
+        deaths: processes that died over the shard in this run, since the last quarantine.
+        interrupted: starts that did not end but that no video caused (a driver or a node went away).
         trying: video_id that is alone in the worker now; None: all together, or none.
         rehearsed, tried_alone: steps 2 and 3 found nothing more.
-        failures: rows of the table for the quarantined videos.
+        failures: rows of the `failures` table for the quarantined videos.
     """
 
     run: str
@@ -68,10 +68,10 @@ class History:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """How the videos of a shard are looked at in step 2.
+    """How step 2 checks the videos of a shard.
 
     Attributes:
-        limits: what one video may cost.
+        limits: maximum cost of one video.
         storage_options: for fsspec.
     """
 
@@ -80,7 +80,7 @@ class Rehearsal:
 
     @staticmethod
     def of(config: Config) -> Rehearsal:
-        """With the limits of a config."""
+        """Create a Rehearsal with the limits of a config."""
         decode = config.resources.decode
         limits = Limits(
             config.tracks.max_frames,
@@ -94,14 +94,14 @@ class Rehearsal:
 
 
 class Attempts:
-    """Begins the shards of one actor.
+    """The bookkeeping of one actor: it records each start of a shard.
 
     Args:
         output: the stage's folder.
-        attempts: processes that a video may cost.
-        run, node: names of this run and of this actor's node.
-        node_is_there: whether a node, by name, is still part of the cluster.
-        rehearsal: None: the shards hold no videos.
+        attempts: number of processes that a video may cost.
+        run, node: ids of this run and of this actor's node.
+        node_is_there: returns whether a node, by id, is still part of the cluster.
+        rehearsal: None: the shards contain no videos.
     """
 
     def __init__(
@@ -117,13 +117,13 @@ class Attempts:
         self._node_is_there, self.rehearsal = node_is_there, rehearsal
 
     def begin(self, shard: str, rows: pa.Table, worker: Worker) -> tuple[pa.Table, list[dict[str, Any]]]:
-        """Write down that a shard begins, after whatever its history asks for.
+        """Record that a shard starts, after the steps that its history requires.
 
         Returns:
-            (the rows to work on, failure rows of those that are quarantined).
+            (the rows to work on, failure rows of the quarantined videos).
 
         Raises:
-            StageError: processes die over this shard, and no video of it is to blame.
+            StageError: processes die over this shard, and none of its videos is to blame.
         """
         history = self._look(shard)
         if history is None:
@@ -141,13 +141,13 @@ class Attempts:
         return _without(rows, history), history.failures
 
     def end(self, shard: str) -> None:
-        """Take back that a shard began: it ended in an orderly way, though without a commit."""
+        """Undo the record of a start: the shard ended in an orderly way, though without a commit."""
         history = self._read(shard)
         if history is not None:
             self._write(shard, _replaced(history, run="", interrupted=0))
 
     def _look(self, shard: str) -> History | None:
-        """The history, with the start that did not end counted; None: the shard was never begun."""
+        """Return the history, including the start that did not end; None if the shard was never started."""
         found = self._read(shard)
         if found is None:
             return None
@@ -161,21 +161,21 @@ class Attempts:
         if not (same_run and there):
             found.trying = None
         found.run, found.node = self.run, self.node
-        logger.warning("shard %s of %s was begun before and did not end: %s", shard, self.output.stage, found)
+        logger.warning("shard %s of %s was started before and did not end: %s", shard, self.output.stage, found)
         return found
 
     def _read(self, shard: str) -> History | None:
-        """The history as it was written; None: there is none, or it is broken, which costs a few tries and no row."""
+        """Read the history; return None if there is none or it is broken, which costs a few tries but no row."""
         try:
             return History(**self.output.folder.read_json(f"{ATTEMPTS}/{shard}.json"))
         except FileNotFoundError:
             return None
-        except (BrokenFile, TypeError) as error:  # TypeError: JSON, but no history
-            logger.warning("the history of shard %s is forgotten: %s", shard, error)
+        except (BrokenFile, TypeError) as error:  # TypeError: JSON, but not a history
+            logger.warning("the history of shard %s is ignored: %s", shard, error)
             return None
 
     def _settle(self, shard: str, history: History, rows: pa.Table) -> None:
-        """Quarantine the video that was alone when the process died; or see that none explains the deaths."""
+        """Quarantine the video that was alone when the process died, or raise if no video explains the deaths."""
         left = _video_ids(_without(rows, history))
         suspect = history.trying or (left[0] if len(left) == 1 else None)
         if history.deaths < self.attempts:
@@ -188,7 +188,7 @@ class Attempts:
             raise StageError(
                 f"The worker's process died {history.deaths} times over shard {shard} of stage {self.output.stage}, "
                 "and no single video is to blame. Most likely it had too little memory: give "
-                f"`resources.{section}` fewer actors a machine (memory_gb, max_actors) or a "
+                f"`resources.{section}` fewer actors per machine (memory_gb, max_actors) or a "
                 "smaller batch, and run again."
             )
 
@@ -222,7 +222,7 @@ class Attempts:
         history.failures.append(
             {"uri": uri, "video_id": video_id, "error_kind": kind, "message": message, "attempts": attempts}
         )
-        # What is left starts with a clean slate: another of its videos may be poison, too.
+        # Reset the counters for the remaining videos: another of them may be bad, too.
         history.deaths, history.trying, history.tried_alone = 0, None, False
 
     def _write(self, shard: str, history: History) -> None:

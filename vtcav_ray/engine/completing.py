@@ -1,4 +1,4 @@
-"""Bring one stage to completion: all of it, what is missing or broken, or nothing."""
+"""Complete one stage: compute all of it, only what is missing or broken, or nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """Told what happens, as it happens. The command line draws it; a library user may ignore it."""
+    """Receives events while a run proceeds. The command line displays them; library users may ignore them."""
 
     def stage_started(self, stage: str, *, shards: int, done: int) -> None: ...
     def shard_done(self, stage: str, *, failures: int) -> None: ...
@@ -34,7 +34,7 @@ class Progress(Protocol):
 
 
 class Silence:
-    """Progress for those who want none: what happens is in the log."""
+    """Progress that ignores all events. The log still has them."""
 
     def stage_started(self, stage: str, *, shards: int, done: int) -> None: ...
     def shard_done(self, stage: str, *, failures: int) -> None: ...
@@ -46,10 +46,10 @@ class Completing:
     """How stages are completed in one run.
 
     Args:
-        session: the Ray that heavy stages run on.
-        progress: told of every stage and shard.
-        check: raises where this process may not write any more; with True, after asking storage.
-        verify: read every file of a complete stage before it is used, and make again what is broken.
+        session: the Ray session that heavy stages run on.
+        progress: receives every stage and shard event.
+        check: raises if this process may no longer write; with True, it checks storage first.
+        verify: read every file of a complete stage before it is used, and recompute broken ones.
     """
 
     session: engine.LazySession
@@ -70,15 +70,15 @@ class Completing:
         """Complete a stage.
 
         Args:
-            stage, context: what to do.
-            output: where.
-            earlier: a complete output of the stage for other inputs, to carry over from.
-            retry_of: key of the output that this one tries again, for the manifest.
-            writing: entered while something is written; for a folder that others may write into.
+            stage, context: the stage and its inputs.
+            output: folder to write to.
+            earlier: a complete output of the stage for other inputs, to carry shards over from.
+            retry_of: key of the output that this one retries, for the manifest.
+            writing: context that is entered while something is written, for a folder shared with other writers.
 
         Returns:
-            (the output that counts, its manifest). It is another one than `output` where broken shards could not be
-            made again as they were (`vtcav_ray.engine.heal`).
+            (the output that counts, its manifest). The output differs from `output` if broken shards could not be
+            reproduced byte for byte (`vtcav_ray.engine.heal`).
 
         Raises:
             StageError: the stage could not be completed.
@@ -87,7 +87,7 @@ class Completing:
         if manifest is not None:
             damage = examine(output).damage if self.verify else ()
             if not damage:
-                logger.info("%s is there already", stage.name)
+                logger.info("%s is already complete", stage.name)
                 self.progress.stage_finished(stage.name, manifest, reused=True)
                 return output, manifest
             with writing():
@@ -98,20 +98,20 @@ class Completing:
     def _make(
         self, stage: Stage, context: Context, output: StageFolder, earlier: StageFolder | None, retry_of: str | None
     ) -> tuple[StageFolder, dict[str, Any]]:
-        """Make what is missing of a stage that has no manifest."""
+        """Compute the missing shards of a stage without a manifest."""
         started = time.time()
         work = stage.prepare(context)
         work, kept = self._with_carried(stage, context, work, earlier)
         planned = _planned(work)
         there = _committed(output, planned)
-        lost_manifest = there == planned  # all that is missing is the manifest, and something may be made from it
+        lost_manifest = there == planned  # only the manifest is missing, and other outputs may depend on it
         if self.verify and not lost_manifest:
             there -= _broken(output, there)
         missing = [shard for shard in work.shards if shard.name not in there]
         plan = {"shards": len(work.shards), "done": len(there), "started": started, **kept}
         output.folder.write_json(PLAN, plan)  # for `vtcav status`
         self.progress.stage_started(stage.name, shards=len(work.shards), done=len(work.shards) - len(missing))
-        logger.info("%s begins: %d shards, %d there", stage.name, len(work.shards), len(work.shards) - len(missing))
+        logger.info("%s starts: %d shards, %d done", stage.name, len(work.shards), len(work.shards) - len(missing))
         for _ in self._run(stage, work, missing, output, context):
             pass
         if work.finish is not None and (missing or FINAL not in there):
@@ -142,10 +142,10 @@ class Completing:
         manifest: dict[str, Any],
         damage: tuple[Damage, ...],
     ) -> tuple[StageFolder, dict[str, Any]]:
-        """Make the broken shards of a complete stage again."""
+        """Recompute the broken shards of a complete stage."""
         first = damage[0]
         logger.warning(
-            "%s/%s: %s. %d shards of the stage %s are made again.",
+            "%s/%s: %s. Recomputing %d shards of the stage %s.",
             output.folder.url, first.file, first.what, len({d.shard for d in damage}), stage.name,
         )  # fmt: skip
         healing = Healing(output, stage.prepare(context), manifest["shards"], damage)
@@ -163,7 +163,7 @@ class Completing:
     def _run(
         self, stage: Stage, work: Work, shards: list[Shard], output: StageFolder, context: Context
     ) -> Iterator[Mapping[str, Any]]:
-        """Run shards into a folder, and say so."""
+        """Run shards into a folder, and report each one."""
         for record in self._records(work, shards, output, context):
             self.check(False)
             logger.info("shard done", extra={"shard": record["shard"], "failures": record["failures"]})
@@ -185,7 +185,7 @@ class Completing:
     def _with_carried(
         self, stage: Stage, context: Context, work: Work, earlier: StageFolder | None
     ) -> tuple[Work, dict[str, Any]]:
-        """The work, less what an earlier, complete output of this stage has; and a note of how much that is."""
+        """Return the work without the part that an earlier, complete output has, and a note of how much that is."""
         if not stage.facts.retried or earlier is None:
             return work, {}
         try:
@@ -197,9 +197,9 @@ class Completing:
                 return work, {}
             bad = {d.shard for d in examine(earlier).damage if d.shard} if self.verify else set()
             carried = carry(work.shards, shards, earlier, bad)
-        except FileNotFoundError:  # it is not complete
+        except FileNotFoundError:  # the earlier output is not complete
             return work, {}
-        except BrokenFile as error:  # what is carried must be right; without it, all is worked on
+        except BrokenFile as error:  # carried shards must be intact; otherwise compute everything
             logger.warning("nothing is carried over from %s: %s", earlier.folder.url, error)
             return work, {}
         if not carried.kept:
@@ -212,28 +212,28 @@ class Completing:
 def _earlier_shards(
     stage: Stage, context: Context, work: Work, manifest: Mapping[str, Any]
 ) -> list[Shard] | tuple[Shard, ...] | None:
-    """The shards of an earlier output, with their rows; None: its inputs are not all there any more."""
+    """Return the shards of an earlier output, with their rows; None if some of its inputs no longer exist."""
     before = {
         name: stage_folder(context.input(name).run, name, key)
         for name, key in manifest["ingredients"]["inputs"].items()
     }
-    # Of the same inputs (a retry) come the same shards. To plan them again reads every table of the inputs.
+    # The same inputs (a retry) give the same shards. Planning them again would read every table of the inputs.
     if all(folder.key == context.input(name).key for name, folder in before.items()):
         return list(work.shards)
     if not all(folder.complete for folder in before.values()):
         return None
-    # With what this stage has found for its key already: the digests of weights.
+    # Pass on what this stage has already found for its key: the digests of weights.
     return list(stage.prepare(Context(context.config, context.run, before, context.memo)).shards)
 
 
 def _manifest(output: StageFolder) -> dict[str, Any] | None:
-    """The manifest; None: the stage is not complete, or its manifest is broken, and is removed to be written again."""
+    """Return the manifest; None if the stage is not complete. Delete a broken manifest so that it is rewritten."""
     try:
         return output.manifest()
     except FileNotFoundError:
         return None
     except BrokenFile as error:
-        logger.warning("%s It is written again.", error)
+        logger.warning("%s It will be rewritten.", error)
         output.folder.remove(MANIFEST)
         return None
 
@@ -243,20 +243,20 @@ def _planned(work: Work) -> set[str]:
 
 
 def _committed(output: StageFolder, planned: set[str]) -> set[str]:
-    """Planned shards with a commit record that can be read. Records of other shards are removed."""
+    """Return the planned shards with a readable commit record. Delete records of other shards."""
     good, bad = output.readable_records()
     for error in bad.values():
-        logger.warning("%s The shard is made again.", error)
+        logger.warning("%s The shard will be recomputed.", error)
     for shard in {*good, *bad} - planned:
-        logger.warning("%s: the stage has no shard %s; its record is removed", output.folder.url, shard)
+        logger.warning("%s: the stage has no shard %s; deleting its record", output.folder.url, shard)
         output.folder.remove(f"{COMMITS}/{shard}.json")
     return set(good) & planned
 
 
 def _broken(output: StageFolder, there: set[str]) -> set[str]:
-    """Committed shards whose files are not what was written."""
+    """Return the committed shards whose files are damaged."""
     files = {shard: found for shard, found in output.shards_by_record().items() if shard in there}
     damage = broken_files(output, files)
     for found in damage:
-        logger.warning("%s/%s: %s. The shard is made again.", output.folder.url, found.file, found.what)
+        logger.warning("%s/%s: %s. The shard will be recomputed.", output.folder.url, found.file, found.what)
     return {found.shard for found in damage if found.shard is not None}

@@ -1,10 +1,10 @@
-"""Make the broken shards of a complete stage again, and only those.
+"""Recompute the broken shards of a complete stage, and only those.
 
-They are made beside, in a folder of their own. Shards are deterministic, so they come out as the same bytes, which the
-manifest's digests prove, and are put back: the stage is what it was, and so is all that was computed from it. Where
-they come out otherwise (another version of a library, another kind of machine, a source that has changed since), what
-follows was computed from bytes that are gone. Then the folder beside, with the intact shards copied into it, takes the
-stage's place, as after `vtcav retry-failed`: later stages get new keys, and are computed again from what is there now.
+They are computed in a separate folder beside the stage. Shards are deterministic, so the bytes normally come out the
+same, which the manifest's digests prove. Then the shards are copied back: the stage and everything computed from it
+stay valid. If the bytes differ (another version of a library, another kind of machine, a source that has changed
+since), later stages were computed from bytes that are gone. Then the intact shards are copied into the separate folder,
+and it replaces the stage, as after `vtcav retry-failed`: later stages get new keys and are recomputed from it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from vtcav_ray.store.records import COMMITS, BrokenFile, FileEntry, canonical_di
 
 logger = logging.getLogger(__name__)
 
-FINAL = "final"  # the shard that a stage makes from its others
+FINAL = "final"  # the shard that a stage computes from its others
 Shards = Mapping[str, Mapping[str, FileEntry]]
-# Runs shards into a folder, and yields a summary of each.
+# Runs shards into a folder and yields a summary of each.
 Run = Callable[[list[Shard], StageFolder], Iterable[Any]]
 
 
@@ -35,9 +35,9 @@ class Healing:
 
     Args:
         output: the stage's folder.
-        work: the stage's own plan.
+        work: the stage's current plan.
         planned: the shards of the manifest.
-        damage: what was found; not about the manifest.
+        damage: the damage that was found; not of the manifest.
     """
 
     output: StageFolder
@@ -47,7 +47,7 @@ class Healing:
 
     @property
     def broken(self) -> list[str]:
-        """Planned shards to make again."""
+        """The planned shards to recompute."""
         return sorted({d.shard for d in self.damage if d.shard in self.planned and d.shard is not None})
 
     @property
@@ -57,11 +57,11 @@ class Healing:
         return names == set(self.planned)
 
     def run(self, run: Run, manifest: Mapping[str, Any]) -> StageFolder:
-        """Heal.
+        """Recompute the broken shards.
 
         Args:
             run: runs shards into a folder.
-            manifest: the output's, for a new one where the shards came out otherwise.
+            manifest: of the output; the basis of a new one if the shards come out different.
 
         Returns:
             The output that counts from now on.
@@ -84,28 +84,28 @@ class Healing:
         return self._replace(beside, manifest)
 
     def _remove_strangers(self) -> None:
-        """Records of no planned shard: their rows are in no table, but would be if the manifest were lost."""
+        """Delete the records of unplanned shards: no table has their rows, but would if the manifest were lost."""
         for found in self.damage:
             if found.shard not in self.planned and found.of_record:
                 self.output.folder.remove(found.file)
 
     def _put_back(self, beside: StageFolder, shard: str) -> bool:
-        """Put a shard that was made again into its place. False: it came out otherwise."""
+        """Copy a recomputed shard back into the stage. Return False if it came out different."""
         record = beside.record(shard)
         if not same_files(record["files"], self.planned[shard]):
             if any(d.shard == shard and not d.of_record for d in self.damage):
                 return False
-            # Only its record was broken. The files are those that were written, and what follows is made from them.
+            # Only its record was broken. Its files are intact, and later stages were computed from them.
             self.output.folder.write_json(f"{COMMITS}/{shard}.json", {**record, "files": dict(self.planned[shard])})
             return True
         _copy(beside, self.output, shard, record["files"])
-        logger.info("shard %s of %s was made again, byte for byte", shard, self.output.stage)
+        logger.info("shard %s of %s was recomputed, byte for byte the same", shard, self.output.stage)
         return True
 
     def _replace(self, beside: StageFolder, manifest: Mapping[str, Any]) -> StageFolder:
         logger.warning(
-            "%s: broken shards of the stage %s did not come out as they were (another version, machine or source). "
-            "What follows from them is computed again.",
+            "%s: broken shards of the stage %s came out different (another version, machine or source). "
+            "Later stages will be recomputed.",
             self.output.folder.url,
             self.output.stage,
         )
@@ -126,7 +126,7 @@ class Healing:
         return beside
 
     def _copy_quarantine(self, beside: StageFolder, shards: list[Shard]) -> None:
-        """Which videos of these shards do harm is known: no process need die over them again."""
+        """Copy the history of these shards: their bad videos are known, so no process has to die over them again."""
         for shard in shards:
             name = f"{ATTEMPTS}/{shard.name}.json"
             if not beside.folder.exists(name) and self.output.folder.exists(name):
@@ -140,12 +140,12 @@ class Healing:
 
 
 def heal_key(key: str) -> str:
-    """Key of the folder beside, in which broken shards of the output `key` are made again."""
+    """Return the key of the separate folder in which broken shards of the output `key` are recomputed."""
     return canonical_digest({"heal_of": key})[:16]
 
 
 def _copy(source: StageFolder, target: StageFolder, shard: str, files: Mapping[str, FileEntry]) -> None:
-    """Copy a shard, its record last. What was copied is what its record names."""
+    """Copy a shard, its record last. Each file is checked against its record while it is copied."""
     for path in files:
         target.folder.write_bytes(path, source.reading(path, lambda file: bytes(file.read())))
     name = f"{COMMITS}/{shard}.json"

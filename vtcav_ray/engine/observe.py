@@ -1,15 +1,15 @@
-"""What an actor tells the world about a finished shard: Ray metrics, which Prometheus reads, and log records.
+"""Report finished shards: Ray metrics, which Prometheus reads, and log records.
 
-    ray_vtcav_videos_total{stage}                videos that a stage has worked on
+    ray_vtcav_videos_total{stage}                videos that a stage has processed
     ray_vtcav_clips_total{stage}                 clips
     ray_vtcav_failures_total{stage, kind}        inputs that could not be used
     ray_vtcav_shards_total{stage}
-    ray_vtcav_stage_seconds_total{stage}         seconds of all actors together
-    ray_vtcav_shard_seconds_bucket{stage, le}    histogram of a shard's seconds
+    ray_vtcav_stage_seconds_total{stage}         total seconds of all actors
+    ray_vtcav_shard_seconds_bucket{stage, le}    histogram of seconds per shard
     ray_vtcav_batch_occupancy{stage}             filled share of the model's batches, newest shard
     ray_vtcav_gpu_memory_bytes{stage}            peak that torch has allocated in the actor's process
 
-Ray adds labels of its own (node, session, component). A metric is made once a process, at its first use.
+Ray adds more labels (node, session, component). A metric is created once per process, at its first use.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def _metrics() -> dict[str, Any]:
 
     by_stage = ("stage",)
     return {
-        "videos": Counter("vtcav_videos", "Videos that a stage has worked on.", by_stage),
-        "clips": Counter("vtcav_clips", "Clips that a stage has worked on.", by_stage),
+        "videos": Counter("vtcav_videos", "Videos that a stage has processed.", by_stage),
+        "clips": Counter("vtcav_clips", "Clips that a stage has processed.", by_stage),
         "failures": Counter("vtcav_failures", "Inputs that could not be used.", ("stage", "kind")),
         "shards": Counter("vtcav_shards", "Shards that are committed.", by_stage),
-        "seconds": Counter("vtcav_stage_seconds", "Seconds of all actors of a stage together.", by_stage),
-        "shard_seconds": Histogram("vtcav_shard_seconds", "Seconds a shard.", SHARD_SECONDS, by_stage),
+        "seconds": Counter("vtcav_stage_seconds", "Total seconds of all actors of a stage.", by_stage),
+        "shard_seconds": Histogram("vtcav_shard_seconds", "Seconds per shard.", SHARD_SECONDS, by_stage),
         "occupancy": Gauge("vtcav_batch_occupancy", "Filled share of the model's batches, in [0, 1].", by_stage),
         "gpu_memory": Gauge("vtcav_gpu_memory_bytes", "Peak of GPU memory that torch has allocated.", by_stage),
     }
@@ -50,7 +50,7 @@ def shard_done(stage: str, shard: str, rows: pa.Table, output: ShardOutput, seco
 
     Args:
         rows: the shard's rows; videos are counted by their `video_id`.
-        output: what was committed. Of its metrics, `clips`, and `batch_items` of `batch_slots` are used.
+        output: what was committed. Its metrics `clips`, `batch_items` and `batch_slots` are used.
         seconds: from the start of the shard to its commit.
     """
     metrics, tags = _metrics(), {"stage": stage}
@@ -74,7 +74,7 @@ def shard_done(stage: str, shard: str, rows: pa.Table, output: ShardOutput, seco
 
 
 def _gpu_memory() -> int | None:
-    """Bytes; None where the worker uses no GPU (torch may not even be imported)."""
+    """Return the peak of GPU memory in bytes; None if the worker uses no GPU (torch may not be imported)."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

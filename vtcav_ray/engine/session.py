@@ -1,4 +1,4 @@
-"""A Ray cluster to run on: the one at an address, or one started on this machine and stopped again."""
+"""A Ray cluster to run on: connect to an address, or start Ray on this machine and stop it at the end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from vtcav_ray.runs.interrupt import interrupter
 
 logger = logging.getLogger(__name__)
 
-STARTS_TRIED = 3  # of a Ray on this machine: a busy one may need more than the 30 s that Ray gives itself
+STARTS_TRIED = 3  # to start Ray on this machine: a busy one may need more than Ray's limit of 30 s
 WATCH_SECONDS = 0.5
 VITAL = ("raylet", "gcs_server")
-# Nothing may be downloaded or installed at run time, on any node; and Ray must not phone home.
+# Nothing may be downloaded or installed at run time, on any node, and Ray must not send usage statistics.
 WORKER_ENVIRONMENT = {
     "YOLO_OFFLINE": "true",
     "YOLO_AUTOINSTALL": "false",
@@ -31,24 +31,24 @@ WORKER_ENVIRONMENT = {
 
 @contextlib.contextmanager
 def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Connect to `resources.address`, to RAY_ADDRESS, or to a Ray on this machine that lasts as long as the block.
+    """Connect to `resources.address` or RAY_ADDRESS, or start Ray on this machine for the duration of the block.
 
-    A Ray that is running in this process already is used as it is, and left running.
+    If this process is already connected to Ray, use that connection and leave it open.
 
     Args:
-        resources: which Ray, or how large.
-        on_death: called, from another thread, with the name of a process of the Ray that was started here, when that
-            died and Ray can't go on without it.
+        resources: address or size of the cluster.
+        on_death: called from another thread when a vital process of the Ray started here has died, with the name of
+            the process.
 
     Raises:
-        EnvironmentFault: no cluster answers at the address, or metrics are wanted and their packages are missing.
+        EnvironmentFault: no cluster answers at the address, or metrics are requested and their packages are missing.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray 2.60 warns about a coming change for CUDA_VISIBLE_DEVICES each time a CPU actor starts: not for our users.
+    # Ray 2.60 warns about a coming change for CUDA_VISIBLE_DEVICES each time a CPU actor starts. Users don't need it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = resources.address or os.environ.get("RAY_ADDRESS")
     if not address:
-        # Of a Ray that lives for this run alone: Ray Data's own actors make its core log an "error" at every start
+        # Only for a Ray that lives for this run: Ray Data's actors make its core log an "error" at every start
         # (ray-project/ray#53727), about arguments that outlive the run.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
@@ -66,7 +66,7 @@ def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | No
     if address:
         options["address"] = address
     else:
-        # No dashboard, hence no job server either: whoever reaches those runs code here.
+        # No dashboard, and therefore no job server: anyone who can reach these can run code here.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": resources.num_cpus}
         if resources.metrics_port is not None:
             _check_metrics()
@@ -83,9 +83,9 @@ def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | No
 
 
 def _check_metrics() -> None:
-    """See that Ray can serve metrics. Without the packages it would start, log to a file, and leave the port closed."""
+    """Check that Ray can serve metrics. Without the packages, Ray starts, logs to a file and leaves the port closed."""
     try:
-        importlib.import_module("ray.dashboard.optional_deps")  # what Ray itself goes by
+        importlib.import_module("ray.dashboard.optional_deps")  # Ray makes the same check
     except ImportError as error:
         raise EnvironmentFault(
             f"`resources.metrics_port` needs packages that are not installed ({error}). Install them: "
@@ -95,10 +95,10 @@ def _check_metrics() -> None:
 
 @contextlib.contextmanager
 def _watched(on_death: Callable[[str], None]) -> Iterator[None]:
-    """Look after the processes of the Ray that was started here.
+    """Watch the processes of the Ray that was started here.
 
-    A driver whose raylet is gone waits for it, and is ended by Ray's core after some 20 s, without an exception: so its
-    end has to be noticed here, while there is time to write down what happened.
+    When its raylet is gone, a driver waits, and Ray's core ends it after about 20 s without an exception. So this
+    watcher has to notice the death in time to record what happened.
     """
     import ray._private.worker
 
@@ -130,17 +130,17 @@ def _start(options: dict[str, object], address: str | None) -> None:
             ray.init(**options)
             return
         except Exception as error:
-            slow = type(error) is Exception  # what Ray raises where a node did not start within its 30 s
+            slow = type(error) is Exception  # Ray raises this if a node did not start within 30 s
             if not slow and not isinstance(error, (ConnectionError, RuntimeError, ValueError, TimeoutError)):
                 raise
-            ray.shutdown()  # what did start
+            ray.shutdown()  # stop what did start
             if slow and attempt < tries:
                 logger.warning("Ray did not start, attempt %d of %d: %s", attempt, tries, error)
                 continue
             mend = (
                 "Check `resources.address` and RAY_ADDRESS; leave both unset to run on this machine."
                 if address
-                else "Is the machine too busy, or out of memory? What is finished is kept: run again."
+                else "Is the machine too busy, or out of memory? Finished work is kept: run again."
             )
             raise EnvironmentFault(f"No Ray cluster at {address or 'this machine'}: {error} {mend}") from error
 
@@ -152,15 +152,15 @@ def _configure_data() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # A dropped block would be a lost shard: errors are caught per video in our own code, never here.
+    # A dropped block would be a lost shard. Our code catches errors per video, so Ray must not.
     context.max_errored_blocks = 0
-    # A machine that goes away while its actors load their models must not end the run; a model that crashes must.
+    # The loss of a machine while its actors load their models must not end the run; a model that crashes must.
     if hasattr(context, "max_consecutive_actor_init_deaths"):
         context.max_consecutive_actor_init_deaths = 8
 
 
 def cluster_slots(cpus: float, gpus: float) -> int:
-    """How many actors with these needs the cluster holds now; at least 1."""
+    """Return how many actors with these needs the cluster can hold now; at least 1."""
     import ray
 
     have = ray.cluster_resources()
@@ -171,17 +171,17 @@ def cluster_slots(cpus: float, gpus: float) -> int:
 
 
 def node_is_there(node: str) -> bool:
-    """Whether a node, by its id in hex, is still part of the cluster."""
+    """Return whether a node, by its hex id, is still part of the cluster."""
     import ray
 
     return any(found["NodeID"] == node and found["Alive"] for found in ray.nodes())
 
 
 def check_demand(stage: str, resources: StageResources) -> None:
-    """See that some node could hold one actor. Ray would wait for such a node, for ever.
+    """Check that some node can hold one actor. Ray would wait for such a node without end.
 
     Raises:
-        EnvironmentFault: no node can, and this Ray was started for this run alone, so that none will come.
+        EnvironmentFault: no node can, and this Ray was started for this run only, so none will join.
     """
     import ray
 
@@ -196,11 +196,11 @@ def check_demand(stage: str, resources: StageResources) -> None:
     )
     if _started_here():
         raise EnvironmentFault(f"{sentence} Lower `cpus` or `gpus` in the stage's section of `resources`.")
-    logger.warning("%s Waiting for a node that can.", sentence)
+    logger.warning("%s Waiting for a large enough node.", sentence)
 
 
 def _started_here() -> bool:
-    """Whether this process started the Ray that it is connected to."""
+    """Return whether this process started the Ray that it is connected to."""
     import ray._private.worker
 
     node = ray._private.worker._global_node
@@ -211,8 +211,8 @@ class LazySession:
     """A Ray session that starts when the first stage needs it, so that a run with nothing to do ends at once.
 
     Attributes:
-        fault: the Ray that was started here died. The main thread is interrupted for it (`KeyboardInterrupt`), since it
-            would wait for Ray until Ray ends the process.
+        fault: set when the Ray that was started here died. The main thread is then interrupted (`KeyboardInterrupt`),
+            since it would otherwise wait until Ray ends the process.
     """
 
     def __init__(self, resources: ResourcesConfig) -> None:
@@ -234,8 +234,8 @@ class LazySession:
 
     def _died(self, process: str) -> None:
         self.fault = EnvironmentFault(
-            f"Ray's process `{process}` on this machine has ended, and Ray can't go on without it. Was it killed for "
-            "want of memory? Finished shards are kept: run again."
+            f"Ray's process `{process}` on this machine has ended, and Ray can't continue without it. Was it killed "
+            "because memory ran out? Finished shards are kept: run again."
         )
         self._interrupt()
 

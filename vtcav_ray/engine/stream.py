@@ -1,10 +1,10 @@
-"""Shards streamed through an actor pool, each committed by the actor that made it.
+"""Stream shards through an actor pool. The actor that computes a shard also commits it.
 
-One row of the Ray dataset is one shard: what it names goes in (ids and URLs, never pixels), a summary comes out.
-Videos are fetched and decoded inside the actor, next to the model, so no frame ever crosses the object store; and
-since a shard is one file and one commit record, whatever dies can be started again without a row lost or doubled. Ray
-starts an actor anew that dies, for ever; `vtcav_ray.engine.attempts` finds out which video is to blame. What our code
-raises is handled here. docs/engine.md draws which operators run where.
+One row of the Ray dataset is one shard: ids and URLs go in (never pixels), a summary comes out. The actor fetches and
+decodes videos next to the model, so frames never cross the object store. A shard is one file and one commit record, so
+work that dies can be restarted without losing or repeating a row. Ray restarts an actor that dies, without end;
+`vtcav_ray.engine.attempts` finds the video that caused it. Exceptions of our code are handled here. docs/engine.md
+shows which operators run where.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from vtcav_ray.video.guard import Guard
 logger = logging.getLogger(__name__)
 
 
-# Errors of storage that outlasted the patience of `vtcav_ray.store.access`: not a property of one video. Most may
-# still pass, so the whole shard is tried again.
+# Storage errors that outlasted the retries of `vtcav_ray.store.access` do not concern one video. Most are transient, so
+# the whole shard is retried. These are not:
 FINAL = (PermissionError, FileNotFoundError)
 FINAL_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-# A shard takes seconds to minutes: one that waits at its actor is enough, and two would wait for a slow one in vain.
+# A shard takes seconds to minutes: one queued shard per actor is enough, a second would only wait behind a slow one.
 TASKS_IN_FLIGHT = 2
 
 
@@ -48,18 +48,18 @@ def run_shards(
     resources: StageResources,
     rehearsal: Rehearsal | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Run every shard and yield its commit record, in the order in which they finish.
+    """Run every shard and yield its summary (shard, failures, seconds), in the order in which they finish.
 
     Args:
-        shards: what is still to be done.
-        make_worker: makes the worker, in the actor; must be picklable.
+        shards: remaining shards.
+        make_worker: creates the worker, in the actor; must be picklable.
         output: where the actor commits the shard.
-        resources: of one actor, and how many.
-        rehearsal: how the videos of a shard whose actor died are looked at; None: the shards hold no videos.
+        resources: of one actor, and the number of actors.
+        rehearsal: how to check the videos of a shard whose actor died; None: the shards contain no videos.
 
     Raises:
-        StageError: a shard can't be completed: the worker said so, or it failed `resources.attempts` times.
-            EnvironmentFault, where storage or the cluster is to blame.
+        StageError: a shard can't be completed: the worker raised it, or the shard failed `resources.attempts` times.
+            EnvironmentFault if storage or the cluster is to blame.
     """
     if not shards:
         return
@@ -84,7 +84,7 @@ def run_shards(
         },
         batch_size=1,
         batch_format="pyarrow",
-        # All actors from the start: a pool grows by one a decision, and here the work to come is known.
+        # Start all actors at once: a pool grows by one per decision, but here the amount of work is known.
         compute=ActorPoolStrategy(
             min_size=floor, max_size=pool, initial_size=pool, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
         ),
@@ -98,12 +98,11 @@ def run_shards(
                 raise (EnvironmentFault if row["environment"] else StageError)(row["error"])
             yield {"shard": row["shard"], "failures": row["failures"], "seconds": row["seconds"]}
     except ray.exceptions.RayError as error:
-        # What was raised in an actor, or ended it for good, is about the work; the rest is about the cluster.
+        # Errors raised in an actor, or that ended it for good, concern the work; all others concern the cluster.
         of_the_work = ray.exceptions.UserCodeException | ray.exceptions.RayTaskError | ray.exceptions.RayActorError
         ours = isinstance(error, of_the_work)
         raise (StageError if ours else EnvironmentFault)(
-            f"Ray could not go on with the stage {output.stage}: {_last_line(error)} "
-            "Finished shards are kept: run again."
+            f"Ray could not continue the stage {output.stage}: {_last_line(error)} Finished shards are kept: run again."
         ) from error
 
 
@@ -133,7 +132,7 @@ class _ShardActor:
         logs.configure()
         try:
             self.worker = make_worker()
-        except VtcavError as error:  # a crash here would only be seen as "actor died": hand the sentence on
+        except VtcavError as error:  # raised here, it would only show as "actor died": pass the message on
             self.setup_error, self.setup_environment = str(error), isinstance(error, EnvironmentFault)
         except storage_errors() as error:
             self.setup_environment = True
@@ -175,7 +174,7 @@ class _ShardActor:
                     return summary | {
                         "environment": True,
                         "error": f"Shard {row['name']} of stage {self.output.stage} failed at attempt {attempt}: "
-                        f"{type(error).__name__}: {error}. Check that storage can be reached and has room; run again.",
+                        f"{type(error).__name__}: {error}. Check that storage can be reached and has space; run again.",
                     }
                 time.sleep(min(30.0, 0.5 * 2**attempt))
         raise AssertionError("unreachable: the last attempt returns")

@@ -79,7 +79,7 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     except (ValueError, ImportError, TypeError) as error:
         raise ConfigError(
             f"{url} can't be opened: {error} Check its scheme (s3://, gs://, a path), and that the package for it "
-            "is there."
+            "is installed."
         ) from error
     return fs, str(path)
 
@@ -188,11 +188,11 @@ def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
         except storage_errors() as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise EnvironmentFault(
-                    f"No space left where the run is written ({reason(error)}). Make room and run again: what is "
-                    "finished is kept."
+                    f"No space left where the run is written ({reason(error)}). Free some space and run again: "
+                    "finished work is kept."
                 ) from error
             raise EnvironmentFault(
-                f"Storage: {refusal(error) or reason(error)} Run again: what is finished is kept."
+                f"Storage: {refusal(error) or reason(error)} Run again: finished work is kept."
             ) from error
 
     return telling
@@ -202,5 +202,5 @@ def _log(state: tenacity.RetryCallState, where: str) -> None:
     error = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0.0
     level = logging.WARNING if state.attempt_number > 1 else logging.INFO
-    logger.log(level, "%s: try %d failed (%s); again in %.1f s", where, state.attempt_number,
+    logger.log(level, "%s: attempt %d failed (%s); next attempt in %.1f s", where, state.attempt_number,
                reason(error) if error else "?", wait)  # fmt: skip

@@ -28,5 +28,5 @@ def resolve_asset(uri: str) -> str:
     found = [folder / name for folder in folders if Path(name).name == name and (folder / name).is_file()]
     if not found:
         known = sorted(p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_file())
-        raise ConfigError(f"`{uri}`: no such packaged file; there are: {', '.join(known) or 'none'}.")
+        raise ConfigError(f"`{uri}`: no such packaged file; available: {', '.join(known) or 'none'}.")
     return str(found[0])

@@ -244,12 +244,12 @@ class StageFolder:
         if missing := sorted(planned - committed):
             raise StageError(
                 f"The stage {self.stage} in {self.folder.url} has {len(planned) - len(missing)} of its {len(planned)} "
-                f"shards; {missing[0]} is the first that is missing. Run again: what is missing is made."
+                f"shards; the first missing one is {missing[0]}. Run again to compute the missing shards."
             )
         if extra := sorted(committed - planned):
             raise StageError(
                 f"{self._url(COMMITS)}/{extra[0]}.json is the record of a shard that is not in the plan of the stage "
-                f"{self.stage} ({len(extra)} such records), so its rows may be there twice. Remove these "
+                f"{self.stage} ({len(extra)} such records), so its rows may exist twice. Delete these "
                 "records, or run with --fresh."
             )
 
@@ -352,9 +352,9 @@ class StageFolder:
         try:
             return self.folder.reading(path, attempt)
         except FileNotFoundError as error:
-            raise broken(url, "it is not there, though it was committed") from error
+            raise broken(url, "it is missing, though it was committed") from error
         except pa.ArrowInvalid as error:
-            raise broken(url, f"it is no Parquet file that can be read ({str(error).splitlines()[0]})") from error
+            raise broken(url, f"it is not a readable Parquet file ({str(error).splitlines()[0]})") from error
 
     def _entry(self, path: str) -> FileEntry:
         """Return a file's entry from the commit record, or else from the manifest."""
@@ -380,7 +380,7 @@ class StageFolder:
                 if isinstance(error, BrokenFile):
                     raise error from None
                 url = self._url(f"{COMMITS}/{shard}.json")
-                raise BrokenFile(url, "the shard has no commit record", "Run again: it is made again.") from error
+                raise BrokenFile(url, "the shard has no commit record", "Run again to recompute it.") from error
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
         """Read a whole table, or one partition of it, into memory; return None if it has no rows.

@@ -33,7 +33,7 @@ def read_bytes(
     """
     content = _with_file(uri, storage_options, what, lambda file: bytes_up_to(file, most))
     if content is None:
-        raise ConfigError(f"The {what} {uri} is larger than {most:,} bytes, which no {what} is. Check its path or URL.")
+        raise ConfigError(f"The {what} {uri} is larger than {most:,} bytes, the limit for it. Check its path or URL.")
     return content
 
 
@@ -59,7 +59,7 @@ def _with_file(uri: str, storage_options: Mapping[str, Any] | None, what: str, u
     try:
         return patiently(read, uri)
     except FileNotFoundError as error:
-        raise ConfigError(f"No {what} at {uri}. Check the path, or the URL and who may read it.") from error
+        raise ConfigError(f"No {what} at {uri}. Check the path, or the URL and its access rights.") from error
     except IsADirectoryError as error:
         raise ConfigError(f"The {what} {uri} is a folder: name the file in it.") from error
     except ConnectionError as error:

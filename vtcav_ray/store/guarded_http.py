@@ -221,8 +221,8 @@ async def _guard(
         elif (coding := response.headers.get("Content-Encoding", "identity").strip().lower()) not in ("identity", ""):
             raise RefusedURL(
                 "refused",
-                f"{shown(url)} comes compressed ({coding[:20]!r}), though it was asked for as it is. Serve the plain "
-                "file.",
+                f"{shown(url)} comes compressed ({coding[:20]!r}), though the plain file was requested. Serve the "
+                "plain file.",
             )
     except RefusedURL:
         response.close()
@@ -236,7 +236,7 @@ def _check_redirect(url: yarl.URL, location: str) -> None:
     try:
         target = url.join(yarl.URL(location)) if location else url
     except ValueError as error:
-        raise RefusedURL("refused", f"{where} what is not a URL.") from error
+        raise RefusedURL("refused", f"{where} something that is not a URL.") from error
     if target.scheme not in HTTP or not target.host:
         raise RefusedURL("refused", f"{where} a {target.scheme or 'relative'} URL, which is not followed.")
     if url.scheme == "https" and target.scheme == "http":

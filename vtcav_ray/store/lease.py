@@ -1,14 +1,14 @@
-"""Who works on what, agreed through the storage alone: no server, and no clock that two machines would have to share.
+"""Leases: processes agree on who works on what through storage alone, without a server or synchronised clocks.
 
 A lease is a numbered file that is written only if it does not exist (a hard link on a local disk, `If-None-Match: *` on
-S3, a generation match on GCS), so of any number of processes one gets it. The holder then writes a small file beside it
-every so often. Where that stops, the holder is taken for dead, and the next number may be taken; a holder on this
-machine whose process is gone is dead at once. Ages are differences of two times that the STORAGE gave, of the heartbeat
-and of a file written just now.
+S3, a generation match on GCS), so exactly one of any number of processes gets it. The holder then writes a small
+heartbeat file beside it at regular intervals. When the heartbeat stops, the holder counts as dead and another process
+may take the next number; a holder on this machine whose process is gone counts as dead at once. An age is the
+difference of two times that the STORAGE reports: of the heartbeat, and of a file written just now.
 
-A holder that was only asleep (a laptop's lid) may find its lease taken, and so may one that was asked to give way
+A holder that was only suspended (a closed laptop) may lose its lease, and so does one that another process replaces
 (`Leases.take_over`). It notices at its next heartbeat. `vtcav watch` leases checkpoints, and
-`vtcav_ray.runs.run_lease` a whole run.
+`vtcav_ray.runs.run_lease` leases a whole run.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from vtcav_ray.store.records import BrokenFile
 
 logger = logging.getLogger(__name__)
 
-ATOMIC = ("file", "s3", "gs", "memory")  # storage that can write a file only if it is not there
-# How an attempt ended. What was stopped from outside does not count as one.
+ATOMIC = ("file", "s3", "gs", "memory")  # storage that can write a file only if it does not exist
+# How an attempt ended. An attempt that was stopped from outside does not count.
 COUNTED, NOT_COUNTED = ("done", "failed"), ("stopped",)
 POLL_S = 0.5
 
 
 def can_lease(folder: Folder) -> bool:
-    """Whether the folder's storage can write a file only if it is not there."""
+    """Return whether the folder's storage can write a file only if it does not exist."""
     return bool(set(_protocols(folder)) & set(ATOMIC))
 
 
@@ -52,28 +52,28 @@ def _protocols(folder: Folder) -> tuple[str, ...]:
 
 
 def create_once(folder: Folder, name: str, content: bytes) -> bool:
-    """Write a file unless it exists; whole or not at all. True: what is there is this content.
+    """Write a file atomically unless it exists. Return whether the file now has this content.
 
     Raises:
-        ConfigError: storage that can't promise that.
+        ConfigError: the storage has no conditional write.
     """
     if not can_lease(folder):
         raise ConfigError(
             f"{folder.url}: watchers can't agree on {_protocols(folder)[0]} storage, which has no conditional write. "
             "Put the run folder (--out) on a disk, S3 or GCS."
         )
-    # A request that was repeated after its answer was lost meets its own file: hence the comparison.
+    # A request that was repeated after a lost answer finds its own file, hence the comparison.
     return folder.write_once(name, content) == content
 
 
 @dataclass(frozen=True)
 class State:
-    """A lease as it is now.
+    """The current state of a lease.
 
     Attributes:
-        number: of the newest attempt; 0: there was none.
-        held: somebody works on it.
-        attempts: those that count: done, failed, or died.
+        number: of the newest attempt; 0: none yet.
+        held: a process works on it.
+        attempts: number of attempts that count: done, failed, or died.
     """
 
     number: int
@@ -83,14 +83,14 @@ class State:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who took a lease: the content of its file. Fields are empty where they can't be known.
+    """The process that took a lease: the content of the lease's file. Unknown fields are empty.
 
     Attributes:
-        id: tells two attempts of one process apart.
+        id: distinguishes two attempts of one process.
         host, pid, user, command: for people.
         since: seconds since the epoch, by the holder's clock.
-        machine: this boot of the machine and its process ids' name space; empty: unknown.
-        started: when the process was started, in the machine's own ticks; empty: unknown.
+        machine: id of the machine's current boot and of its pid namespace; empty: unknown.
+        started: start time of the process, in the machine's clock ticks; empty: unknown.
     """
 
     id: str = ""
@@ -104,7 +104,7 @@ class Owner:
 
     @classmethod
     def here(cls, command: str) -> Owner:
-        """This process."""
+        """Return the owner record of this process."""
         pid = os.getpid()
         started = _started(pid)
         now = time.time()
@@ -112,7 +112,7 @@ class Owner:
 
     @classmethod
     def parse(cls, data: bytes) -> Owner:
-        """From the lease's file. What is not there, or not as it should be, is left empty: the lease still counts."""
+        """Parse the lease's file. Missing or invalid fields stay empty: the lease still counts."""
         try:
             found = json.loads(data)
         except ValueError:
@@ -124,16 +124,16 @@ class Owner:
 
     @property
     def gone(self) -> bool:
-        """Whether this is certain: its process ran on this machine and has ended."""
+        """Whether the process certainly ended: it ran on this machine and is gone."""
         here = _machine()
         return bool(here and self.machine == here and self.started and _started(self.pid) != self.started)
 
     @property
     def sentence(self) -> str:
-        """`vtcav run` of user ann on host box (process 7), since 2026-01-01 12:00:00 UTC."""
+        """The owner in words: `vtcav run` of user ann on host box (process 7), since 2026-01-01 12:00:00 UTC."""
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since)) if self.since else "an unknown time"
         if not self.host:
-            return f"somebody unknown, since {since}"
+            return f"an unknown process, since {since}"
         who = f" of user {self.user}" if self.user else ""
         return f"`{self.command or 'vtcav'}`{who} on host {self.host} (process {self.pid}), since {since}"
 
@@ -142,12 +142,12 @@ def _machine() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # no Linux: a process can't be told from a later one with its number
+    except OSError:  # not Linux: a process can't be distinguished from a later one with the same pid
         return ""
 
 
 def _started(pid: int) -> str | None:
-    """When a process was started; None: there is none of this number that runs."""
+    """Return the start time of a running process, in clock ticks; None if no process with this pid runs."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
@@ -159,17 +159,17 @@ def _started(pid: int) -> str | None:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number without a name
+    except (KeyError, OSError):  # a container may run under a user id without a name
         return str(os.getuid())
 
 
 @dataclass
 class Lease:
-    """Held by this process until `end`, or until somebody else takes it over.
+    """A lease that this process holds until `end`, or until another process takes it over.
 
     Attributes:
-        on_lost: called once, in the heartbeat's thread, when a later number is there: somebody else holds it now. None:
-            it is not looked for.
+        on_lost: called once, in the heartbeat's thread, when a later number exists, so another process holds the lease.
+            None: do not check.
     """
 
     folder: Folder
@@ -182,7 +182,7 @@ class Lease:
 
     def __enter__(self) -> Lease:
         self._stop.clear()
-        self._write_beat()  # the first at once, so that there is one to give way (`end`)
+        self._write_beat()  # write the first at once: on a full disk, `end` deletes it to make room
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
         return self
@@ -191,7 +191,7 @@ class Lease:
         self.pause()
 
     def pause(self) -> None:
-        """Stop the heartbeat, until the lease is entered again."""
+        """Stop the heartbeat until the lease is entered again."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -206,11 +206,11 @@ class Lease:
                 self._write_beat()
             except (
                 storage_errors()
-            ) as error:  # the next beat may get through; if none does, the lease expires, as it should
-                logger.warning("the lease at %s could not be renewed: %s", self.folder.url, error)
+            ) as error:  # the next beat may succeed; if none does, the lease expires, as it should
+                logger.warning("could not renew the lease at %s: %s", self.folder.url, error)
 
     def look(self) -> bool:
-        """Whether somebody else has taken the lease, as storage has it now."""
+        """Check storage for a later number. Return whether another process has taken the lease."""
         self.lost = self.lost or any(number > self.number for number in _numbers(self.folder.names("")))
         return self.lost
 
@@ -218,39 +218,39 @@ class Lease:
         self.folder.write_bytes(f"{self.number:06d}.beat", uuid.uuid4().bytes)
 
     def end(self, outcome: str, **about: Any) -> None:
-        """Write down how the attempt ended: `done`, `failed` or `stopped`. The lease is free from then on."""
+        """Record how the attempt ended (`done`, `failed` or `stopped`) and free the lease."""
         assert outcome in (*COUNTED, *NOT_COUNTED)
-        self._stop.set()  # a heartbeat after the end would only be litter
+        self._stop.set()  # a heartbeat after the end would be a useless file
         try:
             self.folder.write_json(f"{self.number:06d}.end", {"outcome": outcome, **about})
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            # A full disk must not look like a watcher that died: the heartbeat's block is enough for these few words.
+            # A full disk must not look like a dead watcher: the heartbeat's block has room for this short record.
             self.folder.remove(f"{self.number:06d}.beat")
             self.folder.write_json(f"{self.number:06d}.end", {"outcome": outcome})
 
 
 def _numbers(names: list[str] | set[str]) -> list[int]:
-    """Numbers of the attempts, from the names of a lease's files."""
+    """Return the numbers of the attempts, from the names of a lease's files."""
     found = (name.removesuffix(".json") for name in names if name.endswith(".json"))
     return sorted(int(number) for number in found if number.isdecimal())
 
 
 class Leases:
-    """All leases of a folder.
+    """All leases in a folder.
 
     Args:
-        folder: where they are.
-        expires_s: seconds without a heartbeat after which a holder is taken for dead.
-        command: what this process does, for others to read.
+        folder: with the leases.
+        expires_s: seconds without a heartbeat after which a holder counts as dead.
+        command: what this process does, for people who read the lease.
     """
 
     def __init__(self, folder: Folder, expires_s: float, command: str = "vtcav watch") -> None:
         self.folder, self.expires_s, self.command = folder, expires_s, command
 
     def state(self, name: str) -> State:
-        """Look at a lease."""
+        """Return the current state of a lease."""
         names = set(self.folder.names(name))
         numbers = _numbers(names)
         if not numbers:
@@ -261,31 +261,31 @@ class Leases:
         return State(newest, held, attempts)
 
     def take(self, name: str) -> Lease | None:
-        """Take a lease; None: somebody holds it, or was quicker."""
+        """Take a lease; return None if another process holds it or was faster."""
         state = self.state(name)
         return None if state.held else self._take(name, state.number + 1)
 
     def take_over(self, name: str) -> Lease | None:
-        """Take a lease that somebody may hold, and wait until that one has noticed and ended, or is dead.
+        """Take a lease that another process may hold, and wait until the holder has noticed and ended, or is dead.
 
-        None: somebody else was quicker.
+        Return None if a third process was faster.
         """
         before = self.state(name)
         lease = self._take(name, before.number + 1)
         if lease is None or not before.held:
             return lease
-        with lease:  # beats while it waits
+        with lease:  # send heartbeats while waiting
             while self._held(name, before.number, set(self.folder.names(name))):
                 time.sleep(POLL_S)
         return lease
 
     def owner(self, name: str) -> Owner:
-        """Who took the newest attempt."""
+        """Return the owner of the newest attempt."""
         number = self.state(name).number
         return self._owner(name, number) if number else Owner()
 
     def forget(self, name: str, before: int) -> None:
-        """Remove the files of attempts before a number."""
+        """Delete the files of attempts before a number."""
         for file in self.folder.names(name):
             number = file.partition(".")[0]
             if number.isdecimal() and int(number) < before:
@@ -311,7 +311,7 @@ class Leases:
         try:
             end = self.folder.read_json(f"{name}/{number:06d}.end")
         except BrokenFile:
-            return True  # as if it had died
+            return True  # counts as died
         return not isinstance(end, dict) or end.get("outcome") in COUNTED
 
     def _expired(self, name: str, number: int, names: set[str]) -> bool:

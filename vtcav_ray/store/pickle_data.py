@@ -1,9 +1,9 @@
-"""Read a pickle as plain data, without making any object that it asks for.
+"""Read a pickle as plain data, without creating any object that it asks for.
 
-A pickle is a small program: it names classes and functions, calls them and fills what comes out. Here nothing is ever
-looked up, imported or called. A name stays a `Name`, what would be called or made stays a `Record` of the name, its
-arguments and its state, and a reference to a file beside the pickle stays a `Stored`. The caller decides what these
-mean. Only the instructions that `torch.save` writes (protocol 2) are known, and each name has to be allowed.
+A pickle is a small program: it names classes and functions, calls them and sets the state of the results. This module
+never looks up, imports or calls anything. A name becomes a `Name`; a call or a new object becomes a `Record` of the
+name, its arguments and its state; a reference to a file beside the pickle becomes a `Stored`. The caller decides what
+these mean. Only the instructions that `torch.save` writes (protocol 2) are supported, and each name must be allowed.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 MOST_INSTRUCTIONS = 4_000_000
-MOST_BITS = 63  # of a whole number
+MOST_BITS = 63  # of an integer
 SCALARS = (str, int, float, bool, type(None))
-# Python 2's names, which protocol 2 writes.
+# Protocol 2 writes Python 2's module names.
 _OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class RefusedPickle(ValueError):
-    """The pickle holds something that is not allowed. The message says what, as a clause."""
+    """The pickle contains something that is not allowed. The message is a clause that says what."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Name:
     name: str
 
 
-@dataclass(frozen=True, eq=False, repr=False)  # what it holds may repeat itself without an end
+@dataclass(frozen=True, eq=False, repr=False)  # its content may be recursive without end
 class Stored:
     """A reference to a file beside the pickle, as `torch.save` writes them."""
 
@@ -42,15 +42,15 @@ class Stored:
 
 @dataclass(eq=False, repr=False)
 class Record:
-    """What a name would have become.
+    """The object that a call or a construction would have created.
 
     Attributes:
         name: of the class or function.
-        arguments: that it would have been given.
-        called: by a call (REDUCE); False: made without its constructor (NEWOBJ).
-        state: from BUILD; None: there was none.
+        arguments: of the call.
+        called: by REDUCE; False: created without its constructor (NEWOBJ).
+        state: from BUILD; None: no state.
         items: set as on a dict.
-        entries: added as to a list.
+        entries: appended as to a list.
     """
 
     name: str
@@ -62,17 +62,18 @@ class Record:
 
 
 def read_pickle(data: bytes, check: Callable[[str, bool], None]) -> Any:
-    """What a pickle of protocol 2 holds: None, numbers, text, lists, tuples, dicts, sets, and the three classes above.
+    """Read a pickle of protocol 2: None, numbers, text, lists, tuples, dicts, sets, and the three classes above.
 
     `collections.OrderedDict` and `builtins.set` become a dict and a set.
 
     Args:
         data: the pickle.
-        check: gets every name, and whether it is called; raises `RefusedPickle` where that is not allowed.
+        check: receives every name, and whether it is called; raises `RefusedPickle` if that is not allowed.
 
     Raises:
-        RefusedPickle: a name that `check` refuses, an instruction that `torch.save` never writes, or too many.
-        ValueError: it is no pickle, or a damaged one.
+        RefusedPickle: a name that `check` refuses, an instruction that `torch.save` never writes, or too many
+            instructions.
+        ValueError: not a pickle, or a damaged one.
     """
     machine = _Machine(check)
     for count, (instruction, argument, _) in enumerate(pickletools.genops(data)):
@@ -178,7 +179,7 @@ class _Machine:
         if not isinstance(target, dict) or len(flat) % 2:
             _damaged()
         for key, value in zip(flat[::2], flat[1::2], strict=True):
-            # Nested tuples as keys could be hashed without an end, and lists not at all.
+            # Hashing nested tuples as keys might never end, and lists can't be hashed at all.
             target[key if isinstance(key, SCALARS) else Record("key", (key,), False)] = value
 
     def _top(self) -> Any:
@@ -195,7 +196,7 @@ class _Machine:
     def _make(self, *, called: bool) -> None:
         what, arguments = self._take(2)
         if not isinstance(what, Name) or not isinstance(arguments, tuple):
-            raise RefusedPickle("its pickle calls something that is no name, or without arguments")
+            raise RefusedPickle("its pickle calls something that is not a name, or without arguments")
         self._check(what.name, called)
         self._stack.append(_container(what.name, arguments) if called else Record(what.name, arguments, False))
 
@@ -219,7 +220,7 @@ class _Machine:
 
 
 def _container(name: str, arguments: tuple[Any, ...]) -> Any:
-    """A dict or a set where that is what the call makes, else its record."""
+    """Return the dict or set that the call creates, else the call's record."""
     if name == "collections.OrderedDict":
         pairs = arguments[0] if len(arguments) == 1 else []
         if isinstance(pairs, list) and all(_is_pair(pair) for pair in pairs):

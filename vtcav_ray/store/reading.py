@@ -1,4 +1,4 @@
-"""Remote and local files read whole, up to a limit on the bytes that arrive, whatever their size is said to be."""
+"""Read whole files, remote or local, with a limit on the bytes that arrive, whatever their stated size."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from vtcav_ray.text.url_text import shown
 MAX_TABLE_BYTES = 2**30  # of a manifest or a file of labels
 MAX_TEXT_BYTES = 64 * 2**20  # of a label file or a config
 MAX_WEIGHTS_BYTES = 16 * 2**30
-MAX_FILE_SECONDS = 3600.0  # of reading a file that the config names
+MAX_FILE_SECONDS = 3600.0  # to read a file that the config names
 _PIECE_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
 
 
 def bytes_up_to(file: IO[bytes], most: int) -> bytes | None:
-    """All bytes of an open file; None where there are more than `most`. Takes memory for what it reads, not `most`."""
+    """Return all bytes of an open file; None if there are more than `most`. Memory grows with the bytes read only."""
     fs = getattr(file, "fs", None)
-    if fs is not None and getattr(fs, "keeps_read_limits", False):  # http: not all servers give parts
+    if fs is not None and getattr(fs, "keeps_read_limits", False):  # http: not all servers support range requests
         with fs.stream(file.url) as stream:  # type: ignore[attr-defined]
             return _bytes_up_to(stream, most)
     return _bytes_up_to(file, most)
@@ -43,10 +43,10 @@ def _bytes_up_to(file: IO[bytes], most: int) -> bytes | None:
 
 
 def read_at_most(file: IO[bytes], most: int, name: str) -> bytes:
-    """All bytes of an open file.
+    """Return all bytes of an open file.
 
     Raises:
-        RefusedURL: it has more than `most`; the rest is not read.
+        RefusedURL: the file has more than `most` bytes; the rest is not read.
     """
     data = bytes_up_to(file, most)
     if data is None:
@@ -55,11 +55,11 @@ def read_at_most(file: IO[bytes], most: int, name: str) -> bytes:
 
 
 def read_named(url: str, storage_options: Mapping[str, Any] | None, most: int) -> bytes:
-    """All bytes of a file that the config names: a path or URL, whose own host may have any address.
+    """Return all bytes of a file that the config names: a path or URL. The URL's own host may have any address.
 
     Raises:
-        ConfigError: not a URL that is opened, or more than `most` bytes (`RefusedURL`).
-        OSError and what else the file system raises: it is not there, no permission, the network failed.
+        ConfigError: the URL is not allowed, or the file has more than `most` bytes (`RefusedURL`).
+        OSError and other errors of the file system: no such file, no permission, the network failed.
     """
     origin = origin_of(url)
     limits = ReadLimits((origin,) if origin else (), most, MAX_FILE_SECONDS)
@@ -68,15 +68,15 @@ def read_named(url: str, storage_options: Mapping[str, Any] | None, most: int) -
 
 
 def read_object(fs: fsspec.AbstractFileSystem, path: str, name: str, limits: ReadLimits) -> bytes:
-    """All bytes of a remote file.
+    """Return all bytes of a remote file.
 
     Raises:
         RefusedURL: `too_large`, `timeout` or `refused`; see `vtcav_ray.store.urls.ReadLimits`.
-        CutOff: fewer bytes came than the storage said there are.
-        ConnectionError: the object changed meanwhile.
-        OSError and what else the file system raises: it is not there, no permission, the network failed.
+        CutOff: fewer bytes arrived than the storage reported.
+        ConnectionError: the object changed while it was read.
+        OSError and other errors of the file system: no such file, no permission, the network failed.
     """
-    if getattr(fs, "keeps_read_limits", False):  # `vtcav_ray.store.guarded_http`, by the limits that it was made with
+    if getattr(fs, "keeps_read_limits", False):  # `vtcav_ray.store.guarded_http`, with the limits it was created with
         return bytes(fs.cat_file(path))
     until = time.monotonic() + limits.seconds
     info = _asked(fs, "info", name, limits, until, path)
@@ -97,7 +97,7 @@ def read_object(fs: fsspec.AbstractFileSystem, path: str, name: str, limits: Rea
             raise ConnectionError(f"{name} was replaced while it was read")
     if len(data) > limits.max_bytes:
         raise _too_large(name, limits)
-    if size is not None and len(data) != size:  # a connection that ends early is no error to every file system
+    if size is not None and len(data) != size:  # not every file system raises if a connection ends early
         raise CutOff(f"{len(data):,} of {size:,} bytes of {name} arrived")
     return data
 
@@ -105,7 +105,7 @@ def read_object(fs: fsspec.AbstractFileSystem, path: str, name: str, limits: Rea
 def _asked(
     fs: fsspec.AbstractFileSystem, call: str, name: str, limits: ReadLimits, until: float, *arguments: Any
 ) -> Any:
-    """What the file system answers, before the time is up."""
+    """Call a method of the file system and return its answer, within the time limit."""
     left = until - time.monotonic()
     if left > 0 and isinstance(fs, AsyncFileSystem):
         try:

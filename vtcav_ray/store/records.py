@@ -1,9 +1,9 @@
-"""The small JSON files of a run folder: sealed when they are written, checked when they are read.
+"""The small JSON files of a run folder, sealed when they are written and checked when they are read.
 
 `run.json`, manifests, commit records and pointers decide which rows a reader sees. Each holds the digest of its own
-content (`sealed`), so a flipped bit, a file that was cut off, or an edit by hand is an error that names the file, and
-never another run's rows or a `JSONDecodeError`. Files from before this check hold no digest and are read without it;
-what readers rely on (`CommitRecord`, `Manifest`, `RunJson`) is checked by its types in any case.
+content (`sealed`), so a flipped bit, a truncated file or an edit by hand raises an error that names the file, and never
+leads to another run's rows or a `JSONDecodeError`. Files of older versions have no digest and are read without this
+check. The types of what readers rely on (`CommitRecord`, `Manifest`, `RunJson`) are always checked.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Annotated, Any, NotRequired, TypeVar
 
 import pydantic
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, with_config
-from typing_extensions import TypedDict  # what pydantic wants before Python 3.12
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from vtcav_ray.errors import StageError
 
 SEAL = "sealed"
-FORMAT = "file_format"  # says that there must be a seal, so that a flipped bit in the word `sealed` takes none off
+FORMAT = "file_format"  # marks a sealed file, so that a flipped bit in the word `sealed` can't remove the check
 SEALED_FORMAT = 2
 COMMITS = "_commits"
 MANIFEST = "manifest.json"
@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 
 class BrokenFile(StageError):
-    """A file of a run is not what was written: it is cut off, changed, or not there. The message names it and the fix.
+    """A file of a run is truncated, changed or missing. The message names the file and the fix.
 
     Args:
         url: of the file.
-        what: what is wrong with it: `it ends in the middle`.
+        what: what is wrong with the file: `it ends in the middle`.
         fix: a sentence that says what to do.
     """
 
@@ -46,13 +46,13 @@ class BrokenFile(StageError):
 
 
 def canonical_digest(value: Any) -> str:
-    """Hex SHA-256 of a JSON-like value, independent of the order of keys."""
+    """Return the hex SHA-256 of a JSON-like value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def sealed_bytes(value: Any) -> bytes:
-    """A value as JSON; a mapping with the digest of its content under `sealed`."""
-    plain = json.loads(json.dumps(value, default=str))  # as a reader will see it: lists for tuples, strings for keys
+    """Return a value as JSON. A mapping gets the digest of its content under `sealed`."""
+    plain = json.loads(json.dumps(value, default=str))  # as a reader sees it: tuples become lists, keys become strings
     if isinstance(plain, dict):
         plain[FORMAT] = SEALED_FORMAT
         plain[SEAL] = canonical_digest(plain)
@@ -60,19 +60,19 @@ def sealed_bytes(value: Any) -> bytes:
 
 
 def parse_sealed(data: bytes, url: str) -> Any:
-    """The value of a JSON file, its seal checked and taken off.
+    """Parse a JSON file, check its seal and return the value without the seal.
 
     Args:
         data: the file's content.
         url: of the file, for the message.
 
     Raises:
-        BrokenFile: it is no JSON, or its content does not have the digest that it names.
+        BrokenFile: not JSON, or the content does not match its digest.
     """
     try:
         value = json.loads(data)
-    except (ValueError, RecursionError) as error:  # no UTF-8 is a ValueError, too
-        what = "it is empty" if not data.strip(b"\0 \n") else f"it is no whole JSON ({error})"
+    except (ValueError, RecursionError) as error:  # invalid UTF-8 is a ValueError, too
+        what = "it is empty" if not data.strip(b"\0 \n") else f"it is not complete JSON ({error})"
         raise BrokenFile(url, what, fix_of(url)) from error
     if isinstance(value, dict) and (SEAL in value or FORMAT in value):
         if value.pop(SEAL, None) != canonical_digest(value):
@@ -82,21 +82,21 @@ def parse_sealed(data: bytes, url: str) -> Any:
 
 
 def fix_of(url: str) -> str:
-    """What to do about a broken file of a run folder, by its name."""
+    """Return how to fix a broken file of a run folder, by the file's name."""
     folder, _, name = url.rpartition("/")
     if name == "run.json":
-        return f"Run `vtcav run CONFIG --out {folder}` again: it writes the file again, and keeps what is finished."
+        return f"Run `vtcav run CONFIG --out {folder}` again: it rewrites the file and keeps finished work."
     if name == MANIFEST or folder.endswith(f"/{COMMITS}"):
-        return "`vtcav run` on this folder makes it again; `vtcav verify` lists all that is broken."
+        return "`vtcav run` on this folder makes it again; `vtcav verify` lists everything that is broken."
     if name == "gradcam.json":
-        return f"Remove it, or run `vtcav gradcam CONFIG --out {folder}` again."
+        return f"Delete it, or run `vtcav gradcam CONFIG --out {folder}` again."
     if name == "superseded.json":
-        return "Remove it to go back to the output beside it, then run `vtcav retry-failed` again."
-    return "Remove it and run the command again: it is written again."
+        return "Delete it to return to the output beside it, then run `vtcav retry-failed` again."
+    return "Delete it and run the command again to rewrite it."
 
 
 def _part(name: str) -> str:
-    """The name of one file or folder, and no way out of the folder that it is in."""
+    """Check that a name is that of one file or folder, and can't lead out of its folder."""
     if not re.fullmatch(r"[^/\\\x00-\x1f]+", name) or name in (".", ".."):
         raise ValueError("not the name of a file")
     return name
@@ -116,14 +116,13 @@ _OPEN = ConfigDict(extra="allow", strict=True)
 
 @with_config(_OPEN)
 class FileEntry(TypedDict):
-    """What a commit record says of one file.
+    """The entry of one file in a commit record.
 
     Attributes:
-        rows, bytes: how many.
+        rows, bytes: numbers of rows and bytes.
         sha256: of the whole file.
-        blocks: SHA-256 of each of its blocks of `vtcav_ray.store.verified.BLOCK_BYTES` bytes; left out where it has
-        only one,
-            and in records of versions that did not write them.
+        blocks: SHA-256 of each block of `vtcav_ray.store.verified.BLOCK_BYTES` bytes; missing if there is only one
+            block, and in records of older versions.
     """
 
     rows: Count
@@ -137,7 +136,7 @@ Files = dict[Annotated[str, AfterValidator(_path)], FileEntry]
 
 @with_config(_OPEN)
 class CommitRecord(TypedDict):
-    """`_commits/<shard>.json`: what a shard consists of."""
+    """`_commits/<shard>.json`: the content of a shard."""
 
     shard: Name
     files: Files
@@ -148,7 +147,7 @@ class CommitRecord(TypedDict):
 
 @with_config(_OPEN)
 class Manifest(TypedDict):
-    """`manifest.json`: a complete stage. `shards` is its plan: each shard, and the files that it consists of."""
+    """`manifest.json` of a complete stage. `shards` is its plan: each shard with its files."""
 
     stage: str
     key: str
@@ -178,14 +177,14 @@ class RunJson(TypedDict):
 
 @with_config(_OPEN)
 class Pointer(TypedDict):
-    """`superseded.json`: the key of the output that has taken an output's place."""
+    """`superseded.json`: the key of the output that replaces this output."""
 
     by: Name
 
 
 @with_config(_OPEN)
 class BranchJson(TypedDict):
-    """`gradcam.json`: the newest output of a branch, and the keys of the stages that it has read."""
+    """`gradcam.json`: the newest output of a branch, and the keys of the stages that it was made from."""
 
     key: Name
     inputs: dict[Name, Name]
@@ -193,7 +192,7 @@ class BranchJson(TypedDict):
 
 @with_config(_OPEN)
 class Plan(TypedDict):
-    """`plan.json`: how many shards a stage has, how many were there when it was begun, and when that was."""
+    """`plan.json`: number of shards of a stage, how many were done when it started, and the start time."""
 
     shards: Count
     done: Count
@@ -210,10 +209,10 @@ PLAN_JSON = TypeAdapter(Plan)
 
 
 def checked(value: Any, kind: TypeAdapter[T], url: str) -> T:
-    """A value of one of the kinds above.
+    """Check that a value is of one of the kinds above, and return it.
 
     Raises:
-        BrokenFile: it is something else; the message names the key that is wrong.
+        BrokenFile: the value is something else; the message names the wrong key.
     """
     try:
         return kind.validate_python(value)
@@ -224,10 +223,10 @@ def checked(value: Any, kind: TypeAdapter[T], url: str) -> T:
 
 
 def commit_record(value: Any, url: str) -> CommitRecord:
-    """A commit record, also held against its own name.
+    """Check a commit record, also against its file name, and return it.
 
     Raises:
-        BrokenFile: it is none, or it is another shard's.
+        BrokenFile: not a commit record, or another shard's.
     """
     record = checked(value, COMMIT_RECORD, url)
     _of_one_shard(record["shard"], record["files"], url)
@@ -237,10 +236,10 @@ def commit_record(value: Any, url: str) -> CommitRecord:
 
 
 def manifest_record(value: Any, url: str, stage: str, key: str) -> Manifest:
-    """A manifest, also held against the stage and key that it should be of.
+    """Check a manifest, also against the expected stage and key, and return it.
 
     Raises:
-        BrokenFile: it is none, or another output's.
+        BrokenFile: not a manifest, or another output's.
     """
     manifest = checked(value, MANIFEST_RECORD, url)
     if (manifest["stage"], manifest["key"]) != (stage, key):

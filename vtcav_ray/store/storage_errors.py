@@ -1,17 +1,17 @@
-"""What an error of storage is about: the service, one object, or the right to read. Errors are sorted here alone.
+"""Classify storage errors: do they concern the service, one object, or access rights? Only this module does that.
 
-| trouble | seen as | what follows |
+| trouble | errors | consequence |
 | --- | --- | --- |
-| `PASSING` | 429, 5xx, time-outs, refused connections, DNS, a stale NFS handle | tried again; then a fault |
-| `CUT_OFF` | an answer that ends early, a connection that is reset | tried again; then as `BROKEN` |
+| `PASSING` | 429, 5xx, time-outs, refused connections, DNS, a stale NFS handle | retried; then a fault |
+| `CUT_OFF` | an answer that ends early, a connection that is reset | retried; then as `BROKEN` |
 | `ABSENT` | 404, 410, no such file, a name that no file can have | a row of `failures` |
-| `REFUSED` | 401, 403, EACCES | a row where other objects can be read, else a fault |
-| `BROKEN` | other 4xx, a range error, EIO | a row where other objects can be read, else a fault |
+| `REFUSED` | 401, 403, EACCES | a row if other objects can be read, else a fault |
+| `BROKEN` | other 4xx, a range error, EIO | a row if other objects can be read, else a fault |
 | `NO_ACCESS` | a wrong key, no credentials, no such bucket, an untrusted certificate | a fault at once |
-| `OTHER` | a full disk, too many open files, and all else | a fault |
+| `OTHER` | a full disk, too many open files, and everything else | a fault |
 
-`vtcav_ray.store.access` acts on the first column for any file, `vtcav_ray.video.neighbours` on what a video's
-neighbours say.
+`vtcav_ray.store.access` acts on the first column for any file. For a video, `vtcav_ray.video.neighbours` also checks
+whether its neighbours can be read.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class CutOff(ConnectionError):
 
 @dataclass(frozen=True)
 class Answer:
-    """An error that a server sent.
+    """An error response of a server.
 
     Attributes:
-        code: S3's word for it (`NoSuchKey`); of other servers, and where S3 sends no body, the status as text.
-        status: of HTTP.
+        code: S3's error code (`NoSuchKey`); for other servers, and if S3 sends no body, the status as text.
+        status: HTTP status.
         headers: with names in lower case.
-        s3: whether it was an S3 server.
+        s3: whether the server speaks S3.
     """
 
     code: str
@@ -60,23 +60,23 @@ class Answer:
     s3: bool
 
 
-_PASSING_STATUS = frozenset({408, 425, 429})  # and 5xx, but for two that say what the server can't do at all
+_PASSING_STATUS = frozenset({408, 425, 429})  # and 5xx, except two that say what the server can't do at all
 _NEVER_STATUS = frozenset({501, 505})
 _PASSING_CODES = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling",
                             "ThrottlingException", "RequestLimitExceeded", "OperationAborted"})  # fmt: skip
-# Of a key, a clock, a bucket or a region: every other object of the bucket is refused, too.
+# These concern a key, a clock, a bucket or a region: every other object of the bucket is refused, too.
 _NO_ACCESS_CODES = frozenset({"NoSuchBucket", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch",
                               "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed",
                               "AuthorizationHeaderMalformed", "PermanentRedirect", "NotSignedUp",
                               "AccountProblem"})  # fmt: skip
 _ABSENT_STATUS = frozenset({404, 410})
 _REFUSED_STATUS = frozenset({401, 403})
-_PROXY_STATUS = 407  # wants a password
+_PROXY_STATUS = 407  # the proxy wants a password
 _LOCAL = {
-    # What s3fs makes of answers such as SlowDown (EBUSY), InternalError (EREMOTEIO); and NFS.
+    # s3fs translates answers such as SlowDown (EBUSY) and InternalError (EREMOTEIO). ESTALE comes from NFS.
     Trouble.PASSING: (errno.EBUSY, errno.EREMOTEIO, errno.ETIMEDOUT, errno.EAGAIN, errno.ESTALE),
     Trouble.CUT_OFF: (errno.ECONNRESET, errno.EPIPE),
-    # Also of a name that no file can have: too long, below a file, in a loop of links.
+    # Includes names that no file can have: too long, below a file, in a loop of links.
     Trouble.ABSENT: (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
     Trouble.REFUSED: (errno.EACCES, errno.EPERM),
     Trouble.BROKEN: (errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA),
@@ -85,16 +85,16 @@ _BY_ERRNO = {number: trouble for trouble, numbers in _LOCAL.items() for number i
 
 
 def storage_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """List what a file system can raise, and `others`: `except storage_errors(ValueError) as error`.
+    """Return the classes that a file system can raise, plus `others`: `except storage_errors(ValueError) as error`.
 
-    Those of botocore and aiohttp are no OSErrors. Nobody can raise them before their package is imported, so they are
+    Errors of botocore and aiohttp are not OSErrors. They can't be raised before their package is imported, so they are
     looked up among the imported modules: a run on local files imports neither.
     """
     return OSError, IncompleteRead, *_boto("BotoCoreError", "ClientError"), *_http("ClientError"), *others
 
 
 def sort(error: BaseException) -> Trouble:
-    """Say what an error is about. One that did not come from storage is `OTHER`."""
+    """Classify an error. One that did not come from storage is `OTHER`."""
     error = _unwrapped(error)
     if (answer := answer_of(error)) is not None:
         return _sorted_answer(answer)
@@ -102,9 +102,9 @@ def sort(error: BaseException) -> Trouble:
         if isinstance(error, kinds):
             return trouble
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, ValueError):
-        return Trouble.BROKEN  # an answer whose headers say nothing sensible
+        return Trouble.BROKEN  # an answer with invalid headers
     if isinstance(error.__context__, _boto("ParamValidationError")):
-        return Trouble.ABSENT  # s3fs makes a ValueError of it where it lists
+        return Trouble.ABSENT  # s3fs turns it into a ValueError when it lists
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         return _BY_ERRNO[error.errno]
     if isinstance(error, (*_boto("HTTPClientError", "ConnectionError"), *_http("ClientError"), ConnectionError)):
@@ -115,10 +115,10 @@ def sort(error: BaseException) -> Trouble:
 
 
 def _kinds() -> tuple[tuple[Trouble, tuple[type[Exception], ...]], ...]:
-    """Errors whose class alone tells; of classes that derive from each other the narrower one comes first."""
+    """Return the errors that their class alone classifies. A subclass comes before its base class."""
     return (
         (Trouble.BROKEN, _http("InvalidUrlRedirectClientError", "NonHttpUrlRedirectClientError")),
-        # A bucket's name with a blank, say.
+        # For example a bucket name with a blank.
         (Trouble.ABSENT, (*_boto("ParamValidationError"), *_http("InvalidURL"))),
         (Trouble.NO_ACCESS, (*_boto("NoCredentialsError"), *_http("ClientConnectorCertificateError"))),
         (Trouble.PASSING, (*_http("ClientConnectorError"), ConnectionRefusedError, TimeoutError)),
@@ -129,7 +129,7 @@ def _kinds() -> tuple[tuple[Trouble, tuple[type[Exception], ...]], ...]:
 
 
 def answer_of(error: BaseException) -> Answer | None:
-    """The answer of a server that an error tells of; None: it tells of none."""
+    """Return the server's answer that an error reports; None if it reports none."""
     for candidate in _chain(_unwrapped(error)):
         if isinstance(candidate, _boto("ClientError")):
             response: Mapping[str, Any] = getattr(candidate, "response", {})
@@ -144,7 +144,7 @@ def answer_of(error: BaseException) -> Answer | None:
 
 
 def retry_after(error: BaseException) -> float:
-    """Seconds for which the server asks to be left alone; 0: it asks for nothing, or not in a way that HTTP knows."""
+    """Return the seconds that the server asks to wait; 0 if it asks for nothing, or not in HTTP's format."""
     answer = answer_of(error)
     said = answer.headers.get("retry-after", "").strip() if answer is not None else ""
     if said.isascii() and said.isdigit():
@@ -158,7 +158,7 @@ def retry_after(error: BaseException) -> float:
 
 
 def refusal(error: BaseException) -> str | None:
-    """The sentence for what a server refuses, or for storage that is set up wrongly; None: it is something else."""
+    """Return the sentence for a refusal or for wrongly configured storage; None for any other error."""
     answer = answer_of(error)
     if answer is not None and answer.code == "NoSuchBucket":
         return "there is no such bucket. Check the bucket's name and the endpoint."
@@ -175,13 +175,13 @@ def refusal(error: BaseException) -> str | None:
 
 
 def reason(error: BaseException) -> str:
-    """One line on an error."""
+    """Describe an error in one line."""
     error = _unwrapped(error)
     answer = answer_of(error)
-    if answer is not None and not answer.s3:  # its text holds the URL that a redirect led to, with what is in it
+    if answer is not None and not answer.s3:  # its text holds the redirect's URL, with its query
         return f"HTTP {answer.status}"
     if isinstance(error, _http("InvalidURL")):
-        return "it leads to what is not a URL"
+        return "it leads to something that is not a URL"
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
@@ -200,7 +200,7 @@ def _sorted_answer(answer: Answer) -> Trouble:
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """What really happened: fsspec's HTTP file system makes a FileNotFoundError of whatever goes wrong."""
+    """Return the real error: fsspec's HTTP file system turns every error into a FileNotFoundError."""
     while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, storage_errors()):
         error = error.__cause__
     return error
@@ -225,6 +225,6 @@ def _http(*names: str) -> tuple[type[Exception], ...]:
 
 
 def _imported(module: str, names: Iterable[str]) -> tuple[type[Exception], ...]:
-    """Classes of a module; none while nobody has imported it (or, in another thread, is about to)."""
+    """Return classes of a module; none if it is not imported yet (or only partly, in another thread)."""
     found = sys.modules.get(module)
     return tuple(getattr(found, name) for name in names if hasattr(found, name))

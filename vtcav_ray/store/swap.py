@@ -1,4 +1,4 @@
-"""Change a small file that others may change at the same time: compare and swap, on a local disk or an object store."""
+"""Compare and swap: change a small file that other processes may change too, on a local disk or an object store."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ ROUNDS = 100
 LONGEST_WAIT_SECONDS = 0.5
 LOCK_SECONDS = 60.0
 _REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
-_here = threading.Lock()  # for file systems that know neither locks nor conditions, within this process
+_here = threading.Lock()  # within this process, for file systems with neither locks nor conditional writes
 
 Change = Callable[[bytes | None], bytes]
 
 
 def swap(folder: Folder, name: str, change: Change) -> None:
-    """Replace a file by what `change` makes of its bytes (None: there is no such file), and lose nobody's change.
+    """Replace a file by `change(bytes)` (None: there is no such file) without losing another writer's change.
 
-    Local disks and S3 keep this promise between processes and machines (a local folder that several machines share
-    needs locks that they share). On other object stores it holds within one process.
+    Local disks and S3 guarantee this between processes and machines (a local folder shared by several machines needs
+    shared locks). On other object stores it holds within one process only.
 
     Args:
-        change: called again, with the newer bytes, where somebody else was faster; must be safe to repeat.
+        change: called again, with the newer bytes, if another writer was faster; must be safe to repeat.
 
     Raises:
-        ConnectionError: somebody else was faster ROUNDS times, or the storage does not answer.
+        ConnectionError: other writers were faster ROUNDS times, or the storage does not answer.
         TimeoutError: a local lock was not free for LOCK_SECONDS.
     """
     fs = folder.fs
@@ -59,7 +59,7 @@ def _read(folder: Folder, name: str) -> bytes | None:
 
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Hold a lock that the system gives back when this process ends, however it ends. The file stays."""
+    """Hold a lock that the system releases when this process ends, however it ends. The file stays."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     deadline = time.monotonic() + LOCK_SECONDS
     with open(path, "ab") as file:
@@ -88,11 +88,11 @@ def _swap_on_s3(folder: Folder, name: str, change: Change) -> None:
             if not _is_refused(error):
                 raise
         time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, 0.02 * 2**round_)))
-    raise ConnectionError(f"{where} was changed by somebody else {ROUNDS} times while this was to be written")
+    raise ConnectionError(f"{where} was changed by another process {ROUNDS} times before it could be written")
 
 
 def _read_with_tag(folder: Folder, name: str) -> tuple[dict[str, Any], bytes | None]:
-    """(condition for the next put, bytes). The tag is asked for first: if the file changes after it, the put fails."""
+    """Return (condition for the next put, bytes). Read the tag first: if the file changes after that, the put fails."""
     fs, path, where = folder.fs, folder.path(name), f"{folder.url.rstrip('/')}/{name}"
     try:
         tag = patiently(lambda: fs.info(path, refresh=True), where)["ETag"]
@@ -102,6 +102,6 @@ def _read_with_tag(folder: Folder, name: str) -> tuple[dict[str, Any], bytes | N
 
 
 def _is_refused(error: BaseException) -> bool:
-    """Whether S3 said that the condition does not hold. s3fs gives that an errno of its own choice."""
+    """Return whether S3 reported that the condition does not hold. s3fs raises that with an arbitrary errno."""
     answer = answer_of(error)
     return answer is not None and (answer.code in _REFUSED or answer.status in (409, 412))

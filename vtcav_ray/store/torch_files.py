@@ -1,9 +1,8 @@
-"""Files of `torch.save`, read as plain data within the limits of what the file really holds.
+"""Read files of `torch.save` as plain data, limited by what the file really holds.
 
-The pickle inside is read by `vtcav_ray.store.pickle_data`, so nothing in the file is run. A tensor is made of the
-bytes that the file holds and of nothing else: it may not be larger than its storage, and all of them together not
-larger than the file. Members of the zip must be stored as they are, as `torch.save` stores them: nothing is unpacked,
-so nothing grows.
+`vtcav_ray.store.pickle_data` reads the pickle inside, so nothing in the file is run. Tensors are made only of bytes in
+the file: a tensor may not be larger than its storage, and all tensors together not larger than the file. Members of
+the zip must be stored uncompressed, as `torch.save` stores them, so nothing grows by unpacking.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ DTYPES = {
     f"torch.{name}": getattr(torch, name)
     for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 }
-# Names that stand for data. None of them is ever called: see `vtcav_ray.store.pickle_data`.
+# Names that stand for data. None of them is called: see `vtcav_ray.store.pickle_data`.
 DATA_NAMES = frozenset(
     {
         REBUILT_TENSOR, REBUILT_PARAMETER, *STORAGES, *DTYPES, "torch.Size", "torch.device",
@@ -48,27 +47,27 @@ DATA_NAMES = frozenset(
     }
 )  # fmt: skip
 
-# What zipfile raises where a zip is damaged.
+# Errors that zipfile raises for a damaged zip.
 _ZIP_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, struct.error)
 
 
 class RefusedFile(ValueError):
-    """The file holds something that is not allowed, or asks for more than it holds. The message is a clause."""
+    """The file contains something that is not allowed, or claims more than it holds. The message is a clause."""
 
 
 class BrokenFile(ValueError):
-    """The file is damaged, or something else. The message is a clause."""
+    """The file is damaged, or not a file of `torch.save`. The message is a clause."""
 
 
 class TorchFile:
-    """What a file of `torch.save` holds, and its tensors.
+    """The content of a `torch.save` file, and its tensors.
 
     Args:
         data: the file's bytes.
         check: see `vtcav_ray.store.pickle_data.read_pickle`; names in `DATA_NAMES` are always allowed.
 
     Attributes:
-        content: as `read_pickle` gives it. `tensor` makes tensors of its records.
+        content: as returned by `read_pickle`. `tensor` turns its records into tensors.
 
     Raises:
         RefusedFile: not in torch's zip format, or something in it is not allowed.
@@ -80,8 +79,8 @@ class TorchFile:
     def __init__(self, data: bytes, check: Callable[[str, bool], None]) -> None:
         if not data.startswith(ZIP):
             raise RefusedFile(
-                "it is not in the zip format of torch.save (torch 1.6 or newer), or not a file of torch at all. An "
-                "older one that you trust is brought up to date by "
+                "it is not in the zip format of torch.save (torch 1.6 or newer), or not a file of torch at all. "
+                "Convert an older file that you trust with "
                 "torch.save(torch.load(OLD, weights_only=True), NEW)"
             )
         self._left = len(data)  # bytes that tensors may still take
@@ -104,11 +103,11 @@ class TorchFile:
             raise BrokenFile(f"its pickle is damaged: {error}") from error
 
     def tensor(self, value: Any) -> torch.Tensor | None:
-        """The tensor that a record stands for, on the CPU and without a gradient; None: it stands for none.
+        """Return the tensor that a record stands for, on the CPU and without gradient; None if it stands for none.
 
         Raises:
-            RefusedFile: it is larger than what the file holds.
-            BrokenFile: its bytes are missing.
+            RefusedFile: the tensor is larger than what the file holds.
+            BrokenFile: the tensor's bytes are missing.
         """
         if not isinstance(value, Record) or not value.called:
             return None
@@ -144,16 +143,16 @@ class TorchFile:
         return self._views[view]
 
     def _numbers(self, kind: str, key: str, numbers: int) -> torch.Tensor:
-        """A storage as a flat tensor, made once."""
+        """Return a storage as a flat tensor, created once."""
         dtype = STORAGES[kind]
         if key not in self._flat:
             content = self._member(f"data/{key}")
             if len(content) != numbers * dtype.itemsize:
-                raise RefusedFile(f"storage {key} has {len(content)} bytes, and {numbers} numbers of {dtype} are asked")
+                raise RefusedFile(f"storage {key} has {len(content)} bytes, but needs {numbers} numbers of {dtype}")
             self._flat[key] = _from_bytes(content, dtype)
         flat = self._flat[key]
         if flat.dtype != dtype or len(flat) != numbers:
-            raise RefusedFile(f"storage {key} is asked for in two ways")
+            raise RefusedFile(f"storage {key} is used with two types or lengths")
         return flat
 
     def _member(self, name: str, default: bytes | None = None) -> bytes:
@@ -173,7 +172,7 @@ def _check(name: str, called: bool, check: Callable[[str, bool], None]) -> None:
 
 
 def _root_of(archive: zipfile.ZipFile, size: int) -> str:
-    """The folder that everything lies in, with its slash."""
+    """Return the folder in the zip that contains everything, with its slash."""
     members = archive.infolist()
     names = {member.filename for member in members}
     if len(members) > MOST_MEMBERS or len(names) != len(members):
@@ -189,25 +188,25 @@ def _root_of(archive: zipfile.ZipFile, size: int) -> str:
     if len(roots) != 1:
         raise BrokenFile("it has no data.pkl, or more than one")
     if f"{roots[0]}constants.pkl" in names:
-        raise RefusedFile("it is a TorchScript program, and no weights")
+        raise RefusedFile("it is a TorchScript program, with no weights to read")
     return roots[0]
 
 
 def _storage(stored: Stored) -> tuple[str, str, int]:
-    """Type, key and count of numbers of a reference to a storage."""
+    """Return type, key and number of elements of a reference to a storage."""
     reference = stored.reference
     if not isinstance(reference, tuple) or len(reference) != 5 or reference[0] != "storage":
-        raise RefusedFile("it refers to something that is no storage")
+        raise RefusedFile("it refers to something that is not a storage")
     _, kind, key, _, numbers = reference
     if not isinstance(kind, Name) or kind.name not in STORAGES or not isinstance(key, str) or not _whole(numbers):
-        raise RefusedFile("it has a storage of a type that is not read here")
+        raise RefusedFile("it has a storage of a type that is not supported")
     return kind.name, key, numbers
 
 
 def _from_bytes(content: bytes, dtype: torch.dtype) -> torch.Tensor:
     if not content:
         return torch.empty(0, dtype=dtype)
-    if dtype == torch.bool:  # a byte that is neither 0 nor 1 would be no truth value
+    if dtype == torch.bool:  # bytes other than 0 and 1 are not valid booleans
         return torch.frombuffer(bytearray(content), dtype=torch.uint8) != 0
     return torch.frombuffer(bytearray(content), dtype=dtype)
 

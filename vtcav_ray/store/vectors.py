@@ -1,4 +1,4 @@
-"""Vectors in Arrow tables: as columns, as arrays, and parts of a table put together without a second copy of them."""
+"""Vectors in Arrow tables: convert columns to arrays and back, and join parts of a table without a second copy."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import pyarrow as pa
 
 
 def concatenated(parts: Sequence[pa.Table]) -> pa.Table:
-    """Parts of one table, of one layer or of several, as one. There is one part at least."""
+    """Concatenate parts of one table, of one or several layers. There is at least one part."""
     if len({part.schema for part in parts}) > 1:
         parts = [_with_variable_vectors(part) for part in parts]
     return pa.concat_tables(parts).combine_chunks()
 
 
 def joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:
-    """Tables of one schema as one. Vectors go straight to their places as each part comes: there is never a second copy
-    of them all. None: no parts.
+    """Join tables of one schema; return None if there are no parts.
+
+    Vectors are written to their final place as each part arrives, so there is never a second copy of all of them.
 
     Args:
-        parts: in order; their vectors all have one length.
-        rows: of all of them, at most: parts may be read without some of theirs.
+        parts: in order; all their vectors have the same length.
+        rows: maximum number of rows in total: parts may be read without some of their rows.
     """
     others: list[pa.Table] = []
     flat: np.ndarray | None = None
@@ -49,18 +50,18 @@ def joined(parts: Iterator[pa.Table], rows: int) -> pa.Table | None:
 
 
 def vector_array(vectors_Nd: np.ndarray) -> pa.FixedSizeListArray:
-    """Vectors [N, d], float32 or float16, as a column."""
+    """Return vectors [N, d], float32 or float16, as a column."""
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors_Nd).ravel()), vectors_Nd.shape[1])
 
 
 def vectors_of(table: pa.Table) -> np.ndarray:
-    """The column `vector` as float32 [N, d]; without a copy where it is float32 in one chunk, as `read` gives it."""
+    """Return the column `vector` as float32 [N, d], without a copy if it is float32 in one chunk, as from `read`."""
     column = _one_chunk(table["vector"])
     return np.asarray(column.flatten(), np.float32).reshape(table.num_rows, column.type.list_size)
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies in any case
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # `combine_chunks` always copies
 
 
 def _with_variable_vectors(table: pa.Table) -> pa.Table:

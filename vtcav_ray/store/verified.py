@@ -1,9 +1,9 @@
-"""Files that are checked while they are read: each block against its SHA-256, before a byte of it is used.
+"""Files that are checked while they are read: each block against its SHA-256, before any byte of it is used.
 
-A Parquet reader asks for the footer and for the columns that it wants. To hash the whole file for that would read all
-of it, so a commit record has the digest of each block of 1 MiB (of larger files), and only the blocks that are read
-are hashed. Records of older versions have the digest of the whole file alone; the first read of such a file in a
-process reads all of it once, and remembers its blocks by that digest.
+A Parquet reader requests the footer and the columns it needs. Hashing the whole file would mean reading all of it, so a
+commit record has the digest of each 1 MiB block (of larger files), and only the blocks that are read are hashed.
+Records of older versions have only the digest of the whole file: the first read of such a file in a process reads all
+of it once, and caches the digests of its blocks under that digest.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import IO
 from vtcav_ray.store.records import BrokenFile, FileEntry
 
 BLOCK_BYTES = 1 << 20
-_FIX = "`vtcav run` on this folder makes the shard again; `vtcav verify` lists all that is broken."
+_FIX = "`vtcav run` on this folder makes the shard again; `vtcav verify` lists everything that is broken."
 
 
 def digests_of(data: bytes) -> dict[str, str | list[str]]:
-    """`sha256` of some bytes and, where there is more than one block, `blocks`."""
+    """Return `sha256` of the bytes and, if there is more than one block, `blocks`."""
     whole = hashlib.sha256(data).hexdigest()
     if len(data) <= BLOCK_BYTES:
         return {"sha256": whole}
@@ -30,15 +30,15 @@ def digests_of(data: bytes) -> dict[str, str | list[str]]:
 
 
 class VerifiedFile(io.RawIOBase):
-    """A file opened for reading, of which no byte is handed out before its block was checked.
+    """A file opened for reading that returns no byte before its block was checked.
 
     Args:
         file: the opened file, seekable.
-        entry: what its commit record says of it.
+        entry: the file's entry in its commit record.
         url: for messages.
 
     Raises:
-        BrokenFile: (when read) its bytes are not those that were written, or some are missing.
+        BrokenFile: (on reads) the bytes are not those that were written, or some are missing.
     """
 
     def __init__(self, file: IO[bytes], entry: FileEntry, url: str) -> None:
@@ -65,7 +65,7 @@ class VerifiedFile(io.RawIOBase):
         return self._at
 
     def read(self, size: int | None = -1) -> bytes | memoryview:  # type: ignore[override]
-        """The next `size` bytes, fewer at the end; all of them for -1."""
+        """Return the next `size` bytes, fewer at the end; all remaining bytes for -1."""
         left = max(0, self._size - self._at)
         count = left if size is None or size < 0 else min(size, left)
         if not count:
@@ -89,7 +89,7 @@ class VerifiedFile(io.RawIOBase):
 
 
 def broken(url: str, what: str = "its bytes are not those that were written (SHA-256)") -> BrokenFile:
-    """The error for a table's file."""
+    """Return the error for a table's file."""
     return BrokenFile(url, what, _FIX)
 
 
@@ -99,7 +99,7 @@ def _blocks(file: IO[bytes], entry: FileEntry, url: str) -> Sequence[str]:
         return [entry["sha256"]]
     if "blocks" in entry:
         if len(entry["blocks"]) != count:
-            raise broken(url, "its commit record names another number of blocks than it has bytes for")
+            raise broken(url, "the number of blocks in its commit record does not match its size")
         return entry["blocks"]
     known = _KNOWN.get(entry["sha256"])
     if known is None:
@@ -120,19 +120,19 @@ def _hash_whole(file: IO[bytes], entry: FileEntry, url: str) -> list[str]:
 
 
 def _read_all(file: IO[bytes], start: int, count: int) -> bytes:
-    """`count` bytes from `start`, fewer where the file ends before."""
+    """Read `count` bytes from `start`, fewer if the file ends first."""
     file.seek(start)
     data = file.read(count)
     if len(data) == count or not data:
         return data
-    parts = [data]  # a raw file may give less than it was asked for
+    parts = [data]  # a raw file may return less than requested
     while (missing := count - sum(map(len, parts))) and (data := file.read(missing)):
         parts.append(data)
     return b"".join(parts)
 
 
 class _Known:
-    """Blocks of files of older versions, by the digest of the whole file: content, so it never goes out of date."""
+    """Block digests of files of older versions, by the digest of the whole file; keyed by content, so never stale."""
 
     def __init__(self, most: int) -> None:
         self._held: dict[str, list[str]] = {}

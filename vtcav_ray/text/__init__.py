@@ -1,1 +1,1 @@
-"""Text that comes from outside or goes there: URLs, CSV cells, file names, YAML and JSON within limits."""
+"""Text from and for the outside: URLs, CSV cells, file names, YAML and JSON within limits."""

@@ -1,8 +1,8 @@
-"""YAML and JSON from outside, read as data and within limits.
+"""Read YAML and JSON from outside as data, within limits.
 
-PyYAML's safe loader makes no objects, but it can be kept busy: by aliases that multiply ("billion laughs"), by nesting,
-by numbers of a million digits. And a tag can make it fail in ways that are no YAML error. So the events of the text are
-counted first, each alias as often as what it repeats, and tags are not read at all.
+PyYAML's safe loader creates no objects, but aliases that multiply ("billion laughs"), deep nesting, or numbers with a
+million digits can keep it busy, and a tag can make it fail with something other than a YAML error. So the events of the
+text are counted first, each alias with the size of what it repeats, and tags are refused.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import yaml
 MOST_CHARACTERS = 1 << 20
 MOST_VALUES = 100_000
 MOST_DEPTH = 64
-MOST_DIGITS = 400  # of a number
+MOST_DIGITS = 400  # per number
 
 
 class UnreadableText(ValueError):
-    """The text is no YAML or JSON, or is beyond the limits. The message is a clause; it may quote the text."""
+    """The text is not YAML or JSON, or exceeds the limits. The message is a clause and may quote the text."""
 
 
 @dataclass
 class _Open:
-    """A list or dict that has begun: its anchor, the values before it, and the deepest level seen inside."""
+    """An unfinished list or dict: its anchor, the number of values before it, and the deepest level seen inside."""
 
     anchor: str | None
     began: int
@@ -33,10 +33,10 @@ class _Open:
 
 
 def read_yaml(text: str) -> Any:
-    """Data from YAML: None, numbers, text, dates, lists and dicts.
+    """Return data from YAML: None, numbers, text, dates, lists and dicts.
 
     Raises:
-        UnreadableText: no YAML, tags in it, or beyond the limits.
+        UnreadableText: the text is not YAML, contains tags, or exceeds the limits.
     """
     _check_length(text)
     try:
@@ -46,17 +46,17 @@ def read_yaml(text: str) -> Any:
         raise UnreadableText(" ".join(str(error).split())) from error
     except UnreadableText:
         raise
-    except (ValueError, OverflowError) as error:  # a date that there is not, such as 2001-99-99
+    except (ValueError, OverflowError) as error:  # an impossible date, such as 2001-99-99
         raise UnreadableText(f"a value in it can't be read: {error}") from error
     except TypeError as error:  # a list or a dict as a key
-        raise UnreadableText(f"a key in it is no text or number: {error}") from error
+        raise UnreadableText(f"a key in it is neither text nor a number: {error}") from error
 
 
 def read_json(text: str) -> Any:
-    """Data from JSON.
+    """Return data from JSON.
 
     Raises:
-        UnreadableText: no JSON, or beyond the limits.
+        UnreadableText: the text is not JSON, or exceeds the limits.
     """
     _check_length(text)
     try:
@@ -84,10 +84,10 @@ def _check_length(text: str) -> None:
 
 
 def _check_events(text: str) -> None:
-    """Count the values that the text stands for, and how deep they are nested, without making any."""
+    """Count the values that the text expands to, and their nesting depth, without creating any."""
     total = 0
     open_nodes: list[_Open] = []
-    repeated: dict[str, tuple[int, int]] = {}  # by anchor: how many values, and how deep
+    repeated: dict[str, tuple[int, int]] = {}  # anchor -> number of values, depth
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         deepest = len(open_nodes)
         if isinstance(event, yaml.CollectionEndEvent):
@@ -96,14 +96,14 @@ def _check_events(text: str) -> None:
                 repeated[ended.anchor] = (total - ended.began, ended.deepest - len(open_nodes))
         elif isinstance(event, yaml.AliasEvent):
             if any(node.anchor == event.anchor for node in open_nodes):
-                raise UnreadableText(f"`*{event.anchor}` in it is inside of what it repeats")
+                raise UnreadableText(f"`*{event.anchor}` in it is inside the value that it repeats")
             values, depth = repeated.get(str(event.anchor), (1, 0))
             total += values
             deepest += depth
         elif isinstance(event, yaml.NodeEvent):
             tag = getattr(event, "tag", None)
             if tag is not None:
-                raise UnreadableText(f"the tag {tag!r} in it is not read; leave it away")
+                raise UnreadableText(f"the tag {tag!r} in it is not read; remove it")
             if isinstance(event, yaml.CollectionStartEvent):
                 open_nodes.append(_Open(event.anchor, total, deepest))
             else:
@@ -112,7 +112,7 @@ def _check_events(text: str) -> None:
                     repeated[event.anchor] = (1, 0)
             total += 1
         if total > MOST_VALUES:
-            raise UnreadableText(f"it stands for more than {MOST_VALUES:,} values")
+            raise UnreadableText(f"it expands to more than {MOST_VALUES:,} values")
         if deepest > MOST_DEPTH:
             raise UnreadableText(f"it is nested more than {MOST_DEPTH} deep")
         for node in open_nodes:

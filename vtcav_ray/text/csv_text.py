@@ -1,7 +1,8 @@
-"""Text in CSV files that a spreadsheet would read as a formula, written so that it does not.
+"""Write text to CSV files so that a spreadsheet does not read it as a formula.
 
-A cell that starts with `= + - @`, a tab or a line break is a formula to spreadsheets, and may run programs or send data
-away. As OWASP advises, such a cell starts with a single quote here, which spreadsheets hide. Numbers stay as they are.
+Spreadsheets treat a cell that starts with `= + - @`, a tab or a line break as a formula, which may run programs or send
+data elsewhere. As OWASP advises, such a cell gets a leading single quote, which spreadsheets hide. Numbers do not
+change.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?
 
 
 def as_text(cell: str) -> str:
-    """A cell that no spreadsheet reads as a formula; `from_text` gives the original back."""
+    """Escape a cell so that no spreadsheet reads it as a formula; `from_text` restores the original."""
     if _QUOTED_FORMULA.match(cell) or (_FORMULA.match(cell) and not _NUMBER.fullmatch(cell)):
         return f"'{cell}"
     return cell
 
 
 def from_text(cell: str) -> str:
-    """What `as_text` was given."""
+    """Return the text that `as_text` escaped."""
     return cell[1:] if _QUOTED_FORMULA.match(cell) else cell
 
 
 def csv_line(cells: Sequence[str]) -> str:
-    """One line of a CSV file. Python's writer leaves a lone carriage return bare, which no reader takes back."""
+    """Return one line of a CSV file. Quote all cells if one has a carriage return, which Python leaves unquoted."""
     sink = io.StringIO(newline="")
     bare = any("\r" in cell for cell in cells)
     csv.writer(sink, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(cells)
@@ -39,7 +40,7 @@ def csv_line(cells: Sequence[str]) -> str:
 
 
 def without_formulas(rows: pa.Table) -> pa.Table:
-    """A table whose text columns, and their names, are safe in a CSV file. Other columns are numbers, and stay."""
+    """Escape a table's text columns and all column names for a CSV file. Other columns are numbers and stay as is."""
     columns = []
     for column in rows.columns:
         if pa.types.is_dictionary(column.type):

@@ -1,4 +1,4 @@
-"""Names of classes, layers and concepts as names of files: the one place that cleans them, and keeps them apart."""
+"""Turn names of classes, layers and concepts into valid, distinct file names. Only this module does that."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ MOST_CHARACTERS = 80
 
 
 def clean(text: str, also: str = ".-", most: int = MOST_CHARACTERS) -> str:
-    """Letters, digits, `_` and the characters of `also`; anything else is a `_`. Different texts may become the same.
+    """Keep letters, digits, `_` and `also`; replace everything else by `_`. Different texts may become the same.
 
     Args:
-        also: further characters that are kept.
-        most: characters of the name.
+        also: further characters to keep.
+        most: maximum number of characters.
     """
     kept = re.sub(rf"[^\w{re.escape(also)}]+", "_", unicodedata.normalize("NFC", text))
     return kept.strip("._")[:most].strip("._") or "_"
 
 
 def distinct_names(texts: Iterable[str], also: str = ".-", most: int = MOST_CHARACTERS) -> dict[str, str]:
-    """A file name for each text, each different from all others, also where upper and lower case are the same.
+    """Return a distinct file name for each text, also on file systems that ignore case.
 
-    A text whose clean name nobody shares gets that name. Those that share one (`a/b`, `a b`, `a_b`) each get a digest
-    of the text at its end, whatever their order.
+    A text with a unique clean name gets that name. Texts that share one (`a/b`, `a b`, `a_b`) each get the text's
+    digest appended, independent of their order.
     """
     names = {text: clean(text, also, most) for text in texts}
     for digits in range(8, 65, 8):

@@ -1,7 +1,7 @@
-"""URLs as text: where a credential may stand in one, and how to show one without it.
+"""URLs as text: find credentials in a URL, and show the URL without them.
 
 Credentials are found by structure, not by a list of names: the part before the host, the query and the fragment, in
-every part of a chain (`a::b`). This module imports nothing of the package, so that errors and logs can use it.
+every part of a chain (`a::b`). This module imports nothing from the package, so that errors and logs can use it.
 """
 
 from __future__ import annotations
@@ -10,79 +10,79 @@ import re
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 HTTP = ("http", "https")
-_BUCKETS = ("s3", "s3a", "gs", "gcs")  # whose URLs have a bucket's name where others have a host
+_BUCKETS = ("s3", "s3a", "gs", "gcs")  # their URLs have a bucket name instead of a host
 _CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az")  # abfs://container@account.dfs.core.windows.net/path
-# A query that is plain says which one, and opens nothing: `?x=1`, `?version=3&download=true`.
+# A plain query selects something and grants no access: `?x=1`, `?version=3&download=true`.
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
 _PLAIN_VALUE = re.compile(r"[0-9]{1,9}|true|false|yes|no|on|off", re.IGNORECASE)
-# Names that promise a credential even where the value is a short number. This list only adds to the rule above.
+# Names that suggest a credential even if the value is a short number. This list only extends the rule above.
 _NEVER_PLAIN = re.compile(r"key|pass|pin|pwd|sas|secret|sig|token|auth", re.IGNORECASE)
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"<>]+")
 _PAIR_IN_TEXT = re.compile(r"([?&#])([\w.%~\[\]-]{1,64})=([^\s\"'<>,;)&#]+)")
 
 
 def is_url(text: str) -> bool:
-    """Whether each part of a path, URL or chain can be taken apart: `http://[::1/x` and `http://host:port/x` can't."""
+    """Return whether each part of a path, URL or chain can be parsed: `http://[::1/x`, `http://host:port/x` can't."""
     return all(_split(part) is not None for part in _parts(text) if "://" in part)
 
 
 def is_chain(url: str) -> bool:
-    """Whether fsspec would read it as several URLs (`zip://a::s3://b`). `http://[::1]/x` is one."""
+    """Return whether fsspec would read it as several URLs (`zip://a::s3://b`). `http://[::1]/x` is a single URL."""
     return len(_parts(url)) > 1
 
 
 def holds_credentials(url: str) -> bool:
-    """Whether a URL, or a part of a chain, has a user or password, or a query or fragment that may be a credential."""
+    """Return whether a URL or part of a chain has a user, a password, or a query or fragment that may be secret."""
     return any(_part_holds_credentials(part) for part in _parts(url))
 
 
 def shown(url: str) -> str:
-    """A URL as it may be shown: without users, passwords, queries and fragments. A path stays as it is."""
+    """Return a URL that is safe to show: without users, passwords, queries and fragments. Return a path unchanged."""
     if "://" not in url:
         return url
     return "::".join(_shown_part(part) if "://" in part else part for part in _parts(url))
 
 
 def cleaned(text: str) -> str:
-    """A text, such as a library's error, with every URL in it as `shown` has it."""
+    """Apply `shown` to every URL in a text, such as a library's error."""
     if "://" in text:
         text = _URL_IN_TEXT.sub(lambda found: _shown_in_text(found[0]), text)
     return _PAIR_IN_TEXT.sub(lambda found: found[0] if _is_plain(found[2], found[3]) else f"{found[1]}...", text)
 
 
 def _shown_in_text(found: str) -> str:
-    url = found.rstrip(".,:;)]}'")  # of the sentence around it
+    url = found.rstrip(".,:;)]}'")  # punctuation of the sentence around the URL
     return shown(url) + found[len(url) :]
 
 
 def _parts(url: str) -> list[str]:
-    """The parts of a chain. `::` inside brackets is an IPv6 address, and joins nothing."""
+    """Split a chain into its parts. `::` inside brackets belongs to an IPv6 address and does not separate parts."""
     return re.split(r"::(?![^\[\]/]*\])", url)
 
 
 def _split(part: str) -> SplitResult | None:
-    """The pieces of a URL; None where it is not one."""
+    """Return the components of a URL; None if it is not a URL."""
     try:
         pieces = urlsplit(part)
         port = pieces.port if pieces.scheme in HTTP else None
-        # Of an object store, what looks like a port is a part of a name (arn:aws:s3:...).
+        # In an object store's URL, what looks like a port is part of a name (arn:aws:s3:...).
         return pieces if port is None or port > 0 else None
     except ValueError:
         return None
 
 
 def _part_holds_credentials(part: str) -> bool:
-    if "://" not in part or (pieces := _split(part)) is None:  # what is no URL is not opened at all
+    if "://" not in part or (pieces := _split(part)) is None:  # invalid URLs are never opened
         return False
     user, at, host = pieces.netloc.rpartition("@")
     if at and (pieces.scheme not in _CONTAINER_AT_ACCOUNT or ":" in user):
         return True
-    # `s3://KEY:SECRET/WITH/SLASHES@bucket`: no bucket's name has a colon.
+    # `s3://KEY:SECRET/WITH/SLASHES@bucket`: bucket names have no colon.
     if pieces.scheme in _BUCKETS and ":" in host and not host.startswith("arn:"):
         return True
     if pieces.scheme in HTTP:
         return bool(pieces.fragment) or not _is_plain_query(pieces.query)
-    # In a bucket, `?` and `#` may belong to a file's name; `name=value` is how signatures are written.
+    # In a bucket, `?` and `#` may belong to a file name; signatures are written `name=value`.
     pairs = [*_pairs(pieces.query), *_pairs(pieces.fragment)]
     return any("=" in pair and not _is_plain(*pair.split("=", 1)) for pair in pairs)
 
@@ -104,7 +104,7 @@ def _is_plain(name: str, value: str) -> bool:
 
 def _shown_part(part: str) -> str:
     pieces = _split(part)
-    if pieces is None:  # nobody knows where in it a password would be
+    if pieces is None:  # a password could be anywhere in it
         return f"{part.split('://', 1)[0]}://..." if re.search("[@?#]", part) else part
     user, at, host = pieces.netloc.rpartition("@")
     if at and pieces.scheme in _CONTAINER_AT_ACCOUNT and ":" not in user:
