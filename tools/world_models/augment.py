@@ -1,4 +1,4 @@
-"""Clips for the recogniser's training: cut, turned and coloured so that only the motion tells the class."""
+"""Training clips for the recogniser: cropped, rotated and recoloured so that only the motion shows the class."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vtcav_ray.world.rules import DIRECTIONS, MOTION_OF_LABEL, MOTION_ONLY
 
 CLIP_FRAMES = 16
 STILL = len(MOTION_ONLY.labels)
-UNSURE = -100  # what PyTorch's cross-entropy leaves out
+UNSURE = -100  # ignored by PyTorch's cross-entropy
 _CELL = 8  # px at 64 x 64, the tokens of the recogniser's second stage
 _DIRECTION_OF_CLASS = [DIRECTIONS[MOTION_OF_LABEL[label]] for label in MOTION_ONLY.labels]
-_BORDERS = (cv2.BORDER_CONSTANT, cv2.BORDER_REPLICATE)  # a mirrored object would move the other way
+_BORDERS = (cv2.BORDER_CONSTANT, cv2.BORDER_REPLICATE)  # a mirrored object would move the opposite way
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Augmentation:
 
     Attributes:
         zoom: share of clips that are scaled and shifted, with black or stretched borders.
-        frozen: share of clips that are one frame repeated, with the same target for every class. Without them the
-            model could use where the object is in the first frame, which has a little to do with the class.
+        frozen: share of clips that repeat one frame, with the same target for every class. Without them the model could
+            use the object's position in the first frame, which is slightly correlated with the class.
     """
 
     zoom: float
@@ -36,10 +36,10 @@ class Augmentation:
 def sample_batch(
     pool: ClipPool, size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
-    """Clips uint8 [B, 3, 16, 64, 64], target distributions float32 [B, 4] (rows sum to 1), and motion maps.
+    """Sample clips uint8 [B, 3, 16, 64, 64], targets float32 [B, 4] (rows sum to 1), and motion maps.
 
-    A motion map int64 [B, 8, 8, 8] says for each 2 frames x 8 px x 8 px which class's motion is there, STILL where
-    nothing moves, UNSURE where the object hardly moves.
+    A motion map int64 [B, 8, 8, 8] gives the class of the motion in each 2 frames x 8 px x 8 px: STILL if nothing
+    moves, UNSURE if the object hardly moves.
     """
     clips, targets, maps = [], [], []
     for number in rng.integers(len(pool), size=size):
@@ -57,7 +57,7 @@ def sample_batch(
 
 
 def centre_clips(pool: ClipPool) -> NDArray[np.uint8]:
-    """The clips that the test pipeline takes (the middle 16 frames): uint8 [N, 3, 16, 64, 64]."""
+    """Return the clips that the test pipeline uses (the middle 16 frames): uint8 [N, 3, 16, 64, 64]."""
     starts = (pool.lengths_N - CLIP_FRAMES) // 2
     clips = [frames[s : s + CLIP_FRAMES] for frames, s in zip(pool.frames_NTHW3, starts, strict=True)]
     return np.stack(clips).transpose(0, 4, 1, 2, 3)
@@ -74,7 +74,7 @@ def _sample_clip(
         clip, path, scale = _zoom(clip, path, rng)
         radius *= scale
     x, y = _DIRECTION_OF_CLASS[pool.labels_N[number]]
-    # The eight symmetries of the square, and time: each changes the class in a known way.
+    # The eight symmetries of the square, and time reversal: each changes the class in a known way.
     if rng.random() < 0.5:
         clip, path, x, y = clip[::-1], path[::-1], -x, -y
     if rng.random() < 0.5:

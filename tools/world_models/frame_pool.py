@@ -1,4 +1,4 @@
-"""Single frames with boxes for the detector, cut from rendered videos, and their augmentation."""
+"""Single frames with boxes for the detector, taken from rendered videos, and their augmentation."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from vtcav_ray.world.scene import sample_scene
 
 IMAGE_SIDE = 128
 _GREY = 114  # the border colour of Ultralytics' letterbox
-_RAW_SHARE = 0.2  # of the videos, that did not go through the codec
-_KEPT_AREA = 0.25  # a box that augmentation cuts to less than this is dropped
+_RAW_SHARE = 0.2  # of the videos, which bypass the codec
+_KEPT_AREA = 0.25  # a box is dropped if augmentation leaves less than this share of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,10 @@ class LabelledFrame:
 
 
 def labelled_frames(seed: int, videos: int, per_video: int, crf: int | None = None) -> list[LabelledFrame]:
-    """`per_video` frames of each of `videos` videos of world `seed`.
+    """Return `per_video` frames of each of `videos` videos of world `seed`.
 
-    `crf` is the encoder's quality; None draws it for each video from 18 to 30, and leaves a fifth of them unencoded.
+    `crf` is the encoder's quality. None draws it for each video from 18 to 30, and leaves a fifth of the videos
+    unencoded.
     """
     context = multiprocessing.get_context("spawn")
     tasks = [(seed, index, per_video, crf) for index in range(videos)]
@@ -63,7 +64,7 @@ def _frames_of(task: tuple[int, int, int, int | None]) -> list[LabelledFrame]:
 
 
 def letterbox(frame: LabelledFrame) -> LabelledFrame:
-    """Scale the longer side to 128 and pad to 128 x 128 with grey, the picture in the middle."""
+    """Scale the longer side to 128 and pad to 128 x 128 with grey, with the picture in the centre."""
     height, width = frame.image_HW3.shape[:2]
     scale = IMAGE_SIDE / max(height, width)
     shift = (np.array([IMAGE_SIDE, IMAGE_SIDE]) - scale * np.array([width, height])) / 2
@@ -71,7 +72,7 @@ def letterbox(frame: LabelledFrame) -> LabelledFrame:
 
 
 def augment(frame: LabelledFrame, rng: np.random.Generator) -> LabelledFrame:
-    """A letterboxed frame, scaled, shifted, mirrored and coloured at random: 128 x 128."""
+    """Scale, shift, mirror and recolour a frame at random, letterboxed to 128 x 128."""
     height, width = frame.image_HW3.shape[:2]
     scale = IMAGE_SIDE / max(height, width) * float(np.exp(rng.uniform(np.log(0.75), np.log(1.3))))
     middle = (np.array([IMAGE_SIDE, IMAGE_SIDE]) - scale * np.array([width, height])) / 2
@@ -86,7 +87,7 @@ def augment(frame: LabelledFrame, rng: np.random.Generator) -> LabelledFrame:
 
 def _move(frame: LabelledFrame, scale: float, shift: NDArray[np.float64]) -> LabelledFrame:
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]], np.float64)
-    # Pixel centres, not corners, are what warpAffine maps: half a pixel keeps boxes and picture together.
+    # warpAffine maps pixel centres, not corners: a shift by half a pixel keeps boxes and picture aligned.
     matrix[:, 2] += 0.5 * scale - 0.5
     image = cv2.warpAffine(
         frame.image_HW3,

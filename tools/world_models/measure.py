@@ -1,7 +1,7 @@
 """Measure the shipped models on newly rendered videos: `python -m tools.world_models.measure`.
 
-Prints the figures that `vtcav_ray/world/assets/MODELS.md` reports. Nothing is shared with the training: the seeds are
-others. The frames went through H.264, and the recogniser sees the 16 in the middle of each video.
+Prints the figures that `vtcav_ray/world/assets/MODELS.md` reports. The seeds differ from those of the training, so no
+video is shared. The frames are encoded as H.264, and the recogniser sees the middle 16 of each video.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vtcav_ray.world.rules import MOTION_ONLY
 
 
 def shipped_recogniser() -> tuple[Any, dict[str, Any]]:
-    """The recogniser with its shipped weights, in evaluation mode, and its preprocessing."""
+    """Return the recogniser with its shipped weights, in evaluation mode, and its preprocessing."""
     model, preprocessing = train_recogniser.build_model()
     checkpoint = torch.load(asset("recogniser.pth"), map_location="cpu", weights_only=True)
     model.load_state_dict(checkpoint["state_dict"])
@@ -31,7 +31,7 @@ def shipped_recogniser() -> tuple[Any, dict[str, Any]]:
 
 
 def shipped_detector() -> Any:
-    """The detector with its shipped weights in fp32, in evaluation mode. Read with `weights_only=True`."""
+    """Return the detector with its shipped weights in fp32, in evaluation mode. Loads with `weights_only=True`."""
     from ultralytics.nn.tasks import torch_safe_load
 
     checkpoint, _ = torch_safe_load(str(asset("detector.pt")), safe_only=True)
@@ -40,7 +40,7 @@ def shipped_detector() -> Any:
 
 @torch.no_grad()
 def class_probabilities(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Softmax of the shipped recogniser's logits: [N, 4] for clips uint8 [N, 3, 16, 64, 64]."""
+    """Return softmax of the shipped recogniser's logits: [N, 4] for clips uint8 [N, 3, 16, 64, 64]."""
     model, preprocessing = shipped_recogniser()
     parts = [
         train_recogniser.logits_of(model, np.ascontiguousarray(clips[i : i + 50]), preprocessing).softmax(1)
@@ -50,7 +50,7 @@ def class_probabilities(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def measure_recogniser(pool: ClipPool) -> dict[str, float]:
-    """Accuracies on the middle clips, forwards and backwards, and what frozen clips give. All in 0..1."""
+    """Return accuracies on the middle clips, forward and reversed, and results for frozen clips. All in 0..1."""
     model, preprocessing = shipped_recogniser()
     report = train_recogniser.evaluate(model, pool, preprocessing)
     clips = centre_clips(pool)
@@ -63,7 +63,7 @@ def measure_recogniser(pool: ClipPool) -> dict[str, float]:
 
 @torch.no_grad()
 def detector_milliseconds(batch: int = 64, rounds: int = 20) -> float:
-    """Median milliseconds a frame of the fused detector's forward pass at 128 x 128, channels last."""
+    """Return median milliseconds per frame of the fused detector's forward pass at 128 x 128, channels last."""
     model = shipped_detector().fuse(verbose=False).to(memory_format=torch.channels_last)
     images = torch.rand(batch, 3, IMAGE_SIDE, IMAGE_SIDE).to(memory_format=torch.channels_last)
     model(images)

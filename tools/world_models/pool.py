@@ -1,4 +1,4 @@
-"""A pool of rendered, encoded and decoded videos to train on, made once with one process per core."""
+"""A pool of rendered, encoded and decoded training videos, created once with one process per core."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_FRAMES = 32
 
 @dataclass(frozen=True, eq=False)
 class DecodedVideo:
-    """A video after the codec: frames uint8 [T, H, W, 3] RGB, with its truth."""
+    """A video after the codec: frames uint8 [T, H, W, 3] RGB, with its ground truth."""
 
     label: str
     frames_THW3: NDArray[np.uint8]
@@ -32,13 +32,13 @@ class DecodedVideo:
 
 @dataclass(frozen=True, eq=False)
 class ClipPool:
-    """Videos scaled to 64 x 64: the shorter side scaled, then the centre cut out, as the test pipeline does.
+    """Videos at 64 x 64: the shorter side is scaled, then the centre is cropped, as in the test pipeline.
 
     Attributes:
         frames_NTHW3: uint8 [N, 32, 64, 64, 3]; frames after a video's length are zero.
         lengths_N: number of frames, 16..32.
         labels_N: index into MOTION_ONLY.labels.
-        paths_NT2: (x, y) of the main object's middle in each frame, px at 64 x 64; zero after a video's length.
+        paths_NT2: (x, y) of the main object's centre in each frame, px at 64 x 64; zero after a video's length.
         radii_N: half the main object's size, px at 64 x 64.
     """
 
@@ -60,17 +60,17 @@ def decoded_video(seed: int, index: int) -> DecodedVideo:
 
 
 def decoded_videos(seed: int, count: int, workers: int | None = None) -> Iterator[DecodedVideo]:
-    """Videos 0..count-1 of world `seed`, in order, made by `workers` processes (all cores by default)."""
+    """Yield videos 0..count-1 of world `seed`, in order, made by `workers` processes (one per core by default)."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers or os.cpu_count(), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield from pool.imap(_decoded, [(seed, index) for index in range(count)], chunksize=16)
 
 
 def clip_pool(seed: int, count: int, cache: Path | None = None, workers: int | None = None) -> ClipPool:
-    """`count` videos of world `seed` at 64 x 64. With `cache`, a file to read them from or to write them to.
+    """Return `count` videos of world `seed` at 64 x 64. If the file `cache` exists, read them from it, else write it.
 
     Raises:
-        ValueError: the file holds other videos.
+        ValueError: the file contains other videos.
     """
     if cache is not None and cache.exists():
         with np.load(cache) as stored:
@@ -105,7 +105,7 @@ def _main_paths(seed: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def scale_and_crop(frame_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """As MMAction2's Resize(scale=(-1, 64)) and CenterCrop(64): uint8 [64, 64, 3]."""
+    """Scale and crop like MMAction2's Resize(scale=(-1, 64)) and CenterCrop(64): uint8 [64, 64, 3]."""
     height, width = frame_HW3.shape[:2]
     scale = CLIP_SIDE / min(height, width)
     size = (int(width * scale + 0.5), int(height * scale + 0.5))

@@ -1,7 +1,7 @@
 """Train the planted world's detector: `python -m tools.world_models.train_detector --out DIR`.
 
-Ultralytics' model, loss, suppression and metric; the loop is our own, because Ultralytics' trainer needs a healthy
-torchvision.
+Uses Ultralytics' model, loss, suppression and metric, but a separate training loop, because Ultralytics' trainer needs
+a working torchvision.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger("train_detector")
 
 
 def build_model() -> Any:
-    """Ultralytics' `DetectionModel` from the world's yaml, with the loss weights that its criterion reads."""
+    """Build Ultralytics' `DetectionModel` from the world's yaml, with the loss weights that its criterion reads."""
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils import DEFAULT_CFG
 
@@ -44,7 +44,7 @@ def build_model() -> Any:
 
 
 def make_batch(frames: list[LabelledFrame]) -> dict[str, torch.Tensor]:
-    """What `DetectionModel.loss` reads: img float [B, 3, 128, 128] in 0..1, and boxes as xywh in 0..1."""
+    """Make the input of `DetectionModel.loss`: img float [B, 3, 128, 128] in 0..1, and boxes as xywh in 0..1."""
     boxes = np.concatenate([frame.boxes_N4 for frame in frames]) / IMAGE_SIDE
     middles, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     owners = np.concatenate([np.full(len(frame.kinds_N), i, np.float32) for i, frame in enumerate(frames)])
@@ -57,13 +57,13 @@ def make_batch(frames: list[LabelledFrame]) -> dict[str, torch.Tensor]:
 
 
 def to_input(images: list[NDArray[np.uint8]]) -> torch.Tensor:
-    """uint8 RGB [H, W, 3] images of one size to the detector's float input [B, 3, H, W] in 0..1."""
+    """Convert uint8 RGB [H, W, 3] images of one size to the detector's float input [B, 3, H, W] in 0..1."""
     return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).float() / 255
 
 
 @torch.no_grad()
 def evaluate(model: Any, frames: list[LabelledFrame]) -> dict[str, float]:
-    """mAP by Ultralytics' `ap_per_class`, on letterboxed frames; also `recall` and `precision` at confidence 0.25."""
+    """Compute mAP on letterboxed frames by Ultralytics' `ap_per_class`; `recall` and `precision` at confidence 0.25."""
     from ultralytics.utils.metrics import ap_per_class
     from ultralytics.utils.nms import non_max_suppression
 
@@ -72,7 +72,7 @@ def evaluate(model: Any, frames: list[LabelledFrame]) -> dict[str, float]:
     for first in range(0, len(frames), 64):
         part = [letterbox(frame) for frame in frames[first : first + 64]]
         raw = model(to_input([frame.image_HW3 for frame in part]))
-        # Past its time limit Ultralytics' suppression returns nothing for the rest of a batch: a busy machine would
+        # After its time limit, Ultralytics' suppression returns nothing for the rest of a batch: a busy machine would
         # look like a bad model.
         kept = non_max_suppression(raw, conf_thres=0.001, iou_thres=0.6, max_time_img=60.0)
         for frame, found in zip(part, kept, strict=True):
@@ -94,9 +94,9 @@ def evaluate(model: Any, frames: list[LabelledFrame]) -> dict[str, float]:
 
 
 def match(found_D6: NDArray[np.float32], frame: LabelledFrame) -> NDArray[np.bool_]:
-    """Which detections (xyxy, confidence, kind; best first) are right at each of ten IoU levels: bool [D, 10].
+    """Mark detections (xyxy, confidence, kind; best first) that are correct at each of ten IoU levels: bool [D, 10].
 
-    Each true box is given to the best overlapping detection of its kind, once.
+    Each true box is matched once, to the detection of its kind that overlaps it most.
     """
     right = np.zeros((len(found_D6), len(_IOU_LEVELS)), bool)
     if not len(found_D6) or not len(frame.kinds_N):
@@ -131,7 +131,7 @@ def save(model: Any, path: Path, meta: dict[str, Any]) -> None:
     half.criterion = None
     half.args = {"imgsz": IMAGE_SIDE, "task": "detect"}
     half.task = "detect"
-    # The yaml's own path is a place on the machine that trained it.
+    # The yaml's own path is specific to the machine that trained the model.
     half.yaml["yaml_file"] = CONFIG.name
     for parameter in half.parameters():
         parameter.requires_grad_(False)
@@ -193,7 +193,7 @@ def train(args: argparse.Namespace) -> None:
 
 @torch.no_grad()
 def _follow(average: nn.Module, model: nn.Module, step: int) -> None:
-    """Exponential moving average of weights and of batch-norm statistics; short at first."""
+    """Update the exponential moving average of weights and batch-norm statistics; its memory is short at first."""
     decay = min(_EMA_DECAY, (1 + step) / (10 + step))
     for slow, fast in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if slow.is_floating_point():

@@ -1,14 +1,14 @@
 """Train the planted world's recogniser: `python -m tools.world_models.train_recogniser --out DIR`.
 
-From labels alone, motion is learnt late and suddenly (10,000 clips of this world taught nothing at all). Two helps
-make it quick, and neither is part of the model that is shipped:
-- the first convolution starts from filters that see change in time beside structure in space;
-- for the first half, a linear probe on the second stage's tokens is trained along, to say what moves where.
-With `--start WEIGHTS` a run goes on from the weights of another (`--stop` ends one early): the class alone, with the
-harder clips (zoomed, frozen) throughout and a learning rate that falls to zero.
+From labels alone, motion is learnt late and suddenly (10,000 clips of this world taught nothing at all). Two aids speed
+it up, and neither is part of the shipped model:
+- the first convolution starts from filters that respond to change in time as well as structure in space;
+- during the first half, a linear probe on the second stage's tokens is trained too, to predict what moves where.
+With `--start WEIGHTS`, a run continues from the weights of another run (which `--stop` can end early). It then trains
+on the class alone, with the harder clips (zoomed, frozen) throughout and a learning rate that falls to zero.
 
 On Linux, setting MALLOC_MMAP_THRESHOLD_=8589934592 and MALLOC_TRIM_THRESHOLD_=8589934592 saves a third of the time
-on the CPU: glibc then keeps the big buffers of a step for the next one.
+on the CPU: glibc then keeps the large buffers of a step for the next one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger("train_recogniser")
 
 
 def build_model() -> tuple[nn.Module, dict[str, Any]]:
-    """The recogniser from its config, and the preprocessor's `mean` and `std`."""
+    """Build the recogniser from its config; also return the preprocessor's `mean` and `std`."""
     import_mmaction()
     from mmaction.registry import MODELS
     from mmengine.config import Config
@@ -60,13 +60,13 @@ def start_from_derivatives(model: Any) -> None:
             cosine = torch.outer(torch.cos(math.pi * v * positions[0]), torch.cos(math.pi * u * positions[1]))
             pattern = cosine / cosine.norm() / channels
             weight[number] = torch.stack([pattern, pattern]).expand(channels, -1, -1, -1)
-            # Changes from frame to frame are small: without a gain the norm that follows drowns them.
+            # Changes from frame to frame are small: without a gain, the following norm would drown them.
             weight[number + 1] = 4 * torch.stack([-pattern, pattern]).expand(channels, -1, -1, -1)
             number += 2
 
 
 class MotionProbe(nn.Module):
-    """Reads the second stage's tokens and says for each what moves there: logits [B, 5, 8, 8, 8]."""
+    """Predicts from each of the second stage's tokens what moves there: logits [B, 5, 8, 8, 8]."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class MotionProbe(nn.Module):
 
 
 def logits_of(model: Any, clips: NDArray[np.uint8], preprocessing: dict[str, Any]) -> torch.Tensor:
-    """Logits [B, 4] for clips uint8 [B, 3, 16, 64, 64]."""
+    """Return logits [B, 4] for clips uint8 [B, 3, 16, 64, 64]."""
     mean = torch.tensor(preprocessing["mean"]).view(1, 3, 1, 1, 1)
     std = torch.tensor(preprocessing["std"]).view(1, 3, 1, 1, 1)
     features = model.backbone((torch.from_numpy(clips).float() - mean) / std)
@@ -94,7 +94,7 @@ def logits_of(model: Any, clips: NDArray[np.uint8], preprocessing: dict[str, Any
 
 @torch.no_grad()
 def evaluate(model: nn.Module, pool: ClipPool, preprocessing: dict[str, Any]) -> dict[str, float]:
-    """Accuracy of the middle clips as they are, and reversed (where the class is the opposite one), each in 0..1."""
+    """Return accuracies on the middle clips, forward and reversed (where the class is the opposite one), in 0..1."""
     model.eval()
     clips = centre_clips(pool)
     forward, backward = [], []
@@ -118,7 +118,7 @@ def evaluate(model: nn.Module, pool: ClipPool, preprocessing: dict[str, Any]) ->
 
 @dataclass(frozen=True)
 class Schedule:
-    """What changes from step to step. `finishing` is a run that goes on from weights that know the classes."""
+    """What changes from step to step. A `finishing` run continues from weights that know the classes."""
 
     steps: int
     warm_up: int
@@ -126,7 +126,7 @@ class Schedule:
     finishing: bool
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to zero. When not finishing, the first half is constant."""
+        """Linear warm-up, then a cosine down to zero. If not finishing, the rate is constant in the first half."""
         if step < self.warm_up:
             return self.peak * (step + 1) / self.warm_up
         begin = self.warm_up if self.finishing else self.steps / 2
@@ -134,12 +134,12 @@ class Schedule:
         return self.peak * 0.5 * (1 + math.cos(math.pi * late))
 
     def augmentation(self, step: int) -> Augmentation:
-        """Plain clips for the first 40 % of the steps, then zoomed and frozen ones as well, fully from 50 % on."""
+        """Plain clips for the first 40 % of the steps, then also zoomed and frozen ones, at full rate from 50 % on."""
         ramp = 1.0 if self.finishing else min(1.0, max(0.0, (step / self.steps - 0.4) / 0.1))
         return Augmentation(zoom=0.4 * ramp, frozen=0.1 * ramp)
 
     def probe_share(self, step: int) -> float:
-        """Weight of the probe's loss beside the class's."""
+        """Weight of the probe's loss relative to the class loss."""
         return 0.0 if self.finishing else max(0.0, 1 - 2 * step / self.steps)
 
 

@@ -1,13 +1,13 @@
-"""How class names are compared: folders and configs spell them otherwise than the model does."""
+"""Comparison of class names: folders and configs may spell them differently from the model."""
 
 from __future__ import annotations
 
 
 def normal_label(label: str) -> str:
-    """A label as it is compared: `arm_wrestling`, `Arm-Wrestling` and `arm wrestling` are one."""
+    """Normalise a label for comparison: `arm_wrestling`, `Arm-Wrestling` and `arm wrestling` become equal."""
     return " ".join(label.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def same_class(label: str, other: str) -> bool:
-    """A clip has the spelling of its folder or list, where only the checkpoint knows the model's."""
+    """Compare two labels. If only the checkpoint knows the classes, clips have the spelling of their folder or list."""
     return normal_label(label) == normal_label(other)

@@ -12,7 +12,7 @@ from vtcav_ray.clips.class_names import normal_label
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import ConfigError
 
-_SHARE = 0.4  # of the videos, that class examples may take
+_SHARE = 0.4  # maximum share of the videos used as class examples
 _FEW = 2
 
 
@@ -22,7 +22,8 @@ class ClassPlan:
 
     Attributes:
         examples: class -> video ids, in the order in which they were drawn.
-        label_of: video id -> class, as the model spells it where it knows it; videos without a label are absent.
+        label_of: video id -> class, in the model's spelling if the model has the class; videos without a label are
+            absent.
         warnings: sentences for the user.
     """
 
@@ -32,7 +33,7 @@ class ClassPlan:
 
 
 def draw(seed: int, *what: object) -> float:
-    """A number in [0, 1) that the seed and `what` fix."""
+    """Return a number in [0, 1) that depends only on the seed and `what`."""
     text = "\x1f".join(str(w) for w in (seed, *what))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2.0**64
 
@@ -43,9 +44,9 @@ def plan_classes(
     seed: int,
     recogniser_classes: Sequence[str] | None,
 ) -> ClassPlan:
-    """Draw the class examples, blindly, from the usable videos (video_id, uri, label).
+    """Draw the class examples at random from the usable videos (video_id, uri, label), without looking at content.
 
-    A label that the model does not have is no error: such videos still give concept and random clips.
+    A label that the model does not have is not an error: such videos still give concept and random clips.
 
     Raises:
         ConfigError: `clips.classes` names a class that the model does not have.
@@ -91,7 +92,7 @@ def plan_classes(
     if enough and sum(min(there[c], each) for c in enough) > _SHARE * len(videos):
         floor = config.min_per_class if len(enough) * config.min_per_class <= len(videos) / 2 else _FEW
         room = max(int(_SHARE * len(videos) / floor), 1)
-        if floor == _FEW and room < len(enough):  # a handful of videos: fewer classes, so that concepts get some
+        if floor == _FEW and room < len(enough):  # very few videos: use fewer classes, so that concepts get some
             enough = sorted(sorted(enough, key=lambda c: (-there[c], c))[:room])
             warnings.append(f"With {len(videos)} videos, only {len(enough)} classes can have examples.")
         each = min(each, max(int(_SHARE * len(videos) / len(enough)), floor))

@@ -1,4 +1,4 @@
-"""What is in a video's clips, in a few bytes: so that a later stage can tell whether it has seen the same before."""
+"""Digests of the contents of videos' clips, with which a later stage recognises clips that it has seen before."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import hashlib
 import pyarrow as pa
 import pyarrow.compute as pc
 
-CONTENTS = "contents"  # a side table of the stage `clips`, one row a video
+CONTENTS = "contents"  # a side table of the stage `clips`, one row per video
 SCHEMA = pa.schema([("video_id", pa.string()), ("sha256", pa.string())])
 
 
 def contents_of(clips: pa.Table) -> pa.Table:
-    """For each video, in the order in which the table names them, the SHA-256 of its clips' rows, frames included.
+    """Return for each video the SHA-256 of its clips' rows, including frames, in the order of the table.
 
     Args:
-        clips: CLIPS table; a video's rows need not lie together.
+        clips: CLIPS table; the rows of a video need not be consecutive.
     """
     rows = []
     for video_id in clips["video_id"].unique().to_pylist():

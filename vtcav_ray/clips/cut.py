@@ -1,4 +1,4 @@
-"""Cut the planned clips out of their videos: each video opened once, each frame that is needed used and dropped."""
+"""Cut the planned clips from their videos: open each video once, and use and drop each needed frame in turn."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def cut_clips(
     """Cut all planned clips of some videos.
 
     Args:
-        plan: rows of `vtcav_ray.clips.plan_table.PLAN`; give all rows of a video in one call.
-        sources: video_id -> URI or bytes; None, or an id that is absent: the plan's own `uri`. A
+        plan: rows of `vtcav_ray.clips.plan_table.PLAN`; pass all rows of a video in one call.
+        sources: video_id -> URI or bytes. Videos that it does not contain use the plan's `uri`. A
             `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
-        max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits of one video, see
+        max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits per video, see
             `vtcav_ray.video.decode.Video`.
-        threads: videos that are decoded side by side.
+        threads: number of videos to decode in parallel.
 
     Returns:
-        (CLIPS table in the order of the plan, failure rows: one a video that can't be read, or one a clip).
+        (CLIPS table in the order of the plan, failure rows: one per unreadable video, or one per clip).
 
     Raises:
-        OSError, EnvironmentFault: the storage is to blame, and no single video (`vtcav_ray.video.neighbours`).
+        OSError, EnvironmentFault: the storage is to blame, not a single video (`vtcav_ray.video.neighbours`).
     """
     by_video: dict[str, list[dict[str, Any]]] = defaultdict(list)
     order = {}
@@ -88,7 +88,7 @@ def cut_clips(
 def _check_as_seen(video: Video, source: Source) -> None:
     if not isinstance(source, Listed) or source.seen is None:
         return
-    if video.count() != source.seen.num_frames:  # packets that don't decode count there, and don't count in `tracks`
+    if video.count() != source.seen.num_frames:  # counts packets that don't decode, unlike `tracks`
         for _ in video.frames(stride=2**31):
             pass
         count = video.num_frames

@@ -1,15 +1,16 @@
-"""What a person decided about concepts and clips: `RUN/review.csv`, one decision a row, made to be edited by hand.
+"""A person's decisions about concepts and clips: `RUN/review.csv`, one decision per row, editable by hand.
 
     set,name,clip_id,decision,note
     concept,cup/spatial,,accept,
     concept,cup/spatial,concept/cup/spatial/0012.mp4#1@8,reject,a bowl
     class,lift,class/lift/0031.mp4,reject,
 
-A cell that a spreadsheet would read as a formula (`=...`) starts with a single quote, which is not part of it.
+A cell that a spreadsheet would read as a formula (`=...`) is written with a leading single quote, which is not part of
+it.
 
-A row with a clip_id is about this clip, and its set and name are only for the reader; a row without one is about all
-clips of `name` (a concept is `<name>/<kind>`, a class its label, random clips are `random/<kind>`). A clip's own row
-counts more than its concept's.
+A row with a clip_id is about that clip; its set and name only inform the reader. A row without one is about all clips
+of `name` (a concept is `<name>/<kind>`, a class its label, random clips are `random/<kind>`). A clip's own row takes
+precedence over its concept's row.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ VERDICTS: tuple[Verdict, ...] = ("accept", "reject")
 
 @dataclass(frozen=True, order=True)
 class Subject:
-    """What a decision is about: a clip, or all clips of a name where `clip_id` is empty."""
+    """The subject of a decision: a clip, or all clips of a name if `clip_id` is empty."""
 
     set: str
     name: str
@@ -44,7 +45,7 @@ class Subject:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells two subjects apart: a clip's id alone says which clip it is."""
+        """Identity of the subject: for a clip, its id alone."""
         return (self.clip_id,) if self.clip_id else (self.set, self.name)
 
 
@@ -59,7 +60,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Decisions:
-    """All decisions of a run, at most one a subject. Never changed: every change makes a new one."""
+    """All decisions of a run, at most one per subject. Immutable: every change returns a new instance."""
 
     by_key: Mapping[tuple[str, ...], Decision] = field(default_factory=dict)
 
@@ -67,20 +68,20 @@ class Decisions:
         return len(self.by_key)
 
     def rows(self) -> list[Decision]:
-        """In the order of the file."""
+        """Return the decisions in the order of the file."""
         return sorted(self.by_key.values(), key=lambda d: d.subject)
 
     def of(self, subject: Subject) -> Decision | None:
-        """The subject's own decision."""
+        """Return the subject's own decision, or None."""
         return self.by_key.get(subject.key)
 
     def verdict(self, set_: str, name: str, clip_id: str) -> Verdict | None:
-        """What counts for a clip: its own decision, else that of its name; None: nobody has decided."""
+        """Return the verdict for a clip: its own, else that of its name, else None (undecided)."""
         own = self.by_key.get((clip_id,)) or self.by_key.get((set_, name))
         return own.verdict if own is not None else None
 
     def changed(self, changes: Iterable[tuple[Subject, Verdict | None]]) -> Decisions:
-        """With these decisions made, or taken back (None). A note stays with its subject as long as a decision does."""
+        """Return a copy with these decisions set, or removed (None). A note stays as long as its subject is decided."""
         by_key = dict(self.by_key)
         for subject, verdict in changes:
             before = by_key.pop(subject.key, None)
@@ -89,11 +90,11 @@ class Decisions:
         return Decisions(by_key)
 
     def effective(self, *, undecided_count: bool = True) -> list[list[str]]:
-        """The decisions that can change which clips are used, without notes, sorted: what a stage's key is made from.
+        """Return the decisions that can change which clips are used, sorted, without notes: the input to a stage's key.
 
         Args:
-            undecided_count: clips that nobody decided about are used. Accepting one then changes nothing, but where
-                its name is rejected.
+            undecided_count: whether undecided clips are used. If so, accepting a clip changes nothing unless its name
+                is rejected.
         """
         rejects_names = any(not d.subject.clip_id and d.verdict == "reject" for d in self.by_key.values())
         return sorted(
@@ -104,10 +105,10 @@ class Decisions:
 
 
 def parse_decisions(text: str, where: str = FILE) -> Decisions:
-    """Read the CSV.
+    """Parse the CSV.
 
     Raises:
-        ConfigError: names the file, the line, and the mend.
+        ConfigError: the message names the file, the line, and how to fix it.
     """
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     by_key: dict[tuple[str, ...], Decision] = {}
@@ -173,19 +174,19 @@ def _decision(fields: list[str], columns: list[str], where: str) -> Decision:
 
 
 def format_decisions(decisions: Decisions) -> str:
-    """The CSV of some decisions. The same decisions give the same text, and `parse_decisions` gives them back."""
+    """Format decisions as CSV. Equal decisions give equal text, and `parse_decisions` restores them."""
     return csv_line(COLUMNS) + "".join(decision_line(d) for d in decisions.rows())
 
 
 def decision_line(decision: Decision) -> str:
-    """The line of one decision in the file."""
+    """Format one decision as a line of the file."""
     subject = decision.subject
     cells = (subject.set, subject.name, subject.clip_id, decision.verdict, decision.note)
     return csv_line([as_text(cell) for cell in cells])
 
 
 def read_decisions(run: Folder) -> Decisions:
-    """The decisions of a run; none where there is no file.
+    """Read the decisions of a run; empty if the file does not exist.
 
     Raises:
         ConfigError: the file is malformed.
@@ -198,25 +199,25 @@ def read_decisions(run: Folder) -> Decisions:
 
 
 def write_decisions(run: Folder, decisions: Decisions) -> None:
-    """Write the file whatever it holds, so that a reader sees all of it or none. To change it: `change_decisions`."""
+    """Overwrite the file; readers see all of it or none. To change existing decisions, use `change_decisions`."""
     run.write_bytes(FILE, format_decisions(decisions).encode())
 
 
 def change_decisions(run: Folder, change: Callable[[Decisions], Decisions]) -> tuple[Decisions, Decisions]:
-    """Change the file, also while others change it: what each of them writes is there afterwards.
+    """Change the file, safely while others change it: no change is lost.
 
-    On a local disk a lock is held meanwhile. On an object store the new file is put on the condition that the old one
-    is still the one that was read; otherwise it is read again. A reader sees all of a file or none.
+    On a local disk, a lock is held during the change. On an object store, the new file is written on the condition that
+    the old one has not changed since it was read; otherwise it is read again. Readers see all of a file or none.
 
     Args:
-        change: makes the new decisions from those in the file; called again where somebody else was faster.
+        change: computes the new decisions from those in the file. Called again if another writer was faster.
 
     Returns:
         (decisions before, decisions after).
 
     Raises:
-        ConfigError: the file is malformed, and stays as it is.
-        ConnectionError: others were faster each time, or storage does not answer.
+        ConfigError: the file is malformed; it is not changed.
+        ConnectionError: other writers were faster each time, or storage does not answer.
     """
     made: tuple[Decisions, Decisions] = (Decisions(), Decisions())
 

@@ -1,6 +1,7 @@
-"""Clips of one set that show the same: found by a perceptual hash, made sure of on small pictures.
+"""Clips of one set that show the same: found by a perceptual hash, confirmed on small pictures.
 
-A re-uploaded or re-cut video would count as a second source video, and make a result look surer than it is.
+A video that was uploaded or cut again would count as a second source video, and make a result look more certain than it
+is.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from vtcav_ray.video.codec import decode_clip
 COLUMNS = ("clip_id", "video_id", "set", "name", "kind", "control_of", "num_frames", "encoding", "encoded")
 _HASH_SIDE = 32
 _THUMB_SIDE = 16
-_SAME = 8.0  # grey levels, mean difference of the small pictures
+_SAME = 8.0  # grey levels, maximum mean difference of the small pictures
 LOOKS = pa.schema(
     [
         ("clip_id", pa.string()),
-        ("video_id", pa.string()),  # so that a video's rows can be carried over with its clips (vtcav_ray.runs.carry)
+        ("video_id", pa.string()),  # needed to carry a video's rows over with its clips (vtcav_ray.runs.carry)
         ("set", pa.string()),
         ("name", pa.string()),
         ("kind", pa.string()),
@@ -35,7 +36,7 @@ DUPLICATES = pa.schema([("clip_id", pa.string()), ("repeats", pa.string())])
 
 @dataclass(frozen=True)
 class Look:
-    """What a clip looks like.
+    """The look of a clip.
 
     Attributes:
         bits: 64-bit perceptual hash (signs of the lowest frequencies of its mean picture).
@@ -47,7 +48,7 @@ class Look:
 
 
 def look_at(clip: np.ndarray) -> Look:
-    """The look of a clip, from its first, middle and last frame; black borders don't count.
+    """Compute the look of a clip from its first, middle and last frame, ignoring black borders.
 
     Args:
         clip: uint8 [T, H, W, 3].
@@ -68,14 +69,14 @@ def look_at(clip: np.ndarray) -> Look:
 
 
 def alike(a: Look, b: Look, distance: int) -> bool:
-    """Whether two clips show the same: hashes that differ in at most `distance` bits, and small pictures that agree."""
+    """Whether two clips show the same: hashes that differ in at most `distance` bits, and similar small pictures."""
     return (a.bits ^ b.bits).bit_count() <= distance and float(np.abs(a.thumbs - b.thumbs).mean()) <= _SAME
 
 
 def looks_of(clips: pa.Table) -> pa.Table:
-    """The looks of some clips, small enough to be compared over a whole corpus: a `LOOKS` table.
+    """Return the looks of clips as a `LOOKS` table, small enough to be compared over a whole corpus.
 
-    Three frames a clip are decoded; a control has none of its own, since it goes with the clip that it controls.
+    Three frames per clip are decoded. Controls have no look, since they follow the clip that they control.
 
     Args:
         clips: CLIPS table with at least `COLUMNS`.
@@ -91,10 +92,11 @@ def looks_of(clips: pa.Table) -> pa.Table:
 
 
 def near_duplicates(looks: Iterable[pa.Table], distance: int) -> dict[str, str]:
-    """Clips that repeat another one: clip_id -> the clip that it repeats.
+    """Find clips that repeat another one: clip_id -> the clip that it repeats.
 
-    Clips are compared within one (set, name, kind); of those that are alike, the first by clip_id is the original.
-    Views of one class video (`clips.class_views`) stay: they are averaged, and a still video's are alike by right.
+    Clips are compared within one (set, name, kind). Of similar clips, the first by clip_id is the original. Views of
+    one class video (`clips.class_views`) are kept: they are averaged, and the views of a still video are rightly
+    similar.
 
     Args:
         looks: `LOOKS` tables.

@@ -1,12 +1,13 @@
-"""How an object moves, in words, from its boxes: direction, speed and the shape of its path.
+"""Describe in words how an object moves, from its boxes: direction, speed and shape of its path.
 
-Positions are box centres plus the camera's own shift, so a panning camera does not make everything move. The unit of
-length is the frame's short side, so the words mean the same for every size of video.
+Positions are box centres plus the camera's shift, so a panning camera does not make everything move. The unit of length
+is the frame's short side, so the words mean the same for every video size.
 
-- direction: `left`, `right`, `up`, `down` by the larger part of the net way; `towards` and `away` where the box grows
-  or shrinks by at least a quarter and its sides move more by that than by the net way; `still` where it neither goes
-  anywhere nor moves about; `mixed` where it moves and comes back, or otherwise has no direction.
-- speed: length of the smoothed path over time, short sides a second.
+- direction: `left`, `right`, `up`, `down` by the larger component of the net displacement; `towards` and `away` if the
+  box grows or shrinks by at least a quarter and this moves its sides further than the net displacement does; `still` if
+  it has no net displacement and does not move around; `mixed` if it moves and comes back, or has no direction for
+  another reason.
+- speed: length of the smoothed path over time, short sides per second.
 - path: `straight`, `curved` or `back_and_forth`.
 """
 
@@ -20,12 +21,12 @@ import numpy as np
 from vtcav_ray.config import MotionConfig
 from vtcav_ray.video.sample import FALLBACK_FPS
 
-STILL = 0.04  # net way, short sides, under which nothing has gone anywhere
+STILL = 0.04  # net displacement in short sides; a smaller one is none
 GROWTH = math.log(1.25)
-_NET_SHARE = 0.35  # of the path, under which the net way is no direction
+_NET_SHARE = 0.35  # of the path; a net displacement below this has no direction
 _STRAIGHT = 0.85
 _FLAT = 0.25  # minor over major axis of the path
-_BORDER = 1.5  # pixels: a box this near to the frame's edge is cut off, and its size says nothing
+_BORDER = 1.5  # pixels: a box this close to the frame's edge is cut off, and its size is not used
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class Motion:
 
     Attributes:
         direction: left, right, up, down, towards, away, still or mixed.
-        speed: short sides a second.
+        speed: short sides per second.
         path: straight, curved or back_and_forth.
-        net: (x, y) of the net way, short sides; y is down.
-        growth: log of the box's side at the end over that at the start.
-        clarity: how much of the movement is in the direction, in [0, 1].
+        net: (x, y) net displacement, short sides; y points down.
+        growth: log of the ratio of the box's side at the end to that at the start.
+        clarity: share of the movement that is in the direction, in [0, 1].
     """
 
     direction: str
@@ -52,15 +53,15 @@ class Motion:
 def describe_motion(
     boxes: np.ndarray, frames: np.ndarray, fps: float, height: int, width: int, camera: np.ndarray | None = None
 ) -> Motion:
-    """Words for the motion of one object.
+    """Describe the motion of one object.
 
     Args:
         boxes: [T, 4] xyxy, source pixels.
         frames: [T] source frame of each box, rising.
-        fps: frames a second; where it is 0 or not a number, `FALLBACK_FPS` (25) is taken, so that speeds are only
-            relative to each other.
+        fps: frames per second. If it is 0 or not a number, `FALLBACK_FPS` (25) is used; speeds are then only
+            comparable with each other.
         height, width: of the source frame, pixels.
-        camera: [T, 2] the camera's own (x, y) shift, pixels, from any start; None: a still camera.
+        camera: [T, 2] (x, y) shift of the camera, pixels, relative to any origin; None: a still camera.
     """
     boxes, frames = np.asarray(boxes, np.float64), np.asarray(frames, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or len(frames) != len(boxes) or not len(boxes):
@@ -72,7 +73,7 @@ def describe_motion(
 def describe_motions(
     boxes_ST4: np.ndarray, frames_ST: np.ndarray, fps: float, height: int, width: int, camera_ST2: np.ndarray
 ) -> list[Motion]:
-    """`describe_motion` for S spans of one length at once (S: spans, T: frames)."""
+    """Apply `describe_motion` to S spans of equal length at once (S: spans, T: frames)."""
     spans, length_T = frames_ST.shape
     short = float(min(height, width))
     rate = fps if fps and math.isfinite(fps) and fps > 0 else FALLBACK_FPS
@@ -81,16 +82,16 @@ def describe_motions(
     duration_S = frames_ST[:, -1] - frames_ST[:, 0]
     t_ST = frames_ST - frames_ST.mean(1, keepdims=True)
     at_ST2 = ((boxes_ST4[..., :2] + boxes_ST4[..., 2:]) / 2 + camera_ST2) / short
-    # Least squares: one bad box moves the net way little.
+    # Least squares: one bad box changes the net displacement little.
     slope_S2 = (t_ST[..., None] * (at_ST2 - at_ST2.mean(1, keepdims=True))).sum(1) / (t_ST**2).sum(1)[:, None]
     net_S2 = slope_S2 * duration_S[:, None]
     path_SP2 = _smooth(at_ST2)
     length_S = np.linalg.norm(np.diff(path_SP2, axis=1), axis=2).sum(1)
     shape_S = _shapes(path_SP2, length_S)
-    length_S = length_S * (length_T - 1) / (path_SP2.shape[1] - 1)  # smoothing cut the ends off
+    length_S = length_S * (length_T - 1) / (path_SP2.shape[1] - 1)  # smoothing shortens the path at its ends
     extent_S = np.ptp(path_SP2, axis=1).max(1)
     growth_S, side_S = _growth(boxes_ST4, t_ST, duration_S, height, width)
-    spread_S = side_S / short * np.abs(np.sinh(growth_S / 2))  # way of the box's sides through growth alone
+    spread_S = side_S / short * np.abs(np.sinh(growth_S / 2))  # movement of the box's sides through growth alone
     out = []
     for net, length, extent, growth, spread, shape, duration in zip(
         net_S2.tolist(),
@@ -109,7 +110,7 @@ def describe_motions(
 
 
 def _direction(net: list[float], length: float, extent: float, growth: float, spread: float) -> tuple[str, float]:
-    """(direction, clarity); lengths in short sides."""
+    """Return (direction, clarity); lengths in short sides."""
     x, y = net
     far = max(abs(x), abs(y))
     if abs(growth) >= GROWTH and spread >= far:
@@ -123,7 +124,7 @@ def _direction(net: list[float], length: float, extent: float, growth: float, sp
 
 
 def matches(motion: Motion, wanted: MotionConfig | None) -> bool:
-    """Whether a motion is what a concept asks for; None asks for nothing."""
+    """Whether a motion is what a concept asks for; None matches every motion."""
     if wanted is None:
         return True
     return (
@@ -135,7 +136,7 @@ def matches(motion: Motion, wanted: MotionConfig | None) -> bool:
 
 
 def _smooth(at_ST2: np.ndarray) -> np.ndarray:
-    """Moving average over an eighth of the path, so that the jitter of boxes adds no length: [S, P, 2], P <= T."""
+    """Smooth with a moving average over an eighth of the path, so that box jitter adds no length: [S, P, 2], P <= T."""
     window = max(at_ST2.shape[1] // 8 | 1, 3)
     if at_ST2.shape[1] <= window:
         return at_ST2
@@ -146,7 +147,7 @@ def _smooth(at_ST2: np.ndarray) -> np.ndarray:
 def _growth(
     boxes_ST4: np.ndarray, t_ST: np.ndarray, duration_S: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(log growth of the side over the whole span, median side in pixels), from boxes that the frame does not cut."""
+    """Return (log growth of the side over the span, median side in pixels), from boxes not cut by the frame."""
     sides_ST2 = np.maximum(boxes_ST4[..., 2:] - boxes_ST4[..., :2], 1e-3)
     side_ST = np.sqrt(sides_ST2[..., 0] * sides_ST2[..., 1])
     whole_ST = (boxes_ST4[..., :2] > _BORDER).all(2) & (boxes_ST4[..., 2] < width - _BORDER)

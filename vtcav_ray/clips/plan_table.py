@@ -1,4 +1,4 @@
-"""The plan's table: one row for each clip to cut."""
+"""The plan's table: one row per clip to cut."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ PLAN = pa.schema(
         ("object", pa.string()),
         ("motion", pa.string()),
         ("track_id", pa.int32()),
-        ("frames", pa.list_(pa.int32())),  # of the span; null: chosen when the video's length is known
+        ("frames", pa.list_(pa.int32())),  # of the span; null: chosen once the video's length is known
         ("boxes", pa.list_(BOX)),
         ("control_of", pa.string()),
         ("pick", pa.int32()),  # which of the T frames a still kind shows
         ("view", pa.int32()),  # which of the clips spread over a class video
-        ("seed", pa.int64()),  # of what is random in cutting this clip
+        ("seed", pa.int64()),  # for random choices when this clip is cut
     ]
 )
 
 
 class PlanRows:
-    """Collects rows of `PLAN`, each with the id that its set, kind, video and span give it."""
+    """Collects rows of `PLAN`. A row's id is determined by its set, kind, video and span."""
 
     def __init__(self, seed: int, uris: Mapping[str, str], labels: Mapping[str, str], class_views: int) -> None:
         self._seed, self._uris, self._labels, self._class_views = seed, uris, labels, class_views
         self._rows: list[dict[str, Any]] = []
 
     def add_with_controls(self, set_: str, name: str, kind: str, span: Span, controls: Sequence[str]) -> None:
-        """A row for the clip, and for each motion control of it where the clip is spatiotemporal."""
+        """Add a row for the clip and, if the clip is spatiotemporal, one for each of its motion controls."""
         clip_id = self.add(set_, name, kind, span.video_id, span)
         if kind == "spatiotemporal":
             for control in controls:
@@ -59,14 +59,14 @@ class PlanRows:
         control_of: str | None = None,
         number: int = 0,
     ) -> str:
-        """One row, and its clip_id.
+        """Add one row and return its clip_id.
 
         Args:
             set_: class, concept or random.
             name: class, concept, or `random/<kind>`.
             span: what to cut; None: frames spread over the video once its length is known.
             control_of: the id of the clip that this one is a control of.
-            number: which clip of its video, where it has no span.
+            number: which clip of its video, if it has no span.
         """
         if span is not None:
             where = f"#{span.track_id}@{int(span.frames[0])}"
@@ -74,7 +74,7 @@ class PlanRows:
             where = f"#{number}" if set_ == "random" or self._class_views > 1 else ""
         folder = name if set_ == "random" else f"class/{name}" if set_ == "class" else f"concept/{name}/{kind}"
         clip_id = f"{folder}/{video_id}{where}"
-        # A control is shuffled as its twin's id says, whatever else is planned.
+        # A control's shuffle is seeded by the id of its clip, independent of the rest of the plan.
         seed = int(draw(self._seed, "cut", control_of or clip_id, kind) * 2**62)
         self._rows.append(
             {
@@ -99,5 +99,5 @@ class PlanRows:
         return clip_id
 
     def table(self) -> pa.Table:
-        """All rows, sorted by video_id and clip_id."""
+        """Return all rows, sorted by video_id and clip_id."""
         return pa.Table.from_pylist(sorted(self._rows, key=lambda r: (r["video_id"], r["clip_id"])), schema=PLAN)

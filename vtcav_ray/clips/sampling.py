@@ -1,4 +1,4 @@
-"""Which spans of which videos a set may choose from, in bounded memory however many tracks there are."""
+"""Candidate spans for a set, in memory that does not grow with the number of tracks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vtcav_ray.clips.spans import Span
 
 @dataclass
 class Candidates:
-    """Spans by video for one concept, or one class's random clips: those of the lowest hashes, bounded."""
+    """Spans by video for one concept, or for one class's random clips: a bounded number, those of the lowest hashes."""
 
     capacity: int
     role: str
@@ -20,7 +20,7 @@ class Candidates:
     kept: dict[str, tuple[float, list[Span]]] = field(default_factory=dict)
 
     def add(self, video_id: str, spans: list[Span]) -> None:
-        """Offer a video that has not been offered before."""
+        """Offer a video. Offer each video only once."""
         self.available += 1
         self.kept[video_id] = (draw(self.seed, self.role, video_id), spans)
         if len(self.kept) > 2 * self.capacity:
@@ -29,7 +29,7 @@ class Candidates:
 
 
 def one_a_track(spans: list[Span]) -> list[Span]:
-    """The first span of each track, in their order."""
+    """Return the first span of each track, in order."""
     first: dict[int, Span] = {}
     for span in spans:
         first.setdefault(span.track_id, span)
@@ -37,7 +37,7 @@ def one_a_track(spans: list[Span]) -> list[Span]:
 
 
 def different(spans: list[Span]) -> list[Span]:
-    """Spans in their order, one of each track before a second of any, none overlapping another of its track."""
+    """Drop spans that overlap another of their track; order the rest: one of each track, then a second, and so on."""
     rounds: list[tuple[int, Span]] = []
     by_track: dict[int, list[Span]] = defaultdict(list)
     for span in spans:

@@ -2,18 +2,19 @@
 
 How the videos are divided. A source video gives EITHER class examples OR concept clips OR random clips. (Several
 concepts may share a video, and so may several kinds of random clip.) Everything is drawn by a hash of the seed and the
-video's id, so the plan does not depend on the order of anything, and changes little when videos are added.
-Files that are copies of one video (`vtcav_ray.tracks.copies`) are one source video: one of them is planned with.
+video's id, so the plan does not depend on any order, and changes little when videos are added. Files that are copies of
+one video (`vtcav_ray.tracks.copies`) are one source video: one of them is used for planning.
 
-1. Class examples first, drawn blindly from each class's videos: choosing them by what is in them would bias what is
-   explained. Where they would take more than two fifths of the videos, they are fewer.
-2. Of the rest, half is set aside for random clips (less where `random_pool` is less). From the other half concepts
-   choose, the one with the fewest videos first, in turn over the classes. Where videos are scarce, concepts prefer
-   videos that another concept uses already.
-3. What is left gives random clips, in turn over the classes, of every kind that a concept has, and of its controls.
+1. Class examples come first, drawn from each class's videos without looking at their content: choosing them by content
+   would bias what is explained. Their number is reduced if they would take more than two fifths of the videos.
+2. Half of the rest is reserved for random clips (less if `random_pool` is less). Concepts choose from the other half:
+   the concept with the fewest videos first, alternating over the classes. If videos are scarce, concepts prefer videos
+   that another concept already uses.
+3. The remaining videos give random clips, alternating over the classes, of every kind that a concept has, and of its
+   controls.
 
-Memory: the list of videos (with a signature of 440 bytes each, while copies are looked for), and for each concept and
-each class a bounded sample of candidates, however many tracks there are.
+Memory: the list of videos (with a signature of 440 bytes each during the search for copies), and a bounded sample of
+candidates for each concept and each class, however many tracks there are.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ from vtcav_ray.clips.sampling import Candidates, different, one_a_track
 from vtcav_ray.clips.spans import FILTERS, Span, iter_tracks, usable_spans
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
 
-RANDOM_CLIPS_A_VIDEO = 4  # at most, where the pool can't be filled with one a video
+RANDOM_CLIPS_A_VIDEO = 4  # maximum, if one per video does not fill the pool
 _CANDIDATE_FACTOR = 4
-_FEW = 2  # videos: the least that a concept can have at all
+_FEW = 2  # minimum number of videos for a concept to be possible
 _FEW_CONCEPTS = 6
 _AUTO_DIRECTIONS = ("up", "down", "left", "right", "towards", "away", "still")
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What to cut.
+    """The clips to cut.
 
     Attributes:
         rows: table `PLAN` (`vtcav_ray.clips.plan_table`), sorted by video_id and clip_id: the CLIPS columns that are
             known before cutting, and what cutting needs.
         warnings: sentences for the user.
-        counts: `filters` (tracks that each quality filter dropped; `clips_per_video` counts for each concept anew),
-            `videos` (by use; `copies` are not used, since they repeat another one), `concepts` (videos available and
-            used, clips), `random` (clips a kind), `tracks`.
+        counts: `filters` (number of tracks dropped by each quality filter; `clips_per_video` is counted separately for
+            each concept), `videos` (by use; `copies` are unused because they repeat another video), `concepts` (videos
+            available and used, clips), `random` (clips per kind), `tracks`.
     """
 
     rows: pa.Table
@@ -71,11 +72,11 @@ def plan_clips(
 
     Args:
         videos: VIDEOS table.
-        tracks: TRACKS tables, one after the other; a video's tracks lie together in one of them.
+        tracks: TRACKS tables, read one by one; all tracks of a video are in the same table.
         failed_video_ids: videos that can't be used.
         seed: of every choice.
-        recogniser_classes: the model's class names; labels that differ only in case, `_` and `-` are taken as them.
-        copies: video_id -> the video that it repeats. They give no clips.
+        recogniser_classes: the model's class names; labels that differ only in case, `_` and `-` are mapped to them.
+        copies: video_id -> the video that it repeats. Copies give no clips.
 
     Raises:
         ConfigError: `clips.classes` names a class that the model does not have.
@@ -104,7 +105,7 @@ class _Planner:
         groups = max(len(set(classes.label_of.values())), 1)
         self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
         self._random: dict[str | None, Candidates] = {}
-        # Of all videos, whatever their label: where most labels are rare, those above hold too few.
+        # From all videos, whatever their label: if most labels are rare, the candidates per label are too few.
         self._random_any = Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
         self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._tracks = 0
@@ -121,7 +122,7 @@ class _Planner:
                     self._rows.add("class", label, "full", video_id, None, number=view)
 
     def note_copies(self, copies: Mapping[str, str], labels: Mapping[str, str | None]) -> None:
-        """Count the videos that are not used because they repeat another one, and tell of them."""
+        """Count the videos that are unused because they repeat another one, and warn about them."""
         self._copies = len(copies)
         if copies:
             other = sum(labels[v] is not None and labels[v] != labels[first] for v, first in copies.items())
@@ -136,7 +137,7 @@ class _Planner:
         return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
 
     def read(self, tracks: Iterable[pa.Table]) -> None:
-        """Take from each video's tracks what concepts and random clips could use."""
+        """Collect from each video's tracks what concepts and random clips could use."""
         taken = {v for ids in self._classes.examples.values() for v in ids}
         for video_id, spans in self._spans_by_video(tracks):
             if video_id in taken or video_id not in self._uris:
@@ -205,7 +206,7 @@ class _Planner:
             )
 
     def _choose(self, least: int, most: int) -> list[str]:
-        """Take the clips of every concept that gets `least` videos; sentences about those that do not."""
+        """Take the clips of every concept that gets `least` videos; return sentences about the others."""
         config = self._config
         there = {n: c.available for n, c in self._candidates.items()}
         enough = [n for n in self._concepts if there[n] >= least]
@@ -221,7 +222,7 @@ class _Planner:
         free = len(self._uris) - sum(len(ids) for ids in self._classes.examples.values())
         budget = free - min(config.random_pool, -(-free // 2))
         scarce = sum(min(config.per_concept, there[n]) for n in enough) > budget
-        # Concepts that somebody named all count, so the rare ones choose first; proposed ones are in the order of rank.
+        # All concepts named by the user count, so the rare ones choose first; proposed ones choose in order of rank.
         for name in enough if self._auto else sorted(enough, key=lambda n: (there[n], n)):
             got = self._take(name, budget, scarce, least)
             if got < least:
@@ -232,14 +233,14 @@ class _Planner:
         return refused
 
     def _take(self, name: str, budget: int, scarce: bool, least: int) -> int:
-        """Choose one concept's clips, at most `per_concept`, one a video before a second of any.
+        """Choose one concept's clips, at most `per_concept`, one per video before a second of any video.
 
-        Returns how many source videos it could have; under `least`, nothing is taken.
+        Return how many source videos it could have. If there are fewer than `least`, nothing is taken.
         """
         config, found = self._config, self._candidates[name].kept
         order = self._in_turn({v: p for v, (p, _) in found.items()})
         if scarce:
-            order.sort(key=lambda v: v not in self._concept_videos)  # stable: those in use first
+            order.sort(key=lambda v: v not in self._concept_videos)  # stable: videos in use first
         room = budget - len(self._concept_videos)
         chosen: list[str] = []
         for video_id in order:
@@ -275,7 +276,7 @@ class _Planner:
         return len(chosen)
 
     def choose_random(self) -> None:
-        """Fill a pool for each kind that a concept has, from the videos that are left."""
+        """Fill a pool for each kind that a concept has, from the remaining videos."""
         config = self._config
         taken = self._concept_videos | {v for ids in self._classes.examples.values() for v in ids}
         order = self._in_turn({v: draw(self._seed, "random", v) for v in self._uris if v not in taken})
@@ -325,7 +326,7 @@ class _Planner:
             )
 
     def _in_turn(self, priority: Mapping[str, float]) -> list[str]:
-        """Videos by priority, one from each class in turn."""
+        """Return the videos by priority, one from each class in turn."""
         by_class: dict[str, list[str]] = defaultdict(list)
         for video_id in sorted(priority, key=lambda v: (priority[v], v)):
             by_class[self._classes.label_of.get(video_id) or ""].append(video_id)

@@ -1,4 +1,4 @@
-"""From tracks to spans that a clip could be cut from: quality filters and motion words, on metadata alone."""
+"""From tracks to spans that could become clips: quality filters and motion words, on metadata alone."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pyarrow as pa
 from vtcav_ray.clips.motion import Motion, describe_motions
 from vtcav_ray.config import ClipsConfig
 
-SPANS_A_TRACK = 6  # places along a track that are looked at
-FILTERS = ("track_length", "gaps", "cut", "box_size", "confidence", "blur")  # in the order in which they are applied
+SPANS_A_TRACK = 6  # number of positions tried along a track
+FILTERS = ("track_length", "gaps", "cut", "box_size", "confidence", "blur")  # in the order of application
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One row of the TRACKS table as arrays; see there for units."""
+    """One row of the TRACKS table as arrays; see the table for units."""
 
     video_id: str
     track_id: int
@@ -45,7 +45,7 @@ class Span:
         motion: over these frames.
         pick: the frame (0 to T-1) that shows the object best: detected, whole, sharp.
         confidence: mean over the span.
-        interval: source frames from one to the next.
+        interval: distance between consecutive frames, in source frames.
     """
 
     video_id: str
@@ -60,7 +60,7 @@ class Span:
 
 
 def iter_tracks(table: pa.Table) -> Iterator[Track]:
-    """The rows of a TRACKS table, without a Python object for each number."""
+    """Yield the rows of a TRACKS table without creating a Python object per number."""
     table = table.combine_chunks()
     if not table.num_rows:
         return
@@ -81,14 +81,14 @@ def iter_tracks(table: pa.Table) -> Iterator[Track]:
 
 
 def usable_spans(track: Track, config: ClipsConfig, dropped: Counter[str]) -> list[Span]:
-    """Spans of a track that pass the quality filters, at up to `SPANS_A_TRACK` places along it.
+    """Return spans of a track that pass the quality filters, at up to `SPANS_A_TRACK` positions along it.
 
-    The track must cover the clip's whole span, (T - 1) x interval + 1 source frames: a clip whose frames lie nearer
-    together would show slower motion than the recogniser sees elsewhere. Only where `quality.min_track_frames` is set
-    lower may a shorter track be used, with the largest interval that fits, down to 1.
+    The track must cover the clip's whole span, (T - 1) x interval + 1 source frames: a clip with closer frames would
+    show slower motion than the recogniser sees elsewhere. A shorter track may be used only if
+    `quality.min_track_frames` is lower, with the largest interval that fits, down to 1.
 
     Args:
-        dropped: the filter that cost the track its last span is counted here.
+        dropped: if no span is left, the filter that removed the last one is counted here.
     """
     quality = config.quality
     span = (config.frames - 1) * config.interval + 1
@@ -103,7 +103,7 @@ def usable_spans(track: Track, config: ClipsConfig, dropped: Counter[str]) -> li
     if not segments:
         dropped["cut" if _segments(track.frames, gap, needed) else "gaps"] += 1
         return []
-    # Spans of one interval have one shape, so all of a track's are described at once.
+    # Spans with equal intervals have equal shapes, so they are described together.
     by_interval: dict[int, list[np.ndarray]] = {}
     for first, last in segments:
         covered = int(track.frames[last] - track.frames[first] + 1)
@@ -124,14 +124,14 @@ def usable_spans(track: Track, config: ClipsConfig, dropped: Counter[str]) -> li
 
 
 def _segments(frames: np.ndarray, breaks: np.ndarray, needed: int) -> list[tuple[int, int]]:
-    """(first, last) places between breaks that cover at least `needed` source frames."""
+    """Return (first, last) positions between breaks that cover at least `needed` source frames."""
     edges = np.flatnonzero(breaks)
     firsts, lasts = np.concatenate(([0], edges + 1)), np.concatenate((edges, [len(frames) - 1]))
     return [(int(a), int(b)) for a, b in zip(firsts, lasts, strict=True) if frames[b] - frames[a] + 1 >= needed]
 
 
 def _spans(track: Track, frames_ST: np.ndarray, interval: int, config: ClipsConfig) -> tuple[list[Span], int]:
-    """The spans at these frames that pass the last three filters, and how many of the three the best one passed."""
+    """Return the spans at these frames that pass the last three filters, and how many of these the best one passed."""
     quality = config.quality
     boxes_ST4 = np.stack([np.interp(frames_ST, track.frames, track.boxes[:, i]) for i in range(4)], axis=2)
     size_S = np.median((boxes_ST4[..., 2:] - boxes_ST4[..., :2]).min(2), axis=1)
@@ -170,7 +170,7 @@ def _spans(track: Track, frames_ST: np.ndarray, interval: int, config: ClipsConf
 
 
 def _best_frames(track: Track, frames_ST: np.ndarray, boxes_ST4: np.ndarray) -> np.ndarray:
-    """int [S]: the sharpest of the frames where the object was really detected, as surely as usual, and is whole."""
+    """int [S]: the sharpest frame in which the object is whole and was detected with at least median confidence."""
     place = np.clip(np.searchsorted(track.frames, frames_ST), 0, len(track.frames) - 1)
     detected = track.frames[place] == frames_ST
     confidence = np.where(detected, track.confidence[place], np.nan)

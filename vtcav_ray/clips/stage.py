@@ -1,7 +1,7 @@
 """Stage `clips`: concepts, class examples and random sets, cut from the tracked videos.
 
-What needs torch, OpenCV, PyAV or SciPy is imported where it is used. The driver of a run that goes no further than
-`videos` needs none of them, and workers that cut clips start in half the time, and memory, without torch.
+Modules that need torch, OpenCV, PyAV or SciPy are imported where they are used. The driver of a run that ends at
+`videos` needs none of them, and workers that cut clips take half the start-up time and memory without torch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _prepare_clips(context: Context) -> Work:
         raise StageError("No clip could be planned. " + " ".join(plan.warnings))
     config = context.config
     videos = sorted(set(plan.rows["video_id"].to_pylist()))
-    # With what tells that a file was replaced: else its old clips would be carried over (vtcav_ray.runs.carry).
+    # Includes what reveals a replaced file: otherwise its old clips would be carried over (vtcav_ray.runs.carry).
     listed = context.input("videos").read("videos")
     assert listed is not None, "the plan was made from it"
     rows = _with_files(plan.rows, listed, context.input("tracks"))
@@ -52,10 +52,10 @@ def _prepare_clips(context: Context) -> Work:
 
 
 def _with_files(plan: pa.Table, videos: pa.Table, tracks: StageFolder) -> pa.Table:
-    """The plan's rows with what tells that a file was replaced: `fingerprint` and `size_bytes`, as it was listed.
+    """Add to the plan's rows what reveals a replaced file: its `fingerprint` and `size_bytes` when listed.
 
-    Of a file of which the listing could tell nothing (http), `seen` is what the stage `tracks` decoded; null for all
-    others, and where it found no track.
+    For a file that the listing could not identify (http), `seen` is what the stage `tracks` decoded. It is null for all
+    other files, and if `tracks` found no track.
     """
     columns = ["video_id", "size_bytes", "fingerprint"]
     listed = {row.pop("video_id"): row for row in videos.select(columns).to_pylist()}
@@ -68,7 +68,7 @@ def _with_files(plan: pa.Table, videos: pa.Table, tracks: StageFolder) -> pa.Tab
 
 
 def _seen(tracks: StageFolder, videos: set[str]) -> dict[str, dict[str, Any]]:
-    """video_id -> fields of `vtcav_ray.video.listed.Seen`."""
+    """Map each video_id to the fields of `vtcav_ray.video.listed.Seen`."""
     found = {}
     for _, part in tracks.iter_tables("tracks", columns=["video_id", *(field.name for field in SEEN)]):
         for row in part.filter(pc.is_in(part["video_id"], pa.array(sorted(videos)))).to_pylist():
@@ -77,10 +77,10 @@ def _seen(tracks: StageFolder, videos: set[str]) -> dict[str, dict[str, Any]]:
 
 
 def _repeats(distance: int, copies: dict[str, str], clips: StageFolder) -> ShardOutput:
-    """What shows the same as something else, over all shards.
+    """Return clips and videos that repeat another one, over all shards.
 
-    `duplicates`: clips that repeat one of their set, which stay in the table `clips`. `copies`: videos that repeat
-    another one, of which no clip was planned.
+    `duplicates`: clips that repeat one of their set; they stay in the table `clips`. `copies`: videos that repeat
+    another one; no clips were planned from them.
     """
     from vtcav_ray.clips.duplicates import DUPLICATES, near_duplicates
     from vtcav_ray.tracks.copies import COPIES
@@ -97,7 +97,7 @@ def _pairs(schema: pa.Schema, pairs: dict[str, str]) -> pa.Table:
 
 
 def _copies(context: Context) -> dict[str, str]:
-    """Videos that are copies of another one. A short vector a video is held in memory."""
+    """Return the videos that are copies of another one. Holds a short vector per video in memory."""
     distance = context.config.clips.quality.copy_distance
     videos = context.input("videos").read("videos", columns=["video_id", "label"])
     if distance is None or videos is None:
@@ -108,7 +108,7 @@ def _copies(context: Context) -> dict[str, str]:
 
 
 def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
-    """Reads the tracks shard by shard: memory does not grow with the corpus, but for the list of videos."""
+    """Read the tracks shard by shard: except for the list of videos, memory does not grow with the corpus."""
     config = context.config
     videos = context.input("videos").read("videos")
     assert videos is not None, "the tracks stage would have stopped"
@@ -124,17 +124,17 @@ def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
 
 
 def _class_names(config: Config) -> tuple[str, ...] | None:
-    """The model's classes, so that only videos of those become class examples; None: only the checkpoint knows."""
+    """Return the model's classes, the only ones that get class examples; None if only the checkpoint has them."""
     from vtcav_ray.models import describe
 
     return describe(config.model, seed=config.seed).class_names
 
 
 def _by_video(plan: pa.Table, videos_a_shard: int) -> list[Shard]:
-    """Shards that hold all rows of their videos, so that each video is decoded once.
+    """Make shards that hold all rows of their videos, so that each video is decoded once.
 
-    A video's shard follows from its id: one more video in the plan changes one shard and leaves the others, with all
-    that was computed from them, as they are. The number of shards is a power of two, so it seldom changes either.
+    A video's shard depends on its id: adding a video to the plan changes one shard and leaves the others, with
+    everything computed from them, unchanged. The number of shards is a power of two, so it rarely changes either.
     """
     ids = plan["video_id"].to_pylist()
     wanted = -(-len(set(ids)) // videos_a_shard)
@@ -162,7 +162,7 @@ def _clip_ingredients(context: Context) -> dict[str, Any]:
 
 
 class CutWorker:
-    """Cuts the planned clips of some videos and encodes their frames. Each video is decoded once, as far as needed.
+    """Cuts the planned clips of some videos and encodes their frames. Decodes each video once, as far as needed.
 
     Args:
         neighbours: as for `TrackWorker`.

@@ -1,11 +1,11 @@
-"""Which clips later stages may use: all but those that a person rejected, and those that repeat another one.
+"""Which clips later stages may use: all except those that a person rejected, and those that repeat another one.
 
-Where this enters. Activations are computed for EVERY clip, so that a review costs no model time; the stage `cavs` then
-decides once which clips are left out, writes them down as its table `left_out`, and `scores` and `report` read that. So
-a review made while a run is going on can't reach one stage and miss the next. `gradcam`, which needs no CAVs and looks
-at each clip for seconds, decides for itself before it begins (`left_out_of`).
+Where this is applied. Activations are computed for EVERY clip, so that a review costs no model time. The stage `cavs`
+then decides once which clips are left out and writes them to its table `left_out`, which `scores` and `report` read. So
+a review made during a run can't affect one stage and miss the next. `gradcam`, which needs no CAVs and takes seconds
+per clip, decides for itself before it begins (`left_out_of`).
 
-A motion control goes with the clip whose control it is.
+A motion control is left out together with its clip.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HEAD_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "control_of")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """clip_id -> why it is left out, and sentences for the user."""
+    """Which clips are left out (clip_id -> reason), and sentences for the user."""
 
     reasons: dict[str, str]
     warnings: list[str]
@@ -40,12 +40,12 @@ class LeftOut:
 
 
 def full_name(set_: str, name: str, kind: str) -> str:
-    """A concept is known by `<name>/<kind>`, a class by its label, random clips by `random/<kind>`."""
+    """Return the full name: `<name>/<kind>` of a concept, the label of a class, `random/<kind>` of random clips."""
     return f"{name}/{kind}" if set_ == "concept" else name
 
 
 def left_out_of(clips: StageFolder, decisions: Decisions, config: Config) -> LeftOut:
-    """`leave_out` of a complete stage `clips`, as the config asks for it."""
+    """Apply `leave_out` to a complete stage `clips`, with the config's settings."""
     heads = clips.read("clips", columns=HEAD_COLUMNS)
     assert heads is not None, "the stage is complete and has clips"
     repeats = clips.read("duplicates")
@@ -71,11 +71,11 @@ def leave_out(
 
     Args:
         clips: CLIPS rows with `HEAD_COLUMNS`.
-        duplicates: clip_id -> the clip that it repeats. One whose original is rejected takes its place, unless it is
-            rejected itself.
+        duplicates: clip_id -> the clip that it repeats. If the original is rejected, its duplicate takes its place,
+            unless it is rejected itself.
         decisions: a person's.
-        undecided_count: use clips that nobody decided about.
-        min_videos: warn of concepts that keep fewer source videos.
+        undecided_count: whether undecided clips are used.
+        min_videos: warn about concepts that keep fewer source videos.
     """
     rows = [tuple(r.values()) for r in clips.select(list(HEAD_COLUMNS)).to_pylist()]
     reasons: dict[str, str] = {}
@@ -83,7 +83,7 @@ def leave_out(
         if control_of is not None:
             continue
         verdict = decisions.verdict(set_, full_name(set_, name, kind), clip_id)
-        # Random clips are drawn blindly: nobody is asked to accept each of hundreds.
+        # Random clips are drawn without looking: a person is not asked to accept hundreds of them.
         if verdict == "reject" or (verdict is None and not undecided_count and set_ != "random"):
             reasons[clip_id] = "rejected" if verdict else "undecided"
     taken = Counter(first for first in duplicates.values() if first not in reasons)
@@ -92,7 +92,7 @@ def leave_out(
             reasons[clip_id] = "duplicate"
         taken[first] += clip_id not in reasons
     twin_of = {clip_id: control_of for clip_id, _, _, _, _, control_of in rows if control_of is not None}
-    own = {  # a decision about a control itself, made by hand
+    own = {  # a decision about a control itself, written by hand
         clip_id: "rejected"
         for clip_id, set_, name, kind, _, twin in rows
         if twin is not None and decisions.verdict(set_, full_name(set_, name, kind), clip_id) == "reject"
@@ -143,7 +143,7 @@ def _known(subject: Subject, clips: set[str], names: set[tuple[str, str]]) -> bo
 
 @dataclass(frozen=True)
 class AcceptedRows(StageFolder):
-    """A stage's folder, read without the rows of clips that are left out."""
+    """A stage's folder that hides the rows of clips that are left out."""
 
     left_out: frozenset[str] = field(default=frozenset())
 
@@ -161,20 +161,20 @@ class AcceptedRows(StageFolder):
         return table if columns is None else table.select(list(columns))
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
-        """As the folder's own; None also where every row is left out."""
+        """Read like the folder itself; also None if every row is left out."""
         found = super().read(table, columns=columns, **partition)
         return found if found is not None and found.num_rows else None
 
     def iter_tables(
         self, table: str, *, columns: Sequence[str] | None = None, **partition: str
     ) -> Iterator[tuple[str, pa.Table]]:
-        """As the folder's own, but shards of which nothing is left are left out, too."""
+        """Iterate like the folder itself, but skip shards with no rows left."""
         for name, part in super().iter_tables(table, columns=columns, **partition):
             if part.num_rows:
                 yield name, part
 
 
 def read_left_out(cavs: StageFolder) -> list[str]:
-    """Ids of the clips that the stage `cavs` left out."""
+    """Return the ids of the clips that the stage `cavs` left out."""
     found = cavs.read(TABLE, columns=["clip_id"])
     return [] if found is None else found["clip_id"].to_pylist()

@@ -1,1 +1,1 @@
-"""Stage `tracks`: detect and follow objects in every video."""
+"""Stage `tracks`: detect and track objects in every video."""

@@ -1,8 +1,8 @@
-"""What the whole picture does from frame to frame: the camera's shift, and cuts between shots.
+"""Camera shift between frames, and cuts between shots.
 
-Both are measured on a small grey picture. Sign: the shift is the CAMERA's own, so when it pans to the right, x rises,
-and the background moves to the left in the picture. A point's way in the scene is its way in the picture PLUS the
-camera's shift.
+Both are measured on a small grey picture. Sign: the shift is that of the CAMERA. When the camera pans to the right, x
+rises, and the background moves to the left in the picture. A point's movement in the scene is its movement in the
+picture PLUS the camera's shift.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-SMALL_SIDE = 160  # longest side of the small picture, pixels
+SMALL_SIDE = 160  # longer side of the small picture, pixels
 _POINTS = 150
-_TOLERANCE = 0.7  # small pixels: flows that differ less agree
+_TOLERANCE = 0.7  # small pixels: flows that differ by less agree
 _MIN_AGREEING = 8
 _MIN_SHARE = 0.4
-_MIN_SPREAD = 0.08  # standard deviation of the agreeing points' place, share of the frame; 0.29: all over it
+_MIN_SPREAD = 0.08  # standard deviation of the agreeing points' positions, share of the frame; 0.29: uniform over it
 _WINDOW = 15  # small pixels
-_CUT_COLOUR = 0.35  # share of the picture's colours that changed
-_CUT_LIKENESS = 0.6  # correlation of the small pictures
+_CUT_COLOUR = 0.35  # share of the picture's colours that changes at a cut
+_CUT_LIKENESS = 0.6  # correlation of the small pictures below which there is a cut
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,22 @@ class Glance:
 
     grey: np.ndarray  # uint8 [h, w]
     colours: np.ndarray  # float32 [512], sums to 1
-    scale: float  # source pixels a small pixel
+    scale: float  # source pixels per small pixel
 
 
 @dataclass(frozen=True)
 class Step:
-    """From one glance to the next: points that could be followed, their flow, and whether there is a cut."""
+    """The change from one glance to the next: points that could be followed, their flow, and whether there is a cut."""
 
     points: np.ndarray  # float32 [n, 2], (x, y) in the earlier frame, source pixels
     flow: np.ndarray  # float32 [n, 2], source pixels
     tolerance: float  # source pixels
-    window: float  # source pixels around a point that its flow was measured on
+    window: float  # source pixels around a point on which its flow was measured
     cut: bool
 
 
 def glance(frame: np.ndarray) -> Glance:
-    """Shrink a frame uint8 [H, W, 3] RGB to what camera and cuts are measured on."""
+    """Reduce a frame uint8 [H, W, 3] RGB to what camera shift and cuts are measured on."""
     height, width = frame.shape[:2]
     scale = max(max(height, width) / SMALL_SIDE, 1.0)
     size = (max(round(width / scale), 1), max(round(height / scale), 1))
@@ -55,10 +55,10 @@ def glance(frame: np.ndarray) -> Glance:
 
 
 def step(before: Glance, after: Glance, *, follow: bool = True) -> Step:
-    """Compare two frames of one video that follow each other.
+    """Compare two consecutive frames of one video.
 
     Args:
-        follow: False: only look for a cut, and follow no points.
+        follow: if False, only detect cuts and follow no points.
     """
     cut = _is_cut(before, after)
     none = np.empty((0, 2), np.float32)
@@ -77,11 +77,11 @@ def step(before: Glance, after: Glance, *, follow: bool = True) -> Step:
 
 
 def camera_shift(step: Step, boxes: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
-    """The camera's own shift over a step: float32 [2], (x, y), source pixels.
+    """Estimate the camera's shift over a step: float32 [2], (x, y), source pixels.
 
-    The flow that most points of the background agree on, turned round. The background is what lies outside the boxes
-    of detected objects, with a margin, since a flow is measured on a window. Where too few points agree, or those that
-    do lie in one corner, nothing is known and the shift is 0: an invented pan would put a motion on everything.
+    It is the negated flow that most background points agree on. The background is everything outside the boxes of
+    detected objects, with a margin, since flow is measured on a window. If too few points agree, or the agreeing points
+    lie in one corner, the shift is unknown and 0 is returned: an invented pan would add motion to every object.
 
     Args:
         boxes: float [n, 4] xyxy, the objects in the earlier frame, source pixels.
@@ -95,7 +95,7 @@ def camera_shift(step: Step, boxes: np.ndarray, frame_size: tuple[int, int]) -> 
         points, flow = points[outside], flow[outside]
     if len(flow) < _MIN_AGREEING:
         return np.zeros(2, np.float32)
-    # Consensus on a translation: each point's flow is a candidate, and the one with the most company wins.
+    # Consensus on a translation: each point's flow is a candidate, and the one that most others agree with wins.
     agree = np.abs(flow[:, None] - flow[None]).max(2) <= step.tolerance
     best = agree[agree.sum(1).argmax()]
     spread_x, spread_y = points[best].std(0) / (frame_size[1], frame_size[0])
@@ -109,7 +109,7 @@ def camera_shift(step: Step, boxes: np.ndarray, frame_size: tuple[int, int]) -> 
 
 
 def sharpness(grey_crop: np.ndarray) -> float:
-    """Variance of the Laplacian of a grey crop (uint8 [h, w]), shrunk to 128 pixels so that sizes compare."""
+    """Variance of the Laplacian of a grey crop (uint8 [h, w]), shrunk to 128 pixels so that sizes are comparable."""
     side = max(grey_crop.shape)
     if min(grey_crop.shape) < 3:
         return 0.0
@@ -121,7 +121,7 @@ def sharpness(grey_crop: np.ndarray) -> float:
 
 
 def _is_cut(before: Glance, after: Glance) -> bool:
-    """A cut changes the colours AND the picture; a flash changes the one, a fast pan the other."""
+    """Detect a cut: it changes the colours AND the picture. A flash changes only the one, a fast pan only the other."""
     if np.abs(before.colours - after.colours).sum() / 2 < _CUT_COLOUR or before.grey.shape != after.grey.shape:
         return False
     a = before.grey.astype(np.float32).ravel() - before.grey.mean()

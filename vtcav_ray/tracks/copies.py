@@ -1,18 +1,18 @@
-"""Copies: the same video in another file, as one that was uploaded again. They are one source video.
+"""Copies: the same video in another file, for example uploaded twice. They count as one source video.
 
 Files of one video must not serve two uses: a class would be scored on what its concepts were learnt from, and a
-"random" clip could show the concept. Nor may they count twice in one set. So of each group of copies one is planned
-with, and the others give nothing.
+"random" clip could show the concept. Nor may they count twice in one set. So only one video of each group of copies is
+used for planning, and the others give no clips.
 
-A video's signature is made where it is decoded anyway. It is a short vector of the lowest frequencies, over time and
-place, of its small grey pictures, in two parts of equal weight:
+A video's signature is computed while it is decoded for tracking. It is a short vector of the lowest frequencies, over
+time and space, of the video's small grey pictures, in two parts of equal weight:
 
-- appearance: of the mean picture, without its brightness, divided by its length;
-- motion: how the picture changes over the video's whole length, divided by its length. A background that many videos
-  share (one camera, one room) is not in it, so these stay apart by what moves in them.
+- appearance: of the mean picture, without its brightness, divided by its norm;
+- motion: how the picture changes over the whole video, divided by its norm. It excludes a background that many videos
+  share (one camera, one room), so such videos differ by what moves in them.
 
-Coding, scale, frame rate, brightness, contrast and black bars change it little. A mirrored or rotated copy, a part cut
-out of a video, and one that begins or ends much earlier are not found (figures: benchmarks/RESULTS.md).
+Coding, scale, frame rate, brightness, contrast and black bars change it little. Mirrored or rotated copies, parts cut
+out of a video, and copies that begin or end much earlier are not found (figures: benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _SIDE = 64  # of the small pictures, pixels
-_PICTURES = 64  # at least so many are kept of a longer video, and fewer than twice as many
-_DARK = 16  # grey levels: a border that is never brighter is a black bar, ringing of its coding included
+_PICTURES = 64  # minimum number kept of a longer video; fewer than twice as many are kept
+_DARK = 16  # grey levels: a border that is never brighter is a black bar, including coding noise
 _TIMES = 4  # frequencies over the video: 0 is its mean picture
 _PLACES = 6  # frequencies along each side, of the mean picture
 _PLACES_MOVING = 5
-# Grey levels: parts that are shorter than these are mostly noise, and count less instead of being blown up.
+# Grey levels: parts shorter than these are mostly noise, and count less instead of being amplified.
 _FAINT_LOOK, _FAINT_MOTION = 2.0, 1.0
-_DIRECTIONS = 24  # that neighbours are looked for in
-_QUERIES = 4096  # at a time
+_DIRECTIONS = 24  # dimensions of the projection in which neighbours are searched
+_QUERIES = 4096  # per call of the k-d tree
 NUMBERS = _PLACES**2 - 1 + (_TIMES - 1) * _PLACES_MOVING**2
 SIGNATURES = pa.schema([("video_id", pa.string()), ("signature", pa.list_(pa.float32(), NUMBERS))])
 COPIES = pa.schema([("video_id", pa.string()), ("repeats", pa.string())])
 
 
 class Pictures:
-    """Small pictures of a video, spread evenly over its length, which need not be known: memory is bounded."""
+    """Small pictures spread evenly over a video of unknown length, in bounded memory."""
 
     def __init__(self) -> None:
         self._kept: list[np.ndarray] = []
@@ -48,7 +48,7 @@ class Pictures:
         self._seen = 0
 
     def add(self, grey: np.ndarray) -> None:
-        """Take the next frame, uint8 [h, w]; the small picture of `vtcav_ray.tracks.camera` is large enough."""
+        """Add the next frame, uint8 [h, w]; the small picture of `vtcav_ray.tracks.camera` is large enough."""
         if self._seen % self._step == 0:
             self._kept.append(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))
             if len(self._kept) == 2 * _PICTURES:
@@ -56,7 +56,7 @@ class Pictures:
         self._seen += 1
 
     def signature(self) -> np.ndarray:
-        """The signature of the frames so far, of which there must be one: float32 [NUMBERS], at most sqrt(2) long."""
+        """Return the signature of the frames so far (at least one): float32 [NUMBERS], with length at most sqrt(2)."""
         pictures_THW = np.stack(self._kept)
         lit = pictures_THW.max(0) > _DARK
         pictures_THW = pictures_THW[:, _inside(lit.any(1)), _inside(lit.any(0))]
@@ -69,7 +69,7 @@ class Pictures:
 
 
 def _inside(lit: np.ndarray) -> slice:
-    """What lies between two black bars of one width, without the lines at their edges, half bar and half picture."""
+    """Select what lies between two black bars of equal width, without their edge lines (half bar, half picture)."""
     places = np.flatnonzero(lit)
     bar = min(places[0], len(lit) - 1 - places[-1]) if len(places) else 0
     cut = bar + 1 if 0 < bar < len(lit) // 2 - 1 else 0
@@ -81,24 +81,24 @@ def _unit(part: np.ndarray, faint: float) -> np.ndarray:
 
 
 def _waves(count: int, length: int) -> np.ndarray:
-    """The lowest waves of the cosine transform, float32 [count, length]; coefficients don't depend on the length."""
+    """Return the lowest cosine waves, float32 [count, length]. Coefficients do not depend on the length."""
     waves = np.cos(np.pi * np.arange(count)[:, None] * (np.arange(length) + 0.5) / length) / length
     waves[1:] *= np.sqrt(2)
     return waves.astype(np.float32)
 
 
 def signature_table(signatures: Mapping[str, np.ndarray]) -> pa.Table:
-    """A `SIGNATURES` table: video_id -> its signature."""
+    """Return the `SIGNATURES` table of video_id -> signature."""
     rows = [{"video_id": video_id, "signature": vector} for video_id, vector in signatures.items()]
     return pa.Table.from_pylist(rows, schema=SIGNATURES)
 
 
 def copies_among(videos: pa.Table, signatures: Iterable[pa.Table], distance: float) -> dict[str, str]:
-    """Copies among the videos of a corpus, as of `find_copies`. Kept are those with a label, then the first by id.
+    """Find copies among the videos of a corpus, as `find_copies` does. Videos with a label are kept first, then by id.
 
     Args:
         videos: VIDEOS table.
-        signatures: `SIGNATURES` tables; a video that has none is no copy.
+        signatures: `SIGNATURES` tables; a video without a signature is not a copy.
         distance: `clips.quality.copy_distance`.
     """
     ids: list[str] = []
@@ -112,17 +112,18 @@ def copies_among(videos: pa.Table, signatures: Iterable[pa.Table], distance: flo
 
 
 def find_copies(video_ids: Sequence[str], signatures: np.ndarray, distance: float) -> dict[str, str]:
-    """Videos that are copies of another one: video_id -> the one that it repeats, which is no copy itself.
+    """Find videos that are copies of another one: video_id -> the video that it repeats, which is not itself a copy.
 
-    A k-d tree finds neighbours, so time grows far less than with the square of the number of videos. It holds the
-    signatures projected onto the few directions in which they differ most: none that are near are far apart there.
+    A k-d tree finds neighbours, so time grows far more slowly than the square of the number of videos. It holds the
+    signatures projected onto the few directions in which they differ most. The projection only shortens distances, so
+    no near pair is missed.
 
     Args:
-        video_ids: those that should rather be kept come first.
+        video_ids: in order of preference, those to keep first.
         signatures: float32 [N, NUMBERS], in the same order.
-        distance: between the signatures of copies, at most.
+        distance: maximum distance between the signatures of copies.
     """
-    import scipy.spatial  # a quarter of a second, and workers, which make signatures, look for no neighbours
+    import scipy.spatial  # takes 0.25 s to import, and workers, which only compute signatures, do not need it
 
     directions = np.linalg.eigh(signatures.T @ signatures)[1][:, -_DIRECTIONS:]
     short = signatures @ directions
@@ -130,7 +131,7 @@ def find_copies(video_ids: Sequence[str], signatures: np.ndarray, distance: floa
     bound = distance + 1e-4  # for rounding
     crowded: list[int] = []
     for start in range(0, len(short), _QUERIES):
-        # Two neighbours are looked for, not all: where thousands are equal, that would be millions of pairs.
+        # Query two neighbours, not all: thousands of equal signatures would give millions of pairs.
         near, _ = tree.query(short[start : start + _QUERIES], k=2, distance_upper_bound=bound, workers=-1)
         crowded += (start + np.flatnonzero(np.isfinite(np.asarray(near)[:, 1]))).tolist()
     copies: dict[str, str] = {}

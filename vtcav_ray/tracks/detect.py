@@ -1,12 +1,12 @@
-"""One detector for many videos: letterbox, one forward pass a batch, suppression, boxes in source pixels.
+"""One detector for many videos: letterbox, one forward pass per batch, suppression, boxes in source pixels.
 
-The steps are Ultralytics' own (`LetterBox`, `non_max_suppression`, `scale_boxes`), so the boxes are those of `track()`;
-torchvision is not needed.
+The steps are Ultralytics' own (`LetterBox`, `non_max_suppression`, `scale_boxes`), so the boxes equal those of
+`track()`. torchvision is not needed.
 
-Every batch is filled up to `tracks.batch_size`. For one shape of its input, a network gives a frame the same numbers
-to the bit, whatever its place and whatever lies beside it (tried with PyTorch on CPUs). For another shape other kernels
-are taken, and the last bits differ (a box by up to 0.0015 pixels, a confidence by 2e-5). So what is found in a video
-never depends on the videos that are worked on beside it, also when it is tried again alone.
+Every batch is padded to `tracks.batch_size`. For a fixed input shape, a network gives a frame bit-identical results,
+whatever its position and the other frames of the batch (tested with PyTorch on CPUs). For another shape other kernels
+are used, and the last bits differ (a box by up to 0.0015 pixels, a confidence by 2e-5). So the detections of a video
+never depend on the videos that it is processed with: a retry of the video alone gives the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vtcav_ray.tracks.detector_backends import Backend, load_backend
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 
 _PADDING = 114  # Ultralytics' grey
-_NO_TIME_LIMIT = 1e6  # seconds an image; the default drops the rest of a batch on a slow machine
+_NO_TIME_LIMIT = 1e6  # seconds per image; the default drops the rest of a batch on a slow machine
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Detections:
 
     Attributes:
         boxes: float32 [n, 4], xyxy, pixels of the source frame, inside it.
-        confidence: float32 [n], in [0, 1], falling.
-        classes: int64 [n], keys of `Detector.names`.
+            confidence: float32 [n], in [0, 1], in descending order.
+            classes: int64 [n], keys of `Detector.names`.
     """
 
     boxes: np.ndarray
@@ -44,15 +44,15 @@ class Detections:
 
 
 class Detector:
-    """A YOLO detector: Ultralytics .pt, ONNX (YOLOv8-like, YOLOv7, or with suppression inside), or a TensorRT engine.
+    """A YOLO detector: Ultralytics .pt, ONNX (YOLOv8-like, YOLOv7, or with built-in suppression), or a TensorRT engine.
 
     Args:
         config: weights, image size, confidence, IoU, classes.
-        device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, ...
+        device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`, ...
 
     Raises:
-        ConfigError: no such weights, no class names, or a class in `config.classes` that the detector does not have.
-        StageError: weights that are refused or do not load, or a runtime that is not installed.
+        ConfigError: the weights do not exist or have no class names, or `config.classes` names an unknown class.
+        StageError: the weights are refused or do not load, or the runtime is not installed.
     """
 
     def __init__(self, config: TracksConfig, device: str = "auto") -> None:
@@ -78,7 +78,7 @@ class Detector:
         return sorted(by_name[name] for name in self.config.classes)
 
     def letterbox(self, frame: np.ndarray) -> np.ndarray:
-        """The detector's input for a frame: uint8 [h, w, 3], as Ultralytics' LetterBox makes it for one video.
+        """Return the detector's input for a frame: uint8 [h, w, 3], as Ultralytics' LetterBox gives for one video.
 
         Args:
             frame: uint8 [H, W, 3] RGB.
@@ -88,7 +88,7 @@ class Detector:
         ratio = min(size[0] / height, size[1] / width)
         inner_h, inner_w = max(round(height * ratio), 1), max(round(width * ratio), 1)
         pad_h, pad_w = size[0] - inner_h, size[1] - inner_w
-        if self._backend.fixed_size is None:  # the smallest rectangle that the network takes
+        if self._backend.fixed_size is None:  # the smallest rectangle that the network accepts
             pad_h, pad_w = pad_h % self.stride, pad_w % self.stride
         if (height, width) != (inner_h, inner_w):
             frame = cv2.resize(frame, (inner_w, inner_h), interpolation=cv2.INTER_LINEAR)
@@ -98,7 +98,7 @@ class Detector:
         return out
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[Detections]:
-        """Detections of frames (uint8 [H, W, 3] RGB) of any sizes; those of one letterboxed shape share a batch."""
+        """Detect objects in frames (uint8 [H, W, 3] RGB) of any size. Frames of one letterboxed shape share batches."""
         inputs = [self.letterbox(f) for f in frames]
         results: list[Detections | None] = [None] * len(frames)
         groups: dict[tuple[int, ...], list[int]] = {}
@@ -113,11 +113,11 @@ class Detector:
         return [r for r in results if r is not None]
 
     def detect(self, inputs: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """Detections of letterboxed inputs of ONE shape.
+        """Detect objects in letterboxed inputs of ONE shape.
 
         Args:
             inputs: uint8 [h, w, 3] RGB each, from `letterbox`.
-            sizes: (height, width) of the source frame of each.
+            sizes: (height, width) of the source frame of each input.
         """
         from ultralytics.utils.ops import scale_boxes
 
@@ -144,7 +144,7 @@ class Detector:
         return out
 
     def _check_classes(self, kept: torch.Tensor) -> None:
-        """Hold the classes in rows [n, 6] to those that have a name."""
+        """Check that the classes in rows [n, 6] have names."""
         if unknown := {int(number) for number in kept[:, 5].unique()} - self.names.keys():
             raise StageError(
                 f"{self.config.weights} answers with the class {min(unknown)}, and it names {len(self.names)}. Check "
@@ -152,10 +152,10 @@ class Detector:
             )
 
     def _suppress(self, candidates: torch.Tensor) -> torch.Tensor:
-        """[4 + nc, n] (xywh and class scores) of one frame -> [kept, 6] (xyxy, confidence, class)."""
+        """Suppress overlaps of one frame: [4 + nc, n] (xywh, class scores) -> [kept, 6] (xyxy, confidence, class)."""
         from ultralytics.utils.nms import non_max_suppression
 
-        if candidates.shape[1] == 6:  # taken for the output of an end-to-end model when it has six columns
+        if candidates.shape[1] == 6:  # six columns would be taken for the output of an end-to-end model
             candidates = torch.nn.functional.pad(candidates, (0, 1))
         (kept,) = non_max_suppression(
             candidates[None],

@@ -1,4 +1,4 @@
-"""What runs a detector's network: PyTorch, ONNX Runtime, or TensorRT. Each gives the same two kinds of rows."""
+"""Backends that run a detector's network: PyTorch, ONNX Runtime or TensorRT. All give the same two kinds of rows."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 MOST_SIDE = 8192  # of a network's input, pixels
 MOST_STRIDE = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-# What a network raises that does not hold together. Memory that runs out is another matter.
+# Raised by inconsistent networks. Running out of memory is handled separately.
 _NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What the network says of one frame, on the CPU.
+    """The network's output for one frame, on the CPU.
 
     Attributes:
         detections: float32 [4 + nc, n] (xywh and class scores, in letterboxed pixels) before suppression, or
-            [n, 6] (xyxy, confidence, class) where `final`.
-        final: suppression is done already.
+            [n, 6] (xyxy, confidence, class) if `final`.
+        final: whether suppression is already done.
     """
 
     detections: torch.Tensor
@@ -44,7 +44,8 @@ class Rows:
 class Backend(Protocol):
     """A loaded network.
 
-    `fixed_size` is (height, width) where its input has one size only; `one_by_one`: each frame is a call of its own.
+    `fixed_size` is (height, width) if the network accepts one input size only. With `one_by_one`, each frame is a
+    separate call.
     """
 
     names: dict[int, str]
@@ -56,7 +57,7 @@ class Backend(Protocol):
 
 
 def load_backend(config: TracksConfig, device: torch.device) -> Backend:
-    """Load `config.weights` with what its ending asks for."""
+    """Load `config.weights` with the backend for its file extension."""
     suffix = Path(config.weights).suffix.lower()
     if suffix == ".pt":
         return TorchBackend(config, device)
@@ -68,7 +69,7 @@ def load_backend(config: TracksConfig, device: torch.device) -> Backend:
 
 
 class TorchBackend:
-    """An Ultralytics model, loaded without running what is in its file."""
+    """An Ultralytics model, loaded without running any code in its file."""
 
     fixed_size: tuple[int, int] | None = None
     one_by_one = False
@@ -83,7 +84,7 @@ class TorchBackend:
         self.stride = _stride_of(model, config.weights)
         self._end_to_end = bool(getattr(model, "end2end", False))
         try:
-            model = model.fuse(verbose=False) if hasattr(model, "fuse") else model  # convolution and batch norm in one
+            model = model.fuse(verbose=False) if hasattr(model, "fuse") else model  # merges convolution and batch norm
         except _NETWORK_ERRORS as error:
             raise _not_a_network(config.weights, error) from error
         self._model = model.to(device).requires_grad_(False).eval()
@@ -93,7 +94,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
-        x = batch.permute(0, 3, 1, 2)  # a channels-last view: what the CPU's convolutions want
+        x = batch.permute(0, 3, 1, 2)  # a channels-last view, as the CPU's convolutions prefer
         x = x.float().div_(255) if self._device.type == "cpu" else x.contiguous().float().div_(255)
         try:
             output = self._model(x)
@@ -110,13 +111,13 @@ class TorchBackend:
 
 
 class OnnxBackend:
-    """An ONNX export, by its output: YOLOv8 [B, 4+nc, N], YOLOv7 [B, N, 5+nc] or [n, 7], end to end [B, n, 6]."""
+    """An ONNX export, known by its output: YOLOv8 [B, 4+nc, N], YOLOv7 [B, N, 5+nc] or [n, 7], end to end [B, n, 6]."""
 
     stride = 32
 
     def __init__(self, config: TracksConfig, device: torch.device) -> None:
         try:
-            import onnx  # noqa: F401 - looks through the file
+            import onnx  # noqa: F401 - used to check the file
             import onnxruntime
             from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
         except ImportError as error:
@@ -156,16 +157,16 @@ class OnnxBackend:
                 f"{config.weights}: the class names in its metadata are not readable: {error}. Set `tracks.names`."
             ) from error
         self.names = _names_of(stated, config)
-        # With one class, rows of six may be YOLOv7's: only the file can tell. Ultralytics never writes those.
+        # With one class, rows of six may be YOLOv7's: only the metadata can tell. Ultralytics never writes those.
         self._sixes_are_boxes = len(self.names) != 1 or "end2end" in metadata or metadata.get("author") == "Ultralytics"
         self._outputs = len(self._session.get_outputs())
         self._where = config.weights
 
     def _read_input(self, where: str) -> None:
-        """Name, type and size of the network's input.
+        """Read name, type and size of the network's input.
 
         Raises:
-            StageError: it is no picture.
+            StageError: the input is not a picture.
         """
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or "float" not in inputs[0].type:
@@ -207,7 +208,7 @@ class OnnxBackend:
     def _rows(self, output: np.ndarray, count: int, confidence: float) -> list[Rows]:
         y = torch.from_numpy(output)
         classes = len(self.names)
-        if y.ndim == 2 and y.shape[1] == 7:  # (image, x1, y1, x2, y2, class, score): YOLOv7 with suppression inside
+        if y.ndim == 2 and y.shape[1] == 7:  # (image, x1, y1, x2, y2, class, score): YOLOv7 with built-in suppression
             y = y[y[:, 6] > confidence]
             return [Rows(y[y[:, 0] == i][:, [1, 2, 3, 4, 6, 5]], True) for i in range(count)]
         if y.ndim == 3 and y.shape[1] == 4 + classes:
@@ -226,7 +227,7 @@ class OnnxBackend:
 
 
 class EngineBackend:
-    """A TensorRT engine, through Ultralytics' AutoBackend. Only where TensorRT and a GPU are."""
+    """A TensorRT engine, run by Ultralytics' AutoBackend. Needs TensorRT and a GPU."""
 
     one_by_one = False
 
@@ -267,7 +268,7 @@ class EngineBackend:
 
 
 def _check_engine(config: TracksConfig) -> None:
-    """An engine is compiled code: it is run where it lies on this machine and was named by the person who calls."""
+    """Check that an engine may run. It is compiled code, so it must lie on this machine and be named by the user."""
     on_url = "://" in config.weights and scheme_of(config.weights) not in ("file", "local")
     if config.code == "nowhere" or (on_url and config.code != "anywhere"):
         place = "named by the record of a run (run.json)" if config.code == "nowhere" else "on a URL"
@@ -278,7 +279,7 @@ def _check_engine(config: TracksConfig) -> None:
 
 
 def _stride_of(model: Any, where: str) -> int:
-    """The largest stride of a network, and at least 32, pixels."""
+    """Return the largest stride of a network, in pixels; at least 32."""
     stride = getattr(model, "stride", 32)
     if isinstance(stride, torch.Tensor | int | float):
         largest = torch.as_tensor(stride, dtype=torch.float64).flatten()
@@ -296,7 +297,7 @@ def _not_a_network(where: str, error: Exception) -> StageError:
 
 
 def _candidates(prediction: torch.Tensor, classes: int, confidence: float) -> Iterator[Rows]:
-    """Split [B, 4+nc(+extra), N] by frame and keep only boxes over the confidence, so that little leaves the device."""
+    """Split [B, 4+nc(+extra), N] by frame and keep boxes above the confidence, so that little leaves the device."""
     prediction = prediction[:, : 4 + classes]
     keep = prediction[:, 4:].amax(1) > confidence
     frame, box = keep.nonzero(as_tuple=True)
@@ -306,7 +307,7 @@ def _candidates(prediction: torch.Tensor, classes: int, confidence: float) -> It
 
 
 def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
-    """Class names: from the label file where one is given, else what the weights carry."""
+    """Return class names from the label file if one is given, else from the weights."""
     if config.names is not None:
         return dict(enumerate(read_names(config.names, config.storage_options)))
     pairs: Any = stated.items() if isinstance(stated, Mapping) else enumerate(stated or ())

@@ -1,4 +1,4 @@
-"""A detector's files as bytes and names. What needs them for a stage's key alone gets by without torch."""
+"""Read a detector's files as bytes and names. Computing a stage's key needs only these, and no torch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ MOST_NAMES_BYTES = 4 << 20
 
 
 def read_bytes(weights: str, storage_options: Mapping[str, Any] | None = None) -> bytes:
-    """The bytes of a weights file: `asset:NAME`, a path, or a URL.
+    """Read the bytes of a weights file: `asset:NAME`, a path, or a URL.
 
     Raises:
-        ConfigError: there is no such file, or it is larger than any detector.
-        AccessError: its server refuses.
-        OSError: no permission, or the network failed.
+        ConfigError: the file does not exist, or is larger than any detector.
+        AccessError: the server refuses.
+        OSError: permission is missing, or the network failed.
     """
     if weights.startswith("asset:"):
         from vtcav_ray.store.assets import resolve_asset
@@ -31,12 +31,12 @@ def read_bytes(weights: str, storage_options: Mapping[str, Any] | None = None) -
 
 
 def read_names(names: str, storage_options: Mapping[str, Any] | None = None) -> list[str]:
-    """The class names of a label file, one a line; empty lines are left out.
+    """Read the class names of a label file, one per line; empty lines are skipped.
 
     Raises:
-        ConfigError: there is no such file, it is no text, or far too long.
-        AccessError: its server refuses.
-        OSError: no permission, or the network failed.
+        ConfigError: the file does not exist, is not text, or is far too long.
+        AccessError: the server refuses.
+        OSError: permission is missing, or the network failed.
     """
     try:
         text = _content(names, storage_options, MOST_NAMES_BYTES, "tracks.names").decode("utf-8")
@@ -48,7 +48,7 @@ def read_names(names: str, storage_options: Mapping[str, Any] | None = None) -> 
 
 
 def _content(url: str, storage_options: Mapping[str, Any] | None, most: int, key: str) -> bytes:
-    """A file's bytes, and no more than `most` of them, whatever its server says of its size."""
+    """Read a file, and at most `most` bytes of it, whatever size the server reports."""
     try:
         return read_named(url, storage_options, most)
     except RefusedURL as error:

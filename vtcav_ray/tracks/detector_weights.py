@@ -1,10 +1,10 @@
-"""Detector weights, read without running what is in them.
+"""Detector weights, read without running any code in them.
 
-Ultralytics' .pt files are pickles of a whole model: loading one the usual way runs whatever it holds. `weights_only`
-of torch is not enough either: it calls every class on its list, and the constructors of Ultralytics' networks evaluate
-parts of their arguments. So the file is read as plain data (`vtcav_ray.store.torch_files`), and the network is put
-together from that data layer by layer (`vtcav_ray.tracks.rebuilt`): no constructor runs, and no layer may be made by a
-call.
+Ultralytics' .pt files are pickles of a whole model: loading one the usual way runs whatever it holds. torch's
+`weights_only` is not enough: it calls every class on its list, and the constructors of Ultralytics' networks evaluate
+parts of their arguments. So the file is read as plain data (`vtcav_ray.store.torch_files`), and the network is
+assembled from that data layer by layer (`vtcav_ray.tracks.rebuilt`): no constructor runs, and the file can't create a
+layer by a call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 _LAYER_MODULES = ("torch.nn.modules.", "ultralytics.nn.modules.")
 _MODEL_MODULE = "ultralytics.nn.tasks"
 _DATA_MODULES = ("ultralytics.utils.loss", "ultralytics.utils.tal")
-# Beside `torch_files.DATA_NAMES`. None of them is ever called.
+# Allowed in addition to `torch_files.DATA_NAMES`. None of them is ever called.
 _DATA_NAMES = frozenset(
     {
         GETATTR, "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
@@ -34,18 +34,18 @@ _DATA_NAMES = frozenset(
 
 
 def load_pt(data: bytes, where: str) -> torch.nn.Module:
-    """The model of an Ultralytics .pt file: float32, in eval mode, on the CPU.
+    """Load the model of an Ultralytics .pt file: float32, in eval mode, on the CPU.
 
     Args:
         data: the file's bytes.
         where: the file's name, for messages.
 
     Raises:
-        StageError: something in it is not allowed (named), it asks for more than it holds, it is no Ultralytics
-            checkpoint, or it is damaged.
+        StageError: the file contains something that is not allowed (the message names it), refers to more data than it
+            holds, is not an Ultralytics checkpoint, or is damaged.
     """
     import_ultralytics()
-    import ultralytics.nn.tasks  # noqa: F401 - so that its layers are found by name
+    import ultralytics.nn.tasks  # noqa: F401 - registers its layers, which are looked up by name
 
     try:
         file = TorchFile(data, _check_name)
@@ -67,7 +67,7 @@ def load_pt(data: bytes, where: str) -> torch.nn.Module:
 
 
 def _check_name(name: str, called: bool) -> None:
-    """Let in classes of layers, which may not be called, and a few names of data."""
+    """Allow classes of layers, which may not be called, and a few names of data."""
     if name in _DATA_NAMES:
         return
     found = _class_of(name)
@@ -78,7 +78,7 @@ def _check_name(name: str, called: bool) -> None:
 
 
 def _class_of(name: str) -> type[torch.nn.Module] | None:
-    """The class of torch's or Ultralytics' own layers or models of this name; None: there is none."""
+    """Return torch's or Ultralytics' layer or model class of this name, or None."""
     module, _, attribute = name.rpartition(".")
     if not (module.startswith(_LAYER_MODULES) or module == _MODEL_MODULE):
         return None

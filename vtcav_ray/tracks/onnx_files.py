@@ -1,8 +1,8 @@
-"""ONNX files, looked through before ONNX Runtime sees them.
+"""Checks of ONNX files before ONNX Runtime reads them.
 
-A model in ONNX is data, but it may name other files (external data, which ONNX Runtime would look for in the working
-directory), operators that only a library of somebody's has, and huge tensors in a few bytes. Its external data is read
-here, from beside the model and from nowhere else, and put into it.
+An ONNX model is data, but it may refer to other files (external data, which ONNX Runtime would look for in the working
+directory), to operators from third-party libraries, and to huge tensors in a few bytes. External data is read here,
+only from the model's folder, and embedded in the model.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from vtcav_ray.store.reading import bytes_up_to
 from vtcav_ray.tracks.detector_files import MOST_WEIGHTS_BYTES
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})  # ONNX Runtime's own operators
-NOT_RUN = frozenset({"EPContext"})  # stands for a compiled engine in another file
+NOT_RUN = frozenset({"EPContext"})  # refers to a compiled engine in another file
 MOST_NODES = 200_000
 MOST_DEPTH = 16
-MOST_ELEMENTS = 1 << 30  # of one tensor
+MOST_ELEMENTS = 1 << 30  # per tensor
 MOST_NAMES = 100_000
 MOST_NAMES_CHARACTERS = 4 << 20
 ORT_FORMAT = b"ORTM"
@@ -36,16 +36,16 @@ _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 def checked_onnx(data: bytes, where: str, storage_options: Mapping[str, Any] | None) -> bytes:
-    """The bytes of a model that ONNX Runtime may load: those given, or with the external data put into it.
+    """Return the bytes of a model that ONNX Runtime may load: unchanged, or with the external data embedded.
 
     Args:
         data: the file's bytes.
-        where: its path or URL; external data lies beside it.
+        where: its path or URL; external data lies next to it.
         storage_options: for fsspec.
 
     Raises:
-        StageError: not an ONNX model, an operator that nothing here has, external data anywhere but beside it, or
-            tensors beyond the limits.
+        StageError: the file is not an ONNX model, uses an operator that is not available here, has external data
+            outside the model's folder, or has tensors beyond the limits.
         OSError: the external data can't be read.
     """
     import onnx
@@ -76,7 +76,7 @@ def checked_onnx(data: bytes, where: str, storage_options: Mapping[str, Any] | N
 
 
 def _parts(model: Any, where: str) -> Iterator[Any]:
-    """Every node and every tensor of a model, those of its functions and of the bodies of loops, too."""
+    """Yield every node and tensor of a model, including those of its functions and of the bodies of loops."""
     waiting: list[tuple[Any, int]] = [(model.graph, 0), *((function, 0) for function in model.functions)]
     waiting += [(info.initialization, 0) for info in model.training_info]
     waiting += [(info.algorithm, 0) for info in model.training_info]
@@ -119,16 +119,16 @@ def _check_tensor(tensor: Any, where: str) -> None:
 
 
 def _check_sizes(model: Any, where: str) -> None:
-    """Refuse tensors of a size that is known beforehand, and that no detector has: a few bytes may ask for terabytes.
+    """Refuse tensors whose size is known in advance and too large for a detector: a few bytes may declare terabytes.
 
-    ONNX Runtime works out what is constant when it loads a model, and would fill them then.
+    ONNX Runtime folds constants when it loads a model, and would allocate them then.
     """
     import onnx
 
     stated = onnx.ModelProto()
     stated.CopyFrom(model)
     for tensor in stated.graph.initializer:
-        if math.prod(tensor.dims) > 4096:  # weights, whose values say nothing of a size
+        if math.prod(tensor.dims) > 4096:  # weights, whose values do not determine a size
             del tensor.external_data[:]
             tensor.data_location = onnx.TensorProto.DEFAULT
             for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
@@ -146,7 +146,7 @@ def _check_sizes(model: Any, where: str) -> None:
 
 @dataclass
 class _Beside:
-    """Files beside a model: read within their own sizes, and no byte twice for two tensors."""
+    """Files next to a model: read within their own sizes, and no byte for two tensors."""
 
     where: str
     storage_options: Mapping[str, Any] | None
@@ -156,10 +156,10 @@ class _Beside:
         self._used: dict[str, int] = {}
 
     def put_into(self, tensor: Any) -> None:
-        """Put a tensor's external data into the tensor.
+        """Embed a tensor's external data in the tensor.
 
         Raises:
-            StageError: it is not beside the model, or not as large as it says.
+            StageError: the data is not next to the model, or is not as large as declared.
         """
         import onnx
 
@@ -212,12 +212,12 @@ class _Beside:
 
 
 def read_stated_names(text: str) -> dict[int, str]:
-    """Class names from a model's metadata: `{0: 'cup', 1: "it's"}`, `['cup', 'ball']`, or either as JSON.
+    """Parse class names from a model's metadata: `{0: 'cup', 1: "it's"}`, `['cup', 'ball']`, or either as JSON.
 
-    It is text that looks like Python, and is not read as Python.
+    The text looks like Python, but is never evaluated as Python.
 
     Raises:
-        ValueError: it is neither, or too long.
+        ValueError: the text is neither, or is too long.
     """
     text = text.strip()
     if len(text) > MOST_NAMES_CHARACTERS:

@@ -1,9 +1,9 @@
-"""A detector's network, put together from plain data: no constructor runs, and nothing but data gets into it.
+"""Assemble a detector's network from plain data: no constructor runs, and nothing except data enters it.
 
-Each layer is made by its class's `__new__`, and gets the attributes that its file has, as `pickle` would give them, but
-only these: numbers, short text, tensors, other layers, and lists and dicts of such. Hooks, methods, and whatever else
-could be called are refused. Shapes have to agree with what the layer says of itself, since a layer is fused into
-another one of that size later.
+Each layer is created by its class's `__new__` and gets the attributes stored in the file, as `pickle` would set them,
+but only these types: numbers, short text, tensors, other layers, and lists and dicts of these. Hooks, methods and
+anything else that could be called are refused. Shapes must match what the layer declares, since a layer is later fused
+into another one of that size.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from vtcav_ray.store.torch_files import DTYPES, RefusedFile, TorchFile
 GETATTR = "builtins.getattr"
 FORWARDS = ("forward", "forward_fuse")
 MOST_DEPTH = 64
-MOST_VISITS = 100_000  # layers, those counted again that occur in several places
-MOST_VALUES = 100_000  # of one layer's attributes
+MOST_VISITS = 100_000  # layers; a layer that occurs in several places counts each time
+MOST_VALUES = 100_000  # in one layer's attribute
 MOST_TEXT = 1000
-MOST_COUNT = 1 << 20  # of channels, classes, ...
-MOST_SIDE = 256  # of a kernel, a stride, a padding
-# What a model keeps of its attributes: the rest is about training, and part of it is evaluated by Ultralytics.
+MOST_COUNT = 1 << 20  # channels, classes, ...
+MOST_SIDE = 256  # of a kernel, stride or padding
+# Attributes that a model keeps. The rest is for training, and Ultralytics evaluates part of it.
 MODEL_ATTRIBUTES = frozenset({"names", "stride", "save", "inplace", "task", "nc", "txt_feats", "pe", "training"})
-# torch's layers that detectors are made of.
+# The torch layers that detectors use.
 TORCH_LAYERS = frozenset(
     {
         "Sequential", "ModuleList", "ModuleDict", "Identity", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose2d", "Linear",
@@ -42,7 +42,7 @@ TORCH_LAYERS = frozenset(
 )  # fmt: skip
 _SIDES = ("kernel_size", "stride", "padding", "dilation", "output_padding", "scale_factor", "upscale_factor", "size",
           "output_size")  # fmt: skip
-_MOST = {"scale_factor": 16, "upscale_factor": 16, "size": 1024, "output_size": 1024}  # of those that enlarge
+_MOST = {"scale_factor": 16, "upscale_factor": 16, "size": 1024, "output_size": 1024}  # for layers that enlarge
 _DICTS = ("_parameters", "_buffers", "_modules")
 _PRIVATE = frozenset(
     {"_reversed_padding_repeated_twice", "_qkv_same_embed_dim", "_end2end", "_is_full_backward_hook", "_version"}
@@ -50,15 +50,15 @@ _PRIVATE = frozenset(
 
 
 def rebuilt(record: Any, file: TorchFile, class_of: Callable[[str], type[nn.Module] | None]) -> nn.Module:
-    """The network that a record stands for: float32, in eval mode, on the CPU.
+    """Build the network that a record describes: float32, in eval mode, on the CPU.
 
     Args:
-        record: of a model's class, from the file.
-        file: makes its tensors.
-        class_of: finds the class of a name; None: not one of a detector.
+        record: of a model class, from the file.
+        file: creates the tensors.
+        class_of: finds the class of a name; None if it is not a detector's class.
 
     Raises:
-        RefusedFile: names what is not allowed in it.
+        RefusedFile: the file contains something that is not allowed; the message names it.
     """
     builder = _Builder(file, class_of)
     model = builder.model(record)
@@ -75,7 +75,7 @@ class _Builder:
     def __init__(self, file: TorchFile, class_of: Callable[[str], type[nn.Module] | None]) -> None:
         self._file = file
         self._class_of = class_of
-        self._made: dict[int, nn.Module | None] = {}  # None: it is being made
+        self._made: dict[int, nn.Module | None] = {}  # None: under construction
         self._visits: dict[int, int] = {}
 
     def model(self, record: Any) -> nn.Module:
@@ -85,7 +85,7 @@ class _Builder:
         if not isinstance(record.state, dict):
             raise RefusedFile(f"`{record.name}` has no attributes")
         kept = {k: v for k, v in record.state.items() if k in MODEL_ATTRIBUTES or str(k).startswith("_")}
-        if isinstance(parts := kept.get("_modules"), dict):  # its loss may be another one
+        if isinstance(parts := kept.get("_modules"), dict):  # its loss may be another module
             kept["_modules"] = {k: v for k, v in parts.items() if k == "model"}
         return self._fill(found, Record(record.name, record.arguments, False, kept), 0)
 
@@ -134,7 +134,7 @@ class _Builder:
         return layer
 
     def _slots(self, name: str, value: Any, depth: int) -> dict[str, Any]:
-        """`_parameters`, `_buffers` or `_modules`."""
+        """Build `_parameters`, `_buffers` or `_modules`."""
         if not isinstance(value, dict) or not all(isinstance(k, str) and "." not in k for k in value):
             raise RefusedFile(f"a layer's {name} is no dict by name")
         found: dict[str, Any] = {}
@@ -149,13 +149,13 @@ class _Builder:
                 tensor = self._file.tensor(held)
                 if tensor is None:
                     raise RefusedFile(f"the weight {key!r} in it is no tensor")
-                # A copy: memory of its own, laid out as torch lays it out.
+                # Copied into new memory, with torch's own layout.
                 copied = tensor.clone()
                 found[key] = nn.Parameter(copied, requires_grad=False) if name == "_parameters" else copied
         return found
 
     def _value(self, value: Any, where: str, left: list[int], depth: int) -> Any:
-        """A checked attribute. `left` counts down, since the same list may be in several places."""
+        """Check and convert an attribute. `left` counts down, since one list may occur in several places."""
         left[0] -= 1
         if left[0] < 0 or depth > MOST_DEPTH:
             raise RefusedFile(f"the attribute {where} in it is too large or too deeply nested")
@@ -194,7 +194,7 @@ def _described(value: Any) -> str:
 
 
 def _check_attribute(found: type, name: Any) -> None:
-    """Refuse names that would hide a method, or that Python or torch give a meaning of their own."""
+    """Refuse names that would hide a method, or that have a special meaning in Python or torch."""
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("__"):
         raise RefusedFile(f"`{found.__name__}` in it has the attribute {str(name)[:80]!r}, which is no name of one")
     known = name in _PRIVATE or "hook" in name or name in _DICTS or name == "_non_persistent_buffers_set"
@@ -202,18 +202,18 @@ def _check_attribute(found: type, name: Any) -> None:
         raise RefusedFile(f"`{found.__name__}` in it has the attribute {name!r}, which no detector has")
     hidden = inspect.getattr_static(found, name, None)
     method = inspect.isroutine(hidden) or isinstance(hidden, classmethod | staticmethod)
-    if method and name not in ("forward", "type"):  # Ultralytics puts a layer's class name into `type`
+    if method and name not in ("forward", "type"):  # Ultralytics stores a layer's class name in `type`
         raise RefusedFile(f"`{found.__name__}` in it puts something in place of its method {name!r}")
 
 
 def _check_empty(name: str, value: Any) -> None:
-    """Hooks are called: there may be none. The names of buffers that are not saved don't matter here."""
+    """Refuse hooks, since they are called. The names of buffers that are not saved are harmless."""
     if name != "_non_persistent_buffers_set" and value not in ({}, None, False):
         raise RefusedFile(f"a layer in it has something in {name!r}, which has to be empty")
 
 
 def _forward(layer: nn.Module, value: Any, record: Record) -> Any:
-    """A layer's own `forward_fuse` in place of its `forward`, as fused models have it."""
+    """Return a layer's own `forward_fuse` as its `forward`, as fused models have it."""
     asked = value.arguments if isinstance(value, Record) and value.name == GETATTR else ()
     if len(asked) == 2 and asked[0] is record and asked[1] in FORWARDS:
         method = inspect.getattr_static(type(layer), asked[1], None)
@@ -223,13 +223,13 @@ def _forward(layer: nn.Module, value: Any, record: Record) -> Any:
 
 
 def _check_numbers(found: type, state: dict[str, Any]) -> None:
-    """Hold sizes, strides and counts of repetitions to what makes sense."""
+    """Check that sizes, strides and repeat counts are reasonable."""
     if found.__module__.startswith("torch."):
         for name in _SIDES:
             most = _MOST.get(name, MOST_SIDE)
             if any(isinstance(n, int | float) and not 0 <= n <= most for n in _flat(state.get(name))):
                 raise RefusedFile(f"`{found.__name__}` in it has the {name} {state[name]}, over {most}")
-    repeats = state.get("n", 0)  # of SPPF, which pools so many times
+    repeats = state.get("n", 0)  # of SPPF: number of poolings
     if isinstance(repeats, int) and not 0 <= repeats <= MOST_SIDE:
         raise RefusedFile(f"`{found.__name__}` in it repeats itself {repeats} times, over {MOST_SIDE}")
 
@@ -239,7 +239,7 @@ def _flat(value: Any) -> tuple[Any, ...]:
 
 
 def _check_shapes(layer: nn.Module) -> None:
-    """Hold what a layer says of its size to the weights that it has."""
+    """Check the size that a layer declares against its weights."""
     from ultralytics.nn.modules.conv import RepConv
 
     wanted: dict[str, Any] = {}

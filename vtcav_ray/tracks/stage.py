@@ -1,6 +1,6 @@
-"""Stage `tracks`: what moves where, in every video.
+"""Stage `tracks`: detect and track objects in every video.
 
-What needs torch is imported where it is used, so that a driver starts without it."""
+Modules that need torch are imported where they are used, so that a driver starts without torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.tracks.detector_files import read_bytes, read_names
 from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbours
 
-OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
+OPEN_VIDEOS = 4  # number that feed one detector, unless the config sets it
 
 
 def _prepare_tracks(context: Context) -> Work:
@@ -42,7 +42,7 @@ def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
     tracks = config.tracks.model_dump(mode="json", exclude={"weights", "names"})
     if tracks["decoder"] == "pyav":
-        del tracks["decoder"]  # tracks found before there was a choice are as good
+        del tracks["decoder"]  # tracks from before the option existed are equally valid
     return {
         "tracks": tracks,
         **_detector_digests(context),
@@ -51,7 +51,7 @@ def _track_ingredients(context: Context) -> dict[str, Any]:
 
 
 def _detector_digests(context: Context) -> dict[str, Any]:
-    """What is in the detector's files. Where they lie plays no part: a copy of them finds the same."""
+    """Return digests of the detector's files. Their location does not matter: a copy gives the same tracks."""
     if "detector" not in context.memo:
         tracks = context.config.tracks
         names = read_names(tracks.names, tracks.storage_options) if tracks.names is not None else None
@@ -63,10 +63,10 @@ def _detector_digests(context: Context) -> dict[str, Any]:
 
 
 class TrackWorker:
-    """Detects and tracks in the videos of one shard, frames of all of them sharing batches.
+    """Detects and tracks objects in the videos of one shard. Frames of all videos share batches.
 
     Args:
-        neighbours: of the run's videos (`vtcav_ray.video.neighbours`), asked where one can't be read.
+        neighbours: of the run's videos (`vtcav_ray.video.neighbours`), read when one can't be read.
     """
 
     def __init__(self, config: Config, neighbours: Neighbours = MappingProxyType({})) -> None:
@@ -96,7 +96,7 @@ class TrackWorker:
             storage_options=self.config.videos.read_options,
             signatures=signatures,
         )
-        # In the order of the videos: they end in another one.
+        # In the order of the videos: they finish in a different order.
         found = {video_id: signatures[video_id] for video_id, _ in videos if video_id in signatures}
         return ShardOutput({"tracks": tracks, "signatures": signature_table(found)}, failures, figures)
 

@@ -1,8 +1,8 @@
-"""Follow objects through many videos at once: one detector, a tracker a video, frames of many videos in one batch.
+"""Track objects in many videos at once: one detector, a tracker per video, frames of many videos in one batch.
 
-Decoding runs in a small pool of threads, a few frames ahead of the detector and no further, so memory holds a window
-of frames, however many and however long the videos are. Which frames share a batch depends on the list of videos
-alone, never on timing; and what is found in a video does not depend on it (see `vtcav_ray.tracks.detect`).
+A small pool of threads decodes a few frames ahead of the detector, and no further, so memory holds a window of frames,
+however many and however long the videos are. The list of videos alone determines which frames share a batch, never
+timing. The tracks of a video do not depend on it (see `vtcav_ray.tracks.detect`).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from vtcav_ray.video.listed import check_still_unchanged
 if TYPE_CHECKING:
     from vtcav_ray.tracks.detect import Detections, Detector
 
-_AHEAD_BYTES = 48 * 2**20  # decoded frames that wait, a video
+_AHEAD_BYTES = 48 * 2**20  # of decoded frames that wait, per video
 _AHEAD_FRAMES = 16
-_WAITING_BYTES = 512 * 2**20  # frames that wait for their batch to fill, all videos
+_WAITING_BYTES = 512 * 2**20  # of frames that wait for a full batch, over all videos
 
 Failure = dict[str, Any]
 
@@ -46,7 +46,7 @@ class _Frame:
     size: tuple[int, int]
     letterboxed: np.ndarray
     grey: np.ndarray
-    bgr: np.ndarray | None  # only for a tracker that looks at the picture
+    bgr: np.ndarray | None  # only for a tracker that reads the picture
     step: camera.Step | None
 
     @property
@@ -56,7 +56,7 @@ class _Frame:
 
 @dataclass
 class _Followed:
-    """One track as it grows."""
+    """A track under construction."""
 
     frames: list[int] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
@@ -68,10 +68,11 @@ class _Followed:
 
 
 def make_tracker(config: TracksConfig) -> Any:
-    """An Ultralytics tracker with its default settings and those of `config.tracker_options` on top.
+    """Create an Ultralytics tracker with its default settings, overridden by `config.tracker_options`.
 
     Raises:
-        ConfigError: an option that the tracker does not have, or re-identification, which needs a second network.
+        ConfigError: the tracker has no such option, or the options ask for re-identification, which needs a second
+            network.
     """
     import_ultralytics()
     from ultralytics.trackers.track import TRACKER_MAP
@@ -91,7 +92,7 @@ def make_tracker(config: TracksConfig) -> Any:
 
 
 class _Decoder:
-    """Decodes one video in a thread of its own, a bounded number of frames ahead."""
+    """Decodes one video in its own thread, a bounded number of frames ahead."""
 
     def __init__(
         self,
@@ -115,12 +116,12 @@ class _Decoder:
         self.truncated = False
         self.handed_over = False
         self.pictures = Pictures()
-        self.seconds = 0.0  # of this thread's own CPU
+        self.seconds = 0.0  # CPU time of this thread
         self._thread = threading.Thread(target=self._run, name=f"decode {video_id}", daemon=True)
         self._thread.start()
 
     def next(self) -> _Frame | None:
-        """The next frame; None at the end. Raises what decoding raised."""
+        """Return the next frame, or None at the end. Raises what decoding raised."""
         item = self._frames.get()
         self._room.release()
         if isinstance(item, BaseException):
@@ -128,7 +129,7 @@ class _Decoder:
         return item
 
     def stop(self) -> None:
-        """End the thread, at the frame that it is at."""
+        """Stop the thread after its current frame."""
         self._stopped.set()
         self._room.release()
         self._thread.join()
@@ -141,7 +142,7 @@ class _Decoder:
                     return
                 self._frames.put(frame)
             self._frames.put(None)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
+        except BaseException as error:  # noqa: BLE001 - passed to the waiting thread, which raises it
             self._frames.put(error)
         finally:
             self.seconds = time.thread_time()
@@ -152,7 +153,7 @@ class _Decoder:
             self.fps, self.size = video.fps, (video.height, video.width)
             frame_bytes = video.height * video.width * 3
             for _ in range(_AHEAD_FRAMES - max(2, min(_AHEAD_FRAMES, _AHEAD_BYTES // frame_bytes))):
-                self._room.acquire()  # large frames: fewer of them ahead
+                self._room.acquire()  # decode fewer large frames ahead
             before: camera.Glance | None = None
             for index, rgb in video.frames(config.frame_stride):
                 now = camera.glance(rgb)
@@ -184,7 +185,7 @@ class _Decoder:
 
 
 class _VideoTracks:
-    """The tracker of one video, and what it has found."""
+    """The tracker of one video and its tracks so far."""
 
     def __init__(self, decoder: _Decoder, names: Mapping[int, str], tracker: Any) -> None:
         self.decoder, self._names, self._tracker = decoder, names, tracker
@@ -196,7 +197,7 @@ class _VideoTracks:
         self.ended = False
 
     def update(self, frame: _Frame, found: Detections) -> None:
-        """Take the next frame, with its detections, in order."""
+        """Add the next frame, in order, with its detections."""
         from ultralytics.engine.results import Boxes
 
         if frame.step is not None:
@@ -206,7 +207,7 @@ class _VideoTracks:
         rows = np.column_stack((found.boxes, found.confidence, found.classes)).astype(np.float32)
         height, width = frame.size
         for *box, track_id, score, label, _ in self._tracker.update(Boxes(rows, frame.size), frame.bgr):
-            # The filter's estimate may reach out of the frame; `track()` cuts it off, too.
+            # The filter's estimate may extend beyond the frame; `track()` clips it, too.
             box = np.clip(np.array(box, np.float32), 0, (width, height, width, height))
             track = self._found[int(track_id)]
             track.frames.append(frame.index)
@@ -220,7 +221,7 @@ class _VideoTracks:
             track.sharpness.append(camera.sharpness(crop) if crop.size else 0.0)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Rows of the TRACKS table, numbered from 1 in the order in which the tracks began."""
+        """Return rows of the TRACKS table, numbered from 1 in the order in which the tracks began."""
         height, width = self.decoder.size
         rows = []
         for number, (_, track) in enumerate(sorted(self._found.items()), start=1):
@@ -255,32 +256,33 @@ def track_videos(
     storage_options: Mapping[str, Any] | None = None,
     signatures: dict[str, np.ndarray] | None = None,
 ) -> tuple[pa.Table, list[Failure], dict[str, float]]:
-    """Tracks of all objects in the videos.
+    """Detect and track all objects in the videos.
 
-    Every video is opened once. A video whose decoding fails gives a failure row and no tracks; one that breaks off
-    gives the tracks before the break.
+    Every video is opened once. A video that fails to decode gives a failure row and no tracks. A truncated video gives
+    the tracks before the break.
 
     Args:
         videos: (video_id, URI or bytes). A `vtcav_ray.video.listed.Listed` that was replaced fails as `changed`.
-        detector: shared by all; its own config should be `config`.
-        open_videos: videos that are decoded side by side. Batches are filled from them in turn.
-        max_cpu_seconds: processor time that one video may take to decode.
-        max_held_bytes: of whole frames at a time, of one video; see `vtcav_ray.video.decode.Video`.
-        storage_options: for fsspec, where a source is a URL.
-        signatures: given the signature (see `vtcav_ray.tracks.copies`) of every video that did not fail, in the order
-            in which they ended.
+        detector: shared by all videos; its own config should be `config`.
+        open_videos: number of videos to decode in parallel. Batches take frames from them in turn.
+        max_cpu_seconds: processor time for decoding one video.
+        max_held_bytes: for whole frames of one video at a time; see `vtcav_ray.video.decode.Video`.
+        storage_options: for fsspec, if a source is a URL.
+        signatures: filled with the signature (see `vtcav_ray.tracks.copies`) of every video that did not fail, in the
+            order in which they finish.
 
     Returns:
-        (TRACKS table in the order of `videos`, failure rows, figures: `videos`, `truncated` of them, `frames`,
-        `detections`, `tracks`, `seconds`, `decode_cpu_seconds`, `detect_seconds`, `batch_items` of `batch_slots`: how
-        full batches were, and with `decoder: torchcodec` `handed_over`: videos that PyAV decoded, or the end of them).
+        (TRACKS table in the order of `videos`, failure rows, metrics: `videos`, number of them `truncated`, `frames`,
+        `detections`, `tracks`, `seconds`, `decode_cpu_seconds`, `detect_seconds`, `batch_items` of `batch_slots` (how
+        full batches were) and, with `decoder: torchcodec`, `handed_over`: videos that PyAV decoded completely or from
+        some frame on).
 
     Raises:
-        OSError, EnvironmentFault: the storage is to blame, and no single video (`vtcav_ray.video.neighbours`).
+        OSError, EnvironmentFault: the storage is to blame, not a single video (`vtcav_ray.video.neighbours`).
         ConfigError: see `make_tracker`.
     """
-    # Before the first decoder: importing it sets OpenCV's number of threads, and OpenCV divides by zero (SIGFPE) where
-    # another thread is in the middle of a call.
+    # Before the first decoder: the import sets OpenCV's number of threads, and OpenCV divides by zero (SIGFPE) if
+    # another thread is inside a call.
     import_ultralytics()
     started = time.perf_counter()
     figures = {"videos": float(len(videos)), "frames": 0.0, "detections": 0.0, "decode_cpu_seconds": 0.0}
@@ -328,7 +330,7 @@ def track_videos(
                 close(place)
 
     def advance(place: int) -> None:
-        """Queue one more frame of a video, or note its end."""
+        """Queue one more frame of a video, or mark the video as ended."""
         state = open_now[place]
         try:
             frame = state.decoder.next()

@@ -1,4 +1,4 @@
-"""The one place that imports Ultralytics: offline, quiet, and without a settings file in the user's home."""
+"""The only place that imports Ultralytics: offline, quiet, and without a settings file in the user's home."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _SETTINGS = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE"
 
 
 def import_ultralytics() -> Any:
-    """The `ultralytics` package. Call this before any `from ultralytics ...`.
+    """Import and return the `ultralytics` package. Call this before any `from ultralytics ...`.
 
-    Ultralytics reads its environment when it is first imported: whether it may go online, install packages, or print;
-    and where it writes its settings. What the user has set already stays, but for its switch to load weights safely,
-    which is always on: no weights are loaded with Ultralytics here, and if some ever were, this would hold.
+    Ultralytics reads its environment on first import: whether it may go online, install packages or print, and where it
+    writes its settings. Values that the user has set are kept, except for the switch to load weights safely, which is
+    always on: Ultralytics loads no weights here, and the switch protects if that ever changes.
     """
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
     for key, value in _SETTINGS.items():

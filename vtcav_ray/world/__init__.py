@@ -1,6 +1,6 @@
 """The planted world: small rendered videos whose truth is known, and two small models trained on them.
 
-`write_world` renders videos, a manifest and the truth; `asset` gives the path of a shipped model.
+`write_world` renders videos, a manifest and the truth. `asset` returns the path of a shipped model.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ _ASSETS = Path(__file__).parent / "assets"
 
 
 def asset(name: str) -> Path:
-    """The path of a shipped file: recogniser.py, recogniser.pth, recogniser_labels.txt, detector.pt, detector.yaml.
+    """Return the path of a shipped file.
+
+    The files are recogniser.py, recogniser.pth, recogniser_labels.txt, detector.pt and detector.yaml.
 
     Raises:
-        FileNotFoundError: no file of that name is shipped; the message lists those that are.
+        FileNotFoundError: no file of that name is shipped; the message lists the shipped files.
     """
     path = _ASSETS / name
     if Path(name).name != name or not path.is_file():

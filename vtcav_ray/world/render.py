@@ -1,4 +1,4 @@
-"""Scene -> frames and the truth about them. Pure NumPy and OpenCV, deterministic, one scene at a time."""
+"""Render a scene to frames and their ground truth. Pure NumPy and OpenCV, deterministic, one scene at a time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NOISE_STREAM = 2
 
 @dataclass(frozen=True, eq=False)
 class ObjectTruth:
-    """Where one object is. Only frames in which at least `MIN_VISIBLE` of it can be seen are listed.
+    """Ground truth of one object. Lists only frames in which at least `MIN_VISIBLE` of it is visible.
 
     Attributes:
         kind: cup, ball, box or hand.
         motion: up, down, left, right or none.
         frames_N: int32 frame numbers, rising.
-        boxes_N4: float32 xyxy in px, cut at the frame's edges; what hides behind another object is inside the box.
+        boxes_N4: float32 xyxy in px, clipped to the frame; parts hidden behind another object are inside the box.
         visible_N: float32, the share of the object that is in the frame and not hidden, 0..1.
     """
 
@@ -53,7 +53,7 @@ def render_scene(scene: Scene) -> RenderedVideo:
     frames_THW3 = np.empty((scene.frames, scene.height, scene.width, 3), np.uint8)
     visible_AT = np.zeros((len(scene.actors), scene.frames), np.float32)
     areas_A = np.array([max(1, int((sprite.cover_SS > 0.5).sum())) for sprite in sprites])
-    # The still objects at the back are the same in every frame: draw them once.
+    # Still objects at the back are the same in every frame: draw them once.
     first_moving = next((n for n, actor in enumerate(scene.actors) if actor.moving), len(scene.actors))
     ground_owner = np.full((scene.height, scene.width), -1, np.int8)
     for number in range(first_moving):
@@ -80,7 +80,7 @@ def _place(
     sprite: Sprite,
     centre: NDArray[np.float32],
 ) -> None:
-    """Draw a sprite so that the middle of its box is at `centre`, to a fraction of a pixel."""
+    """Draw a sprite with the centre of its box at `centre`, with subpixel precision."""
     x1, y1, x2, y2 = sprite.box
     left, top = float(centre[0]) - (x1 + x2) / 2, float(centre[1]) - (y1 + y2) / 2
     column, row = int(np.floor(left)), int(np.floor(top))

@@ -1,8 +1,8 @@
-"""Class rules: what a video's class fixes about its scene. The rest of the world knows nothing of classes.
+"""Class rules: what a video's class fixes about its scene. No other part of the world depends on classes.
 
-A rule casts video `index` of world `seed`: it says the label, the main object's kind and the way it moves, and the
-split. Scenes are then drawn from that `Role` alone, so another world (classes by object kind, by object and motion)
-is another rule and no change to the drawing.
+A rule casts video `index` of world `seed`: it returns the label, the main object's kind and motion, and the split.
+Scenes are then drawn from that `Role` alone. So another world (classes by object kind, or by object and motion) needs
+another rule and no change to the drawing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOTION_OF_LABEL = {"lift": "up", "put_down": "down", "push_left": "left", "push_
 REVERSE_LABEL = {"lift": "put_down", "put_down": "lift", "push_left": "push_right", "push_right": "push_left"}
 SPLITS = ("train", "train", "val", "test")
 
-_CASTING_STREAM = 1  # keeps the casting's random numbers apart from those of the scenes
+_CASTING_STREAM = 1  # separates the random numbers for casting from those for scenes
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Role:
 
 
 class ClassRule(Protocol):
-    """A way to define classes. `labels` are all its classes; `role` casts one video."""
+    """A definition of classes. `labels` are all its classes; `role` casts one video."""
 
     @property
     def labels(self) -> tuple[str, ...]: ...
@@ -51,18 +51,18 @@ class ClassRule(Protocol):
 class MotionRule:
     """Classes by motion only: the label is the direction of the main object, and its kind is independent of it.
 
-    Each 16 consecutive videos hold every (label, kind) pair once, in shuffled order, and each label has 2 train, 1 val
-    and 1 test video among them. So classes are balanced, and crossed with kinds, whatever the count.
+    Each 16 consecutive videos contain every (label, kind) pair once, in shuffled order. Each label has 2 train, 1 val
+    and 1 test video among them. So classes are balanced, and crossed with kinds, for any number of videos.
     """
 
     labels: tuple[str, ...] = tuple(MOTION_OF_LABEL)
 
     def role(self, seed: int, index: int) -> Role:
-        """The role of video `index` (from 0) in world `seed`; the same whatever the number of videos."""
+        """Return the role of video `index` (from 0) in world `seed`. It does not depend on the number of videos."""
         block, place = divmod(index, len(self.labels) * len(KINDS))
         rng = np.random.default_rng(np.random.SeedSequence([seed, block, _CASTING_STREAM]))
         order = rng.permutation(len(self.labels) * len(KINDS))
-        # One row per label: which split the video with each kind goes to.
+        # One row per label: the split of the video with each kind.
         splits = np.stack([rng.permutation(len(SPLITS)) for _ in self.labels])
         label_index, kind_index = divmod(int(order[place]), len(KINDS))
         label = self.labels[label_index]

@@ -1,13 +1,13 @@
-"""What is in one video of the planted world, sampled from seeded random numbers. Nothing is drawn here.
+"""The content of one video of the planted world, sampled from seeded random numbers. Draws no pixels.
 
-Lengths are in pixels of the video unless a name says otherwise; the module samples them in units of 1/64 of the
-video's shorter side, so that a video scaled to 64 pixels always shows the same range of sizes and speeds.
+Lengths are in pixels of the video unless a name says otherwise. They are sampled in units of 1/64 of the video's
+shorter side, so that a video scaled to 64 pixels always shows the same range of sizes and speeds.
 
-Where things are must not tell the class. The middle of the main object's path is uniform over the same square for
-every class, the course in time is symmetric (a reversed `lift` is drawn from the same distribution as a `put_down`),
-and the object is shifted across its direction of motion as much as it travels along it. So a frame of unknown time
-says nothing about the class. That a frame KNOWN to be the first says something can't be avoided while objects stay
-in view: a path that only rises has to begin lower, on average, than it ends.
+Positions must not reveal the class. The middle of the main object's path is uniform over the same square for every
+class; the course in time is symmetric (a reversed `lift` has the same distribution as a `put_down`); and the object is
+shifted across its direction of motion as much as it travels along it. So a frame from an unknown time does not reveal
+the class. A frame KNOWN to be the first does reveal something, which is unavoidable while objects stay in view: a path
+that only rises must begin lower, on average, than it ends.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PATTERNS = ("plain", "stripes", "dots", "speckle")
 BACKDROPS = ("noise", "gradient", "stripes", "checks", "plain")
 
 _SCENE_STREAM = 0
-_MAX_ASPECT = 1.3  # longer side / shorter side: the recogniser sees the central square only
+_MAX_ASPECT = 1.3  # longer side / shorter side: the recogniser sees only the central square
 _SPEED_64 = (1.5, 3.0)  # peak speed of the main object, px per frame at 64 px
-_TRAVEL_64 = (18.0, 26.0)  # longest way from the first to the last frame
-_MIDDLE_64 = (12.0, 52.0)  # where a path's middle may lie, on both axes
+_TRAVEL_64 = (18.0, 26.0)  # maximum distance from the first to the last frame
+_MIDDLE_64 = (12.0, 52.0)  # range of a path's middle, on both axes
 _SIZE_64 = (14.0, 24.0)
-_ANGLE_DEG = 10.0  # how far a path may lean from its direction
+_ANGLE_DEG = 10.0  # maximum deviation of a path from its direction
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Geometry:
     Attributes:
         frames: number of frames, at least 16 (a clip of the recogniser).
         size: height and width in pixels, even numbers, at least 64.
-        distractors: how many still objects are added to the main one.
+        distractors: number of still objects in addition to the main one.
     """
 
     frames: tuple[int, int] = (16, 32)
@@ -59,7 +59,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Look:
-    """How one object is drawn; independent of its motion."""
+    """The appearance of one object; independent of its motion."""
 
     kind: str
     size: float  # px, the longer side of the upright sprite
@@ -75,7 +75,7 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Actor:
-    """One object in a scene. `centres_T2` is where its box's middle is, (x, y) in px, may be outside the frame."""
+    """One object in a scene. `centres_T2` is the centre of its box, (x, y) in px, possibly outside the frame."""
 
     look: Look
     centres_T2: NDArray[np.float32]
@@ -119,7 +119,7 @@ class Scene:
 
 
 def sample_scene(seed: int, index: int, role: Role, geometry: Geometry | None = None) -> Scene:
-    """The scene of video `index` of world `seed`. Depends on its arguments only, never on other videos.
+    """Sample the scene of video `index` of world `seed`. It depends only on the arguments, never on other videos.
 
     Raises:
         ValueError: seed or index is negative, or the role names an unknown kind or motion.
@@ -136,7 +136,7 @@ def sample_scene(seed: int, index: int, role: Role, geometry: Geometry | None = 
     actors = []
     for _ in range(int(rng.integers(geometry.distractors[0], geometry.distractors[1] + 1))):
         look = _sample_look(rng, KINDS[rng.integers(len(KINDS))], min(height, width), backdrop)
-        # Anywhere, and without a look at the main object's path: keeping out of its way would give the axis away.
+        # Placed independently of the main object's path: avoiding the path would reveal the axis of motion.
         centre = rng.uniform([0.0, 0.0], [width, height]).astype(np.float32)
         actors.append(Actor(look, np.tile(centre, (frames, 1)), "none"))
     look = _sample_look(rng, role.kind, min(height, width), backdrop)
@@ -165,10 +165,10 @@ def _sample_size(rng: np.random.Generator, geometry: Geometry) -> tuple[int, int
 
 
 def _sample_path(rng: np.random.Generator, motion: str, frames: int, height: int, width: int) -> NDArray[np.float32]:
-    """Centres (x, y) for each frame: [T, 2]."""
+    """Return centres (x, y) for each frame: [T, 2]."""
     unit = min(height, width) / 64
     along_T = _sample_course(rng, frames)
-    # As far from the path's middle as a frame of a motion along the other axis would be: see the top of the page.
+    # As far from the path's middle as in a frame of a motion along the other axis: see the module docstring.
     across = rng.choice(_sample_course(rng, frames))
     direction = np.array(DIRECTIONS[motion])
     lean = math.radians(rng.uniform(-_ANGLE_DEG, _ANGLE_DEG))
@@ -180,10 +180,10 @@ def _sample_path(rng: np.random.Generator, motion: str, frames: int, height: int
 
 
 def _sample_course(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
-    """Way along the path in 1/64 of the shorter side, from negative to positive, antisymmetric in time: [T].
+    """Return positions along the path in 1/64 of the shorter side, negative to positive, antisymmetric in time: [T].
 
-    The peak speed is at the middle frame. Where it would carry the object too far, the ends are slower; they never
-    stand still.
+    The peak speed is at the middle frame. If that speed would move the object too far, the ends are slower, but never
+    still.
     """
     peak = rng.uniform(*_SPEED_64)
     travel = min(rng.uniform(*_TRAVEL_64), peak * (frames - 1))
@@ -214,7 +214,7 @@ def _sample_backdrop(rng: np.random.Generator) -> Backdrop:
 def _sample_look(rng: np.random.Generator, kind: str, short: int, backdrop: Backdrop) -> Look:
     ground = (np.array(backdrop.colour) + np.array(backdrop.second_colour)) / 2
     colour = rng.uniform(10, 245, 3)
-    while np.abs(colour - ground).sum() < 150:  # an object that nobody can see would be no truth
+    while np.abs(colour - ground).sum() < 150:  # an object that can't be seen must not be in the ground truth
         colour = rng.uniform(10, 245, 3)
     return Look(
         kind=kind,

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from vtcav_ray.world.scene import Look
 
-_FINE = 4  # shapes are drawn this much larger, then averaged down: smooth edges
-_MARGIN = 1.35  # the canvas against the object's size: room for rotation and stretching
+_FINE = 4  # shapes are drawn larger by this factor, then averaged down for smooth edges
+_MARGIN = 1.35  # size of the canvas relative to the object: room for rotation and stretching
 
 
 @dataclass(frozen=True, eq=False)
 class Sprite:
-    """One object's picture.
+    """The picture of one object.
 
     Attributes:
         colour_SS3: float32, premultiplied by the coverage, 0..255, RGB.
@@ -103,7 +103,7 @@ def draw_sprite(look: Look, light_deg: float) -> Sprite:
     _DRAW[look.kind](canvas)
     picture = _paint(canvas, look)
     cover = canvas.mask.astype(np.float32) / 255
-    # A dark outline, because some looks come close to the ground's colour in places.
+    # A dark outline, because some looks are close to the background's colour in places.
     inside = cv2.erode(cover, np.ones((3, 3), np.uint8), iterations=max(1, canvas.side // 40))
     picture *= (0.55 + 0.45 * inside)[..., None]
     if look.mirrored:

@@ -1,4 +1,4 @@
-"""A whole world on storage: videos, the manifest, and the truth beside it."""
+"""Write a whole world to storage: videos, the manifest, and the ground truth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vtcav_ray.world.scene import Geometry, Scene, sample_scene
 
 MANIFEST = "videos.parquet"
 TRUTH = "truth.parquet"
-RECORD = "world.json"  # written last: its presence says that the world is whole
+RECORD = "world.json"  # written last: its presence marks the world as complete
 _FORMAT = 1
 
 MANIFEST_SCHEMA = pa.schema(
@@ -48,14 +48,14 @@ TRUTH_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class WorldSummary:
-    """What `write_world` wrote, or found.
+    """What `write_world` wrote or found.
 
     Attributes:
         uri: the folder, as it was given.
         videos, frames, objects, bytes: totals; `bytes` counts the mp4 files.
         labels: number of videos with each label.
         splits: number of videos in each split.
-        reused: the same world lay there already and nothing was written.
+        reused: whether the same world already existed and nothing was written.
     """
 
     uri: str
@@ -70,7 +70,7 @@ class WorldSummary:
 
 @dataclass(frozen=True, eq=False)
 class EncodedVideo:
-    """One finished video: its scene, the mp4 file's bytes, and the truth about its objects."""
+    """One finished video: its scene, the bytes of the mp4 file, and the ground truth of its objects."""
 
     scene: Scene
     mp4: bytes
@@ -99,20 +99,20 @@ def write_world(
     """Render a planted world into the folder `out`, any fsspec URL.
 
     Writes `videos/NNNNNN.mp4` (H.264), `videos.parquet` (video_id, uri relative to `out`, label, split),
-    `truth.parquet` (a row per video and object) and, last, `world.json`. Video i is the same whatever `videos` is.
+    `truth.parquet` (a row per video and object) and, last, `world.json`. Video i is the same for any `videos`.
 
     Args:
-        videos: how many, at least 1.
+        videos: number of videos, at least 1.
         seed: 0 or more.
         frames, size, distractors: ranges, see `Geometry`.
-        rule: what defines the classes.
-        workers: threads that render; one per core by default.
-        overwrite: replace another world, or a part of one, that lies in `out`.
-        storage_options: passed on to the fsspec filesystem.
+        rule: defines the classes.
+        workers: number of rendering threads; one per core by default.
+        overwrite: replace another world, or part of one, in `out`.
+        storage_options: passed to the fsspec filesystem.
 
     Raises:
         ValueError: a parameter is out of its range.
-        FileExistsError: another world lies in `out`. (The same one is left as it is: `reused` is true.)
+        FileExistsError: `out` contains another world. (The same world is kept: `reused` is true.)
     """
     geometry = Geometry(tuple(frames), tuple(size), tuple(distractors))  # type: ignore[arg-type]
     for name, value, least in (("videos", videos, 1), ("seed", seed, 0), ("workers", workers, 1)):
@@ -121,7 +121,7 @@ def write_world(
     filesystem, root = open_url(out, storage_options)
     root = root.rstrip("/")
     recipe = {"format": _FORMAT, "videos": videos, "seed": seed, "rule": repr(rule), **asdict(geometry)}
-    recipe = json.loads(json.dumps(recipe))  # tuples become lists, as they will when read back
+    recipe = json.loads(json.dumps(recipe))  # tuples become lists, as when the record is read back
     found = _found(filesystem, f"{root}/{RECORD}")
     if found is not None and found["recipe"] == recipe:
         return WorldSummary(uri=out, **found["summary"], reused=True)
@@ -160,7 +160,7 @@ def write_world(
 
 
 def _remove(filesystem: fsspec.AbstractFileSystem, root: str) -> None:
-    # The record goes first: a removal that is cut short must not leave a folder that claims to be whole.
+    # Remove the record first: an interrupted removal must not leave a folder that claims to be complete.
     for name in (RECORD, MANIFEST, TRUTH):
         if filesystem.exists(f"{root}/{name}"):
             filesystem.rm_file(f"{root}/{name}")
@@ -176,8 +176,8 @@ def _make_all(
     if workers == 1:
         yield from itertools.starmap(make_video, tasks)
         return
-    # Threads: OpenCV, NumPy and the encoder let go of the interpreter's lock for most of the time, and new processes
-    # would ask every caller for a `__main__` guard.
+    # Threads: OpenCV, NumPy and the encoder release the interpreter's lock most of the time, and processes would
+    # require a `__main__` guard from every caller.
     with ThreadPoolExecutor(workers) as pool:
         waiting = [pool.submit(make_video, *task) for task in itertools.islice(tasks, 4 * workers)]
         while waiting:
@@ -217,7 +217,7 @@ def _put(filesystem: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
 
 
 def _found(filesystem: fsspec.AbstractFileSystem, path: str) -> dict[str, Any] | None:
-    """The record of a world that lies there, or None."""
+    """Return the record of an existing world, or None."""
     try:
         record: dict[str, Any] = json.loads(patiently(lambda: filesystem.cat_file(path), path))
     except FileNotFoundError:
