@@ -1,4 +1,4 @@
-"""Activations and gradients of a recogniser's layers, projected to vectors. `Extractor` is the door."""
+"""Activations and gradients of a recogniser's layers, projected to vectors. Start with `Extractor`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How many views go into one model call: found by trial, within memory and as long as it pays.
+"""Number of views per model call, found by trial: as large as memory allows and speed rewards.
 
 Results differ in their last digits between batch sizes (a matrix product sums in another order), so one table must not
-be made with two. The stage therefore lets its first actor try, and writes the outcome down for all others and for the
-runs that go on after a kill (`StageFolder.folder.write_once`).
+mix two. The stage therefore lets its first actor try, and stores the result for all other actors and for runs that
+resume after a kill (`StageFolder.folder.write_once`).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import torch
 logger = logging.getLogger(__name__)
 
 LARGEST = {"cpu": 32, "cuda": 128}
-GAIN = 1.05  # a doubled batch has to be faster by so much, or the smaller one is kept: it leaves memory to others
-CPU_SHARE = 0.5  # of this process's part of the machine's memory; the rest is for decoded clips and for the system
+GAIN = 1.05  # a doubled batch must be faster by this factor, else the smaller one is kept: it leaves memory to others
+CPU_SHARE = 0.5  # of this process's part of the machine's memory; the rest is for decoded clips and the system
 GPU_SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a process may use, and what it has used.
+    """The memory limit and use of a process.
 
     Attributes:
-        limit: bytes.
-        peak: the most bytes in use since `reset`.
-        reset: forgets what was; where the system can't (a process's resident memory), the peak is that of its life,
-            which makes the trial careful, never bold.
+        limit: maximum bytes.
+        peak: returns the maximum bytes in use since `reset`.
+        reset: resets the peak. If the system cannot (a process's resident memory), the peak covers the process's whole
+            life, so the trial errs on the small side.
     """
 
     limit: int
@@ -42,13 +42,13 @@ class Memory:
 
 
 def memory_of(device: torch.device, *, cpus: float = 1.0, gpus: float = 1.0, memory_gb: float | None = None) -> Memory:
-    """The memory that batches may take on a device.
+    """Return the memory that batches may use on a device.
 
     Args:
         device: of the model.
-        cpus: that this process was given; its part of the machine's memory is as large, where `memory_gb` is None.
-        gpus: that this process was given; a part of one, where several processes share it.
-        memory_gb: that this process was given, 10^9 bytes.
+        cpus: CPUs assigned to this process; if `memory_gb` is None, it gets the same share of the machine's memory.
+        gpus: GPUs assigned to this process; a fraction if several processes share one.
+        memory_gb: memory assigned to this process, in 10^9 bytes.
     """
     if device.type == "cuda":
 
@@ -63,7 +63,7 @@ def memory_of(device: torch.device, *, cpus: float = 1.0, gpus: float = 1.0, mem
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     own = memory_gb * 1e9 if memory_gb is not None else total * min(1.0, cpus / (os.cpu_count() or 1))
     peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    # What the process had before (the interpreter, the model) is not the batches' own.
+    # Memory used before (the interpreter, the model) does not count as the batches'.
     return Memory(
         int(CPU_SHARE * own) + peak_before,
         lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
@@ -78,25 +78,25 @@ def batch_size_by_trial(
     largest: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> int:
-    """Double the batch while it fits and while it pays.
+    """Double the batch while it fits and gets faster.
 
     Args:
-        call: runs one batch of so many views to its end; may raise `torch.OutOfMemoryError`.
+        call: runs one batch of the given number of views; may raise `torch.OutOfMemoryError`.
         memory: see `Memory`.
-        largest: no more than so many.
+        largest: maximum number of views.
         clock: seconds.
 
     Returns:
-        The last size whose views a second were `GAIN` times those of the half, a power of two or `largest`.
+        The last power of two, at most `largest`, whose views per second were at least `GAIN` times those of its half.
 
     Raises:
-        torch.OutOfMemoryError: not even one fits.
+        torch.OutOfMemoryError: not even one view fits.
     """
-    call(1)  # the first call of all loads kernels and fills caches
+    call(1)  # the first call loads kernels and fills caches
     best, best_rate, peaks = 1, 0.0, list[int]()
     size = 1
     while size <= largest:
-        # Memory is a constant and so much a view: the next doubling costs twice what the last one cost.
+        # Memory is a constant plus an amount per view: the next doubling costs twice as much as the last one.
         if len(peaks) >= 2 and peaks[-1] + 2 * (peaks[-1] - peaks[-2]) > memory.limit:
             break
         memory.reset()

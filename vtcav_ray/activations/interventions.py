@@ -1,4 +1,4 @@
-"""The check on a sensitivity: shift a layer's activation, and see whether the logit really moves so."""
+"""Check of a sensitivity: shift a layer's activation, and measure the change of the logit."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ def intervene(
         clips: B clips `uint8 [T, H, W, 3]`.
         layer: alias or name.
         shift: `[T', H', W', C]` or `[B, T', H', W', C]`, in units of the activation; for a direction w in P-space,
-            `projection.transpose(w)`. Zeros give the plain logits. Or a function that makes it of the activation, which
-            is asked with all views of all clips, `[B·V, T', H', W', C]`.
+            `projection.transpose(w)`. Zeros give the plain logits. Or a function from the activation of all views of
+            all clips, `[B·V, T', H', W', C]`, to the shift.
+        views: `center`, or the config's own `test` crops.
 
     Returns:
         `[B, K]` in the type of the model's weights, the mean over the views.
 
     Raises:
-        ConfigError: no such layer, or a shift of another shape.
+        ConfigError: no such layer, or a shift of the wrong shape.
     """
     path = resolve_layer(recogniser, layer)
     x_views = recogniser.preprocess(clips, views)

@@ -1,8 +1,8 @@
-"""Decoding, resizing and cropping in threads, one batch ahead of the model, and the copy to the GPU beside it.
+"""Decoding, resizing and cropping in threads, ahead of the model, with the copy to the GPU in parallel.
 
-The libraries that do the work (libwebp, OpenCV, NumPy's copies) let go of the interpreter's lock, so threads run beside
-the model's own calls and no pixel is pickled. On a GPU the pixels go as `uint8` through page-locked memory on a stream
-of their own, so that the next batch is there when the model has finished the last.
+The libraries that do the work (libwebp, OpenCV, NumPy's copies) release the interpreter's lock, so threads run in
+parallel with the model's calls and no pixel is pickled. For a GPU, pixels are copied as `uint8` through page-locked
+memory on a separate stream, so that the next batch is ready when the model finishes the current one.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import torch
 
 from vtcav_ray.errors import InputError
 
-BATCHES_AHEAD = 2  # beside the one that the model has: about 80 MB each for 16 clips of 32 x 224 x 224
+BATCHES_AHEAD = 2  # in addition to the model's current one: about 80 MB each for 16 clips of 32 x 224 x 224
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels of the clips that can be used, on the model's device.
+    """Pixels of a batch's usable clips, on the model's device.
 
     Attributes:
-        members: their indices, of those asked for.
-        pixels: `uint8 [B, V, T, h, w, 3]`; None: no member can be used.
-        errors: index -> why it can't be used.
-        copied: on a GPU, when the pixels are there.
+        members: indices of the usable clips.
+        pixels: `uint8 [B, V, T, h, w, 3]`; None: no clip is usable.
+        errors: index -> why the clip is unusable.
+        copied: on a GPU, the event that marks the end of the copy.
     """
 
     members: list[int]
@@ -40,14 +40,14 @@ class Batch:
 def batches_ahead(
     load: Callable[[int], np.ndarray], groups: Sequence[Sequence[int]], device: torch.device, threads: int
 ) -> Iterator[Batch]:
-    """Yield one batch a group, in order.
+    """Yield one batch per group, in order.
 
     Args:
-        load: index of a clip -> `uint8 [V, T, h, w, 3]`, all of one shape; called in threads. An `InputError` takes its
-            clip out of the batch; any other error is raised here.
+        load: index of a clip -> `uint8 [V, T, h, w, 3]`, all of one shape; called in threads. An `InputError` removes
+            its clip from the batch; any other error is raised here.
         groups: indices of the clips of each batch.
         device: where the pixels go.
-        threads: how many.
+        threads: number of threads that load clips.
     """
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
     waiting: deque[Future[Batch]] = deque()
@@ -57,7 +57,7 @@ def batches_ahead(
             while True:
                 while len(waiting) <= BATCHES_AHEAD and (group := next(left, None)) is not None:
                     clips = [decoders.submit(load, i) for i in group]
-                    # In a thread of its own: the copy to the GPU then goes on while the model has the batch before.
+                    # In a separate thread, so that the copy to the GPU runs while the model works on the last batch.
                     waiting.append(collector.submit(_collected, group, clips, device, stream))
                 if not waiting:
                     return
@@ -65,10 +65,10 @@ def batches_ahead(
                 if batch.copied is not None and batch.pixels is not None:
                     current = torch.cuda.current_stream(device)
                     current.wait_event(batch.copied)
-                    # Made on one stream, used on another: its memory is not free before the model has done with it.
+                    # Allocated on one stream, used on another: its memory is not free until the model has finished.
                     batch.pixels.record_stream(current)
                 yield batch
-        finally:  # where the caller gave up, or a clip's error is on its way: what has not begun is not done
+        finally:  # if the caller stops early or a clip raises: cancel the work that has not started
             decoders.shutdown(wait=False, cancel_futures=True)
             collector.shutdown(wait=False, cancel_futures=True)
 

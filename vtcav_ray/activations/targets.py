@@ -1,4 +1,4 @@
-"""What is differentiated: a class's logit, its log-odds, or its log-probability."""
+"""The differentiated target: a class's logit, its log-odds, or its log-probability."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Target = Literal["logit", "log_odds", "log_probability"]
 
 
 def target_values(logits: torch.Tensor, classes: torch.Tensor, target: Target) -> torch.Tensor:
-    """One number a clip.
+    """Compute the target of each clip.
 
     Args:
         logits: `[B, K]`.

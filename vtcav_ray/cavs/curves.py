@@ -1,4 +1,4 @@
-"""Held-out accuracy against the number of examples: would more clips make the concept easier to learn?
+"""Held-out accuracy over the number of examples: would more clips make the concept easier to learn?
 
 Legend: S sizes, R repeats.
 """
@@ -18,7 +18,7 @@ from vtcav_ray.cavs.train import Solver, train_cavs
 
 @dataclass(frozen=True)
 class AccuracyCurve:
-    """Arrays [S]: `sizes` (source videos a side), mean held-out balanced `accuracy`, and its `sd` over repeats."""
+    """Arrays [S]: `sizes` (source videos per side), mean held-out balanced `accuracy`, and its `sd` over repeats."""
 
     sizes: NDArray[np.int64]
     accuracy: NDArray[np.float64]
@@ -38,17 +38,17 @@ def accuracy_curve(
     held_out: float = 0.33,
     seed: int = 0,
 ) -> AccuracyCurve:
-    """Trains on random subsets of growing size, all in one batch.
+    """Train on random subsets of increasing size, all in one batch.
 
     Args:
         pool, groups, solver, regularization, held_out: as for `train_cavs`.
         positives, negatives: row indices of the two sides, one-dimensional.
-        sizes: source videos a side, each at least 2 and no more than either side has.
+        sizes: source videos per side, each at least 2 and at most the smaller side's number of videos.
         repeats: R subsets of each size.
         seed: of the subsets and splits.
 
     Raises:
-        ValueError: a size that a side can't give.
+        ValueError: a size is out of range, or `repeats` is below 1.
     """
     matrix = pool if isinstance(pool, Gram) else gram(pool)
     video_N = check_groups(groups, matrix.num_rows)

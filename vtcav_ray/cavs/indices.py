@@ -1,4 +1,4 @@
-"""Index sets in, padded arrays out: the one place where what a caller passes as positives and negatives is checked.
+"""Checks of a caller's pool, positives, negatives and groups; index sets become padded arrays.
 
 Legend: N rows of the pool, M CAVs, n rows of one side of one CAV (the widest, where they differ).
 """
@@ -17,7 +17,7 @@ IndexSets = ArrayLike | Sequence[ArrayLike]
 
 
 def check_pool(pool: ArrayLike, name: str = "pool") -> NDArray[np.floating[Any]]:
-    """Returns `pool` as a finite float array [N, d], or says what is wrong with it.
+    """Return `pool` as a finite float array [N, d].
 
     Raises:
         ValueError: not two-dimensional, no rows, no columns, or NaN or infinite values (with the first bad row).
@@ -31,7 +31,7 @@ def check_pool(pool: ArrayLike, name: str = "pool") -> NDArray[np.floating[Any]]
         raise ValueError(f"{name} is empty: its shape is {array.shape}; give at least one row and one column")
     if not np.issubdtype(array.dtype, np.floating) or array.dtype == np.float16:
         array = array.astype(np.float32)
-    # The sum of a row is finite exactly when all of it is (or it overflows, which is looked at again): no [N, d] mask.
+    # A row's sum is finite only if all its values are. Rows that overflow are checked again below. No [N, d] mask.
     with np.errstate(over="ignore", invalid="ignore"):
         suspects = np.flatnonzero(~np.isfinite(array.sum(axis=1)))
     bad = [int(row) for row in suspects if not np.isfinite(array[row]).all()]
@@ -41,7 +41,7 @@ def check_pool(pool: ArrayLike, name: str = "pool") -> NDArray[np.floating[Any]]
 
 
 def padded(sets: IndexSets, num_rows: int, name: str) -> NDArray[np.int64]:
-    """Turns index sets into one array [M, n], padded with -1.
+    """Convert index sets to one array [M, n], padded with -1.
 
     Args:
         sets: integers [M, n] (entries of -1 are padding), or a sequence of M one-dimensional integer arrays of any
@@ -95,10 +95,10 @@ def _from_ragged(parts: list[NDArray[Any]], name: str) -> NDArray[np.int64]:
 
 
 def check_groups(groups: ArrayLike | None, num_rows: int, name: str = "groups") -> NDArray[np.int64]:
-    """Group labels (source videos) [N] of any kind as integers 0..G-1; None: each row is its own group.
+    """Convert group labels (source videos) [N] of any type to integers 0..G-1; None: each row is its own group.
 
     Raises:
-        ValueError: not one label a row, or a missing label (None or NaN).
+        ValueError: not one label per row, or a missing label (None or NaN).
     """
     if groups is None:
         return np.arange(num_rows, dtype=np.int64)
@@ -118,10 +118,10 @@ def check_groups(groups: ArrayLike | None, num_rows: int, name: str = "groups") 
 
 
 def check_disjoint(positives: NDArray[np.int64], negatives: NDArray[np.int64], block: int = 2048) -> None:
-    """Raises ValueError where a row is on both sides of one CAV: its label would contradict itself."""
+    """Raise ValueError if a row is on both sides of one CAV: its labels would contradict each other."""
     for start in range(0, len(positives), block):
         left, right = positives[start : start + block], negatives[start : start + block]
-        # Row and side in one number: sorted, a row that is on both sides stands next to itself. Padding is below 0.
+        # Encode row and side in one number: after sorting, a row on both sides is next to itself. Padding is below 0.
         marked = np.sort(np.concatenate((2 * left, np.where(right == PAD, PAD, 2 * right + 1)), axis=1), axis=1)
         both = (marked[:, 1:] // 2 == marked[:, :-1] // 2) & (marked[:, 1:] != marked[:, :-1]) & (marked[:, :-1] >= 0)
         if both.any():

@@ -1,9 +1,9 @@
-"""A layer's activations, and the Gram matrices of those rows that a batch of CAVs needs.
+"""A layer's activations, and the Gram matrices of the rows that a batch of CAVs needs.
 
-A small pool has one Gram matrix, which all CAVs of the layer share. That of a large one would take more memory than the
-activations (30,000 clips: 3.6 GB) and be made anew by each worker, mostly for pairs of clips that no CAV brings
-together. So CAVs, which come ordered by concept, are cut into pieces that need few rows, each with its own matrix.
-What is cut where depends on the plan alone, never on which worker came by: results are equal to the bit.
+A small pool has one Gram matrix, which all CAVs of the layer share. For a large pool it would take more memory than the
+activations (30,000 clips: 3.6 GB), and each worker would compute it again, mostly for pairs of clips that no CAV
+combines. So CAVs, which are ordered by concept, are cut into pieces that need few rows, each with its own matrix. The
+cuts depend only on the plan, never on the worker: results are bitwise equal.
 
 Legend: N rows of the layer, d numbers each.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vtcav_ray.cavs.gram_matrix import Gram, gram
 from vtcav_ray.cavs.sets import Rows
 
-MOST_ROWS = 4096  # of a Gram matrix: it is kept in float64 up to here, and takes 134 MB
+MOST_ROWS = 4096  # of a Gram matrix: up to this size it is float64, and takes 134 MB
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Piece:
     """Consecutive items, such as CAVs, and the rows that they need.
 
     Attributes:
-        items: which.
-        gram: of the rows.
+        items: their slice of all items.
+        gram: Gram matrix of the rows.
         groups: source video of each row.
-        place_N: where a row of the layer lies in `gram`; -1: not there.
+        place_N: index in `gram` of each row of the layer; -1: not included.
     """
 
     items: slice
@@ -46,8 +46,8 @@ class LayerPool:
     Args:
         vectors_ND: [N, d].
         videos_N: source video of each row.
-        usable: rows that CAVs are trained on, those of concepts and random sets. Class examples may be the larger part.
-        device: where Gram matrices are made and kept, and CAVs trained.
+        usable: rows that CAVs are trained on, those of concepts and random sets. Class examples may outnumber them.
+        device: where Gram matrices are computed and stored, and CAVs trained.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class LayerPool:
         self._last: tuple[Rows, Gram] | None = None
 
     def pieces(self, needed: Sequence[Rows], most: int = MOST_ROWS) -> Iterator[Piece]:
-        """Cuts items into pieces whose rows, all together, are `most` or fewer; an item that needs more stands alone.
+        """Yield items in pieces that need at most `most` rows together; an item that needs more gets its own piece.
 
         Args:
-            needed: the rows of each item, each at most once.
-            most: rows of a Gram matrix.
+            needed: the rows of each item, each row at most once.
+            most: maximum rows of a Gram matrix.
         """
         if len(self._usable) <= most:
             yield self._piece(slice(0, len(needed)), self._usable)
@@ -83,7 +83,7 @@ class LayerPool:
 
     def _piece(self, items: slice, rows: Rows) -> Piece:
         if self._last is None or not np.array_equal(self._last[0], rows):
-            self._last = None  # two large ones need not be there at once
+            self._last = None  # never hold two large ones
             self._last = rows, gram(self.vectors_ND[rows], device=self._device)
         place_N = np.full(len(self.videos_N), -1, dtype=np.int64)
         place_N[rows] = np.arange(len(rows))

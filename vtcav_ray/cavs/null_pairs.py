@@ -1,7 +1,7 @@
-"""Random sets against each other: the rows of every pair, each drawn when it is asked for.
+"""Random sets against each other: the rows of every pair, drawn on request.
 
-R random sets make R (R - 1) / 2 pairs: 19,900 at R = 200. Where the pool is too small for sets without a video in
-common, a video of both is replaced on the second side, by a draw of the pair's own.
+R random sets make R (R - 1) / 2 pairs: 19,900 at R = 200. If the pool is too small for disjoint sets, a video that both
+sets of a pair contain is replaced on the second side, by a draw specific to the pair.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class NullPairs:
     """The pairs of R random sets of one kind and profile.
 
     Args:
-        by_video: source video -> its rows: what the sets were drawn from.
-        profile: clips of each source video of a set, from large to small.
+        by_video: source video -> its rows: the pool that the sets were drawn from.
+        profile: clips of each source video of a set, in descending order.
         sets: the R sets.
-        stream: numbers that the draws of all pairs begin with.
+        stream: start of the seed of every pair's draws.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class NullPairs:
         self._places = [np.array([place[video] for video, _ in one]) for one in sets]
 
     def order(self) -> Iterator[tuple[int, int]]:
-        """(0, 1), (0, 2), ..., as the round-robin test of `vtcav_ray.tcav.significance` asks."""
+        """Return (0, 1), (0, 2), ..., the order of the round-robin test in `vtcav_ray.tcav.significance`."""
         return itertools.combinations(range(len(self._sets)), 2)
 
     def rows(self, i: int, j: int) -> tuple[Rows, Rows]:
-        """Rows of set i, and of set j without the source videos of i. The same at each call."""
+        """Return the rows of set i, and of set j without the source videos of i. The same at each call."""
         in_first = np.zeros(len(self._videos), bool)
         in_first[self._places[i]] = True
         shared = in_first[self._places[j]]
@@ -57,6 +57,6 @@ class NullPairs:
         if max(asked) > 1:
             videos = [self._videos[p] for p in spare]
             return draw_sets({v: self._by_video[v] for v in videos}, asked, 1, rng)[0]
-        # Most pools: one clip a video. To deal that one card at a time takes longer than to train the CAV.
+        # Most pools have one clip per video. Dealing them one at a time would take longer than training the CAV.
         drawn = [self._videos[p] for p in rng.permutation(spare)[: len(asked)]]
         return [(video, some_of(self._by_video[video], 1, rng)) for video in drawn]

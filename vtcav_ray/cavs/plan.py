@@ -1,18 +1,18 @@
-"""Which CAVs to train: every concept against R random sets, the null, and concepts against each other.
+"""The plan of the CAVs to train: every concept against R random sets, the null, and concepts against each other.
 
-- A concept is compared with R random sets of its own kind (a still one with still ones: see `random/<kind>`), with as
-  many source videos as it has, and as many clips of each. More clips a video make a mean that varies less, so sets with
-  more of them than the concept would not be exchangeable with it, and the test too sure.
+- A concept is compared with R random sets of its own kind (a still one with still ones: see `random/<kind>`), with the
+  same number of source videos, and of clips per video. A mean over more clips per video varies less, so sets with more
+  of them would not be exchangeable with the concept, and the test would reject too often.
 - The null is these random sets against each other, every pair once, as the round-robin test of
-  `vtcav_ray.tcav.significance` asks. It is shared by all concepts of a kind and profile (clips of each video).
+  `vtcav_ray.tcav.significance` requires. All concepts of a kind and profile (clips of each video) share it.
 - Relative CAVs: a concept against the rest of its kind (`groups`), and against the same name in another kind or its own
   motion control (`pairs`). Their R runs differ in the split and, for the rest, in the draw.
 
 Source videos are drawn, not clips, so no video is on both sides.
 
-A plan says which CAVs there are; the rows of each are drawn when they are asked for, from a stream of its own. So the
-driver and the score stage, which need no rows, and workers that train one block of many, don't draw them all: with
-R = 200 that took longer than a block's training, in each worker.
+A plan lists the CAVs. The rows of each are drawn on request, from a separate random stream. So the driver and the score
+stage, which need no rows, and workers that train one block of many, do not draw them all: with R = 200 this took each
+worker longer than training a block.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class CavJob:
 
     Attributes:
         concept: name of the positives, `<name>/<kind>`; for the null, a random set, `random/<kind>#<i>`.
-        against: what a reader compares with: `random`, `rest of <kind>`, or another concept's name.
+        against: the other side of the comparison: `random`, `rest of <kind>`, or another concept's name.
         negatives: name of this run's negatives, `<against>#<run>`; random sets are `random/<kind>#<i>`.
         kind: of the positives.
-        profile: clips of each source video of the positives, from large to small, which the null has to match.
+        profile: clips of each source video of the positives, in descending order. The null has to match it.
         run: number of this run, from 0; for the null, the number of its pair.
-        split: added to the seed of the split. Only runs that share all their rows need different ones.
+        split: added to the seed of the split. Only runs that share all their rows need different values.
         is_null: random against random.
-        rows: draws the rows of the pool that it is trained on: the same each time.
+        rows: draws the rows of the pool that the CAV is trained on; the same at each call.
     """
 
     concept: str
@@ -72,7 +72,7 @@ class CavJob:
 
 @dataclass(frozen=True)
 class CavPlan:
-    """All CAVs of a layer, by split (they are the same for each layer), and what could not be had."""
+    """All CAVs of a layer, sorted by split (the same for each layer), and warnings about impossible ones."""
 
     jobs: list[CavJob]
     warnings: list[str] = field(default_factory=list)
@@ -80,7 +80,7 @@ class CavPlan:
 
 @dataclass(frozen=True)
 class Pool:
-    """The clips that CAVs are trained on, one entry a row: set, name, kind, source video."""
+    """The clips of a layer, one entry per row: set, name, kind, source video."""
 
     set: Sequence[str]
     name: Sequence[str]
@@ -88,7 +88,7 @@ class Pool:
     video_id: Sequence[str]
 
     def rows(self, role: str) -> dict[str, dict[str, Rows]]:
-        """name -> source video -> its rows, for the clips of one set."""
+        """Return name -> source video -> its rows, for the clips of one set."""
         found: dict[str, dict[str, list[int]]] = {}
         for i, (s, name, video) in enumerate(zip(self.set, self.name, self.video_id, strict=True)):
             if s == role:
@@ -96,7 +96,7 @@ class Pool:
         return {n: {v: np.array(r) for v, r in sorted(by.items())} for n, by in sorted(found.items())}
 
     def learnable(self) -> Rows:
-        """Rows that CAVs are trained on: all but the class examples."""
+        """Return the rows that CAVs are trained on: all but the class examples."""
         return np.flatnonzero([role != "class" for role in self.set])
 
 
@@ -107,11 +107,11 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
         pool: the clips, without their vectors: the plan is the same for every layer.
         random_sets: R.
         relative: `groups`, `pairs`, both or none.
-        seed: of all draws. A concept's draws do not depend on which other concepts there are, but for `groups`.
+        seed: of all draws. A concept's draws do not depend on the other concepts, except for `groups`.
 
     Returns:
-        The plan. Concepts with fewer than two source videos, or without two random videos of their kind, are left out
-        with a warning.
+        The plan. Concepts with fewer than two source videos, or with fewer than four random videos of their kind, are
+        left out with a warning.
     """
     concepts = pool.rows("concept")
     kind_of = {n: k for s, n, k in zip(pool.set, pool.name, pool.kind, strict=True) if s == "concept"}
@@ -166,7 +166,7 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
 
 
 def _profile(by_video: dict[str, Rows], n: int) -> Profile:
-    """Clips of each of n of the videos, from large to small: all of them, or n that stand for all."""
+    """Return the clips of each of n videos, in descending order: all videos, or n that represent all."""
     counts = sorted((len(rows) for rows in by_video.values()), reverse=True)
     return tuple(counts[i] for i in np.linspace(0, len(counts) - 1, n).round().astype(int))
 
@@ -174,7 +174,7 @@ def _profile(by_video: dict[str, Rows], n: int) -> Profile:
 def _too_few_clips(
     sets: dict[tuple[str, Profile], list[RandomSet]], users: dict[tuple[str, Profile], list[str]]
 ) -> Iterator[str]:
-    """A warning a kind where random sets have fewer clips a video than their concepts."""
+    """Yield one warning per kind whose random sets have fewer clips per video than their concepts."""
     short: dict[str, list[str]] = {}
     for (kind, profile), drawn in sets.items():
         lacking = sum(len(rows) < clips for one in drawn for (_, rows), clips in zip(one, profile, strict=True))
@@ -222,7 +222,7 @@ def _against_set(own: Rows, drawn: RandomSet) -> Sides:
 def _null(
     kind: str, profile: Profile, negatives: dict[str, Rows], sets: list[RandomSet], seed: int
 ) -> Iterator[CavJob]:
-    """Every pair of sets once, in the order (0, 1), (0, 2), ..."""
+    """Yield a job for every pair of sets once, in the order (0, 1), (0, 2), ..."""
     pairs = NullPairs(negatives, profile, sets, _stream(seed, "null", kind, *profile))
     for run, (i, j) in enumerate(pairs.order()):
         yield CavJob(
@@ -245,7 +245,7 @@ def _pair(pairs: NullPairs, i: int, j: int) -> Sides:
 def _against_rest(
     name: str, kind: str, own: dict[str, Rows], rest: dict[str, dict[str, Rows]], random_sets: int, seed: int
 ) -> Iterator[CavJob]:
-    """R draws from the other concepts of the kind, evenly, none of a video of the concept's own."""
+    """Yield R draws from the other concepts of the kind, evenly, without the concept's own videos."""
     others = {other: [v for v in rest[other] if v not in own] for other in sorted(rest)}
     if min(len(own), len({v for videos in others.values() for v in videos})) < 2:
         return
@@ -267,7 +267,7 @@ def _against_rest(
 def _own_against_rest(
     own: dict[str, Rows], videos: dict[str, list[str]], rest: dict[str, dict[str, Rows]], stream: tuple[int, ...]
 ) -> Sides:
-    """As many videos as the concept's own, dealt from each other concept in turn, none twice."""
+    """Deal as many videos as the concept has, from each other concept in turn, none twice."""
     rng = np.random.default_rng(stream)
     queues = [[(other, v) for v in rng.permutation(of)] for other, of in videos.items()]
     drawn: list[tuple[str, str]] = []
@@ -304,7 +304,7 @@ def _all_of_both(own: dict[str, Rows], other: dict[str, Rows]) -> Sides:
 
 
 def pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(moving, other) concepts of one name: moving against still, and against its own motion controls."""
+    """Yield (moving, other) concepts of one name: moving against still, and against its own motion controls."""
     for name in names:
         base, kind = name.rsplit("/", 1)
         for other in names:
@@ -318,11 +318,11 @@ def _gather(by_video: dict[str, Rows], videos: Sequence[str]) -> Rows:
 
 
 def _rng(seed: int, *words: object) -> np.random.Generator:
-    """A stream of its own for each purpose, so that one more concept changes no other's draws."""
+    """Return a separate generator for each purpose, so that an additional concept does not change the others' draws."""
     return np.random.default_rng([seed, *"/".join(map(str, words)).encode()])
 
 
 def _stream(seed: int, *words: object) -> tuple[int, ...]:
-    """The same as numbers, for streams that are made by the thousand: one more number each, and no words to hash."""
+    """Return the seed of such a stream as numbers. Thousands of streams each append one number, and hash no words."""
     entropy = np.random.SeedSequence([seed, *"/".join(map(str, words)).encode()])
     return tuple(int(word) for word in entropy.generate_state(4))

@@ -1,9 +1,9 @@
-"""A CAV whose normal is a sum of rows that nearly cancel, from the rows themselves.
+"""A CAV whose normal is a sum of nearly cancelling rows, computed from the rows themselves.
 
-Where there are more rows than numbers (n > d) and no plane separates the sides, the coefficients of w = sum_i a_i z_i
-stay as large as the penalty lets them be, while w shrinks as the activations grow: their sum cancels, and what the Gram
-matrix's rounding leaves of ||w||^2 = a'Ka and of f = Ka is noise. The same sums over the rows in float64 are exact
-enough, and cheap, as rows are short there.
+If there are more rows than numbers (n > d) and no plane separates the sides, the coefficients of w = sum_i a_i z_i stay
+as large as the penalty allows, while w shrinks as the activations grow. The sum cancels, and the Gram matrix's rounding
+leaves only noise in ||w||^2 = a'Ka and f = Ka. The same sums over the rows in float64 are exact enough, and cheap,
+since rows are short in this case.
 
 Legend: T train rows and H held-out rows of one CAV (padded: label 0), d numbers each.
 """
@@ -18,7 +18,7 @@ import torch
 from vtcav_ray.cavs.gram_matrix import Gram
 from vtcav_ray.cavs.solvers import Solution
 
-# Of the length that w would have if its summands did not cancel: below it float32 has too few digits for w.
+# Share of the length that w would have if its summands did not cancel. Below it, float32 has too few digits for w.
 CANCELLED = 1e-4
 
 
@@ -32,15 +32,15 @@ def by_rows(
     raw: bool,
     constant: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the Gram matrix could not say of one CAV. Costs n^2 d at most.
+    """Compute one CAV from its rows, where the Gram matrix lacks precision. Costs n^2 d at most.
 
     Args:
-        gram: of the pool. One that is kept in float32 has lost what the solver needs, too: the CAV is solved anew.
+        gram: of the pool. If it is float32, it has also lost what the solver needs, and the CAV is solved again.
         train_T, tested_H: rows of the pool.
         labels_T: +1, -1, and 0 on padding.
         found: coefficients [T], bias and converged, as solved in the Gram matrix.
-        solve: (kernel [1, T, T], labels [1, T]) to a solution.
-        raw, constant: whether the kernel is of raw rows, and what it has above their inner products.
+        solve: (kernel [1, T, T], labels [1, T]) -> solution.
+        raw, constant: whether the kernel uses raw rows, and the constant that it adds to their inner products.
 
     Returns:
         Coefficients [T], the bias for raw rows, the length of w, decision values [T + H], converged.

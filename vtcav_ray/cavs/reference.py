@@ -1,4 +1,4 @@
-"""scikit-learn's estimators, one CAV at a time: what the batched solvers are held to, and nothing that a run uses."""
+"""scikit-learn's estimators, one CAV at a time: the reference for tests of the batched solvers. No run uses it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def train_reference(
     regularization: float,
     seed: int = 0,
 ) -> ReferenceCav:
-    """Trains one CAV with scikit-learn, to convergence.
+    """Train one CAV with scikit-learn, to convergence.
 
     Args:
         train_ND, held_out_HD: activations of the two parts, as split by the caller (see `vtcav_ray.cavs.splits`).
@@ -50,7 +50,7 @@ def train_reference(
     elif solver == "ridge":
         estimator = RidgeClassifier(alpha=regularization, solver="svd")
     elif solver == "svm":
-        # The same optimum either way; coordinate descent is slow on duplicated rows, Newton's method on many columns.
+        # Both have the same optimum; coordinate descent is slow on duplicated rows, Newton's method on many columns.
         dual = train_ND.shape[1] > 20 * train_ND.shape[0]
         estimator = LinearSVC(C=regularization, dual=dual, tol=1e-8, max_iter=1_000_000, random_state=seed)
     else:

@@ -1,4 +1,4 @@
-"""Which rows a CAV is trained on: random sets by source video, null pairs, one concept against the rest, and pairs.
+"""The rows that a CAV is trained on: random sets by source video, null pairs, one concept against the rest, and pairs.
 
 Legend: N rows of the pool, R random sets, n videos in a set.
 """
@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from vtcav_ray.cavs.indices import PAD, check_groups
 
 Rows = NDArray[np.int64]
-Profile = tuple[int, ...]  # clips of each source video of a set, from large to small
-RandomSet = list[tuple[str, Rows]]  # source videos, and the rows that each gives
+Profile = tuple[int, ...]  # clips of each source video of a set, in descending order
+RandomSet = list[tuple[str, Rows]]  # source videos, and the rows of each
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class RandomSets:
 
     Attributes:
         rows: R arrays of row indices.
-        disjoint: whether no source video is in two sets. What is computed from overlapping sets is not independent, and
-            the round-robin test is then not exact.
-        missing_videos: how many more source videos would make them disjoint; 0 where they are.
+        disjoint: no source video is in two sets. Results from overlapping sets are not independent, and the round-robin
+            test is then not exact.
+        missing_videos: number of additional source videos that would make them disjoint; 0 if they are.
         warning: the same in words, or empty.
     """
 
@@ -47,22 +47,23 @@ def random_sets(
     overlap: bool = False,
     seed: int = 0,
 ) -> RandomSets:
-    """Draws R random sets, each of n clips from n source videos, no video in two sets.
+    """Draw R random sets, each of n clips from n source videos, no video in two sets.
 
     Args:
         groups: source video of each pool row, [N].
         count: R.
         size: n, source videos in each set.
         rows: the pool's rows that may be drawn (the random clips of the concept's kind); None: all.
-        exclude: source videos that may not (the concept's own, the class's).
-        profile: clips from each of the n videos, such as the concept's own counts, so that a set's mean varies as the
-            concept's does; None: one clip a video. Its length must be n. See `deal` for what too few clips do.
-        overlap: where there are too few videos, draw sets that share videos with each other (never within one), and say
-            so in `warning`. Otherwise that is an error.
+        exclude: source videos that may not be drawn (the concept's own, the class's).
+        profile: clips from each of the n videos, such as the concept's own counts, so that a set's mean varies as much
+            as the concept's; None: one clip per video. Its length must be n. `deal` describes the case of too few
+            clips.
+        overlap: if there are too few videos, draw sets that share videos with each other (never within one), and say
+            so in `warning`. Otherwise too few videos are an error.
         seed: of the draw.
 
     Raises:
-        ValueError: too few source videos, with how many are missing.
+        ValueError: too few source videos (the message has the number missing), or a malformed argument.
     """
     labels = np.asarray(groups)
     video_N = check_groups(labels, len(labels))
@@ -97,20 +98,20 @@ def random_sets(
 def deal(
     by_video: Sequence[Rows], profile: Sequence[int], count: int, generator: np.random.Generator
 ) -> list[list[tuple[int, Rows]]]:
-    """Deals source videos out into sets that each hold as many clips a video as `profile` says.
+    """Deal source videos into sets with the clips per video of `profile`.
 
-    Videos are dealt like cards: no video twice while the deck lasts, then it is shuffled anew. The largest counts
-    choose first, among the videos that have as many clips; where those run out, the videos that come nearest give all
-    they have, and chance decides which sets they fall to. So all sets are draws of one kind.
+    Videos are dealt like cards: no video twice until the deck is empty, then the deck is shuffled again. The largest
+    counts choose first, among the videos with enough clips. If those run out, the videos with the most clips give all
+    of theirs, and chance decides which sets get them. So all sets are draws from the same distribution.
 
     Args:
         by_video: the rows of each source video.
-        profile: clips asked of each of a set's n videos, in any order. No more than there are videos.
-        count: R, how many sets.
+        profile: clips requested of each of a set's n videos, in any order; n is at most the number of videos.
+        count: R, the number of sets.
         generator: of the draws.
 
     Returns:
-        R sets of n (index into `by_video`, its rows), in the order of the profile from large to small.
+        R sets of n (index into `by_video`, its rows), in descending order of the profile.
     """
     size = len(profile)
     sets: list[list[tuple[int, Rows]]] = []
@@ -122,7 +123,7 @@ def deal(
         columns = []
         for clips, width in zip(wanted[::-1], slots[::-1], strict=True):
             need = decked * int(width)
-            # Enough clips first, then the most; the shuffle decides among equals.
+            # Videos with enough clips first, then those with the most; the shuffle decides among equals.
             deck = deck[np.argsort(-np.minimum(have[deck], clips), kind="stable")]
             taken, deck = deck[:need], deck[need:]
             if have[taken].min() < clips:
@@ -139,32 +140,33 @@ def deal(
 def draw_sets(
     by_video: dict[str, Rows], profile: Profile, count: int, generator: np.random.Generator
 ) -> list[RandomSet]:
-    """`deal`, by the names of source videos."""
+    """Run `deal` by the names of source videos."""
     videos = list(by_video)
     dealt = deal([by_video[v] for v in videos], profile, count, generator)
     return [[(videos[place], rows) for place, rows in one] for one in dealt]
 
 
 def rows_of(drawn: RandomSet) -> Rows:
-    """All rows of a set, [n]."""
+    """Return all rows of a set, [n]."""
     return np.concatenate([rows for _, rows in drawn])
 
 
 def some_of(rows: Rows, count: int, generator: np.random.Generator) -> Rows:
-    """`count` of the rows at random, in their order; all of them where there are no more."""
+    """Return `count` of the rows at random, in their order; all of them if there are no more."""
     return rows if len(rows) <= count else np.sort(generator.choice(rows, size=count, replace=False))
 
 
 def against_each(concept: ArrayLike, sets: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
-    """Positives [R, n] and negatives [R, m] of one concept against each of R random sets."""
+    """Return positives [R, n] and negatives [R, m] of one concept against each of R random sets."""
     own = np.asarray(concept, dtype=np.int64)
     return np.tile(own, (len(sets), 1)), _stack(sets)
 
 
 def random_against_random(sets: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
-    """Positives, negatives [P, n] of each pair (i, j), i < j, of R random sets, in the order of `tcav.null_pairs`.
+    """Return positives, negatives [P, n] of each pair (i, j), i < j, of R random sets, in the order of
+    `tcav.null_pairs`.
 
-    Each pair once: the other order is the same plane, and not one more measurement.
+    Each pair occurs once: the other order gives the same plane, not another measurement.
     """
     table = _stack(sets)
     if len(table) < 2:
@@ -174,9 +176,9 @@ def random_against_random(sets: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
 
 
 def against_rest(concepts: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
-    """Relative CAVs of a group of J concepts, each against all the others: positives, negatives, padded with -1.
+    """Return positives, negatives (padded with -1) of J concepts, each against all the others: relative CAVs.
 
-    Rows of other concepts that a concept holds itself are left out of its negatives.
+    Rows of other concepts that also belong to a concept are left out of its negatives.
     """
     sets = [np.asarray(one, dtype=np.int64) for one in concepts]
     if len(sets) < 2:
@@ -189,7 +191,7 @@ def against_rest(concepts: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
 
 
 def against_pairs(concepts: Sequence[ArrayLike], pairs: Sequence[tuple[int, int]]) -> tuple[Rows, Rows]:
-    """Relative CAVs of pairs (i against j) of concepts, such as dynamic against static: positives, negatives."""
+    """Return positives, negatives of pairs (i against j) of concepts, such as dynamic against static: relative CAVs."""
     sets = [np.asarray(one, dtype=np.int64) for one in concepts]
     for i, j in pairs:
         if i == j or not (0 <= i < len(sets) and 0 <= j < len(sets)):

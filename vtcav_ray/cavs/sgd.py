@@ -1,14 +1,14 @@
-"""Stochastic gradient descent on the hinge loss, in the Gram matrix: what Captum and tensorflow/tcav train.
+"""Stochastic gradient descent on the hinge loss, in the Gram matrix: the CAVs of Captum and tensorflow/tcav.
 
 Both call scikit-learn's SGDClassifier(alpha=0.01, max_iter=1000, tol=1e-3): hinge loss, L2, the `optimal` rate
 eta_t = 1 / (alpha (t0 + t)) with Bottou's t0, one example at a time in a new random order each epoch, stopped after
-five epochs whose mean objective (loss and penalty, as met on the way) was not better than the best by tol. The result
-depends on the order, so two seeds of scikit-learn differ from each other as much as ours differs from it. It is here
-for comparison with published scores; it is neither the most accurate nor the steadiest of the solvers.
+five epochs whose mean objective (loss and penalty, summed during the epoch) did not improve on the best by tol. The
+result depends on the order, so two seeds of scikit-learn differ from each other as much as ours differs from it. This
+solver exists for comparison with published scores; it is neither the most accurate nor the most stable.
 
-Between two examples that lie inside the margin nothing happens but that w shrinks, by (t0 + t - 1) / (t0 + t) a step.
-So the next such example is found at once, from all decision values, and an epoch costs as many steps as it has
-mistakes. All CAVs take theirs side by side, each in its own epoch.
+Between two examples inside the margin, w only shrinks, by (t0 + t - 1) / (t0 + t) per step. So the next such example is
+found at once from all decision values, and an epoch costs as many steps as it has mistakes. All CAVs step in parallel,
+each in its own epoch.
 
 Legend: M CAVs, T train rows (padded: label 0).
 """
@@ -27,11 +27,11 @@ _COMPACT = 0.7  # drop the finished CAVs when fewer than this share are left
 
 
 def sgd(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, alpha: float, seed: int) -> Solution:
-    """Trains a batch of linear classifiers as SGDClassifier(alpha=alpha, max_iter=1000, tol=1e-3) does.
+    """Train a batch of linear classifiers like SGDClassifier(alpha=alpha, max_iter=1000, tol=1e-3).
 
     Args:
-        kernel_MTT: inner products of the RAW train rows (the bias is not free here: its steps are as long as the
-            weights'), 0 on padding, float64.
+        kernel_MTT: inner products of the RAW train rows, 0 on padding, float64. (The bias is not free here: its steps
+            are as long as the weights'.)
         labels_MT: +1, -1, and 0 on padding.
         alpha: strength of the L2 penalty.
         seed: of the orders of examples.
@@ -59,7 +59,7 @@ def sgd(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, alpha: float, seed: i
 
 
 class _Run:
-    """The state of all CAVs that are still being trained."""
+    """The state of all unfinished CAVs."""
 
     def __init__(self, kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, generator: np.random.Generator) -> None:
         num = len(labels_MT)
@@ -80,12 +80,12 @@ class _Run:
         self.rank = _ranks(labels_MT, generator)
 
     def keep(self, chosen: torch.Tensor) -> None:
-        """Drops all CAVs but the chosen ones."""
+        """Drop all CAVs except the chosen ones."""
         for name, value in vars(self).items():
             setattr(self, name, value[chosen])
 
     def advance(self, alpha: float, first: float) -> None:
-        """Goes on, in each CAV, to the next example inside the margin and steps on it, or to the end of the epoch."""
+        """Advance each CAV to the next example inside the margin and take its step, or to the end of the epoch."""
         time = first + self.taken
         ahead = self.rank - self.position[:, None]
         shrunk = (time - 1).clamp_min(0)[:, None] / (time[:, None] + ahead.clamp_min(0) - 1).clamp_min(1e-9)
@@ -117,7 +117,7 @@ class _Run:
         self.position = self.position + idle + found
 
     def end_epochs(self, generator: np.random.Generator) -> None:
-        """Where an epoch is over: stop, or shuffle and begin the next."""
+        """Stop the CAVs at the end of an epoch, or shuffle and begin their next one."""
         over = self.running & (self.position >= self.counts)
         if not over.any():
             return
@@ -133,7 +133,7 @@ class _Run:
 
 
 def _ranks(labels_MT: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
-    """Each row's place in a new random order of its CAV's rows; padding last (it takes no step)."""
+    """Return each row's position in a new random order of its CAV's rows; padding last (it takes no step)."""
     keys = torch.from_numpy(generator.random(tuple(labels_MT.shape))).to(labels_MT.device)
     order = torch.where(labels_MT != 0, keys, 2.0).argsort(dim=1)
     places = torch.arange(labels_MT.shape[1], dtype=labels_MT.dtype, device=labels_MT.device)

@@ -1,4 +1,4 @@
-"""Train and held-out parts by source video: no video is ever on both sides, and both classes are on both.
+"""Train and held-out parts by source video: no video is in both parts, and both classes are in each part.
 
 Legend: M CAVs, n rows of one side.
 """
@@ -21,14 +21,14 @@ def split(
     held_out: float,
     seed: int,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Chooses the held-out rows of each CAV.
+    """Choose the held-out rows of each CAV.
 
     Every (CAV, video) pair gets a random key. Within a side, videos are held out in the order of their keys until the
-    share of rows is as near to `held_out` as whole videos allow, with at least one video left on either side of the
-    split. Videos that give rows to both classes of a CAV go to the same part of both, and are chosen first.
+    share of rows is as close to `held_out` as whole videos allow, with at least one video in each part of the split.
+    Videos with rows in both classes of a CAV go to the same part in both, and are chosen first.
 
-    The keys depend on the seed, the CAV's unordered pair of sets and the video, so swapping positives with negatives
-    gives the same parts wherever no video is on both sides.
+    The keys depend on the seed, the CAV's unordered pair of sets and the video. So swapping positives and negatives
+    gives the same parts if no video is on both sides.
 
     Args:
         positives_MP, negatives_MQ: row indices, padded with -1.
@@ -37,8 +37,8 @@ def split(
         seed: of the random keys.
 
     Returns:
-        `held_MP`, `held_MQ`: True where a row is held out. `possible_M`: False where a side has all its rows in one
-        video, so that nothing could be held out: there both are all False.
+        `held_MP`, `held_MQ`: True where a row is held out. `possible_M`: False if a side has all its rows in one video,
+        so that nothing can be held out; both masks are then all False.
     """
     held_positive = np.zeros(positives_MP.shape, dtype=bool)
     held_negative = np.zeros(negatives_MQ.shape, dtype=bool)
@@ -63,8 +63,8 @@ def _split_block(
     key_left = _keys(videos_left, salt)
     key_right = _keys(videos_right, salt)
 
-    # Videos on both sides choose first: with two of them or more, one is held out and one is not, and so both sides
-    # have a part of each. The others fill up what is left of their side's share.
+    # Videos on both sides are chosen first: with two or more, at least one is held out and one is not, so both parts
+    # have rows of both sides. The other videos fill the rest of their side's share.
     same = (videos_right[:, :, None] == videos_left[:, None, :]) & on_right[:, :, None]
     shared_left, shared_right = same.any(axis=1), same.any(axis=2)
     held_shared = _hold_shared(key_left, shared_left, on_left & ~shared_left, on_right & ~shared_right, held_out)
@@ -87,11 +87,11 @@ def _hold_shared(
     own_right: NDArray[np.bool_],
     held_out: float,
 ) -> NDArray[np.bool_]:
-    """Rows of the left side to hold out, of videos that are on both sides."""
+    """Return the rows of the left side to hold out, among videos on both sides."""
     lowest = np.where(shared, key, np.uint64(0xFFFFFFFFFFFFFFFF)).min(axis=1, initial=0xFFFFFFFFFFFFFFFF)
     single = shared.any(axis=1) & ~(shared & (key != lowest[:, None])).any(axis=1)
     held = _hold(key, shared, held_out * shared.sum(axis=1))
-    # A single one goes to either part, by its key, where both sides have others for the other part.
+    # A single shared video goes to either part, by its key, if both sides have other videos for the other part.
     drawn = single & own_left.any(axis=1) & own_right.any(axis=1) & (lowest.astype(np.float64) / 2**63 < held_out)
     return np.where(single[:, None], shared & drawn[:, None], held)
 
@@ -103,7 +103,7 @@ def _fill(
     held_shared: NDArray[np.bool_],
     held_out: float,
 ) -> NDArray[np.bool_]:
-    """The held-out rows of a side: those given, and of its own videos what is left of its share."""
+    """Return the held-out rows of a side: the shared ones, and rows of its own videos for the rest of its share."""
     target = held_out * on.sum(axis=1) - held_shared.sum(axis=1)
     trained: NDArray[np.bool_] = np.any(shared & ~held_shared, axis=1)
     return held_shared | _hold(key, on & ~shared, target, keep_one=~trained)
@@ -115,7 +115,7 @@ def _hold(
     target: NDArray[np.float64],
     keep_one: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
-    """Holds out whole videos (rows of equal key) in the order of the keys, up to about `target` rows a CAV."""
+    """Hold out whole videos (rows of equal key) in the order of the keys, up to about `target` rows per CAV."""
     blocked = np.where(usable, key, np.uint64(0xFFFFFFFFFFFFFFFF))  # unusable rows sort last
     order = np.argsort(blocked, axis=1, kind="stable")
     sorted_key = np.take_along_axis(blocked, order, axis=1)
@@ -130,10 +130,10 @@ def _hold(
     is_end = np.ones(key.shape, dtype=bool)
     is_end[:, :-1] = is_start[:, 1:]
     after = np.minimum.accumulate(np.where(is_end, position + 1, width)[:, ::-1], axis=1)[:, ::-1]
-    # A video is taken when more than half of it lies before the target: the nearest share that whole videos give.
+    # Take a video if more than half of it lies before the target: the closest share that whole videos allow.
     taken = sorted_usable & ((first + after) / 2 <= target[:, None])
     if width:
-        # The first video is always held out (where there is another one), and the last never is.
+        # The first video is always held out (if there is another one), the last one never.
         taken |= sorted_usable & (first == 0) & (target > 0)[:, None]
         last = after == sorted_usable.sum(axis=1, keepdims=True)
         must_keep = np.ones(len(key), dtype=bool) if keep_one is None else keep_one
@@ -153,11 +153,11 @@ def _mix(x: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
 
 
 def _set_hash(rows: NDArray[np.int64], used: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """A number for each set of rows that depends neither on their order nor on padding."""
+    """Return a number for each set of rows that depends neither on their order nor on padding."""
     with np.errstate(over="ignore"):
         return _mix(np.where(used, _mix(rows.astype(np.uint64)), np.uint64(0)).sum(axis=1, dtype=np.uint64))
 
 
 def _keys(videos: NDArray[np.int64], salt: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    # Shifted by one bit, so that no real key can equal the mark of unusable rows.
+    # Shift by one bit, so that no key can equal the mark of unusable rows.
     return _mix(_mix(videos.astype(np.uint64)) ^ salt[:, None]) >> np.uint64(1)

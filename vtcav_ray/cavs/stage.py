@@ -1,8 +1,8 @@
 """Stage `cavs`: every CAV of every layer.
 
-A shard is a layer and a block of its CAVs, or of its concepts' accuracy curves, so that layers and blocks run side by
-side; a worker keeps the activations of the layer that it is at. The last shard of all makes, from the CAVs that are
-there then, the cosines between concepts.
+A shard is a layer and a block of its CAVs, or of its concepts' accuracy curves, so that layers and blocks run in
+parallel. A worker keeps the activations of its current layer. After the last shard, the stage computes the cosines
+between concepts from all CAVs.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from vtcav_ray.cavs.train import Cavs
 
 POOL_COLUMNS = ("set", "name", "kind", "video_id")
-# CAVs a shard: about a second of work, so that opening a layer (once a worker) and a Gram matrix stay the smaller part,
-# and 24,000 CAVs still make shards for more cores than layers. Long vectors make smaller shards: they are one table.
+# CAVs per shard: about a second of work, so that opening a layer (once per worker) and a Gram matrix take less than the
+# training, and 24,000 CAVs still give shards for more cores than layers. Long vectors: smaller shards, as a shard's
+# vectors are one table.
 BLOCK_CAVS = 4096
 BLOCK_NUMBERS = 1 << 26  # of a shard's vectors: 268 MB
 CURVE_SIZES, CURVE_REPEATS = 5, 20
-BLOCK_CURVES = BLOCK_CAVS // (CURVE_SIZES * CURVE_REPEATS)  # concepts a shard
+BLOCK_CURVES = BLOCK_CAVS // (CURVE_SIZES * CURVE_REPEATS)  # concepts per shard
 
 
 def _prepare(context: Context) -> Work:
@@ -55,7 +56,7 @@ def _prepare(context: Context) -> Work:
 
 
 def cav_shards(activations: StageFolder, layers: Sequence[str], plan: CavPlan) -> list[Shard]:
-    """Every layer's CAVs and curves, in blocks."""
+    """Return the shards of every layer's CAVs and curves, in blocks."""
     curves = len(_against_random(plan.jobs))
     shards = []
     for number, layer in enumerate(layers):
@@ -66,7 +67,7 @@ def cav_shards(activations: StageFolder, layers: Sequence[str], plan: CavPlan) -
 
 
 def _blocks(number: int, layer: str, what: str, count: int, size: int) -> list[Shard]:
-    """`count` items of a layer in shards of `size`."""
+    """Split `count` items of a layer into shards of `size`."""
     return [
         Shard(
             f"{number:02d}-{layer}-{what}-{begin // size:05d}", block_of(layer, what, begin, min(count, begin + size))
@@ -76,7 +77,7 @@ def _blocks(number: int, layer: str, what: str, count: int, size: int) -> list[S
 
 
 def block_of(layer: str, what: str, begin: int, end: int) -> pa.Table:
-    """A shard's row: the CAVs (`cavs`) or concepts' curves (`curves`) of a layer from `begin` up to `end`."""
+    """Return a shard's row: the CAVs (`cavs`) or concepts' curves (`curves`) of a layer from `begin` up to `end`."""
     return pa.table({"layer": [layer], "what": [what], "begin": [begin], "end": [end]})
 
 
@@ -87,7 +88,7 @@ def _length_of_vectors(activations: StageFolder, layer: str) -> int:
 
 
 def _against_random(jobs: list[CavJob]) -> dict[str, list[CavJob]]:
-    """Concept -> its CAVs against random sets."""
+    """Return concept -> its CAVs against random sets."""
     found: dict[str, list[CavJob]] = {}
     for job in jobs:
         if not job.is_null and job.against == RANDOM:
@@ -96,12 +97,12 @@ def _against_random(jobs: list[CavJob]) -> dict[str, list[CavJob]]:
 
 
 def _left_out(context: Context) -> LeftOut:
-    """Clips that a person rejected, or that repeat another one: the CAVs, and all that follows, go without them."""
+    """Return the clips that a person rejected or that repeat another one. CAVs and all later stages leave them out."""
     return left_out_of(context.input("clips"), _decisions(context), context.config)
 
 
 def _decisions(context: Context) -> Decisions:
-    """Read once: an edit between the key and the work must not get into the work."""
+    """Read the decisions once: an edit between computing the key and the work must not affect the work."""
     if "decisions" not in context.memo:
         context.memo["decisions"] = read_decisions(context.input("clips").run)
     found = context.memo["decisions"]
@@ -116,10 +117,10 @@ def _finish(layers: tuple[str, ...], left_out: LeftOut, output: StageFolder) -> 
 
 
 def read_plan(activations: StageFolder, layer: str, config: Config) -> CavPlan:
-    """The plan of a layer's CAVs, from the names of its clips.
+    """Make the plan of a layer's CAVs from the names of its clips.
 
     Raises:
-        StageError: there is nothing to train.
+        StageError: there are no activations, or no concept has enough clips.
     """
     rows = activations.read("activations", columns=POOL_COLUMNS, layer=layer)
     if rows is None:
@@ -140,7 +141,7 @@ def _plan_of(pool: Pool, config: Config) -> CavPlan:
 
 
 def pool_of(rows: pa.Table) -> Pool:
-    """The pool's metadata. A concept is known by `<name>/<kind>`, random clips by `random/<kind>`."""
+    """Return the pool's metadata. A concept's name is `<name>/<kind>`, that of random clips `random/<kind>`."""
     role, name, kind, video = (rows[column].to_pylist() for column in POOL_COLUMNS)
     full = [f"{n}/{k}" if s == "concept" else n for s, n, k in zip(role, name, kind, strict=True)]
     return Pool(role, full, kind, video)
@@ -161,7 +162,7 @@ STAGE = Stage(stages.CAVS, version=5, ingredients=_ingredients, prepare=_prepare
 
 
 class CavWorker:
-    """Trains a block of a layer's CAVs, or draws a block of its accuracy curves; see `block_of`."""
+    """Trains a block of a layer's CAVs, or computes a block of its accuracy curves; see `block_of`."""
 
     def __init__(self, config: Config, activations: StageFolder) -> None:
         self.config = config
@@ -191,14 +192,14 @@ class CavWorker:
         vectors_ND = vectors_of(table)
         require_finite(vectors_ND, table["clip_id"].to_pylist(), layer)
         names = pool_of(table)
-        if names != self._names:  # as a rule all layers have one
+        if names != self._names:  # usually the same for all layers
             self._names, self._jobs = names, _plan_of(names, self.config).jobs
         self._tag = table["model"][0].as_py()
         self._pool = LayerPool(vectors_ND, names.video_id, names.learnable(), self._device)
         self._layer = layer
 
     def _curves(self, layer: str, begin: int, end: int) -> pa.Table:
-        """Held-out accuracy of each concept against its own first random set and others, over n."""
+        """Compute the held-out accuracy of each concept against its own random sets, over n."""
         from vtcav_ray.cavs.curves import accuracy_curve
 
         of = list(_against_random(self._jobs).items())[begin:end]
@@ -229,12 +230,12 @@ class CavWorker:
 
 
 def curve_sizes(most: int) -> list[int]:
-    """Up to five sizes from 3 (or all there are) to `most` source videos a side, evenly spread."""
+    """Return up to five evenly spaced sizes from 3 (or `most`, if smaller) to `most` source videos per side."""
     return sorted({int(n) for n in np.linspace(min(3, most), most, CURVE_SIZES).round()})
 
 
 def require_finite(vectors_ND: np.ndarray, clip_ids: list[str], layer: str) -> None:
-    """Raises StageError where a stored vector holds NaN: extraction leaves such clips out, so the table is damaged."""
+    """Raise StageError if a stored vector holds NaN: extraction leaves such clips out, so the table is damaged."""
     bad = np.flatnonzero(~np.isfinite(vectors_ND).all(axis=1))
     if bad.size:
         raise StageError(
@@ -244,7 +245,7 @@ def require_finite(vectors_ND: np.ndarray, clip_ids: list[str], layer: str) -> N
 
 
 def entangle(layers: tuple[str, ...], output: StageFolder) -> dict[str, pa.Table]:
-    """The cosines between the concepts' mean CAVs (against random sets), layer by layer."""
+    """Compute the cosines between the concepts' mean CAVs (against random sets), layer by layer."""
     found = {}
     for layer in layers:
         sums: dict[str, np.ndarray] = {}
@@ -270,7 +271,7 @@ def entangle(layers: tuple[str, ...], output: StageFolder) -> dict[str, pa.Table
 
 
 def train_jobs(pool: LayerPool, jobs: list[CavJob], config: CavsConfig, seed: int) -> list[Cavs]:
-    """Train `jobs`, ordered by split, in as few batches as their splits and the size of a Gram matrix allow."""
+    """Train `jobs`, sorted by split, in as few batches as their splits and the size of a Gram matrix allow."""
     from vtcav_ray.cavs.train import train_cavs
 
     sides = [job.rows() for job in jobs]

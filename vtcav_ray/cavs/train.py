@@ -1,7 +1,7 @@
-"""Concept activation vectors, thousands at once: what a caller uses of this room.
+"""Concept activation vectors, thousands at once: the entry point of this package.
 
 Each CAV separates its positives from its negatives among the rows of one pool. A part of both, chosen by source video,
-is held out; the vector comes from the train part alone, so the held-out accuracy is that of the very vector returned.
+is held out. The vector comes from the train part alone, so the held-out accuracy is that of the returned vector.
 
 Legend: N rows of the pool, d numbers each, M CAVs, P and Q the widths of the two sides, T train rows and H held-out
 rows of a CAV (padded).
@@ -30,16 +30,16 @@ from vtcav_ray.cavs.splits import split
 
 Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
 
-# In scikit-learn's own convention for each estimator, and its own default (sgd: Captum's).
+# In scikit-learn's convention for each estimator, with scikit-learn's default (sgd: Captum's).
 DEFAULT_REGULARIZATION = {"logistic": 1.0, "ridge": 1.0, "svm": 1.0, "sgd": 0.01}
 
-_RAW = ("svm", "sgd")  # these look at the raw rows: their bias is a weight like any other, or starts at 0
+_RAW = ("svm", "sgd")  # these use the raw rows: their bias is a weight like any other, or starts at 0
 _BLAS = ThreadpoolController()  # the libraries that NumPy and torch have loaded
-_CHUNK_NUMBERS = 1 << 20  # of kernels solved together: small enough for the cache, large enough to hide Python
-_CHUNK_NUMBERS_SGD = 1 << 22  # it takes thousands of short steps: more CAVs in each
-_CHUNK_NUMBERS_GPU = 1 << 24  # 134 MB of float64, and some copies: each step is a few dozen calls, whatever the chunk
-_COLUMN_BLOCK = 4096  # of the vectors formed at a time
-# Relative to the pool's own length: below it a difference between two means is rounding of float32.
+_CHUNK_NUMBERS = 1 << 20  # of kernels solved together: small enough for the cache, large enough to hide Python's cost
+_CHUNK_NUMBERS_SGD = 1 << 22  # sgd takes thousands of short steps: more CAVs in each
+_CHUNK_NUMBERS_GPU = 1 << 24  # 134 MB of float64, and some copies: a step is a few dozen calls for any chunk size
+_COLUMN_BLOCK = 4096  # columns of the vectors computed at a time
+# Relative to the pool's scale: below it, a difference between two means is float32 rounding.
 _NOTHING = 1e-6
 _APART = 1e-2  # of decision values, whose labels are 2 apart
 
@@ -57,10 +57,10 @@ class Cavs:
     Attributes:
         bias: [M] float32, scaled with the unit vector.
         train_accuracy, held_out_accuracy: [M] float32, balanced (mean of both sides' shares), in [0, 1]. Held-out is
-            NaN where nothing was held out.
+            NaN if nothing was held out.
         coefficients: sparse [M, N]; the vectors are `coefficients @ pool` (see `vectors`), of unit length. Zero on
             held-out rows.
-        reason: M strings; empty where all is well.
+        reason: M strings; empty if the CAV was trained.
         n_positives, n_negatives: [M] rows given on each side, train and held-out together.
     """
 
@@ -79,13 +79,13 @@ class Cavs:
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
-        """[M, d] float32, unit length, pointing at the positives; formed at first use (M x d numbers)."""
+        """The CAVs, [M, d] float32, unit length, pointing at the positives. Computed at first use (M x d numbers)."""
         pool_ND, mean_D = self.gram.pool_ND, self.gram.mean_D
         out_MD = np.empty((len(self), self.gram.dim), dtype=np.float32)
         total_M = np.asarray(self.coefficients.sum(axis=1)).reshape(-1)
         exact = pool_ND.dtype == np.float64
         coefficients = self.coefficients if exact else self.coefficients.astype(np.float32)
-        # Where the summands cancel (w is of length 1), in float64.
+        # In float64 if the summands cancel (w has length 1).
         short = np.flatnonzero(np.asarray(abs(self.coefficients).sum(axis=1)).ravel() * self.gram.scale > 1 / CANCELLED)
         for left in range(0, self.gram.dim, _COLUMN_BLOCK):
             part = slice(left, left + _COLUMN_BLOCK)
@@ -93,20 +93,20 @@ class Cavs:
             out_MD[:, part] = coefficients @ centred
             if len(short):
                 out_MD[short, part] = self.coefficients[short] @ (pool_ND[:, part] - mean_D[part])
-            if self.solver in _RAW:  # where the bias is free, coefficients sum to 0
+            if self.solver in _RAW:  # with a free bias, coefficients sum to 0
                 out_MD[:, part] += total_M[:, None] * mean_D[part]
         with np.errstate(invalid="ignore"):
             out_MD /= np.linalg.norm(out_MD, axis=1, keepdims=True)
         return out_MD
 
     def sensitivities(self, gradients: ArrayLike) -> NDArray[np.float32]:
-        """Directional derivatives [C, M] of gradients [C, d] along the CAVs, in logits a unit of z.
+        """Return the directional derivatives [C, M] of gradients [C, d] along the CAVs, in logits per unit of z.
 
-        Takes the cheaper way: through the vectors, or, where d is large, through the gradients' inner products with the
-        pool's rows, which form no [M, d] array.
+        Uses the cheaper of two ways: the vectors, or, for large d, the gradients' inner products with the pool's rows,
+        which need no [M, d] array.
 
         Raises:
-            ValueError: `gradients` is not finite, or has another d than the pool.
+            ValueError: `gradients` is not finite, or its d differs from the pool's.
         """
         gradients_CD = check_pool(gradients, "gradients").astype(np.float32, copy=False)
         if gradients_CD.shape[1] != self.gram.dim:
@@ -138,31 +138,31 @@ def train_cavs(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> Cavs:
-    """Trains M linear classifiers on rows of one pool.
+    """Train M linear classifiers on rows of one pool.
 
     Args:
-        pool: activations in P-space, [N, d]; or their `gram`, so that several calls share it.
+        pool: activations in P-space, [N, d]; or their `gram`, which several calls can share.
         positives: row indices of the concept's examples, integers [M, P]. Sets of different sizes: pad with -1, or give
             a list of M index arrays.
         negatives: row indices of the other side, [M, Q], likewise. A row may not be on both sides of one CAV.
         groups: source video of each pool row, [N], of any type; None: every row is its own video. No video has rows in
-            both the train and the held-out part of a CAV.
+            both parts of a CAV, train and held-out.
         solver: `logistic`, `ridge`, `svm`, `pattern` or `sgd`; see `vtcav_ray.cavs.solvers`.
         regularization: in scikit-learn's convention for that estimator: C for `logistic` and `svm` (larger is weaker),
             alpha for `ridge` and `sgd` (larger is stronger). None: scikit-learn's default (1; `sgd`: Captum's 0.01).
             `pattern` has none.
-        held_out: share of each side's rows held out, in [0, 1); whole videos, at least one a side. 0: train on all, and
-            the held-out accuracy is NaN.
-        seed: of the split and of `sgd`'s order. Except for `sgd`, a CAV's result does not depend on the others in
-            the call (up to rounding of float32, 1e-6, since the others decide how its rows are padded).
+        held_out: share of each side's rows held out, in [0, 1); whole videos, at least one per side. 0: train on all,
+            and the held-out accuracy is NaN.
+        seed: of the split and of `sgd`'s order. Except for `sgd`, a CAV's result does not depend on the others in the
+            call (up to float32 rounding, 1e-6, since the others determine the padding of its rows).
         device: where to train, such as `cuda`; a given `Gram` has its own.
 
     Returns:
-        The CAVs; `vectors` [M, d] is formed when it is first asked for.
+        The CAVs; `vectors` [M, d] is computed at first use.
 
     Raises:
         ValueError: an argument is malformed: shapes, NaN, an index out of range, an empty set, a row on both sides.
-            What only makes a CAV untrainable (one video, no difference) marks that CAV instead; see `Cavs.reason`.
+            A CAV that cannot be trained (one video, no difference) raises nothing; see `Cavs.reason`.
     """
     strength = _check_options(solver, regularization, held_out)
     given = pool if isinstance(pool, Gram) else check_pool(pool)
@@ -190,7 +190,7 @@ def train_cavs(
     chunks = list(_chunks(train, tested, _chunk_numbers(solver, matrix.device)))
     job = _Job(matrix, train, tested, solver, strength, seed)
     workers = min(len(chunks), torch.get_num_threads()) if matrix.device.type == "cpu" else 1
-    # A BLAS that splits one small factorisation over its own threads spends its time waiting for them.
+    # A BLAS that splits a small factorisation over its own threads spends its time waiting for them.
     with _BLAS.limit(limits=1, user_api="blas"):
         _run(job, chunks, result, workers)
 
@@ -225,7 +225,7 @@ def _run(job: _Job, chunks: list[NDArray[np.int64]], result: _Columns, workers: 
         for chunk in chunks:
             job.run(chunk, result)
         return
-    # The factorisations free the GIL, so chunks run side by side; torch's own threads would then only be in the way.
+    # The factorisations release the GIL, so chunks run in parallel; torch's own threads would only slow them down.
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
         try:
@@ -257,7 +257,7 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _Job:
-    """All that a chunk of CAVs needs; chunks write into different rows of the result."""
+    """The input of every chunk of CAVs; chunks write to different rows of the result."""
 
     gram: Gram
     train: _Packed
@@ -267,9 +267,9 @@ class _Job:
     seed: int
 
     def run(self, chunk: NDArray[np.int64], result: _Columns) -> None:
-        """Trains the CAVs `chunk` (indices) and measures them."""
+        """Train the CAVs `chunk` (indices) and measure their accuracy."""
         device = self.gram.device
-        # Chunks hold CAVs of similar size; what is padding in all of them is cut off.
+        # Chunks hold CAVs of similar size; cut off columns that are padding in all of them.
         width, width_tested = int(self.train.counts[chunk].max()), int(self.tested.counts[chunk].max(initial=0))
         rows_MT = torch.from_numpy(self.train.rows[chunk, :width]).to(device)
         y_MT = torch.from_numpy(self.train.labels[chunk, :width]).to(device)
@@ -289,14 +289,14 @@ class _Job:
         square_M, decision = (a_MT * inner[:, :width]).sum(1), inner + solution.bias_M[:, None]
         if raw:
             square_M = square_M - (self._constant * a_MT.sum(1) ** 2)
-            # The constant feature's weight is part of svm's kernel, and becomes the bias.
+            # The weight of the constant feature in svm's kernel becomes the bias.
             bias_M = a_MT.sum(1) if self.solver == "svm" else solution.bias_M
         else:  # from centred rows back to raw ones
             bias_M = solution.bias_M - (a_MT * self.gram.offset_N[rows_MT]).sum(1)
         norm_M = square_M.clamp_min(0).sqrt()
         length_M = self.gram.scale * a_MT.abs().sum(1)  # of w, if no two of its summands cancelled
         converged_M = solution.converged_M
-        # Is there a direction, or only rounding: in w as a sum of rows, and in how far the rows lie apart along it?
+        # Is there a direction, or only rounding? Check w as a sum of rows, and the spread of the rows along it.
         nothing_M = ~(norm_M > _NOTHING * length_M)
         if self.solver != "pattern":
             short = (norm_M <= CANCELLED * length_M) & (y_MT.abs().sum(1) > self.gram.dim)
@@ -304,7 +304,7 @@ class _Job:
                 found = (a_MT[m], solution.bias_M[m], converged_M[m])
                 one = by_rows(self.gram, rows_MT[m], rows_MH[m], y_MT[m], found, self._solve, raw, self._constant)
                 a_MT[m], bias_M[m], norm_M[m], decision[m], converged_M[m] = one
-            # There w's length says nothing. Decision values have no unit: apart, they show that there is a direction.
+            # The length of w says nothing here. Decision values have no unit: if they differ, there is a direction.
             nothing_M &= ~(short & (_spread(torch.where(y_MT != 0, decision[:, :width], torch.nan)) > _APART))
         spread_M = _spread(torch.where(y_MT != 0, decision[:, :width], torch.nan))
         degenerate_M = nothing_M | ~(spread_M > _NOTHING * self.gram.scale * norm_M)
@@ -318,11 +318,11 @@ class _Job:
 
     @property
     def _constant(self) -> float:
-        """What the raw kernel has above the rows' inner products: LinearSVC's constant feature."""
+        """Constant that the raw kernel adds to the rows' inner products: LinearSVC's constant feature."""
         return 1.0 if self.solver == "svm" else 0.0
 
     def _inner(self, left_MA: torch.Tensor, right_MB: torch.Tensor, raw: bool) -> torch.Tensor:
-        """Inner products [m, A, B] of rows of the pool: centred ones, or raw ones plus the constant feature."""
+        """Return inner products [m, A, B] of rows of the pool: centred rows, or raw rows plus the constant feature."""
         flat = left_MA[:, :, None] * self.gram.num_rows + right_MB[:, None, :]
         inner = self.gram.inner_NN.view(-1).index_select(0, flat.view(-1)).view(flat.shape).double()
         if raw:
@@ -366,9 +366,9 @@ def _pack(rows: NDArray[np.int64], labels: NDArray[np.float64], chosen: NDArray[
 
 
 def _chunks(train_rows: _Packed, tested_rows: _Packed, numbers: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of CAVs to be trained together: of similar size, and about `numbers` kernel entries in all."""
+    """Yield indices of CAVs to train together: of similar size, with about `numbers` kernel entries in total."""
     train, tested = train_rows.counts, tested_rows.counts
-    # Those of one concept side by side: they read the same rows of the Gram matrix, and find them in the cache.
+    # CAVs of one concept are adjacent: they read the same rows of the Gram matrix, from the cache.
     first = train_rows.rows[:, 0] if train_rows.rows.shape[1] else np.zeros(len(train), np.int64)
     order = np.lexsort((first, -(train * (train + tested))))
     start = 0
@@ -381,14 +381,14 @@ def _chunks(train_rows: _Packed, tested_rows: _Packed, numbers: int) -> Iterator
 
 
 def _balanced_accuracy(decision: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Mean of the shares that are right on each side; NaN where a side has no rows."""
+    """Return the mean of both sides' shares of correct rows; NaN if a side has no rows."""
     right = (decision * y > 0).double()
     positive, negative = (y > 0).double(), (y < 0).double()
     return 0.5 * ((right * positive).sum(1) / positive.sum(1) + (right * negative).sum(1) / negative.sum(1))
 
 
 def _spread(values: torch.Tensor) -> torch.Tensor:
-    """Largest minus smallest of each row, leaving NaN out."""
+    """Return the largest minus the smallest value of each row, ignoring NaN."""
     high = torch.where(torch.isnan(values), -torch.inf, values).amax(1)
     low = torch.where(torch.isnan(values), torch.inf, values).amin(1)
     return high - low
@@ -400,7 +400,7 @@ def _sparse(
     used = train.labels != 0
     indptr = np.concatenate(([0], np.cumsum(used.sum(axis=1))))
     data: NDArray[Any] = coefficients[used]
-    # A failed CAV keeps its rows with NaN, so that whatever is computed from it is NaN too.
+    # A failed CAV keeps its rows with NaN, so that every value computed from it is NaN too.
     row_of = np.repeat(np.arange(len(train.rows)), used.sum(axis=1))
     data[np.isin(row_of, failed)] = np.nan
     return scipy.sparse.csr_array((data, train.rows[used], indptr), shape=(len(train.rows), num_rows))

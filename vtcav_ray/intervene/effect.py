@@ -1,21 +1,22 @@
-"""The check of the concept effect by intervention: is the change that it predicts the change that the model makes?
+"""Check of the concept effect by intervention: does the model change as the effect predicts?
 
-The effect is a first-order prediction. Here the shift that it speaks of, t (mean of the concept - mean of its random
-clips), is added to the layer's activation of the class's own clips, the rest of the model is run, and the change of the
-logit is read.
+The effect is a first-order prediction. The check adds the corresponding shift, t (mean of the concept - mean of its
+random clips), to the layer's activation of the class's own clips, runs the rest of the model, and measures the change
+of the logit.
 
-How the shift gets from P-space into the activation. P forgets, so many changes of the activation look alike to it.
-Taken is the smallest of them, the lift P⁺Δz = Pᵀ(P Pᵀ)⁻¹Δz: nothing is moved that the projection can't see. For `mean`
-the difference of the means is added at every position of time and space, which moves the mean by just that. The
-prediction for it is ∇h·P⁺Δz = (P∇h)·(P Pᵀ)⁻¹Δz.
+The shift has to get from P-space into the activation. P loses information, so many changes of the activation look the
+same to it. The smallest of them is used, the lift P⁺Δz = Pᵀ(P Pᵀ)⁻¹Δz: it moves nothing that the projection cannot see.
+For `mean`, it adds the difference of the means at every position of time and space, which moves the mean by exactly
+that difference. Its predicted change is ∇h·P⁺Δz = (P∇h)·(P Pᵀ)⁻¹Δz.
 
-The effect itself is (P∇h)·Δz = ∇h·PᵀΔz, the answer to the shift PᵀΔz. For `mean` over m positions PᵀΔz adds Δz / m at
-each of them, so a move of the WHOLE activation by Δz changes the logit by m times the effect. This factor, the `gain`,
-is the same for all cells of a layer (with `grid:n` nearly so, where n does not divide a side): it changes no sign, no z
+The effect itself is (P∇h)·Δz = ∇h·PᵀΔz, the response to the shift PᵀΔz. For `mean` over m positions PᵀΔz adds Δz / m at
+each of them, so moving the WHOLE activation by Δz changes the logit by m times the effect. This factor, the `gain`, is
+the same for all cells of a layer (with `grid:n` approximately, if n does not divide a side). It changes no sign, no z
 and no p, but sizes of effects at layers with different numbers of positions are comparable only with it.
 
-`moving` and `still` are another P for each clip, and so the lift is another one: Δz goes to where this clip's things
-move, and the gain is that of these clips and this cell. With several views a clip, predicted is with their mean gain.
+With `moving` and `still`, P and therefore the lift differ from clip to clip: Δz goes to the places that move (or stay)
+in this clip, and the gain is specific to these clips and this cell. With several views per clip, the prediction uses
+their mean gain.
 
 Legend: B clips, V source videos, d numbers of a projected activation, S step sizes.
 """
@@ -45,7 +46,7 @@ class Intervention:
 
     Attributes:
         effect: the concept effect of these clips.
-        gain: predicted change at t = 1 over `effect`; NaN where the effect is 0.
+        gain: predicted change at t = 1 over `effect`; NaN if the effect is 0.
         num_videos: V.
     """
 
@@ -61,7 +62,10 @@ class Intervention:
 def layer_projection(
     recogniser: Recogniser, clip: np.ndarray, layer: str, projection: str, sketch_seed: int, views: Views = "center"
 ) -> Projection:
-    """P of a layer, as the extraction made it for clips of this size; `layer` may name its own, as `early@moving`."""
+    """Return P of a layer, as used by the extraction for clips of this size.
+
+    `layer` may name its own projection, as in `early@moving`.
+    """
     name, spec = layer_and_projection(layer, projection)
     path = resolve_layer(recogniser, name)
     x = recogniser.preprocess([clip], views).flatten(0, 1)
@@ -69,10 +73,10 @@ def layer_projection(
 
 
 class _Lift:
-    """P⁺Δz, made of the activation that it is to be added to.
+    """P⁺Δz for the activation that it will be added to.
 
     Attributes:
-        solved: (P Pᵀ)⁻¹Δz, [1, d]; where P differs from clip to clip, a row a view, in the order in which they came.
+        solved: (P Pᵀ)⁻¹Δz, [1, d]. If P differs from clip to clip: one row per view, in the order of the calls.
     """
 
     def __init__(self, projection: Projection, delta_1D: torch.Tensor) -> None:
@@ -103,18 +107,18 @@ def intervention(
     target: Target = "logit",
     views: Views = "center",
 ) -> Intervention:
-    """Predicted and real change of a class's target for several sizes of one shift.
+    """Compute the predicted and real change of a class's target for several sizes of one shift.
 
     Args:
         recogniser: the model.
         clips: the class's own, B of uint8 [T, H, W, 3].
-        layer: alias or name, also with a projection (`early@moving`), which is not looked at.
+        layer: alias or name, also with a projection (`early@moving`), which is ignored.
         projection: P, from `layer_projection`.
         shift: Δz in P-space, [d]: mean of the concept minus mean of its random clips.
         class_index: of the target.
         gradients: P∇h of the same clips, [B, d].
-        steps: the t, not 0.
-        groups: source video of each clip; None: each its own.
+        steps: the values of t, not 0.
+        groups: source video of each clip; None: each clip is its own video.
         target, views: as for the extraction.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`vtcav intervene`: the check by intervention for chosen cells of a finished run."""
+"""`vtcav intervene`: the check by intervention for selected cells of a finished run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STEPS = (-0.5, 0.1, 0.25, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which cells: empty means any. Of those that fit, the `most` of the largest |z| of the effect are taken."""
+    """The cells to check; empty means any. Of those that match, the `most` with the largest |z| of the effect."""
 
     classes: Sequence[str] = ()
     layers: Sequence[str] = ()
@@ -43,20 +43,20 @@ class Wanted:
 def intervene_run(
     run: Run, wanted: Wanted, steps: Sequence[float] = STEPS, *, max_clips: int = 16, trust_code: bool = False
 ) -> pa.Table:
-    """Run the check and keep its table in the run folder.
+    """Run the check and store its table in the run folder.
 
     Args:
-        run: a run whose scores are there.
+        run: a run with finished scores.
         wanted: the cells.
         steps: sizes t of the shift.
-        max_clips: class clips a cell, the first in the order of the table.
+        max_clips: maximum class clips per cell, the first in the order of the table.
         trust_code: run the model config that run.json names, if it is a program.
 
     Returns:
         Rows of `tables.INTERVENTIONS`.
 
     Raises:
-        ConfigError: no such cell, a step of 0, or the model is not the run's.
+        ConfigError: no such cell, a step of 0, or a model other than the run's.
     """
     with writing(run.folder, "vtcav intervene"):
         return _run(run, wanted, steps, max_clips, trust_code=trust_code)
@@ -115,7 +115,7 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
                 for i in range(len(steps))
             ]
     table = pa.Table.from_pylist(rows, schema=tables.INTERVENTIONS)
-    # Below the key of the scores that it is about; the same question again writes the same file.
+    # Under the key of the checked scores; repeating the same check writes the same file.
     name = canonical_digest([[r["class"], r["layer"], r["concept"], r["against"], r["step"]] for r in rows])[:16]
     run.folder.write_bytes(f"interventions/{run.keys['scores']}/{name}.parquet", parquet_bytes(table))
     return table
@@ -163,7 +163,7 @@ class _Layer:
         self.cells = {(c.concept, c.against): c for c in find_cells(pool_of(pool), clip_ids, jobs)}
 
     def shift(self, concept: str, against: str) -> np.ndarray:
-        """Mean of the concept minus mean of the other side, both over source videos: what the effect looks at, [d]."""
+        """Return the effect's shift, [d]: mean of the concept minus mean of the other side, both over source videos."""
         cell: Cell = self.cells[concept, against]
         own, other = self.vectors[cell.concept_rows], self.vectors[cell.other_rows]
         own_videos = [self.videos[i] for i in cell.concept_rows]
@@ -173,7 +173,7 @@ class _Layer:
         return np.asarray(video_means(own, own_videos).mean(axis=0) - video_means(other, other_videos).mean(axis=0))
 
     def class_clips(self, name: str, most: int) -> tuple[list[str], list[str], np.ndarray]:
-        """Clip ids, source videos and gradients [B, d] of a class's own clips."""
+        """Return clip ids, source videos and gradients [B, d] of a class's own clips."""
         of, clips = self.gradients["class"].to_pylist(), self.gradients["clip_id"].to_pylist()
         rows = [
             i

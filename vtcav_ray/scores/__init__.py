@@ -1,1 +1,1 @@
-"""Stage `scores`: concept effects, TCAV scores and their significance, cell by cell."""
+"""Stage `scores`: concept effects, TCAV scores and their significance for every cell."""

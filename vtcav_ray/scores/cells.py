@@ -1,6 +1,6 @@
 """Result cells of one layer: every figure of every (class, concept, against), from CAVs, gradients and activations.
 
-Legend: K classes, V videos of a class, J cells a class (concept, against), R runs of a cell, N rows of the pool.
+Legend: K classes, V videos of a class, J cells per class (concept, against), R runs of a cell, N rows of the pool.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NO_EFFECT = ConceptEffect(
 
 @dataclass(frozen=True)
 class Cell:
-    """What is compared with what, for every class of a layer.
+    """The two sides of a comparison, for every class of a layer.
 
     Attributes:
         concept, against, kind: as in the `scores` table.
@@ -70,9 +70,9 @@ class ClassGradients:
 
     Attributes:
         name: of the class.
-        vectors, videos: at its own clips, [n, d], and the clips' source videos: what sign counts are of.
-        everywhere: rows and source videos likewise, at clips of all classes: what the concept effect is of, where
-            `scores.gradients_at` says so; None: at its own.
+        vectors, videos: gradients at the class's own clips, [n, d], and the clips' source videos. Sign counts use them.
+        everywhere: the same at clips of all classes, used by the concept effect if `scores.gradients_at` is `all`;
+            None: it uses the class's own clips.
     """
 
     name: str
@@ -88,10 +88,10 @@ class LayerData:
     Attributes:
         pool: the clips of the activations, with `vectors_ND`.
         clip_ids: of the pool's rows.
-        jobs: what each row of the CAV arrays is.
+        jobs: the job of each row of the CAV arrays.
         cavs_Md: unit vectors; NaN: not trained.
         held_out_M: held-out accuracies.
-        reasons_M: why a CAV could not be trained, or empty; none given: all were.
+        reasons_M: why a CAV could not be trained, or an empty string. An empty sequence: all were trained.
     """
 
     pool: Pool
@@ -106,7 +106,7 @@ class LayerData:
 
 @dataclass(frozen=True)
 class Options:
-    """Of the statistics; see `ScoresConfig`. `device`: where to multiply."""
+    """Options of the statistics; see `ScoresConfig`. `device`: where to multiply."""
 
     bootstrap: int
     permutations: int
@@ -115,7 +115,7 @@ class Options:
 
 
 def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> list[Cell]:
-    """The cells that `jobs` make up, in the order of their first job."""
+    """Return the cells that `jobs` belong to, in the order of their first job."""
     runs: dict[tuple[str, str], list[int]] = {}
     nulls: dict[tuple[str, Profile], list[int]] = {}
     profile_of: dict[str, Profile] = {}
@@ -146,7 +146,7 @@ def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> l
 
 
 def _twins(clip_ids: Sequence[str], own: Rows, other: Rows, concept: str, against: str) -> tuple[Rows, Rows]:
-    """Rows of both sides that are cut from the same track at the same frames: their ids differ in the kind alone."""
+    """Return the rows of both sides cut from the same track at the same frames: their ids differ only in the kind."""
     twin_of = {clip_ids[i].removeprefix(f"concept/{against}/"): i for i in other}
     pairs = [(i, twin_of.get(clip_ids[i].removeprefix(f"concept/{concept}/"))) for i in own]
     both = [(i, j) for i, j in pairs if j is not None]
@@ -154,16 +154,19 @@ def _twins(clip_ids: Sequence[str], own: Rows, other: Rows, concept: str, agains
 
 
 def _rest(pool: Pool, jobs: Sequence[CavJob], concept: str, kind: str, concepts: Mapping[str, Rows]) -> Rows:
-    """Rows of the kind's other concepts, without the concept's own videos."""
+    """Return the rows of the kind's other concepts, without the concept's own videos."""
     others = {job.concept for job in jobs if job.kind == kind and not job.is_null and job.concept != concept}
     own = {pool.video_id[i] for i in concepts[concept]}
-    # One clip may stand for several concepts (the same track); as "rest" its video counts once, through the mean.
+    # One clip may belong to several concepts (the same track). In "rest" its video counts once, through the mean.
     return np.array([i for o in sorted(others) for i in concepts[o] if pool.video_id[i] not in own], np.int64)
 
 
 class LayerScores(NamedTuple):
-    """Rows of a layer for the tables `scores` (without what needs all layers: q and what follows from it),
-    `sensitivities` and `nulls` (one a row of `cells`, in their order)."""
+    """Rows of a layer for the tables `scores`, `sensitivities` and `nulls`.
+
+    `cells` lacks the columns that need all layers (q and what follows from it). `nulls` has one row per row of `cells`,
+    in the same order.
+    """
 
     cells: list[dict[str, Any]]
     sensitivities: list[dict[str, Any]]
@@ -171,7 +174,7 @@ class LayerScores(NamedTuple):
 
 
 def score_layer(data: LayerData, options: Options) -> LayerScores:
-    """All rows of the layer."""
+    """Compute all rows of a layer."""
     cells = find_cells(data.pool, data.clip_ids, data.jobs)
     effects = _effects(cells, data, options)
     about_cavs = [_about_cavs(cell, data) for cell in cells]  # the same for every class
@@ -225,7 +228,7 @@ def score_layer(data: LayerData, options: Options) -> LayerScores:
 
 
 def _intervals(cells: Sequence[Cell], s_VM: NDArray[np.float32], options: Options) -> list[dict[str, float]]:
-    """The score's interval of each cell. Cells of equal R share one call, and with it the resampling weights."""
+    """Return the score's interval of each cell. Cells of equal R share one call, and with it the resampling weights."""
     found: list[dict[str, float]] = [{}] * len(cells)
     for runs in {len(cell.cavs) for cell in cells}:
         members = [j for j, cell in enumerate(cells) if len(cell.cavs) == runs]
@@ -239,7 +242,7 @@ def _intervals(cells: Sequence[Cell], s_VM: NDArray[np.float32], options: Option
 
 
 def _score_figures(cell: Cell, sign_count_M: NDArray[np.float64], degenerate: bool) -> dict[str, Any]:
-    """The sign count with null and test. In a degenerate layer it has no test: it is 0 or 1 for any CAV."""
+    """Return the sign count with null and test. In a degenerate layer it has no test: it is 0 or 1 for any CAV."""
     runs, null = sign_count_M[cell.cavs], sign_count_M[cell.null]
     figures: dict[str, Any] = {"score": _mean(runs), "R": len(runs), "p": np.nan, "effect": np.nan}
     figures |= {"null_mean": _mean(null), "null_sd": float(np.nanstd(null, ddof=1)) if len(null) > 1 else np.nan}
@@ -248,20 +251,20 @@ def _score_figures(cell: Cell, sign_count_M: NDArray[np.float64], degenerate: bo
         return figures
     if cell.against == RANDOM:
         test = round_robin_test(runs, null)
-    else:  # these runs do not face the random sets: their mean is held against scores of disjoint random pairs
+    else:  # these runs do not face the random sets: compare their mean with scores of disjoint random pairs
         test = empirical_test(runs, null[_disjoint_pairs(len(null))])
     return figures | {"p": float(test.p[0]), "effect": float(test.effect[0])}
 
 
 def _disjoint_pairs(num_pairs: int) -> Rows:
-    """Places of (0, 1), (2, 3), ... among all pairs of R sets: no set is in two of them."""
+    """Return the indices of (0, 1), (2, 3), ... among all pairs of R sets: no set is in two of them."""
     num_sets = _num_sets(num_pairs)
     first = np.arange(0, num_sets - 1, 2)
     return first * num_sets - first * (first + 1) // 2
 
 
 def _num_sets(num_pairs: int) -> int:
-    """R, from R (R - 1) / 2 pairs."""
+    """Return R, from R (R - 1) / 2 pairs."""
     return round((1 + np.sqrt(1 + 8 * num_pairs)) / 2) if num_pairs else 0
 
 
@@ -280,7 +283,7 @@ def _about_cavs(cell: Cell, data: LayerData) -> dict[str, Any]:
 
 
 def _untrained(cell: Cell, reasons_M: Sequence[str]) -> str:
-    """What a cell lacks because some of its CAVs, or of its null's, could not be trained; or nothing."""
+    """Return a sentence on what a cell lacks because some CAVs, its own or its null's, could not be trained; or ""."""
     said = []
     for rows, whose, lacks in ((cell.cavs, "its", "has no score"), (cell.null, "its null's", "has no p of the score")):
         failed = [reasons_M[i] for i in rows if reasons_M and reasons_M[i]]
@@ -293,10 +296,9 @@ def _untrained(cell: Cell, reasons_M: Sequence[str]) -> str:
 
 
 def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each random set's mean held-out accuracy against all others: what a concept's own mean has to exceed.
+    """Return each random set's mean held-out accuracy against all others, which a concept's own mean has to exceed.
 
-    A mean of R runs is held against means of R - 1 runs of the same kind, and not against single runs, which spread
-    far more.
+    A mean of R runs is compared with means of R - 1 runs of the same kind, not with single runs, which vary far more.
     """
     left, right = null_pairs(_num_sets(len(null_P))).T if len(null_P) else np.empty((2, 0), np.int64)
     sets = np.arange(_num_sets(len(null_P)))
@@ -304,7 +306,7 @@ def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _effects(cells: Sequence[Cell], data: LayerData, options: Options) -> list[list[ConceptEffect]]:
-    """The concept effects, [J][K]. Cells of one form go in one batch, so that they share every inner product."""
+    """Return the concept effects, [J][K]. Cells of one form go in one batch, so that they share every inner product."""
     found: list[list[ConceptEffect]] = [[] for _ in cells]
     taken_at = [c.everywhere or (c.vectors, c.videos) for c in data.classes]
     for paired in (False, True):

@@ -1,7 +1,7 @@
 """Stage `scores`: every result cell.
 
-A shard is a layer and some of its classes, so that layers and classes run side by side; what needs all of them (the
-corrections) comes last.
+A shard is a layer and some of its classes, so that layers and classes run in parallel. The corrections need all cells
+and come last.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
 if TYPE_CHECKING:
     from vtcav_ray.scores.cells import ClassGradients, LayerData
 
-# Classes a shard: seconds of work for 500 concepts, against the reading of all CAVs of a layer.
+# Classes per shard: seconds of work for 500 concepts, to outweigh reading all CAVs of a layer.
 BLOCK_CLASSES = 8
-MOST_PERMUTATIONS = 100_000  # that a warning asks for: ten times the default, and as many times its seconds
+MOST_PERMUTATIONS = 100_000  # maximum that a warning suggests: ten times the default, and ten times its seconds
 NO_GRADIENTS = (
     "There is nothing to score: no class example has a gradient. Give labels that the model has (a folder a class, or "
     "videos.labels); see `vtcav table RUN failures`."
@@ -61,7 +61,7 @@ def _prepare(context: Context) -> Work:
 
 
 def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
-    """Classes that have a gradient at a clip of their own."""
+    """Return the classes that have a gradient at one of their own clips."""
     gradients = activations.read("gradients", columns=("clip_id", "class"), layer=layer)
     clips = activations.read("activations", columns=("clip_id", "name"), layer=layer)
     if gradients is None or clips is None:
@@ -79,7 +79,7 @@ STAGE = Stage(stages.SCORES, version=5, ingredients=_ingredients, prepare=_prepa
 
 
 class ScoreWorker:
-    """Scores some classes of one layer; the layer's activations and CAVs are kept for the next shard."""
+    """Scores some classes of one layer, and keeps the layer's activations and CAVs for the next shard."""
 
     def __init__(self, config: Config, activations: StageFolder, cavs: StageFolder) -> None:
         self.config = config
@@ -94,7 +94,7 @@ class ScoreWorker:
         layer, classes = rows["layer"][0].as_py(), rows["classes"][0].as_py()
         settings = self.config.scores
         if self._kept is None or self._kept[0] != layer:
-            self._kept = None  # not two layers at a time in memory
+            self._kept = None  # never hold two layers in memory
             self._kept = (layer, *self._read(layer))
         _, data, tag = self._kept
         wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
@@ -140,7 +140,7 @@ class ScoreWorker:
 
 
 def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], *, everywhere: bool = False) -> list[ClassGradients]:
-    """The gradients of each class at its own clips and, where the effect asks for them, at those of all classes."""
+    """Return the gradients of each class at its own clips and, with `everywhere`, at those of all classes."""
     from vtcav_ray.scores.cells import ClassGradients
 
     vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
@@ -163,12 +163,12 @@ def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], *, everywhere:
 
 
 def _smallest_p(row: dict[str, Any]) -> float:
-    """Of a cell's sign count: against random all R sets are its null, else the R // 2 disjoint pairs of them."""
+    """Return the smallest p of a cell's sign count. The null: all R sets against random, else R // 2 disjoint pairs."""
     return minimum_p(row["R"] if row["against"] == RANDOM else row["R"] // 2)
 
 
 def correct(config: Config, output: StageFolder) -> ShardOutput:
-    """The `scores` table: q over all m cells of the run, and what follows from it."""
+    """Make the `scores` table: q over all m cells of the run, and the columns that follow from it."""
     settings = config.scores
     cells = output.read("cells")
     assert cells is not None, "every layer has cells"

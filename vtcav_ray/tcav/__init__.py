@@ -1,4 +1,4 @@
-"""TCAV scores, concept effects and their statistics, from stored gradients and activations. No model is touched."""
+"""TCAV scores, concept effects and their statistics, from stored gradients and activations. Runs no model."""
 
 from __future__ import annotations
 

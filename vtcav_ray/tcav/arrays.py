@@ -1,4 +1,4 @@
-"""Checks and per-video averages that all of this room's functions share.
+"""Checks and per-video averages shared by all functions of this package.
 
 Legend: N rows (clips), V source videos, d numbers each.
 """
@@ -14,7 +14,7 @@ from vtcav_ray.cavs.indices import check_groups, check_pool
 
 
 def check_gradients(gradients: ArrayLike, name: str = "gradients") -> NDArray[np.float64]:
-    """A class's gradients as a finite float64 array [N, d].
+    """Return a class's gradients as a finite float64 array [N, d].
 
     Raises:
         ValueError: no rows (a class without clips), wrong shape, NaN or infinite values.
@@ -26,7 +26,7 @@ def check_gradients(gradients: ArrayLike, name: str = "gradients") -> NDArray[np
 
 
 def check_width(array: NDArray[Any], dim: int, name: str, other: str = "gradients") -> None:
-    """Raises ValueError where two arrays that are multiplied do not have the same d."""
+    """Raise ValueError if two arrays that will be multiplied do not have the same d."""
     if array.shape[1] != dim:
         raise ValueError(
             f"{name} has d = {array.shape[1]}, and {other} has d = {dim}: take both from the same layer and projection"
@@ -34,10 +34,10 @@ def check_width(array: NDArray[Any], dim: int, name: str, other: str = "gradient
 
 
 def video_means(rows_ND: NDArray[Any], groups: ArrayLike | None, name: str = "groups") -> NDArray[np.float64]:
-    """Averages the rows of each source video, so that a video counts once however many views or tracks it gave: [V, d].
+    """Average the rows of each source video: [V, d]. A video counts once, however many views or tracks it has.
 
-    Videos come in the order of their sorted labels. Everything downstream is linear in a row, so averaging the rows
-    first is the same as averaging the results.
+    Videos are ordered by their sorted labels. Everything downstream is linear in a row, so averaging the rows first
+    gives the same as averaging the results.
     """
     if groups is None:
         return np.asarray(rows_ND, dtype=np.float64)

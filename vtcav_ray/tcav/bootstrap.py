@@ -1,13 +1,13 @@
-"""Bootstrap on two levels, as weights: a resample of n things is a row of n multinomial counts divided by n.
+"""Two-level bootstrap as weights: a resample of n items is a row of n multinomial counts divided by n.
 
-With resampling written as weights, the resampled figure of every cell is a product of matrices: no data is copied.
+With resampling written as weights, the resampled figure of every cell is a matrix product, and no data is copied.
 
-Percentile intervals of small samples are too short, because the bootstrap's variance is (n-1)/n of the right one and
-the normal's tails are lighter than t's. Intervals here are therefore *expanded* percentile intervals (Hesterberg, What
-Teachers Should Know About the Bootstrap, The American Statistician 2015, section 5.3): the percentiles are taken
-further out, by just what would turn a normal interval into Student's.
+Percentile intervals of small samples are too short: the bootstrap's variance is (n-1)/n of the true one, and the
+normal's tails are lighter than t's. Intervals here are therefore *expanded* percentile intervals (Hesterberg, What
+Teachers Should Know About the Bootstrap, The American Statistician 2015, section 5.3): the percentiles move outwards by
+the factor that would turn a normal interval into Student's.
 
-Legend: B resamples, n things that are resampled, C cells.
+Legend: B resamples, n resampled items, C cells.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 @lru_cache(maxsize=32)
 def weights(num: int, resamples: int, seed: int, stream: int) -> torch.Tensor:
-    """[B, n] float32 resampling weights, each row summing to 1. Cached: not to be written to.
+    """Return resampling weights, [B, n] float32, each row summing to 1. The result is cached: do not write to it.
 
     Args:
         num: n.
         resamples: B.
-        seed, stream: of the draw; levels that must be independent of each other have different streams.
+        seed, stream: of the draw; levels that must be independent of each other use different streams.
     """
     generator = np.random.default_rng([seed, stream, num])
     counts = generator.multinomial(num, np.full(num, 1.0 / num), size=resamples)
@@ -41,18 +41,18 @@ def expanded_interval(
     shrinkage_C: NDArray[np.float64],
     confidence: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both ends of the expanded percentile interval of each cell.
+    """Return both ends of the expanded percentile interval of each cell.
 
     Args:
         resampled_BC: the figure of each cell in each resample.
         estimate_C: the figure itself.
-        freedom_C: degrees of freedom of its standard error (Welch-Satterthwaite where several levels add up).
-        shrinkage_C: right standard error over the bootstrap's, at least 1: sqrt(n / (n - 1)) for a plain mean.
+        freedom_C: degrees of freedom of its standard error (Welch-Satterthwaite if several levels add up).
+        shrinkage_C: true standard error over the bootstrap's, at least 1: sqrt(n / (n - 1)) for a plain mean.
         confidence: in (0, 1), such as 0.95.
 
     Returns:
-        `low`, `high`. Where the percentiles asked for lie outside what B resamples can show (a handful of videos),
-        the estimate plus and minus t standard errors takes their place.
+        `low`, `high`. If B resamples cannot resolve the percentiles (a handful of videos), the estimate plus and minus
+        t standard errors.
     """
     resamples = len(resampled_BC)
     ordered = _sorted(resampled_BC)
@@ -75,7 +75,7 @@ def _sorted(values_BC: torch.Tensor) -> torch.Tensor:
 
 
 def _quantile(ordered_BC: torch.Tensor, level_C: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Linear interpolation between order statistics, at another level for each column."""
+    """Interpolate linearly between order statistics, at a separate level for each column."""
     last = len(ordered_BC) - 1
     place = np.clip(level_C, 0.0, 1.0) * last
     below = np.floor(place).astype(np.int64)

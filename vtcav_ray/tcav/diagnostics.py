@@ -1,4 +1,4 @@
-"""What must be known of a cell before its score is read: is there a concept at all, and can the sign count decide?
+"""Checks before a cell's score is read: does the layer encode the concept, and can the sign count decide?
 
 Legend: N clips, d numbers, R runs, J concepts.
 """
@@ -13,23 +13,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from vtcav_ray.tcav.arrays import check_gradients
 
-# Float32 gradients that are the same by construction differ by a few units in the last place after a projection.
+# Float32 gradients that are equal by construction differ by a few units in the last place after a projection.
 _SAME = 1e-4
 
 
 def is_degenerate(gradients: ArrayLike, tolerance: float = _SAME) -> bool:
-    """Whether the class's gradient has the same direction for every clip, so that the sign count is 0 or 1 for ANY CAV.
+    """Return whether the class's gradient has the same direction for every clip. The sign count is then 0 or 1 for ANY
+    CAV.
 
-    So it is where only global pooling and one linear map follow the layer (`cls_head.avg_pool`, Swin's `norm3`): the
-    gradient is a row of the classifier's weights. The magnitude can still be read there. Gradients that are zero for
+    This happens if only global pooling and one linear map follow the layer (`cls_head.avg_pool`, Swin's `norm3`): the
+    gradient is a row of the classifier's weights. The magnitude is still meaningful there. Gradients that are zero for
     all clips are degenerate too.
 
     Args:
         gradients: [N, d] of one class.
-        tolerance: largest distance of a unit gradient from the mean one.
+        tolerance: largest distance of a unit gradient from the first one.
 
     Returns:
-        True for one clip as well: it can't show that directions differ.
+        Also True for a single clip, which cannot show that directions differ.
     """
     rows_ND = check_gradients(gradients)
     length_N = np.linalg.norm(rows_ND, axis=1)
@@ -42,9 +43,10 @@ def is_degenerate(gradients: ArrayLike, tolerance: float = _SAME) -> bool:
 
 
 def collinearity(gradients: ArrayLike) -> float:
-    """Mean cosine over pairs of the class's gradients, in [-1, 1]; NaN for one clip. Zero gradients are left out.
+    """Return the mean cosine over pairs of the class's gradients, in [-1, 1]; NaN for one clip.
 
-    Near 1, one CAV scores near 0 or near 1 whatever it stands for, and sign counts decide little.
+    Zero gradients are left out. Near 1, any CAV scores near 0 or near 1 whatever its concept, and sign counts decide
+    little.
 
     Args:
         gradients: [N, d].
@@ -55,9 +57,9 @@ def collinearity(gradients: ArrayLike) -> float:
 
 
 def mean_pairwise_cosine(vectors: ArrayLike) -> float:
-    """Mean cosine over pairs of rows [R, d]; NaN for fewer than two rows. Rows of NaN are left out.
+    """Return the mean cosine over pairs of rows [R, d]; NaN for fewer than two rows. Rows with NaN are left out.
 
-    For the R CAVs of a concept this is its stability: near 1 the direction does not depend on the random set.
+    For the R CAVs of a concept this is its stability: near 1, the direction does not depend on the random set.
     """
     rows = np.asarray(vectors, dtype=np.float64)
     if rows.ndim != 2:
@@ -71,7 +73,7 @@ def mean_pairwise_cosine(vectors: ArrayLike) -> float:
 
 
 def stability(cavs: ArrayLike, runs: int) -> NDArray[np.float64]:
-    """`mean_pairwise_cosine` of each concept's CAVs: [J] from [J * R, d], the R runs of a concept side by side."""
+    """Return `mean_pairwise_cosine` of each concept's CAVs: [J] from [J * R, d], with a concept's R runs adjacent."""
     vectors = np.asarray(cavs)
     if vectors.ndim != 2 or runs < 1 or len(vectors) % runs:
         raise ValueError(f"cavs must be [J * R, d] with R = {runs}, and has shape {vectors.shape}")
@@ -79,7 +81,10 @@ def stability(cavs: ArrayLike, runs: int) -> NDArray[np.float64]:
 
 
 def entanglement(cavs: ArrayLike, runs: int) -> NDArray[np.float64]:
-    """Cosines [J, J] between the concepts' mean CAVs, from [J * R, d]: near 1 two concepts are one to this layer."""
+    """Return the cosines [J, J] between the concepts' mean CAVs, from [J * R, d].
+
+    Near 1, the layer does not distinguish the two concepts.
+    """
     vectors = np.asarray(cavs, dtype=np.float64)
     if vectors.ndim != 2 or runs < 1 or len(vectors) % runs:
         raise ValueError(f"cavs must be [J * R, d] with R = {runs}, and has shape {vectors.shape}")
@@ -95,7 +100,7 @@ def entanglement(cavs: ArrayLike, runs: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Learnable:
-    """`learnable`: the gate; `accuracy`: the concept's mean, held out; `null_accuracy`: what it had to exceed."""
+    """`learnable`: the gate; `accuracy`: the concept's held-out mean; `null_accuracy`: the value it has to exceed."""
 
     learnable: bool
     accuracy: float
@@ -104,17 +109,17 @@ class Learnable:
 
 
 def learnability(concept_accuracy: ArrayLike, null_accuracy: ArrayLike, *, level: float = 0.95) -> Learnable:
-    """Whether the layer can tell the concept from random clips better than random clips from each other.
+    """Return whether the layer separates the concept from random clips better than random clips from each other.
 
-    Random sets can be told apart by chance on few held-out clips, so 1/2 is no threshold; theirs is.
+    With few held-out clips, random sets can be separated by chance. The threshold is therefore their accuracy, not 1/2.
 
     Args:
         concept_accuracy: held-out balanced accuracies of the concept's R CAVs.
         null_accuracy: of the random-against-random CAVs, of the same sizes.
-        level: quantile of the null's that the concept's mean must exceed.
+        level: quantile of the null's accuracies that the concept's mean must exceed.
 
     Returns:
-        Never learnable where either side has no finite accuracy; the reason says so.
+        The gate. Not learnable if either side has no finite accuracy; `reason` says so.
     """
     concept, null = (np.asarray(x, dtype=np.float64).ravel() for x in (concept_accuracy, null_accuracy))
     concept, null = concept[np.isfinite(concept)], null[np.isfinite(null)]
@@ -134,14 +139,14 @@ def learnability(concept_accuracy: ArrayLike, null_accuracy: ArrayLike, *, level
 
 @dataclass(frozen=True)
 class Needed:
-    """What would decide a cell.
+    """Numbers of clips and random sets that would decide a cell.
 
     Attributes:
-        clips: source videos on each side for the effect seen to be found with the power asked for; NaN where there is
-            no effect to go by.
-        more_clips: how many more than there are; 0: enough.
-        random_sets: R for the sign count's p to get below the corrected alpha at all.
-        more_random_sets: how many more than there are.
+        clips: source videos on each side that detect the observed effect with the requested power; NaN if there is no
+            effect.
+        more_clips: additional source videos needed; 0: there are enough.
+        random_sets: R at which the sign count's p can fall below the corrected alpha.
+        more_random_sets: additional random sets needed.
         sentence: the same in words.
     """
 
@@ -162,17 +167,20 @@ def needed(
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> Needed:
-    """How many more clips or random sets a cell would need to be decided, if the effect stays as it is.
+    """Return how many more clips or random sets would decide a cell, if the effect stays the same.
 
-    The null's SD shrinks as 1/sqrt(n) when both sides grow alike, so a two-sided test at alpha / m with the power asked
-    for takes n' = n ((z_alpha + z_power) null_sd / effect)^2 source videos.
+    The null's SD shrinks as 1/sqrt(n) if both sides grow alike. A two-sided test at alpha / m with the requested power
+    therefore needs n' = n ((z_alpha + z_power) null_sd / effect)^2 source videos.
 
     Args:
         effect, null_sd: in logits, of the concept effect.
-        n: source videos on the concept's side now.
-        random_sets: R now.
-        num_cells: m, all cells that are corrected for (Bonferroni's bound, the strictest step of Holm).
+        n: current source videos on the concept's side.
+        random_sets: current R.
+        num_cells: m, all cells in the correction (Bonferroni's bound, the strictest step of Holm).
         alpha, power: both in (0, 1).
+
+    Raises:
+        ValueError: an argument is out of range.
     """
     from scipy.special import ndtri
 

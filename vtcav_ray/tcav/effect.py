@@ -1,28 +1,28 @@
-"""The concept effect, in logits: how far the class's logit moves, to first order, when the activation moves from
-"random" to "concept".
+"""The concept effect, in logits: the first-order change of the class's logit when the activation moves from "random" to
+"concept".
 
     E = mean gradient · (mean z of the concept - mean z of its random set)
 
-It is the pattern direction NOT scaled to unit length, so its null (random clips in the concept's place) shrinks as
-1/sqrt(n). As in `scores`, gradients are stored as P grad h and activations as z = P a with the same linear P, and the
-product of the two is the directional derivative in the activation's own space along P^T (the difference of means). What
-a move of the whole activation by the difference does is a constant times that, one a layer: see `intervention`.
+It is the pattern direction, NOT scaled to unit length, so its null (random clips instead of the concept's) shrinks as
+1/sqrt(n). As in `scores`, gradients are stored as P grad h and activations as z = P a with the same linear P. Their
+product is the directional derivative in activation space along P^T (difference of means). Moving the whole activation
+by the difference changes the logit by a constant times that; the constant depends on the layer: see `intervention`.
 
-The unit is the source video: rows of one video are averaged first, on either side and among the class's clips.
+The unit is the source video: rows of one video are averaged first, on both sides and among the class's clips.
 
-p is that of a permutation test over the concept's and the random set's videos. The statistic is Welch's t of the
-projections (studentised, so that the test is exact where the concept's clips are exchangeable with the random ones, and
-asymptotically valid where only the means are equal and the spreads are not: Janssen, Studentized permutation tests for
-non-i.i.d. hypotheses, 1997; Chung & Romano, Exact and asymptotically robust permutation tests, 2013). The mean
-gradient is held fixed: whatever it is, under the null no clip in the concept's place is special along it, provided that
-the class's videos gave no concept and no random clip.
+p comes from a permutation test over the concept's and the random set's videos. The statistic is Welch's t of the
+projections. Studentising makes the test exact if the concept's clips are exchangeable with the random ones, and
+asymptotically valid if only the means are equal and the spreads are not (Janssen, Studentized permutation tests for
+non-i.i.d. hypotheses, 1997; Chung & Romano, Exact and asymptotically robust permutation tests, 2013). The mean gradient
+is held fixed: under the null, no concept clip is special along it, provided that no concept or random clip comes from
+the class's videos.
 
-The interval answers another question, how large the effect is in the population of class videos, concept clips and
-random clips, and so resamples all three, independently: a two-level bootstrap, class videos above, concept and random
+The interval answers a different question: how large is the effect in the population of class videos, concept clips and
+random clips? It resamples all three independently, in a two-level bootstrap: class videos above, concept and random
 videos below.
 
-Legend: K classes, V class videos (the most any class has; padded), J concepts, N rows of the pool, U = n + m videos of
-a concept and of its random set, B permutations or resamples.
+Legend: K classes, V class videos (the maximum over classes; padded), J concepts, N rows of the pool, U = n + m videos
+of a concept and of its random set, B permutations or resamples.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ from vtcav_ray.tcav.effect_arithmetic import (
 
 @dataclass(frozen=True)
 class ConceptEffect:
-    """One cell: one class, one layer, one concept. NaN where `reason` says why.
+    """One cell: one class, one layer, one concept. Missing figures are NaN, and `reason` says why.
 
     Attributes:
         effect: in logits; positive: the concept raises the class's logit.
-        null_sd: standard deviation that the effect has when random clips stand in the concept's place, from the spread
-            of the random videos: sd * sqrt(1/n + 1/m). For pairs: the spread of the pairs' differences over sqrt(n).
+        null_sd: standard deviation of the effect if random clips replace the concept's, from the spread of the random
+            videos: sd * sqrt(1/n + 1/m). For pairs: the spread of the pairs' differences over sqrt(n).
         z: effect / null_sd.
         p: two-sided, by permutation, in (0, 1].
-        ci_low, ci_high: of the effect, in logits; class videos and both sides' videos resampled.
-        n_concept, n_random: source videos on each side; for pairs both are the number of pairs' videos.
+        ci_low, ci_high: of the effect, in logits; class videos and both sides' videos are resampled.
+        n_concept, n_random: source videos on each side; for pairs, both are the number of videos of the pairs.
         reason: why figures are missing, or empty.
-        null_unit: one unit of the permutations' statistic, in logits: the observed one is effect / null_unit.
-        null_counts: how many permutations lie in each bin of `null_shape`; empty: there were none.
+        null_unit: one unit of the permutations' statistic, in logits: the observed statistic is effect / null_unit.
+        null_counts: number of permutations in each bin of `null_histograms`; empty: there were none.
     """
 
     effect: float
@@ -81,8 +81,10 @@ class ConceptEffect:
 
 @dataclass(frozen=True)
 class ConceptEffects:
-    """The figures of `ConceptEffect` for K classes and J concepts of one layer: arrays [K, J]; the counts of videos are
-    [J], those of the null's bins [K, J, bins]."""
+    """The figures of `ConceptEffect` for K classes and J concepts of one layer: arrays [K, J].
+
+    The counts of videos are [J], and those of the null's bins [K, J, bins].
+    """
 
     effect: NDArray[np.float64]
     null_sd: NDArray[np.float64]
@@ -97,7 +99,7 @@ class ConceptEffects:
     null_counts: NDArray[np.int64]
 
     def cell(self, class_index: int, concept_index: int) -> ConceptEffect:
-        """One of them."""
+        """Return the figures of one cell."""
         at = (class_index, concept_index)
         return ConceptEffect(
             effect=float(self.effect[at]),
@@ -127,16 +129,16 @@ def concept_effect(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffect:
-    """The concept effect of one cell.
+    """Compute the concept effect of one cell.
 
     Args:
         gradients: of the class's logit at the class's clips, projected, [N, d].
         concept: activations of the concept's clips, [n, d].
         random: activations of matched random clips (still with still, padded with padded), [m, d].
         groups: source video of each of the n + m rows, the concept's first; None: every row is a video. No video may be
-            on both sides (if each clip has its own twin there, see `paired_concept_effect`).
+            on both sides (if each clip has a twin on the other side, see `paired_concept_effect`).
         class_groups: source video of each gradient, [N].
-        permutations: B of the test. Where there are no more arrangements than that, all are gone through.
+        permutations: B of the test. If there are at most B arrangements, all are enumerated.
         bootstrap: resamples of the interval.
         confidence: of the interval.
         seed: of permutations and resamples.
@@ -178,15 +180,16 @@ def concept_effects(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffects:
-    """The concept effects of K classes and J concepts of one layer, sharing every inner product.
+    """Compute the concept effects of K classes and J concepts of one layer, sharing every inner product.
 
     Args:
         gradients: K arrays [N_k, d].
         pool: activations [N, d] of all concepts' and random clips.
-        concepts, randoms: J sets of row indices each (see `train_cavs`); the j-th random set is the j-th concept's.
-        groups: source video of each pool row; class_groups: K arrays, of each gradient.
+        concepts, randoms: J sets of row indices each (see `train_cavs`); the j-th random set belongs to the j-th
+            concept.
+        groups: source video of each pool row; class_groups: K arrays, the source video of each gradient.
         permutations, bootstrap, confidence, seed, device: as for `concept_effect`. Cells of equal sizes share their
-            arrangements, so Monte Carlo errors (p: sqrt(p / B)) are the same for them, not independent.
+            arrangements, so their Monte Carlo errors (p: sqrt(p / B)) are identical, not independent.
     """
     pool_ND, videos_N, classes = _check_batch(gradients, pool, groups, class_groups)
     concepts_Jn, randoms_Jm = padded(concepts, len(pool_ND), "concepts"), padded(randoms, len(pool_ND), "randoms")
@@ -226,11 +229,11 @@ def paired_concept_effect(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffect:
-    """The effect of a concept against its own twins: the same tracks frozen, reversed, shuffled, or emptied.
+    """Compute the effect of a concept against its own twins: the same tracks frozen, reversed, shuffled, or emptied.
 
-    E = mean gradient · mean(z of the clip - z of its twin). What track, object and background contribute cancels in
-    each pair, so far fewer clips decide. Under the null a clip and its twin can be swapped, so p comes from flipping
-    the signs of whole videos' differences (exact where all 2^n are gone through).
+    E = mean gradient · mean(z of the clip - z of its twin). Contributions of track, object and background cancel in
+    each pair, so far fewer clips suffice. Under the null a clip and its twin can be swapped, so p comes from flipping
+    the signs of whole videos' differences (exact if all 2^n are enumerated).
 
     Args:
         gradients: [N, d], as for `concept_effect`.
@@ -245,7 +248,7 @@ def paired_concept_effect(
         device: as for `concept_effect`.
 
     Raises:
-        ValueError: as `concept_effect`, and where there are not as many twins as clips.
+        ValueError: as for `concept_effect`, and if the numbers of twins and clips differ.
     """
     concept_nD, twin_nD = _side(concept, "concept"), _side(twin, "twin")
     if concept_nD.shape != twin_nD.shape:
@@ -281,7 +284,7 @@ def paired_concept_effects(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffects:
-    """`paired_concept_effect` of K classes and J concepts of one layer.
+    """Compute `paired_concept_effect` for K classes and J concepts of one layer.
 
     Args:
         gradients, pool, groups, class_groups: as for `concept_effects`; a pair's video is that of the concept's clip.

@@ -1,7 +1,7 @@
 """The arithmetic of the concept effects of `effect`: inner products once, then permutations and resamples as products.
 
-Legend: K classes, V class videos (the most any class of a block has; padded), J concepts, N rows of the pool, U = n + m
-videos of a concept and of its random set, B permutations or resamples.
+Legend: K classes, V class videos (the maximum over a block's classes; padded), J concepts, N rows of the pool,
+U = n + m videos of a concept and of its random set, B permutations or resamples.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ONE_CLASS_VIDEO = "the class has a single source video: no interval"
 ONE_SIDE_VIDEO = "the concept or its other side has a single source video: no interval"
 
 _CLASS_STREAM, _CONCEPT_STREAM, _RANDOM_STREAM = 1, 2, 3
-_BLOCK_NUMBERS = 1 << 20  # of resampled projections at a time: they are read twice, so they should stay in the cache
-_BLOCK_INNER = 1 << 26  # of gradient-by-pool inner products at a time
+_BLOCK_NUMBERS = 1 << 20  # resampled projections at a time: they are read twice, so they should stay in the cache
+_BLOCK_INNER = 1 << 26  # gradient-by-pool inner products at a time
 _DOUBLE_UP_TO = 1 << 31  # multiplications of one call
-_FLAT = 1e-6  # a spread this far below the numbers it comes from is rounding
+_FLAT = 1e-6  # a spread below this share of the numbers behind it is rounding
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Side:
-    """Rows of the pool, and which of `videos` each belongs to."""
+    """Rows of the pool, and the index in `videos` of each row's source video."""
 
     rows: NDArray[np.int64]
     videos: NDArray[np.int64]
     index: NDArray[np.int64]
 
     def average(self, inner_NKV: torch.Tensor) -> torch.Tensor:
-        """Mean of each video's rows: [videos, K, V]."""
+        """Return the mean of each video's rows: [videos, K, V]."""
         taken = inner_NKV[torch.from_numpy(self.rows).to(inner_NKV.device)]
         if len(self.videos) == len(self.rows):
             return taken
@@ -74,7 +74,7 @@ class ClassGradients:
 
 @dataclass(frozen=True)
 class Block:
-    """Some classes: their indices among the K, how many videos each has, and 1/V_k on those, 0 on padding [K, V]."""
+    """Some classes: their indices among the K, each one's number of videos, and weights [K, V]: 1/V_k, 0 on padding."""
 
     part: NDArray[np.int64]
     counts_K: NDArray[np.int64]
@@ -83,12 +83,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Null:
-    """What the permutations of one concept gave.
+    """The results of one concept's permutations.
 
     Attributes:
-        extreme_K: how many are at least as large as the observed one, in size.
-        counts_KB: how many lie in each bin of `null_shape`.
-        unit_K: what one unit of the bins is, in logits.
+        extreme_K: number of permutations at least as large in magnitude as the observed statistic.
+        counts_KB: number of permutations in each bin of `null_histograms`.
+        unit_K: one unit of the bins, in logits.
     """
 
     extreme_K: NDArray[np.int64]
@@ -97,7 +97,7 @@ class Null:
 
 
 class Cells:
-    """The arrays [K, J] (the null's counts: [K, J, bins]) while they are being filled."""
+    """The arrays [K, J] (the null's counts: [K, J, bins]), filled concept by concept."""
 
     def __init__(self, columns: dict[str, NDArray[np.float64]], null_counts: NDArray[np.int64]) -> None:
         self.columns = columns
@@ -124,7 +124,7 @@ class Cells:
         n_concept: NDArray[np.int64],
         n_random: NDArray[np.int64],
     ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.object_]]:
-        """The columns, with NaN where a figure would say nothing, and the reasons [K, J]."""
+        """Return the columns, with NaN where a figure has no meaning, and the reasons [K, J]."""
         columns = dict(self.columns)
         reason = np.full(columns["effect"].shape, "", dtype=object)
         reason[:, np.minimum(n_concept, n_random) < 2] = ONE_SIDE_VIDEO
@@ -149,7 +149,7 @@ def unpaired(
 ) -> None:
     n, m = len(left_nKV), len(right_mKV)
     both_UKV = torch.cat((left_nKV, right_mKV))
-    # Weights of concept and random videos sum to 0, so a constant may be taken off: it saves digits.
+    # Weights of concept and random videos sum to 0, so a constant can be subtracted: it saves digits.
     both_UKV = both_UKV - both_UKV.mean(dim=0)
     s_UK = (both_UKV * block.mean_KV).sum(2)
     sides_KV = both_UKV[:n].mean(0) - both_UKV[n:].mean(0)  # each class video's own effect
@@ -189,7 +189,7 @@ def paired(block: Block, difference_nKV: torch.Tensor, settings: Settings, out: 
     null = _flipped(s_nK, arrangements)
     p_K = arrangements.p_value(null.extreme_K)
     out.put_null(block, j, null)
-    # Differences may all be equal and not zero: that is an effect without noise, not a cell without information.
+    # Differences may all be equal and nonzero: this is an effect without noise, not a cell without information.
     out.put(block, j, effect=effect_K, null_sd=np.sqrt(variance_K / n), p=p_K, spread=_numpy(s_nK.abs().amax(0)))
     if n < 2:
         return
@@ -199,14 +199,14 @@ def paired(block: Block, difference_nKV: torch.Tensor, settings: Settings, out: 
 
 
 def _permuted(s_UK: torch.Tensor, n: int, m: int, arrangements: Arrangements) -> Null:
-    """Welch's t of every arrangement: how many are at least as large as the observed one (in size), and their shape."""
-    # In units of each class's own spread, so that float32 does.
+    """Compare Welch's t of every arrangement with the observed one (in magnitude), and count them in bins."""
+    # In units of each class's own spread, so that float32 suffices.
     scaled = s_UK - s_UK.mean(0)
     spread = scaled.abs().amax(0)
     scaled = (scaled / torch.where(spread > 0, spread, 1.0)).float()
     squares = scaled.square()
     total, total_squares = scaled.sum(0), squares.sum(0)
-    single = n < 2 or m < 2  # no spread on one side: the gap itself is compared, in units of the spread of all
+    single = n < 2 or m < 2  # no spread on one side: compare the gap itself, in units of the overall spread
     pooled = total_squares / max(1, n + m - 1) * (1 / n + 1 / m)
 
     def gap_and_variance(sums: torch.Tensor, sums_of_squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -233,10 +233,10 @@ def _permuted(s_UK: torch.Tensor, n: int, m: int, arrangements: Arrangements) ->
 
 
 def _flipped(s_nK: torch.Tensor, arrangements: Arrangements) -> Null:
-    """The mean of every sign pattern: how many are at least as large as the observed one (in size), and their shape.
+    """Compare the mean of every sign pattern with the observed one (in magnitude), and count them in bins.
 
-    Flipping signs leaves the squares as they are, so the paired t is a rising function of the mean's size, and the mean
-    itself can be compared. The standard deviation of all 2^n means is sqrt(sum of squares) / n.
+    Flipping signs does not change the squares, so the paired t is an increasing function of the mean's magnitude, and
+    the means can be compared directly. The standard deviation of all 2^n means is sqrt(sum of squares) / n.
     """
     spread = s_nK.abs().amax(0)
     scaled = (s_nK / torch.where(spread > 0, spread, 1.0)).float()
@@ -263,7 +263,7 @@ def _interval(
     out: Cells,
     j: int,
 ) -> None:
-    """Two-level bootstrap of sum_v sum_u class_weight_v * row_weight_u * rows[u, v], for each class."""
+    """Compute the two-level bootstrap of sum_v sum_u class_weight_v * row_weight_u * rows[u, v], for each class."""
     counts_K = block.counts_K
     num_classes, num_videos = block.mean_KV.shape
     present = block.mean_KV > 0
@@ -291,7 +291,7 @@ def _interval(
 
 
 def _class_weights(block: Block, settings: Settings) -> torch.Tensor:
-    """[B, K, V] resampling weights of the class videos; classes with equally many videos share theirs."""
+    """Return the resampling weights of the class videos, [B, K, V]; classes with equally many videos share them."""
     num_videos = block.mean_KV.shape[1]
     counts = np.asarray(block.counts_K)
     if (counts == num_videos).all():
@@ -306,22 +306,21 @@ def _class_weights(block: Block, settings: Settings) -> torch.Tensor:
 def inner_blocks(
     classes: list[ClassGradients], pool_ND: NDArray[np.floating], device: torch.device
 ) -> Iterator[tuple[Block, torch.Tensor]]:
-    """Inner products of every pool row with every class video's gradient, for a block of classes at a time.
+    """Yield the inner products of every pool row with every class video's gradient, one block of classes at a time.
 
-    The pool is centred first. Every figure here is a difference of means, which that does not change, and it saves
-    digits.
+    The pool is centred first. This saves digits, and changes no figure here, since each is a difference of means.
 
     Yields:
-        The block, and the products [N, K, V] (0 where a class has fewer than V videos). Rows of the pool outermost, so
-        that a concept's rows are gathered in long runs.
+        The block, and the products [N, K, V] (0 where a class has fewer than V videos). Rows of the pool are outermost,
+        so that a concept's rows are gathered in long runs.
     """
     num_rows, dim = pool_ND.shape
     total_videos = sum(len(one.gradients_VD) for one in classes)
-    # Small problems in float64, as it costs nothing; large ones in float32, whose error stays far below the noise.
+    # Small problems run in float64, at no cost; large ones in float32, whose error stays far below the noise.
     dtype = torch.float64 if num_rows * total_videos * dim <= _DOUBLE_UP_TO else torch.float32
     mean_D = pool_ND.mean(axis=0, dtype=np.float64)
     centred_ND = torch.from_numpy(pool_ND - mean_D).to(device=device, dtype=dtype)
-    # Classes of similar size together, so that little is padded; results go back by their index.
+    # Group classes of similar size, so that there is little padding; results return to their place by index.
     order = np.argsort([len(one.gradients_VD) for one in classes], kind="stable")[::-1]
     start = 0
     while start < len(order):

@@ -1,16 +1,16 @@
 """Confidence intervals of TCAV scores: a two-level bootstrap over the class's videos and the runs.
 
-Resampled are the class's source videos and the R runs (random sets), independently, as rows and columns of the table of
-positive sensitivities (the pigeonhole bootstrap: Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007).
-The interval is about the score over all videos of the class and all random sets, GIVEN this concept's clips: they are
-the same in every run, so no resampling of runs can say how much the score would differ with other clips of the concept.
-That question is answered by the concept effect's interval, which resamples them.
+The bootstrap resamples the class's source videos and the R runs (random sets) independently, as rows and columns of the
+table of positive sensitivities (the pigeonhole bootstrap: Owen, The pigeonhole bootstrap, Annals of Applied Statistics
+2007). The interval covers the score over all videos of the class and all random sets, GIVEN this concept's clips. These
+are the same in every run, so resampling runs cannot show how the score would vary with other clips of the concept. The
+concept effect's interval resamples them and answers that question.
 
-Near 0 and 1 a handful of signs differ from the rest, and resampling them shows too little of what others would do: in
-simulation the bootstrap alone covered 83 to 93 % there instead of 95. So the interval reaches at least as far as that
-of Wilson (Probable inference, the law of succession, and statistical inference, JASA 1927), with the number of
-independent trials that the two levels' variance amounts to (the effective sample size of survey statistics: Korn &
-Graubard, Confidence intervals for proportions with small expected number of positive counts, Survey Methodology 1998).
+Near 0 and 1, only a few signs differ from the rest, and resampling them understates the variation: in simulation the
+bootstrap alone covered 83 to 93 % there instead of 95. So the interval reaches at least as far as that of Wilson
+(Probable inference, the law of succession, and statistical inference, JASA 1927), with the number of independent trials
+that corresponds to the two levels' variance (the effective sample size of survey statistics: Korn & Graubard,
+Confidence intervals for proportions with small expected number of positive counts, Survey Methodology 1998).
 
 Legend: V class videos, M = J * R CAVs, J concepts, R runs of each, B resamples, C = V * R.
 """
@@ -25,8 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from vtcav_ray.tcav.bootstrap import expanded_interval, weights
 
 _VIDEO_STREAM, _RUN_STREAM = 11, 12
-# The effective number of trials is itself estimated, and with one or two signs that differ it comes out far too large.
-# It is held at this many times the smaller of V and R: chosen in one simulation, judged in benchmarks/calibration.py.
+# The effective number of trials is an estimate, and far too large if only one or two signs differ. It is capped at this
+# multiple of the smaller of V and R: chosen in one simulation, evaluated in benchmarks/calibration.py.
 _MOST_TRIALS = 6
 _BLOCK_NUMBERS = 1 << 20
 
@@ -40,11 +40,11 @@ def score_intervals(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Intervals of J concepts' TCAV scores for one class.
+    """Compute intervals of J concepts' TCAV scores for one class.
 
     Args:
-        sensitivities: [V, J * R], one row a source video (see `score(..., sensitivities=True)`), the R runs of a
-            concept side by side.
+        sensitivities: [V, J * R], one row per source video (see `score(..., sensitivities=True)`), with a concept's R
+            runs adjacent.
         runs: R.
         bootstrap: B.
         confidence: in (0, 1).
@@ -52,9 +52,9 @@ def score_intervals(
         device: where to compute.
 
     Returns:
-        `low`, `high`, [J], in [0, 1]. NaN for a class of one video, for R = 1, and where a sensitivity is NaN. Where
-        every sensitivity has the same sign no resample differs, and the interval is that of Clopper & Pearson for
-        min(V, R) trials.
+        `low`, `high`, [J], in [0, 1]. NaN for a class of one video, for R = 1, and if a sensitivity is NaN. If every
+        sensitivity has the same sign, no resample differs, and the interval is that of Clopper & Pearson for min(V, R)
+        trials.
 
     Raises:
         ValueError: shapes or options that do not fit.
@@ -72,8 +72,8 @@ def score_intervals(
     sign_VJR = torch.from_numpy((s_VM > 0).astype(np.float32)).to(device).view(num_videos, concepts, runs)
     video_BV = weights(num_videos, bootstrap, seed, _VIDEO_STREAM).to(device)
     run_BR = weights(runs, bootstrap, seed, _RUN_STREAM).to(device)
-    # One product for both levels: the weight of (video, run) is the product of theirs. Summing over videos first and
-    # runs second takes as many multiplications, and passes B x J x R numbers through memory between them.
+    # One product for both levels: the weight of (video, run) is the product of the two weights. Summing over videos
+    # first and runs second needs as many multiplications, but moves B x J x R numbers through memory in between.
     sign_CJ = sign_VJR.permute(0, 2, 1).reshape(num_videos * runs, concepts)
     step = max(1, _BLOCK_NUMBERS // len(sign_CJ))
     resampled_BJ = torch.empty((bootstrap, concepts), device=device)
@@ -98,7 +98,7 @@ def score_intervals(
         score_J, np.where(usable, trials, 1.0), np.where(usable, freedom, 1.0), confidence
     )
     low, high = np.minimum(low, wilson_low), np.maximum(high, wilson_high)
-    # Clopper & Pearson with no failures (or no successes) in n trials.
+    # Clopper & Pearson without failures (or without successes) in n trials.
     end = ((1 - confidence) / 2) ** (1 / min(num_videos, runs))
     low, high = np.where(score_J == 1, end, low), np.where(score_J == 0, 1 - end, high)
     low, high = np.where(score_J == 0, 0.0, low), np.where(score_J == 1, 1.0, high)
@@ -109,7 +109,7 @@ def score_intervals(
 def _wilson(
     share_J: NDArray[np.float64], trials_J: NDArray[np.float64], freedom_J: NDArray[np.float64], confidence: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Wilson's score interval of a share, with Student's t for an effective number of trials that was estimated."""
+    """Return Wilson's score interval of a share, with Student's t since the effective number of trials is estimated."""
     t = scipy.special.stdtrit(np.maximum(freedom_J, 1.0), 0.5 + confidence / 2)
     shrink = 1 / (1 + t**2 / trials_J)
     centre = (share_J + t**2 / (2 * trials_J)) * shrink

@@ -1,8 +1,8 @@
-"""The null distribution of a cell, as counts in a few bins: what the report draws behind a figure.
+"""The null distribution of a cell as counts in a few bins, which the report draws behind a figure.
 
-The effect's null is kept in the units of its test. Against random clips that is Welch's t of each permutation; for
-pairs, each sign pattern's mean over the standard deviation of all of them. Times `unit` it is in logits, and the
-observed effect lies at effect / unit, so what lies at least as far out is what p counts.
+The effect's null is in the units of its test. Against random clips this is Welch's t of each permutation; for pairs, it
+is each sign pattern's mean over the standard deviation of all of them. Multiplied by `unit` it is in logits. The
+observed effect lies at effect / unit, and p counts the values at least as far out.
 
 Legend: B permutations, K classes.
 """
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     import torch
 
 EFFECT_BINS = 24
-EFFECT_REACH = 4.0  # bins go from -4 to 4 units; what lies beyond is counted in the outermost
+EFFECT_REACH = 4.0  # bins cover -4 to 4 units; values beyond are counted in the outermost bins
 SCORE_BINS = 20  # of [0, 1]
 
 
 def effect_counts(t_BK: torch.Tensor) -> torch.Tensor:
-    """int64 [K, EFFECT_BINS]: how many of the B values, in units of the test, lie in each bin. NaN: the lowest."""
-    import torch  # not above: reports need this module's figures alone
+    """Count the B values, in units of the test, that lie in each bin: int64 [K, EFFECT_BINS]. NaN: the lowest."""
+    import torch  # not above: reports need only this module's constants
 
     num_classes = t_BK.shape[1]
     place = ((t_BK + EFFECT_REACH) * (EFFECT_BINS / (2 * EFFECT_REACH))).nan_to_num(0.0)
@@ -34,6 +34,6 @@ def effect_counts(t_BK: torch.Tensor) -> torch.Tensor:
 
 
 def score_counts(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """int64 [SCORE_BINS]: how many of the scores in [0, 1] lie in each bin; NaN is left out."""
+    """Count how many of the scores in [0, 1] lie in each bin: int64 [SCORE_BINS]. NaN is left out."""
     finite = scores[np.isfinite(scores)]
     return np.histogram(finite, bins=SCORE_BINS, range=(0.0, 1.0))[0].astype(np.int64)

@@ -1,9 +1,9 @@
 """Weights that turn projections into permuted differences of means, as one matrix product.
 
 A permutation of n + m videos into a "concept" of n and a "random set" of m is a row of 0s and 1s that marks the n. The
-sums over the marked videos, for many permutations, classes and layers, are then one product. Where all of them are
-few enough they are listed, and the test is exact; else B are drawn, and p = (1 + #extreme) / (B + 1) is valid at any B
-(Phipson & Smyth, Permutation p-values should never be zero, 2010).
+sums over the marked videos, for many permutations, classes and layers, are then one product. If there are at most B
+permutations, all are listed and the test is exact. Otherwise B are drawn, and p = (1 + #extreme) / (B + 1) is valid at
+any B (Phipson & Smyth, Permutation p-values should never be zero, 2010).
 
 Legend: B permutations, U = n + m videos.
 """
@@ -20,23 +20,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-# A statistic counts as extreme when it is as large as the observed one up to rounding: the observed arrangement, and
-# those that are equal to it by symmetry, must not be missed for the last bit.
+# A statistic counts as extreme if it is as large as the observed one up to rounding: the last bit must not exclude the
+# observed arrangement, or arrangements equal to it by symmetry.
 TIE = 1e-7
 
 
-# Marks held at a time: 64 MB. So many are kept for the next cell of the same sizes; more are drawn anew for each.
+# Maximum number of marks held at a time: 64 MB. Up to this many are cached for the next cell of the same sizes; more
+# are drawn again for each cell.
 BLOCK_NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True)
 class Arrangements:
-    """Rows of marks: 1 where a video is in the concept's place (or where a pair keeps its sign, else -1).
+    """Rows of marks: 1 for a video on the concept's side, else 0; for pairs, 1 if a pair keeps its sign, else -1.
 
     Attributes:
         total: B.
-        exact: all arrangements are there, the observed one among them, so that p is the plain share.
-        draw: the rows [B, U] in blocks of BLOCK_NUMBERS marks or fewer; the same ones each time.
+        exact: all arrangements are included, also the observed one, so that p is the plain share.
+        draw: returns the rows [B, U] in blocks of at most BLOCK_NUMBERS marks; the same ones at each call.
     """
 
     total: int
@@ -44,19 +45,19 @@ class Arrangements:
     draw: Callable[[], Iterable[torch.Tensor]]
 
     def blocks(self, rows: int) -> Iterator[torch.Tensor]:
-        """The marks, `rows` of them at a time or fewer: [rows, U]."""
+        """Yield the marks in blocks of at most `rows` rows: [rows, U]."""
         for block in self.draw():
             yield from block.split(rows)
 
     def p_value(self, num_extreme: NDArray[np.int64]) -> NDArray[np.float64]:
-        """p from the count of arrangements at least as extreme as the observed one."""
+        """Return p from the number of arrangements at least as extreme as the observed one."""
         count = num_extreme.astype(np.float64)
         return count / self.total if self.exact else (count + 1.0) / (self.total + 1.0)
 
 
 @lru_cache(maxsize=16)
 def choose(num_concept: int, num_random: int, permutations: int, seed: int) -> Arrangements:
-    """Ways to put `num_concept` of the videos in the concept's place: all of them, or `permutations` drawn ones."""
+    """Return the ways to choose `num_concept` videos as the concept's: all of them, or `permutations` random ones."""
     total = num_concept + num_random
     ways = comb(total, num_concept)
 
@@ -83,7 +84,7 @@ def choose(num_concept: int, num_random: int, permutations: int, seed: int) -> A
 
 @lru_cache(maxsize=16)
 def flip(num_pairs: int, permutations: int, seed: int) -> Arrangements:
-    """Ways to swap the members of pairs: +1 keeps a pair, -1 swaps it. All 2^n, or `permutations` drawn ones."""
+    """Return the ways to swap the members of pairs: +1 keeps, -1 swaps. All 2^n, or `permutations` random ones."""
 
     def listed() -> Iterator[torch.Tensor]:
         signs = itertools.product((1.0, -1.0), repeat=num_pairs)

@@ -5,8 +5,8 @@ activation's own space. The directional derivative of the class's logit h along 
 
     grad h · (P^T w) = (P grad h) · w
 
-so it is enough to keep P grad h, once per (clip, layer, class); all concepts, all random sets and all reruns of the
-statistics are products of these vectors with CAVs, and touch no model.
+so it is enough to store P grad h once per (clip, layer, class). All concepts, random sets and reruns of the statistics
+are products of these vectors with CAVs, and run no model.
 
 Legend: N clips, V source videos, M CAVs, d numbers of a projected activation.
 """
@@ -24,23 +24,22 @@ from vtcav_ray.tcav.arrays import check_gradients, check_width, video_means
 ZERO_GRADIENTS = "the class's gradients are zero at this layer: nothing can be said of it"
 NO_CAV = "the CAV could not be trained"
 
-_BLOCK_NUMBERS = 1 << 22  # of sensitivities held at a time
+_BLOCK_NUMBERS = 1 << 22  # sensitivities held at a time
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one class at one layer, one for each of M CAVs. NaN where `reason` is not empty.
+    """Scores of one class at one layer, one for each of M CAVs. NaN if `reason` is not empty.
 
     Attributes:
-        sign_count: the TCAV score, share of source videos whose sensitivity is positive, in [0, 1]. Sensitivities of
+        sign_count: the TCAV score: share of source videos with a positive sensitivity, in [0, 1]. Sensitivities of
             exactly 0 count as not positive, as in the paper and in Captum.
-        magnitude: mean sensitivity, in logits a unit of z.
-        smooth: mean over videos of sigmoid(sensitivity / scale), in (0, 1); does not jump where a sensitivity crosses
-            0.
+        magnitude: mean sensitivity, in logits per unit of z.
+        smooth: mean over videos of sigmoid(sensitivity / scale), in (0, 1); does not jump if a sensitivity crosses 0.
         scale: of `smooth`, [M]: the median absolute sensitivity of this CAV over the videos (the lower of the
             middle two).
-        reason: M strings, empty where all is well.
-        sensitivities: [V, M] float32, when they were asked for; videos in the order of their sorted labels.
+        reason: M strings, empty if there is no problem.
+        sensitivities: [V, M] float32, if requested; videos in the order of their sorted labels.
     """
 
     sign_count: NDArray[np.float64]
@@ -60,7 +59,7 @@ def score(
     sensitivities: bool = False,
     device: str | torch.device = "cpu",
 ) -> Scores:
-    """TCAV scores of M CAVs for one class.
+    """Compute the TCAV scores of M CAVs for one class.
 
     Args:
         gradients: of the class's logit at its clips, projected, [N, d].
@@ -86,14 +85,14 @@ def score(
     block = max(1, _BLOCK_NUMBERS // num_videos)
     for start in range(0, num_cavs, block):
         part = slice(start, start + block)
-        # Vectors that come from a table can't be written to, which PyTorch warns of: they are copied, block by block.
+        # Vectors from a table are read-only, and PyTorch warns about that: copy them block by block.
         right = torch.from_numpy(np.require(cavs_MD[part], np.float32, ("C", "W"))).to(device)
         s_MV = right @ left.T
         if kept is not None:
             kept[:, part] = s_MV.T.cpu().numpy()
         for name, values in _statistics(s_MV).items():
             columns[name][part] = values.cpu().numpy()
-    # What is not finite shows in the products, so only those CAVs are looked at one by one.
+    # NaN and infinity show in the products, so only those CAVs are checked one by one.
     missing_M = ~np.isfinite(columns["magnitude"])
     if not np.isnan(cavs_MD[missing_M]).all():
         raise ValueError("cavs has NaN or infinite values in some columns of a row; an untrained CAV is NaN in all")
@@ -107,12 +106,12 @@ def score(
 
 def _statistics(s_MV: torch.Tensor) -> dict[str, torch.Tensor]:
     size_MV = s_MV.abs()
-    middle = (s_MV.shape[1] - 1) // 2  # the lower median, as torch's
+    middle = (s_MV.shape[1] - 1) // 2  # the lower median, as in torch
     if s_MV.device.type == "cpu":  # NumPy's selection is six times as fast as torch's
         scale_M = torch.from_numpy(np.partition(size_MV.numpy(), middle, axis=1)[:, middle].copy())
     else:
         scale_M = size_MV.median(dim=1).values
-    # More than half of the sensitivities exactly 0: fall back on their mean size, and on 1 where all are 0.
+    # If more than half of the sensitivities are exactly 0, use their mean magnitude, and 1 if all are 0.
     mean_M = size_MV.mean(dim=1)
     scale_M = torch.where(scale_M > 0, scale_M, torch.where(mean_M > 0, mean_M, 1.0))
     return {

@@ -1,26 +1,26 @@
-"""Is a TCAV score (sign count) more than random clips in the concept's place would give?
+"""Tests of TCAV scores (sign counts): is a score larger than random clips instead of the concept's would give?
 
 R scores of one concept against R random sets are not R independent measurements: all of them share the concept's clips.
-A t-test that takes them for independent is too sure. What IS exchangeable, if the concept is nothing but random clips,
+A t-test that treats them as independent rejects too often. What IS exchangeable, if the concept is only random clips,
 is the concept's clip set and each of the R random sets: R + 1 draws of the same kind.
 
 **Round robin**, the default. Every set plays every other: the concept against each random set (R CAVs), and each random
-set against each other (R (R - 1) / 2 CAVs, every pair ONCE; they are shared by all concepts of the same kind and size).
-Set i's figure is its mean score against all others, where the score of (j against i) is 1 - score of (i against j): the
-same plane seen from its other side. Under the null the R + 1 figures are exchangeable whatever their dependence, so the
-rank of the concept's distance from 1/2 is uniform, and
+set against each other (R (R - 1) / 2 CAVs, every pair ONCE; all concepts of the same kind and size share them). Set i's
+figure is its mean score against all others. The score of (j against i) is 1 - score of (i against j): the same plane
+seen from its other side. Under the null the R + 1 figures are exchangeable whatever their dependence, so the rank of
+the concept's distance from 1/2 is uniform, and
 
     p = (1 + #{random sets at least as far from 1/2}) / (R + 1)
 
 is exact (Lehmann & Romano, Testing Statistical Hypotheses, 2005, section 15.2), provided that all sets are disjoint in
-source videos and have the same number of clips a video. 1 - P serves here as the same figure's other half, not as an
-independent measurement, which is what makes the published use of it wrong (see `paper_test`).
+source videos and have the same number of clips per video. 1 - P is used here as the other half of the same figure, not
+as an independent measurement; treating it as independent makes the published use wrong (see `paper_test`).
 
-**Empirical**: the concept's mean score among R single scores of disjoint random pairs. It needs no round robin; as a
-mean varies less than single scores do, it rejects less often than it may, and where random scores are near 0 or 1
-(collinear gradients) it can't reject at all.
+**Empirical**: the concept's mean score among R single scores of disjoint random pairs. It needs no round robin. A mean
+varies less than single scores, so the test is conservative, and if random scores are near 0 or 1 (collinear gradients)
+it cannot reject at all.
 
-**Welch's t** is offered because papers report it. It is too sure: see `benchmarks/calibration.py`.
+**Welch's t** is provided because papers report it. It rejects too often: see `benchmarks/calibration.py`.
 
 Legend: R random sets, C cells.
 """
@@ -44,11 +44,11 @@ class ScoreTest:
     """The score test of C cells (arrays [C]; a single cell: C = 1).
 
     Attributes:
-        p: two-sided; NaN where a score is NaN.
+        p: two-sided; NaN if a score is NaN.
         score: the concept's mean score.
         null_mean, null_sd: of the random-against-random scores.
         effect: score minus null_mean.
-        smallest_p: what this R could give at best.
+        smallest_p: smallest p possible with this R.
     """
 
     p: NDArray[np.float64]
@@ -60,7 +60,7 @@ class ScoreTest:
 
 
 def round_robin_test(concept_scores: ArrayLike, null_scores: ArrayLike) -> ScoreTest:
-    """The default test.
+    """Test by round robin, the default.
 
     Args:
         concept_scores: [R] or [C, R], the concept against each of the R random sets.
@@ -92,7 +92,7 @@ def round_robin_test(concept_scores: ArrayLike, null_scores: ArrayLike) -> Score
 
 
 def empirical_test(concept_scores: ArrayLike, null_scores: ArrayLike) -> ScoreTest:
-    """The concept's mean score among the single scores of random pairs: conservative, and often powerless.
+    """Test the concept's mean score among the single scores of random pairs: conservative, and often powerless.
 
     Args:
         concept_scores: [R] or [C, R].
@@ -101,14 +101,16 @@ def empirical_test(concept_scores: ArrayLike, null_scores: ArrayLike) -> ScoreTe
     concept_CR, null_CQ = _scores(concept_scores, "concept_scores"), _scores(null_scores, "null_scores")
     _same_cells(concept_CR, null_CQ)
     score_C = concept_CR.mean(axis=1)
-    center_C = np.full(len(score_C), 0.5)  # of the null by its symmetry, not by its noisy mean
+    center_C = np.full(len(score_C), 0.5)  # of the null, by its symmetry: its mean is noisy
     farther = (np.abs(null_CQ - center_C[:, None]) >= np.abs(score_C - center_C)[:, None] - _TIE).sum(axis=1)
     num = null_CQ.shape[1]
     return _result((1.0 + farther) / (num + 1), score_C, null_CQ, minimum_p(num))
 
 
 def welch_test(concept_scores: ArrayLike, null_scores: ArrayLike) -> ScoreTest:
-    """Welch's t between the R scores and the null's, as papers report it. Takes runs for independent: too sure.
+    """Test with Welch's t between the R scores and the null's, as papers report it.
+
+    Treats dependent runs as independent, so it rejects too often.
 
     Args:
         concept_scores: [R] or [C, R].
@@ -122,9 +124,9 @@ def welch_test(concept_scores: ArrayLike, null_scores: ArrayLike) -> ScoreTest:
 
 
 def paper_test(concept_scores: ArrayLike) -> NDArray[np.float64]:
-    """The test behind published p-values: a t-test of P against 1 - P of the same CAVs. Wrong; for benchmarks.
+    """Test as published p-values do: a t-test of P against 1 - P of the same CAVs. Wrong; only for benchmarks.
 
-    It counts every run twice and takes dependent runs for independent.
+    It counts every run twice and treats dependent runs as independent.
 
     Args:
         concept_scores: [R] or [C, R].
@@ -138,19 +140,19 @@ def paper_test(concept_scores: ArrayLike) -> NDArray[np.float64]:
 
 
 def null_pairs(num_sets: int) -> NDArray[np.int64]:
-    """The pairs (i, j), i < j, of R random sets: each once, never in both orders, never one with itself: [P, 2]."""
+    """Return the pairs (i, j), i < j, of R random sets, each once: [P, 2]."""
     if num_sets < 2:
         raise ValueError(f"num_sets must be at least 2, and is {num_sets}: a null needs random sets to compare")
     return np.stack(np.triu_indices(num_sets, 1), axis=1).astype(np.int64)
 
 
 def minimum_p(num_sets: int) -> float:
-    """The smallest p that R random sets can give: 1 / (R + 1)."""
+    """Return the smallest p that R random sets can give: 1 / (R + 1)."""
     return 1.0 / (num_sets + 1)
 
 
 def resolution_warning(num_sets: int, num_cells: int, alpha: float = 0.05) -> str | None:
-    """A sentence where R random sets can't decide any of m cells after correction (R + 1 < m / alpha); else None."""
+    """Return a warning if R random sets can't decide any of m cells after correction (R + 1 < m / alpha), else None."""
     needed = math.ceil(num_cells / alpha - 1e-9) - 1
     if num_sets >= needed:
         return None
@@ -162,14 +164,14 @@ def resolution_warning(num_sets: int, num_cells: int, alpha: float = 0.05) -> st
 
 
 def adjust(p: ArrayLike, method: Correction = "holm", *, m: int | None = None) -> NDArray[np.float64]:
-    """p-values corrected for m tests, in the shape given; NaN stays NaN and counts only if m says so.
+    """Correct p-values for m tests, keeping their shape. NaN stays NaN, and counts as a test only through m.
 
     Args:
         p: in [0, 1], or NaN.
         method: `holm` (family-wise error, Holm 1979; valid under any dependence), `bh` (false discovery rate, Benjamini
             & Hochberg 1995) or `none`.
-        m: how many tests there are in all; None: those of `p` that are not NaN. May be more than are given: the others
-            are then taken as not rejected.
+        m: total number of tests; None: the number of values in `p` that are not NaN. If larger, the remaining tests
+            count as not rejected.
 
     Raises:
         ValueError: p outside [0, 1], m below the number of p-values, or an unknown method.
@@ -228,14 +230,14 @@ def _welch_p(left_CR: NDArray[np.float64], right_CQ: NDArray[np.float64]) -> NDA
 
 
 def _t_test(left_CR: NDArray[np.float64], right_CQ: NDArray[np.float64], *, equal_var: bool) -> NDArray[np.float64]:
-    from scipy.stats import ttest_ind  # a second to import, and drivers and reports have no test to do
+    from scipy.stats import ttest_ind  # takes a second to import, and drivers and reports run no test
 
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # runs that are all equal: the variance is 0
+        warnings.simplefilter("ignore", RuntimeWarning)  # all runs equal: the variance is 0
         p = ttest_ind(left_CR, right_CQ, axis=1, equal_var=equal_var).pvalue
     return np.asarray(p, dtype=np.float64)
 
 
 def _where_equal(p: NDArray[np.float64], differs: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """A t-test of two constant samples is 0/0: p is 0 where they differ, and 1 where they do not."""
+    """Replace the NaN p of two constant samples (their t is 0/0): 0 if they differ, else 1."""
     return np.where(np.isnan(p), np.where(differs, 0.0, 1.0), p)
