@@ -24,7 +24,7 @@ VIDEOS = pa.schema(
         ("label", pa.string()),  # class name; null: unknown
         ("split", pa.string()),  # null: not given
         ("size_bytes", pa.int64()),
-        ("fingerprint", pa.string()),  # ETag, or size and time of change: what tells that a file was replaced
+        ("fingerprint", pa.string()),  # ETag, or size and time of change: shows that a file was replaced
     ]
 )
 
@@ -34,14 +34,14 @@ TRACKS = pa.schema(
         ("track_id", pa.int32()),  # from 1, unique in its video
         ("label", pa.string()),  # the detector's name of the object
         ("frames", pa.list_(pa.int32())),  # indices into the decoded source video, rising
-        ("boxes", pa.list_(BOX)),  # one a frame
-        ("confidence", pa.list_(pa.float32())),  # one a frame, in [0, 1]
-        ("fps", pa.float64()),  # of the source; frames a second
+        ("boxes", pa.list_(BOX)),  # one per frame
+        ("confidence", pa.list_(pa.float32())),  # one per frame, in [0, 1]
+        ("fps", pa.float64()),  # of the source; frames per second
         ("height", pa.int32()),  # of the source frame, pixels
         ("width", pa.int32()),
         ("num_frames", pa.int32()),  # of the whole source video
-        ("camera", pa.list_(POINT)),  # the camera's own (x, y) shift since frame 0, pixels, one a frame
-        ("sharpness", pa.list_(pa.float32())),  # variance of the Laplacian inside the box, one a frame
+        ("camera", pa.list_(POINT)),  # the camera's own (x, y) shift since frame 0, pixels, one per frame
+        ("sharpness", pa.list_(pa.float32())),  # variance of the Laplacian inside the box, one per frame
         ("shot", pa.list_(pa.int32())),  # number of the shot that the frame belongs to, from 0
     ]
 )
@@ -50,7 +50,7 @@ CLIPS = pa.schema(
     [
         ("clip_id", pa.string()),
         ("set", pa.string()),  # concept, class or random
-        ("name", pa.string()),  # the concept's or the class's name; for random clips, `random/<kind>`
+        ("name", pa.string()),  # the concept's or the class's name; for random clips `random/<kind>`
         ("kind", pa.string()),  # see vtcav_ray.clips.kinds; for class examples `full`
         ("video_id", pa.string()),
         ("label", pa.string()),  # class of the source video; null: unknown
@@ -70,7 +70,7 @@ CLIPS = pa.schema(
 
 
 def activations(d: int, numbers: str = "float32") -> pa.Schema:
-    """One row a (clip, layer)."""
+    """One row per (clip, layer)."""
     return pa.schema(
         [
             ("clip_id", pa.string()),
@@ -87,7 +87,7 @@ def activations(d: int, numbers: str = "float32") -> pa.Schema:
 
 
 def gradients(d: int) -> pa.Schema:
-    """One row a (class example, layer, class): the gradient of the class's target at the layer, projected.
+    """One row per (class example, layer, class): the gradient of the class's target at the layer, projected.
 
     Always float32: gradients of a mean over thousands of positions are smaller than float16's smallest number.
     """
@@ -108,12 +108,12 @@ def gradients(d: int) -> pa.Schema:
 
 
 def cavs(d: int) -> pa.Schema:
-    """One row a trained CAV. Decision value of a vector z in P-space: z·vector + bias."""
+    """One row per trained CAV. Decision value of a vector z in P-space: z·vector + bias."""
     return pa.schema(
         [
             ("layer", pa.string()),
             ("concept", pa.string()),  # `<name>/<kind>`; for the null, the random set in the concept's place
-            ("against", pa.string()),  # what a reader compares with: `random`, `rest of <kind>`, another concept
+            ("against", pa.string()),  # the reader's comparison: `random`, `rest of <kind>`, another concept
             ("negatives", pa.string()),  # this run's draw of it, `<against>#<run>`
             ("is_null", pa.bool_()),  # random against random
             ("seed", pa.int64()),
@@ -147,7 +147,7 @@ SCORES = pa.schema(
         ("significant", pa.bool_()),  # the headline: learnable, and effect_q below alpha
         ("n", pa.int32()),  # class videos
         ("R", pa.int32()),  # CAVs
-        ("magnitude", pa.float64()),  # mean sensitivity, logits a unit of z
+        ("magnitude", pa.float64()),  # mean sensitivity, logits per unit of z
         ("smooth", pa.float64()),  # mean sigmoid of the scaled sensitivity, in [0, 1]
         ("null_mean", pa.float64()),  # of the random-against-random scores
         ("null_sd", pa.float64()),
@@ -177,7 +177,7 @@ SENSITIVITIES = pa.schema(
         ("layer", pa.string()),
         ("concept", pa.string()),
         ("video_id", pa.string()),  # of the class: which videos does the concept drive?
-        ("sensitivity", pa.float32()),  # mean over the R CAVs, logits a unit of z
+        ("sensitivity", pa.float32()),  # mean over the R CAVs, logits per unit of z
         ("positive", pa.float32()),  # share of the R CAVs with a positive sensitivity
     ]
 )
@@ -188,7 +188,10 @@ NULLS = pa.schema(
         ("layer", pa.string()),
         ("concept", pa.string()),
         ("against", pa.string()),
-        ("effect_unit", pa.float32()),  # logits a unit of `effect_counts`: the observed effect is at effect_logits / it
+        (
+            "effect_unit",
+            pa.float32(),
+        ),  # logits per unit of `effect_counts`: the observed effect is at effect_logits / it
         # Permutations in 24 equal bins from -4 to 4 units (Welch's t; for pairs, means over the SD of all sign
         # patterns); what lies beyond is in the outermost. Empty: no test.
         ("effect_counts", pa.list_(pa.int32())),
@@ -200,7 +203,7 @@ CURVES = pa.schema(
     [
         ("layer", pa.string()),
         ("concept", pa.string()),
-        ("n", pa.int32()),  # source videos a side
+        ("n", pa.int32()),  # source videos per side
         ("accuracy", pa.float64()),  # held out, balanced: mean over random draws of n
         ("sd", pa.float64()),  # over the draws
     ]
@@ -226,7 +229,7 @@ INTERVENTIONS = pa.schema(
         ("predicted", pa.float64()),  # t * gain * effect_logits over these clips: first order, logits
         ("real", pa.float64()),  # mean change of the class's logit when the rest of the model is run
         ("real_sd", pa.float64()),  # over the clips
-        ("n", pa.int32()),  # class clips, one a source video
+        ("n", pa.int32()),  # class clips, one per source video
         ("model", pa.string()),
     ]
 )
@@ -240,7 +243,7 @@ GRADCAM = pa.schema(
         ("mode", pa.string()),  # frame, window or clip: see vtcav_ray.gradcam.maps
         ("flicker", pa.float64()),  # mean total variation distance of neighbouring frames' maps, in [0, 1]
         ("track_flicker", pa.float64()),  # of the object's own box, seen at the layer's resolution: the floor
-        ("jump", pa.float64()),  # mean way of the centre of mass from frame to frame, fraction of the frame
+        ("jump", pa.float64()),  # mean path of the centre of mass from frame to frame, fraction of the frame
         ("track_jump", pa.float64()),
         ("direction", pa.float64()),  # correlation with the reversed clip's map, turned back; 1: blind to direction
         ("direction_predicted", pa.float64()),  # the same, each of the two explained for the model's own answer
@@ -249,10 +252,10 @@ GRADCAM = pa.schema(
         ("predicted", pa.string()),  # the model's own answer, from the plays' mean logits
         ("predicted_reversed", pa.string()),
         ("background_share", pa.float64()),  # map mass outside of all tracked boxes, in [0, 1]; null: no track
-        ("background_chance", pa.float64()),  # of a map that is the same everywhere
+        ("background_chance", pa.float64()),  # of a uniform map
         ("track_agreement", pa.float64()),  # correlation with the object's own box, seen at the layer's resolution
         ("pointing", pa.float64()),  # share of frames whose map is largest inside of a box
-        ("drift_x", pa.float64()),  # way of the centre of mass over the clip, fraction of the frame
+        ("drift_x", pa.float64()),  # path of the centre of mass over the clip, fraction of the frame
         ("drift_y", pa.float64()),  # y is down
         ("track_drift_x", pa.float64()),
         ("track_drift_y", pa.float64()),
@@ -288,7 +291,7 @@ FAILURES = pa.schema(
     ]
 )
 
-# What a table without rows looks like.
+# The schema of a table without rows.
 EMPTY_SCHEMAS = {
     "videos": VIDEOS,
     "tracks": TRACKS,
@@ -304,4 +307,93 @@ EMPTY_SCHEMAS = {
     "failures": FAILURES,
     "gradcam": GRADCAM,
     "gradcam_summary": GRADCAM_SUMMARY,
+}
+
+# Side tables: only later stages and pages read them.
+
+SIGNATURE_NUMBERS = 110  # see vtcav_ray.tracks.copies
+SIGNATURES = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("signature", pa.list_(pa.float32(), SIGNATURE_NUMBERS)),
+    ]
+)
+
+THUMB_NUMBERS = 3 * 16**2  # three small grey pictures of 16 x 16
+LOOKS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),  # needed to carry a video's rows over with its clips (vtcav_ray.runs.carry)
+        ("set", pa.string()),
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("bits", pa.uint64()),  # see vtcav_ray.clips.duplicates.Look
+        ("thumbs", pa.list_(pa.uint8(), THUMB_NUMBERS)),
+    ]
+)
+
+DUPLICATES = pa.schema([("clip_id", pa.string()), ("repeats", pa.string())])  # repeats a clip of the same set
+COPIES = pa.schema([("video_id", pa.string()), ("repeats", pa.string())])  # is a copy of another video
+
+CONTENTS = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("sha256", pa.string()),  # of the video's rows in `clips`, frames included
+    ]
+)
+
+LEFT_OUT = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("reason", pa.string()),  # rejected, undecided or duplicate
+    ]
+)
+
+ALIGNED = pa.schema(
+    [
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("mode", pa.string()),
+        ("clips", pa.int32()),
+        ("sum", pa.list_(pa.float64())),  # [S·S], times a uniform map, summed over frames and clips
+        ("count", pa.list_(pa.float64())),  # [S·S], frames that saw this place
+    ]
+)
+
+OVERLAYS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("mode", pa.string()),
+        ("mp4", pa.string()),  # path below the stage's folder
+        ("webp", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+    ]
+)
+
+AGGREGATE = pa.schema(
+    [
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("mode", pa.string()),
+        ("clips", pa.int32()),
+        # [S·S], by rows: mean map around the object's own box (its middle third), times a uniform map; NaN: never seen
+        ("map", pa.list_(pa.float64())),
+    ]
+)
+
+SIDE_SCHEMAS = {
+    "signatures": SIGNATURES,
+    "looks": LOOKS,
+    "duplicates": DUPLICATES,
+    "copies": COPIES,
+    "contents": CONTENTS,
+    "left_out": LEFT_OUT,
+    "cells": SCORES,  # of one layer, before the correction over all layers
+    "aligned": ALIGNED,
+    "overlays": OVERLAYS,
+    "aggregate": AGGREGATE,
 }

@@ -15,7 +15,7 @@ import pytest
 from same_tables import same
 
 import vtcav_ray
-from vtcav_ray import engine
+from vtcav_ray import engine, tables
 from vtcav_ray.pipeline import STAGES, Silence
 
 pytestmark = pytest.mark.slow
@@ -73,3 +73,12 @@ def test_a_new_run_equals_it(golden: dict[str, Any], tmp_path: Path) -> None:
         relative = path.relative_to(kept)
         if relative.parts[1] != "world":
             same(pq.read_table(path), pq.read_table(golden_runs.ROOT / relative), str(relative))
+
+
+def test_every_file_has_the_columns_of_its_table(golden: dict[str, Any]) -> None:
+    schemas = {**tables.EMPTY_SCHEMAS, **tables.SIDE_SCHEMAS}
+    files = [p.relative_to(golden_runs.ROOT) for p in golden_runs.ROOT.rglob("*.parquet")]
+    of_stages = [path for path in files if path.parts[1] != "world"]
+    assert of_stages
+    for path in of_stages:
+        assert pq.read_schema(golden_runs.ROOT / path).names == schemas[path.parts[3]].names, path

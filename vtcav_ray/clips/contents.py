@@ -7,8 +7,9 @@ import hashlib
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vtcav_ray import tables
+
 CONTENTS = "contents"  # a side table of the stage `clips`, one row per video
-SCHEMA = pa.schema([("video_id", pa.string()), ("sha256", pa.string())])
 
 
 def contents_of(clips: pa.Table) -> pa.Table:
@@ -24,4 +25,4 @@ def contents_of(clips: pa.Table) -> pa.Table:
             encoded = row.pop("encoded")
             digest.update(repr(sorted(row.items())).encode() + b"\0" + (encoded or b"") + b"\0")
         rows.append({"video_id": video_id, "sha256": digest.hexdigest()})
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=tables.CONTENTS)

@@ -14,24 +14,15 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from vtcav_ray.tables import DUPLICATES as DUPLICATES
+from vtcav_ray.tables import LOOKS, THUMB_NUMBERS
 from vtcav_ray.video.codec import decode_clip
 
 COLUMNS = ("clip_id", "video_id", "set", "name", "kind", "control_of", "num_frames", "encoding", "encoded")
 _HASH_SIDE = 32
 _THUMB_SIDE = 16
+assert THUMB_NUMBERS == 3 * _THUMB_SIDE**2
 _SAME = 8.0  # grey levels, maximum mean difference of the small pictures
-LOOKS = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("video_id", pa.string()),  # needed to carry a video's rows over with its clips (vtcav_ray.runs.carry)
-        ("set", pa.string()),
-        ("name", pa.string()),
-        ("kind", pa.string()),
-        ("bits", pa.uint64()),  # see Look
-        ("thumbs", pa.list_(pa.uint8(), 3 * _THUMB_SIDE**2)),
-    ]
-)
-DUPLICATES = pa.schema([("clip_id", pa.string()), ("repeats", pa.string())])
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 from vtcav_ray.clips.decisions import Decisions, Subject
 from vtcav_ray.config import Config
 from vtcav_ray.store.commits import StageFolder
+from vtcav_ray.tables import LEFT_OUT
 
 TABLE = "left_out"
-SCHEMA = pa.schema([("clip_id", pa.string()), ("reason", pa.string())])  # rejected, undecided or duplicate
 HEAD_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "control_of")
 
 
@@ -36,7 +36,7 @@ class LeftOut:
 
     def table(self) -> pa.Table:
         rows = sorted(self.reasons.items())
-        return pa.table({"clip_id": [c for c, _ in rows], "reason": [r for _, r in rows]}, schema=SCHEMA)
+        return pa.table({"clip_id": [c for c, _ in rows], "reason": [r for _, r in rows]}, schema=LEFT_OUT)
 
 
 def full_name(set_: str, name: str, kind: str) -> str:

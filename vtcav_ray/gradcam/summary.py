@@ -11,6 +11,7 @@ import torch
 from vtcav_ray import tables
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
 from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.tables import AGGREGATE
 from vtcav_ray.tcav.bootstrap import expanded_interval, weights
 
 ALL = "all"
@@ -19,16 +20,6 @@ CONFIDENCE = 0.95
 _STREAM = 31  # of the resamples: one draw for every figure of the same number of videos
 MEASURES = tuple(
     field.name for field in tables.GRADCAM if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
-)
-AGGREGATE = pa.schema(
-    [
-        ("class", pa.string()),
-        ("layer", pa.string()),
-        ("mode", pa.string()),
-        ("clips", pa.int32()),
-        # [S·S], by rows: mean map around the object's own box (its middle third), times a uniform map; NaN: never seen
-        ("map", pa.list_(pa.float64())),
-    ]
 )
 
 

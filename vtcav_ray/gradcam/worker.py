@@ -22,33 +22,11 @@ from vtcav_ray.models import load_recogniser
 from vtcav_ray.runs.devices import device_of_actor
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
+from vtcav_ray.tables import ALIGNED, OVERLAYS
 from vtcav_ray.video.codec import decode_clip
 
 BATCH_SIZE = 8  # plays a model call, where the config says nothing
 CLIP_COLUMNS = ("clip_id", "video_id", "label", "frames", "height", "width", "encoding", "encoded")
-ALIGNED = pa.schema(
-    [
-        ("class", pa.string()),
-        ("layer", pa.string()),
-        ("mode", pa.string()),
-        ("clips", pa.int32()),
-        ("sum", pa.list_(pa.float64())),  # [S·S], times a uniform map, summed over frames and clips
-        ("count", pa.list_(pa.float64())),  # [S·S], frames that saw this place
-    ]
-)
-OVERLAYS = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("video_id", pa.string()),
-        ("class", pa.string()),
-        ("layer", pa.string()),
-        ("mode", pa.string()),
-        ("mp4", pa.string()),  # path below the stage's folder
-        ("webp", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-    ]
-)
 Row = dict[str, Any]
 
 

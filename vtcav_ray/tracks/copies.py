@@ -24,6 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vtcav_ray.tables import COPIES as COPIES
+from vtcav_ray.tables import SIGNATURE_NUMBERS, SIGNATURES
+
 _SIDE = 64  # of the small pictures, pixels
 _PICTURES = 64  # minimum number kept of a longer video; fewer than twice as many are kept
 _DARK = 16  # grey levels: a border that is never brighter is a black bar, including coding noise
@@ -35,8 +38,7 @@ _FAINT_LOOK, _FAINT_MOTION = 2.0, 1.0
 _DIRECTIONS = 24  # dimensions of the projection in which neighbours are searched
 _QUERIES = 4096  # per call of the k-d tree
 NUMBERS = _PLACES**2 - 1 + (_TIMES - 1) * _PLACES_MOVING**2
-SIGNATURES = pa.schema([("video_id", pa.string()), ("signature", pa.list_(pa.float32(), NUMBERS))])
-COPIES = pa.schema([("video_id", pa.string()), ("repeats", pa.string())])
+assert NUMBERS == SIGNATURE_NUMBERS
 
 
 class Pictures:
