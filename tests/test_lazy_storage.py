@@ -43,7 +43,7 @@ print([name for name in {packages!r} if name in sys.modules])
 
 OPEN_A_URL = """
 import sys
-from vtcav_ray import access
+from vtcav_ray.store import access
 
 access.FIRST_WAIT_SECONDS = access.LONGEST_WAIT_SECONDS = 0.001
 before = access.storage_errors()

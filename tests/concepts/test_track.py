@@ -66,7 +66,7 @@ import sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1] / "video")]!r}
 from drawn import encode, square_video
 from tracked_things import RedSquares
-from vtcav_ray.concepts import track
+from vtcav_ray.tracks import track
 from vtcav_ray.config import TracksConfig
 
 class Decoder(track._Decoder):

@@ -28,7 +28,7 @@ from vtcav_ray.store.lease import Leases, Owner
 # A driver of its own process: holds the run, says so, and works until it is ended.
 HOLDER = """
 import sys, time
-from vtcav_ray import run_lease
+from vtcav_ray.runs import run_lease
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.errors import VtcavError
 run_lease.EXPIRES_S = float(sys.argv[2])
