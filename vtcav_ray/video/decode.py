@@ -121,9 +121,7 @@ class Video:
         try:
             first = next(self._decode(), None)
             if first is None:
-                kind = "truncated" if self.truncated and self._size_known else "decode"
-                why = "" if self._size_known else f" It is broken, or its frames have over {self._probed:,} pixels."
-                raise InputError(kind, f"{self.name}: not one frame could be decoded.{why}")
+                raise self._no_frame()
             self.height, self.width = self._shown(first).shape[:2]
             self.rotation = round(first.rotation)  # degrees, against the clock; frames are given with it applied
             rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
@@ -328,9 +326,33 @@ class Video:
         self._promised = int(self._stream.frames or 0)
         self._fresh = True
 
-    def _opened(self, each_stream: Any) -> Any:
+    def _opened(self, each_stream: Any, **options: str) -> Any:
         file: Any = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
-        return av.open(file, options=_OPEN_OPTIONS, stream_options=each_stream, metadata_errors="replace")
+        return av.open(file, options=_OPEN_OPTIONS | options, stream_options=each_stream, metadata_errors="replace")
+
+    def _no_frame(self) -> InputError:
+        """Return why not one frame came: the video is broken, or its frames were too large to look at."""
+        said = f"{self.name}: not one frame could be decoded."
+        if self._size_known:
+            return InputError("truncated" if self.truncated else "decode", said)
+        width, height = self._stated_size()
+        try:
+            self._check_frame(width, height, None)
+        except InputError as too_large:
+            return too_large
+        why = "" if width else f" It is broken, or its frames have over {self._probed:,} pixels."
+        return InputError("decode", said + why)
+
+    def _stated_size(self) -> tuple[int, int]:
+        """Return the width and height that the container states, 0 where it states none. No decoder is opened."""
+        try:
+            with self._watched(lambda: self._opened(None, codec_whitelist="none")) as container:
+                streams = container.streams.video
+                context = streams[0].codec_context if streams else None
+                return (context.width, context.height) if context is not None else (0, 0)
+        except av.error.FFmpegError as error:
+            raise_unless_bad_video(self._data, error)
+            return 0, 0
 
     def _reopen(self) -> None:
         if not self._fresh:
