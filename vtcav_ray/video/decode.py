@@ -53,6 +53,7 @@ _HELD_FRAMES = {"apng": 4, "gif": 4, "png": 3, "mjpeg": 3, "rawvideo": 3, "ffv1"
 _HELD_FRAMES_ELSEWHERE = 28
 _RGB_BYTES = 3  # a pixel, of the frame that is handed out
 _LARGEST_PIXEL_BYTES = 8  # of any format of FFmpeg's that a video has (rgba64)
+_PADDED_TO = 64  # pixels, at most, by FFmpeg: whole vectors of a processor, whole blocks of a codec
 _PROBED_FRAMES = 2  # that FFmpeg holds while it finds out what the streams are
 _MOST_STREAMS = 64  # that are probed with a limit of their own
 T = TypeVar("T")
@@ -320,7 +321,9 @@ class Video:
             raise
         # FFmpeg's own check, before it takes memory: a stream may turn to larger frames in its middle.
         most = min(self._max_pixels, int(self._max_held_bytes / self._bytes_a_pixel(context.format)))
-        context.options = {**context.options, "max_pixels": str(most)}
+        # It counts the padding of rows and blocks too, with which a frame of just the largest size would be refused.
+        padded = -(-context.width // _PADDED_TO) * -(-context.height // _PADDED_TO) * _PADDED_TO**2
+        context.options = {**context.options, "max_pixels": str(max(most, padded))}
         context.thread_count = self._threads
         context.thread_type = "NONE" if self._threads == 1 else "AUTO"
         self._promised = int(self._stream.frames or 0)
