@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import vtcav_ray
 from vtcav_ray import cli, tables
+from vtcav_ray.cli import application
 from vtcav_ray.cli.tables import print_table
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
@@ -123,7 +124,7 @@ def test_wide_tables_are_not_squeezed(finished_run: str) -> None:
 
 
 def test_json_has_null_where_there_is_no_figure(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    print_table(pa.table({"p": [float("nan"), 0.5]}), "json", cli.out, sys.stdout.buffer)
+    print_table(pa.table({"p": [float("nan"), 0.5]}), "json", application.out, sys.stdout.buffer)
     assert [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()] == [{"p": None}, {"p": 0.5}]
 
 

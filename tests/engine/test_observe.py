@@ -18,7 +18,7 @@ SCRIPT = """
 import contextlib, functools, json, socket, sys, time, urllib.request
 from pathlib import Path
 import psutil, pyarrow as pa, ray, ray.cloudpickle
-from vtcav_ray import logs
+from vtcav_ray.runs import logs
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
 from vtcav_ray.runs.stage import make_shards

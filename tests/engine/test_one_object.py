@@ -151,7 +151,7 @@ def test_an_object_that_was_replaced_is_noticed_also_while_it_is_read(
 
         from vtcav_ray.video import fetch as module
 
-        real = module._read_whole
+        real = module.read_object
 
         def read_then_replaced(fs: Any, path: str, uri: str, *rest: Any) -> bytes:
             data = real(fs, path, uri, *rest)
@@ -159,7 +159,7 @@ def test_an_object_that_was_replaced_is_noticed_also_while_it_is_read(
                 folder.write_bytes(f"videos/{NAMES[0]}", other)
             return data
 
-        monkeypatch.setattr(module, "_read_whole", read_then_replaced)
+        monkeypatch.setattr(module, "read_object", read_then_replaced)
         assert outcomes(videos, s3.storage_options) == dict.fromkeys(NAMES, "read") | {NAMES[0]: "changed"}
     finally:
         folder.write_bytes(f"videos/{NAMES[0]}", before)

@@ -63,10 +63,10 @@ def test_a_new_run_equals_it(golden: dict[str, Any], tmp_path: Path) -> None:
     for name in ("run", "rerun"):
         assert made[name]["keys"] == golden[name]["keys"]
         assert made[name]["record"] == golden[name]["record"]
-        for stage, tables in golden[name]["tables"].items():
-            assert made[name]["tables"][stage].keys() == tables.keys(), stage
+        for stage, digests in golden[name]["tables"].items():
+            assert made[name]["tables"][stage].keys() == digests.keys(), stage
             if EXACT:
-                assert made[name]["tables"][stage] == tables, stage
+                assert made[name]["tables"][stage] == digests, stage
     if EXACT:
         assert made["compare"] == golden["compare"]
     for path in sorted(kept.rglob("*.parquet")):

@@ -149,6 +149,34 @@ def test_too_large_is_refused_before_decoding(long_video: bytes) -> None:
     assert kind_of(long_video, max_pixels=64 * 95) == "too_large"
 
 
+CODECS = pytest.mark.parametrize(
+    ("container", "codec", "pix_fmt"),
+    [
+        ("gif", "gif", "rgb8"), ("apng", "apng", "rgb24"), ("mp4", "png", "rgb24"), ("avi", "mjpeg", "yuvj420p"),
+        ("webm", "libvpx-vp9", "yuv420p"), ("matroska", "ffv1", "yuv420p"), ("mp4", "libx264", "yuv420p"),
+    ],
+)  # fmt: skip
+
+
+@CODECS
+def test_too_large_is_told_with_the_size_also_where_the_decoder_forgets_it(
+    container: str, codec: str, pix_fmt: str
+) -> None:
+    """FFmpeg says nothing of the size once its decoder has refused it; the container still does."""
+    video = encode(numbered_frames(2, 64, 128), container=container, codec=codec, pix_fmt=pix_fmt)
+    with pytest.raises(InputError, match=r"has frames of 128x64; up to 8,191 pixels are taken") as told:
+        decode_frames(video, max_pixels=64 * 128 - 1)
+    assert told.value.kind == "too_large"
+
+
+@CODECS
+def test_frames_of_just_the_largest_size_are_taken(container: str, codec: str, pix_fmt: str) -> None:
+    """Whatever FFmpeg pads them to."""
+    for height, width in ((64, 128), (66, 98)):
+        video = encode(numbered_frames(2, height, width), container=container, codec=codec, pix_fmt=pix_fmt)
+        assert len(decode_frames(video, max_pixels=height * width)[0]) == 2
+
+
 def test_result_that_fits_no_memory_is_refused(long_video: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "MAX_RESULT_BYTES", 50 * 64 * 96 * 3)
     assert kind_of(long_video) == "too_large"

@@ -51,10 +51,18 @@ _MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and returns the unit o
 # from earlier ones; film codecs hold up to 16 reference frames, and as many that wait for their turn.
 _HELD_FRAMES = {"apng": 4, "gif": 4, "png": 3, "mjpeg": 3, "rawvideo": 3, "ffv1": 4, "huffyuv": 3, "prores": 3}
 _HELD_FRAMES_ELSEWHERE = 28
+<<<<<<< HEAD
 _RGB_BYTES = 3  # per pixel of the returned frame
 _LARGEST_PIXEL_BYTES = 8  # per pixel, over all FFmpeg formats used by videos (rgba64)
 _PROBED_FRAMES = 2  # frames that FFmpeg holds while it probes the streams
 _MOST_STREAMS = 64  # streams that are probed with an individual limit
+=======
+_RGB_BYTES = 3  # a pixel, of the frame that is handed out
+_LARGEST_PIXEL_BYTES = 8  # of any format of FFmpeg's that a video has (rgba64)
+_PADDED_TO = 64  # pixels, at most, by FFmpeg: whole vectors of a processor, whole blocks of a codec
+_PROBED_FRAMES = 2  # that FFmpeg holds while it finds out what the streams are
+_MOST_STREAMS = 64  # that are probed with a limit of their own
+>>>>>>> x/suite
 T = TypeVar("T")
 
 
@@ -121,9 +129,7 @@ class Video:
         try:
             first = next(self._decode(), None)
             if first is None:
-                kind = "truncated" if self.truncated and self._size_known else "decode"
-                why = "" if self._size_known else f" It is broken, or its frames have over {self._probed:,} pixels."
-                raise InputError(kind, f"{self.name}: not one frame could be decoded.{why}")
+                raise self._no_frame()
             self.height, self.width = self._shown(first).shape[:2]
             self.rotation = round(first.rotation)  # degrees counter-clockwise, already applied to returned frames
             rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
@@ -322,15 +328,41 @@ class Video:
             raise
         # FFmpeg's own check, before it allocates memory: a stream may switch to larger frames midway.
         most = min(self._max_pixels, int(self._max_held_bytes / self._bytes_a_pixel(context.format)))
-        context.options = {**context.options, "max_pixels": str(most)}
+        # It counts the padding of rows and blocks too, with which a frame of just the largest size would be refused.
+        padded = -(-context.width // _PADDED_TO) * -(-context.height // _PADDED_TO) * _PADDED_TO**2
+        context.options = {**context.options, "max_pixels": str(max(most, padded))}
         context.thread_count = self._threads
         context.thread_type = "NONE" if self._threads == 1 else "AUTO"
         self._promised = int(self._stream.frames or 0)
         self._fresh = True
 
-    def _opened(self, each_stream: Any) -> Any:
+    def _opened(self, each_stream: Any, **options: str) -> Any:
         file: Any = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
-        return av.open(file, options=_OPEN_OPTIONS, stream_options=each_stream, metadata_errors="replace")
+        return av.open(file, options=_OPEN_OPTIONS | options, stream_options=each_stream, metadata_errors="replace")
+
+    def _no_frame(self) -> InputError:
+        """Return why not one frame came: the video is broken, or its frames were too large to look at."""
+        said = f"{self.name}: not one frame could be decoded."
+        if self._size_known:
+            return InputError("truncated" if self.truncated else "decode", said)
+        width, height = self._stated_size()
+        try:
+            self._check_frame(width, height, None)
+        except InputError as too_large:
+            return too_large
+        why = "" if width else f" It is broken, or its frames have over {self._probed:,} pixels."
+        return InputError("decode", said + why)
+
+    def _stated_size(self) -> tuple[int, int]:
+        """Return the width and height that the container states, 0 where it states none. No decoder is opened."""
+        try:
+            with self._watched(lambda: self._opened(None, codec_whitelist="none")) as container:
+                streams = container.streams.video
+                context = streams[0].codec_context if streams else None
+                return (context.width, context.height) if context is not None else (0, 0)
+        except av.error.FFmpegError as error:
+            raise_unless_bad_video(self._data, error)
+            return 0, 0
 
     def _reopen(self) -> None:
         if not self._fresh:
