@@ -97,7 +97,7 @@ class Checkout:
         self.folder, self.calls = folder, folder / "calls"
         for name in ("Makefile", "pyproject.toml", "constraints.txt"):
             shutil.copy(ROOT / name, folder / name)
-        for name in ("python", "vtcav", "ruff"):
+        for name in ("python", "vtcav", "ruff", "lint-imports"):
             program(folder / "venv" / "bin" / name, f'echo "{name} $*" >> {self.calls}')
 
     def make(self, *targets: str) -> list[str]:
