@@ -51,18 +51,10 @@ _MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and returns the unit o
 # from earlier ones; film codecs hold up to 16 reference frames, and as many that wait for their turn.
 _HELD_FRAMES = {"apng": 4, "gif": 4, "png": 3, "mjpeg": 3, "rawvideo": 3, "ffv1": 4, "huffyuv": 3, "prores": 3}
 _HELD_FRAMES_ELSEWHERE = 28
-<<<<<<< HEAD
 _RGB_BYTES = 3  # per pixel of the returned frame
 _LARGEST_PIXEL_BYTES = 8  # per pixel, over all FFmpeg formats used by videos (rgba64)
 _PROBED_FRAMES = 2  # frames that FFmpeg holds while it probes the streams
 _MOST_STREAMS = 64  # streams that are probed with an individual limit
-=======
-_RGB_BYTES = 3  # a pixel, of the frame that is handed out
-_LARGEST_PIXEL_BYTES = 8  # of any format of FFmpeg's that a video has (rgba64)
-_PADDED_TO = 64  # pixels, at most, by FFmpeg: whole vectors of a processor, whole blocks of a codec
-_PROBED_FRAMES = 2  # that FFmpeg holds while it finds out what the streams are
-_MOST_STREAMS = 64  # that are probed with a limit of their own
->>>>>>> x/suite
 T = TypeVar("T")
 
 
