@@ -123,7 +123,7 @@ def test_wide_tables_are_not_squeezed(finished_run: str) -> None:
 
 
 def test_json_has_null_where_there_is_no_figure(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    print_table(pa.table({"p": [float("nan"), 0.5]}), "json", cli.out, sys.stdout.buffer)
+    print_table(pa.table({"p": [float("nan"), 0.5]}), "json", cli.application.out, sys.stdout.buffer)
     assert [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()] == [{"p": None}, {"p": 0.5}]
 
 
