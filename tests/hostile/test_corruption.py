@@ -118,14 +118,14 @@ def test_a_lost_record_of_a_complete_stage_loses_no_row(tmp_path: Path, url: str
     assert again.read("tracks")["n"].to_pylist() == [0, 1, 2, 3]
     assert [name for name, _ in again.iter_tables("tracks")] == ["s0", "s1", "s2", "s3"]
     stage.folder.remove("tracks/s2.parquet")
-    with pytest.raises(BrokenFile, match=r"tracks/s2\.parquet: it is not there"):
+    with pytest.raises(BrokenFile, match=r"tracks/s2\.parquet: it is missing"):
         again.read("tracks")
 
 
 def test_a_stage_is_complete_when_its_records_are_its_plan(tmp_path: Path) -> None:
     stage = stage_folder(Folder(str(tmp_path)), "tracks", "k")
     stage.commit("a", ShardOutput({"tracks": pa.table({"n": [1]})}))
-    with pytest.raises(StageError, match=r"has 1 of its 2 shards; b is the first that is missing. Run again"):
+    with pytest.raises(StageError, match=r"has 1 of its 2 shards; the first missing one is b. Run again"):
         stage.finish({}, {}, ["a", "b"])
     assert not stage.complete
     stage.commit("c", ShardOutput({"tracks": pa.table({"n": [1]})}))

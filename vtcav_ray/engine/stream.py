@@ -174,7 +174,7 @@ class _ShardActor:
                     return summary | {
                         "environment": True,
                         "error": f"Shard {row['name']} of stage {self.output.stage} failed at attempt {attempt}: "
-                        f"{type(error).__name__}: {error}. Check that storage can be reached and has space; run again.",
+                        f"{type(error).__name__}: {error}. Check that storage can be reached and has room; run again.",
                     }
                 time.sleep(min(30.0, 0.5 * 2**attempt))
         raise AssertionError("unreachable: the last attempt returns")

@@ -89,10 +89,10 @@ def fix_of(url: str) -> str:
     if name == MANIFEST or folder.endswith(f"/{COMMITS}"):
         return "`vtcav run` on this folder makes it again; `vtcav verify` lists everything that is broken."
     if name == "gradcam.json":
-        return f"Delete it, or run `vtcav gradcam CONFIG --out {folder}` again."
+        return f"Remove it, or run `vtcav gradcam CONFIG --out {folder}` again."
     if name == "superseded.json":
-        return "Delete it to return to the output beside it, then run `vtcav retry-failed` again."
-    return "Delete it and run the command again to rewrite it."
+        return "Remove it to return to the output beside it, then run `vtcav retry-failed` again."
+    return "Remove it and run the command again to rewrite it."
 
 
 def _part(name: str) -> str:

@@ -188,7 +188,7 @@ def _root_of(archive: zipfile.ZipFile, size: int) -> str:
     if len(roots) != 1:
         raise BrokenFile("it has no data.pkl, or more than one")
     if f"{roots[0]}constants.pkl" in names:
-        raise RefusedFile("it is a TorchScript program, with no weights to read")
+        raise RefusedFile("it is a TorchScript program, not weights")
     return roots[0]
 
 
