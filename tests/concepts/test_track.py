@@ -66,16 +66,16 @@ import sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1] / "video")]!r}
 from drawn import encode, square_video
 from tracked_things import RedSquares
-from vtcav_ray.concepts import track
+from vtcav_ray.tracks import track
 from vtcav_ray.config import TracksConfig
 
-class Decoder(track._Decoder):
+class Decoder(track.Decoder):
     def __init__(self, *given):
         print("ultralytics" in sys.modules)
         super().__init__(*given)
 
 assert "ultralytics" not in sys.modules, "or this shows nothing"
-track._Decoder = Decoder
+track.Decoder = Decoder
 track.track_videos([("v", encode(square_video([(9, 30)] * 3)[0]))], RedSquares(), TracksConfig())
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
