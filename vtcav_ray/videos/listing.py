@@ -347,5 +347,5 @@ def _check_ids(rows: list[dict[str, Any]], uri: str) -> None:
     if twice:
         raise ConfigError(
             f"{uri}: {len(twice)} video ids occur more than once, for example {twice[0]!r}. Give each row of the "
-            "manifest a `video_id` of its own."
+            "manifest a unique `video_id`."
         )
