@@ -308,7 +308,7 @@ def test_onnx_without_names_needs_a_label_file(tmp_path: Path) -> None:
     assert found.classes.tolist() == [0]
     labels.write_text("cup\nball\nbox\n")
     wrong = Detector(TracksConfig(weights=weights, names=str(labels)), "cpu")
-    with pytest.raises(StageError, match="no layout that is known"):
+    with pytest.raises(StageError, match="not a known layout"):
         wrong([np.zeros((96, 96, 3), np.uint8)])
     with pytest.raises(ConfigError, match="does not exist"):
         Detector(TracksConfig(weights=weights, names=str(tmp_path / "none.txt")), "cpu")

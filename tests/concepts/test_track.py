@@ -16,7 +16,7 @@ from tracked_things import RedSquares
 from vtcav_ray.config import Config, TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tables import TRACKS
-from vtcav_ray.tracks import track
+from vtcav_ray.tracks import decoder
 from vtcav_ray.tracks.camera import camera_shift, glance, step
 from vtcav_ray.tracks.stage import STAGE as TRACKS_STAGE
 from vtcav_ray.tracks.stage import TrackWorker
@@ -69,13 +69,13 @@ from tracked_things import RedSquares
 from vtcav_ray.tracks import track
 from vtcav_ray.config import TracksConfig
 
-class Decoder(track._Decoder):
+class Decoder(track.Decoder):
     def __init__(self, *given):
         print("ultralytics" in sys.modules)
         super().__init__(*given)
 
 assert "ultralytics" not in sys.modules, "or this shows nothing"
-track._Decoder = Decoder
+track.Decoder = Decoder
 track.track_videos([("v", encode(square_video([(9, 30)] * 3)[0]))], RedSquares(), TracksConfig())
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -128,9 +128,15 @@ def test_errors_of_the_machine_end_the_call_and_its_threads(
         def __init__(self, source: object, **options: object) -> None:
             raise PermissionError("no right to read the bucket")
 
-    monkeypatch.setattr(track, "Video", NoRight)
+    monkeypatch.setattr(decoder, "Video", NoRight)
     with pytest.raises(PermissionError):
         run([("a", b"x"), ("b", b"x"), ("c", b"x")], red_squares)
+    assert not [t for t in threading.enumerate() if t.name.startswith("decode ")]
+
+
+def test_a_tracker_option_that_is_wrong_leaves_no_thread(red_squares: RedSquares) -> None:
+    with pytest.raises(ConfigError, match="no option `speed`"):
+        run([("a", moving(1)[0])], red_squares, tracker_options={"speed": 1})
     assert not [t for t in threading.enumerate() if t.name.startswith("decode ")]
 
 

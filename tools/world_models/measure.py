@@ -91,7 +91,7 @@ def main() -> None:
         for name, value in train_detector.evaluate(shipped_detector(), frames).items():
             print(f"  {name}: {value:.4f}")
     how = f"fused, channels last, batches of 64, {args.threads} threads"
-    print(f"  forward, {how}: {detector_milliseconds():.2f} ms a frame")
+    print(f"  forward, {how}: {detector_milliseconds():.2f} ms per frame")
 
 
 if __name__ == "__main__":

@@ -236,4 +236,4 @@ def _decoded(run: Folder, data: bytes) -> Decisions:
     try:
         return parse_decisions(data.decode("utf-8-sig"), where)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: byte {error.start} is no UTF-8. Save the file as UTF-8.") from error
+        raise ConfigError(f"{where}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from error

@@ -147,7 +147,7 @@ class Detector:
         """Check that the classes in rows [n, 6] have names."""
         if unknown := {int(number) for number in kept[:, 5].unique()} - self.names.keys():
             raise StageError(
-                f"{self.config.weights} answers with the class {min(unknown)}, and it names {len(self.names)}. Check "
+                f"{self.config.weights} returns the class {min(unknown)}, but names only {len(self.names)}. Check "
                 "`tracks.names`, and whether the file is a detector (`tracks.weights`)."
             )
 

@@ -171,8 +171,8 @@ class OnnxBackend:
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or "float" not in inputs[0].type:
             raise StageError(
-                f"{where} takes {', '.join(f'{i.type} {i.shape}' for i in inputs[:4])}, and not one float tensor "
-                "[B, 3, H, W] as a detector does (`tracks.weights`)."
+                f"{where} takes {', '.join(f'{i.type} {i.shape}' for i in inputs[:4])}, but a detector takes one float "
+                "tensor [B, 3, H, W] (`tracks.weights`)."
             )
         given = inputs[0]
         self._input, self._dtype = given.name, np.float16 if "float16" in given.type else np.float32
@@ -181,7 +181,7 @@ class OnnxBackend:
         fixed = isinstance(height, int) and isinstance(width, int)
         self.fixed_size = (height, width) if fixed else None
         if fixed and not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE):
-            raise StageError(f"{where} takes pictures of {height}x{width}; at most {MOST_SIDE} a side are given to it.")
+            raise StageError(f"{where} takes pictures of {height}x{width}; the limit is {MOST_SIDE} pixels per side.")
 
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
         x = (batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy().astype(self._dtype)
@@ -197,10 +197,10 @@ class OnnxBackend:
         try:
             return np.asarray(self._session.run(None, {self._input: x})[0], np.float32)
         except (TypeError, ValueError) as error:
-            raise StageError(f"{self._where} answers with something that is no tensor of numbers: {error}") from error
+            raise StageError(f"{self._where} returns something that is not a tensor of numbers: {error}") from error
         except self._run_errors as error:
             raise StageError(
-                f"{self._where} can't run on a batch of shape {list(x.shape)}: {error} An export may hold the size "
+                f"{self._where} can't run on a batch of shape {list(x.shape)}: {error} An export may contain the size "
                 "that it was made with although it declares a free one. Export it with `dynamic=True`, or for one "
                 "fixed size."
             ) from error
@@ -220,7 +220,7 @@ class OnnxBackend:
         if y.ndim == 3 and y.shape[2] == 6:
             return [Rows(p[p[:, 4] > confidence], True) for p in y]
         raise StageError(
-            f"{self._where}: output of shape {list(y.shape)} with {classes} class names is no layout that is known: "
+            f"{self._where}: output of shape {list(y.shape)} with {classes} class names is not a known layout: "
             f"[B, {4 + classes}, N], [B, N, {5 + classes}], [n, 7] or [B, n, 6]. Export YOLOv7 with --grid, and check "
             "`tracks.names`."
         )
@@ -285,7 +285,9 @@ def _stride_of(model: Any, where: str) -> int:
         largest = torch.as_tensor(stride, dtype=torch.float64).flatten()
         if len(largest) and bool((largest > 0).all()) and bool((largest <= MOST_STRIDE).all()):
             return max(int(largest.max()), 32)
-    raise StageError(f"{where} is refused: its stride is no number of pixels up to {MOST_STRIDE} (`tracks.weights`).")
+    raise StageError(
+        f"{where} is refused: its stride is not a number of pixels up to {MOST_STRIDE} (`tracks.weights`)."
+    )
 
 
 def _not_a_network(where: str, error: Exception) -> StageError:
@@ -315,6 +317,6 @@ def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
     if stated and set(names) == set(range(len(stated))):
         return names
     raise ConfigError(
-        f"{config.weights} carries no class names, or none that are numbered from 0 and are plain text. Set "
-        "`tracks.names` to a file with one name a line, in the order that the detector was trained with."
+        f"{config.weights} has no class names, or they are not plain text numbered from 0. Set "
+        "`tracks.names` to a file with one name per line, in the order used to train the detector."
     )

@@ -41,9 +41,9 @@ def read_names(names: str, storage_options: Mapping[str, Any] | None = None) -> 
     try:
         text = _content(names, storage_options, MOST_NAMES_BYTES, "tracks.names").decode("utf-8")
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise ConfigError(f"`tracks.names`: {names} does not exist. Give a text file with one name a line.") from error
+        raise ConfigError(f"`tracks.names`: {names} does not exist. Give a text file, one name per line.") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"`tracks.names`: {names} is not UTF-8 text. Give one name a line.") from error
+        raise ConfigError(f"`tracks.names`: {names} is not UTF-8 text. Give one name per line.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

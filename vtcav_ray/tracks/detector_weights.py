@@ -58,8 +58,8 @@ def load_pt(data: bytes, where: str) -> torch.nn.Module:
         return rebuilt(model, file, _class_of)
     except RefusedFile as error:
         raise StageError(
-            f"{where} is refused: {error}. A .pt file can run code when it is loaded the usual way, so only what "
-            "Ultralytics itself saves is let in, and nothing of this file was run. Export it to ONNX if you trust it "
+            f"{where} is refused: {error}. A .pt file can run code when it is loaded the usual way. So only what "
+            "Ultralytics itself saves is allowed, and nothing in this file was run. Export it to ONNX if you trust it "
             "(`tracks.weights`)."
         ) from error
     except BrokenFile as error:
@@ -72,7 +72,7 @@ def _check_name(name: str, called: bool) -> None:
         return
     found = _class_of(name)
     if found is None and name.rpartition(".")[0] not in _DATA_MODULES:
-        raise RefusedPickle(f"it holds `{name}`, which is no class of a detector")
+        raise RefusedPickle(f"it holds `{name}`, which is not a class of a detector")
     if called:
         raise RefusedPickle(f"it calls `{name}`: Ultralytics saves layers without calling them")
 

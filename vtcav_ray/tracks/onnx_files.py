@@ -85,7 +85,7 @@ def _parts(model: Any, where: str) -> Iterator[Any]:
         graph, depth = waiting.pop()
         nodes += len(graph.node)
         if depth > MOST_DEPTH or nodes > MOST_NODES:
-            raise StageError(f"{where} is refused: it has more than {MOST_NODES:,} nodes, or loops in loops.")
+            raise StageError(f"{where} is refused: it has more than {MOST_NODES:,} nodes, or too deeply nested loops.")
         yield from getattr(graph, "initializer", ())
         for sparse in getattr(graph, "sparse_initializer", ()):
             yield from (sparse.values, sparse.indices)
@@ -108,8 +108,8 @@ def _check_node(node: Any, own: set[tuple[str, str]], where: str) -> None:
     if not known or node.op_type in NOT_RUN:
         name = f"{node.domain or 'ai.onnx'}.{node.op_type}"
         raise StageError(
-            f"{where} is refused: it needs the operator `{name[:200]}`, which is none of ONNX's or ONNX Runtime's own; "
-            "no library of operators is loaded. Export it without custom operators (`tracks.weights`)."
+            f"{where} is refused: it needs the operator `{name[:200]}`, which is not one of ONNX's or ONNX Runtime's "
+            "own; no library of operators is loaded. Export it without custom operators (`tracks.weights`)."
         )
 
 
@@ -170,10 +170,10 @@ class _Beside:
             offset = int(entries.get("offset", 0))
             length = int(entries.get("length", len(content) - offset))
         except ValueError as error:
-            raise StageError(f"{self.where} is refused: the place of its data in {name!r} is no number.") from error
+            raise StageError(f"{self.where} is refused: the offset of its data in {name!r} is not a number.") from error
         self._used[name] = self._used.get(name, 0) + length
         if offset < 0 or length < 0 or offset + length > len(content) or self._used[name] > len(content):
-            raise StageError(f"{self.where} is refused: it takes more from {name!r} than that file holds.")
+            raise StageError(f"{self.where} is refused: it reads more from {name!r} than that file contains.")
         tensor.raw_data = content[offset : offset + length]
         del tensor.external_data[:]
         tensor.data_location = onnx.TensorProto.DEFAULT

@@ -64,11 +64,11 @@ def rebuilt(record: Any, file: TorchFile, class_of: Callable[[str], type[nn.Modu
     model = builder.model(record)
     layers = model._modules.get("model")
     if not isinstance(layers, nn.Sequential) or not len(layers):
-        raise RefusedFile("its model is no sequence of layers")
+        raise RefusedFile("its model is not a sequence of layers")
     try:
         return model.float().eval()
     except (RuntimeError, AttributeError, TypeError) as error:
-        raise RefusedFile(f"its model does not hold together ({error})") from error
+        raise RefusedFile(f"its model is inconsistent ({error})") from error
 
 
 class _Builder:
@@ -81,7 +81,7 @@ class _Builder:
     def model(self, record: Any) -> nn.Module:
         found = self._class(record)
         if found is None or not found.__module__.startswith("ultralytics.nn.tasks"):
-            raise RefusedFile("its model is of no class of Ultralytics'")
+            raise RefusedFile("its model is not of a class of Ultralytics")
         if not isinstance(record.state, dict):
             raise RefusedFile(f"`{record.name}` has no attributes")
         kept = {k: v for k, v in record.state.items() if k in MODEL_ATTRIBUTES or str(k).startswith("_")}
@@ -99,7 +99,7 @@ class _Builder:
             torch_own = found is not None and found.__module__.startswith("torch.")
             nested = found is not None and found.__module__.startswith("ultralytics.nn.tasks")
             if found is None or nested or (torch_own and found.__name__ not in TORCH_LAYERS):
-                raise RefusedFile(f"it has `{record.name}` among its layers, which is none of a detector")
+                raise RefusedFile(f"it has `{record.name}` among its layers, which is not a layer of a detector")
             self._made[key] = None
             self._made[key] = self._fill(found, record, depth)
         layer = self._made[key]
@@ -136,19 +136,19 @@ class _Builder:
     def _slots(self, name: str, value: Any, depth: int) -> dict[str, Any]:
         """Build `_parameters`, `_buffers` or `_modules`."""
         if not isinstance(value, dict) or not all(isinstance(k, str) and "." not in k for k in value):
-            raise RefusedFile(f"a layer's {name} is no dict by name")
+            raise RefusedFile(f"a layer's {name} is not a dict with names as keys")
         found: dict[str, Any] = {}
         for key, held in value.items():
             if held is None:
                 found[key] = None
             elif name == "_modules":
                 if not isinstance(held, Record):
-                    raise RefusedFile(f"the layer {key!r} in it is none")
+                    raise RefusedFile(f"the layer {key!r} in it is not a layer")
                 found[key] = self._layer(held, depth + 1)
             else:
                 tensor = self._file.tensor(held)
                 if tensor is None:
-                    raise RefusedFile(f"the weight {key!r} in it is no tensor")
+                    raise RefusedFile(f"the weight {key!r} in it is not a tensor")
                 # Copied into new memory, with torch's own layout.
                 copied = tensor.clone()
                 found[key] = nn.Parameter(copied, requires_grad=False) if name == "_parameters" else copied
@@ -196,20 +196,20 @@ def _described(value: Any) -> str:
 def _check_attribute(found: type, name: Any) -> None:
     """Refuse names that would hide a method, or that have a special meaning in Python or torch."""
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("__"):
-        raise RefusedFile(f"`{found.__name__}` in it has the attribute {str(name)[:80]!r}, which is no name of one")
+        raise RefusedFile(f"`{found.__name__}` in it has the attribute {str(name)[:80]!r}, which is not a valid name")
     known = name in _PRIVATE or "hook" in name or name in _DICTS or name == "_non_persistent_buffers_set"
     if name.startswith("_") and not known and name not in vars(nn.Module()):
         raise RefusedFile(f"`{found.__name__}` in it has the attribute {name!r}, which no detector has")
     hidden = inspect.getattr_static(found, name, None)
     method = inspect.isroutine(hidden) or isinstance(hidden, classmethod | staticmethod)
     if method and name not in ("forward", "type"):  # Ultralytics stores a layer's class name in `type`
-        raise RefusedFile(f"`{found.__name__}` in it puts something in place of its method {name!r}")
+        raise RefusedFile(f"`{found.__name__}` in it replaces its method {name!r}")
 
 
 def _check_empty(name: str, value: Any) -> None:
     """Refuse hooks, since they are called. The names of buffers that are not saved are harmless."""
     if name != "_non_persistent_buffers_set" and value not in ({}, None, False):
-        raise RefusedFile(f"a layer in it has something in {name!r}, which has to be empty")
+        raise RefusedFile(f"a layer in it has a value in {name!r}, which must be empty")
 
 
 def _forward(layer: nn.Module, value: Any, record: Record) -> Any:
@@ -254,12 +254,12 @@ def _check_shapes(layer: nn.Module) -> None:
         elif isinstance(layer, nn.Linear):
             wanted = {"weight": (layer.out_features, layer.in_features), "bias": (layer.out_features,)}
         elif isinstance(layer, RepConv) and layer.bn is not None and layer.c1 != layer.bn.num_features:
-            raise RefusedFile("`RepConv` in it is not of the size that it says")
+            raise RefusedFile("`RepConv` in it does not have the size that it declares")
         for name, shape in wanted.items():
             tensor = held.get(name)
             if tensor is not None and tuple(tensor.shape) != tuple(shape):
                 raise RefusedFile(
-                    f"`{type(layer).__name__}` in it has a {name} of size {list(tensor.shape)}, and says {list(shape)}"
+                    f"`{type(layer).__name__}` in it has a {name} of size {list(tensor.shape)}, not {list(shape)}"
                 )
     except (AttributeError, TypeError, ZeroDivisionError) as error:
         raise RefusedFile(f"`{type(layer).__name__}` in it is incomplete ({error})") from error

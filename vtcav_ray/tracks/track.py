@@ -8,15 +8,13 @@ timing. The tracks of a video do not depend on it (see `vtcav_ray.tracks.detect`
 from __future__ import annotations
 
 import difflib
-import queue
-import threading
+import itertools
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
@@ -24,34 +22,16 @@ from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.tracks import camera
-from vtcav_ray.tracks.copies import Pictures
+from vtcav_ray.tracks.decoder import Decoder, Frame
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
-from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_HELD_BYTES, Source, Video
-from vtcav_ray.video.gpu_decode import TorchcodecVideo
-from vtcav_ray.video.listed import check_still_unchanged
+from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_HELD_BYTES, Source
 
 if TYPE_CHECKING:
     from vtcav_ray.tracks.detect import Detections, Detector
 
-_AHEAD_BYTES = 48 * 2**20  # of decoded frames that wait, per video
-_AHEAD_FRAMES = 16
 _WAITING_BYTES = 512 * 2**20  # of frames that wait for a full batch, over all videos
 
 Failure = dict[str, Any]
-
-
-@dataclass
-class _Frame:
-    index: int
-    size: tuple[int, int]
-    letterboxed: np.ndarray
-    grey: np.ndarray
-    bgr: np.ndarray | None  # only for a tracker that reads the picture
-    step: camera.Step | None
-
-    @property
-    def nbytes(self) -> int:
-        return self.letterboxed.nbytes + self.grey.nbytes + (0 if self.bgr is None else self.bgr.nbytes)
 
 
 @dataclass
@@ -91,103 +71,10 @@ def make_tracker(config: TracksConfig) -> Any:
     return TRACKER_MAP[config.tracker](IterableSimpleNamespace(**options))
 
 
-class _Decoder:
-    """Decodes one video in its own thread, a bounded number of frames ahead."""
-
-    def __init__(
-        self,
-        video_id: str,
-        source: Source,
-        detector: Detector,
-        config: TracksConfig,
-        max_cpu_seconds: float,
-        max_held_bytes: int,
-        storage_options: Mapping[str, Any] | None,
-    ) -> None:
-        self.video_id, self.source = video_id, source
-        self._detector, self._config, self._storage_options = detector, config, storage_options
-        self._max_cpu_seconds, self._max_held_bytes = max_cpu_seconds, max_held_bytes
-        self._frames: queue.Queue[_Frame | BaseException | None] = queue.Queue()
-        self._room = threading.Semaphore(_AHEAD_FRAMES)
-        self._stopped = threading.Event()
-        self.fps = 0.0
-        self.size = (0, 0)
-        self.num_frames = 0
-        self.truncated = False
-        self.handed_over = False
-        self.pictures = Pictures()
-        self.seconds = 0.0  # CPU time of this thread
-        self._thread = threading.Thread(target=self._run, name=f"decode {video_id}", daemon=True)
-        self._thread.start()
-
-    def next(self) -> _Frame | None:
-        """Return the next frame, or None at the end. Raises what decoding raised."""
-        item = self._frames.get()
-        self._room.release()
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def stop(self) -> None:
-        """Stop the thread after its current frame."""
-        self._stopped.set()
-        self._room.release()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            for frame in self._decode():
-                self._room.acquire()
-                if self._stopped.is_set():
-                    return
-                self._frames.put(frame)
-            self._frames.put(None)
-        except BaseException as error:  # noqa: BLE001 - passed to the waiting thread, which raises it
-            self._frames.put(error)
-        finally:
-            self.seconds = time.thread_time()
-
-    def _decode(self) -> Iterator[_Frame]:
-        config = self._config
-        with self._open() as video:
-            self.fps, self.size = video.fps, (video.height, video.width)
-            frame_bytes = video.height * video.width * 3
-            for _ in range(_AHEAD_FRAMES - max(2, min(_AHEAD_FRAMES, _AHEAD_BYTES // frame_bytes))):
-                self._room.acquire()  # decode fewer large frames ahead
-            before: camera.Glance | None = None
-            for index, rgb in video.frames(config.frame_stride):
-                now = camera.glance(rgb)
-                self.pictures.add(now.grey)
-                yield _Frame(
-                    index,
-                    self.size,
-                    self._detector.letterbox(rgb),
-                    cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY),
-                    cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) if config.tracker == "botsort" else None,
-                    None if before is None else camera.step(before, now, follow=config.camera_motion),
-                )
-                before = now
-            check_still_unchanged(self.source, self._storage_options)
-            self.num_frames, self.truncated = video.num_frames, video.truncated
-            self.handed_over = isinstance(video, TorchcodecVideo) and video.handed_over is not None
-
-    def _open(self) -> Video:
-        limits: dict[str, Any] = {
-            "max_frames": self._config.max_frames,
-            "max_pixels": self._config.max_pixels,
-            "max_cpu_seconds": self._max_cpu_seconds,
-            "max_held_bytes": self._max_held_bytes,
-            "storage_options": self._storage_options,
-        }
-        if self._config.decoder == "torchcodec":
-            return TorchcodecVideo(self.source, device=str(self._detector.device), **limits)
-        return Video(self.source, **limits)
-
-
 class _VideoTracks:
     """The tracker of one video and its tracks so far."""
 
-    def __init__(self, decoder: _Decoder, names: Mapping[int, str], tracker: Any) -> None:
+    def __init__(self, decoder: Decoder, names: Mapping[int, str], tracker: Any) -> None:
         self.decoder, self._names, self._tracker = decoder, names, tracker
         self._found: dict[int, _Followed] = defaultdict(_Followed)
         self._camera = np.zeros(2, np.float32)
@@ -196,7 +83,7 @@ class _VideoTracks:
         self.waiting = 0
         self.ended = False
 
-    def update(self, frame: _Frame, found: Detections) -> None:
+    def update(self, frame: Frame, found: Detections) -> None:
         """Add the next frame, in order, with its detections."""
         from ultralytics.engine.results import Boxes
 
@@ -245,6 +132,116 @@ class _VideoTracks:
         return rows
 
 
+class _Tracking:
+    """The open videos, the frames that wait for a full batch, and the results so far."""
+
+    def __init__(
+        self,
+        videos: Sequence[tuple[str, Source]],
+        detector: Detector,
+        config: TracksConfig,
+        signatures: dict[str, np.ndarray] | None,
+    ) -> None:
+        self._videos, self._detector, self._config, self._signatures = videos, detector, config, signatures
+        self._open: dict[int, _VideoTracks] = {}  # by the video's place in the list
+        self._waiting: dict[tuple[int, ...], list[tuple[int, Frame]]] = defaultdict(list)  # by letterboxed shape
+        self._rows: dict[int, list[dict[str, Any]]] = {}
+        self._failures: list[Failure] = []
+        self._begun, self._detect_seconds = time.perf_counter(), 0.0
+        self._figures = {"videos": float(len(videos)), "frames": 0.0, "detections": 0.0, "decode_cpu_seconds": 0.0}
+        self._figures |= {"batch_items": 0.0, "batch_slots": 0.0, "truncated": 0.0}
+        if config.decoder == "torchcodec":
+            self._figures["handed_over"] = 0.0
+
+    def running(self) -> list[int]:
+        """Return the places of the videos that still give frames."""
+        return [place for place, video in self._open.items() if not video.ended]
+
+    def add(self, place: int, decoder: Decoder, tracker: Any) -> None:
+        self._open[place] = _VideoTracks(decoder, self._detector.names, tracker)
+
+    def advance(self, place: int) -> None:
+        """Queue one more frame of a video, or mark the video as ended."""
+        video = self._open[place]
+        try:
+            frame = video.decoder.next()
+        except InputError as error:
+            self._close(place)
+            self._failures.append(_failure(self._videos[place], error))
+            return
+        if frame is None:
+            video.ended = True
+            self._finish_if_done(place)
+            return
+        self._figures["frames"] += 1
+        video.waiting += 1
+        shape = frame.letterboxed.shape
+        self._waiting[shape].append((place, frame))
+        if len(self._waiting[shape]) >= self._config.batch_size:
+            self._detect(shape)
+
+    def limit_memory(self) -> None:
+        """Detect in the fullest batches until the waiting frames fit in `_WAITING_BYTES`."""
+        while sum(frame.nbytes for batch in self._waiting.values() for _, frame in batch) > _WAITING_BYTES:
+            self._detect(max(self._waiting, key=lambda shape: len(self._waiting[shape])))
+
+    def detect_rest(self) -> None:
+        """Detect in all frames that still wait."""
+        for shape in list(self._waiting):
+            while self._waiting[shape]:
+                self._detect(shape)
+
+    def stop(self) -> None:
+        """Stop the decoders of all open videos."""
+        for video in self._open.values():
+            video.decoder.stop()
+
+    def result(self) -> tuple[pa.Table, list[Failure], dict[str, float]]:
+        """Return what `track_videos` returns."""
+        rows = [row for place in sorted(self._rows) for row in self._rows[place]]
+        figures = self._figures | {
+            "tracks": float(len(rows)),
+            "detect_seconds": self._detect_seconds,
+            "seconds": time.perf_counter() - self._begun,
+        }
+        return pa.Table.from_pylist(rows, schema=TRACKS), self._failures, figures
+
+    def _detect(self, shape: tuple[int, ...]) -> None:
+        """Run the detector on one batch of frames of one shape, and pass the detections to the trackers."""
+        size = self._config.batch_size
+        batch, self._waiting[shape] = self._waiting[shape][:size], self._waiting[shape][size:]
+        begun = time.perf_counter()
+        results = self._detector.detect([f.letterboxed for _, f in batch], [f.size for _, f in batch])
+        self._detect_seconds += time.perf_counter() - begun
+        self._figures["batch_items"] += len(batch)
+        self._figures["batch_slots"] += size
+        for (place, frame), found in zip(batch, results, strict=True):
+            self._figures["detections"] += len(found.boxes)
+            if place in self._open:  # else it failed after this frame was queued
+                self._open[place].update(frame, found)
+                self._open[place].waiting -= 1
+                self._finish_if_done(place)
+
+    def _finish_if_done(self, place: int) -> None:
+        """Close a video that has ended and has no frame waiting, and keep its tracks."""
+        video = self._open[place]
+        if not video.ended or video.waiting:
+            return
+        decoder = self._close(place)
+        self._rows[place] = video.rows()
+        if self._signatures is not None:
+            self._signatures[decoder.video_id] = decoder.pictures.signature()
+        self._figures["truncated"] += decoder.truncated
+        if decoder.handed_over:
+            self._figures["handed_over"] += 1
+
+    def _close(self, place: int) -> Decoder:
+        decoder = self._open.pop(place).decoder
+        decoder.stop()
+        self._figures["decode_cpu_seconds"] += decoder.seconds
+        return decoder
+
+
 def track_videos(
     videos: Sequence[tuple[str, Source]],
     detector: Detector,
@@ -284,98 +281,24 @@ def track_videos(
     # Before the first decoder: the import sets OpenCV's number of threads, and OpenCV divides by zero (SIGFPE) if
     # another thread is inside a call.
     import_ultralytics()
-    started = time.perf_counter()
-    figures = {"videos": float(len(videos)), "frames": 0.0, "detections": 0.0, "decode_cpu_seconds": 0.0}
-    figures |= {"batch_items": 0.0, "batch_slots": 0.0, "truncated": 0.0}
-    if config.decoder == "torchcodec":
-        figures["handed_over"] = 0.0
-    rows: dict[int, list[dict[str, Any]]] = {}
-    failures: list[Failure] = []
-    open_now: dict[int, _VideoTracks] = {}
-    waiting: dict[tuple[int, ...], list[tuple[int, _Frame]]] = defaultdict(list)
+    tracking = _Tracking(videos, detector, config, signatures)
     todo = iter(enumerate(videos))
-    detect_seconds = 0.0
-
-    def close(place: int, error: InputError | None = None) -> None:
-        state = open_now.pop(place)
-        state.decoder.stop()
-        figures["decode_cpu_seconds"] += state.decoder.seconds
-        if error is None:
-            rows[place] = state.rows()
-            if signatures is not None:
-                signatures[videos[place][0]] = state.decoder.pictures.signature()
-            if state.decoder.truncated:
-                figures["truncated"] += 1
-            if state.decoder.handed_over:
-                figures["handed_over"] += 1
-        else:
-            failures.append(_failure(videos[place], error))
-
-    def flush(shape: tuple[int, ...]) -> None:
-        nonlocal detect_seconds
-        batch, waiting[shape] = waiting[shape][: config.batch_size], waiting[shape][config.batch_size :]
-        begun = time.perf_counter()
-        results = detector.detect([f.letterboxed for _, f in batch], [f.size for _, f in batch])
-        detect_seconds += time.perf_counter() - begun
-        figures["batch_items"] += len(batch)
-        figures["batch_slots"] += config.batch_size
-        for (place, frame), found in zip(batch, results, strict=True):
-            figures["detections"] += len(found.boxes)
-            state = open_now.get(place)
-            if state is None:
-                continue  # failed after this frame was queued
-            state.update(frame, found)
-            state.waiting -= 1
-            if state.ended and not state.waiting:
-                close(place)
-
-    def advance(place: int) -> None:
-        """Queue one more frame of a video, or mark the video as ended."""
-        state = open_now[place]
-        try:
-            frame = state.decoder.next()
-        except InputError as error:
-            close(place, error)
-            return
-        if frame is None:
-            state.ended = True
-            if not state.waiting:
-                close(place)
-            return
-        figures["frames"] += 1
-        state.waiting += 1
-        shape = frame.letterboxed.shape
-        waiting[shape].append((place, frame))
-        if len(waiting[shape]) >= config.batch_size:
-            flush(shape)
-
     try:
         while True:
-            running = [place for place, state in open_now.items() if not state.ended]
-            while len(running) < open_videos and (item := next(todo, None)) is not None:
-                place, (video_id, source) = item
-                decoder = _Decoder(video_id, source, detector, config, max_cpu_seconds, max_held_bytes, storage_options)
-                open_now[place] = _VideoTracks(decoder, detector.names, make_tracker(config))
-                running.append(place)
-            if not running:
+            free = max(0, open_videos - len(tracking.running()))
+            for place, (video_id, source) in itertools.islice(todo, free):
+                tracker = make_tracker(config)
+                decoder = Decoder(video_id, source, detector, config, max_cpu_seconds, max_held_bytes, storage_options)
+                tracking.add(place, decoder, tracker)
+            if not (running := tracking.running()):
                 break
             for place in running:
-                advance(place)
-            while sum(f.nbytes for batch in waiting.values() for _, f in batch) > _WAITING_BYTES:
-                flush(max(waiting, key=lambda s: len(waiting[s])))
-        for shape in list(waiting):
-            while waiting[shape]:
-                flush(shape)
+                tracking.advance(place)
+            tracking.limit_memory()
+        tracking.detect_rest()
     finally:
-        for state in open_now.values():
-            state.decoder.stop()
-    found = [row for place in sorted(rows) for row in rows[place]]
-    figures |= {
-        "tracks": float(len(found)),
-        "detect_seconds": detect_seconds,
-        "seconds": time.perf_counter() - started,
-    }
-    return pa.Table.from_pylist(found, schema=TRACKS), failures, figures
+        tracking.stop()
+    return tracking.result()
 
 
 def _failure(video: tuple[str, Source], error: InputError) -> Failure:

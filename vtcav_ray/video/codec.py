@@ -33,7 +33,7 @@ def encode_clip(clip: np.ndarray) -> tuple[str, bytes]:
         raise ValueError(f"a clip is uint8 [T, H, W, 3], not {clip.dtype} {list(clip.shape)}")
     frames, height, width = clip.shape[:3]
     if max(height, width) > _MAX_SIDE:
-        raise ValueError(f"frames of {width}x{height} are too large to encode; the limit is {_MAX_SIDE} a side")
+        raise ValueError(f"frames of {width}x{height} are too large to encode; the limit is {_MAX_SIDE} per side")
     place: dict[bytes, int] = {}
     blobs: list[bytes] = []
     order = np.empty(frames, "<u4")
@@ -87,7 +87,7 @@ def _decode_frame(blob: memoryview, size: tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(blob), formats=("WEBP",)) as image:
             if image.size != size:
-                raise InputError("decode", "A stored clip's frame has another size than its head says.")
+                raise InputError("decode", "A stored clip's frame has a different size from that in its head.")
             return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except (OSError, ValueError) as error:
         raise InputError("decode", f"A stored clip's frame does not decode: {error}") from error

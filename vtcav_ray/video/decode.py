@@ -311,7 +311,7 @@ class Video:
         context = self._stream.codec_context
         if context is None:
             self.close()
-            raise InputError("decode", f"{self.name}: its codec is not known to this build of FFmpeg.")
+            raise InputError("decode", f"{self.name}: this build of FFmpeg does not know its codec.")
         self._size_known = context.width > 0  # not if only decoding reveals the size, and the frame has too many pixels
         try:
             self._check_frame(context.width, context.height, context.format)
@@ -402,14 +402,14 @@ class Video:
         """Refuse frames that are too large in pixels, or in the memory needed to decode them."""
         if width * height > self._max_pixels:
             raise InputError(
-                "too_large", f"{self.name} has frames of {width}x{height}; up to {self._max_pixels:,} pixels are taken."
+                "too_large", f"{self.name} has frames of {width}x{height}; the limit is {self._max_pixels:,} pixels."
             )
         if (held := width * height * self._bytes_a_pixel(pixels)) > self._max_held_bytes:
             what = pixels.name if pixels is not None else "unknown"
             raise InputError(
                 "too_large",
                 f"{self.name} has frames of {width}x{height} ({self._stream.codec_context.name}, {what}): decoding "
-                f"them may hold {held / 1e9:.1f} GB, and {self._max_held_bytes / 1e9:.1f} GB are allowed "
+                f"them may need {held / 1e9:.1f} GB, and {self._max_held_bytes / 1e9:.1f} GB are allowed "
                 "(resources.decode.frames_gb).",
             )
 
@@ -419,7 +419,7 @@ class Video:
             image = self._watched(lambda: frame.to_ndarray(format="rgb24", width=width, height=height))
         except (av.error.FFmpegError, ValueError) as error:
             raise_unless_bad_video(self._data, error)
-            raise InputError("decode", f"{self.name}: a frame can't be turned into RGB: {error}") from error
+            raise InputError("decode", f"{self.name}: a frame can't be converted to RGB: {error}") from error
         turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise, like np.rot90
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
@@ -432,7 +432,7 @@ class Video:
         try:
             return call(*args)
         except MemoryError as error:
-            raise InputError("memory", f"{self.name} needs more memory than there is.") from error
+            raise InputError("memory", f"{self.name} needs more memory than is available.") from error
         finally:
             del UNDER_WAY[thread]
             self._cpu_seconds += time.thread_time() - began

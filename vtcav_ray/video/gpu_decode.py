@@ -41,14 +41,14 @@ def check_torchcodec(device: str = "cpu") -> None:
         decoder = _decoder_class()
     except (ImportError, OSError, RuntimeError) as error:
         raise StageError(
-            f"{needs}, in versions that go with torch: pip install 'vtcav-ray[torchcodec]', and Debian's package "
+            f"{needs}, in versions that match torch: pip install 'vtcav-ray[torchcodec]', and Debian's package "
             f"`ffmpeg`. Or set `pyav`. ({_first_line(error)})"
         ) from error
     try:
         decoder(_plain_video(), dimension_order="NHWC", device=device).get_frames_in_range(0, 2)
     except (RuntimeError, ValueError) as error:
         raise StageError(
-            f"{needs}; the TorchCodec that is installed can't decode plain H.264 on `{device}`. Install its build for "
+            f"{needs}; the installed TorchCodec can't decode plain H.264 on `{device}`. Install its build for "
             f"your CUDA (see its README), or set `pyav`. ({_first_line(error)})"
         ) from error
 
@@ -106,13 +106,13 @@ class TorchcodecVideo(Video):
     def _by_torchcodec(self, stride: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yield frames. Ends early, with `handed_over` set, if TorchCodec can't continue."""
         if self.rotation:
-            self.handed_over = "it is to be shown rotated"
+            self.handed_over = "the video is rotated"
             return
         # TorchCodec seeks before it decodes. If the seek lands too late (MPEG-TS), it silently returns other frames. So
         # compare each frame's time with that of the packets.
         stamps = self._time_stamps()
         if stamps is None:
-            self.handed_over = "its packets don't say which frame is which"
+            self.handed_over = "its packets don't identify the frames"
             return
         count = min(len(stamps), self._max_frames)
         seconds = np.array([pts for pts, _ in stamps[:count]]) * float(self._stream.time_base)
@@ -126,10 +126,10 @@ class TorchcodecVideo(Video):
                 found = self._watched(decoder.get_frames_in_range, first, last, stride)
                 frames = found.data.cpu().numpy()
                 if np.abs(found.pts_seconds.cpu().numpy() - seconds[first:last:stride]).max() > _SAME_SECONDS:
-                    self.handed_over = "TorchCodec gives frames of another time"
+                    self.handed_over = "TorchCodec returns frames from different times"
                     return
                 if frames.shape[1:] != (self.height, self.width, 3):
-                    self.handed_over = f"TorchCodec gives frames of {frames.shape[2]}x{frames.shape[1]}"
+                    self.handed_over = f"TorchCodec returns frames of {frames.shape[2]}x{frames.shape[1]}"
                     return
                 for place, frame in enumerate(frames):
                     yield first + place * stride, frame

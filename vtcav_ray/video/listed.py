@@ -93,7 +93,7 @@ def check_unchanged(
     raise InputError(
         "changed",
         f"{listed.uri} is not the file that was listed: it had {listed.size_bytes} bytes ({listed.fingerprint}) and "
-        f"has {size} ({fingerprint}). Run again with `vtcav run`, which lists it as it is now.",
+        f"has {size} ({fingerprint}). Run again with `vtcav run`, which lists the videos again.",
     )
 
 
@@ -126,7 +126,7 @@ def check_as_seen(found: Seen, listed: Listed) -> None:
         raise InputError(
             "changed",
             f"{listed.uri} is not the video that its tracks were found in: that had {_told(listed.seen)}, this has "
-            f"{_told(found)}. Its URL tells no two files apart: give the new one another name, or use `--fresh`.",
+            f"{_told(found)}. Its URL can't tell the two files apart: give the new one another name, or use `--fresh`.",
         )
 
 

@@ -102,7 +102,7 @@ def blame(error: BaseException, video: Listed, options: Mapping[str, Any] | None
     if trouble is Trouble.ABSENT:
         if _folder_is_gone(fs, path) and not _others_can_be_read(video, fs, path, options):
             raise EnvironmentFault(
-                f"{video.uri} is not there, nor is its folder or any other video that was looked for. Mount their disk "
+                f"{video.uri} does not exist, nor does its folder or any other video that was tried. Mount their disk "
                 "on each machine, under the same path."
             ) from error
         return InputError("missing", f"{video.uri} does not exist.")

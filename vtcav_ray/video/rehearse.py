@@ -168,7 +168,7 @@ class _Child:
 
     def _own_fault(self) -> StageError:
         return StageError(
-            f"The process that looks at suspect videos failed with exit status {self.process.wait()}, and no video is "
+            f"The process that checks suspect videos failed with exit status {self.process.wait()}, and no video is "
             "to blame. See the worker's log on its node for the traceback."
         )
 

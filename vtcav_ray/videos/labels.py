@@ -69,7 +69,7 @@ def _read_parquet(parquet: pq.ParquetFile, path: str) -> pa.Table:
 def _check_size(rows: int, held: int, path: str) -> None:
     if rows > MAX_TABLE_ROWS or held > MAX_TABLE_BYTES:
         raise ConfigError(
-            f"{path} has more than {MAX_TABLE_ROWS:,} rows or {MAX_TABLE_BYTES:,} bytes in memory, which is the limit. "
+            f"{path} has more than {MAX_TABLE_ROWS:,} rows or {MAX_TABLE_BYTES:,} bytes in memory, the maximum. "
             "Split it, and run on the parts."
         )
 
@@ -124,14 +124,14 @@ def put_labels(rows: list[dict[str, Any]], table: pa.Table, where: str) -> None:
         matched += 1
     if unclear:
         logger.warning(
-            "%s gives no label to %d videos, such as %s: several videos, or several of its lines, have that file name. "
+            "%s gives no label to %d videos, such as %s: several videos, or lines of the table, share that file name. "
             "Name them there with their folder.",
             where,
             len(unclear),
             unclear[0],
         )
     if not matched:
-        hint = f" {unclear[0]} is one of several of that file name: give the folder, too." if unclear else ""
+        hint = f" {unclear[0]} is one of several with that file name: give the folder, too." if unclear else ""
         raise ConfigError(
             f"{where} has labels for none of the {len(rows)} videos; its first name is {names[:1]}.{hint}"
         )

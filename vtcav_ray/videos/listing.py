@@ -29,15 +29,14 @@ import logging
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fsspec
 import pyarrow as pa
 
 from vtcav_ray.config import VideosConfig
-from vtcav_ray.errors import ConfigError, InputError
-from vtcav_ray.store.access import AccessError, kind_of, names_nothing, open_url, patiently, storage_errors
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.store.access import AccessError, kind_of, patiently
 from vtcav_ray.store.storage_errors import Trouble, reason, sort
 from vtcav_ray.store.urls import (
     LOCAL,
@@ -46,7 +45,6 @@ from vtcav_ray.store.urls import (
     READ_LIMITS,
     SCHEMES,
     check_scheme,
-    check_url,
     holds_credentials,
     is_chain,
     is_url,
@@ -56,7 +54,6 @@ from vtcav_ray.store.urls import (
 )
 from vtcav_ray.tables import VIDEOS
 from vtcav_ray.video.listed import facts
-from vtcav_ray.video.neighbours import beside, blame, neighbours_of
 from vtcav_ray.videos.labels import (
     ID_COLUMNS,
     LABEL_COLUMNS,
@@ -67,16 +64,13 @@ from vtcav_ray.videos.labels import (
     read_table,
 )
 from vtcav_ray.videos.links import find_links, leads_out
+from vtcav_ray.videos.lookup import NO_STAT, Failure, failure, full_url, look_up, open_listed
 from vtcav_ray.videos.side_files import why_outside
 
 logger = logging.getLogger(__name__)
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-STAT_LIMIT = 1_000
-_NO_STAT = ("http", "https")
-
-Failure = dict[str, Any]
-Found = dict[str, Any] | InputError  # what a file system reports about a file, or why the file can't be used
+STAT_LIMIT = 1_000  # requests for a manifest: one per file, else one per folder, else none
 
 
 def list_videos(config: VideosConfig) -> tuple[pa.Table, list[Failure]]:
@@ -100,7 +94,7 @@ def list_videos(config: VideosConfig) -> tuple[pa.Table, list[Failure]]:
 
 
 def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
-    fs, path = _open(uri, config.read_options)
+    fs, path = open_listed(uri, config.read_options)
     kind = kind_of(fs, path)
     labels = _labels_file(config)
     rows: list[dict[str, Any]]
@@ -123,11 +117,6 @@ def _list(config: VideosConfig, uri: str) -> tuple[pa.Table, list[Failure]]:
     return pa.Table.from_pylist(rows, schema=VIDEOS), failures
 
 
-def _open(uri: str, storage_options: Mapping[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:
-    check_url(uri, "videos")
-    return open_url(uri, storage_options)
-
-
 def _check_side_file(fs: fsspec.AbstractFileSystem, file: str, folder: str, config: VideosConfig) -> None:
     """Refuse a side file that links out of its folder: it could be any file of this machine."""
     if "file" in fs.protocol and not config.follow_links and leads_out(file, folder):
@@ -140,70 +129,79 @@ def _is_manifest(path: str) -> bool:
     return path.lower().endswith((".csv", ".parquet"))
 
 
-def _full(fs: fsspec.AbstractFileSystem, path: str) -> str:
-    if "file" in fs.protocol:
-        return path
-    scheme, rest = str(fs.unstrip_protocol(path)).split("://", 1)
-    return f"{scheme}://{rest.lstrip('/')}"
-
-
 def _from_files(
     fs: fsspec.AbstractFileSystem, path: str, kind: str | None, config: VideosConfig, look_for_labels: bool
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
-    uri = str(config.uri)
-    suffixes = tuple(f".{e.lower().lstrip('.')}" for e in config.extensions)
-    failures: list[Failure] = []
-    if any(c in path for c in "*?[") and kind is None:
-        root = posixpath.dirname(path[: min(path.index(c) for c in "*?[" if c in path)])
-        found = {p: i for p, i in fs.glob(path, detail=True).items() if i["type"] == "file"}
-        if not found:
-            raise ConfigError(f"{uri} matches no file. Check the pattern, and that the part before the first * exists.")
-    elif kind == "file":
-        root, found = posixpath.dirname(path), {path: fs.info(path)}
-        suffixes = ("",)  # a file named explicitly may have any extension
-    elif kind == "directory":
-        root, found = path.rstrip("/"), fs.find(path, detail=True)
-        failures += _closed_folders(root) if "file" in fs.protocol else []
-    else:
-        raise ConfigError(f"{uri} does not exist. Give a folder, a glob, or a .csv or .parquet manifest.")
+    """Return a row for each video of a folder, of a glob, or of one file, and the failures."""
+    root, found = _find(fs, path, kind, str(config.uri))
+    local = "file" in fs.protocol
+    failures = _closed_folders(root) if local and kind == "directory" else []
+    # A file named explicitly may have any extension, and be a link.
+    suffixes = ("",) if kind == "file" else tuple(f".{e.lower().lstrip('.')}" for e in config.extensions)
+    relatives = {f: _relative(f, root) for f in found if f.lower().endswith(suffixes)}
+    videos = {f: name for f, name in relatives.items() if not any(p.startswith(".") for p in name.split("/"))}
+    links = find_links(root, videos if local and kind != "file" else ())
     rows: list[dict[str, Any]] = []
-    named_outright = list(found) == [path]
-    relatives = {f: posixpath.relpath(f, root or "/") if root or f.startswith("/") else f for f in found}
-    hidden = {f for f, relative in relatives.items() if any(p.startswith(".") for p in relative.split("/"))}
-    videos = [f for f in found if f.lower().endswith(suffixes) and f not in hidden]
-    links = find_links(root, videos if "file" in fs.protocol and not named_outright else ())
-    for file in videos:
-        relative, info = relatives[file], found[file]
-        if why := _unusable(full := _full(fs, file)):
-            failures.append(_failure(shown(_as_utf8(full)), _as_utf8(relative), "name", why))
-            continue
-        parts = relative.split("/")
-        if file in links.aliases:
-            continue
-        if file in links.outside and not config.follow_links:
+    for file, name in videos.items():
+        full = full_url(fs, file)
+        if why := _unusable(full):
+            failures.append(failure(shown(_as_utf8(full)), _as_utf8(name), "name", why))
+        elif file in links.outside and not config.follow_links:
             message = f"{file} is a link out of the folder. Set `videos.follow_links: true` if you trust it."
-            failures.append(_failure(file, relative, "link", message))
-            continue
-        folder = parts[-2] if len(parts) > 1 else None
-        split = parts[0] if len(parts) > 1 and parts[0].lower() in SPLITS else None
-        label = None if folder is None or (len(parts) == 2 and split) else folder
-        # For a link, the listing gives the time at which the link was created.
-        rows.append(_row(relative, full, label, split, fs.info(file) if info.get("islink") else info))
+            failures.append(failure(file, name, "link", message))
+        elif file not in links.aliases:
+            # For a link, the listing gives the time at which the link was created.
+            info = fs.info(file) if found[file].get("islink") else found[file]
+            rows.append(_row(name, full, *_label_and_split(name), info))
     if not rows and not failures:
         raise ConfigError(
-            f"{uri} has no video in it (looked for {', '.join(config.extensions)}). Check the path, or set "
+            f"{config.uri} has no video in it (looked for {', '.join(config.extensions)}). Check the path, or set "
             "`videos.extensions`."
         )
     if look_for_labels:
-        places = [f"{root}/videos.parquet", f"{root}/labels.csv"]
-        parent = posixpath.dirname(root)
-        places += [f"{parent}/videos.parquet", f"{parent}/labels.csv"] if parent else []
-        for place in places:
-            if _is_there(fs, place):
-                _check_side_file(fs, place, posixpath.dirname(place), config)
-                put_labels(rows, read_table(fs, place), place)
-                break
+        _put_side_labels(fs, root, rows, config)
     return rows, failures
+
+
+def _find(
+    fs: fsspec.AbstractFileSystem, path: str, kind: str | None, uri: str
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the folder that ids are relative to, and what the file system reports about each file."""
+    if kind == "file":
+        return posixpath.dirname(path), {path: fs.info(path)}
+    if kind == "directory":
+        return path.rstrip("/"), fs.find(path, detail=True)
+    wild = [path.index(c) for c in "*?[" if c in path]
+    if kind is not None or not wild:
+        raise ConfigError(f"{uri} does not exist. Give a folder, a glob, or a .csv or .parquet manifest.")
+    found = {p: info for p, info in fs.glob(path, detail=True).items() if info["type"] == "file"}
+    if not found:
+        raise ConfigError(f"{uri} matches no file. Check the pattern, and that the part before the first * exists.")
+    return posixpath.dirname(path[: min(wild)]), found
+
+
+def _relative(file: str, root: str) -> str:
+    return posixpath.relpath(file, root or "/") if root or file.startswith("/") else file
+
+
+def _label_and_split(name: str) -> tuple[str | None, str | None]:
+    """Return the label and the split that the sub-folders of a file give it."""
+    folders = name.split("/")[:-1]
+    split = folders[0] if folders and folders[0].lower() in SPLITS else None
+    only_split = split is not None and len(folders) == 1
+    return (folders[-1] if folders and not only_split else None), split
+
+
+def _put_side_labels(
+    fs: fsspec.AbstractFileSystem, root: str, rows: list[dict[str, Any]], config: VideosConfig
+) -> None:
+    """Set labels from the first labels file found in the folder or next to it."""
+    folders = [root, parent] if (parent := posixpath.dirname(root)) else [root]
+    for place in (f"{folder}/{name}" for folder in folders for name in ("videos.parquet", "labels.csv")):
+        if _is_there(fs, place):
+            _check_side_file(fs, place, posixpath.dirname(place), config)
+            put_labels(rows, read_table(fs, place), place)
+            return
 
 
 def _is_there(fs: fsspec.AbstractFileSystem, place: str) -> bool:
@@ -212,7 +210,7 @@ def _is_there(fs: fsspec.AbstractFileSystem, place: str) -> bool:
         return kind_of(fs, place) == "file"
     except FileNotFoundError as error:
         # Many servers answer 403 for a file that does not exist.
-        if scheme_of(place) in _NO_STAT and sort(error) is Trouble.REFUSED:
+        if scheme_of(place) in NO_STAT and sort(error) is Trouble.REFUSED:
             logger.warning("%s is refused (%s): labels are taken from elsewhere.", place, reason(error))
             return False
         raise
@@ -229,7 +227,7 @@ def _from_manifest(
     ids = column(table, ID_COLUMNS, path) or [None] * len(uris)
     labels = column(table, LABEL_COLUMNS, path) or [None] * len(uris)
     splits = column(table, SPLIT_COLUMNS, path) or [None] * len(uris)
-    base = posixpath.dirname(_full(fs, path))
+    base = posixpath.dirname(full_url(fs, path))
     # A remote manifest must not read this machine's files.
     schemes = [s for s in config.schemes if s in SCHEMES and ("file" in fs.protocol or s not in LOCAL)]
     options = config.read_options
@@ -237,21 +235,22 @@ def _from_manifest(
     for number, (uri, video_id, label, split) in enumerate(zip(uris, ids, labels, splits, strict=True), start=1):
         where = f"row {number} of {path}"
         if not uri:
-            failures.append(_failure(None, video_id, "manifest", f"{where} has no uri."))
+            failures.append(failure(None, video_id, "manifest", f"{where} has no uri."))
             continue
         if why := _why_not(uri, schemes, options[READ_LIMITS].private):
-            failures.append(_failure(shown(uri), video_id, "manifest", f"{where}: {why}"))
+            failures.append(failure(shown(uri), video_id, "manifest", f"{where}: {why}"))
             continue
         full = _absolute(uri, base)
-        if inside is not None and (why := why_outside(uri, full, _full(fs, inside), config.follow_links)):
-            failures.append(_failure(shown(uri), video_id, "outside", f"{where}: {why}"))
+        if inside is not None and (why := why_outside(uri, full, full_url(fs, inside), config.follow_links)):
+            failures.append(failure(shown(uri), video_id, "outside", f"{where}: {why}"))
             continue
         name = video_id or _id_of(full, base)
         if ".." in name.split("/") or name != name.strip() or not name.isprintable():
-            failures.append(_failure(uri, video_id, "manifest", f"{where}: {name!r} can't be a video_id."))
+            failures.append(failure(uri, video_id, "manifest", f"{where}: {name!r} can't be a video_id."))
             continue
         rows.append(_row(name, full, label, split, None))
-    return _look_up(rows, failures, options)
+    kept, missing = look_up(rows, options, STAT_LIMIT)
+    return kept, [*failures, *missing]
 
 
 def _why_not(uri: str, schemes: Sequence[str], private: tuple[str, ...]) -> str:
@@ -265,70 +264,6 @@ def _why_not(uri: str, schemes: Sequence[str], private: tuple[str, ...]) -> str:
     if names_private_host(uri, private):
         return f"{shown(uri)} {PRIVATE}"
     return ""
-
-
-def _look_up(
-    rows: list[dict[str, Any]], failures: list[Failure], storage_options: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Add sizes and fingerprints to manifest rows; rows without a file become failures (see the module docstring)."""
-
-    rows, refused = _openable(rows, storage_options)
-    failures = [*failures, *refused]
-    neighbours = neighbours_of(pa.Table.from_pylist(rows, schema=VIDEOS))
-
-    def to_blame(error: Exception, uri: str) -> InputError:
-        if isinstance(error, InputError):
-            return error
-        if names_nothing(error):
-            return _missing(uri)
-        return blame(error, beside(uri, neighbours), storage_options)
-
-    def info(uri: str) -> Found | Exception:
-        fs, path = _open(uri, storage_options)
-        try:
-            found: dict[str, Any] = patiently(lambda: fs.info(path), uri)
-        except storage_errors(ValueError, AccessError) as error:
-            return error
-        return found if found["type"] == "file" else _missing(uri)
-
-    known: dict[str, Found] = {}
-    asked = [r["uri"] for r in rows if scheme_of(r["uri"]) not in _NO_STAT]
-    folders: dict[str, list[str]] = {}
-    for uri in asked:
-        folders.setdefault(posixpath.dirname(uri), []).append(uri)
-    if len(asked) <= STAT_LIMIT:
-        with ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(info, asked))
-        for uri, answer in zip(asked, answers, strict=True):
-            known[uri] = to_blame(answer, uri) if isinstance(answer, Exception) else answer
-    elif len(folders) <= STAT_LIMIT:
-        known = {uri: _missing(uri) for uri in asked}
-        for folder, uris in sorted(folders.items()):
-            try:
-                known |= {uri: entry for uri, entry in _files_in(folder, storage_options) if uri in known}
-            except storage_errors(ValueError, AccessError) as error:
-                first = to_blame(error, uris[0])
-                known |= {uri: _missing(uri) if names_nothing(error) else first for uri in uris}
-    kept = []
-    for row in rows:
-        found = known.get(row["uri"])
-        if isinstance(found, InputError):
-            failures.append(_failure(row["uri"], row["video_id"], found.kind, found.message))
-            continue
-        row["size_bytes"], row["fingerprint"] = facts(found)
-        kept.append(row)
-    return kept, failures
-
-
-def _missing(uri: str) -> InputError:
-    return InputError("missing", f"{uri} does not exist.")
-
-
-def _files_in(folder: str, storage_options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return (URI, what the file system reports) for each file directly in a folder."""
-    fs, path = _open(folder, storage_options)
-    entries = patiently(lambda: fs.ls(path, detail=True), folder)
-    return [(_full(fs, entry["name"]), entry) for entry in entries if entry["type"] == "file"]
 
 
 def _closed_folders(root: str) -> list[Failure]:
@@ -345,28 +280,9 @@ def _closed_folders(root: str) -> list[Failure]:
             raise AccessError(f"{root}: {error.strerror}. Check who may list it.") from error
     what = "may not be listed, so no video in it is seen"
     return [
-        _failure(_as_utf8(e.filename), None, "permission", f"{_as_utf8(e.filename)} {what}: {e.strerror}.")
+        failure(_as_utf8(e.filename), None, "permission", f"{_as_utf8(e.filename)} {what}: {e.strerror}.")
         for e in sorted(closed, key=lambda error: str(error.filename))
     ]
-
-
-def _openable(
-    rows: list[dict[str, Any]], storage_options: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Return the rows whose kind of storage can be opened here, and a failure for each other row."""
-    why_not: dict[str, str] = {}
-    for scheme, uri in {scheme_of(r["uri"]): r["uri"] for r in rows}.items():
-        try:
-            _open(uri, storage_options)
-        except ConfigError as error:  # the package is not installed, or refuses the options
-            why_not[scheme] = str(error)
-    kept, failures = [], []
-    for row in rows:
-        if why := why_not.get(scheme_of(row["uri"])):
-            failures.append(_failure(row["uri"], row["video_id"], "manifest", why))
-        else:
-            kept.append(row)
-    return kept, failures
 
 
 def _unusable(uri: str) -> str:
@@ -419,7 +335,7 @@ def _id_of(full: str, base: str) -> str:
 def _labels_file(config: VideosConfig) -> pa.Table | None:
     if config.labels is None:
         return None
-    fs, path = _open(config.labels, config.read_options)
+    fs, path = open_listed(config.labels, config.read_options)
     if kind_of(fs, path) != "file":
         raise ConfigError(f"`videos.labels`: {config.labels} does not exist.")
     return read_table(fs, path)
@@ -431,9 +347,5 @@ def _check_ids(rows: list[dict[str, Any]], uri: str) -> None:
     if twice:
         raise ConfigError(
             f"{uri}: {len(twice)} video ids occur more than once, for example {twice[0]!r}. Give each row of the "
-            "manifest a `video_id` of its own."
+            "manifest a unique `video_id`."
         )
-
-
-def _failure(uri: str | None, video_id: str | None, kind: str, message: str) -> Failure:
-    return {"uri": uri, "video_id": video_id, "clip_id": None, "error_kind": kind, "message": message}
