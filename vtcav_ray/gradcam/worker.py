@@ -1,4 +1,4 @@
-"""The worker of the stage `gradcam`: the class examples of one shard, one after the other."""
+"""The worker of the stage `gradcam`: processes the class examples of one shard one by one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.codec import decode_clip
 
-BATCH_SIZE = 8  # plays a model call, where the config says nothing
+BATCH_SIZE = 8  # plays per model call, unless the config sets it
 CLIP_COLUMNS = ("clip_id", "video_id", "label", "frames", "height", "width", "encoding", "encoded")
 ALIGNED = pa.schema(
     [
@@ -32,8 +32,8 @@ ALIGNED = pa.schema(
         ("layer", pa.string()),
         ("mode", pa.string()),
         ("clips", pa.int32()),
-        ("sum", pa.list_(pa.float64())),  # [S·S], times a uniform map, summed over frames and clips
-        ("count", pa.list_(pa.float64())),  # [S·S], frames that saw this place
+        ("sum", pa.list_(pa.float64())),  # [S·S], in multiples of a uniform map, summed over frames and clips
+        ("count", pa.list_(pa.float64())),  # [S·S], number of frames that show this place
     ]
 )
 OVERLAYS = pa.schema(
@@ -43,7 +43,7 @@ OVERLAYS = pa.schema(
         ("class", pa.string()),
         ("layer", pa.string()),
         ("mode", pa.string()),
-        ("mp4", pa.string()),  # path below the stage's folder
+        ("mp4", pa.string()),  # path relative to the stage's folder
         ("webp", pa.string()),
         ("height", pa.int32()),
         ("width", pa.int32()),
@@ -57,8 +57,8 @@ class GradcamWorker:
 
     Args:
         config: the whole config.
-        clips, tracks: where the clips and the tracks of their videos are.
-        folder: the stage's own, for the overlays.
+        clips, tracks: folders of the clips and of the tracks of their videos.
+        folder: the stage's own folder, for the overlays.
     """
 
     def __init__(self, config: Config, clips: StageFolder, tracks: StageFolder, folder: Folder) -> None:
@@ -140,7 +140,7 @@ class GradcamWorker:
         return found
 
     def _boxes(self, clip: Row, tracks: list[Any]) -> list[np.ndarray]:
-        """The clip's tracks on the model's input, those that are there at all."""
+        """Return the boxes of the tracks that appear in the clip, on the model's input."""
         found = []
         for track in tracks:
             place = placement(
@@ -175,7 +175,7 @@ class GradcamWorker:
 
 
 def _nulls(figures: Row) -> Row:
-    """What can't be told is null in a table."""
+    """Replace NaN by None: a figure that is not known is null in a table."""
     return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in figures.items()}
 
 
