@@ -1,4 +1,4 @@
-// The whole evidence of one cell: a sentence, two pictures, and every number of its row with its meaning.
+// The evidence for one cell: a sentence, two charts, and every number of its row with its meaning.
 
 const evidence = (() => {
   const dialog = document.getElementById("evidence");
@@ -31,7 +31,7 @@ const evidence = (() => {
 
   async function drawPictures(place, cell) {
     const [effectBars, scoreBars] = [await store.nullBars(cell.row, "effect"), await store.nullBars(cell.row, "score")];
-    if (!place.isConnected) return; // another cell was opened meanwhile
+    if (!place.isConnected) return; // another cell was opened in the meantime
     const width = Math.min(460, Math.floor(place.clientWidth));
     const permuted = cell.column.contrast === "pair" ? "with the members of its pairs swapped" : "with source videos permuted between the two sides";
     place.replaceChildren(
@@ -135,7 +135,7 @@ const evidence = (() => {
   }
 
   dialog.addEventListener("close", () => {
-    // The address must not go on naming a cell that is closed, or the same link would not open it again.
+    // Remove a closed cell from the address, or the same link would not open it again.
     if (location.hash.startsWith("#cell/")) history.replaceState(null, "", before || location.pathname + location.search);
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });

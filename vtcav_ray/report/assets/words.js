@@ -1,4 +1,4 @@
-// Numbers as people write them (as vtcav_ray/pages/wording.py does), and what each column of the scores table means.
+// Number formats (the same as in vtcav_ray/pages/wording.py), and the meaning of each column of the scores table.
 
 const words = (() => {
   const none = "–";
@@ -13,7 +13,7 @@ const words = (() => {
     return (value < 0 ? "−" : "+") + size.toLocaleString("en", digits);
   }
 
-  // Two decimals and a sign, for a matrix's cell; three where it is small.
+  // A sign and two decimals, or three for small values, for a cell of the matrix.
   const short = (value) => (!Number.isFinite(value) ? none : Math.abs(value) < 0.0005 ? "0.00" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(Math.abs(value) >= 99.5 ? 0 : Math.abs(value) >= 0.0095 ? 2 : 3));
   // Five characters at most, for a cell of 40 pixels.
   const narrow = (value) => {
@@ -37,7 +37,7 @@ const words = (() => {
     return Number.isInteger(value) ? whole(value) : Number(value.toPrecision(4)).toString().replace("-", "−");
   }
 
-  // Column -> [heading, format, meaning]. A column that is not here is shown under its own name.
+  // Column -> [heading, format, meaning]. A column that is not listed is shown under its own name.
   const columns = {
     effect_logits: ["Concept effect", signed, "How far the class's logit moves, to first order, when the activation moves from random clips to the concept's. The headline. In logits."],
     effect_ci_low: ["… interval, low end", signed, "95 % bootstrap interval of the effect: the class's videos and the runs are both resampled."],
