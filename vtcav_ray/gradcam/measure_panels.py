@@ -34,13 +34,13 @@ class Measure:
 MEASURES = (
     Measure("flicker", "Flicker", "Share of a map's mass that moves from one frame to the next. Diamond: the object's "
             "own box.", "track_flicker", 0.0),
-    Measure("jump", "Jumps", "Way of the map's centre from frame to frame, fraction of the frame. Diamond: the "
+    Measure("jump", "Jumps", "Distance of the map's centre between frames, fraction of the frame. Diamond: the "
             "object's own box.", "track_jump", 0.0),
     Measure("direction_predicted", "Direction, the model's answers", "Correlation of the maps of a clip and of its "
             "reverse (turned back), each for the model's own answer. 1: the same picture for both directions.",
             low=-1.0, high=1.0),
     Measure("direction", "Direction, one class", "The same, both for the clip's own class.", low=-1.0, high=1.0),
-    Measure("logit_change", "Logit change on reversal", "Of the clip's own class. What the maps would have to show."),
+    Measure("logit_change", "Logit change on reversal", "For the clip's own class. The maps would have to show this change."),
     Measure("background_share", "Background", "Share of the map's mass outside of all tracked boxes. Diamond: a map "
             "that is the same everywhere.", "background_chance", 0.0, 1.0),
     Measure("track_agreement", "Agreement with the track", "Correlation of the map with the object's own box, both at "

@@ -117,9 +117,9 @@ def points(data: PageData) -> list[str]:
         f"{whole(interval_of(data.cells(ALL, data.layer, mode).get('passes')).value)} in the mode {mode}"
         for mode in data.modes
     )
-    cost = f"Forward and backward passes for one clip's map: {costs}; Video-TCAV takes one for a class example."
+    cost = f"Forward and backward passes for one clip's map: {costs}; Video-TCAV takes one per class example."
     if data.seconds is not None:
-        cost += f" All of it, reversed and with shuffled weights too, took one actor {duration(data.seconds)} a clip."
+        cost += f" With reversed clips and shuffled weights, one actor took {duration(data.seconds)} per clip."
     return [*found, cost]
 
 

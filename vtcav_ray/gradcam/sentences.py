@@ -98,7 +98,7 @@ def sanity_sentence(rows: SummaryRows, layer: str, mode: str) -> str:
 
 def _sanity(found: Interval) -> str:
     if math.isnan(found.value):
-        return "this can't be told."
+        return "this is not known."
     if found.value >= ALIKE:
         return "much of the picture does not come from what the model learnt."
     return "the picture comes from what the model learnt, for the most part."

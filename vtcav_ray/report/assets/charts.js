@@ -193,7 +193,7 @@ const charts = (() => {
     return plot({
       width, height: 96, marginLeft: 12, marginRight: 12, marginBottom: 34, marginTop: 6, className: "plot",
       ariaLabel: "Sensitivity of each video of the class", ariaDescription: `${videos.length} videos, from ${words.general(videos.at(-1).sensitivity)} to ${words.general(videos[0].sensitivity)}`,
-      x: { label: "sensitivity, logits a unit", labelAnchor: "center", labelArrow: "none", nice: true, ticks: Math.floor(width / 90) },
+      x: { label: "sensitivity, logits per unit", labelAnchor: "center", labelArrow: "none", nice: true, ticks: Math.floor(width / 90) },
       marks: [
         Plot.ruleX([0], { stroke: "var(--muted)" }),
         Plot.dot(videos, Plot.dodgeY("middle", {

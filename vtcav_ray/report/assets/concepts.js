@@ -115,12 +115,12 @@ const concepts = (() => {
     const many = cells.filter((one) => store.videosOf(one.row).length > 1);
     // If the gradient is the same for every clip, all videos are equally sensitive.
     const cell = marks.strongest(many.filter((one) => !one.degenerate));
-    if (!cell) return many.length ? element("p", { class: "small muted" }, "At every layer the gradient is the same for all of a class's clips: no video is driven more than another.") : "";
+    if (!cell) return many.length ? element("p", { class: "small muted" }, "At every layer the gradient is the same for all of a class's clips, so all videos are equally sensitive.") : "";
     const videos = store.videosOf(cell.row);
     const shown = Math.min(3, Math.floor(videos.length / 2));
     const list = (title, some) => element("div", {}, element("h4", {}, title), element("ol", { class: "small plain-list" }, ...some.map((v) => element("li", {}, v.video, element("span", { class: "muted" }, ` ${words.general(Number(v.sensitivity.toPrecision(2)))}`)))));
-    return element("div", {}, element("div", { class: "driven" }, list("most driven by it", videos.slice(0, shown)), list("least driven by it", videos.slice(-shown).reverse())),
-      element("p", { class: "small muted" }, "Sensitivities of ", element("a", { href: routes.cell(cell) }, `${cell.className} at ${cell.layer}`), ", logits a unit."));
+    return element("div", {}, element("div", { class: "driven" }, list("most sensitive to it", videos.slice(0, shown)), list("least sensitive to it", videos.slice(-shown).reverse())),
+      element("p", { class: "small muted" }, "Sensitivities of ", element("a", { href: routes.cell(cell) }, `${cell.className} at ${cell.layer}`), ", logits per unit."));
   }
 
   const NEAREST = 5; // concepts listed in a card
@@ -169,7 +169,7 @@ const concepts = (() => {
     };
     const select = element("select", { onchange: paint }, ...drawable.map((x, i) => element("option", { value: String(i), selected: i === drawable.length - 1 }, x.layer)));
     const details = element("details", { ontoggle: () => { if (details.open && !body.firstChild) paint(); } },
-      element("summary", {}, "How alike the directions are (entanglement)"),
+      element("summary", {}, "Similarity of the directions (entanglement)"),
       element("p", { class: "muted small" }, "Cosines between the concepts' mean CAVs. Two concepts with a cosine near 1 or −1 share one axis: what raises the logit may be either of them."),
       element("label", { class: "field" }, element("span", {}, "Layer"), select), element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Cosines of directions" }, body));
     return details;

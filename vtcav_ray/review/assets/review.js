@@ -71,7 +71,7 @@
         problem("");
         done?.(found);
       } catch (error) {
-        problem(error instanceof TypeError ? "The server does not answer. Is `vtcav review` still running? The last decision is NOT kept." : `Not kept: ${error.message}`);
+        problem(error instanceof TypeError ? "The server does not answer. Is `vtcav review` still running? The last decision is NOT saved." : `Not saved: ${error.message}`);
       }
       refresh();
     });
