@@ -55,7 +55,7 @@ function draw() {
   body.replaceChildren(...first.map((row) => element("tr", { class: row.moved ? "moved" : null }, ...columns.map(([name, , text], i) => (i === 0
     ? element("th", { scope: "row" }, element("button", { type: "button", class: "quiet", onclick: () => choose(row) }, text(row)))
     : element("td", { class: figures.has(name) ? "n" : null }, text(row)))))));
-  caption.textContent = shown.length ? `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} cells. Choose a class's name to see the cell over the runs.` : "No cell matches the filters.";
+  caption.textContent = shown.length ? `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} cells. Choose a class's name to see the cell over the runs.` : "No cell matches: widen the filters.";
   more.hidden = first.length === shown.length;
   more.textContent = `Show all ${shown.length.toLocaleString("en")}`;
   if (!state.chosen && shown.length) choose(shown[0]);

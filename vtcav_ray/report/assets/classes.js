@@ -75,7 +75,7 @@ const classes = (() => {
       element("div", { class: "class-row heads", "aria-hidden": "true" }, element("div"), element("h4", {}, "Concept effect"), element("h4", {}, "TCAV score (sign count)")),
       ...shown.map(([name, group]) => nameRow(name, group, { kinds, domain, inSpreads })),
     );
-    if (!byName.length) list.replaceChildren(element("p", { class: "muted" }, "No concept matches the filter."));
+    if (!byName.length) list.replaceChildren(element("p", { class: "muted" }, "No concept matches: widen the filter."));
     if (shown.length < byName.length) {
       list.append(element("button", { type: "button", onclick: () => { state.all = true; draw(); } }, `Show all ${byName.length} concepts`));
     }

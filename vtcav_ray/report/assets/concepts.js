@@ -46,7 +46,7 @@ const concepts = (() => {
     list.replaceChildren(...first.map((name) => charts.lazy(element("article", { class: "card", id: cardId(name), tabindex: "-1" }, element("h3", {}, name)), () => card(name), { once: true })));
     more.hidden = first.length === shown.length;
     more.textContent = `Show all ${words.whole(shown.length)} concepts`;
-    if (!shown.length) list.replaceChildren(element("p", { class: "muted" }, names.length ? "No concept is left: widen the filter." : "There are no concepts."));
+    if (!shown.length) list.replaceChildren(element("p", { class: "muted" }, names.length ? "No concept matches: widen the filter." : "There are no concepts."));
   }
 
   const cardId = (name) => `card-${names.indexOf(name)}`;

@@ -135,7 +135,7 @@ const matrix = (() => {
     const found = d3.sum(rows, (k) => rowCount[k]);
     caption.textContent = rows.length && columns.length
       ? `${words.whole(rows.length)} classes × ${words.whole(columns.length)} concepts at ${facts.layers[state.layer]}; ${words.whole(found)} significant cells. Choose a cell for its evidence, a concept's heading to sort by it.`
-      : "No class or no concept matches the filters.";
+      : "No class or no concept matches: widen the filters.";
     scroller.setAttribute("aria-rowcount", String(rows.length + 1));
     scroller.setAttribute("aria-colcount", String(columns.length + 1));
     paint();
