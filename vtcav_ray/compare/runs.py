@@ -60,7 +60,7 @@ def compare_runs(runs: Sequence[Run]) -> pa.Table:
         ConfigError: fewer than two runs, a run without scores, or no cell that two runs share.
     """
     if len(runs) < 2:
-        raise ConfigError("There is nothing to compare one run with: name two runs or more.")
+        raise ConfigError("One run can't be compared with itself: name two runs or more.")
     rows = [row for a, b in itertools.pairwise(runs) for row in _pair(a, b)]
     settings = runs[0].config.scores
     q = adjust(np.array([row["p"] for row in rows]), settings.correction)
@@ -116,7 +116,7 @@ def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
 def _cells(run: Run) -> ScoreRows:
     rows = run.table("scores").to_pylist()
     if not rows:
-        raise ConfigError(f"{run.url} has no scores to compare. Run it to its end first.")
+        raise ConfigError(f"{run.url} has no scores to compare. Complete the run first.")
     return {tuple(row[name] for name in KEY): row for row in rows}
 
 

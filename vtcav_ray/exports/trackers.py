@@ -84,8 +84,8 @@ def _mlflow(figures: Figures, run: Run, destination: str, step: int) -> None:
                 mlflow.log_metrics(dict(metrics[start : start + MLFLOW_BATCH]), step=step)
     except mlflow.exceptions.MlflowException as error:
         raise ConfigError(
-            f"MLflow took no figures at {destination} (--to): {_one_line(error)} Give the tracking URI of a server or "
-            "of a database there, such as sqlite:///mlflow.db."
+            f"MLflow did not accept figures at {destination} (--to): {_one_line(error)} Give the tracking URI of a "
+            "server or of a database there, such as sqlite:///mlflow.db."
         ) from error
 
 
@@ -96,8 +96,8 @@ def _wandb(figures: Figures, run: Run, destination: str, step: int) -> None:
             started.log(dict(figures), step=step)
     except wandb.errors.Error as error:
         raise ConfigError(
-            f"W&B took no figures for the project {destination} (--to): {_one_line(error)} Log in with `wandb login`, "
-            "or set WANDB_MODE=offline to keep them on this machine."
+            f"W&B did not accept figures for the project {destination} (--to): {_one_line(error)} Log in with `wandb "
+            "login`, or set WANDB_MODE=offline to keep them on this machine."
         ) from error
 
 

@@ -59,10 +59,10 @@ def dry_run(config: Config, *, until: str | None = None, fresh: bool = False) ->
 def _state(output: StageFolder, *, fresh: bool) -> str:
     there = len(output.committed())
     if fresh and there:
-        return f"would be made again ({there} shards are there), and replaced"
+        return f"would be computed again, replacing {there} existing shards"
     if output.complete:
         return "complete: would be re-used"
-    return f"would go on after {there} shards" if there else "to do"
+    return f"would resume after {there} shards" if there else "to do"
 
 
 def corpus(config: Config) -> pa.Table:

@@ -171,7 +171,7 @@ def estimate(
         "activations": extracting.times(clips),
     }
     if not (measured and cut_measured and extract_measured):
-        notes.append("Where the sample has a single shard, the interval is a guess: half to twice.")
+        notes.append("Where the sample has a single shard, the interval is a guess: half to twice the estimate.")
     layers = len(config.activations.layers)
     pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, videos.num_rows))
     cells = len({(j.concept, j.against) for j in jobs if not j.is_null}) * max(1, len(classes)) * layers

@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             asked = json.loads(body) if body else {}
         except (ValueError, RecursionError):  # not JSON, or nested too deeply
-            self._refuse(HTTPStatus.BAD_REQUEST, "This is no JSON.")
+            self._refuse(HTTPStatus.BAD_REQUEST, "The body is not JSON.")
             return
         if path == "/api/decide":
             self._answer(lambda: self.server.session.decide(asked))
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._host_is_known():
             return False
         if not self._has_cookie() or self.headers.get("Origin") != f"http://{self.headers.get('Host')}":
-            self._refuse(HTTPStatus.FORBIDDEN, "This comes from another page.")
+            self._refuse(HTTPStatus.FORBIDDEN, "This request comes from another page.")
             return False
         if self.headers.get_content_type() != "application/json":
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send JSON.")
@@ -159,10 +159,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Read the whole body, so the connection can be reused. None: the request was refused."""
         lengths = self.headers.get_all("Content-Length", [])
         if "Transfer-Encoding" in self.headers or len(lengths) != 1:
-            self._refuse(HTTPStatus.LENGTH_REQUIRED, "Say once, by Content-Length, how many bytes come.")
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "Send exactly one Content-Length header.")
             return None
         if not re.fullmatch("[0-9]{1,18}", lengths[0]):  # `isdigit` also accepts a superscript two, which `int` rejects
-            self._refuse(HTTPStatus.BAD_REQUEST, "Content-Length is a number of bytes.")
+            self._refuse(HTTPStatus.BAD_REQUEST, "Content-Length must be a number of bytes.")
             return None
         if int(lengths[0]) > MAX_BODY:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {MAX_BODY} bytes.")

@@ -122,5 +122,5 @@ def looks_whole(checkpoint: Checkpoint, storage_options: Mapping[str, Any] | Non
     try:
         return patiently(look, checkpoint.url)
     except (FileNotFoundError, PermissionError) as error:
-        logger.warning("%s is passed over: %s", checkpoint.url, error)
+        logger.warning("skipping %s: %s", checkpoint.url, error)
         return False

@@ -194,5 +194,5 @@ def watch_for_ever(one_pass: Callable[[], Pass], every_s: float, told: Callable[
         try:
             told(one_pass())
         except storage_errors(StageError) as error:
-            logger.warning("this pass failed, the next may not: %s", error)
+            logger.warning("this pass failed, the next may succeed: %s", error)
         time.sleep(every_s)

@@ -41,8 +41,8 @@ class Saving:
     @property
     def sentence(self) -> str:
         return (
-            f"Videos, tracks and clips were re-used: they had taken {self.reused:.1f} s, and this checkpoint's own "
-            f"stages took {self.spent:.1f} s, so {self.fraction:.0%} of a run from nothing was saved."
+            f"Videos, tracks and clips were re-used: they took {self.reused:.1f} s when they were made. This "
+            f"checkpoint's own stages took {self.spent:.1f} s, so {self.fraction:.0%} of a full run was saved."
         )
 
 
@@ -91,7 +91,7 @@ def rerun(
     url = out or run_folder(base.folder, checkpoint, sha256_of(checkpoint, config.model.storage_options)).url
     place = Folder(url, config.out_storage_options)
     if place.same_as(run.folder) or place.same_as(base.folder):
-        raise ConfigError(f"--out {url} is the run itself. Give a folder of its own, or leave --out away.")
+        raise ConfigError(f"--out {url} is the run itself. Give another folder, or omit --out.")
     result = pipeline.run(
         with_checkpoint(config, checkpoint, url),
         progress,
