@@ -40,7 +40,7 @@ MEASURES = (
             "reverse (turned back), each for the model's own answer. 1: the same picture for both directions.",
             low=-1.0, high=1.0),
     Measure("direction", "Direction, one class", "The same, both for the clip's own class.", low=-1.0, high=1.0),
-    Measure("logit_change", "Logit change on reversal", "For the clip's own class. The maps would have to show this change."),
+    Measure("logit_change", "Logit change on reversal", "For the clip's own class. The maps would have to show it."),
     Measure("background_share", "Background", "Share of the map's mass outside of all tracked boxes. Diamond: a map "
             "that is the same everywhere.", "background_chance", 0.0, 1.0),
     Measure("track_agreement", "Agreement with the track", "Correlation of the map with the object's own box, both at "
