@@ -1,15 +1,17 @@
-"""The bare extraction core, with torch, MMAction2 and MMEngine alone: for machines that have no Ray (and no PyArrow).
+"""Benchmark the bare extraction core with only torch, MMAction2 and MMEngine: for machines without Ray (and PyArrow).
 
     python benchmarks/throughput.py --no-ray [--models swin-tiny swin-base] [--repeats 5] [--clips 1] [--precision ...]
 
-Clips a second from uint8 clips of 32 x 224 x 224 to the projected activations and gradients of four layers, for Video
-Swin-T and Swin-B with random weights; beside MMAction2's own model, forward and backward to its input, on the same
-clips. The share of the chip's limit is operations counted (matrix products, attention and convolutions, of a forward
-pass and as much again for backward) a second, over those of one large matrix product of the same type, measured in the
-same run; on GPUs that `PEAKS` knows, over the maker's figure as well. Backward stops at the earliest layer that is
-extracted, so that the share is a little on the high side. Ratio and share are of processor time on a CPU (all threads),
-clips a second by the clock. Memory is the peak while one way runs, weights and inputs of both included: resident bytes
-of the process (CPU), allocated bytes (GPU).
+Measures clips per second from uint8 clips of 32 x 224 x 224 to the projected activations and gradients of four layers,
+for Video Swin-T and Swin-B with random weights, beside MMAction2's own model (forward, and backward to its input) on
+the same clips.
+
+The share of the chip's limit is the counted operations per second (matrix products, attention and convolutions of the
+forward pass, and as many again for backward), divided by those of one large matrix product of the same type, measured
+in the same run; on GPUs listed in `PEAKS`, also divided by the manufacturer's figure. Backward stops at the earliest
+extracted layer, so the share is slightly too high. On a CPU, ratio and share use processor time (all threads); clips
+per second use wall time. Memory is the peak while one way runs, including weights and inputs of both: resident bytes of
+the process (CPU), allocated bytes (GPU).
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ MODELS = {
     "swin-base": "recognition/swin/swin-base-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb",
 }
 LAYERS = ("early", "middle", "late", "head")
-# Operations a second, dense, from NVIDIA's data sheets: float32 without TF32, which is torch's default.
+# Dense operations per second from NVIDIA's data sheets; float32 without TF32, torch's default.
 PEAKS = {
     "H200": {"float32": 67e12, "bfloat16": 989e12, "float16": 989e12},
     "H100 PCIe": {"float32": 51e12, "bfloat16": 756e12, "float16": 756e12},
@@ -50,11 +52,11 @@ PEAKS = {
 
 
 def ways_of(model: str, options: Any) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any], torch.device]:
-    """MMAction2's pass forward and backward, ours, MMAction2's forward alone, and the device.
+    """Return MMAction2's forward and backward pass, ours, MMAction2's forward pass alone, and the device.
 
     Args:
         model: a key of `MODELS`.
-        options: `device`, `clips` (a batch), `frames`, `size`, `precision`.
+        options: `device`, `clips` (per batch), `frames`, `size`, `precision`.
     """
     config = MODELS[model]
     recogniser = load_recogniser(ModelConfig(config=config, checkpoint="untrained"), options.device)
@@ -80,15 +82,15 @@ def ways_of(model: str, options: Any) -> tuple[Callable[[], Any], Callable[[], A
 
 
 def measure(model: str, options: Any) -> dict[str, Any]:
-    """One model: seconds a batch of both ways, in turns, their ratio, clips a second, share of the limit, memory.
+    """Measure one model: seconds per batch of both ways in turns, their ratio, clips/s, share of the limit, memory.
 
     Args:
         model: a key of `MODELS`.
-        options: those of `ways_of`, and `repeats`.
+        options: those of `ways_of`, plus `repeats`.
     """
     theirs, ours, forward, device = ways_of(model, options)
     operations = 2 * counted(forward)
-    memory = {"ours": peak_memory(ours, device), "mmaction": peak_memory(theirs, device)}  # and both are warm
+    memory = {"ours": peak_memory(ours, device), "mmaction": peak_memory(theirs, device)}  # also warms up both
     pairs = [(timed(theirs, device), timed(ours, device)) for _ in range(options.repeats)]
     limit = matmul_rate(device, options.precision)
     wall, busy = (median(found[i] for _, found in pairs) for i in (0, 1))
@@ -116,7 +118,7 @@ def measure(model: str, options: Any) -> dict[str, Any]:
 
 
 def sentence(found: dict[str, Any]) -> str:
-    """One line for the terminal."""
+    """Return one line for the terminal."""
     peak = found["share_of_makers_peak"]
     shares = f"{found['share_of_matmul_rate']:.0%} of a large matrix product's rate"
     shares += "" if peak is None else f", {peak:.0%} of the maker's peak"
@@ -128,7 +130,7 @@ def sentence(found: dict[str, Any]) -> str:
 
 
 def timed(way: Callable[[], Any], device: torch.device) -> tuple[float, float]:
-    """Seconds by the clock, and of the processor (all threads); of a GPU both are by the clock."""
+    """Return wall seconds and processor seconds (all threads); on a GPU, both are wall seconds."""
     _synchronise(device)
     wall, busy = time.perf_counter(), time.process_time()
     way()
@@ -138,7 +140,7 @@ def timed(way: Callable[[], Any], device: torch.device) -> tuple[float, float]:
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:
-    """Operations a second (as `timed` has them second) in one large matrix product of the same type."""
+    """Return operations per second (by the second value of `timed`) of one large matrix product of the same type."""
     n = 8192 if device.type == "cuda" else 1536
     a = torch.randn(n, n, device=device, dtype=getattr(torch, precision))
     a @ a
@@ -146,19 +148,19 @@ def matmul_rate(device: torch.device, precision: str) -> float:
 
 
 def counted(way: Callable[[], Any]) -> int:
-    """Operations of matrix products, attention and convolutions: two for each multiply-add."""
+    """Count the operations of matrix products, attention and convolutions: two per multiply-add."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         way()
     return counter.get_total_flops()
 
 
 def peak_memory(way: Callable[[], Any], device: torch.device) -> float:
-    """Most bytes held while it runs."""
+    """Return the peak number of bytes held while `way` runs."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         way()
         return float(torch.cuda.max_memory_allocated(device))
-    Path("/proc/self/clear_refs").write_text("5")  # the kernel's mark of the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the kernel's peak value
     way()
     status = Path("/proc/self/status").read_text()
     return 1024.0 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

@@ -1,7 +1,7 @@
-"""What a user would write instead, and the same with ours, on a small planted world: for `throughput.py`, `smoke.py`.
+"""What a user would write instead, beside ours, on a small planted world: for `throughput.py` and `smoke.py`.
 
-A way is a pair of calls, theirs and ours, on the same inputs; the processor's clock runs over both. Where ours does
-more (camera motion, lossless storage, permutations and intervals), it is counted as ours.
+A way is a pair of calls, theirs and ours, on the same inputs. Both are measured in processor time. Extra work that only
+ours does (camera motion, lossless storage, permutations and intervals) counts as ours.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MODEL = ModelConfig(config="asset:recogniser.py", checkpoint="asset:recogniser.p
 
 
 class Plain:
-    """MMAction2's own model with the packaged weights, and hooks on the layers that ours extracts."""
+    """MMAction2's own model with the packaged weights and hooks on the layers that ours extracts."""
 
     def __init__(self, recogniser: Recogniser) -> None:
         self._preprocess = recogniser.preprocess
@@ -53,7 +53,7 @@ class Plain:
 
     @contextmanager
     def hooked(self) -> Iterator[list[torch.Tensor]]:
-        """What the layers put out, as the model runs."""
+        """Collect the outputs of the layers while the model runs."""
         kept: list[torch.Tensor] = []
         hooks = [
             self.module.get_submodule(path).register_forward_hook(lambda m, i, out: kept.append(out))
@@ -67,7 +67,7 @@ class Plain:
 
 
 class World:
-    """A few rendered videos in a folder, and both packaged models, loaded once."""
+    """A few rendered videos in a folder, and both packaged models, each loaded once."""
 
     def __init__(self, folder: Path, videos: int) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ class World:
 
 
 def part_of(world: World, videos: int) -> World:
-    """The same world with only its first videos."""
+    """Return the same world with only its first videos."""
     part = copy.copy(world)
     part.paths = world.paths[:videos]
     return part
@@ -91,13 +91,13 @@ def small_world(videos: int) -> Iterator[World]:
 
 
 def track_in_a_loop(world: World, model: Any) -> None:
-    """Ultralytics' `track()`, one video after the other."""
+    """Run Ultralytics' `track()` on one video after the other."""
     for path in world.paths:
         ultralytics_tracks("", path, TRACKS, "cpu", model)
 
 
 def yolo() -> Any:
-    """The packaged detector as Ultralytics loads it."""
+    """Load the packaged detector with Ultralytics."""
     mend_torchvision()
     import_ultralytics()
     from ultralytics import YOLO
@@ -106,7 +106,7 @@ def yolo() -> Any:
 
 
 def tracking_ways(world: World) -> Ways:
-    """Ultralytics' `track()` in a loop over videos; ours without camera motion, which `track()` has not."""
+    """Ultralytics' `track()` in a loop over videos; ours without camera motion, which `track()` does not have."""
     detector, model = Detector(TRACKS, "cpu"), yolo()
     videos = [(path, path) for path in world.paths]
     return {
@@ -159,7 +159,7 @@ def extraction_ways(world: World) -> Ways:
 
 
 def limited(call: Callable[[], Any]) -> Callable[[], Any]:
-    """One BLAS thread: small matrices, where waiting threads would count as work."""
+    """Limit a call to one BLAS thread: on small matrices, waiting threads would count as work."""
 
     def run() -> Any:
         with threadpool_limits(1):

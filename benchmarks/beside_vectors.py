@@ -1,6 +1,6 @@
 """CAVs, scores and effects beside what a user would write instead: for `throughput.py` and `smoke.py`.
 
-As in `beside.py`, a way is a pair of calls, theirs and ours, on the same inputs. Nothing here needs a video.
+As in `beside.py`, a way is a pair of calls, theirs and ours, on the same inputs. No videos are needed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from vtcav_ray.cavs import gram, train_cavs
 from vtcav_ray.tcav import concept_effects, score
 
-N_VIDEOS = 50  # of a class
+N_VIDEOS = 50  # per class
 
 
 def cav_ways(count: int) -> Ways:
-    """`count` CAVs of 50 + 50 clips, d = 768: theirs and ours. Ours includes the Gram matrix."""
+    """Train `count` CAVs of 50 + 50 clips, d = 768. Ours includes the Gram matrix."""
     pool = cavs.activations(1000, 768)
 
     def ours() -> None:
@@ -35,7 +35,7 @@ def cav_ways(count: int) -> Ways:
 
 
 def captum_ways(runs: int, dim: int) -> Ways:
-    """Captum's `TCAV.interpret` for two classes and three concepts, and ours; a small network of its own."""
+    """Captum's `TCAV.interpret` for two classes and three concepts, and ours, on a small separate network."""
     torch.manual_seed(0)
     model = captum_parity.Model(dim, 2).eval()
     inputs, n = torch.randn(30, dim), 30
@@ -56,10 +56,10 @@ def captum_ways(runs: int, dim: int) -> Ways:
 
 
 def score_ways(classes: int, count: int, concepts: int, permutations: int) -> Ways:
-    """Scores of `count` CAVs for each class, and concept effects with their p; d = 768, 50 videos a class.
+    """Scores of `count` CAVs for each class, and concept effects with their p; d = 768, 50 videos per class.
 
-    The loop over CAVs gives the same three figures (sign count, mean, smooth). The effects' p is asked of
-    `scipy.stats.permutation_test` with the same statistic; neither side is asked for intervals.
+    The loop over CAVs gives the same three figures (sign count, mean, smooth). `scipy.stats.permutation_test` computes
+    the effects' p with the same statistic. Neither side computes intervals.
     """
     rng = np.random.default_rng(1)
     gradients = rng.standard_normal((classes, N_VIDEOS, 768), dtype=np.float32) + np.float32(0.1)

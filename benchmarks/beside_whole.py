@@ -1,6 +1,6 @@
-"""Clips, and everything from videos to scores, beside what a user would write: for `throughput.py` and `smoke.py`.
+"""Clips, and all stages from videos to scores, beside what a user would write: for `throughput.py` and `smoke.py`.
 
-Both need the stages before them, so ours is run through its stages' own workers, without Ray.
+Both need the earlier stages, so ours runs its stages' own workers, without Ray.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from vtcav_ray.runs.stage import Context, Work
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 
-LEAST_VIDEOS = 32  # of a world: with fewer, some way of moving is seen in too few videos for a concept
+LEAST_VIDEOS = 32  # per world: with fewer, some motion occurs in too few videos for a concept
 RANDOM_SETS = 20
 
 
 def whole_config(world: World, kinds: tuple[str, ...] = ("context",)) -> Config:
-    """Four ways of moving as concepts, four classes: all stages but the report."""
+    """Return a config with four motions as concepts and four classes, for all stages except the report."""
     directions = ("up", "down", "left", "right")
     return parse_config(
         {
@@ -59,7 +59,11 @@ def whole_config(world: World, kinds: tuple[str, ...] = ("context",)) -> Config:
 def run_stages(
     config: Config, place: Path, until: str = "scores"
 ) -> tuple[dict[str, StageFolder], dict[str, float], Work]:
-    """The stages up to one, in this process, without Ray. Returns folders, processor seconds, the last one's work."""
+    """Run the stages up to `until` in this process, without Ray.
+
+    Returns:
+        The stages' folders, their processor seconds, and the work of the last stage.
+    """
     run = Folder(str(place))
     inputs: dict[str, StageFolder] = {}
     seconds: dict[str, float] = {}
@@ -83,11 +87,11 @@ def run_stages(
 
 
 def clip_ways(world: World) -> Ways:
-    """The planned clips of still, moving and full-frame concepts, cut by an OpenCV loop and by our stage's worker.
+    """Cut the planned clips of still, moving and full-frame concepts with an OpenCV loop and with our stage's worker.
 
-    The loop opens each clip's video anew and cuts it as a script would: frames up to the span's end, the box, resized
-    onto the canvas. It keeps the clip in memory, or also as PNG, which is lossless as ours is. Ours has in it the
-    codec, the table, and the hashes that near-duplicates are told by.
+    The loop reopens the video for each clip and cuts like a script would: frames up to the span's end, the box, resized
+    onto the canvas. It keeps the clip in memory, or also as PNG, which is lossless like ours. Ours includes the codec,
+    the table, and the hashes that detect near-duplicates.
     """
     with tempfile.TemporaryDirectory() as name:
         config = whole_config(world, ("spatial", "spatiotemporal", "context"))
@@ -114,7 +118,7 @@ def clip_ways(world: World) -> Ways:
 
 
 def _cut(row: dict[str, Any]) -> NDArray[np.uint8]:
-    """One clip, [T, S, S, 3], RGB."""
+    """Cut one clip, [T, S, S, 3], RGB."""
     span = row["frames"] if row["frames"] is not None else list(range(FRAMES))
     frames = _read(row["uri"], span)
     if row["boxes"] is None or row["kind"] in ("context", "full"):
@@ -133,7 +137,7 @@ def _cut(row: dict[str, Any]) -> NDArray[np.uint8]:
 
 
 def _read(path: str, span: list[int]) -> list[NDArray[Any]]:
-    """The frames of a span, RGB; what lies before is decoded and dropped."""
+    """Read the frames of a span, RGB. Earlier frames are decoded and dropped."""
     video, frames = cv2.VideoCapture(path), {}
     for index in range(max(span) + 1):
         found, frame = video.read()
@@ -145,11 +149,11 @@ def _read(path: str, span: list[int]) -> list[NDArray[Any]]:
 
 
 class Whole:
-    """From videos to scores, models' loading included: our stages, and a script that does it with what others offer.
+    """From videos to scores, including loading the models: our stages, and a script built on other libraries.
 
     Attributes:
-        stages: processor seconds of ours by stage, one dict a call.
-        counts: clips and CAVs of both.
+        stages: processor seconds of ours by stage, one dict per call.
+        counts: number of clips and CAVs of both.
     """
 
     def __init__(self, world: World) -> None:
@@ -170,7 +174,7 @@ class Whole:
             self.stages.append(run_stages(self.config, Path(name))[1])
 
     def theirs(self) -> None:
-        """`track()`, OpenCV for the frames, hooks, LogisticRegression against 20 random draws, signs counted."""
+        """Run `track()`, OpenCV for the frames, hooks, LogisticRegression against 20 random draws, and sign counts."""
         track_in_a_loop(self.world, yolo())
         plain = Plain(self.world.recogniser)
         classes = sorted({name for kind, name, _ in self.rows if kind == "class"})
@@ -205,6 +209,6 @@ class Whole:
 
 
 def _mean(raw: torch.Tensor) -> NDArray[Any]:
-    """Channels of a raw output: over all axes but the second (or the last, where channels come last)."""
+    """Average a raw output over all axes except the channels: the second axis, or the last if channels come last."""
     flat = raw[0].reshape(raw.shape[1], -1) if raw.ndim < 5 or raw.shape[1] > raw.shape[-1] else raw[0].flatten(0, 2).T
     return np.asarray(flat.mean(1).numpy())

@@ -1,10 +1,10 @@
-"""Memory that a stage takes, whatever the number of videos: the object store's, each actor's, the driver's.
+"""Measure a stage's memory for several numbers of videos: object store, each actor, driver.
 
     python benchmarks/bounded.py --videos 50 500 --out benchmarks/results/bounded.json
 
-The stage `tracks` of the planted world (real decoding, the packaged YOLO, ByteTrack), in a Ray of its own with two CPUs
-and in a fresh process for each number of videos. Twice a second, the bytes in use in the object store and the resident
-memory of the actors and the driver are read; the peaks are printed.
+Runs the stage `tracks` on the planted world (real decoding, the packaged YOLO, ByteTrack), in a separate Ray with two
+CPUs and a fresh process for each number of videos. Twice per second, reads the bytes in use in the object store and the
+resident memory of the actors and the driver. Prints the peaks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOOK_SECONDS = 0.5
 
 
 class Watcher:
-    """Peaks over the time of a run, MB."""
+    """Peaks over the duration of a run, in MB."""
 
     def __init__(self) -> None:
         self.peaks: dict[str, float] = {}
@@ -71,7 +71,7 @@ class Watcher:
 
 
 def _is_actor(process: psutil.Process) -> bool:
-    """One of this Ray's: its workers' raylet is a descendant of this process."""
+    """Return whether the process is an actor of this Ray: its raylet is a descendant of this process."""
     title = " ".join(process.info["cmdline"] or ())
     return "ShardActor" in title and any(parent.pid == psutil.Process().pid for parent in process.parents())
 

@@ -1,17 +1,16 @@
-"""Do the tests reject true nulls as often as they claim, and do the intervals cover what they claim?
+"""Check whether the tests reject true nulls at their nominal rate, and the intervals have their nominal coverage.
 
     python benchmarks/calibration.py                 simulated vectors
-    python benchmarks/calibration.py --unequal       of these only: concept and pool with unequal clips a source video
-    python benchmarks/calibration.py --scores        of these only: coverage of the score's interval
-    python benchmarks/calibration.py --npz FILE      the same on given activations and gradients, whose clips are all
-    random
+    python benchmarks/calibration.py --unequal       only these: concept and pool with unequal clips per source video
+    python benchmarks/calibration.py --scores        only these: coverage of the score's interval
+    python benchmarks/calibration.py --npz FILE      the same on given activations and gradients of random clips
 
-A null cell is one class, one layer and one "concept" that is nothing but random clips. Each test offered gives it a p;
-the share of cells with p <= alpha is the test's false-positive rate, and must not exceed alpha beyond its own interval
-(Clopper & Pearson). Beside them: the paper's test (P against 1 - P of the same CAVs) and Welch's t on dependent runs.
+A null cell is one class, one layer and one "concept" that consists of random clips. Each test gives it a p. The share
+of cells with p <= alpha is the test's false-positive rate, and must not exceed alpha beyond its own interval (Clopper &
+Pearson). For comparison: the paper's test (P against 1 - P of the same CAVs) and Welch's t on dependent runs.
 
-The FILE of --npz holds `activations` [N, d] of random clips, `groups` [N] (their source videos), `gradients` [K, d] of
-one class or several, `gradient_groups` [K] and `gradient_classes` [K].
+The FILE of --npz contains `activations` [N, d] of random clips, `groups` [N] (their source videos), `gradients` [K, d]
+of one or more classes, `gradient_groups` [K] and `gradient_classes` [K].
 
 Legend: C cells, R random sets, n clips of a set, V class videos, d numbers of an activation.
 """
@@ -66,7 +65,7 @@ class World:
 
     Attributes:
         dim: d.
-        clips: clips a source video; they share a part of their variance.
+        clips: clips per source video, which share a part of their variance.
         collinear: expected cosine of two class videos' gradients.
         decay: the covariance's eigenvalues fall as rank^-decay.
     """
@@ -75,37 +74,37 @@ class World:
     clips: int = 1
     collinear: float = 0.8
     decay: float = 1.0
-    shared: float = 0.5  # of a clip's variance that is its video's
+    shared: float = 0.5  # share of a clip's variance that belongs to its video
 
     @property
     def spread(self) -> Array:
-        """Standard deviation of an activation along each axis, [d]."""
+        """Return the standard deviation of an activation along each axis, [d]."""
         values = np.arange(1, self.dim + 1) ** (-self.decay / 2)
         return np.asarray(values * np.sqrt(self.dim / np.square(values).sum()))
 
     def activations(self, rng: np.random.Generator, videos: int) -> Array:
-        """Random clips of `videos` new source videos, [videos, clips, d], with heavy-tailed, skewed coordinates."""
+        """Draw clips of `videos` new source videos, [videos, clips, d], with heavy-tailed, skewed coordinates."""
         own = _skewed(rng, (videos, 1, self.dim)) * np.sqrt(self.shared)
         each = _skewed(rng, (videos, self.clips, self.dim)) * np.sqrt(1 - self.shared)
         return np.asarray((own + each) * self.spread + 2.0)
 
     def direction(self, rng: np.random.Generator) -> Array:
-        """The population's mean gradient of a class, [d]."""
+        """Draw the population's mean gradient of a class, [d]."""
         return rng.normal(size=self.dim) / np.sqrt(self.dim)
 
     def gradients(self, rng: np.random.Generator, mean: Array, videos: int) -> Array:
-        """Gradients of new class videos, [videos, d], with the cosine asked for."""
+        """Draw gradients of new class videos, [videos, d], with the expected cosine `collinear`."""
         noise = rng.normal(size=(videos, self.dim)) * np.linalg.norm(mean) / np.sqrt(self.dim)
         return np.asarray(mean + noise * np.sqrt(1 / self.collinear - 1))
 
     def effect_sd(self, mean: Array, n: int) -> float:
-        """Standard deviation of the concept effect under the null, for n videos a side."""
+        """Return the standard deviation of the concept effect under the null, for n videos per side."""
         variance = self.shared + (1 - self.shared) / self.clips
         return float(np.sqrt(2 / n * variance * np.square(mean * self.spread).sum()))
 
 
 def _skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Unit variance, mean 0, skewness 1: half of what an exponential has, as after a GELU."""
+    """Draw numbers of unit variance, mean 0 and skewness 1: half that of an exponential, as after a GELU."""
     return np.asarray(rng.gamma(4.0, 0.5, size=shape) - 2.0)
 
 
@@ -113,12 +112,12 @@ Draw = Callable[[np.random.Generator, int], Cell]  # (rng, sets) -> a null cell
 
 
 def simulated(world: World, n: int, videos: int, z: float = 0.0) -> Draw:
-    """Cells of `n` videos a set; `z`: the concept's shift along the class's mean gradient, in the effect's null SDs."""
+    """Draw cells of `n` videos per set, the concept shifted by `z` null SDs of the effect along the mean gradient."""
 
     def draw(rng: np.random.Generator, sets: int) -> Cell:
         mean = world.direction(rng)
         gradients = world.gradients(rng, mean, videos)
-        # The shift follows the covariance, as a real concept's would, rather than the bare gradient.
+        # The shift follows the covariance, like that of a real concept, instead of the bare gradient.
         along = mean * world.spread**2
         shift = z * world.effect_sd(mean, n) * along / (along @ mean)
         concept = world.activations(rng, n) + shift
@@ -128,7 +127,7 @@ def simulated(world: World, n: int, videos: int, z: float = 0.0) -> Draw:
 
 
 def given(path: Path, n: int) -> Draw:
-    """Cells drawn from stored activations of random clips: every draw deals the videos out anew."""
+    """Draw cells from stored activations of random clips. Every draw redistributes the videos."""
     stored = np.load(path, allow_pickle=False)
     activations, groups = stored["activations"].astype(np.float64), stored["groups"]
     gradients, classes = stored["gradients"].astype(np.float64), stored["gradient_classes"]
@@ -149,7 +148,7 @@ def given(path: Path, n: int) -> Draw:
 def p_values(
     cell: Cell, num_sets: int, solver: Solver, permutations: int, seed: int, *, pairs: bool = True
 ) -> dict[str, float]:
-    """p of every test for one cell. First the concept's R sets, then the 2 R sets of the empirical null."""
+    """Return p of every test for one cell. The concept's R sets come first, then the 2 R sets of the empirical null."""
     n, clips, dim = cell.concept.shape
     everything = np.concatenate((cell.concept[None], np.stack(cell.sets))).reshape(-1, dim)
     rows = np.arange(len(everything)).reshape(len(cell.sets) + 1, n * clips)
@@ -190,11 +189,11 @@ def p_values(
 
 
 def rejection(draw: Draw, cells: int, num_sets: int, solver: Solver, permutations: int, seed: int) -> dict[str, Any]:
-    """Rejection rates with their intervals, for each test."""
+    """Return the rejection rate with its interval for each test."""
     found: dict[str, list[float]] = {}
     for number in range(cells):
         rng = np.random.default_rng([seed, number])
-        # Many random sets: without the 2 R further ones that a null of disjoint pairs would take.
+        # With many random sets, skip the 2 R further sets that a null of disjoint pairs would need.
         pairs = num_sets <= _PAIRS_UP_TO
         cell = draw(rng, 3 * num_sets if pairs else num_sets)
         for name, p in p_values(cell, num_sets, solver, permutations, number, pairs=pairs).items():
@@ -208,12 +207,16 @@ def rejection(draw: Draw, cells: int, num_sets: int, solver: Solver, permutation
 def planned_rejection(
     concept_clips: int, pool_clips: Sequence[int], n: int, videos: int, num_sets: int, cells: int, seed: int
 ) -> dict[str, Any]:
-    """Rejection rate of the round robin on CAVs that the stage itself would plan and train (logistic).
+    """Return the rejection rate of the round robin on CAVs that the stage itself would plan and train (logistic).
 
     Args:
-        concept_clips: clips of each of the concept's n source videos.
-        pool_clips: clips of the pool's videos, in turn.
-        n, videos, num_sets, cells, seed: source videos of a set, class videos, R, null cells, of all draws.
+        concept_clips: clips per source video of the concept.
+        pool_clips: clips per source video of the pool, in turn.
+        n: source videos per set.
+        videos: class videos.
+        num_sets: R.
+        cells: number of null cells.
+        seed: seed of all draws.
     """
     pool_videos = num_sets * n + n // 2
     clips = np.array([concept_clips] * n + [pool_clips[i % len(pool_clips)] for i in range(pool_videos)])
@@ -248,7 +251,7 @@ def planned_rejection(
 
 
 def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, seed: int) -> dict[str, Any]:
-    """How often the 95 % interval of the concept effect covers the population's effect; also for pairs."""
+    """Return how often the 95 % interval of the concept effect covers the population's effect; also for pairs."""
     hits, paired_hits = [], []
     for number in range(cells):
         rng = np.random.default_rng([seed, number, 1])
@@ -271,9 +274,11 @@ def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, see
 
 
 def score_coverage(world: World, n: int, videos: int, runs: int, z: float, cells: int, seed: int) -> dict[str, Any]:
-    """How often a score's 95 % interval covers the score over all videos and random sets, given the concept's clips.
+    """Return how often a score's 95 % interval covers the score over all videos and random sets.
 
-    With `pattern` CAVs, as their population needs no training: the CAV of a random set is the difference of two means.
+    The concept's clips are fixed.
+
+    Uses `pattern` CAVs, whose population needs no training: the CAV of a random set is the difference of two means.
     """
     hits: list[bool] = []
     inner: list[bool] = []
@@ -305,7 +310,7 @@ def _rate(hits: NDArray[Any]) -> dict[str, float | int]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report as tables."""
+    """Format the report as tables."""
     lines = []
     for title, tests in report["rejection"].items():
         lines += [f"\n{title}\n", "| test | rate at 0.05 | rate at 0.01 |", "| --- | --- | --- |"]
@@ -321,7 +326,7 @@ def _text(rate: dict[str, float]) -> str:
 
 
 def simulate(cells: int, seed: int) -> dict[str, Any]:
-    """Part (a): every configuration on simulated vectors."""
+    """Run part (a): every configuration on simulated vectors."""
     report: dict[str, Any] = {"rejection": {}, "coverage": {}}
     plain, twice, scattered = World(), World(clips=2), World(collinear=0.3)
     few = max(cells // 4, 100)
@@ -360,7 +365,7 @@ def simulate(cells: int, seed: int) -> dict[str, Any]:
 
 
 def scores_covered(cells: int, seed: int) -> dict[str, Any]:
-    """Coverage of the score's interval, from no effect to effects so strong that half of the true scores are 0 or 1."""
+    """Measure coverage of the score's interval, from no effect to effects that make half of the true scores 0 or 1."""
     plain, scattered = World(), World(collinear=0.3)
     found = {}
     for world, n, videos, num_sets, z in (
@@ -380,7 +385,7 @@ def scores_covered(cells: int, seed: int) -> dict[str, Any]:
 
 
 def unequal(cells: int, seed: int) -> dict[str, Any]:
-    """Null cells whose concept has more or fewer clips a source video than the pool of random clips."""
+    """Test null cells whose concept has more or fewer clips per source video than the pool of random clips."""
     found = {}
     for own, pool in ((1, (1,)), (1, (2,)), (1, (3,)), (1, (1, 2, 3, 4)), (2, (1, 2, 3, 4)), (3, (1,))):
         started = time.perf_counter()

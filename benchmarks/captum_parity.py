@@ -1,11 +1,11 @@
-"""Our TCAV scores beside Captum's, on the same model, activations, gradients, concepts and random sets.
+"""Compare our TCAV scores with Captum's on the same model, activations, gradients, concepts and random sets.
 
     python benchmarks/captum_parity.py
 
 Captum trains scikit-learn's SGDClassifier on a shuffled two thirds of each pair of sets; ours splits by source video
-with another seed. So the scores of a run are two draws from one distribution, and their mean difference is compared
-with its sampling error over the R runs, which share their sets. And given Captum's own CAVs, our scores must be
-Captum's exactly.
+with another seed. So the scores of a run are two draws from one distribution. Their mean difference is compared with
+its sampling error over the R runs, which share their sets. Given Captum's own CAVs, our scores must equal Captum's
+exactly.
 
 Legend: K classes, J concepts, R random sets, n clips of a set, V class clips, d numbers of an activation.
 """
@@ -37,11 +37,11 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Row:
-    """One class and concept: mean sign counts over R runs.
+    """Mean sign counts over R runs for one class and concept.
 
     Attributes:
         captum, sgd, logistic: the means.
-        sgd_error, logistic_error: standard errors of the mean difference from Captum's, run by run.
+        sgd_error, logistic_error: standard errors of the mean per-run difference from Captum.
         given_cavs: largest difference between our scores of Captum's CAVs and Captum's scores.
     """
 
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Parity:
-    """All rows, and the seconds that Captum and we took (Captum's include its own forward passes)."""
+    """All rows, and the seconds of Captum and ours (Captum's include its own forward passes)."""
 
     rows: list[Row]
     captum_s: float
@@ -66,7 +66,7 @@ class Parity:
 
 
 class Model(nn.Module):
-    """Two layers, so that gradients at the first differ from clip to clip."""
+    """Two layers, so the gradients at the first differ between clips."""
 
     def __init__(self, dim: int, classes: int) -> None:
         super().__init__()
@@ -74,12 +74,12 @@ class Model(nn.Module):
         self.head = nn.Sequential(nn.Tanh(), nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+        """Return the logits."""
         return self.head(self.trunk(x))
 
 
 def compare(*, runs: int = 20, n: int = 40, clips: int = 40, dim: int = 24, seed: int = 0) -> Parity:
-    """Runs both on planted concepts: two along a logit's gradient, up and down, and one of random clips."""
+    """Run both on planted concepts: two along a logit's gradient, up and down, and one of random clips."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = Model(dim, 2).eval()
@@ -109,7 +109,7 @@ def compare(*, runs: int = 20, n: int = 40, clips: int = 40, dim: int = 24, seed
         started = time.perf_counter()
         positives = np.repeat(rows[: len(concepts)], runs, axis=0)
         negatives = np.tile(rows[len(concepts) :], (len(concepts), 1))
-        # Captum's own order of clips in a run is random: the seed is all that differs between its runs and ours.
+        # Captum's order of clips in a run is random: its runs differ from ours only in the seed.
         cavs = train_cavs(pool, positives, negatives, solver=solver, seed=int(rng.integers(2**31)))
         ours[solver] = [score(g, cavs.vectors).sign_count.reshape(len(concepts), runs) for g in gradients]
         seconds[solver] = time.perf_counter() - started
@@ -143,9 +143,9 @@ def _gradients(model: Model, inputs: torch.Tensor, target: int) -> Array:
 def _captum(
     model: Model, inputs: torch.Tensor, concepts: dict[str, torch.Tensor], randoms: list[torch.Tensor], seed: int
 ) -> tuple[list[NDArray[np.float64]], Array]:
-    """Captum's sign counts, [K] of [J, R], and its CAVs, [J, R, d]."""
-    random.seed(seed)  # its split is shuffled with it
-    np.random.seed(seed)  # scikit-learn's SGDClassifier draws from it
+    """Return Captum's sign counts, [K] of [J, R], and its CAVs, [J, R, d]."""
+    random.seed(seed)  # shuffles Captum's split
+    np.random.seed(seed)  # used by scikit-learn's SGDClassifier
     own = [Concept(j, f"concept_{j}", _loader(data)) for j, data in enumerate(concepts.values())]
     others = [Concept(len(own) + r, f"random_{r}", _loader(data)) for r, data in enumerate(randoms)]
     sets = [[concept, other] for concept in own for other in others]
@@ -170,7 +170,7 @@ def _loader(data: torch.Tensor) -> torch.utils.data.DataLoader[torch.Tensor]:
 
 
 def markdown(parity: Parity) -> str:
-    """The rows as a table."""
+    """Format the rows as a table."""
     lines = [
         "| class | concept | Captum | ours, `sgd` (difference ± its error) | ours, `logistic` | with Captum's CAVs |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -1,14 +1,14 @@
-"""CAVs as Ray tasks, by layer and block: how much faster are two cores than one?
+"""Measure how much faster two cores train CAVs than one, as Ray tasks by layer and block.
 
     python benchmarks/cav_tasks.py [--objects 80] [--clips 50] [--random-sets 50] [--dim 768] [--repeats 3]
 
-The audit that the CAV stage was built for: 80 objects x 2 kinds x 3 layers x 50 random sets of 50 clips against 50,
-24,000 CAVs and their null, curves included, on activations drawn at random. The stage's own plan, shards, worker and
-actors, on one CPU and on two in turn, each in a process and a Ray of its own. Two ratios: of the seconds by the clock
-from the first actors' first commits to the last (steady), and of those from the call to the end, with actors' start.
+The task is the audit that the CAV stage was built for: 80 objects x 2 kinds x 3 layers x 50 random sets of 50 clips
+against 50, that is 24,000 CAVs and their null, with curves, on random activations. It uses the stage's own plan,
+shards, worker and actors, on one CPU and on two in turn, each in a separate process and Ray. Two ratios of wall seconds
+are given: from the first actors' first commits to the last (steady), and from the call to the end, with actor startup.
 
 The driver and Ray's own processes run on the same cores as the actors, and cores share caches and memory. So the same
-shards are also done without Ray by one plain process, and by as many as there are CPUs at once: what the machine gives.
+shards also run without Ray, in one plain process and in one process per CPU at once: the limit of the machine.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from vtcav_ray.store.vectors import vector_array
 
 LAYERS = ("early", "middle", "late")
 KINDS = ("spatial", "spatiotemporal")
-CLASS_CLIPS = 2000  # of which no CAV needs any
+CLASS_CLIPS = 2000  # not used by any CAV
 
 
 def config_of(folder: Path, random_sets: int, cpus: int) -> Config:
@@ -87,7 +87,7 @@ def activations_of(folder: Path) -> StageFolder:
 
 
 def stage_alone(before: Path, cpus: int, random_sets: int) -> dict[str, float]:
-    """The CAVs of all layers on `cpus` CPUs. Called in a process of its own."""
+    """Train the CAVs of all layers on `cpus` CPUs. Called in a separate process."""
     with tempfile.TemporaryDirectory(prefix="cav_tasks_") as folder:
         config = config_of(Path(folder), random_sets, cpus)
         activations, output = activations_of(before), stage_folder(Folder(folder), "cavs", "k")
@@ -114,7 +114,7 @@ def stage_alone(before: Path, cpus: int, random_sets: int) -> dict[str, float]:
 
 
 def plainly(before: Path, random_sets: int, share: int, shares: int) -> dict[str, float]:
-    """Every `shares`th shard, done by this process without Ray."""
+    """Process every `shares`th shard in this process, without Ray."""
     with tempfile.TemporaryDirectory(prefix="cav_tasks_") as folder:
         config = config_of(Path(folder), random_sets, 1)
         activations, output = activations_of(before), stage_folder(Folder(folder), "cavs", "k")
@@ -127,7 +127,7 @@ def plainly(before: Path, random_sets: int, share: int, shares: int) -> dict[str
 
 
 def in_processes(words: list[str], shares: int) -> list[dict[str, float]]:
-    """This file once a share, all at the same time; what each printed last."""
+    """Run this file once per share, all at the same time, and return what each printed last."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, *words, "--shares", str(shares), "--share"]
     started = [

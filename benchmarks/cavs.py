@@ -1,10 +1,10 @@
-"""How fast CAVs are trained and scored, beside Captum's classifier and scikit-learn in a loop, in one run.
+"""Measure how fast CAVs are trained and scored, beside Captum's classifier and scikit-learn in a loop, in one run.
 
     python benchmarks/cavs.py            about as long as 24,000 CAVs take twice
     python benchmarks/cavs.py --small    a twentieth of it
 
-Times on a busy machine are noisy, and so are all others of the same run: read the ratios. Beside the clock's seconds
-stand those of the processor, which suffer less from neighbours.
+Times on a busy machine are noisy, but all of one run suffer alike: read the ratios. Processor seconds are given beside
+wall seconds, since other processes affect them less.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ N_SIDE = 50
 
 
 def activations(rows: int, dim: int, seed: int = 0) -> Array:
-    """Random activations of unit variance with a power-law spectrum and a common offset, [rows, d]."""
+    """Draw activations of unit variance with a power-law spectrum and a common offset, [rows, d]."""
     rng = np.random.default_rng(seed)
     spread = np.arange(1, dim + 1) ** -0.5
     spread *= np.sqrt(dim / np.square(spread).sum())
@@ -40,7 +40,7 @@ def activations(rows: int, dim: int, seed: int = 0) -> Array:
 
 
 def sets(rows: int, cavs: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Concepts of 50 rows in the first half of the pool, random sets of 50 in the second, [cavs, 50] each."""
+    """Return concepts of 50 rows from the pool's first half and random sets of 50 from the second, [cavs, 50] each."""
     rng = np.random.default_rng(seed)
     half = rows // 2
     concepts = half // N_SIDE
@@ -50,19 +50,19 @@ def sets(rows: int, cavs: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArra
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """The result, and seconds by the clock and of the processor."""
+    """Return the result, wall seconds and processor seconds."""
     wall, processor = time.perf_counter(), time.process_time()
     result = call()
     return result, {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - processor}
 
 
 def per_cav(seconds: dict[str, float], count: int) -> dict[str, float]:
-    """Microseconds a CAV."""
+    """Return microseconds per CAV."""
     return {"wall_us": seconds["wall_s"] / count * 1e6, "cpu_us": seconds["cpu_s"] / count * 1e6}
 
 
 def ours(matrix: Gram, cavs: int, solver: Solver = "logistic", *, vectors: bool = True) -> dict[str, float]:
-    """Training (and forming the vectors of) `cavs` CAVs, microseconds each."""
+    """Train (and form the vectors of) `cavs` CAVs; return microseconds per CAV."""
     positives, negatives = sets(matrix.num_rows, cavs)
 
     def run() -> None:
@@ -76,8 +76,8 @@ def ours(matrix: Gram, cavs: int, solver: Solver = "logistic", *, vectors: bool 
 
 
 def captum(pool: Array, cavs: int) -> dict[str, float]:
-    """Captum's DefaultClassifier, one CAV at a time."""
-    from captum.concept._utils.classifier import DefaultClassifier  # not where `gpu.py` runs
+    """Train with Captum's DefaultClassifier, one CAV at a time."""
+    from captum.concept._utils.classifier import DefaultClassifier  # not installed where `gpu.py` runs
 
     positives, negatives = sets(len(pool), cavs)
 
@@ -92,12 +92,12 @@ def captum(pool: Array, cavs: int) -> dict[str, float]:
             classifier.train_and_eval(loader)
             classifier.weights()
 
-    with threadpool_limits(1):  # small matrices: more threads would only make it slower
+    with threadpool_limits(1):  # on small matrices, more threads would only be slower
         return per_cav(timed(run)[1], cavs)
 
 
 def scikit_learn(pool: Array, cavs: int) -> dict[str, float]:
-    """LogisticRegression on the train part of the same split sizes, one CAV at a time."""
+    """Train LogisticRegression on a train part of the same size, one CAV at a time."""
     from sklearn.linear_model import LogisticRegression
 
     positives, negatives = sets(len(pool), cavs)
@@ -116,7 +116,7 @@ def scikit_learn(pool: Array, cavs: int) -> dict[str, float]:
 
 
 def audit(cavs: Array, classes: int, videos: int, runs: int) -> dict[str, Any]:
-    """Scores and intervals of every CAV for every class."""
+    """Measure scores and intervals of every CAV for every class."""
     rng = np.random.default_rng(1)
     dim = cavs.shape[1]
     report: dict[str, Any] = {"classes": classes, "cavs": len(cavs), "videos": videos}
@@ -136,7 +136,7 @@ def audit(cavs: Array, classes: int, videos: int, runs: int) -> dict[str, Any]:
 
 
 def effects(classes: int, videos: int, concepts: int, dim: int) -> dict[str, Any]:
-    """Concept effects of every concept for every class, one layer: 10,000 permutations, and B = 2,000 intervals."""
+    """Measure all concepts' effects for all classes at one layer: 10,000 permutations, intervals with B = 2,000."""
     rng = np.random.default_rng(2)
     pool = activations(concepts * N_SIDE + 2500, dim)
     rows = np.arange(concepts * N_SIDE).reshape(concepts, N_SIDE)

@@ -1,10 +1,10 @@
-"""Are copies told from strangers? Signatures of the planted world's videos and of real ones, and of altered copies.
+"""Measure how well signatures separate altered copies from unrelated videos, on the planted world and on real videos.
 
     python benchmarks/copies.py FOLDER... --videos 400 --altered 40
 
-Every video is compared with every other one of its corpus: pairs that are nearer than `clips.quality.copy_distance` are
-false (where the corpus holds no copies). Then each of the first `--altered` of a corpus is coded anew in several ways,
-from frames of at most 320 pixels, and its distance to the original is measured.
+Compares every pair of videos of a corpus: pairs closer than `clips.quality.copy_distance` are false matches (if the
+corpus has no copies). Then re-encodes each of the first `--altered` videos of a corpus in several ways, from frames of
+at most 320 pixels, and measures the distance to the original.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ALTERED: dict[str, dict[str, Any]] = {
 
 
 def altered(frames: list[np.ndarray], codec: str = "libx264", **how: Any) -> bytes:
-    """The video in another file."""
+    """Return the video encoded into another file."""
     begin, end = (int(len(frames) * how.get(name, 0)) for name in ("begin", "end"))
     options = {name: how[name] for name in ("crf", "qscale") if name in how}
     options |= {"preset": "ultrafast"} if codec == "libx264" else {}

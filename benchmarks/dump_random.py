@@ -1,4 +1,4 @@
-"""Random clips of a run as the FILE that `benchmarks/calibration.py --npz` takes: true nulls with real activations.
+"""Write random clips of a run as the FILE for `benchmarks/calibration.py --npz`: true nulls with real activations.
 
 python benchmarks/dump_random.py RUN FILE.npz --layer late --kind context
 python benchmarks/calibration.py --npz FILE.npz --n 5 --sets 19
@@ -17,7 +17,7 @@ from vtcav_ray.store.vectors import vectors_of
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read a run's random clips and its classes' gradients at one layer, and write them."""
+    """Read a run's random clips and the gradients of its classes at one layer, and write them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("run")
     parser.add_argument("file", type=Path)

@@ -1,4 +1,4 @@
-"""What every benchmark writes down beside its figures, and how it writes them."""
+"""The environment that every benchmark records with its figures, and the writing of results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Device, versions and date. A package that is not installed is left out (`--no-ray` runs without several)."""
+    """Return device, versions and date, without packages that are not installed (`--no-ray` needs fewer)."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -36,25 +36,25 @@ def environment() -> dict[str, Any]:
         "device": gpu or _processor(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],  # above `cpus`, others were at work: read ratios, not seconds
+        "load": os.getloadavg()[0],  # above `cpus`, other processes were running: read ratios, not seconds
         "versions": versions,
     }
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Writes a result with its environment, to be compared with later ones."""
+    """Write a result with its environment, for comparison with later ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"environment": environment()} | result, indent=1)
-    # A list of numbers is one line, and not as many as it has numbers.
+    # Put a list of numbers on one line instead of one line per number.
     flat = re.sub(r"\[\s+([^\[\]{}\"]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
-    aside = path.with_name(path.name + ".new")  # a run that is killed here leaves the earlier file whole
+    aside = path.with_name(path.name + ".new")  # if the process is killed here, the earlier file stays intact
     aside.write_text(flat + "\n", encoding="utf-8")
     aside.replace(path)
     print(f"written to {path}", flush=True)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What was measured earlier, without the environment of the time of writing; empty: nothing was."""
+    """Return earlier results without their environment; empty: no earlier results."""
     if not path.is_file():
         return {}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def moment() -> dict[str, Any]:
-    """When a step of a file that is written in many steps was measured, on what, and beside how much other work."""
+    """Return date, device and load of one step, for a file that is written in several steps."""
     here = environment()
     return {name: here[name] for name in ("when", "device", "cpus", "load")}
 
@@ -72,17 +72,17 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def cpu_seconds(call: Callable[[], Any]) -> float:
-    """Processor seconds of this process (all threads): steadier than the clock's where others are at work."""
+    """Return processor seconds of this process (all threads): steadier than wall seconds on a busy machine."""
     start = time.process_time()
     call()
     return time.process_time() - start
 
 
 def ratios(theirs: Callable[[], Any], ours: Callable[[], Any], repeats: int) -> dict[str, Any]:
-    """Times of two ways that take turns, by the processor's clock, and their ratio repeat by repeat.
+    """Measure processor seconds of two ways in turns, and their ratio per repeat.
 
     Returns:
-        `theirs_s`, `ours_s` and `ratio` (theirs over ours: above 1, ours is faster), each with median, min and max.
+        `theirs_s`, `ours_s` and `ratio` (theirs over ours; above 1, ours is faster), each with median, min and max.
     """
     theirs()  # warm up: imports, allocations, caches
     ours()

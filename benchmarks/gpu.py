@@ -1,31 +1,31 @@
-"""All figures of a machine with a GPU, by one command: one JSON file and one table, in less than 8 minutes.
+"""Measure all figures of a machine with a GPU with one command: one JSON file and one table, in under 8 minutes.
 
     python benchmarks/gpu.py --out FOLDER                       # everything
-    python benchmarks/gpu.py --out FOLDER --only networks       # one part; may be given more than once
+    python benchmarks/gpu.py --out FOLDER --only networks       # one part; may be repeated
     python benchmarks/gpu.py --out FOLDER --seconds 240         # less time: each part measures what matters most
-    python benchmarks/gpu.py --out FOLDER --tiny --device cpu   # see that all of it works, without a GPU
+    python benchmarks/gpu.py --out FOLDER --tiny --device cpu   # check that everything works, without a GPU
 
 The parts, in order of importance:
 
 - `environment`: device, driver, versions, cores; measured rates of matrix products (fp32, tf32, bf16) and of memory;
-- `networks`: Swin-T and Swin-B beside MMAction2's own code, by type of numbers, compiled and not;
-- `stage`: the stage `activations` beside the bare model loop, and the processor's time for decoding;
-- `run`: `vtcav run` with Ray, on the GPU and on the processor, and whether their tables agree;
-- `tracks`: frames a second beside Ultralytics' `track()`, by batch and decoder;
-- `cavs`: CAVs, permutations and scores on the GPU and on the processor.
+- `networks`: Swin-T and Swin-B beside MMAction2's own code, by number type, compiled and not;
+- `stage`: the stage `activations` beside the bare model loop, and the CPU time for decoding;
+- `run`: `vtcav run` with Ray, on the GPU and on the CPU, and whether their tables agree;
+- `tracks`: frames per second beside Ultralytics' `track()`, by batch and decoder;
+- `cavs`: CAVs, permutations and scores on the GPU and on the CPU.
 
-Each part is a process of its own, so that one that crashes, or hangs, takes no other with it. It writes
-`FOLDER/<part>.json` after each figure. At the end there are `FOLDER/gpu.json` (all of it) and `FOLDER/gpu.md` (the
-table, for benchmarks/RESULTS.md). Parts that are there from an earlier call with the same FOLDER stay in both. Exits
-with 1 where something failed.
+Each part runs in a separate process, so a crash or hang does not affect the others. It writes `FOLDER/<part>.json`
+after each figure. At the end, `FOLDER/gpu.json` has all figures and `FOLDER/gpu.md` the table for
+benchmarks/RESULTS.md. Parts from an earlier call with the same FOLDER stay in both. The exit status is 1 if something
+failed.
 
 On a bare CUDA machine with Python 3.12, torch, transformers, timm and the like, without a network, from the checkout
-(`wheels/` holds what it lacks: Ray, PyAV, MMAction2, Ultralytics, pydantic and what these need):
+(`wheels/` contains what is missing: Ray, PyAV, MMAction2, Ultralytics, pydantic and their dependencies):
 
     python3 -m pip install --no-index --no-deps --target /tmp/site wheels/*.whl
     export PYTHONPATH=/tmp/site:$PWD
     python3 -m vtcav_ray doctor                                                    # half a minute
-    python3 benchmarks/gpu.py --tiny --device cuda --seconds 120 --out /tmp/tiny   # does all of it run on this GPU?
+    python3 benchmarks/gpu.py --tiny --device cuda --seconds 120 --out /tmp/tiny   # does everything run on this GPU?
     python3 benchmarks/gpu.py --out /tmp/gpu                                       # the figures
 """
 
@@ -43,9 +43,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-# Part -> its share of the time, in order of importance. What a part does not use is left to those after it.
+# Part -> its share of the time, in order of importance. Unused time is left to the later parts.
 PARTS = {"environment": 3.0, "networks": 28.0, "stage": 15.0, "run": 30.0, "tracks": 14.0, "cavs": 10.0}
-GRACE_S = 20.0  # beyond its share, before a part is ended: a step that has begun may finish
+GRACE_S = 20.0  # time beyond its share before a part is terminated, so a started step may finish
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for place, name in enumerate(wanted):
         left = options.seconds - (time.perf_counter() - began)
         share = max(5.0, left * PARTS[name] / sum(PARTS[later] for later in wanted[place:]))
-        # At the tiny size all is to be seen to work, however slow the machine: a part may take whatever is left.
+        # The tiny size checks that everything works even on a slow machine: a part may take all of the remaining time.
         limit = max(share, left if options.tiny else min(share + GRACE_S, left))
         run_apart(name, options, share, limit)
     merged = merge(options.out, time.perf_counter() - began)
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def inside(options: argparse.Namespace) -> int:
-    """One part, in this process."""
+    """Run one part in this process."""
     import torch
     from gpu_parts.part import Options, Part
 
@@ -96,7 +96,7 @@ def inside(options: argparse.Namespace) -> int:
 
 
 def run_apart(name: str, options: argparse.Namespace, share: float, limit: float) -> None:
-    """One part, in a process of its own, ended after `limit` seconds. How it ended is added to what it wrote."""
+    """Run one part in a separate process, terminated after `limit` seconds. Add how it ended to what it wrote."""
     path = options.out / f"{name}.json"
     path.unlink(missing_ok=True)
     command = [sys.executable, str(HERE / "gpu.py"), "--inside", name, "--seconds", f"{share:.1f}"]
@@ -104,7 +104,7 @@ def run_apart(name: str, options: argparse.Namespace, share: float, limit: float
     print(f"== {name}, {share:.0f} s", flush=True)
     log = options.out / f"{name}.log"
     with log.open("w", encoding="utf-8") as told:
-        # With a group of its own: a part that is ended takes its decoders, and its Ray, with it.
+        # In its own process group, so terminating a part also terminates its decoders and its Ray.
         process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             status = process.wait(limit)
@@ -124,7 +124,7 @@ def run_apart(name: str, options: argparse.Namespace, share: float, limit: float
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A part's record; empty: there is none."""
+    """Return a part's record; empty: no record."""
     if not path.is_file():
         return {}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -132,13 +132,13 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def merge(out: Path, seconds: float) -> dict[str, Any]:
-    """All parts that are there."""
+    """Merge all existing parts."""
     parts = {name: found for name in PARTS if (found := read(out / f"{name}.json"))}
     return {"seconds": round(seconds, 1), "parts": parts}
 
 
 def as_markdown(merged: dict[str, Any]) -> str:
-    """The table, for benchmarks/RESULTS.md."""
+    """Format the table for benchmarks/RESULTS.md."""
     about = merged["parts"].get("environment", {}).get("figures", {}).get("device", {})
     lines = [about.get("line", "no part `environment`: the device is not known"), ""]
     lines += ["| part | figure | value | target | met |", "| --- | --- | ---: | ---: | --- |"]

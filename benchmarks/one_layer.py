@@ -1,10 +1,11 @@
-"""What it takes to read one layer of 100,000 clips back: a fresh process, its peak memory, its time.
+"""Measure peak memory and time to read one layer of 100,000 clips in a fresh process.
 
     python benchmarks/one_layer.py                     # 100,000 clips, four layers of Swin-T (d = 192, 384, 768, 768)
     python benchmarks/one_layer.py --clips 5000 --json # what tests/activations/test_one_layer.py runs
 
-Writes the shards as the stage does (64 clips each, one file a layer), then starts one process for each way of reading,
-and one that reads nothing, whose peak is taken off. Prints bytes of peak memory per byte of the layer's vectors.
+Writes the shards like the stage does (64 clips each, one file per layer). Then starts one process for each way of
+reading, and one that reads nothing, whose peak is subtracted. Prints bytes of peak memory per byte of the layer's
+vectors.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def read(folder: str, way: str) -> dict[str, float]:
             assert table is not None
             rows = len(vectors_of(table))
     seconds = time.perf_counter() - start
-    # Not ru_maxrss: a process inherits it from the one that started it, which had all layers in memory.
+    # Not ru_maxrss: a process inherits it from its parent, which had all layers in memory.
     status = Path("/proc/self/status").read_text()
     peak = 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1))  # type: ignore[union-attr]
     return {"peak": peak, "seconds": seconds, "rows": rows}

@@ -1,4 +1,4 @@
-"""Peak memory of a run's driver, of Ray's workers and of its object store, watched from outside while it goes on."""
+"""Peak memory of a run's driver, Ray's workers and the object store, measured from outside during the run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ EVERY_S = 0.5
 
 
 class Peaks:
-    """A thread that looks twice a second.
+    """A thread that samples memory twice per second.
 
-    The kernel keeps a process's own peak (VmHWM), so what lies between two looks is seen too, as long as the process
-    lives for half a second. What the object store holds has no such mark: peaks shorter than a look may be missed, and
-    `store_created_bytes`, which is counted by Ray, says how much went through it at all.
+    The kernel records a process's own peak (VmHWM), so peaks between two samples count too if the process lives for
+    half a second. The object store has no such record: short peaks between samples may be missed.
+    `store_created_bytes`, which Ray counts, gives the total that went through it.
 
     Attributes:
-        driver, worker: bytes resident, of the driver and of the largest worker.
-        workers: of all workers alive at one time, the largest sum of their peaks.
+        driver, worker: resident bytes of the driver and of the largest worker.
+        workers: largest sum of the peaks of all workers alive at one time.
         store: bytes in the object stores of all nodes.
     """
 
@@ -46,7 +46,7 @@ class Peaks:
         self._thread.join()
 
     def figures(self) -> dict[str, float]:
-        """Megabytes."""
+        """Return the peaks in megabytes."""
         created = self._store("cumulative_created_bytes") - self._created_before
         found = {"driver": self.driver, "largest_worker": self.worker, "all_workers": self.workers, "store": self.store}
         return {f"{name}_MB": round(value / 1e6, 1) for name, value in (found | {"store_created": created}).items()}
@@ -67,7 +67,7 @@ class Peaks:
 
 
 def _workers(raylet: psutil.Process) -> list[psutil.Process]:
-    """A raylet's children that run Python code of ours (idle ones included), and not its agents."""
+    """Return a raylet's worker processes (including idle ones), without its agents."""
     found = []
     for child in raylet.children():
         try:
@@ -79,7 +79,7 @@ def _workers(raylet: psutil.Process) -> list[psutil.Process]:
 
 
 def _high_water(pid: int) -> int:
-    """Most bytes that were ever resident; 0 for a process that is gone."""
+    """Return the peak of resident bytes; 0 for a process that has ended."""
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8") as lines:
             return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)

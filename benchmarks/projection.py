@@ -1,14 +1,13 @@
-"""All of Kinetics on 1, 8 and 64 GPUs: what `vtcav plan` would say, given seconds a video and a clip from elsewhere.
+"""Project all of Kinetics on 1, 8 and 64 GPUs: `vtcav plan` with given seconds per video and per clip.
 
-The arithmetic of worker seconds, device hours and bytes is `vtcav_ray.planning.estimate`'s; what is added here is how
-long it takes by the clock on G GPUs:
+`vtcav_ray.planning.estimate` computes worker seconds, device hours and bytes. This file adds the wall time on G GPUs:
 
     hours of a stage = worker seconds / (actors at work x efficiency) / 3600
-    actors at work   = what G GPUs and CORES_A_GPU x G cores hold of `resources`, at most as many as there are shards
+    actors at work   = how many `resources` fit on G GPUs and CORES_A_GPU x G cores, at most the number of shards
 
-No GPU was at hand. So GPU seconds are operations over an assumed rate; CPU seconds are measured (each with its source
-in `ASSUMED`); efficiency is the one measured with 8 simulated nodes, actors' start included, and is used for 64
-as well: compare the shards a second that the driver would hand out then with the ceiling that was measured.
+No GPU was available. So GPU seconds are operations divided by an assumed rate; CPU seconds are measured (each with its
+source in `ASSUMED`). The efficiency was measured with 8 simulated nodes, including actor startup, and is used for 64 as
+well: compare the shards per second that the driver would then hand out with the measured ceiling.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ DIMS = (192, 384, 768, 768)  # Swin-T, `mean`
 
 
 def projection(measured: dict[str, Any]) -> dict[str, Any]:
-    """Hours by the clock, device hours and bytes of each corpus, with every step of the arithmetic.
+    """Return wall hours, device hours and bytes of each corpus, with every step of the arithmetic.
 
     Args:
         measured: `results/scaling.json`, whose part `nodes` gives the efficiency and the driver's ceiling.
@@ -100,7 +99,7 @@ def _overrides() -> list[str]:
 def _plan(config: Config, videos: int, classes: int) -> tuple[Plan, dict[str, int]]:
     a = {name: value for name, (value, _) in ASSUMED.items()}
     detect, extract = config.resources.detect, config.resources.extract
-    # One after the other, although an actor decodes while its detector computes: the sum is on the safe side.
+    # An actor decodes while its detector computes, so the sum of both is an upper bound.
     track = (
         a["frames_a_video"] * a["detector_operations_a_frame"] / a["gpu_operations_per_second"] / detect.gpus
         + a["tracks_cpu_seconds_a_video"] / detect.cpus
@@ -124,7 +123,7 @@ def _plan(config: Config, videos: int, classes: int) -> tuple[Plan, dict[str, in
     )
     blank = {field.name: pa.nulls(videos, field.type) for field in VIDEOS}
     table = pa.table(blank | {name: table[name] for name in table.column_names})
-    with threadpool_limits(1):  # the statistics are timed in processor seconds, and threads that wait would count
+    with threadpool_limits(1):  # the statistics are timed in processor seconds, which would include waiting threads
         plan = estimate(config, table, sample, None, {})
     layers = len(config.activations.layers)
     clips = plan.clips.high
@@ -158,7 +157,7 @@ def _clock(config: Config, plan: Plan, tasks: dict[str, int], gpus: int, efficie
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """The table of RESULTS.md."""
+    """Format the table of RESULTS.md."""
     lines = [
         "| corpus | GPUs | hours: tracks | clips | activations | cavs | scores | in all | tracks: shards/s | MB/s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",

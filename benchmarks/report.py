@@ -1,9 +1,9 @@
-"""How quick is the report with 400 classes x 160 concepts x 4 layers? Measured in headless Chromium, from disk.
+"""Measure how fast a report of 400 classes x 160 concepts x 4 layers is, in headless Chromium, from disk.
 
     python benchmarks/report.py [--classes 400] [--concepts 160] [--videos 30] [--repeats 5]
 
-First paint is Chromium's own `first-contentful-paint`; ready: every part is built and takes input; a filter is the time
-from a key typed into the matrix's field until the frame after the change is on the screen.
+First paint is Chromium's `first-contentful-paint`. Ready: every part is built and accepts input. Filter: the time from
+a key press in the matrix's field until the frame after the change is on the screen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 LAYERS = ("early", "middle", "late", "head")
 KINDS = ("spatiotemporal", "spatial", "frozen", "reversed")
-# Resolves after the next frame was painted.
+# Resolves after the next frame is painted.
 FILTER = """async ([label, text]) => {
   const field = [...document.querySelectorAll('#matrix input[type=search]')]
     .find((f) => f.parentElement.textContent.includes(label));
@@ -42,7 +42,7 @@ FILTER = """async ([label, text]) => {
 
 
 def large_data(classes: int, concepts: int, videos: int) -> ReportData:
-    """Random figures in every column: they compress worse than real ones."""
+    """Make random figures in every column. They compress worse than real ones."""
     rng = np.random.default_rng(0)
     class_names = [f"class number {k:03d}" for k in range(classes)]
     names = [f"concept {c // len(KINDS):03d}/{KINDS[c % len(KINDS)]}" for c in range(concepts)]
@@ -92,7 +92,7 @@ def large_data(classes: int, concepts: int, videos: int) -> ReportData:
 
 
 def _nulls(scores: pa.Table, rng: np.random.Generator, permutations: int = 2000, random_pairs: int = 1225) -> pa.Table:
-    """Of 1,000 made-up effects, each with its own permutations; the scores' are shared by class, layer and kind."""
+    """Make nulls of 1,000 random effects, each with its own permutations; those of scores by class, layer and kind."""
     t = rng.standard_t(40, (1000, permutations)) + 0.1 * rng.normal(size=(1000, 1))
     effects = np.array([np.histogram(one, EFFECT_BINS, (-EFFECT_REACH, EFFECT_REACH))[0] for one in t], np.int32)
     keys = [scores[name].to_numpy(zero_copy_only=False).astype(str) for name in ("class", "layer", "kind")]
@@ -123,7 +123,7 @@ def _accuracies(names: list[str], rng: np.random.Generator, random_sets: int = 5
 
 
 def measure(page: Page, url: str) -> dict[str, float]:
-    """Milliseconds of one visit."""
+    """Return the milliseconds of one visit."""
     page.goto(url)
     page.wait_for_selector("html[data-ready]", timeout=60_000)
     ready = page.evaluate("performance.now()")

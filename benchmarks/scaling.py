@@ -1,28 +1,27 @@
-"""How a run grows: with videos, with workers, with nodes; and what follows for all of Kinetics.
+"""Measure how a run scales with videos, workers and nodes, and project to all of Kinetics.
 
     python benchmarks/scaling.py videos      50, 500 and 5,000 rendered videos: seconds, peak memory, bytes written
-                                             (--sizes 500 alone: the others are kept as they were measured)
+                                             (--sizes 500: only this; earlier results of the others are kept)
     python benchmarks/scaling.py workers     1 and 2 workers on this machine, in turns
-    python benchmarks/scaling.py nodes       1, 2, 4 and 8 simulated nodes, a stand-in that sleeps in the model's place
+    python benchmarks/scaling.py nodes       1, 2, 4 and 8 simulated nodes, with a stand-in that sleeps for the model
     python benchmarks/scaling.py projection  Kinetics-400 and -700 on 1, 8 and 64 GPUs (`projection.py`)
-    python benchmarks/scaling.py --missing   only steps that the JSON has not, with the same settings
-    python benchmarks/scaling.py --check     1 and 2 nodes, small: fails where the efficiency fell; writes nothing.
-                                             For a quiet machine: `make bench-smoke` looks at counts alone
+    python benchmarks/scaling.py --missing   only steps missing from the JSON, with the same settings
+    python benchmarks/scaling.py --check     1 and 2 nodes, small: fails if the efficiency fell; writes nothing.
+                                             For a quiet machine: `make bench-smoke` checks only counts
 
-Every step (a number of videos, of workers, of nodes) is written to `results/scaling.json` as soon as it is measured,
-in the place of an earlier one. So a run that was ended goes on with `--missing`. Settings that change what is compared
-(shards a node, their seconds, videos of **workers**) begin their part anew: try them with `--out`.
+Every step (a number of videos, workers or nodes) is written to `results/scaling.json` as soon as it is measured, and
+replaces an earlier one. So an interrupted run resumes with `--missing`. Settings that change what is compared (shards
+per node, their seconds, videos of **workers**) restart their part: try them with `--out`.
 
-- **videos** and **workers** run `vtcav run --until activations` as a process of its own on a Ray cluster that this one
-  started, on a planted world of short clips (16 frames of 64 x 64, one object; each video its own seed, so all are
-  distinct; rendering takes 22 ms of one core a video). The set of stages is light on purpose: the detector sees 64
-  pixels (128 in **workers**, so that there is enough to do), one layer is kept, and a fifth of the videos give random
-  clips, so that clips and activations grow as well (a real run caps them). What comes after the activations doesn't
-  grow with the videos. `steady_shards_per_second` begins once as many shards are committed as there are workers, so
-  that their start is not in it.
+- **videos** and **workers** run `vtcav run --until activations` as a separate process on a Ray cluster that this
+  process started, on a planted world of short clips (16 frames of 64 x 64, one object; each video has its own seed, so
+  all are distinct; rendering takes 22 ms of one core per video). The stages are deliberately light: the detector sees
+  64 pixels (128 in **workers**, for enough work), one layer is kept, and a fifth of the videos give random clips, so
+  clips and activations grow as well (a real run caps them). Stages after the activations don't grow with the videos.
+  `steady_shards_per_second` starts when one shard per worker is committed, so worker startup is excluded.
 - **nodes** streams shards of a sleeping worker through the engine that a run uses (`vtcav_ray.engine.run_shards`),
-  committed to disk with the size of Swin-T's activations. Every node has as many shards to do, whatever their number.
-  Efficiency: shards a second and node, of those with one node.
+  committed to disk with the size of Swin-T's activations. The number of shards per node is the same for any number of
+  nodes. Efficiency: shards per second and node, relative to one node.
 """
 
 from __future__ import annotations
@@ -60,14 +59,14 @@ from vtcav_ray.world import write_world
 FILE = RESULTS / "scaling.json"
 Keep = Callable[[dict[str, Any]], None]
 STAGES = ("tracks", "clips", "activations")
-# A shard of activations of configs/quickstart.yaml takes this long on one core of two (RESULTS.md: 83 s in 30 shards).
+# Time of one shard of activations of configs/quickstart.yaml on one core of two (RESULTS.md: 83 s in 30 shards).
 SHARD_SECONDS = 2.8
-# `--check`: two nodes may have so much less of the committed efficiency. Their first shards come while the rest starts.
+# `--check`: smallest accepted share of the committed efficiency. With two nodes, first shards overlap with startup.
 MARGIN = 0.7
 
 
 def config_of(world: Path, videos: int, image_size: int) -> dict[str, Any]:
-    """The light set of stages."""
+    """Return the config of the light stages."""
     directions = ("up", "down", "left", "right")
     return {
         "videos": {"uri": str(world), "limit": videos},
@@ -90,7 +89,7 @@ def config_of(world: Path, videos: int, image_size: int) -> dict[str, Any]:
 
 @contextmanager
 def cluster(nodes: Sequence[int]) -> Iterator[Cluster]:
-    """A Ray cluster on this machine: a head without CPUs, and a node for each number, with so many."""
+    """Start a Ray cluster on this machine: a head without CPUs, and one node with each of the given numbers of CPUs."""
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for cpus in nodes:
@@ -106,7 +105,7 @@ def _add_node(to: Cluster, cpus: int) -> None:
         try:
             to.add_node(num_cpus=cpus, object_store_memory=100 * 2**20)
             return
-        except Exception as error:  # Ray gives a node 30 s, which a busy machine may not keep, and raises a plain one
+        except Exception as error:  # Ray gives a node 30 s, which a busy machine may exceed, and raises a plain one
             if "timed out during startup" not in str(error) or attempt == 3:
                 raise
 
@@ -114,7 +113,7 @@ def _add_node(to: Cluster, cpus: int) -> None:
 def run_videos(
     folder: Path, world: Path, videos: int, workers: int, image_size: int = 64, until: Sequence[str] = STAGES
 ) -> dict[str, Any]:
-    """One run from nothing, of stages up to the last of `until`: seconds and work by stage, peaks, bytes."""
+    """Run the stages up to the last of `until` from scratch. Return seconds and work by stage, peaks and bytes."""
     config = folder / f"{videos}x{workers}.yaml"
     out = folder / f"run{videos}x{workers}"
     shutil.rmtree(out, ignore_errors=True)
@@ -165,7 +164,7 @@ def _of_stage(stage: StageFolder, workers: int) -> dict[str, Any]:
 def part_videos(
     sizes: Sequence[int], keep: Keep, earlier: Sequence[dict[str, Any]] = (), world: Path | None = None
 ) -> dict[str, Any]:
-    """One world for all sizes: `videos.limit` takes a part of it. Sizes measured earlier are kept beside the new."""
+    """Measure all sizes on one world: `videos.limit` takes a part of it. Sizes measured earlier are kept."""
     runs = list(earlier)
     section: dict[str, Any] = {"runs": runs, "steps": []}
     with tempfile.TemporaryDirectory(prefix="scaling-") as name:
@@ -187,7 +186,7 @@ def _render(world: Path, videos: int) -> None:
 
 
 def _step(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """What each video more costs from one size to the next, and how memory grows."""
+    """Return the cost per additional video from one size to the next, and the growth of memory."""
     more = b["videos"] - a["videos"]
     return {
         "from": a["videos"],
@@ -209,10 +208,10 @@ def _work(run: dict[str, Any]) -> float:
 def part_workers(
     videos: int, repeats: int, keep: Keep, earlier: Sequence[dict[str, Any]] = (), world: Path | None = None
 ) -> dict[str, Any]:
-    """The same videos with one worker and with two, in turns, at 128 pixels. What was measured earlier is gone on with.
+    """Run the same videos with one worker and with two, in turns, at 128 pixels. Continue from earlier measurements.
 
-    `times_faster`: stage -> seconds of one worker over those of two (the start of actors included), and, `steady`, the
-    shards a second of two over those of one; each the median, least and most over the repeats.
+    `times_faster`: stage -> seconds of one worker over those of two (including actor startup), and, under `steady`, the
+    shards per second of two over those of one; each with median, minimum and maximum over the repeats.
     """
     runs = list(earlier)
     section: dict[str, Any] = {"runs": runs}
@@ -242,10 +241,10 @@ def _faster(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any
 def part_nodes(
     counts: Sequence[int], shards_a_node: int, seconds: float, keep: Keep, earlier: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Shards a second with the stand-in: of all, with the actors' start, and after one commit a node.
+    """Measure shards per second with the stand-in: overall with actor startup, and after one commit per node.
 
     Args:
-        earlier: runs with the same shards a node and seconds, which are kept beside the new.
+        earlier: runs with the same shards per node and seconds, which are kept.
     """
     ray.cloudpickle.register_pickle_by_value(standin)
     runs = list(earlier)
@@ -276,7 +275,7 @@ def _of_nodes(count: int, shards_a_node: int, seconds: float) -> dict[str, Any]:
             for _ in run_shards(work, lambda: standin.Sleeper(seconds), output, StageResources()):
                 pass
             whole, cpu = time.perf_counter() - began, _cpu_seconds() - cpu
-        # When each was committed: what the driver is told comes later, and in bunches.
+        # Use the times of the commits: the driver receives its events later and in batches.
         ends = sorted(path.stat().st_mtime for path in Path(name).rglob("*.parquet"))
         assert len(ends) == len(work), "one file a shard"
     steady = (len(ends) - count) / (ends[-1] - ends[count - 1])
@@ -298,7 +297,7 @@ def _cpu_seconds() -> float:
 
 
 def complaints(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
-    """Numbers of nodes whose efficiency is under `MARGIN` of the committed one; empty: all is well."""
+    """Return the numbers of nodes whose efficiency is below `MARGIN` of the committed one; empty: none."""
     then = {run["nodes"]: run["efficiency_steady"] for run in before["runs"]}
     return [
         f"{run['nodes']} nodes: efficiency {run['efficiency_steady']}, under {MARGIN} of {then[run['nodes']]}"
@@ -308,17 +307,17 @@ def complaints(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
 
 
 class Results:
-    """`results/scaling.json`, written after every step; what one run doesn't measure stays as it is.
+    """`results/scaling.json`, written after every step. Results that a run does not measure are kept.
 
     Args:
-        missing: steps that are there, with the same settings, are not measured again.
+        missing: skip steps that were already measured with the same settings.
     """
 
     def __init__(self, missing: bool, file: Path = FILE) -> None:
         self.missing, self.file, self.all = missing, file, read(file)
 
     def runs(self, part: str, **settings: Any) -> list[dict[str, Any]]:
-        """Runs of a part, where it was measured with these settings."""
+        """Return the runs of a part if it was measured with these settings."""
         section = self.all.get(part, {})
         return list(section.get("runs", ())) if settings.items() <= section.items() else []
 
@@ -326,7 +325,7 @@ class Results:
         return [n for n in wanted if not self.missing or n not in {run[name] for run in runs}]
 
     def keep(self, part: str, **more: Any) -> Keep:
-        """What a part calls with its section after each of its steps."""
+        """Return the function that a part calls with its section after each step."""
 
         def write_down(section: dict[str, Any]) -> None:
             self.all[part] = {"environment": environment(), **more, **section}
@@ -336,7 +335,7 @@ class Results:
 
 
 def measure(part: str, options: argparse.Namespace, results: Results) -> None:
-    """One part, step by step."""
+    """Measure one part, step by step."""
     if part == "videos":
         runs = results.runs("videos")
         if sizes := results.left(options.sizes, runs, "videos"):
@@ -348,7 +347,7 @@ def measure(part: str, options: argparse.Namespace, results: Results) -> None:
     elif part == "nodes":
         settings = {"shard_seconds": options.shard_seconds, "shards_a_node": options.shards}
         runs = results.runs("nodes", **settings)
-        # Without sleep: what the driver can hand out at most. Kept while the others are measured again.
+        # Without sleep: the maximum rate of the driver. Kept when the other steps are measured again.
         ceiling = results.all.get("nodes", {}).get("without_sleep")
         more = {"without_sleep": ceiling} if ceiling else {}
         if counts := results.left(options.nodes, runs, "nodes"):
@@ -363,7 +362,7 @@ def measure(part: str, options: argparse.Namespace, results: Results) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the parts that are asked for."""
+    """Measure the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=["videos", "workers", "nodes", "projection", []])
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 500, 5000])

@@ -1,19 +1,20 @@
-"""`make bench-smoke`: every benchmark at a tiny size, held against committed ratios. About two and a half minutes.
+"""`make bench-smoke`: run every benchmark at a tiny size and compare with committed ratios. Takes about 2.5 minutes.
 
-    python benchmarks/smoke.py              fails where a ratio fell, a count is wrong, or a verdict is lost
-    python benchmarks/smoke.py --write      measure the ratios anew, on a quiet machine, and write results/smoke.json
+    python benchmarks/smoke.py              fails if a ratio fell, a count is wrong, or a verdict is lost
+    python benchmarks/smoke.py --write      measure the ratios again, on a quiet machine, and write results/smoke.json
     python benchmarks/smoke.py --only cavs  only ratios with this in their name, and nothing that starts Ray
 
-Three kinds of check, and no second of the clock among them:
+There are three kinds of checks. None uses wall time:
 
 - **ratios** (`throughput`, `cavs`, `tracking`, `throughput_swin`, `bare`): processor seconds of two ways, theirs over
-  ours, both warmed up, then in turns; the median. Held against `results/smoke.json`, which has the ratios of these same
-  sizes: with so little to do they are not those of the full benchmarks.
-- **verdicts** (`truth`): floors for the small run's power, area under ROC and false calls, in a process of its own.
-- **counts** (`scaling`): all shards and videos of tiny runs on simulated nodes arrive, once. How fast they do is not
-  judged: on two busy cores that says how busy they are.
+  ours, both warmed up, then in turns; the median. Compared with `results/smoke.json`, which has the ratios of the same
+  sizes: at tiny sizes they differ from those of the full benchmarks.
+- **verdicts** (`truth`): lower bounds for the small run's power and area under ROC, and limits for false calls, in a
+  separate process.
+- **counts** (`scaling`): all shards and videos of tiny runs on simulated nodes arrive exactly once. Their speed is not
+  checked: on two busy cores it only shows how busy they are.
 
-Not here: `cav_tasks.py`, `soak.py`, `calibration.py` and `report.py`, which take minutes at their smallest.
+Not included: `cav_tasks.py`, `soak.py`, `calibration.py` and `report.py`, which take minutes at their smallest size.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ import torch
 from environment import RESULTS, moment, ratios, read, write
 
 FILE = RESULTS / "smoke.json"
-# A ratio fails under this part of the committed one: half-way, by factors, between "as before" (1) and "twice as slow"
-# (1/2). Of 32 medians in three later runs, one of them beside a load of 9 to 14, the lowest was 0.83 of the committed
-# one and the highest 1.29: neither noise like that makes a ratio fall to 0.7, nor does it lift one from 0.5 to there.
+# A ratio fails below this share of the committed one: the geometric mean of "as before" (1) and "twice as slow" (1/2).
+# Of 32 medians in three later runs, one of them under a load of 9 to 14, the lowest was 0.83 of the committed ratio and
+# the highest 1.29: such noise neither lowers a ratio to 0.7 nor raises one from 0.5 to 0.7.
 MARGIN = 0.7
-# What is below is measured again, with as many repeats each time, and fails only if it is below every time. A burst of
-# other work that outlasts one measurement would have to meet this way again; what has become slower fails each time.
+# A ratio below the margin is measured again with the same number of repeats, and fails only if it is below every time.
+# A burst of other work is unlikely to hit the same way every time; a real slowdown fails every time.
 TRIES = 3
 REPEATS = 3
-LEFT_OUT = ("clips, an OpenCV loop that stores nothing",)  # ours is the same as in the way that stores PNG
+LEFT_OUT = ("clips, an OpenCV loop that stores nothing",)  # our side is the same as in the way that stores PNG
 TRUTH = Path(__file__).with_name("truth.py")
 Measure = Callable[[], dict[str, Any]]
 
 
 def fallen(found: dict[str, Any], before: dict[str, Any]) -> list[str]:
-    """Names of ways whose median ratio is under `MARGIN` of the committed one, or that have none to be held against."""
+    """Return the names of ways whose median ratio is below `MARGIN` of the committed one, or not committed."""
     return [
         name
         for name, figures in found.items()
@@ -54,11 +55,12 @@ def fallen(found: dict[str, Any], before: dict[str, Any]) -> list[str]:
 
 
 def checked(measures: dict[str, Measure], before: dict[str, Any], tries: int = TRIES) -> list[str]:
-    """Complaints about ratios that are below in each of so many measurements; empty: all is well.
+    """Return complaints about ratios that are below the margin in every measurement; empty: none.
 
     Args:
-        measures: name -> measures the way once more: `ratio` with its `median`.
+        measures: name -> function that measures the way and returns `ratio` with its `median`.
         before: name -> the committed figures.
+        tries: number of measurements before a ratio fails.
     """
     if unknown := [name for name in measures if name not in before]:
         return [f"{name}: not in {FILE.name}; measure with --write and commit" for name in unknown]
@@ -78,7 +80,7 @@ def checked(measures: dict[str, Measure], before: dict[str, Any], tries: int = T
 
 
 def measured_ways(only: str | None) -> Iterator[tuple[str, Measure]]:
-    """Name and measure of each ratio. What they need is made when it is their turn."""
+    """Yield name and measure of each ratio. Inputs are made only when they are needed."""
     import beside
     import beside_vectors
     import beside_whole
@@ -102,12 +104,12 @@ def measured_ways(only: str | None) -> Iterator[tuple[str, Measure]]:
 
 
 def ratios_checked(only: str | None, before: dict[str, Any]) -> list[str]:
-    """Complaints about all ratios, or those with `only` in their name."""
+    """Return complaints about all ratios, or about those with `only` in their name."""
     return [text for name, measure in measured_ways(only) for text in checked({name: measure}, before)]
 
 
 def wide_and_narrow(count: int) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
-    """`cavs.py`: once the Gram matrix is there, a CAV of d = 20,000 costs what one of d = 768 does."""
+    """`cavs.py`: given the Gram matrix, a CAV of d = 20,000 costs as much as one of d = 768."""
     import cavs
 
     from vtcav_ray.cavs import gram
@@ -122,7 +124,7 @@ def wide_and_narrow(count: int) -> dict[str, tuple[Callable[[], Any], Callable[[
 
 
 def swin_ways() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
-    """`throughput_swin.py` and `bare.py` with Swin-T on small clips, where window attention has little to gain."""
+    """`throughput_swin.py` and `bare.py` with Swin-T on small clips, where window attention gains little."""
     import bare
     import throughput_swin
 
@@ -138,7 +140,7 @@ def swin_ways() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
 
 
 def same_tracks() -> list[str]:
-    """`tracking.py`: `track_videos` finds the boxes and ids that Ultralytics' `track()` finds."""
+    """`tracking.py`: `track_videos` finds the same boxes and IDs as Ultralytics' `track()`."""
     import beside
     import tracking
 
@@ -152,7 +154,7 @@ def same_tracks() -> list[str]:
 
 
 def all_together() -> list[str]:
-    """`throughput.py`'s last part, once: our stages and the script both come to their end."""
+    """Last part of `throughput.py`, once: our stages and the script both complete."""
     import beside
     import beside_whole
 
@@ -163,7 +165,7 @@ def all_together() -> list[str]:
 
 
 def grows() -> list[str]:
-    """`scaling.py`, tiny: what was handed in comes out, once; and the projection is made from committed figures."""
+    """`scaling.py`, tiny: every input comes out exactly once, and the projection works from committed figures."""
     import scaling
 
     from vtcav_ray.world import write_world
@@ -173,7 +175,7 @@ def grows() -> list[str]:
     with tempfile.TemporaryDirectory() as name:
         world = Path(name) / "world"
         write_world(str(world), videos=10, seed=5, frames=(16, 16), size=(64, 64), distractors=(0, 0))
-        # 10 videos are 3 shards. The stages after it say nothing new of growing, and take half a minute.
+        # 10 videos are 3 shards. Later stages would add nothing about scaling, and take half a minute.
         run = scaling.run_videos(Path(name), world, 10, 2, until=("tracks",))
     if run["failures"] or run["stages"]["tracks"]["shards"] != 3:
         found.append(f"scaling: {run}")
@@ -184,7 +186,7 @@ def grows() -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Check, or write what later checks are held against."""
+    """Check, or write the figures for later checks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--only", help="a part of the ratios' names")
@@ -194,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = kept.setdefault("ways", {})
     if options.write:
         for name, measure in measured_ways(options.only):
-            # The median of `TRIES` measurements: what all later ones are held against should be no lucky one.
+            # Use the median of `TRIES` measurements, since all later ones are compared with it.
             tries = sorted((measure() for _ in range(TRIES)), key=lambda figures: figures["ratio"]["median"])
             before[name] = {**moment(), "medians": [t["ratio"]["median"] for t in tries], **tries[TRIES // 2]}
             write(FILE, kept)
@@ -202,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     found: list[str] = []
     if options.only is None:
-        # Beside the ratios, which are of processor seconds and hold beside other work.
+        # Run it beside the ratios, which use processor seconds and are robust to other work.
         with subprocess.Popen([sys.executable, str(TRUTH), "--check"], stdout=subprocess.DEVNULL) as truth:
             found += ratios_checked(None, before) + same_tracks() + all_together() + grows()
         found += [f"truth.py --check ended with {truth.returncode}; see above"] if truth.returncode else []

@@ -1,20 +1,19 @@
-"""Kill things at random moments while the whole pipeline runs, and count rows lost and doubled. Both must be 0.
+"""Kill processes at random moments while the whole pipeline runs, and count rows lost and doubled. Both must be 0.
 
     python benchmarks/soak.py --kills 20 --seed 0 --out benchmarks/results/soak_pipeline.json
 
-A Ray cluster of three nodes of one CPU each (and a head with none) runs on this machine; `vtcav run` on a small planted
-world, with the packaged YOLO and Swin, runs on it as a process of its own. In each heavy stage something is killed once
-a run, at a random moment between the stage's start and its last shard: the driver (SIGKILL, or Ctrl-C), an actor's
-process, or a node that an actor is on, in turn, so that four runs try each of the four in each of the five stages. A
-driver is started again, and a node that is gone is replaced. A run that came to its end is compared with an undisturbed
-one, row by row and byte by byte, and each shard that was finished when something was killed must not have been written
-again.
+A Ray cluster with three nodes of one CPU each (and a head without CPUs) runs on this machine. `vtcav run` on a small
+planted world, with the packaged YOLO and Swin, runs on it as a separate process. Each heavy stage gets one kill per
+run, at a random moment between the stage's start and its last shard: the driver (SIGKILL, or Ctrl-C), an actor's
+process, or a node with an actor, in turn, so four runs try each of the four in each of the five stages. A killed driver
+is restarted, and a killed node is replaced. A completed run is compared with an undisturbed one, row by row and byte by
+byte. A shard that was finished at the time of a kill must not be written again.
 
-With `--folder DIR --runs N` it does N runs, keeps all in DIR, and goes on there when it is called again, until there
-were enough kills: for a machine that can't be had for half an hour.
+With `--folder DIR --runs N`, do N runs, keep everything in DIR, and resume there on the next call until there were
+enough kills: for a machine that is not available for half an hour at a time.
 
-With `--light SHARDS`, one stage without models (tests/engine/toy_stage.py, 0.25 s a shard) takes the pipeline's place,
-with kills of random kinds every few seconds: the same engine, resume and commits, in less time between two kills.
+With `--light SHARDS`, one stage without models (tests/engine/toy_stage.py, 0.25 s per shard) replaces the pipeline,
+with kills of random kinds every few seconds: the same engine, resume and commits, with less time between kills.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is: the stage at work, and its shards."""
+    """The progress of a run: the current stage and its shards."""
 
     stage: str
     done: int = 0
@@ -73,7 +72,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a whole run wrote: rows by table, and the bytes of each data file."""
+    """The output of a complete run: rows by table, and the bytes of each data file."""
 
     rows: dict[str, Counter[str]]
     files: dict[str, bytes]
@@ -83,7 +82,7 @@ class Pipeline:
     """`vtcav run` on a small planted world, all seven stages."""
 
     def __init__(self, folder: Path) -> None:
-        # One world for all runs: a shard's name follows from its videos' files.
+        # All runs share one world, since a shard's name depends on its video files.
         if not (folder / "soak.yaml").exists():
             write_world(str(folder / "world"), videos=VIDEOS, seed=SEED)
         self.config = folder / "soak.yaml"
@@ -143,12 +142,12 @@ def start(work: Pipeline | Light, out: Path, address: str) -> subprocess.Popen[b
 
 @dataclass
 class Plan:
-    """What is killed when: once in each heavy stage, or (light) every few seconds."""
+    """The schedule of kills: once in each heavy stage, or (light) every few seconds."""
 
     rng: random.Random
-    number: int  # of the run
+    number: int  # number of the run
     gap: tuple[float, float] | None = None  # seconds between kills; None: by stage
-    moments: dict[str, float] = field(default_factory=dict)  # stage -> share of its shards that are done before
+    moments: dict[str, float] = field(default_factory=dict)  # stage -> share of its shards done before the kill
     next_kill: float = 0.0
 
     def __post_init__(self) -> None:
@@ -159,7 +158,7 @@ class Plan:
         self.next_kill = time.monotonic() + (self.rng.uniform(*self.gap) if self.gap else self.rng.uniform(0, 0.5))
 
     def due(self, at: Position) -> str | None:
-        """The kind of kill that is due now, if any."""
+        """Return the kind of kill that is due now, if any."""
         if self.gap:
             return self.rng.choice(KINDS) if time.monotonic() > self.next_kill else None
         if at.stage not in self.moments or at.done < int(self.moments[at.stage] * at.shards):
@@ -172,7 +171,7 @@ class Plan:
 
 
 class Machines:
-    """The cluster, and what can be killed in it."""
+    """The cluster, and the processes that can be killed in it."""
 
     def __init__(self) -> None:
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -180,7 +179,7 @@ class Machines:
         self.cluster.wait_for_nodes()
 
     def actors(self) -> dict[int, Any]:
-        """Process ids of the actors that run a shard's code, children of a node's raylet: pid -> node."""
+        """Return pid -> node of the actors that run a shard's code. They are children of a node's raylet."""
         raylets = {info.process.pid: node for node in self.nodes for info in node.all_processes.get("raylet", [])}
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
@@ -194,7 +193,7 @@ class Machines:
         return found
 
     def strike(self, what: str, process: subprocess.Popen[bytes], rng: random.Random) -> bool:
-        """Kill. False: there is nothing of this kind to kill now."""
+        """Kill a process of the given kind. Return False if there is none now."""
         if what in ("driver", "ctrl-c"):
             process.send_signal(signal.SIGKILL if what == "driver" else signal.SIGINT)
             process.wait()
@@ -213,7 +212,7 @@ class Machines:
 
 
 def finished(out: Path) -> dict[str, int]:
-    """When each commit record was written."""
+    """Return the modification time of each commit record."""
     return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.glob(f"*/*/{COMMITS}/*.json")}
 
 
@@ -239,12 +238,12 @@ def compare(found: Outcome, wanted: Outcome) -> dict[str, int]:
 def disturbed(
     work: Pipeline | Light, out: Path, machines: Machines, plan: Plan, say: Any, most: int
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """One run from nothing to its end, with at most `most` kills on the way: (the kills, counts)."""
+    """Run from scratch to completion with at most `most` kills. Return (the kills, counts)."""
     kills: list[dict[str, Any]] = []
     there: dict[str, int] = {}
     starts, process = 1, start(work, out, machines.cluster.address)
     while (status := process.poll()) is None or status != 0:
-        if status is not None:  # killed, stopped, or ended by what was killed: again, as a user would
+        if status is not None:  # killed, stopped, or failed because of a kill: restart
             starts += 1
             process = start(work, out, machines.cluster.address)
         at = work.position(out)
@@ -294,7 +293,7 @@ def soak(args: argparse.Namespace, folder: Path) -> None:
     machines = Machines()
     say("three nodes are up")
     try:
-        process = start(work, folder / "undisturbed", machines.cluster.address)  # ends at once where it is done already
+        process = start(work, folder / "undisturbed", machines.cluster.address)  # ends at once if already complete
         if process.wait() != 0:
             raise SystemExit((folder / "undisturbed.log").read_text())
         reference = work.outcome(folder / "undisturbed")

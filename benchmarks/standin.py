@@ -1,4 +1,4 @@
-"""A worker that sleeps as long as a model would compute, and writes what a recogniser would: for `scaling.py`."""
+"""A worker that sleeps for a model's compute time and writes output of a recogniser's size: for `scaling.py`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vtcav_ray.runs.stage import Shard, make_shards
 from vtcav_ray.store.commits import ShardOutput
 
 CLIPS_A_SHARD = 32
-LAYERS, DIM = 4, 768  # of Swin-T, with the projection `mean`
+LAYERS, DIM = 4, 768  # Swin-T with the projection `mean`
 
 
 class Sleeper:
-    """Takes its time without taking a core; its output has the size of four layers' activations."""
+    """Takes time without using a core. Its output has the size of four layers' activations."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

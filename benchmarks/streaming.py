@@ -1,10 +1,10 @@
-"""Should decoding be an operator of its own, or live in the actor next to the model? What crossing the store costs.
+"""Measure the cost of moving frames through the object store: decoding as a separate operator or inside the actor.
 
     python benchmarks/streaming.py VIDEO... --copies 2
 
-Both ways decode the same videos and hand every frame to a "model" that only adds up its pixels, so that nothing but the
-way of the frames is compared. Apart: Ray Data tasks decode, blocks of 32 frames go through the object store to actors
-(the shape that Ray's own examples have). Beside: an actor is given a video's name and decodes it itself, in a thread.
+Both ways decode the same videos and pass every frame to a "model" that only sums its pixels, so only the path of the
+frames differs. Apart: Ray Data tasks decode, and blocks of 32 frames go through the object store to actors (as in Ray's
+own examples). Beside: an actor receives a video's name and decodes the video itself, in a thread.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ CPUS = 2
 
 
 class Model:
-    """Adds up what it is given."""
+    """Sums the pixels of its input."""
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"frames": np.array([len(batch["image"])]), "sum": np.array([int(batch["image"].sum(dtype=np.int64))])}
 
 
 class DecodingModel:
-    """The same, with two videos decoded side by side in this process."""
+    """The same, with two videos decoded in parallel in this process."""
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         def one(path: str) -> tuple[int, int]:

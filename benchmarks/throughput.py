@@ -1,25 +1,25 @@
-"""Every stage beside what a user would write instead, side by side in one run, on the same inputs: ratios with spread.
+"""Compare every stage with what a user would write instead, in one run on the same inputs: ratios with spread.
 
     python benchmarks/throughput.py               5 repeats, some minutes of one core
-    python benchmarks/throughput.py --missing     only what the JSON has not, with the same settings
-    python benchmarks/throughput.py --only clips  only ways whose name has this in it
+    python benchmarks/throughput.py --missing     only what is missing from the JSON, with the same settings
+    python benchmarks/throughput.py --only clips  only ways with this in their name
     python benchmarks/throughput.py --no-ray      the bare extraction core, Swin-T and Swin-B at full size (`bare.py`)
 
 - **tracks**: `track_videos` against Ultralytics' `track()` in a loop;
-- **clips**: the stage's worker against OpenCV in a loop, which keeps what it cuts as PNG, or does not keep it;
+- **clips**: the stage's worker against OpenCV in a loop, which stores its clips as PNG or does not store them;
 - **extract**: `Extractor`, from uint8 clips to projected activations and gradients of four layers, against the bare
   MMAction2 model with forward hooks, one clip at a time; and from files, activations alone (MMAction2's inferencer runs
   without gradients), against `inference_recognizer` with the same hooks;
 - **cavs**: `train_cavs` against Captum's DefaultClassifier and scikit-learn's LogisticRegression in a loop;
 - **scores**: `score` against a NumPy loop over CAVs, and effects against SciPy's permutation test in a loop;
 - **cavs and scores**: against Captum's `TCAV.interpret`;
-- **all together**: from videos to scores, our stages' own workers (without Ray, whose start is the same whatever there
-  is to do) against a script of `track()`, OpenCV, hooks and scikit-learn. `stages` has ours one by one.
+- **all together**: from videos to scores, our stages' own workers (without Ray, whose startup time does not depend on
+  the work) against a script of `track()`, OpenCV, hooks and scikit-learn. `stages` lists ours one by one.
 
-Ratios are of processor time: theirs over ours, above 1 where ours is faster; a warm-up of both comes first, then they
-take turns. Each way is written to the JSON when it is measured, beside what was measured earlier. The profile of the
-slowest stage lies beside it. Detector and tracker on videos of one's own: `tracking.py`; several GPUs:
-`throughput_swin.py`. A tiny size against committed ratios: `smoke.py`.
+Ratios are of processor time: theirs over ours, above 1 if ours is faster. Both are warmed up first, then take turns.
+Each way is written to the JSON when it is measured, beside earlier results. The profile of the slowest stage is stored
+beside it. For detector and tracker on your own videos, see `tracking.py`; for several GPUs, `throughput_swin.py`; for a
+tiny size against committed ratios, `smoke.py`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SETTINGS = ("repeats", "cavs", "videos", "runs", "threads")
 
 
 def profile(call: Callable[[], Any], title: str) -> str:
-    """The twenty functions that take longest by themselves."""
+    """Return the twenty functions with the largest own time."""
     watch = cProfile.Profile()
     watch.runcall(call)
     text = io.StringIO()
@@ -49,13 +49,13 @@ def profile(call: Callable[[], Any], title: str) -> str:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """All ways that are asked for; the JSON is written after each, and the profile at the end."""
+    """Measure all requested ways. Write the JSON after each, and the profile at the end."""
     import beside
     import beside_vectors
     import beside_whole
 
     kept = read(_FILE)
-    kept.pop("settings", None)  # of files from before each way had its own
+    kept.pop("settings", None)  # from files older than the settings per way
     settings = {name: getattr(options, name) for name in SETTINGS}
     measured = kept.setdefault("ways", {})
 
@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace) -> None:
             return
         whole = beside_whole.Whole(world)
         figures = ratios(beside.limited(whole.theirs), beside.limited(whole.ours), options.repeats)
-        timed = whole.stages[1:]  # the first warms up
+        timed = whole.stages[1:]  # the first call warms up
         stages = {stage: spread([one[stage] for one in timed]) for stage in timed[0]}
         slowest = max(stages, key=lambda stage: stages[stage]["median"])
         kept |= {"stages_cpu_s": stages, "slowest": slowest, "whole": whole.counts}
@@ -101,7 +101,7 @@ def _tell(name: str, figures: dict[str, Any]) -> None:
 
 
 def measure_bare(options: argparse.Namespace) -> None:
-    """`--no-ray`: the JSON has a part for each model, size, type, device and number of threads."""
+    """Measure `--no-ray`. The JSON has a part for each model, size, type, device and number of threads."""
     import bare
 
     kept = read(_BARE)

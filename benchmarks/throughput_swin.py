@@ -1,18 +1,18 @@
-"""How much of the model's own speed is left, for MMAction2's Swin-T with its full-size input.
+"""Measure how much of the model's own speed remains, for MMAction2's Swin-T with its full-size input.
 
     python benchmarks/throughput_swin.py                         # 5 repeats on 1 clip of 32 x 224 x 224
-    python benchmarks/throughput_swin.py --clock cpu --threads 1 # CPU seconds: for a machine that others use too
+    python benchmarks/throughput_swin.py --clock cpu --threads 1 # CPU seconds: for a shared machine
 
-Five ways take turns in every repeat, on the same clips, so that a ratio compares what ran side by side:
+Five ways take turns in every repeat, on the same clips, so a ratio compares runs under the same conditions:
 
 - `mmaction`: MMAction2's own model, forward and backward to its input, parameters frozen, tensors preloaded;
-- `fused`: the same with our window attention: the plain pass that the others are measured against;
-- `bare`: the fused model's forward, and backward down to the earliest layer that is extracted, and nothing else;
+- `fused`: the same with our window attention: the plain pass that the others are compared with;
+- `bare`: only the fused model's forward, and backward to the earliest extracted layer;
 - `extract`: from uint8 clips to the projected activations and gradients of all four layers;
 - `stage`: the worker of the stage `activations`, from a Parquet shard of stored clips (read, decoded, resized, cropped)
   to committed Parquet shards of all four layers' activations and gradients; divided by its number of batches.
 
-The model's weights are random, which changes no timing. Prints a table and writes JSON to benchmarks/results/.
+The model's weights are random, which does not affect timing. Prints a table and writes JSON to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ from vtcav_ray.video.codec import encode_clip
 CONFIG = "recognition/swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb"
 LAYERS = ("early", "middle", "late", "head")
 RESULTS = Path(__file__).parent / "results"
-DISTINCT = 16  # clips that are drawn and stored; a longer shard has them more than once
-RATIOS = {  # name -> (slower, faster, what issue asks of slower / faster)
+DISTINCT = 16  # distinct clips that are drawn and stored; a longer shard repeats them
+RATIOS = {  # name -> (slower, faster, target for slower / faster)
     "MMAction2's own / fused, forward and backward": ("mmaction", "fused", "at least 1.8"),
     "all layers extracted / one plain forward and backward": ("extract", "fused", "at most 1.1"),
     "all layers extracted / bare loop of the same work": ("extract", "bare", "at most 1.11"),
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def ways_of(options: Any) -> tuple[dict[str, Callable[[], Any]], Callable[[], Any], float, torch.device]:
-    """The five ways, a forward pass alone, the share of raw bytes that clips are stored in, and the device."""
+    """Return the five ways, a forward pass alone, stored clip bytes as a share of raw bytes, and the device."""
     recogniser = load_recogniser(ModelConfig(config=options.config, checkpoint="untrained"), options.device)
     device = recogniser.device
     own = build_mmaction(read_config(options.config), options.config, seed=None).requires_grad_(False).to(device)
@@ -111,7 +111,7 @@ def ways_of(options: Any) -> tuple[dict[str, Callable[[], Any]], Callable[[], An
 
 
 def to_the_input(module: Any, x: torch.Tensor, precision: str) -> None:
-    """Forward, and backward to the input `[B, 3, T, H, W]`; parameters frozen."""
+    """Run forward, and backward to the input `[B, 3, T, H, W]`, with frozen parameters."""
     leaf = x.clone().requires_grad_()
     with torch.autocast(x.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
         logits = module.cls_head(module.backbone(leaf))
@@ -119,7 +119,7 @@ def to_the_input(module: Any, x: torch.Tensor, precision: str) -> None:
 
 
 def to_the_earliest_layer(recogniser: Recogniser, x: torch.Tensor, precision: str) -> None:
-    """Forward, and backward down to the earliest layer that is extracted: the bare loop of the stage's work."""
+    """Run forward, and backward to the earliest extracted layer: the bare loop of the stage's work."""
     kept: list[torch.Tensor] = []
 
     def start_here(raw: torch.Tensor) -> torch.Tensor:
@@ -136,7 +136,7 @@ def to_the_earliest_layer(recogniser: Recogniser, x: torch.Tensor, precision: st
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     ways, forward, stored, device = ways_of(options)
-    # With frozen parameters, backward has one product for each of forward's.
+    # With frozen parameters, backward has one product per product of forward.
     operations = 2 * count(forward)
     for way in ways.values():
         way()
@@ -176,7 +176,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def drawn_clip(stream: np.random.RandomState, frames: int, size: int) -> np.ndarray:
-    """A soft texture that drifts, with a camera's noise: it compresses about as real clips do."""
+    """Draw a soft, drifting texture with camera noise. It compresses about like real clips."""
     field = cv2.resize(stream.randint(0, 256, (size // 4, size // 4, 3), np.uint8), (2 * size, 2 * size))
     field = cv2.GaussianBlur(field, (0, 0), 2)
     still = [field[t : t + size, 2 * t : 2 * t + size] for t in range(frames)]
@@ -185,7 +185,7 @@ def drawn_clip(stream: np.random.RandomState, frames: int, size: int) -> np.ndar
 
 
 def whole_stage(clips: list[np.ndarray], options: argparse.Namespace) -> tuple[float, Callable[[], Any]]:
-    """Store the clips as the stage before does. Returns bytes stored, of raw, and the stage's work on them."""
+    """Store the clips like the previous stage. Return the stored share of raw bytes, and the stage's work on them."""
     folder = Folder(tempfile.mkdtemp(prefix="throughput_swin_"))
     config = parse_config(
         {
@@ -201,7 +201,7 @@ def whole_stage(clips: list[np.ndarray], options: argparse.Namespace) -> tuple[f
             },
         }
     )
-    distinct = {id(clip): clip for clip in clips}  # a long shard may repeat some: to store one takes seconds
+    distinct = {id(clip): clip for clip in clips}  # a long shard may repeat clips, and storing one takes seconds
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         stored = dict(zip(distinct, threads.map(encode_clip, distinct.values()), strict=True))
     encoded = [stored[id(clip)] for clip in clips]
@@ -242,14 +242,14 @@ def synchronise(device: torch.device) -> None:
 
 
 def count(way: Callable[[], Any]) -> int:
-    """Operations of matrix products, attention and convolutions: two for each multiply-add."""
+    """Count the operations of matrix products, attention and convolutions: two per multiply-add."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         way()
     return counter.get_total_flops()
 
 
 def matmul_rate(device: torch.device, options: argparse.Namespace) -> float:
-    """What the device reaches in one large matrix product of the same type: the practical limit."""
+    """Return the device's rate in one large matrix product of the same type: the practical limit."""
     n = 8192 if device.type == "cuda" else 1536
     a = torch.randn(n, n, device=device, dtype=getattr(torch, options.precision))
     best = min(timed(lambda: a @ a, options.clock, device) for _ in range(4))

@@ -1,9 +1,9 @@
-"""Frames a second of `track_videos` against Ultralytics' own `track()`, and whether they find the same tracks.
+"""Compare frames per second and tracks of `track_videos` with Ultralytics' own `track()`.
 
     python benchmarks/tracking.py --weights yolov8n.pt --videos FOLDER [--frames 60] [--tracker botsort]
 
-Both run on the same device, over the same frames of the same videos, in one process, after a warm-up of each. The
-figures that count are the ratio, and the share of equal boxes: seconds alone say more about the machine.
+Both run on the same device, on the same frames of the same videos, in one process, after a warm-up of each. The
+relevant figures are the ratio and the share of equal boxes: seconds depend mostly on the machine.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ FrameBoxes = dict[int, dict[int, np.ndarray]]  # frame -> track id -> box xyxy
 
 
 def mend_torchvision() -> None:
-    """Let `import torchvision` work beside a CPU-only torch whose operators its wheel does not match.
+    """Make `import torchvision` work with a CPU-only torch whose operators its wheel does not match.
 
-    `track()` needs it for nothing but `nms`, and Ultralytics' own does the same. A healthy torchvision is left alone.
+    `track()` needs it only for `nms`, and Ultralytics has its own equivalent. A working torchvision is not changed.
     """
     if _kept:
         return
@@ -46,7 +46,7 @@ def mend_torchvision() -> None:
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _kept.append(library)  # its operators live as long as it does
+    _kept.append(library)  # the operators exist only as long as the library object
     import torchvision
 
     torchvision.ops.nms = TorchNMS.nms
@@ -56,7 +56,7 @@ _kept: list[object] = []
 
 
 def ultralytics_tracks(weights: str, path: str, config: TracksConfig, device: str, model: object = None) -> FrameBoxes:
-    """What `YOLO.track()` finds in the first `max_frames` frames of a video."""
+    """Return what `YOLO.track()` finds in the first `max_frames` frames of a video."""
     import_ultralytics()
     from ultralytics import YOLO
 
@@ -82,7 +82,7 @@ def ultralytics_tracks(weights: str, path: str, config: TracksConfig, device: st
 
 
 def our_tracks(table: object) -> dict[str, FrameBoxes]:
-    """The same shape from a TRACKS table, by video."""
+    """Return a TRACKS table in the same form, by video."""
     found: dict[str, FrameBoxes] = {}
     for row in table.to_pylist():  # type: ignore[attr-defined]
         frames = found.setdefault(row["video_id"], {})
@@ -92,7 +92,7 @@ def our_tracks(table: object) -> dict[str, FrameBoxes]:
 
 
 def compare(theirs: FrameBoxes, ours: FrameBoxes) -> dict[str, float]:
-    """Boxes that both have within a pixel, of all boxes; and of those, the share whose ids go together one to one."""
+    """Return the share of boxes that agree within a pixel, and among these the share whose IDs match one to one."""
     pairs: dict[tuple[int, int], int] = {}
     total = same = 0
     worst = 0.0
@@ -124,7 +124,7 @@ def compare(theirs: FrameBoxes, ours: FrameBoxes) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure and print. Returns what was printed."""
+    """Measure and print the figures, and return them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", required=True)
     parser.add_argument("--our-weights", help="the same network for `track_videos`, as .onnx; default: --weights")

@@ -1,35 +1,35 @@
-"""Worlds whose answer is planted: does a recipe say what is true, and nothing else?
+"""Check recipes on worlds with planted answers: does a recipe report what is true, and nothing else?
 
     python benchmarks/truth.py                    5 seeds of every world; some minutes of one core
     python benchmarks/truth.py --size smoke       1 seed, fewer clips
-    python benchmarks/truth.py --clips 60         more clips a concept and a random set; writes results/truth_n60.json
+    python benchmarks/truth.py --clips 60         more clips per concept and random set; writes results/truth_n60.json
     python benchmarks/truth.py --check            the worlds `motion` and `untrained` at that size; fails on bad figures
 
-Every clip shows an object of one of two kinds that moves one of two ways before one of two backdrops, all crossed
+Every clip shows an object of one of two kinds with one of two motions on one of two backdrops, all crossed
 (`worlds/clips.py`). A world's label is made from these factors, and a tiny MMAction2 recogniser is trained on it:
 
 - **motion**: the label is the motion; kind and backdrop are independent of it;
 - **kind**: the label is the object's kind;
-- **shortcut**: the label is the backdrop's texture, which is no part of what an action recogniser is asked for; kind
-  and motion say nothing of it, so the texture is all that a network can use;
-- **both**: class 1 is the ball that moves left, class 0 all else: it takes object AND motion;
+- **shortcut**: the label is the backdrop's texture, which an action recogniser should not use; kind and motion are
+  independent of it, so a network can use only the texture;
+- **both**: class 1 is the ball that moves left, class 0 everything else: it takes object AND motion;
 - **untrained**: weights from a seed.
 
-The verdicts are written down in `worlds/scoring.py`, before any result. The concepts' clips and the random clips show
-all other factors crossed, so a concept is not mixed up with another. Each run also has concepts that are nothing but
-random clips: the only cells whose null is true beyond doubt.
+The verdicts are in `worlds/scoring.py`, written before any result. The concepts' clips and the random clips have all
+other factors crossed, so concepts are not confounded. Each run also has concepts that consist of random clips: the only
+cells whose null is certainly true.
 
-What is planted is what the DATA make useful. Whether the network uses that and nothing else is measured by itself,
-without any CAV: in clips rendered twice that differ in one factor alone, how far does the logit move (`swap`, in
-standard deviations of the logit)? So a call where the verdict is `none` is told apart: `confirmed` where the network
-does respond to the factor in that direction (|mean| beyond 3 standard errors), so that the planted verdict was wrong of
-this network; else a false alarm. A recogniser under 90 % on held-out clips is not scored.
+What is planted is what the DATA make useful. A separate measurement without CAVs shows whether the network uses that
+and nothing else: how far the logit moves between two renderings of a clip that differ in one factor (`swap`, in
+standard deviations of the logit). So a call where the verdict is `none` is one of two: `confirmed` if the network does
+respond to the factor in that direction (|mean| above 3 standard errors), which means that the planted verdict was wrong
+for this network; else a false alarm. A recogniser below 90 % on held-out clips is not scored.
 
-A swap speaks of the network, and the planted verdict is given to every layer. Whether a LAYER carries the factor as a
-direction is measured too, again without CAVs (`moves`): the difference of the mean activations of all training clips
-of one level and the other, half of it added and half taken off at held-out clips, and the rest of the network run.
-Where that does not move the logit as planted (|mean| beyond 3 standard errors), no recipe that asks about a direction
-of this layer can rightly say that it does; areas under ROC are given over all cells and over those that it does move.
+A swap describes the network, but the planted verdict applies to every layer. Whether a LAYER carries the factor as a
+direction is measured too, also without CAVs (`moves`): take the difference of the mean activations of all training
+clips of the two levels, add half of it and subtract half of it at held-out clips, and run the rest of the network. If
+that does not move the logit as planted (|mean| above 3 standard errors), no recipe that tests a direction of this layer
+can correctly report an effect. Areas under ROC are given over all cells and over those where the logit moves.
 """
 
 from __future__ import annotations
@@ -53,27 +53,27 @@ from worlds.scoring import CONCEPTS, NULLS, WORLDS, cells_of, complaints, markdo
 from vtcav_ray.models import Recogniser
 
 LEAST_ACCURACY = 0.9
-SIZES = {  # clips to train on, held-out clips, steps, clips a concept, random sets, class videos, swapped pairs
+SIZES = {  # training clips, held-out clips, steps, clips per concept, random sets, class videos, swapped pairs
     "full": {"train": 900, "held_out": 120, "steps": 200, "n": 30, "sets": 20, "videos": 30, "pairs": 60},
     "smoke": {"train": 500, "held_out": 100, "steps": 200, "n": 20, "sets": 20, "videos": 20, "pairs": 20},
 }
 
 
 def labels(world: str, pool: Pool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the pool that belong to the world (each class as often), and their labels."""
+    """Return the rows of the pool that belong to the world (equally many per class), and their labels."""
     kind, motion, backdrop = (pool.levels[name] for name in FACTORS)
     pair = ((kind == 0) & (motion == 0)).astype(np.int64)
-    # For weights that were not trained, any label will do.
+    # For untrained weights, any label will do.
     of = {"motion": motion, "kind": kind, "shortcut": backdrop, "both": pair, "untrained": motion}[world]
     sides = [np.flatnonzero(of == k) for k in (0, 1)]
-    # `both` has three times as many clips without the pair: those with it are seen as often.
+    # `both` has three times as many clips without the pair: repeat those with it to balance the classes.
     most = max(len(side) for side in sides)
     rows = np.concatenate([np.resize(side, most) for side in sides])
     return rows, of[rows]
 
 
 def one_run(world: str, seed: int, pools: dict[str, Pool], sizes: dict[str, int], permutations: int) -> dict[str, Any]:
-    """Train (or not), extract, ask every recipe. Returns the answers, or says why there are none."""
+    """Train (or not), extract, and run every recipe. Return the answers, or the reason why there are none."""
     recogniser, report = _recogniser(world, seed, pools, sizes)
     if recogniser is None:
         return report
@@ -94,7 +94,7 @@ def one_run(world: str, seed: int, pools: dict[str, Pool], sizes: dict[str, int]
     moves = _moves(recogniser, pools, sizes["pairs"])
     answers = {}
     for layer in LAYERS:
-        # [k][c]: of the logit of class k at the clips of class c; rows come (clip, class) by (clip, class).
+        # [k][c]: gradients of class k's logit at the clips of class c; rows are ordered by (clip, class).
         slopes = [[gradients[layer][k::2][of == c] for c in (0, 1)] for k in (0, 1)]
         seen = [at_class_clips[layer][of == c] for c in (0, 1)]
         j = len(concepts)
@@ -114,7 +114,7 @@ def _recogniser(
     look = np.random.default_rng([seed, 5]).permutation(len(held))[: sizes["held_out"]]
     held_out = pools["classes"].clips[held[look]], held_targets[look]
     found: Trained = train(seed, pools["train"].clips[rows], targets, held_out, steps=sizes["steps"])
-    # Of all held-out clips, most of which had no say in when to stop.
+    # On all held-out clips, most of which were not used for early stopping.
     right = accuracy(found.recogniser, pools["classes"].clips[held], held_targets)
     report |= {"accuracy": right, "steps": found.steps}
     if right < LEAST_ACCURACY:
@@ -125,7 +125,7 @@ def _recogniser(
 def _sets(
     pool: Pool, sizes: dict[str, int], rng: np.random.Generator
 ) -> tuple[dict[str, NDArray[np.int64]], list[NDArray[np.int64]]]:
-    """Disjoint clips for every concept, and the random sets: no clip is in two."""
+    """Draw disjoint clips for the concepts and the random sets: no clip is in two of them."""
     left = list(rng.permutation(len(pool.clips)))
     concepts: dict[str, NDArray[np.int64]] = {}
     for factor, levels in FACTORS.items():
@@ -133,13 +133,13 @@ def _sets(
             rows = [row for row in left if pool.levels[factor][row] == level][: sizes["n"]]
             concepts[name] = np.array(rows)
             left = [row for row in left if row not in set(rows)]
-    # What concepts took is balanced over both levels of every factor, and so is what they left.
+    # The concepts' clips are balanced over both levels of every factor, so the remaining clips are too.
     dealt = np.array(left[: (len(NULLS) + sizes["sets"]) * sizes["n"]]).reshape(-1, sizes["n"])
     return concepts | dict(zip(NULLS, dealt, strict=False)), list(dealt[len(NULLS) :])
 
 
 def _swaps(recogniser: Recogniser, pool: Pool, pairs: int) -> dict[str, list[dict[str, float]]]:
-    """Factor -> for each class, what setting it to its first level instead of its second does to the logit."""
+    """Return factor -> for each class, the change of the logit from the factor's second level to its first."""
     rows = np.arange(min(pairs, len(pool.clips)))
     unit = _unit(recogniser, pool, pairs)
     out: dict[str, list[dict[str, float]]] = {}
@@ -153,8 +153,8 @@ def _swaps(recogniser: Recogniser, pool: Pool, pairs: int) -> dict[str, list[dic
 
 
 def _moves(recogniser: Recogniser, pools: dict[str, Pool], clips: int) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Layer -> factor -> for each class, what a move of the layer's activation from the second level's mean to the
-    first's does to the logit of clips that had no part in the means."""
+    """Return layer -> factor -> for each class, the change of the logit on clips that were not used for the means, when
+    the layer's activation moves from the mean of the second level to that of the first."""
     known, _, shapes = flat_vectors(recogniser, pools["train"].clips)
     looked_at = pools["classes"].clips[:clips]
     unit = _unit(recogniser, pools["classes"], clips)
@@ -170,18 +170,18 @@ def _moves(recogniser: Recogniser, pools: dict[str, Pool], clips: int) -> dict[s
 
 
 def _unit(recogniser: Recogniser, pool: Pool, pairs: int) -> NDArray[np.float32]:
-    """Standard deviation of each class's logit."""
+    """Return the standard deviation of each class's logit."""
     return np.asarray(logits_of(recogniser, pool.clips[: 2 * pairs]).std(axis=0))
 
 
 def _means(moved: NDArray[np.float32]) -> list[dict[str, float]]:
-    """Of changes [n, K] of the logits: mean and standard error of each class."""
+    """Return mean and standard error of each class over changes [n, K] of the logits."""
     error = moved.std(axis=0, ddof=1) / np.sqrt(len(moved))
     return [{"mean": _digits(m), "error": _digits(e)} for m, e in zip(moved.mean(axis=0), error, strict=True)]
 
 
 def _rounded(answers: dict[str, dict[str, Answers]]) -> dict[str, dict[str, Any]]:
-    """Recipe -> z and p, [layer][class][concept], to four digits: enough for every figure, a tenth of the bytes."""
+    """Return recipe -> z and p, [layer][class][concept], to four digits: enough for all figures, and small."""
     columns = {r: {"z": [answers[at][r].z for at in LAYERS], "p": [answers[at][r].p for at in LAYERS]} for r in RECIPES}
     return {
         recipe: {name: [[[_digits(v) for v in row] for row in one] for one in values] for name, values in own.items()}
@@ -194,7 +194,7 @@ def _digits(value: float) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, print and write the result; what is there is kept after every seed."""
+    """Run, print and write the result. Results are saved after every seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, help="how many; default 5, for smoke 1")
     parser.add_argument("--first-seed", type=int, default=0)
@@ -241,7 +241,7 @@ def _pools(seed: int, sizes: dict[str, int]) -> dict[str, Pool]:
 
 
 def result(runs: list[dict[str, Any]], sizes: dict[str, int]) -> dict[str, Any]:
-    """What is kept: figures by world, and every answer."""
+    """Return the result to store: figures by world, and every answer."""
     cells = [c for r in runs for c in cells_of(r)]
     return {
         "size": sizes,

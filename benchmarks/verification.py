@@ -1,18 +1,18 @@
-"""What it costs to check every byte that is read against its SHA-256, as a share of the stage that reads it.
+"""Measure the cost of checking every byte that is read against its SHA-256, as a share of the stage that reads it.
 
     python benchmarks/verification.py --out benchmarks/results/verification.json
 
-Clips of full size (32 frames of 224 x 224, from the planted world's renderer, stored as the stage `clips` stores them)
-are written as one shard. Processor time of this process, since the machine may be shared; the parts are measured in
-turn, and the median over the repeats is taken of each ratio:
+Writes full-size clips (32 frames of 224 x 224, from the planted world's renderer, stored like the stage `clips` does)
+as one shard. Measures processor time of this process, since the machine may be shared. The parts take turns, and each
+ratio is the median over the repeats:
 
-- `check`: hash the shard's file, as `vtcav run` and `vtcav verify` do it for each file of a complete stage;
+- `check`: hash the shard's file, as `vtcav run` and `vtcav verify` do for each file of a complete stage;
 - `read` and `read_checked`: read the whole table without and with verification;
-- `heads` and `heads_checked`: read the columns that the planning of later stages needs;
-- `decode`: decode the clips, which is the least that the stage `activations` does with them before its model runs.
+- `heads` and `heads_checked`: read the columns that later stages need for planning;
+- `decode`: decode the clips, the minimum that the stage `activations` does with them before its model runs.
 
-`check / decode` is so an upper bound of the share that checking has in that stage. With `--model`, the packaged
-recogniser's forward passes are measured, too, and are part of the stage's time.
+So `check / decode` is an upper bound for the share of checking in that stage. With `--model`, the packaged recogniser's
+forward passes are measured too, as part of the stage's time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FRAMES, SIDE = 32, 224
 
 
 def clip(rng: np.random.Generator) -> np.ndarray:
-    """A smooth scene with a moving square and a camera's noise: compresses about as real frames do."""
+    """Draw a smooth scene with a moving square and camera noise. It compresses about like real frames."""
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     frames = np.empty((FRAMES, SIDE, SIDE, 3), np.uint8)
     a, b = rng.uniform(0.01, 0.1, 2)

@@ -300,7 +300,7 @@ def test_a_dry_run_tells_what_fresh_replaces(house: House, config: Config) -> No
     assert shown["clips"] == "complete: would be re-used"
     assert list(shown) == ["videos", "tracks", "clips", "activations"]
     fresh = {stage.name: stage.state for stage in dry_run(config, fresh=True)}
-    assert "would be made again (1 shards are there), and replaced" in fresh["videos"]
+    assert "would be computed again, replacing 1 existing shards" in fresh["videos"]
     assert fresh["activations"] == fresh["scores"] == "to do"
 
 

@@ -1,4 +1,4 @@
-"""Two runs or more, held against one another: which effects moved by more than their own uncertainty."""
+"""Compare two or more runs: which effects changed by more than their uncertainty."""
 
 from vtcav_ray.compare.runs import COMPARISON, compare_runs
 

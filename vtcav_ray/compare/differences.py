@@ -1,18 +1,18 @@
-"""How far a concept effect moved from one model to another, on the same clips.
+"""Change of a concept effect between two models, on the same clips.
 
 The effect is E = mean gradient · (mean z of the concept - mean z of the other side). For two models A and B on the same
-clips, E_B - E_A has the same form in the space of both: with gradients [g_B, -g_A] and activations [z_B, z_A],
+clips, E_B - E_A has the same form in their joint space: with gradients [g_B, -g_A] and activations [z_B, z_A],
 
     [g_B, -g_A] · [z_B, z_A] = g_B · z_B - g_A · z_A
 
-for each pair of a class clip and a concept clip. So the difference is tested with the very tests of the effect
-(`vtcav_ray.tcav.effect`): permutation over source videos for p, two-level bootstrap for the interval. Both models see
-the same resampled videos, so what a video contributes to both cancels: the comparison is paired, in logits, and no
-scale of either model's activations enters.
+for each pair of a class clip and a concept clip. So the tests of the effect (`vtcav_ray.tcav.effect`) apply unchanged:
+permutation over source videos for p, two-level bootstrap for the interval. Both models see the same resampled videos,
+so what a video contributes to both cancels. The comparison is paired, in logits, and independent of the scale of either
+model's activations.
 
-The permutation test takes the class's videos as they are, and two models never have quite the same gradients on a
-handful of videos. So p is the larger of the permutation test's and of the one that the interval implies, which
-resamples the class's videos as well: an effect has moved when it would have on other videos of the class, and with
+The permutation test takes the class's videos as fixed, but two models never have exactly the same gradients on a few
+videos. So p is the larger of two: that of the permutation test, and the one implied by the interval, which also
+resamples the class's videos. An effect counts as changed only if it would also change on other videos of the class and
 other clips.
 """
 
@@ -32,12 +32,13 @@ NORMAL_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Change:
-    """Of one figure, from A to B. `paired`: both were taken on the same videos.
+    """The change of one figure from A to B.
 
     Attributes:
         change: B minus A.
-        ci_low, ci_high: its 95 % interval; NaN: there is none.
-        p: two-sided; NaN: there is none.
+        ci_low, ci_high: ends of its 95 % interval; NaN: no interval.
+        p: two-sided; NaN: no p.
+        paired: whether both were measured on the same videos.
     """
 
     change: float
@@ -53,7 +54,7 @@ class LayerVectors:
 
     Attributes:
         vectors_ND: activations of the pool's clips.
-        gradients: class -> [n, d], of the class's own clips.
+        gradients: class -> [n, d], for the class's own clips.
     """
 
     vectors_ND: NDArray[np.float32]
@@ -71,11 +72,11 @@ def effect_changes(
     bootstrap: int,
     seed: int,
 ) -> dict[tuple[str, int], Change]:
-    """Paired changes of every class's effects in `cells`: (class, number of the cell) -> change.
+    """Return the paired changes of every class's effects in `cells`: (class, index of the cell) -> change.
 
     Args:
-        a, b: the two models, with clips in the same order in both.
-        cells: what is compared with what; rows of the pool.
+        a, b: the two models, with clips in the same order.
+        cells: the two sides of each comparison, as rows of the pool.
         pool_videos: source video of each clip of the pool.
         class_videos: class -> source video of each of its gradients.
         permutations, bootstrap, seed: as for `concept_effects`.
@@ -104,13 +105,13 @@ def effect_changes(
         for place, j in enumerate(members):
             for k, name in enumerate(names):
                 one = batch.cell(k, place)
-                p = float(np.maximum(one.p, _normal_p(one.effect, one.ci_low, one.ci_high)))  # NaN where either is
+                p = float(np.maximum(one.p, _normal_p(one.effect, one.ci_low, one.ci_high)))  # NaN if either is
                 found[name, j] = Change(one.effect, one.ci_low, one.ci_high, p, paired=True)
     return found
 
 
 def _normal_p(change: float, low: float, high: float) -> float:
-    """Two-sided, from a 95 % interval's width; NaN where there is none."""
+    """Return the two-sided p that a 95 % interval's width implies; NaN without an interval."""
     from scipy.stats import norm
 
     half = (high - low) / 2
@@ -118,9 +119,9 @@ def _normal_p(change: float, low: float, high: float) -> float:
 
 
 def independent_change(a: tuple[float, float, float], b: tuple[float, float, float]) -> Change:
-    """The change between two estimates on different videos, each (value, interval's low end, high end).
+    """Return the change between two estimates on different videos, each (value, low, high) with its interval's ends.
 
-    Half widths of 95 % intervals add as variances do, and p is a normal one.
+    The squares of the half widths of the 95 % intervals add up. p is from the normal distribution.
     """
     change = b[0] - a[0]
     half = float(np.hypot(a[2] - a[1], b[2] - b[1]) / 2)
@@ -130,10 +131,11 @@ def independent_change(a: tuple[float, float, float], b: tuple[float, float, flo
 
 
 def score_change(a: Mapping[str, float], b: Mapping[str, float]) -> Change:
-    """Of the TCAV score: video -> share of the CAVs with a positive sensitivity, paired by video (Student's t).
+    """Return the change of the TCAV score, paired by video (Student's t).
 
     Args:
-        a, b: of each model. Videos that only one has are left out; fewer than two common ones give no interval.
+        a, b: of each model: video -> share of the CAVs with a positive sensitivity. Videos that only one model has are
+            left out. Fewer than two common videos give no interval.
     """
     common = sorted(a.keys() & b.keys())
     differences = np.array([b[v] - a[v] for v in common])

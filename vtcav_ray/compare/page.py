@@ -1,4 +1,4 @@
-"""The comparison as one HTML file: what moved, in sentences, a table that filters and sorts, cells over the runs."""
+"""The comparison as one HTML file: the changes in sentences, a table to filter and sort, cells over the runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = ("class", "layer", "concept", "against", "effect_a", "effect_b", "change
 
 
 def sentences(comparison: pa.Table) -> list[str]:
-    """Say what moved, the largest changes first, in plain text."""
+    """Describe the changes in plain text, largest first."""
     rows = comparison.to_pylist()
     moved = sorted((r for r in rows if r["moved"]), key=lambda r: -abs(r["change"]))
     paired = sum(r["paired"] for r in rows)
@@ -40,11 +40,11 @@ def sentences(comparison: pa.Table) -> list[str]:
 
 
 def build_page(comparison: pa.Table, names: Sequence[str]) -> str:
-    """Build the comparison as one HTML file that opens from disk and asks the network for nothing.
+    """Build the comparison as one HTML file that opens from disk and loads nothing from the network.
 
     Args:
         comparison: rows of `COMPARISON`.
-        names: of the runs, in order, to be read by people.
+        names: display names of the runs, in order.
     """
     title = " → ".join(names)
     shell = Shell(
@@ -65,7 +65,7 @@ def _facts(comparison: pa.Table, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN; four digits are shown."""
+    """Round a float for display and replace NaN and infinity, which JSON does not have, by None."""
     if isinstance(value, float):
         return float(f"{value:.5g}") if value == value and abs(value) != float("inf") else None
     return value

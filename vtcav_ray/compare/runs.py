@@ -1,4 +1,4 @@
-"""Compare runs cell by cell: how far each cell that both have moved."""
+"""Compare runs cell by cell: the change of each cell that both runs have."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ COMPARISON = pa.schema(
         ("effect_a", pa.float64()),  # logits
         ("effect_b", pa.float64()),
         ("change", pa.float64()),  # effect_b - effect_a
-        ("ci_low", pa.float64()),  # of the change, 95 %
+        ("ci_low", pa.float64()),  # 95 % interval of the change
         ("ci_high", pa.float64()),
         ("p", pa.float64()),  # two-sided; paired: permutation over source videos
-        ("q", pa.float64()),  # over all compared cells, by run_a's correction
-        ("moved", pa.bool_()),  # learnable in one of them, and q below run_a's alpha
+        ("q", pa.float64()),  # over all compared cells, with run_a's correction
+        ("moved", pa.bool_()),  # learnable in one of the two runs, and q below run_a's alpha
         ("paired", pa.bool_()),  # both on the same videos and clips
         ("learnable", pa.bool_()),  # in at least one of the two runs
         ("score_a", pa.float64()),  # TCAV score
         ("score_b", pa.float64()),
-        ("score_change", pa.float64()),  # paired by video, where the videos are the same
+        ("score_change", pa.float64()),  # paired by video if the videos are the same
         ("score_ci_low", pa.float64()),
         ("score_ci_high", pa.float64()),
     ]
@@ -51,16 +51,16 @@ ScoreRows = dict[tuple[str, ...], dict[str, Any]]
 
 
 def compare_runs(runs: Sequence[Run]) -> pa.Table:
-    """Each run against the one before it, cell by cell: rows of `COMPARISON`.
+    """Compare each run with the one before it, cell by cell, and return rows of `COMPARISON`.
 
-    Where two runs have the same clips (another checkpoint, the same videos), the change is estimated and tested on
-    pairs of the same video; elsewhere both estimates are taken as independent, and `paired` is false.
+    If two runs have the same clips (another checkpoint, the same videos), the change is estimated and tested on pairs
+    of the same video. Otherwise the two estimates are treated as independent, and `paired` is false.
 
     Raises:
         ConfigError: fewer than two runs, a run without scores, or no cell that two runs share.
     """
     if len(runs) < 2:
-        raise ConfigError("There is nothing to compare one run with: name two runs or more.")
+        raise ConfigError("One run can't be compared with itself: name two runs or more.")
     rows = [row for a, b in itertools.pairwise(runs) for row in _pair(a, b)]
     settings = runs[0].config.scores
     q = adjust(np.array([row["p"] for row in rows]), settings.correction)
@@ -116,7 +116,7 @@ def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
 def _cells(run: Run) -> ScoreRows:
     rows = run.table("scores").to_pylist()
     if not rows:
-        raise ConfigError(f"{run.url} has no scores to compare. Run it to its end first.")
+        raise ConfigError(f"{run.url} has no scores to compare. Complete the run first.")
     return {tuple(row[name] for name in KEY): row for row in rows}
 
 
@@ -125,7 +125,7 @@ def _interval(row: dict[str, Any]) -> tuple[float, float, float]:
 
 
 def _paired_layer(a: Run, b: Run, layer: str) -> dict[tuple[str, ...], Change]:
-    """Changes of a layer's cells on the same clips; none where the two runs' clips differ."""
+    """Return the changes of a layer's cells on the same clips; empty if the two runs' clips differ."""
     left, right = _side(a, layer), _side(b, layer)
     if left is None or right is None or left[1] != right[1] or left[2] != right[2]:
         return {}
@@ -147,7 +147,7 @@ Clips = list[tuple[str, str]]  # (clip_id, video_id)
 
 
 def _side(run: Run, layer: str) -> tuple[LayerVectors, Clips, dict[str, Clips]] | None:
-    """A run's activations and gradients at a layer, with the clips they belong to; None: a part of them is missing."""
+    """Return a run's activations and gradients at a layer, with the clips they belong to; None: some are missing."""
     stage = _accepted(run)
     pool = stage.read("activations", columns=("clip_id", "name", "video_id", "vector"), layer=layer)
     gradients = stage.read("gradients", columns=("clip_id", "video_id", "class", "vector"), layer=layer)
@@ -167,7 +167,7 @@ def _side(run: Run, layer: str) -> tuple[LayerVectors, Clips, dict[str, Clips]] 
 
 
 def _accepted(run: Run) -> AcceptedRows:
-    """The run's activations, without the clips that a person rejected and those that repeat another."""
+    """Return the run's activations without clips that a person rejected or that repeat another."""
     return AcceptedRows.of(run.stage("activations"), read_left_out(run.stage("cavs")))
 
 
@@ -180,7 +180,7 @@ def _layer_cells(run: Run, layer: str) -> list[Cell]:
 
 
 def _positive_shares(run: Run) -> dict[tuple[str, ...], dict[str, float]]:
-    """(class, layer, concept) -> video -> share of the CAVs against random sets with a positive sensitivity."""
+    """Return (class, layer, concept) -> video -> share of CAVs against random sets with a positive sensitivity."""
     columns = ("class", "layer", "concept", "video_id", "positive")
     table = run.stage("scores").read("sensitivities", columns=columns)
     found: dict[tuple[str, ...], dict[str, float]] = {}

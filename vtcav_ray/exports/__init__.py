@@ -1,4 +1,4 @@
-"""What leaves the house: figures and tables for a paper, and figures for an experiment tracker."""
+"""Exports: figures and tables for a paper, and figures for an experiment tracker."""
 
 from vtcav_ray.exports.paper import FIGURE_FORMATS, export
 

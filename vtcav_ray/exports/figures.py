@@ -1,4 +1,4 @@
-"""Static figures with Matplotlib: no window, fonts kept as text, colours that the colour-blind tell apart."""
+"""Static figures with Matplotlib: no window, text stays text, colours that colour-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ MARKERS = {
     Status.NOT_LEARNABLE: ("x", NEUTRAL),
     Status.UNDECIDED: ("D", NEUTRAL),
 }
-MAX_CONCEPTS = 24  # in one figure of a class: those with the largest effects against their null
-COLUMN_INCHES = 3.4  # the width of a column in a two-column paper
+MAX_CONCEPTS = 24  # per figure of a class: those with the largest effects relative to their null
+COLUMN_INCHES = 3.4  # column width of a two-column paper
 
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib's settings for these figures; its own are left as they were."""
+    """Apply Matplotlib's settings for these figures inside the context, and restore the previous ones after it."""
     import matplotlib
 
     with matplotlib.rc_context(
         {
             "font.size": 8,
-            "text.parse_math": False,  # names are shown as they are: `a$^$b` is no formula
+            "text.parse_math": False,  # show names verbatim: `a$^$b` is not a formula
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "svg.fonttype": "none",  # text stays text: it can be searched, and edited
+            "svg.fonttype": "none",  # text stays text, which can be searched and edited
             "pdf.fonttype": 42,
             "svg.hashsalt": "vtcav",  # the same data gives the same bytes
             "figure.dpi": 100,
@@ -49,13 +49,13 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write it; the same figure gives the same bytes."""
+    """Write a figure. The same figure gives the same bytes."""
     metadata: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(path.suffix[1:], {})
     figure.savefig(path, bbox_inches="tight", metadata=metadata)
 
 
 def effects(cells: ScoreCells, class_name: str) -> Figure | None:
-    """A class's concept effects against random clips: a panel a layer, over the null's band; None: no cell."""
+    """Draw a class's concept effects against random clips, one panel per layer, over the null's band; None: no cell."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -84,7 +84,7 @@ def effects(cells: ScoreCells, class_name: str) -> Figure | None:
 
 
 def _strongest_columns(cells: ScoreCells, rows: np.ndarray) -> list[int]:
-    """Columns of the cells, in their order; where there are too many, those with the largest |z|."""
+    """Return the columns of the cells in order; if there are too many, those with the largest |z|."""
     z = np.abs(np.nan_to_num(cells.numbers["effect_z"][rows]))
     best: dict[int, float] = {}
     for column, value in zip(cells.column_N[rows].tolist(), z.tolist(), strict=True):
@@ -107,7 +107,7 @@ def _draw_cell(panel: Any, cells: ScoreCells, i: int, y: int) -> None:
 
 
 def matrix(cells: ScoreCells, layer: str) -> Figure | None:
-    """Classes x concepts against random clips at a layer; dots mark significant cells; None: no cell."""
+    """Draw classes x concepts against random clips at a layer. Dots mark significant cells; None: no cell."""
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Tables for a paper, in plain LaTeX with booktabs. Every name is escaped."""
+"""Tables for a paper in plain LaTeX with booktabs. Every name is escaped."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _SPECIAL = {
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX shows it."""
+    """Escape text for LaTeX."""
     return "".join(_SPECIAL.get(character, character) for character in text)
 
 
 def number(text: str) -> str:
-    """A figure of `words`, with LaTeX's own minus and dash."""
+    """Convert a formatted figure to LaTeX's minus, less-than sign and dash."""
     return text.replace("−", "$-$").replace("<", "$<$").replace("–", "--")
 
 
 def significant_cells(cells: ScoreCells) -> str:
-    """Every significant cell, by class, with effect, interval, q, and the TCAV score beside its null."""
+    """Write a table of every significant cell, by class, with effect, interval, q, and TCAV score beside its null."""
     rows = np.flatnonzero(cells.significant_N)
     order = rows[np.lexsort((-np.abs(cells.numbers["effect_logits"][rows]), cells.class_N[rows]))]
     body = []
@@ -46,7 +46,7 @@ def significant_cells(cells: ScoreCells) -> str:
 
 
 def summary(cells: ScoreCells) -> str:
-    """Significant cells of all, by group of concept and layer, against random clips."""
+    """Write a table of the counts of significant and of all cells against random clips, by concept group and layer."""
     body = []
     for group, word in GROUP_WORDS.items():
         of_group = cells.group(group) & cells.contrast("random")

@@ -27,12 +27,12 @@ def export(
 
     Args:
         run: with scores.
-        folder: a local folder; made where it is not there. What it had under the same names is replaced.
-        formats: of the figures.
-        classes: that get a figure each; empty: all.
+        folder: a local folder, created if it is missing. Existing files of the same names are replaced.
+        formats: file formats of the figures.
+        classes: the classes that get a figure each; empty: all.
 
     Returns:
-        What was written: `effects-<class>.<format>` (concept effects by layer, with intervals over the null's band),
+        The written files: `effects-<class>.<format>` (concept effects by layer, with intervals over the null's band),
         `matrix-<layer>.<format>`, `scores.parquet`, `scores.csv`, `scores.tex` (significant cells) and `summary.tex`.
 
     Raises:
@@ -64,7 +64,7 @@ def _tables(scores: pa.Table, cells: ScoreCells, place: Path) -> list[Path]:
 def _figures(cells: ScoreCells, place: Path, formats: Sequence[str], classes: Sequence[str]) -> list[Path]:
     written = []
     with figures.style():
-        # By all classes, so that a class's file has one name however many are drawn.
+        # Name files over all classes, so a class's file name does not depend on which classes are drawn.
         class_files, layer_files = distinct_names(cells.classes), distinct_names(cells.layers)
         drawn = [(f"effects-{class_files[name]}", figures.effects(cells, name)) for name in classes]
         drawn += [(f"matrix-{layer_files[layer]}", figures.matrix(cells, layer)) for layer in cells.layers]

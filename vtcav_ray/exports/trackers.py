@@ -1,4 +1,4 @@
-"""A run's figures in an experiment tracker, through that tracker's own client, which is an optional extra."""
+"""Log a run's figures to an experiment tracker with the tracker's own client, an optional extra."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.text.file_names import distinct_names
 
 Figures = Mapping[str, float]
-MLFLOW_NAME = 200  # characters; with a digest they stay under the 250 that it takes
-MLFLOW_BATCH = 1000  # the most metrics that its stores take at a time
+MLFLOW_NAME = 200  # characters; with a digest, names stay below MLflow's limit of 250
+MLFLOW_BATCH = 1000  # maximum number of metrics that MLflow's stores accept at a time
 
 
 def log_run(run: Run, tracker: str, *, destination: str, step: int = 0) -> int:
@@ -21,12 +21,12 @@ def log_run(run: Run, tracker: str, *, destination: str, step: int = 0) -> int:
 
     Args:
         run: with scores.
-        tracker: of TRACKERS.
+        tracker: one of TRACKERS.
         destination: TensorBoard: a folder; MLflow: a tracking URI; W&B: a project.
-        step: of training, so that the checkpoints of one training make a curve.
+        step: training step, so the checkpoints of one training form a curve.
 
     Returns:
-        How many figures were logged.
+        The number of logged figures.
 
     Raises:
         ConfigError: no such tracker, or its client is not installed.
@@ -39,7 +39,7 @@ def log_run(run: Run, tracker: str, *, destination: str, step: int = 0) -> int:
 
 
 def figures_of(run: Run) -> dict[str, float]:
-    """`effect_logits/<class>/<concept>/<layer>` and `score/...` of every cell against random clips, and counts."""
+    """Return `effect_logits/<class>/<concept>/<layer>` and `score/...` of cells against random clips, and counts."""
     scores = run.table("scores")
     cells = read_cells(scores, list(dict.fromkeys(scores["layer"].to_pylist())))
     found: dict[str, float] = {"significant_cells": float(cells.significant_N.sum()), "cells": float(len(cells))}
@@ -72,7 +72,7 @@ def _tensorboard(figures: Figures, run: Run, destination: str, step: int) -> Non
 
 def _mlflow(figures: Figures, run: Run, destination: str, step: int) -> None:
     mlflow = _client("mlflow", "mlflow")
-    # MLflow's names take letters, digits, and a few marks.
+    # MLflow's names may contain letters, digits, and a few other characters.
     names = distinct_names(figures, also=".-/ ", most=MLFLOW_NAME)
     metrics = [(names[name], value) for name, value in figures.items()]
     try:
@@ -84,8 +84,8 @@ def _mlflow(figures: Figures, run: Run, destination: str, step: int) -> None:
                 mlflow.log_metrics(dict(metrics[start : start + MLFLOW_BATCH]), step=step)
     except mlflow.exceptions.MlflowException as error:
         raise ConfigError(
-            f"MLflow took no figures at {destination} (--to): {_one_line(error)} Give the tracking URI of a server or "
-            "of a database there, such as sqlite:///mlflow.db."
+            f"MLflow did not accept figures at {destination} (--to): {_one_line(error)} Give the tracking URI of a "
+            "server or of a database there, such as sqlite:///mlflow.db."
         ) from error
 
 
@@ -96,8 +96,8 @@ def _wandb(figures: Figures, run: Run, destination: str, step: int) -> None:
             started.log(dict(figures), step=step)
     except wandb.errors.Error as error:
         raise ConfigError(
-            f"W&B took no figures for the project {destination} (--to): {_one_line(error)} Log in with `wandb login`, "
-            "or set WANDB_MODE=offline to keep them on this machine."
+            f"W&B did not accept figures for the project {destination} (--to): {_one_line(error)} Log in with `wandb "
+            "login`, or set WANDB_MODE=offline to keep them on this machine."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Grad-CAM on videos: the baseline that Video-TCAV is compared with, and what is wrong with it, in figures."""
+"""Grad-CAM on videos: the baseline for Video-TCAV, with figures that measure its weaknesses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PAGE = "gradcam.html"  # in the run folder
 
 
 def _rewrite(run: Run) -> None:
-    from vtcav_ray.gradcam.page import write_page  # when a page is written: workers import this package, too
+    from vtcav_ray.gradcam.page import write_page  # imported late: workers import this package too
 
     write_page(run)
 

@@ -1,4 +1,4 @@
-"""Tracked boxes on the model's own input: source pixels -> stored clip -> resize -> centre crop."""
+"""Tracked boxes on the model's input: source pixels -> stored clip -> resize -> centre crop."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vtcav_ray.models.preprocess import Preprocessor
 
 TRACK_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
                  "num_frames", "camera", "sharpness", "shot")  # fmt: skip
-MIN_COVER = 0.5  # of the clip's frames, for a track to be the clip's own object
+MIN_COVER = 0.5  # share of the clip's frames that a track must cover to be the clip's own object
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where source pixels lie on the model's input: `x * scale_x - left`, `y * scale_y - top`; height, width of it."""
+    """Maps source pixels to the model's input of `height` x `width`: `x * scale_x - left`, `y * scale_y - top`."""
 
     scale_x: float
     scale_y: float
@@ -28,16 +28,16 @@ class Placement:
     width: int
 
     def boxes(self, boxes_N4: np.ndarray) -> np.ndarray:
-        """xyxy boxes in source pixels -> in pixels of the input; they may reach over its edges."""
+        """Convert xyxy boxes `[N, 4]` from source pixels to input pixels. They may extend beyond the input's edges."""
         scale = np.array([self.scale_x, self.scale_y] * 2)
         return boxes_N4 * scale - np.array([self.left, self.top] * 2)
 
 
 def placement(given: Preprocessor, source: tuple[int, int], stored: tuple[int, int]) -> Placement:
-    """Follow a whole frame through the clip's own size and the model's preprocessing.
+    """Return where a whole source frame lies after it was stored in the clip and preprocessed for the model.
 
     Args:
-        given: the model's preprocessing; its centre crop is followed.
+        given: the model's preprocessing; its centre crop is used.
         source, stored: (height, width) of the source frame and of the stored clip.
     """
     size = stored
@@ -52,7 +52,7 @@ def placement(given: Preprocessor, source: tuple[int, int], stored: tuple[int, i
 
 
 def boxes_at(track: Track, frames_T: np.ndarray) -> np.ndarray:
-    """A track's box at each of the clip's source frames `[T, 4]`: interpolated inside the track, NaN outside."""
+    """Return a track's box at each source frame of the clip, `[T, 4]`: interpolated inside the track, NaN outside."""
     found = np.full((len(frames_T), 4), np.nan)
     inside = (frames_T >= track.frames[0]) & (frames_T <= track.frames[-1])
     for side in range(4):
@@ -61,10 +61,10 @@ def boxes_at(track: Track, frames_T: np.ndarray) -> np.ndarray:
 
 
 def own_object(boxes: Sequence[np.ndarray]) -> int | None:
-    """Which of several tracks `[T, 4]` is the clip's own object: the one that moves the furthest.
+    """Return the index of the track `[T, 4]` that is the clip's own object: the one that moves furthest.
 
-    Of the tracks that are there in at least half of the frames, the one whose box's middle has the largest extent, in
-    box sides: an action is rarely about what stands still. None: no track is there long enough.
+    Only tracks that cover at least half of the frames count. Movement is the extent of the box's centre in box sides:
+    an action is rarely about an object that stands still. None: no track covers enough frames.
     """
     best, chosen = -1.0, None
     for number, boxes_T4 in enumerate(boxes):
@@ -80,7 +80,12 @@ def own_object(boxes: Sequence[np.ndarray]) -> int | None:
 
 
 def mask(boxes: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
-    """float32 `[T, height, width]`: the share of each pixel that is inside of any of the boxes `[T, 4]`, in [0, 1]."""
+    """Return float32 `[T, height, width]` in [0, 1]: the largest share of each pixel that one of the boxes covers.
+
+    Args:
+        boxes: one `[T, 4]` per track, xyxy; NaN: no box in this frame.
+        height, width: of the mask, in pixels.
+    """
     found = np.zeros((len(boxes[0]) if boxes else 0, height, width), np.float32)
     for boxes_T4 in boxes:
         for t, (x1, y1, x2, y2) in enumerate(boxes_T4):
@@ -91,13 +96,13 @@ def mask(boxes: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
 
 
 def _covered(low: float, high: float, cells: int) -> np.ndarray:
-    """How much of each unit cell [i, i + 1] lies between low and high."""
+    """Return the share of each unit cell [i, i + 1] that lies between low and high."""
     start = np.arange(cells)
     return np.clip(np.minimum(high, start + 1) - np.maximum(low, start), 0.0, 1.0)
 
 
 def tracks_by_video(table: pa.Table, videos: set[str]) -> dict[str, list[Track]]:
-    """The tracks of some videos."""
+    """Return video -> its tracks, for the given videos."""
     found: dict[str, list[Track]] = {video: [] for video in videos}
     for track in iter_tracks(table):
         if track.video_id in found and len(track.frames):

@@ -1,4 +1,4 @@
-"""All of one clip: its maps in every mode and layer, forwards, backwards and with shuffled weights; their measures."""
+"""The maps of one clip in every mode and layer: forwards, backwards, with shuffled weights; and their measures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vtcav_ray.models.base import Recogniser
 
 @dataclass(frozen=True)
 class MapSettings:
-    """Which modes, and the windows of the mode `window`, in frames."""
+    """The modes to compute, and length and stride of the windows of the mode `window`, in frames."""
 
     modes: Sequence[Mode]
     window: int
@@ -30,11 +30,11 @@ class ClipMaps:
     """One clip in one mode at one layer.
 
     Attributes:
-        shown: maps of the clip for the model's own answer, float32 `[T, h, w]` on the model's input.
-        shown_back: those of the reversed clip for the model's answer to it, in the original order.
-        answers: the classes of these two.
-        figures: the measures, as the columns of `vtcav_ray.tables.GRADCAM`; NaN: can't be told.
-        aligned: (sum, count) of the maps for the clip's own class in the object's box, or None: no object.
+        shown: maps of the clip for the class that the model predicts, float32 `[T, h, w]` on the model's input.
+        shown_back: the same for the reversed clip and its predicted class, in the original frame order.
+        answers: the two predicted classes.
+        figures: the measures, named like the columns of `vtcav_ray.tables.GRADCAM`; NaN: not known.
+        aligned: (sum, count) of the maps for the clip's own class, aligned to the object's box; None: no object.
     """
 
     shown: np.ndarray
@@ -45,10 +45,10 @@ class ClipMaps:
 
 
 def shuffle_weights(recogniser: Recogniser, seed: int) -> None:
-    """Permute the numbers inside each weight tensor, in place: the same sizes and distributions, nothing learnt.
+    """Permute the numbers inside each weight tensor in place: sizes and distributions stay, what was learnt is lost.
 
-    A map that stays the same says nothing of what the model learnt (Adebayo et al., Sanity checks for saliency maps,
-    NeurIPS 2018).
+    A map that does not change under this says nothing about what the model learnt (Adebayo et al., Sanity checks for
+    saliency maps, NeurIPS 2018).
     """
     stream = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -65,14 +65,14 @@ def examine(
     boxes: Sequence[np.ndarray],
     settings: MapSettings,
 ) -> dict[tuple[str, Mode], ClipMaps]:
-    """Every layer and mode of one clip.
+    """Compute the maps and measures of one clip for every layer and mode.
 
     Args:
         model: the recogniser.
-        shuffled: the same with shuffled weights.
+        shuffled: the same recogniser with shuffled weights.
         clip_THW3: uint8 `[T, H, W, 3]`.
-        target: the class that is explained, an index.
-        boxes: one `[T, 4]` a track, xyxy in pixels of the model's input, NaN where it is not there.
+        target: index of the class to explain.
+        boxes: one `[T, 4]` per track, xyxy in pixels of the model's input; NaN: no box in this frame.
         settings: modes and windows.
 
     Raises:
@@ -138,7 +138,7 @@ class _Run:
         self.model, self.x, self.target = model, x, target
         self.plays = plays_of(mode, x.shape[1], settings.window, settings.stride)
         self.back_plays = plays_of(mode, x.shape[1], settings.window, settings.stride, reverse=True)
-        # A single frame repeated is its own reverse.
+        # A repeated single frame is its own reverse.
         self.symmetric = self.plays == self.back_plays
         self.own = model(x, self.plays, target)
         self.back = self.own if self.symmetric else model(x, self.back_plays, target)
@@ -160,15 +160,15 @@ class _Run:
         self._answered: list[Maps] | None = None
 
     def map(self, maps_PTHW: torch.Tensor, *, back: bool = False) -> np.ndarray:
-        """Maps of the plays -> `[T, h, w]` on the model's input, in the order of the clip."""
+        """Return the maps of the plays as `[T, h, w]` on the model's input, in the clip's frame order."""
         if not torch.isfinite(maps_PTHW).all():
             raise InputError("non_finite", "NaN or infinity in a Grad-CAM map")
         return upsample(assemble(maps_PTHW, self.back_plays if back else self.plays), *self.x.shape[2:])
 
     def of_answers(self, layer: str, own: np.ndarray, back: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The two maps, with each of the two clips explained for the class that the model itself gives it.
+        """Return the maps of the clip and of the reversed clip, each for the class that the model predicts for it.
 
-        In a mode whose plays are their own reverse the two are the same for every class: no further pass is spent.
+        If the mode's plays are their own reverse, the two maps are equal for every class and need no further pass.
         """
         if self.symmetric:
             return own, back

@@ -1,4 +1,4 @@
-"""Two classes that differ by motion: what Grad-CAM's maps and Video-TCAV say about them, on the same clips."""
+"""Compare Grad-CAM's maps and Video-TCAV on the same clips of two classes that differ by motion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav import concept_effect
 from vtcav_ray.tcav.arrays import video_means as mean_vectors
 
-CLIP = "clip"  # the mode that is compared: Grad-CAM with all that the model was shown
+CLIP = "clip"  # the mode that is compared: the model sees the whole clip
 SCORE_COLUMNS = ("class", "layer", "concept", "against", "effect_logits", "effect_ci_low", "effect_ci_high", "effect_q")
 AXES = {"x": "width", "y": "height"}
 
@@ -31,17 +31,20 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class MapFigures:
-    """What the maps of one layer (mode `clip`) tell.
+    """Figures of the maps of one layer in the mode `clip`.
 
     Attributes:
-        videos: source videos of each class.
-        turned: of each class, clips whose answer changes to the other class when they are reversed, and all clips.
-        direction: correlation with the reversed clip's map turned back, each for its own answer; both classes together.
-        direction_same: the same, both for the clip's own class.
-        axis: `x` or `y`: along which the objects of the two classes move apart.
-        drift, track_drift: of each class, way of the centre of mass of the maps and of the object's box along the axis,
-            fraction of the frame.
-        drift_area, track_area: how well the drift tells the classes apart (AUC, turned so that the tracks' is >= 0.5).
+        videos: number of source videos of each class.
+        turned: per class, the number of clips whose prediction changes to the other class when they are reversed, and
+            the number of all clips.
+        direction: correlation with the reversed clip's map in the original frame order, each map for its clip's
+            predicted class; both classes together.
+        direction_same: the same, with both maps for the clip's own class.
+        axis: `x` or `y`: the axis along which the objects of the two classes move apart.
+        drift, track_drift: per class, displacement of the maps' centre of mass and of the object's box along the axis,
+            as a fraction of the frame.
+        drift_area, track_area: AUC with which the drift separates the classes; the sign is chosen so that the tracks'
+            AUC is >= 0.5.
     """
 
     videos: tuple[int, int]
@@ -57,12 +60,12 @@ class MapFigures:
 
 @dataclass(frozen=True)
 class TcavFigures:
-    """What Video-TCAV tells at one layer: the first concept against the second.
+    """Figures of Video-TCAV at one layer: the first concept against the second.
 
     Attributes:
-        effect: of each class, in logits: mean gradient of its clips · (mean z of the first concept - of the second).
-        p: of each, by permutation.
-        area: how well the clips' own values of the effect tell the two classes apart (AUC).
+        effect: per class, in logits: mean gradient of its clips · (mean z of the first concept - of the second).
+        p: per class, by permutation.
+        area: AUC with which the single clips' effects separate the two classes.
     """
 
     effect: tuple[Interval, Interval]
@@ -75,7 +78,7 @@ class Comparison:
     """One pair of classes with its pair of concepts, layer by layer.
 
     Attributes:
-        reason: why there are no figures of Video-TCAV, or empty.
+        reason: why Video-TCAV has no figures; empty: it has.
         scores: rows of the run's scores table (`SCORE_COLUMNS`) for these classes and concepts, against random clips.
     """
 
@@ -90,11 +93,11 @@ class Comparison:
 def compare_methods(run: Run, table: pa.Table, classes: tuple[str, str], concepts: tuple[str, str]) -> Comparison:
     """Compare the two methods on the clips of a `GRADCAM` table.
 
-    Figures of Video-TCAV come from the run's own activations, gradients and scores; where the run has none, or they
+    The figures of Video-TCAV come from the run's own activations, gradients and scores. If the run has none, or if they
     belong to another model, the comparison gives the reason.
     """
     reason = _why_not(run, table)
-    if not reason:  # what a person rejected, or what repeats another clip, is in neither method's figures
+    if not reason:  # both methods leave out clips that a person rejected or that repeat another clip
         left_out = pa.array(read_left_out(run.stage("cavs")), pa.string())
         table = table.filter(pa.compute.invert(pa.compute.is_in(table["clip_id"], left_out)))
     of_pair = [table.filter(pa.compute.equal(table["class"], name)) for name in classes]
@@ -134,7 +137,7 @@ def _why_not(run: Run, table: pa.Table) -> str:
 
 
 def map_figures(parts: Sequence[pa.Table], classes: tuple[str, str]) -> MapFigures:
-    """Figures of two classes from their rows of one layer and mode."""
+    """Return the figures of two classes from their rows of one layer and mode."""
     together = pa.concat_tables(parts)
     one, two = parts
     areas = {
@@ -174,7 +177,7 @@ def _turned(area: tuple[float, float, float], turn: bool) -> Interval:
 def _tcav_figures(
     run: Run, layer: str, classes: tuple[str, str], concepts: tuple[str, str], clips: set[str]
 ) -> TcavFigures | str:
-    """The figures, or why there are none."""
+    """Return the figures, or the reason why there are none."""
     sides = []
     pool = run.table("activations", layer=layer)
     left_out = pa.array(read_left_out(run.stage("cavs")), pa.string())

@@ -1,13 +1,13 @@
-"""Grad-CAM maps of a clip, at several layers from one forward and one backward pass, for transformers and CNNs alike.
+"""Grad-CAM maps of a clip at several layers, from one forward and one backward pass, for transformers and CNNs.
 
     map = ReLU( sum over channels c of alpha_c * a_c ),   alpha_c = mean over T', H', W' of d logit / d a_c
 
-(Selvaraju et al., Grad-CAM, ICCV 2017, with time as one more axis of the mean.) Layers come as `[T', H', W', C]`
-through `vtcav_ray.models.layers`, so a Swin's channels-last stages and a ResNet's channels-first ones are alike here.
+(Selvaraju et al., Grad-CAM, ICCV 2017, with the mean also over time.) `vtcav_ray.models.layers` gives every layer as
+`[T', H', W', C]`, for a Swin's channels-last stages and a ResNet's channels-first stages alike.
 
-There are three ways to put a video model's map on the frames, and they differ in what the model is shown. `frame`: each
-frame alone, repeated to a clip. `window`: some frames at a time, each stretched to a clip. `clip`: the clip as it is.
-What the model is shown is a *play*: T indices of the clip's frames. Equal plays are run once.
+Three modes put a video model's map on the frames. They differ in what the model sees. `frame`: each frame alone,
+repeated to a clip. `window`: a few frames at a time, looped to a clip. `clip`: the unchanged clip. A *play* is one
+model input: T indices of the clip's frames. Equal plays run once.
 
 Legend: B plays, P plays of a mode, T frames of a clip, K classes of the model; T' H' W' C of a layer.
 """
@@ -33,17 +33,18 @@ Play = tuple[int, ...]
 
 
 def plays_of(mode: Mode, frames: int, length: int, stride: int, *, reverse: bool = False) -> list[Play]:
-    """What a mode shows to the model.
+    """Return the plays of a mode.
 
     Args:
-        mode: see above.
+        mode: see the module's docstring.
         frames: T.
-        length, stride: of the windows of the mode `window`. The last one ends with the clip, so every frame is in one.
-        reverse: show each play's frames in the opposite order. Plays of a single frame are their own reverse.
+        length, stride: of the windows of the mode `window`. The last window ends with the clip, so every frame is in
+            at least one.
+        reverse: reverse the frames of each play. Plays of a single frame are their own reverse.
 
     Returns:
-        P plays. A window is looped until there are T frames, as MMAction2's samplers loop a video that is too short:
-        its motion keeps its speed, which it would not if frames were repeated one by one.
+        P plays. A window is looped until it has T frames, as MMAction2's samplers loop a video that is too short.
+        Looping keeps the speed of the motion; repeating single frames would not.
     """
     if mode == "frame":
         length, stride = 1, 1
@@ -69,12 +70,12 @@ class Maps:
 
 
 class GradCam:
-    """Made once an actor, called with the plays of one clip.
+    """Computes Grad-CAM maps. Created once per actor, called with the plays of one clip.
 
     Args:
         recogniser: the model, on its device.
-        layers: aliases or names; the maps are keyed by these same words.
-        batch_size: plays in one model call.
+        layers: aliases or names; the maps have these as keys.
+        batch_size: plays per model call.
 
     Raises:
         ConfigError: a layer that the model does not have.
@@ -86,11 +87,11 @@ class GradCam:
         self.batch_size = batch_size
 
     def prepare(self, clip_THW3: np.ndarray) -> torch.Tensor:
-        """A clip `uint8 [T, H, W, 3]` as the model's input `[C, T, h, w]`, centre crop."""
+        """Return a clip `uint8 [T, H, W, 3]` as the model's input `[C, T, h, w]`, centre crop."""
         return self.recogniser.preprocess([clip_THW3], "center")[0, 0]
 
     def pixels(self, x_CThw: torch.Tensor) -> np.ndarray:
-        """What the model sees, as a picture again: `uint8 [T, h, w, 3]`, RGB."""
+        """Convert the model's input back to an image: `uint8 [T, h, w, 3]`, RGB."""
         given = self.recogniser.preprocessor
         mean, std = (torch.tensor(v, device=x_CThw.device).view(3, 1, 1, 1) for v in (given.mean, given.std))
         shown = x_CThw.float() * std + mean
@@ -99,11 +100,11 @@ class GradCam:
         return shown.permute(1, 2, 3, 0).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
     def __call__(self, x_CThw: torch.Tensor, plays: Sequence[Play], target: int) -> Maps:
-        """Maps of class `target` for each play.
+        """Return the maps of class `target` for each play.
 
         Args:
             x_CThw: from `prepare`.
-            plays: indices of T frames each.
+            plays: T frame indices each.
             target: index of the class whose logit is differentiated.
         """
         parts: list[Maps] = []
@@ -118,7 +119,7 @@ class GradCam:
         taken: dict[str, torch.Tensor] = {}
 
         def take(layer: str, raw: torch.Tensor) -> torch.Tensor:
-            # The graph starts at the first layer; what comes before it costs a plain forward pass.
+            # The graph starts at the first layer; everything before it costs only a forward pass.
             taken[layer] = raw if raw.requires_grad else raw.detach().requires_grad_()
             return taken[layer].clone()  # a later module may work in place
 
@@ -127,7 +128,7 @@ class GradCam:
             for layer, path in self.paths.items():
                 stack.enter_context(watched(self.recogniser.module, path, partial(take, layer)))
             logits = self.recogniser.logits(x_BCThw)
-        # Plays don't see each other, so the gradient of a sum over plays is each play's own.
+        # Plays are independent, so the gradient of the sum over plays contains each play's own gradient.
         found = torch.autograd.grad(
             logits[:, target].sum(), [taken[layer] for layer in self.paths], materialize_grads=True
         )
@@ -142,10 +143,10 @@ class GradCam:
 
 
 def assemble(maps_PTHW: torch.Tensor, plays: Sequence[Play]) -> torch.Tensor:
-    """One map a frame of the clip, from one map a play: `[P, T', H', W']` -> `[T, H', W']`.
+    """Combine one map per play into one map per frame of the clip: `[P, T', H', W']` -> `[T, H', W']`.
 
-    A play's T' steps are laid on its T frames, and each of these on the frame of the clip that it shows; frames that
-    are shown more than once get the mean. So the map of a reversed play comes out in the clip's own order.
+    Each play's T' steps are interpolated to its T frames, and each of these is added to the clip's frame that it shows.
+    Frames that are shown more than once get the mean. So the map of a reversed play has the clip's frame order.
     """
     _, _, h, w = maps_PTHW.shape
     frames = len(plays[0])
@@ -158,7 +159,7 @@ def assemble(maps_PTHW: torch.Tensor, plays: Sequence[Play]) -> torch.Tensor:
 
 
 def in_time(map_THW: torch.Tensor, length: int) -> torch.Tensor:
-    """A map with another number of steps: `[T', H', W']` -> `[length, H', W']`."""
+    """Resample a map in time: `[T', H', W']` -> `[length, H', W']`."""
     steps, h, w = map_THW.shape
     if steps == length:
         return map_THW
@@ -169,17 +170,17 @@ def in_time(map_THW: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def upsample(map_THW: torch.Tensor, height: int, width: int) -> np.ndarray:
-    """`[T, H', W']` on the pixels of the model's input: float32 `[T, height, width]`, bilinear, as overlays show it."""
+    """Resize a map `[T, H', W']` to the model's input: float32 `[T, height, width]`, bilinear, as overlays show it."""
     larger = F.interpolate(map_THW[:, None], size=(height, width), mode="bilinear", align_corners=False)
     return larger[:, 0].numpy()
 
 
 def seen_masks(mask_Thw: torch.Tensor, plays: Sequence[Play], grid: tuple[int, int, int]) -> torch.Tensor:
-    """What a map would be that shows exactly the mask in every play, at a layer's own resolution: `[T, H', W']`.
+    """Return the map that shows exactly the mask in every play, at a layer's resolution: `[T, H', W']`.
 
     Args:
         mask_Thw: float `[T, h, w]` in [0, 1], on the model's input.
-        plays: of the mode.
+        plays: plays of the mode.
         grid: T', H', W' of the layer.
     """
     small = F.adaptive_avg_pool2d(mask_Thw[:, None], grid[1:])[:, 0]  # T H' W'

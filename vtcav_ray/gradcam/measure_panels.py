@@ -1,4 +1,4 @@
-"""The panels of the Grad-CAM page: each measure by layer and mode, its mean with the interval, and what to compare."""
+"""The panels of the Grad-CAM page: each measure by layer and mode, with its mean, interval and reference."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Measure:
 
     Attributes:
         name: column of `gradcam_summary`.
-        title, text: what the panel says.
-        floor: the measure that it is compared with; empty: none.
-        low, high: ends of the axis; None: from the figures.
+        title, text: text of the panel.
+        floor: the measure to compare it with; empty: none.
+        low, high: ends of the axis; None: derived from the figures.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Measure:
 MEASURES = (
     Measure("flicker", "Flicker", "Share of a map's mass that moves from one frame to the next. Diamond: the object's "
             "own box.", "track_flicker", 0.0),
-    Measure("jump", "Jumps", "Way of the map's centre from frame to frame, fraction of the frame. Diamond: the "
+    Measure("jump", "Jumps", "Distance of the map's centre between frames, fraction of the frame. Diamond: the "
             "object's own box.", "track_jump", 0.0),
     Measure("direction_predicted", "Direction, the model's answers", "Correlation of the maps of a clip and of its "
             "reverse (turned back), each for the model's own answer. 1: the same picture for both directions.",
             low=-1.0, high=1.0),
     Measure("direction", "Direction, one class", "The same, both for the clip's own class.", low=-1.0, high=1.0),
-    Measure("logit_change", "Logit change on reversal", "Of the clip's own class. What the maps would have to show."),
+    Measure("logit_change", "Logit change on reversal", "For the clip's own class. The maps would have to show it."),
     Measure("background_share", "Background", "Share of the map's mass outside of all tracked boxes. Diamond: a map "
             "that is the same everywhere.", "background_chance", 0.0, 1.0),
     Measure("track_agreement", "Agreement with the track", "Correlation of the map with the object's own box, both at "
@@ -52,7 +52,7 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Mark:
-    """A mark on a panel's axis: its class in the style sheet, and where it lies, percent of the axis."""
+    """A mark on a panel's axis: its CSS class, and its position in percent of the axis."""
 
     name: str
     at: float
@@ -61,7 +61,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class PanelRow:
-    """One mode: the marks, the same in words, the figure, and its interval; an empty interval is not known."""
+    """One mode: its marks, the same in words, the figure, and its interval (empty: not known)."""
 
     mode: str
     words: str
@@ -72,20 +72,20 @@ class PanelRow:
 
 @dataclass(frozen=True)
 class Panel:
-    """A measure with its rows: (layer, a row for each mode)."""
+    """A measure with its rows: (layer, one row per mode)."""
 
     measure: Measure
     layers: Sequence[tuple[str, Sequence[PanelRow]]]
 
 
 def panels(data: PageData) -> list[Panel]:
-    """Return a panel for each measure that has figures."""
+    """Return one panel per measure that has figures."""
     found = [_panel(data, measure) for measure in MEASURES]
     return [panel for panel in found if panel is not None]
 
 
 def by_class(data: PageData) -> list[list[str]]:
-    """Return a row for each class and mode at the page's layer: the class, the mode, then every measure."""
+    """Return one row per class and mode at the page's layer: the class, the mode, then every measure."""
     rows = []
     for name in sorted(n for n in dict.fromkeys(data.summary["class"].to_pylist()) if n != ALL):
         for mode in data.modes:

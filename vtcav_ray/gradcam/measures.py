@@ -1,7 +1,7 @@
-"""What a clip's maps do, in numbers. All maps are float `[T, h, w]`, not negative, one a frame.
+"""Measures of a clip's maps. All maps are float `[T, h, w]`, not negative, one per frame.
 
-A frame's map is looked at as a distribution: divided by its sum, so that neither a layer's scale nor a normalisation by
-the largest value matters. A frame whose map is nowhere positive has no distribution, and is left out; where nothing is
+Each frame's map is divided by its sum and treated as a distribution, so neither a layer's scale nor a normalisation by
+the largest value matters. A frame whose map is zero everywhere has no distribution and is left out. If no frame is
 left, a measure is NaN.
 """
 
@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 
 ALIGNED_SIDE = 36  # pixels of an aligned map
-ALIGNED_REACH = 1.5  # box sides from the middle of the box to the edge of an aligned map
+ALIGNED_REACH = 1.5  # box sides from the centre of the box to the edge of an aligned map
 
 
 def flicker(maps_Thw: np.ndarray) -> float:
-    """Mean total variation distance between neighbouring frames' maps, in [0, 1].
+    """Return the mean total variation distance between the maps of neighbouring frames, in [0, 1].
 
-    The share of a map's mass that would have to be moved to make the next frame's map of it: 0: they are equal; 1: they
-    share no pixel.
+    It is the share of a map's mass that has to move to give the next frame's map. 0: the maps are equal; 1: they share
+    no pixel.
     """
     shares, usable = _distributions(maps_Thw)
     pairs = usable[1:] & usable[:-1]
@@ -28,7 +28,7 @@ def flicker(maps_Thw: np.ndarray) -> float:
 
 
 def centres(maps_Thw: np.ndarray) -> np.ndarray:
-    """Centre of mass of each frame's map: `[T, 2]`, (x, y) in fractions of the frame, y down; NaN: no mass."""
+    """Return each map's centre of mass: `[T, 2]`, (x, y) in fractions of the frame, y down; NaN: no mass."""
     shares, usable = _distributions(maps_Thw)
     _, height, width = maps_Thw.shape
     x = shares.sum(1) @ ((np.arange(width) + 0.5) / width)
@@ -37,16 +37,16 @@ def centres(maps_Thw: np.ndarray) -> np.ndarray:
 
 
 def jump(maps_Thw: np.ndarray) -> float:
-    """How far the centre of mass moves from one frame to the next, on average, in fractions of the frame."""
+    """Return the mean distance that the centre of mass moves between frames, in fractions of the frame."""
     steps = np.linalg.norm(np.diff(centres(maps_Thw), axis=0), axis=1)
     steps = steps[~np.isnan(steps)]
     return float(steps.mean()) if len(steps) else float("nan")
 
 
 def drift(maps_Thw: np.ndarray) -> tuple[float, float]:
-    """How far the centre of mass goes from the first frame to the last, (x, y), in fractions of the frame; y down.
+    """Return how far the centre of mass moves from first to last frame, (x, y) in fractions of the frame, y down.
 
-    The slope of a straight line through the centres (least squares) times T - 1: a walk there and back is near 0.
+    This is the slope of a least-squares line through the centres, times T - 1. Moving there and back gives about 0.
     """
     at = centres(maps_Thw)
     usable = ~np.isnan(at[:, 0])
@@ -59,26 +59,26 @@ def drift(maps_Thw: np.ndarray) -> tuple[float, float]:
 
 
 def similarity(a_Thw: np.ndarray, b_Thw: np.ndarray) -> float:
-    """Pearson correlation of two clips' maps over all frames and pixels, in [-1, 1]; NaN where one of them is constant.
+    """Return the Pearson correlation of two clips' maps over all frames and pixels, in [-1, 1]; NaN: one is constant.
 
-    Not the cosine: two unrelated maps that are nowhere negative have a large one.
+    The cosine would not do: it is large even for unrelated maps, since they are nowhere negative.
     """
     a = a_Thw.astype(np.float64) - a_Thw.mean(dtype=np.float64)
     b = b_Thw.astype(np.float64) - b_Thw.mean(dtype=np.float64)
     lengths = np.sqrt((a * a).sum() * (b * b).sum())
-    # A constant map's deviations are rounding, at most.
+    # The deviations of a constant map are rounding errors.
     floor = 1e-12 * a.size * max(float(np.abs(a_Thw).max()), 1e-30) * max(float(np.abs(b_Thw).max()), 1e-30)
     return float((a * b).sum() / lengths) if lengths > floor else float("nan")
 
 
 def background_share(maps_Thw: np.ndarray, inside_Thw: np.ndarray) -> float:
-    """Share of the clip's map mass outside of the boxes, in [0, 1]. `inside_Thw`: 1 inside of a box, 0 outside."""
+    """Return the share of the clip's map mass outside the boxes, in [0, 1]. `inside_Thw`: 1 inside a box, 0 outside."""
     total = maps_Thw.sum(dtype=np.float64)
     return float((maps_Thw * (1 - inside_Thw)).sum(dtype=np.float64) / total) if total > 0 else float("nan")
 
 
 def pointing(maps_Thw: np.ndarray, inside_Thw: np.ndarray) -> float:
-    """Share of frames whose map is largest inside of a box (the pointing game), of those with a box and a map."""
+    """Return the share of frames whose map peaks inside a box (the pointing game), among those with a box and a map."""
     usable = (maps_Thw.max((1, 2)) > 0) & (inside_Thw.max((1, 2)) > 0)
     if not usable.any():
         return float("nan")
@@ -87,26 +87,26 @@ def pointing(maps_Thw: np.ndarray, inside_Thw: np.ndarray) -> float:
 
 
 def empty_share(maps_Thw: np.ndarray) -> float:
-    """Share of frames whose map is nowhere positive: no evidence for the class, as Grad-CAM has it."""
+    """Return the share of frames whose map is zero everywhere: Grad-CAM shows no evidence for the class."""
     return float((maps_Thw.max((1, 2)) <= 0).mean())
 
 
 def aligned(maps_Thw: np.ndarray, boxes_T4: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The clip's maps in its box's own coordinates, summed over frames, and how many frames each place was seen in.
+    """Sum the clip's maps over frames in the coordinates of its box, and count the frames that show each place.
 
-    The box is the middle third of the square; what is around it is seen as far as the frame goes. Each frame counts
-    alike, in units of a uniform map: 1 is what a map has everywhere that says nothing about place.
+    The box is the middle third of the square. Its surroundings are included up to the edge of the frame. All frames
+    have equal weight. The unit is a uniform map: a map without any preference for a place is 1 everywhere.
 
     Args:
         maps_Thw: maps on the model's input.
-        boxes_T4: xyxy, pixels of the same input; NaN: no box in this frame.
+        boxes_T4: xyxy, in pixels of the same input; NaN: no box in this frame.
 
     Returns:
         (sum, count), both float64 `[S, S]`, S = ALIGNED_SIDE.
     """
     total, seen = np.zeros((ALIGNED_SIDE, ALIGNED_SIDE)), np.zeros((ALIGNED_SIDE, ALIGNED_SIDE))
     _, height, width = maps_Thw.shape
-    offset = ((np.arange(ALIGNED_SIDE) + 0.5) / ALIGNED_SIDE - 0.5) * 2 * ALIGNED_REACH  # box sides from its middle
+    offset = ((np.arange(ALIGNED_SIDE) + 0.5) / ALIGNED_SIDE - 0.5) * 2 * ALIGNED_REACH  # box sides from its centre
     for frame, (x1, y1, x2, y2) in zip(maps_Thw, boxes_T4, strict=True):
         mean = frame.mean()
         if not np.isfinite(x1) or mean <= 0 or x2 <= x1 or y2 <= y1:
@@ -114,7 +114,7 @@ def aligned(maps_Thw: np.ndarray, boxes_T4: np.ndarray) -> tuple[np.ndarray, np.
         x = (x1 + x2) / 2 + offset * (x2 - x1)
         y = (y1 + y2) / 2 + offset * (y2 - y1)
         inside = ((y >= 0) & (y <= height))[:, None] & ((x >= 0) & (x <= width))[None]
-        # OpenCV's pixel centres are whole numbers.
+        # OpenCV puts pixel centres at whole numbers.
         grid_x, grid_y = np.meshgrid((x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32))
         taken = cv2.remap(frame.astype(np.float32), grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         total += np.where(inside, taken / mean, 0.0)

@@ -1,7 +1,7 @@
-"""Overlays to look at: source, heat map and both, the original above the reversed clip, as .mp4 and as animated WebP.
+"""Overlays: source, heat map and both, the original above the reversed clip, as .mp4 and as animated WebP.
 
-The reversed clip's map is played back in the original order, so that the two rows show the same frames one below the
-other: where the rows look alike, the map does not know in which direction the clip ran.
+The reversed clip's map is shown in the original frame order, so both rows show the same frame at the same time. If the
+rows look alike, the map does not depend on the direction of time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vtcav_ray.video.mp4 import encode_mp4
 from vtcav_ray.video.webp import animated_webp, evenly
 
-PANEL = 192  # pixels, the longer side of one panel
+PANEL = 192  # longer side of one panel, in pixels
 GAP = 6
 HEAD = 30  # above the panels
 SIDE = 30  # left of the panels
@@ -28,7 +28,7 @@ WEBP_FRAMES = 16
 
 
 def heat(maps_Thw: np.ndarray, top: float) -> np.ndarray:
-    """A map as colours, uint8 `[T, h, w, 3]` RGB: OpenCV's inferno, 0 black, `top` and above the lightest."""
+    """Colour a map, uint8 `[T, h, w, 3]` RGB, with OpenCV's inferno: 0 is black, `top` and above the lightest."""
     levels = np.clip(maps_Thw / top if top > 0 else np.zeros_like(maps_Thw), 0, 1)
     flat = (levels * 255).round().astype(np.uint8).reshape(-1, maps_Thw.shape[2])
     colours: np.ndarray = cv2.applyColorMap(flat, cv2.COLORMAP_INFERNO)[:, :, ::-1].reshape(*maps_Thw.shape, 3)
@@ -36,7 +36,7 @@ def heat(maps_Thw: np.ndarray, top: float) -> np.ndarray:
 
 
 def both(pixels_Thw3: np.ndarray, maps_Thw: np.ndarray, top: float) -> np.ndarray:
-    """The map over its frames: the stronger, the less of the frame is seen."""
+    """Blend the map over its frames. Larger values hide more of the frame."""
     levels = np.clip(maps_Thw / top if top > 0 else np.zeros_like(maps_Thw), 0, 1)[..., None] * OPACITY
     mixed = pixels_Thw3 * (1 - levels) + heat(maps_Thw, top) * levels
     return mixed.round().astype(np.uint8)
@@ -49,16 +49,14 @@ def draw(
     answers: tuple[str, str],
     boxes_T4: np.ndarray | None,
 ) -> np.ndarray:
-    """The whole picture, uint8 `[T, height, width, 3]` with even sides.
+    """Draw the overlay, uint8 `[T, height, width, 3]` with even sides. Each map is scaled by its own largest value.
 
     Args:
-        pixels_Thw3: what the model saw, uint8.
+        pixels_Thw3: the model's input as an image, uint8.
         own_Thw: the clip's map.
-        back_Thw: the reversed clip's map, in the original order.
-        answers: the class that each of the two maps explains; the rows' labels.
-        boxes_T4: the object's box, pixels of the model's input, drawn into the source panels; None: none.
-
-    Each of the two maps is scaled by its own largest value.
+        back_Thw: the reversed clip's map, in the original frame order.
+        answers: the class that each of the two maps explains, used as the rows' labels.
+        boxes_T4: the object's box in pixels of the model's input, drawn into the source panels; None: no box.
     """
     frames, height, width = own_Thw.shape
     zoom = PANEL / max(height, width)
@@ -78,7 +76,7 @@ def draw(
 
 
 def _ground(size: tuple[int, int], answers: tuple[str, str]) -> np.ndarray:
-    """Labels and colour scale, without the panels."""
+    """Draw labels and colour scale, without the panels."""
     width, height = SIDE + 3 * (size[0] + GAP) + SCALE, HEAD + 2 * (size[1] + GAP)
     image = Image.new("RGB", (width + width % 2, height + height % 2), GROUND)
     pen = ImageDraw.Draw(image)
@@ -115,19 +113,19 @@ def _with_boxes(pixels_Thw3: np.ndarray, boxes_T4: np.ndarray) -> np.ndarray:
 
 
 def as_mp4(picture_THW3: np.ndarray) -> bytes:
-    """H.264, yuv420p, FPS frames a second; the same frames give the same bytes."""
+    """Encode as H.264, yuv420p, FPS frames per second. The same frames give the same bytes."""
     return encode_mp4(picture_THW3, FPS)
 
 
 def as_webp(picture_THW3: np.ndarray) -> bytes:
-    """A small moving picture that every browser plays in an `<img>`: at most WEBP_FRAMES frames."""
+    """Encode as a small animation of at most WEBP_FRAMES frames, which every browser plays in an `<img>`."""
     chosen = evenly(len(picture_THW3), WEBP_FRAMES)
     images = [Image.fromarray(picture_THW3[i]) for i in chosen]
     return animated_webp(images, round(1000 / FPS * len(picture_THW3) / len(chosen)), WEBP_QUALITY, 2)
 
 
 def square_png(values_SS: np.ndarray, top: float, side: int = 144) -> bytes:
-    """An aligned map as a PNG, with the box's outline (the middle third)."""
+    """Return an aligned map as a PNG, with the outline of the box (the middle third)."""
     large = cv2.resize(values_SS.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
     picture = heat(large[None], top)[0]
     third = side // 3

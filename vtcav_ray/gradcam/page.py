@@ -1,7 +1,6 @@
-"""`gradcam.html` in the run folder: one self-contained file that looks like the report. All of it is plain HTML.
+"""`gradcam.html` in the run folder: one self-contained file in the report's style, in plain HTML.
 
-The figures are those of the tables. `sentences` says what they mean, `sections` collects them, `templates/` has the
-markup.
+The figures come from the tables. `sentences` explains them, `sections` collects them, `templates/` has the markup.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def page_data(run: Run) -> PageData:
 
 
 def build_page(data: PageData) -> str:
-    """Build the page as one HTML file that opens from disk and asks the network for nothing."""
+    """Build the page as one HTML file that opens from disk and loads nothing from the network."""
     shell = Shell(
         title=f"{data.title} · Grad-CAM beside Video-TCAV",
         styles=[asset(HERE, "page.css"), asset(ROOM, "gradcam.css")],

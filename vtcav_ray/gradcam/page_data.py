@@ -1,4 +1,4 @@
-"""What the Grad-CAM page shows, as plain values: the code that reads a run shares nothing else with the page."""
+"""The content of the Grad-CAM page as plain values: the only interface between reading a run and building the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vtcav_ray.gradcam.maps import MODES
 
 @dataclass(frozen=True)
 class Picture:
-    """An overlay to look at: animated WebP bytes, and the address of its .mp4 beside the page."""
+    """An overlay: animated WebP bytes, and the address of its .mp4 relative to the page."""
 
     clip_id: str
     name: str
@@ -28,21 +28,21 @@ class Picture:
 
 @dataclass(frozen=True)
 class PageData:
-    """Everything that the page shows: plain values, so that it can be built without a run.
+    """Everything that the page shows, as plain values, so it can be built without a run.
 
     Attributes:
         title: the run's name.
-        layer: whose maps are drawn, and that the sentences speak of.
+        layer: the layer whose maps are drawn and described.
         clips: rows of `tables.GRADCAM`.
         summary: rows of `tables.GRADCAM_SUMMARY`.
         aggregate: rows of `vtcav_ray.gradcam.summary.AGGREGATE`.
-        comparisons: with Video-TCAV.
+        comparisons: comparisons with Video-TCAV.
         pictures: the overlays.
-        failures: of this stage.
-        seconds: of one clip, everything included; None: not known.
+        failures: failures of this stage.
+        seconds: total seconds per clip; None: not known.
         model: `<checkpoint>@<digest>`.
-        untrained: random weights.
-        report: address of the report beside the page; empty: there is none.
+        untrained: whether the weights are random.
+        report: address of the report beside the page; empty: no report.
     """
 
     title: str
@@ -69,7 +69,7 @@ class PageData:
         return [mode for mode in MODES if mode in there]
 
     def cells(self, name: str, layer: str, mode: str) -> dict[str, dict[str, Any]]:
-        """measure -> its summary row, for a class (or `all`), a layer and a mode."""
+        """Return measure -> its summary row, for a class (or `all`), a layer and a mode."""
         at = (name, layer, mode)
         return {
             row["measure"]: row for row in self.summary.to_pylist() if (row["class"], row["layer"], row["mode"]) == at

@@ -1,4 +1,4 @@
-"""The baseline on a run folder: what it needs of the pipeline, its own stage, its page."""
+"""Run the baseline on a run folder: the pipeline stages that it needs, its own stage, its page."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vtcav_ray.store.folder import Folder
 
 @tells_storage_errors
 def run_gradcam(config: Config, progress: pipeline.Progress | None = None) -> Run:
-    """Run the stages that the baseline needs, where the run folder has not got them, then it, and write `gradcam.html`.
+    """Run the stages that the baseline needs and the run folder lacks, then the baseline, and write `gradcam.html`.
 
-    A run that is there keeps its scores and its run.json, and its report gets a link to the page. Only where the config
-    asks for other clips than that run has does the folder's newest run become this config's, up to its clips.
+    An existing run keeps its scores and its run.json, and its report gets a link to the page. Only if the config asks
+    for other clips does this config's run, up to its clips, become the folder's newest run.
 
     Raises: as `vtcav_ray.pipeline.run`.
     """
@@ -44,7 +44,7 @@ def _run(config: Config, progress: pipeline.Progress | None) -> Run:
 
 
 def _bring_clips(config: Config, progress: pipeline.Progress | None) -> None:
-    """See that the run folder's newest run has this config's clips, complete."""
+    """Make sure that the run folder's newest run has this config's clips, complete."""
     folder = Folder(config.run_url, config.out_storage_options)
     if not folder.exists(RUN_RECORD):
         pipeline.run(config, progress, until=CLIPS.name)
@@ -53,5 +53,5 @@ def _bring_clips(config: Config, progress: pipeline.Progress | None) -> None:
     if pipeline.outputs_there(config, there, CLIPS.name):
         return
     made = pipeline.run(config, progress, base=there.base_run(), until=CLIPS.name)
-    if made.keys.items() <= there.keys.items():  # a part of its own clips was missing: it is that run still
+    if made.keys.items() <= there.keys.items():  # only some of its own clips were missing: it is still the same run
         folder.write_json(RUN_RECORD, there.record)

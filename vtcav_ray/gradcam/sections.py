@@ -1,4 +1,4 @@
-"""What each section of the Grad-CAM page shows, as plain values. The markup is in `templates/`."""
+"""The content of each section of the Grad-CAM page, as plain values. The markup is in `templates/`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vtcav_ray.gradcam.summary import ALL
 from vtcav_ray.pages.wording import duration, probability, share, signed, whole
 
 EFFECT = ("effect_logits", "effect_ci_low", "effect_ci_high")
-MAX_CLASSES = 12  # of mean maps
+MAX_CLASSES = 12  # classes with mean maps
 MAX_CLIPS = 300
 MAX_FAILURES = 100
 CLIP_COLUMNS = ("clip_id", "predicted", "predicted_reversed", "logit", "logit_change", "direction_predicted",
@@ -29,7 +29,7 @@ CLIP_COLUMNS = ("clip_id", "predicted", "predicted_reversed", "logit", "logit_ch
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure over its interval and a note; an empty interval is not known."""
+    """A figure with its interval (empty: not known) and a note."""
 
     value: str
     ends: str = ""
@@ -41,11 +41,11 @@ class Pair:
     """Both methods on one pair of classes.
 
     Attributes:
-        classes, concepts: what is compared.
-        layer: whose maps the sentences speak of; None: there are no maps of both classes.
-        verdict: one sentence on both.
-        maps, tcav: what each method tells, in sentences.
-        videos: source videos of each class.
+        classes, concepts: the pairs that are compared.
+        layer: the layer whose maps are described; None: there are no maps of both classes.
+        verdict: one sentence about both methods.
+        maps, tcav: the findings of each method, in sentences.
+        videos: number of source videos of each class.
         layers: (layer, its figures), as `PAIR_HEADS` names them.
         scores: layer, class, concept, effect and q of the same concepts against random clips.
     """
@@ -77,7 +77,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class MeanMap:
-    """The mean map of a class and mode: PNG bytes, clips, and how often the uniform map's value is in the box."""
+    """The mean map of a class and mode: PNG bytes, clips, and the mean in the box as a multiple of a uniform map."""
 
     mode: str
     png: bytes
@@ -87,7 +87,7 @@ class MeanMap:
 
 @dataclass(frozen=True)
 class MeanMaps:
-    """Mean maps on one scale: the value of the brightest colour, colours from 0 to it, and the maps of each class."""
+    """Mean maps on one scale: the brightest colour's value, the colours from 0 up to it, the maps of each class."""
 
     top: float
     colours: Sequence[tuple[int, int, int]]
@@ -96,7 +96,7 @@ class MeanMaps:
 
 @dataclass(frozen=True)
 class ClipRows:
-    """Clips at the page's layer in the last mode: how many, and the first rows (`CLIP_COLUMNS`) as text."""
+    """Clips at the page's layer in the last mode: their number, and the first rows (`CLIP_COLUMNS`) as text."""
 
     mode: str
     total: int
@@ -104,7 +104,7 @@ class ClipRows:
 
 
 def points(data: PageData) -> list[str]:
-    """Say what the baseline can tell, and what it costs."""
+    """Describe what the baseline can show, and what it costs."""
     found = []
     for mode in dict.fromkeys([*data.modes[:1], *data.modes[-1:]]):
         found.append(sentences.flicker_sentence(data.cells(ALL, data.layer, mode), data.layer, mode))
@@ -117,14 +117,14 @@ def points(data: PageData) -> list[str]:
         f"{whole(interval_of(data.cells(ALL, data.layer, mode).get('passes')).value)} in the mode {mode}"
         for mode in data.modes
     )
-    cost = f"Forward and backward passes for one clip's map: {costs}; Video-TCAV takes one for a class example."
+    cost = f"Forward and backward passes for one clip's map: {costs}; Video-TCAV takes one per class example."
     if data.seconds is not None:
-        cost += f" All of it, reversed and with shuffled weights too, took one actor {duration(data.seconds)} a clip."
+        cost += f" With reversed clips and shuffled weights, one actor took {duration(data.seconds)} per clip."
     return [*found, cost]
 
 
 def tiles(data: PageData) -> list[tuple[str, str]]:
-    """Count what was looked at: (figure, word)."""
+    """Return the counts of what was examined: (figure, label)."""
     counts = {
         "clips": len(set(data.clips["clip_id"].to_pylist())),
         "source videos": len(set(data.clips["video_id"].to_pylist())),
@@ -137,7 +137,7 @@ def tiles(data: PageData) -> list[tuple[str, str]]:
 
 
 def pair(data: PageData, compared: Comparison) -> Pair:
-    """Collect what both methods tell of one pair of classes."""
+    """Collect the findings of both methods for one pair of classes."""
     layer = data.layer if data.layer in compared.maps else next(iter(compared.maps), None)
     if layer is None:
         return Pair(compared.classes, compared.concepts, None)
@@ -181,7 +181,7 @@ def _score_row(row: Mapping[str, Any]) -> list[str]:
 
 
 def mean_maps(data: PageData) -> MeanMaps | None:
-    """Collect the mean maps in the object's own box at the page's layer; None: no clip has a track."""
+    """Collect the mean maps around the object's box at the page's layer; None: no clip has a track."""
     rows = [r for r in data.aggregate.to_pylist() if r["layer"] == data.layer] if data.aggregate is not None else []
     names = [n for n in dict.fromkeys(r["class"] for r in rows) if n != ALL][:MAX_CLASSES]
     shown = [
@@ -216,7 +216,7 @@ def _mean_map(row: Mapping[str, Any], values: np.ndarray, top: float) -> MeanMap
 
 
 def clip_rows(data: PageData) -> ClipRows:
-    """Collect the clips one by one."""
+    """Collect the rows of the single clips."""
     mode = (data.modes or [""])[-1]
     wanted = [row for row in data.clips.to_pylist() if (row["layer"], row["mode"]) == (data.layer, mode)]
     rows = [[_clip_cell(name, row[name]) for name in CLIP_COLUMNS] for row in wanted[:MAX_CLIPS]]

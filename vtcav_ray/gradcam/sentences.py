@@ -1,4 +1,4 @@
-"""What the figures say, in sentences. Every verdict is decided by a figure and its interval, never beforehand."""
+"""Findings in sentences. A figure and its interval decide every verdict; none is fixed in advance."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from vtcav_ray.gradcam.compare import AXES, Comparison, Interval, MapFigures, TcavFigures
 from vtcav_ray.pages.wording import count, equals, share, signed
 
-SAME, ALIKE = 0.9, 0.5  # correlations from which two maps are called nearly the same, and alike
+SAME, ALIKE = 0.9, 0.5  # smallest correlations of maps that are called nearly the same, and alike
 SummaryRows = Mapping[str, Mapping[str, Any]]  # measure -> its row of `gradcam_summary`
 
 
 def with_interval(figure: Interval, *, sign: bool = False) -> str:
-    """`0.94 [0.92, 0.95]`."""
+    """Write a figure with its interval: `0.94 [0.92, 0.95]`."""
     write = signed if sign else share
     if math.isnan(figure.value):
         return "–"
@@ -23,7 +23,7 @@ def with_interval(figure: Interval, *, sign: bool = False) -> str:
 
 
 def interval_of(row: Mapping[str, Any] | None) -> Interval:
-    """A row of `gradcam_summary`; null and no row are NaN."""
+    """Return the interval of a row of `gradcam_summary`. Nulls and a missing row give NaN."""
     if row is None:
         return Interval(math.nan, math.nan, math.nan)
     values = (math.nan if row[k] is None else float(row[k]) for k in ("mean", "ci_low", "ci_high"))
@@ -31,14 +31,14 @@ def interval_of(row: Mapping[str, Any] | None) -> Interval:
 
 
 def likeness(correlation: float) -> str:
-    """A correlation of two maps in words."""
+    """Describe the correlation of two maps in words."""
     if math.isnan(correlation):
         return "can't be compared"
     return "are nearly the same" if correlation >= SAME else "are alike" if correlation >= ALIKE else "differ"
 
 
 def flicker_sentence(rows: SummaryRows, layer: str, mode: str) -> str:
-    """Flicker and jumps against the object's own."""
+    """Describe flicker and jumps of the maps beside those of the object."""
     flicker, floor = interval_of(rows.get("flicker")), interval_of(rows.get("track_flicker"))
     jump, track = interval_of(rows.get("jump")), interval_of(rows.get("track_jump"))
     if math.isnan(flicker.value):
@@ -60,7 +60,7 @@ def _times(value: float, floor: float) -> str:
 
 
 def direction_sentence(rows: SummaryRows, layer: str) -> str:
-    """How alike the maps of a clip and its reverse are, in the mode `clip`."""
+    """Describe how similar the maps of a clip and its reverse are, in the mode `clip`."""
     own, same = interval_of(rows.get("direction_predicted")), interval_of(rows.get("direction"))
     change = interval_of(rows.get("logit_change"))
     return (
@@ -71,7 +71,7 @@ def direction_sentence(rows: SummaryRows, layer: str) -> str:
 
 
 def background_sentence(rows: SummaryRows, layer: str, mode: str) -> str:
-    """Map mass outside of the boxes, against a map that is the same everywhere."""
+    """Describe the map mass outside the boxes, compared with a uniform map."""
     found, chance = interval_of(rows.get("background_share")), interval_of(rows.get("background_chance"))
     if math.isnan(found.value):
         return "No tracked box lies on these clips, so nothing can be said of the background."
@@ -88,7 +88,7 @@ def background_sentence(rows: SummaryRows, layer: str, mode: str) -> str:
 
 
 def sanity_sentence(rows: SummaryRows, layer: str, mode: str) -> str:
-    """Likeness to the map of shuffled weights."""
+    """Describe the similarity to the map of shuffled weights."""
     found = interval_of(rows.get("shuffled_weights_similarity"))
     return (
         f"With the model's weights shuffled, the maps at the layer {layer} (mode {mode}) correlate with the real ones "
@@ -98,14 +98,14 @@ def sanity_sentence(rows: SummaryRows, layer: str, mode: str) -> str:
 
 def _sanity(found: Interval) -> str:
     if math.isnan(found.value):
-        return "this can't be told."
+        return "this is not known."
     if found.value >= ALIKE:
         return "much of the picture does not come from what the model learnt."
     return "the picture comes from what the model learnt, for the most part."
 
 
 def maps_of_pair(pair: Comparison, figures: MapFigures, layer: str) -> list[str]:
-    """What Grad-CAM tells of two classes at one layer."""
+    """Describe what Grad-CAM shows about two classes at one layer."""
     first, second = pair.classes
     turned, clips = (sum(t[i] for t in figures.turned) for i in (0, 1))
     axis = AXES[figures.axis]
@@ -140,13 +140,13 @@ def _area_words(figures: MapFigures) -> str:
 
 
 def _part_of_way(figures: MapFigures) -> float | None:
-    """How far the maps' centre goes, of the way that the object's goes: between the two classes' means."""
+    """Return the maps' drift as a share of the object's, each as the difference between the two classes' means."""
     maps, tracks = (a.value - b.value for a, b in (figures.drift, figures.track_drift))
     return maps / tracks if math.isfinite(maps) and math.isfinite(tracks) and tracks else None
 
 
 def tcav_of_pair(pair: Comparison, figures: TcavFigures, layer: str) -> list[str]:
-    """What Video-TCAV tells of them."""
+    """Describe what Video-TCAV shows about the same classes."""
     one, other = pair.concepts
     parts = [
         f"{_moves(effect)} {name}'s logit by {with_interval(effect, sign=True)} (p {equals(p)})"
@@ -163,13 +163,13 @@ def _moves(effect: Interval) -> str:
 
 
 def tells(figures: TcavFigures) -> bool:
-    """Whether the two effects have opposite signs, with intervals that leave out zero."""
+    """Return whether the two effects have opposite signs, with intervals that exclude zero."""
     first, second = figures.effect
     return (first.low > 0 and second.high < 0) or (first.high < 0 and second.low > 0)
 
 
 def verdict(maps: MapFigures, tcav: TcavFigures | None) -> str:
-    """One sentence on both."""
+    """Compare both methods in one sentence."""
     same = not math.isnan(maps.direction.low) and maps.direction.low >= SAME
     alike = not math.isnan(maps.direction.low) and maps.direction.low >= ALIKE
     drifts = maps.drift_area.low > 0.5

@@ -1,7 +1,7 @@
-"""Stage `gradcam`: Grad-CAM maps of the class examples, and what they do, clip by clip. Run by `vtcav gradcam` alone.
+"""Stage `gradcam`: Grad-CAM maps of the class examples and their measures per clip. Only `vtcav gradcam` runs it.
 
-A shard is a few class examples. What is kept of a map is its measures and its part of the class's mean map; the maps of
-a few clips a class are drawn, and lie as .mp4 and .webp in the stage's folder.
+A shard is a few class examples. The stage keeps a map's measures and its part of the class's mean map. The maps of a
+few clips per class are drawn, and stored as .mp4 and .webp in the stage's folder.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from vtcav_ray.models import describe, model_digest
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, require
 from vtcav_ray.store.commits import StageFolder, stage_folder
 
-CLIPS_A_SHARD = 8  # at most: a clip takes dozens of passes, and a lost shard is done again
+CLIPS_A_SHARD = 8  # maximum: a clip takes dozens of passes, and a lost shard is recomputed
 PLAN = pa.schema(
     [
-        ("shard", pa.string()),  # of the clips table
-        ("tracks_shard", pa.string()),  # of the tracks table; null: the video has no tracks
+        ("shard", pa.string()),  # shard of the clips table
+        ("tracks_shard", pa.string()),  # shard of the tracks table; null: the video has no tracks
         ("clip_id", pa.string()),
         ("video_id", pa.string()),
         ("class", pa.string()),
-        ("draw", pa.bool_()),  # whether its overlays are drawn
+        ("draw", pa.bool_()),  # whether to draw overlays
     ]
 )
 
@@ -63,12 +63,12 @@ def _prepare(context: Context) -> Work:
 
 
 def _left_out(context: Context) -> list[str]:
-    """Class examples that a person rejected, or that repeat another one. Read once, for the key and for the work."""
+    """Return class examples that a person rejected or that repeat another. Read once, for the key and for the work."""
     if "left_out" not in context.memo:
         clips = context.input("clips")
         heads = clips.read("clips", columns=["clip_id", "set"])
         examples = [] if heads is None else heads.filter(pc.equal(heads["set"], "class"))["clip_id"].to_pylist()
-        # Where there is none, `_prepare` says so.
+        # If there are no class examples, `_prepare` raises.
         reasons = left_out_of(clips, read_decisions(clips.run), context.config).reasons if examples else {}
         context.memo["left_out"] = sorted(reasons.keys() & set(examples))
     found = context.memo["left_out"]
@@ -77,9 +77,9 @@ def _left_out(context: Context) -> list[str]:
 
 
 def plan(clips: StageFolder, tracks: StageFolder, most: int | None, overlays: int, seed: int) -> pa.Table:
-    """The class examples to look at, in the order of the clips table (`PLAN`).
+    """Return the class examples to examine, in the order of the clips table (`PLAN`).
 
-    Where not all may be taken, they are drawn by a hash of the seed and the clip, in turn over the classes.
+    If there are more than `most`, choose by a hash of seed and clip, taking turns over the classes.
     """
     rows: list[dict[str, Any]] = []
     for shard, part in clips.iter_tables("clips", columns=["clip_id", "set", "name", "video_id"]):

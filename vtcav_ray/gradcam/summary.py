@@ -17,14 +17,19 @@ from vtcav_ray.tcav.bootstrap import expanded_interval, weights
 ALL = "all"
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-_STREAM = 31  # of the resamples: one draw for every figure of the same number of videos
+_STREAM = 31  # random stream of the resamples: figures with the same number of videos share one draw
 MEASURES = tuple(
     field.name for field in tables.GRADCAM if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
 )
 
 
 def mean_interval(values_V: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of one figure a source video, and both ends of its 95 % interval; NaN ends for a single video."""
+    """Return the mean over source videos and both ends of its 95 % interval. A single video gives NaN ends.
+
+    Args:
+        values_V: one figure per source video.
+        seed: of the resamples.
+    """
     if not len(values_V):
         return float("nan"), float("nan"), float("nan")
     mean = float(values_V.mean())
@@ -37,10 +42,10 @@ def mean_interval(values_V: np.ndarray, seed: int = 0) -> tuple[float, float, fl
 
 
 def separation(a_N: np.ndarray, b_M: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """How well one figure tells two sets of source videos apart: AUC, and both ends of its 95 % interval.
+    """Return the AUC with which one figure separates two sets of source videos, and both ends of its 95 % interval.
 
-    P(a > b) + P(a = b) / 2: 1 or 0: they don't overlap; 0.5: the figure says nothing. Where no pair is out of order, no
-    resample differs, and the interval is that of Clopper & Pearson for min(N, M) trials.
+    AUC = P(a > b) + P(a = b) / 2. 1 or 0: the sets don't overlap; 0.5: the figure does not separate them. If the AUC is
+    0 or 1, all resamples are equal, and the interval is that of Clopper & Pearson for min(N, M) trials.
     """
     n, m = len(a_N), len(b_M)
     if not n or not m:
@@ -70,7 +75,7 @@ def _interval(resampled_B: np.ndarray, estimate: float, n: int) -> tuple[float, 
 
 
 def video_means(table: pa.Table, measure: str) -> np.ndarray:
-    """One figure a source video: the mean over its clips that have one, in the order of the videos' names."""
+    """Return one figure per source video, sorted by the videos' names: the mean over the clips that have the figure."""
     by_video: dict[str, list[float]] = {}
     for video, value in zip(table["video_id"].to_pylist(), table[measure].to_pylist(), strict=True):
         if value is not None and np.isfinite(value):
@@ -79,7 +84,7 @@ def video_means(table: pa.Table, measure: str) -> np.ndarray:
 
 
 def summarise(table: pa.Table) -> pa.Table:
-    """`GRADCAM_SUMMARY` of a `GRADCAM` table: every class, and all together, by layer and mode."""
+    """Return the `GRADCAM_SUMMARY` of a `GRADCAM` table: each class and all together, by layer and mode."""
     rows = []
     groups: dict[tuple[str, str, str], list[int]] = {}
     columns = (table[name].to_pylist() for name in ("class", "layer", "mode"))
@@ -106,7 +111,7 @@ def summarise(table: pa.Table) -> pa.Table:
 
 
 def aggregate(parts: Sequence[pa.Table]) -> pa.Table:
-    """Mean maps aligned to the tracks (`AGGREGATE`), from the shards' sums."""
+    """Return the mean maps aligned to the tracks (`AGGREGATE`), from the shards' sums."""
     total: dict[tuple[str, str, str], list[np.ndarray | int]] = {}
     for part in parts:
         for row in part.to_pylist():
@@ -125,8 +130,8 @@ def aggregate(parts: Sequence[pa.Table]) -> pa.Table:
 
 
 def finished(output: StageFolder) -> ShardOutput:
-    """The last shard of the stage: summary and mean maps of what the other shards wrote."""
-    # A stage that was killed after its last shard makes it again: what an earlier try summed up is not counted twice.
+    """Return the stage's last shard: summary and mean maps of the other shards' tables."""
+    # A stage that was killed after this shard computes it again, from the other shards only: nothing counts twice.
     measured = output.read("gradcam")
     clips = measured if measured is not None else tables.GRADCAM.empty_table()
     parts = [part for _, part in output.iter_tables("aligned")]

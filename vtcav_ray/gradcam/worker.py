@@ -1,4 +1,4 @@
-"""The worker of the stage `gradcam`: the class examples of one shard, one after the other."""
+"""The worker of the stage `gradcam`: processes the class examples of one shard one by one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vtcav_ray.store.folder import Folder
 from vtcav_ray.tables import ALIGNED, OVERLAYS
 from vtcav_ray.video.codec import decode_clip
 
-BATCH_SIZE = 8  # plays a model call, where the config says nothing
+BATCH_SIZE = 8  # plays per model call, unless the config sets it
 CLIP_COLUMNS = ("clip_id", "video_id", "label", "frames", "height", "width", "encoding", "encoded")
 Row = dict[str, Any]
 
@@ -35,8 +35,8 @@ class GradcamWorker:
 
     Args:
         config: the whole config.
-        clips, tracks: where the clips and the tracks of their videos are.
-        folder: the stage's own, for the overlays.
+        clips, tracks: folders of the clips and of the tracks of their videos.
+        folder: the stage's own folder, for the overlays.
     """
 
     def __init__(self, config: Config, clips: StageFolder, tracks: StageFolder, folder: Folder) -> None:
@@ -118,7 +118,7 @@ class GradcamWorker:
         return found
 
     def _boxes(self, clip: Row, tracks: list[Any]) -> list[np.ndarray]:
-        """The clip's tracks on the model's input, those that are there at all."""
+        """Return the boxes of the tracks that appear in the clip, on the model's input."""
         found = []
         for track in tracks:
             place = placement(
@@ -153,7 +153,7 @@ class GradcamWorker:
 
 
 def _nulls(figures: Row) -> Row:
-    """What can't be told is null in a table."""
+    """Replace NaN by None: a figure that is not known is null in a table."""
     return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in figures.items()}
 
 

@@ -1,7 +1,7 @@
-"""Render a room's templates: the Jinja2 environment, and what the shell needs to build a self-contained page.
+"""Render a room's templates: the Jinja2 environment and the shell of a self-contained page.
 
-Every template escapes what it shows. Only the project's own files (`asset`) and the policy made here are trusted.
-Text from the data reaches the scripts as JSON, which the scripts insert with `textContent`.
+Every template escapes its values. Only the project's files (`asset`) and the policy made here are trusted. Text from
+the data reaches the scripts as JSON, and the scripts insert it with `textContent`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from markupsafe import Markup
 from vtcav_ray.pages import wording
 
 HERE = "vtcav_ray.pages"
-# Observable Plot (ISC) draws SVG, which CSS styles for light, dark and print, and a screen reader can read; with D3
-# (ISC) it is 0.5 MB. plotly.js is 4.6 MB and draws its own colours, so dark mode and print would need a redraw.
+# Observable Plot (ISC) draws SVG, which CSS can style for light, dark and print, and which screen readers can read.
+# With D3 (ISC) it is 0.5 MB. plotly.js is 4.6 MB and sets its own colours, so dark mode and print would need a redraw.
 CHARTS = ("d3.min.js", "plot.umd.min.js")
 FILTERS = (
     wording.count,
@@ -38,17 +38,17 @@ FILTERS = (
 
 @dataclass(frozen=True)
 class Shell:
-    """What `shell.html` puts around a page.
+    """The parts that `shell.html` puts around a page.
 
-    The page runs these scripts and no others, and loads nothing from anywhere: its content security policy says so.
+    The content security policy allows only these scripts, and lets the page load nothing.
 
     Attributes:
         title: shown in the browser's tab.
-        styles: style sheets, joined in this order. From `asset`.
-        scripts: one script element each, at the end of the page. From `asset` and `function`.
+        styles: style sheets from `asset`, joined in this order.
+        scripts: from `asset` and `function`; one script element each, at the end of the page.
         data: id -> value, stored as JSON in `<script type="application/json" id=...>`.
         packed: id -> base64 text, stored in `<script type="text/plain" id=...>`.
-        images: allow pictures in `data:` URLs.
+        images: allow images in `data:` URLs.
         inline_styles: allow `style` attributes and style elements made by scripts, which Observable Plot needs.
         body_class: class of the body element; empty: none.
     """
@@ -64,12 +64,12 @@ class Shell:
 
     @property
     def style(self) -> Markup:
-        """The one style sheet of the page."""
+        """The page's single style sheet."""
         return Markup("").join(self.styles)
 
     @property
     def policy(self) -> Markup:
-        """The content security policy. It has no character that HTML would need escaped inside double quotes."""
+        """The content security policy. It contains no character that needs escaping inside double quotes in HTML."""
         rules = ["default-src 'none'"]
         if self.scripts:
             rules.append(f"script-src {' '.join(_hash(script) for script in self.scripts)}")
@@ -80,38 +80,38 @@ class Shell:
 
 
 def render(package: str, template: str, **values: Any) -> str:
-    """Render a template of a room.
+    """Render a room's template.
 
     Args:
-        package: the room, such as `vtcav_ray.report`; its templates are in the folder `templates` there.
+        package: the room, such as `vtcav_ray.report`; its templates are in its folder `templates`.
         template: file name.
-        values: for the template; one that the template needs and does not get is an error.
+        values: the template's variables; a missing one is an error.
     """
     return _environment(package).get_template(template).render(values)
 
 
 def stream(package: str, template: str, **values: Any) -> Iterator[str]:
-    """As `render`, piece by piece. An iterator among the values is read as the pieces are taken."""
+    """Like `render`, but yield the page piece by piece. Iterators among the values are consumed lazily."""
     return _environment(package).get_template(template).generate(values)
 
 
 def asset(package: str, *names: str) -> Markup:
-    """Files of a room's folder `assets`, joined, ready to stand in a script or style element."""
+    """Return files of a room's folder `assets`, joined, for use in a script or style element."""
     texts = [(files(package) / "assets" / name).read_text(encoding="utf-8") for name in names]
     for name, text in zip(names, texts, strict=True):
-        # The HTML parser ends an element at the first end tag, wherever it stands.
+        # The HTML parser ends an element at the first end tag, even inside a string or comment.
         assert "</script" not in text.lower(), name
         assert "</style" not in text.lower(), name
     return Markup("\n".join(texts))
 
 
 def function(*scripts: Markup) -> Markup:
-    """Scripts in one function, so that none of their names is global."""
+    """Wrap scripts in one function, so none of their names is global."""
     return Markup('(() => {\n"use strict";\n') + Markup("\n").join(scripts) + Markup("\n})();\n")
 
 
 def data_url(content: bytes, kind: str) -> str:
-    """Write bytes as a `data:` URL, `kind` such as `image/webp`. A filter, too."""
+    """Return bytes as a `data:` URL of MIME type `kind`, such as `image/webp`. Also a template filter."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Numbers and lists as people write them. Templates use these functions as filters of the same names."""
+"""Formats for numbers and lists. Templates use these functions as filters of the same names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import math
 def signed(value: float) -> str:
     """Write an effect with its sign.
 
-    Two decimals, or two significant digits below 0.095, or none from 1000 on. Below 0.00001 with an exponent, since an
-    early layer's effect can be that small and still significant: only zero itself is written as zero. An en dash where
-    there is no number.
+    Use two decimals, two significant digits below 0.095, and no decimals from 1000 on. Below 0.00001, use an exponent:
+    an early layer's effect can be that small and still significant, so only zero is written as zero. NaN and infinity
+    give an en dash.
     """
     if not math.isfinite(value):
         return "–"
@@ -25,14 +25,14 @@ def signed(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """Write a p or q."""
+    """Write a p or q value."""
     if not math.isfinite(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def equals(value: float) -> str:
-    """Write a p or q after its letter: `= 0.003`, `< 0.001`."""
+    """Write a p or q value with its relation sign: `= 0.003`, `< 0.001`."""
     text = probability(value)
     return text if text.startswith("<") else f"= {text}"
 
@@ -48,17 +48,17 @@ def whole(value: float) -> str:
 
 
 def metric(value: float) -> str:
-    """Write a metric: without decimals where it is a count or large, else with four digits."""
+    """Write a metric: without decimals if it is whole or at least 1000, else with four digits."""
     return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:.4g}"
 
 
 def count(number: int, noun: str) -> str:
-    """`1 cell`, `2 cells`."""
+    """Write a number with its noun: `1 cell`, `2 cells`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def rate(number: float, seconds: float | None) -> str:
-    """Write how many things were done each second."""
+    """Write items per second."""
     if not seconds or not number:
         return "–"
     value = number / seconds
@@ -66,7 +66,7 @@ def rate(number: float, seconds: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Write a duration: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds is None or not math.isfinite(seconds):
         return "–"
     if seconds < 10:
@@ -87,7 +87,7 @@ def size(number: float) -> str:
 
 
 def between(items: int, *, more: bool) -> list[str]:
-    """Return what stands after each of `items` names in a list; `more`: something follows the last one."""
+    """Return the separator after each of `items` names in a list. `more`: further text follows the last name."""
     last = " and " if more else ""
     return ["" if k == items - 1 and not more else last if k == items - 1 else ", " for k in range(items)]
 

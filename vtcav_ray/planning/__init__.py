@@ -1,1 +1,1 @@
-"""Before a run: what it would do (`dry_run`), and what it would take (`sample`, `estimate`)."""
+"""Planning of a run: what it would do (`dry_run`), and what it would cost (`sample`, `estimate`)."""

@@ -1,4 +1,4 @@
-"""What a run would do now, without doing it: which stages are complete, which would go on, which are to be done."""
+"""Show what a run would do now without doing it: which stages are complete, would resume, or would start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vtcav_ray.videos.listing import list_videos
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage, the key of its folder (empty: not known yet), and what would happen to it, in words."""
+    """A stage, the key of its folder (empty: not known yet), and a description of what would happen to it."""
 
     name: str
     key: str
@@ -26,17 +26,18 @@ class PlannedStage:
 
 
 def dry_run(config: Config, *, until: str | None = None, fresh: bool = False) -> list[PlannedStage]:
-    """Every stage of the run that `config` asks for.
+    """Return every stage of the run that `config` describes.
+
+    Keys are computed as the run computes them, so weights and checkpoints are read and the videos are listed. Nothing
+    is written, and a missing planted world is not rendered.
 
     Args:
+        config: config of the run.
         until: the last stage; None: all.
-        fresh: whether the run would make again what is there.
-
-    All keys are made as the run makes them, so weights and checkpoints are read, and the videos are listed; but nothing
-    is written, and a planted world that is not there yet is not rendered.
+        fresh: whether the run would recompute existing output.
 
     Raises:
-        ConfigError: as the run would.
+        ConfigError: under the same conditions as the run.
     """
     stages = pipeline.stages_until(until)
     folder = Folder(config.run_url, config.out_storage_options)
@@ -57,14 +58,14 @@ def dry_run(config: Config, *, until: str | None = None, fresh: bool = False) ->
 def _state(output: StageFolder, *, fresh: bool) -> str:
     there = len(output.committed())
     if fresh and there:
-        return f"would be made again ({there} shards are there), and replaced"
+        return f"would be computed again, replacing {there} existing shards"
     if output.complete:
         return "complete: would be re-used"
-    return f"would go on after {there} shards" if there else "to do"
+    return f"would resume after {there} shards" if there else "to do"
 
 
 def corpus(config: Config) -> pa.Table:
-    """The VIDEOS table of the run's corpus. A planted world is rendered, since a sample of it has to be measured.
+    """Return the VIDEOS table of the run's corpus. Render a planted world, since a sample of it has to be measured.
 
     Raises:
         ConfigError: there is no video.

@@ -1,8 +1,8 @@
-"""From a measured sample to a whole run: videos, clips, hours, bytes and price, each with an interval.
+"""Extrapolate a measured sample to a whole run: videos, clips, hours, bytes and price, each with an interval.
 
 The interval of a stage's seconds is Student's t interval of the mean over the sample's shards, times the number of
-items. The number of clips is known only between two ends (the least and the most that the config allows), and both ends
-go into the interval. An interval that can't be had (one shard) reaches from half to twice the estimate, and says so.
+items. The number of clips is known only within the minimum and maximum that the config allows, and both go into the
+interval. A sample of one shard gives no interval: half to twice the estimate is used, and a note says so.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import Hours, price, stage_hours
 
-# Statistics are timed on random vectors of the planned size: real ones need other numbers of iterations.
+# Statistics are timed on random vectors of the planned size. Real vectors need other numbers of iterations.
 STATISTICS_FACTOR = 3.0
 
 
 @dataclass(frozen=True)
 class Range:
-    """An estimate between two ends of about 95 %."""
+    """An estimate with both ends of an interval of about 95 %."""
 
     low: float
     estimate: float
@@ -44,20 +44,20 @@ NOTHING = Range(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would take.
+    """The estimated cost of a run.
 
     Attributes:
-        videos: in the corpus.
-        sampled: videos that were measured.
-        clips: that would be cut.
-        cavs: that would be trained, over all layers.
-        cells: of the scores table.
+        videos: number of videos in the corpus.
+        sampled: number of videos that were measured.
+        clips: number of clips to cut.
+        cavs: number of CAVs to train, over all layers.
+        cells: number of cells of the scores table.
         worker_seconds: stage -> seconds of its workers.
-        cpu_hours, gpu_hours: held, as `resources` asks for.
-        bytes: stored in the run folder.
-        price: in `currency`; None: a rate that is needed is not given.
-        dominates: the stage that takes the largest part of the price (or, without one, of the device hours).
-        notes: what is behind the figures, for people.
+        cpu_hours, gpu_hours: device hours reserved according to `resources`.
+        bytes: size of the run folder.
+        price: in `currency`; None: a required rate is not given.
+        dominates: the stage with the largest share of the price (or, without a price, of the device hours).
+        notes: explanations of the figures.
     """
 
     videos: int
@@ -76,7 +76,7 @@ class Plan:
 
 
 def per_item(timed: Timed) -> tuple[Range, bool]:
-    """(seconds an item, whether the interval was measured)."""
+    """Return (seconds per item, whether the interval was measured)."""
     used = [(s, n) for s, n in zip(timed.seconds, timed.items, strict=True) if n]
     if not used:
         return NOTHING, False
@@ -86,16 +86,16 @@ def per_item(timed: Timed) -> tuple[Range, bool]:
         return Range(rate / 2, rate, rate * 2), False
     from scipy.stats import t
 
-    # Ratio estimator: the shards' residuals from the common rate.
+    # Ratio estimator: residuals of the shards from the common rate.
     residual = seconds - rate * items
     error = float(np.sqrt((residual**2).sum() / (len(used) - 1) / len(used)) / items.mean())
     half = float(t.ppf(0.975, len(used) - 1)) * error
-    # Seconds can't be negative: where the interval would reach zero, it is a factor instead.
+    # Seconds can't be negative: bound the lower end by the factor of the upper end, so it stays above zero.
     return Range(max(rate - half, rate / (1 + half / rate)), rate, rate + half), True
 
 
 def concepts_of(config: Config) -> list[tuple[str, str]]:
-    """(name, kind) of every concept that the config can give; for `auto`, as many as it may propose."""
+    """Return (name, kind) of every concept that the config can give; for `auto`, as many as it may propose."""
     concepts: Sequence[ConceptConfig]
     if isinstance(config.clips.concepts, str):
         kinds: tuple[Kind, ...] = ("spatial", "spatiotemporal")
@@ -105,14 +105,14 @@ def concepts_of(config: Config) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for concept in concepts:
         found += [(concept.name, kind) for kind in concept.kinds]
-        if "spatiotemporal" in concept.kinds:  # controls are made of these clips alone
+        if "spatiotemporal" in concept.kinds:  # controls are made only from these clips
             controls = config.clips.controls if concept.controls is None else concept.controls
             found += [(concept.name, control) for control in controls]
     return found
 
 
 def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) -> dict[str, int]:
-    """Class -> videos, for the classes that would be explained."""
+    """Return class -> number of videos, for the classes that would be explained."""
     names = {normal_label(name) for name in known} if known is not None else None
     wanted = {normal_label(name) for name in config.clips.classes} if config.clips.classes else None
     counts: dict[str, int] = {}
@@ -129,7 +129,7 @@ def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) ->
 def clip_range(
     config: Config, num_videos: int, classes: Mapping[str, int], concepts: Sequence[tuple[str, str]]
 ) -> Range:
-    """The least and the most clips that the config allows, as far as there are videos; estimate: the most."""
+    """Return the minimum and maximum number of clips that config and videos allow. The estimate is the maximum."""
     clips = config.clips
     kinds = len({kind for _, kind in concepts})
     random_clips = min(clips.random_pool, num_videos)
@@ -149,13 +149,13 @@ def clip_range(
 def estimate(
     config: Config, videos: pa.Table, sample: Sample, known_classes: Sequence[str] | None, rates: Mapping[str, Any]
 ) -> Plan:
-    """The plan.
+    """Return the plan of a run.
 
     Args:
-        config: of the run.
+        config: config of the run.
         videos: VIDEOS table of the whole corpus.
-        sample: measured on a part of it.
-        known_classes: of the model; None: not known.
+        sample: measurements on a part of it.
+        known_classes: class names of the model; None: not known.
         rates: `gpu_hour`, `cpu_hour` and `currency`.
     """
     notes = list(sample.notes)
@@ -171,7 +171,7 @@ def estimate(
         "activations": extracting.times(clips),
     }
     if not (measured and cut_measured and extract_measured):
-        notes.append("Where the sample has a single shard, the interval is a guess: half to twice.")
+        notes.append("Where the sample has a single shard, the interval is a guess: half to twice the estimate.")
     layers = len(config.activations.layers)
     pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, videos.num_rows))
     cells = len({(j.concept, j.against) for j in jobs if not j.is_null}) * max(1, len(classes)) * layers
@@ -184,7 +184,7 @@ def estimate(
     held = {name: _hours(name, one, resources) for name, one in seconds.items()}
     total = [sum((h[end] for h in held.values()), Hours()) for end in range(3)]
     prices = [price(hours, rates) for hours in total]
-    # Each stage's share of what is paid, or of the device hours where no price is known.
+    # Each stage's share of the price, or of the device hours if no price is known.
     weight = {name: price(h[1], rates) if prices[1] is not None else h[1].cpu + h[1].gpu for name, h in held.items()}
     return Plan(
         videos=videos.num_rows,
@@ -209,7 +209,7 @@ def _hours(stage: str, seconds: Range, resources: Mapping[str, Any]) -> tuple[Ho
 
 
 def _bytes(sample: Sample, videos: float, clips: Range, cavs_a_layer: int, dims: Sequence[int]) -> Range:
-    """Of all tables. Clips' sizes differ by a third or so from one corpus's part to another."""
+    """Return the bytes of all tables. Clip sizes differ by about a third between parts of a corpus."""
     tracks = sample.tracks.bytes / max(1, sum(sample.tracks.items)) * videos
     a_clip = sum(part.bytes / max(1, sum(part.items)) for part in (sample.clips, sample.activations) if part.items)
     of_clips = clips.times(a_clip)

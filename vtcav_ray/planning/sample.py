@@ -1,7 +1,7 @@
-"""A short measured sample: a few videos go through the stages' own workers, in this process, and each step is timed.
+"""A short measured sample: run a few videos through the stages' own workers in this process, and time each step.
 
-Nothing is left behind: the sample's tables live in a temporary folder. Loading a model is not counted, since a run
-loads it once an actor.
+The sample's tables are in a temporary folder, which is removed. Loading a model is not counted, since a run loads it
+once per actor.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ VIDEOS_A_SHARD = 2
 
 @dataclass(frozen=True)
 class Timed:
-    """What one stage took on the sample.
+    """The cost of one stage on the sample.
 
     Attributes:
-        seconds: of each shard.
-        items: videos or clips in each shard.
-        bytes: stored by all of them.
-        failures: inputs that could not be used.
+        seconds: per shard.
+        items: videos or clips per shard.
+        bytes: stored by all shards.
+        failures: number of inputs that could not be used.
     """
 
     seconds: Sequence[float] = ()
@@ -50,12 +50,12 @@ class Timed:
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds and bytes as measured.
+    """Measured seconds and bytes.
 
     Attributes:
-        videos: that were looked at.
-        tracks, clips, activations: by stage; items are videos, clips, clips.
-        dims: numbers a vector, by layer.
+        videos: number of measured videos.
+        tracks, clips, activations: the stages' costs; items are videos, clips, clips.
+        dims: length of a vector, by layer.
         notes: what could not be measured, and why.
     """
 
@@ -68,15 +68,15 @@ class Sample:
 
 
 def measure(config: Config, videos: pa.Table, count: int) -> Sample:
-    """Take `count` videos at random (seeded) through tracks, clips and activations.
+    """Run `count` random (seeded) videos through tracks, clips and activations.
 
     Args:
-        config: of the run that is planned.
+        config: config of the planned run.
         videos: the VIDEOS table of its whole corpus.
-        count: of the sample; at most as many as there are.
+        count: size of the sample; capped at the number of videos.
 
     Raises:
-        StageError: not one video of the sample could be used.
+        StageError: no video of the sample could be used.
     """
     chosen = np.sort(np.random.default_rng(config.seed).permutation(videos.num_rows)[:count])
     small = config.model_copy(update={"shard_videos": VIDEOS_A_SHARD, "clips": _small(config.clips, len(chosen))})
@@ -96,7 +96,7 @@ def measure(config: Config, videos: pa.Table, count: int) -> Sample:
 
 
 def _small(clips: ClipsConfig, videos: int) -> ClipsConfig:
-    """Few clips of every kind that the run has; a class with one video is enough."""
+    """Limit the config to a few clips of every kind in the run. A class needs only one video."""
     return clips.model_copy(
         update={"min_per_class": 1, "min_per_concept": 1, "per_class": 2, "per_concept": max(1, videos // 4),
                 "random_pool": max(2, videos // 2)}
@@ -128,7 +128,7 @@ def _run(
 
 @contextlib.contextmanager
 def _threads(cpus: float) -> Iterator[None]:
-    """As many threads as Ray lets an actor with so many CPUs use."""
+    """Set the number of threads that Ray gives an actor with `cpus` CPUs."""
     import torch
 
     before = torch.get_num_threads()
@@ -140,7 +140,7 @@ def _threads(cpus: float) -> Iterator[None]:
 
 
 def _warm_up(worker: object, shards: Sequence[Shard]) -> None:
-    """The first call allocates, compiles and fills caches: it is done once more than it is counted."""
+    """Process the first shard once without timing it: the first call allocates, compiles and fills caches."""
     if shards:
         worker(shards[0].rows)  # type: ignore[operator]
 
@@ -155,10 +155,10 @@ def _dims(config: Config, activations: StageFolder) -> tuple[int, ...]:
 
 
 def time_statistics(config: Config, jobs: Sequence[CavJob], pool: Pool, dim: int) -> tuple[float, float, float]:
-    """(seconds a CAV, seconds a class, seconds a cell) at one layer of `dim` numbers, on random vectors of this pool.
+    """Return (seconds per CAV, per class, per cell) at a layer of dimension `dim`, on random vectors of this pool.
 
-    CPU seconds of this process, which other work on the machine doesn't touch. A layer's scores take a part for each
-    class (the sign counts of all its CAVs) and a part for each of its cells; two timings tell them apart.
+    These are CPU seconds of this process, which other work on the machine does not affect. The time of a layer's scores
+    has a part per class (the sign counts of all its CAVs) and a part per cell. Two timings separate them.
     """
     rng = np.random.default_rng(config.seed)
     first = jobs[0]
@@ -187,7 +187,7 @@ def time_statistics(config: Config, jobs: Sequence[CavJob], pool: Pool, dim: int
         score_layer(data, options)
         return time.process_time() - begun
 
-    seconds(concepts[:1])  # what the first call alone does is not counted
+    seconds(concepts[:1])  # one-time work of the first call is not counted
     one = seconds(concepts[:1])
     if len(concepts) < 2:
         return cav_seconds, 0.0, one
@@ -196,7 +196,7 @@ def time_statistics(config: Config, jobs: Sequence[CavJob], pool: Pool, dim: int
 
 
 def planned_pool(concepts: Sequence[tuple[str, str]], per_concept: int, random_pool: int) -> Pool:
-    """The pool of a run whose every concept (name, kind) has all the clips it may have."""
+    """Return the pool of a run in which every concept (name, kind) has its maximum number of clips."""
     rows: list[tuple[str, str, str, str]] = []
     for name, kind in concepts:
         rows += [("concept", f"{name}/{kind}", kind, f"{name}/{i}") for i in range(per_concept)]
@@ -207,6 +207,6 @@ def planned_pool(concepts: Sequence[tuple[str, str]], per_concept: int, random_p
 
 
 def planned_jobs(config: Config, concepts: Sequence[tuple[str, str]], random_pool: int) -> tuple[Pool, list[CavJob]]:
-    """The pool, and every CAV of a layer."""
+    """Return the pool and every CAV of a layer."""
     pool = planned_pool(concepts, config.clips.per_concept, random_pool)
     return pool, plan_cavs(pool, config.cavs.random_sets, config.cavs.relative, config.seed).jobs

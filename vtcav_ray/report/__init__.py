@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens from disk. What a terminal shows of the scores is in `report.terminal`."""
+"""The report: one HTML file that opens from disk. `report.terminal` prints the scores in a terminal."""
 
 from __future__ import annotations
 

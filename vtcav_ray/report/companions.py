@@ -1,11 +1,11 @@
-"""Pages that lie beside the report and show its figures: the report links to them, and a new report rewrites them.
+"""Pages beside the report that show its figures. The report links to them, and a new report rewrites them.
 
 The room of an optional stage (`vtcav_ray.stages.BRANCHES`) registers its page in its `__init__`:
 
     COMPANIONS["gradcam"] = Companion("gradcam.html", "Grad-CAM", rewrite)
 
-The report imports no such room. A room is loaded by its stage's name when a run folder has that stage, so every caller
-of the pipeline keeps the page up to date, and a run without the stage pays for no import.
+The report does not import these rooms. `companions` imports a room by its stage's name when a run has that stage. So
+every caller of the pipeline keeps the page up to date, and a run without the stage imports nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Companion:
 
     Attributes:
         page: file name in the run folder.
-        title: the link's words in the report's bar.
-        rewrite: writes the page of a run again, with the figures of its newest report.
+        title: text of the link in the report's bar.
+        rewrite: rewrites a run's page with the figures of its newest report.
     """
 
     page: str
@@ -40,7 +40,7 @@ COMPANIONS: dict[str, Companion] = {}  # stage -> its page
 
 
 def companions(run: Run) -> Iterator[tuple[str, Companion]]:
-    """Yield (stage, companion) for each optional stage that the run's newest output belongs to."""
+    """Yield (stage, companion) for each optional stage of the folder's newest run."""
     for stage in dict.fromkeys([*(branch.name for branch in BRANCHES), *COMPANIONS]):
         if stage not in run.keys:
             continue

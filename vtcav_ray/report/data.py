@@ -1,4 +1,4 @@
-"""What a report is made from: plain values, so that a page can be built and tested without a run."""
+"""The input of a report: plain values, so a page can be built and tested without a run."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SENSITIVITY_COLUMNS = ("class", "layer", "concept", "video_id", "sensitivity")
 
 @dataclass(frozen=True)
 class StageFacts:
-    """What one complete stage's manifest says.
+    """Facts from the manifest of one complete stage.
 
     Attributes:
-        name: of the stage.
-        key: of its folder.
+        name: stage name.
+        key: key of the stage's folder.
         seconds: wall time of the run that made it; None: not recorded.
-        rows: table -> rows.
-        bytes: of all its files.
+        rows: table -> number of rows.
+        bytes: total size of its files.
         metrics: numbers summed over shards.
         warnings: sentences for the user.
-        ingredients: what the key was made from.
+        ingredients: the values that determine the key.
     """
 
     name: str
@@ -47,13 +47,13 @@ class StageFacts:
 
     @property
     def worker_seconds(self) -> float:
-        """Summed over its actors; the wall time of a stage that runs in the driver."""
+        """Seconds summed over the stage's actors, or the wall time of a stage that runs in the driver."""
         return float(self.metrics.get("seconds", self.seconds or 0.0))
 
 
 @dataclass(frozen=True)
 class ConceptFacts:
-    """The clips of one concept `<name>/<kind>`: how many, from how many source videos, and a few to look at."""
+    """The clips of one concept `<name>/<kind>`: their number, the number of source videos, and a few previews."""
 
     clips: int = 0
     videos: int = 0
@@ -62,12 +62,12 @@ class ConceptFacts:
 
 @dataclass(frozen=True)
 class Entanglement:
-    """One layer's concepts compared with each other: how alike their directions are.
+    """How similar the directions of one layer's concepts are.
 
     Attributes:
-        layer: its name.
+        layer: layer name.
         concepts: K names `<name>/<kind>`, sorted.
-        cosine: float32 [K, K], of the mean of each concept's CAVs against random sets; NaN: not in the table.
+        cosine: float32 [K, K] between the means of each concept's CAVs against random sets; NaN: not in the table.
     """
 
     layer: str
@@ -85,18 +85,18 @@ class ReportData:
         concepts: `<name>/<kind>` -> its clips.
         class_clips: class -> number of example clips.
         accuracies: `ACCURACY_COLUMNS` of the cavs table; None: the distributions are left out.
-        entanglement: how alike the concepts' directions are, one a layer.
-        sensitivities: class, layer, concept, video_id, sensitivity: what each class video's logit does along the CAVs
+        entanglement: how similar the concepts' directions are, one entry per layer.
+        sensitivities: class, layer, concept, video_id, sensitivity: how each class video's logit changes along the CAVs
             against random clips; None: left out.
         nulls: rows of `tables.NULLS`; None: left out.
         failures: rows of `tables.FAILURES`.
         stages: in the pipeline's order; a stage that is not complete is left out.
         config: as in run.json.
         versions: package -> version.
-        warnings: sentences for the user, of the whole run.
-        url: of the run folder.
-        updated: when the run was last written to, seconds since 1970; None: not known.
-        links: (address, words) of the pages beside the report.
+        warnings: sentences for the user about the whole run.
+        url: URL of the run folder.
+        updated: time of the last write to the run, in seconds since 1970; None: not known.
+        links: (address, text) of the pages beside the report.
     """
 
     title: str
@@ -118,14 +118,14 @@ class ReportData:
 
     @property
     def layers(self) -> list[str]:
-        """Layers that have scores: in the config's order, then others as they come."""
+        """Layers that have scores: first in the config's order, then the others in table order."""
         found = list(dict.fromkeys(self.scores["layer"].to_pylist()))
         wanted = self.config.get("activations", {}).get("layers", ())
         return [x for x in wanted if x in found] + [x for x in found if x not in wanted]
 
     @property
     def models(self) -> list[str]:
-        """The `model` column's different values: one, for a whole run."""
+        """Distinct values of the `model` column, sorted. A whole run has one."""
         return sorted({str(m) for m in self.scores["model"].unique().to_pylist() if m is not None})
 
     @property
@@ -142,7 +142,7 @@ class ReportData:
 
     @property
     def random_sets(self) -> int | None:
-        """R as the config asks for it, or else as the scores have it."""
+        """R from the config, or else from the scores."""
         wanted = self.config.get("cavs", {}).get("random_sets")
         if wanted is not None:
             return int(wanted)
@@ -151,7 +151,7 @@ class ReportData:
 
     @classmethod
     def from_run(cls, run: Run) -> ReportData:
-        """Read what a report needs: the scores, the clips' heads and a few clips, CAVs a shard at a time.
+        """Read what a report needs: the scores, the clips' metadata, a few clips, and the CAVs shard by shard.
 
         Raises:
             ConfigError: the run has not reached its scores.
@@ -176,7 +176,7 @@ class ReportData:
             stages=stages,
             config=record["config"],
             versions=record.get("versions", {}),
-            # A reused stage's warnings are in its manifest, a running one's in the record: each is shown once.
+            # Warnings of a reused stage are in its manifest, those of a running stage in the record. Show each once.
             warnings=list(dict.fromkeys([*record.get("warnings", ()), *(w for s in stages for w in s.warnings)])),
             url=run.url,
             updated=record.get("updated"),
@@ -185,10 +185,10 @@ class ReportData:
 
 
 def read_entanglement(table: pa.Table | None, layers: Sequence[str]) -> list[Entanglement]:
-    """Read the table as one matrix a layer, in the order of `layers`; a layer without rows is left out.
+    """Return the table as one matrix per layer, in the order of `layers`. A layer without rows is left out.
 
     Args:
-        table: rows of `tables.ENTANGLEMENT`; None: there is none.
+        table: rows of `tables.ENTANGLEMENT`; None: the run has no such table.
     """
     if table is None:
         return []

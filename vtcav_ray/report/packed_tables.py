@@ -1,8 +1,8 @@
-"""The scores table for the page: typed columns, one gzip, base64. 256,000 cells take about 10 MB.
+"""The scores table packed for the page: typed columns, one gzip, base64. 256,000 cells take about 10 MB.
 
 The page shows four digits, so a float column keeps 13 bits of each mantissa. The bytes of a column are stored plane by
-plane (all lowest bytes, then all second bytes, ...), as Parquet's BYTE_STREAM_SPLIT does: signs and exponents repeat,
-and gzip finds it. assets/store.js reads it back with the browser's own DecompressionStream.
+plane (all lowest bytes, then all second bytes, ...), as in Parquet's BYTE_STREAM_SPLIT. Then signs and exponents
+repeat, which gzip compresses well. assets/store.js unpacks the data with the browser's DecompressionStream.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 # Rows of (cell, video): about 2 MB.
 MAX_VIDEO_ROWS = 400_000
-HEIGHTS = 31  # steps of a null's bars
+HEIGHTS = 31  # height steps of the bars of a null distribution
 _TYPES = {"u1": "u8", "u4": "u32", "f4": "f32"}
 _KEPT = np.uint32(0xFFFFFC00)  # sign, exponent and the 13 highest of 23 bits of the mantissa
 _HALF = np.uint32(0x00000200)
 
 
 def pack_cells(cells: ScoreCells) -> tuple[dict[str, Any], str]:
-    """Pack the cells: (head, data), where `head` is for JSON and says how to read `data`, the base64 of one gzip.
+    """Pack the cells as (head, data). `head` goes into JSON and describes `data`, the base64 of one gzip.
 
     Returns:
-        head: `rows`; `classes`, `layers`, `columns` (what the codes stand for); `texts`: for each text column its
-            different values; `fields`: [name, type] in the data's order. Types: `u8`, `u32`, `f32`.
+        head: `rows`; `classes`, `layers`, `columns` (the values that the codes index); `texts`: the distinct values of
+            each text column; `fields`: [name, type] in the order of the data. Types: `u8`, `u32`, `f32`.
     """
     arrays: dict[str, np.ndarray] = {
         "class": cells.class_N.astype("<u4"),
@@ -57,16 +57,16 @@ def pack_cells(cells: ScoreCells) -> tuple[dict[str, Any], str]:
 def pack_videos(
     cells: ScoreCells, sensitivities: pa.Table | None, limit: int = MAX_VIDEO_ROWS
 ) -> tuple[dict[str, Any], str]:
-    """Pack the sensitivity of each class video in each cell against random clips, sorted by cell: (head, data).
+    """Pack the sensitivity of each class video in each cell against random clips, sorted by cell, as (head, data).
 
     Args:
-        cells: that the rows belong to.
-        sensitivities: class, layer, concept, video_id, sensitivity (logits a unit of z, mean over the R CAVs); rows of
-            a cell that `cells` does not have are left out.
-        limit: of rows. Above it, only the cells with the largest |z| are kept, each with all its videos.
+        cells: the cells that the rows belong to.
+        sensitivities: class, layer, concept, video_id, sensitivity (logits per unit of z, mean over the R CAVs). Rows
+            of a cell that is not in `cells` are left out.
+        limit: maximum number of rows. Above it, only the cells with the largest |z| are kept, each with all its videos.
 
     Returns:
-        head: `rows`, `videos` (names), `fields`, `complete`: False when cells were left out.
+        head: `rows`, `videos` (names), `fields`, `complete`: False if cells were left out.
     """
     if sensitivities is None or not len(cells) or not sensitivities.num_rows:
         fields, data = pack_arrays({name: np.zeros(0, "<u4") for name in ("cell", "video", "sensitivity")})
@@ -103,16 +103,17 @@ def pack_videos(
 
 
 def pack_nulls(cells: ScoreCells, nulls: pa.Table | None) -> tuple[dict[str, Any], str]:
-    """Pack the null distributions of each cell's effect and score, one row a cell: (head, data).
+    """Pack the null distributions of each cell's effect and score, one row per cell, as (head, data).
 
     Args:
-        cells: that the rows belong to.
-        nulls: rows of `tables.NULLS`; None: the run kept none. Rows of a cell that `cells` does not have are left out.
+        cells: the cells that the rows belong to.
+        nulls: rows of `tables.NULLS`; None: the run kept none. Rows of a cell that is not in `cells` are left out.
 
     Returns:
-        head: `rows`, `fields`, `reach`: the effect's bins go from -reach to reach units; `bins`: of the effect, and of
-            the score. Fields: `unit` (logits), then a field a bin with the bars' heights, 0 to 31, the highest 31; all
-            are 0 for a cell without one. 31 steps are finer than what 10,000 permutations say, and pack well.
+        head: `rows`; `fields`; `reach`: the effect's bins span -reach to reach units; `bins`: number of bins of the
+            effect and of the score. Fields: `unit` (logits), then one field per bin with the bars' heights, 0 to 31,
+            where the highest bar is 31; all are 0 for a cell without a null. 31 steps are finer than the noise of
+            10,000 permutations, and pack well.
     """
     bins = {"effect": EFFECT_BINS, "score": SCORE_BINS}
     rows = len(cells) if nulls is not None and nulls.num_rows else 0
@@ -150,14 +151,14 @@ def _heights(counts: pa.ChunkedArray, bins: int) -> np.ndarray:
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[list[list[str]], str]:
-    """Return ([[name, type], ...], the base64 of one gzip of all their bytes, plane by plane)."""
+    """Return ([[name, type], ...], the base64 of one gzip of the arrays' bytes, plane by plane)."""
     fields = [[name, _TYPES[values.dtype.str.lstrip("<|")]] for name, values in arrays.items()]
     raw = b"".join(_planes(values) for values in arrays.values())
     return fields, base64.b64encode(gzip.compress(raw, compresslevel=6, mtime=0)).decode()
 
 
 def _known(column: pa.ChunkedArray, known: Sequence[str | None]) -> np.ndarray:
-    """Return each value's place in `known`; -1: it is not in it."""
+    """Return each value's index in `known`, or -1 if it is not in it."""
     place = {value: i for i, value in enumerate(known) if value is not None}
     coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
     return np.array([place.get(v, -1) for v in coded.dictionary.to_pylist()], np.int64)[coded.indices.to_numpy()]

@@ -1,8 +1,8 @@
-"""One self-contained HTML file: the summary written out, and the data that the page's scripts draw from.
+"""One self-contained HTML file: the summary as text, and the data that the page's scripts draw.
 
-What a reader needs first (banner, summary, what was not decided, warnings, the run) is plain HTML, so it is on the
-screen at once and also without JavaScript. `assets/*.js` draw the charts, the matrix and the evidence from the data
-blocks, and insert text with `textContent`.
+What a reader needs first (banner, summary, what was not decided, warnings, the run) is plain HTML. It appears at once
+and also without JavaScript. `assets/*.js` draw the charts, the matrix and the evidence from the data blocks, and insert
+text with `textContent`.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ SECTIONS = (
 
 
 def build_report(data: ReportData) -> str:
-    """Build the report as one HTML file that opens from disk and asks the network for nothing.
+    """Build the report as one HTML file that opens from disk and loads nothing from the network.
 
     Args:
-        data: of a finished run; any part but the scores may be empty.
+        data: of a finished run; every part except the scores may be empty.
     """
     cells = read_cells(data.scores, data.layers)
     head, packed = pack_cells(cells)
@@ -103,7 +103,7 @@ def _facts(data: ReportData) -> dict[str, Any]:
             {
                 "layer": one.layer,
                 "concepts": list(one.concepts),
-                # Hundredths: what the page shows.
+                # The page shows hundredths.
                 "cosine": np.nan_to_num(one.cosine * 100).round().astype(int).ravel().tolist(),
             }
             for one in data.entanglement
@@ -114,8 +114,8 @@ def _facts(data: ReportData) -> dict[str, Any]:
 def _accuracies(data: ReportData) -> list[dict[str, Any]]:
     """Return the held-out accuracies of the single CAVs against random sets, in hundredths.
 
-    A concept's are under its name; the random sets' own are under their kind, since a still concept is compared with
-    still random clips: [{layer, concept or null, kind, values}].
+    The form is [{layer, concept or null, kind, values}]. A concept's accuracies are under its name. Those of the random
+    sets are under their kind, because a still concept is compared with still random clips.
     """
     if data.accuracies is None:
         return []

@@ -1,4 +1,4 @@
-"""What sentences are made of: phrases with a role, which a page can colour and a test can read as one string."""
+"""Phrases: the parts of a sentence, each with a role. A page colours them, a test reads them as one string."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Phrase:
     """A piece of a sentence.
 
     Attributes:
-        text: as it is read.
+        text: the visible text.
         role: `name` (from the data), `number`, `raises`, `lowers`, `detail` (figures behind the sentence), or empty for
-            words.
+            plain words.
     """
 
     text: str
@@ -34,7 +34,7 @@ def plain(sentence: Sentence) -> str:
 
 
 def words(text: str) -> Sentence:
-    """Make a sentence of words alone."""
+    """Make a sentence of plain words."""
     return (Phrase(text),)
 
 
@@ -47,7 +47,7 @@ def name(text: str) -> Phrase:
 
 
 def names(texts: Iterable[str]) -> list[Phrase]:
-    """List the first few names, and say how many more there are."""
+    """List the first few names and the number of further ones."""
     texts = list(texts)
     phrases: list[Phrase] = []
     left = len(texts) - MAX_NAMES
@@ -59,11 +59,11 @@ def names(texts: Iterable[str]) -> list[Phrase]:
 
 
 def at_layer(cells: ScoreCells, i: int) -> list[Phrase]:
-    """Say ` at early`; with a projection that looks at places, also which places."""
+    """Return ` at early`, followed by the places if the layer's projection is limited to some."""
     layer, places = layer_and_places(cells.layers[cells.layer_N[i]])
     return [Phrase(" at "), name(layer), *([Phrase(f", {places}")] if places else [])]
 
 
 def amount(value: float) -> str:
-    """Write the size of an effect whose direction a word gives."""
+    """Write the size of an effect without its sign, for sentences that give the direction in words."""
     return signed(abs(value)).lstrip("+")

@@ -1,4 +1,4 @@
-"""Small moving pictures of a few clips of each concept: animated WebP, which every browser plays in an `<img>`."""
+"""Small animations of a few clips per concept: animated WebP, which every browser plays in an `<img>`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_FRAMES = 16
 FRAME_MS = 90
 QUALITY = 55
 CLIPS_PER_CONCEPT = 4
-# A report stays under 30 MB: with more concepts than this there are fewer and smaller previews (about 12 kB each).
+# To keep a report under 30 MB, more concepts than this get fewer and smaller previews (about 12 kB each).
 MANY_CONCEPTS = 40
 MANY_CLIPS_PER_CONCEPT = 2
 MANY_MAX_SIDE = 80
@@ -28,14 +28,14 @@ MANY_MAX_SIDE = 80
 
 @dataclass(frozen=True)
 class Preview:
-    """One clip to look at.
+    """The preview of one clip.
 
     Attributes:
-        clip_id: of the clip.
-        video_id: its source video.
+        clip_id: clip ID.
+        video_id: ID of the source video.
         image: animated WebP.
-        width, height: of the picture, pixels.
-        frames: how many it has.
+        width, height: size of the image, in pixels.
+        frames: number of frames.
     """
 
     clip_id: str
@@ -47,22 +47,22 @@ class Preview:
 
 
 def make_preview(clip_id: str, video_id: str, clip_THW3: np.ndarray, max_side: int = MAX_SIDE) -> Preview:
-    """Shrink a clip uint8 [T, H, W, 3] to at most `max_side` pixels and MAX_FRAMES frames. It is never enlarged."""
+    """Shrink a clip uint8 [T, H, W, 3] to at most `max_side` pixels and MAX_FRAMES frames. Never enlarge it."""
     frames = clip_THW3[evenly(len(clip_THW3), MAX_FRAMES)]
     height, width = frames.shape[1:3]
     scale = min(1.0, max_side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     images = [Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in frames]
     if all(np.array_equal(frame, frames[0]) for frame in frames[1:]):
-        images = images[:1]  # a still clip is one picture
+        images = images[:1]  # a still clip is one image
     image = animated_webp(images, FRAME_MS, QUALITY, 4)
     return Preview(clip_id, video_id, image, *size, len(images))
 
 
 def previews_of_clips(folder: AcceptedRows) -> dict[str, list[Preview]]:
-    """`<name>/<kind>` -> a few of the concept's clips, of different source videos where there are.
+    """Return `<name>/<kind>` -> previews of a few of the concept's clips, from different source videos where possible.
 
-    Reads the clips' heads, and then only the row groups that hold a chosen clip's frames.
+    Read the clips' metadata, then only the row groups that hold the frames of a chosen clip.
     """
     places = _choose(folder)
     many = len({concept for _, _, concept in places}) > MANY_CONCEPTS
@@ -79,10 +79,10 @@ def previews_of_clips(folder: AcceptedRows) -> dict[str, list[Preview]]:
 
 
 def _choose(folder: AcceptedRows) -> list[tuple[str, int, str]]:
-    """(file, row, concept) of the clips to show."""
+    """Return (file, row, concept) of the clips to show."""
     by_concept: dict[str, list[tuple[str, int, str]]] = {}
     for path in folder.files("clips"):
-        # All rows, since a row's place in the file says which row group holds it.
+        # Read all rows: a row's position in the file determines its row group.
         heads = StageFolder.read_file(folder, path, ["clip_id", "set", "name", "kind", "video_id"]).to_pydict()
         for row, (clip_id, set_, name, kind, video) in enumerate(zip(*heads.values(), strict=True)):
             if set_ == "concept" and clip_id not in folder.left_out:

@@ -1,4 +1,4 @@
-"""The scores table as NumPy columns, with the status of each cell: what may be said about it."""
+"""The scores table as NumPy columns, with the status of each cell: the statement that its figures allow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# What a kind is FOR. Motion controls are named after what they take away; see vtcav_ray.clips.kinds.
+# The group of each kind. Motion controls are named after what they remove; see vtcav_ray.clips.kinds.
 GROUPS: Mapping[str, str] = {
     "spatial": "static",
     "spatiotemporal": "dynamic",
@@ -31,12 +31,12 @@ GROUP_WORDS: Mapping[str, str] = {
 
 
 class Status(IntEnum):
-    """What may be said about a cell. The numbers are the page's own: assets/marks.js has the same list."""
+    """The statement that a cell's figures allow. The page uses the same numbers: keep assets/marks.js in step."""
 
     RAISES = 0  # significant, and the logit goes up
     LOWERS = 1  # significant, and the logit goes down
     NOT_SHOWN = 2  # readable, and not significant
-    NOT_LEARNABLE = 3  # told from random clips no better than random sets are told from each other
+    NOT_LEARNABLE = 3  # a classifier separates it from random clips no better than random sets from each other
     UNDECIDED = 4  # no figure can be read
 
 
@@ -51,13 +51,13 @@ STATUS_WORDS: Mapping[Status, str] = {
 
 @dataclass(frozen=True)
 class Column:
-    """A concept against something: a column of the matrix.
+    """A column of the matrix: a concept and what it is compared with.
 
     Attributes:
         concept: `<name>/<kind>`.
         name, kind: its two parts.
         group: static, dynamic, context, control or other.
-        against: as in the scores table.
+        against: column `against` of the scores table.
         contrast: `random`, `rest` (of its group) or `pair` (another concept).
     """
 
@@ -71,7 +71,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Texts:
-    """N strings of which few differ: `values[code_N[i]]` is the i-th. Null is the empty string."""
+    """N strings with few distinct values: `values[code_N[i]]` is the i-th. Null is the empty string."""
 
     values: Sequence[str]
     code_N: np.ndarray
@@ -80,7 +80,7 @@ class Texts:
         return self.values[self.code_N[i]]
 
     def equal(self, value: str) -> np.ndarray:
-        """Return bool [N]."""
+        """Return bool [N]: the string equals `value`."""
         return np.array([v == value for v in self.values], bool)[self.code_N]
 
 
@@ -89,11 +89,11 @@ class ScoreCells:
     """The N cells of a scores table.
 
     Attributes:
-        classes, layers, columns: what the codes below stand for.
+        classes, layers, columns: the values that the codes below index.
         class_N, layer_N, column_N: int32 codes.
         numbers: column of the scores table -> float64 [N]; NaN: null.
         texts: column of the scores table -> its strings.
-        status_N: int8, of Status.
+        status_N: int8 values of Status.
     """
 
     classes: Sequence[str]
@@ -119,7 +119,7 @@ class ScoreCells:
 
     @property
     def degenerate_N(self) -> np.ndarray:
-        """bool [N]: the sign count says nothing here."""
+        """bool [N]: the layer is degenerate, so the sign count carries no information."""
         return self.numbers["degenerate"] == 1
 
     def contrast(self, name: str) -> np.ndarray:
@@ -140,7 +140,7 @@ def read_cells(scores: pa.Table, layers: Sequence[str]) -> ScoreCells:
 
     Args:
         scores: rows of `tables.SCORES`; nulls anywhere are allowed.
-        layers: in the order in which they are shown; must have every layer of the table.
+        layers: in display order; must include every layer of the table.
     """
     numbers, texts = {}, {}
     for field in scores.schema:
@@ -149,7 +149,7 @@ def read_cells(scores: pa.Table, layers: Sequence[str]) -> ScoreCells:
         elif pa.types.is_floating(field.type) or pa.types.is_integer(field.type) or pa.types.is_boolean(field.type):
             numbers[field.name] = _numbers(scores[field.name])
     classes, layer, concept, against, kind = (texts.pop(c) for c in ("class", "layer", "concept", "against", "kind"))
-    # A column is a (concept, against) pair; its first row says its kind.
+    # A column is a (concept, against) pair; its first row gives the kind.
     pair_N = concept.code_N.astype(np.int64) * max(1, len(against.values)) + against.code_N
     _, first, column_N = np.unique(pair_N, return_index=True, return_inverse=True)
     order = {name: i for i, name in enumerate(layers)}
@@ -187,7 +187,7 @@ def _column(concept: str, against: str, kind: str) -> Column:
 
 
 def group_of(kind: str) -> str:
-    """Return static, dynamic, context, control or other."""
+    """Return the group of a kind: static, dynamic, context, control or other."""
     return GROUPS.get(kind, next((g for word, g in GROUPS.items() if g == "control" and word in kind), "other"))
 
 

@@ -1,8 +1,8 @@
-"""What the figures say, in sentences. Every number in a sentence is a number of the scores table.
+"""Findings in sentences. Every number in a sentence comes from the scores table.
 
-The headline is the concept effect in logits, with its 95 % interval and its corrected p (q); the sign count (TCAV
-score) stands beside it with its null. "Not shown" is never written as "no effect": where the intervals are narrow, the
-sentence says how large an effect they still allow.
+The headline is the concept effect in logits, with its 95 % interval and its corrected p (q). The sign count (TCAV
+score) follows with its null. "Not shown" is never written as "no effect": where the intervals are narrow, the sentence
+gives the largest effect that they still allow.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MAX_LOWERING = 2
 
 @dataclass(frozen=True)
 class ClassFinding:
-    """What was found for one class.
+    """The findings for one class.
 
     Attributes:
-        name: of the class.
-        strongest: the largest significant effect, in logits; 0: none.
-        sentences: to be read in order.
+        name: class name.
+        strongest: size of the largest significant effect, in logits; 0: none.
+        sentences: in reading order.
     """
 
     name: str
@@ -36,7 +36,7 @@ class ClassFinding:
 
 
 def overall(cells: ScoreCells, *, alpha: float, correction: str) -> list[Sentence]:
-    """Say how much was tested, what came out, and how moving concepts compare with their still twins."""
+    """Summarise how much was tested, the result, and how moving concepts compare with their still counterparts."""
     if not len(cells):
         return [words("There are no scores: no class or no concept had enough clips.")]
     tested = int(np.isfinite(cells.numbers["effect_p"]).sum())
@@ -51,7 +51,7 @@ def overall(cells: ScoreCells, *, alpha: float, correction: str) -> list[Sentenc
 
 
 def group_shares(cells: ScoreCells) -> list[tuple[str, int, int]]:
-    """Return (words, significant cells, all cells): against random clips by group, then the other comparisons."""
+    """Return (label, significant cells, all cells): by group against random clips, then the other comparisons."""
     parts = [(f"{word}, against random", cells.group(g) & cells.contrast("random")) for g, word in GROUP_WORDS.items()]
     parts += [
         ("against the rest of its kind", cells.contrast("rest")),
@@ -61,7 +61,7 @@ def group_shares(cells: ScoreCells) -> list[tuple[str, int, int]]:
 
 
 def _twins(cells: ScoreCells) -> list[Sentence]:
-    """Where a concept comes moving and still: count the cells in which only one of the two is significant."""
+    """For concepts with a moving and a still kind, count the cells in which only one of the two is significant."""
     still, moving = (
         {
             (int(cells.class_N[i]), int(cells.layer_N[i]), cells.columns[cells.column_N[i]].name): i
@@ -106,12 +106,15 @@ def correction_words(correction: str) -> str:
 
 
 def findings(cells: ScoreCells, limit: int) -> list[ClassFinding]:
-    """Say what each class's logit depends on: at most `limit` classes, the largest significant effects first."""
+    """Describe what each class's logit depends on.
+
+    Return at most `limit` classes. If there are more, keep those with the largest significant effects, largest first.
+    """
     against_random = cells.contrast("random")
     effect_N = np.abs(np.where(cells.significant_N & against_random, cells.numbers["effect_logits"], 0.0))
     strongest = np.zeros(len(cells.classes))
     np.maximum.at(strongest, cells.class_N, np.nan_to_num(effect_N))
-    # With few classes their own order is kept, since people know it.
+    # Keep the order of few classes: readers know it.
     order = range(len(strongest)) if len(strongest) <= limit else np.argsort(-strongest, kind="stable")[:limit]
     return [
         ClassFinding(
@@ -144,9 +147,9 @@ def _of_class(cells: ScoreCells, all_rows: np.ndarray, against_random: np.ndarra
 
 
 def _strongest_a_column(cells: ScoreCells, rows: np.ndarray) -> list[int]:
-    """Choose each concept's cell with the largest effect, largest first. Holm's correction covers this choice.
+    """Return each concept's cell with the largest effect, largest first. Holm's correction covers this choice.
 
-    A degenerate layer is named only where no other one has a significant effect.
+    A cell of a degenerate layer is chosen only if no other layer has a significant effect.
     """
     best: dict[int, int] = {}
     effect = np.abs(cells.numbers["effect_logits"][rows])
@@ -173,7 +176,7 @@ def _effect_sentence(cells: ScoreCells, i: int, verb: str) -> Sentence:
 
 
 def _counterparts(cells: ScoreCells, rows: np.ndarray, lead: int) -> list[Sentence]:
-    """Compare the strongest concept with its still and control versions: what is left without the movement."""
+    """Compare the strongest concept with its still and control versions: the effect that remains without motion."""
     column = cells.columns[cells.column_N[lead]]
     shown: list[Sentence] = []
     not_shown: list[tuple[str, str]] = []
@@ -206,7 +209,7 @@ def _counterparts(cells: ScoreCells, rows: np.ndarray, lead: int) -> list[Senten
 
 
 def _paired(cells: ScoreCells, rows: np.ndarray) -> list[Sentence]:
-    """Compare concepts with their own twins, track by track: what the movement itself adds."""
+    """Compare concepts with their counterparts track by track: the effect of the motion itself."""
     best = _strongest_a_column(cells, rows[cells.significant_N[rows]])
     alike: dict[tuple[str, str, int], list[int]] = {}
     for i in best:
@@ -259,7 +262,7 @@ def _bound(cells: ScoreCells, rows: np.ndarray) -> str:
 
 
 def _reach(cells: ScoreCells, rows: np.ndarray) -> str:
-    """Write how large an effect the intervals still allow where none was shown; empty: there is no interval."""
+    """Write the largest effect that the intervals still allow where none was shown; empty: no interval."""
     rows = rows[cells.of(Status.NOT_SHOWN)[rows]]
     ends = np.abs(np.concatenate([cells.numbers[c][rows] for c in ("effect_ci_low", "effect_ci_high")]))
     return amount(float(np.nanmax(ends))) if np.isfinite(ends).any() else ""

@@ -1,8 +1,8 @@
-"""Stage `report`: the page that a person reads. It runs in the driver.
+"""Stage `report`: writes the HTML report. It runs in the driver.
 
-RUN/report/<key>/report.html                  of a run without Grad-CAM
-RUN/report/<key>/report-<gradcam key>.html    of the same run, once it has a Grad-CAM page to link to
-RUN/report.html                               a copy of the one that belongs to the newest run of the folder
+RUN/report/<key>/report.html                  report of a run without Grad-CAM
+RUN/report/<key>/report-<gradcam key>.html    report of the same run once it links to a Grad-CAM page
+RUN/report.html                               copy of the report of the folder's newest run
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class _Writer:
 
 
 def publish_report(run: Run) -> None:
-    """Copy the newest run's page to `RUN/report.html`, also where that run's report was complete before.
+    """Copy the newest run's page to `RUN/report.html`, even if that run's report was already complete.
 
-    The folder may have been used for other configs in between, so the page there may be another run's. Where the page
-    changes, its companions (`vtcav_ray.report.companions`) are written again: they show the same scores.
+    Other configs may have used the folder in between, so the page there may belong to another run. If the page changes,
+    rewrite its companions (`vtcav_ray.report.companions`), which show the same scores.
 
     Raises:
         ConfigError: the newest run has not reached its report.
@@ -63,7 +63,7 @@ def _write(run: Run) -> bytes:
 
 
 def _name(run: Run) -> str:
-    """Name the page in the stage's folder. The stage's key does not say which companions the page links to."""
+    """Return the page's file name in the stage's folder. It names the linked companions, which the key does not."""
     keys = [run.keys[stage] for stage, _ in companions(run)]
     return f"report-{'-'.join(keys)}.html" if keys else REPORT_PAGE
 

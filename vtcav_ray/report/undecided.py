@@ -1,4 +1,4 @@
-"""What could not be decided, and why, in sentences."""
+"""Sentences about what could not be decided, and why."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _degenerate(cells: ScoreCells) -> list[Sentence]:
 
 
 def _only_effect(cells: ScoreCells) -> list[Sentence]:
-    """Cells where the TCAV score's null is too wide to decide anything."""
+    """Describe the cells where the TCAV score's null is too wide to decide anything."""
     rows = cells.texts["decided_by"].equal("effect") & ~cells.degenerate_N & ~cells.of(Status.NOT_LEARNABLE)
     if not rows.any():
         return []
@@ -76,7 +76,7 @@ def _only_effect(cells: ScoreCells) -> list[Sentence]:
 
 
 def _without_figures(cells: ScoreCells) -> list[Sentence]:
-    """The most frequent reasons why a cell has no figure that can be read."""
+    """List the most frequent reasons why a cell has no readable figure."""
     reasons: dict[str, int] = {}
     for i in np.flatnonzero(cells.of(Status.UNDECIDED)).tolist():
         reason = cells.texts["note"][i] or "no figure can be read"
@@ -86,7 +86,7 @@ def _without_figures(cells: ScoreCells) -> list[Sentence]:
 
 
 def _too_wide(cells: ScoreCells) -> list[Sentence]:
-    """Cells that are not significant, and whose interval holds effects as large as the typical significant one."""
+    """Describe cells without a significant effect whose interval includes effects as large as the median one."""
     effect, found = np.abs(cells.numbers["effect_logits"]), cells.significant_N
     if not found.any():
         return []

@@ -1,7 +1,7 @@
-"""The clips to review, grouped by concept, class and kind of random clip, and their moving previews.
+"""The clips to review, grouped by concept, class and kind of random clip, and their animated previews.
 
-Only the clips' heads are read at the start. A preview is made when somebody asks for it, from one row group of the
-stored, lossless clips, and kept in a cache of bounded size.
+Only the clips' metadata is read at the start. A preview is made on request, from one row group of the stored, lossless
+clips, and kept in a cache of bounded size.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Group:
-    """The clips that are decided about together: one concept and kind, one class, or one kind of random clip."""
+    """Clips that are reviewed together: one concept and kind, one class, or one kind of random clip."""
 
     set: str
     name: str
@@ -59,14 +59,14 @@ class Group:
 class _Place:
     path: str
     row_group: int
-    row: int  # in its row group
+    row: int  # index in the row group
 
 
 class ClipGroups:
-    """The clips of a run, without motion controls: each of those goes with the clip that it is made from.
+    """The clips of a run, without motion controls: the decision on a clip also covers the controls made from it.
 
     Raises:
-        ConfigError: the run's clips are not cut yet.
+        ConfigError: the run's clips are not complete.
     """
 
     def __init__(self, run: Run) -> None:
@@ -75,7 +75,7 @@ class ClipGroups:
             raise ConfigError(
                 f"The clips of {run.url} are not all cut yet. Run `vtcav run CONFIG --until clips` first."
             )
-        self.home = self.folder.run  # decisions live where the clips do: runs that share clips share a review
+        self.home = self.folder.run  # decisions are stored with the clips: runs that share clips share a review
         self.title = run.config.name
         self.key = self.folder.key
         self.groups, self._places = _read(self.folder)
@@ -84,7 +84,7 @@ class ClipGroups:
         self._lock = threading.Lock()
 
     def preview(self, clip_id: str, max_side: int = MAX_SIDE) -> Preview:
-        """The moving preview of a clip. Safe to call from several threads.
+        """Return the animated preview of a clip. Safe to call from several threads.
 
         Raises:
             KeyError: no such clip.
@@ -116,7 +116,7 @@ class ClipGroups:
 
 
 def _heads(file: IO[bytes]) -> tuple[list[int], list[dict[str, Any]]]:
-    """Rows of each row group, and all rows without their frames."""
+    """Return the number of rows of each row group, and all rows without their frames."""
     parquet = pq.ParquetFile(file, pre_buffer=False)
     sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
     return sizes, parquet.read(columns=list(HEADS), use_threads=False).to_pylist()
@@ -145,7 +145,7 @@ def _clip(row: dict[str, Any]) -> Clip:
 
 
 def siblings(groups: Sequence[Group]) -> dict[str, list[str]]:
-    """clip_id -> the clips of the same track and frames in other kinds of the same concept."""
+    """Return clip_id -> clips of the same track and frames in other kinds of the same concept."""
     by_source: dict[tuple[object, ...], list[str]] = {}
     source_of: dict[str, tuple[object, ...]] = {}
     for group in groups:

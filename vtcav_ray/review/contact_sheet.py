@@ -1,4 +1,4 @@
-"""The contact sheet: one static HTML file with everything on it, for those who can't open a port."""
+"""The contact sheet: one static HTML file with all clips, for machines where no port can be opened."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vtcav_ray.review.clip_groups import Clip, ClipGroups, Group
 from vtcav_ray.review.page import ROOM
 from vtcav_ray.text.csv_text import csv_line
 
-MAX_SIDE = 112  # pixels, of a preview: 160 concepts of 30 clips stay under 100 MB
+MAX_SIDE = 112  # pixels per preview side: 160 concepts of 30 clips stay under 100 MB
 WORDS = {"concept": "Concept", "class": "Class examples", "random": "Random clips"}
 
 
 @dataclass(frozen=True)
 class SheetClip:
-    """A clip on the sheet. `verdict`: accept, reject or empty; `preview`: None where the frames don't decode."""
+    """A clip on the sheet. `verdict`: accept, reject or empty; `preview`: None if the frames don't decode."""
 
     clip: Clip
     place: int
@@ -34,7 +34,7 @@ class SheetClip:
 
 @dataclass(frozen=True)
 class SheetGroup:
-    """A group on the sheet. `clips` makes the previews as it is read, once."""
+    """A group on the sheet. `clips` is a one-time iterator that makes the previews on the way."""
 
     group: Group
     words: str
@@ -44,13 +44,13 @@ class SheetGroup:
 
 
 def sheet_parts(groups: ClipGroups, decisions: Decisions, run_url: str, clips_each: int) -> Iterator[str]:
-    """Build the file, piece by piece: only one group's previews are in memory.
+    """Build the file piece by piece, with only one group's previews in memory.
 
     Args:
-        groups: what to show.
-        decisions: shown on the clips.
-        run_url: of the run folder.
-        clips_each: the most clips of a group to show; the sheet says how many there are.
+        groups: the clips to show.
+        decisions: the verdicts to show on the clips.
+        run_url: URL of the run folder.
+        clips_each: maximum number of clips per group; the sheet also gives the total.
     """
     return stream(
         ROOM,
@@ -86,7 +86,7 @@ def _group(groups: ClipGroups, group: Group, decisions: Decisions, clips_each: i
 
 
 def _clips(groups: ClipGroups, shown: tuple[Clip, ...], verdicts: list[str]) -> Iterator[SheetClip]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and encoding hold no lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and encoding hold no lock, so threads help
         yield from pool.map(functools.partial(_clip, groups), shown, range(1, len(shown) + 1), verdicts)
 
 
@@ -99,7 +99,7 @@ def _clip(groups: ClipGroups, clip: Clip, place: int, verdict: str) -> SheetClip
 
 
 def describe(clip: Clip) -> str:
-    """Say what a clip shows, and which frames it has."""
+    """Describe a clip: what it shows, and its frames."""
     what = " ".join(word for word in (clip.object, clip.motion) if word)
     frames = f"frame {clip.first}" if clip.first == clip.last else f"frames {clip.first} to {clip.last}"
     return f"{what}, {frames}" if what else frames

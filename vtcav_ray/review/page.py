@@ -5,11 +5,11 @@ from __future__ import annotations
 from vtcav_ray.pages import Shell, asset, render
 
 ROOM = "vtcav_ray.review"
-ASSETS = ("review.css", "review.js")  # what the page may ask for
+ASSETS = ("review.css", "review.js")  # the files that the page may request
 
 
 def build_page(title: str) -> str:
-    """Build the page as HTML. Everything else that it shows comes later, as JSON, and is inserted as text."""
+    """Build the page's HTML. All other content arrives later as JSON and is inserted as text."""
     return render(ROOM, "review.html", shell=Shell(f"{title} · review", styles=()), title=title)
 
 

@@ -1,11 +1,11 @@
-"""The local page's server: small, in the standard library, and careful about who may ask.
+"""The review page's local server: small, based on the standard library, with strict access control.
 
-- It listens on loopback unless told otherwise.
-- A random token in the address that is printed becomes a cookie (HttpOnly, SameSite=Strict); every other request needs
-  it, so neither another user of the machine nor a page from elsewhere can read a clip.
-- The `Host` header must name this machine, against DNS rebinding; a POST must come from this page (`Origin`) and be
-  JSON, which no plain form can send.
-- A body is read only after all of that, up to MAX_BODY bytes; a request that is refused with its body unread ends the
+- It listens on loopback by default.
+- The printed address contains a random token, which becomes a cookie (HttpOnly, SameSite=Strict). Every other request
+  needs the cookie, so neither another user of the machine nor a page from another site can read a clip.
+- The `Host` header must name this machine, against DNS rebinding. A POST must come from this page (`Origin`) and be
+  JSON, which a plain form cannot send.
+- A body is read only after these checks, up to MAX_BODY bytes. Refusing a request with an unread body closes the
   connection.
 """
 
@@ -33,7 +33,7 @@ from vtcav_ray.review.session import Session
 
 MAX_BODY = 4 * 2**20
 PREVIEWS_AT_ONCE = max(os.cpu_count() or 1, 2)
-_DROP_BYTES, _DROP_SECONDS = 2**16, 0.5  # of a refused body
+_DROP_BYTES, _DROP_SECONDS = 2**16, 0.5  # limits for discarding a refused body
 _TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
@@ -46,15 +46,15 @@ class ReviewServer(ThreadingHTTPServer):
 
     Args:
         host: address to listen on.
-        port: 0: a free one.
+        port: 0: any free port.
 
     Raises:
-        ConfigError: the address can't be listened on.
+        ConfigError: listening on the address fails.
     """
 
     daemon_threads = True
     allow_reuse_address = True
-    request_queue_size = 64  # the default, 5, turns a busy page's requests away
+    request_queue_size = 64  # the default of 5 drops requests of a busy page
 
     def __init__(self, session: Session, host: str = "127.0.0.1", port: int = 0) -> None:
         self.session, self.host = session, host
@@ -77,10 +77,10 @@ class ReviewServer(ThreadingHTTPServer):
 
     @property
     def cookie(self) -> str:
-        return f"vtcav_review_{self.port}"  # cookies don't know of ports, and two reviews may run
+        return f"vtcav_review_{self.port}"  # cookies ignore ports, and two reviews may run
 
     def knows_host(self, header: str) -> bool:
-        """Whether a `Host` header names this machine. Its port is not asked: a tunnel may have another."""
+        """Return whether a `Host` header names this machine. Its port is ignored: a tunnel may use another."""
         name = (urlsplit(f"//{header}").hostname or "").lower()
         if name in ("localhost", self.host.lower()) or (_is_address(name) and _is_loopback(name)):
             return True
@@ -95,13 +95,13 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     protocol_version = "HTTP/1.1"
     timeout = 60
-    unread = False  # the request has a body that nobody has read
+    unread = False  # whether the request has an unread body
 
     def log_message(self, format: str, *args: Any) -> None:
-        """No line a request: the terminal belongs to the person."""
+        """Log nothing per request, to keep the user's terminal clean."""
 
     def do_GET(self) -> None:
-        # A GET has no body here. What comes as one would be read as the next request.
+        # A GET has no body here. An unread one would be parsed as the next request.
         self.unread = self.headers.get("Content-Length", "0").strip() != "0" or "Transfer-Encoding" in self.headers
         address = urlsplit(self.path)
         if not self._host_is_known():
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if address.path == "/":
             self._send("text/html; charset=utf-8", build_page(self.server.session.wall.title).encode())
-        elif address.path == "/favicon.ico":  # browsers ask for it unbidden
+        elif address.path == "/favicon.ico":  # browsers request it automatically
             self._send("image/x-icon", b"", status=HTTPStatus.NO_CONTENT)
         elif address.path == "/api/state":
             self._answer(self.server.session.state)
@@ -132,8 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         try:
             asked = json.loads(body) if body else {}
-        except (ValueError, RecursionError):  # no JSON, or lists within lists without end
-            self._refuse(HTTPStatus.BAD_REQUEST, "This is no JSON.")
+        except (ValueError, RecursionError):  # not JSON, or nested too deeply
+            self._refuse(HTTPStatus.BAD_REQUEST, "The body is not JSON.")
             return
         if path == "/api/decide":
             self._answer(lambda: self.server.session.decide(asked))
@@ -143,12 +143,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
     def _may_post(self) -> bool:
-        """Whether the body is to be read at all; where not, the answer is sent."""
+        """Return whether the body should be read; if not, send the response."""
         self.unread = True
         if not self._host_is_known():
             return False
         if not self._has_cookie() or self.headers.get("Origin") != f"http://{self.headers.get('Host')}":
-            self._refuse(HTTPStatus.FORBIDDEN, "This comes from another page.")
+            self._refuse(HTTPStatus.FORBIDDEN, "This request comes from another page.")
             return False
         if self.headers.get_content_type() != "application/json":
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send JSON.")
@@ -156,13 +156,13 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _body(self) -> bytes | None:
-        """All of the request's body, so that the connection can be used again; None where it was refused."""
+        """Read the whole body, so the connection can be reused. None: the request was refused."""
         lengths = self.headers.get_all("Content-Length", [])
         if "Transfer-Encoding" in self.headers or len(lengths) != 1:
-            self._refuse(HTTPStatus.LENGTH_REQUIRED, "Say once, by Content-Length, how many bytes come.")
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "Send exactly one Content-Length header.")
             return None
-        if not re.fullmatch("[0-9]{1,18}", lengths[0]):  # `isdigit` is also true of a raised two, which no int can be
-            self._refuse(HTTPStatus.BAD_REQUEST, "Content-Length is a number of bytes.")
+        if not re.fullmatch("[0-9]{1,18}", lengths[0]):  # `isdigit` also accepts a superscript two, which `int` rejects
+            self._refuse(HTTPStatus.BAD_REQUEST, "Content-Length must be a number of bytes.")
             return None
         if int(lengths[0]) > MAX_BODY:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {MAX_BODY} bytes.")
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         return morsel is not None and hmac.compare_digest(morsel.value.encode(), self.server.token.encode())
 
     def _enter(self) -> None:
-        """Put the token into a cookie, and take it out of the address bar."""
+        """Store the token in a cookie, and remove it from the address bar."""
         self.send_response(HTTPStatus.SEE_OTHER)
         self.send_header("Set-Cookie", f"{self.server.cookie}={self.server.token}; HttpOnly; SameSite=Strict; Path=/")
         self.send_header("Location", "/")
@@ -206,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _preview(self, clip_id: str) -> None:
         try:
             with self.server.previews:
-                if self._is_gone():  # the reader went on to another wall while this waited
+                if self._is_gone():  # the user moved to another group while this request waited
                     self.close_connection = True
                     return
                 image = self.server.session.wall.preview(clip_id).image
@@ -216,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, error.message)
         except OSError as error:
             self._refuse(HTTPStatus.BAD_GATEWAY, f"The clip can't be read: {error}")
-        else:  # the address holds the clips' key, under which a clip never changes
+        else:  # the address contains the clips' key, under which a clip never changes
             self._send("image/webp", image, cache="private, max-age=86400, immutable")
 
     def _is_gone(self) -> bool:
@@ -228,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send("application/json", json.dumps(act(), ensure_ascii=False).encode())
         except ValueError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-        except ConfigError as error:  # somebody edited the file by hand
+        except ConfigError as error:  # the file was edited by hand
             self._refuse(HTTPStatus.CONFLICT, str(error))
         except OSError as error:
             self._refuse(HTTPStatus.BAD_GATEWAY, f"review.csv can't be read or written: {error}")
@@ -242,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", cache)
         if self.unread:
-            self.send_header("Connection", "close")  # http.server ends the connection for this
+            self.send_header("Connection", "close")  # http.server then closes the connection
         self._safe_headers()
         self.end_headers()
         self.wfile.write(body)
@@ -250,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._drop_body()
 
     def _drop_body(self) -> None:
-        """Take a little of an unread body away: a socket closed on unread bytes may take the answer with it."""
+        """Discard some of an unread body: closing a socket with unread bytes may lose the response."""
         self.close_connection = True
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_WR)
@@ -268,7 +268,7 @@ class _Handler(BaseHTTPRequestHandler):
     def handle(self) -> None:
         try:
             super().handle()
-        except (ConnectionError, TimeoutError):  # the browser went away
+        except (ConnectionError, TimeoutError):  # the browser disconnected
             self.close_connection = True
 
 

@@ -1,4 +1,4 @@
-"""One review going on: decisions made, taken back and kept, while the file may be edited by hand at the same time."""
+"""A review session: make, undo and store decisions, while the file may also be edited by hand."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MAX_CHANGES = 5000
 
 
 class Session:
-    """Decisions about the clips of one wall, written to the run's `review.csv` at once, one after the other.
+    """Decisions about the clips of a run. Each is written to the run's `review.csv` at once.
 
-    The file is read again for each change, so what somebody wrote into it in the meantime is kept, be it by hand or
-    from another server on the same run. Undo reaches back to the start of the session.
+    The file is read again before each change, so entries that were made in the meantime, by hand or by another server
+    on the same run, are kept. Undo goes back to the start of the session.
     """
 
     def __init__(self, wall: ClipGroups, run: Folder) -> None:
@@ -29,7 +29,7 @@ class Session:
         self._last = read_decisions(run)
 
     def state(self) -> dict[str, Any]:
-        """All that the page needs at its start."""
+        """Return everything that the page needs at its start."""
         with self._lock:
             self._last = read_decisions(self._run)
             return {
@@ -43,7 +43,7 @@ class Session:
             }
 
     def decide(self, asked: Any) -> dict[str, Any]:
-        """Make the decisions of `{"changes": [{"set", "name", "clip_id", "verdict"}, ...]}`; verdict null: none.
+        """Make the decisions of `{"changes": [{"set", "name", "clip_id", "verdict"}, ...]}`. Null removes a verdict.
 
         Raises:
             ValueError: the request is not of this form.
@@ -57,21 +57,21 @@ class Session:
             return {**answer, "undo": len(self._undo)}
 
     def undo(self) -> dict[str, Any]:
-        """Take the last decisions of this session back."""
+        """Undo the last decisions of this session."""
         with self._lock:
             if not self._undo:
                 return {"decisions": _rows(read_decisions(self._run)), "undo": 0}
-            # Only what is written is forgotten: a failure leaves the step to be tried again.
+            # Forget the step only after it is written, so that it can be retried after a failure.
             _, answer = self._change(self._undo[-1])
             undone = self._undo.pop()
             return {**answer, "undone": undone[0][0].clip_id or undone[0][0].name, "undo": len(self._undo)}
 
     def _change(self, changes: Changes) -> tuple[Decisions, dict[str, Any]]:
-        """(decisions before, what to tell the page)."""
+        """Return (previous decisions, response for the page)."""
         before, after = change_decisions(self._run, lambda found: found.changed(changes))
         edited = before != self._last
         self._last = after
-        # The page knows what it asked for; all decisions only where somebody else wrote, too.
+        # The page knows its own changes. Send all decisions only if the file was also changed elsewhere.
         if edited:
             return before, {"decisions": _rows(after)}
         return before, {"changes": [[s.set, s.name, s.clip_id, verdict] for s, verdict in changes]}

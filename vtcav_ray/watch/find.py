@@ -1,4 +1,4 @@
-"""Checkpoints that are there, whole, and no longer being written."""
+"""Find checkpoints that are complete and no longer being written."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ ZIP_MAGIC, PICKLE_MAGIC = b"PK", b"\x80"
 
 @dataclass(frozen=True, order=True)
 class Checkpoint:
-    """One file as a listing shows it, in the order of training.
+    """One checkpoint file as listed. Checkpoints sort in the order of training.
 
     Attributes:
-        order: (0, step) or (1, 0) where the name has no number.
+        order: (0, step), or (1, 0) if the name has no number.
         name: file name.
-        url: where it is.
-        fingerprint: ETag, or size and time of change: a file that was written again is another checkpoint.
+        url: URL of the file.
+        fingerprint: ETag, or size and modification time. A rewritten file is another checkpoint.
         size: bytes.
-        modified: seconds since the epoch; None: the storage does not say.
+        modified: seconds since the epoch; None: the storage does not report it.
     """
 
     order: tuple[int, int]
@@ -48,12 +48,12 @@ class Checkpoint:
 
     @property
     def id(self) -> str:
-        """Name of its lease and its record."""
+        """Name of the checkpoint's lease and record."""
         return canonical_digest([self.url, self.fingerprint])[:16]
 
 
 def list_checkpoints(pattern: str, storage_options: Mapping[str, Any] | None = None) -> list[Checkpoint]:
-    """Every file that matches, in the order of training; hidden, empty and temporary ones are left out.
+    """List all matching files in the order of training, without hidden, empty and temporary ones.
 
     Raises:
         ConfigError: a URL that is not allowed or can't be opened.
@@ -88,12 +88,12 @@ def settled(
     now: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Checkpoint]:
-    """Those that are not being written: old enough, or the same in a second look `settle_s` seconds later.
+    """Return the checkpoints that are not being written: old enough, or unchanged `settle_s` seconds later.
 
     Args:
-        candidates: of the first look.
-        look_again: lists once more; called only where one of them is too young to tell.
-        settle_s: how long a finished file stays the same.
+        candidates: the first listing.
+        look_again: lists again; called only if a candidate is too young to decide.
+        settle_s: a file that stays unchanged for this long is finished.
     """
     old = {c for c in candidates if c.modified is not None and now() - c.modified > settle_s}
     if len(old) < len(candidates):
@@ -103,11 +103,11 @@ def settled(
 
 
 def looks_whole(checkpoint: Checkpoint, storage_options: Mapping[str, Any] | None = None) -> bool:
-    """Whether the file's ends are those of a PyTorch file: a zip with its directory, or the older kind of pickle.
+    """Return whether the file looks like a complete PyTorch file: a zip with its directory, or the older pickle.
 
-    A copy that broke off lacks the zip's directory, which is at the end. One that was deleted since it was listed (a
-    training may keep only its newest), or that is not ours to read, is not whole either: the others need not wait for
-    it. Reads a few kilobytes, and runs nothing.
+    An interrupted copy lacks the zip's directory, which is at the end. A file that was deleted after it was listed (a
+    training may keep only its newest), or that may not be read, counts as incomplete, so the others need not wait for
+    it. Reads a few kilobytes and executes nothing.
 
     Raises:
         OSError: the network failed.
@@ -122,5 +122,5 @@ def looks_whole(checkpoint: Checkpoint, storage_options: Mapping[str, Any] | Non
     try:
         return patiently(look, checkpoint.url)
     except (FileNotFoundError, PermissionError) as error:
-        logger.warning("%s is passed over: %s", checkpoint.url, error)
+        logger.warning("skipping %s: %s", checkpoint.url, error)
         return False

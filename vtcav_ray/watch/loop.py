@@ -1,4 +1,4 @@
-"""One pass of a watcher: look, take what is whole and new, run each once, write down what came of it."""
+"""One pass of a watcher: list the checkpoints, run each complete and new one once, and record the result."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from vtcav_ray.watch.registry import Record, Registry
 logger = logging.getLogger(__name__)
 
 WATCH = "watch"
-# Runs a checkpoint and returns what the record says of it. A VtcavError is the checkpoint's own failure, but for an
+# Runs a checkpoint and returns the fields of its record. A VtcavError means that the checkpoint failed, except for an
 # EnvironmentFault.
 RunOne = Callable[[Config, Checkpoint], dict[str, object]]
 
 
 class NotTheCheckpoint(Exception):
-    """Something failed that would fail for every checkpoint (no videos, no such config): the pass ends with it.
+    """A failure that every checkpoint would have (no videos, no such config). It ends the pass.
 
-    So it does with an EnvironmentFault and with errors of storage, which need no such wrapping.
+    An EnvironmentFault and storage errors end the pass too, without this wrapper.
 
     Args:
         error: what failed.
@@ -44,10 +44,11 @@ class Options:
 
     Attributes:
         pattern: glob of checkpoints, on any URL.
-        settle_s: a file that was written longer ago, or is the same after so long, is finished.
-        expires_s: a watcher without a sign of life for so long is dead, and its checkpoint is free.
-        attempts: after so many that failed or died, a checkpoint is recorded as failed.
-        limit: checkpoints that a pass runs; None: all. Those that are not whole or with another watcher don't count.
+        settle_s: seconds; a file that was written longer ago, or stays unchanged for this long, is finished.
+        expires_s: seconds; a watcher that shows no sign of life for this long is dead, and its checkpoint is free.
+        attempts: a checkpoint is recorded as failed after this many attempts that failed or died.
+        limit: maximum number of checkpoints per pass; None: all. Incomplete checkpoints and those of another watcher
+            don't count.
     """
 
     pattern: str
@@ -59,12 +60,12 @@ class Options:
 
 @dataclass
 class Pass:
-    """What one pass did, by the checkpoints' names."""
+    """The results of one pass, by checkpoint name."""
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    busy: list[str] = field(default_factory=list)  # another watcher is at it
-    unfinished: list[str] = field(default_factory=list)  # still being written, or cut off
+    busy: list[str] = field(default_factory=list)  # another watcher works on it
+    unfinished: list[str] = field(default_factory=list)  # still being written, or truncated
 
     @property
     def sentence(self) -> str:
@@ -82,16 +83,16 @@ class Pass:
 
 
 def watch_once(config: Config, options: Options, run_one: RunOne, update_report: Callable[[Folder], object]) -> Pass:
-    """Bring the watch folder up to date with the checkpoints that are there.
+    """Bring the watch folder up to date with the existing checkpoints.
 
     Args:
-        config: its `run_url` is the folder that is shared by all checkpoints.
-        run_one: called at most once a checkpoint and pass, while its lease is held.
-        update_report: called with the watch folder when a record was added.
+        config: its `run_url` is the folder that all checkpoints share.
+        run_one: called at most once per checkpoint and pass, while the checkpoint's lease is held.
+        update_report: called with the watch folder after a record is added.
 
     Raises:
         ConfigError: the pattern is not allowed.
-        VtcavError: what would fail for every checkpoint.
+        VtcavError: a failure that every checkpoint would have.
         OSError: storage can't be reached.
     """
     folder = Folder(config.run_url, config.out_storage_options).below(WATCH)
@@ -135,19 +136,19 @@ def _run_leased(
     run_one: RunOne,
     result: Pass,
 ) -> bool:
-    """Run one checkpoint unless another watcher has it or had it. True: a record was added."""
+    """Run one checkpoint unless another watcher has it or had it. Return whether a record was added."""
     lease = leases.take(checkpoint.id)
     if lease is None:
         result.busy.append(checkpoint.name)
         return False
     started = time.monotonic()
     with lease:
-        # Its record is written before a lease is given back, so whoever has the lease sees it.
+        # The record is written before the lease is released, so the next holder of the lease sees it.
         if checkpoint.id in registry.ids():
             lease.end("stopped")
             return False
         died = leases.state(checkpoint.id).attempts
-        if died >= options.attempts:  # a failure at the last attempt would have been recorded
+        if died >= options.attempts:  # a failure in the last attempt would have been recorded
             message = f"{died} watchers died while they ran this checkpoint: is there enough memory for it?"
             result.failed[checkpoint.name] = message
             added = registry.add(Record.of(checkpoint, "failed", error=message))
@@ -158,7 +159,7 @@ def _run_leased(
         except NotTheCheckpoint as error:
             lease.end("stopped", error=str(error))
             raise error.error from error
-        except storage_errors(EnvironmentFault) as error:  # none of the checkpoint's doing: no attempt is counted
+        except storage_errors(EnvironmentFault) as error:  # not the checkpoint's fault: the attempt does not count
             lease.end("stopped", error=str(error))
             raise
         except Exception as error:
@@ -169,7 +170,7 @@ def _run_leased(
             added = last and registry.add(Record.of(checkpoint, "failed", error=message))
             lease.end("failed", error=message, seconds=time.monotonic() - started)
             return added
-        except BaseException:  # Ctrl-C: the next watcher may have it at once
+        except BaseException:  # Ctrl-C: the next watcher may take the checkpoint at once
             lease.end("stopped")
             raise
         added = registry.add(Record.of(checkpoint, "done", **about))
@@ -179,18 +180,19 @@ def _run_leased(
 
 
 def watch_for_ever(one_pass: Callable[[], Pass], every_s: float, told: Callable[[Pass], None]) -> None:
-    """Pass after pass. What ends one (no storage, no cluster, no video yet) is logged, and may not end the next.
+    """Run pass after pass. Log an error that ends a pass (no storage, no cluster, no video yet), and continue.
 
     Args:
-        every_s: from the end of a pass to the next.
-        told: gets each pass.
+        one_pass: runs one pass.
+        every_s: seconds from the end of a pass to the start of the next.
+        told: called with the result of each pass.
 
     Raises:
-        ConfigError: what only a person can mend.
+        ConfigError: an error that only the user can fix.
     """
     while True:
         try:
             told(one_pass())
         except storage_errors(StageError) as error:
-            logger.warning("this pass failed, the next may not: %s", error)
+            logger.warning("this pass failed, the next may succeed: %s", error)
         time.sleep(every_s)

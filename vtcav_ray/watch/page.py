@@ -1,4 +1,4 @@
-"""The report over training: how each concept effect goes from checkpoint to checkpoint. One HTML file, no scripts."""
+"""The report over training: how each concept effect changes between checkpoints. One HTML file, no scripts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDTH, HEIGHT, MARGIN = 180, 56, 7
 
 @dataclass(frozen=True)
 class Point:
-    """One cell of one checkpoint. `score` is the TCAV score in [0, 1]; the rest is in logits."""
+    """One cell of one checkpoint. `score` is the TCAV score in [0, 1]; effect and interval are in logits."""
 
     effect: float
     low: float
@@ -49,7 +49,7 @@ def update_report(folder: Folder) -> str:
 
 
 def read_series(records: Sequence[Record], shared: Folder) -> dict[tuple[str, str, str], Points]:
-    """Read the effects against random clips of every record that is done."""
+    """Read the effects against random clips of every finished record."""
     found: dict[tuple[str, str, str], Points] = defaultdict(dict)
     for number, record in enumerate(records):
         if record.run is None:
@@ -71,7 +71,7 @@ def _point(row: dict[str, Any]) -> Point:
 
 
 def build_page(records: Sequence[Record], series: Series) -> str:
-    """Build the page. No script runs in it, and nothing is loaded."""
+    """Build the page. It runs no scripts and loads nothing."""
     return render(
         ROOM,
         "watch.html",
@@ -87,7 +87,7 @@ def build_page(records: Sequence[Record], series: Series) -> str:
 
 @dataclass(frozen=True)
 class CheckpointRow:
-    """A line of the table of checkpoints. `about`: the model or the error; `address`: of its report, or empty."""
+    """A row of the table of checkpoints. `about`: the model or the error; `address`: of its report, or empty."""
 
     name: str
     address: str
@@ -98,7 +98,7 @@ class CheckpointRow:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """A class's charts: (concept, a chart for each layer; None: the concept has no effect there)."""
+    """A class's charts: (concept, one chart per layer; None: the concept has no effect there)."""
 
     name: str
     layers: Sequence[str]
@@ -107,13 +107,13 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class Spark:
-    """A small chart, in pixels: x is the checkpoint's place in training, y the effect in logits. Zero is in view.
+    """A small chart, in pixels: x is the checkpoint's place in training, y the effect in logits. Zero is visible.
 
     Attributes:
-        zero: y of no effect.
+        zero: y of zero effect.
         band, line: `x,y x,y ...` of the interval's outline and of the effect.
         marks: (`up`, `down` or `open`, x, y) of each checkpoint.
-        last: the newest checkpoint's figures.
+        last: figures of the newest checkpoint.
     """
 
     zero: float
@@ -135,7 +135,7 @@ def _checkpoint(record: Record) -> CheckpointRow:
 
 
 def _classes(count: int, series: Series) -> list[ClassTable]:
-    """The classes with the largest effects, in the order of their names."""
+    """Return the classes with the largest effects, sorted by name."""
     largest: dict[str, float] = defaultdict(float)
     for (name, _, _), points in series.items():
         largest[name] = max(largest[name], *(abs(p.effect) for p in points.values()))
@@ -158,7 +158,7 @@ def spark(points: Points, count: int) -> Spark:
 
     Args:
         points: at least one.
-        count: all checkpoints, those without this cell too.
+        count: number of all checkpoints, including those without this cell.
     """
     top = max(0.0, *(p.high for p in points.values()))
     bottom = min(0.0, *(p.low for p in points.values()))

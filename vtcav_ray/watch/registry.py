@@ -1,4 +1,4 @@
-"""The table of what was run: one record for each checkpoint that is finished with."""
+"""The table of finished checkpoints: one record each."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ REGISTRY = pa.schema(
         ("id", pa.string()),
         ("checkpoint", pa.string()),  # URL
         ("name", pa.string()),  # file name
-        ("step", pa.int64()),  # last number in the name; null: none
+        ("step", pa.int64()),  # last number in the name; null: no number
         ("fingerprint", pa.string()),
         ("size_bytes", pa.int64()),
         ("status", pa.string()),  # done or failed
         ("error", pa.string()),  # null: done
-        ("run", pa.string()),  # relative to the watch folder's parent; null: failed
+        ("run", pa.string()),  # path relative to the watch folder's parent; null: failed
         ("model", pa.string()),  # `<checkpoint>@<digest>`
-        ("clips_key", pa.string()),  # runs with different ones looked at different clips
+        ("clips_key", pa.string()),  # runs with different keys used different clips
         ("scores_key", pa.string()),
     ]
 )
@@ -36,7 +36,7 @@ REGISTRY = pa.schema(
 
 @dataclass(frozen=True)
 class Record:
-    """What came of one checkpoint. It follows from the checkpoint and the config: times are in the leases."""
+    """The result of one checkpoint. Checkpoint and config determine it, so it has no times: these are in the leases."""
 
     id: str
     checkpoint: str
@@ -71,21 +71,21 @@ class Registry:
         self.folder = folder
 
     def ids(self) -> set[str]:
-        """Checkpoints that are finished with."""
+        """Return the IDs of the finished checkpoints."""
         return {n.removesuffix(".json") for n in self.folder.names(RECORDS) if n.endswith(".json")}
 
     def add(self, record: Record) -> bool:
-        """Write a record, once. False: there is one."""
+        """Write a record unless it exists. Return whether it was written."""
         content = json.dumps(asdict(record), indent=1, sort_keys=True).encode()
         return create_once(self.folder, f"{RECORDS}/{record.id}.json", content)
 
     def records(self) -> list[Record]:
-        """All of them, in the order of training."""
+        """Return all records in the order of training."""
         found = [Record(**self.folder.read_json(f"{RECORDS}/{name}.json")) for name in sorted(self.ids())]
         return sorted(found, key=lambda r: (r.step is None, r.step or 0, r.name, r.id))
 
     def write_table(self) -> list[Record]:
-        """Write the table anew, and return its records. The same records give the same bytes."""
+        """Rewrite the table and return its records. The same records give the same bytes."""
         records = self.records()
         rows = [{**asdict(r), "clips_key": r.keys.get("clips"), "scores_key": r.keys.get("scores")} for r in records]
         self.folder.write_bytes(TABLE, parquet_bytes(pa.Table.from_pylist(rows, schema=REGISTRY)))

@@ -1,4 +1,4 @@
-"""A run on another checkpoint of the same model: videos, tracks and clips are taken from the run that is there."""
+"""A run on another checkpoint of the same model: it reuses videos, tracks and clips of an existing run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class Saving:
-    """What re-use was worth, in seconds of wall clock, from the manifests.
+    """Time saved by reuse, in seconds of wall time, from the manifests.
 
     Attributes:
-        reused: what the shared stages took when they were made.
-        spent: what the stages of this checkpoint took.
+        reused: seconds that the shared stages took when they were computed.
+        spent: seconds that the stages of this checkpoint took.
     """
 
     reused: float
@@ -35,15 +35,15 @@ class Saving:
 
     @property
     def fraction(self) -> float:
-        """Of a run from nothing, the share that was saved."""
+        """Share of a full run's time that was saved."""
         whole = self.reused + self.spent
         return self.reused / whole if whole else 0.0
 
     @property
     def sentence(self) -> str:
         return (
-            f"Videos, tracks and clips were re-used: they had taken {self.reused:.1f} s, and this checkpoint's own "
-            f"stages took {self.spent:.1f} s, so {self.fraction:.0%} of a run from nothing was saved."
+            f"Videos, tracks and clips were re-used: they took {self.reused:.1f} s when they were made. This "
+            f"checkpoint's own stages took {self.spent:.1f} s, so {self.fraction:.0%} of a full run was saved."
         )
 
 
@@ -68,31 +68,31 @@ def rerun(
     take_over: bool = False,
     trust_code: bool = False,
 ) -> Rerun:
-    """Do for `checkpoint` what has to be done anew: activations, CAVs, scores, report.
+    """Compute the stages that depend on the checkpoint: activations, CAVs, scores, report.
 
     Args:
-        run_url: a run that has come to its clips at least.
+        run_url: a run whose clips are complete.
         checkpoint: a .pth on any URL.
         out: the new run's folder; None: `RUN/checkpoints/<name>-<digest>`.
         overrides: `key=value` for the config, for example `model.storage_options={...}`.
         progress: see `vtcav_ray.pipeline.run`.
-        fresh: make again what an earlier try of this rerun has left.
-        storage_options: of the run folder, and of the new one.
+        fresh: recompute the output of an earlier attempt of this rerun.
+        storage_options: for the run folder and the new one.
         verify, take_over: see `vtcav_ray.pipeline.run`.
         trust_code: see `reopened`.
 
     Raises:
-        ConfigError: no run, no clips in it, no such checkpoint, or code in the run's config that is not trusted.
+        ConfigError: no run, no clips in it, no such checkpoint, or untrusted code in the run's config.
         StageError: the checkpoint does not load, or a stage could not be completed.
     """
     run, config, base = reopened(run_url, overrides, storage_options, trust_code=trust_code)
     base = base or run
     for name in SHARED:
-        base.manifest(name)  # says what to do where it is not complete
+        base.manifest(name)  # raises an error that explains what to do if the stage is not complete
     url = out or run_folder(base.folder, checkpoint, sha256_of(checkpoint, config.model.storage_options)).url
     place = Folder(url, config.out_storage_options)
     if place.same_as(run.folder) or place.same_as(base.folder):
-        raise ConfigError(f"--out {url} is the run itself. Give a folder of its own, or leave --out away.")
+        raise ConfigError(f"--out {url} is the run itself. Give another folder, or omit --out.")
     result = pipeline.run(
         with_checkpoint(config, checkpoint, url),
         progress,
@@ -111,16 +111,17 @@ def reopened(
     *,
     trust_code: bool = False,
 ) -> tuple[Run, Config, Run | None]:
-    """A run, its config with overrides and with its own folder as `out`, and the run that it is a rerun of, if any.
+    """Open a run. Return it, its config with overrides and its folder as `out`, and the run that it reruns, if any.
 
     Args:
-        overrides: those of `out_storage_options` serve to open the run, too: run.json has none.
-        storage_options: of the run folder.
-        trust_code: the programs that run.json names are run, wherever they are. Without it only those that `overrides`
-            name, on this machine: somebody else may have written run.json.
+        run_url: URL of the run folder.
+        overrides: `key=value` for the config. Those of `out_storage_options` also open the run: run.json has none.
+        storage_options: for the run folder.
+        trust_code: run the programs that run.json names, wherever they are. Otherwise run only those that `overrides`
+            name, on this machine: another user may have written run.json.
 
     Raises:
-        ConfigError: no run there, or an override that is not valid.
+        ConfigError: no run at `run_url`, or an invalid override.
     """
     given: dict[str, Any] = {"out_storage_options": dict(storage_options or {})}
     apply_overrides(given, overrides)
@@ -135,7 +136,7 @@ def reopened(
 
 
 def _trusting_named(config: Config, overrides: Sequence[str]) -> Config:
-    """Allow programs on this machine that the person who calls has named, and not run.json."""
+    """Trust programs on this machine that the caller's overrides name, but not those that run.json names."""
     keys = {override.partition("=")[0] for override in overrides}
     if keys & {"model", "model.config"}:
         config = config.model_copy(update={"model": config.model.trusting("here")})
@@ -145,24 +146,24 @@ def _trusting_named(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def with_checkpoint(config: Config, checkpoint: str, out: str) -> Config:
-    """The same experiment on another checkpoint, in another folder."""
+    """Return the same config with another checkpoint and folder."""
     model = config.model.model_copy(update={"checkpoint": checkpoint})
     return config.model_copy(update={"model": model, "out": out})
 
 
 def run_folder(base: Folder, checkpoint: str, digest: str) -> Folder:
-    """Where a rerun of `base` on a checkpoint goes: its name for people, its digest to tell it from its namesakes."""
+    """Return the folder for a rerun of `base`: the checkpoint's name, and its digest to separate equal names."""
     return base.below(CHECKPOINTS, f"{stem(checkpoint)}-{digest[:10]}")
 
 
 def stem(url: str) -> str:
-    """A checkpoint's file name without its ending, safe as the name of a folder."""
+    """Return a checkpoint's file name without its suffix, safe as a folder name."""
     name = url.rstrip("/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    return re.sub(r"[^A-Za-z0-9._=-]+", "_", name).strip(".")[:80] or "checkpoint"  # the digest keeps namesakes apart
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", name).strip(".")[:80] or "checkpoint"  # the digest separates equal names
 
 
 def saving(run: Run) -> Saving:
-    """What a finished rerun saved."""
+    """Return the time that a finished rerun saved."""
     seconds = {name: float(run.manifest(name)["seconds"]) for name in run.keys}
     reused = sum(s for name, s in seconds.items() if name in SHARED)
     return Saving(reused, sum(seconds.values()) - reused)

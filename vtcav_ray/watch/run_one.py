@@ -1,4 +1,4 @@
-"""What a watcher does with one checkpoint: the clips once for all, then a rerun."""
+"""Run one checkpoint for a watcher: make the shared clips once, then rerun."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CheckpointRunner:
 
     Args:
         progress: see `vtcav_ray.pipeline.run`.
-        expires_s: of the lease on the making of the clips.
+        expires_s: seconds after which the lease on making the clips expires.
     """
 
     def __init__(self, progress: pipeline.Progress, expires_s: float) -> None:
@@ -34,7 +34,7 @@ class CheckpointRunner:
     def __call__(self, config: Config, checkpoint: Checkpoint) -> dict[str, object]:
         shared = Folder(config.run_url, config.out_storage_options)
         ours = with_checkpoint(config, checkpoint.url, config.run_url)
-        describe(ours.model, seed=config.seed)  # refused here, it is this checkpoint's own fault
+        describe(ours.model, seed=config.seed)  # if it is rejected here, the checkpoint is at fault
         try:
             base = self._base(ours, shared)
         except VtcavError as error:
@@ -48,7 +48,7 @@ class CheckpointRunner:
         }
 
     def _base(self, config: Config, shared: Folder) -> Run:
-        """The run whose clips all checkpoints share; made by whichever watcher is first."""
+        """Return the run whose clips all checkpoints share. The first watcher makes it."""
         leases = Leases(shared.below(WATCH, "leases"), self.expires_s)
         while True:
             if shared.exists(RECORD):

@@ -1,4 +1,4 @@
-// The comparison's table, filtered and sorted, and the chosen cell's effect over the runs.
+// The comparison's table with filters and sorting, and the selected cell's effect over the runs.
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const rows = facts.rows.map((values) => Object.fromEntries(facts.columns.map((name, i) => [name, values[i]])));
@@ -16,7 +16,7 @@ function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-// What is left of two equal sums is rounding.
+// The difference of two equal sums is only rounding error.
 const number = (value, digits = 3) => (value === null ? "–" : Math.abs(value) < 1e-9 ? "0" : (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(digits)).toString());
 const share = (value) => (value === null ? "–" : value.toFixed(2));
 const chance = (value) => (value === null ? "–" : value < 0.001 ? "< 0.001" : value.toFixed(3));
@@ -55,13 +55,13 @@ function draw() {
   body.replaceChildren(...first.map((row) => element("tr", { class: row.moved ? "moved" : null }, ...columns.map(([name, , text], i) => (i === 0
     ? element("th", { scope: "row" }, element("button", { type: "button", class: "quiet", onclick: () => choose(row) }, text(row)))
     : element("td", { class: figures.has(name) ? "n" : null }, text(row)))))));
-  caption.textContent = shown.length ? `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} cells. Choose a class's name to see the cell over the runs.` : "No cell is left: widen the filters.";
+  caption.textContent = shown.length ? `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} cells. Choose a class's name to see the cell over the runs.` : "No cell matches: widen the filters.";
   more.hidden = first.length === shown.length;
   more.textContent = `Show all ${shown.length.toLocaleString("en")}`;
   if (!state.chosen && shown.length) choose(shown[0]);
 }
 
-// The chosen cell's effect in each run, and the interval of each step's change, drawn from where the step began.
+// The selected cell's effect in each run, and the interval of each step's change, drawn relative to the step's start.
 function choose(row) {
   state.chosen = row;
   const same = rows.filter((r) => nameOf(r) === nameOf(row)).sort((a, b) => a.step - b.step);

@@ -1,4 +1,4 @@
-// The pause of moving pictures. All else on this page is plain HTML.
+// Pause and play animated images. Everything else on this page is plain HTML.
 (() => {
   const root = document.documentElement;
   const pause = document.getElementById("pause");

@@ -1,4 +1,4 @@
-// The colours of a page with a theme button: as the system, light or dark. All pages share the choice.
+// The theme button: system setting, light or dark. All pages share the choice.
 
 (() => {
   const button = document.getElementById("theme");
@@ -6,7 +6,7 @@
   const symbols = { "light dark": "◐", light: "☀", dark: "☾" };
   const order = Object.keys(names);
 
-  // Storage can be switched off for pages from disk; the choice then lasts as long as the page.
+  // Storage may be disabled for pages opened from disk. Then the choice lasts until the page closes.
   function stored() {
     try {
       return localStorage.getItem("vtcav-theme");

@@ -1,4 +1,4 @@
-// Start: addresses, and the parts in the order in which they are seen.
+// Start: set up the addresses, then build the parts in display order.
 
 const app = (() => {
   let lastHash = "";
@@ -18,7 +18,7 @@ const app = (() => {
     else if (document.getElementById(route?.view)?.matches("main > section")) routes.hold(document.getElementById(route.view), "start");
   }
 
-  // The classes that the summary names, each at a glance, all on one scale.
+  // A small overview chart for each class in the summary, all on one scale.
   function drawStrips() {
     const l = matrix.defaultLayer();
     const places = [...document.querySelectorAll(".strip")];
@@ -54,5 +54,5 @@ const app = (() => {
   return { start };
 })();
 
-// After the first paint: the summary is on the screen before the data is unpacked.
+// Wait for the first paint: the summary is visible before the data is unpacked.
 requestAnimationFrame(() => setTimeout(app.start));

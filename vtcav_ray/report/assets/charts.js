@@ -1,4 +1,4 @@
-// Charts with Observable Plot. Colours are CSS variables, so light, dark and print need no redrawing.
+// Charts with Observable Plot. Colours are CSS variables, so switching between light, dark and print needs no redraw.
 
 const charts = (() => {
   const pending = new Map();
@@ -13,7 +13,7 @@ const charts = (() => {
     }
   });
 
-  // Calls draw(width) when the place comes near the screen, and again when its width changes; `once`: not again.
+  // Calls draw(width) when the place comes near the viewport and, unless `once`, whenever its width changes.
   function lazy(place, draw, { once = false } = {}) {
     place.draw = draw;
     place.once = once;
@@ -34,18 +34,18 @@ const charts = (() => {
     place.replaceChildren(place.draw(width));
   }
 
-  // A place that is taken off the page must not be kept alive by the observers.
+  // Observers must not keep a place alive after it was removed from the page.
   function forget(root) {
     for (const place of [...pending.keys()]) if (root.contains(place)) { pending.delete(place); seen.unobserve(place); }
   }
 
-  // All of the page is printed, so all of it must be drawn; what is drawn may bring further places along.
+  // Printing includes the whole page, so draw all of it. Drawing may add further places.
   addEventListener("beforeprint", () => {
     const shown = () => [...pending.keys()].filter((place) => place.isConnected && place.clientWidth);
     for (let places = shown(); places.length; places = shown()) places.forEach(drawNow);
   });
 
-  // Plot names its groups "bar", "rule", ...: that tells a listener nothing. A chart of links is a group, not a picture.
+  // Plot labels its groups "bar", "rule", ..., which is useless in screen readers. A chart of links is a group, not an image.
   function plot(options) {
     const svg = Plot.plot(options);
     svg.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
@@ -57,20 +57,20 @@ const charts = (() => {
   const finite = (...values) => values.every(Number.isFinite);
   const statusColor = (cell) => (cell.status >= marks.NOT_LEARNABLE ? "var(--faint)" : marks.kindColor(cell.kind));
 
-  // How layers' names are set over or under bands that share `room` pixels: aslant, and with how much more margin, where
-  // the longest is wider than its band.
+  // Layout of the layer names for bands that share `room` pixels: if the longest name is wider than its band, the names
+  // are slanted and get a larger margin.
   function layerTicks(room, text = (layer) => layer) {
     const longest = 6.3 * d3.max(facts.layers, (layer) => text(layer).length);
     const aslant = longest > room / facts.layers.length;
     return { axis: { tickFormat: text, ...(aslant ? { tickRotate: -40 } : {}) }, more: aslant ? Math.ceil(0.64 * longest) : 0 };
   }
 
-  // Dots with intervals over the null's band, one facet a layer, one place a kind.
+  // Dots with intervals over the null's band: one facet per layer, one position per kind.
   function byLayer(cells, { width, height, kinds, domain, unit, label, point, low, high, bandLow, bandHigh, zero, muted = () => false }) {
     const drawn = cells.filter((c) => Number.isFinite(point(c)));
     const narrow = width < 360;
     const ticks = layerTicks(width - 46, (d) => (narrow && d.length > 7 ? d.slice(0, 6) + "…" : d));
-    const right = ticks.more ? 30 : 6; // the last name leans over the edge
+    const right = ticks.more ? 30 : 6; // the last slanted name extends beyond the edge
     return plot({
       width, height: height + ticks.more, marginLeft: 40, marginRight: right, marginTop: 20 + ticks.more, marginBottom: 8, insetLeft: 2, insetRight: 2,
       className: "plot", ariaLabel: label, ariaDescription: cells.length ? `${drawn.length} marks, each a link to its evidence` : "nothing to draw",
@@ -119,7 +119,7 @@ const charts = (() => {
     });
   }
 
-  // A class at a glance: one row a group of concepts, a mark a concept, at one layer.
+  // Overview of a class at one layer: one row per group of concepts, one mark per concept.
   function strip(cells, { width, domain, label, unit }) {
     const groups = Object.keys(marks.groupWords).filter((name) => cells.some((c) => c.column.group === name));
     const named = d3.groups(cells.filter((c) => c.status <= marks.LOWERS), (c) => c.column.group)
@@ -146,9 +146,9 @@ const charts = (() => {
     });
   }
 
-  // Held-out accuracy by layer: each CAV a faint tick, the mean a dot, beside the random sets' own.
+  // Held-out accuracy by layer: a faint tick per CAV and a dot for the mean, beside those of the random sets.
   function accuracy(points, singles, { width, color }) {
-    const half = (0.35 * (width - 54)) / (facts.layers.length + 0.3); // of a band: CAVs to its left, random sets' to its right
+    const half = (0.35 * (width - 54)) / (facts.layers.length + 0.3); // half a band: CAVs on the left, random sets on the right
     const ticks = layerTicks(width - 54);
     return plot({
       width, height: 150 + ticks.more, marginLeft: 34, marginTop: 16, marginBottom: 22 + ticks.more, className: "plot",
@@ -166,7 +166,7 @@ const charts = (() => {
     });
   }
 
-  // One figure and its interval over the bars of its null. `mirror`: where a two-sided test begins to count, on both sides.
+  // One figure and its interval over the bars of its null. `mirror`: also draw lines at ±value, from where a two-sided test counts.
   function againstNull({ value, low, high, mean, sd, bars, mirror, width, unit, label, color, symbol, domain }) {
     const reach = [...bars.flatMap((bar) => [bar.x1, bar.x2]), value, low, high, 0, ...(mirror && bars.length ? [-value] : [])].filter(Number.isFinite);
     const range = domain ?? d3.extent(reach);
@@ -188,12 +188,12 @@ const charts = (() => {
     });
   }
 
-  // Each video of the class, by how much its logit rises along the concept's direction.
+  // Each video of the class, sorted by how much its logit rises along the concept's direction.
   function videoStrip(videos, { width }) {
     return plot({
       width, height: 96, marginLeft: 12, marginRight: 12, marginBottom: 34, marginTop: 6, className: "plot",
       ariaLabel: "Sensitivity of each video of the class", ariaDescription: `${videos.length} videos, from ${words.general(videos.at(-1).sensitivity)} to ${words.general(videos[0].sensitivity)}`,
-      x: { label: "sensitivity, logits a unit", labelAnchor: "center", labelArrow: "none", nice: true, ticks: Math.floor(width / 90) },
+      x: { label: "sensitivity, logits per unit", labelAnchor: "center", labelArrow: "none", nice: true, ticks: Math.floor(width / 90) },
       marks: [
         Plot.ruleX([0], { stroke: "var(--muted)" }),
         Plot.dot(videos, Plot.dodgeY("middle", {

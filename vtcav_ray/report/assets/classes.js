@@ -1,10 +1,10 @@
-// One class: for each concept its effect by layer, and the TCAV score beside it, static, moving and controls together.
+// One class: each concept's effect and TCAV score by layer, with static, moving and control kinds in one chart.
 
 const classes = (() => {
   let chooser, list, head, state = { k: 0, unit: "logits", contrast: "random", text: "", all: false };
-  const MANY = 24; // rows that are shown before asking for all of them
+  const MANY = 24; // rows shown before "Show all"
 
-  // Where one layer's effects dwarf another's, logits would draw all but one of them flat.
+  // If one layer's effects are much larger than another's, a scale in logits would draw the smaller ones flat.
   const SPREADS_FROM = 8; // ratio of the widest to the narrowest layer's null
   function defaultUnit() {
     const sd = store.field("effect_null_sd"), layer = store.field("layer");
@@ -75,7 +75,7 @@ const classes = (() => {
       element("div", { class: "class-row heads", "aria-hidden": "true" }, element("div"), element("h4", {}, "Concept effect"), element("h4", {}, "TCAV score (sign count)")),
       ...shown.map(([name, group]) => nameRow(name, group, { kinds, domain, inSpreads })),
     );
-    if (!byName.length) list.replaceChildren(element("p", { class: "muted" }, "No concept is left: widen the filter."));
+    if (!byName.length) list.replaceChildren(element("p", { class: "muted" }, "No concept matches: widen the filter."));
     if (shown.length < byName.length) {
       list.append(element("button", { type: "button", onclick: () => { state.all = true; draw(); } }, `Show all ${byName.length} concepts`));
     }
@@ -87,7 +87,7 @@ const classes = (() => {
     return ` ${count(marks.RAISES)} raise, ${count(marks.LOWERS)} lower, of ${cells.length} cells${clips ? ` · ${clips} example clips` : ""}`;
   }
 
-  // One scale for all concepts of the class, so that they can be compared; cells that can't be read don't stretch it.
+  // One scale for all concepts of the class, so they can be compared. Unreadable cells don't stretch it.
   function extent(cells, inSpreads) {
     const ends = cells.filter((c) => c.status <= marks.NOT_SHOWN).flatMap((c) => {
       const unit = inSpreads ? c.nullSd : 1;

@@ -1,11 +1,11 @@
-// The concepts: what their clips look like, how well a layer tells them apart, how steady and how alike their directions are.
+// The concepts: their clips, how well each layer separates them, and how stable and how similar their directions are.
 
 const concepts = (() => {
   const names = [...new Set(facts.columns.map((c) => c.concept))];
   const infoOf = new Map(facts.columns.map((c) => [c.concept, c]));
   let list, more, playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   const state = { text: "", group: "", all: false };
-  const MANY = 12; // cards that are shown before asking for all of them
+  const MANY = 12; // cards shown before "Show all"
 
   function build(place) {
     const groups = [...new Set(facts.columns.map((c) => c.group))];
@@ -22,7 +22,7 @@ const concepts = (() => {
     setPlaying(playing);
   }
 
-  // A moving preview. An <img> can't be stopped, so its first frame is drawn on a canvas for those who want stillness.
+  // An animated preview. An <img> can't be paused, so its first frame is drawn on a canvas to show while paused.
   function picture(clip, concept) {
     const canvas = element("canvas", { width: clip.width, height: clip.height, "aria-hidden": "true" });
     const image = element("img", { src: clip.src, width: clip.width, height: clip.height, loading: "lazy", decoding: "async", alt: `${concept}, a clip of ${clip.video}`, title: clip.video,
@@ -46,7 +46,7 @@ const concepts = (() => {
     list.replaceChildren(...first.map((name) => charts.lazy(element("article", { class: "card", id: cardId(name), tabindex: "-1" }, element("h3", {}, name)), () => card(name), { once: true })));
     more.hidden = first.length === shown.length;
     more.textContent = `Show all ${words.whole(shown.length)} concepts`;
-    if (!shown.length) list.replaceChildren(element("p", { class: "muted" }, names.length ? "No concept is left: widen the filter." : "There are no concepts."));
+    if (!shown.length) list.replaceChildren(element("p", { class: "muted" }, names.length ? "No concept matches: widen the filter." : "There are no concepts."));
   }
 
   const cardId = (name) => `card-${names.indexOf(name)}`;
@@ -76,7 +76,7 @@ const concepts = (() => {
     return content;
   }
 
-  // Accuracy and stability belong to (concept, layer) alone, so any class's row will do.
+  // Accuracy and stability depend only on (concept, layer), so the row of any class will do.
   function byLayer(name) {
     const columns = facts.columns.map((c, i) => [c, i]).filter(([c]) => c.concept === name);
     const [, c] = columns.find(([column]) => column.contrast === "random") ?? columns[0];
@@ -86,7 +86,7 @@ const concepts = (() => {
     }).filter(Boolean);
   }
 
-  // A table with a column a layer: many layers are wider than a card, and scroll within it.
+  // A table with one column per layer. Many layers are wider than a card and scroll inside it.
   const FIT = 6;
   const columnALayer = (label, table) => (facts.layers.length <= FIT ? table : element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table));
 
@@ -107,25 +107,25 @@ const concepts = (() => {
       element("li", {}, element("a", { href: routes.cell(cell), title: marks.sentence(cell) }, marks.statusMark(cell.status), ` ${cell.className} ${words.signed(cell.effect)}`), element("span", { class: "muted" }, ` at ${cell.layer}`))));
   }
 
-  // The videos whose logit rises and falls most along the concept's direction, in the cell that says most of it.
+  // The videos whose logit rises and falls most along the concept's direction, in the most informative cell.
   function driven(name) {
     const c = store.findColumn(name, "random");
     if (c < 0) return "";
     const cells = facts.classes.flatMap((_, k) => facts.layers.map((__, l) => store.find(k, c, l))).filter((row) => row >= 0).map((row) => store.cell(row));
     const many = cells.filter((one) => store.videosOf(one.row).length > 1);
-    // Where the gradient is the same for every clip, no video is driven more than another.
+    // If the gradient is the same for every clip, all videos are equally sensitive.
     const cell = marks.strongest(many.filter((one) => !one.degenerate));
-    if (!cell) return many.length ? element("p", { class: "small muted" }, "At every layer the gradient is the same for all of a class's clips: no video is driven more than another.") : "";
+    if (!cell) return many.length ? element("p", { class: "small muted" }, "At every layer the gradient is the same for all of a class's clips, so all videos are equally sensitive.") : "";
     const videos = store.videosOf(cell.row);
     const shown = Math.min(3, Math.floor(videos.length / 2));
     const list = (title, some) => element("div", {}, element("h4", {}, title), element("ol", { class: "small plain-list" }, ...some.map((v) => element("li", {}, v.video, element("span", { class: "muted" }, ` ${words.general(Number(v.sensitivity.toPrecision(2)))}`)))));
-    return element("div", {}, element("div", { class: "driven" }, list("most driven by it", videos.slice(0, shown)), list("least driven by it", videos.slice(-shown).reverse())),
-      element("p", { class: "small muted" }, "Sensitivities of ", element("a", { href: routes.cell(cell) }, `${cell.className} at ${cell.layer}`), ", logits a unit."));
+    return element("div", {}, element("div", { class: "driven" }, list("most sensitive to it", videos.slice(0, shown)), list("least sensitive to it", videos.slice(-shown).reverse())),
+      element("p", { class: "small muted" }, "Sensitivities of ", element("a", { href: routes.cell(cell) }, `${cell.className} at ${cell.layer}`), ", logits per unit."));
   }
 
-  const NEAREST = 5; // concepts that are named in a card
+  const NEAREST = 5; // concepts listed in a card
 
-  // The concepts whose directions lie closest to its own, at any layer, with the cosine at each.
+  // The concepts whose directions are closest to this one's at any layer, with the cosine at each layer.
   function nearest(name) {
     const layers = facts.entanglement.filter((x) => x.concepts.includes(name) && x.concepts.length > 1);
     if (!layers.length) return "";
@@ -147,7 +147,7 @@ const concepts = (() => {
         }))))));
   }
 
-  // The cosines of all concepts' directions at a layer.
+  // The cosines between all concepts' directions at a layer.
   function entanglement() {
     const drawable = facts.entanglement.filter((x) => x.concepts.length > 1);
     if (!drawable.length) return "";
@@ -169,7 +169,7 @@ const concepts = (() => {
     };
     const select = element("select", { onchange: paint }, ...drawable.map((x, i) => element("option", { value: String(i), selected: i === drawable.length - 1 }, x.layer)));
     const details = element("details", { ontoggle: () => { if (details.open && !body.firstChild) paint(); } },
-      element("summary", {}, "How alike the directions are (entanglement)"),
+      element("summary", {}, "Similarity of the directions (entanglement)"),
       element("p", { class: "muted small" }, "Cosines between the concepts' mean CAVs. Two concepts with a cosine near 1 or −1 share one axis: what raises the logit may be either of them."),
       element("label", { class: "field" }, element("span", {}, "Layer"), select), element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Cosines of directions" }, body));
     return details;

@@ -1,4 +1,4 @@
-// The whole evidence of one cell: a sentence, two pictures, and every number of its row with its meaning.
+// The evidence for one cell: a sentence, two charts, and every number of its row with its meaning.
 
 const evidence = (() => {
   const dialog = document.getElementById("evidence");
@@ -31,7 +31,7 @@ const evidence = (() => {
 
   async function drawPictures(place, cell) {
     const [effectBars, scoreBars] = [await store.nullBars(cell.row, "effect"), await store.nullBars(cell.row, "score")];
-    if (!place.isConnected) return; // another cell was opened meanwhile
+    if (!place.isConnected) return; // another cell was opened in the meantime
     const width = Math.min(460, Math.floor(place.clientWidth));
     const permuted = cell.column.contrast === "pair" ? "with the members of its pairs swapped" : "with source videos permuted between the two sides";
     place.replaceChildren(
@@ -39,12 +39,12 @@ const evidence = (() => {
         value: cell.effect, low: cell.low, high: cell.high, mean: 0, sd: cell.nullSd, bars: effectBars, mirror: true, width, unit: "logits", label: "Concept effect against its null",
         color: statusColor(cell), symbol: marks.symbols[cell.status],
       }), effectBars.length
-        ? `Bars: the test's own null, ${permuted}, in logits; what lies beyond ${facts.nulls.reach} standard errors is in the outermost. p is the share of it outside the two lines.`
+        ? `Bars: the test's own null, ${permuted}, in logits; values beyond ${facts.nulls.reach} standard errors are in the outermost. p is the share of the null outside the two lines.`
         : "No null is kept for this cell."),
       picture("TCAV score against random-against-random", charts.againstNull({
         value: cell.score, low: cell.scoreLow, high: cell.scoreHigh, mean: cell.scoreNull, sd: cell.scoreNullSd, bars: scoreBars, width, unit: "TCAV score",
         label: "TCAV score against random-against-random scores", color: cell.degenerate ? "var(--faint)" : "var(--ink)", symbol: d3.symbolCircle, domain: [0, 1],
-      }), cell.degenerate ? "The gradient is the same for every clip here: this picture says nothing."
+      }), cell.degenerate ? "The gradient is the same for every clip here, so this chart carries no information."
         : scoreBars.length ? `Bars: scores of single random sets against one another, shared by all concepts of the kind ${cell.kind} with as many clips. The wider they lie, the less a sign count can decide.`
           : "No null is kept for this cell."),
     );
@@ -62,7 +62,7 @@ const evidence = (() => {
       element("h3", {}, `The videos of ${cell.className}`),
       element("p", { class: "muted small" }, `${words.whole(videos.filter((v) => v.sensitivity > 0).length)} of ${words.whole(videos.length)} rise along the mean of the CAVs${cell.degenerate ? ". The gradient is the same for all of them here" : ""}.`),
       element("div", { class: "video-strip" }),
-      half ? element("div", { class: "pictures" }, list("Most driven by it", videos.slice(0, half)), list("Least driven by it", videos.slice(-half).reverse())) : null,
+      half ? element("div", { class: "pictures" }, list("Most sensitive to it", videos.slice(0, half)), list("Least sensitive to it", videos.slice(-half).reverse())) : null,
     );
   }
 
@@ -135,7 +135,7 @@ const evidence = (() => {
   }
 
   dialog.addEventListener("close", () => {
-    // The address must not go on naming a cell that is closed, or the same link would not open it again.
+    // Remove a closed cell from the address, or the same link would not open it again.
     if (location.hash.startsWith("#cell/")) history.replaceState(null, "", before || location.pathname + location.search);
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });

@@ -1,8 +1,8 @@
-// Status and kind as marks: a shape AND a colour each, so that neither is needed to read the page.
+// Marks for status and kind: each has both a shape and a colour, so either one is enough to read the page.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// A small helper: element("div", {class: "x", onclick: f}, child, "text"). Text always goes in as text.
+// Make an element: element("div", {class: "x", onclick: f}, child, "text"). Strings are always inserted as text.
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -81,15 +81,15 @@ const marks = (() => {
     return element("ul", { class: "legend", "aria-label": "Kinds of concept, from left to right in each layer" }, ...items);
   }
 
-  // The cell to name for a concept: significant before not, a layer that can be read before a degenerate one, then the
-  // larger effect. The summary's sentences choose in the same way.
+  // The cell that represents a concept: significant cells first, then readable layers before degenerate ones, then the
+  // larger effect. The sentences of the summary use the same order.
   function strongest(cells) {
     const rank = (c) => (c.status > LOWERS ? 0 : c.degenerate ? 1 : 2);
     const size = (c) => (Number.isFinite(c.effect) ? Math.abs(c.effect) : -1);
     return d3.greatest(cells, (a, b) => rank(a) - rank(b) || size(a) - size(b));
   }
 
-  // What is read out for a cell, and shown when the mouse rests on it.
+  // Text of a cell for screen readers and tooltips.
   function sentence(cell) {
     const against = cell.column.against === "random" ? "" : ` against ${cell.column.against}`;
     return (

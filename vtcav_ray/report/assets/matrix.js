@@ -1,4 +1,4 @@
-// Classes × concepts at one layer. Only the cells on the screen are elements, so 400 × 160 is as quick as 4 × 8.
+// Classes × concepts at one layer. Only visible cells are elements, so 400 × 160 is as fast as 4 × 8.
 
 const matrix = (() => {
   const measures = {
@@ -7,7 +7,7 @@ const matrix = (() => {
     score: { word: "TCAV score above its null", unit: "above its null", column: "effect" },
   };
   const contrastWords = { random: "random clips", rest: "the rest of its kind", pair: "another concept" };
-  const { compare } = new Intl.Collator(); // as localeCompare, and many times as quick
+  const { compare } = new Intl.Collator(); // like localeCompare, but many times faster
   const contrasts = ["random", "rest", "pair"].filter((name) => facts.columns.some((c) => c.contrast === name));
   const groups = Object.keys(marks.groupWords).filter((name) => facts.columns.some((c) => c.group === name));
 
@@ -16,11 +16,11 @@ const matrix = (() => {
     rowOrder: "name", columnOrder: "concept", sortColumn: -1, size: null,
   };
   let rows = [], columns = [], top = 0, focus = { r: 0, c: 0 };
-  const spare = []; // rows that a filter took off the screen: the next one brings them back
+  const spare = []; // rows that a filter removed from the screen, for reuse
   let scroller, sizer, head, body, caption;
 
   function build(place) {
-    // The deepest layer whose sign counts can be read is the most telling one to start with.
+    // Start with the deepest layer whose sign counts can be read: it is the most informative.
     state.layer = defaultLayer();
     scroller = element("div", { class: "grid", role: "grid", "aria-labelledby": "matrix-title", "aria-describedby": "matrix-caption", onkeydown: onKey });
     sizer = element("div", { class: "grid-size", role: "presentation" });
@@ -84,7 +84,7 @@ const matrix = (() => {
 
   const rowOf = (k, c) => store.find(k, c, state.layer);
 
-  // What the strongest colour stands for: the 98th percentile at this layer, whatever is filtered away.
+  // Value of the strongest colour: the 98th percentile at this layer, independent of the filters.
   const tops = new Map();
   function topValue() {
     const key = `${state.layer} ${state.contrast} ${state.measure}`;
@@ -97,7 +97,7 @@ const matrix = (() => {
     return tops.get(key);
   }
 
-  // Chooses and orders the rows and columns, then paints.
+  // Filter and sort the rows and columns, then paint.
   function update() {
     const status = store.field("status");
     const wantedColumns = facts.columns.map((_, c) => c).filter((c) => {
@@ -135,13 +135,13 @@ const matrix = (() => {
     const found = d3.sum(rows, (k) => rowCount[k]);
     caption.textContent = rows.length && columns.length
       ? `${words.whole(rows.length)} classes × ${words.whole(columns.length)} concepts at ${facts.layers[state.layer]}; ${words.whole(found)} significant cells. Choose a cell for its evidence, a concept's heading to sort by it.`
-      : "No class or no concept is left: widen the filters.";
+      : "No class or no concept matches: widen the filters.";
     scroller.setAttribute("aria-rowcount", String(rows.length + 1));
     scroller.setAttribute("aria-colcount", String(columns.length + 1));
     paint();
   }
 
-  // Cells are as wide as the place allows, between a mark's width and that of a mark and a number side by side.
+  // Cells are as wide as the place allows: at least a mark, at most a mark and a number side by side.
   function geometry() {
     const labels = scroller.clientWidth < 520 ? 104 : 176;
     const fitting = Math.floor((scroller.clientWidth - labels) / Math.max(1, columns.length));
@@ -171,7 +171,7 @@ const matrix = (() => {
   }
 
   const focusedCell = () => [...body.querySelectorAll(".cell")].find((node) => node.at.r === focus.r && node.at.c === focus.c);
-  // Where another concept begins: a thin line keeps its kinds together.
+  // Whether another concept begins here: a thin line groups the kinds of a concept.
   const starts = (i) => i > 0 && facts.columns[columns[i]].name !== facts.columns[columns[i - 1]].name && state.columnOrder === "concept";
 
   function headCell(i, g) {
@@ -190,12 +190,12 @@ const matrix = (() => {
     update();
   }
 
-  // Hundreds of cells are on the screen. Rows and cells are made once and then changed where they differ, since a new
-  // element costs ten times as much in style and layout as another class on one that is there.
+  // Hundreds of cells are visible. Rows and cells are created once, then updated where they differ: style and layout of a
+  // new element cost ten times as much as a new class on an existing one.
   function newRow() {
     const row = element("div", { class: "grid-row", role: "row" },
       element("div", { class: "row-head", role: "rowheader", "aria-colindex": "1" }, element("a", { tabindex: "-1" })),
-      element("div", { class: "grid-skip", role: "presentation" })); // the columns before the first one that is drawn
+      element("div", { class: "grid-skip", role: "presentation" })); // the columns before the first drawn one
     row.link = row.querySelector("a");
     row.skip = row.lastElementChild;
     row.cells = [];
@@ -223,7 +223,7 @@ const matrix = (() => {
     if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
   }
 
-  // Cells have no style of their own, those of one look share theirs; the tooltip comes with the mouse.
+  // Cells of one look share a class instead of having inline styles. The tooltip is set on hover.
   function drawCell(node, r, i, g) {
     const row = rowOf(rows[r], columns[i]);
     if (node.at?.row !== row) node.removeAttribute("title");
@@ -238,7 +238,7 @@ const matrix = (() => {
     const status = store.field("status")[row];
     const value = store.field(measures[state.measure].column)[row];
     const readable = status <= marks.NOT_SHOWN && Number.isFinite(value);
-    // In steps of 4, which page.css has as classes.
+    // In steps of 4, matching the classes in page.css.
     const strength = readable ? 4 * Math.round((Math.min(1, Math.abs(value) / top) * (status <= marks.LOWERS ? 88 : 26)) / 4) : 0;
     const look = `cell ${marks.statuses[status].key} ${value < 0 ? "down" : "up"} s${strength}${strength >= 66 ? " strong" : ""}${start}`;
     const text = g.stacked ? words.narrow(value) : words.short(value);
@@ -246,7 +246,7 @@ const matrix = (() => {
     show(node, look, label, status === marks.NOT_SHOWN ? -1 : status, g.numbers && status <= marks.NOT_SHOWN ? text : "");
   }
 
-  // `mark`: a status, or -1 for none.
+  // `mark`: a status, or -1 for no mark.
   function show(node, look, label, mark, text) {
     if (node.className !== look) node.className = look;
     change(node, "aria-label", label);
@@ -291,7 +291,7 @@ const matrix = (() => {
 
   const headingOf = (c) => head.querySelector(`button[data-column="${c}"]`);
 
-  // From the first row, the arrow up reaches the headings, which sort; left and right go along them, down goes back.
+  // Arrow up in the first row moves to the headings, which sort. Left and right move along them, down goes back.
   function onHeadingKey(event, c) {
     if (!["ArrowLeft", "ArrowRight", "ArrowDown"].includes(event.key)) return;
     event.preventDefault();
@@ -301,7 +301,7 @@ const matrix = (() => {
     if (event.key !== "ArrowDown") headingOf(to)?.focus({ preventScroll: true });
   }
 
-  // Scrolls the focused cell out from under the sticky headings, paints, and gives it the keyboard.
+  // Scroll the focused cell out from under the sticky headings, paint, and give it the keyboard focus.
   function reveal() {
     const g = geometry();
     const x = focus.c * g.width, y = focus.r * g.height;

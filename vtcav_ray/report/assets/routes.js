@@ -1,4 +1,4 @@
-// Links: every class, concept and cell has an address of its own, in the part after #.
+// Links: every class, concept and cell has its own address after the #.
 
 const routes = (() => {
   const part = encodeURIComponent;
@@ -6,14 +6,14 @@ const routes = (() => {
   const ofClass = (name) => `#class/${part(name)}`;
   const ofConcept = (name) => `#concept/${part(name)}`;
 
-  // {view, ...} of an address; null where it names nothing of this report.
+  // {view, ...} of an address; null if it does not match anything in this report.
   function read(hash) {
     const [view, ...rest] = hash.replace(/^#/, "").split("/");
     let names;
     try {
       names = rest.map(decodeURIComponent);
     } catch (error) {
-      if (error instanceof URIError) return null; // a link that was cut or edited by hand
+      if (error instanceof URIError) return null; // a truncated or hand-edited link
       throw error;
     }
     if (view === "class" && names.length) return facts.classes.includes(names[0]) ? { view, name: names[0] } : null;
@@ -27,8 +27,8 @@ const routes = (() => {
     return { view };
   }
 
-  // Charts and cards are drawn as they come near, and what grows above would push the place out of sight: it is kept in
-  // view until the page has its size, or the reader takes over.
+  // Charts and cards are drawn when they come near the viewport, and content that grows above would push the target out
+  // of sight. Keep the target in view until the page has its final size or the reader scrolls.
   function hold(place, block) {
     const stop = new AbortController();
     const again = () => place.scrollIntoView({ block, behavior: "instant" });

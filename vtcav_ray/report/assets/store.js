@@ -1,4 +1,4 @@
-// The scores: typed columns, unpacked once, and an index from (class, column, layer) to its row.
+// The scores: typed columns, unpacked once, and an index from (class, column, layer) to the row.
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
 
@@ -16,7 +16,7 @@ const store = (() => {
     return bytes;
   }
 
-  // Columns lie plane by plane: all lowest bytes first. See vtcav_ray/report/packed_tables.py.
+  // Columns are stored plane by plane, lowest bytes first. See vtcav_ray/report/packed_tables.py.
   function joinPlanes(bytes, at, rows, width) {
     const joined = new Uint8Array(rows * width);
     for (let plane = 0; plane < width; plane++) {
@@ -30,7 +30,7 @@ const store = (() => {
     const place = document.getElementById(id);
     const stream = new Blob([bytesOf(place.textContent)]).stream().pipeThrough(new DecompressionStream("gzip"));
     const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
-    place.remove(); // the text is not needed any more, and it may be 10 MB
+    place.remove(); // the text is no longer needed and may take 10 MB
     const columns = new Map();
     let at = 0;
     for (const [name, type] of described) {
@@ -50,7 +50,7 @@ const store = (() => {
     videos = await columnsOf("videos", facts.videos);
   }
 
-  // The class's videos in one cell, the most driven first: [{video, sensitivity}].
+  // The class's videos in one cell, highest sensitivity first: [{video, sensitivity}].
   function videosOf(row) {
     const cells = videos.get("cell");
     const found = [];
@@ -64,7 +64,7 @@ const store = (() => {
   let unpackedNulls = null;
   const nulls = () => (unpackedNulls ??= columnsOf("nulls", facts.nulls));
 
-  // The bars of a cell's null, for `effect` (in logits) or `score`: [{x1, x2, y}], y up to 1; none: not kept, or no test.
+  // The bars of a cell's null for `effect` (in logits) or `score`: [{x1, x2, y}], y up to 1. Empty: not kept, or no test.
   async function nullBars(row, name) {
     const columns = await nulls();
     if (row >= facts.nulls.rows) return [];
@@ -77,16 +77,16 @@ const store = (() => {
 
   const place3 = (k, c, l) => (k * facts.columns.length + c) * facts.layers.length + l;
 
-  // The row, or -1: this class was not tested with this column at this layer.
+  // The row, or -1 if this class was not tested with this column at this layer.
   const find = (k, c, l) => index[place3(k, c, l)];
 
-  // A value as a number, or as text for a text column.
+  // A value: text for a text column, else a number.
   function value(row, name) {
     const stored = fields.get(name)[row];
     return name in facts.texts ? facts.texts[name][stored] : stored;
   }
 
-  // Everything about one row that a chart needs.
+  // All values of one row that a chart needs.
   function cell(row) {
     const column = facts.columns[fields.get("column")[row]];
     return {

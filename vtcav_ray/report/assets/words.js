@@ -1,4 +1,4 @@
-// Numbers as people write them (as vtcav_ray/pages/wording.py does), and what each column of the scores table means.
+// Number formats (the same as in vtcav_ray/pages/wording.py), and the meaning of each column of the scores table.
 
 const words = (() => {
   const none = "–";
@@ -13,7 +13,7 @@ const words = (() => {
     return (value < 0 ? "−" : "+") + size.toLocaleString("en", digits);
   }
 
-  // Two decimals and a sign, for a matrix's cell; three where it is small.
+  // A sign and two decimals, or three for small values, for a cell of the matrix.
   const short = (value) => (!Number.isFinite(value) ? none : Math.abs(value) < 0.0005 ? "0.00" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(Math.abs(value) >= 99.5 ? 0 : Math.abs(value) >= 0.0095 ? 2 : 3));
   // Five characters at most, for a cell of 40 pixels.
   const narrow = (value) => {
@@ -37,12 +37,12 @@ const words = (() => {
     return Number.isInteger(value) ? whole(value) : Number(value.toPrecision(4)).toString().replace("-", "−");
   }
 
-  // Column -> [heading, format, meaning]. A column that is not here is shown under its own name.
+  // Column -> [heading, format, meaning]. A column that is not listed is shown under its own name.
   const columns = {
     effect_logits: ["Concept effect", signed, "How far the class's logit moves, to first order, when the activation moves from random clips to the concept's. The headline. In logits."],
     effect_ci_low: ["… interval, low end", signed, "95 % bootstrap interval of the effect: the class's videos and the runs are both resampled."],
     effect_ci_high: ["… interval, high end", signed, "The interval's other end."],
-    effect_null_sd: ["… spread of its null", signed, "Standard deviation of the effect when random clips stand in the concept's place. In logits."],
+    effect_null_sd: ["… spread of its null", signed, "Standard deviation of the effect when random clips replace the concept's clips. In logits."],
     effect_z: ["… in null spreads (z)", (v) => signed(v), "The effect divided by that spread. Layers are compared by this, not by raw scores."],
     effect_p: ["… p", probability, "Two-sided permutation test over source videos."],
     effect_q: ["… q", probability, "p corrected for all cells of the run. Below α: significant."],
@@ -50,16 +50,16 @@ const words = (() => {
     score: ["TCAV score", (v) => fixed(v, 3), "Share of the class's clips whose logit rises along the concept's direction; mean over the R CAVs."],
     ci_low: ["… interval, low end", (v) => fixed(v, 3), "95 % bootstrap interval of the TCAV score."],
     ci_high: ["… interval, high end", (v) => fixed(v, 3), "The interval's other end."],
-    null_mean: ["… of random against random", (v) => fixed(v, 3), "Mean TCAV score when random sets are told from random sets."],
+    null_mean: ["… of random against random", (v) => fixed(v, 3), "Mean TCAV score of CAVs that separate random sets from random sets."],
     null_sd: ["… spread of that", (v) => fixed(v, 3), "Standard deviation of those scores. Wide: a sign count can't decide."],
     effect: ["… above its null", signed, "TCAV score minus the null's mean."],
-    p: ["… p", probability, "Of the TCAV score against random-against-random scores, two-sided."],
-    q: ["… q", probability, "That p, corrected for all cells of the run."],
-    magnitude: ["Mean sensitivity", (v) => general(v), "Mean directional derivative of the logit along the CAV. In logits a unit of the activation."],
+    p: ["… p", probability, "Two-sided p of the TCAV score against random-against-random scores."],
+    q: ["… q", probability, "The p of the TCAV score, corrected for all cells of the run."],
+    magnitude: ["Mean sensitivity", (v) => general(v), "Mean directional derivative of the logit along the CAV. In logits per unit of the activation."],
     smooth: ["Smooth score", (v) => fixed(v, 3), "Mean sigmoid of the scaled sensitivity: like the TCAV score, without its jump at zero."],
     learnable: ["Learnable", yesNo, "The held-out accuracy is above the random sets' own."],
     held_out_accuracy: ["Held-out accuracy", (v) => fixed(v, 3), "Balanced accuracy of the CAVs on source videos that they were not trained on."],
-    null_accuracy: ["… of random sets", (v) => fixed(v, 3), "95th percentile of the accuracy with which random sets are told from one another."],
+    null_accuracy: ["… of random sets", (v) => fixed(v, 3), "95th percentile of the accuracy with which random sets are separated from one another."],
     stability: ["Stability", (v) => fixed(v, 3), "Mean cosine between the R CAVs: 1 when every random set gives the same direction."],
     collinearity: ["Gradients' collinearity", (v) => fixed(v, 3), "Mean cosine between the class's gradients at this layer. Near 1, all clips share one sign, and a sign count jumps between 0 and 1."],
     degenerate: ["Degenerate", yesNo, "The gradient is the same for every clip: the sign count says nothing."],
@@ -67,7 +67,7 @@ const words = (() => {
     n: ["Class videos (n)", whole, "Source videos of the class whose gradients were used."],
     n_concept: ["Concept videos", whole, "Source videos that gave clips of the concept."],
     n_random: ["Random videos", whole, "Source videos on the other side."],
-    R: ["CAVs (R)", whole, "One a random set."],
+    R: ["CAVs (R)", whole, "One per random set."],
     model: ["Model", String, "Checkpoint and digest."],
     note: ["Note", (v) => v || none, "Why the cell is marked."],
   };
@@ -77,7 +77,7 @@ const words = (() => {
     ["The TCAV score (sign count)", ["score", "ci_low", "ci_high", "null_mean", "null_sd", "effect", "p", "q", "smooth", "magnitude"]],
     ["The concept's direction", ["held_out_accuracy", "null_accuracy", "learnable", "stability"]],
     ["How to read it", ["decided_by", "degenerate", "collinearity", "note"]],
-    ["How much there was", ["n", "n_concept", "n_random", "R", "model"]],
+    ["Sample sizes", ["n", "n_concept", "n_random", "R", "model"]],
   ];
 
   return { signed, short, narrow, fixed, whole, probability, general, columns, columnGroups };

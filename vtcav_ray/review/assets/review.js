@@ -1,4 +1,4 @@
-// The review page: one wall at a time, decided with the keyboard. Text from the data goes in as text, never as HTML.
+// The review page: one group at a time, reviewed with the keyboard. Data is inserted as text, never as HTML.
 "use strict";
 
 (() => {
@@ -11,7 +11,7 @@
   let state, current = 0, place = 0, playing = !still, quiet;
   let clipVerdicts = new Map(), nameVerdicts = new Map();
   const nameKey = (set, name) => `${set}\n${name}`;
-  let groupOf = new Map(); // clip id -> its group
+  let groupOf = new Map(); // clip ID -> its group
 
   const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
@@ -25,7 +25,7 @@
     return made;
   }
 
-  // What is decided ------------------------------------------------------------------------------------------------
+  // Decisions -----------------------------------------------------------------------------------------------------
 
   const ofName = (group) => nameVerdicts.get(nameKey(group.set, group.name)) ?? "";
   const ofClip = (group, clip) => clipVerdicts.get(clip[ID]) ?? ofName(group);
@@ -48,16 +48,16 @@
     return found;
   }
 
-  // A wall is decided when each of its clips is.
+  // A group is decided when all of its clips are.
   function verdictOf(group) {
     const found = counts(group);
     if (found[""]) return "";
     return found.accept ? "accept" : "reject";
   }
 
-  // Asking the server ----------------------------------------------------------------------------------------------
+  // Requests ------------------------------------------------------------------------------------------------------
 
-  let line = Promise.resolve(); // one request after the other, in the order of the keys
+  let line = Promise.resolve(); // one request at a time, in the order of the keys pressed
 
   function send(path, body, done) {
     line = line.then(async () => {
@@ -71,7 +71,7 @@
         problem("");
         done?.(found);
       } catch (error) {
-        problem(error instanceof TypeError ? "The server does not answer. Is `vtcav review` still running? The last decision is NOT kept." : `Not kept: ${error.message}`);
+        problem(error instanceof TypeError ? "The server does not answer. Is `vtcav review` still running? The last decision is NOT saved." : `Not saved: ${error.message}`);
       }
       refresh();
     });
@@ -95,7 +95,7 @@
     const group = state.groups[current], clip = group?.clips[place];
     if (!clip) return;
     send("/api/decide", { changes: [change(group, clip, verdict)] });
-    focusClip(place + (verdict ? 1 : 0)); // also back from the button that was pressed
+    focusClip(place + (verdict ? 1 : 0)); // also returns the focus from a pressed button
   }
 
   function rejectEverywhere() {
@@ -107,7 +107,7 @@
     if (place < group.clips.length - 1) focusClip(place + 1);
   }
 
-  // Accepting a wall keeps what was rejected clip by clip; rejecting one means all of it.
+  // Accepting a group keeps clips that were rejected one by one; rejecting a group rejects all of its clips.
   function decideAll(verdict) {
     const group = state.groups[current];
     if (!group) return;
@@ -142,7 +142,7 @@
     const scale = Math.min(1, 176 / Math.max(clip[HEIGHT], clip[WIDTH]));
     const image = element("img", {
       width: Math.round(clip[WIDTH] * scale), height: Math.round(clip[HEIGHT] * scale), loading: "lazy", decoding: "async", alt: "",
-      onload: () => { // an <img> can't be stopped, so its first frame is drawn for those who want stillness
+      onload: () => { // an <img> can't be paused, so its first frame is drawn to show while paused
         [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
         canvas.getContext("2d").drawImage(image, 0, 0);
       },
