@@ -163,8 +163,7 @@ def against_each(concept: ArrayLike, sets: Sequence[ArrayLike]) -> tuple[Rows, R
 
 
 def random_against_random(sets: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
-    """Return positives, negatives [P, n] of each pair (i, j), i < j, of R random sets, in the order of
-    `tcav.null_pairs`.
+    """Return positives, negatives [P, n] of the pairs (i, j), i < j, of R random sets, ordered as `tcav.null_pairs`.
 
     Each pair occurs once: the other order gives the same plane, not another measurement.
     """

@@ -237,9 +237,15 @@ def paired_concept_effect(
 
     Args:
         gradients: [N, d], as for `concept_effect`.
-        concept, twin: [n, d] each; row i of one is the twin of row i of the other.
-        groups: source video of each PAIR, [n]; pairs of one video are averaged and flipped together.
-        class_groups, permutations, bootstrap, confidence, seed, device: as for `concept_effect`.
+        concept: [n, d].
+        twin: [n, d]; row i is the twin of the concept's row i.
+        groups: source video of each PAIR, [n]; pairs of one video are averaged, and flipped together.
+        class_groups: as for `concept_effect`.
+        permutations: as for `concept_effect`.
+        bootstrap: as for `concept_effect`.
+        confidence: as for `concept_effect`.
+        seed: as for `concept_effect`.
+        device: as for `concept_effect`.
 
     Raises:
         ValueError: as for `concept_effect`, and if the numbers of twins and clips differ.
