@@ -1,5 +1,4 @@
-"""The concept effect, in logits: the first-order change of the class's logit when the activation moves from "random" to
-"concept".
+"""The concept effect: first-order change of the class's logit as the activation moves from "random" to "concept".
 
     E = mean gradient · (mean z of the concept - mean z of its random set)
 
