@@ -89,7 +89,7 @@ class ScoreWorker:
         self._kept: tuple[str, LayerData, str] | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        from vtcav_ray.scores.cells import Options, score_layer
+        from vtcav_ray.scores.cells import ScoreOptions, score_layer
 
         layer, classes = rows["layer"][0].as_py(), rows["classes"][0].as_py()
         settings = self.config.scores
@@ -98,7 +98,7 @@ class ScoreWorker:
             self._kept = (layer, *self._read(layer))
         _, data, tag = self._kept
         wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
-        options = Options(settings.bootstrap, settings.permutations, self.config.seed, self._device)
+        options = ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device)
         scored = score_layer(wanted, options)
         about = {"layer": layer, "model": tag}
         at = {"layer": layer}
