@@ -28,7 +28,7 @@ from vtcav_ray.store.vectors import vector_array
 from vtcav_ray.video.codec import decode_clip
 
 if TYPE_CHECKING:
-    from vtcav_ray.activations.extract import Extraction
+    from vtcav_ray.activations.extraction import Extraction
     from vtcav_ray.models.preprocess import Sampling
 
 BATCH_SIZE = 8  # views per model call on a CPU, if the config gives none
