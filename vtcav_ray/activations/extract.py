@@ -184,7 +184,7 @@ class Extractor:
         torch.cuda.empty_cache()
         half = len(members) // 2
         self.batch_size = half * self._views_each()
-        logger.warning("out of GPU memory with %d clips a batch: going on with %d", len(members), half)
+        logger.warning("out of GPU memory with %d clips per batch: continuing with %d", len(members), half)
         first = self._fitting(x_views[:half], members[:half], asked[:half] if asked else None, top)
         return first + self._fitting(x_views[half:], members[half:], asked[half:] if asked else None, top)
 

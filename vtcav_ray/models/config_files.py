@@ -116,12 +116,12 @@ def _check_trust(uri: str, code: Code) -> None:
     if code == "nowhere":
         raise ConfigError(
             f"The model config {shown(uri)} (model.config) is a program, and reading it would run it. It is named by "
-            "the record of a run (run.json), which somebody else may have written. Look at it, then give --trust-code, "
+            "the record of a run (run.json), which another user may have written. Check it, then give --trust-code, "
             "or name it yourself with --set model.config=PATH."
         )
     if on_url and code != "anywhere":
         raise ConfigError(
-            f"The model config {shown(uri)} (model.config) is a program on a URL, and reading it would run it. Look at "
+            f"The model config {shown(uri)} (model.config) is a program on a URL, and reading it would run it. Check "
             "it, then give --trust-code, or copy it to this machine. A config in YAML or JSON needs no trust."
         )
     logger.info("the model config %s is a program, and is run", shown(uri))

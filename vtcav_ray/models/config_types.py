@@ -48,7 +48,7 @@ def check_types(node: Any, where: str, uri: str, *, program: bool) -> None:
         elif not (isinstance(kind, str) and _NAME.fullmatch(kind)) and not (program and isinstance(kind, type)):
             raise ConfigError(
                 f"{uri}: `{key}` is {str(kind)[:120]!r}. A type must be the bare name of a class in MMAction2's "
-                "registries, such as SwinTransformer3D; a dotted name would import and call whatever it says."
+                "registries, such as SwinTransformer3D; a dotted name would import and call the object of that name."
             )
 
 
@@ -77,8 +77,8 @@ def check_registered(model: dict[str, Any], uri: str, *, program: bool) -> None:
         if name in _OWN_TABLES or (found is not None and (program or "init_cfg" in key or _is_part(found))):
             continue
         raise ConfigError(
-            f"{uri}: `{key}` is {kind!r}, and MMAction2 has registered no part of a recogniser under that name. A "
-            "class of your own is registered by a config in Python that imports it."
+            f"{uri}: `{key}` is {kind!r}, and MMAction2 has registered no part of a recogniser under that name. To use "
+            "your own class, write a config in Python that imports and registers it."
         )
 
 
@@ -103,7 +103,7 @@ def _types(node: Any, where: str, uri: str, depth: int = 0) -> Iterator[tuple[st
     if isinstance(node, dict):
         for key, value in node.items():
             if not isinstance(key, str):
-                raise ConfigError(f"{uri}: `{where}` has the key {key!r}, which is no text.")
+                raise ConfigError(f"{uri}: `{where}` has the key {key!r}, which is not a string.")
             if key in ("type", "_scope_"):
                 yield f"{where}.{key}", value
             yield from _types(value, f"{where}.{key}", uri, depth + 1)

@@ -200,7 +200,7 @@ def _read_preprocessor(pipeline: Sequence[Mapping[str, Any]], data_preprocessor:
             crop = Crop(CROPS[name], height, width)
         elif name not in PIXELS_UNCHANGED:
             known = ", ".join(["Resize", *CROPS])
-            raise ConfigError(f"The test pipeline has a step `{name}` that is not known here; known: {known}.")
+            raise ConfigError(f"The test pipeline has a step `{name}` that is not supported; supported: {known}.")
     if crop is None and (not resizes or resizes[-1].keep_ratio):
         raise ConfigError("The test pipeline ends with frames of any size: it needs a crop, or a fixed resize.")
     mean, std = data_preprocessor.get("mean") or (0.0, 0.0, 0.0), data_preprocessor.get("std") or (1.0, 1.0, 1.0)

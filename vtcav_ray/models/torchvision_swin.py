@@ -75,7 +75,7 @@ def _preprocessor() -> Preprocessor:
 
 def _network(name: str) -> str:
     if name not in NETWORKS:
-        raise ConfigError(f"model.config: torchvision has no `{name}` here; there are {', '.join(NETWORKS)}.")
+        raise ConfigError(f"model.config: `{name}` is not supported; choose one of {', '.join(NETWORKS)}.")
     return name
 
 

@@ -193,7 +193,7 @@ def concept_effects(
     pool_ND, videos_N, classes = _check_batch(gradients, pool, groups, class_groups)
     concepts_Jn, randoms_Jm = padded(concepts, len(pool_ND), "concepts"), padded(randoms, len(pool_ND), "randoms")
     if len(concepts_Jn) != len(randoms_Jm):
-        raise ValueError(f"concepts and randoms must hold one set a concept: {len(concepts_Jn)}, {len(randoms_Jm)}")
+        raise ValueError(f"concepts and randoms must hold one set per concept: {len(concepts_Jn)}, {len(randoms_Jm)}")
     sides = [
         (by_video(concept[concept != PAD], videos_N), by_video(random[random != PAD], videos_N))
         for concept, random in zip(concepts_Jn, randoms_Jm, strict=True)
@@ -330,9 +330,9 @@ def _check_batch(
 ) -> tuple[NDArray[np.floating], NDArray[np.int64], list[VideoGradients]]:
     pool_ND = check_pool(pool)
     if len(gradients) == 0:
-        raise ValueError("gradients holds no classes: give one array [N, d] a class")
+        raise ValueError("gradients holds no classes: give one array [N, d] per class")
     if class_groups is not None and len(class_groups) != len(gradients):
-        raise ValueError(f"class_groups must hold one array a class: {len(class_groups)} against {len(gradients)}")
+        raise ValueError(f"class_groups must hold one array per class: {len(class_groups)} against {len(gradients)}")
     classes = []
     for k, one in enumerate(gradients):
         name = f"gradients[{k}]" if len(gradients) > 1 else "gradients"
