@@ -9,11 +9,11 @@ import pytest
 
 from vtcav_ray.cavs.plan import CavJob, Pool, plan_cavs
 from vtcav_ray.cavs.train import train_cavs
-from vtcav_ray.scores.cells import ClassGradients, LayerData, Options, find_cells, score_layer
+from vtcav_ray.scores.cells import ClassGradients, LayerData, ScoreOptions, find_cells, score_layer
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 D = 12
-OPTIONS = Options(bootstrap=200, permutations=999, seed=0)
+OPTIONS = ScoreOptions(bootstrap=200, permutations=999, seed=0)
 KINDS = ("spatial", "spatiotemporal", "frozen")
 
 

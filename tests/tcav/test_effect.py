@@ -212,7 +212,7 @@ def test_marked_cells():
         ({"gradients": np.full((3, 6), np.inf)}, "gradients has NaN or infinite"),
         ({"random": np.zeros((4, 5))}, "random has d = 5, and concept has d = 6"),
         ({"gradients": np.zeros((4, 5))}, "gradients has d = 5"),
-        ({"groups": np.zeros(3)}, "groups must give one source video a row"),
+        ({"groups": np.zeros(3)}, "groups must give one source video per row"),
         ({"groups": np.arange(17) % 10}, r"source video\(s\) are in both concepts\[0\] and randoms\[0\]"),
         ({"permutations": 0}, "permutations must be at least 1"),
         ({"bootstrap": 1}, "bootstrap must be at least 2"),

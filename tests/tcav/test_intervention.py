@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_refused(packaged: Recogniser, clips: list[np.ndarr
     ones = np.ones((3, projection.d))
     with pytest.raises(ValueError, match="shift must be"):
         intervention(packaged, clips, "head", projection, np.ones(3), K, ones, [1.0])
-    with pytest.raises(ValueError, match="a row a clip: 2 for 3"):
+    with pytest.raises(ValueError, match="one row per clip: 2 for 3"):
         intervention(packaged, clips, "head", projection, np.ones(projection.d), K, ones[:2], [1.0])
     with pytest.raises(ValueError, match="other than 0"):
         intervention(packaged, clips, "head", projection, np.ones(projection.d), K, ones, [0.0])

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from vtcav_ray.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from vtcav_ray.activations.extract import Extraction, Extractor, NonFinite
+    from vtcav_ray.activations.extract import Extractor
+    from vtcav_ray.activations.extraction import Extraction, NonFinite
     from vtcav_ray.activations.interventions import intervene
     from vtcav_ray.activations.projections import Projection, make_projection
 
@@ -16,7 +17,8 @@ __all__ = ["Extraction", "Extractor", "NonFinite", "Projection", "intervene", "m
 __getattr__ = lazy_names(
     __name__,
     {
-        "extract": ["Extraction", "Extractor", "NonFinite"],
+        "extract": ["Extractor"],
+        "extraction": ["Extraction", "NonFinite"],
         "interventions": ["intervene"],
         "projections": ["Projection", "make_projection"],
     },

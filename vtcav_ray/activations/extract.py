@@ -1,8 +1,8 @@
-"""Activations and gradients of several layers, from one forward pass a clip and one backward pass a (clip, class).
+"""Activations and gradients of several layers, from one forward pass per clip and one backward pass per (clip, class).
 
-Parameters need no gradient, so autograd records nothing until the first hooked layer, whose output is made a leaf: the
-graph starts there, and what comes before it costs a plain forward pass. Only projected vectors are kept (see
-`vtcav_ray.activations.projections` for why that is enough).
+Parameters need no gradient, so autograd records nothing until the first hooked layer, whose output becomes a leaf: the
+graph starts there, and everything before it costs a plain forward pass. Only projected vectors are kept (see
+`vtcav_ray.activations.projections` for why they suffice).
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from vtcav_ray.activations.batch_size import LARGEST, Memory, batch_size_by_trial, memory_of
+from vtcav_ray.activations.extraction import CallResults, Extraction, joined, nothing_read
 from vtcav_ray.activations.prefetch import batches_ahead
 from vtcav_ray.activations.projections import Projection, layer_and_projection, make_projection
 from vtcav_ray.activations.targets import Target, target_values
@@ -29,95 +29,27 @@ from vtcav_ray.models.layers import Form, find_forms, resolve_layer, watched
 logger = logging.getLogger(__name__)
 
 Precision = Literal["float32", "bfloat16", "float16"]
-# float16 loses numbers below 6e-8, and gradients of a mean over thousands of positions are that small: the target is
-# scaled up for the backward pass, and the gradients are scaled down again in float32. A power of two, thus exact.
+# float16 loses numbers below 6e-8, and gradients of a mean over thousands of positions are that small. So the target is
+# scaled up for the backward pass, and the gradients are scaled down again in float32. A power of two, so it is exact.
 FLOAT16_SCALE = 2.0**12
 
 
-@dataclass(frozen=True)
-class NonFinite:
-    """NaN or infinity in what was computed for one clip; `clip` is its index in the call."""
-
-    clip: int
-    layer: str
-    what: Literal["activation", "gradient", "logits"]
-    numbers: str = ""  # the type that it is stored as, where it is finite but too large for that
-
-    @property
-    def message(self) -> str:
-        if self.numbers:
-            return (
-                f"a number in the {self.what} at layer `{self.layer}` is too large for {self.numbers}. Set "
-                "`activations.dtype: float32`"
-            )
-        return f"NaN or infinity in the {self.what} at layer `{self.layer}`"
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What one call found out about B clips, over L layers and K classes.
-
-    Attributes:
-        activations: layer -> float32 `[B, d]`, the mean over the views of a clip.
-        gradients: layer -> float32 `[G, d]`, one row a (clip, class), the mean over the views.
-        gradient_clips: int `[G]`, index of the clip of each gradient; rising.
-        gradient_classes: int `[G]`, index of the class.
-        gradient_values: float32 `[G]`, the target's value, the mean over the views.
-        logits: float32 `[B, K]`, the mean over the views.
-        predicted: int `[B]`, the largest logit's class.
-        views: how many views of each clip were averaged.
-        non_finite: clips that can't be used, and where it shows; their rows above hold what was computed.
-        unreadable: clip -> why it could not be read; its rows above are zeros, and it has no gradients.
-    """
-
-    activations: dict[str, np.ndarray]
-    gradients: dict[str, np.ndarray]
-    gradient_clips: np.ndarray
-    gradient_classes: np.ndarray
-    gradient_values: np.ndarray
-    logits: np.ndarray
-    predicted: np.ndarray
-    views: int
-    non_finite: tuple[NonFinite, ...]
-    unreadable: dict[int, InputError]
-
-    @property
-    def num_gradients(self) -> int:
-        """G: how many (clip, class) pairs were differentiated."""
-        return len(self.gradient_clips)
-
-    @property
-    def bad_clips(self) -> frozenset[int]:
-        return frozenset(item.clip for item in self.non_finite) | frozenset(self.unreadable)
-
-    def that_fits(self, dtype: np.dtype[Any]) -> Extraction:
-        """The same; clips whose activations are too large for `dtype`, in which they will be stored, can't be used."""
-        largest = np.finfo(dtype).max
-        too_large = tuple(
-            NonFinite(int(clip), layer, "activation", dtype.name)
-            for layer, vectors in self.activations.items()
-            for clip in np.flatnonzero((np.abs(vectors) > largest).any(1))
-            if int(clip) not in self.bad_clips
-        )
-        return replace(self, non_finite=self.non_finite + too_large)
-
-
 class Extractor:
-    """Made once an actor, called with batches of clips.
+    """Extracts activations and gradients of layers. Created once per actor, called with batches of clips.
 
     Args:
         recogniser: the model, on its device.
-        layers: aliases or names, in the order wanted; `early@moving`: with a projection of its own. The results are
-            keyed by these same words. The same layer with several projections costs one pass.
+        layers: aliases or names, in the desired order; `early@moving` gives a layer its own projection. The results are
+            keyed by these strings. The same layer with several projections costs one pass.
         projection: of layers without their own: `mean`, `time`, `space`, `flat`, `moving`, `still`, `grid:n` or
             `sketch:k`.
         sketch_seed: of `sketch:k`.
-        target: what is differentiated.
+        target: the differentiated quantity.
         views: `center`, or the config's own `test` crops, averaged.
-        precision: of the forward and backward pass (autocast); vectors are float32 all the same.
-        batch_size: views in one model call; None: 4, or 16 on a GPU. Halved when the GPU's memory does not hold it.
-        compile: compile the model's blocks; pays after some hundreds of clips of one size.
-        threads: that read clips ahead of the model.
+        precision: of the forward and backward pass (autocast); vectors are float32 in any case.
+        batch_size: views per model call; None: 4, or 16 on a GPU. Halved if it does not fit in the GPU's memory.
+        compile: compile the model's blocks; faster after some hundreds of clips of one size.
+        threads: number of threads that read clips ahead of the model.
 
     Raises:
         ConfigError: a layer that the model does not have.
@@ -153,28 +85,28 @@ class Extractor:
     def extract(
         self, clips: Sequence[np.ndarray], classes: Sequence[Sequence[int] | None] | None = None, *, top: int = 0
     ) -> Extraction:
-        """Activations of all clips, and gradients where classes are asked for.
+        """Compute the activations of all clips, and the gradients of the given classes.
 
         Args:
-            clips: `uint8 [T, H, W, 3]`, RGB, all of one T. Taken by index, in threads, a few batches ahead of the
-                model: a sequence that decodes when it is asked never holds all clips at once.
-            classes: for each clip, the classes to differentiate; None: no gradients, for this clip or for any.
-            top: differentiate the k likeliest classes as well, of each clip whose `classes` is not None.
+            clips: `uint8 [T, H, W, 3]`, RGB, all of one T. Read by index, in threads, a few batches ahead of the
+                model: a sequence that decodes on access never holds all clips at once.
+            classes: for each clip, the classes to differentiate; None, for a clip or for all: no gradients.
+            top: also differentiate the k likeliest classes of each clip whose `classes` is not None.
 
         Raises:
-            ConfigError: the model does not take clips of this length, or a layer's form can't be told.
+            ConfigError: the model does not take clips of this length, or a layer's form cannot be determined.
         """
         given = classes if classes is not None else [None] * len(clips)
         assert len(given) == len(clips), f"{len(clips)} clips, {len(given)} lists of classes"
         asked = [tuple(c) if c is not None else () for c in given]
         wants = [c is not None and bool(len(c) or top) for c in given]
         step = self.clips_a_batch
-        # Clips with gradients and clips without go into batches of their own: no graph is kept for the latter.
+        # Clips with and without gradients go into separate batches: the latter keep no graph.
         groups = []
         for with_gradients in (True, False):
             members = [i for i, wanted in enumerate(wants) if wanted == with_gradients]
             groups += [members[start : start + step] for start in range(0, len(members), step)]
-        parts: list[_Part] = []
+        parts: list[CallResults] = []
         unreadable: dict[int, InputError] = {}
         for batch in batches_ahead(
             lambda i: self.recogniser.pixels(clips[i], self.views), groups, self.recogniser.device, self.threads
@@ -185,16 +117,16 @@ class Extractor:
                 of = batch.members
                 parts += self._fitting(x, of, [asked[i] for i in of] if wants[of[0]] else None, top)
         if not parts:
-            return _nothing(tuple(self.paths), unreadable)
-        return _joined(parts, tuple(self.paths), len(clips), unreadable)
+            return nothing_read(tuple(self.paths), unreadable)
+        return joined(parts, tuple(self.paths), len(clips), unreadable)
 
     def choose_batch_size(self, clip: np.ndarray, *, gradients: bool, memory: Memory | None = None) -> int:
         """Find the batch size by trial on one clip, set it, and return it. See `vtcav_ray.activations.batch_size`.
 
         Args:
-            clip: `uint8 [T, H, W, 3]`, as those to come.
-            gradients: whether some of them will be differentiated.
-            memory: what batches may take; None: the whole device, or this machine's memory a core.
+            clip: `uint8 [T, H, W, 3]`, of the size of the clips to extract.
+            gradients: whether clips will be differentiated.
+            memory: memory for batches; None: the whole device, or one core's share of this machine's memory.
 
         Raises:
             torch.OutOfMemoryError: not even one view fits.
@@ -212,13 +144,13 @@ class Extractor:
         return self.batch_size
 
     def shapes(self) -> dict[str, tuple[int, int, int, int]]:
-        """layer -> T', H', W', C, once a clip has been seen."""
+        """Return layer -> T', H', W', C. Call `extract` first."""
         assert self._forms, "call extract() first"
         return {layer: form.shape for layer, (form, _) in next(iter(self._forms.values())).items()}
 
     @property
     def clips_a_batch(self) -> int:
-        """Clips in one model call."""
+        """Clips per model call."""
         return max(1, self.batch_size // self._views_each())
 
     def _views_each(self) -> int:
@@ -228,7 +160,7 @@ class Extractor:
         return {"center": 1, "three": 3, "ten": 10}[crop.kind]
 
     def _maps(self, x: torch.Tensor) -> dict[str, tuple[Form, Projection]]:
-        """The way from each layer's tensor to its vector, for inputs of x's size."""
+        """Return the form and projection that turn each layer's tensor into its vector, for inputs of x's size."""
         size = tuple(x.shape[1:])
         if size not in self._forms:
             forms = find_forms(self.recogniser, list(dict.fromkeys(self.paths.values())), x[:1])
@@ -236,14 +168,14 @@ class Extractor:
                 layer: (forms[path], make_projection(self.projections[layer], forms[path].shape, self.sketch_seed))
                 for layer, path in self.paths.items()
             }
-            if self.compile:  # only now: finding the forms hooks into the blocks, which would compile them once more
+            if self.compile:  # only now: finding the forms hooks into the blocks, which would compile them again
                 compile_blocks(self.recogniser.module)
         return self._forms[size]
 
     def _fitting(
         self, x_views: torch.Tensor, members: list[int], asked: list[tuple[int, ...]] | None, top: int
-    ) -> list[_Part]:
-        """One model call, or, where the GPU's memory is too small for it, two halves; later calls are smaller then."""
+    ) -> list[CallResults]:
+        """Make one model call, or two halves if the GPU's memory is too small. Later calls are then smaller, too."""
         try:
             return [self._run(x_views, members, asked, top)]
         except torch.OutOfMemoryError:
@@ -252,16 +184,18 @@ class Extractor:
         torch.cuda.empty_cache()
         half = len(members) // 2
         self.batch_size = half * self._views_each()
-        logger.warning("out of GPU memory with %d clips a batch: going on with %d", len(members), half)
+        logger.warning("out of GPU memory with %d clips per batch: continuing with %d", len(members), half)
         first = self._fitting(x_views[:half], members[:half], asked[:half] if asked else None, top)
         return first + self._fitting(x_views[half:], members[half:], asked[half:] if asked else None, top)
 
-    def _run(self, x_views: torch.Tensor, members: list[int], asked: list[tuple[int, ...]] | None, top: int) -> _Part:
-        """One forward pass over `[B, V, C, T, H, W]`, and as many backward passes as a clip has classes."""
+    def _run(
+        self, x_views: torch.Tensor, members: list[int], asked: list[tuple[int, ...]] | None, top: int
+    ) -> CallResults:
+        """Run one forward pass over `[B, V, C, T, H, W]`, and as many backward passes as a clip has classes."""
         b, v = x_views.shape[:2]
         x = x_views.flatten(0, 1)  # B·V C T H W
         maps = self._maps(x)
-        here: dict[str, Projection] = {}  # as they are at these clips: gradients go through the same
+        here: dict[str, Projection] = {}  # the projections at these clips: gradients use the same ones
 
         def see(layer: str, raw: torch.Tensor) -> torch.Tensor:
             form, projection = maps[layer]
@@ -283,8 +217,8 @@ class Extractor:
         values = np.zeros((b, slots), np.float32)
         scale = FLOAT16_SCALE if self.precision == "float16" else 1.0
         for slot in range(slots):
-            # Clips don't see each other, so the gradient of a sum over clips is each clip's own. A clip with fewer
-            # classes takes part with weight zero.
+            # Clips do not interact, so the gradient of a sum over clips is each clip's own. A clip with fewer classes
+            # gets weight zero.
             index = torch.tensor([c[slot] if len(c) > slot else 0 for c in classes], device=x.device)
             weight = torch.tensor([float(len(c) > slot) for c in classes], device=x.device)
             target = target_values(logits, index.repeat_interleave(v), self.target)
@@ -300,7 +234,7 @@ class Extractor:
                 values[:, slot] = target.reshape(b, v).mean(1).cpu().numpy()
         pairs = [(i, slot) for i, c in enumerate(classes) for slot in range(len(c))]
         clip_rows, slot_rows = [i for i, _ in pairs], [slot for _, slot in pairs]
-        return _Part(
+        return CallResults(
             members=members,
             views=v,
             activations=activations,
@@ -314,10 +248,10 @@ class Extractor:
     def _forward(
         self, x: torch.Tensor, vectors: Callable[[str, torch.Tensor], torch.Tensor], *, with_gradients: bool
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Logits `[B·V, K]`; each layer's own tensor, where gradients are wanted; and each layer's vectors `[B, d]`.
+        """Return logits `[B·V, K]`, each layer's own tensor (only with gradients), and each layer's vectors `[B, d]`.
 
-        The graph starts at the first layer. Vectors are made on the spot: a later module may work in place, and
-        without a graph a layer's tensor can be let go at once.
+        The graph starts at the first layer. Vectors are computed immediately: a later module may work in place, and
+        without a graph a layer's tensor can be freed at once.
         """
         leaves: dict[str, torch.Tensor] = {}
         taken: dict[str, torch.Tensor] = {}
@@ -328,7 +262,7 @@ class Extractor:
             if not with_gradients:
                 return None
             leaves[layer] = raw if raw.requires_grad else raw.detach().requires_grad_()
-            return leaves[layer].clone()  # what was taken must stay what the layer put out
+            return leaves[layer].clone()  # the leaf must keep the layer's output, even if a later module works in place
 
         half = self.precision != "float32"
         with ExitStack() as stack:
@@ -338,81 +272,3 @@ class Extractor:
             with torch.autocast(x.device.type, dtype=getattr(torch, self.precision), enabled=half):
                 logits = self.recogniser.logits(x)
         return logits.float() if half else logits, leaves, taken
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The results of one model call, for the clips `members`."""
-
-    members: list[int]
-    views: int
-    activations: dict[str, np.ndarray]
-    logits: np.ndarray
-    gradients: dict[str, np.ndarray]
-    gradient_clips: list[int]
-    gradient_classes: list[int]
-    gradient_values: np.ndarray
-
-
-def _joined(
-    parts: Sequence[_Part], layers: tuple[str, ...], count: int, unreadable: dict[int, InputError]
-) -> Extraction:
-    """The parts' rows, in the order in which the clips were given; zeros where a clip could not be read."""
-    assert parts, "no clips"
-    members = np.concatenate([p.members for p in parts])
-    clips = np.concatenate([np.array(p.gradient_clips, np.int64) for p in parts])
-    order = np.argsort(clips, kind="stable")
-
-    def placed(rows: Sequence[np.ndarray]) -> np.ndarray:
-        out = np.zeros((count, rows[0].shape[1]), rows[0].dtype)
-        out[members] = np.concatenate(rows)
-        return out
-
-    activations = {layer: placed([p.activations[layer] for p in parts]) for layer in layers}
-    gradients = {layer: np.concatenate([p.gradients[layer] for p in parts])[order] for layer in layers}
-    logits = placed([p.logits for p in parts])
-    assert len(members) + len(unreadable) == count
-    clips = clips[order]
-    bad: dict[tuple[int, str], NonFinite] = {}
-    for layer in layers:  # forward before backward, so that a clip's first entry is where it began
-        for clip in _rows_with_non_finite(activations[layer]):
-            bad.setdefault((clip, layer), NonFinite(clip, layer, "activation"))
-    for layer in reversed(layers):
-        for row in _rows_with_non_finite(gradients[layer]):
-            bad.setdefault((int(clips[row]), layer), NonFinite(int(clips[row]), layer, "gradient"))
-    for clip in _rows_with_non_finite(logits):
-        if not any(other == clip for other, _ in bad):
-            bad[(clip, "logits")] = NonFinite(clip, "logits", "logits")
-    return Extraction(
-        activations=activations,
-        gradients=gradients,
-        gradient_clips=clips,
-        gradient_classes=np.concatenate([np.array(p.gradient_classes, np.int64) for p in parts])[order],
-        gradient_values=np.concatenate([p.gradient_values for p in parts])[order],
-        logits=logits,
-        predicted=logits.argmax(1),
-        views=parts[0].views,
-        non_finite=tuple(bad.values()),
-        unreadable=unreadable,
-    )
-
-
-def _rows_with_non_finite(values: np.ndarray) -> list[int]:
-    return np.flatnonzero(~np.isfinite(values).all(1)).tolist()
-
-
-def _nothing(layers: tuple[str, ...], unreadable: dict[int, InputError]) -> Extraction:
-    """Of clips none of which could be read: vectors without numbers, since not even d is known."""
-    count = len(unreadable)
-    return Extraction(
-        activations={layer: np.zeros((count, 0), np.float32) for layer in layers},
-        gradients={layer: np.zeros((0, 0), np.float32) for layer in layers},
-        gradient_clips=np.zeros(0, np.int64),
-        gradient_classes=np.zeros(0, np.int64),
-        gradient_values=np.zeros(0, np.float32),
-        logits=np.zeros((count, 0), np.float32),
-        predicted=np.zeros(count, np.int64),
-        views=0,
-        non_finite=(),
-        unreadable=unreadable,
-    )

@@ -1,7 +1,7 @@
 """Stage `activations`: one forward pass for every clip, and one backward pass for every class example and class.
 
-A shard is a shard of the `clips` table; what is carried over from an earlier output is so video by video. Each layer
-has files of its own, so one is read without the others.
+A shard is a shard of the `clips` table. Rows are carried over from an earlier output video by video. Each layer has
+separate files, so one layer can be read without the others.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from vtcav_ray.store.vectors import vector_array
 from vtcav_ray.video.codec import decode_clip
 
 if TYPE_CHECKING:
-    from vtcav_ray.activations.extract import Extraction
+    from vtcav_ray.activations.extraction import Extraction
     from vtcav_ray.models.preprocess import Sampling
 
-BATCH_SIZE = 8  # views a model call on a CPU, where the config says nothing
+BATCH_SIZE = 8  # views per model call on a CPU, if the config gives none
 BATCH_SIZE_FILE = "batch_size.json"
 Row = dict[str, Any]
 Failure = dict[str, Any]
@@ -41,7 +41,7 @@ CLIP_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "label", "encoding
 def _prepare(context: Context) -> Work:
     from vtcav_ray.models import describe
 
-    # A row a video. The digest says what is in its clips: with it, equal rows mean equal work (see
+    # One row per video. It has the digest of the video's clips, so equal rows mean equal work (see
     # vtcav_ray.runs.carry).
     shards = [
         Shard(name, part.add_column(0, "shard", pa.array([name] * part.num_rows)))
@@ -68,7 +68,7 @@ def _prepare(context: Context) -> Work:
 
 
 def _sampled_otherwise(clips: ClipsConfig, sampling: Sampling | None) -> list[str]:
-    """A sentence where the clips' frames lie otherwise in time than those that the model's own test pipeline takes."""
+    """Return a warning if the clips sample frames differently from the model's own test pipeline."""
     if sampling is None:
         return []
     interval = sampling.frame_interval
@@ -103,8 +103,8 @@ class ExtractWorker:
 
     Args:
         config: the whole config.
-        clips: where the shard's clips are.
-        output: the stage's own folder: where the batch size that was found by trial is agreed on.
+        clips: the stage with the shard's clips.
+        output: the stage's own folder, through which actors agree on the batch size found by trial.
     """
 
     def __init__(self, config: Config, clips: StageFolder, output: Folder) -> None:
@@ -145,7 +145,7 @@ class ExtractWorker:
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         table = self.clips.read_file(f"clips/{rows['shard'][0].as_py()}.parquet", CLIP_COLUMNS)
-        if "video_id" in rows.column_names:  # not all of the shard where some of it is carried over
+        if "video_id" in rows.column_names:  # only part of the shard, if the rest is carried over
             table = table.filter(pc.is_in(table["video_id"], rows["video_id"].combine_chunks()))
         if not self.batch_size_known:
             self._agree_on_batch_size(table)
@@ -162,10 +162,10 @@ class ExtractWorker:
                 examples.append(row)
             except InputError as error:
                 failures.append(_failure(row, error))
-        # Two calls: only class examples are differentiated, and only they are asked for their likeliest classes.
+        # Two calls: only class examples are differentiated, and need their likeliest classes.
         batch_size = self.extractor.batch_size
         parts = self._extract(examples, classes, others)
-        if self.extractor.batch_size != batch_size:  # it did not fit: one table is made with one batch size
+        if self.extractor.batch_size != batch_size:  # it did not fit: a table must be made with one batch size
             parts = self._extract(examples, classes, others)
         for clips, found in parts:
             first = {item.clip: InputError("non_finite", item.message) for item in reversed(found.non_finite)}
@@ -187,14 +187,14 @@ class ExtractWorker:
         return [(clips, found.that_fits(self.dtype)) for clips, found in parts]
 
     def _batches(self, *clips: int) -> dict[str, float]:
-        """How full the model's batches were: clips, and room for clips, of one `extract` call each."""
+        """Return how full the model's batches were: clips, and slots for clips, of one `extract` call each."""
         room = self.extractor.clips_a_batch
         return {"batch_items": sum(clips), "batch_slots": sum(-(-count // room) * room for count in clips)}
 
     def _agree_on_batch_size(self, clips: pa.Table) -> None:
-        """By trial on the first clip that decodes, unless another actor, or a run before, has done it.
+        """Find the batch size by trial on the first clip that decodes, unless another actor or an earlier run did.
 
-        One table is made with one batch size: another would change its last digits.
+        A table must be made with one batch size, since another would change its last digits.
         """
         if self.output.exists(BATCH_SIZE_FILE):
             self.extractor.batch_size = int(self.output.read_json(BATCH_SIZE_FILE)["views"])
@@ -210,17 +210,17 @@ class ExtractWorker:
             try:
                 clip = decode_clip(encoding, encoded)
             except InputError:
-                continue  # it becomes a failure when its turn comes
+                continue  # it becomes a failure when the shard is extracted
             self.extractor.choose_batch_size(clip, gradients=True, memory=memory)
             break
         else:
-            return  # nothing here to try it on: the next shard will do
+            return  # no clip to try it on: the next shard will try
         found = json.dumps({"views": self.extractor.batch_size}).encode()
         self.extractor.batch_size = int(json.loads(self.output.write_once(BATCH_SIZE_FILE, found))["views"])
         self.batch_size_known = True
 
     def _classes_of(self, row: Row) -> list[int]:
-        """The classes to differentiate for a class example, its own first."""
+        """Return the classes to differentiate for a class example, its own first."""
         label = row["label"] or ""
         if normal_label(label) not in self.class_index:
             known = ", ".join(self.recogniser.class_names[:4])
@@ -235,9 +235,9 @@ class ExtractWorker:
         return list(dict.fromkeys(self.class_index[normal_label(name)] for name in wanted))
 
     def _tables(self, parts: list[tuple[list[Row], Extraction]], order: list[str]) -> dict[str, pa.Table]:
-        """One table of activations and one of gradients a layer, without the clips that are not finite.
+        """Make one table of activations and one of gradients per layer, without clips with non-finite values.
 
-        In the order of the clips, whichever call they were in: rows that are carried over find their place by it.
+        Rows are in the order of the clips, across both calls. Rows carried over are placed by this order.
         """
         place = {clip: i for i, clip in enumerate(order)}
         tables_of: dict[str, pa.Table] = {}
@@ -289,7 +289,7 @@ class ExtractWorker:
 
 
 class _Stored(Sequence[np.ndarray]):
-    """Stored clips, each decoded when it is asked for."""
+    """Stored clips, decoded on access."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows

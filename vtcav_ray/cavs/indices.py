@@ -104,7 +104,7 @@ def check_groups(groups: ArrayLike | None, num_rows: int, name: str = "groups") 
         return np.arange(num_rows, dtype=np.int64)
     labels = np.asarray(groups)
     if labels.shape != (num_rows,):
-        raise ValueError(f"{name} must give one source video a row: shape ({num_rows},), and has shape {labels.shape}")
+        raise ValueError(f"{name} must give one source video per row: shape ({num_rows},), not {labels.shape}")
     missing = (
         np.array([label is None or label != label for label in labels])
         if labels.dtype == object

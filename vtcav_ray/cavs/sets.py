@@ -70,7 +70,7 @@ def random_sets(
     if count < 1 or size < 1:
         raise ValueError(f"count and size must be at least 1, and are {count} and {size}")
     if profile is not None and (len(profile) != size or min(profile) < 1):
-        raise ValueError(f"profile must hold {size} counts of at least 1, one a video, and holds {list(profile)}")
+        raise ValueError(f"profile must hold {size} counts of at least 1, one per video, and holds {list(profile)}")
     usable = np.arange(len(labels)) if rows is None else np.asarray(rows, dtype=np.int64)
     if usable.size and (usable.min() < 0 or usable.max() >= len(labels)):
         raise ValueError(f"rows holds an index outside 0 to {len(labels) - 1}")
@@ -163,14 +163,13 @@ def against_each(concept: ArrayLike, sets: Sequence[ArrayLike]) -> tuple[Rows, R
 
 
 def random_against_random(sets: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
-    """Return positives, negatives [P, n] of each pair (i, j), i < j, of R random sets, in the order of
-    `tcav.null_pairs`.
+    """Return positives, negatives [P, n] of the pairs (i, j), i < j, of R random sets, ordered as `tcav.null_pairs`.
 
     Each pair occurs once: the other order gives the same plane, not another measurement.
     """
     table = _stack(sets)
     if len(table) < 2:
-        raise ValueError("sets holds fewer than two random sets: there is no null without a pair")
+        raise ValueError("sets holds fewer than two random sets: the null needs at least one pair")
     first, second = np.triu_indices(len(table), 1)
     return table[first], table[second]
 
@@ -182,7 +181,7 @@ def against_rest(concepts: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
     """
     sets = [np.asarray(one, dtype=np.int64) for one in concepts]
     if len(sets) < 2:
-        raise ValueError("concepts must hold at least two: one concept has no rest")
+        raise ValueError("concepts must hold at least two: a single concept has no others to compare with")
     rest = []
     for j, own in enumerate(sets):
         others = np.unique(np.concatenate([one for i, one in enumerate(sets) if i != j]))

@@ -171,7 +171,7 @@ def train_cavs(
     negatives_MQ = padded(negatives, num_rows, "negatives")
     if len(positives_MP) != len(negatives_MQ):
         raise ValueError(
-            f"positives and negatives must hold one set a CAV each: {len(positives_MP)} against {len(negatives_MQ)}"
+            f"positives and negatives must each hold one set per CAV: {len(positives_MP)} against {len(negatives_MQ)}"
         )
     check_disjoint(positives_MP, negatives_MQ)
     groups_N = check_groups(groups, num_rows)

@@ -130,7 +130,7 @@ def intervention(
         raise ValueError(f"shift must be {projection.d} finite numbers, and has shape {delta.shape}")
     check_width(rows_BD, projection.d, "gradients", "the shift")
     if len(rows_BD) != len(clips):
-        raise ValueError(f"gradients must have a row a clip: {len(rows_BD)} for {len(clips)} clips")
+        raise ValueError(f"gradients must have one row per clip: {len(rows_BD)} for {len(clips)} clips")
     if not len(steps) or 0 in steps or not np.isfinite(steps).all():
         raise ValueError(f"steps must be finite numbers other than 0: {list(steps)}")
     name, _ = layer_and_projection(layer, "")

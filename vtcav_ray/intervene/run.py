@@ -72,7 +72,7 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
     if recogniser.description.tag != tag:
         raise ConfigError(
             f"The run was made with the model {tag}, and {config.model.checkpoint} is now "
-            f"{recogniser.description.tag}. Put the old weights back, or run again."
+            f"{recogniser.description.tag}. Restore the old weights, or run again."
         )
     index = {normal_label(name): i for i, name in enumerate(recogniser.class_names)}
     rows: list[dict[str, Any]] = []
@@ -139,8 +139,8 @@ def _choose(run: Run, wanted: Wanted) -> list[dict[str, Any]]:
     ]
     if not fit:
         raise ConfigError(
-            f"No cell with an effect against {wanted.against!r} fits these options. `vtcav table {run.url} scores` has "
-            "them all."
+            f"No cell with an effect against {wanted.against!r} matches these options. `vtcav table {run.url} scores` "
+            "lists all cells."
         )
     return sorted(fit, key=lambda row: -abs(row["effect_z"]))[: wanted.most]
 

@@ -1,4 +1,4 @@
-"""What the rest of the house knows of a recogniser: one small interface, whatever framework is behind it."""
+"""The interface of a recogniser, the same for every framework."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Views = Literal["center", "test"]
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a recogniser without building it.
+    """Facts about a recogniser that need no model.
 
     Attributes:
-        digest: hex SHA-256 of the config's content and the checkpoint's bytes: what the stage's key uses.
-        untrained: the weights are random numbers, asked for by name.
+        digest: hex SHA-256 of the config's content and the checkpoint's bytes; part of the stage's key.
+        untrained: the weights are random numbers, requested by name.
         tag: for people and tables, `<checkpoint's name>@<12 digits of digest>` or `UNTRAINED@...`.
-        class_names: in the order of the logits; None: only the checkpoint knows.
+        class_names: in the order of the logits; None: only the checkpoint has them.
         sampling: how the config samples frames; None: it does not say.
     """
 
@@ -41,9 +41,9 @@ class TokenGrid:
     """How a sequence of tokens `[B, extra + T'·H'·W', C]` lies on the video.
 
     Attributes:
-        order: `thw` (time is the slowest) or `hwt` (time is the fastest).
-        patch: pixels a side of a token.
-        tubelet: frames of a token.
+        order: `thw` (time varies slowest) or `hwt` (time varies fastest).
+        patch: side of a token, in pixels.
+        tubelet: frames per token.
     """
 
     order: Literal["thw", "hwt"]
@@ -53,17 +53,17 @@ class TokenGrid:
 
 @dataclass
 class Recogniser(ABC):
-    """A video action recogniser, in eval mode, on one device, its parameters without gradients.
+    """A video action recogniser in eval mode, on one device, whose parameters need no gradients.
 
     Attributes:
         module: the network; layers are named by their path in it.
         class_names: in the order of the logits; unique.
         description: see `Description`.
-        preprocessor: from frames to the model's input.
+        preprocessor: converts frames to the model's input.
         layer_aliases: `early`, `middle`, `late` and `head` -> a layer's name (see `vtcav_ray.models.layers`).
-        device: where the module is.
-        tokens: how the token sequences inside the model lie on the video; None: there are none, or it is not known.
-        layouts: a layer's name -> `channels_first` or `channels_last`, where the shapes alone don't tell.
+        device: of the module.
+        tokens: how the token sequences inside the model lie on the video; None: there are none, or it is unknown.
+        layouts: a layer's name -> `channels_first` or `channels_last`, if the shapes are ambiguous.
         frames: the only number of frames that the model takes; None: any.
     """
 
@@ -76,7 +76,7 @@ class Recogniser(ABC):
     tokens: TokenGrid | None = None
     layouts: Mapping[str, str] = field(default_factory=dict)
     frames: int | None = None
-    forms: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)  # what `find_forms` found before
+    forms: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)  # the cache of `find_forms`
 
     def __post_init__(self) -> None:
         self.module.eval().requires_grad_(False).to(self.device)
@@ -95,26 +95,26 @@ class Recogniser(ABC):
         return self.preprocessor.input_size
 
     def preprocess(self, frames: Sequence[np.ndarray], views: Views = "center") -> torch.Tensor:
-        """Clips to the model's input, on the model's device.
+        """Convert clips to the model's input, on the model's device.
 
         Args:
-            frames: B clips `uint8 [T, H, W, 3]`, RGB, of one T, of any sizes.
+            frames: B clips `uint8 [T, H, W, 3]`, RGB, of one T and any height and width.
             views: `center`: one centre crop; `test`: the crops of the config's own test pipeline.
 
         Returns:
             `[B, V, C, T, H, W]` in the type of the model's weights, normalised with the config's mean and deviation.
 
         Raises:
-            ConfigError: the model takes clips of another length.
+            ConfigError: the model does not take clips of this length.
         """
         pixels = np.stack([self.pixels(clip, views) for clip in frames])
         return self.to_input(torch.from_numpy(pixels).to(self.device))
 
     def pixels(self, clip: np.ndarray, views: Views) -> np.ndarray:
-        """The CPU's part of `preprocess`, for one clip, in any thread: `[T, H, W, 3]` -> `uint8 [V, T, h, w, 3]`.
+        """Run the CPU's part of `preprocess` on one clip: `[T, H, W, 3]` -> `uint8 [V, T, h, w, 3]`. Thread-safe.
 
         Raises:
-            ConfigError: the model takes clips of another length.
+            ConfigError: the model does not take clips of this length.
         """
         if self.frames is not None and len(clip) != self.frames:
             raise ConfigError(
@@ -124,10 +124,10 @@ class Recogniser(ABC):
         return self.preprocessor.pixels(clip, views)
 
     def to_input(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The device's part of `preprocess`: `uint8 [B, V, T, h, w, 3]` there -> `[B, V, C, T, h, w]`."""
+        """Run the device's part of `preprocess`: `uint8 [B, V, T, h, w, 3]`, on the device -> `[B, V, C, T, h, w]`."""
         weight = next(self.module.parameters())
         return self.preprocessor.normalised(pixels).to(weight.dtype)
 
     @abstractmethod
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Raw class scores, before any softmax: `[B', C, T, H, W]` -> `[B', K]`."""
+        """Return raw class scores, before any softmax: `[B', C, T, H, W]` -> `[B', K]`."""

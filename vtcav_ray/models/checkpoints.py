@@ -1,9 +1,9 @@
-"""Checkpoints: read without running anything that is in them, and loaded whole or not at all.
+"""Checkpoints: read without running their content, and loaded completely or not at all.
 
-A `.pth` file is a pickle, and an ordinary `torch.load` runs whatever the pickle says. Here it is read as plain data
-(`vtcav_ray.store.torch_files`): nothing in it is looked up or called, and a tensor takes no more memory than the file
-holds for it. MMEngine's files hold more than weights, in its record of the losses; the names in `INERT` are let pass
-there, and stand for nothing. Any other name is refused.
+A `.pth` file is a pickle, and a plain `torch.load` runs any code in it. Here it is read as plain data
+(`vtcav_ray.store.torch_files`): nothing in it is imported or called, and a tensor takes no more memory than its bytes
+in the file. MMEngine's files also hold a history of the losses, which names classes; the names in `INERT` are accepted
+and replaced by inert placeholders. Any other name is refused.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from vtcav_ray.store.files import read_bytes
 from vtcav_ray.store.pickle_data import RefusedPickle
 from vtcav_ray.store.torch_files import BrokenFile, RefusedFile, TorchFile
 
-# Where the weights are in a file that holds more, most specific first.
+# Keys of the weights in a file that holds more, most specific first.
 CONTAINERS = ("state_dict", "model_state_dict", "state_dict_ema", "model_ema", "ema_state_dict", "model_state", "model")
-# Put before every key by DataParallel, Lightning, and several averaging classes.
+# Prefixes that DataParallel, Lightning and several averaging classes add to every key.
 PREFIXES = ("module.", "model.", "ema_model.", "ema.", "_orig_mod.")
-# Made anew by the module itself: not weights, and absent from some published files.
+# Buffers that the module computes itself: not weights, and absent from some published files.
 REBUILT = ("relative_position_index", "attn_mask", "num_batches_tracked", "n_averaged", "steps")
 INERT = (
     "builtins.getattr",
@@ -47,7 +47,7 @@ MOST_BYTES = 64 << 30
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights by name, and the class names where the file has them."""
+    """Weights by name, and the class names if the file has them."""
 
     weights: dict[str, torch.Tensor]
     class_names: tuple[str, ...] | None
@@ -58,8 +58,8 @@ def read_checkpoint(uri: str, storage_options: Mapping[str, Any] | None = None) 
 
     Raises:
         ConfigError: no such file.
-        StageError: it can't be read, is not the file that its name says, holds no weights, or holds code: then nothing
-            of it has been run.
+        StageError: the file cannot be read, its digest differs from the one in its name, it holds no weights, or it
+            holds code. None of its code is run.
     """
     content = read_bytes(uri, storage_options, what="checkpoint", most=MOST_BYTES)
     _check_digest(uri, content)
@@ -85,7 +85,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor], uri: st
     """Copy weights into a module; all keys and shapes must agree.
 
     Raises:
-        StageError: lists keys that are missing, not known to the model, or of another shape.
+        StageError: keys are missing, unknown to the model, or of another shape; the message lists them.
     """
     expected = module.state_dict()
     given = dict(_stripped(weights, expected))
@@ -108,7 +108,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor], uri: st
 
 
 def _check_digest(uri: str, content: bytes) -> None:
-    """OpenMMLab's published files carry the first 8 digits of their SHA-256 in their names."""
+    """Check the first 8 digits of the SHA-256, which OpenMMLab's published files have in their names."""
     found = PUBLISHED.search(uri)
     if found and not hashlib.sha256(content).hexdigest().startswith(found.group(1)):
         raise StageError(
@@ -136,7 +136,7 @@ def _tensors(mapping: Mapping[str, Any], file: TorchFile) -> dict[str, torch.Ten
 
 
 def _stripped(weights: Mapping[str, torch.Tensor], expected: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
-    """Take prefixes off that every weight has, as long as the model's own names don't have them."""
+    """Remove prefixes that every weight has, unless the model's own names have them."""
     while True:
         names = [k for k in weights if k not in REBUILT]
         prefix = next((p for p in PREFIXES if names and all(k.startswith(p) for k in names)), None)

@@ -1,4 +1,4 @@
-"""`torch.compile`, block by block."""
+"""`torch.compile` for a model's blocks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ FEWEST = 3
 
 
 def compile_blocks(module: nn.Module, *, backend: str = "inductor") -> int:
-    """Compile the blocks that a network is made of: the members of its lists whose class occurs at least three times.
+    """Compile a network's blocks in place: the members of its lists whose class occurs at least three times.
 
-    Equal blocks share one compilation, so this starts much faster than compiling the whole network; and a block's hooks
-    stay outside of it, so layers can be watched as before. In place.
+    Equal blocks share one compilation, so this starts much faster than compiling the whole network. A block's hooks
+    stay outside the compiled code, so layers can still be watched.
 
     Returns:
-        How many blocks were compiled; 0 when there are none, or they were compiled before.
+        Number of compiled blocks; 0 if there are none, or they were compiled before.
     """
     members = [
         part
@@ -32,8 +32,8 @@ def compile_blocks(module: nn.Module, *, backend: str = "inductor") -> int:
     size = Counter[type]()
     for part in members:
         size[type(part)] += sum(p.numel() for p in part.parameters())
-    # The most frequent class first: a network's 12 blocks, and not its 4 stages. Of equals, the largest: a block, and
-    # not the attention inside it.
+    # The most frequent class first: a network's 12 blocks, not its 4 stages. Among equals, the largest: a block, not
+    # the attention inside it.
     kinds = sorted((kind for kind in count if count[kind] >= FEWEST), key=lambda kind: (-count[kind], -size[kind]))
     taken: set[int] = set()
     blocks: list[nn.Module] = []
@@ -43,7 +43,7 @@ def compile_blocks(module: nn.Module, *, backend: str = "inductor") -> int:
             if type(part) is kind and not family & taken:
                 taken |= family
                 blocks.append(part)
-        # what holds a block is not one itself
+        # a module that contains a block is not a block
         taken |= {id(owner) for owner in module.modules() if any(id(child) in taken for child in owner.modules())}
     for block in blocks:
         block.forward = torch.compile(block.forward, dynamic=False, backend=backend)  # type: ignore[method-assign]

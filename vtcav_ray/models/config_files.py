@@ -1,9 +1,9 @@
-"""MMAction2 config files: found by path, URL or packaged name; what they say of the model, its input and its classes.
+"""MMAction2 config files: find them by path, URL or packaged name; read the model, its input and its classes.
 
-A config in YAML or JSON is data, and is read here as such: nothing in it is run, followed or replaced, and its `type`s
-may name nothing but what MMAction2 has registered (`vtcav_ray.models.config_types`). A `.py` config is a program, and
-reading it runs it, as it does in MMAction2. So it is read only where it comes with MMAction2 or with this package, lies
-on this machine and was named by the person who calls, or is trusted outright (`--trust-code`).
+A config in YAML or JSON is data, and is read as data: nothing in it is run, followed or substituted, and each `type`
+must be registered in MMAction2 (`vtcav_ray.models.config_types`). A `.py` config is a program, and reading it runs it,
+as in MMAction2. So it is read only if it comes with MMAction2 or this package, if it is on this machine and the caller
+named it, or if it is explicitly trusted (`--trust-code`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vtcav_ray.text.bounded_text import UnreadableText, read_json, read_yaml
 
 logger = logging.getLogger(__name__)
 
-# What would make a module fetch ImageNet or CLIP weights while it is built. All weights come from the checkpoint.
+# Options with which a module would fetch ImageNet or CLIP weights when built. All weights come from the checkpoint.
 DOWNLOADS: Mapping[str, Any] = {
     "pretrained": None,
     "pretrained2d": False,
@@ -43,13 +43,13 @@ DOWNLOADS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class MMActionConfig:
-    """What is needed of a config file.
+    """The parts of a config file that a recogniser needs.
 
     Attributes:
-        model: the `model` dictionary, without anything that would download.
+        model: the `model` dictionary, without options that would download.
         pipeline: transforms from the decoded frames to the model's input (`test_pipeline`).
-        class_names: from `classes`, `dataset_meta` or a label file that the config names; None: it names none.
-        program: it was a program, which may have registered classes of its own.
+        class_names: from `classes`, `dataset_meta` or a label file named by the config; None: there are none.
+        program: the config was a program, which may have registered its own classes.
     """
 
     model: dict[str, Any]
@@ -65,7 +65,7 @@ class MMActionConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that determines the model and its input, as JSON-like values: for the digest."""
+        """Everything that determines the model and its input, as JSON-like values, for the digest."""
         return {"model": _jsonable(self.model), "pipeline": _jsonable(self.pipeline), "classes": self.class_names}
 
 
@@ -74,12 +74,13 @@ def read_config(uri: str, storage_options: Mapping[str, Any] | None = None, *, c
 
     Args:
         uri: ends with `.py`, `.yaml`, `.yml` or `.json`, unless it is a packaged name.
-        storage_options: for fsspec, of a URL.
-        code: where a `.py` config may come from to be run: `nowhere` but from a package, `here`, or `anywhere`.
+        storage_options: for fsspec, if `uri` is a URL.
+        code: sources from which a `.py` config may be run: `nowhere` (only packaged configs), `here` (also this
+            machine) or `anywhere`.
 
     Raises:
-        ConfigError: nothing of that name (with the nearest packaged names), it is not a recogniser's config, or it is a
-            program that may not be run.
+        ConfigError: no config of that name (the message has the nearest packaged names), not a recogniser's config, or
+            a program that may not be run.
     """
     path = resolve_asset(uri)
     remote = "://" in path
@@ -101,7 +102,7 @@ def read_config(uri: str, storage_options: Mapping[str, Any] | None = None, *, c
 
 
 def read_labels(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    """Class names from a text file, one a line in the order of the logits; `<index> <name>` lines are read too.
+    """Read class names from a text file, one per line in the order of the logits; lines may be `<index> <name>`.
 
     Raises:
         ConfigError: no such file, not text, or a name that occurs twice.
@@ -110,24 +111,24 @@ def read_labels(uri: str, storage_options: Mapping[str, Any] | None = None) -> t
 
 
 def _check_trust(uri: str, code: Code) -> None:
-    """Say why a `.py` config is not run, where it may not be; that it is run, where it may."""
+    """Raise ConfigError if a `.py` config may not be run; log it if it may."""
     on_url = "://" in uri and scheme_of(uri) not in ("file", "local")
     if code == "nowhere":
         raise ConfigError(
             f"The model config {shown(uri)} (model.config) is a program, and reading it would run it. It is named by "
-            "the record of a run (run.json), which somebody else may have written. Look at it, then give --trust-code, "
+            "the record of a run (run.json), which another user may have written. Check it, then give --trust-code, "
             "or name it yourself with --set model.config=PATH."
         )
     if on_url and code != "anywhere":
         raise ConfigError(
-            f"The model config {shown(uri)} (model.config) is a program on a URL, and reading it would run it. Look at "
+            f"The model config {shown(uri)} (model.config) is a program on a URL, and reading it would run it. Check "
             "it, then give --trust-code, or copy it to this machine. A config in YAML or JSON needs no trust."
         )
     logger.info("the model config %s is a program, and is run", shown(uri))
 
 
 def _data_of_program(path: str, uri: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a `.py` config holds after it was run."""
+    """Run a `.py` config and return its variables."""
     from mmengine.config import Config
     from mmengine.config.utils import ConfigParsingError
 
@@ -151,7 +152,7 @@ def _data_of_program(path: str, uri: str, storage_options: Mapping[str, Any] | N
 
 
 def _data_of_text(path: str, uri: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a YAML or JSON config holds."""
+    """Read a YAML or JSON config."""
     content = read_bytes(path, storage_options, what="model config")
     try:
         text = content.decode("utf-8-sig")
@@ -206,7 +207,7 @@ def _dataset_pipeline(data: Mapping[str, Any]) -> Sequence[dict[str, Any]] | Non
 
 
 def _without_downloads(node: Any) -> Any:
-    """A copy in which nothing names weights to fetch."""
+    """Return a copy without names of weights to fetch."""
     if isinstance(node, dict):
         kept = {k: _without_downloads(v) for k, v in node.items() if not (k == "init_cfg" and _names_weights(v))}
         return {k: DOWNLOADS.get(k, v) for k, v in kept.items()}
@@ -216,7 +217,7 @@ def _without_downloads(node: Any) -> Any:
 
 
 def _names_weights(init_cfg: Any) -> bool:
-    """Whether an `init_cfg`, or anything inside it (`override`), takes weights from another file."""
+    """Return whether an `init_cfg`, or anything inside it (`override`), takes weights from another file."""
     if isinstance(init_cfg, dict):
         kind = init_cfg.get("type")
         return (isinstance(kind, str) and kind.rpartition(".")[2].startswith("Pretrained")) or any(
@@ -227,7 +228,7 @@ def _names_weights(init_cfg: Any) -> bool:
 
 @lru_cache(maxsize=1)
 def packaged_names() -> tuple[str, ...]:
-    """Names of MMAction2's packaged recogniser configs, e.g. `recognition/swin/swin-tiny-...`, without `.py`."""
+    """Return the names of MMAction2's packaged recogniser configs, e.g. `recognition/swin/swin-tiny-...`, no `.py`."""
     root = packaged_configs()
     return tuple(sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.glob("recognition/*/*.py")))
 

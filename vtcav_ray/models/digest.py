@@ -1,4 +1,4 @@
-"""What determines a recogniser's answers, as a digest, without building it."""
+"""The digest of everything that determines a recogniser's output, computed without building the model."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def describe_model(
     sampling: Sampling | None,
     seed: int,
 ) -> Description:
-    """Digest the content of a config and the bytes of a checkpoint; where they lie plays no part.
+    """Digest the content of a config and the bytes of a checkpoint, independent of their location.
 
     Args:
         config: the section of the experiment's config.
         identity: JSON-like values that determine the network and its input.
-        class_names: in the order of the logits, where known.
+        class_names: in the order of the logits, if known.
         sampling: how the model's config samples frames.
-        seed: of the weights, where they are untrained.
+        seed: of the weights, if they are untrained.
 
     Raises:
         ConfigError: there is no such checkpoint.
-        StageError: it can't be read.
+        StageError: the checkpoint cannot be read.
     """
     untrained = config.checkpoint == UNTRAINED
     weights = f"{UNTRAINED} {seed}" if untrained else sha256_of(

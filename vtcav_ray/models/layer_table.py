@@ -1,4 +1,4 @@
-"""What layers a model has, for a person who chooses: shapes, cost, and where a sign count would say nothing."""
+"""A table of a model's layers, to choose from: shapes, cost, and whether a sign count has a meaning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vtcav_ray.models.base import Recogniser
 from vtcav_ray.models.layers import INPUT, Form, observe, resolve_layer, watched
 
-# Relative difference of two clips' gradients below which they are the same. Degenerate layers show 1e-7 or less.
+# Two clips' gradients are equal below this relative difference. Degenerate layers show 1e-7 or less.
 SAME = 1e-4
 
 
@@ -22,14 +22,14 @@ class LayerRow:
     """One layer.
 
     Attributes:
-        name: path of the module; with `:in`, what goes into it.
+        name: path of the module; with `:in`, the module's input.
         alias: `early`, `middle`, ...; empty: it has none.
         output: shape of the module's own tensor, for one clip.
-        shape: T', H', W', C as the projections see it; `mean` has C numbers, `flat` the product of all.
-        parameters: of the module, how many numbers.
-        cost: of a forward pass, and a backward pass down to this layer, in forward passes of the whole model: 1 and
-            the share of the operations (matrix products and convolutions) that come after the layer.
-        degenerate: the gradient is the same for two different clips, so that a sign count says nothing here.
+        shape: T', H', W', C as seen by the projections; `mean` has C numbers, `flat` the product of all four.
+        parameters: number of the module's parameters.
+        cost: of a forward pass, and a backward pass down to this layer, in forward passes of the whole model: 1 plus
+            the share of the operations (matrix products and convolutions) after the layer.
+        degenerate: the gradient is the same for two different clips, so a sign count has no meaning here.
     """
 
     name: str
@@ -44,20 +44,20 @@ class LayerRow:
 def layer_table(
     recogniser: Recogniser, names: Sequence[str] | None = None, *, depth: int = 3, frames: int | None = None
 ) -> list[LayerRow]:
-    """Run two made-up clips forward and backward, and describe the layers in the order in which they run.
+    """Run two synthetic clips forward and backward, and describe the layers in the order in which they run.
 
     Args:
         recogniser: the model.
         names: aliases or paths; None: all modules whose path has at most `depth` parts, and the aliases.
         depth: see `names`.
-        frames: T of the clips; None: what the config samples, else 16.
+        frames: T of the clips; None: the config's number, else 16.
 
     Returns:
-        One row a layer that runs once and puts out one tensor that lies on the clip; other modules can't be explained
+        One row per layer that runs once and outputs one tensor that lies on the clip. Other modules cannot be explained
         and are left out.
 
     Raises:
-        ConfigError: a name that the model does not have.
+        ConfigError: the model has no layer of that name.
     """
     alias_of = {path: alias for alias, path in recogniser.layer_aliases.items()}
     if names is None:
@@ -106,7 +106,7 @@ def layer_table(
 
 
 def _two_clips(recogniser: Recogniser, frames: int | None) -> torch.Tensor:
-    """`[2, 3, T, H, W]`, normalised: noise, and a bright bar that moves over a dark ground."""
+    """Return `[2, 3, T, H, W]`, normalised: noise, and a bright bar that moves over a dark background."""
     sampling = recogniser.preprocessor.sampling
     t = frames or recogniser.frames or (sampling.frames if sampling else 16)
     h, w = recogniser.input_size

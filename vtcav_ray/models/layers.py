@@ -1,10 +1,10 @@
-"""Layers by name, and their activations in one form: `[B, T', H', W', C]`, whatever the module itself puts out.
+"""Layers by name, and their activations in one form, `[B, T', H', W', C]`, for any layout of the module's output.
 
-A layer is a module's path (`backbone.layers.2`: its output), a path with `:in` (what goes into it), or an alias of the
-recogniser (`early`, `middle`, `late`, `head`). How a module's output lies in memory is found out by running the model
-once and watching: the channels of the last convolution, linear or normalisation layer that ran tell which axis of the
-output is the channels' own. The way from the module's own form to ours is a fixed permutation (and a choice of tokens),
-thus linear, so gradients go the same way as activations.
+A layer is a module's path (`backbone.layers.2`: its output), a path with `:in` (its input), or an alias of the
+recogniser (`early`, `middle`, `late`, `head`). The layout of a module's output is found by running the model once: the
+number of channels of the last convolution, linear or normalisation layer that ran identifies the channel axis of the
+output. The conversion from the module's form to this one is a fixed permutation (and a selection of tokens). It is
+linear, so gradients are converted in the same way as activations.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Form:
     Attributes:
         kind: `channels_first` ([B·m, C, *grid]), `channels_last` ([B·m, *grid, C]), `tokens` ([B·m, extra + N, C]) or
             `sequence_first` ([extra + N, B·m, C]).
-        frames_in_batch: m, the time steps that the module keeps in its batch axis, the clip's index the slower; else 1.
+        frames_in_batch: m, the time steps in the module's batch axis, where the clip's index varies slower; else 1.
         grid: T', H', W'.
         channels: C.
-        extra: tokens before those of the grid (a class token): not part of the activation.
+        extra: tokens before those of the grid (a class token), not part of the activation.
         order: of a sequence's tokens.
     """
 
@@ -51,7 +51,7 @@ class Form:
         return (*self.grid, self.channels)
 
     def present(self, raw: torch.Tensor) -> torch.Tensor:
-        """The module's own tensor -> `[B, T', H', W', C]`."""
+        """Convert the module's own tensor to `[B, T', H', W', C]`."""
         t, h, w = self.grid
         m, c = self.frames_in_batch, self.channels
         inner = (t // m, h, w)
@@ -69,7 +69,7 @@ class Form:
         return x.reshape(x.shape[0], t, h, w, c)
 
     def restore(self, shown: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """`[B, T', H', W', C]` -> a tensor of the module's own form and size, with zeros at the extra tokens."""
+        """Convert `[B, T', H', W', C]` to the module's own form, with the size of `like` and zeros at extra tokens."""
         template = torch.arange(like.numel(), device=like.device).reshape(like.shape)
         places = self.present(template).reshape(-1)
         flat = torch.zeros(like.numel(), dtype=like.dtype, device=like.device)
@@ -78,10 +78,10 @@ class Form:
 
 
 def resolve_layer(recogniser: Recogniser, name: str) -> str:
-    """The layer's path for an alias or a path.
+    """Return the layer's path for an alias or a path.
 
     Raises:
-        ConfigError: no such layer; the message has the nearest names and the aliases.
+        ConfigError: no such layer; the message lists the nearest names and the aliases.
     """
     path = recogniser.layer_aliases.get(name, name)
     modules = dict(recogniser.module.named_modules())
@@ -104,14 +104,14 @@ def watched(
     see: Callable[[torch.Tensor], torch.Tensor | None],
     refuse: Callable[[ConfigError], None] = _raise,
 ) -> Iterator[None]:
-    """While open, `see` gets the layer's tensor whenever the model runs; what it returns takes the tensor's place.
+    """Pass the layer's tensor to `see` whenever the model runs inside the context, and replace it by the return value.
 
-    `refuse` is told of an output that holds no tensor.
+    `refuse` is called with an error if an output holds no tensor.
     """
     part = module.get_submodule(path.removesuffix(INPUT))
 
     def exchange(value: Any) -> Any:
-        """Show the first tensor of a module's output (or arguments), and put the answer in its place."""
+        """Pass the first tensor of a module's output (or arguments) to `see`, and replace it by the return value."""
         if isinstance(value, torch.Tensor):
             return see(value)
         if isinstance(value, tuple | list) and value and isinstance(value[0], torch.Tensor):
@@ -131,12 +131,12 @@ def watched(
 
 
 def find_forms(recogniser: Recogniser, paths: Sequence[str], x: torch.Tensor) -> dict[str, Form]:
-    """Run the model on `x` `[B', C, T, H, W]` (one clip is enough) and find how each layer lies in memory.
+    """Run the model on `x` `[B', C, T, H, W]` (one clip is enough) and find the memory layout of each layer.
 
-    Once for each layer and size of input: the answers are kept with the recogniser.
+    The model runs once for each layer and input size; results are cached in the recogniser.
 
     Raises:
-        ConfigError: a layer does not run, runs more than once, or its channels' axis can't be told.
+        ConfigError: a layer does not run, runs more than once, or its channel axis is ambiguous.
     """
     size = tuple(x.shape[1:])
     unknown = [path for path in paths if (path, size) not in recogniser.forms]
@@ -154,9 +154,9 @@ def find_forms(recogniser: Recogniser, paths: Sequence[str], x: torch.Tensor) ->
 
 
 def observe(recogniser: Recogniser, paths: Sequence[str], x: torch.Tensor) -> dict[str, list[Form | ConfigError]]:
-    """Run the model once and note each layer's form, or why it has none, as often as the layer runs."""
+    """Run the model once, and return each layer's form, or why it has none, for each time that it runs."""
     found: dict[str, list[Form | ConfigError]] = {path: [] for path in paths}
-    last: list[tuple[int, bool]] = [(x.shape[1], True)]  # channels of the last weighted layer, and whether they lead
+    last: list[tuple[int, bool]] = [(x.shape[1], True)]  # channels of the last weighted layer, are they before the grid
 
     def note(part: nn.Module, _: Any, __: Any) -> None:
         if (channels := _channels(part)) is not None:
@@ -184,7 +184,7 @@ def observe(recogniser: Recogniser, paths: Sequence[str], x: torch.Tensor) -> di
 
 
 def _grid_beside(recogniser: Recogniser, path: str, stack: ExitStack) -> list[tuple[int, ...]]:
-    """Collects the (T', H', W') that some modules (MViT's blocks) give or take beside their tokens."""
+    """Collect the (T', H', W') that some modules (MViT's blocks) return or take beside their tokens."""
     grids: list[tuple[int, ...]] = []
     part = recogniser.module.get_submodule(path.removesuffix(INPUT))
 
@@ -205,7 +205,7 @@ def _is_grid(value: Any) -> bool:
 
 
 def _channels(part: nn.Module) -> tuple[int, bool] | None:
-    """Channels that a weighted layer puts out, and whether they come before the grid; None: not a weighted layer."""
+    """Return a weighted layer's output channels, and whether they come before the grid; None: not a weighted layer."""
     match part:
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
             return part.out_channels, True
@@ -268,7 +268,7 @@ def _token_form(
     tokens: TokenGrid | None,
     beside: tuple[int, ...] | None,
 ) -> Form:
-    """Tokens in a row: on the grid that the module itself tells, on the family's, or, unknown, on a line."""
+    """Return the form of a token sequence: on the module's own grid, the model family's, or, if unknown, a line."""
     frames, height, width = x.shape[2:]
     if beside is not None:
         t, h, w = beside

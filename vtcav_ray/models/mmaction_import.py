@@ -1,4 +1,4 @@
-"""The one place that imports MMAction2, and the repairs that its wheel needs before it can be imported."""
+"""The only import of MMAction2, with the repairs that its wheel needs before it can be imported."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-# Packages that MMAction2, MMEngine and MMCV import at their own import, only because they are installed. None of them
-# is needed to run a recogniser, and each may fail: transformers and timm where torchvision does not match torch,
-# MMDetection and MMPreTrain where they are of other versions, the optimizers where CUDA's libraries are missing.
-# transformers alone takes seconds.
+# Packages that MMAction2, MMEngine and MMCV import at their own import if they are installed. No recogniser needs them,
+# and each may fail: transformers and timm if torchvision does not match torch, MMDetection and MMPreTrain if their
+# versions do not match, the optimizers if CUDA's libraries are missing. transformers alone takes seconds.
 OPTIONAL = frozenset({
     "apex", "bitsandbytes", "colossalai", "dadaptation", "deepspeed", "lion_pytorch", "mmcls", "mmdet", "mmpose",
     "mmpretrain", "Sophia", "timm", "transformers",
@@ -32,19 +31,20 @@ _ready = False
 def import_mmaction() -> None:
     """Import MMAction2's models and register them with MMEngine. Call it before any `from mmaction...`.
 
-    The result does not depend on what else is installed:
+    The result does not depend on other installed packages:
 
-    - The multimodal models (VindLU) stay out. MMAction2 1.2.0 turns them on where `transformers` is installed, and then
-      needs timm and a transformers of 2023. No recogniser uses them.
-    - The packages in `OPTIONAL` stay out. Other modules of the process may import them before, meanwhile and after.
-    - mmaction2 1.2.0's wheel lacks `mmaction.models.localizers.drn`, which `mmaction.models` imports. A stand-in takes
-      its place: it belongs to a temporal localiser, which no recogniser uses.
+    - The multimodal models (VindLU) are not imported. MMAction2 1.2.0 enables them if `transformers` is installed, and
+      then needs timm and a transformers of 2023. No recogniser uses them.
+    - The packages in `OPTIONAL` are not imported. Other modules of the process may import them before, during and
+      after.
+    - mmaction2 1.2.0's wheel lacks `mmaction.models.localizers.drn`, which `mmaction.models` imports. A stub replaces
+      it: it belongs to a temporal localiser, which no recogniser uses.
 
-    MMAction2's other modules (data sets, hooks, metrics) take a second of processor time more. MMEngine's registries
-    import them when something asks for them.
+    MMAction2's other modules (data sets, hooks, metrics) would take another second of processor time. MMEngine's
+    registries import them on request.
 
     Raises:
-        ImportError: mmaction2, mmengine or mmcv is not installed, or not in a version that works together.
+        ImportError: mmaction2, mmengine or mmcv is not installed, or their versions do not work together.
     """
     global _ready
     with _lock:
@@ -64,45 +64,45 @@ def import_mmaction() -> None:
 
 
 def import_backbone_of(model: Mapping[str, Any]) -> None:
-    """Import the one backbone of MMAction2's own that needs an optional package, where a model uses it.
+    """Import MMAction2's only backbone that needs an optional package, if the model uses it.
 
     Args:
         model: the `model` dictionary of a config.
 
     Raises:
-        ImportError: it is MobileOneTSM, and mmpretrain is not installed.
+        ImportError: the backbone is MobileOneTSM, and mmpretrain is not installed.
     """
     if (model.get("backbone") or {}).get("type") == "MobileOneTSM":
         import mmaction.models.backbones.mobileone_tsm  # noqa: F401 - which registers it
 
 
 def packaged_configs() -> Path:
-    """The folder of model configs inside the mmaction2 wheel, e.g. `recognition/swin/*.py` below it."""
+    """Return the folder of model configs in the mmaction2 wheel, with e.g. `recognition/swin/*.py` below it."""
     return Path(str(resources.files("mmaction"))) / ".mim" / "configs"
 
 
 @contextlib.contextmanager
 def _without_multimodal() -> Iterator[None]:
-    """Put an empty module in the place of MMAction2's multimodal models, for as long as the block lasts.
+    """Replace MMAction2's multimodal models by an empty module inside the context.
 
-    The module's own check reads the metadata of transformers, which can fail too. So it is not run at all.
+    The module's own check reads the metadata of transformers, which can also fail. So it is not run at all.
     """
-    if _MULTIMODAL in sys.modules:  # the process has imported them itself
+    if _MULTIMODAL in sys.modules:  # the process has already imported them
         yield
         return
     sys.modules[_MULTIMODAL] = types.ModuleType(_MULTIMODAL)
     try:
         yield
     finally:
-        del sys.modules[_MULTIMODAL]  # a program that wants them can import the real ones afterwards
+        del sys.modules[_MULTIMODAL]  # a program that needs them can import the real ones afterwards
 
 
 @contextlib.contextmanager
 def _hidden_from(importers: frozenset[str], packages: frozenset[str]) -> Iterator[None]:
-    """Make `packages` look uninstalled to the modules of `importers`, and to no others, while the block lasts.
+    """Make `packages` look uninstalled to the modules of `importers`, and to no others, inside the context.
 
-    A finder in `sys.meta_path` would not do: it is not asked for packages that are imported already, and it does not
-    know who imports, so that an import of transformers in another thread would fail.
+    A finder in `sys.meta_path` does not suffice: it is not called for packages that are already imported, and it does
+    not know the importer, so an import of transformers in another thread would fail.
     """
     original = builtins.__import__
 
@@ -123,7 +123,7 @@ def _hidden_from(importers: frozenset[str], packages: frozenset[str]) -> Iterato
     try:
         yield
     finally:
-        # Something else may have put its own function above this one meanwhile: then this one goes on below it.
+        # Other code may have wrapped this function meanwhile. Then it stays, and from now on hides nothing.
         packages = frozenset()
         if builtins.__import__ is guarded:
             builtins.__import__ = original

@@ -1,8 +1,8 @@
-"""From frames to a model's input, as the test pipeline of the model's own config does it.
+"""Conversion of frames to a model's input, as in the test pipeline of the model's own config.
 
-MMAction2's transforms handle one video at a time, frame by frame, as lists. Here the same steps (the same OpenCV
-interpolation, the same crop positions, the same mean and standard deviation) handle batches of whole clips; pixels stay
-`uint8` until they are on the model's device. A test holds the logits of real clips to MMAction2's own.
+MMAction2's transforms process one video at a time, frame by frame, as lists. Here the same steps (the same OpenCV
+interpolation, the same crop positions, the same mean and standard deviation) process batches of whole clips, and pixels
+stay `uint8` until they are on the model's device. A test compares the logits of real clips with MMAction2's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CROPS: Mapping[str, Literal["center", "three", "ten"]] = {
     "ThreeCrop": "three",
     "TenCrop": "ten",
 }
-# Steps that choose, decode or pack frames and change no pixel.
+# Steps that select, decode or pack frames and change no pixel.
 PIXELS_UNCHANGED = frozenset(
     {
         "DecordInit", "DecordDecode", "PyAVInit", "PyAVDecode", "OpenCVInit", "OpenCVDecode", "RawFrameDecode",
@@ -49,7 +49,7 @@ class Sampling(NamedTuple):
     """How the config's test pipeline samples a video.
 
     `frame_interval` is in source frames; None: the frames are spread over the whole video. A model's input has
-    `frames` frames: one clip, or, for the 2D models that take one frame a segment, all segments.
+    `frames` frames: one clip, or, for 2D models with one frame per segment, all segments.
     """
 
     clip_len: int
@@ -63,14 +63,14 @@ class Sampling(NamedTuple):
 
 @dataclass(frozen=True)
 class Resize:
-    """Resize to `scale` (width, height), or, where the ratio is kept, until it fits: long edge, short edge."""
+    """Resize to `scale`, (width, height); if the ratio is kept, to the largest size within (long edge, short edge)."""
 
     scale: tuple[float, float] | float
     keep_ratio: bool
     interpolation: int
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """New (height, width), rounded as mmcv rounds."""
+        """Return the new (height, width), rounded like mmcv."""
         if isinstance(self.scale, float):
             factor = self.scale
         elif not self.keep_ratio:
@@ -89,7 +89,7 @@ class Crop:
     width: int
 
     def views(self, height: int, width: int, *, center_only: bool) -> list[tuple[int, int, bool]]:
-        """(top, left, flipped) of each crop, in MMAction2's order."""
+        """Return (top, left, flipped) of each crop, in MMAction2's order."""
         if min(height - self.height, width - self.width) < 0:
             raise ConfigError(f"A crop of {self.height}x{self.width} does not fit in frames of {height}x{width}.")
         if center_only or self.kind == "center":
@@ -130,16 +130,19 @@ class Preprocessor:
     def __call__(
         self, frames: Sequence[np.ndarray], views: Literal["center", "test"], device: torch.device
     ) -> torch.Tensor:
-        """B clips `uint8 [T, H, W, 3]` -> float32 `[B, V, C, T, h, w]` on the device. See `Recogniser.preprocess`."""
+        """Convert B clips `uint8 [T, H, W, 3]` to float32 `[B, V, C, T, h, w]` on the device.
+
+        See `Recogniser.preprocess`.
+        """
         pixels = np.stack([self.pixels(clip, views) for clip in frames])
         return self.normalised(torch.from_numpy(pixels).to(device))
 
     def pixels(self, clip: np.ndarray, views: Literal["center", "test"]) -> np.ndarray:
-        """What a CPU does, clip by clip, in any thread: `uint8 [T, H, W, 3]` -> resized and cut, `[V, T, h, w, 3]`."""
+        """Resize and crop one clip on a CPU: `uint8 [T, H, W, 3]` -> `uint8 [V, T, h, w, 3]`. Thread-safe."""
         return self._views(clip, center_only=views == "center")
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the model's own device does: `uint8 [B, V, T, h, w, 3]` -> float32 `[B, V, C, T, h, w]`."""
+        """Normalise on the model's device: `uint8 [B, V, T, h, w, 3]` -> float32 `[B, V, C, T, h, w]`."""
         x = pixels.permute(0, 1, 5, 2, 3, 4)
         if self.swap_channels:
             x = x.flip(2)
@@ -170,8 +173,7 @@ def make_preprocessor(pipeline: Sequence[Mapping[str, Any]], data_preprocessor: 
         data_preprocessor: the model's own section: mean, std, to_rgb.
 
     Raises:
-        ConfigError: a step that is not known here or not complete, a size beyond reason, or a model that does not take
-            RGB.
+        ConfigError: a step is unknown or incomplete, a size is out of range, or the model does not take RGB.
     """
     try:
         return _read_preprocessor(pipeline, data_preprocessor)
@@ -198,7 +200,7 @@ def _read_preprocessor(pipeline: Sequence[Mapping[str, Any]], data_preprocessor:
             crop = Crop(CROPS[name], height, width)
         elif name not in PIXELS_UNCHANGED:
             known = ", ".join(["Resize", *CROPS])
-            raise ConfigError(f"The test pipeline has a step `{name}` that is not known here; known: {known}.")
+            raise ConfigError(f"The test pipeline has a step `{name}` that is not supported; supported: {known}.")
     if crop is None and (not resizes or resizes[-1].keep_ratio):
         raise ConfigError("The test pipeline ends with frames of any size: it needs a crop, or a fixed resize.")
     mean, std = data_preprocessor.get("mean") or (0.0, 0.0, 0.0), data_preprocessor.get("std") or (1.0, 1.0, 1.0)
@@ -217,7 +219,7 @@ def _read_preprocessor(pipeline: Sequence[Mapping[str, Any]], data_preprocessor:
 
 
 def read_sampling(pipeline: Sequence[Mapping[str, Any]]) -> Sampling | None:
-    """The frame sampling of a test pipeline; None where it has none."""
+    """Return the frame sampling of a test pipeline; None if it has none."""
     for step in pipeline:
         if step["type"] in SAMPLERS:
             uniform = str(step["type"]).startswith("Uniform")

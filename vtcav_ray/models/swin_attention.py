@@ -1,18 +1,18 @@
-"""Video Swin's blocks with PyTorch's fused attention, and with one gather where MMAction2 copies three times.
+"""Video Swin's blocks with PyTorch's fused attention, and one gather instead of MMAction2's three copies.
 
-MMAction2 writes window attention out: scores = q kᵀ, add the relative position bias, add the shift mask, softmax, times
-v. Every step reads and writes `[windows, heads, 392, 392]` numbers, and backward does so again; on a CPU that is half
-of the model's time. `scaled_dot_product_attention` does it in one pass over small tiles, with bias and mask as its
-additive mask.
+MMAction2 computes window attention step by step: scores = q kᵀ, add the relative position bias, add the shift mask,
+softmax, times v. Every step reads and writes `[windows, heads, 392, 392]` numbers, and so does the backward pass; on a
+CPU this takes half of the model's time. `scaled_dot_product_attention` does it in one pass over small tiles, with bias
+and mask as its additive mask.
 
-The mask of a shifted block would be as large as the scores themselves, one for each window (236 MB a block and clip at
-Swin-T's first stage). But all it says is that the places on the two sides of a seam don't see each other. So a window
-with seams is cut into its parts, and each part attends within itself: no mask, and a fifth less work. (MMAction2 adds
--100 across a seam; what is left of such a weight, 1e-44, is dropped here.) Windows have at most 8 kinds of seams, and
-all parts of one kind go together into one call.
+The mask of a shifted block would be as large as the scores themselves, one for each window (236 MB per block and clip
+at Swin-T's first stage). But it only says that positions on different sides of a seam do not attend to each other. So a
+window with seams is cut into parts, and each part attends within itself: no mask, and a fifth less work. (MMAction2
+adds -100 across a seam; the remaining weight, 1e-44, is dropped here.) Windows have at most 8 kinds of seams, and all
+parts of one kind go into one call.
 
-Padding, cyclic shift, cutting into windows and into parts are one permutation of rows: found once by doing all of it to
-the rows' numbers, then applied as a gather, whose backward is the gather of the inverse.
+Padding, cyclic shift, and cutting into windows and parts are together one permutation of rows. It is found once, by
+applying these steps to the row numbers, and then applied as a gather, whose backward is the gather of the inverse.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _Qkv = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 MASK_ALIGNMENT = 8  # numbers
 
-# Letters in shapes: B clips, W windows a clip, N places in a window or part, R rows, C channels, H heads, K = C / H.
+# Letters in shapes: B clips, W windows per clip, N positions in a window or part, R rows, C channels, H heads,
+# K = C / H.
 
 
 def fuse_window_attention(module: nn.Module) -> int:
-    """Give every `SwinTransformerBlock3D` inside a module the forward pass of this file, and the rest of a Video Swin
-    that of `vtcav_ray.models.swin_dense`, in place.
+    """Replace the forward pass of every `SwinTransformerBlock3D` in a module; `slim_swin` the rest. Works in place.
 
-    For evaluation only: it has no dropout, and gives no gradient to the position bias and the MLPs' weights. Weights
-    and their names stay as they are. `restore_mmaction` undoes it.
+    For evaluation only: there is no dropout, and no gradient of the position bias and the MLPs' weights. Weights and
+    their names do not change. `restore_mmaction` undoes the replacement.
 
     Returns:
-        How many blocks were changed; 0 for a model that is no Video Swin.
+        Number of changed blocks; 0 if the model is not a Video Swin.
     """
     blocks: list[Any] = [part for part in module.modules() if type(part).__name__ == "SwinTransformerBlock3D"]
     for block in blocks:
@@ -55,14 +55,14 @@ def fuse_window_attention(module: nn.Module) -> int:
 
 
 def restore_mmaction(module: nn.Module) -> None:
-    """Give every part of a module its class's own forward pass back."""
+    """Restore the original forward pass of every part of a module."""
     for part in module.modules():
         part.__dict__.pop("forward", None)
 
 
 def _block(self: Any, x: torch.Tensor, mask_matrix: torch.Tensor) -> torch.Tensor:
-    """As `SwinTransformerBlock3D.forward`: `[B, D, H, W, C]`, and the mask of its stage `[W, N, N]`."""
-    # Where a stage's input lies channels-first in memory, sums would hand that on from block to block.
+    """Replace `SwinTransformerBlock3D.forward`: `[B, D, H, W, C]`, and the mask of its stage `[W, N, N]`."""
+    # If a stage's input is channels-first in memory, sums would keep that layout from block to block.
     x = x.contiguous()
     x = x + self.drop_path(_attention(self, x, mask_matrix))
     return x + self.drop_path(self.mlp(self.norm2(x)))
@@ -84,7 +84,7 @@ def _attention(self: Any, x: torch.Tensor, mask_wnn: torch.Tensor) -> torch.Tens
     return _Gather.apply(out_rc, places.inverse, places.order, False, places.padded).view(x.shape)
 
 
-@torch.compiler.disable  # it traces into what is cached, and would make all of it again at every call
+@torch.compiler.disable  # the compiler would trace into the cached functions, and recompute their results at every call
 def _tables(
     self: Any,
     size: torch.Size,
@@ -93,15 +93,15 @@ def _tables(
     mask_wnn: torch.Tensor,
     device: torch.device,
 ) -> tuple[_Places, list[torch.Tensor]]:
-    """Where the rows of `[B, D, H, W, C]` go, and the bias of each kind of part; both made once."""
+    """Return where the rows of `[B, D, H, W, C]` go, and the bias of each kind of part; both are cached."""
     parts = _parts(window, _Identity(mask_wnn) if any(shift) else None)
     return _places(size, window, shift, parts, device), _position_biases(self, window, parts)
 
 
 def _projected(self: Any, rows_rc: torch.Tensor, sizes: list[int], biases: list[torch.Tensor]) -> list[_Qkv]:
-    """Queries, keys and values `[M, N, H, K]` of the M parts of each kind."""
+    """Return queries, keys and values `[M, N, H, K]` of the M parts of each kind."""
     lengths = [bias_hnn.shape[1] for bias_hnn in biases]
-    # Whoever listens to the module (it may be the layer that is explained) must hear it run.
+    # Hooks on the module (it may be the explained layer) must run.
     heard = self.qkv._forward_hooks or self.qkv._forward_pre_hooks
     if on_cpu_as_it_is(rows_rc) and not heard:
         found = _Projection.apply(rows_rc, self.qkv.weight, self.qkv.bias, sizes, lengths, self.num_heads)
@@ -111,7 +111,7 @@ def _projected(self: Any, rows_rc: torch.Tensor, sizes: list[int], biases: list[
 
 
 def _views(qkv_rc: torch.Tensor, sizes: list[int], lengths: list[int], heads: int) -> tuple[torch.Tensor, ...]:
-    """`[R, 3·C]` taken apart where it lies: q, k and v `[M, N, H, K]` of each kind of part, one after the other."""
+    """Split `[R, 3·C]` without a copy: q, k and v `[M, N, H, K]` of each kind of part, one after the other."""
     parts = (
         kind.view(-1, n, 3, heads, kind.shape[1] // 3 // heads)
         for kind, n in zip(qkv_rc.split(sizes), lengths, strict=True)
@@ -120,10 +120,10 @@ def _views(qkv_rc: torch.Tensor, sizes: list[int], lengths: list[int], heads: in
 
 
 class _Projection(torch.autograd.Function):
-    """The product that makes queries, keys and values of rows `[R, C]`: three views for each kind of part.
+    """The product that computes queries, keys and values from rows `[R, C]`: three views for each kind of part.
 
-    Backward is three products that add up in the rows' gradient, where autograd would first copy the views' gradients
-    together, part by part and then kind by kind. Gives no gradients to the weights.
+    Backward accumulates three products in the rows' gradient. Autograd would first concatenate the views' gradients by
+    copies, part by part and then kind by kind. Computes no gradients of the weights.
     """
 
     @staticmethod
@@ -157,7 +157,7 @@ class _Projection(torch.autograd.Function):
 def _attend(
     self: Any, q_mnhk: torch.Tensor, k_mnhk: torch.Tensor, v_mnhk: torch.Tensor, bias_hnn: torch.Tensor
 ) -> torch.Tensor:
-    """Attention inside each of M parts, with one bias for all: `[M·N, C]`."""
+    """Compute attention inside each of M parts, with one bias for all: `[M·N, C]`."""
     m, n, heads, channels = q_mnhk.shape
     q, k, v = (part.transpose(1, 2) for part in (q_mnhk, k_mnhk, v_mnhk))
     bias = _aligned(bias_hnn.to(q.dtype)).expand(m, -1, -1, -1)  # no copy: one for all
@@ -166,10 +166,10 @@ def _attend(
 
 
 def _aligned(bias_hnn: torch.Tensor) -> torch.Tensor:
-    """The same numbers, with rows that begin at multiples of 8 numbers, on a GPU.
+    """Return the same numbers; on a GPU, with rows that begin at multiples of 8 numbers.
 
-    CUDA's fused attention wants that of its mask, and otherwise pads the expanded one: a copy for each of the M parts.
-    Whole windows (392 places) have it, and parts beside a seam (36, 84, 196) don't.
+    CUDA's fused attention requires this alignment of its mask, and otherwise pads the expanded one: a copy for each of
+    the M parts. Whole windows (392 positions) are aligned; parts beside a seam (36, 84, 196) are not.
     """
     n = bias_hnn.shape[-1]
     if bias_hnn.device.type == "cpu" or n % MASK_ALIGNMENT == 0:
@@ -178,12 +178,12 @@ def _aligned(bias_hnn: torch.Tensor) -> torch.Tensor:
 
 
 def _position_biases(self: Any, window: tuple[int, ...], parts: _Parts) -> list[torch.Tensor]:
-    """The relative position bias of each kind of part `[H, n, n]`, kept as long as its table is the same."""
+    """Return the relative position bias of each kind of part, `[H, n, n]`; cached until its table changes."""
     table = self.relative_position_bias_table
     key = (parts, table.device, table.data_ptr(), table._version, table.dtype)
     if self.position_bias is None or self.position_bias[0] != key:
         n = math.prod(window)
-        # As MMAction2 does, also where a window is smaller than the one that the table was made for.
+        # As in MMAction2, also if a window is smaller than the one that the table was made for.
         index = self.relative_position_index[:n, :n]
         biases = []
         for _, inside in parts.kinds:
@@ -195,18 +195,18 @@ def _position_biases(self: Any, window: tuple[int, ...], parts: _Parts) -> list[
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """For each kind of part: which windows of a clip have one, and which of a window's N places are in it."""
+    """For each kind of part: the windows of a clip that have one, and the window's positions (of N) inside it."""
 
     kinds: list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Where the rows of `[B·D·H·W, C]` go, kind by kind, window by window.
+    """The order of the rows of `[B·D·H·W, C]`, kind by kind, window by window.
 
     Attributes:
-        order: `[R]`, the row that stands at each place; for padding, one past the last row.
-        inverse: `[B·D·H·W]`, where each row went.
+        order: `[R]`, the row at each position; for padding, one past the last row.
+        inverse: `[B·D·H·W]`, the position of each row.
         padded: whether there is padding.
         sizes: rows of each kind of part.
     """
@@ -218,7 +218,7 @@ class _Places:
 
 
 class _Identity:
-    """A tensor as a key: equal only to itself. Holds it, so that its address is not given to another."""
+    """A tensor as a key, equal only to itself. Holds the tensor, so that its address is not reused."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
@@ -232,19 +232,19 @@ class _Identity:
 
 @lru_cache(maxsize=64)
 def _parts(window: tuple[int, ...], mask: _Identity | None) -> _Parts:
-    """The kinds of parts that a stage's windows have.
+    """Return the kinds of parts of a stage's windows.
 
     Args:
-        window: places along D, H, W.
+        window: positions along D, H, W.
         mask: of a shifted block, `[W, N, N]`: 0 inside a part, -100 across a seam; None: no seams. MMAction2 caches its
-            masks, so the same sizes come as the same tensor.
+            masks, so equal sizes have the same tensor.
     """
     if mask is None:
         return _Parts([(torch.tensor([0]), torch.arange(math.prod(window)))])
     seams, kind_of = torch.unique(mask.tensor.cpu().flatten(1), dim=0, return_inverse=True)
     kinds = []
     for number, seam in enumerate(seams.view(-1, *mask.tensor.shape[1:])):
-        part_of = (seam == 0).int().argmax(1)  # a part is called after its first place
+        part_of = (seam == 0).int().argmax(1)  # a part's name is its first position
         having = (kind_of == number).nonzero()[:, 0]
         kinds += [(having, (part_of == part).nonzero()[:, 0]) for part in part_of.unique()]
     return _Parts(kinds)
@@ -254,13 +254,13 @@ def _parts(window: tuple[int, ...], mask: _Identity | None) -> _Parts:
 def _places(
     size: torch.Size, window: tuple[int, ...], shift: tuple[int, ...], parts: _Parts, device: torch.device
 ) -> _Places:
-    """Do to the numbers of the rows what MMAction2 does to the rows.
+    """Apply MMAction2's reordering of rows to the row numbers.
 
     Args:
         size: B, D, H, W.
-        window: places along D, H, W.
+        window: positions along D, H, W.
         shift: cyclic shift along D, H, W.
-        parts: of the windows; where there are no seams, of all windows.
+        parts: of the windows; without seams, one part is a whole window.
         device: of the result.
     """
     b, rows = size[0], size.numel()
@@ -277,13 +277,13 @@ def _places(
         pieces = [windows_wbn.flatten()]
     order = torch.cat(pieces)
     inverse = torch.empty(rows + 1, dtype=torch.int64)
-    inverse[order] = torch.arange(len(order))  # padding meets at the end, which is cut off
+    inverse[order] = torch.arange(len(order))  # all padding goes to the last entry, which is cut off
     sizes = [len(piece) for piece in pieces]
     return _Places(order.to(device), inverse[:rows].to(device), any(padding), sizes)
 
 
 class _Gather(torch.autograd.Function):
-    """Rows in another order. Backward is the gather of the inverse, where autograd would scatter and add."""
+    """Reordering of rows. Backward is the gather of the inverse; autograd would scatter and add."""
 
     @staticmethod
     def forward(
@@ -298,5 +298,5 @@ class _Gather(torch.autograd.Function):
 
 
 def _rows(x: torch.Tensor, order: torch.Tensor, pads: bool) -> torch.Tensor:
-    """`x[order]`; with `pads`, the number one past the last row stands for zeros."""
+    """Return `x[order]`; with `pads`, the index one past the last row gives zeros."""
     return (torch.cat([x, x.new_zeros(1, x.shape[1])]) if pads else x).index_select(0, order)

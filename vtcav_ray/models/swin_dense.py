@@ -1,11 +1,11 @@
-"""Video Swin's MLPs and patch mergings, and its way from stage to stage, without copies that nobody needs.
+"""Video Swin's MLPs, patch mergings and stage transitions without unnecessary copies.
 
-- An MLP's hidden numbers are four times its input's (77 MB a block and clip at Swin-T's first stage). On a CPU they go
-  to memory and come back for every step. Here the MLP goes over pieces of rows that stay in the cache: product, GELU,
-  product, then the next piece. Backward likewise. On a GPU the plain module is used.
+- An MLP's hidden layer is four times as large as its input (77 MB per block and clip at Swin-T's first stage). On a CPU
+  it is written to memory and read back for every step. Here the MLP processes pieces of rows that stay in the cache:
+  product, GELU, product, then the next piece. The backward pass does the same. On a GPU the plain module is used.
 - MMAction2 merges patches from four strided slices, and backward pads each of them with zeros and adds them up. One
-  permutation does the same, and its backward is a permutation.
-- Between stages MMAction2 copies the tensor to channels-first, only to turn it back at once. Here it is a view.
+  permutation gives the same result, and its backward is a permutation.
+- Between stages MMAction2 copies the tensor to channels-first, and immediately back. Here it is a view.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# Numbers in a piece of the hidden layer: 8 MB. Every product lays out its weights anew, which must pay over many rows
-# (1 MB, for the second-level cache, left 85 rows a piece at Swin-T's last stage: half of its MLPs' speed).
+# Numbers in a piece of the hidden layer: 8 MB. Every product packs its weights again, a cost to spread over many rows
+# (1 MB, for the second-level cache, left 85 rows per piece at Swin-T's last stage and halved its MLPs' speed).
 PIECE = 2**21
 
 
 def slim_swin(module: nn.Module) -> None:
-    """Give every MLP, patch merging and backbone of MMAction2's Video Swin the forward pass of this file, in place.
+    """Replace the forward pass of every MLP, patch merging and backbone of MMAction2's Video Swin, in place.
 
-    Weights, their names, and what the modules take and give stay as they are; for evaluation with frozen weights only.
+    Weights, their names, and the modules' inputs and outputs do not change. Only for evaluation with frozen weights.
     """
     for part in module.modules():
         kind = type(part).__name__
@@ -40,7 +40,7 @@ def slim_swin(module: nn.Module) -> None:
 
 
 def _backbone(self: Any, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-    """As `SwinTransformer3D.forward`: `[B, 3, T, H, W]` -> `[B, C, T', H', W']`, or one of each of `out_indices`."""
+    """Replace `SwinTransformer3D.forward`: `[B, 3, T, H, W]` -> `[B, C, T', H', W']`, or one per `out_indices`."""
     x = self.pos_drop(self.patch_embed(x))
     outs = []
     for i, layer in enumerate(self.layers):
@@ -55,7 +55,7 @@ def _backbone(self: Any, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, 
 
 
 def _merge(self: Any, x: torch.Tensor) -> torch.Tensor:
-    """As `PatchMerging.forward`: `[B, D, H, W, C]` -> `[B, D, H/2, W/2, 2·C]`."""
+    """Replace `PatchMerging.forward`: `[B, D, H, W, C]` -> `[B, D, H/2, W/2, 2·C]`."""
     b, d, h, w, c = x.shape
     if h % 2 or w % 2:
         x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
@@ -66,7 +66,7 @@ def _merge(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
-    """As `Mlp.forward`: `[..., C]` -> `[..., C]`."""
+    """Replace `Mlp.forward`: `[..., C]` -> `[..., C]`."""
     if not on_cpu_as_it_is(x):
         return self.fc2(self.act(self.fc1(x)))
     rows = x.reshape(-1, x.shape[-1])
@@ -75,13 +75,13 @@ def _mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def on_cpu_as_it_is(x: torch.Tensor) -> bool:
-    """Whether this module's way with memory is used: on a CPU, where nothing casts or compiles."""
+    """Return whether to use this file's memory-saving code: on a CPU, without autocast or compilation."""
     plain = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
     return not plain and x.dtype in (torch.float32, torch.float64)
 
 
 class _PiecewiseMlp(torch.autograd.Function):
-    """fc2(gelu(fc1(x))) for rows `[R, C]`, piece by piece. Gives no gradients to the weights."""
+    """fc2(gelu(fc1(x))) for rows `[R, C]`, piece by piece. Computes no gradients of the weights."""
 
     @staticmethod
     def forward(
@@ -96,7 +96,7 @@ class _PiecewiseMlp(torch.autograd.Function):
         rows, hidden = len(x), len(w1)
         step = max(1, PIECE // hidden)
         keep = ctx.needs_input_grad[0]
-        before = x.new_empty(rows if keep else min(step, rows), hidden)  # what goes into the GELU
+        before = x.new_empty(rows if keep else min(step, rows), hidden)  # the GELU's input
         after = x.new_empty(min(step, rows), hidden)
         y = torch.empty_like(x)
         for start in range(0, rows, step):

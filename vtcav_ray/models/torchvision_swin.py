@@ -1,7 +1,7 @@
-"""torchvision's own video Swin (`swin3d_t`, `swin3d_s`, `swin3d_b`), where torchvision matches the installed torch.
+"""torchvision's video Swin (`swin3d_t`, `swin3d_s`, `swin3d_b`). Needs a torchvision that matches the installed torch.
 
 `config` is the name of the network; `checkpoint` is a state dict in torchvision's format, or `untrained`. Nothing is
-fetched. torchvision's Swin keeps its activations channels-last, `[B, T', H', W', C]`, in all stages.
+downloaded. torchvision's Swin keeps its activations channels-last, `[B, T', H', W', C]`, in all stages.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ NORMALISATION = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.37
 
 
 class TorchvisionRecogniser(Recogniser):
-    """One of `NETWORKS`."""
+    """A recogniser with one of `NETWORKS`."""
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         return self.module(x)
 
 
 def describe_torchvision(config: ModelConfig, seed: int) -> Description:
-    """See `vtcav_ray.models.digest`."""
+    """Describe the recogniser; see `vtcav_ray.models.digest`."""
     names = read_labels(config.labels, config.storage_options) if config.labels else None
     identity = {"network": _network(config.config), "pipeline": [dict(step) for step in PIPELINE]}
     return describe_model(config, identity, names, _preprocessor().sampling, seed)
 
 
 def load_torchvision(config: ModelConfig, device: torch.device, seed: int) -> TorchvisionRecogniser:
-    """See `vtcav_ray.models.load_recogniser`."""
+    """Load the recogniser; see `vtcav_ray.models.load_recogniser`."""
     build = getattr(_torchvision().models.video, _network(config.config))
     names = read_labels(config.labels, config.storage_options) if config.labels else None
     checkpoint = None
@@ -75,7 +75,7 @@ def _preprocessor() -> Preprocessor:
 
 def _network(name: str) -> str:
     if name not in NETWORKS:
-        raise ConfigError(f"model.config: torchvision has no `{name}` here; there are {', '.join(NETWORKS)}.")
+        raise ConfigError(f"model.config: `{name}` is not supported; choose one of {', '.join(NETWORKS)}.")
     return name
 
 

@@ -23,7 +23,7 @@ from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.runs.stage import Context, Shard, Stage
-from vtcav_ray.scores.cells import ClassGradients, LayerData, Options, score_layer
+from vtcav_ray.scores.cells import ClassGradients, LayerData, ScoreOptions, score_layer
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
@@ -174,7 +174,7 @@ def time_statistics(config: Config, jobs: Sequence[CavJob], pool: Pool, dim: int
     cavs = np.concatenate([part.vectors for part in trained]).astype(np.float32)
     n = config.clips.per_class
     gradients = ClassGradients("class", rng.normal(size=(n, dim)).astype(np.float32), [f"class {i}" for i in range(n)])
-    options = Options(config.scores.bootstrap, config.scores.permutations, config.seed)
+    options = ScoreOptions(config.scores.bootstrap, config.scores.permutations, config.seed)
 
     def seconds(names: Sequence[str]) -> float:
         used = [*(j for name in names for j in own[name]), *null]

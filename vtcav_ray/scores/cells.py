@@ -105,7 +105,7 @@ class LayerData:
 
 
 @dataclass(frozen=True)
-class Options:
+class ScoreOptions:
     """Options of the statistics; see `ScoresConfig`. `device`: where to multiply."""
 
     bootstrap: int
@@ -173,7 +173,7 @@ class LayerScores(NamedTuple):
     nulls: list[dict[str, Any]]
 
 
-def score_layer(data: LayerData, options: Options) -> LayerScores:
+def score_layer(data: LayerData, options: ScoreOptions) -> LayerScores:
     """Compute all rows of a layer."""
     cells = find_cells(data.pool, data.clip_ids, data.jobs)
     effects = _effects(cells, data, options)
@@ -227,7 +227,7 @@ def score_layer(data: LayerData, options: Options) -> LayerScores:
     return LayerScores(rows, sensitivities, nulls)
 
 
-def _intervals(cells: Sequence[Cell], s_VM: NDArray[np.float32], options: Options) -> list[dict[str, float]]:
+def _intervals(cells: Sequence[Cell], s_VM: NDArray[np.float32], options: ScoreOptions) -> list[dict[str, float]]:
     """Return the score's interval of each cell. Cells of equal R share one call, and with it the resampling weights."""
     found: list[dict[str, float]] = [{}] * len(cells)
     for runs in {len(cell.cavs) for cell in cells}:
@@ -305,7 +305,7 @@ def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([np.nanmean(null_P[(left == i) | (right == i)]) for i in sets if np.isfinite(null_P).any()])
 
 
-def _effects(cells: Sequence[Cell], data: LayerData, options: Options) -> list[list[ConceptEffect]]:
+def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
     """Return the concept effects, [J][K]. Cells of one form go in one batch, so that they share every inner product."""
     found: list[list[ConceptEffect]] = [[] for _ in cells]
     taken_at = [c.everywhere or (c.vectors, c.videos) for c in data.classes]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 BLOCK_CLASSES = 8
 MOST_PERMUTATIONS = 100_000  # maximum that a warning suggests: ten times the default, and ten times its seconds
 NO_GRADIENTS = (
-    "There is nothing to score: no class example has a gradient. Give labels that the model has (a folder a class, or "
+    "There is nothing to score: no class example has a gradient. Use labels of the model (one folder per class, or "
     "videos.labels); see `vtcav table RUN failures`."
 )
 
@@ -89,7 +89,7 @@ class ScoreWorker:
         self._kept: tuple[str, LayerData, str] | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        from vtcav_ray.scores.cells import Options, score_layer
+        from vtcav_ray.scores.cells import ScoreOptions, score_layer
 
         layer, classes = rows["layer"][0].as_py(), rows["classes"][0].as_py()
         settings = self.config.scores
@@ -98,7 +98,7 @@ class ScoreWorker:
             self._kept = (layer, *self._read(layer))
         _, data, tag = self._kept
         wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
-        options = Options(settings.bootstrap, settings.permutations, self.config.seed, self._device)
+        options = ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device)
         scored = score_layer(wanted, options)
         about = {"layer": layer, "model": tag}
         at = {"layer": layer}
@@ -200,7 +200,7 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
         warnings.append(sentence + ".")
     if settings.correction == "holm" and m > settings.alpha * (settings.permutations + 1):
         needed_permutations = round(m / settings.alpha)
-        mend = (
+        advice = (
             f"set scores.permutations to {needed_permutations} or more, or scores.correction to bh."
             if needed_permutations <= MOST_PERMUTATIONS
             else f"set scores.correction to bh ({needed_permutations} permutations a cell would take too long), or ask "
@@ -208,7 +208,7 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
         )
         warnings.append(
             f"{settings.permutations} permutations can't give an effect_p below {1 / (settings.permutations + 1):.2g}, "
-            f"and the strictest of {m} cells asks for {settings.alpha / m:.2g}: {mend}"
+            f"and the strictest of {m} cells asks for {settings.alpha / m:.2g}: {advice}"
         )
     table = pa.Table.from_pylist(rows, schema=tables.SCORES)
     return ShardOutput({"scores": table}, metrics={"m": m}, warnings=warnings)

@@ -18,12 +18,11 @@ _SAME = 1e-4
 
 
 def is_degenerate(gradients: ArrayLike, tolerance: float = _SAME) -> bool:
-    """Return whether the class's gradient has the same direction for every clip. The sign count is then 0 or 1 for ANY
-    CAV.
+    """Return whether the class's gradient has the same direction for every clip.
 
-    This happens if only global pooling and one linear map follow the layer (`cls_head.avg_pool`, Swin's `norm3`): the
-    gradient is a row of the classifier's weights. The magnitude is still meaningful there. Gradients that are zero for
-    all clips are degenerate too.
+    The sign count is then 0 or 1 for ANY CAV. This happens if only global pooling and one linear map follow the layer
+    (`cls_head.avg_pool`, Swin's `norm3`): the gradient is a row of the classifier's weights. The magnitude is still
+    meaningful there. Gradients that are zero for all clips are degenerate too.
 
     Args:
         gradients: [N, d] of one class.

@@ -1,5 +1,4 @@
-"""The concept effect, in logits: the first-order change of the class's logit when the activation moves from "random" to
-"concept".
+"""The concept effect: first-order change of the class's logit as the activation moves from "random" to "concept".
 
     E = mean gradient · (mean z of the concept - mean z of its random set)
 
@@ -37,10 +36,10 @@ from numpy.typing import ArrayLike, NDArray
 from vtcav_ray.cavs.indices import PAD, IndexSets, check_groups, check_pool, padded
 from vtcav_ray.tcav.arrays import check_gradients, check_width, video_means
 from vtcav_ray.tcav.effect_arithmetic import (
-    Cells,
-    ClassGradients,
+    EffectCells,
     Settings,
     Side,
+    VideoGradients,
     by_video,
     inner_blocks,
     paired,
@@ -194,7 +193,7 @@ def concept_effects(
     pool_ND, videos_N, classes = _check_batch(gradients, pool, groups, class_groups)
     concepts_Jn, randoms_Jm = padded(concepts, len(pool_ND), "concepts"), padded(randoms, len(pool_ND), "randoms")
     if len(concepts_Jn) != len(randoms_Jm):
-        raise ValueError(f"concepts and randoms must hold one set a concept: {len(concepts_Jn)}, {len(randoms_Jm)}")
+        raise ValueError(f"concepts and randoms must hold one set per concept: {len(concepts_Jn)}, {len(randoms_Jm)}")
     sides = [
         (by_video(concept[concept != PAD], videos_N), by_video(random[random != PAD], videos_N))
         for concept, random in zip(concepts_Jn, randoms_Jm, strict=True)
@@ -206,7 +205,7 @@ def concept_effects(
                 f"{shared.size} source video(s) are in both concepts[{j}] and randoms[{j}]: draw the random set from "
                 "other videos (random_sets(..., exclude=)), or use paired_concept_effect where each clip has a twin"
             )
-    out = Cells.empty(len(classes), len(sides))
+    out = EffectCells.empty(len(classes), len(sides))
     settings = Settings(permutations, bootstrap, confidence, seed, torch.device(device))
     for block, inner_NKV in inner_blocks(classes, pool_ND, settings.device):
         for j, (left, right) in enumerate(sides):
@@ -301,7 +300,7 @@ def paired_concept_effects(
     for concept, twin in zip(concepts_Jn, twins_Jn, strict=True):
         rows, twin_rows = concept[concept != PAD], twin[twin != PAD]
         sides.append((by_video(rows, videos_N), Side(twin_rows, *video_index(videos_N[rows]))))
-    out = Cells.empty(len(classes), len(sides))
+    out = EffectCells.empty(len(classes), len(sides))
     settings = Settings(permutations, bootstrap, confidence, seed, torch.device(device))
     for block, inner_NKV in inner_blocks(classes, pool_ND, settings.device):
         for j, (left, right) in enumerate(sides):
@@ -311,8 +310,8 @@ def paired_concept_effects(
 
 
 def _finished(
-    cells: Cells,
-    classes: list[ClassGradients],
+    cells: EffectCells,
+    classes: list[VideoGradients],
     pool_ND: NDArray[np.floating],
     n_concept: NDArray[np.int64],
     n_random: NDArray[np.int64],
@@ -328,19 +327,19 @@ def _check_batch(
     pool: ArrayLike,
     groups: ArrayLike | None,
     class_groups: Sequence[ArrayLike] | None,
-) -> tuple[NDArray[np.floating], NDArray[np.int64], list[ClassGradients]]:
+) -> tuple[NDArray[np.floating], NDArray[np.int64], list[VideoGradients]]:
     pool_ND = check_pool(pool)
     if len(gradients) == 0:
-        raise ValueError("gradients holds no classes: give one array [N, d] a class")
+        raise ValueError("gradients holds no classes: give one array [N, d] per class")
     if class_groups is not None and len(class_groups) != len(gradients):
-        raise ValueError(f"class_groups must hold one array a class: {len(class_groups)} against {len(gradients)}")
+        raise ValueError(f"class_groups must hold one array per class: {len(class_groups)} against {len(gradients)}")
     classes = []
     for k, one in enumerate(gradients):
         name = f"gradients[{k}]" if len(gradients) > 1 else "gradients"
         array = check_gradients(one, name)
         check_width(array, pool_ND.shape[1], name, "the activations")
         labels = None if class_groups is None else class_groups[k]
-        classes.append(ClassGradients(video_means(array, labels, "class_groups")))
+        classes.append(VideoGradients(video_means(array, labels, "class_groups")))
     return pool_ND, check_groups(groups, len(pool_ND)), classes
 
 

@@ -66,7 +66,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class ClassGradients:
+class VideoGradients:
     """A class's gradients, averaged by video."""
 
     gradients_VD: NDArray[np.float64]
@@ -96,7 +96,7 @@ class Null:
     unit_K: NDArray[np.float64]
 
 
-class Cells:
+class EffectCells:
     """The arrays [K, J] (the null's counts: [K, J, bins]), filled concept by concept."""
 
     def __init__(self, columns: dict[str, NDArray[np.float64]], null_counts: NDArray[np.int64]) -> None:
@@ -104,7 +104,7 @@ class Cells:
         self.null_counts = null_counts
 
     @classmethod
-    def empty(cls, num_classes: int, num_concepts: int) -> Cells:
+    def empty(cls, num_classes: int, num_concepts: int) -> EffectCells:
         names = ("effect", "null_sd", "p", "ci_low", "ci_high", "spread", "null_unit")
         columns = {name: np.full((num_classes, num_concepts), np.nan) for name in names}
         return cls(columns, np.zeros((num_classes, num_concepts, EFFECT_BINS), np.int64))
@@ -119,7 +119,7 @@ class Cells:
 
     def finished(
         self,
-        classes: list[ClassGradients],
+        classes: list[VideoGradients],
         pool_ND: NDArray[np.floating],
         n_concept: NDArray[np.int64],
         n_random: NDArray[np.int64],
@@ -145,7 +145,7 @@ class Cells:
 
 
 def unpaired(
-    block: Block, left_nKV: torch.Tensor, right_mKV: torch.Tensor, settings: Settings, out: Cells, j: int
+    block: Block, left_nKV: torch.Tensor, right_mKV: torch.Tensor, settings: Settings, out: EffectCells, j: int
 ) -> None:
     n, m = len(left_nKV), len(right_mKV)
     both_UKV = torch.cat((left_nKV, right_mKV))
@@ -180,7 +180,7 @@ def unpaired(
     _interval(block, resampled, both_UKV, sides_KV, effect_K, parts, settings, out, j)
 
 
-def paired(block: Block, difference_nKV: torch.Tensor, settings: Settings, out: Cells, j: int) -> None:
+def paired(block: Block, difference_nKV: torch.Tensor, settings: Settings, out: EffectCells, j: int) -> None:
     n = len(difference_nKV)
     s_nK = (difference_nKV * block.mean_KV).sum(2)
     effect_K = _numpy(s_nK.mean(0))
@@ -260,7 +260,7 @@ def _interval(
     effect_K: NDArray[np.float64],
     parts: list[tuple[NDArray[np.float64], NDArray[np.int64]]],
     settings: Settings,
-    out: Cells,
+    out: EffectCells,
     j: int,
 ) -> None:
     """Compute the two-level bootstrap of sum_v sum_u class_weight_v * row_weight_u * rows[u, v], for each class."""
@@ -304,7 +304,7 @@ def _class_weights(block: Block, settings: Settings) -> torch.Tensor:
 
 
 def inner_blocks(
-    classes: list[ClassGradients], pool_ND: NDArray[np.floating], device: torch.device
+    classes: list[VideoGradients], pool_ND: NDArray[np.floating], device: torch.device
 ) -> Iterator[tuple[Block, torch.Tensor]]:
     """Yield the inner products of every pool row with every class video's gradient, one block of classes at a time.
 
