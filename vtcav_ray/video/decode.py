@@ -54,6 +54,7 @@ _HELD_FRAMES_ELSEWHERE = 28
 _RGB_BYTES = 3  # per pixel of the returned frame
 _LARGEST_PIXEL_BYTES = 8  # per pixel, over all FFmpeg formats used by videos (rgba64)
 _PROBED_FRAMES = 2  # frames that FFmpeg holds while it probes the streams
+_PADDED_TO = 64  # pixels, at most, by FFmpeg: whole vectors of a processor, whole blocks of a codec
 _MOST_STREAMS = 64  # streams that are probed with an individual limit
 T = TypeVar("T")
 
