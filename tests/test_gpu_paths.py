@@ -199,7 +199,7 @@ def test_an_actor_uses_a_gpu_only_where_it_has_one(gpus: float, device: str, tmp
     folder = Folder(str(tmp_path))
     stage = StageFolder("clips", "k", folder)
     with pretended_gpu():
-        assert TrackWorker(config).detector.device.type == device
+        assert TrackWorker(config).source.detector.device.type == device
         assert ExtractWorker(config, stage, folder).recogniser.device.type == device
         assert GradcamWorker(config, stage, stage, folder).model.recogniser.device.type == device
         assert device_for(config.resources.extract).type == device
