@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ from vtcav_ray.activations import Extractor, extract
 from vtcav_ray.activations.prefetch import Batch
 from vtcav_ray.activations.stage import ExtractWorker
 from vtcav_ray.cavs import gram, train, train_cavs
-from vtcav_ray.cavs.train import Solver
 from vtcav_ray.config import Config, ModelConfig, TracksConfig
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.gradcam.maps import GradCam
 from vtcav_ray.gradcam.worker import GradcamWorker
 from vtcav_ray.models import load_recogniser, swin_attention
+from vtcav_ray.registry import SOLVERS
 from vtcav_ray.runs.devices import device_for
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import Folder
@@ -60,8 +60,8 @@ def rows(count: int, dim: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dim", [64, 5])  # with 5, most CAVs' sums of rows cancel: they are taken from the rows
-@pytest.mark.parametrize("solver", get_args(Solver))
-def test_cavs(solver: Solver, dim: int) -> None:
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_cavs(solver: str, dim: int) -> None:
     pool = rows(120, dim) * np.float32(30 if dim == 5 else 1)
     positives = [np.arange(n) for n in (12, 15, 20, 9, 14)]  # of different sizes: padded
     negatives = [np.arange(60 + 5 * i, 60 + 5 * i + n) for i, n in enumerate((12, 15, 14, 9, 20))]
@@ -199,7 +199,7 @@ def test_an_actor_uses_a_gpu_only_where_it_has_one(gpus: float, device: str, tmp
     folder = Folder(str(tmp_path))
     stage = StageFolder("clips", "k", folder)
     with pretended_gpu():
-        assert TrackWorker(config).detector.device.type == device
+        assert TrackWorker(config).source.detector.device.type == device
         assert ExtractWorker(config, stage, folder).recogniser.device.type == device
         assert GradcamWorker(config, stage, stage, folder).model.recogniser.device.type == device
         assert device_for(config.resources.extract).type == device

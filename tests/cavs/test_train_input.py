@@ -31,12 +31,12 @@ LEFT, RIGHT = np.arange(10)[None], np.arange(10, 20)[None]
         ({"groups": np.arange(19)}, "groups must give one source video per row"),
         ({"groups": np.where(np.arange(20) == 5, np.nan, 1.0)}, "groups has no source video for row 5"),
         ({"groups": np.array(["a"] * 19 + [None], dtype=object)}, "groups has no source video for row 19"),
-        ({"solver": "lda"}, "solver must be one of logistic"),
+        ({"solver": "lda"}, "No solver `lda`.*logistic"),
         ({"held_out": 1.0}, "held_out must be a share"),
         ({"held_out": -0.1}, "held_out must be a share"),
         ({"regularization": 0.0}, "regularization must be positive"),
         ({"regularization": np.nan}, "regularization must be positive"),
-        ({"solver": "pattern", "regularization": 1.0}, "pattern direction has none"),
+        ({"solver": "pattern", "regularization": 1.0}, "solver `pattern` has none"),
     ],
 )
 def test_malformed_arguments_are_named(changed, what):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawn import square_video
 
-from vtcav_ray.clips.kinds import ClipBuilder, build_clip
+from vtcav_ray.clips.kinds import build_clip, builder_of
 
 S = 32
 RED = (250, 10, 10)
@@ -78,7 +78,7 @@ def test_frozen_is_one_frame_of_its_twin(scene: tuple[np.ndarray, np.ndarray]) -
 def test_reversed_and_shuffled_are_the_twins_frames(scene: tuple[np.ndarray, np.ndarray]) -> None:
     twin = build_clip("spatiotemporal", *scene, S)
     assert np.array_equal(build_clip("reversed", *scene, S), twin[::-1])
-    builder = ClipBuilder("shuffled", scene[1], 12, (96, 128), S, seed=5)
+    builder = builder_of("shuffled")(scene[1], 12, (96, 128), S, seed=5)
     assert sorted(builder.order) == list(range(12))
     shuffled = build_clip("shuffled", *scene, S, seed=5)
     assert np.array_equal(shuffled, twin[builder.order])
@@ -88,7 +88,7 @@ def test_reversed_and_shuffled_are_the_twins_frames(scene: tuple[np.ndarray, np.
 
 @pytest.mark.parametrize("seed", range(30))
 def test_shuffles_favour_neither_direction_of_time(seed: int) -> None:
-    order = ClipBuilder("shuffled", np.ones((16, 4)), 16, (9, 9), S, seed=seed).order
+    order = builder_of("shuffled")(np.ones((16, 4)), 16, (9, 9), S, seed=seed).order
     assert abs(np.sign(np.diff(order)).mean()) <= 0.34
 
 
@@ -108,15 +108,15 @@ def test_boxes_out_of_the_frame_and_of_no_size_still_give_a_clip() -> None:
 
 
 def test_only_the_frames_that_are_needed() -> None:
-    assert ClipBuilder("spatial", np.ones((8, 4)), 8, (9, 9), S, pick=5).needs == [5]
-    assert ClipBuilder("frozen", np.ones((8, 4)), 8, (9, 9), S, pick=5).needs == [5]
-    builder = ClipBuilder("tracked", np.ones((8, 4)), 8, (9, 9), S)
+    assert builder_of("spatial")(np.ones((8, 4)), 8, (9, 9), S, pick=5).needs == [5]
+    assert builder_of("frozen")(np.ones((8, 4)), 8, (9, 9), S, pick=5).needs == [5]
+    builder = builder_of("tracked")(np.ones((8, 4)), 8, (9, 9), S)
     assert builder.needs == list(range(8))
     builder.put(0, np.zeros((9, 9, 3), np.uint8))
     assert not builder.complete
     with pytest.raises(ValueError, match="no frame was put"):
         builder.finish()
     with pytest.raises(ValueError, match="needs boxes"):
-        ClipBuilder("tracked", None, 8, (9, 9), S)
-    with pytest.raises(ValueError, match="no kind"):
-        ClipBuilder("sideways", None, 8, (9, 9), S)
+        builder_of("tracked")(None, 8, (9, 9), S)
+    with pytest.raises(ValueError, match="No concept kind `sideways`"):
+        builder_of("sideways")(None, 8, (9, 9), S)

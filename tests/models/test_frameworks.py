@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from vtcav_ray import registry
 from vtcav_ray.activations import Extractor
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.errors import ConfigError
@@ -49,10 +51,14 @@ def make_own(config: ModelConfig, device: torch.device, seed: int) -> Recogniser
 
 
 @pytest.fixture
-def _entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+def _entry_point(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     entry = importlib.metadata.EntryPoint("own", f"{__name__}:make_own", "vtcav_ray.recognisers")
     installed = importlib.metadata.EntryPoints([entry])
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: installed.select(group=group))
+    registry.installed.cache_clear()
+    monkeypatch.setattr(registry.FRAMEWORKS, "_entries", dict(registry.FRAMEWORKS._entries))
+    yield
+    registry.installed.cache_clear()
 
 
 @pytest.mark.usefixtures("_entry_point")

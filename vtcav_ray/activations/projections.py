@@ -38,6 +38,7 @@ import numpy as np
 import torch
 
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.registry import PROJECTIONS, UnknownName
 
 REPEATS = 4
 LAYER_AND_OWN = "@"  # `early@moving`: a layer with a projection of its own
@@ -247,32 +248,66 @@ def _shuffle(n: int, seed: int, round_: int, device: torch.device) -> tuple[torc
     return order, signs
 
 
+@PROJECTIONS.register("mean")
+def _mean(shape: Shape, seed: int) -> Projection:
+    return Mean(shape, (0, 1, 2))
+
+
+@PROJECTIONS.register("time")
+def _time(shape: Shape, seed: int) -> Projection:
+    return Mean(shape, (1, 2))
+
+
+@PROJECTIONS.register("space")
+def _space(shape: Shape, seed: int) -> Projection:
+    return Mean(shape, (0,))
+
+
+@PROJECTIONS.register("flat")
+def _flat(shape: Shape, seed: int) -> Projection:
+    return Mean(shape, ())
+
+
+@PROJECTIONS.register("moving")
+def _moving(shape: Shape, seed: int) -> Projection:
+    return Places(shape, True)
+
+
+@PROJECTIONS.register("still")
+def _still(shape: Shape, seed: int) -> Projection:
+    return Places(shape, False)
+
+
+@PROJECTIONS.register("grid:n")
+def _grid(shape: Shape, seed: int, n: int) -> Projection:
+    return Grid(shape, n)
+
+
+@PROJECTIONS.register("sketch:k")
+def _sketch(shape: Shape, seed: int, k: int) -> Projection:
+    if k >= math.prod(shape):
+        return Mean(shape, ())  # nothing to save: all numbers fit
+    return Sketch(shape, k, seed)
+
+
 def make_projection(spec: str, shape: Shape, seed: int = 0) -> Projection:
     """The projection of a config's `activations.projection` for one layer.
 
     Args:
-        spec: `mean`, `time`, `space`, `flat`, `moving`, `still`, `grid:n` or `sketch:k`.
+        spec: `mean`, `time`, `space`, `flat`, `moving`, `still`, `grid:n`, `sketch:k`, or one that was registered: a
+            function of the shape, the seed and, where its name ends in `:n`, that number.
         shape: T', H', W', C of the layer.
         seed: of the sketch; the others don't use it.
 
     Raises:
-        ConfigError: no such projection, or a sketch that is longer than the activation itself.
+        ConfigError: no such projection.
     """
-    over = {"mean": (0, 1, 2), "time": (1, 2), "space": (0,), "flat": ()}
-    if spec in over:
-        return Mean(shape, over[spec])
-    if spec in ("moving", "still"):
-        return Places(shape, spec == "moving")
-    name, _, k = spec.partition(":")
-    if name not in ("grid", "sketch") or not k.isdigit() or int(k) < 1:
-        allowed = f"{', '.join(over)}, moving, still, grid:n and sketch:k"
-        raise ConfigError(f"activations.projection: {spec!r}; allowed are {allowed}.")
-    if name == "grid":
-        return Grid(shape, int(k))
-    total = math.prod(shape)
-    if int(k) >= total:
-        return Mean(shape, ())  # nothing to save: all numbers fit
-    return Sketch(shape, int(k), seed)
+    try:
+        name, numbers = PROJECTIONS.resolve(spec)
+    except UnknownName as error:
+        raise ConfigError(f"activations.projection: {error}") from error
+    projection: Projection = PROJECTIONS[name](shape, seed, *numbers)
+    return projection
 
 
 def layer_and_projection(name: str, projection: str) -> tuple[str, str]:

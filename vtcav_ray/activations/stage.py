@@ -20,6 +20,7 @@ from vtcav_ray.clips.class_names import normal_label
 from vtcav_ray.clips.contents import CONTENTS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import ConfigError, InputError
+from vtcav_ray.registry import PROJECTIONS, added_code
 from vtcav_ray.runs.devices import device_of_actor
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
@@ -88,6 +89,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
 
         context.memo["model_digest"] = model_digest(config.model, seed=config.seed)
     return {
+        **added_code({PROJECTIONS: config.activations.projection_names}),
         "model": {"framework": config.model.framework, "digest": context.memo["model_digest"]},
         "activations": config.activations.model_dump(mode="json"),
         "batch_size": config.resources.extract.batch_size,

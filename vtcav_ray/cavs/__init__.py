@@ -17,7 +17,8 @@ if TYPE_CHECKING:
         random_against_random,
         random_sets,
     )
-    from vtcav_ray.cavs.train import DEFAULT_REGULARIZATION, Cavs, Solver, train_cavs
+    from vtcav_ray.cavs.solvers import Solution, Solver
+    from vtcav_ray.cavs.train import DEFAULT_REGULARIZATION, Cavs, train_cavs
 
 __all__ = [
     "DEFAULT_REGULARIZATION",
@@ -25,6 +26,7 @@ __all__ = [
     "Cavs",
     "Gram",
     "RandomSets",
+    "Solution",
     "Solver",
     "accuracy_curve",
     "against_each",
@@ -42,6 +44,7 @@ __getattr__ = lazy_names(
         "curves": ["AccuracyCurve", "accuracy_curve"],
         "gram_matrix": ["Gram", "gram"],
         "sets": ["RandomSets", "against_each", "against_pairs", "against_rest", "random_against_random", "random_sets"],
-        "train": ["DEFAULT_REGULARIZATION", "Cavs", "Solver", "train_cavs"],
+        "solvers": ["Solution", "Solver"],
+        "train": ["DEFAULT_REGULARIZATION", "Cavs", "train_cavs"],
     },
 )

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vtcav_ray.cavs.gram_matrix import Gram, gram
 from vtcav_ray.cavs.indices import check_groups
-from vtcav_ray.cavs.train import Solver, train_cavs
+from vtcav_ray.cavs.train import train_cavs
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def accuracy_curve(
     *,
     groups: ArrayLike | None = None,
     repeats: int = 20,
-    solver: Solver = "logistic",
+    solver: str = "logistic",
     regularization: float | None = None,
     held_out: float = 0.33,
     seed: int = 0,

@@ -26,9 +26,10 @@ import numpy as np
 
 from vtcav_ray.cavs.null_pairs import NullPairs
 from vtcav_ray.cavs.sets import Profile, RandomSet, Rows, draw_sets, rows_of
+from vtcav_ray.registry import CONCEPT_KINDS
 
 RANDOM = "random"
-MOVING = ("spatiotemporal", "tracked", "context")
+MOVING = ("dynamic", "context")  # groups of concept kinds
 
 
 class Sides(NamedTuple):
@@ -305,11 +306,12 @@ def _all_of_both(own: dict[str, Rows], other: dict[str, Rows]) -> Sides:
 
 def pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield (moving, other) concepts of one name: moving against still, and against its own motion controls."""
+    moving = {kind for kind in CONCEPT_KINDS if CONCEPT_KINDS[kind].group in MOVING}
     for name in names:
         base, kind = name.rsplit("/", 1)
         for other in names:
             other_base, other_kind = other.rsplit("/", 1)
-            if base == other_base and kind in MOVING and other_kind not in MOVING:
+            if base == other_base and kind in moving and other_kind not in moving:
                 yield name, other
 
 

@@ -18,12 +18,25 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vtcav_ray.cavs.solvers import Solution
+from vtcav_ray.cavs.solvers import Solution, Solver
+from vtcav_ray.registry import SOLVERS
 
 _MAX_EPOCHS = 1000
 _TOLERANCE = 1e-3
 _PATIENCE = 5  # n_iter_no_change
 _COMPACT = 0.7  # drop the finished CAVs when fewer than this share are left
+
+
+@SOLVERS.register("sgd")
+class SGD(Solver):
+    """scikit-learn's SGDClassifier(alpha=regularization, max_iter=1000, tol=1e-3), with Captum's default alpha."""
+
+    default_regularization = 0.01
+    raw_rows = True  # the bias starts at 0
+    many_short_steps = True
+
+    def solve(self, kernel_MTT: torch.Tensor, labels_MT: torch.Tensor) -> Solution:
+        return sgd(kernel_MTT, labels_MT, self.regularization, self.seed)
 
 
 def sgd(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, alpha: float, seed: int) -> Solution:

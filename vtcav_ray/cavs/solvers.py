@@ -23,17 +23,22 @@ else. What float32 could not do (a kernel of bad condition, or numbers beyond it
 `ridge` is one step, and its B (like svm's, whose kernel holds the common offset) has too wide a spectrum for
 float32: they are float64 throughout.
 
+A solver is a class in the registry `SOLVERS`; docs/extending.md adds one.
+
 Legend: M CAVs, T train rows (padded: label 0, and the row and column of K are 0).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.linalg.lapack
 import torch
+
+from vtcav_ray.registry import SOLVERS
 
 NewtonSolver = Literal["logistic", "ridge", "svm"]
 
@@ -57,6 +62,77 @@ class Solution:
     bias_M: torch.Tensor
     steps_M: torch.Tensor
     converged_M: torch.Tensor
+
+
+class Solver(ABC):
+    """A way of separating two sides, for many CAVs at once. One instance per call of `train_cavs`.
+
+    Attributes:
+        default_regularization: used where the caller gives none; None: this solver has no regularization.
+        raw_rows: the kernel holds inner products of the rows themselves; else of rows centred on the pool's mean, whose
+            coefficients must then sum to 0 (the bias is free).
+        constant_feature: added to the raw kernel, as by a constant feature of this square; its weight becomes the bias,
+            and that of the solution is not used.
+        exact_from_rows: a CAV whose coefficients nearly cancel is computed again from its rows
+            (`vtcav_ray.cavs.primal`).
+        many_short_steps: larger batches pay, since Python takes longer than the arithmetic.
+    """
+
+    default_regularization: ClassVar[float | None] = 1.0
+    raw_rows: ClassVar[bool] = False
+    constant_feature: ClassVar[float] = 0.0
+    exact_from_rows: ClassVar[bool] = True
+    many_short_steps: ClassVar[bool] = False
+
+    def __init__(self, regularization: float, seed: int) -> None:
+        self.regularization, self.seed = regularization, seed
+
+    @abstractmethod
+    def solve(self, kernel_MTT: torch.Tensor, labels_MT: torch.Tensor) -> Solution:
+        """Train a batch of CAVs.
+
+        Args:
+            kernel_MTT: inner products of the train rows, float64, 0 on padding.
+            labels_MT: +1, -1, and 0 on padding, float64.
+        """
+
+
+@SOLVERS.register("logistic")
+class Logistic(Solver):
+    """scikit-learn's LogisticRegression(C=regularization)."""
+
+    def solve(self, kernel_MTT: torch.Tensor, labels_MT: torch.Tensor) -> Solution:
+        return newton(kernel_MTT, labels_MT, "logistic", self.regularization)
+
+
+@SOLVERS.register("ridge")
+class Ridge(Solver):
+    """scikit-learn's RidgeClassifier(alpha=regularization)."""
+
+    def solve(self, kernel_MTT: torch.Tensor, labels_MT: torch.Tensor) -> Solution:
+        return newton(kernel_MTT, labels_MT, "ridge", self.regularization)
+
+
+@SOLVERS.register("svm")
+class SVM(Solver):
+    """scikit-learn's LinearSVC(C=regularization)."""
+
+    raw_rows = True
+    constant_feature = 1.0
+
+    def solve(self, kernel_MTT: torch.Tensor, labels_MT: torch.Tensor) -> Solution:
+        return newton(kernel_MTT, labels_MT, "svm", self.regularization)
+
+
+@SOLVERS.register("pattern")
+class Pattern(Solver):
+    """The difference of the two sides' means; see `pattern`."""
+
+    default_regularization = None
+    exact_from_rows = False
+
+    def solve(self, kernel_MTT: torch.Tensor, labels_MT: torch.Tensor) -> Solution:
+        return pattern(kernel_MTT, labels_MT)
 
 
 def newton(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, solver: NewtonSolver, regularization: float) -> Solution:

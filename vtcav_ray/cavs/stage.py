@@ -21,6 +21,7 @@ from vtcav_ray.clips.decisions import Decisions, read_decisions
 from vtcav_ray.clips.usable import TABLE, AcceptedRows, LeftOut, left_out_of
 from vtcav_ray.config import CavsConfig, Config
 from vtcav_ray.errors import StageError
+from vtcav_ray.registry import SOLVERS, added_code
 from vtcav_ray.runs.devices import device_for
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput, StageFolder
@@ -151,6 +152,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     review = context.config.review
     return {
         "cavs": context.config.cavs.model_dump(mode="json"),
+        **added_code({SOLVERS: [context.config.cavs.solver]}),
         "seed": context.config.seed,
         "review": _decisions(context).effective(undecided_count=review.undecided == "use"),
         "undecided": review.undecided,

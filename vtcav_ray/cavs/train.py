@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -24,22 +24,25 @@ from threadpoolctl import ThreadpoolController
 from vtcav_ray.cavs.gram_matrix import Gram, gram
 from vtcav_ray.cavs.indices import PAD, IndexSets, check_disjoint, check_groups, check_pool, padded
 from vtcav_ray.cavs.primal import CANCELLED, by_rows
-from vtcav_ray.cavs.sgd import sgd
-from vtcav_ray.cavs.solvers import Solution, apply_kernel, newton, pattern
+from vtcav_ray.cavs.sgd import SGD
+from vtcav_ray.cavs.solvers import SVM, Logistic, Ridge, Solver, apply_kernel
 from vtcav_ray.cavs.splits import split
+from vtcav_ray.registry import SOLVERS
 
-Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
+# In scikit-learn's own convention for each estimator, and its own default (sgd: Captum's).
+DEFAULT_REGULARIZATION = {
+    "logistic": Logistic.default_regularization,
+    "ridge": Ridge.default_regularization,
+    "svm": SVM.default_regularization,
+    "sgd": SGD.default_regularization,
+}
 
-# In scikit-learn's convention for each estimator, with scikit-learn's default (sgd: Captum's).
-DEFAULT_REGULARIZATION = {"logistic": 1.0, "ridge": 1.0, "svm": 1.0, "sgd": 0.01}
-
-_RAW = ("svm", "sgd")  # these use the raw rows: their bias is a weight like any other, or starts at 0
 _BLAS = ThreadpoolController()  # the libraries that NumPy and torch have loaded
-_CHUNK_NUMBERS = 1 << 20  # of kernels solved together: small enough for the cache, large enough to hide Python's cost
-_CHUNK_NUMBERS_SGD = 1 << 22  # sgd takes thousands of short steps: more CAVs in each
-_CHUNK_NUMBERS_GPU = 1 << 24  # 134 MB of float64, and some copies: a step is a few dozen calls for any chunk size
-_COLUMN_BLOCK = 4096  # columns of the vectors computed at a time
-# Relative to the pool's scale: below it, a difference between two means is float32 rounding.
+_CHUNK_NUMBERS = 1 << 20  # of kernels solved together: small enough for the cache, large enough to hide Python
+_CHUNK_NUMBERS_SHORT_STEPS = 1 << 22  # sgd takes thousands of short steps: more CAVs in each
+_CHUNK_NUMBERS_GPU = 1 << 24  # 134 MB of float64, and some copies: each step is a few dozen calls, whatever the chunk
+_COLUMN_BLOCK = 4096  # of the vectors formed at a time
+# Relative to the pool's own length: below it a difference between two means is rounding of float32.
 _NOTHING = 1e-6
 _APART = 1e-2  # of decision values, whose labels are 2 apart
 
@@ -93,7 +96,7 @@ class Cavs:
             out_MD[:, part] = coefficients @ centred
             if len(short):
                 out_MD[short, part] = self.coefficients[short] @ (pool_ND[:, part] - mean_D[part])
-            if self.solver in _RAW:  # with a free bias, coefficients sum to 0
+            if SOLVERS[self.solver].raw_rows:  # where the bias is free, coefficients sum to 0
                 out_MD[:, part] += total_M[:, None] * mean_D[part]
         with np.errstate(invalid="ignore"):
             out_MD /= np.linalg.norm(out_MD, axis=1, keepdims=True)
@@ -132,7 +135,7 @@ def train_cavs(
     negatives: IndexSets,
     *,
     groups: ArrayLike | None = None,
-    solver: Solver = "logistic",
+    solver: str = "logistic",
     regularization: float | None = None,
     held_out: float = 0.33,
     seed: int = 0,
@@ -146,8 +149,8 @@ def train_cavs(
             a list of M index arrays.
         negatives: row indices of the other side, [M, Q], likewise. A row may not be on both sides of one CAV.
         groups: source video of each pool row, [N], of any type; None: every row is its own video. No video has rows in
-            both parts of a CAV, train and held-out.
-        solver: `logistic`, `ridge`, `svm`, `pattern` or `sgd`; see `vtcav_ray.cavs.solvers`.
+            both the train and the held-out part of a CAV.
+        solver: `logistic`, `ridge`, `svm`, `pattern`, `sgd` or one that was registered; see `vtcav_ray.cavs.solvers`.
         regularization: in scikit-learn's convention for that estimator: C for `logistic` and `svm` (larger is weaker),
             alpha for `ridge` and `sgd` (larger is stronger). None: scikit-learn's default (1; `sgd`: Captum's 0.01).
             `pattern` has none.
@@ -164,7 +167,7 @@ def train_cavs(
         ValueError: an argument is malformed: shapes, NaN, an index out of range, an empty set, a row on both sides.
             A CAV that cannot be trained (one video, no difference) raises nothing; see `Cavs.reason`.
     """
-    strength = _check_options(solver, regularization, held_out)
+    method = _make_solver(solver, regularization, held_out, seed)
     given = pool if isinstance(pool, Gram) else check_pool(pool)
     num_rows = given.num_rows if isinstance(given, Gram) else len(given)
     positives_MP = padded(positives, num_rows, "positives")
@@ -187,8 +190,8 @@ def train_cavs(
 
     num = len(rows_MR)
     result = _Columns(num, train.rows.shape[1])
-    chunks = list(_chunks(train, tested, _chunk_numbers(solver, matrix.device)))
-    job = _Job(matrix, train, tested, solver, strength, seed)
+    chunks = list(_chunks(train, tested, _chunk_numbers(method, matrix.device)))
+    job = _Job(matrix, train, tested, method)
     workers = min(len(chunks), torch.get_num_threads()) if matrix.device.type == "cpu" else 1
     # A BLAS that splits a small factorisation over its own threads spends its time waiting for them.
     with _BLAS.limit(limits=1, user_api="blas"):
@@ -214,10 +217,10 @@ def train_cavs(
     )
 
 
-def _chunk_numbers(solver: str, device: torch.device) -> int:
+def _chunk_numbers(solver: Solver, device: torch.device) -> int:
     if device.type != "cpu":
         return _CHUNK_NUMBERS_GPU
-    return _CHUNK_NUMBERS_SGD if solver == "sgd" else _CHUNK_NUMBERS
+    return _CHUNK_NUMBERS_SHORT_STEPS if solver.many_short_steps else _CHUNK_NUMBERS
 
 
 def _run(job: _Job, chunks: list[NDArray[np.int64]], result: _Columns, workers: int) -> None:
@@ -263,8 +266,6 @@ class _Job:
     train: _Packed
     tested: _Packed
     solver: Solver
-    strength: float
-    seed: int
 
     def run(self, chunk: NDArray[np.int64], result: _Columns) -> None:
         """Train the CAVs `chunk` (indices) and measure their accuracy."""
@@ -276,21 +277,22 @@ class _Job:
         rows_MH = torch.from_numpy(self.tested.rows[chunk, :width_tested]).to(device)
         y_MH = torch.from_numpy(self.tested.labels[chunk, :width_tested]).to(device)
 
-        raw = self.solver in _RAW
+        raw = self.solver.raw_rows
         everything = torch.cat((rows_MT, rows_MH), dim=1)
         kernel = self._inner(everything, rows_MT, raw)  # [m, T + H, T]
         K_MTT = kernel[:, :width]
         if not (present := y_MT.abs()).all():
             K_MTT = K_MTT * present[:, :, None] * present[:, None, :]
-        solution = self._solve(K_MTT, y_MT)
+        solution = self.solver.solve(K_MTT, y_MT)
 
         a_MT = solution.coefficients_MT
         inner = apply_kernel(kernel, a_MT)
         square_M, decision = (a_MT * inner[:, :width]).sum(1), inner + solution.bias_M[:, None]
         if raw:
-            square_M = square_M - (self._constant * a_MT.sum(1) ** 2)
-            # The weight of the constant feature in svm's kernel becomes the bias.
-            bias_M = a_MT.sum(1) if self.solver == "svm" else solution.bias_M
+            constant = self.solver.constant_feature
+            square_M = square_M - (constant * a_MT.sum(1) ** 2)
+            # The constant feature's weight is part of svm's kernel, and becomes the bias.
+            bias_M = constant * a_MT.sum(1) if constant else solution.bias_M
         else:  # from centred rows back to raw ones
             bias_M = solution.bias_M - (a_MT * self.gram.offset_N[rows_MT]).sum(1)
         norm_M = square_M.clamp_min(0).sqrt()
@@ -298,11 +300,20 @@ class _Job:
         converged_M = solution.converged_M
         # Is there a direction, or only rounding? Check w as a sum of rows, and the spread of the rows along it.
         nothing_M = ~(norm_M > _NOTHING * length_M)
-        if self.solver != "pattern":
+        if self.solver.exact_from_rows:
             short = (norm_M <= CANCELLED * length_M) & (y_MT.abs().sum(1) > self.gram.dim)
             for m in short.nonzero()[:, 0].tolist():
                 found = (a_MT[m], solution.bias_M[m], converged_M[m])
-                one = by_rows(self.gram, rows_MT[m], rows_MH[m], y_MT[m], found, self._solve, raw, self._constant)
+                one = by_rows(
+                    self.gram,
+                    rows_MT[m],
+                    rows_MH[m],
+                    y_MT[m],
+                    found,
+                    self.solver.solve,
+                    raw,
+                    self.solver.constant_feature,
+                )
                 a_MT[m], bias_M[m], norm_M[m], decision[m], converged_M[m] = one
             # The length of w says nothing here. Decision values have no unit: if they differ, there is a direction.
             nothing_M &= ~(short & (_spread(torch.where(y_MT != 0, decision[:, :width], torch.nan)) > _APART))
@@ -316,41 +327,30 @@ class _Job:
         result.degenerate[chunk] = degenerate_M.cpu().numpy()
         result.converged[chunk] = converged_M.cpu().numpy()
 
-    @property
-    def _constant(self) -> float:
-        """Constant that the raw kernel adds to the rows' inner products: LinearSVC's constant feature."""
-        return 1.0 if self.solver == "svm" else 0.0
-
     def _inner(self, left_MA: torch.Tensor, right_MB: torch.Tensor, raw: bool) -> torch.Tensor:
         """Return inner products [m, A, B] of rows of the pool: centred rows, or raw rows plus the constant feature."""
         flat = left_MA[:, :, None] * self.gram.num_rows + right_MB[:, None, :]
         inner = self.gram.inner_NN.view(-1).index_select(0, flat.view(-1)).view(flat.shape).double()
         if raw:
             offset = self.gram.offset_N
-            inner += offset[left_MA][:, :, None] + offset[right_MB][:, None, :] + self.gram.mean_square + self._constant
+            sides = offset[left_MA][:, :, None] + offset[right_MB][:, None, :]
+            inner += sides + self.gram.mean_square + self.solver.constant_feature
         return inner
 
-    def _solve(self, K_MTT: torch.Tensor, y_MT: torch.Tensor) -> Solution:
-        if self.solver == "pattern":
-            return pattern(K_MTT, y_MT)
-        if self.solver == "sgd":
-            return sgd(K_MTT, y_MT, self.strength, self.seed)
-        return newton(K_MTT, y_MT, self.solver, self.strength)
 
-
-def _check_options(solver: str, regularization: float | None, held_out: float) -> float:
-    if solver not in get_args(Solver):
-        raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}, and is {solver!r}")
+def _make_solver(name: str, regularization: float | None, held_out: float, seed: int) -> Solver:
+    SOLVERS.check(name)
     if not 0 <= held_out < 1:
         raise ValueError(f"held_out must be a share in [0, 1), and is {held_out}")
-    if solver == "pattern":
+    method: type[Solver] = SOLVERS[name]
+    if method.default_regularization is None:
         if regularization is not None:
-            raise ValueError("regularization: the pattern direction has none; leave it out")
-        return 0.0
-    strength = DEFAULT_REGULARIZATION[solver] if regularization is None else float(regularization)
+            raise ValueError(f"regularization: the solver `{name}` has none; leave it out")
+        return method(0.0, seed)
+    strength = method.default_regularization if regularization is None else float(regularization)
     if not (np.isfinite(strength) and strength > 0):
         raise ValueError(f"regularization must be positive and finite, and is {regularization}")
-    return strength
+    return method(strength, seed)
 
 
 def _pack(rows: NDArray[np.int64], labels: NDArray[np.float64], chosen: NDArray[np.bool_]) -> _Packed:

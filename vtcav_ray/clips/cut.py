@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.clips.kinds import FULL, ClipBuilder
+from vtcav_ray.clips.kinds import ClipBuilder, builder_of
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
 from vtcav_ray.tables import CLIPS
@@ -110,9 +110,8 @@ def _cut(video: Video, rows: list[dict[str, Any]], config: ClipsConfig) -> tuple
             failures.append(_failure(row, row["clip_id"], error))
             continue
         boxes = None if row["boxes"] is None or row["kind"] == "full" else np.array(row["boxes"], np.float32)
-        blur = config.context_blur if row["kind"] == "context" else 0.0
-        builder = ClipBuilder(
-            row["kind"], boxes, len(frames), size, config.size, pick=row["pick"], blur=blur, seed=row["seed"]
+        builder = builder_of(row["kind"])(
+            boxes, len(frames), size, config.size, pick=row["pick"], blur=config.context_blur, seed=row["seed"]
         )
         builders.append((row, frames, builder))
         for position in builder.needs:
@@ -143,7 +142,7 @@ def _clip_row(row: dict[str, Any], frames: np.ndarray, builder: ClipBuilder) -> 
     clip = builder.finish()
     encoding, encoded = encode_clip(clip)
     keep = ("clip_id", "set", "name", "kind", "video_id", "label", "object", "motion", "track_id", "control_of")
-    boxes = None if row["boxes"] is None or row["kind"] in FULL[1:] else [row["boxes"][i] for i in builder.order]
+    boxes = None if row["boxes"] is None or row["kind"] == "full" else [row["boxes"][i] for i in builder.order]
     return {
         **{name: row[name] for name in keep},
         "frames": frames[builder.order],

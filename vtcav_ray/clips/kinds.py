@@ -14,27 +14,32 @@ Controls, each of a spatiotemporal clip: `frozen` (one of its frames, on the sam
 `reversed`, `padding` (the box's mask on the canvas, moving as the box does, filled with the clip's mean colour).
 
 Each frame of a clip is made from one source frame, so frames can be given one at a time, in any order, and dropped.
+OpenCV is imported where pixels are changed: the planner asks the kinds what they need, and does without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
-import cv2
 import numpy as np
 
-CROPS = ("spatial", "spatiotemporal", "tracked")
-CONTROLS = ("frozen", "shuffled", "reversed", "padding")
-FULL = ("context", "full")
-STILL_KINDS = ("spatial", "frozen")
+from vtcav_ray.config import ClipsConfig
+from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS
+
 _CONTEXT_MARGIN = 0.05  # of the box's side, kept sharp around it
+CONTROLLED = "spatiotemporal"  # motion controls are made of these clips alone
+Group = Literal["static", "dynamic", "context", "control"]
+WindowsAndCanvas = tuple[np.ndarray, tuple[int, int]]
 
 
 class ClipBuilder:
-    """Builds one clip from source frames.
+    """Builds one clip from source frames. Each kind is a subclass; this class crops every frame of the span.
+
+    A subclass overrides the step in which it differs: `frame_order`, `windows_and_canvas`, `piece` or `assemble`.
 
     Args:
-        kind: see the module's first lines.
         boxes: float [T, 4] xyxy, source pixels, the object in each of the span's frames; None for full frames.
         length: T.
         frame_size: (height, width) of the source frames.
@@ -44,13 +49,18 @@ class ClipBuilder:
         seed: of the shuffle.
 
     Attributes:
+        group: what the kind is for; the report sorts kinds by it. Kinds that are `dynamic` or `context` are compared
+            with the `static` ones and the `control`s of the same name.
+        full_frame: the clip has full frames: it needs no boxes, and its frames keep their shape.
         needs: positions in the span whose frames must be `put`.
         order: int [T], the span's position that each frame of the clip is made from.
     """
 
+    group: ClassVar[Group] = "dynamic"
+    full_frame: ClassVar[bool] = False
+
     def __init__(
         self,
-        kind: str,
         boxes: np.ndarray | None,
         length: int,
         frame_size: tuple[int, int],
@@ -60,110 +70,229 @@ class ClipBuilder:
         blur: float = 0.0,
         seed: int = 0,
     ) -> None:
-        if kind not in (*CROPS, *CONTROLS, *FULL):
-            raise ValueError(f"no kind {kind!r}")
-        if boxes is None and kind not in FULL:
-            raise ValueError(f"a {kind} clip needs boxes")
-        self.kind, self._size, self._frame_size = kind, size, frame_size
-        self.order = np.full(length, pick) if kind in STILL_KINDS else np.arange(length)
-        if kind == "reversed":
-            self.order = self.order[::-1].copy()
-        elif kind == "shuffled":
-            self.order = _shuffle(length, seed)
+        if boxes is None and not self.full_frame:
+            raise ValueError(f"a {type(self).__name__} clip needs boxes")
+        self.size, self.frame_size, self.pick, self.blur, self.seed = size, frame_size, pick, blur, seed
+        self.order = self.frame_order(length)
         self.needs = sorted({int(i) for i in self.order})
-        self._pieces: dict[int, np.ndarray] = {}
-        self._colours: dict[int, np.ndarray] = {}
-        self._windows = None if boxes is None else _whole_pixels(boxes, frame_size)
-        self._blur, self._mask = 0.0, np.empty(0, np.float32)
-        if self._windows is None:
-            return
-        if kind == "spatial":
-            x1, y1, x2, y2 = self._windows[pick]
-            self._canvas = (int(y2 - y1), int(x2 - x1))
-        elif kind == "tracked":
-            self._windows = _square_windows(np.asarray(boxes, np.float64), frame_size)
-            self._canvas = (int(self._windows[0, 3] - self._windows[0, 1]),) * 2
-        elif kind == "context":
-            self._blur = blur * size
-            if self._blur:
-                self._mask = self._path_mask()
-        else:
-            self._canvas = (
-                int((self._windows[:, 3] - self._windows[:, 1]).max()),
-                int((self._windows[:, 2] - self._windows[:, 0]).max()),
-            )
+        self._pieces: dict[int, Any] = {}
+        self.windows, self.canvas = np.empty((0, 4), int), frame_size
+        if boxes is not None:
+            self.windows, self.canvas = self.windows_and_canvas(np.asarray(boxes, np.float64))
+
+    @classmethod
+    def negatives_need_tracks(cls, config: ClipsConfig) -> bool:
+        """Return whether the matched random clips are cut around random objects, or from anywhere in a video.
+
+        A concept is compared with random clips of its own kind: a still one with stills, a padded one with padded ones.
+        Where an object decides what a clip shows, its matched clips need one, too.
+        """
+        return not cls.full_frame
+
+    def frame_order(self, length: int) -> np.ndarray:
+        """Return int [T]: the position in the span that each frame of the clip is made from."""
+        return np.arange(length)
+
+    def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
+        """Return what to cut, int [T, 4] xyxy, and the (height, width) of the canvas that holds each crop."""
+        windows = _whole_pixels(boxes, self.frame_size)
+        return windows, (int((windows[:, 3] - windows[:, 1]).max()), int((windows[:, 2] - windows[:, 0]).max()))
+
+    def piece(self, position: int, frame: np.ndarray) -> Any:
+        """Return what is kept of a source frame: a frame of the clip, unless `assemble` takes something else."""
+        return self.on_canvas(self.crop(position, frame))
+
+    def assemble(self, pieces: Mapping[int, Any]) -> np.ndarray:
+        """Return the clip, from the piece of each position in `needs`."""
+        return np.stack([pieces[int(i)] for i in self.order])
 
     def put(self, position: int, frame: np.ndarray) -> None:
         """Give the source frame of a position of the span: uint8 [H, W, 3]."""
-        if frame.shape[:2] != self._frame_size:
-            raise ValueError(f"frame of {frame.shape[:2]}, and the clip is of {self._frame_size}")
-        if self.kind in FULL:
-            self._pieces[position] = self._full(frame)
-            return
-        assert self._windows is not None
-        x1, y1, x2, y2 = self._windows[position]
-        crop = frame[y1:y2, x1:x2]
-        if self.kind == "padding":
-            self._colours[position] = crop.reshape(-1, 3).mean(0)
-            crop = np.ones_like(crop)  # the mask; its colour is known when all frames are
-        self._pieces[position] = self._on_canvas(crop)
+        if frame.shape[:2] != self.frame_size:
+            raise ValueError(f"frame of {frame.shape[:2]}, and the clip is of {self.frame_size}")
+        self._pieces[position] = self.piece(position, frame)
 
     @property
     def complete(self) -> bool:
-        """Every frame that is needed was put."""
+        """Whether every frame that is needed was put."""
         return len(self._pieces) == len(self.needs)
 
     def finish(self) -> np.ndarray:
-        """The clip, once every frame that it needs was put: uint8 [T, S, S, 3] or [T, h, w, 3]."""
+        """Return the clip, once every frame that it needs was put: uint8 [T, S, S, 3] or [T, h, w, 3]."""
         if missing := [p for p in self.needs if p not in self._pieces]:
             raise ValueError(f"no frame was put for positions {missing}")
-        clip = np.stack([self._pieces[int(i)] for i in self.order])
-        if self.kind == "padding":
-            colour = np.mean([self._colours[p] for p in self.needs], axis=0).round()
-            clip = (clip * np.maximum(colour, 1)).astype(np.uint8)  # at least 1, so that black objects leave a mask
-        return clip
+        return self.assemble(self._pieces)
 
-    def _on_canvas(self, crop: np.ndarray) -> np.ndarray:
-        """Put a crop into the middle of the canvas, and the canvas into the middle of the square."""
-        size = self._size
-        canvas_h, canvas_w = self._canvas
+    def crop(self, position: int, frame: np.ndarray) -> np.ndarray:
+        """Cut the window of a position out of its frame."""
+        x1, y1, x2, y2 = self.windows[position]
+        return frame[y1:y2, x1:x2]
+
+    def on_canvas(self, crop: np.ndarray, *, nearest: bool = False) -> np.ndarray:
+        """Put a crop into the middle of the canvas, and the canvas into the middle of the square.
+
+        Args:
+            nearest: take the nearest pixel, without interpolation.
+        """
+        import cv2
+
+        size = self.size
+        canvas_h, canvas_w = self.canvas
         ratio = size / max(canvas_h, canvas_w)
         height = max(round(crop.shape[0] * ratio), 1)
         width = max(round(crop.shape[1] * ratio), 1)
         height, width = min(height, size), min(width, size)
-        nearest = self.kind == "padding"
         interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
         out = np.zeros((size, size, 3), np.uint8)
         top, left = (size - height) // 2, (size - width) // 2
         out[top : top + height, left : left + width] = cv2.resize(crop, (width, height), interpolation=interpolation)
         return out
 
-    def _full(self, frame: np.ndarray) -> np.ndarray:
-        height, width = self._full_size()
-        if (height, width) != frame.shape[:2]:
-            frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        if not self._blur:
-            return np.ascontiguousarray(frame)
-        blurred = cv2.GaussianBlur(frame, (0, 0), self._blur)
-        mask = self._mask[..., None]
-        return (frame * mask + blurred * (1 - mask)).round().astype(np.uint8)
 
-    def _full_size(self) -> tuple[int, int]:
-        height, width = self._frame_size
-        ratio = min(self._size / min(height, width), 1.0)
+@CONCEPT_KINDS.register("spatial")
+class Spatial(ClipBuilder):
+    """The object's crop from one frame, T times."""
+
+    group = "static"
+
+    def frame_order(self, length: int) -> np.ndarray:
+        return np.full(length, self.pick)
+
+    def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
+        windows = _whole_pixels(boxes, self.frame_size)
+        x1, y1, x2, y2 = windows[self.pick]
+        return windows, (int(y2 - y1), int(x2 - x1))
+
+
+@CONCEPT_KINDS.register(CONTROLLED)
+class Spatiotemporal(ClipBuilder):
+    """Each frame's crop in the middle of a canvas as large as the object's largest box, black around it."""
+
+
+@CONCEPT_KINDS.register("tracked")
+class Tracked(ClipBuilder):
+    """A square window of constant size that follows the object."""
+
+    def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
+        windows = _square_windows(boxes, self.frame_size)
+        return windows, (int(windows[0, 3] - windows[0, 1]),) * 2
+
+
+class Full(ClipBuilder):
+    """The full frame of a class example. No concept has this kind."""
+
+    group = "context"
+    full_frame = True
+
+    def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
+        return _whole_pixels(boxes, self.frame_size), self.shape
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the clip's frames."""
+        height, width = self.frame_size
+        ratio = min(self.size / min(height, width), 1.0)
         return max(round(height * ratio), 1), max(round(width * ratio), 1)
 
+    def piece(self, position: int, frame: np.ndarray) -> np.ndarray:
+        import cv2
+
+        height, width = self.shape
+        if (height, width) != frame.shape[:2]:
+            frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(frame)
+
+
+@CONCEPT_KINDS.register("context")
+class Context(Full):
+    """The full frame; blurred where the object never is, if asked for."""
+
+    @classmethod
+    def negatives_need_tracks(cls, config: ClipsConfig) -> bool:
+        return config.context_blur > 0
+
+    def piece(self, position: int, frame: np.ndarray) -> np.ndarray:
+        import cv2
+
+        frame = super().piece(position, frame)
+        if not self.blur or not len(self.windows):
+            return frame
+        blurred = cv2.GaussianBlur(frame, (0, 0), self.blur * self.size)
+        mask = self._path_mask[..., None]
+        return (frame * mask + blurred * (1 - mask)).round().astype(np.uint8)
+
+    @cached_property
     def _path_mask(self) -> np.ndarray:
         """float32 [h, w] in [0, 1]: 1 where the object is at any time of the span."""
-        assert self._windows is not None
-        height, width = self._full_size()
+        import cv2
+
+        height, width = self.shape
         mask = np.zeros((height, width), np.float32)
-        scale_y, scale_x = height / self._frame_size[0], width / self._frame_size[1]
-        for x1, y1, x2, y2 in self._windows:
+        scale_y, scale_x = height / self.frame_size[0], width / self.frame_size[1]
+        for x1, y1, x2, y2 in self.windows:
             margin = _CONTEXT_MARGIN * max(x2 - x1, y2 - y1)
             top, left = max(int((y1 - margin) * scale_y), 0), max(int((x1 - margin) * scale_x), 0)
             mask[top : int(np.ceil((y2 + margin) * scale_y)), left : int(np.ceil((x2 + margin) * scale_x))] = 1
         return np.maximum(mask, cv2.GaussianBlur(mask, (0, 0), 1.5))  # soft on the outside only
+
+
+@MOTION_CONTROLS.register("frozen")
+class Frozen(Spatiotemporal):
+    """One of the clip's frames, T times."""
+
+    group = "control"
+
+    def frame_order(self, length: int) -> np.ndarray:
+        return np.full(length, self.pick)
+
+
+@MOTION_CONTROLS.register("shuffled")
+class Shuffled(Spatiotemporal):
+    """The clip's frames in an order that goes neither forwards nor backwards."""
+
+    group = "control"
+
+    def frame_order(self, length: int) -> np.ndarray:
+        return _shuffle(length, self.seed)
+
+
+@MOTION_CONTROLS.register("reversed")
+class Reversed(Spatiotemporal):
+    """The clip backwards."""
+
+    group = "control"
+
+    def frame_order(self, length: int) -> np.ndarray:
+        return np.arange(length)[::-1].copy()
+
+
+@MOTION_CONTROLS.register("padding")
+class Padding(Spatiotemporal):
+    """The box's mask on the canvas, moving as the box does, filled with the clip's mean colour."""
+
+    group = "control"
+
+    def piece(self, position: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        crop = self.crop(position, frame)
+        return self.on_canvas(np.ones_like(crop), nearest=True), crop.reshape(-1, 3).mean(0)
+
+    def assemble(self, pieces: Mapping[int, Any]) -> np.ndarray:
+        masks = np.stack([pieces[int(i)][0] for i in self.order])
+        colour = np.mean([pieces[p][1] for p in self.needs], axis=0).round()
+        return (masks * np.maximum(colour, 1)).astype(np.uint8)  # at least 1, so that black objects leave a mask
+
+
+def builder_of(kind: str) -> type[ClipBuilder]:
+    """Return the class that builds clips of a concept kind, a motion control, or `full`.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if kind == "full":
+        return Full
+    registry = MOTION_CONTROLS if kind in MOTION_CONTROLS else CONCEPT_KINDS
+    found: type[ClipBuilder] = registry[kind]
+    return found
 
 
 def build_clip(
@@ -179,11 +308,12 @@ def build_clip(
     """A clip of a kind from all T frames of its span: uint8 [T, S, S, 3] for crops and controls, else [T, h, w, 3].
 
     Args:
+        kind: see `builder_of`.
         frames: T frames uint8 [H, W, 3].
         boxes: see `ClipBuilder`, as the rest.
     """
     height, width = frames[0].shape[:2]
-    builder = ClipBuilder(kind, boxes, len(frames), (height, width), size, pick=pick, blur=blur, seed=seed)
+    builder = builder_of(kind)(boxes, len(frames), (height, width), size, pick=pick, blur=blur, seed=seed)
     for position in builder.needs:
         builder.put(position, frames[position])
     return builder.finish()

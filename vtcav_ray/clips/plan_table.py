@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from vtcav_ray.clips.classes import draw
+from vtcav_ray.clips.kinds import CONTROLLED
 from vtcav_ray.clips.spans import Span
 from vtcav_ray.tables import BOX
 
@@ -43,7 +44,7 @@ class PlanRows:
     def add_with_controls(self, set_: str, name: str, kind: str, span: Span, controls: Sequence[str]) -> None:
         """Add a row for the clip and, if the clip is spatiotemporal, one for each of its motion controls."""
         clip_id = self.add(set_, name, kind, span.video_id, span)
-        if kind == "spatiotemporal":
+        if kind == CONTROLLED:
             for control in controls:
                 under = f"random/{control}" if set_ == "random" else name
                 self.add(set_, under, control, span.video_id, span, control_of=clip_id)

@@ -27,11 +27,13 @@ from typing import Any
 import pyarrow as pa
 
 from vtcav_ray.clips.classes import ClassPlan, draw, plan_classes
+from vtcav_ray.clips.kinds import CONTROLLED, builder_of
 from vtcav_ray.clips.motion import matches
 from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.sampling import Candidates, different, one_a_track
 from vtcav_ray.clips.spans import FILTERS, Span, iter_tracks, usable_spans
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
+from vtcav_ray.registry import MOTION_CONTROLS
 
 RANDOM_CLIPS_A_VIDEO = 4  # maximum, if one per video does not fill the pool
 _CANDIDATE_FACTOR = 4
@@ -263,11 +265,11 @@ class _Planner:
             for span in spans:
                 self._rows.add_with_controls("concept", name, kind, span, controls)
         kinds: tuple[str, ...] = concept.kinds
-        if "spatiotemporal" in kinds:
+        if CONTROLLED in kinds:
             kinds += controls
         self._kinds += [kind for kind in kinds if kind not in self._kinds]
-        if concept.controls and "spatiotemporal" not in concept.kinds:
-            self._warnings.append(f"Concept {name!r} has controls but no kind `spatiotemporal`; they are left out.")
+        if concept.controls and CONTROLLED not in concept.kinds:
+            self._warnings.append(f"Concept {name!r} has controls but no kind `{CONTROLLED}`; they are left out.")
         self._concept_counts[name] = {
             "videos_available": self._candidates[name].available,
             "videos": len(chosen),
@@ -276,18 +278,18 @@ class _Planner:
         return len(chosen)
 
     def choose_random(self) -> None:
-        """Fill a pool for each kind that a concept has, from the remaining videos."""
+        """Fill a pool of matched random clips for each kind that a concept has, from the videos that are left."""
         config = self._config
         taken = self._concept_videos | {v for ids in self._classes.examples.values() for v in ids}
         order = self._in_turn({v: draw(self._seed, "random", v) for v in self._uris if v not in taken})
         kept = [*self._random.values(), self._random_any]
         spans = {v: s for group in kept for v, (_, s) in group.kept.items() if v not in taken}
-        controls = tuple(k for k in self._kinds if k in ("frozen", "shuffled", "reversed", "padding"))
+        controls = tuple(k for k in self._kinds if k in MOTION_CONTROLS)
         sizes: dict[str, int] = {}
         for kind in self._kinds:
             if kind in controls:
                 continue
-            by_track = kind != "context" or config.context_blur > 0
+            by_track = builder_of(kind).negatives_need_tracks(config)
             picks: list[tuple[str, int]] = []
             for number in range(RANDOM_CLIPS_A_VIDEO):
                 picks += [(v, number) for v in order if not by_track or number < len(spans.get(v, ()))]

@@ -20,6 +20,7 @@ from vtcav_ray.clips.contents import CONTENTS, contents_of
 from vtcav_ray.clips.select import ClipPlan, plan_clips
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
+from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, added_code
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_size
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.video.listed import Seen
@@ -154,6 +155,7 @@ def _clip_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
     return {
         "clips": config.clips.model_dump(mode="json"),
+        **added_code({CONCEPT_KINDS: config.clips.kind_names, MOTION_CONTROLS: config.clips.control_names}),
         "seed": config.seed,
         "classes": _class_names(config),
         "limits": [config.tracks.max_frames, config.tracks.max_pixels],

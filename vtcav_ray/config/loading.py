@@ -16,6 +16,7 @@ import pydantic
 
 from vtcav_ray.config import Config, Section
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.registry import FRAMEWORKS, UnknownName
 from vtcav_ray.text.bounded_text import MOST_CHARACTERS, UnreadableText, read_yaml
 
 
@@ -51,6 +52,10 @@ def load_config(
     if out is not None:
         data["out"] = out
     config = parse_config(data, where=path)
+    try:  # not in the schema: a run can be read where its framework is not installed
+        FRAMEWORKS.check(config.model.framework)
+    except UnknownName as error:
+        raise ConfigError(f"{path} is not valid:\n  `model.framework`: {error}") from error
     return config.trusting("anywhere") if trust_code else config
 
 

@@ -6,11 +6,11 @@ A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeli
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, PROJECTIONS, SOLVERS, TRACK_SOURCES, UnknownName
 from vtcav_ray.store.urls import (
     ANY_ADDRESS,
     MAX_OBJECT_BYTES,
@@ -22,11 +22,13 @@ from vtcav_ray.store.urls import (
     origin_of,
 )
 
-Kind = Literal["spatial", "spatiotemporal", "tracked", "context"]
-Control = Literal["frozen", "shuffled", "reversed", "padding"]
+# Names in a registry (vtcav_ray.registry): the built-in ones, and those that other packages add.
+Kind = Annotated[str, AfterValidator(CONCEPT_KINDS.check)]
+Control = Annotated[str, AfterValidator(MOTION_CONTROLS.check)]
+Solver = Annotated[str, AfterValidator(SOLVERS.check)]
+TrackSource = Annotated[str, AfterValidator(TRACK_SOURCES.check)]
 Direction = Literal["up", "down", "left", "right", "towards", "away", "still"]
 PathShape = Literal["straight", "curved", "back_and_forth"]
-Solver = Literal["logistic", "ridge", "svm", "pattern", "sgd"]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 # Which programs may be run that a config names: none, those on this machine, those on a URL, too.
@@ -133,6 +135,9 @@ class TracksConfig(NamesCode):
         "shared libraries",
     )
     storage_options: StorageOptions = Field(default_factory=dict)
+    source: TrackSource | None = Field(
+        None, description="where tracks come from; null: `ultralytics`, which this section's other keys set up"
+    )
 
 
 class MotionConfig(Section):
@@ -217,6 +222,18 @@ class ClipsConfig(Section):
             raise ValueError("`min_per_class` is larger than `per_class`")
         return self
 
+    @property
+    def kind_names(self) -> set[str]:
+        """The kinds of the concepts that are named."""
+        concepts = () if isinstance(self.concepts, str) else self.concepts
+        return {kind for concept in concepts for kind in concept.kinds}
+
+    @property
+    def control_names(self) -> set[str]:
+        """The motion controls of all concepts."""
+        concepts = () if isinstance(self.concepts, str) else self.concepts
+        return {*self.controls, *(control for concept in concepts for control in concept.controls or ())}
+
 
 class ModelConfig(NamesCode):
     """The recogniser that is explained."""
@@ -228,7 +245,9 @@ class ModelConfig(NamesCode):
     storage_options: StorageOptions = Field(default_factory=dict)
 
 
-_PROJECTION = r"^(mean|time|space|flat|moving|still|grid:[1-9]\d*|sketch:[1-9]\d*)$"
+def _check_projection(spec: str) -> str:
+    PROJECTIONS.resolve(spec)
+    return spec
 
 
 class ActivationsConfig(Section):
@@ -237,7 +256,7 @@ class ActivationsConfig(Section):
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         ("early", "middle", "late", "head"), description="`early@moving`: with a projection of its own"
     )
-    projection: Annotated[str, Field(pattern=_PROJECTION)] = "mean"
+    projection: Annotated[str, AfterValidator(_check_projection)] = "mean"
     sketch_seed: int = 0
     target: Literal["logit", "log_odds", "log_probability"] = "logit"
     classes: Literal["label", "listed"] | Annotated[str, Field(pattern=r"^top-[1-9]\d*$")] = Field(
@@ -258,14 +277,25 @@ class ActivationsConfig(Section):
     def _projections_of_layers(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
         for layer in layers:
             name, at, own = layer.partition("@")
-            if at and not (name and re.match(_PROJECTION, own)):
+            if not at:
+                continue
+            if not name:
+                raise ValueError(f"{layer!r}: before the @ comes the layer's name")
+            try:
+                PROJECTIONS.resolve(own)
+            except UnknownName as error:
                 raise ValueError(
-                    f"{layer!r}: after the @ comes the layer's own projection, and {own!r} is none. There are mean, "
-                    "time, space, flat, moving, still, grid:n and sketch:k"
-                )
+                    f"{layer!r}: after the @ comes the layer's own projection, and {own!r} is none. {error.known}"
+                ) from error
         if twice := sorted({layer for layer in layers if layers.count(layer) > 1}):
             raise ValueError(f"layers must be unique; twice: {', '.join(twice)}")
         return layers
+
+    @property
+    def projection_names(self) -> set[str]:
+        """The registered names of the projections that the layers use."""
+        specs = [layer.partition("@")[2] or self.projection for layer in self.layers]
+        return {PROJECTIONS.resolve(spec)[0] for spec in specs}
 
 
 class ReviewConfig(Section):

@@ -24,6 +24,7 @@ from vtcav_ray.engine import observe
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
 from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
 from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
+from vtcav_ray.registry import with_added
 from vtcav_ray.runs import logs
 from vtcav_ray.runs.stage import Shard, Worker
 from vtcav_ray.store.access import storage_errors
@@ -76,7 +77,7 @@ def run_shards(
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _ShardActor,
         fn_constructor_kwargs={
-            "make_worker": make_worker,
+            "make_worker": with_added(make_worker),
             "output": output,
             "resources": resources,
             "rehearsal": rehearsal,

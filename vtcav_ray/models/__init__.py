@@ -1,21 +1,23 @@
-"""Recognisers: built, loaded, and looked at by layer. `load_recogniser` is the door.
+"""Recognisers: built, loaded, and looked at by layer. Start with `load_recogniser`.
 
-A framework is an MMAction2 config (`mmaction2`), torchvision's own video Swin (`torchvision`), or an entry point of the
-group `vtcav_ray.recognisers`: a callable `(config: ModelConfig, device: torch.device, seed: int) -> Recogniser`.
+A framework is an MMAction2 config (`mmaction2`), torchvision's own video Swin (`torchvision`), or an entry of the
+registry `FRAMEWORKS`, such as an entry point of the group `vtcav_ray.recognisers`: a function `(config: ModelConfig,
+device: torch.device, seed: int) -> Recogniser`. With `described_by` it describes itself; else its version stands for
+its code.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib.metadata
+from typing import Any
 
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.models.base import Description, Recogniser, TokenGrid
+from vtcav_ray.models.base import Description, MakeRecogniser, Recogniser, TokenGrid, described_by
 from vtcav_ray.models.digest import describe_model
 from vtcav_ray.models.layer_table import LayerRow, layer_table
 from vtcav_ray.models.layers import resolve_layer
 from vtcav_ray.models.preprocess import Preprocessor, Sampling
+from vtcav_ray.registry import FRAMEWORKS, UnknownName
 from vtcav_ray.runs.devices import pick_device
 from vtcav_ray.store.files import read_bytes
 
@@ -27,12 +29,12 @@ __all__ = [
     "Sampling",
     "TokenGrid",
     "describe",
+    "described_by",
     "layer_table",
     "load_recogniser",
     "model_digest",
     "resolve_layer",
 ]
-ENTRY_POINTS = "vtcav_ray.recognisers"
 
 
 def load_recogniser(config: ModelConfig, device: str = "auto", *, seed: int = 0) -> Recogniser:
@@ -48,15 +50,8 @@ def load_recogniser(config: ModelConfig, device: str = "auto", *, seed: int = 0)
         StageError: the checkpoint can't be read, is refused, or does not fit the model.
     """
     chosen = pick_device(device)
-    if config.framework == "mmaction2":
-        from vtcav_ray.models.mmaction import load_mmaction
-
-        return load_mmaction(config, chosen, seed)
-    if config.framework == "torchvision":
-        from vtcav_ray.models.torchvision_swin import load_torchvision
-
-        return load_torchvision(config, chosen, seed)
-    return _entry_point(config.framework).load()(config, chosen, seed)
+    make: MakeRecogniser = _framework(config.framework)
+    return make(config, chosen, seed)
 
 
 def describe(config: ModelConfig, *, seed: int = 0) -> Description:
@@ -66,21 +61,11 @@ def describe(config: ModelConfig, *, seed: int = 0) -> Description:
         ConfigError: no such config, checkpoint or framework.
         StageError: a file is there and can't be read.
     """
-    if config.framework == "mmaction2":
-        from vtcav_ray.models.mmaction import describe_mmaction
-
-        return describe_mmaction(config, seed)
-    if config.framework == "torchvision":
-        from vtcav_ray.models.torchvision_swin import describe_torchvision
-
-        return describe_torchvision(config, seed)
-    entry = _entry_point(config.framework)
-    distribution = entry.dist
-    identity = {
-        "entry": entry.value,
-        "version": distribution.version if distribution else None,
-        "config": config.config,
-    }
+    own = getattr(_framework(config.framework), "describe", None)
+    if own is not None:
+        description: Description = own(config, seed)
+        return description
+    identity: dict[str, Any] = {**_code_of(config.framework), "config": config.config}
     if config.labels:
         identity["labels"] = read_bytes(config.labels, config.storage_options, what="label file").decode()
     return describe_model(config, identity, None, None, seed)
@@ -91,14 +76,15 @@ def model_digest(config: ModelConfig, *, seed: int = 0) -> str:
     return describe(config, seed=seed).digest
 
 
-def _entry_point(framework: str) -> importlib.metadata.EntryPoint:
-    found = importlib.metadata.entry_points(group=ENTRY_POINTS)
-    if framework in found.names:
-        return found[framework]
-    known = ["mmaction2", "torchvision", *sorted(found.names)]
-    near = difflib.get_close_matches(framework, known, n=1)
-    hint = f" Did you mean `{near[0]}`?" if near else ""
-    raise ConfigError(
-        f"model.framework: no framework `{framework}`; there are {', '.join(known)}, and any entry point of the group "
-        f"`{ENTRY_POINTS}`.{hint}"
-    )
+def _framework(name: str) -> Any:
+    try:
+        return FRAMEWORKS[name]
+    except UnknownName as error:
+        raise ConfigError(f"model.framework: {error}") from error
+
+
+def _code_of(framework: str) -> dict[str, str | None]:
+    """What stands for a framework's code in the digest: where it is, and its version."""
+    if (point := FRAMEWORKS.entry_point(framework)) is not None:
+        return {"entry": point.value, "version": point.dist.version if point.dist else None}
+    return FRAMEWORKS.versions([framework])[framework]

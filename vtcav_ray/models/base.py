@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from vtcav_ray.config import ModelConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models.preprocess import Preprocessor, Sampling
 
@@ -131,3 +132,19 @@ class Recogniser(ABC):
     @abstractmethod
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return raw class scores, before any softmax: `[B', C, T, H, W]` -> `[B', K]`."""
+
+
+MakeRecogniser = Callable[[ModelConfig, torch.device, int], Recogniser]
+
+
+Maker = TypeVar("Maker", bound=Callable[..., Recogniser])
+
+
+def described_by(describe: Callable[[ModelConfig, int], Description]) -> Callable[[Maker], Maker]:
+    """Decorate a framework with a function of (config, seed) that describes its recognisers without building them."""
+
+    def add(make: Maker) -> Maker:
+        setattr(make, "describe", describe)  # noqa: B010 - mypy knows no attributes of functions
+        return make
+
+    return add

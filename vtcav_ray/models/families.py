@@ -14,11 +14,13 @@ MViT), the last block's other tokens have no influence left, so `late` is again 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from vtcav_ray.models.base import TokenGrid
+from vtcav_ray.registry import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -37,54 +39,101 @@ class Family:
 
 
 def family_of(module: nn.Module) -> Family:
-    """Look at an MMAction2 recogniser's backbone and head. An unknown backbone has `head` alone."""
+    """Look at an MMAction2 recogniser's backbone and head. An unknown backbone has `head` alone.
+
+    The entry of `FAMILIES` under the name of the backbone's class is called with (backbone, head). It need not give
+    `head` among its aliases, nor the number of frames of a 2D network.
+    """
     backbone, head = module.get_submodule("backbone"), module.get_submodule("cls_head")
     name = type(backbone).__name__
-    aliases, tokens, frames = {}, None, _segments(backbone, head)
-    if name == "SwinTransformer3D":
-        n = len(_list(backbone, "layers"))
-        aliases = {a: f"backbone.layers.{max(n - k, 0)}" for a, k in (("early", 3), ("middle", 2), ("late", 1))}
-    elif name == "TimeSformer":
-        aliases = _isotropic(backbone, "transformer_layers.layers", last=2)
-        patch = backbone.get_submodule("patch_embed.projection").kernel_size[0]  # type: ignore[index]
-        # space_only keeps the frames in the batch: a sequence is one frame, so its order in time says nothing.
-        tokens, frames = TokenGrid("hwt", int(patch)), int(backbone.num_frames)  # type: ignore[arg-type]
-    elif name == "VisionTransformer":
-        aliases = _isotropic(backbone, "blocks", last=1 if backbone.fc_norm is not None else 2)
-        projection = backbone.get_submodule("patch_embed.projection")
-        tubelet, patch = projection.kernel_size[0], projection.kernel_size[1]  # type: ignore[index]
-        tokens = TokenGrid("thw", int(patch), int(tubelet))
-        positions: int = backbone.pos_embed.shape[1]  # type: ignore[assignment,index,union-attr]
-        grid: tuple[int, int] = backbone.grid_size  # type: ignore[assignment]
-        frames = int(tubelet) * (positions // math.prod(grid))
-    elif name == "UniFormerV2":
-        aliases = _isotropic(backbone, "transformer.resblocks", last=1)
-        stride = backbone.get_submodule("conv1").stride
-        tokens = TokenGrid("thw", int(stride[1]), int(stride[0]))  # type: ignore[index]
-        frames = int(stride[0]) * int(backbone.get_submodule("transformer").T)  # type: ignore[index,arg-type]
-    elif name == "MViT":
-        ends = [i - 1 for i in backbone.downscale_indices]  # type: ignore[union-attr,operator]
-        last = len(_list(backbone, "blocks")) - (2 if backbone.output_cls_token else 1)
-        aliases = dict(
-            zip(("early", "middle", "late"), (f"backbone.blocks.{i}" for i in [*ends[-2:], last]), strict=True)
-        )
-    elif name == "UniFormer":
-        aliases = {
+    find: Callable[[nn.Module, nn.Module], Family] = FAMILIES.get(name, _by_structure)
+    found = find(backbone, head)
+    frames = _segments(backbone, head) if found.frames is None else found.frames
+    return Family({**found.aliases, "head": found.aliases.get("head") or _head(module)}, found.tokens, frames)
+
+
+def _by_structure(backbone: nn.Module, head: nn.Module) -> Family:
+    """The many networks that are made of a ResNet's four layers, in one or two paths."""
+    if hasattr(backbone, "slow_path"):
+        return Family(_residual(backbone, "slow_path."))
+    if hasattr(backbone, "layer4"):
+        return Family(_residual(backbone, ""))
+    return Family()
+
+
+@FAMILIES.register("SwinTransformer3D")
+def _swin(backbone: nn.Module, head: nn.Module) -> Family:
+    n = len(_list(backbone, "layers"))
+    return Family({a: f"backbone.layers.{max(n - k, 0)}" for a, k in (("early", 3), ("middle", 2), ("late", 1))})
+
+
+@FAMILIES.register("TimeSformer")
+def _timesformer(backbone: nn.Module, head: nn.Module) -> Family:
+    patch = backbone.get_submodule("patch_embed.projection").kernel_size[0]  # type: ignore[index]
+    # space_only keeps the frames in the batch: a sequence is one frame, so its order in time says nothing.
+    tokens = TokenGrid("hwt", int(patch))  # type: ignore[arg-type]
+    frames = int(backbone.num_frames)  # type: ignore[arg-type]
+    return Family(_isotropic(backbone, "transformer_layers.layers", last=2), tokens, frames)
+
+
+@FAMILIES.register("VisionTransformer")
+def _vision_transformer(backbone: nn.Module, head: nn.Module) -> Family:
+    projection = backbone.get_submodule("patch_embed.projection")
+    tubelet, patch = projection.kernel_size[0], projection.kernel_size[1]  # type: ignore[index]
+    positions: int = backbone.pos_embed.shape[1]  # type: ignore[assignment,index,union-attr]
+    grid: tuple[int, int] = backbone.grid_size  # type: ignore[assignment]
+    return Family(
+        _isotropic(backbone, "blocks", last=1 if backbone.fc_norm is not None else 2),
+        TokenGrid("thw", int(patch), int(tubelet)),
+        int(tubelet) * (positions // math.prod(grid)),
+    )
+
+
+@FAMILIES.register("UniFormerV2")
+def _uniformer_v2(backbone: nn.Module, head: nn.Module) -> Family:
+    stride = backbone.get_submodule("conv1").stride
+    return Family(
+        _isotropic(backbone, "transformer.resblocks", last=1),
+        TokenGrid("thw", int(stride[1]), int(stride[0])),  # type: ignore[index]
+        int(stride[0]) * int(backbone.get_submodule("transformer").T),  # type: ignore[index,arg-type]
+    )
+
+
+@FAMILIES.register("MViT")
+def _mvit(backbone: nn.Module, head: nn.Module) -> Family:
+    ends = [i - 1 for i in backbone.downscale_indices]  # type: ignore[union-attr,operator]
+    last = len(_list(backbone, "blocks")) - (2 if backbone.output_cls_token else 1)
+    blocks = (f"backbone.blocks.{i}" for i in [*ends[-2:], last])
+    return Family(dict(zip(("early", "middle", "late"), blocks, strict=True)))
+
+
+@FAMILIES.register("UniFormer")
+def _uniformer(backbone: nn.Module, head: nn.Module) -> Family:
+    return Family(
+        {
             "early": f"backbone.blocks2.{len(_list(backbone, 'blocks2')) - 1}",
             "middle": f"backbone.blocks3.{len(_list(backbone, 'blocks3')) - 1}",
             "late": f"backbone.blocks4.{max(len(_list(backbone, 'blocks4')) - 2, 0)}",
         }
-    elif name == "C3D":
-        aliases = {"early": "backbone.conv3b", "middle": "backbone.conv4b", "late": "backbone.conv5b"}
-    elif name == "X3D":  # a non-linear convolution and two linear layers follow layer4
-        aliases = {"early": "backbone.layer2", "middle": "backbone.layer3", "late": "backbone.layer4"}
-    elif name.startswith("MobileNetV2"):  # a non-linear convolution follows layer7
-        aliases = {"early": "backbone.layer3", "middle": "backbone.layer5", "late": "backbone.layer7"}
-    elif hasattr(backbone, "slow_path"):
-        aliases = _residual(backbone, "slow_path.")
-    elif hasattr(backbone, "layer4"):
-        aliases = _residual(backbone, "")
-    return Family({**aliases, "head": _head(module)}, tokens, frames)
+    )
+
+
+@FAMILIES.register("C3D")
+def _c3d(backbone: nn.Module, head: nn.Module) -> Family:
+    return Family({"early": "backbone.conv3b", "middle": "backbone.conv4b", "late": "backbone.conv5b"})
+
+
+@FAMILIES.register("X3D")
+def _x3d(backbone: nn.Module, head: nn.Module) -> Family:
+    # A non-linear convolution and two linear layers follow layer4.
+    return Family({"early": "backbone.layer2", "middle": "backbone.layer3", "late": "backbone.layer4"})
+
+
+@FAMILIES.register("MobileNetV2")
+@FAMILIES.register("MobileNetV2TSM")
+def _mobilenet_v2(backbone: nn.Module, head: nn.Module) -> Family:
+    # A non-linear convolution follows layer7.
+    return Family({"early": "backbone.layer3", "middle": "backbone.layer5", "late": "backbone.layer7"})
 
 
 def _residual(backbone: nn.Module, path: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.models.base import Description, Recogniser
+from vtcav_ray.models.base import Description, Recogniser, described_by
 from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 from vtcav_ray.models.config_files import MMActionConfig, read_config, read_labels
 from vtcav_ray.models.config_types import check_registered
@@ -19,6 +19,7 @@ from vtcav_ray.models.families import family_of
 from vtcav_ray.models.mmaction_import import import_backbone_of, import_mmaction
 from vtcav_ray.models.preprocess import make_preprocessor
 from vtcav_ray.models.swin_attention import fuse_window_attention
+from vtcav_ray.registry import FRAMEWORKS
 
 
 class MMActionRecogniser(Recogniser):
@@ -43,6 +44,8 @@ def describe_mmaction(config: ModelConfig, seed: int) -> Description:
     return describe_model(config, parsed.identity, names, preprocessor.sampling, seed)
 
 
+@FRAMEWORKS.register("mmaction2")
+@described_by(describe_mmaction)
 def load_mmaction(config: ModelConfig, device: torch.device, seed: int, *, fused: bool = True) -> MMActionRecogniser:
     """Build a recogniser from its config and load its weights. See `vtcav_ray.models.load_recogniser`."""
     parsed = read_config(config.config, config.storage_options, code=config.code)

@@ -13,11 +13,12 @@ import torch
 
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.models.base import Description, Recogniser
+from vtcav_ray.models.base import Description, Recogniser, described_by
 from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 from vtcav_ray.models.config_files import read_labels
 from vtcav_ray.models.digest import UNTRAINED, describe_model
 from vtcav_ray.models.preprocess import Preprocessor, make_preprocessor
+from vtcav_ray.registry import FRAMEWORKS
 
 NETWORKS = ("swin3d_t", "swin3d_s", "swin3d_b")
 # features: stage 1, merging, stage 2, merging, stage 3, merging, stage 4
@@ -45,6 +46,8 @@ def describe_torchvision(config: ModelConfig, seed: int) -> Description:
     return describe_model(config, identity, names, _preprocessor().sampling, seed)
 
 
+@FRAMEWORKS.register("torchvision")
+@described_by(describe_torchvision)
 def load_torchvision(config: ModelConfig, device: torch.device, seed: int) -> TorchvisionRecogniser:
     """Load the recogniser; see `vtcav_ray.models.load_recogniser`."""
     build = getattr(_torchvision().models.video, _network(config.config))

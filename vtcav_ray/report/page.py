@@ -13,10 +13,10 @@ import numpy as np
 
 from vtcav_ray.pages import Shell, asset, render
 from vtcav_ray.pages.render import CHARTS, HERE, data_url, function
-from vtcav_ray.report import sections
 from vtcav_ray.report.data import ACCURACY_COLUMNS, ReportData
 from vtcav_ray.report.packed_tables import pack_cells, pack_nulls, pack_videos
 from vtcav_ray.report.score_cells import read_cells
+from vtcav_ray.report.sections import sections
 
 ROOM = "vtcav_ray.report"
 SCRIPTS = (
@@ -31,13 +31,6 @@ SCRIPTS = (
     "concepts.js",
     "app.js",
 )
-SECTIONS = (
-    ("summary", "Summary"),
-    ("matrix", "Matrix"),
-    ("class", "Classes"),
-    ("concepts", "Concepts"),
-    ("run", "The run"),
-)
 
 
 def build_report(data: ReportData) -> str:
@@ -50,6 +43,7 @@ def build_report(data: ReportData) -> str:
     head, packed = pack_cells(cells)
     videos, packed_videos = pack_videos(cells, data.sensitivities)
     nulls, packed_nulls = pack_nulls(cells, data.nulls)
+    placed = sections(data, cells)
     shell = Shell(
         title=f"{data.title} · Video-TCAV",
         styles=[asset(HERE, "page.css")],
@@ -64,12 +58,10 @@ def build_report(data: ReportData) -> str:
         "report.html",
         shell=shell,
         title=data.title,
-        sections=SECTIONS,
+        bar=[(section.id, section.title) for section in placed],
+        sections=placed,
         links=data.links,
         untrained=data.models if data.untrained else (),
-        summary=sections.summary(data, cells),
-        run=sections.run_section(data),
-        failure_heads=[column.replace("_", " ") for column in sections.FAILURE_COLUMNS],
         version=data.versions.get("vtcav-ray", ""),
     )
 

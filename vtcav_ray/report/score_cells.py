@@ -10,17 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# The group of each kind. Motion controls are named after what they remove; see vtcav_ray.clips.kinds.
-GROUPS: Mapping[str, str] = {
-    "spatial": "static",
-    "spatiotemporal": "dynamic",
-    "tracked": "dynamic",
-    "context": "context",
-    "frozen": "control",
-    "shuffled": "control",
-    "reversed": "control",
-    "padding": "control",
-}
+from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS
+
 GROUP_WORDS: Mapping[str, str] = {
     "dynamic": "moving",
     "static": "still",
@@ -187,8 +178,16 @@ def _column(concept: str, against: str, kind: str) -> Column:
 
 
 def group_of(kind: str) -> str:
-    """Return the group of a kind: static, dynamic, context, control or other."""
-    return GROUPS.get(kind, next((g for word, g in GROUPS.items() if g == "control" and word in kind), "other"))
+    """Return static, dynamic, context, control or other.
+
+    A kind that is not known here, such as one of a package that is not installed, is a control if its name has that of
+    one in it, and `other` otherwise.
+    """
+    for registry in (CONCEPT_KINDS, MOTION_CONTROLS):
+        if kind in registry:
+            group: str = registry[kind].group
+            return group
+    return "control" if any(control in kind for control in MOTION_CONTROLS) else "other"
 
 
 def _status(numbers: Mapping[str, np.ndarray], texts: Mapping[str, Texts]) -> np.ndarray:

@@ -1,16 +1,22 @@
-"""What each section of the report shows, as plain values. The markup is in `templates/`."""
+"""The sections of the report, and what each shows as plain values. The markup is in `templates/`.
+
+A section is a class in the registry `REPORT_SECTIONS`; docs/extending.md adds one.
+"""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import yaml
+from markupsafe import Markup
 
+from vtcav_ray.pages import render
 from vtcav_ray.pages.wording import duration, rate, size
+from vtcav_ray.registry import REPORT_SECTIONS
 from vtcav_ray.report import sentences
 from vtcav_ray.report.data import ReportData, StageFacts
 from vtcav_ray.report.phrases import Sentence
@@ -22,6 +28,48 @@ from vtcav_ray.stages import TABLES as NAMES
 MAX_FINDINGS = 12
 MAX_FAILURES = 500
 FAILURE_COLUMNS = ("stage", "error_kind", "uri", "video_id", "clip_id", "message", "attempts")
+
+
+class Section:
+    """A section of the report's page. Its name in the registry is the `id` that the bar at the top links to.
+
+    Attributes:
+        title: the word in the bar.
+        heading: the heading above it.
+        template: file in the folder `templates` of `room`, rendered with `id`, `heading` and `values`.
+        room: the package that has the template.
+    """
+
+    title: ClassVar[str]
+    heading: ClassVar[str] = ""
+    template: ClassVar[str] = ""
+    room: ClassVar[str] = "vtcav_ray.report"
+
+    def values(self, data: ReportData, cells: ScoreCells) -> Mapping[str, Any]:
+        """Return the values that the template needs."""
+        return {}
+
+    def html(self, id: str, data: ReportData, cells: ScoreCells) -> Markup:
+        """Return the section's markup: one element `section` with this id. Text must be escaped, as templates do."""
+        values = self.values(data, cells)
+        # A template escapes what it shows, so its text is markup.
+        return Markup(render(self.room, self.template, id=id, heading=self.heading or self.title, **values))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A section on the page: its id, the word in the bar, and its markup."""
+
+    id: str
+    title: str
+    html: Markup
+
+
+def sections(data: ReportData, cells: ScoreCells) -> list[Placed]:
+    """Return every section of a report: the built-in ones in their order, with the added ones before the run."""
+    names = sorted(REPORT_SECTIONS, key=lambda name: name == "run")
+    found: list[tuple[str, Section]] = [(name, REPORT_SECTIONS[name]()) for name in names]
+    return [Placed(name, section.title, section.html(name, data, cells)) for name, section in found]
 
 
 @dataclass(frozen=True)
@@ -95,6 +143,56 @@ class RunSection:
     failures: Failures
     config: str
     versions: Mapping[str, str]
+
+
+@REPORT_SECTIONS.register("summary")
+class SummarySection(Section):
+    """What came out, in sentences and figures."""
+
+    title = "Summary"
+    template = "summary.html"
+
+    def values(self, data: ReportData, cells: ScoreCells) -> Mapping[str, Any]:
+        return {"summary": summary(data, cells)}
+
+
+class _Drawn(Section):
+    """A section that the page's scripts draw."""
+
+    template = "drawn.html"
+
+
+@REPORT_SECTIONS.register("matrix")
+class MatrixSection(_Drawn):
+    """Every cell, classes by concepts."""
+
+    title, heading = "Matrix", "Classes × concepts"
+
+
+@REPORT_SECTIONS.register("class")
+class ClassSection(_Drawn):
+    """One class at a time."""
+
+    title, heading = "Classes", "Class by class"
+
+
+@REPORT_SECTIONS.register("concepts")
+class ConceptsSection(_Drawn):
+    """The concepts: their clips, accuracies and how alike they are."""
+
+    title = "Concepts"
+
+
+@REPORT_SECTIONS.register("run")
+class RunPart(Section):
+    """The run itself: stages, failures, config and versions."""
+
+    title = "The run"
+    template = "run.html"
+
+    def values(self, data: ReportData, cells: ScoreCells) -> Mapping[str, Any]:
+        heads = [column.replace("_", " ") for column in FAILURE_COLUMNS]
+        return {"run": run_section(data), "failure_heads": heads}
 
 
 def summary(data: ReportData, cells: ScoreCells) -> Summary:

@@ -1,0 +1,105 @@
+"""Where the tracks of videos come from: the registry `TRACK_SOURCES`, and its built-in source, YOLO and a tracker.
+
+What needs torch is imported where it is used: the driver asks a source for its part of the stage's key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from vtcav_ray.config import Config
+from vtcav_ray.registry import TRACK_SOURCES
+from vtcav_ray.store.records import canonical_digest
+from vtcav_ray.tracks.detector_files import read_bytes, read_names
+
+if TYPE_CHECKING:
+    from vtcav_ray.video.decode import Source
+
+BUILT_IN = "ultralytics"
+OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What a source found in some videos.
+
+    Attributes:
+        tracks: rows of `vtcav_ray.tables.TRACKS`; a video's rows lie together.
+        failures: rows of `vtcav_ray.tables.FAILURES` without the column `stage`, of the videos that can't be used.
+        figures: numbers for the stage's metrics, summed over shards.
+        signatures: video_id -> signature (`vtcav_ray.tracks.copies`). Copies are looked for among these videos alone.
+    """
+
+    tracks: pa.Table
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    signatures: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class TrackSource(ABC):
+    """A source of tracks. One instance per actor, which is asked once per shard."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @classmethod
+    def ingredients(cls, config: Config) -> dict[str, Any]:
+        """Return what determines the tracks besides the section `tracks`, such as digests of files, for the key."""
+        return {}
+
+    @abstractmethod
+    def tracks_of(self, videos: Sequence[tuple[str, Source]]) -> Tracked:
+        """Find the tracks of videos, given as (video_id, URI).
+
+        Raises:
+            StageError: what fails for every video. What is wrong with one video belongs in `failures`.
+        """
+
+
+@TRACK_SOURCES.register(BUILT_IN)
+class Ultralytics(TrackSource):
+    """Detect objects by YOLO, frames of all videos sharing batches, and follow them by an Ultralytics tracker."""
+
+    def __init__(self, config: Config) -> None:
+        from vtcav_ray.runs.devices import device_of_actor
+        from vtcav_ray.tracks.detect import Detector
+
+        super().__init__(config)
+        self.detector = Detector(config.tracks, device_of_actor(config.resources.detect))
+        if config.tracks.decoder == "torchcodec":
+            from vtcav_ray.video.gpu_decode import check_torchcodec
+
+            check_torchcodec(str(self.detector.device))
+
+    @classmethod
+    def ingredients(cls, config: Config) -> dict[str, Any]:
+        """Return digests of the detector's files. Their place plays no part: copies of them find the same."""
+        tracks = config.tracks
+        names = read_names(tracks.names, tracks.storage_options) if tracks.names is not None else None
+        return {
+            "weights": hashlib.sha256(read_bytes(tracks.weights, tracks.storage_options)).hexdigest(),
+            "names": canonical_digest(names) if names is not None else None,
+        }
+
+    def tracks_of(self, videos: Sequence[tuple[str, Source]]) -> Tracked:
+        from vtcav_ray.tracks.track import track_videos
+
+        signatures: dict[str, np.ndarray] = {}
+        tracks, failures, figures = track_videos(
+            videos,
+            self.detector,
+            self.config.tracks,
+            open_videos=self.config.resources.detect.decode_threads or OPEN_VIDEOS,
+            max_cpu_seconds=self.config.resources.decode.cpu_seconds,
+            max_held_bytes=int(self.config.resources.decode.frames_gb * 1e9),
+            storage_options=self.config.videos.read_options,
+            signatures=signatures,
+        )
+        return Tracked(tracks, failures, figures, signatures)
