@@ -5,7 +5,7 @@
 # pyenv's may stand for a Python that is not switched on, and Debian has Pythons without venv and pip.
 set -eu
 
-supported='3.13 3.12 3.11' # as in pyproject.toml; tests/test_packaging.py compares them
+supported='3.13 3.12 3.11' # as in pyproject.toml; tests/tooling/test_make.py compares them
 folder=$1
 wanted=${2:-}
 
