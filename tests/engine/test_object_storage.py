@@ -75,7 +75,7 @@ def test_more_trouble_than_the_client_bears_is_waited_for_here(
         folder = Folder(bucket, {**s3.storage_options, "endpoint_url": proxy.url})
         assert len(folder.read_bytes("there/x")) == 200_000
         assert proxy.faults == []
-    assert "try 1 failed" in caplog.text
+    assert "attempt 1 failed" in caplog.text
     assert SECRET not in caplog.text
 
 
