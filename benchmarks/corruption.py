@@ -35,8 +35,8 @@ from whole_run import SEED, VIDEOS, vtcav
 
 from vtcav_ray.errors import VtcavError
 from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import TABLES as NAMES
 from vtcav_ray.store.records import COMMITS, MANIFEST
-from vtcav_ray.tables import NAMES
 from vtcav_ray.world import write_world
 
 HARMS = ("flip", "cut", "remove")

@@ -40,10 +40,10 @@ from whole_run import SEED, SMALL, VIDEOS, add_node, vtcav
 
 from vtcav_ray.runs.record import PLAN
 from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import TABLES as NAMES
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import COMMITS
-from vtcav_ray.tables import NAMES
 from vtcav_ray.world import write_world
 
 NODES = 3
