@@ -29,6 +29,7 @@ _DATA_NAMES = frozenset(
         GETATTR, "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
         "ultralytics.utils.IterableSimpleNamespace", "ultralytics.yolo.utils.IterableSimpleNamespace",
         "pathlib.PosixPath", "pathlib.WindowsPath",
+        "pathlib._local.PosixPath", "pathlib._local.WindowsPath",  # as Python 3.13 writes them
     }
 )  # fmt: skip
 
