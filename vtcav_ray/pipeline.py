@@ -2,11 +2,11 @@
 
     videos ──► tracks ──► clips ──► activations ──► cavs ──► scores ──► report
 
-Each stage has a room of its own (`stage.py` there says what determines its output, and what its shards are), reads the
-tables of the stages before it, and writes Parquet shards into `RUN/<stage>/<key>/`. The key is a hash of all that
-determines the output: the stage's config sections, its inputs' keys, and the digest of the weights that it uses. So a
-stage whose folder is complete is skipped, one that was killed goes on with the shards that are missing, a new
-checkpoint re-uses tracks and clips, and a change of the statistics alone touches no model.
+Each stage has its own room, whose `stage.py` defines its key, its shards and its worker. A stage reads the tables of the
+stages before it and writes Parquet shards into `RUN/<stage>/<key>/`. The key is a hash of everything that determines the
+output: config sections, the inputs' keys, and the digests of weights. So a complete stage is skipped, a killed stage
+resumes with its missing shards, a new checkpoint reuses tracks and clips, and a change of the statistics runs no model.
+`vtcav_ray/stages.py` lists the facts about each stage.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def run(
 
     Args:
         config: from `vtcav_ray.config.loading.load_config` or `parse_config`.
-        progress: told of every stage and shard; None: only the log.
+        progress: receives every stage and shard event; None: only the log.
         base: a run whose videos, tracks and clips are used (and completed there where the config asks for others). Its
             list of videos is taken as it is: the source videos need not be there any more.
         until: the last stage to run, such as `clips`, so that a person can look at them first; None: all.
-        fresh: make everything again, beside what is there. See `vtcav_ray.runs.fresh`.
-        retry_failed: in stages that are complete, try again what failed. See `vtcav_ray.runs.retry`.
+        fresh: recompute everything beside the existing output. See `vtcav_ray.runs.fresh`.
+        retry_failed: retry the failures of complete stages. See `vtcav_ray.runs.retry`.
         verify: check every file of a complete stage before it is used, and make again what is broken
             (`vtcav_ray.engine.heal`); and check what is read. False: take it as it is.
         take_over: end another run that writes into the folder. See `vtcav_ray.runs.run_lease`.
@@ -83,7 +83,7 @@ def run(
     folder.check()
     if base is not None and base.folder.verify != verify:
         base = Run(base.url, base.folder.storage_options, verify=verify)
-    # A slip in a file that was edited by hand is told now, and not after the model's work.
+    # Report mistakes in hand-edited files now, not after hours of model work.
     read_decisions(base.folder if base is not None else folder)
     with writing(folder, take_over=take_over) as writer:
         record = RunRecord.begin(folder, config, base, carry_over=not fresh, writer=writer)
@@ -109,7 +109,7 @@ class _Running:
     retry_failed: bool
 
     def stage(self, stage: Stage) -> None:
-        """Complete a stage and put it down in the record."""
+        """Complete a stage and add it to the record."""
         place = locate(stage, self.config, self.folder, self.record.inputs(), self.base)
         context, remake = place.context, self.fresh and not place.borrowed
         output = fresh_attempt(place.planned) if remake else place.output
@@ -129,7 +129,7 @@ class _Running:
         self.record.completed(output, manifest["warnings"])
 
     def _retry(self, stage: Stage, context: Context, output: StageFolder) -> StageFolder:
-        """Work on what failed in a complete output, and take the result in its place if anything was recovered."""
+        """Retry the failures of a complete output, and supersede it if anything was recovered."""
         again = stage_folder(context.run, stage.name, retry_key(output.key))
         self.record.reached(again)
         again, _ = self.completing.complete(stage, context, again, output, retry_of=output.key)
