@@ -2,11 +2,11 @@
 
     videos ──► tracks ──► clips ──► activations ──► cavs ──► scores ──► report
 
-Each stage has its own room, whose `stage.py` defines its key, its shards and its worker. A stage reads the tables of the
-stages before it and writes Parquet shards into `RUN/<stage>/<key>/`. The key is a hash of everything that determines the
-output: config sections, the inputs' keys, and the digests of weights. So a complete stage is skipped, a killed stage
-resumes with its missing shards, a new checkpoint reuses tracks and clips, and a change of the statistics runs no model.
-`vtcav_ray/stages.py` lists the facts about each stage.
+Each stage has its own room, whose `stage.py` defines its key, its shards and its worker. A stage reads the tables of
+the stages before it and writes Parquet shards into `RUN/<stage>/<key>/`. The key is a hash of everything that
+determines the output: config sections, the inputs' keys, and the digests of weights. So a complete stage is skipped, a
+killed stage resumes with its missing shards, a new checkpoint reuses tracks and clips, and a change of the statistics
+runs no model. `vtcav_ray/stages.py` lists the facts about each stage.
 """
 
 from __future__ import annotations
