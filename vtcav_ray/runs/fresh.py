@@ -1,9 +1,8 @@
-"""`--fresh`: make a run's output again, beside what is there, so that nobody who reads loses what they read.
+"""`--fresh`: recompute a run's output beside the existing output, so that readers lose nothing.
 
-A stage that is there is made again in a folder of its own, which takes the old one's place (as `retry-failed` does it,
-see `vtcav_ray.runs.retry`) when the work begins: a run that is stopped on the way goes on with it. Keys of later stages
-contain the keys of their inputs, so they have new folders by themselves. What the new output replaces is written down
-in `run.json` (`retired`) and removed by the next run of the folder: whoever opened the run before has until then.
+An existing stage is recomputed in a separate folder, which supersedes the old one when the work begins (as in
+`vtcav_ray.runs.retry`), so a stopped run resumes there. Keys of later stages contain the keys of their inputs, so their
+folders are new as well. `run.json` lists the replaced output (`retired`), and the next run of the folder removes it.
 """
 
 from __future__ import annotations

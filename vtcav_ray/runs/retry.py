@@ -1,10 +1,10 @@
-"""Trying again what failed, so that later stages see what was recovered, and nothing else is done again.
+"""Retry what failed, so that later stages see what was recovered and nothing else is recomputed.
 
-A stage's key does not say which of its inputs failed: a video that could not be fetched on Monday may be there on
-Tuesday. So a retry writes a new output beside the old one, under a key derived from the old key: what had no failure is
-carried over (`vtcav_ray.runs.carry`), the rest is worked on. If that recovered anything, the old output is marked as
-superseded, in one small write; from then on every run, and every rerun that shares the folder, takes the new one. Keys
-of later stages contain the keys of their inputs, so they are new as well, and carry over what did not change.
+A stage's key does not contain its failures: a video that could not be fetched on Monday may be available on Tuesday. So
+a retry writes a new output beside the old one, under a derived key. It carries over what had no failure
+(`vtcav_ray.runs.carry`) and works on the rest. If that recovered anything, one small write marks the old output as
+superseded, and every later run, and every rerun that shares the folder, uses the new one. Keys of later stages contain
+the keys of their inputs, so they are new as well, and these stages carry over what did not change.
 """
 
 from __future__ import annotations
