@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 import ray
@@ -80,3 +81,25 @@ def test_a_slip_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(ray, "init", Starter(TypeError("unexpected keyword")))
     with pytest.raises(TypeError), session.ray_session(ResourcesConfig()):
         pass
+
+
+def test_threads_of_ray_data_end_before_ray_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that calls Ray after `ray.shutdown()` would end the process with no message."""
+    alive: list[bool] = []
+    monkeypatch.setattr(ray, "init", Starter())
+    end = threading.Event()
+    with session.ray_session(ResourcesConfig()):
+        thread = threading.Thread(target=end.wait, name="iter_threaded", daemon=True)
+        thread.start()
+        monkeypatch.setattr(ray, "shutdown", lambda: alive.append(thread.is_alive()))
+        threading.Timer(0.3, end.set).start()
+    assert alive == [False]
+
+
+def test_a_thread_of_ray_data_that_never_ends_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", Starter())
+    monkeypatch.setattr(session, "DATA_THREADS_SECONDS", 0.2)
+    end = threading.Event()
+    with session.ray_session(ResourcesConfig()):
+        threading.Thread(target=end.wait, name="Prefetcher", daemon=True).start()
+    end.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import ray.cloudpickle
 
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
+from vtcav_ray.engine.session import DATA_THREADS
 from vtcav_ray.errors import EnvironmentFault, StageError
 from vtcav_ray.runs.stage import Shard, make_shards
 from vtcav_ray.store.commits import ShardOutput, StageFolder
@@ -86,6 +88,18 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="the checkpoint does not load: mend it") as told:
         run(tmp_path, "no model")
     assert not isinstance(told.value, EnvironmentFault)
+
+
+def test_every_thread_that_ray_data_starts_here_is_waited_for(tmp_path: Path) -> None:
+    """The next version of Ray may have threads with other names."""
+    before = set(threading.enumerate())
+    output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
+    worker = functools.partial(Doubler, str(tmp_path))
+    names = set()
+    for _ in run_shards(shards(), worker, output, StageResources()):
+        names |= {thread.name for thread in set(threading.enumerate()) - before}
+    assert names
+    assert {name for name in names if not name.startswith(DATA_THREADS)} == set()
 
 
 def test_shard_names_follow_their_content() -> None:

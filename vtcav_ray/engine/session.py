@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from vtcav_ray.config import ResourcesConfig, StageResources
@@ -18,6 +19,11 @@ logger = logging.getLogger(__name__)
 
 STARTS_TRIED = 3  # to start Ray on this machine: a busy one may need more than Ray's limit of 30 s
 WATCH_SECONDS = 0.5
+# Threads that Ray Data starts in the driver, by the start of their names. They run on for a moment after the iteration
+# ends, and call Ray. A call after `ray.shutdown()` ends the process with status 1 and no message
+# (ray-project/ray#19115).
+DATA_THREADS = ("StreamingExecutor-", "Prefetcher", "iter_threaded", "map_tp_", "ray-data-")
+DATA_THREADS_SECONDS = 10.0
 VITAL = ("raylet", "gcs_server")
 # Nothing may be downloaded or installed at run time, on any node, and Ray must not send usage statistics.
 WORKER_ENVIRONMENT = {
@@ -79,7 +85,15 @@ def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | No
         with _watched(on_death) if on_death is not None and not address else contextlib.nullcontext():
             yield
     finally:
+        _wait_for_data_threads()
         ray.shutdown()
+
+
+def _wait_for_data_threads() -> None:
+    deadline = time.monotonic() + DATA_THREADS_SECONDS
+    for thread in threading.enumerate():
+        if thread.name.startswith(DATA_THREADS):
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _check_metrics() -> None:
