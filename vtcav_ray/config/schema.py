@@ -6,10 +6,12 @@ A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeli
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from vtcav_ray.config.resources import ResourcesConfig
+from vtcav_ray.config.section import Code, NamesCode, Section, StorageOptions
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, PROJECTIONS, SOLVERS, TRACK_SOURCES, UnknownName
 from vtcav_ray.store.urls import (
     ANY_ADDRESS,
@@ -31,34 +33,7 @@ Direction = Literal["up", "down", "left", "right", "towards", "away", "still"]
 PathShape = Literal["straight", "curved", "back_and_forth"]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-# Which programs may be run that a config names: none, those on this machine, those on a URL, too.
-Code = Literal["nowhere", "here", "anywhere"]
 Seed = Annotated[int, Field(ge=0)]
-# May hold credentials: never shown, and never dumped into a key, a manifest or run.json.
-StorageOptions = Annotated[dict[str, Any], Field(repr=False, exclude=True)]
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, and closed to keys that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class NamesCode(Section):
-    """A section whose files may be programs. Whether they may be run is no key of it: no file can say so of itself."""
-
-    _code: Code = PrivateAttr("here")
-
-    @property
-    def code(self) -> Code:
-        """Which of the programs that this section names may be run. Kept by `model_copy` and by pickle."""
-        return self._code
-
-    def trusting(self, code: Code) -> Self:
-        """The same section with other programs allowed."""
-        copied = self.model_copy()
-        copied._code = code
-        return copied
 
 
 class WorldConfig(Section):
@@ -361,67 +336,6 @@ class GradcamConfig(Section):
     def drawn_layer(self) -> str:
         """The layer whose maps are drawn."""
         return self.overlay_layer or ("middle" if "middle" in self.layers else self.layers[-1])
-
-
-class StageResources(Section):
-    """What one actor (or task) of a stage asks Ray for, and how many there may be."""
-
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    gpus: Annotated[float, Field(ge=0)] = 0.0
-    memory_gb: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="scheduled by, and a limit: an actor that holds more is ended, and its shard tried again"
-    )
-    min_actors: Annotated[int, Field(ge=1)] = 1
-    max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
-        None, description="views a model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
-    )
-    attempts: Annotated[int, Field(ge=1)] = Field(
-        3, description="deaths of a process after which the video that caused them is given up"
-    )
-    decode_threads: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="videos decoded side by side in one actor; null: 4 where they feed a detector, 2 elsewhere"
-    )
-
-
-class DecodeLimits(Section):
-    """What one video may cost before it is given up. Frames and pixels are limited by `tracks.max_frames` and so on."""
-
-    cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder, a video")
-    stall_seconds: Annotated[float, Field(gt=0)] = Field(
-        120.0, description="one call of the decoder that takes longer is taken for stuck, and its process ended"
-    )
-    frames_gb: Annotated[float, Field(gt=0)] = Field(
-        1.6, description="whole frames that are in memory at a time while a video is decoded; 8K at 8 bits takes 1.6"
-    )
-    memory_gb: Annotated[float, Field(gt=0)] = Field(
-        4.0, description="a suspect video's decoder, in a process of its own, may take so much"
-    )
-
-
-class RatesConfig(Section):
-    """What an hour costs, so that `vtcav plan` and the report can name a price. null: not known."""
-
-    gpu_hour: Annotated[float, Field(ge=0)] | None = None
-    cpu_hour: Annotated[float, Field(ge=0)] | None = None
-    currency: str = "EUR"
-
-
-class ResourcesConfig(Section):
-    """Where and how widely the stages run. Not part of any stage's key: it changes no result."""
-
-    address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
-    num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
-    object_store_gb: Annotated[float, Field(gt=0)] | None = None
-    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        None, description="for Prometheus, of the Ray started on this machine; null: any free port"
-    )
-    decode: DecodeLimits = DecodeLimits()
-    detect: StageResources = StageResources()
-    cut: StageResources = StageResources()
-    extract: StageResources = StageResources()
-    statistics: StageResources = StageResources()
-    rates: RatesConfig = RatesConfig()
 
 
 class Config(Section):
