@@ -30,7 +30,7 @@ from vtcav_ray.runs.status import run_status
 from vtcav_ray.stages import NAMES as STAGES
 from vtcav_ray.store.assets import resolve_asset
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.watch.loop import Options, watch_once
+from vtcav_ray.watch.loop import WatchOptions, watch_once
 from vtcav_ray.watch.page import update_report
 from vtcav_ray.watch.rerun import rerun
 from vtcav_ray.watch.run_one import CheckpointRunner
@@ -268,7 +268,7 @@ def test_a_watcher_reruns_each_checkpoint_and_reports_over_training(
         next_checkpoint(tmp_path / "exp" / f"epoch_{step}.pth", shift)
     torch.save({"state_dict": {"other.weight": torch.zeros(2)}}, tmp_path / "exp" / "epoch_3.pth")  # of another model
     config = config_for(videos, tmp_path / "run")
-    options = Options(str(tmp_path / "exp" / "*.pth"), settle_s=0.1, attempts=1)
+    options = WatchOptions(str(tmp_path / "exp" / "*.pth"), settle_s=0.1, attempts=1)
     runner = CheckpointRunner(pipeline.Silence(), 60.0)
     result = watch_once(config, options, runner, update_report)
     assert result.done == ["epoch_1.pth", "epoch_2.pth"]

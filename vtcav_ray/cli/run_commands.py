@@ -71,7 +71,13 @@ def interruptible(err: Console) -> type[TyperGroup]:
 
 def register(app: typer.Typer, out: Console, err: Console) -> None:
     """Add the commands to `app`; they print to `out`."""
+    _add_status(app, out)
+    _add_verify(app, out)
+    _add_retry_failed(app, out, err)
+    _add_rerun(app, out, err)
 
+
+def _add_status(app: typer.Typer, out: Console) -> None:
     @app.command()
     def status(
         run_url: RunUrl,
@@ -92,6 +98,8 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         if found.failures:
             out.print(f"{found.failures} failures: vtcav table {found.url} failures", soft_wrap=True, markup=False)
 
+
+def _add_verify(app: typer.Typer, out: Console) -> None:
     @app.command()
     def verify(
         run_url: RunUrl,
@@ -103,6 +111,8 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
 
         raise typer.Exit(verify_run(opened(run_url, options), out, as_json=as_json))
 
+
+def _add_retry_failed(app: typer.Typer, out: Console, err: Console) -> None:
     @app.command("retry-failed")
     def retry_failed(
         run_url: RunUrl,
@@ -132,6 +142,8 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         out.print(f"{before} failures before, {left} now. Report: {result.report_url}", soft_wrap=True)
         raise typer.Exit(status_of(result, settings.max_failed_fraction, err))
 
+
+def _add_rerun(app: typer.Typer, out: Console, err: Console) -> None:
     @app.command()
     def rerun(
         run_url: RunUrl,

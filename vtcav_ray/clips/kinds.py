@@ -170,7 +170,7 @@ class Spatiotemporal(ClipBuilder):
 
 
 @CONCEPT_KINDS.register("tracked")
-class Tracked(ClipBuilder):
+class TrackedClip(ClipBuilder):
     """A square window of constant size that follows the object."""
 
     def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
@@ -204,7 +204,7 @@ class Full(ClipBuilder):
 
 
 @CONCEPT_KINDS.register("context")
-class Context(Full):
+class ContextClip(Full):
     """The full frame; blurred where the object never is, if asked for."""
 
     @classmethod

@@ -18,7 +18,7 @@ from vtcav_ray.pages import render
 from vtcav_ray.pages.wording import duration, rate, size
 from vtcav_ray.registry import REPORT_SECTIONS
 from vtcav_ray.report import sentences
-from vtcav_ray.report.data import ReportData, StageFacts
+from vtcav_ray.report.data import ReportData, StageSummary
 from vtcav_ray.report.phrases import Sentence
 from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.report.undecided import undecided
@@ -30,7 +30,7 @@ MAX_FAILURES = 500
 FAILURE_COLUMNS = ("stage", "error_kind", "uri", "video_id", "clip_id", "message", "attempts")
 
 
-class Section:
+class PageSection:
     """A section of the report's page. Its name in the registry is the `id` that the bar at the top links to.
 
     Attributes:
@@ -68,7 +68,7 @@ class Placed:
 def sections(data: ReportData, cells: ScoreCells) -> list[Placed]:
     """Return every section of a report: the built-in ones in their order, with the added ones before the run."""
     names = sorted(REPORT_SECTIONS, key=lambda name: name == "run")
-    found: list[tuple[str, Section]] = [(name, REPORT_SECTIONS[name]()) for name in names]
+    found: list[tuple[str, PageSection]] = [(name, REPORT_SECTIONS[name]()) for name in names]
     return [Placed(name, section.title, section.html(name, data, cells)) for name, section in found]
 
 
@@ -118,7 +118,7 @@ class StageRow:
         ingredients: what its key was made from, as YAML; empty: not recorded.
     """
 
-    facts: StageFacts
+    facts: StageSummary
     tables: Mapping[str, int]
     share: float
     made: int
@@ -146,7 +146,7 @@ class RunSection:
 
 
 @REPORT_SECTIONS.register("summary")
-class SummarySection(Section):
+class SummarySection(PageSection):
     """What came out, in sentences and figures."""
 
     title = "Summary"
@@ -156,7 +156,7 @@ class SummarySection(Section):
         return {"summary": summary(data, cells)}
 
 
-class _Drawn(Section):
+class _Drawn(PageSection):
     """A section that the page's scripts draw."""
 
     template = "drawn.html"
@@ -184,7 +184,7 @@ class ConceptsSection(_Drawn):
 
 
 @REPORT_SECTIONS.register("run")
-class RunPart(Section):
+class RunPart(PageSection):
     """The run itself: stages, failures, config and versions."""
 
     title = "The run"
@@ -281,7 +281,7 @@ def _cost(data: ReportData) -> dict[str, str]:
     }
 
 
-def _stage_rows(stages: Sequence[StageFacts]) -> list[StageRow]:
+def _stage_rows(stages: Sequence[StageSummary]) -> list[StageRow]:
     all_seconds = sum(stage.seconds or 0.0 for stage in stages)
     return [
         StageRow(
