@@ -102,7 +102,7 @@ def damage(path: Path) -> bytes:
     return content
 
 
-def mend(path: Path, content: bytes) -> None:
+def repair(path: Path, content: bytes) -> None:
     times = path.stat()
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -166,8 +166,8 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
     again = pipeline.run(config, retry_failed=True, until="clips")
     assert again.keys.items() <= keys.items()
 
-    mend(broken[0], content[broken[0]])
-    mend(broken[1], content[broken[1]])
+    repair(broken[0], content[broken[0]])
+    repair(broken[1], content[broken[1]])
     result = CliRunner().invoke(cli.app, ["retry-failed", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
     assert "3 failures before, 1 now" in result.output
@@ -186,7 +186,7 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
 
     # Once all is mended, the files are those of a run in which nothing ever failed, byte for byte: also those of the
     # videos that were tried again with others beside them than at first.
-    mend(broken[2], content[broken[2]])
+    repair(broken[2], content[broken[2]])
     whole = pipeline.run(config, retry_failed=True, until="activations")
     undisturbed = pipeline.run(config_for(mine, tmp_path / "other"), until="activations")
     for stage in ("tracks", "clips", "activations"):

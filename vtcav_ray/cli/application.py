@@ -208,7 +208,7 @@ def compare(
     options: StorageFile = None,
 ) -> None:
     """Show which effects moved beyond their uncertainty between runs, paired where the videos are the same."""
-    from vtcav_ray.cli.compare import compare as compare_and_print
+    from vtcav_ray.cli.compare import compare_and_print
 
     compare_and_print([opened(url, options) for url in runs], as_json=as_json, page=page, console=out)
 

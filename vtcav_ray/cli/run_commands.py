@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="run folder, any fsspec URL")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example resources.num_cpus=8")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")]
 # A file, because every process of a machine can see a command line.
 StorageFile = Annotated[
     str | None,
@@ -81,7 +82,7 @@ def _add_status(app: typer.Typer, out: Console) -> None:
     @app.command()
     def status(
         run_url: RunUrl,
-        as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False,
+        as_json: AsJson = False,
         options: StorageFile = None,
     ) -> None:
         """Show a run's progress: stages, finished shards, rate, failures. Works while it runs, from any machine."""
@@ -103,7 +104,7 @@ def _add_verify(app: typer.Typer, out: Console) -> None:
     @app.command()
     def verify(
         run_url: RunUrl,
-        as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False,
+        as_json: AsJson = False,
         options: StorageFile = None,
     ) -> None:
         """Check every file of a run against its record, and every stage against its plan: 0 intact, 3 broken."""

@@ -1,4 +1,4 @@
-"""Which classes are explained, and which videos are their examples."""
+"""Which classes are explained, and which videos are their examples; comparison of class names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vtcav_ray.clips.class_names import normal_label
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import ConfigError
 
@@ -30,6 +29,16 @@ class ClassPlan:
     examples: dict[str, list[str]]
     label_of: dict[str, str]
     warnings: list[str]
+
+
+def normal_label(label: str) -> str:
+    """Normalise a label for comparison: `arm_wrestling`, `Arm-Wrestling` and `arm wrestling` become equal."""
+    return " ".join(label.replace("_", " ").replace("-", " ").casefold().split())
+
+
+def same_class(label: str, other: str) -> bool:
+    """Compare two labels. If only the checkpoint knows the classes, clips have the spelling of their folder or list."""
+    return normal_label(label) == normal_label(other)
 
 
 def draw(seed: int, *what: object) -> float:
