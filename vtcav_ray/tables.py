@@ -104,6 +104,7 @@ def gradients(d: int) -> pa.Schema:
             ("target", pa.string()),  # logit, log_odds or log_probability
             ("value", pa.float32()),  # of the target, at this clip
             ("predicted", pa.string()),  # the model's own answer for this clip
+            ("reference", pa.bool_()),  # the clip is in the reference set, where every class is differentiated
             ("views", pa.int32()),
             ("model", pa.string()),
             ("vector", vector(d)),

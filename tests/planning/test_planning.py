@@ -13,7 +13,7 @@ from vtcav_ray import cli, tables
 from vtcav_ray.cli.plan import read_rates
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.planning.estimate import Range, classes_of, clip_range, concepts_of, per_item
+from vtcav_ray.planning.estimate import Range, classes_of, clip_range, concepts_of, gradient_range, per_item
 from vtcav_ray.planning.sample import Timed, planned_jobs
 from vtcav_ray.runs.costs import Hours, price, stage_hours
 
@@ -51,6 +51,28 @@ def test_clips_are_counted_between_the_least_and_the_most() -> None:
     assert found.low == (2 + 2) + 3 * 4 + 3 * 50
     few = clip_range(settings, 20, {"lift": 4}, concepts)
     assert few.high == 4 + 3 * 10 + 3 * 20
+
+
+@pytest.mark.parametrize(
+    ("activations", "expected"),
+    [
+        ({}, 8 + 5),  # own: 5 and 3; reference: 5 clips, each for the other class
+        ({"reference": 2}, 8 + 2),
+        ({"reference": 100}, 8 + 8),
+        ({"classes": "listed"}, 16),
+        ({"classes": "top-2"}, 16),
+    ],
+)
+def test_backward_passes_are_counted(activations: dict[str, object], expected: int) -> None:
+    found = gradient_range(config(activations=activations), {"lift": 100, "drop": 3})
+    assert (found.estimate, found.high) == (expected, expected)
+    assert found.low <= expected
+
+
+def test_a_class_costs_the_same_at_the_reference_set_as_at_its_own_examples() -> None:
+    classes = {str(k): 50 for k in range(400)}
+    own = gradient_range(config(activations={"reference": 0}, scores={"gradients_at": "own"}), classes)
+    assert gradient_range(config(), classes).high / own.high == pytest.approx(2, rel=0.01)
 
 
 def test_controls_are_those_of_the_concept_or_of_all() -> None:

@@ -69,14 +69,14 @@ def test_the_planted_concept_is_found_with_its_sign(rows: dict) -> None:  # type
     assert drop["score"] < 0.1
 
 
-def test_the_effect_is_of_the_gradients_everywhere_where_they_are_given_and_counts_are_not(rows: dict) -> None:  # type: ignore[type-arg]
+def test_the_effect_uses_the_reference_gradients_and_the_sign_counts_do_not(rows: dict) -> None:  # type: ignore[type-arg]
     """As a model that is saturated at its own class: there the gradient is nothing, elsewhere it is as planted."""
     data = planted()
     drop, lift = data.classes
     flat = (0.01 * lift.vectors, lift.videos)
     there = (np.concatenate((flat[0], lift.vectors)), [*lift.videos, *(f"other {v}" for v in lift.videos)])
     one = dataclasses.replace(lift, vectors=flat[0])
-    classes = [drop, dataclasses.replace(one, everywhere=there)]
+    classes = [drop, dataclasses.replace(one, for_effect=there)]
     found = {(r["class"], r["concept"], r["against"]): r
              for r in score_layer(dataclasses.replace(data, classes=classes), OPTIONS)[0]}  # fmt: skip
     key = ("lift", "cup/spatiotemporal", "random")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray import stages, tables
+from vtcav_ray.activations.reference import reference_videos
 from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.clips.stage import CONTENTS
 from vtcav_ray.config import ClipsConfig, Config
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from vtcav_ray.activations.extraction import Extraction
     from vtcav_ray.models.preprocess import Sampling
 
+CLASSES = "classes"  # a column of the shards: the run's classes for a video of the reference set, else null
 BATCH_SIZE = 8  # views per model call on a CPU, if the config gives none
 BATCH_SIZE_FILE = "batch_size.json"
 Row = dict[str, Any]
@@ -44,8 +47,15 @@ def _prepare(context: Context) -> Work:
 
     # One row per video. It has the digest of the video's clips, so equal rows mean equal work (see
     # vtcav_ray.runs.carry).
+    # It also names the classes to differentiate there besides the clips' own.
+    differentiate = _reference_classes(context)
     shards = [
-        Shard(name, part.add_column(0, "shard", pa.array([name] * part.num_rows)))
+        Shard(
+            name,
+            part.add_column(0, "shard", pa.array([name] * part.num_rows)).append_column(
+                CLASSES, pa.array([differentiate.get(v) for v in part["video_id"].to_pylist()], pa.list_(pa.string()))
+            ),
+        )
         for name, part in context.input("clips").iter_tables(CONTENTS)
         if part.num_rows
     ]
@@ -66,6 +76,18 @@ def _prepare(context: Context) -> Work:
         warnings=warnings,
         notes={"model": description.tag, "untrained": description.untrained},
     )
+
+
+def _reference_classes(context: Context) -> dict[str, list[str]]:
+    """Map each video of the reference set to the classes of the run."""
+    config = context.config
+    clips = context.input("clips").read("clips", columns=["video_id", "set", "name"])
+    assert clips is not None, "the stage `clips` is complete"
+    examples = clips.filter(pc.equal(clips["set"], "class"))
+    class_of = dict(zip(examples["video_id"].to_pylist(), examples["name"].to_pylist(), strict=True))
+    names = sorted(set(class_of.values()))
+    size = config.clips.per_class if config.activations.reference is None else config.activations.reference
+    return dict.fromkeys(reference_videos(class_of, size, config.seed), names)
 
 
 def _sampled_otherwise(clips: ClipsConfig, sampling: Sampling | None) -> list[str]:
@@ -97,7 +119,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage(stages.ACTIVATIONS, version=6, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.ACTIVATIONS, version=7, ingredients=_ingredients, prepare=_prepare)
 
 
 class ExtractWorker:
@@ -152,41 +174,46 @@ class ExtractWorker:
         if not self.batch_size_known:
             self._agree_on_batch_size(table)
         failures: list[Failure] = []
-        examples: list[Row] = []
-        classes: list[list[int]] = []
-        others: list[Row] = []
+        everywhere: dict[str, list[str] | None] = {}  # video of the reference set -> classes
+        if CLASSES in rows.column_names:
+            everywhere = dict(zip(rows["video_id"].to_pylist(), rows[CLASSES].to_pylist(), strict=True))
+        reference, examples, others = _Clips(), _Clips(), _Clips()
         for row in table.to_pylist():
+            names = everywhere.get(row["video_id"]) or ()
+            row["reference"] = bool(names) and row["set"] == "class"
             if row["set"] != "class":
-                others.append(row)
+                others.rows.append(row)
                 continue
             try:
-                classes.append(self._classes_of(row))
-                examples.append(row)
+                of = reference if row["reference"] else examples
+                of.classes.append(self._classes_of(row, names))
+                of.rows.append(row)
             except InputError as error:
                 failures.append(Failure.of_clip(row, error))
-        # Two calls: only class examples are differentiated, and need their likeliest classes.
+        # Separate calls: only class examples are differentiated, and a call makes as many backward passes for every
+        # clip as the clip with the most classes needs.
+        groups = (reference, examples, others)
         batch_size = self.extractor.batch_size
-        parts = self._extract(examples, classes, others)
+        parts = self._extract(groups)
         if self.extractor.batch_size != batch_size:  # it did not fit: a table must be made with one batch size
-            parts = self._extract(examples, classes, others)
+            parts = self._extract(groups)
         for clips, found in parts:
             first = {item.clip: InputError("non_finite", item.message) for item in reversed(found.non_finite)}
             first |= found.unreadable
             failures += [Failure.of_clip(clips[i], first[i]) for i in sorted(first)]
         backward = sum(len(found.gradient_clips) for _, found in parts)
-        figures = {"clips": len(examples) + len(others), "gradients": backward}
+        sizes = [len(group.rows) for group in groups]
+        figures = {"clips": sum(sizes), "gradients": backward}
         made = self._tables(parts, table["clip_id"].to_pylist())
-        return ShardOutput(made, failures, figures | self._batches(len(examples), len(others)))
+        return ShardOutput(made, failures, figures | self._batches(*sizes))
 
-    def _extract(
-        self, examples: list[Row], classes: list[list[int]], others: list[Row]
-    ) -> list[tuple[list[Row], Extraction]]:
+    def _extract(self, groups: Sequence[_Clips]) -> list[tuple[list[Row], Extraction]]:
         parts = []
-        if examples:
-            parts.append((examples, self.extractor.extract(_Stored(examples), classes, top=self.top)))
-        if others:
-            parts.append((others, self.extractor.extract(_Stored(others))))
-        return [(clips, found.that_fits(self.dtype)) for clips, found in parts]
+        for group in groups:
+            if group.rows:
+                found = self.extractor.extract(_Stored(group.rows), group.classes or None, top=self.top)
+                parts.append((group.rows, found.that_fits(self.dtype)))
+        return parts
 
     def _batches(self, *clips: int) -> dict[str, float]:
         """Return how full the model's batches were: clips, and slots for clips, of one `extract` call each."""
@@ -221,8 +248,13 @@ class ExtractWorker:
         self.extractor.batch_size = int(json.loads(self.output.write_once(BATCH_SIZE_FILE, found))["views"])
         self.batch_size_known = True
 
-    def _classes_of(self, row: Row) -> list[int]:
-        """Return the classes to differentiate for a class example, its own first."""
+    def _classes_of(self, row: Row, everywhere: Sequence[str]) -> list[int]:
+        """Return the classes to differentiate for a class example, its own first.
+
+        Args:
+            row: of the table `clips`.
+            everywhere: the classes of the run if the clip is in the reference set, else none.
+        """
         label = row["label"] or ""
         if normal_label(label) not in self.class_index:
             known = ", ".join(self.recogniser.class_names[:4])
@@ -231,7 +263,7 @@ class ExtractWorker:
                 f"the model has no class {label!r}; it has {len(self.recogniser.class_names)}: {known}, ... "
                 "Rename the label, or map it in videos.labels.",
             )
-        wanted = [label]
+        wanted = [label, *everywhere]
         if self.config.activations.classes == "listed":
             wanted += self.config.clips.classes or self.recogniser.class_names
         return list(dict.fromkeys(self.class_index[normal_label(name)] for name in wanted))
@@ -282,12 +314,21 @@ class ExtractWorker:
                 "target": [self.config.activations.target] * len(rows),
                 "value": found.gradient_values[rows].astype(np.float32),
                 "predicted": [names[int(found.predicted[int(found.gradient_clips[g])])] for g in rows],
+                "reference": [row["reference"] for row in of],
                 "views": [found.views] * len(rows),
                 "model": [self.tag] * len(rows),
                 "vector": vector_array(found.gradients[layer][rows]),
             },
             schema=tables.gradients(d),
         )
+
+
+@dataclass
+class _Clips:
+    """Rows of the table `clips` for one call of the extractor, and the classes to differentiate at each."""
+
+    rows: list[Row] = field(default_factory=list)
+    classes: list[list[int]] = field(default_factory=list)
 
 
 class _Stored(Sequence[np.ndarray]):

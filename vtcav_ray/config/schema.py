@@ -238,6 +238,9 @@ class ActivationsConfig(Section):
         "label",
         description="differentiate each class example's own label, its top-k answers, or all of clips.classes",
     )
+    reference: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="videos of the reference set, where every class is differentiated; null: clips.per_class"
+    )
     views: Literal["center", "test"] = Field(
         "center", description="one centre crop of the stored clip, or the config's own crops, averaged"
     )
@@ -300,10 +303,11 @@ class ScoresConfig(Section):
     correction: Literal["holm", "bh", "none"] = "holm"
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     permutations: Annotated[int, Field(ge=100)] = 10_000
-    gradients_at: Literal["own", "all"] = Field(
-        "own",
-        description="where the concept effect takes a class's mean gradient: at the class's own examples, or at those "
-        "of all classes (needs activations.classes: listed or top-k)",
+    gradients_at: Literal["reference", "own", "all"] = Field(
+        "reference",
+        description="where the concept effect takes a class's mean gradient: at the reference set (examples spread "
+        "evenly over the classes), at the class's own examples, or at all examples that have one "
+        "(activations.classes: listed or top-k)",
     )
 
 
@@ -366,6 +370,11 @@ class Config(Section):
             raise ValueError(
                 "`scores.gradients_at: all` needs gradients of a class at other classes' examples: "
                 "set activations.classes to `listed` or `top-k`"
+            )
+        if self.scores.gradients_at == "reference" and self.activations.reference == 0:
+            raise ValueError(
+                "`scores.gradients_at: reference` needs a reference set, and `activations.reference` is 0: set it to "
+                "null (as many videos as clips.per_class) or a number, or set scores.gradients_at to `own`"
             )
         return self
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.config import ConceptConfig, Config, Kind
-from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
+from vtcav_ray.planning.sample import BACKWARD, Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import Hours, price, stage_hours
 
 # Statistics are timed on random vectors of the planned size. Real vectors need other numbers of iterations.
@@ -146,6 +146,23 @@ def clip_range(
     return Range(float(min(least, most)), float(most), float(most))
 
 
+def gradient_range(config: Config, classes: Mapping[str, int]) -> Range:
+    """Return the minimum and maximum number of backward passes: one for each class example and differentiated class."""
+    clips, settings = config.clips, config.activations
+    size = clips.per_class if settings.reference is None else settings.reference
+
+    def count(examples_each: int) -> float:
+        examples = sum(min(examples_each, n) for n in classes.values())
+        if settings.classes == "listed":
+            return float(examples * len(classes) * clips.class_views)
+        own = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 1
+        reference = min(size, examples)
+        return float((examples * own + reference * max(0, len(classes) - own)) * clips.class_views)
+
+    most = count(clips.per_class)
+    return Range(min(count(clips.min_per_class), most), most, most)
+
+
 def estimate(
     config: Config, videos: pa.Table, sample: Sample, known_classes: Sequence[str] | None, rates: Mapping[str, Any]
 ) -> Plan:
@@ -161,6 +178,7 @@ def estimate(
     notes = list(sample.notes)
     concepts, classes = concepts_of(config), classes_of(config, videos, known_classes)
     clips = clip_range(config, videos.num_rows, classes, concepts)
+    gradients = gradient_range(config, classes)
     num = float(videos.num_rows)
     tracking, measured = per_item(sample.tracks)
     cutting, cut_measured = per_item(sample.clips)
@@ -168,7 +186,7 @@ def estimate(
     seconds: dict[str, Range] = {
         "tracks": tracking.times(num),
         "clips": cutting.times(clips),
-        "activations": extracting.times(clips),
+        "activations": extracting.times(clips + gradients.times(BACKWARD)),
     }
     if not (measured and cut_measured and extract_measured):
         notes.append("Where the sample has a single shard, the interval is a guess: half to twice the estimate.")
@@ -195,7 +213,7 @@ def estimate(
         worker_seconds=seconds,
         cpu_hours=Range(*(hours.cpu for hours in total)),
         gpu_hours=Range(*(hours.gpu for hours in total)),
-        bytes=_bytes(sample, num, clips, len(jobs), sample.dims),
+        bytes=_bytes(sample, num, clips, gradients, len(jobs)),
         price=None if prices[1] is None else Range(*(p or 0.0 for p in prices)),
         currency=str(rates.get("currency", "EUR")),
         dominates=max(weight, key=lambda name: weight[name] or 0.0),
@@ -208,12 +226,12 @@ def _hours(stage: str, seconds: Range, resources: Mapping[str, Any]) -> tuple[Ho
     return low, middle, high
 
 
-def _bytes(sample: Sample, videos: float, clips: Range, cavs_a_layer: int, dims: Sequence[int]) -> Range:
+def _bytes(sample: Sample, videos: float, clips: Range, gradients: Range, cavs_a_layer: int) -> Range:
     """Return the bytes of all tables. Clip sizes differ by about a third between parts of a corpus."""
     tracks = sample.tracks.bytes / max(1, sum(sample.tracks.items)) * videos
-    a_clip = sum(part.bytes / max(1, sum(part.items)) for part in (sample.clips, sample.activations) if part.items)
-    of_clips = clips.times(a_clip)
-    cavs = float(sum(4 * d * cavs_a_layer for d in dims))
+    a_clip, a_vector = (part.bytes / max(1, part.rows) for part in (sample.clips, sample.activations))
+    of_clips = clips.times(a_clip) + (clips + gradients).times(a_vector)
+    cavs = float(sum(4 * d * cavs_a_layer for d in sample.dims))
     return Range(tracks * 0.7 + of_clips.low * 0.7 + cavs, tracks + of_clips.estimate + cavs,
                  tracks * 1.4 + of_clips.high * 1.4 + cavs)  # fmt: skip
 

@@ -29,6 +29,7 @@ from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
 
 VIDEOS_A_SHARD = 2
+BACKWARD = 2  # cost of a backward pass in forward passes: derivatives of two factors for each product
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,16 @@ class Timed:
 
     Attributes:
         seconds: per shard.
-        items: videos or clips per shard.
+        items: videos, clips or passes per shard.
         bytes: stored by all shards.
+        rows: clips and gradients of all shards, to which the bytes belong.
         failures: number of inputs that could not be used.
     """
 
     seconds: Sequence[float] = ()
     items: Sequence[int] = ()
     bytes: int = 0
+    rows: int = 0
     failures: int = 0
 
 
@@ -54,7 +57,7 @@ class Sample:
 
     Attributes:
         videos: number of measured videos.
-        tracks, clips, activations: the stages' costs; items are videos, clips, clips.
+        tracks, clips, activations: the stages' costs; items are videos, clips, and passes (see `passes`).
         dims: length of a vector, by layer.
         notes: what could not be measured, and why.
     """
@@ -112,7 +115,7 @@ def _run(
     cpus = work.resources.cpus if work.resources is not None else 1
     worker = work.make_worker()
     _warm_up(worker, work.shards)
-    seconds, items, failures = [], [], 0
+    seconds, items, rows, failures = [], [], 0, 0
     for shard in work.shards:
         with _threads(cpus):
             started = time.perf_counter()
@@ -120,10 +123,17 @@ def _run(
             seconds.append(time.perf_counter() - started)
         record = output.commit(shard.name, result)
         failures += record["failures"]
-        items.append(int(shard.rows.num_rows if items_a_shard else result.metrics.get("clips", 0)))
+        clips, gradients = (int(result.metrics.get(name, 0)) for name in ("clips", "gradients"))
+        items.append(int(shard.rows.num_rows) if items_a_shard else int(passes(clips, gradients)))
+        rows += clips + gradients
     manifest = output.finish({}, {"notes": dict(work.notes), "warnings": []})
     inputs[stage.name] = output
-    return Timed(seconds, items, manifest["bytes"], failures)
+    return Timed(seconds, items, manifest["bytes"], rows, failures)
+
+
+def passes(clips: float, gradients: float) -> float:
+    """Return the cost of some clips and gradients in forward passes. The stage `clips` has no gradients."""
+    return clips + BACKWARD * gradients
 
 
 @contextlib.contextmanager

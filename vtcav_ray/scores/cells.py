@@ -71,14 +71,14 @@ class ClassGradients:
     Attributes:
         name: of the class.
         vectors, videos: gradients at the class's own clips, [n, d], and the clips' source videos. Sign counts use them.
-        everywhere: the same at clips of all classes, used by the concept effect if `scores.gradients_at` is `all`;
-            None: it uses the class's own clips.
+        for_effect: the same at the clips that `scores.gradients_at` names, for the concept effect; None: the class's
+            own clips.
     """
 
     name: str
     vectors: NDArray[np.float32]
     videos: Sequence[str]
-    everywhere: tuple[NDArray[np.float32], Sequence[str]] | None = None
+    for_effect: tuple[NDArray[np.float32], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -308,7 +308,7 @@ def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
 def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
     """Return the concept effects, [J][K]. Cells of one form go in one batch, so that they share every inner product."""
     found: list[list[ConceptEffect]] = [[] for _ in cells]
-    taken_at = [c.everywhere or (c.vectors, c.videos) for c in data.classes]
+    taken_at = [c.for_effect or (c.vectors, c.videos) for c in data.classes]
     for paired in (False, True):
         members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
         if not members:

@@ -39,6 +39,12 @@ NO_GRADIENTS = (
 )
 
 
+NO_REFERENCE = (
+    "No clip of the reference set has gradients: all failed or were left out in the review. Set scores.gradients_at to "
+    "`own`, or activations.reference to more videos."
+)
+
+
 def _prepare(context: Context) -> Work:
     config = context.config
     cavs = context.input("cavs")
@@ -75,7 +81,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
 
 
-STAGE = Stage(stages.SCORES, version=5, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.SCORES, version=6, ingredients=_ingredients, prepare=_prepare)
 
 
 class ScoreWorker:
@@ -132,33 +138,40 @@ class ScoreWorker:
                 jobs=jobs,
                 cavs_Md=vectors_of(cavs),
                 held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
-                classes=_by_class(gradients, own, everywhere=self.config.scores.gradients_at == "all"),
+                classes=_by_class(gradients, own, self.config.scores.gradients_at),
                 reasons_M=cavs["reason"].to_pylist(),
             ),
             pool["model"][0].as_py(),
         )
 
 
-def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], *, everywhere: bool = False) -> list[ClassGradients]:
-    """Return the gradients of each class at its own clips and, with `everywhere`, at those of all classes."""
+def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], taken_at: str) -> list[ClassGradients]:
+    """Return the gradients of each class at its own clips, and at those that `scores.gradients_at` names.
+
+    Raises:
+        StageError: no clip of the reference set is left.
+    """
     from vtcav_ray.scores.cells import ClassGradients
 
     vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
-    rows_of: dict[str, list[int]] = {}
-    all_rows_of: dict[str, list[int]] = {}
-    for i, (name, clip) in enumerate(
-        zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
-    ):
-        all_rows_of.setdefault(name, []).append(i)
+    own_rows: dict[str, list[int]] = {}
+    effect_rows: dict[str, list[int]] = {}
+    columns = (gradients[name].to_pylist() for name in ("class", "clip_id", "reference"))
+    for i, (name, clip, reference) in enumerate(zip(*columns, strict=True)):
         if same_class(class_of_clip[clip], name):
-            rows_of.setdefault(name, []).append(i)
+            own_rows.setdefault(name, []).append(i)
+        if taken_at == "all" or (taken_at == "reference" and reference):
+            effect_rows.setdefault(name, []).append(i)
+
+    if taken_at == "reference" and not own_rows.keys() <= effect_rows.keys():
+        raise StageError(NO_REFERENCE)
 
     def at(rows: list[int]) -> tuple[np.ndarray, list[str]]:
         return vectors[rows], [videos[i] for i in rows]
 
     return [
-        ClassGradients(name, *at(rows), everywhere=at(all_rows_of[name]) if everywhere else None)
-        for name, rows in sorted(rows_of.items())
+        ClassGradients(name, *at(rows), for_effect=None if taken_at == "own" else at(effect_rows[name]))
+        for name, rows in sorted(own_rows.items())
     ]
 
 
