@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vtcav_ray.config.section import Section
+from vtcav_ray.config.section import ConfigSection
 
 
-class StageResources(Section):
+class StageResources(ConfigSection):
     """What one actor (or task) of a stage asks Ray for, and how many there may be."""
 
     cpus: Annotated[float, Field(gt=0)] = 1.0
@@ -30,7 +30,7 @@ class StageResources(Section):
     )
 
 
-class DecodeLimits(Section):
+class DecodeLimits(ConfigSection):
     """What one video may cost before it is given up. Frames and pixels are limited by `tracks.max_frames` and so on."""
 
     cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder, a video")
@@ -45,7 +45,7 @@ class DecodeLimits(Section):
     )
 
 
-class RatesConfig(Section):
+class RatesConfig(ConfigSection):
     """What an hour costs, so that `vtcav plan` and the report can name a price. null: not known."""
 
     gpu_hour: Annotated[float, Field(ge=0)] | None = None
@@ -53,7 +53,7 @@ class RatesConfig(Section):
     currency: str = "EUR"
 
 
-class ResourcesConfig(Section):
+class ResourcesConfig(ConfigSection):
     """Where and how widely the stages run. Not part of any stage's key: it changes no result."""
 
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from vtcav_ray.config.resources import ResourcesConfig
-from vtcav_ray.config.section import Code, NamesCode, Section, StorageOptions
+from vtcav_ray.config.section import Code, ConfigSection, NamesCode, StorageOptions
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, PROJECTIONS, SOLVERS, TRACK_SOURCES, UnknownName
 from vtcav_ray.store.urls import (
     ANY_ADDRESS,
@@ -36,14 +36,14 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0)]
 
 
-class WorldConfig(Section):
+class WorldConfig(ConfigSection):
     """Render the planted world instead of reading videos: small clips whose truth is known."""
 
     videos: Annotated[int, Field(ge=8)] = 400
     seed: Seed = 0
 
 
-class VideosConfig(Section):
+class VideosConfig(ConfigSection):
     """Where the videos come from: a folder, a glob, or a CSV or Parquet manifest, on any fsspec URL."""
 
     uri: str | None = None
@@ -115,7 +115,7 @@ class TracksConfig(NamesCode):
     )
 
 
-class MotionConfig(Section):
+class MotionConfig(ConfigSection):
     """Limits a concept to tracks that move so. Unit: the frame's short side; camera motion taken off."""
 
     direction: Direction | None = None
@@ -124,7 +124,7 @@ class MotionConfig(Section):
     path: PathShape | None = None
 
 
-class ConceptConfig(Section):
+class ConceptConfig(ConfigSection):
     """One concept: an object, a way of moving, or both. Each kind makes a concept `<name>/<kind>` of its own."""
 
     name: Name
@@ -134,7 +134,7 @@ class ConceptConfig(Section):
     controls: tuple[Control, ...] | None = Field(None, description="of its spatiotemporal clips; null: clips.controls")
 
 
-class QualityConfig(Section):
+class QualityConfig(ConfigSection):
     """Which tracks are good enough for a concept clip. What each filter drops is counted in the manifest."""
 
     min_track_frames: Annotated[int, Field(ge=1)] | None = Field(None, description="null: the clip's own span")
@@ -155,7 +155,7 @@ class QualityConfig(Section):
     max_clips_per_video: Annotated[int, Field(ge=1)] = 1
 
 
-class ClipsConfig(Section):
+class ClipsConfig(ConfigSection):
     """Concept clips, class examples and random sets: how many, and how they are cut from the videos."""
 
     frames: Annotated[int, Field(ge=1)] = Field(32, description="T")
@@ -225,7 +225,7 @@ def _check_projection(spec: str) -> str:
     return spec
 
 
-class ActivationsConfig(Section):
+class ActivationsConfig(ConfigSection):
     """What is kept of a forward and a backward pass."""
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
@@ -273,7 +273,7 @@ class ActivationsConfig(Section):
         return {PROJECTIONS.resolve(spec)[0] for spec in specs}
 
 
-class ReviewConfig(Section):
+class ReviewConfig(ConfigSection):
     """What a person's decisions in `review.csv` (`vtcav review RUN`) mean for clips that have none."""
 
     undecided: Literal["use", "leave_out"] = Field(
@@ -281,7 +281,7 @@ class ReviewConfig(Section):
     )
 
 
-class CavsConfig(Section):
+class CavsConfig(ConfigSection):
     """Concept activation vectors: R for each concept and layer, one a random set."""
 
     solver: Solver = "logistic"
@@ -293,7 +293,7 @@ class CavsConfig(Section):
     )
 
 
-class ScoresConfig(Section):
+class ScoresConfig(ConfigSection):
     """Statistics. Changing them touches no model."""
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -307,14 +307,14 @@ class ScoresConfig(Section):
     )
 
 
-class CompareConfig(Section):
+class CompareConfig(ConfigSection):
     """Two classes that differ by motion, and the two concepts that should tell them apart."""
 
     classes: tuple[str, str]
     concepts: tuple[str, str] = Field(description="`<name>/<kind>` each; the first belongs to the first class")
 
 
-class GradcamConfig(Section):
+class GradcamConfig(ConfigSection):
     """The baseline: Grad-CAM on the class examples. See `vtcav gradcam`; `vtcav run` does not read this."""
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late")
@@ -338,7 +338,7 @@ class GradcamConfig(Section):
         return self.overlay_layer or ("middle" if "middle" in self.layers else self.layers[-1])
 
 
-class Config(Section):
+class Config(ConfigSection):
     """A whole experiment."""
 
     name: Name = "run"

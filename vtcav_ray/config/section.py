@@ -12,13 +12,13 @@ Code = Literal["nowhere", "here", "anywhere"]
 StorageOptions = Annotated[dict[str, Any], Field(repr=False, exclude=True)]
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of the config: frozen, and closed to keys that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-class NamesCode(Section):
+class NamesCode(ConfigSection):
     """A section whose files may be programs. Whether they may be run is no key of it: no file can say so of itself."""
 
     _code: Code = PrivateAttr("here")

@@ -30,7 +30,7 @@ MAX_FAILURES = 500
 FAILURE_COLUMNS = ("stage", "error_kind", "uri", "video_id", "clip_id", "message", "attempts")
 
 
-class PageSection:
+class Section:
     """A section of the report's page. Its name in the registry is the `id` that the bar at the top links to.
 
     Attributes:
@@ -68,7 +68,7 @@ class Placed:
 def sections(data: ReportData, cells: ScoreCells) -> list[Placed]:
     """Return every section of a report: the built-in ones in their order, with the added ones before the run."""
     names = sorted(REPORT_SECTIONS, key=lambda name: name == "run")
-    found: list[tuple[str, PageSection]] = [(name, REPORT_SECTIONS[name]()) for name in names]
+    found: list[tuple[str, Section]] = [(name, REPORT_SECTIONS[name]()) for name in names]
     return [Placed(name, section.title, section.html(name, data, cells)) for name, section in found]
 
 
@@ -146,7 +146,7 @@ class RunSection:
 
 
 @REPORT_SECTIONS.register("summary")
-class SummarySection(PageSection):
+class SummarySection(Section):
     """What came out, in sentences and figures."""
 
     title = "Summary"
@@ -156,7 +156,7 @@ class SummarySection(PageSection):
         return {"summary": summary(data, cells)}
 
 
-class _Drawn(PageSection):
+class _Drawn(Section):
     """A section that the page's scripts draw."""
 
     template = "drawn.html"
@@ -184,7 +184,7 @@ class ConceptsSection(_Drawn):
 
 
 @REPORT_SECTIONS.register("run")
-class RunPart(PageSection):
+class RunPart(Section):
     """The run itself: stages, failures, config and versions."""
 
     title = "The run"
