@@ -9,7 +9,7 @@ The parts, in order of importance:
 
 - `environment`: device, driver, versions, cores; measured rates of matrix products (fp32, tf32, bf16) and of memory;
 - `networks`: Swin-T and Swin-B beside MMAction2's own code, by number type, compiled and not;
-- `stage`: the stage `activations` beside the bare model loop, and the CPU time for decoding;
+- `stage`: the stage `activations` beside the model loop, and the CPU time for decoding;
 - `run`: `vtcav run` with Ray, on the GPU and on the CPU, and whether their tables agree;
 - `tracks`: frames per second beside Ultralytics' `track()`, by batch and decoder;
 - `cavs`: CAVs, permutations and scores on the GPU and on the CPU.
@@ -103,9 +103,9 @@ def run_apart(name: str, options: argparse.Namespace, share: float, limit: float
     command += ["--device", options.device, "--out", str(options.out), *(["--tiny"] if options.tiny else [])]
     print(f"== {name}, {share:.0f} s", flush=True)
     log = options.out / f"{name}.log"
-    with log.open("w", encoding="utf-8") as told:
+    with log.open("w", encoding="utf-8") as output:
         # In its own process group, so terminating a part also terminates its decoders and its Ray.
-        process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             status = process.wait(limit)
             ended = "" if status == 0 else f"exit status {status}"

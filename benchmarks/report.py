@@ -23,7 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from vtcav_ray import tables
 from vtcav_ray.report import ReportData, build_report
-from vtcav_ray.report.data import ConceptFacts, Entanglement, StageFacts
+from vtcav_ray.report.data import ConceptFacts, Entanglement, StageSummary
 from vtcav_ray.report.previews import MANY_CLIPS_PER_CONCEPT, MANY_MAX_SIDE, make_preview
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
@@ -86,7 +86,7 @@ def large_data(classes: int, concepts: int, videos: int) -> ReportData:
             }
         ),
         nulls=_nulls(scores, rng),
-        stages=[StageFacts("scores", "0a1b", 2.0, {"scores": n}, 1_000_000)],
+        stages=[StageSummary("scores", "0a1b", 2.0, {"scores": n}, 1_000_000)],
         config={"activations": {"layers": list(LAYERS)}},
     )
 

@@ -43,7 +43,7 @@ from typing import Any
 import psutil
 import ray
 import ray.cloudpickle
-import standin
+import sleeping_worker
 from environment import RESULTS, environment, moment, read, spread, write
 from peaks import Peaks
 from ray.cluster_utils import Cluster
@@ -121,10 +121,10 @@ def run_videos(
     code = "from vtcav_ray.cli import main; main()"
     command = [sys.executable, "-c", code, "run", str(config), "--out", str(out), "--until", until[-1]]
     log = folder / f"run{videos}x{workers}.log"
-    with cluster([workers]) as here, log.open("wb") as told:
+    with cluster([workers]) as here, log.open("wb") as output:
         began = time.perf_counter()
         driver = subprocess.Popen(
-            command, env={**os.environ, "RAY_ADDRESS": here.address}, stdout=told, stderr=subprocess.STDOUT
+            command, env={**os.environ, "RAY_ADDRESS": here.address}, stdout=output, stderr=subprocess.STDOUT
         )
         with Peaks(here, driver.pid) as peaks:
             status = driver.wait()
@@ -246,12 +246,12 @@ def part_nodes(
     Args:
         earlier: runs with the same shards per node and seconds, which are kept.
     """
-    ray.cloudpickle.register_pickle_by_value(standin)
+    ray.cloudpickle.register_pickle_by_value(sleeping_worker)
     runs = list(earlier)
     section = {
         "shard_seconds": seconds,
         "shards_a_node": shards_a_node,
-        "clips_a_shard": standin.CLIPS_A_SHARD,
+        "clips_a_shard": sleeping_worker.CLIPS_A_SHARD,
         "runs": runs,
     }
     for count in counts:
@@ -268,11 +268,11 @@ def part_nodes(
 
 def _of_nodes(count: int, shards_a_node: int, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="scaling-") as name, cluster([1] * count) as here:
-        output = stage_folder(Folder(name), "activations", "standin")
-        work = standin.shards(count * shards_a_node)
+        output = stage_folder(Folder(name), "activations", "sleeper")
+        work = sleeping_worker.shards(count * shards_a_node)
         with ray_session(ResourcesConfig(address=here.address)):
             began, cpu = time.perf_counter(), _cpu_seconds()
-            for _ in run_shards(work, lambda: standin.Sleeper(seconds), output, StageResources()):
+            for _ in run_shards(work, lambda: sleeping_worker.Sleeper(seconds), output, StageResources()):
                 pass
             whole, cpu = time.perf_counter() - began, _cpu_seconds() - cpu
         # Use the times of the commits: the driver receives its events later and in batches.

@@ -6,9 +6,9 @@
 
 There are three kinds of checks. None uses wall time:
 
-- **ratios** (`throughput`, `cavs`, `tracking`, `throughput_swin`, `bare`): processor seconds of two ways, theirs over
-  ours, both warmed up, then in turns; the median. Compared with `results/smoke.json`, which has the ratios of the same
-  sizes: at tiny sizes they differ from those of the full benchmarks.
+- **ratios** (`throughput`, `cavs`, `tracking`, `throughput_swin`, `extraction_core`): processor seconds of two ways,
+  theirs over ours, both warmed up, then in turns; the median. Compared with `results/smoke.json`, which has the ratios
+  of the same sizes: at tiny sizes they differ from those of the full benchmarks.
 - **verdicts** (`truth`): lower bounds for the small run's power and area under ROC, and limits for false calls, in a
   separate process.
 - **counts** (`scaling`): all shards and videos of tiny runs on simulated nodes arrive exactly once. Their speed is not
@@ -81,26 +81,26 @@ def checked(measures: dict[str, Measure], before: dict[str, Any], tries: int = T
 
 def measured_ways(only: str | None) -> Iterator[tuple[str, Measure]]:
     """Yield name and measure of each ratio. Inputs are made only when they are needed."""
-    import beside
-    import beside_vectors
-    import beside_whole
+    import baselines
+    import baselines_vectors
+    import baselines_whole
 
-    with beside.small_world(beside_whole.LEAST_VIDEOS) as world:
-        few = beside.part_of(world, 8)
-        makers: list[Callable[[], beside.Ways]] = [
-            lambda: beside_vectors.cav_ways(40),
-            lambda: beside_vectors.score_ways(4, 200, 6, 1000),
-            lambda: beside_vectors.captum_ways(3, 256),
+    with baselines.small_world(baselines_whole.LEAST_VIDEOS) as world:
+        few = baselines.part_of(world, 8)
+        makers: list[Callable[[], baselines.Ways]] = [
+            lambda: baselines_vectors.cav_ways(40),
+            lambda: baselines_vectors.score_ways(4, 200, 6, 1000),
+            lambda: baselines_vectors.captum_ways(3, 256),
             lambda: wide_and_narrow(200),
-            lambda: beside.tracking_ways(few),
-            lambda: beside.extraction_ways(few),
+            lambda: baselines.tracking_ways(few),
+            lambda: baselines.extraction_ways(few),
             swin_ways,
-            lambda: beside_whole.clip_ways(world),
+            lambda: baselines_whole.clip_ways(world),
         ]
         for make in makers:
             for name, (theirs, ours) in make().items():
                 if name not in LEFT_OUT and (only is None or only in name):
-                    yield name, lambda a=theirs, b=ours: ratios(beside.limited(a), beside.limited(b), REPEATS)
+                    yield name, lambda a=theirs, b=ours: ratios(baselines.limited(a), baselines.limited(b), REPEATS)
 
 
 def ratios_checked(only: str | None, before: dict[str, Any]) -> list[str]:
@@ -124,29 +124,29 @@ def wide_and_narrow(count: int) -> dict[str, tuple[Callable[[], Any], Callable[[
 
 
 def swin_ways() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
-    """`throughput_swin.py` and `bare.py` with Swin-T on small clips, where window attention gains little."""
-    import bare
+    """`throughput_swin.py` and `extraction_core.py` with Swin-T on small clips, where window attention gains little."""
+    import extraction_core
     import throughput_swin
 
     options = SimpleNamespace(
         config=throughput_swin.CONFIG, device="cpu", precision="float32", clips=1, shard=2, frames=4, size=56, threads=1
     )
     ways = throughput_swin.ways_of(options)[0]
-    theirs, ours = bare.ways_of("swin-tiny", options)[:2]
+    theirs, ours = extraction_core.ways_of("swin-tiny", options)[:2]
     return {
-        "swin, a bare loop over all layers extracted": (ways["bare"], ways["extract"]),
+        "swin, a model loop over all layers extracted": (ways["model loop"], ways["extract"]),
         "swin, --no-ray: MMAction2's own over ours": (theirs, ours),
     }
 
 
 def same_tracks() -> list[str]:
     """`tracking.py`: `track_videos` finds the same boxes and IDs as Ultralytics' `track()`."""
-    import beside
+    import baselines
     import tracking
 
     from vtcav_ray.world import asset
 
-    with beside.small_world(4) as world:
+    with baselines.small_world(4) as world:
         weights, videos = str(asset("detector.pt")), str(world.folder / "videos")
         report = tracking.main(["--weights", weights, "--videos", videos, "--image-size", "128", "--device", "cpu"])
     wrong = report["failures"] or not report["frames"] or min(report["same_box"], report["same_id"]) < 0.99
@@ -155,11 +155,11 @@ def same_tracks() -> list[str]:
 
 def all_together() -> list[str]:
     """Last part of `throughput.py`, once: our stages and the script both complete."""
-    import beside
-    import beside_whole
+    import baselines
+    import baselines_whole
 
-    with beside.small_world(beside_whole.LEAST_VIDEOS) as world:
-        whole = beside_whole.Whole(world)
+    with baselines.small_world(baselines_whole.LEAST_VIDEOS) as world:
+        whole = baselines_whole.Whole(world)
         whole.theirs()
     return [] if min(whole.counts.values()) > 0 else [f"all together: {whole.counts}"]
 

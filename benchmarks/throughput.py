@@ -3,11 +3,11 @@
     python benchmarks/throughput.py               5 repeats, some minutes of one core
     python benchmarks/throughput.py --missing     only what is missing from the JSON, with the same settings
     python benchmarks/throughput.py --only clips  only ways with this in their name
-    python benchmarks/throughput.py --no-ray      the bare extraction core, Swin-T and Swin-B at full size (`bare.py`)
+    python benchmarks/throughput.py --no-ray      `extraction_core.py`: Swin-T and Swin-B at full size
 
 - **tracks**: `track_videos` against Ultralytics' `track()` in a loop;
 - **clips**: the stage's worker against OpenCV in a loop, which stores its clips as PNG or does not store them;
-- **extract**: `Extractor`, from uint8 clips to projected activations and gradients of four layers, against the bare
+- **extract**: `Extractor`, from uint8 clips to projected activations and gradients of four layers, against the plain
   MMAction2 model with forward hooks, one clip at a time; and from files, activations alone (MMAction2's inferencer runs
   without gradients), against `inference_recognizer` with the same hooks;
 - **cavs**: `train_cavs` against Captum's DefaultClassifier and scikit-learn's LogisticRegression in a loop;
@@ -34,7 +34,9 @@ from typing import Any
 import torch
 from environment import RESULTS, moment, ratios, read, spread, write
 
-_FILE, _BARE, _PROFILE = (RESULTS / name for name in ("throughput.json", "bare.json", "throughput_profile.txt"))
+_FILE, _CORE, _PROFILE = (
+    RESULTS / name for name in ("throughput.json", "extraction_core.json", "throughput_profile.txt")
+)
 WHOLE = "all together, track(), OpenCV, hooks and scikit-learn"
 SETTINGS = ("repeats", "cavs", "videos", "runs", "threads")
 
@@ -50,9 +52,9 @@ def profile(call: Callable[[], Any], title: str) -> str:
 
 def measure(options: argparse.Namespace) -> None:
     """Measure all requested ways. Write the JSON after each, and the profile at the end."""
-    import beside
-    import beside_vectors
-    import beside_whole
+    import baselines
+    import baselines_vectors
+    import baselines_whole
 
     kept = read(_FILE)
     kept.pop("settings", None)  # from files older than the settings per way
@@ -69,29 +71,29 @@ def measure(options: argparse.Namespace) -> None:
         write(_FILE, kept)
         _tell(name, figures)
 
-    with beside.small_world(options.videos) as world:
-        makers: list[Callable[[], beside.Ways]] = [
-            lambda: beside.tracking_ways(world),
-            lambda: beside.extraction_ways(world),
-            lambda: beside_vectors.cav_ways(options.cavs),
-            lambda: beside_vectors.score_ways(10, 2000, 20, 10_000),
-            lambda: beside_vectors.captum_ways(options.runs, 256),
-            lambda: beside_whole.clip_ways(world),
+    with baselines.small_world(options.videos) as world:
+        makers: list[Callable[[], baselines.Ways]] = [
+            lambda: baselines.tracking_ways(world),
+            lambda: baselines.extraction_ways(world),
+            lambda: baselines_vectors.cav_ways(options.cavs),
+            lambda: baselines_vectors.score_ways(10, 2000, 20, 10_000),
+            lambda: baselines_vectors.captum_ways(options.runs, 256),
+            lambda: baselines_whole.clip_ways(world),
         ]
         for make in makers:
             for name, (theirs, ours) in make().items():
                 if wanted(name):
-                    keep(name, ratios(beside.limited(theirs), beside.limited(ours), options.repeats))
+                    keep(name, ratios(baselines.limited(theirs), baselines.limited(ours), options.repeats))
         if not wanted(WHOLE):
             return
-        whole = beside_whole.Whole(world)
-        figures = ratios(beside.limited(whole.theirs), beside.limited(whole.ours), options.repeats)
+        whole = baselines_whole.Whole(world)
+        figures = ratios(baselines.limited(whole.theirs), baselines.limited(whole.ours), options.repeats)
         timed = whole.stages[1:]  # the first call warms up
         stages = {stage: spread([one[stage] for one in timed]) for stage in timed[0]}
         slowest = max(stages, key=lambda stage: stages[stage]["median"])
         kept |= {"stages_cpu_s": stages, "slowest": slowest, "whole": whole.counts}
         keep(WHOLE, figures)
-        text = profile(beside.limited(whole.ours), f"All stages in one process; the slowest is {slowest}.")
+        text = profile(baselines.limited(whole.ours), f"All stages in one process; the slowest is {slowest}.")
     _PROFILE.write_text(text, encoding="utf-8")
 
 
@@ -100,18 +102,18 @@ def _tell(name: str, figures: dict[str, Any]) -> None:
     print(f"{name:<58} {r['median']:6.2f} times ({r['min']:.2f} to {r['max']:.2f}), ours {own:.3f} s", flush=True)
 
 
-def measure_bare(options: argparse.Namespace) -> None:
+def measure_extraction_core(options: argparse.Namespace) -> None:
     """Measure `--no-ray`. The JSON has a part for each model, size, type, device and number of threads."""
-    import bare
+    import extraction_core
 
-    kept = read(_BARE)
+    kept = read(_CORE)
     for model in options.models:
-        found = bare.measure(model, options)
+        found = extraction_core.measure(model, options)
         size = f"{options.clips} x {options.frames}x{options.size}x{options.size}"
         name = f"{model}, {size}, {options.precision}, {found['device']}, {options.threads} threads"
         kept.setdefault("models", {})[name] = found
-        write(_BARE, kept)
-        print(f"{name}: {bare.sentence(found)}", flush=True)
+        write(_CORE, kept)
+        print(f"{name}: {extraction_core.sentence(found)}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -124,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="default: 1; with --no-ray all cores")
     parser.add_argument("--only", help="a part of the ways' names")
     parser.add_argument("--missing", action="store_true", help="leave out what was measured with the same settings")
-    parser.add_argument("--no-ray", action="store_true", help="the bare core alone")
+    parser.add_argument("--no-ray", action="store_true", help="the extraction core alone")
     parser.add_argument("--models", nargs="+", default=["swin-tiny", "swin-base"], help="of --no-ray")
     parser.add_argument("--clips", type=int, default=1, help="a batch, of --no-ray")
     parser.add_argument("--frames", type=int, default=32, help="of --no-ray")
@@ -135,9 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.threads = options.threads or (torch.get_num_threads() if options.no_ray else 1)
     torch.set_num_threads(options.threads)
     if options.no_ray:
-        measure_bare(options)
+        measure_extraction_core(options)
         return
-    from beside_whole import LEAST_VIDEOS
+    from baselines_whole import LEAST_VIDEOS
 
     if options.videos < LEAST_VIDEOS:
         parser.error(f"--videos {options.videos}: at least {LEAST_VIDEOS}, or no concept is seen in two videos")

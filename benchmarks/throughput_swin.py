@@ -7,7 +7,7 @@ Five ways take turns in every repeat, on the same clips, so a ratio compares run
 
 - `mmaction`: MMAction2's own model, forward and backward to its input, parameters frozen, tensors preloaded;
 - `fused`: the same with our window attention: the plain pass that the others are compared with;
-- `bare`: only the fused model's forward, and backward to the earliest extracted layer;
+- `model loop`: only the fused model's forward, and backward to the earliest extracted layer;
 - `extract`: from uint8 clips to the projected activations and gradients of all four layers;
 - `stage`: the worker of the stage `activations`, from a Parquet shard of stored clips (read, decoded, resized, cropped)
   to committed Parquet shards of all four layers' activations and gradients; divided by its number of batches.
@@ -58,8 +58,8 @@ DISTINCT = 16  # distinct clips that are drawn and stored; a longer shard repeat
 RATIOS = {  # name -> (slower, faster, target for slower / faster)
     "MMAction2's own / fused, forward and backward": ("mmaction", "fused", "at least 1.8"),
     "all layers extracted / one plain forward and backward": ("extract", "fused", "at most 1.1"),
-    "all layers extracted / bare loop of the same work": ("extract", "bare", "at most 1.11"),
-    "clips a second: whole stage / bare loop": ("bare", "stage", "at least 0.9"),
+    "all layers extracted / model loop of the same work": ("extract", "model loop", "at most 1.11"),
+    "clips a second: whole stage / model loop": ("model loop", "stage", "at least 0.9"),
 }
 
 
@@ -103,7 +103,7 @@ def ways_of(options: Any) -> tuple[dict[str, Callable[[], Any]], Callable[[], An
     ways: dict[str, Callable[[], Any]] = {
         "mmaction": lambda: to_the_input(own, x, options.precision),
         "fused": lambda: to_the_input(recogniser.module, x, options.precision),
-        "bare": lambda: to_the_earliest_layer(recogniser, x, options.precision),
+        "model loop": lambda: to_the_earliest_layer(recogniser, x, options.precision),
         "extract": lambda: extractor.extract(clips, classes),
         "stage": stage,
     }
@@ -119,7 +119,7 @@ def to_the_input(module: Any, x: torch.Tensor, precision: str) -> None:
 
 
 def to_the_earliest_layer(recogniser: Recogniser, x: torch.Tensor, precision: str) -> None:
-    """Run forward, and backward to the earliest extracted layer: the bare loop of the stage's work."""
+    """Run forward, and backward to the earliest extracted layer: the model loop of the stage's work."""
     kept: list[torch.Tensor] = []
 
     def start_here(raw: torch.Tensor) -> torch.Tensor:

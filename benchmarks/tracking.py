@@ -30,7 +30,7 @@ from vtcav_ray.videos.listing import list_videos
 FrameBoxes = dict[int, dict[int, np.ndarray]]  # frame -> track id -> box xyxy
 
 
-def mend_torchvision() -> None:
+def patch_torchvision_nms() -> None:
     """Make `import torchvision` work with a CPU-only torch whose operators its wheel does not match.
 
     `track()` needs it only for `nms`, and Ultralytics has its own equivalent. A working torchvision is not changed.
@@ -123,8 +123,7 @@ def compare(theirs: FrameBoxes, ours: FrameBoxes) -> dict[str, float]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure and print the figures, and return them."""
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", required=True)
     parser.add_argument("--our-weights", help="the same network for `track_videos`, as .onnx; default: --weights")
@@ -140,7 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--no-camera-motion", action="store_true", help="leave out what `track()` does not do")
     parser.add_argument("--out", help="JSON file")
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def measured(args: argparse.Namespace) -> dict[str, Any]:
+    """Track the videos both ways; return the times and how far the tracks agree."""
     config = TracksConfig(
         weights=args.our_weights or args.weights,
         names=args.names,
@@ -154,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     table, _ = list_videos(VideosConfig(uri=args.videos, limit=args.limit))
     videos = list(zip(table["video_id"].to_pylist(), table["uri"].to_pylist(), strict=True))
     detector = Detector(config, args.device)
-    mend_torchvision()
+    patch_torchvision_nms()
     from ultralytics import YOLO
 
     model = YOLO(args.weights)
@@ -171,9 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     our_seconds, our_cpu = time.perf_counter() - begun, time.process_time() - our_cpu
     ours = our_tracks(tracks)
     frames = sum(len(f) for f in theirs.values())
-    agreement = {v: compare(theirs[v], ours.get(v, {})) for v, _ in videos}
-    boxes = sum(a["boxes"] for a in agreement.values())
-    report: dict[str, Any] = {
+    return {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
         "settings": vars(args),
@@ -184,11 +185,25 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "ratio": round(their_seconds / our_seconds, 2),
         "ratio_of_cpu_time": round(their_cpu / our_cpu, 2),  # steadier than `ratio` on a busy machine without a GPU
         "share_in_detector": round(figures["detect_seconds"] / figures["seconds"], 3),
+        **summary({v: compare(theirs[v], ours.get(v, {})) for v, _ in videos}),
+    }
+
+
+def summary(agreement: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Summarize how far the tracks of all videos agree."""
+    boxes = sum(a["boxes"] for a in agreement.values())
+    return {
         "same_box": round(sum(a["same_box"] * a["boxes"] for a in agreement.values()) / max(boxes, 1), 4),
         "same_id": round(float(np.mean([a["same_id"] for a in agreement.values()])), 4),
         "largest_difference_px": round(max(a["largest_difference_px"] for a in agreement.values()), 3),
         "by_video": agreement,
     }
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure and print the figures, and return them."""
+    args = parsed(arguments)
+    report = measured(args)
     text = json.dumps(report, indent=2)
     print(text)
     if args.out:

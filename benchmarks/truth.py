@@ -224,9 +224,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pools = _pools(seed, sizes)
         for world in options.worlds:
             runs.append(one_run(world, seed, pools, sizes, options.permutations))
-            told = {name: value for name, value in runs[-1].items() if name not in ("answers", "swaps", "moves")}
+            reported = {name: value for name, value in runs[-1].items() if name not in ("answers", "swaps", "moves")}
             print(
-                told | {f: [round(s["mean"], 2) for s in v] for f, v in runs[-1].get("swaps", {}).items()}, flush=True
+                reported | {f: [round(s["mean"], 2) for s in v] for f, v in runs[-1].get("swaps", {}).items()},
+                flush=True,
             )
         if out is not None:
             write(out, result(runs, sizes))

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
 from vtcav_ray.store import access
-from vtcav_ray.store.access import AccessError, may_pass, open_url, patiently, tells_storage_errors
+from vtcav_ray.store.access import AccessError, may_pass, open_url, patiently, report_storage_errors
 from vtcav_ray.video.fetch import fetch
 
 
@@ -98,7 +98,7 @@ def test_an_answer_is_an_answer() -> None:
 
 
 def test_what_storage_raises_becomes_a_sentence() -> None:
-    @tells_storage_errors
+    @report_storage_errors
     def full() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

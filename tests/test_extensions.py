@@ -22,12 +22,12 @@ import pytest
 import torch
 from small_runs import without_ray
 from torch import nn
+from whole_clip import build_clip
 
 import vtcav_ray
 from vtcav_ray import registry
 from vtcav_ray.activations import Extractor, make_projection
 from vtcav_ray.cavs import train_cavs
-from vtcav_ray.clips.kinds import build_clip
 from vtcav_ray.config import Config, ModelConfig
 from vtcav_ray.config.loading import load_config, parse_config
 from vtcav_ray.errors import ConfigError

@@ -20,7 +20,7 @@ from vtcav_ray.store.files import sha256_of
 from vtcav_ray.store.urls import check_url
 from vtcav_ray.videos.listing import list_videos
 from vtcav_ray.watch.page import Point, build_page
-from vtcav_ray.watch.registry import Record
+from vtcav_ray.watch.registry import CheckpointRecord
 
 
 @pytest.mark.parametrize(
@@ -243,8 +243,8 @@ def test_the_page_over_training_shows_html_as_text(browser: Browser, tmp_path: P
     nasty = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">&amp;'\""
     link = 'javascript:alert(1)//"><b>'
     records = [
-        Record("1", nasty, f"{nasty}_1.pth", 1, "f", 1, "done", run=link, model=nasty),
-        Record("2", nasty, "b_2.pth", 2, "f", 1, "failed", error=nasty),
+        CheckpointRecord("1", nasty, f"{nasty}_1.pth", 1, "f", 1, "done", run=link, model=nasty),
+        CheckpointRecord("2", nasty, "b_2.pth", 2, "f", 1, "failed", error=nasty),
     ]
     (tmp_path / "report.html").write_text(build_page(records, {(nasty, nasty, nasty): {0: Point(1, 0, 2, 0.5, True)}}))
     page = browser.new_page()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import vtcav_ray
 from vtcav_ray import cli, tables
-from vtcav_ray.clips.decisions import FILE, Decisions, Subject, write_decisions
+from vtcav_ray.clips.decisions import FILE, Decisions, Subject, format_decisions
 from vtcav_ray.config import Config, ResourcesConfig
 from vtcav_ray.config.loading import load_config
 from vtcav_ray.engine import ray_session
@@ -190,7 +190,7 @@ def test_a_review_leaves_clips_out_and_touches_no_model(finished: vtcav_ray.Run,
     )
     recorder = Recorder()
     page_before = Path(vtcav_ray.run(small).report_url).read_bytes()
-    write_decisions(finished.folder, decisions)
+    finished.folder.write_bytes(FILE, format_decisions(decisions).encode())
     try:
         result = vtcav_ray.run(small, recorder)
         assert recorder.ran == ["cavs", "scores", "report"]
@@ -212,7 +212,8 @@ def test_a_review_leaves_clips_out_and_touches_no_model(finished: vtcav_ray.Run,
         assert b"clips are left out" not in page_before
         # An acceptance that changes nothing, and a note, are no new review.
         again = Recorder()
-        write_decisions(finished.folder, decisions.changed([(Subject("concept", "cup/spatial"), "accept")]))
+        noted = decisions.changed([(Subject("concept", "cup/spatial"), "accept")])
+        finished.folder.write_bytes(FILE, format_decisions(noted).encode())
         vtcav_ray.run(small, again)
         assert again.ran == []
     finally:

@@ -30,7 +30,7 @@ from vtcav_ray.runs.status import run_status
 from vtcav_ray.stages import NAMES as STAGES
 from vtcav_ray.store.assets import resolve_asset
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.watch.loop import Options, watch_once
+from vtcav_ray.watch.loop import WatchOptions, watch_once
 from vtcav_ray.watch.page import update_report
 from vtcav_ray.watch.rerun import rerun
 from vtcav_ray.watch.run_one import CheckpointRunner
@@ -102,7 +102,7 @@ def damage(path: Path) -> bytes:
     return content
 
 
-def mend(path: Path, content: bytes) -> None:
+def repair(path: Path, content: bytes) -> None:
     times = path.stat()
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -166,8 +166,8 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
     again = pipeline.run(config, retry_failed=True, until="clips")
     assert again.keys.items() <= keys.items()
 
-    mend(broken[0], content[broken[0]])
-    mend(broken[1], content[broken[1]])
+    repair(broken[0], content[broken[0]])
+    repair(broken[1], content[broken[1]])
     result = CliRunner().invoke(cli.app, ["retry-failed", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
     assert "3 failures before, 1 now" in result.output
@@ -186,7 +186,7 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
 
     # Once all is mended, the files are those of a run in which nothing ever failed, byte for byte: also those of the
     # videos that were tried again with others beside them than at first.
-    mend(broken[2], content[broken[2]])
+    repair(broken[2], content[broken[2]])
     whole = pipeline.run(config, retry_failed=True, until="activations")
     undisturbed = pipeline.run(config_for(mine, tmp_path / "other"), until="activations")
     for stage in ("tracks", "clips", "activations"):
@@ -268,7 +268,7 @@ def test_a_watcher_reruns_each_checkpoint_and_reports_over_training(
         next_checkpoint(tmp_path / "exp" / f"epoch_{step}.pth", shift)
     torch.save({"state_dict": {"other.weight": torch.zeros(2)}}, tmp_path / "exp" / "epoch_3.pth")  # of another model
     config = config_for(videos, tmp_path / "run")
-    options = Options(str(tmp_path / "exp" / "*.pth"), settle_s=0.1, attempts=1)
+    options = WatchOptions(str(tmp_path / "exp" / "*.pth"), settle_s=0.1, attempts=1)
     runner = CheckpointRunner(pipeline.Silence(), 60.0)
     result = watch_once(config, options, runner, update_report)
     assert result.done == ["epoch_1.pth", "epoch_2.pth"]

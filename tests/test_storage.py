@@ -15,7 +15,7 @@ import pytest
 
 from vtcav_ray import tables
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.store import commits as storage
+from vtcav_ray.store import read_ahead
 from vtcav_ray.store.commits import ShardOutput, StageFolder, parquet_bytes
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import canonical_digest
@@ -121,14 +121,14 @@ def test_shards_are_read_ahead_in_order_and_not_too_far(tmp_path: Path, monkeypa
     seen = []
     for name, part in folder.iter_tables("tracks"):
         seen.append((name, part["n"].to_pylist()))
-        assert COUNTS["begun"] <= len(seen) + storage.READ_AHEAD_FILES
+        assert COUNTS["begun"] <= len(seen) + read_ahead.READ_AHEAD_FILES
     assert seen == [(f"s{i:04d}", [i]) for i in range(40)]
-    assert COUNTS["most"] > storage.READ_AHEAD_FILES / 2, "they are read at the same time"
+    assert COUNTS["most"] > read_ahead.READ_AHEAD_FILES / 2, "they are read at the same time"
     whole = folder.read("tracks")
     assert whole is not None
     assert whole["n"].to_pylist() == list(range(40))
     # Large files: one at a time.
-    monkeypatch.setattr(storage, "READ_AHEAD_BYTES", 1)
+    monkeypatch.setattr(read_ahead, "READ_AHEAD_BYTES", 1)
     COUNTS["most"] = 0
     assert [part["n"].to_pylist() for _, part in folder.iter_tables("tracks", columns=["n"])][:3] == [[0], [1], [2]]
     assert COUNTS["most"] == 1
@@ -142,7 +142,7 @@ def test_what_is_read_ahead_ends_with_its_reader(tmp_path: Path) -> None:
     begun = COUNTS["begun"]
     time.sleep(0.1)
     assert COUNTS["begun"] - begun <= 1, "nothing is begun any more"
-    assert begun <= 1 + storage.READ_AHEAD_FILES
+    assert begun <= 1 + read_ahead.READ_AHEAD_FILES
     seen = []
 
     def read_all() -> None:

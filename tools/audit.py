@@ -101,7 +101,7 @@ def judge(report: dict[str, Any]) -> tuple[int, str]:
     packages = report["dependencies"]
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     lines = [
-        f"{package['name']} {package['version']}: {found['id']}{_aliases(found)}; {_mended(found)}"
+        f"{package['name']} {package['version']}: {found['id']}{_aliases(found)}; {_fixed_in(found)}"
         for package in packages
         for found in package.get("vulns", ())
     ]
@@ -126,7 +126,7 @@ def _aliases(found: dict[str, Any]) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def _mended(found: dict[str, Any]) -> str:
+def _fixed_in(found: dict[str, Any]) -> str:
     versions = found.get("fix_versions") or []
     return f"mended in {', '.join(versions)}" if versions else "no mended version yet"
 

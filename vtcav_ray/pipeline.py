@@ -35,7 +35,7 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
 from vtcav_ray.runs.stage import Context, Stage
 from vtcav_ray.scores.stage import STAGE as SCORES
-from vtcav_ray.store.access import tells_storage_errors
+from vtcav_ray.store.access import report_storage_errors
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
@@ -44,7 +44,7 @@ from vtcav_ray.videos.stage import STAGE as VIDEOS
 STAGES: tuple[Stage, ...] = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
 
 
-@tells_storage_errors
+@report_storage_errors
 def run(
     config: Config,
     progress: Progress | None = None,
@@ -199,7 +199,7 @@ def outputs_there(config: Config, result: Run, until: str) -> bool:
     return True
 
 
-@tells_storage_errors
+@report_storage_errors
 def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | None = None) -> StageFolder:
     """Run an extra stage on the tables of an existing run, without changing run.json. Raises what `run` raises."""
     inputs = {name: result.stage(name) for name in stage.inputs}

@@ -327,7 +327,7 @@ LOOKS = pa.schema(
         ("set", pa.string()),
         ("name", pa.string()),
         ("kind", pa.string()),
-        ("bits", pa.uint64()),  # see vtcav_ray.clips.duplicates.Look
+        ("bits", pa.uint64()),  # see vtcav_ray.clips.duplicates.Appearance
         ("thumbs", pa.list_(pa.uint8(), THUMB_NUMBERS)),
     ]
 )

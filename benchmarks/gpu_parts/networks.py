@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import bare
+import extraction_core
 import numpy as np
 import throughput_swin
 import torch
@@ -77,9 +77,11 @@ class Pair:
         self.model, self.device = model, part.options.torch_device
         self.frames, self.size = (4, 56) if part.options.tiny else (32, 224)
         self.recogniser = load_recogniser(
-            ModelConfig(config=bare.MODELS[model], checkpoint="untrained"), part.options.device
+            ModelConfig(config=extraction_core.MODELS[model], checkpoint="untrained"), part.options.device
         )
-        self.own: Any = build_mmaction(read_config(bare.MODELS[model]), bare.MODELS[model], seed=None)
+        self.own: Any = build_mmaction(
+            read_config(extraction_core.MODELS[model]), extraction_core.MODELS[model], seed=None
+        )
         self.own.requires_grad_(False).to(self.device).load_state_dict(self.recogniser.module.state_dict())
         shape = (self.frames, self.size, self.size, 3)
         self.clip = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -90,7 +92,9 @@ class Pair:
 
     def extractor(self, precision: str, batch: int | None = None) -> Extractor:
         """As the stage has it."""
-        return Extractor(self.recogniser, bare.LAYERS, precision=PRECISIONS[precision], batch_size=batch, threads=8)  # type: ignore[arg-type]
+        return Extractor(
+            self.recogniser, extraction_core.LAYERS, precision=PRECISIONS[precision], batch_size=batch, threads=8
+        )  # type: ignore[arg-type]
 
 
 def forward(module: nn.Module, x: torch.Tensor, precision: str) -> None:
@@ -109,7 +113,7 @@ def measure(part: Part, pair: Pair, precision: str) -> int:
         free_memory(device)
         fits, taken, memory = passes(pair, precision, batch, 2 if tiny else 5)
         one = pair.inputs(1)
-        operations = 2 * bare.counted(lambda: pair.recogniser.logits(one))
+        operations = 2 * extraction_core.counted(lambda: pair.recogniser.logits(one))
         limit = matmul_rate(device, precision, 256 if tiny else 8192 if device.type == "cuda" else 1536)
         clips = [pair.clip] * batch
         extractor = pair.extractor(precision, batch)
@@ -163,10 +167,10 @@ def _passes(pair: Pair, precision: str, batch: int, repeats: int) -> tuple[dict[
         name: lambda module=module: throughput_swin.to_the_input(module, x, PRECISIONS[precision])
         for name, module in modules.items()
     }
-    memory = {name: bare.peak_memory(way, pair.device) / 1e9 for name, way in backward.items()}
+    memory = {name: extraction_core.peak_memory(way, pair.device) / 1e9 for name, way in backward.items()}
     ways = {f"forward and backward, {name}": way for name, way in backward.items()}
     ways |= {f"forward, {name}": lambda module=m: forward(module, x, precision) for name, m in modules.items()}
-    ways["bare loop, to the earliest layer"] = lambda: throughput_swin.to_the_earliest_layer(
+    ways["model loop, to the earliest layer"] = lambda: throughput_swin.to_the_earliest_layer(
         pair.recogniser, x, PRECISIONS[precision]
     )
     return in_turns(ways, pair.device, repeats), memory

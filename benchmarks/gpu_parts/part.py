@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import bare
+import extraction_core
 import torch
 
 # Type of numbers -> what `activations.precision` calls it. tf32 is float32 outside, with 10 bits inside products.
@@ -187,7 +187,7 @@ def matmul_rate(device: torch.device, precision: str, n: int) -> float:
 
 def seconds(way: Way, device: torch.device) -> float:
     """Seconds by the clock, until the device has finished."""
-    return bare.timed(way, device)[0]
+    return extraction_core.timed(way, device)[0]
 
 
 def in_turns(ways: Mapping[str, Way], device: torch.device, repeats: int) -> dict[str, list[float]]:

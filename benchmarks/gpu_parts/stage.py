@@ -1,7 +1,7 @@
-"""Part `stage`: the stage `activations` beside the bare model loop of the same work, and what decoding takes.
+"""Part `stage`: the stage `activations` beside the model loop of the same work, and what decoding takes.
 
 The stage's own worker reads a Parquet shard of stored clips, decodes, resizes, extracts four layers and writes Parquet.
-The bare loop has one batch on the device already, and goes forward, and backward down to the earliest layer.
+The model loop has one batch on the device already, and goes forward, and backward down to the earliest layer.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-import bare
 import environment as machine
+import extraction_core
 import numpy as np
 import throughput_swin
 import torch
 
 from gpu_parts.part import PRECISIONS, Part, free_memory, in_turns, middle, numbers, ratio
-from gpu_parts.targets import STAGE_OF_BARE
+from gpu_parts.targets import STAGE_OF_MODEL_LOOP
 from vtcav_ray.activations import Extractor
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.video.codec import decode_clip, encode_clip
 
 CASES = (("swin-tiny", "bf16", 20.0), ("swin-tiny", "fp32", 25.0), ("swin-base", "bf16", 25.0))
-WAYS = ("bare", "extract", "stage")
+WAYS = ("model loop", "extract", "stage")
 CLIPS_A_SHARD = 256
 
 
@@ -45,7 +45,7 @@ def decoding(part: Part) -> None:
     frames, size = sizes(part)
     stream = np.random.RandomState(0)
     stored = [encode_clip(throughput_swin.drawn_clip(stream, frames, size)) for _ in range(4)]
-    recogniser = load_recogniser(ModelConfig(config=bare.MODELS["swin-tiny"], checkpoint="untrained"), "cpu")
+    recogniser = load_recogniser(ModelConfig(config=extraction_core.MODELS["swin-tiny"], checkpoint="untrained"), "cpu")
 
     def one(number: int) -> None:
         recogniser.pixels(decode_clip(*stored[number % len(stored)]), "center")
@@ -67,13 +67,13 @@ def decoding(part: Part) -> None:
 
 
 def whole(part: Part, model: str, precision: str) -> None:
-    """The stage, the extraction alone, and the bare loop, in turns, at the batch of the stage's own trial."""
+    """The stage, the extraction alone, and the model loop, in turns, at the batch of the stage's own trial."""
     tiny, device = part.options.tiny, part.options.torch_device
     frames, size = sizes(part)
     with numbers(precision):
         batch = 2 if tiny else batch_of(part, model, precision)
         options = SimpleNamespace(
-            config=bare.MODELS[model],
+            config=extraction_core.MODELS[model],
             device=part.options.device,
             precision=PRECISIONS[precision],
             clips=batch,
@@ -87,8 +87,8 @@ def whole(part: Part, model: str, precision: str) -> None:
         taken = in_turns({name: ways[name] for name in WAYS}, device, 2 if tiny else 3)
     taken["stage"] = [each / options.shard for each in taken["stage"]]
     rates = {name: batch / middle(found) for name, found in taken.items()}
-    share = ratio(taken["bare"], taken["stage"])
-    cores = rates["bare"] * part.figures.get("processor seconds a clip", float("nan"))
+    share = ratio(taken["model loop"], taken["stage"])
+    cores = rates["model loop"] * part.figures.get("processor seconds a clip", float("nan"))
     part.note(
         f"{model}, {precision}",
         {
@@ -96,23 +96,25 @@ def whole(part: Part, model: str, precision: str) -> None:
             "batches a shard": options.shard,
             "stored bytes of raw": stored,
             "clips a second": rates,
-            "stage of the bare loop": share,
-            "extraction of the bare loop": ratio(taken["bare"], taken["extract"]),
+            "stage of the model loop": share,
+            "extraction of the model loop": ratio(taken["model loop"], taken["extract"]),
             "cores that decode for one device": cores,
         },
     )
     name = f"{model}, {precision}, batch {batch}"
-    part.row(f"{name}, bare loop", rates["bare"], "clips/s")
+    part.row(f"{name}, model loop", rates["model loop"], "clips/s")
     part.row(f"{name}, whole stage", rates["stage"], "clips/s")
-    part.row(f"{name}, stage of the bare loop", share["median"], "", STAGE_OF_BARE)
+    part.row(f"{name}, stage of the model loop", share["median"], "", STAGE_OF_MODEL_LOOP)
     part.row(f"{name}, cores that decode for one device", cores, "cores")
 
 
 def batch_of(part: Part, model: str, precision: str) -> int:
     """By trial, as the stage finds it."""
     frames, size = sizes(part)
-    recogniser = load_recogniser(ModelConfig(config=bare.MODELS[model], checkpoint="untrained"), part.options.device)
-    extractor = Extractor(recogniser, bare.LAYERS, precision=PRECISIONS[precision])  # type: ignore[arg-type]
+    recogniser = load_recogniser(
+        ModelConfig(config=extraction_core.MODELS[model], checkpoint="untrained"), part.options.device
+    )
+    extractor = Extractor(recogniser, extraction_core.LAYERS, precision=PRECISIONS[precision])  # type: ignore[arg-type]
     found = extractor.choose_batch_size(np.zeros((frames, size, size, 3), np.uint8), gradients=True)
     del recogniser, extractor
     free_memory(torch.device(part.options.device))

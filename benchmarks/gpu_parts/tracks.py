@@ -40,14 +40,14 @@ SAME_BOXES = Target(0.95)
 
 def run(part: Part) -> None:
     """Measure and note."""
-    tracking.mend_torchvision()
+    tracking.patch_torchvision_nms()
     tiny = part.options.tiny
     with tempfile.TemporaryDirectory(prefix="gpu-tracks-") as name:
         folder = Path(name)
         for detector, size in [(each, (64, 64)) for each in DETECTORS] if tiny else CASES:
             part.attempt(
                 f"{detector}, {size[1]}x{size[0]}",
-                lambda d=detector, s=size: beside(part, folder, d, s),  # type: ignore[misc]
+                lambda d=detector, s=size: measure_detector(part, folder, d, s),  # type: ignore[misc]
                 needs=12,
             )
 
@@ -97,7 +97,7 @@ def random_yolo(path: Path, video: str, image_size: int) -> None:
     torch.save({"model": model}, path)
 
 
-def beside(part: Part, folder: Path, detector: str, size: tuple[int, int]) -> None:
+def measure_detector(part: Part, folder: Path, detector: str, size: tuple[int, int]) -> None:
     """`track()` on some of the videos; ours on all, by batch, videos open at a time and decoder."""
     name = f"{detector}, {size[1]}x{size[0]}"
     videos = videos_of(part, folder, size)

@@ -26,7 +26,7 @@ import ray.cloudpickle
 
 from vtcav_ray import engine, pipeline, tables
 from vtcav_ray.activations.stage import STAGE, ExtractWorker
-from vtcav_ray.clips.contents import CONTENTS, contents_of
+from vtcav_ray.clips.stage import CONTENTS, contents_of
 from vtcav_ray.config import Config, ResourcesConfig
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.engine.completing import Completing

@@ -15,7 +15,7 @@ from torch import nn
 
 from vtcav_ray import tables
 from vtcav_ray.activations.stage import BATCH_SIZE_FILE, STAGE, ExtractWorker
-from vtcav_ray.clips.contents import contents_of
+from vtcav_ray.clips.stage import contents_of
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError

@@ -167,14 +167,14 @@ def test_scaling_keeps_what_was_measured_after_every_step(tmp_path: Path, monkey
 
 
 def test_throughput_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import beside
-    import beside_vectors
-    import beside_whole
+    import baselines
+    import baselines_vectors
+    import baselines_whole
     import throughput
 
     monkeypatch.setattr(throughput, "_FILE", tmp_path / "throughput.json")
     monkeypatch.setattr(throughput, "_PROFILE", tmp_path / "profile.txt")
-    monkeypatch.setattr(beside, "small_world", lambda videos: contextlib.nullcontext())
+    monkeypatch.setattr(baselines, "small_world", lambda videos: contextlib.nullcontext())
     calls: list[str] = []
 
     def ways(name: str) -> Any:
@@ -184,11 +184,11 @@ def test_throughput_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch: py
         raise RuntimeError("too late")
 
     for module, make in (
-        (beside, "tracking_ways"), (beside, "extraction_ways"), (beside_vectors, "cav_ways"),
-        (beside_vectors, "score_ways"), (beside_vectors, "captum_ways"), (beside_whole, "clip_ways"),
+        (baselines, "tracking_ways"), (baselines, "extraction_ways"), (baselines_vectors, "cav_ways"),
+        (baselines_vectors, "score_ways"), (baselines_vectors, "captum_ways"), (baselines_whole, "clip_ways"),
     ):  # fmt: skip
         monkeypatch.setattr(module, make, ways(make))
-    monkeypatch.setattr(beside_whole, "Whole", whole)
+    monkeypatch.setattr(baselines_whole, "Whole", whole)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="too late"):
             throughput.main(["--repeats", "1", "--missing"])

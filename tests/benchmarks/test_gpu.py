@@ -52,7 +52,7 @@ def test_a_part(name: str, tmp_path: Path) -> None:
     wanted = {
         "environment": "bf16",
         "networks": "times",
-        "stage": "stage of the bare loop",
+        "stage": "stage of the model loop",
         "tracks": "over track()",
         "cavs": "CAVs",
     }
@@ -140,14 +140,14 @@ def test_the_table_says_what_was_missed_and_what_failed(tmp_path: Path) -> None:
 KEYS = {"clip_id": "clip{}", "class": "lift", "concept": "cup", "against": "random", "negatives": "random#{}"}
 
 
-class Stand(SimpleNamespace):
+class FakeRun(SimpleNamespace):
     """A run's tables, as `gpu_parts.parity` asks for them."""
 
     def table(self, name: str, columns: list[str], **_: str) -> pa.Table:
         return self.tables[name].select(columns)
 
 
-def stand_in(change: Mapping[str, Any]) -> Stand:
+def tables_of_run(change: Mapping[str, Any]) -> FakeRun:
     """Tables of a run; `change`: what is different on the other device."""
     rng = np.random.default_rng(0)
     found = {}
@@ -164,7 +164,7 @@ def stand_in(change: Mapping[str, Any]) -> Stand:
     frames = [list(range(4))] * 2
     found["tracks"] = pa.table({"video_id": ["v", "v"], "label": ["cup", "cup"], "frames": frames, "boxes": boxes})
     config = SimpleNamespace(activations=SimpleNamespace(layers=("late",)), scores=SimpleNamespace(permutations=10_000))
-    return Stand(tables=found, config=config)
+    return FakeRun(tables=found, config=config)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_parity_finds_what_is_beyond_its_tolerance(
 ) -> None:
     from gpu_parts import parity
 
-    part, here, there = part_of("run", tmp_path), stand_in({}), stand_in(change)
+    part, here, there = part_of("run", tmp_path), tables_of_run({}), tables_of_run(change)
     for compare in (parity.compare_tracks, parity.compare_vectors, parity.compare_scores):
         compare(part, there, here)
     found = [row["figure"] for row in part.rows if not row["met"]]

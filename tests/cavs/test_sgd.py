@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn_reference import train_reference
 
 from vtcav_ray.cavs import train_cavs
-from vtcav_ray.cavs.reference import train_reference
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.1])

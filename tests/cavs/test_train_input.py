@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from sklearn_reference import train_reference
 
 from vtcav_ray.cavs import gram, train_cavs
-from vtcav_ray.cavs.reference import train_reference
 from vtcav_ray.cavs.train import NO_DIFFERENCE, ONE_VIDEO
 
 RNG = np.random.default_rng(0)

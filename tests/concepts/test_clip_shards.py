@@ -10,8 +10,8 @@ import pyarrow as pa
 from tracked_things import track_row, tracks_table, videos_table
 
 from vtcav_ray import tables
-from vtcav_ray.clips.contents import contents_of
 from vtcav_ray.clips.stage import STAGE as CLIPS
+from vtcav_ray.clips.stage import contents_of
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.runs.carry import FROM, carry
 from vtcav_ray.runs.stage import Context, Shard

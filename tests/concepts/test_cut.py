@@ -12,7 +12,7 @@ from tracked_things import track_row, tracks_table, videos_table
 
 from vtcav_ray.clips import cut
 from vtcav_ray.clips.cut import cut_clips
-from vtcav_ray.clips.duplicates import alike, look_at, looks_of, near_duplicates
+from vtcav_ray.clips.duplicates import alike, appearance_of, looks_of, near_duplicates
 from vtcav_ray.clips.plan_table import PLAN
 from vtcav_ray.clips.select import plan_clips
 from vtcav_ray.config import ClipsConfig, ConceptConfig
@@ -173,13 +173,13 @@ def drawn_clip(seed: int, noise: float = 0.0) -> np.ndarray:
 
 
 def test_near_duplicates_are_found_and_strangers_are_not() -> None:
-    first = look_at(drawn_clip(0))
-    assert alike(first, look_at(drawn_clip(0, noise=4)), 8)
+    first = appearance_of(drawn_clip(0))
+    assert alike(first, appearance_of(drawn_clip(0, noise=4)), 8)
     padded = np.zeros((4, 60, 60, 3), np.uint8)
     padded[:, 10:50, 10:50] = drawn_clip(0)
-    assert alike(first, look_at(padded), 8)
-    assert not any(alike(first, look_at(drawn_clip(s)), 8) for s in range(1, 60))
-    assert not alike(first, look_at(np.clip(drawn_clip(0).astype(int) + 60, 0, 255).astype(np.uint8)), 8)
+    assert alike(first, appearance_of(padded), 8)
+    assert not any(alike(first, appearance_of(drawn_clip(s)), 8) for s in range(1, 60))
+    assert not alike(first, appearance_of(np.clip(drawn_clip(0).astype(int) + 60, 0, 255).astype(np.uint8)), 8)
 
 
 def clip_row(clip_id: str, clip: np.ndarray, **changes: Any) -> dict[str, Any]:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from drawn import square_video
+from whole_clip import build_clip
 
-from vtcav_ray.clips.kinds import build_clip, builder_of
+from vtcav_ray.clips.kinds import builder_of
 
 S = 32
 RED = (250, 10, 10)

@@ -29,7 +29,7 @@ REAL_CLIPS = (
 @pytest.mark.parametrize("tracker", ["bytetrack", "botsort"])
 def test_same_tracks_as_ultralytics(shared_data: Path, tracker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from tracking import compare, mend_torchvision, our_tracks, ultralytics_tracks
+    from tracking import compare, our_tracks, patch_torchvision_nms, ultralytics_tracks
 
     weights = str(shared_data / "weights" / "yolov8n_dequant_coco.pt")
     config = TracksConfig(weights=weights, tracker=tracker, image_size=320, max_frames=24, batch_size=8)
@@ -37,7 +37,7 @@ def test_same_tracks_as_ultralytics(shared_data: Path, tracker: str, monkeypatch
     table, failures, _ = track_videos(videos, Detector(config, "cpu"), config)
     assert failures == []
     ours = our_tracks(table)
-    mend_torchvision()
+    patch_torchvision_nms()
     for name, path in videos:
         agreement = compare(ultralytics_tracks(weights, path, config, "cpu"), ours.get(name, {}))
         assert agreement["boxes"] >= 20, name

@@ -14,10 +14,10 @@ import pytest
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.lease import Leases, create_once
-from vtcav_ray.watch.find import Checkpoint
-from vtcav_ray.watch.loop import Options, Pass, watch_once
+from vtcav_ray.watch.find import FoundCheckpoint
+from vtcav_ray.watch.loop import Pass, WatchOptions, watch_once
 from vtcav_ray.watch.page import update_report
-from vtcav_ray.watch.registry import Registry
+from vtcav_ray.watch.registry import CheckpointRecords
 
 pytest.importorskip("seaweed", reason="no S3 server to test with")
 pytestmark = pytest.mark.slow
@@ -62,7 +62,7 @@ def race(options: dict[str, Any], log: str, start: float) -> None:
         }
     )
 
-    def run_one(config: Any, found: Checkpoint) -> dict[str, object]:
+    def run_one(config: Any, found: FoundCheckpoint) -> dict[str, object]:
         with open(log, "a") as file:
             file.write(f"{found.name}\n")
         time.sleep(0.05)
@@ -72,7 +72,7 @@ def race(options: dict[str, Any], log: str, start: float) -> None:
         update_report(folder)
 
     time.sleep(max(0.0, start - time.time()))
-    while watch_once(config, Options("s3://race/exp/*.pth", settle_s=0.0), run_one, update) != Pass():
+    while watch_once(config, WatchOptions("s3://race/exp/*.pth", settle_s=0.0), run_one, update) != Pass():
         pass
 
 
@@ -91,6 +91,6 @@ def test_racing_processes_run_each_checkpoint_once(s3: Any, tmp_path: Path) -> N
         watcher.join(120)
         assert watcher.exitcode == 0
     assert sorted((tmp_path / "log").read_text().split()) == sorted(names)
-    registry = Registry(Folder("s3://race/run/watch", s3.storage_options))
+    registry = CheckpointRecords(Folder("s3://race/run/watch", s3.storage_options))
     assert [(r.step, r.status) for r in registry.records()] == [(step, "done") for step in range(8)]
     assert registry.folder.exists("registry.parquet")

@@ -25,3 +25,9 @@ def house(monkeypatch: pytest.MonkeyPatch) -> SmallHouse:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     return parse_config({"videos": {"uri": "videos"}, "out": str(tmp_path / "run")})
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """Return a path that exists once a hostile program ran."""
+    return tmp_path / "ran"

@@ -106,7 +106,7 @@ def test_a_manifest_in_a_folder_of_a_bucket_names_nothing_outside() -> None:
 
 
 def test_http_dots_are_dots_however_they_are_written() -> None:
-    from vtcav_ray.videos.side_files import why_outside
+    from vtcav_ray.videos.links import why_outside
 
     for path in ("a/%2e%2e/%2E%2E/b.mp4", "a/..%2fb.mp4", "a\\..\\b.mp4"):
         full = f"https://h/videos/{path}"

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.report.data import ACCURACY_COLUMNS, ConceptFacts, Entanglement, ReportData, StageFacts
+from vtcav_ray.report.data import ACCURACY_COLUMNS, ConceptFacts, Entanglement, ReportData, StageSummary
 from vtcav_ray.report.previews import Preview, make_preview
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
@@ -232,12 +232,14 @@ def report_data(rows: list[dict[str, Any]] | None = None, **changes: Any) -> Rep
             schema=tables.FAILURES,
         ),
         "stages": [
-            StageFacts("videos", "0a1b2c", 0.8, {"videos": 400}, 41_000, {}),
-            StageFacts("tracks", "1a2b3c", 62.0, {"tracks": 512, "failures": 1}, 1_240_000, {"decode_seconds": 21.5}),
-            StageFacts("clips", "2a3b4c", 18.4, {"clips": 1520}, 88_000_000, {}, ["Only 28 of 30 clips for `cup up`."]),
-            StageFacts("activations", "3a4b5c", 71.2, {"activations": 6080, "gradients": 480}, 9_300_000, {}),
-            StageFacts("cavs", "4a5b6c", 3.1, {"cavs": 4800}, 15_000_000, {}, (), {"solver": "logistic"}),
-            StageFacts("scores", "5a6b7c", 2.2, {"scores": len(rows)}, 70_000, {}),
+            StageSummary("videos", "0a1b2c", 0.8, {"videos": 400}, 41_000, {}),
+            StageSummary("tracks", "1a2b3c", 62.0, {"tracks": 512, "failures": 1}, 1_240_000, {"decode_seconds": 21.5}),
+            StageSummary(
+                "clips", "2a3b4c", 18.4, {"clips": 1520}, 88_000_000, {}, ["Only 28 of 30 clips for `cup up`."]
+            ),
+            StageSummary("activations", "3a4b5c", 71.2, {"activations": 6080, "gradients": 480}, 9_300_000, {}),
+            StageSummary("cavs", "4a5b6c", 3.1, {"cavs": 4800}, 15_000_000, {}, (), {"solver": "logistic"}),
+            StageSummary("scores", "5a6b7c", 2.2, {"scores": len(rows)}, 70_000, {}),
         ],
         "config": {
             "name": "planted world",

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtcav_ray.clips.decisions import (
+    FILE,
     Decision,
     Decisions,
     Subject,
     format_decisions,
     parse_decisions,
     read_decisions,
-    write_decisions,
 )
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.store.folder import Folder
@@ -59,14 +59,15 @@ def test_decisions_live_on_any_storage() -> None:
     folder = Folder("memory://review-test/run")
     assert read_decisions(folder) == Decisions()
     wanted = Decisions().changed([(CUP, "accept"), (CLIP, "reject")])
-    write_decisions(folder, wanted)
+    folder.write_bytes(FILE, format_decisions(wanted).encode())
     assert read_decisions(folder) == wanted
 
 
 def test_notes_stay_as_long_as_a_decision_does(tmp_path: object) -> None:
     folder = Folder(str(tmp_path))
     noted = Decisions({CLIP.key: Decision(CLIP, "reject", 'a "bowl", not a cup')})
-    write_decisions(folder, noted.changed([(CLIP, "accept"), (CUP, "accept")]))
+    changed = noted.changed([(CLIP, "accept"), (CUP, "accept")])
+    folder.write_bytes(FILE, format_decisions(changed).encode())
     assert read_decisions(folder).rows()[1] == Decision(CLIP, "accept", 'a "bowl", not a cup')
 
 

@@ -24,10 +24,10 @@ from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, EnvironmentFault, StageError
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.lease import Leases, create_once
-from vtcav_ray.watch.find import Checkpoint, list_checkpoints, looks_whole, settled
-from vtcav_ray.watch.loop import NotTheCheckpoint, Options, Pass, watch_for_ever, watch_once
+from vtcav_ray.watch.find import FoundCheckpoint, list_checkpoints, looks_whole, settled
+from vtcav_ray.watch.loop import NotTheCheckpoint, Pass, WatchOptions, watch_for_ever, watch_once
 from vtcav_ray.watch.page import Point, build_page
-from vtcav_ray.watch.registry import Record, Registry
+from vtcav_ray.watch.registry import CheckpointRecord, CheckpointRecords
 
 
 def zip_bytes(text: str = "weights") -> bytes:
@@ -50,11 +50,11 @@ def config(tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> Options:
-    return Options(str(tmp_path / "exp" / "*.pth"), settle_s=1.0, expires_s=60.0, attempts=2)
+def options(tmp_path: Path) -> WatchOptions:
+    return WatchOptions(str(tmp_path / "exp" / "*.pth"), settle_s=1.0, expires_s=60.0, attempts=2)
 
 
-def passes(config: Config, options: Options, run_one: Any) -> Pass:
+def passes(config: Config, options: WatchOptions, run_one: Any) -> Pass:
     return watch_once(config, options, run_one, lambda folder: None)
 
 
@@ -76,14 +76,14 @@ def test_a_file_that_was_written_again_is_another_checkpoint(tmp_path: Path) -> 
     assert before.url == after.url
 
 
-def checkpoint(name: str, modified: float | None, fingerprint: str = "a") -> Checkpoint:
-    return Checkpoint((1, 0), name, name, fingerprint, 1, modified)
+def checkpoint(name: str, modified: float | None, fingerprint: str = "a") -> FoundCheckpoint:
+    return FoundCheckpoint((1, 0), name, name, fingerprint, 1, modified)
 
 
 def test_a_second_look_is_taken_only_where_a_file_is_young() -> None:
     looks: list[str] = []
 
-    def again() -> list[Checkpoint]:
+    def again() -> list[FoundCheckpoint]:
         looks.append("again")
         return [checkpoint("young", 99.0), checkpoint("growing", 100.0, "b")]
 
@@ -106,19 +106,19 @@ def test_a_copy_that_broke_off_is_not_whole(tmp_path: Path, content: bytes, whol
     assert looks_whole(found) == whole
 
 
-def test_each_is_run_once_and_recorded(config: Config, options: Options, tmp_path: Path) -> None:
+def test_each_is_run_once_and_recorded(config: Config, options: WatchOptions, tmp_path: Path) -> None:
     for step in (2, 1):
         old(tmp_path / "exp" / f"epoch_{step}.pth", zip_bytes(str(step)))
     ran: list[str] = []
 
-    def run_one(config: Config, found: Checkpoint) -> dict[str, object]:
+    def run_one(config: Config, found: FoundCheckpoint) -> dict[str, object]:
         ran.append(found.name)
         return {"run": f"checkpoints/{found.name}", "model": "m", "keys": {"clips": "k"}}
 
     assert passes(config, options, run_one).done == ["epoch_1.pth", "epoch_2.pth"]
     assert passes(config, options, run_one) == Pass()
     assert ran == ["epoch_1.pth", "epoch_2.pth"]
-    registry = Registry(Folder(f"{config.run_url}/watch"))
+    registry = CheckpointRecords(Folder(f"{config.run_url}/watch"))
     registry.write_table()
     first = (tmp_path / "run" / "watch" / "registry.parquet").read_bytes()
     registry.write_table()
@@ -127,11 +127,13 @@ def test_each_is_run_once_and_recorded(config: Config, options: Options, tmp_pat
     assert [(r["step"], r["status"], r["clips_key"]) for r in rows] == [(1, "done", "k"), (2, "done", "k")]
 
 
-def test_a_failure_blocks_nothing_and_is_tried_so_many_times(config: Config, options: Options, tmp_path: Path) -> None:
+def test_a_failure_blocks_nothing_and_is_tried_so_many_times(
+    config: Config, options: WatchOptions, tmp_path: Path
+) -> None:
     for step in (1, 2):
         old(tmp_path / "exp" / f"epoch_{step}.pth", zip_bytes(str(step)))
 
-    def run_one(config: Config, found: Checkpoint) -> dict[str, object]:
+    def run_one(config: Config, found: FoundCheckpoint) -> dict[str, object]:
         if found.step == 1:
             raise MemoryError("no such tensor") if (tmp_path / "second").exists() else StageError("does not load")
         return {"run": "r", "model": "m", "keys": {}}
@@ -141,16 +143,16 @@ def test_a_failure_blocks_nothing_and_is_tried_so_many_times(config: Config, opt
     (tmp_path / "second").touch()
     assert passes(config, options, run_one).failed == {"epoch_1.pth": "MemoryError: no such tensor"}
     assert passes(config, options, run_one) == Pass()  # two attempts were asked for
-    records = Registry(Folder(f"{config.run_url}/watch")).records()
+    records = CheckpointRecords(Folder(f"{config.run_url}/watch")).records()
     assert [(r.status, r.error) for r in records] == [("failed", "MemoryError: no such tensor"), ("done", None)]
 
 
 def test_what_would_fail_for_all_ends_the_pass_and_counts_for_none(
-    config: Config, options: Options, tmp_path: Path
+    config: Config, options: WatchOptions, tmp_path: Path
 ) -> None:
     old(tmp_path / "exp" / "epoch_1.pth", zip_bytes())
 
-    def no_videos(config: Config, found: Checkpoint) -> dict[str, object]:
+    def no_videos(config: Config, found: FoundCheckpoint) -> dict[str, object]:
         raise NotTheCheckpoint(ConfigError("no videos there"))
 
     for _ in range(4):
@@ -163,11 +165,11 @@ def test_what_would_fail_for_all_ends_the_pass_and_counts_for_none(
     "fault", [EnvironmentFault("No Ray cluster"), OSError(errno.ENOSPC, "No space left"), ConnectionError("no answer")]
 )
 def test_what_lies_around_a_checkpoint_counts_against_none(
-    config: Config, options: Options, tmp_path: Path, fault: Exception
+    config: Config, options: WatchOptions, tmp_path: Path, fault: Exception
 ) -> None:
     old(tmp_path / "exp" / "epoch_1.pth", zip_bytes())
 
-    def without(config: Config, found: Checkpoint) -> dict[str, object]:
+    def without(config: Config, found: FoundCheckpoint) -> dict[str, object]:
         raise fault
 
     for _ in range(options.attempts + 1):
@@ -176,7 +178,7 @@ def test_what_lies_around_a_checkpoint_counts_against_none(
     assert passes(config, options, ran_well).done == ["epoch_1.pth"]
 
 
-def ran_well(config: Config, found: Checkpoint) -> dict[str, object]:
+def ran_well(config: Config, found: FoundCheckpoint) -> dict[str, object]:
     return {"run": "r", "model": "m", "keys": {}}
 
 
@@ -195,7 +197,7 @@ def test_a_watcher_outlives_what_may_pass_and_not_a_mistake() -> None:
     assert told == [Pass()]
 
 
-def test_a_limit_counts_what_is_run(config: Config, options: Options, tmp_path: Path) -> None:
+def test_a_limit_counts_what_is_run(config: Config, options: WatchOptions, tmp_path: Path) -> None:
     old(tmp_path / "exp" / "epoch_1.pth", zip_bytes()[:-30])
     for step in (2, 3, 4, 5):
         old(tmp_path / "exp" / f"epoch_{step}.pth", zip_bytes(str(step)))
@@ -204,7 +206,7 @@ def test_a_limit_counts_what_is_run(config: Config, options: Options, tmp_path: 
     assert other is not None
     one = dataclasses.replace(options, limit=1)
 
-    def run_one(config: Config, found: Checkpoint) -> dict[str, object]:
+    def run_one(config: Config, found: FoundCheckpoint) -> dict[str, object]:
         if found.step == 4:
             raise StageError("does not load")
         return ran_well(config, found)
@@ -215,7 +217,7 @@ def test_a_limit_counts_what_is_run(config: Config, options: Options, tmp_path: 
 
 
 def test_one_that_is_gone_or_not_ours_to_read_is_passed_over(
-    config: Config, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, options: WatchOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in (1, 2, 3):
         old(tmp_path / "exp" / f"epoch_{step}.pth", zip_bytes(str(step)))
@@ -233,7 +235,7 @@ def test_one_that_is_gone_or_not_ours_to_read_is_passed_over(
     assert (result.unfinished, result.done) == (["epoch_1.pth", "epoch_2.pth"], ["epoch_3.pth"])
 
 
-def test_one_that_is_cut_off_waits(config: Config, options: Options, tmp_path: Path) -> None:
+def test_one_that_is_cut_off_waits(config: Config, options: WatchOptions, tmp_path: Path) -> None:
     path = old(tmp_path / "exp" / "epoch_1.pth", zip_bytes()[:-30])
     assert passes(config, options, lambda c, f: pytest.fail("not whole")).unfinished == ["epoch_1.pth"]
     old(path, zip_bytes())
@@ -278,10 +280,12 @@ def test_a_full_disk_does_not_look_like_a_death(tmp_path: Path, monkeypatch: pyt
     assert (state.held, state.attempts) == (False, 0)
 
 
-def test_watchers_that_die_over_one_checkpoint_give_it_up(config: Config, options: Options, tmp_path: Path) -> None:
+def test_watchers_that_die_over_one_checkpoint_give_it_up(
+    config: Config, options: WatchOptions, tmp_path: Path
+) -> None:
     old(tmp_path / "exp" / "epoch_1.pth", zip_bytes())
     (found,) = list_checkpoints(options.pattern)
-    options = Options(options.pattern, settle_s=0.0, expires_s=0.05, attempts=2)
+    options = WatchOptions(options.pattern, settle_s=0.0, expires_s=0.05, attempts=2)
     leases = Leases(Folder(f"{config.run_url}/watch/leases"), options.expires_s)
     for _ in range(2):
         assert leases.take(found.id) is not None
@@ -295,7 +299,7 @@ def race(url: str, pattern: str, log: str, start: float) -> None:
     """A watcher process. Each run of a checkpoint appends a line to a log, in one write."""
     config = parse_config({"videos": {"world": {}}, "out": url})
 
-    def run_one(config: Config, found: Checkpoint) -> dict[str, object]:
+    def run_one(config: Config, found: FoundCheckpoint) -> dict[str, object]:
         with open(log, "a") as file:
             file.write(f"{found.name}\n")
         time.sleep(0.02)
@@ -303,7 +307,7 @@ def race(url: str, pattern: str, log: str, start: float) -> None:
 
     time.sleep(max(0.0, start - time.time()))
     for _ in range(3):
-        watch_once(config, Options(pattern, settle_s=0.0), run_one, lambda folder: None)
+        watch_once(config, WatchOptions(pattern, settle_s=0.0), run_one, lambda folder: None)
 
 
 def test_racing_watchers_run_each_checkpoint_once(tmp_path: Path) -> None:
@@ -319,7 +323,7 @@ def test_racing_watchers_run_each_checkpoint_once(tmp_path: Path) -> None:
         watcher.join(60)
         assert watcher.exitcode == 0
     assert sorted((tmp_path / "log").read_text().split()) == sorted(names)
-    assert {r.status for r in Registry(Folder(str(tmp_path / "run" / "watch"))).records()} == {"done"}
+    assert {r.status for r in CheckpointRecords(Folder(str(tmp_path / "run" / "watch"))).records()} == {"done"}
 
 
 def test_a_file_is_created_once_on_storage_that_can_promise_it(tmp_path: Path) -> None:
@@ -345,8 +349,10 @@ def test_a_pass_with_nothing_new_ends_at_once_without_ray(tmp_path: Path) -> Non
 def test_the_page_escapes_what_comes_from_outside() -> None:
     nasty = "<img src=x onerror=alert(1)>"
     records = [
-        Record("1", "u", f"{nasty}_1.pth", 1, "f", 1, "done", run=f"checkpoints/{nasty}", model=nasty, keys={}),
-        Record("2", "u", "b_2.pth", 2, "f", 1, "failed", error=nasty),
+        CheckpointRecord(
+            "1", "u", f"{nasty}_1.pth", 1, "f", 1, "done", run=f"checkpoints/{nasty}", model=nasty, keys={}
+        ),
+        CheckpointRecord("2", "u", "b_2.pth", 2, "f", 1, "failed", error=nasty),
     ]
     page = build_page(records, {(nasty, nasty, nasty): {0: Point(1.5, 1.0, 2.0, 0.9, True)}})
     assert "<img" not in page

@@ -9,19 +9,19 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from vtcav_ray.watch.page import Point, build_page
-from vtcav_ray.watch.registry import Record
+from vtcav_ray.watch.registry import CheckpointRecord
 
 AXE = Path(__file__).parents[1] / "report" / "axe" / "axe.min.js"
 
 
 def page_text() -> str:
     records = [
-        Record(
+        CheckpointRecord(
             f"{k}", "u", f"epoch_{k}.pth", k, "f", 1, "done", run=f"checkpoints/e{k}", model="m@1", keys={"clips": "a"}
         )
         for k in range(3)
     ]
-    records.append(Record("3", "u", "epoch_3.pth", 3, "f", 1, "failed", error="The file is cut off."))
+    records.append(CheckpointRecord("3", "u", "epoch_3.pth", 3, "f", 1, "failed", error="The file is cut off."))
     effects = {
         0: Point(-0.5, -0.7, -0.3, 0.2, True),
         1: Point(0.0, -0.1, 0.1, None, False),

@@ -75,8 +75,8 @@ def clip_pool(seed: int, count: int, cache: Path | None = None, workers: int | N
     if cache is not None and cache.exists():
         with np.load(cache) as stored:
             frames, lengths, labels = stored["frames"], stored["lengths"], stored["labels"]
-        told = [MOTION_ONLY.labels.index(MOTION_ONLY.role(seed, number).label) for number in range(len(labels))]
-        if len(labels) != count or not np.array_equal(labels, told):
+        expected = [MOTION_ONLY.labels.index(MOTION_ONLY.role(seed, number).label) for number in range(len(labels))]
+        if len(labels) != count or not np.array_equal(labels, expected):
             raise ValueError(f"{cache} does not hold {count} videos of seed {seed}; remove it or name another file")
         return ClipPool(frames, lengths, labels, *_main_paths(seed, len(labels)))
     frames = np.zeros((count, MAX_FRAMES, CLIP_SIDE, CLIP_SIDE, 3), np.uint8)

@@ -59,11 +59,6 @@ class Extraction:
     unreadable: dict[int, InputError]
 
     @property
-    def num_gradients(self) -> int:
-        """G, the number of differentiated (clip, class) pairs."""
-        return len(self.gradient_clips)
-
-    @property
     def bad_clips(self) -> frozenset[int]:
         return frozenset(item.clip for item in self.non_finite) | frozenset(self.unreadable)
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray import stages, tables
-from vtcav_ray.clips.class_names import normal_label
-from vtcav_ray.clips.contents import CONTENTS
+from vtcav_ray.clips.classes import normal_label
+from vtcav_ray.clips.stage import CONTENTS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.registry import PROJECTIONS, added_code

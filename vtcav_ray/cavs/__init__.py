@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         random_sets,
     )
     from vtcav_ray.cavs.solvers import Solution, Solver
-    from vtcav_ray.cavs.train import DEFAULT_REGULARIZATION, Cavs, train_cavs
+    from vtcav_ray.cavs.train import DEFAULT_REGULARIZATION, train_cavs
+    from vtcav_ray.cavs.trained import Cavs
 
 __all__ = [
     "DEFAULT_REGULARIZATION",
@@ -45,6 +46,7 @@ __getattr__ = lazy_names(
         "gram_matrix": ["Gram", "gram"],
         "sets": ["RandomSets", "against_each", "against_pairs", "against_rest", "random_against_random", "random_sets"],
         "solvers": ["Solution", "Solver"],
-        "train": ["DEFAULT_REGULARIZATION", "Cavs", "train_cavs"],
+        "train": ["DEFAULT_REGULARIZATION", "train_cavs"],
+        "trained": ["Cavs"],
     },
 )

@@ -24,8 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vtcav_ray.cavs.null_pairs import NullPairs
-from vtcav_ray.cavs.sets import Profile, RandomSet, Rows, draw_sets, rows_of
+from vtcav_ray.cavs.sets import NullPairs, Profile, RandomSet, Rows, draw_sets, rows_of
 from vtcav_ray.registry import CONCEPT_KINDS
 
 RANDOM = "random"

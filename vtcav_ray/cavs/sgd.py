@@ -52,7 +52,7 @@ def sgd(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, alpha: float, seed: i
     generator = np.random.default_rng([seed, 0x5D])
     # Bottou's t0: the first step is as long as a typical weight; the hinge's slope is 1.
     first = 1.0 / (alpha * np.sqrt(1.0 / np.sqrt(alpha)))
-    run = _Run(kernel_MTT, labels_MT, generator)
+    run = _Descent(kernel_MTT, labels_MT, generator)
     out_coefficients = torch.zeros_like(labels_MT)
     out_bias = torch.zeros_like(run.bias)
     out_epochs = torch.zeros_like(run.epochs)
@@ -71,7 +71,7 @@ def sgd(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, alpha: float, seed: i
             run.keep(run.running)
 
 
-class _Run:
+class _Descent:
     """The state of all unfinished CAVs."""
 
     def __init__(self, kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, generator: np.random.Generator) -> None:

@@ -29,7 +29,7 @@ from vtcav_ray.store.vectors import vector_array, vectors_of
 
 if TYPE_CHECKING:
     from vtcav_ray.cavs.layer_pool import LayerPool
-    from vtcav_ray.cavs.train import Cavs
+    from vtcav_ray.cavs.trained import Cavs
 
 POOL_COLUMNS = ("set", "name", "kind", "video_id")
 # CAVs per shard: about a second of work, so that opening a layer (once per worker) and a Gram matrix take less than the

@@ -18,7 +18,7 @@ from vtcav_ray.cli.terminal import printable_lines
 from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
 from vtcav_ray.runs import logs
 from vtcav_ray.stages import ALL_TABLES
-from vtcav_ray.store.access import tells_storage_errors
+from vtcav_ray.store.access import report_storage_errors
 from vtcav_ray.store.urls import WRITTEN, check_url
 from vtcav_ray.version import __version__
 
@@ -208,7 +208,7 @@ def compare(
     options: StorageFile = None,
 ) -> None:
     """Show which effects moved beyond their uncertainty between runs, paired where the videos are the same."""
-    from vtcav_ray.cli.compare import compare as compare_and_print
+    from vtcav_ray.cli.compare import compare_and_print
 
     compare_and_print([opened(url, options) for url in runs], as_json=as_json, page=page, console=out)
 
@@ -334,7 +334,7 @@ watch_command.register(app, out, err)
 def main() -> None:
     """Entry point. Exit status: 0 done, 2 config or arguments, 3 a stage failed, 4 too many inputs failed."""
     try:
-        tells_storage_errors(app)(standalone_mode=True)  # report all storage errors in the same way
+        report_storage_errors(app)(standalone_mode=True)  # report all storage errors in the same way
     except VtcavError as error:
         message = Text.assemble(("vtcav:", "bold red"), " ", printable_lines(str(error)))
         err.print(message, soft_wrap=True, highlight=False)

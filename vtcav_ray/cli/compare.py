@@ -22,7 +22,7 @@ from vtcav_ray.runs.run import Run
 MAX_ROWS = 40
 
 
-def compare(runs: list[Run], *, as_json: bool, page: str | None, console: Console) -> None:
+def compare_and_print(runs: list[Run], *, as_json: bool, page: str | None, console: Console) -> None:
     """Compare runs, print which effects moved, and write a page if requested.
 
     Args:

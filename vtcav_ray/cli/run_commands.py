@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="run folder, any fsspec URL")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example resources.num_cpus=8")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")]
 # A file, because every process of a machine can see a command line.
 StorageFile = Annotated[
     str | None,
@@ -71,11 +72,17 @@ def interruptible(err: Console) -> type[TyperGroup]:
 
 def register(app: typer.Typer, out: Console, err: Console) -> None:
     """Add the commands to `app`; they print to `out`."""
+    _add_status(app, out)
+    _add_verify(app, out)
+    _add_retry_failed(app, out, err)
+    _add_rerun(app, out, err)
 
+
+def _add_status(app: typer.Typer, out: Console) -> None:
     @app.command()
     def status(
         run_url: RunUrl,
-        as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False,
+        as_json: AsJson = False,
         options: StorageFile = None,
     ) -> None:
         """Show a run's progress: stages, finished shards, rate, failures. Works while it runs, from any machine."""
@@ -92,10 +99,12 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         if found.failures:
             out.print(f"{found.failures} failures: vtcav table {found.url} failures", soft_wrap=True, markup=False)
 
+
+def _add_verify(app: typer.Typer, out: Console) -> None:
     @app.command()
     def verify(
         run_url: RunUrl,
-        as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")] = False,
+        as_json: AsJson = False,
         options: StorageFile = None,
     ) -> None:
         """Check every file of a run against its record, and every stage against its plan: 0 intact, 3 broken."""
@@ -103,6 +112,8 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
 
         raise typer.Exit(verify_run(opened(run_url, options), out, as_json=as_json))
 
+
+def _add_retry_failed(app: typer.Typer, out: Console, err: Console) -> None:
     @app.command("retry-failed")
     def retry_failed(
         run_url: RunUrl,
@@ -132,6 +143,8 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         out.print(f"{before} failures before, {left} now. Report: {result.report_url}", soft_wrap=True)
         raise typer.Exit(status_of(result, settings.max_failed_fraction, err))
 
+
+def _add_rerun(app: typer.Typer, out: Console, err: Console) -> None:
     @app.command()
     def rerun(
         run_url: RunUrl,

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from vtcav_ray.cli.run_commands import TrustCode
 from vtcav_ray.errors import EXIT_DONE, EXIT_STAGE
-from vtcav_ray.store.access import tells_storage_errors
+from vtcav_ray.store.access import report_storage_errors
+
+if TYPE_CHECKING:
+    from vtcav_ray.config import Config
+    from vtcav_ray.store.folder import Folder
+    from vtcav_ray.watch.find import FoundCheckpoint
+    from vtcav_ray.watch.loop import Pass, WatchOptions
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -46,47 +52,58 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
     ) -> None:
         """Run each complete new checkpoint once, also with several watchers, and write a report over training."""
         from vtcav_ray.config.loading import load_config
-        from vtcav_ray.watch.loop import Options, Pass, watch_for_ever, watch_once
+        from vtcav_ray.watch.loop import WatchOptions, watch_for_ever
 
         settings = load_config(config, overrides or (), out=out_url, trust_code=trust_code)
-        options = Options(checkpoints, seconds(settle), seconds(lease), attempts, limit)
-        made: list[str] = []  # the runs of this pass, below the shared folder
-        statuses: list[int] = []  # exit statuses of these runs
-
-        def one_pass() -> Pass:
-            return watch_once(settings, options, _run_one, _update_report)
-
-        def _run_one(*arguments: object) -> dict[str, object]:
-            # Import only if there is something to run: a pass that finds nothing new ends at once.
-            from vtcav_ray.cli.progress import TerminalProgress
-            from vtcav_ray.watch.run_one import CheckpointRunner
-
-            out.print(f"Checkpoint {arguments[1].name}", highlight=False, markup=False)  # type: ignore[attr-defined]
-            with TerminalProgress(out) as progress:
-                about = CheckpointRunner(progress, options.expires_s)(*arguments)  # type: ignore[arg-type]
-            made.append(str(about["run"]))
-            return about
-
-        def _update_report(folder: object) -> None:
-            from vtcav_ray.watch.page import update_report
-
-            out.print(f"Report: {update_report(folder)}", soft_wrap=True)  # type: ignore[arg-type]
-
-        def told(result: Pass) -> None:
-            out.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
-            for name, error in result.failed.items():
-                err.print(f"{name}: {error}", highlight=False, markup=False, soft_wrap=True)
-            while made:
-                from vtcav_ray.cli.run import status_of
-                from vtcav_ray.runs.run import Run
-
-                run = Run(f"{settings.run_url.rstrip('/')}/{made.pop()}", settings.out_storage_options)
-                statuses.append(status_of(run, settings.max_failed_fraction, err))
-
+        options = WatchOptions(checkpoints, seconds(settle), seconds(lease), attempts, limit)
+        passes = _Passes(settings, options, out, err)
         if not once:
-            watch_for_ever(one_pass, seconds(every), told)
-        result = tells_storage_errors(one_pass)()
-        told(result)
+            watch_for_ever(passes.run, seconds(every), passes.report)
+        result = report_storage_errors(passes.run)()
+        passes.report(result)
         if result.failed:
             raise typer.Exit(EXIT_STAGE)
-        raise typer.Exit(max(statuses, default=EXIT_DONE))
+        raise typer.Exit(max(passes.statuses, default=EXIT_DONE))
+
+
+class _Passes:
+    """Runs passes, and prints what each did."""
+
+    def __init__(self, settings: Config, options: WatchOptions, out: Console, err: Console) -> None:
+        self.statuses: list[int] = []  # exit statuses of the finished runs
+        self._settings, self._options, self._out, self._err = settings, options, out, err
+        self._made: list[str] = []  # the runs of this pass, below the shared folder
+
+    def run(self) -> Pass:
+        from vtcav_ray.watch.loop import watch_once
+
+        return watch_once(self._settings, self._options, self._run_one, self._update_report)
+
+    def report(self, result: Pass) -> None:
+        """Print a pass's result, and the status of each of its runs."""
+        self._out.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
+        for name, error in result.failed.items():
+            self._err.print(f"{name}: {error}", highlight=False, markup=False, soft_wrap=True)
+        while self._made:
+            from vtcav_ray.cli.run import status_of
+            from vtcav_ray.runs.run import Run
+
+            url = f"{self._settings.run_url.rstrip('/')}/{self._made.pop()}"
+            run = Run(url, self._settings.out_storage_options)
+            self.statuses.append(status_of(run, self._settings.max_failed_fraction, self._err))
+
+    def _run_one(self, config: Config, checkpoint: FoundCheckpoint) -> dict[str, object]:
+        # Import only if there is something to run: a pass that finds nothing new ends at once.
+        from vtcav_ray.cli.progress import TerminalProgress
+        from vtcav_ray.watch.run_one import CheckpointRunner
+
+        self._out.print(f"Checkpoint {checkpoint.name}", highlight=False, markup=False)
+        with TerminalProgress(self._out) as progress:
+            about = CheckpointRunner(progress, self._options.expires_s)(config, checkpoint)
+        self._made.append(str(about["run"]))
+        return about
+
+    def _update_report(self, folder: Folder) -> None:
+        from vtcav_ray.watch.page import update_report
+
+        self._out.print(f"Report: {update_report(folder)}", soft_wrap=True)

@@ -1,14 +1,13 @@
-"""Which classes are explained, and which videos are their examples."""
+"""Which classes are explained, and which videos are their examples; comparison of class names."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vtcav_ray.clips.class_names import normal_label
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import ConfigError
 
@@ -30,6 +29,16 @@ class ClassPlan:
     examples: dict[str, list[str]]
     label_of: dict[str, str]
     warnings: list[str]
+
+
+def normal_label(label: str) -> str:
+    """Normalise a label for comparison: `arm_wrestling`, `Arm-Wrestling` and `arm wrestling` become equal."""
+    return " ".join(label.replace("_", " ").replace("-", " ").casefold().split())
+
+
+def same_class(label: str, other: str) -> bool:
+    """Compare two labels. If only the checkpoint knows the classes, clips have the spelling of their folder or list."""
+    return normal_label(label) == normal_label(other)
 
 
 def draw(seed: int, *what: object) -> float:
@@ -57,22 +66,50 @@ def plan_classes(
     by_class: dict[str, list[str]] = defaultdict(list)
     for video_id, label in label_of.items():
         by_class[label].append(video_id)
+    wanted = _wanted(by_class, config, spelling, warnings)
+    classes = _with_enough_videos(wanted, by_class, config, warnings)
+    classes, most = _share_of_videos(classes, by_class, config, len(videos), warnings)
+    examples = {}
+    for name in classes:
+        drawn = sorted(by_class[name], key=lambda v: (draw(seed, "class", v), v))
+        examples[name] = drawn[:most]
+    short = [c for c in classes if len(examples[c]) < config.per_class]
+    if short:
+        fewest = min(len(examples[c]) for c in short)
+        warnings.append(
+            f"{len(short)} of {len(classes)} classes have fewer examples than the {config.per_class} wanted "
+            f"(the fewest: {fewest}); {len(videos)} videos have to serve classes, concepts and random sets."
+        )
+    return ClassPlan(examples, label_of, warnings)
+
+
+def _wanted(
+    by_class: Mapping[str, Sequence[str]], config: ClipsConfig, spelling: dict[str, str], warnings: list[str]
+) -> list[str]:
+    """Return the classes of the config, or else those of the videos that the model has too."""
     if config.classes is not None:
-        wanted = [_known(name, spelling) for name in config.classes]
-    else:
-        wanted = sorted(c for c in by_class if not spelling or c in spelling.values())
-        unknown = sorted(set(by_class) - set(wanted))
-        if unknown:
-            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-            count = sum(len(by_class[c]) for c in unknown)
-            warnings.append(
-                f"The model has no class for {len(unknown)} labels ({shown}): their {count} videos give concept and "
-                "random clips, and no class examples."
-            )
-    there = {c: len(by_class.get(c, ())) for c in wanted}
-    enough = [c for c in wanted if there[c] >= config.min_per_class]
+        return [_known(name, spelling) for name in config.classes]
+    wanted = sorted(c for c in by_class if not spelling or c in spelling.values())
+    unknown = sorted(set(by_class) - set(wanted))
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        count = sum(len(by_class[c]) for c in unknown)
+        warnings.append(
+            f"The model has no class for {len(unknown)} labels ({shown}): their {count} videos give concept and "
+            "random clips, and no class examples."
+        )
+    return wanted
+
+
+def _with_enough_videos(
+    wanted: list[str], by_class: Mapping[str, Sequence[str]], config: ClipsConfig, warnings: list[str]
+) -> list[str]:
+    """Leave out classes with too few videos. If no class has enough, return those with at least a few."""
+    num_videos = {c: len(by_class.get(c, ())) for c in wanted}
+    enough = [c for c in wanted if num_videos[c] >= config.min_per_class]
+    left_out = [c for c in wanted if c not in enough]
     if not enough:
-        enough = [c for c in wanted if there[c] >= _FEW]
+        enough = [c for c in wanted if num_videos[c] >= _FEW]
         if enough:
             warnings.append(
                 f"No class has {config.min_per_class} videos (clips.min_per_class). The {len(enough)} with at least "
@@ -82,32 +119,31 @@ def plan_classes(
             warnings.append("No class can be explained: no label that the model knows has two videos.")
     elif config.classes is not None:
         warnings += [
-            f"Class {c!r} is left out: it has {there[c]} videos, {config.min_per_class} are needed."
-            for c in wanted
-            if c not in enough
+            f"Class {c!r} is left out: it has {num_videos[c]} videos, {config.min_per_class} are needed."
+            for c in left_out
         ]
-    elif left := [c for c in wanted if c not in enough]:
-        warnings.append(f"{len(left)} classes with fewer than {config.min_per_class} videos are left out.")
-    each = config.per_class
-    if enough and sum(min(there[c], each) for c in enough) > _SHARE * len(videos):
-        floor = config.min_per_class if len(enough) * config.min_per_class <= len(videos) / 2 else _FEW
-        room = max(int(_SHARE * len(videos) / floor), 1)
-        if floor == _FEW and room < len(enough):  # very few videos: use fewer classes, so that concepts get some
-            enough = sorted(sorted(enough, key=lambda c: (-there[c], c))[:room])
-            warnings.append(f"With {len(videos)} videos, only {len(enough)} classes can have examples.")
-        each = min(each, max(int(_SHARE * len(videos) / len(enough)), floor))
-    examples = {}
-    for name in enough:
-        drawn = sorted(by_class[name], key=lambda v: (draw(seed, "class", v), v))
-        examples[name] = drawn[:each]
-    short = [c for c in enough if len(examples[c]) < config.per_class]
-    if short:
-        fewest = min(len(examples[c]) for c in short)
-        warnings.append(
-            f"{len(short)} of {len(enough)} classes have fewer examples than the {config.per_class} wanted "
-            f"(the fewest: {fewest}); {len(videos)} videos have to serve classes, concepts and random sets."
-        )
-    return ClassPlan(examples, label_of, warnings)
+    elif left_out:
+        warnings.append(f"{len(left_out)} classes with fewer than {config.min_per_class} videos are left out.")
+    return enough
+
+
+def _share_of_videos(
+    classes: list[str],
+    by_class: Mapping[str, Sequence[str]],
+    config: ClipsConfig,
+    num_videos: int,
+    warnings: list[str],
+) -> tuple[list[str], int]:
+    """Limit class examples to their share of all videos: the classes, and the maximum number of examples of each."""
+    most = config.per_class
+    if sum(min(len(by_class[c]), most) for c in classes) <= _SHARE * num_videos:
+        return classes, most
+    floor = config.min_per_class if len(classes) * config.min_per_class <= num_videos / 2 else _FEW
+    room = max(int(_SHARE * num_videos / floor), 1)
+    if floor == _FEW and room < len(classes):  # very few videos: use fewer classes, so that concepts get some
+        classes = sorted(sorted(classes, key=lambda c: (-len(by_class[c]), c))[:room])
+        warnings.append(f"With {num_videos} videos, only {len(classes)} classes can have examples.")
+    return classes, min(most, max(int(_SHARE * num_videos / len(classes)), floor))
 
 
 def _known(name: str, spelling: dict[str, str]) -> str:

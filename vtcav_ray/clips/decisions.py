@@ -198,11 +198,6 @@ def read_decisions(run: Folder) -> Decisions:
     return _decoded(run, data)
 
 
-def write_decisions(run: Folder, decisions: Decisions) -> None:
-    """Overwrite the file; readers see all of it or none. To change existing decisions, use `change_decisions`."""
-    run.write_bytes(FILE, format_decisions(decisions).encode())
-
-
 def change_decisions(run: Folder, change: Callable[[Decisions], Decisions]) -> tuple[Decisions, Decisions]:
     """Change the file, safely while others change it: no change is lost.
 

@@ -26,7 +26,7 @@ _SAME = 8.0  # grey levels, maximum mean difference of the small pictures
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """The look of a clip.
 
     Attributes:
@@ -38,7 +38,7 @@ class Look:
     thumbs: np.ndarray
 
 
-def look_at(clip: np.ndarray) -> Look:
+def appearance_of(clip: np.ndarray) -> Appearance:
     """Compute the look of a clip from its first, middle and last frame, ignoring black borders.
 
     Args:
@@ -56,10 +56,10 @@ def look_at(clip: np.ndarray) -> Look:
     low[0] = 0  # brightness
     bits = int.from_bytes(np.packbits(low > np.median(low[1:])).tobytes(), "big")
     thumbs = [cv2.resize(g, (_THUMB_SIDE, _THUMB_SIDE), interpolation=cv2.INTER_AREA) for g in greys]
-    return Look(bits, np.stack(thumbs).astype(np.float32))
+    return Appearance(bits, np.stack(thumbs).astype(np.float32))
 
 
-def alike(a: Look, b: Look, distance: int) -> bool:
+def alike(a: Appearance, b: Appearance, distance: int) -> bool:
     """Whether two clips show the same: hashes that differ in at most `distance` bits, and similar small pictures."""
     return (a.bits ^ b.bits).bit_count() <= distance and float(np.abs(a.thumbs - b.thumbs).mean()) <= _SAME
 
@@ -76,7 +76,7 @@ def looks_of(clips: pa.Table) -> pa.Table:
     for row in clips.select(list(COLUMNS)).to_pylist():
         if row["control_of"] is None:
             last = row["num_frames"] - 1
-            look = look_at(decode_clip(row["encoding"], row["encoded"], [0, (last + 1) // 2, last]))
+            look = appearance_of(decode_clip(row["encoding"], row["encoded"], [0, (last + 1) // 2, last]))
             about = {name: row[name] for name in ("clip_id", "video_id", "set", "name", "kind")}
             rows.append({**about, "bits": look.bits, "thumbs": look.thumbs.round().astype(np.uint8).ravel()})
     return pa.Table.from_pylist(rows, schema=LOOKS)
@@ -93,12 +93,12 @@ def near_duplicates(looks: Iterable[pa.Table], distance: int) -> dict[str, str]:
         looks: `LOOKS` tables.
         distance: `clips.quality.duplicate_distance`.
     """
-    groups: dict[tuple[str, str, str], dict[str, Look]] = defaultdict(dict)
+    groups: dict[tuple[str, str, str], dict[str, Appearance]] = defaultdict(dict)
     view_of: dict[str, str] = {}
     for table in looks:
         for row in table.to_pylist():
             thumbs = np.array(row["thumbs"], np.float32).reshape(3, _THUMB_SIDE, _THUMB_SIDE)
-            groups[row["set"], row["name"], row["kind"]][row["clip_id"]] = Look(row["bits"], thumbs)
+            groups[row["set"], row["name"], row["kind"]][row["clip_id"]] = Appearance(row["bits"], thumbs)
             if row["set"] == "class":
                 view_of[row["clip_id"]] = row["video_id"]
     repeats: dict[str, str] = {}

@@ -19,7 +19,7 @@ OpenCV is imported where pixels are changed: the planner asks the kinds what the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -170,7 +170,7 @@ class Spatiotemporal(ClipBuilder):
 
 
 @CONCEPT_KINDS.register("tracked")
-class Tracked(ClipBuilder):
+class TrackedClip(ClipBuilder):
     """A square window of constant size that follows the object."""
 
     def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
@@ -204,7 +204,7 @@ class Full(ClipBuilder):
 
 
 @CONCEPT_KINDS.register("context")
-class Context(Full):
+class ContextClip(Full):
     """The full frame; blurred where the object never is, if asked for."""
 
     @classmethod
@@ -293,30 +293,6 @@ def builder_of(kind: str) -> type[ClipBuilder]:
     registry = MOTION_CONTROLS if kind in MOTION_CONTROLS else CONCEPT_KINDS
     found: type[ClipBuilder] = registry[kind]
     return found
-
-
-def build_clip(
-    kind: str,
-    frames: Sequence[np.ndarray] | np.ndarray,
-    boxes: np.ndarray | None,
-    size: int,
-    *,
-    pick: int = 0,
-    blur: float = 0.0,
-    seed: int = 0,
-) -> np.ndarray:
-    """A clip of a kind from all T frames of its span: uint8 [T, S, S, 3] for crops and controls, else [T, h, w, 3].
-
-    Args:
-        kind: see `builder_of`.
-        frames: T frames uint8 [H, W, 3].
-        boxes: see `ClipBuilder`, as the rest.
-    """
-    height, width = frames[0].shape[:2]
-    builder = builder_of(kind)(boxes, len(frames), (height, width), size, pick=pick, blur=blur, seed=seed)
-    for position in builder.needs:
-        builder.put(position, frames[position])
-    return builder.finish()
 
 
 def _whole_pixels(boxes: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:

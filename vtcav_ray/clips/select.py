@@ -30,8 +30,7 @@ from vtcav_ray.clips.classes import ClassPlan, draw, plan_classes
 from vtcav_ray.clips.kinds import CONTROLLED, builder_of
 from vtcav_ray.clips.motion import matches
 from vtcav_ray.clips.plan_table import PlanRows
-from vtcav_ray.clips.sampling import Candidates, different, one_a_track
-from vtcav_ray.clips.spans import FILTERS, Span, iter_tracks, usable_spans
+from vtcav_ray.clips.spans import FILTERS, Candidates, Span, different, iter_tracks, one_a_track, usable_spans
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
 from vtcav_ray.registry import MOTION_CONTROLS
 

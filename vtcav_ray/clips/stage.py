@@ -15,8 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vtcav_ray import stages
-from vtcav_ray.clips.contents import CONTENTS, contents_of
+from vtcav_ray import stages, tables
 from vtcav_ray.clips.select import ClipPlan, plan_clips
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
@@ -29,6 +28,7 @@ from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbour
 SEEN = pa.struct([("num_frames", pa.int64()), ("height", pa.int64()), ("width", pa.int64()), ("fps", pa.float64())])
 PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
                     "num_frames", "camera", "sharpness", "shot")  # fmt: skip
+CONTENTS = "contents"  # a side table, one row per video: digests by which a later stage recognises clips
 
 
 def _prepare_clips(context: Context) -> Work:
@@ -195,3 +195,19 @@ class CutWorker:
 
 
 STAGE = Stage(stages.CLIPS, version=5, ingredients=_clip_ingredients, prepare=_prepare_clips)
+
+
+def contents_of(clips: pa.Table) -> pa.Table:
+    """Return for each video the SHA-256 of its clips' rows, including frames, in the order of the table.
+
+    Args:
+        clips: CLIPS table; the rows of a video need not be consecutive.
+    """
+    rows = []
+    for video_id in clips["video_id"].unique().to_pylist():
+        digest = hashlib.sha256()
+        for row in clips.filter(pc.equal(clips["video_id"], video_id)).to_pylist():
+            encoded = row.pop("encoded")
+            digest.update(repr(sorted(row.items())).encode() + b"\0" + (encoded or b"") + b"\0")
+        rows.append({"video_id": video_id, "sha256": digest.hexdigest()})
+    return pa.Table.from_pylist(rows, schema=tables.CONTENTS)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
-from vtcav_ray.clips.class_names import same_class
+from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.compare.differences import Change, LayerVectors, effect_changes, independent_change, score_change
 from vtcav_ray.errors import ConfigError

@@ -1,23 +1,20 @@
 """The config of a run: one typed schema, its loading from YAML, and the template of `vtcav init`."""
 
+from vtcav_ray.config.resources import DecodeLimits, ResourcesConfig, StageResources
 from vtcav_ray.config.schema import (
     CavsConfig,
     ClipsConfig,
-    Code,
     ConceptConfig,
     Config,
-    DecodeLimits,
     Kind,
     ModelConfig,
     MotionConfig,
     QualityConfig,
-    ResourcesConfig,
-    Section,
-    StageResources,
     TracksConfig,
     VideosConfig,
     WorldConfig,
 )
+from vtcav_ray.config.section import Code, ConfigSection
 
 __all__ = [
     "CavsConfig",
@@ -25,13 +22,13 @@ __all__ = [
     "Code",
     "ConceptConfig",
     "Config",
+    "ConfigSection",
     "DecodeLimits",
     "Kind",
     "ModelConfig",
     "MotionConfig",
     "QualityConfig",
     "ResourcesConfig",
-    "Section",
     "StageResources",
     "TracksConfig",
     "VideosConfig",

@@ -6,10 +6,12 @@ A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeli
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from vtcav_ray.config.resources import ResourcesConfig
+from vtcav_ray.config.section import Code, ConfigSection, NamesCode, StorageOptions
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, PROJECTIONS, SOLVERS, TRACK_SOURCES, UnknownName
 from vtcav_ray.store.urls import (
     ANY_ADDRESS,
@@ -31,44 +33,17 @@ Direction = Literal["up", "down", "left", "right", "towards", "away", "still"]
 PathShape = Literal["straight", "curved", "back_and_forth"]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-# Which programs may be run that a config names: none, those on this machine, those on a URL, too.
-Code = Literal["nowhere", "here", "anywhere"]
 Seed = Annotated[int, Field(ge=0)]
-# May hold credentials: never shown, and never dumped into a key, a manifest or run.json.
-StorageOptions = Annotated[dict[str, Any], Field(repr=False, exclude=True)]
 
 
-class Section(BaseModel):
-    """A part of the config: frozen, and closed to keys that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class NamesCode(Section):
-    """A section whose files may be programs. Whether they may be run is no key of it: no file can say so of itself."""
-
-    _code: Code = PrivateAttr("here")
-
-    @property
-    def code(self) -> Code:
-        """Which of the programs that this section names may be run. Kept by `model_copy` and by pickle."""
-        return self._code
-
-    def trusting(self, code: Code) -> Self:
-        """The same section with other programs allowed."""
-        copied = self.model_copy()
-        copied._code = code
-        return copied
-
-
-class WorldConfig(Section):
+class WorldConfig(ConfigSection):
     """Render the planted world instead of reading videos: small clips whose truth is known."""
 
     videos: Annotated[int, Field(ge=8)] = 400
     seed: Seed = 0
 
 
-class VideosConfig(Section):
+class VideosConfig(ConfigSection):
     """Where the videos come from: a folder, a glob, or a CSV or Parquet manifest, on any fsspec URL."""
 
     uri: str | None = None
@@ -140,7 +115,7 @@ class TracksConfig(NamesCode):
     )
 
 
-class MotionConfig(Section):
+class MotionConfig(ConfigSection):
     """Limits a concept to tracks that move so. Unit: the frame's short side; camera motion taken off."""
 
     direction: Direction | None = None
@@ -149,7 +124,7 @@ class MotionConfig(Section):
     path: PathShape | None = None
 
 
-class ConceptConfig(Section):
+class ConceptConfig(ConfigSection):
     """One concept: an object, a way of moving, or both. Each kind makes a concept `<name>/<kind>` of its own."""
 
     name: Name
@@ -159,7 +134,7 @@ class ConceptConfig(Section):
     controls: tuple[Control, ...] | None = Field(None, description="of its spatiotemporal clips; null: clips.controls")
 
 
-class QualityConfig(Section):
+class QualityConfig(ConfigSection):
     """Which tracks are good enough for a concept clip. What each filter drops is counted in the manifest."""
 
     min_track_frames: Annotated[int, Field(ge=1)] | None = Field(None, description="null: the clip's own span")
@@ -180,7 +155,7 @@ class QualityConfig(Section):
     max_clips_per_video: Annotated[int, Field(ge=1)] = 1
 
 
-class ClipsConfig(Section):
+class ClipsConfig(ConfigSection):
     """Concept clips, class examples and random sets: how many, and how they are cut from the videos."""
 
     frames: Annotated[int, Field(ge=1)] = Field(32, description="T")
@@ -250,7 +225,7 @@ def _check_projection(spec: str) -> str:
     return spec
 
 
-class ActivationsConfig(Section):
+class ActivationsConfig(ConfigSection):
     """What is kept of a forward and a backward pass."""
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
@@ -298,7 +273,7 @@ class ActivationsConfig(Section):
         return {PROJECTIONS.resolve(spec)[0] for spec in specs}
 
 
-class ReviewConfig(Section):
+class ReviewConfig(ConfigSection):
     """What a person's decisions in `review.csv` (`vtcav review RUN`) mean for clips that have none."""
 
     undecided: Literal["use", "leave_out"] = Field(
@@ -306,7 +281,7 @@ class ReviewConfig(Section):
     )
 
 
-class CavsConfig(Section):
+class CavsConfig(ConfigSection):
     """Concept activation vectors: R for each concept and layer, one a random set."""
 
     solver: Solver = "logistic"
@@ -318,7 +293,7 @@ class CavsConfig(Section):
     )
 
 
-class ScoresConfig(Section):
+class ScoresConfig(ConfigSection):
     """Statistics. Changing them touches no model."""
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -332,14 +307,14 @@ class ScoresConfig(Section):
     )
 
 
-class CompareConfig(Section):
+class CompareConfig(ConfigSection):
     """Two classes that differ by motion, and the two concepts that should tell them apart."""
 
     classes: tuple[str, str]
     concepts: tuple[str, str] = Field(description="`<name>/<kind>` each; the first belongs to the first class")
 
 
-class GradcamConfig(Section):
+class GradcamConfig(ConfigSection):
     """The baseline: Grad-CAM on the class examples. See `vtcav gradcam`; `vtcav run` does not read this."""
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late")
@@ -363,68 +338,7 @@ class GradcamConfig(Section):
         return self.overlay_layer or ("middle" if "middle" in self.layers else self.layers[-1])
 
 
-class StageResources(Section):
-    """What one actor (or task) of a stage asks Ray for, and how many there may be."""
-
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    gpus: Annotated[float, Field(ge=0)] = 0.0
-    memory_gb: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="scheduled by, and a limit: an actor that holds more is ended, and its shard tried again"
-    )
-    min_actors: Annotated[int, Field(ge=1)] = 1
-    max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
-        None, description="views a model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
-    )
-    attempts: Annotated[int, Field(ge=1)] = Field(
-        3, description="deaths of a process after which the video that caused them is given up"
-    )
-    decode_threads: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="videos decoded side by side in one actor; null: 4 where they feed a detector, 2 elsewhere"
-    )
-
-
-class DecodeLimits(Section):
-    """What one video may cost before it is given up. Frames and pixels are limited by `tracks.max_frames` and so on."""
-
-    cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder, a video")
-    stall_seconds: Annotated[float, Field(gt=0)] = Field(
-        120.0, description="one call of the decoder that takes longer is taken for stuck, and its process ended"
-    )
-    frames_gb: Annotated[float, Field(gt=0)] = Field(
-        1.6, description="whole frames that are in memory at a time while a video is decoded; 8K at 8 bits takes 1.6"
-    )
-    memory_gb: Annotated[float, Field(gt=0)] = Field(
-        4.0, description="a suspect video's decoder, in a process of its own, may take so much"
-    )
-
-
-class RatesConfig(Section):
-    """What an hour costs, so that `vtcav plan` and the report can name a price. null: not known."""
-
-    gpu_hour: Annotated[float, Field(ge=0)] | None = None
-    cpu_hour: Annotated[float, Field(ge=0)] | None = None
-    currency: str = "EUR"
-
-
-class ResourcesConfig(Section):
-    """Where and how widely the stages run. Not part of any stage's key: it changes no result."""
-
-    address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
-    num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
-    object_store_gb: Annotated[float, Field(gt=0)] | None = None
-    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        None, description="for Prometheus, of the Ray started on this machine; null: any free port"
-    )
-    decode: DecodeLimits = DecodeLimits()
-    detect: StageResources = StageResources()
-    cut: StageResources = StageResources()
-    extract: StageResources = StageResources()
-    statistics: StageResources = StageResources()
-    rates: RatesConfig = RatesConfig()
-
-
-class Config(Section):
+class Config(ConfigSection):
     """A whole experiment."""
 
     name: Name = "run"

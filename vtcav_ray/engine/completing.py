@@ -154,7 +154,7 @@ class Completing:
         total = len(healing.work.shards)
         broken = [shard for shard in healing.broken if shard != FINAL]
         self.progress.stage_started(stage.name, shards=total, done=total - len(broken))
-        healed = healing.run(lambda shards, beside: self._run(stage, healing.work, shards, beside, context), manifest)
+        healed = healing.run(lambda shards, folder: self._run(stage, healing.work, shards, folder, context), manifest)
         self.check(True)
         manifest = healed.manifest()
         self.progress.stage_finished(stage.name, manifest, reused=False)

@@ -67,21 +67,21 @@ class Healing:
             The output that counts from now on.
         """
         self._remove_strangers()
-        beside = stage_folder(self.output.run, self.output.stage, heal_key(self.output.key))
+        recomputed = stage_folder(self.output.run, self.output.stage, heal_key(self.output.key))
         wanted = [shard for shard in self.work.shards if shard.name in self.broken]
-        self._copy_quarantine(beside, wanted)
-        there = beside.readable_records()[0]
-        for _ in run([shard for shard in wanted if shard.name not in there], beside):
+        self._copy_quarantine(recomputed, wanted)
+        there = recomputed.readable_records()[0]
+        for _ in run([shard for shard in wanted if shard.name not in there], recomputed):
             pass
-        same = [self._put_back(beside, shard.name) for shard in wanted]
+        same = [self._put_back(recomputed, shard.name) for shard in wanted]
         if all(same) and FINAL in self.broken:
             assert self.work.finish is not None
-            beside.commit(FINAL, self.work.finish(self.output))
-            same.append(self._put_back(beside, FINAL))
+            recomputed.commit(FINAL, self.work.finish(self.output))
+            same.append(self._put_back(recomputed, FINAL))
         if all(same):
-            beside.remove()
+            recomputed.remove()
             return self.output
-        return self._replace(beside, manifest)
+        return self._replace(recomputed, manifest)
 
     def _remove_strangers(self) -> None:
         """Delete the records of unplanned shards: no table has their rows, but would if the manifest were lost."""
@@ -89,54 +89,54 @@ class Healing:
             if found.shard not in self.planned and found.of_record:
                 self.output.folder.remove(found.file)
 
-    def _put_back(self, beside: StageFolder, shard: str) -> bool:
+    def _put_back(self, recomputed: StageFolder, shard: str) -> bool:
         """Copy a recomputed shard back into the stage. Return False if it came out different."""
-        record = beside.record(shard)
+        record = recomputed.record(shard)
         if not same_files(record["files"], self.planned[shard]):
             if any(d.shard == shard and not d.of_record for d in self.damage):
                 return False
             # Only its record was broken. Its files are intact, and later stages were computed from them.
             self.output.folder.write_json(f"{COMMITS}/{shard}.json", {**record, "files": dict(self.planned[shard])})
             return True
-        _copy(beside, self.output, shard, record["files"])
+        _copy(recomputed, self.output, shard, record["files"])
         logger.info("shard %s of %s was recomputed, byte for byte the same", shard, self.output.stage)
         return True
 
-    def _replace(self, beside: StageFolder, manifest: Mapping[str, Any]) -> StageFolder:
+    def _replace(self, recomputed: StageFolder, manifest: Mapping[str, Any]) -> StageFolder:
         logger.warning(
             "%s: broken shards of the stage %s came out different (another version, machine or source). "
             "Later stages will be recomputed.",
             self.output.folder.url,
             self.output.stage,
         )
-        made = beside.committed()
+        made = recomputed.committed()
         for shard, files in self.planned.items():
             if shard not in made and not (shard == FINAL and self.work.finish is not None):
-                _copy(self.output, beside, shard, files)
+                _copy(self.output, recomputed, shard, files)
         if self.work.finish is not None:
-            beside.commit(FINAL, self.work.finish(beside))
+            recomputed.commit(FINAL, self.work.finish(recomputed))
         known = {"stage", "key", "ingredients", "shards", "rows", "bytes", "metrics", "warnings"}
         extra = {name: value for name, value in manifest.items() if name not in known}
-        beside.finish(
+        recomputed.finish(
             manifest["ingredients"],
             {**extra, "warnings": list(self.work.warnings), "healed_from": self.output.key},
             self.planned,
         )
-        supersede(self.output, beside)
-        return beside
+        supersede(self.output, recomputed)
+        return recomputed
 
-    def _copy_quarantine(self, beside: StageFolder, shards: list[Shard]) -> None:
+    def _copy_quarantine(self, recomputed: StageFolder, shards: list[Shard]) -> None:
         """Copy the history of these shards: their bad videos are known, so no process has to die over them again."""
         for shard in shards:
             name = f"{ATTEMPTS}/{shard.name}.json"
-            if not beside.folder.exists(name) and self.output.folder.exists(name):
+            if not recomputed.folder.exists(name) and self.output.folder.exists(name):
                 try:
                     history = self.output.folder.read_json(name)
                 except BrokenFile as error:
                     logger.warning("%s", error)
                     continue
                 if isinstance(history, dict) and history.get("failures"):
-                    beside.folder.write_json(name, {**history, "run": "", "interrupted": 0})
+                    recomputed.folder.write_json(name, {**history, "run": "", "interrupted": 0})
 
 
 def heal_key(key: str) -> str:

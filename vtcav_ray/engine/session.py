@@ -151,12 +151,12 @@ def _start(options: dict[str, object], address: str | None) -> None:
             if slow and attempt < tries:
                 logger.warning("Ray did not start, attempt %d of %d: %s", attempt, tries, error)
                 continue
-            mend = (
+            advice = (
                 "Check `resources.address` and RAY_ADDRESS; leave both unset to run on this machine."
                 if address
                 else "Is the machine too busy, or out of memory? Finished work is kept: run again."
             )
-            raise EnvironmentFault(f"No Ray cluster at {address or 'this machine'}: {error} {mend}") from error
+            raise EnvironmentFault(f"No Ray cluster at {address or 'this machine'}: {error} {advice}") from error
 
 
 def _configure_data() -> None:

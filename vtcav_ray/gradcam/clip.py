@@ -86,7 +86,7 @@ def examine(
     own_mask = None if own_boxes is None else torch.from_numpy(mask([own_boxes], height, width))
     found: dict[tuple[str, Mode], ClipMaps] = {}
     for mode in settings.modes:
-        run = _Run(model, shuffled, x, target, mode, settings)
+        run = _ClipMaps(model, shuffled, x, target, mode, settings)
         for layer in model.paths:
             own, back = run.map(run.own.maps[layer]), run.map(run.back.maps[layer], back=True)
             shown, shown_back = run.of_answers(layer, own, back)
@@ -129,7 +129,7 @@ TRACK_FIGURES = (
 )
 
 
-class _Run:
+class _ClipMaps:
     """The model calls of one clip in one mode."""
 
     def __init__(

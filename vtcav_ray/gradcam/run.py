@@ -11,11 +11,11 @@ from vtcav_ray.report.stage import publish_report
 from vtcav_ray.runs.record import RECORD as RUN_RECORD
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
-from vtcav_ray.store.access import tells_storage_errors
+from vtcav_ray.store.access import report_storage_errors
 from vtcav_ray.store.folder import Folder
 
 
-@tells_storage_errors
+@report_storage_errors
 def run_gradcam(config: Config, progress: pipeline.Progress | None = None) -> Run:
     """Run the stages that the baseline needs and the run folder lacks, then the baseline, and write `gradcam.html`.
 

@@ -143,16 +143,16 @@ def pair(data: PageData, compared: Comparison) -> Pair:
         return Pair(compared.classes, compared.concepts, None)
     maps, tcav = compared.maps[layer], compared.tcav.get(layer)
     if tcav is not None:
-        told = sentences.tcav_of_pair(compared, tcav, layer)
+        findings = sentences.tcav_of_pair(compared, tcav, layer)
     else:
-        told = [compared.reason or f"The run has no activations of the layer {layer}."]
+        findings = [compared.reason or f"The run has no activations of the layer {layer}."]
     return Pair(
         classes=compared.classes,
         concepts=compared.concepts,
         layer=layer,
         verdict=sentences.verdict(maps, tcav),
         maps=sentences.maps_of_pair(compared, maps, layer),
-        tcav=told,
+        tcav=findings,
         videos=maps.videos,
         layers=[(name, _layer_figures(compared, name)) for name in compared.maps],
         scores=[_score_row(row) for row in compared.scores],

@@ -129,14 +129,14 @@ def _area_words(figures: MapFigures) -> str:
     area = figures.drift_area
     if math.isnan(area.value):
         return "It can't be measured here."
-    told = f"(AUC {with_interval(area)}; the object's own box: {share(figures.track_area.value)})"
+    measured = f"(AUC {with_interval(area)}; the object's own box: {share(figures.track_area.value)})"
     if (part := _part_of_way(figures)) is not None:
-        told += f", over {100 * part:.0f} % of the object's way"
+        measured += f", over {100 * part:.0f} % of the object's way"
     if area.low > 0.5:
-        return f"Measured so, the drift does tell the two classes apart {told}."
+        return f"Measured so, the drift does tell the two classes apart {measured}."
     if area.high < 0.5:
-        return f"Measured so, the maps drift AGAINST the object {told}."
-    return f"Even measured, the drift is not shown to tell the two classes apart {told}."
+        return f"Measured so, the maps drift AGAINST the object {measured}."
+    return f"Even measured, the drift is not shown to tell the two classes apart {measured}."
 
 
 def _part_of_way(figures: MapFigures) -> float | None:
@@ -162,7 +162,7 @@ def _moves(effect: Interval) -> str:
     return "raises" if effect.low > 0 else "lowers" if effect.high < 0 else "is not shown to move"
 
 
-def tells(figures: TcavFigures) -> bool:
+def has_opposite_effects(figures: TcavFigures) -> bool:
     """Return whether the two effects have opposite signs, with intervals that exclude zero."""
     first, second = figures.effect
     return (first.low > 0 and second.high < 0) or (first.high < 0 and second.low > 0)
@@ -183,7 +183,7 @@ def verdict(maps: MapFigures, tcav: TcavFigures | None) -> str:
     grad += ", and their drift tells them apart" if drifts and not alike else ""
     if tcav is None:
         return f"{grad}; there are no figures of Video-TCAV to set beside them."
-    if tells(tcav):
+    if has_opposite_effects(tcav):
         joined = ";" if alike else "; so do the concepts:"
         return f"{grad}{joined} Video-TCAV names the direction, with opposite signs for the two classes."
     return f"{grad}; Video-TCAV is not shown to tell the two classes apart at this layer either."

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.clips.class_names import normal_label
+from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.config import Config
 from vtcav_ray.errors import InputError
 from vtcav_ray.gradcam import overlays

@@ -12,7 +12,7 @@ import pyarrow as pa
 from vtcav_ray import tables
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
-from vtcav_ray.clips.class_names import normal_label, same_class
+from vtcav_ray.clips.classes import normal_label, same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.intervene.effect import intervention, layer_projection

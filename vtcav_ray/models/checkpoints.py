@@ -20,7 +20,7 @@ from torch import nn
 from vtcav_ray.errors import StageError
 from vtcav_ray.store.files import read_bytes
 from vtcav_ray.store.pickle_data import RefusedPickle
-from vtcav_ray.store.torch_files import BrokenFile, RefusedFile, TorchFile
+from vtcav_ray.store.torch_files import DamagedTorchFile, RefusedFile, TorchFile
 
 # Keys of the weights in a file that holds more, most specific first.
 CONTAINERS = ("state_dict", "model_state_dict", "state_dict_ema", "model_ema", "ema_state_dict", "model_state", "model")
@@ -74,7 +74,7 @@ def read_checkpoint(uri: str, storage_options: Mapping[str, Any] | None = None) 
         weights = _find_weights(data, file)
     except RefusedFile as error:
         raise StageError(f"The checkpoint {uri} is refused: {error}. Nothing in it was run.") from error
-    except BrokenFile as error:
+    except DamagedTorchFile as error:
         raise StageError(f"The checkpoint {uri} can't be read as a PyTorch file: {error}. Fetch it again.") from error
     if not weights:
         raise StageError(f"The checkpoint {uri} holds no weights by name; its keys: {_listed(map(str, data))}.")

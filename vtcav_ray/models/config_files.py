@@ -88,7 +88,7 @@ def read_config(uri: str, storage_options: Mapping[str, Any] | None = None, *, c
     if not remote and not os.path.isfile(path):
         path, packaged = str(_packaged(path)), True
     options = storage_options if remote else None
-    beside = posixpath.dirname(path) if remote else os.path.dirname(path)
+    folder = posixpath.dirname(path) if remote else os.path.dirname(path)
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".py":
         if not packaged:
@@ -98,7 +98,7 @@ def read_config(uri: str, storage_options: Mapping[str, Any] | None = None, *, c
         data = _data_of_text(path, uri, options)
     else:
         raise ConfigError(f"The model config {shown(uri)} (model.config) is neither .py, .yaml, .yml nor .json.")
-    return _parse(data, uri, lambda name: _labels(os.path.join(beside, name), options), program=suffix == ".py")
+    return _parse(data, uri, lambda name: _labels(os.path.join(folder, name), options), program=suffix == ".py")
 
 
 def read_labels(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -238,9 +238,9 @@ def _packaged(name: str) -> Path:
     for known in packaged_names():
         if wanted in (known, posixpath.basename(known)):
             return packaged_configs() / f"{known}.py"
-    bare = {posixpath.basename(known): known for known in packaged_names()}
-    near = difflib.get_close_matches(posixpath.basename(wanted), list(bare), n=3, cutoff=0.4)
-    hint = f" Nearest packaged names: {', '.join(bare[n] for n in near)}." if near else ""
+    by_file_name = {posixpath.basename(known): known for known in packaged_names()}
+    near = difflib.get_close_matches(posixpath.basename(wanted), list(by_file_name), n=3, cutoff=0.4)
+    hint = f" Nearest packaged names: {', '.join(by_file_name[n] for n in near)}." if near else ""
     raise ConfigError(f"No model config at {name}: neither a file nor one of MMAction2's packaged configs.{hint}")
 
 

@@ -167,7 +167,7 @@ def observe(recogniser: Recogniser, paths: Sequence[str], x: torch.Tensor) -> di
             if _channels(part) is not None:
                 stack.callback(part.register_forward_hook(note).remove)
         for path in paths:
-            grids = _grid_beside(recogniser, path, stack)
+            grids = _grids_with_tokens(recogniser, path, stack)
 
             def see(raw: torch.Tensor, path: str = path, grids: list[tuple[int, ...]] = grids) -> None:
                 try:
@@ -183,8 +183,8 @@ def observe(recogniser: Recogniser, paths: Sequence[str], x: torch.Tensor) -> di
     return found
 
 
-def _grid_beside(recogniser: Recogniser, path: str, stack: ExitStack) -> list[tuple[int, ...]]:
-    """Collect the (T', H', W') that some modules (MViT's blocks) return or take beside their tokens."""
+def _grids_with_tokens(recogniser: Recogniser, path: str, stack: ExitStack) -> list[tuple[int, ...]]:
+    """Collect the (T', H', W') that some modules (MViT's blocks) return or take together with their tokens."""
     grids: list[tuple[int, ...]] = []
     part = recogniser.module.get_submodule(path.removesuffix(INPUT))
 
@@ -228,12 +228,12 @@ def _form(
     raw: torch.Tensor,
     x: torch.Tensor,
     last: tuple[int, bool],
-    beside: tuple[int, ...] | None,
+    token_grid: tuple[int, ...] | None,
 ) -> Form:
     clips, frames = x.shape[0], x.shape[2]
     shape, (channels, leads) = tuple(raw.shape), last
     if raw.ndim == 3:
-        return _token_form(path, shape, clips, x, recogniser.tokens, beside)
+        return _token_form(path, shape, clips, x, recogniser.tokens, token_grid)
     if shape[0] % clips or raw.ndim not in (2, 4, 5):
         raise ConfigError(
             f"Layer `{path}` gives a tensor of shape {list(shape)}, which does not lie on the clips: name another one."
@@ -266,12 +266,12 @@ def _token_form(
     clips: int,
     x: torch.Tensor,
     tokens: TokenGrid | None,
-    beside: tuple[int, ...] | None,
+    grid: tuple[int, ...] | None,
 ) -> Form:
     """Return the form of a token sequence: on the module's own grid, the model family's, or, if unknown, a line."""
     frames, height, width = x.shape[2:]
-    if beside is not None:
-        t, h, w = beside
+    if grid is not None:
+        t, h, w = grid
         return Form("tokens", 1, (t, h, w), shape[2], extra=shape[1] - t * h * w)
     if tokens is not None:
         h, w, t = height // tokens.patch, width // tokens.patch, frames // tokens.tubelet

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from vtcav_ray.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from vtcav_ray.report.data import ConceptFacts, ReportData, StageFacts
+    from vtcav_ray.report.data import ConceptFacts, ReportData, StageSummary
     from vtcav_ray.report.page import build_report
 
-__all__ = ["ConceptFacts", "ReportData", "StageFacts", "build_report"]
+__all__ = ["ConceptFacts", "ReportData", "StageSummary", "build_report"]
 
 __getattr__ = lazy_names(
     __name__,
-    {"data": ["ConceptFacts", "ReportData", "StageFacts"], "page": ["build_report"]},
+    {"data": ["ConceptFacts", "ReportData", "StageSummary"], "page": ["build_report"]},
 )

@@ -22,7 +22,7 @@ SENSITIVITY_COLUMNS = ("class", "layer", "concept", "video_id", "sensitivity")
 
 
 @dataclass(frozen=True)
-class StageFacts:
+class StageSummary:
     """Facts from the manifest of one complete stage.
 
     Attributes:
@@ -108,7 +108,7 @@ class ReportData:
     sensitivities: pa.Table | None = None
     nulls: pa.Table | None = None
     failures: pa.Table = field(default_factory=tables.FAILURES.empty_table)
-    stages: Sequence[StageFacts] = ()
+    stages: Sequence[StageSummary] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
@@ -205,8 +205,8 @@ def _of_layer(layer: str, part: pa.Table) -> Entanglement:
     return Entanglement(layer, concepts.tolist(), cosine)
 
 
-def _stage_facts(manifest: Mapping[str, Any]) -> StageFacts:
-    return StageFacts(
+def _stage_facts(manifest: Mapping[str, Any]) -> StageSummary:
+    return StageSummary(
         name=manifest["stage"],
         key=manifest["key"],
         seconds=manifest.get("seconds"),

@@ -18,7 +18,7 @@ from vtcav_ray.pages import render
 from vtcav_ray.pages.wording import duration, rate, size
 from vtcav_ray.registry import REPORT_SECTIONS
 from vtcav_ray.report import sentences
-from vtcav_ray.report.data import ReportData, StageFacts
+from vtcav_ray.report.data import ReportData, StageSummary
 from vtcav_ray.report.phrases import Sentence
 from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.report.undecided import undecided
@@ -118,7 +118,7 @@ class StageRow:
         ingredients: what its key was made from, as YAML; empty: not recorded.
     """
 
-    facts: StageFacts
+    facts: StageSummary
     tables: Mapping[str, int]
     share: float
     made: int
@@ -281,7 +281,7 @@ def _cost(data: ReportData) -> dict[str, str]:
     }
 
 
-def _stage_rows(stages: Sequence[StageFacts]) -> list[StageRow]:
+def _stage_rows(stages: Sequence[StageSummary]) -> list[StageRow]:
     all_seconds = sum(stage.seconds or 0.0 for stage in stages)
     return [
         StageRow(

@@ -16,7 +16,7 @@ import pyarrow as pa
 from vtcav_ray import stages, tables
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
-from vtcav_ray.clips.class_names import same_class
+from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError

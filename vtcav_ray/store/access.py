@@ -32,8 +32,8 @@ from vtcav_ray.store.urls import READ_LIMITS, ReadLimits, check_options, check_s
 if TYPE_CHECKING:
     from vtcav_ray.store.guarded_http import GuardedHTTPFileSystem
 
-__all__ = ["AccessError", "is_local", "kind_of", "may_pass", "names_nothing", "open_url", "patiently", "storage_errors",
-           "tells_storage_errors"]  # fmt: skip
+__all__ = ["AccessError", "is_local", "kind_of", "may_pass", "names_nothing", "open_url", "patiently",
+           "report_storage_errors", "storage_errors"]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +126,8 @@ def patiently(call: Callable[[], T], where: str, *, patience: float | None = Non
     try:
         return tries(call)
     except storage_errors() as error:
-        if told := refusal(error):
-            raise AccessError(f"{where}: {told}") from error
+        if why_refused := refusal(error):
+            raise AccessError(f"{where}: {why_refused}") from error
         trouble = sort(error)
         if trouble is Trouble.CUT_OFF:
             raise CutOff(f"{where} breaks off each time; the last time: {reason(error)}") from error
@@ -178,11 +178,11 @@ def may_pass(error: BaseException) -> bool:
     return sort(error) in (Trouble.PASSING, Trouble.CUT_OFF)
 
 
-def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
+def report_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
     """Decorate a function that users call: turn storage errors into an EnvironmentFault with one clear sentence."""
 
     @functools.wraps(function)
-    def telling(*args: P.args, **kwargs: P.kwargs) -> T:
+    def reporting(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except storage_errors() as error:
@@ -195,7 +195,7 @@ def tells_storage_errors(function: Callable[P, T]) -> Callable[P, T]:
                 f"Storage: {refusal(error) or reason(error)} Run again: finished work is kept."
             ) from error
 
-    return telling
+    return reporting
 
 
 def _log(state: tenacity.RetryCallState, where: str) -> None:

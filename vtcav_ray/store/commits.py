@@ -15,11 +15,7 @@ and a killed run resumes. Names do not depend on Ray's blocks.
 
 from __future__ import annotations
 
-import contextvars
-import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeVar
 
@@ -31,6 +27,7 @@ from vtcav_ray.errors import StageError
 from vtcav_ray.store.access import patiently
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.folder import modified_at as modified_at
+from vtcav_ray.store.read_ahead import read_ahead
 from vtcav_ray.store.records import (
     COMMITS,
     MANIFEST,
@@ -46,15 +43,11 @@ from vtcav_ray.store.vectors import concatenated, joined
 from vtcav_ray.store.verified import VerifiedFile, broken, digests_of
 from vtcav_ray.text.url_text import cleaned
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Rows per row group: the CAV stage reads one layer's vectors in pieces of this size. 2**13 x 768 float32 are 25 MB.
 ROW_GROUP_ROWS = 8192
 CLIP_ROW_GROUP_ROWS = 4  # clips hold their frames, and a preview reads only one clip
-# Maximum number of files that are read or queued at once when a table is read shard by shard.
-READ_AHEAD_FILES = 16
-READ_AHEAD_BYTES = 1 << 25  # stored bytes of these files; one file may be larger
 
 
 @dataclass(frozen=True)
@@ -278,35 +271,15 @@ class StageFolder:
         they are large.
         """
         sizes = {path: file["bytes"] for path, file in self._committed_files(table, **partition).items()}
-        parts = self._one_by_one(sizes, columns) if partition else self._read_ahead(sizes, columns)
+        parts = self._one_by_one(sizes, columns) if partition else self._ahead(sizes, columns)
         for path, part in zip(sizes, parts, strict=True):
             yield path.rsplit("/", 1)[-1].removesuffix(".parquet"), part
 
     def _one_by_one(self, sizes: Mapping[str, int], columns: Sequence[str] | None) -> Iterator[pa.Table]:
         return (self.read_file(path, columns) for path in sizes)
 
-    def _read_ahead(self, sizes: Mapping[str, int], columns: Sequence[str] | None) -> Iterator[pa.Table]:
-        """Yield the files' rows, in the order of `sizes` (path -> bytes)."""
-        if len(sizes) <= 1:  # most tables of a small run
-            yield from self._one_by_one(sizes, columns)
-            return
-        waiting: deque[tuple[Future[pa.Table], int]] = deque()
-        held = 0
-        pool = ThreadPoolExecutor(READ_AHEAD_FILES, "read-ahead")
-        try:
-            for path, size in sizes.items():
-                while waiting and (len(waiting) >= READ_AHEAD_FILES or held + size > READ_AHEAD_BYTES):
-                    future, freed = waiting.popleft()
-                    yield future.result()
-                    held -= freed
-                # Each in a copy of this context, so that its log lines name the run and stage.
-                run_here = contextvars.copy_context().run
-                waiting.append((pool.submit(run_here, self.read_file, path, columns), size))
-                held += size
-            while waiting:
-                yield waiting.popleft()[0].result()
-        finally:  # also if the caller stops early; do not wait for reads in progress
-            pool.shutdown(wait=False, cancel_futures=True)
+    def _ahead(self, sizes: Mapping[str, int], columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        return read_ahead(sizes, lambda path: self.read_file(path, columns))
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of one file.
@@ -392,7 +365,7 @@ class StageFolder:
         if partition:
             found = (part for part in self._one_by_one(sizes, columns) if part.num_rows)
             return joined(found, sum(file["rows"] for file in files.values()))
-        parts = [part for part in self._read_ahead(sizes, columns) if part.num_rows]
+        parts = [part for part in self._ahead(sizes, columns) if part.num_rows]
         if not parts:
             return None
         return concatenated(parts)

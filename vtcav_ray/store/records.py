@@ -191,7 +191,7 @@ class BranchJson(TypedDict):
 
 
 @with_config(_OPEN)
-class Plan(TypedDict):
+class PlanJson(TypedDict):
     """`plan.json`: number of shards of a stage, how many were done when it started, and the start time."""
 
     shards: Count
@@ -205,7 +205,7 @@ MANIFEST_RECORD = TypeAdapter(Manifest)
 RUN_JSON = TypeAdapter(RunJson)
 POINTER = TypeAdapter(Pointer)
 BRANCH_JSON = TypeAdapter(BranchJson)
-PLAN_JSON = TypeAdapter(Plan)
+PLAN_JSON = TypeAdapter(PlanJson)
 
 
 def checked(value: Any, kind: TypeAdapter[T], url: str) -> T:

@@ -55,7 +55,7 @@ class RefusedFile(ValueError):
     """The file contains something that is not allowed, or claims more than it holds. The message is a clause."""
 
 
-class BrokenFile(ValueError):
+class DamagedTorchFile(ValueError):
     """The file is damaged, or not a file of `torch.save`. The message is a clause."""
 
 
@@ -71,7 +71,7 @@ class TorchFile:
 
     Raises:
         RefusedFile: not in torch's zip format, or something in it is not allowed.
-        BrokenFile: a damaged file.
+        DamagedTorchFile: a damaged file.
     """
 
     content: Any
@@ -90,7 +90,7 @@ class TorchFile:
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except _ZIP_ERRORS as error:
-            raise BrokenFile(f"{error or 'it ends too early'}") from error
+            raise DamagedTorchFile(f"{error or 'it ends too early'}") from error
         self._root = _root_of(self._zip, len(data))
         pickled = self._member("data.pkl")
         if self._member("byteorder", b"little") != b"little":
@@ -100,14 +100,14 @@ class TorchFile:
         except RefusedPickle as error:
             raise RefusedFile(str(error)) from error
         except ValueError as error:
-            raise BrokenFile(f"its pickle is damaged: {error}") from error
+            raise DamagedTorchFile(f"its pickle is damaged: {error}") from error
 
     def tensor(self, value: Any) -> torch.Tensor | None:
         """Return the tensor that a record stands for, on the CPU and without gradient; None if it stands for none.
 
         Raises:
             RefusedFile: the tensor is larger than what the file holds.
-            BrokenFile: the tensor's bytes are missing.
+            DamagedTorchFile: the tensor's bytes are missing.
         """
         if not isinstance(value, Record) or not value.called:
             return None
@@ -161,9 +161,9 @@ class TorchFile:
         except KeyError as error:
             if default is not None:
                 return default
-            raise BrokenFile(f"it has no member {name}") from error
+            raise DamagedTorchFile(f"it has no member {name}") from error
         except _ZIP_ERRORS as error:
-            raise BrokenFile(f"{name}: {error or 'it ends too early'}") from error
+            raise DamagedTorchFile(f"{name}: {error or 'it ends too early'}") from error
 
 
 def _check(name: str, called: bool, check: Callable[[str, bool], None]) -> None:
@@ -186,7 +186,7 @@ def _root_of(archive: zipfile.ZipFile, size: int) -> str:
         raise RefusedFile("its members claim more bytes than the file has")
     roots = [name.removesuffix("data.pkl") for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise BrokenFile("it has no data.pkl, or more than one")
+        raise DamagedTorchFile("it has no data.pkl, or more than one")
     if f"{roots[0]}constants.pkl" in names:
         raise RefusedFile("it is a TorchScript program, not weights")
     return roots[0]

@@ -85,37 +85,65 @@ def _check_length(text: str) -> None:
 
 def _check_events(text: str) -> None:
     """Count the values that the text expands to, and their nesting depth, without creating any."""
-    total = 0
-    open_nodes: list[_Open] = []
-    repeated: dict[str, tuple[int, int]] = {}  # anchor -> number of values, depth
+    count = _Count()
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        deepest = len(open_nodes)
         if isinstance(event, yaml.CollectionEndEvent):
-            ended = open_nodes.pop()
-            if ended.anchor is not None:
-                repeated[ended.anchor] = (total - ended.began, ended.deepest - len(open_nodes))
+            count.end()
         elif isinstance(event, yaml.AliasEvent):
-            if any(node.anchor == event.anchor for node in open_nodes):
-                raise UnreadableText(f"`*{event.anchor}` in it is inside the value that it repeats")
-            values, depth = repeated.get(str(event.anchor), (1, 0))
-            total += values
-            deepest += depth
+            count.repeat(str(event.anchor))
         elif isinstance(event, yaml.NodeEvent):
             tag = getattr(event, "tag", None)
             if tag is not None:
                 raise UnreadableText(f"the tag {tag!r} in it is not read; remove it")
             if isinstance(event, yaml.CollectionStartEvent):
-                open_nodes.append(_Open(event.anchor, total, deepest))
+                count.begin(event.anchor)
             else:
                 _check_scalar(event)
-                if event.anchor is not None:
-                    repeated[event.anchor] = (1, 0)
-            total += 1
-        if total > MOST_VALUES:
+                count.add(event.anchor)
+
+
+class _Count:
+    """The number and depth of the values seen so far, each alias counted as the values that it repeats."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._open: list[_Open] = []
+        self._anchored: dict[str, tuple[int, int]] = {}  # anchor -> number of values, depth
+
+    def add(self, anchor: str | None) -> None:
+        """Count a value that contains no others."""
+        if anchor is not None:
+            self._anchored[anchor] = (1, 0)
+        self._grow(1, len(self._open))
+
+    def begin(self, anchor: str | None) -> None:
+        """Count a list or mapping. What follows is inside it, until `end`."""
+        depth = len(self._open)
+        self._open.append(_Open(anchor, self._total, depth))
+        self._grow(1, depth)
+
+    def end(self) -> None:
+        """End the list or mapping that was begun last."""
+        depth = len(self._open)
+        ended = self._open.pop()
+        if ended.anchor is not None:
+            self._anchored[ended.anchor] = (self._total - ended.began, ended.deepest - len(self._open))
+        self._grow(0, depth)
+
+    def repeat(self, anchor: str) -> None:
+        """Count the values that an alias repeats."""
+        if any(node.anchor == anchor for node in self._open):
+            raise UnreadableText(f"`*{anchor}` in it is inside the value that it repeats")
+        values, depth = self._anchored.get(anchor, (1, 0))
+        self._grow(values, len(self._open) + depth)
+
+    def _grow(self, values: int, deepest: int) -> None:
+        self._total += values
+        if self._total > MOST_VALUES:
             raise UnreadableText(f"it expands to more than {MOST_VALUES:,} values")
         if deepest > MOST_DEPTH:
             raise UnreadableText(f"it is nested more than {MOST_DEPTH} deep")
-        for node in open_nodes:
+        for node in self._open:
             node.deepest = max(node.deepest, deepest)
 
 

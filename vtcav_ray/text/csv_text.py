@@ -34,8 +34,8 @@ def from_text(cell: str) -> str:
 def csv_line(cells: Sequence[str]) -> str:
     """Return one line of a CSV file. Quote all cells if one has a carriage return, which Python leaves unquoted."""
     sink = io.StringIO(newline="")
-    bare = any("\r" in cell for cell in cells)
-    csv.writer(sink, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(cells)
+    has_return = any("\r" in cell for cell in cells)
+    csv.writer(sink, lineterminator="\n", quoting=csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL).writerow(cells)
     return sink.getvalue()
 
 

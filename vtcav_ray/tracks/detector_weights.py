@@ -16,7 +16,7 @@ import torch
 
 from vtcav_ray.errors import StageError
 from vtcav_ray.store.pickle_data import RefusedPickle
-from vtcav_ray.store.torch_files import BrokenFile, RefusedFile, TorchFile
+from vtcav_ray.store.torch_files import DamagedTorchFile, RefusedFile, TorchFile
 from vtcav_ray.tracks.rebuilt import GETATTR, rebuilt
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 
@@ -63,7 +63,7 @@ def load_pt(data: bytes, where: str) -> torch.nn.Module:
             "Ultralytics itself saves is allowed, and nothing in this file was run. Export it to ONNX if you trust it "
             "(`tracks.weights`)."
         ) from error
-    except BrokenFile as error:
+    except DamagedTorchFile as error:
         raise StageError(f"{where} is not a readable .pt file: {error}. Fetch it again (`tracks.weights`).") from error
 
 

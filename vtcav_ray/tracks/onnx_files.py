@@ -69,9 +69,9 @@ def checked_onnx(data: bytes, where: str, storage_options: Mapping[str, Any] | N
     _check_sizes(model, where)
     if not external:
         return data
-    beside = _Beside(where, storage_options)
+    files = _ExternalData(where, storage_options)
     for tensor in external:
-        beside.put_into(tensor)
+        files.put_into(tensor)
     return bytes(model.SerializeToString())
 
 
@@ -145,7 +145,7 @@ def _check_sizes(model: Any, where: str) -> None:
 
 
 @dataclass
-class _Beside:
+class _ExternalData:
     """Files next to a model: read within their own sizes, and no byte for two tensors."""
 
     where: str

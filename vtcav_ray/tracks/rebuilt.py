@@ -174,15 +174,24 @@ class _Builder:
         if isinstance(value, Name) and value.name in DTYPES:
             return DTYPES[value.name]
         if isinstance(value, Record):
-            if (tensor := self._file.tensor(value)) is not None:
-                return tensor.clone()
-            if value.name == "torch.Size" and len(value.arguments) == 1:
-                size = self._value(value.arguments[0], where, left, depth + 1)
-                if isinstance(size, tuple) and all(type(n) is int and n >= 0 for n in size):
-                    return torch.Size(size)
-            if self._class(value) is not None:
-                return self._layer(value, depth + 1)
-        raise RefusedFile(f"the attribute {where} in it is {_described(value)}, which no detector has")
+            return self._object(value, where, left, depth)
+        raise _no_attribute(where, value)
+
+    def _object(self, record: Record, where: str, left: list[int], depth: int) -> Any:
+        """Build an attribute that is an object: a tensor, a size or a layer."""
+        if (tensor := self._file.tensor(record)) is not None:
+            return tensor.clone()
+        if record.name == "torch.Size" and len(record.arguments) == 1:
+            size = self._value(record.arguments[0], where, left, depth + 1)
+            if isinstance(size, tuple) and all(type(n) is int and n >= 0 for n in size):
+                return torch.Size(size)
+        if self._class(record) is not None:
+            return self._layer(record, depth + 1)
+        raise _no_attribute(where, record)
+
+
+def _no_attribute(where: str, value: Any) -> RefusedFile:
+    return RefusedFile(f"the attribute {where} in it is {_described(value)}, which no detector has")
 
 
 def _described(value: Any) -> str:

@@ -12,23 +12,20 @@ Special cases:
 
 from __future__ import annotations
 
-import io
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import av
 import av.error
 import numpy as np
 
 from vtcav_ray.errors import InputError
+from vtcav_ray.video.bounded_decoder import BoundedDecoder
 from vtcav_ray.video.fetch import Source, fetch
-from vtcav_ray.video.ffmpeg_errors import raise_unless_bad_video, why_not_open
-from vtcav_ray.video.guard import UNDER_WAY
+from vtcav_ray.video.ffmpeg_errors import raise_unless_bad_video
 from vtcav_ray.video.limits import MAX_CPU_SECONDS as MAX_CPU_SECONDS
 from vtcav_ray.video.limits import MAX_FRAMES as MAX_FRAMES
 from vtcav_ray.video.limits import MAX_HELD_BYTES as MAX_HELD_BYTES
@@ -36,27 +33,11 @@ from vtcav_ray.video.limits import MAX_PIXELS as MAX_PIXELS
 from vtcav_ray.video.limits import MAX_RESULT_BYTES as MAX_RESULT_BYTES
 from vtcav_ray.video.sample import FALLBACK_FPS
 
-# FFmpeg opens files that a file refers to (playlists, concat scripts), so a "video" could read other files or URLs.
-# Only self-contained formats are allowed, and no protocol except the local file.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,nut,h264,hevc,m4v,ivf,gif,apng"
-_OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 # Codecs in which each packet is one shown frame, so a packet's rank by time stamp is its frame's index.
 _SEEKABLE = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg"})
 _SEEK_GAIN = 24  # frames that a jump must save: a seek flushes the decoder and starts at an expensive keyframe
-_MAX_BROKEN_PACKETS = 200
 _REORDERED = 64  # packets that may arrive before their frame's position, with a margin
 _MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and returns the unit of the time stamps
-
-# Whole frames that FFmpeg holds at a time with one thread, measured and rounded up. Animated pictures are composed
-# from earlier ones; film codecs hold up to 16 reference frames, and as many that wait for their turn.
-_HELD_FRAMES = {"apng": 4, "gif": 4, "png": 3, "mjpeg": 3, "rawvideo": 3, "ffv1": 4, "huffyuv": 3, "prores": 3}
-_HELD_FRAMES_ELSEWHERE = 28
-_RGB_BYTES = 3  # per pixel of the returned frame
-_LARGEST_PIXEL_BYTES = 8  # per pixel, over all FFmpeg formats used by videos (rgba64)
-_PROBED_FRAMES = 2  # frames that FFmpeg holds while it probes the streams
-_PADDED_TO = 64  # pixels, at most, by FFmpeg: whole vectors of a processor, whole blocks of a codec
-_MOST_STREAMS = 64  # streams that are probed with an individual limit
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,7 +58,7 @@ class VideoInfo:
     truncated: bool = False
 
 
-class Video:
+class Video(BoundedDecoder):
     """An open video. Use it as a context manager. `num_frames` is final once `frames()` is exhausted.
 
     Args:
@@ -107,17 +88,18 @@ class Video:
         threads: int = 1,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name = "the video" if isinstance(source, bytes) else os.fspath(source)
-        self._data = source if isinstance(source, bytes) else fetch(source, storage_options)
-        self._max_frames, self._max_pixels, self._threads = max_frames, max_pixels, threads
-        self._max_held_bytes = max_held_bytes
-        self._probed = min(max_pixels, max_held_bytes // (_LARGEST_PIXEL_BYTES * _PROBED_FRAMES))  # pixels
-        self._max_cpu_seconds, self._cpu_seconds = max_cpu_seconds, 0.0
-        if not self._data:
-            raise InputError("empty", f"{self.name} has no bytes.")
+        name = "the video" if isinstance(source, bytes) else os.fspath(source)
+        data = source if isinstance(source, bytes) else fetch(source, storage_options)
+        super().__init__(
+            name,
+            data,
+            max_pixels=max_pixels,
+            max_held_bytes=max_held_bytes,
+            max_cpu_seconds=max_cpu_seconds,
+            threads=threads,
+        )
+        self._max_frames = max_frames
         self.num_frames = 0
-        self.truncated = False
-        self._container: Any = None
         self._open()
         try:
             first = next(self._decode(), None)
@@ -142,12 +124,6 @@ class Video:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Free the file and the decoder."""
-        if self._container is not None:
-            self._container.close()
-            self._container = None
 
     def frames(self, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """Yield every `stride`-th frame from the start: (index, uint8 [H, W, 3] RGB). Holds one frame in memory."""
@@ -289,154 +265,6 @@ class Video:
         if stamps[0][0] != first or len({pts for pts, _ in stamps}) != len(stamps):
             return None  # frames before the first keyframe don't decode, and equal stamps have no order
         return stamps
-
-    def _open(self) -> None:
-        try:
-            # FFmpeg decodes a frame of each stream to probe it, before anything can be checked here.
-            each = [{"max_pixels": str(self._probed)}] * _MOST_STREAMS
-            try:
-                self._container = self._watched(self._opened, each)
-            except ValueError as error:
-                if "Per-stream options" not in str(error):
-                    raise
-                # MPEG and FLV name no streams before they are probed, and hold no pictures as large as those of PNG.
-                self._container = self._watched(self._opened, None)
-        except av.error.FFmpegError as error:
-            raise_unless_bad_video(self._data, error)
-            raise why_not_open(self.name, self._data, error) from error
-        videos = self._container.streams.video
-        if not videos:
-            self.close()
-            raise InputError("no_video_stream", f"{self.name} has no video stream.")
-        self._stream: Any = videos[0]
-        context = self._stream.codec_context
-        if context is None:
-            self.close()
-            raise InputError("decode", f"{self.name}: this build of FFmpeg does not know its codec.")
-        self._size_known = context.width > 0  # not if only decoding reveals the size, and the frame has too many pixels
-        try:
-            self._check_frame(context.width, context.height, context.format)
-        except InputError:
-            self.close()
-            raise
-        # FFmpeg's own check, before it allocates memory: a stream may switch to larger frames midway.
-        most = min(self._max_pixels, int(self._max_held_bytes / self._bytes_a_pixel(context.format)))
-        # It counts the padding of rows and blocks too, with which a frame of just the largest size would be refused.
-        padded = -(-context.width // _PADDED_TO) * -(-context.height // _PADDED_TO) * _PADDED_TO**2
-        context.options = {**context.options, "max_pixels": str(max(most, padded))}
-        context.thread_count = self._threads
-        context.thread_type = "NONE" if self._threads == 1 else "AUTO"
-        self._promised = int(self._stream.frames or 0)
-        self._fresh = True
-
-    def _opened(self, each_stream: Any, **options: str) -> Any:
-        file: Any = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
-        return av.open(file, options=_OPEN_OPTIONS | options, stream_options=each_stream, metadata_errors="replace")
-
-    def _no_frame(self) -> InputError:
-        """Return why not one frame came: the video is broken, or its frames were too large to look at."""
-        said = f"{self.name}: not one frame could be decoded."
-        if self._size_known:
-            return InputError("truncated" if self.truncated else "decode", said)
-        width, height = self._stated_size()
-        try:
-            self._check_frame(width, height, None)
-        except InputError as too_large:
-            return too_large
-        why = "" if width else f" It is broken, or its frames have over {self._probed:,} pixels."
-        return InputError("decode", said + why)
-
-    def _stated_size(self) -> tuple[int, int]:
-        """Return the width and height that the container states, 0 where it states none. No decoder is opened."""
-        try:
-            with self._watched(lambda: self._opened(None, codec_whitelist="none")) as container:
-                streams = container.streams.video
-                context = streams[0].codec_context if streams else None
-                return (context.width, context.height) if context is not None else (0, 0)
-        except av.error.FFmpegError as error:
-            raise_unless_bad_video(self._data, error)
-            return 0, 0
-
-    def _reopen(self) -> None:
-        if not self._fresh:
-            self.close()
-            self._open()
-
-    def _decode(self) -> Iterator[Any]:
-        """Yield PyAV frames in presentation order. Packets that don't decode are skipped."""
-        self._fresh = False
-        broken = 0
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = self._watched(next, packets, None)
-            except av.error.FFmpegError as error:
-                raise_unless_bad_video(self._data, error)
-                self.truncated = True
-                return
-            if packet is None:
-                return
-            if packet.is_corrupt:
-                self.truncated = True
-            try:
-                frames = self._watched(packet.decode)
-            except av.error.EOFError:
-                return
-            except (av.error.FFmpegError, ValueError) as error:
-                raise_unless_bad_video(self._data, error)
-                broken += 1
-                self.truncated = True
-                if broken > _MAX_BROKEN_PACKETS:
-                    return
-                continue
-            for frame in frames:
-                self._check_frame(frame.width, frame.height, frame.format)
-                yield frame
-
-    def _bytes_a_pixel(self, pixels: Any) -> float:
-        """Bytes per pixel over all frames that are held at a time. `pixels` is PyAV's VideoFormat."""
-        bits = pixels.padded_bits_per_pixel if pixels is not None else 0
-        held = _HELD_FRAMES.get(self._stream.codec_context.name, _HELD_FRAMES_ELSEWHERE) + self._threads - 1
-        return (bits / 8 or _LARGEST_PIXEL_BYTES) * held + _RGB_BYTES
-
-    def _check_frame(self, width: int, height: int, pixels: Any) -> None:
-        """Refuse frames that are too large in pixels, or in the memory needed to decode them."""
-        if width * height > self._max_pixels:
-            raise InputError(
-                "too_large", f"{self.name} has frames of {width}x{height}; the limit is {self._max_pixels:,} pixels."
-            )
-        if (held := width * height * self._bytes_a_pixel(pixels)) > self._max_held_bytes:
-            what = pixels.name if pixels is not None else "unknown"
-            raise InputError(
-                "too_large",
-                f"{self.name} has frames of {width}x{height} ({self._stream.codec_context.name}, {what}): decoding "
-                f"them may need {held / 1e9:.1f} GB, and {self._max_held_bytes / 1e9:.1f} GB are allowed "
-                "(resources.decode.frames_gb).",
-            )
-
-    def _shown(self, frame: Any) -> np.ndarray:
-        height, width = getattr(self, "_size", (frame.height, frame.width))
-        try:
-            image = self._watched(lambda: frame.to_ndarray(format="rgb24", width=width, height=height))
-        except (av.error.FFmpegError, ValueError) as error:
-            raise_unless_bad_video(self._data, error)
-            raise InputError("decode", f"{self.name}: a frame can't be converted to RGB: {error}") from error
-        turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise, like np.rot90
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-    def _watched(self, call: Callable[..., T], *args: Any) -> T:
-        """Call FFmpeg within the limits of this video, and record the call in `UNDER_WAY` for the guard."""
-        if self._cpu_seconds > self._max_cpu_seconds:
-            raise InputError("timeout", f"{self.name} takes over {self._max_cpu_seconds:.0f} s of processor time.")
-        thread, began = threading.get_ident(), time.thread_time()
-        UNDER_WAY[thread] = (self.name, time.monotonic())
-        try:
-            return call(*args)
-        except MemoryError as error:
-            raise InputError("memory", f"{self.name} needs more memory than is available.") from error
-        finally:
-            del UNDER_WAY[thread]
-            self._cpu_seconds += time.thread_time() - began
 
 
 def probe(

@@ -125,12 +125,13 @@ def check_as_seen(found: Seen, listed: Listed) -> None:
     if listed.seen is not None and found != listed.seen:
         raise InputError(
             "changed",
-            f"{listed.uri} is not the video that its tracks were found in: that had {_told(listed.seen)}, this has "
-            f"{_told(found)}. Its URL can't tell the two files apart: give the new one another name, or use `--fresh`.",
+            f"{listed.uri} is not the video that its tracks were found in: that had {_in_words(listed.seen)}, this has "
+            f"{_in_words(found)}. Its URL can't tell the two files apart: give the new one another name, or use "
+            "`--fresh`.",
         )
 
 
-def _told(seen: Seen) -> str:
+def _in_words(seen: Seen) -> str:
     return f"{seen.num_frames} frames of {seen.width}x{seen.height} at {seen.fps:.4g} fps"
 
 

@@ -55,7 +55,7 @@ def neighbours_of(videos: pa.Table) -> Neighbours:
     }
 
 
-def beside(uri: str, neighbours: Neighbours) -> Listed:
+def listed_with_neighbours(uri: str, neighbours: Neighbours) -> Listed:
     """Return a `Listed` with the URI and its neighbours, and nothing else."""
     return Listed(uri, neighbours=neighbours.get(_place(uri), ()))
 

@@ -149,5 +149,5 @@ def _by_key(names: Iterable[str]) -> dict[str, set[str]]:
 def _keys(name: str) -> tuple[str, ...]:
     """Return the keys of a name, most specific first: the name, without extension, and both without the folder."""
     file = name.rsplit("/", 1)[-1]
-    bare = file.rsplit(".", 1)[0]
-    return name, name[: len(name) - len(file)] + bare, file, bare
+    stem = file.rsplit(".", 1)[0]
+    return name, name[: len(name) - len(file)] + stem, file, stem

@@ -63,9 +63,8 @@ from vtcav_ray.videos.labels import (
     put_labels,
     read_table,
 )
-from vtcav_ray.videos.links import find_links, leads_out
+from vtcav_ray.videos.links import find_links, leads_out, why_outside
 from vtcav_ray.videos.lookup import NO_STAT, Failure, failure, full_url, look_up, open_listed
-from vtcav_ray.videos.side_files import why_outside
 
 logger = logging.getLogger(__name__)
 

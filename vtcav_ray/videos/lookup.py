@@ -16,7 +16,7 @@ from vtcav_ray.store.access import AccessError, names_nothing, open_url, patient
 from vtcav_ray.store.urls import check_url, scheme_of
 from vtcav_ray.tables import VIDEOS
 from vtcav_ray.video.listed import facts
-from vtcav_ray.video.neighbours import Neighbours, beside, blame, neighbours_of
+from vtcav_ray.video.neighbours import Neighbours, blame, listed_with_neighbours, neighbours_of
 
 NO_STAT = ("http", "https")
 _THREADS = 16
@@ -154,7 +154,7 @@ class _Files:
             return error
         if names_nothing(error):
             return _missing(uri)
-        return blame(error, beside(uri, self.neighbours), self.storage_options)
+        return blame(error, listed_with_neighbours(uri, self.neighbours), self.storage_options)
 
 
 def _missing(uri: str) -> InputError:

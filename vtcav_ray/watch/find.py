@@ -22,7 +22,7 @@ ZIP_MAGIC, PICKLE_MAGIC = b"PK", b"\x80"
 
 
 @dataclass(frozen=True, order=True)
-class Checkpoint:
+class FoundCheckpoint:
     """One checkpoint file as listed. Checkpoints sort in the order of training.
 
     Attributes:
@@ -52,7 +52,7 @@ class Checkpoint:
         return canonical_digest([self.url, self.fingerprint])[:16]
 
 
-def list_checkpoints(pattern: str, storage_options: Mapping[str, Any] | None = None) -> list[Checkpoint]:
+def list_checkpoints(pattern: str, storage_options: Mapping[str, Any] | None = None) -> list[FoundCheckpoint]:
     """List all matching files in the order of training, without hidden, empty and temporary ones.
 
     Raises:
@@ -70,24 +70,24 @@ def list_checkpoints(pattern: str, storage_options: Mapping[str, Any] | None = N
     return sorted(found)
 
 
-def _checkpoint(url: str, name: str, info: Mapping[str, Any]) -> Checkpoint:
+def _checkpoint(url: str, name: str, info: Mapping[str, Any]) -> FoundCheckpoint:
     tag = next((str(info[key]).strip('"') for key in ("ETag", "etag", "md5Hash", "content_md5") if info.get(key)), None)
     modified = modified_at(info)
     numbers = re.findall(r"\d+", name.rsplit(".", 1)[0])
     order = (0, int(numbers[-1])) if numbers else (1, 0)
-    return Checkpoint(
+    return FoundCheckpoint(
         order, name, url.removeprefix("file://"), tag or f"{info['size']}-{modified}", info["size"], modified
     )
 
 
 def settled(
-    candidates: Sequence[Checkpoint],
-    look_again: Callable[[], Sequence[Checkpoint]],
+    candidates: Sequence[FoundCheckpoint],
+    look_again: Callable[[], Sequence[FoundCheckpoint]],
     settle_s: float,
     *,
     now: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
-) -> list[Checkpoint]:
+) -> list[FoundCheckpoint]:
     """Return the checkpoints that are not being written: old enough, or unchanged `settle_s` seconds later.
 
     Args:
@@ -102,7 +102,7 @@ def settled(
     return [c for c in candidates if c in old]
 
 
-def looks_whole(checkpoint: Checkpoint, storage_options: Mapping[str, Any] | None = None) -> bool:
+def looks_whole(checkpoint: FoundCheckpoint, storage_options: Mapping[str, Any] | None = None) -> bool:
     """Return whether the file looks like a complete PyTorch file: a zip with its directory, or the older pickle.
 
     An interrupted copy lacks the zip's directory, which is at the end. A file that was deleted after it was listed (a

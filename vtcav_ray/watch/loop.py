@@ -13,15 +13,15 @@ from vtcav_ray.runs import logs
 from vtcav_ray.store.access import storage_errors
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.lease import Leases
-from vtcav_ray.watch.find import Checkpoint, list_checkpoints, looks_whole, settled
-from vtcav_ray.watch.registry import Record, Registry
+from vtcav_ray.watch.find import FoundCheckpoint, list_checkpoints, looks_whole, settled
+from vtcav_ray.watch.registry import CheckpointRecord, CheckpointRecords
 
 logger = logging.getLogger(__name__)
 
 WATCH = "watch"
 # Runs a checkpoint and returns the fields of its record. A VtcavError means that the checkpoint failed, except for an
 # EnvironmentFault.
-RunOne = Callable[[Config, Checkpoint], dict[str, object]]
+RunOne = Callable[[Config, FoundCheckpoint], dict[str, object]]
 
 
 class NotTheCheckpoint(Exception):
@@ -39,7 +39,7 @@ class NotTheCheckpoint(Exception):
 
 
 @dataclass(frozen=True)
-class Options:
+class WatchOptions:
     """How a watcher behaves.
 
     Attributes:
@@ -82,7 +82,9 @@ class Pass:
         return ", ".join(parts) + "." if parts else "Nothing new."
 
 
-def watch_once(config: Config, options: Options, run_one: RunOne, update_report: Callable[[Folder], object]) -> Pass:
+def watch_once(
+    config: Config, options: WatchOptions, run_one: RunOne, update_report: Callable[[Folder], object]
+) -> Pass:
     """Bring the watch folder up to date with the existing checkpoints.
 
     Args:
@@ -96,11 +98,11 @@ def watch_once(config: Config, options: Options, run_one: RunOne, update_report:
         OSError: storage can't be reached.
     """
     folder = Folder(config.run_url, config.out_storage_options).below(WATCH)
-    registry, leases = Registry(folder), Leases(folder.below("leases"), options.expires_s)
+    registry, leases = CheckpointRecords(folder), Leases(folder.below("leases"), options.expires_s)
     storage_options = config.model.storage_options
     result = Pass()
 
-    def look() -> list[Checkpoint]:
+    def look() -> list[FoundCheckpoint]:
         return list_checkpoints(options.pattern, storage_options)
 
     finished = registry.ids()
@@ -111,7 +113,7 @@ def watch_once(config: Config, options: Options, run_one: RunOne, update_report:
     result.unfinished = [c.name for c in new if c not in ready]
     begun = 0
 
-    def counted(config: Config, checkpoint: Checkpoint) -> dict[str, object]:
+    def counted(config: Config, checkpoint: FoundCheckpoint) -> dict[str, object]:
         nonlocal begun
         begun += 1
         return run_one(config, checkpoint)
@@ -129,9 +131,9 @@ def watch_once(config: Config, options: Options, run_one: RunOne, update_report:
 
 def _run_leased(
     config: Config,
-    checkpoint: Checkpoint,
-    options: Options,
-    registry: Registry,
+    checkpoint: FoundCheckpoint,
+    options: WatchOptions,
+    registry: CheckpointRecords,
     leases: Leases,
     run_one: RunOne,
     result: Pass,
@@ -151,7 +153,7 @@ def _run_leased(
         if died >= options.attempts:  # a failure in the last attempt would have been recorded
             message = f"{died} watchers died while they ran this checkpoint: is there enough memory for it?"
             result.failed[checkpoint.name] = message
-            added = registry.add(Record.of(checkpoint, "failed", error=message))
+            added = registry.add(CheckpointRecord.of(checkpoint, "failed", error=message))
             lease.end("failed", error=message, seconds=0.0)
             return added
         try:
@@ -167,32 +169,32 @@ def _run_leased(
             logger.error("checkpoint failed: %s", message, exc_info=not isinstance(error, VtcavError))
             result.failed[checkpoint.name] = message
             last = leases.state(checkpoint.id).attempts + 1 >= options.attempts
-            added = last and registry.add(Record.of(checkpoint, "failed", error=message))
+            added = last and registry.add(CheckpointRecord.of(checkpoint, "failed", error=message))
             lease.end("failed", error=message, seconds=time.monotonic() - started)
             return added
         except BaseException:  # Ctrl-C: the next watcher may take the checkpoint at once
             lease.end("stopped")
             raise
-        added = registry.add(Record.of(checkpoint, "done", **about))
+        added = registry.add(CheckpointRecord.of(checkpoint, "done", **about))
         lease.end("done", seconds=time.monotonic() - started)
         result.done.append(checkpoint.name)
         return added
 
 
-def watch_for_ever(one_pass: Callable[[], Pass], every_s: float, told: Callable[[Pass], None]) -> None:
+def watch_for_ever(one_pass: Callable[[], Pass], every_s: float, report: Callable[[Pass], None]) -> None:
     """Run pass after pass. Log an error that ends a pass (no storage, no cluster, no video yet), and continue.
 
     Args:
         one_pass: runs one pass.
         every_s: seconds from the end of a pass to the start of the next.
-        told: called with the result of each pass.
+        report: called with the result of each pass.
 
     Raises:
         ConfigError: an error that only the user can fix.
     """
     while True:
         try:
-            told(one_pass())
+            report(one_pass())
         except storage_errors(StageError) as error:
             logger.warning("this pass failed, the next may succeed: %s", error)
         time.sleep(every_s)

@@ -14,7 +14,7 @@ from vtcav_ray.pages import Shell, asset, render
 from vtcav_ray.pages.render import HERE
 from vtcav_ray.runs.run import REPORT_PAGE, Run
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.watch.registry import Record, Registry
+from vtcav_ray.watch.registry import CheckpointRecord, CheckpointRecords
 
 ROOM = "vtcav_ray.watch"
 PAGE = "report.html"
@@ -41,14 +41,14 @@ Series = Mapping[tuple[str, str, str], Points]  # (class, concept, layer) -> its
 
 def update_report(folder: Folder) -> str:
     """Write `registry.parquet` and `report.html` from the records, and return the report's URL."""
-    registry = Registry(folder)
+    registry = CheckpointRecords(folder)
     records = registry.write_table()
     shared = Folder(folder.url.rstrip("/").rsplit("/", 1)[0], folder.storage_options)
     folder.write_bytes(PAGE, build_page(records, read_series(records, shared)).encode())
     return f"{folder.url}/{PAGE}"
 
 
-def read_series(records: Sequence[Record], shared: Folder) -> dict[tuple[str, str, str], Points]:
+def read_series(records: Sequence[CheckpointRecord], shared: Folder) -> dict[tuple[str, str, str], Points]:
     """Read the effects against random clips of every finished record."""
     found: dict[tuple[str, str, str], Points] = defaultdict(dict)
     for number, record in enumerate(records):
@@ -70,7 +70,7 @@ def _point(row: dict[str, Any]) -> Point:
     return Point(effect, low, high, score, bool(row["significant"]))
 
 
-def build_page(records: Sequence[Record], series: Series) -> str:
+def build_page(records: Sequence[CheckpointRecord], series: Series) -> str:
     """Build the page. It runs no scripts and loads nothing."""
     return render(
         ROOM,
@@ -123,7 +123,7 @@ class Spark:
     last: Point
 
 
-def _checkpoint(record: Record) -> CheckpointRow:
+def _checkpoint(record: CheckpointRecord) -> CheckpointRow:
     done = record.status == "done"
     return CheckpointRow(
         name=record.name,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from vtcav_ray.store.commits import parquet_bytes
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.lease import create_once
-from vtcav_ray.watch.find import Checkpoint
+from vtcav_ray.watch.find import FoundCheckpoint
 
 RECORDS = "records"
 TABLE = "registry.parquet"
@@ -35,8 +35,8 @@ REGISTRY = pa.schema(
 
 
 @dataclass(frozen=True)
-class Record:
-    """The result of one checkpoint. Checkpoint and config determine it, so it has no times: these are in the leases."""
+class CheckpointRecord:
+    """The result of one checkpoint, determined by checkpoint and config. Its times are in the leases."""
 
     id: str
     checkpoint: str
@@ -51,7 +51,7 @@ class Record:
     keys: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, status: str, **about: Any) -> Record:
+    def of(cls, checkpoint: FoundCheckpoint, status: str, **about: Any) -> CheckpointRecord:
         return cls(
             checkpoint.id,
             checkpoint.url,
@@ -64,7 +64,7 @@ class Record:
         )
 
 
-class Registry:
+class CheckpointRecords:
     """The records in a watch folder."""
 
     def __init__(self, folder: Folder) -> None:
@@ -74,17 +74,17 @@ class Registry:
         """Return the IDs of the finished checkpoints."""
         return {n.removesuffix(".json") for n in self.folder.names(RECORDS) if n.endswith(".json")}
 
-    def add(self, record: Record) -> bool:
+    def add(self, record: CheckpointRecord) -> bool:
         """Write a record unless it exists. Return whether it was written."""
         content = json.dumps(asdict(record), indent=1, sort_keys=True).encode()
         return create_once(self.folder, f"{RECORDS}/{record.id}.json", content)
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[CheckpointRecord]:
         """Return all records in the order of training."""
-        found = [Record(**self.folder.read_json(f"{RECORDS}/{name}.json")) for name in sorted(self.ids())]
+        found = [CheckpointRecord(**self.folder.read_json(f"{RECORDS}/{name}.json")) for name in sorted(self.ids())]
         return sorted(found, key=lambda r: (r.step is None, r.step or 0, r.name, r.id))
 
-    def write_table(self) -> list[Record]:
+    def write_table(self) -> list[CheckpointRecord]:
         """Rewrite the table and return its records. The same records give the same bytes."""
         records = self.records()
         rows = [{**asdict(r), "clips_key": r.keys.get("clips"), "scores_key": r.keys.get("scores")} for r in records]

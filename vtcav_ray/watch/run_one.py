@@ -13,7 +13,7 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import SHARED
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.lease import Leases
-from vtcav_ray.watch.find import Checkpoint
+from vtcav_ray.watch.find import FoundCheckpoint
 from vtcav_ray.watch.loop import WATCH, NotTheCheckpoint
 from vtcav_ray.watch.rerun import run_folder, with_checkpoint
 
@@ -31,7 +31,7 @@ class CheckpointRunner:
     def __init__(self, progress: pipeline.Progress, expires_s: float) -> None:
         self.progress, self.expires_s = progress, expires_s
 
-    def __call__(self, config: Config, checkpoint: Checkpoint) -> dict[str, object]:
+    def __call__(self, config: Config, checkpoint: FoundCheckpoint) -> dict[str, object]:
         shared = Folder(config.run_url, config.out_storage_options)
         ours = with_checkpoint(config, checkpoint.url, config.run_url)
         describe(ours.model, seed=config.seed)  # if it is rejected here, the checkpoint is at fault

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
-from tracking import mend_torchvision, ultralytics_tracks
+from tracking import patch_torchvision_nms, ultralytics_tracks
 
 from vtcav_ray.activations import Extractor
 from vtcav_ray.config import ModelConfig, TracksConfig
@@ -98,7 +98,7 @@ def track_in_a_loop(world: World, model: Any) -> None:
 
 def yolo() -> Any:
     """Load the packaged detector with Ultralytics."""
-    mend_torchvision()
+    patch_torchvision_nms()
     import_ultralytics()
     from ultralytics import YOLO
 

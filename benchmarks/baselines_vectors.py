@@ -1,6 +1,6 @@
 """CAVs, scores and effects beside what a user would write instead: for `throughput.py` and `smoke.py`.
 
-As in `beside.py`, a way is a pair of calls, theirs and ours, on the same inputs. No videos are needed.
+As in `baselines.py`, a way is a pair of calls, theirs and ours, on the same inputs. No videos are needed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import cavs
 import numpy as np
 import scipy.stats
 import torch
-from beside import Ways
+from baselines import Ways
 from numpy.typing import NDArray
 
 from vtcav_ray.cavs import gram, train_cavs

@@ -1,4 +1,4 @@
-"""Benchmark the bare extraction core with only torch, MMAction2 and MMEngine: for machines without Ray (and PyArrow).
+"""Benchmark the extraction core with only torch, MMAction2 and MMEngine: for machines without Ray (and PyArrow).
 
     python benchmarks/throughput.py --no-ray [--models swin-tiny swin-base] [--repeats 5] [--clips 1] [--precision ...]
 

@@ -1,4 +1,4 @@
-"""scikit-learn's estimators, one CAV at a time: the reference for tests of the batched solvers. No run uses it."""
+"""scikit-learn's estimators, one CAV at a time: the reference for tests of the batched solvers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from beside import FRAMES, LAYERS, MODEL, SIDE, Plain, Ways, World, track_in_a_loop, yolo
+from baselines import FRAMES, LAYERS, MODEL, SIDE, Plain, Ways, World, track_in_a_loop, yolo
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
