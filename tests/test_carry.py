@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from vtcav_ray import tables
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs.carry import FROM, CarryingWorker, carry, comparable
 from vtcav_ray.runs.retry import newest, retry_key, same_rows, supersede
 from vtcav_ray.runs.stage import Shard, make_shards
@@ -27,7 +28,7 @@ class Letters:
         self.seen += videos
         good = [v for v in videos if v not in self.bad]
         table = pa.table({"video_id": [v for v in good for _ in "ab"], "letter": ["a", "b"] * len(good)})
-        failures = [{"video_id": v, "error_kind": "missing", "message": "gone"} for v in videos if v in self.bad]
+        failures = [Failure(video_id=v, error_kind="missing", message="gone") for v in videos if v in self.bad]
         return ShardOutput({"tracks": table}, failures, {"videos": len(videos)})
 
 
@@ -105,7 +106,7 @@ def test_a_shard_that_names_no_video_is_carried_whole_or_not_at_all(tmp_path: Pa
         return [Shard(f"s{i}", pa.table({"shard": [f"s{i}"], "sha256": [d]})) for i, d in enumerate(digests)]
 
     def work(rows: pa.Table) -> ShardOutput:
-        bad = [{"video_id": "v", "error_kind": "label", "message": "m"}] if rows["sha256"][0].as_py() == "bad" else []
+        bad = [Failure(video_id="v", error_kind="label", message="m")] if rows["sha256"][0].as_py() == "bad" else []
         return ShardOutput({"activations/layer=late": pa.table({"clip_id": rows["shard"]})}, bad)
 
     old = complete(output(tmp_path, "old"), named("1", "2", "bad"), work)

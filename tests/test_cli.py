@@ -18,6 +18,7 @@ import vtcav_ray
 from vtcav_ray import cli, tables
 from vtcav_ray.cli import application
 from vtcav_ray.cli.tables import print_table
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
@@ -32,7 +33,7 @@ def finished_run(tmp_path: Path) -> str:
         schema=tables.VIDEOS,
     )
     output = stage_folder(folder, "videos", "k1")
-    output.commit("all", ShardOutput({"videos": videos}, [{"uri": "c", "error_kind": "missing", "message": "gone"}]))
+    output.commit("all", ShardOutput({"videos": videos}, [Failure(uri="c", error_kind="missing", message="gone")]))
     output.finish({}, {"warnings": []})
     folder.write_json("run.json", {"config": {"videos": {"uri": "x"}}, "keys": {"videos": "k1"}})
     return folder.url

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from vtcav_ray import cli, pipeline, tables
 from vtcav_ray.cli import review as review_command
 from vtcav_ray.errors import ConfigError, VtcavError
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store import access
 from vtcav_ray.store import folder as folder_module
@@ -40,7 +41,7 @@ def options_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
     folder = Folder(RUN, SECRET)
     videos = stage_folder(folder, "videos", "k")
     rows = pa.Table.from_pylist([{"video_id": "a", "uri": "a.mp4"}], schema=tables.VIDEOS)
-    videos.commit("all", ShardOutput({"videos": rows}, [{"uri": "b.mp4", "error_kind": "missing", "message": "gone"}]))
+    videos.commit("all", ShardOutput({"videos": rows}, [Failure(uri="b.mp4", error_kind="missing", message="gone")]))
     videos.finish({}, {"warnings": []})
     record = {"config": {"videos": {"uri": "x"}}, "keys": {"videos": "k"}, "status": "done"}
     folder.write_json("run.json", record)

@@ -92,11 +92,11 @@ def test_rows_of_a_manifest_can_neither_climb_nor_change_the_scheme(tmp_path: Pa
     config = write_manifest(tmp_path, "a.mp4", "sftp://h/a.mp4", "zip://x::/etc/passwd", "b.mp4\t../../x.mp4")
     videos, failures = list_videos(config)
     assert videos["video_id"].to_pylist() == ["a.mp4"]
-    assert [f["error_kind"] for f in failures] == ["manifest"] * 3
+    assert [f.error_kind for f in failures] == ["manifest"] * 3
     narrow = config.model_copy(update={"schemes": ("s3",)})
     (tmp_path / "manifest.csv").write_text("uri\nhttp://169.254.169.254/latest/meta-data/a.mp4\n")
     _, failures = list_videos(narrow)
-    assert "videos.schemes" in failures[0]["message"]
+    assert "videos.schemes" in failures[0].message
 
 
 SIGNED = [
@@ -118,9 +118,9 @@ def test_a_url_that_is_a_credential_gets_into_no_table(tmp_path: Path) -> None:
     assert sorted(table["uri"].to_pylist()) == [str(tmp_path / "a.mp4"), plain]
     assert len(failures) == len(uris)
     for number, failure in enumerate(failures):
-        assert failure["error_kind"] == "manifest"
-        assert f"{number}.mp4" in failure["uri"]
-        assert "storage_options" in failure["message"]
+        assert failure.error_kind == "manifest"
+        assert f"{number}.mp4" in failure.uri
+        assert "storage_options" in failure.message
     assert "5ecret" not in f"{table.to_pylist()}{failures}"
 
 
@@ -143,7 +143,7 @@ def test_a_manifest_in_a_bucket_does_not_reach_local_files() -> None:
         file.write(f"uri,video_id\nfile://{secret},a\nlocal://{secret},b\n../../../etc/passwd,c\n/etc/passwd,d\n")
     videos, failures = list_videos(VideosConfig(uri="memory://hostile/manifest.csv"))
     assert videos.num_rows == 0
-    assert {f["video_id"]: f["error_kind"] for f in failures} == {
+    assert {f.video_id: f.error_kind for f in failures} == {
         "a": "manifest", "b": "manifest", "c": "missing", "d": "missing",
     }  # fmt: skip
 
@@ -156,7 +156,7 @@ def test_an_id_is_not_a_way_out(tmp_path: Path, video_id: str) -> None:
     if video_id == " a":
         assert videos["video_id"].to_pylist() == ["a"]  # blanks around a field are not part of it
     else:
-        assert [f["error_kind"] for f in failures] == ["manifest"]
+        assert [f.error_kind for f in failures] == ["manifest"]
 
 
 def test_links_out_of_the_folder_are_refused_and_loops_end(tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ def test_links_out_of_the_folder_are_refused_and_loops_end(tmp_path: Path) -> No
         videos, failures = list_videos(VideosConfig(uri=str(uri)))
         assert videos["video_id"].to_pylist() == ["lift/a.mp4", "lift/kept.mp4"]
         # A linked folder is not entered at all; a linked file is told.
-        assert [(f["video_id"], f["error_kind"]) for f in failures] == [("lift/out.mp4", "link")]
-        assert "videos.follow_links" in failures[0]["message"]
+        assert [(f.video_id, f.error_kind) for f in failures] == [("lift/out.mp4", "link")]
+        assert "videos.follow_links" in failures[0].message
     videos, failures = list_videos(VideosConfig(uri=str(folder), follow_links=True))
     assert "lift/out.mp4" in videos["video_id"].to_pylist()
     assert failures == []

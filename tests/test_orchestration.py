@@ -21,6 +21,7 @@ from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import StageError
 from vtcav_ray.gradcam import run as gradcam_run
 from vtcav_ray.planning.dry_run import dry_run
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards
 from vtcav_ray.runs.status import run_status
@@ -73,7 +74,7 @@ class House:
         def work(rows: pa.Table) -> ShardOutput:
             ids = rows["video_id"].to_pylist()
             self.note("tracks", *ids)
-            bad = [{"video_id": v, "error_kind": "missing", "message": "gone"} for v in ids if v in self.broken]
+            bad = [Failure(video_id=v, error_kind="missing", message="gone") for v in ids if v in self.broken]
             good = [v for v in ids if v not in self.broken]
             table = pa.table({"video_id": good, "track": [f"t-{v}" for v in good]}, schema=TRACKS)
             return ShardOutput({"tracks": table}, bad)

@@ -15,6 +15,7 @@ import pytest
 
 from vtcav_ray import tables
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.rows import Failure
 from vtcav_ray.store import read_ahead
 from vtcav_ray.store.commits import ShardOutput, StageFolder, parquet_bytes
 from vtcav_ray.store.folder import Folder
@@ -48,7 +49,7 @@ def test_committing_twice_leaves_the_same_bytes(stage: StageFolder) -> None:
 
 
 def test_failures_are_rows_with_the_stage_and_an_attempt(stage: StageFolder) -> None:
-    stage.commit("s", ShardOutput({"tracks": ROWS}, [{"uri": "x.mp4", "error_kind": "empty", "message": "0 bytes"}]))
+    stage.commit("s", ShardOutput({"tracks": ROWS}, [Failure(uri="x.mp4", error_kind="empty", message="0 bytes")]))
     failures = stage.read("failures")
     assert failures is not None
     assert failures.schema == tables.FAILURES

@@ -2,11 +2,15 @@
 
 Vectors are plain `FixedSizeList<float32>[d]` (d differs from layer to layer, so each layer has its own files), which
 every Parquet reader understands. Boxes are pixels of the source frame, xyxy, (0, 0) at the top left corner.
+
+Tables whose rows are dataclasses have their columns in `vtcav_ray.rows`.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
+
+from vtcav_ray.rows import Failure, NullRow, ScoreRow, SensitivityRow, schema_of
 
 BOX = pa.list_(pa.float32(), 4)
 POINT = pa.list_(pa.float32(), 2)
@@ -130,74 +134,11 @@ def cavs(d: int) -> pa.Schema:
     )
 
 
-SCORES = pa.schema(
-    [
-        ("class", pa.string()),
-        ("layer", pa.string()),
-        ("concept", pa.string()),  # `<name>/<kind>`
-        ("kind", pa.string()),
-        ("against", pa.string()),  # `random`, `rest of <kind>`, or another concept
-        ("score", pa.float64()),  # the TCAV score (sign count), mean over the R CAVs, in [0, 1]
-        ("ci_low", pa.float64()),  # of the score: two-level bootstrap, 95 %
-        ("ci_high", pa.float64()),
-        ("effect", pa.float64()),  # score minus the null's mean
-        ("p", pa.float64()),  # of the score, two-sided
-        ("q", pa.float64()),  # p corrected for all m cells of the run
-        ("learnable", pa.bool_()),  # held-out accuracy above the random sets' own
-        ("significant", pa.bool_()),  # the headline: learnable, and effect_q below alpha
-        ("n", pa.int32()),  # class videos
-        ("R", pa.int32()),  # CAVs
-        ("magnitude", pa.float64()),  # mean sensitivity, logits per unit of z
-        ("smooth", pa.float64()),  # mean sigmoid of the scaled sensitivity, in [0, 1]
-        ("null_mean", pa.float64()),  # of the random-against-random scores
-        ("null_sd", pa.float64()),
-        ("effect_logits", pa.float64()),  # the concept effect, in logits
-        ("effect_ci_low", pa.float64()),
-        ("effect_ci_high", pa.float64()),
-        ("effect_null_sd", pa.float64()),
-        ("effect_z", pa.float64()),
-        ("effect_p", pa.float64()),  # permutation over source videos, two-sided
-        ("effect_q", pa.float64()),
-        ("n_concept", pa.int32()),  # source videos of the concept
-        ("n_random", pa.int32()),  # source videos on the other side
-        ("held_out_accuracy", pa.float64()),
-        ("null_accuracy", pa.float64()),  # 95th percentile of the random sets' own held-out accuracy
-        ("stability", pa.float64()),  # mean pairwise cosine of the R CAVs
-        ("collinearity", pa.float64()),  # mean pairwise cosine of the class's gradients at this layer
-        ("degenerate", pa.bool_()),  # the gradient is the same for every clip: the sign count says nothing
-        ("decided_by", pa.string()),  # which figures can be read: `effect`, `effect and score`, or `none`
-        ("model", pa.string()),
-        ("note", pa.string()),  # why a cell is marked; empty: nothing to say
-    ]
-)
-
-SENSITIVITIES = pa.schema(
-    [
-        ("class", pa.string()),
-        ("layer", pa.string()),
-        ("concept", pa.string()),
-        ("video_id", pa.string()),  # of the class: which videos does the concept drive?
-        ("sensitivity", pa.float32()),  # mean over the R CAVs, logits per unit of z
-        ("positive", pa.float32()),  # share of the R CAVs with a positive sensitivity
-    ]
-)
-
-NULLS = pa.schema(
-    [
-        ("class", pa.string()),
-        ("layer", pa.string()),
-        ("concept", pa.string()),
-        ("against", pa.string()),
-        (
-            "effect_unit",
-            pa.float32(),
-        ),  # logits per unit of `effect_counts`: the observed effect is at effect_logits / it
-        # Permutations in 24 equal bins from -4 to 4 units (Welch's t; for pairs, means over the SD of all sign
-        # patterns); what lies beyond is in the outermost. Empty: no test.
-        ("effect_counts", pa.list_(pa.int32())),
-        ("score_counts", pa.list_(pa.int32())),  # random-against-random scores in 20 equal bins of [0, 1]
-    ]
-)
+SCORES = schema_of(ScoreRow)
+CELL_KEY = ("class", "layer", "concept", "against")  # identifies a row of `scores`, `nulls` and `interventions`
+EFFECT = ("effect_logits", "effect_ci_low", "effect_ci_high")  # a cell's effect with its interval
+SENSITIVITIES = schema_of(SensitivityRow)
+NULLS = schema_of(NullRow)
 
 CURVES = pa.schema(
     [
@@ -279,17 +220,7 @@ GRADCAM_SUMMARY = pa.schema(
     ]
 )
 
-FAILURES = pa.schema(
-    [
-        ("stage", pa.string()),
-        ("uri", pa.string()),
-        ("video_id", pa.string()),
-        ("clip_id", pa.string()),
-        ("error_kind", pa.string()),  # see vtcav_ray.errors.InputError
-        ("message", pa.string()),
-        ("attempts", pa.int32()),
-    ]
-)
+FAILURES = schema_of(Failure)
 
 # The schema of a table without rows.
 EMPTY_SCHEMAS = {

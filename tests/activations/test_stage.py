@@ -81,12 +81,12 @@ def test_a_damaged_clip_and_one_that_is_not_finite_are_failures_that_name_the_la
     handle = worker.recogniser.module.get_submodule("backbone.layers.2").register_forward_hook(spoil)
     found = worked(worker)
     handle.remove()
-    failures = {failure["clip_id"]: failure for failure in found.failures}
-    assert {name: failure["error_kind"] for name, failure in failures.items()} == {
+    failures = {failure.clip_id: failure for failure in found.failures}
+    assert {name: failure.error_kind for name, failure in failures.items()} == {
         "clip0-1": "decode",
         "clip0-2": "non_finite",
     }
-    assert "`late`" in failures["clip0-2"]["message"]
+    assert "`late`" in failures["clip0-2"].message
     for layer in LAYERS:
         activations = found.tables[f"activations/layer={layer}"]
         gradients = found.tables[f"gradients/layer={layer}"]
@@ -111,8 +111,8 @@ def test_what_float16_can_not_hold_is_a_failure(tmp_path: Path) -> None:
     found = worked(worker)
     handle.remove()
     (failure,) = found.failures
-    assert (failure["clip_id"], failure["error_kind"]) == ("clip0-1", "non_finite")
-    assert "too large for float16. Set `activations.dtype: float32`" in failure["message"]
+    assert (failure.clip_id, failure.error_kind) == ("clip0-1", "non_finite")
+    assert "too large for float16. Set `activations.dtype: float32`" in failure.message
     assert found.tables["activations/layer=early"]["clip_id"].to_pylist() == ["clip0-0", "clip0-2"]
 
 
@@ -167,7 +167,7 @@ def test_a_shard_of_nothing_but_damaged_clips(tmp_path: Path) -> None:
     )
     found = worked(worker)
     assert not found.tables
-    assert [failure["error_kind"] for failure in found.failures] == ["decode"] * 3
+    assert [failure.error_kind for failure in found.failures] == ["decode"] * 3
 
 
 def test_all_actors_and_later_runs_use_the_batch_size_that_the_first_one_found(

@@ -52,7 +52,7 @@ def test_bad_objects_are_rows_and_the_others_are_tracked(server: BadServer, turn
     assert list(failures) == []
     server.faults = {"0.mp4": "403", "3.mp4": "404", "5.mp4": "cut", "7.mp4": "416"}
     tracks, failures, _ = track_videos(videos, RedSquares(), TracksConfig(), storage_options=ANY_HOST)
-    assert {row["video_id"]: row["error_kind"] for row in failures} == {
+    assert {f.video_id: f.error_kind for f in failures} == {
         "0.mp4": "permission",
         "3.mp4": "missing",
         "5.mp4": "unreadable",

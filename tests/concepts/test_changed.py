@@ -61,7 +61,7 @@ def tracked(videos: pa.Table) -> tuple[pa.Table, dict[str, str]]:
 
 
 def kinds(failures: Any) -> dict[str, str]:
-    return {row["video_id"]: row["error_kind"] for row in failures}
+    return {f.video_id: f.error_kind for f in failures}
 
 
 def config(uri: str, **clips: Any) -> Config:

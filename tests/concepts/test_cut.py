@@ -123,7 +123,7 @@ def test_bad_videos_and_bad_clips_fail_alone(video: bytes) -> None:
     rows = plan_of(row("context", "text"), full("short"), beyond, row("context"), row("context", "gone"))
     table, failures = cut_clips(rows, {"v": video, "text": b"no video" * 20, "short": short}, CONFIG)
     assert table["clip_id"].to_pylist() == ["context/v"]
-    found = {(f["video_id"], f["clip_id"], f["error_kind"]) for f in failures}
+    found = {(f.video_id, f.clip_id, f.error_kind) for f in failures}
     assert found == {
         ("text", None, "not_video"),
         ("short", "full/short", "too_short"),

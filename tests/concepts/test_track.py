@@ -101,7 +101,7 @@ def test_bad_videos_are_failures_and_the_others_go_on(red_squares: RedSquares) -
     videos = [("first", good), *bad.items(), ("gone", "/nowhere/x.mp4"), ("last", good)]
     table, failures, _ = run(videos, red_squares)
     assert table["video_id"].to_pylist() == ["first", "last"]
-    kinds = {f["video_id"]: f["error_kind"] for f in failures}
+    kinds = {f.video_id: f.error_kind for f in failures}
     assert kinds == {
         "empty": "empty",
         "text": "not_video",
@@ -109,7 +109,8 @@ def test_bad_videos_are_failures_and_the_others_go_on(red_squares: RedSquares) -
         "broken": "truncated",
         "gone": "missing",
     }
-    assert set(failures[0]) == {"uri", "video_id", "clip_id", "error_kind", "message"}
+    gone = next(f for f in failures if f.video_id == "gone")
+    assert (gone.uri, gone.clip_id, gone.attempts) == ("/nowhere/x.mp4", None, 1)
 
 
 def test_a_video_that_breaks_off_is_counted(red_squares: RedSquares, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from vtcav_ray.engine import attempts as attempts_module
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
 from vtcav_ray.errors import StageError
+from vtcav_ray.rows import Failure
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.rehearse import Bad, Limits
@@ -53,7 +54,7 @@ class Cluster:
 
     def begin(
         self, worker: Worker, *, run: str = "r1", node: str = "n1", attempts: int = 3, rows: pa.Table = ROWS
-    ) -> tuple[list[str], list[dict[str, Any]]]:
+    ) -> tuple[list[str], list[Failure]]:
         there = lambda name: name not in self.dead_nodes  # noqa: E731
         begun = Attempts(self.output, attempts, run, node, there, Rehearsal(LIMITS))
         left, failures = begun.begin("s", rows, worker)
@@ -73,7 +74,7 @@ def test_what_does_harm_in_rehearsal_is_quarantined(tmp_path: Path, monkeypatch:
     left, failures = cluster.begin(Worker())
     assert left == ["a"]
     assert cluster.rehearsals == [(["u/a", "u/b", "u/c"], 2)]
-    assert [(f["video_id"], f["error_kind"], f["attempts"]) for f in failures] == [
+    assert [(f.video_id, f.error_kind, f.attempts) for f in failures] == [
         ("b", "crashed", 3),
         ("c", "memory", 3),
     ]
@@ -89,7 +90,7 @@ def test_what_kills_only_the_worker_is_found_by_going_alone(tmp_path: Path, monk
     assert worker.given == [["a"], ["b"]]
     left, failures = cluster.begin(Worker())
     assert left == ["a", "c"]
-    assert [(f["video_id"], f["uri"], f["error_kind"], f["attempts"]) for f in failures] == [("b", "u/b", "crashed", 3)]
+    assert [(f.video_id, f.uri, f.error_kind, f.attempts) for f in failures] == [("b", "u/b", "crashed", 3)]
     # The rest may die, too, and is heard anew.
     assert cluster.begin(Worker())[0] == ["a", "c"]
     with pytest.raises(Died):
@@ -129,4 +130,16 @@ def test_a_video_alone_in_its_shard_is_named_at_once(tmp_path: Path, monkeypatch
     cluster = Cluster(tmp_path, monkeypatch)
     cluster.begin(Worker(), rows=ROWS.slice(0, 1), attempts=1)
     left, failures = cluster.begin(Worker(), rows=ROWS.slice(0, 1), attempts=1)
-    assert (left, [f["video_id"] for f in failures]) == ([], ["a"])
+    assert (left, [f.video_id for f in failures]) == ([], ["a"])
+
+
+def test_a_quarantine_is_kept_over_runs_and_from_an_earlier_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(tmp_path, monkeypatch)
+    row = {"uri": "u/b", "video_id": "b", "error_kind": "crashed", "message": "died", "attempts": 2}
+    cluster.output.folder.write_json("_attempts/s.json", {"run": "", "node": "n1", "failures": [row]})
+    expected = (["a", "c"], [Failure(**row)])
+    assert cluster.begin(Worker()) == expected
+    Attempts(cluster.output, 3, "r1", "n1", lambda _: True, Rehearsal(LIMITS)).end("s")
+    assert cluster.begin(Worker(), run="r2") == expected

@@ -18,6 +18,7 @@ SCRIPT = """
 import contextlib, functools, json, socket, sys, time, urllib.request
 from pathlib import Path
 import psutil, pyarrow as pa, ray, ray.cloudpickle
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs import logs
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
@@ -27,7 +28,7 @@ from vtcav_ray.store.commits import Folder, ShardOutput, StageFolder
 class Worker:
     def __call__(self, rows):
         bad = [v for v in rows["video_id"].to_pylist() if v.endswith("3")]
-        failures = [{"video_id": v, "error_kind": "empty", "message": f"{v} holds nothing"} for v in bad]
+        failures = [Failure(video_id=v, error_kind="empty", message=f"{v} holds nothing") for v in bad]
         return ShardOutput({"tracks": rows}, failures, {"clips": 2, "batch_items": 3, "batch_slots": 4})
 
 folder = sys.argv[1]

@@ -82,7 +82,7 @@ def test_one_object_that_is_refused_is_a_row(
     config = VideosConfig(uri=f"{bucket}/lists/some.csv", storage_options=options)
     videos, failures = list_videos(config)
     assert [name.rsplit("/")[-1] for name in videos["video_id"].to_pylist()] == [n for n in NAMES if n != NAMES[place]]
-    assert [(f["uri"], f["error_kind"]) for f in failures] == [(f"{bucket}/videos/{NAMES[place]}", "permission")]
+    assert [(f.uri, f.error_kind) for f in failures] == [(f"{bucket}/videos/{NAMES[place]}", "permission")]
     assert SECRET not in str(failures)
 
 
@@ -185,4 +185,4 @@ def test_no_clip_is_cut_from_an_object_that_was_replaced(bucket: str, s3: Seawee
     finally:
         folder.write_bytes(f"videos/{NAMES[3]}", before)
     assert clips["video_id"].to_pylist() == NAMES[:3]
-    assert [(f["video_id"], f["error_kind"]) for f in failures] == [(NAMES[3], "changed")]
+    assert [(f.video_id, f.error_kind) for f in failures] == [(NAMES[3], "changed")]

@@ -21,6 +21,7 @@ from vtcav_ray import cli
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import Rehearsal, ray_session, run_shards
 from vtcav_ray.errors import InputError, StageError
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import make_shards
 from vtcav_ray.store.commits import ShardOutput, StageFolder
@@ -60,7 +61,7 @@ class Counter:
                 with Video(row["uri"], max_frames=LIMITS.max_frames, max_pixels=LIMITS.max_pixels) as video:
                     counted.append({"video_id": row["video_id"], "n": sum(1 for _ in video.frames())})
             except InputError as error:
-                failures.append({**row, "error_kind": error.kind, "message": error.message})
+                failures.append(Failure.of_video(row, error))
         return ShardOutput({"tracks": pa.Table.from_pylist(counted)} if counted else {}, failures)
 
 

@@ -142,7 +142,7 @@ def test_a_clip_that_can_not_be_used_is_a_failure(finished: Run, small: Config) 
     changed = small.model_copy(update={"gradcam": small.gradcam.model_copy(update={"modes": ("clip",)})})
     worker = GradcamWorker(changed, clips, tracks, finished.stage("gradcam").folder)
     output = worker(pa.Table.from_pylist(rows))
-    assert [(f["clip_id"], f["error_kind"]) for f in output.failures] == [(rows[0]["clip_id"], "label")]
+    assert [(f.clip_id, f.error_kind) for f in output.failures] == [(rows[0]["clip_id"], "label")]
     assert output.tables["gradcam"]["clip_id"].to_pylist() == [rows[1]["clip_id"]]
 
 

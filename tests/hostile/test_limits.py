@@ -293,7 +293,7 @@ def test_each_of_these_is_a_row_of_failures_and_the_others_go_on(server: Answeri
         max_held_bytes=120_000_000,
         storage_options={READ_LIMITS: ReadLimits((server.host,), 3 * MEBI, 1.5)},
     )
-    assert {f["video_id"]: f["error_kind"] for f in failures} == {
+    assert {f.video_id: f.error_kind for f in failures} == {
         "endless": "too_large", "drip": "timeout", "gzip": "refused", "apng": "too_large",
     }  # fmt: skip
     assert clips["clip_id"].to_pylist() == ["good"]

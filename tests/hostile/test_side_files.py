@@ -40,7 +40,7 @@ def write(folder: Path, *uris: str) -> None:
 
 def outcome(folder: Path | str, **options: Any) -> tuple[list[str], list[str]]:
     videos, failures = list_videos(VideosConfig(uri=str(folder), **options))
-    return videos["video_id"].to_pylist(), [f["error_kind"] for f in failures]
+    return videos["video_id"].to_pylist(), [f.error_kind for f in failures]
 
 
 def test_a_manifest_in_the_folder_names_nothing_outside(folder: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_manifest_in_the_folder_names_nothing_outside(folder: Path) -> None:
     write(folder, "lift/a.mp4", *outside)
     assert outcome(folder) == (["lift/a.mp4"], ["outside"] * len(outside))
     _, failures = list_videos(VideosConfig(uri=str(folder)))
-    assert all("`videos.uri`" in f["message"] for f in failures)
+    assert all("`videos.uri`" in f.message for f in failures)
     # Whoever names the manifest has looked at it.
     write(folder, "lift/a.mp4", "../secret.mp4")
     named, _ = list_videos(VideosConfig(uri=str(folder / "videos.parquet"), schemes=("file",)))
@@ -100,7 +100,7 @@ def test_a_manifest_in_a_folder_of_a_bucket_names_nothing_outside() -> None:
     fs.pipe_file("/bucket/videos/videos.parquet", sink.getvalue())
     videos, failures = list_videos(VideosConfig(uri="memory://bucket/videos"))
     assert videos["video_id"].to_pylist() == ["a.mp4"]
-    kinds = {f["uri"]: f["error_kind"] for f in failures}
+    kinds = {f.uri: f.error_kind for f in failures}
     inside = {"memory://bucket/videos/a2.mp4": "missing", "memory://bucket/videos/etc/passwd": "missing"}
     assert kinds == {**dict.fromkeys([r for r in rows[2:] if r != "/etc/passwd"], "outside"), **inside}
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, InputError, RefusedURL
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs import logs
 from vtcav_ray.store import guarded_http
 from vtcav_ray.store.access import open_url
@@ -84,7 +85,7 @@ def test_a_credential_is_found_by_where_it_stands(url: str, tmp_path: Path) -> N
     assert SECRET not in str(told.value)
     (tmp_path / "m.csv").write_text(f"uri\n{url}\n")
     videos, failures = list_videos(VideosConfig(uri=str(tmp_path / "m.csv")))
-    assert (videos.num_rows, [f["error_kind"] for f in failures]) == (0, ["manifest"])
+    assert (videos.num_rows, [f.error_kind for f in failures]) == (0, ["manifest"])
     assert SECRET not in str(failures)
 
 
@@ -133,7 +134,7 @@ def test_no_log_tells_a_credential(form: str) -> None:
 def test_no_error_and_no_failure_tells_a_credential() -> None:
     for error in (ConfigError(SIGNED), InputError("decode", f"x {SIGNED}"), RefusedURL("refused", SIGNED)):
         assert SECRET not in f"{error} {error!r} {getattr(error, 'message', '')}"
-    row = {"uri": "a", "video_id": "a", "error_kind": "x", "message": f"ClientError: {SIGNED} /b?token={SECRET}"}
+    row = Failure(uri="a", video_id="a", error_kind="x", message=f"ClientError: {SIGNED} /b?token={SECRET}")
     assert SECRET not in str(failure_table("videos", [row]).to_pylist())
 
 
@@ -167,7 +168,7 @@ def test_a_manifest_does_not_reach_this_machine_or_its_network(server: Answering
     config = VideosConfig(uri=str(tmp_path / "m.csv"))
     videos, failures = list_videos(config)
     assert videos.num_rows == 0
-    assert all("videos.private_addresses" in f["message"] for f in failures)
+    assert all("videos.private_addresses" in f.message for f in failures)
     with pytest.raises(InputError, match="private network") as told:  # nor where a table says so
         fetch(server.url("/a.mp4"), config.read_options)
     assert told.value.kind == "refused"

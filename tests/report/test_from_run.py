@@ -21,6 +21,7 @@ from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.data import read_entanglement
 from vtcav_ray.report.previews import MAX_FRAMES, MAX_SIDE, make_preview
 from vtcav_ray.report.stage import STAGE as REPORT
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput, stage_folder
@@ -67,7 +68,7 @@ def run(tmp_path: Path) -> Run:
     clips += [clip_row("class", "lift/full", k, f"w{k}") for k in range(3)]
     clips += [clip_row("random", "random/spatial", k, f"r{k}") for k in range(3)]
     outputs = {
-        "tracks": ShardOutput({}, [{"uri": "x.mp4", "video_id": "x", "error_kind": "empty", "message": "No bytes."}]),
+        "tracks": ShardOutput({}, [Failure(uri="x.mp4", video_id="x", error_kind="empty", message="No bytes.")]),
         "clips": ShardOutput({"clips": pa.Table.from_pylist(clips, schema=tables.CLIPS)}, metrics={"cut_seconds": 2.5}),
         "cavs": ShardOutput(
             {

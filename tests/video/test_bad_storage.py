@@ -320,7 +320,7 @@ def test_a_sub_folder_that_may_not_be_listed_is_a_row(folder: Path) -> None:
     with as_nobody():
         videos, failures = list_videos(VideosConfig(uri=str(folder)))
     assert videos["video_id"].to_pylist() == NAMES
-    assert [(f["uri"], f["error_kind"]) for f in failures] == [(str(closed), "permission")]
+    assert [(f.uri, f.error_kind) for f in failures] == [(str(closed), "permission")]
     with as_nobody(), pytest.raises(AccessError, match=r"closed\b.*: Permission denied"):
         list_videos(VideosConfig(uri=str(closed)))
 
@@ -335,4 +335,4 @@ def test_rows_of_a_manifest_in_a_closed_folder(folder: Path) -> None:
     with as_nobody():
         videos, failures = list_videos(VideosConfig(uri=str(manifest)))
     assert videos["video_id"].to_pylist() == NAMES
-    assert [(f["video_id"], f["error_kind"]) for f in failures] == [("closed/x.mp4", "permission")]
+    assert [(f.video_id, f.error_kind) for f in failures] == [("closed/x.mp4", "permission")]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -149,12 +150,12 @@ def test_manifest_rows_that_name_nothing_are_failures(tmp_path: Path) -> None:
     ]
     table, failures = list_videos(VideosConfig(uri=write_csv(tmp_path / "list.csv", rows)))
     assert [(r["video_id"], r["label"]) for r in table.to_pylist()] == [("1.mp4", "a"), ("sub/2.mp4", None)]
-    assert [(f["error_kind"], f["uri"]) for f in failures] == [
+    assert [(f.error_kind, f.uri) for f in failures] == [
         ("manifest", None),
         ("manifest", "hf://datasets/x.mp4"),
         ("missing", str(tmp_path / "gone.mp4")),
     ]
-    assert "row 2" in failures[0]["message"]
+    assert "row 2" in failures[0].message
 
 
 BAD_ROWS = ["http://[bad/x.mp4", "1.mp4/b.mp4", "1.mp4/b/c.mp4", f"{'x' * 300}.mp4", "gs://bucket/a.mp4", "loop/a.mp4",
@@ -172,10 +173,10 @@ def test_a_row_that_can_not_be_a_file_is_a_failure_and_stops_nothing(
     manifest = write_csv(tmp_path / "l.csv", [{"uri": uri} for uri in ["1.mp4", *BAD_ROWS]])
     options = {"key": "k", "secret": "s", "client_kwargs": {"region_name": "none"}}
     table, failures = list_videos(VideosConfig(uri=manifest, storage_options=options))
-    good, bad = set(table["uri"].to_pylist()), {f["uri"] for f in failures}
+    good, bad = set(table["uri"].to_pylist()), {f.uri for f in failures}
     assert str(tmp_path / "1.mp4") in good
     assert {"http://[bad/x.mp4", "gs://bucket/a.mp4"} <= bad
-    assert "gcsfs" in next(f["message"] for f in failures if f["uri"] == "gs://bucket/a.mp4")
+    assert "gcsfs" in next(f.message for f in failures if f.uri == "gs://bucket/a.mp4")
     if limit > 1:
         assert len(bad) == len(BAD_ROWS)
     else:  # then it is found out by whoever decodes
@@ -192,14 +193,14 @@ def test_a_file_whose_name_no_table_can_hold_is_a_failure(tmp_path: Path) -> Non
     for uri in (str(tmp_path), f"{tmp_path}/**/*.mp4"):
         table, failures = list_videos(VideosConfig(uri=uri))
         assert table["video_id"].to_pylist() == ["a/1.mp4"]
-        assert sorted(f["video_id"] for f in failures) == [r"\xfe/2.mp4", r"\xff.mp4", "a/b::c.mp4"]
+        assert sorted(f.video_id for f in failures) == [r"\xfe/2.mp4", r"\xff.mp4", "a/b::c.mp4"]
         assert failure_table("videos", failures).num_rows == 3
-        assert canonical_digest(failures)
+        assert canonical_digest([dataclasses.asdict(f) for f in failures])
     with fsspec.open("memory://names/a?token=5ecret.mp4", "wb") as file:
         file.write(b"x")
     _, (failure,) = list_videos(VideosConfig(uri="memory://names"))
-    assert "credential" in failure["message"]
-    assert "5ecret" not in f"{failure['uri']}{failure['message']}"
+    assert "credential" in failure.message
+    assert "5ecret" not in f"{failure.uri}{failure.message}"
 
 
 def test_a_table_with_two_columns_of_one_meaning_is_refused(tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_manifest_ids_can_not_climb_out(tmp_path: Path) -> None:
     touch(tmp_path, "1.mp4", "m/x")
     rows = [{"video_id": "../../etc", "uri": "../1.mp4"}, {"video_id": "", "uri": "../1.mp4"}]
     table, failures = list_videos(VideosConfig(uri=write_csv(tmp_path / "m/list.csv", rows)))
-    assert [f["video_id"] for f in failures] == ["../../etc"]
+    assert [f.video_id for f in failures] == ["../../etc"]
     (row,) = table.to_pylist()
     assert ".." not in row["video_id"]
     assert row["uri"] == str(tmp_path / "1.mp4")
@@ -259,7 +260,7 @@ def test_large_manifest_is_looked_up_by_folder(tmp_path: Path, monkeypatch: pyte
     table, failures = list_videos(VideosConfig(uri=manifest))
     assert table.num_rows == 12
     assert all(table["fingerprint"].to_pylist())
-    assert [f["error_kind"] for f in failures] == ["missing", "missing"]
+    assert [f.error_kind for f in failures] == ["missing", "missing"]
 
 
 def _info(self: object, path: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from vtcav_ray.clips.stage import CONTENTS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.registry import PROJECTIONS, added_code
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs.devices import device_of_actor
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 BATCH_SIZE = 8  # views per model call on a CPU, if the config gives none
 BATCH_SIZE_FILE = "batch_size.json"
 Row = dict[str, Any]
-Failure = dict[str, Any]
 CLIP_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "label", "encoding", "encoded")
 
 
@@ -163,7 +163,7 @@ class ExtractWorker:
                 classes.append(self._classes_of(row))
                 examples.append(row)
             except InputError as error:
-                failures.append(_failure(row, error))
+                failures.append(Failure.of_clip(row, error))
         # Two calls: only class examples are differentiated, and need their likeliest classes.
         batch_size = self.extractor.batch_size
         parts = self._extract(examples, classes, others)
@@ -172,7 +172,7 @@ class ExtractWorker:
         for clips, found in parts:
             first = {item.clip: InputError("non_finite", item.message) for item in reversed(found.non_finite)}
             first |= found.unreadable
-            failures += [_failure(clips[i], first[i]) for i in sorted(first)]
+            failures += [Failure.of_clip(clips[i], first[i]) for i in sorted(first)]
         backward = sum(len(found.gradient_clips) for _, found in parts)
         figures = {"clips": len(examples) + len(others), "gradients": backward}
         made = self._tables(parts, table["clip_id"].to_pylist())
@@ -301,12 +301,3 @@ class _Stored(Sequence[np.ndarray]):
 
     def __getitem__(self, i: Any) -> Any:
         return decode_clip(self.rows[i]["encoding"], self.rows[i]["encoded"])
-
-
-def _failure(row: Row, error: InputError) -> Failure:
-    return {
-        "video_id": row["video_id"],
-        "clip_id": row["clip_id"],
-        "error_kind": error.kind,
-        "message": error.message,
-    }

@@ -13,13 +13,12 @@ import pyarrow as pa
 from vtcav_ray.clips.kinds import ClipBuilder, builder_of
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
+from vtcav_ray.rows import Failure
 from vtcav_ray.tables import CLIPS
 from vtcav_ray.video.codec import encode_clip
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_HELD_BYTES, MAX_PIXELS, Source, Video
 from vtcav_ray.video.listed import Listed, Seen, check_as_seen, check_still_unchanged
 from vtcav_ray.video.sample import random_clip, spread_clips
-
-Failure = dict[str, Any]
 
 
 def cut_clips(
@@ -73,7 +72,7 @@ def cut_clips(
                 check_still_unchanged(source, storage_options)
                 return cut
         except InputError as error:
-            return [], [_failure(rows[0], None, error)]
+            return [], [Failure.of_video(rows[0], error)]
 
     clips: list[dict[str, Any]] = []
     failures: list[Failure] = []
@@ -107,7 +106,7 @@ def _cut(video: Video, rows: list[dict[str, Any]], config: ClipsConfig) -> tuple
         try:
             frames = _frames(row, count, config)
         except InputError as error:
-            failures.append(_failure(row, row["clip_id"], error))
+            failures.append(Failure.of_clip(row, error))
             continue
         boxes = None if row["boxes"] is None or row["kind"] == "full" else np.array(row["boxes"], np.float32)
         builder = builder_of(row["kind"])(
@@ -124,7 +123,7 @@ def _cut(video: Video, rows: list[dict[str, Any]], config: ClipsConfig) -> tuple
         if not builder.complete:
             kind = "truncated" if video.truncated else "too_short"
             message = f"{video.name} ends before this clip: {video.num_frames} frames decode."
-            failures.append(_failure(row, row["clip_id"], InputError(kind, message)))
+            failures.append(Failure.of_clip(row, InputError(kind, message)))
             continue
         clips.append(_clip_row(row, frames, builder))
     return clips, failures
@@ -152,14 +151,4 @@ def _clip_row(row: dict[str, Any], frames: np.ndarray, builder: ClipBuilder) -> 
         "width": clip.shape[2],
         "encoding": encoding,
         "encoded": encoded,
-    }
-
-
-def _failure(row: dict[str, Any], clip_id: str | None, error: InputError) -> Failure:
-    return {
-        "uri": row["uri"],
-        "video_id": row["video_id"],
-        "clip_id": clip_id,
-        "error_kind": error.kind,
-        "message": error.message,
     }

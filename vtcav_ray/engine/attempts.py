@@ -22,14 +22,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray.config import Config
-from vtcav_ray.errors import StageError
+from vtcav_ray.errors import InputError, StageError
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs.stage import Worker
 from vtcav_ray.stages import facts_of
 from vtcav_ray.store.commits import StageFolder
@@ -53,7 +54,7 @@ class History:
         interrupted: starts that did not end but that no video caused (a driver or a node went away).
         trying: video_id that is alone in the worker now; None: all together, or none.
         rehearsed, tried_alone: steps 2 and 3 found nothing more.
-        failures: rows of the `failures` table for the quarantined videos.
+        failures: of the quarantined videos.
     """
 
     run: str
@@ -63,7 +64,7 @@ class History:
     trying: str | None = None
     rehearsed: bool = False
     tried_alone: bool = False
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,11 @@ class Attempts:
         self.output, self.attempts, self.run, self.node = output, attempts, run, node
         self._node_is_there, self.rehearsal = node_is_there, rehearsal
 
-    def begin(self, shard: str, rows: pa.Table, worker: Worker) -> tuple[pa.Table, list[dict[str, Any]]]:
+    def begin(self, shard: str, rows: pa.Table, worker: Worker) -> tuple[pa.Table, list[Failure]]:
         """Record that a shard starts, after the steps that its history requires.
 
         Returns:
-            (the rows to work on, failure rows of the quarantined videos).
+            (the rows to work on, failures of the quarantined videos).
 
         Raises:
             StageError: processes die over this shard, and none of its videos is to blame.
@@ -144,7 +145,7 @@ class Attempts:
         """Undo the record of a start: the shard ended in an orderly way, though without a commit."""
         history = self._read(shard)
         if history is not None:
-            self._write(shard, _replaced(history, run="", interrupted=0))
+            self._write(shard, replace(history, run="", interrupted=0))
 
     def _look(self, shard: str) -> History | None:
         """Return the history, including the start that did not end; None if the shard was never started."""
@@ -167,7 +168,8 @@ class Attempts:
     def _read(self, shard: str) -> History | None:
         """Read the history; return None if there is none or it is broken, which costs a few tries but no row."""
         try:
-            return History(**self.output.folder.read_json(f"{ATTEMPTS}/{shard}.json"))
+            found = self.output.folder.read_json(f"{ATTEMPTS}/{shard}.json")
+            return History(**{**found, "failures": [Failure(**row) for row in found.get("failures", ())]})
         except FileNotFoundError:
             return None
         except (BrokenFile, TypeError) as error:  # TypeError: JSON, but not a history
@@ -182,7 +184,7 @@ class Attempts:
             return
         if suspect is not None:
             message = f"The process that worked on it died {history.deaths} times, the last time on this video alone."
-            self._quarantine(history, rows, suspect, "crashed", message, history.deaths)
+            self._quarantine(history, rows, suspect, InputError("crashed", message), history.deaths)
         elif history.deaths > max(self.attempts, _STEPS) or not left:
             section = facts_of(self.output.stage).resources or "statistics"
             raise StageError(
@@ -202,7 +204,8 @@ class Attempts:
         more = max(1, self.attempts - deaths)
         bad = rehearse(list(by_uri), self.rehearsal.limits, more, self.rehearsal.storage_options)
         for uri, what in bad.items():
-            self._quarantine(history, rows, by_uri[uri], what.error_kind, what.message, deaths + what.attempts)
+            error = InputError(what.error_kind, what.message)
+            self._quarantine(history, rows, by_uri[uri], error, deaths + what.attempts)
         history.rehearsed = True
 
     def _try_alone(self, shard: str, history: History, rows: pa.Table, worker: Worker) -> None:
@@ -214,14 +217,9 @@ class Attempts:
             worker(rows.filter(pc.equal(rows["video_id"], video_id)))
         history.trying, history.tried_alone = None, True
 
-    def _quarantine(
-        self, history: History, rows: pa.Table, video_id: str, kind: str, message: str, attempts: int
-    ) -> None:
-        row = rows.filter(pc.equal(rows["video_id"], video_id))
-        uri = row["uri"][0].as_py() if "uri" in rows.column_names else None
-        history.failures.append(
-            {"uri": uri, "video_id": video_id, "error_kind": kind, "message": message, "attempts": attempts}
-        )
+    def _quarantine(self, history: History, rows: pa.Table, video_id: str, error: InputError, attempts: int) -> None:
+        row = rows.filter(pc.equal(rows["video_id"], video_id)).slice(0, 1).to_pylist()[0]
+        history.failures.append(Failure.of_video(row, error, attempts=attempts))
         # Reset the counters for the remaining videos: another of them may be bad, too.
         history.deaths, history.trying, history.tried_alone = 0, None, False
 
@@ -230,13 +228,9 @@ class Attempts:
 
 
 def _without(rows: pa.Table, history: History) -> pa.Table:
-    bad = pa.array([row["video_id"] for row in history.failures], pa.string())
+    bad = pa.array([failure.video_id for failure in history.failures], pa.string())
     return rows.filter(pc.invert(pc.is_in(rows["video_id"], bad))) if len(bad) else rows
 
 
 def _video_ids(rows: pa.Table) -> list[str]:
     return list(dict.fromkeys(rows["video_id"].to_pylist())) if "video_id" in rows.column_names else []
-
-
-def _replaced(history: History, **changes: Any) -> History:
-    return History(**{**asdict(history), **changes})

@@ -66,10 +66,10 @@ def shard_done(stage: str, shard: str, rows: pa.Table, output: ShardOutput, seco
     if (memory := _gpu_memory()) is not None:
         metrics["gpu_memory"].set(memory, tags)
     for failure in output.failures:
-        kind = str(failure.get("error_kind"))
+        kind = failure.error_kind
         metrics["failures"].inc(1, tags | {"kind": kind})
-        about = {"video": failure.get("video_id") or failure.get("uri"), "clip": failure.get("clip_id"), "kind": kind}
-        logger.warning("%s", failure.get("message"), extra={"shard": shard, **about})
+        about = {"video": failure.video_id or failure.uri, "clip": failure.clip_id, "kind": kind}
+        logger.warning("%s", failure.message, extra={"shard": shard, **about})
     logger.info("shard committed", extra={"shard": shard, "seconds": round(seconds, 3)})
 
 

@@ -25,6 +25,7 @@ from vtcav_ray.engine.attempts import Attempts, Rehearsal
 from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
 from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
 from vtcav_ray.registry import with_added
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs import logs
 from vtcav_ray.runs.stage import Shard, Worker
 from vtcav_ray.store.access import storage_errors
@@ -149,7 +150,7 @@ class _ShardActor:
         summary |= {"error": self.setup_error, "environment": self.setup_environment}
         if self.worker is None:
             return summary
-        begun: tuple[pa.Table, list[dict[str, Any]]] | None = None
+        begun: tuple[pa.Table, list[Failure]] | None = None
         for attempt in range(1, self.tries + 1):
             try:
                 if begun is None:

@@ -19,6 +19,7 @@ from vtcav_ray.gradcam.clip import ClipMaps, MapSettings, examine, shuffle_weigh
 from vtcav_ray.gradcam.maps import MODES, GradCam, Mode
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
 from vtcav_ray.models import load_recogniser
+from vtcav_ray.rows import Failure
 from vtcav_ray.runs.devices import device_of_actor
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
@@ -61,7 +62,7 @@ class GradcamWorker:
         tracks = self._tracks(rows)
         found: list[Row] = []
         drawn: list[Row] = []
-        failures: list[Row] = []
+        failures: list[Failure] = []
         sums: dict[tuple[str, str, str], list[Any]] = {}
         seconds = 0.0
         for clip in self._clips(rows, set(wanted)):
@@ -72,14 +73,7 @@ class GradcamWorker:
                 frames = decode_clip(clip["encoding"], clip["encoded"])
                 maps = examine(self.model, self.shuffled, frames, self._target(row["class"]), boxes, self.settings)
             except InputError as error:
-                failures.append(
-                    {
-                        "video_id": row["video_id"],
-                        "clip_id": row["clip_id"],
-                        "error_kind": error.kind,
-                        "message": error.message,
-                    }
-                )
+                failures.append(Failure.of_clip(row, error))
                 continue
             seconds += time.perf_counter() - started
             for (layer, mode), one in maps.items():

@@ -16,14 +16,14 @@ and a killed run resumes. Names do not depend on Ray's blocks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vtcav_ray import tables
 from vtcav_ray.errors import StageError
+from vtcav_ray.rows import Failure, table_of
 from vtcav_ray.store.access import patiently
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.folder import modified_at as modified_at
@@ -56,13 +56,13 @@ class ShardOutput:
 
     Attributes:
         tables: table path below the stage's folder (`tracks`, `activations/layer=late`) -> its rows.
-        failures: rows of `tables.FAILURES` without `stage`; a missing column is null, missing `attempts` is 1.
+        failures: rows of `failures`; `stage` is filled in by the commit.
         metrics: numbers that add up over shards (counts, bytes, seconds).
         warnings: sentences for the user.
     """
 
     tables: Mapping[str, pa.Table]
-    failures: Sequence[Mapping[str, Any]] = ()
+    failures: Sequence[Failure] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
@@ -375,11 +375,9 @@ def stage_folder(run: Folder, stage: str, key: str) -> StageFolder:
     return StageFolder(stage, key, run.below(stage, key))
 
 
-def failure_table(stage: str, failures: Sequence[Mapping[str, Any]]) -> pa.Table:
-    rows = [{"attempts": 1, **failure, "stage": stage} for failure in failures]
-    for row in rows:  # messages quote libraries' errors, which quote URLs
-        row["message"] = cleaned(str(row["message"])) if row.get("message") is not None else None
-    return pa.Table.from_pylist(rows, schema=tables.FAILURES)
+def failure_table(stage: str, failures: Sequence[Failure]) -> pa.Table:
+    # Messages quote libraries' errors, which quote URLs.
+    return table_of([replace(row, stage=stage, message=cleaned(row.message)) for row in failures], Failure)
 
 
 def parquet_bytes(table: pa.Table, row_group_rows: int = ROW_GROUP_ROWS) -> bytes:

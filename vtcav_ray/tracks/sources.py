@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from vtcav_ray.config import Config
 from vtcav_ray.registry import TRACK_SOURCES
+from vtcav_ray.rows import Failure
 from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.tracks.detector_files import read_bytes, read_names
 
@@ -32,13 +33,13 @@ class Tracked:
 
     Attributes:
         tracks: rows of `vtcav_ray.tables.TRACKS`; a video's rows lie together.
-        failures: rows of `vtcav_ray.tables.FAILURES` without the column `stage`, of the videos that can't be used.
+        failures: of the videos that can't be used (`Failure.of_video`).
         figures: numbers for the stage's metrics, summed over shards.
         signatures: video_id -> signature (`vtcav_ray.tracks.copies`). Copies are looked for among these videos alone.
     """
 
     tracks: pa.Table
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     signatures: Mapping[str, np.ndarray] = field(default_factory=dict)
 

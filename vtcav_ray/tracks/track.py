@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, InputError
+from vtcav_ray.rows import Failure
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.tracks import camera
 from vtcav_ray.tracks.decoder import Decoder, Frame
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from vtcav_ray.tracks.detect import Detections, Detector
 
 _WAITING_BYTES = 512 * 2**20  # of frames that wait for a full batch, over all videos
-
-Failure = dict[str, Any]
 
 
 @dataclass
@@ -167,7 +166,9 @@ class _Tracking:
             frame = video.decoder.next()
         except InputError as error:
             self._close(place)
-            self._failures.append(_failure(self._videos[place], error))
+            video_id, source = self._videos[place]
+            uri = None if isinstance(source, bytes) else str(source)
+            self._failures.append(Failure.of_video({"uri": uri, "video_id": video_id}, error))
             return
         if frame is None:
             video.ended = True
@@ -299,15 +300,3 @@ def track_videos(
     finally:
         tracking.stop()
     return tracking.result()
-
-
-def _failure(video: tuple[str, Source], error: InputError) -> Failure:
-    video_id, source = video
-    uri = None if isinstance(source, bytes) else str(source)
-    return {
-        "uri": uri,
-        "video_id": video_id,
-        "clip_id": None,
-        "error_kind": error.kind,
-        "message": error.message,
-    }

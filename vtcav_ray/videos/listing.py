@@ -36,6 +36,7 @@ import pyarrow as pa
 
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.rows import Failure
 from vtcav_ray.store.access import AccessError, kind_of, patiently
 from vtcav_ray.store.storage_errors import Trouble, reason, sort
 from vtcav_ray.store.urls import (
@@ -64,7 +65,7 @@ from vtcav_ray.videos.labels import (
     read_table,
 )
 from vtcav_ray.videos.links import find_links, leads_out, why_outside
-from vtcav_ray.videos.lookup import NO_STAT, Failure, failure, full_url, look_up, open_listed
+from vtcav_ray.videos.lookup import NO_STAT, full_url, look_up, open_listed
 
 logger = logging.getLogger(__name__)
 
@@ -144,10 +145,10 @@ def _from_files(
     for file, name in videos.items():
         full = full_url(fs, file)
         if why := _unusable(full):
-            failures.append(failure(shown(_as_utf8(full)), _as_utf8(name), "name", why))
+            failures.append(_failure(shown(_as_utf8(full)), _as_utf8(name), "name", why))
         elif file in links.outside and not config.follow_links:
             message = f"{file} is a link out of the folder. Set `videos.follow_links: true` if you trust it."
-            failures.append(failure(file, name, "link", message))
+            failures.append(_failure(file, name, "link", message))
         elif file not in links.aliases:
             # For a link, the listing gives the time at which the link was created.
             info = fs.info(file) if found[file].get("islink") else found[file]
@@ -234,18 +235,18 @@ def _from_manifest(
     for number, (uri, video_id, label, split) in enumerate(zip(uris, ids, labels, splits, strict=True), start=1):
         where = f"row {number} of {path}"
         if not uri:
-            failures.append(failure(None, video_id, "manifest", f"{where} has no uri."))
+            failures.append(_failure(None, video_id, "manifest", f"{where} has no uri."))
             continue
         if why := _why_not(uri, schemes, options[READ_LIMITS].private):
-            failures.append(failure(shown(uri), video_id, "manifest", f"{where}: {why}"))
+            failures.append(_failure(shown(uri), video_id, "manifest", f"{where}: {why}"))
             continue
         full = _absolute(uri, base)
         if inside is not None and (why := why_outside(uri, full, full_url(fs, inside), config.follow_links)):
-            failures.append(failure(shown(uri), video_id, "outside", f"{where}: {why}"))
+            failures.append(_failure(shown(uri), video_id, "outside", f"{where}: {why}"))
             continue
         name = video_id or _id_of(full, base)
         if ".." in name.split("/") or name != name.strip() or not name.isprintable():
-            failures.append(failure(uri, video_id, "manifest", f"{where}: {name!r} can't be a video_id."))
+            failures.append(_failure(uri, video_id, "manifest", f"{where}: {name!r} can't be a video_id."))
             continue
         rows.append(_row(name, full, label, split, None))
     kept, missing = look_up(rows, options, STAT_LIMIT)
@@ -279,9 +280,14 @@ def _closed_folders(root: str) -> list[Failure]:
             raise AccessError(f"{root}: {error.strerror}. Check who may list it.") from error
     what = "may not be listed, so no video in it is seen"
     return [
-        failure(_as_utf8(e.filename), None, "permission", f"{_as_utf8(e.filename)} {what}: {e.strerror}.")
+        _failure(_as_utf8(e.filename), None, "permission", f"{_as_utf8(e.filename)} {what}: {e.strerror}.")
         for e in sorted(closed, key=lambda error: str(error.filename))
     ]
+
+
+def _failure(uri: str | None, video_id: str | None, kind: str, message: str) -> Failure:
+    """Return a failure with the message as it is, since the stage's key covers it. The commit removes credentials."""
+    return Failure(uri=uri, video_id=video_id, error_kind=kind, message=message)
 
 
 def _unusable(uri: str) -> str:

@@ -12,6 +12,7 @@ import fsspec
 import pyarrow as pa
 
 from vtcav_ray.errors import ConfigError, InputError
+from vtcav_ray.rows import Failure
 from vtcav_ray.store.access import AccessError, names_nothing, open_url, patiently, storage_errors
 from vtcav_ray.store.urls import check_url, scheme_of
 from vtcav_ray.tables import VIDEOS
@@ -21,7 +22,6 @@ from vtcav_ray.video.neighbours import Neighbours, blame, listed_with_neighbours
 NO_STAT = ("http", "https")
 _THREADS = 16
 
-Failure = dict[str, Any]
 Found = dict[str, Any] | InputError  # what a file system reports about a file, or why the file can't be used
 
 
@@ -46,7 +46,7 @@ def look_up(
     for row in openable:
         info = found.get(row["uri"])
         if isinstance(info, InputError):
-            failures.append(failure(row["uri"], row["video_id"], info.kind, info.message))
+            failures.append(Failure.of_video(row, info))
         else:
             row["size_bytes"], row["fingerprint"] = facts(info)
             kept.append(row)
@@ -71,11 +71,6 @@ def full_url(fs: fsspec.AbstractFileSystem, path: str) -> str:
     return f"{scheme}://{rest.lstrip('/')}"
 
 
-def failure(uri: str | None, video_id: str | None, kind: str, message: str) -> Failure:
-    """Return a failure row of a video."""
-    return {"uri": uri, "video_id": video_id, "clip_id": None, "error_kind": kind, "message": message}
-
-
 def _openable(
     rows: list[dict[str, Any]], storage_options: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
@@ -89,7 +84,7 @@ def _openable(
     kept, failures = [], []
     for row in rows:
         if why := why_not.get(scheme_of(row["uri"])):
-            failures.append(failure(row["uri"], row["video_id"], "manifest", why))
+            failures.append(Failure.of_video(row, InputError("manifest", why)))
         else:
             kept.append(row)
     return kept, failures

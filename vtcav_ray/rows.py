@@ -1,0 +1,163 @@
+"""Rows of tables as dataclasses. Their fields are the columns, in order, and `vtcav_ray.tables` derives the schemas.
+
+The comment beside a field is the column's description in docs/tables.md. A column whose name is a Python keyword has a
+field with a trailing underscore: `class_` is the column `class`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
+
+from vtcav_ray.errors import InputError
+
+Float32 = Annotated[float, pa.float32()]
+Counts = Annotated[Sequence[int], pa.list_(pa.int32())]
+_TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int32(), float: pa.float64()}
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One input that can't be used, a row of `failures`. `stage` is filled in when the shard is committed."""
+
+    stage: str | None = None
+    uri: str | None = None
+    video_id: str | None = None
+    clip_id: str | None = None
+    error_kind: str  # see vtcav_ray.errors.InputError
+    message: str
+    attempts: int = 1
+
+    @classmethod
+    def of_video(cls, row: Mapping[str, Any], error: InputError, *, attempts: int = 1) -> Failure:
+        """Return the failure of a whole video.
+
+        Args:
+            row: names the video by its columns `uri` and `video_id`; either may be absent.
+            error: why the video can't be used.
+            attempts: number of worker processes that it cost.
+        """
+        return cls(
+            uri=row.get("uri"),
+            video_id=row.get("video_id"),
+            error_kind=error.kind,
+            message=error.message,
+            attempts=attempts,
+        )
+
+    @classmethod
+    def of_clip(cls, row: Mapping[str, Any], error: InputError) -> Failure:
+        """Return the failure of one clip, named by the row's columns `clip_id`, `video_id` and, if present, `uri`."""
+        return dataclasses.replace(cls.of_video(row, error), clip_id=row["clip_id"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRow:
+    """One result cell, a row of `scores`. The fields that are None at first need the cells of all layers."""
+
+    class_: str
+    layer: str
+    concept: str  # `<name>/<kind>`
+    kind: str
+    against: str  # `random`, `rest of <kind>`, or another concept
+    score: float  # the TCAV score (sign count), mean over the R CAVs, in [0, 1]
+    ci_low: float  # of the score: two-level bootstrap, 95 %
+    ci_high: float
+    effect: float  # score minus the null's mean
+    p: float  # of the score, two-sided
+    q: float | None = None  # p corrected for all m cells of the run
+    learnable: bool  # held-out accuracy above the random sets' own
+    significant: bool | None = None  # the headline: learnable, and effect_q below alpha
+    n: int  # class videos
+    R: int  # CAVs
+    magnitude: float  # mean sensitivity, logits per unit of z
+    smooth: float  # mean sigmoid of the scaled sensitivity, in [0, 1]
+    null_mean: float  # of the random-against-random scores
+    null_sd: float
+    effect_logits: float  # the concept effect, in logits
+    effect_ci_low: float
+    effect_ci_high: float
+    effect_null_sd: float
+    effect_z: float
+    effect_p: float  # permutation over source videos, two-sided
+    effect_q: float | None = None
+    n_concept: int  # source videos of the concept
+    n_random: int  # source videos on the other side
+    held_out_accuracy: float
+    null_accuracy: float  # 95th percentile of the random sets' own held-out accuracy
+    stability: float  # mean pairwise cosine of the R CAVs
+    collinearity: float  # mean pairwise cosine of the class's gradients at this layer
+    degenerate: bool  # the gradient is the same for every clip: the sign count says nothing
+    decided_by: str | None = None  # which figures can be read: `effect`, `effect and score`, or `none`
+    model: str
+    note: str  # why a cell is marked; empty: nothing to say
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensitivityRow:
+    """One class video and one concept against random clips, a row of `sensitivities`."""
+
+    class_: str
+    layer: str
+    concept: str
+    video_id: str  # of the class: which videos does the concept drive?
+    sensitivity: Float32  # mean over the R CAVs, logits per unit of z
+    positive: Float32  # share of the R CAVs with a positive sensitivity
+
+
+@dataclass(frozen=True, kw_only=True)
+class NullRow:
+    """The null distributions of one result cell, a row of `nulls`."""
+
+    class_: str
+    layer: str
+    concept: str
+    against: str
+    effect_unit: Float32  # logits per unit of `effect_counts`: the observed effect is at effect_logits / it
+    # Permutations in 24 equal bins from -4 to 4 units (Welch's t; for pairs, means over the SD of all sign
+    # patterns); what lies beyond is in the outermost. Empty: no test.
+    effect_counts: Counts
+    score_counts: Counts  # random-against-random scores in 20 equal bins of [0, 1]
+
+
+def schema_of(row_type: type) -> pa.Schema:
+    """Return the schema of a table whose rows are of this dataclass."""
+    hints = get_type_hints(row_type, include_extras=True)
+    return pa.schema([(_column(name), _arrow_type(hints[name])) for name in _field_names(row_type)])
+
+
+def table_of(rows: Sequence[Row], row_type: type[Row]) -> pa.Table:
+    """Return rows as a table, with the schema of their dataclass also where there are none. None becomes null."""
+    columns = {_column(name): [getattr(row, name) for row in rows] for name in _field_names(row_type)}
+    return pa.table(columns, schema=schema_of(row_type))
+
+
+def read_rows(table: pa.Table, row_type: type[Row]) -> list[Row]:
+    """Return a table's rows as dataclasses.
+
+    Raises:
+        KeyError: the table lacks a column.
+    """
+    names = _field_names(row_type)
+    columns = [table[_column(name)].to_pylist() for name in names]
+    return [row_type(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def _field_names(row_type: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(row_type)]
+
+
+def _column(field_name: str) -> str:
+    return field_name.removesuffix("_")
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    if get_origin(hint) is UnionType:  # `str | None`: every column may hold nulls
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    return get_args(hint)[1] if get_origin(hint) is Annotated else _TYPES[hint]
