@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from small_runs import ONE_ACTOR_A_STAGE, without_ray
 from typer.testing import CliRunner
 
 import vtcav_ray
+from tests.helpers.small_runs import ONE_ACTOR_A_STAGE, without_ray
 from vtcav_ray import cli, tables
 from vtcav_ray.clips.decisions import FILE, Decisions, Subject, write_decisions
 from vtcav_ray.config import Config, ResourcesConfig

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from small_runs import without_ray
 from typer.testing import CliRunner
 
+from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli
 from vtcav_ray.config.loading import parse_config
 

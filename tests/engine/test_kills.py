@@ -20,9 +20,9 @@ import pyarrow as pa
 import pytest
 import ray
 import ray.cloudpickle
-import toy_stage
-from whole_run import add_node
 
+from tests.helpers import toy_stage
+from tests.helpers.whole_run import add_node
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
 from vtcav_ray.engine.session import cluster_slots

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_proxy import FAULTS, FaultyProxy
-from seaweed import SECRET, Seaweed
-from whole_run import SEED, SMALL, VIDEOS, vtcav
 
 import vtcav_ray
+from tests.helpers.faulty_proxy import FAULTS, FaultyProxy
+from tests.helpers.seaweed import SECRET, Seaweed
+from tests.helpers.whole_run import SEED, SMALL, VIDEOS, vtcav
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, StageError

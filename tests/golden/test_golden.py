@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import golden_runs
 import pyarrow.parquet as pq
 import pytest
-from same_tables import same
 
 import vtcav_ray
+from tests.helpers import golden_runs
+from tests.helpers.same_tables import same
 from vtcav_ray import engine, tables
 from vtcav_ray.pipeline import STAGES, Silence
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_runs import ONE_ACTOR_A_STAGE, here_except
 from typer.testing import CliRunner
 
+from tests.helpers.small_runs import ONE_ACTOR_A_STAGE, here_except
 from vtcav_ray import cli, engine, tables
 from vtcav_ray.config import Config, ResourcesConfig
 from vtcav_ray.config.loading import load_config

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from small_house import SmallHouse, contents, data_files
 from typer.testing import CliRunner
 
+from tests.helpers.small_house import SmallHouse, contents, data_files
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import EXIT_STAGE, StageError

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from drawn import encode, numbered_frames
-from poison import install
 
 import vtcav_ray.video.rehearse as module
+from tests.helpers.drawn import encode, numbered_frames
+from tests.helpers.poison import install
 from vtcav_ray.video.rehearse import Limits, rehearse
 
 pytestmark = pytest.mark.slow
