@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from tests.helpers.planted_run import PlantedRun
     from vtcav_ray.models import Recogniser
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +37,26 @@ def swin() -> Recogniser:
     from tests.helpers.recognisers import untrained_swin
 
     return untrained_swin()
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
+    """One run of a planted world for all workers. Don't change it: `planted.copy` makes one that may be changed."""
+    from tests.helpers.planted_run import PlantedRun
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # the workers' common folder
+    folder, done = root / "planted", root / "planted.done"
+    with FileLock(root / "planted.lock"):
+        if not done.exists():
+            # In its own process: the file that comes first may have a Ray, or stand-ins for stages, in this one.
+            command = [sys.executable, "-m", "tests.helpers.planted_run", str(folder)]
+            environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+            made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+            assert made.returncode == 0, made.stdout + made.stderr
+            done.touch()
+    return PlantedRun(folder)
 
 
 @pytest.fixture(scope="module")

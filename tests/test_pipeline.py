@@ -14,7 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 import vtcav_ray
-from tests.helpers.small_runs import ONE_ACTOR_A_STAGE, without_ray
+from tests.helpers.planted_run import QUICKSTART, SMALL, PlantedRun
+from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, tables
 from vtcav_ray.clips.decisions import FILE, Decisions, Subject, write_decisions
 from vtcav_ray.config import Config, ResourcesConfig
@@ -25,22 +26,6 @@ from vtcav_ray.pipeline import STAGES, failed_inputs
 from vtcav_ray.stages import TABLES
 
 pytestmark = pytest.mark.slow
-
-QUICKSTART = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
-SMALL = [
-    *ONE_ACTOR_A_STAGE,
-    "videos.world.videos=96",
-    "clips.per_class=8",
-    "clips.per_concept=8",
-    "clips.min_per_concept=6",
-    "clips.random_pool=24",
-    "clips.concepts=[{name: moving up, motion: {direction: up}, kinds: [context]}, "
-    "{name: cup, object: cup, kinds: [spatial, spatiotemporal], controls: [frozen]}]",
-    "activations.layers=[early, early@moving, middle, late, head]",
-    "cavs.random_sets=10",
-    "scores.permutations=500",
-    "scores.bootstrap=200",
-]
 
 
 class Recorder:
@@ -68,13 +53,14 @@ def ray_here() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return load_config(QUICKSTART, SMALL, out=str(tmp_path_factory.mktemp("run")))
+def small(planted: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The config of a copy of the planted run, which these tests change."""
+    return planted.config(planted.copy(tmp_path_factory.mktemp("copy") / "run"))
 
 
 @pytest.fixture(scope="module")
 def finished(small: Config) -> vtcav_ray.Run:
-    return vtcav_ray.run(small)
+    return vtcav_ray.Run(small.run_url)
 
 
 def data_files(url: str) -> dict[str, bytes]:
@@ -305,7 +291,7 @@ def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: 
     config = load_config(
         QUICKSTART,
         [
-            *(s for s in SMALL if not s.startswith("videos.world")),
+            *SMALL,
             f"videos={{uri: '{folder}'}}",
             "clips.min_per_class=2",
             "clips.per_class=4",

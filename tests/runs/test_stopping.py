@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.waiting import wait_for
 from vtcav_ray.cli.progress import JsonProgress
 
 
@@ -43,10 +44,7 @@ def test_ctrl_c_stops_the_actors_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped: tracks"
     assert len(list((tmp_path / "run").glob("tracks/*/_commits/*.json"))) >= 1
-    deadline = time.monotonic() + 30
-    while (left := _of_session(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert left == []
+    wait_for(lambda: not _of_session(process.pid), seconds=30)
 
 
 def _of_session(session: int) -> list[str]:

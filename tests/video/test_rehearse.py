@@ -44,8 +44,8 @@ def test_each_kind_of_harm_is_named_and_nobody_else_suffers(videos: dict[str, st
 def test_a_hang_that_holds_the_interpreter_is_ended_too(
     videos: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_START_SECONDS", 15.0)  # all that can be done is to wait for longer than it may take
-    bad = rehearse([videos["lock"], videos["good"]], dataclasses.replace(LIMITS, cpu_seconds=1.0), 1)
+    monkeypatch.setattr(module, "_START_SECONDS", 4.0)  # all that can be done is to wait for longer than it may take
+    bad = rehearse([videos["lock"], videos["good"]], dataclasses.replace(LIMITS, cpu_seconds=0.5, stall_seconds=0.5), 1)
     assert {Path(uri).stem: what.error_kind for uri, what in bad.items()} == {"lock": "timeout"}
 
 
