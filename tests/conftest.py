@@ -68,17 +68,29 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-# Files of minutes, the longest first: files go to the workers in this order, and none should begin at the very end.
+# Files that take more than about 15 s, the longest first: files go to the workers in this order, so both end together.
 LONGEST = (
-    "test_pipeline.py",
     "test_object_storage.py",
     "test_jobs.py",
-    "test_reruns.py",
     "test_kills.py",
-    "test_rehearse.py",
+    "test_pipeline.py",
+    "test_kill.py",
+    "test_reruns.py",
+    "test_dead_ray.py",
+    "test_golden.py",
+    "test_gpu.py",
+    "test_memory.py",
+    "test_poison.py",
     "test_gradcam_stage.py",
-    "test_examples.py",
+    "test_watch_s3.py",
+    "test_observe.py",
+    "test_copies.py",
     "test_orchestration.py",
+    "test_imports.py",
+    "test_rehearse.py",
+    "test_one_layer.py",
+    "test_stopping.py",
+    "test_examples.py",
 )
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 import vtcav_ray
+from tests.helpers.class_folders import class_folders
 from tests.helpers.planted_run import QUICKSTART, SMALL, PlantedRun
 from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, tables
@@ -274,13 +273,7 @@ def test_the_report_is_one_file_that_names_what_was_found(finished: vtcav_ray.Ru
 
 def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: vtcav_ray.Run, small: Config) -> None:
     """Good videos among an empty, a truncated, a false, a short, a silent and a mislabelled one."""
-    from vtcav_ray.world import write_world
-
-    write_world(str(tmp_path / "w"), videos=40, seed=5)
-    folder = tmp_path / "videos"
-    for row in pq.read_table(tmp_path / "w" / "videos.parquet").to_pylist():
-        (folder / row["label"]).mkdir(parents=True, exist_ok=True)
-        shutil.copy(tmp_path / "w" / row["uri"], folder / row["label"] / Path(row["uri"]).name)
+    folder = class_folders(tmp_path, 40)
     good = sorted((folder / "lift").glob("*.mp4"))[0].read_bytes()
     bad = folder / "lift"
     (bad / "empty.mp4").write_bytes(b"")

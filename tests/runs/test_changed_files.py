@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
+from tests.helpers.class_folders import class_folders
 from tests.helpers.small_runs import without_ray
 from vtcav_ray import pipeline
 from vtcav_ray.config import Config
@@ -18,7 +18,6 @@ from vtcav_ray.errors import EnvironmentFault
 from vtcav_ray.pipeline import Silence, failed_inputs
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store import access
-from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow
 
@@ -32,12 +31,7 @@ def here() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos in a folder a class."""
-    root = tmp_path_factory.mktemp("world")
-    write_world(str(root / "world"), videos=16, seed=5)
-    for row in pq.read_table(root / "world" / "videos.parquet").to_pylist():
-        (root / "videos" / row["label"]).mkdir(parents=True, exist_ok=True)
-        shutil.copy(root / "world" / row["uri"], root / "videos" / row["label"] / Path(row["uri"]).name)
-    return root / "videos"
+    return class_folders(tmp_path_factory.mktemp("world"), 16)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import torch
 from typer.testing import CliRunner
 
 import vtcav_ray
+from tests.helpers.class_folders import class_folders
 from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
@@ -63,14 +64,7 @@ def here() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos in a folder a class."""
-    from vtcav_ray.world import write_world
-
-    root = tmp_path_factory.mktemp("videos")
-    write_world(str(root / "world"), videos=32, seed=5)
-    for row in pq.read_table(root / "world" / "videos.parquet").to_pylist():
-        (root / "good" / row["label"]).mkdir(parents=True, exist_ok=True)
-        shutil.copy(root / "world" / row["uri"], root / "good" / row["label"] / Path(row["uri"]).name)
-    return root / "good"
+    return class_folders(tmp_path_factory.mktemp("world"), 32)
 
 
 def config_for(videos: Path, out: Path, *more: str) -> Config:

@@ -12,10 +12,10 @@ import av
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import vtcav_ray
+from tests.helpers.class_folders import class_folders
 from tests.helpers.drawn import encode, square_video
 from tests.helpers.small_runs import run_here
 from tests.helpers.tracked_things import RedSquares, videos_table
@@ -27,7 +27,6 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.tracks.copies import NUMBERS, SIGNATURES, Pictures, copies_among, find_copies, signature_table
 from vtcav_ray.tracks.track import track_videos
 from vtcav_ray.video.decode import iter_frames
-from vtcav_ray.world import write_world
 
 DISTANCE = QualityConfig().copy_distance
 assert DISTANCE is not None
@@ -165,16 +164,6 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.LazySession, "start", lambda self: None)
 
 
-def world_in_folders(place: Path, videos: int) -> Path:
-    """The planted world, a folder a class."""
-    write_world(str(place / "world"), videos=videos, seed=5)
-    for row in pq.read_table(place / "world" / "videos.parquet").to_pylist():
-        target = place / "videos" / row["label"] / Path(row["uri"]).name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((place / "world" / row["uri"]).read_bytes())
-    return place / "videos"
-
-
 def uploaded_again(original: Path, copy: Path) -> None:
     """Another codec, half the size, another container."""
     frames = np.stack([frame for _, frame in iter_frames(str(original))])
@@ -195,7 +184,7 @@ def uses(run: Run) -> dict[str, set[str]]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_what_was_uploaded_again_is_found_dropped_and_counted(tmp_path: Path) -> None:
-    videos = world_in_folders(tmp_path, 48)
+    videos = class_folders(tmp_path, 48)
 
     def run(*more: str) -> Run:
         config = load_config(QUICKSTART, [*SMALL, f"videos={{uri: '{videos}'}}", *more], out=str(tmp_path / "run"))
