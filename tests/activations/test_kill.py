@@ -54,7 +54,7 @@ class Mortal(ExtractWorker):
         (self.place / f"pid-{os.getpid()}").touch()
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        time.sleep(0.1)
+        time.sleep(0.3)
         (self.place / f"done-{rows['shard'][0].as_py()}-{os.getpid()}-{time.monotonic_ns()}").touch()
         bomb = self.place / "bomb"
         if bomb.exists():
