@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 import vtcav_ray
 from tests.helpers import golden_runs
@@ -35,9 +36,10 @@ class Seen(Silence):
 
 @pytest.fixture(scope="module")
 def golden() -> Iterator[dict[str, Any]]:
-    golden_runs.unpack()
-    yield json.loads(golden_runs.GOLDEN.read_text())
-    shutil.rmtree(golden_runs.ROOT, ignore_errors=True)
+    with FileLock(f"{golden_runs.ROOT}.lock"):  # the path is fixed: tests of another checkout wait
+        golden_runs.unpack()
+        yield json.loads(golden_runs.GOLDEN.read_text())
+        shutil.rmtree(golden_runs.ROOT, ignore_errors=True)
 
 
 def test_a_run_of_older_code_is_complete(golden: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
