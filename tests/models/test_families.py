@@ -13,9 +13,9 @@ from vtcav_ray.models.config_files import read_config
 from vtcav_ray.models.families import family_of
 from vtcav_ray.models.mmaction import build_mmaction
 
-# One of each way in which numbers pass through a network: windows, a class token, pooled tokens, two paths, 3D
-# convolutions, frames in the batch. The others run with `make test-all`.
-ALWAYS = ("Video Swin-T", "TimeSformer, divided", "MViT", "SlowFast", "X3D", "TSM, MobileNetV2")
+# One of each way in which numbers pass through a network: windows, a class token, pooled tokens, two paths, a neck,
+# frames in the batch. The others run with `make test-all`.
+ALWAYS = ("Video Swin-T", "TimeSformer, divided", "MViT", "SlowFast", "TPN", "TSM, MobileNetV2")
 
 
 @pytest.mark.slow
