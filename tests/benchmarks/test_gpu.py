@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli
+from vtcav_ray.models.config_files import read_config
 from vtcav_ray.store.vectors import vector_array
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -34,12 +35,24 @@ def part_of(name: str, out: Path, **options: Any) -> Any:
     return Part(name, Options(**{"device": "cpu", "tiny": True, "seconds": 300.0, "out": out} | options))
 
 
-NETWORKS = pytest.param("networks", marks=pytest.mark.full)  # at full width
+FULL_SIZE = [pytest.param(name, False, marks=pytest.mark.full) for name in ("networks", "stage")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["environment", NETWORKS, "stage", "tracks", "cavs"])
-def test_a_part(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [("environment", False), ("networks", True), ("stage", True), ("tracks", False), ("cavs", False), *FULL_SIZE],
+)
+def test_a_part(name: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`small`: with the packaged Video Swin of 1.5 M parameters, for 400 classes, in place of Video Swin-T."""
+    import bare
+
+    if small:
+        parsed = read_config("asset:recogniser.py")
+        parsed.model["cls_head"]["num_classes"] = 400
+        model = tmp_path / "model.json"
+        model.write_text(json.dumps({"model": parsed.model, "test_pipeline": parsed.pipeline}))
+        monkeypatch.setitem(bare.MODELS, "swin-tiny", str(model))
     import importlib
 
     part = part_of(name, tmp_path)
