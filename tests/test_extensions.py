@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_runs import without_ray
 from torch import nn
-from whole_clip import build_clip
 
 import vtcav_ray
+from tests.helpers.small_runs import without_ray
+from tests.helpers.whole_clip import build_clip
 from vtcav_ray import registry
 from vtcav_ray.activations import Extractor, make_projection
 from vtcav_ray.cavs import train_cavs

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pretend_gpu import GPU, OnGpu, pretended_gpu
 
+from tests.helpers.pretend_gpu import GPU, OnGpu, pretended_gpu
 from vtcav_ray.activations import Extractor, extract
 from vtcav_ray.activations.prefetch import Batch
 from vtcav_ray.activations.stage import ExtractWorker

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import ONE_ACTOR_A_STAGE
 
+from tests.helpers.small_runs import ONE_ACTOR_A_STAGE
 from vtcav_ray import engine, pipeline
 from vtcav_ray.config.loading import load_config
 from vtcav_ray.runs.run import Run

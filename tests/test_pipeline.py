@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from small_runs import ONE_ACTOR_A_STAGE, without_ray
 from typer.testing import CliRunner
 
 import vtcav_ray
+from tests.helpers.class_folders import class_folders
+from tests.helpers.planted_run import QUICKSTART, SMALL, PlantedRun
+from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, tables
 from vtcav_ray.clips.decisions import FILE, Decisions, Subject, format_decisions
 from vtcav_ray.config import Config, ResourcesConfig
@@ -25,22 +25,6 @@ from vtcav_ray.pipeline import STAGES, failed_inputs
 from vtcav_ray.stages import TABLES
 
 pytestmark = pytest.mark.slow
-
-QUICKSTART = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
-SMALL = [
-    *ONE_ACTOR_A_STAGE,
-    "videos.world.videos=96",
-    "clips.per_class=8",
-    "clips.per_concept=8",
-    "clips.min_per_concept=6",
-    "clips.random_pool=24",
-    "clips.concepts=[{name: moving up, motion: {direction: up}, kinds: [context]}, "
-    "{name: cup, object: cup, kinds: [spatial, spatiotemporal], controls: [frozen]}]",
-    "activations.layers=[early, early@moving, middle, late, head]",
-    "cavs.random_sets=10",
-    "scores.permutations=500",
-    "scores.bootstrap=200",
-]
 
 
 class Recorder:
@@ -68,13 +52,14 @@ def ray_here() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return load_config(QUICKSTART, SMALL, out=str(tmp_path_factory.mktemp("run")))
+def small(planted: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The config of a copy of the planted run, which these tests change."""
+    return planted.config(planted.copy(tmp_path_factory.mktemp("copy") / "run"))
 
 
 @pytest.fixture(scope="module")
 def finished(small: Config) -> vtcav_ray.Run:
-    return vtcav_ray.run(small)
+    return vtcav_ray.Run(small.run_url)
 
 
 def data_files(url: str) -> dict[str, bytes]:
@@ -289,13 +274,7 @@ def test_the_report_is_one_file_that_names_what_was_found(finished: vtcav_ray.Ru
 
 def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: vtcav_ray.Run, small: Config) -> None:
     """Good videos among an empty, a truncated, a false, a short, a silent and a mislabelled one."""
-    from vtcav_ray.world import write_world
-
-    write_world(str(tmp_path / "w"), videos=40, seed=5)
-    folder = tmp_path / "videos"
-    for row in pq.read_table(tmp_path / "w" / "videos.parquet").to_pylist():
-        (folder / row["label"]).mkdir(parents=True, exist_ok=True)
-        shutil.copy(tmp_path / "w" / row["uri"], folder / row["label"] / Path(row["uri"]).name)
+    folder = class_folders(tmp_path, 40)
     good = sorted((folder / "lift").glob("*.mp4"))[0].read_bytes()
     bad = folder / "lift"
     (bad / "empty.mp4").write_bytes(b"")
@@ -306,7 +285,7 @@ def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: 
     config = load_config(
         QUICKSTART,
         [
-            *(s for s in SMALL if not s.startswith("videos.world")),
+            *SMALL,
             f"videos={{uri: '{folder}'}}",
             "clips.min_per_class=2",
             "clips.per_class=4",

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from same_tables import same
 from torch import nn
 
+from tests.helpers.same_tables import same
 from vtcav_ray import tables
 from vtcav_ray.activations.stage import BATCH_SIZE_FILE, STAGE, ExtractWorker
 from vtcav_ray.clips.stage import contents_of

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn_reference import train_reference
 
+from tests.helpers.sklearn_reference import train_reference
 from vtcav_ray.cavs import train_cavs
 
 

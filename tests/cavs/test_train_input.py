@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from sklearn_reference import train_reference
 
+from tests.helpers.sklearn_reference import train_reference
 from vtcav_ray.cavs import gram, train_cavs
 from vtcav_ray.cavs.train import NO_DIFFERENCE, ONE_VIDEO
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_factory import make_run
 from typer.testing import CliRunner
 
+from tests.helpers.run_factory import make_run
 from vtcav_ray import cli
 from vtcav_ray.cli.compare import run_names
 from vtcav_ray.compare import compare_runs

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from seaweed import Seaweed, weed
+
+from tests.helpers.seaweed import Seaweed, weed
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from whole_run import SEED, SMALL, VIDEOS, vtcav
 
+from tests.helpers.whole_run import SEED, SMALL, VIDEOS, vtcav
 from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow

@@ -13,16 +13,17 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import ray
 import ray.cloudpickle
-import toy_stage
-from whole_run import add_node
 
+from tests.helpers import toy_stage, waiting
+from tests.helpers.waiting import wait_for
+from tests.helpers.whole_run import add_node
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
 from vtcav_ray.engine.session import cluster_slots
@@ -39,14 +40,6 @@ def data_files(output: StageFolder) -> dict[str, bytes]:
 
 def committed_shards(folder: Path) -> set[str]:
     return stage_folder(Folder(str(folder)), "tracks", "k").committed()
-
-
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
-    deadline = time.monotonic() + 300  # on a busy machine a process takes a minute to start
-    while not what():
-        assert process is None or process.poll() is None, "the run ended before it was disturbed"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def check(folder: Path, reference: StageFolder, kills: int, at_once: int = 3) -> None:
@@ -84,12 +77,12 @@ def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(tmp_path:
     folder = tmp_path / "run"
     folder.mkdir()
     process = start(folder)
-    wait_for(lambda: len(committed_shards(folder)) >= 4, process)
+    wait_for(lambda: len(committed_shards(folder)) >= 4, process=process)
     process.kill()
     process.wait()
 
     process = start(folder)
-    wait_for(lambda: len(committed_shards(folder)) >= 12, process)
+    wait_for(lambda: len(committed_shards(folder)) >= 12, process=process)
     assert not (Path(folder) / "tracks" / "k" / "manifest.json").exists()
     process.send_signal(signal.SIGINT)  # Ctrl-C
     assert process.wait(60) != 0
@@ -99,7 +92,7 @@ def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(tmp_path:
     for mark in folder.glob("pid-*"):
         mark.unlink()
     process = start(folder)
-    wait_for(lambda: any(folder.glob("pid-*")), process)
+    wait_for(lambda: any(folder.glob("pid-*")), process=process)
     os.kill(int(next(folder.glob("pid-*")).name.removeprefix("pid-")), signal.SIGKILL)
     ends_well(process, folder)
     check(folder, reference, kills=3)
@@ -131,8 +124,8 @@ class Placed(toy_stage.Toy):
 def test_actors_share_a_gpu(tmp_path: Path, cluster: tuple[object, list[object]]) -> None:
     """Four quarters of one GPU: 12 actors fit the three, and 5 of them can't be on less than two."""
     made, _ = cluster
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.cloudpickle.register_pickle_by_value(toy_stage)
+    for module in (sys.modules[__name__], toy_stage, waiting):
+        ray.cloudpickle.register_pickle_by_value(module)
     output = stage_folder(Folder(str(tmp_path / "run")), "tracks", "k")
     resources = StageResources(cpus=0.25, gpus=0.25, max_actors=5)
     with ray_session(ResourcesConfig(address=made.address)):  # type: ignore[attr-defined]
@@ -149,7 +142,7 @@ def test_a_node_is_killed(tmp_path: Path, reference: StageFolder, cluster: tuple
     folder.mkdir()
 
     process = start(folder, RAY_ADDRESS=made.address)  # type: ignore[attr-defined]
-    wait_for(lambda: len(committed_shards(folder)) >= 6, process)
+    wait_for(lambda: len(committed_shards(folder)) >= 6, process=process)
     made.remove_node(nodes[1], allow_graceful=False)  # type: ignore[attr-defined]
     ends_well(process, folder)
     check(folder, reference, kills=1)
@@ -171,8 +164,8 @@ def test_the_pool_grows_with_the_cluster_and_what_dies_is_replaced(
     made, _ = cluster
     folder = tmp_path / "run"
     folder.mkdir()
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.cloudpickle.register_pickle_by_value(toy_stage)
+    for module in (sys.modules[__name__], toy_stage, waiting):
+        ray.cloudpickle.register_pickle_by_value(module)
     output = stage_folder(Folder(str(folder)), "tracks", "k")
     resources = StageResources(min_actors=2, max_actors=4)
     done: list[object] = []

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_proxy import FAULTS, FaultyProxy
-from seaweed import SECRET, Seaweed
-from whole_run import SEED, SMALL, VIDEOS, vtcav
 
 import vtcav_ray
+from tests.helpers.faulty_proxy import FAULTS, FaultyProxy
+from tests.helpers.seaweed import SECRET, Seaweed
+from tests.helpers.waiting import wait_for
+from tests.helpers.whole_run import SEED, SMALL, VIDEOS, vtcav
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, StageError
@@ -196,11 +197,7 @@ def test_the_server_dies_in_mid_run_and_comes_back(
     reader = threading.Thread(target=lambda: said.extend(process.stdout or ()))
     reader.start()
     try:
-        deadline = time.monotonic() + 240
-        while not any("tracks/" in key and "_commits" in key for key in s3.keys("runs-b")):
-            assert process.poll() is None, "".join(said)
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(lambda: any("tracks/" in key and "_commits" in key for key in s3.keys("runs-b")), process=process)
         s3.kill()
         time.sleep(2)
         s3.start()

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from faulty_proxy import FaultyProxy
-from seaweed import SECRET, Seaweed
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "video"))
-from drawn import encode, square_video
-
+from tests.helpers.drawn import encode, square_video
+from tests.helpers.faulty_proxy import FaultyProxy
+from tests.helpers.seaweed import SECRET, Seaweed
 from vtcav_ray.clips.cut import cut_clips
 from vtcav_ray.config import ClipsConfig, VideosConfig
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError

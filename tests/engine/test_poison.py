@@ -13,10 +13,8 @@ import pytest
 import ray.cloudpickle
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "video"))
-from drawn import encode, numbered_frames
-from poison import install
-
+from tests.helpers.drawn import encode, numbered_frames
+from tests.helpers.poison import install
 from vtcav_ray import cli
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import Rehearsal, ray_session, run_shards

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from seaweed import Seaweed
-
+from tests.helpers.seaweed import Seaweed
 from vtcav_ray.clips.decisions import FILE, Subject, change_decisions, read_decisions
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.swap import swap

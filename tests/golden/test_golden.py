@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import golden_runs
 import pyarrow.parquet as pq
 import pytest
-from same_tables import same
+from filelock import FileLock
 
 import vtcav_ray
+from tests.helpers import golden_runs
+from tests.helpers.same_tables import same
 from vtcav_ray import engine, tables
 from vtcav_ray.pipeline import STAGES, Silence
 
@@ -35,9 +36,10 @@ class Seen(Silence):
 
 @pytest.fixture(scope="module")
 def golden() -> Iterator[dict[str, Any]]:
-    golden_runs.unpack()
-    yield json.loads(golden_runs.GOLDEN.read_text())
-    shutil.rmtree(golden_runs.ROOT, ignore_errors=True)
+    with FileLock(f"{golden_runs.ROOT}.lock"):  # the path is fixed: tests of another checkout wait
+        golden_runs.unpack()
+        yield json.loads(golden_runs.GOLDEN.read_text())
+        shutil.rmtree(golden_runs.ROOT, ignore_errors=True)
 
 
 def test_a_run_of_older_code_is_complete(golden: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from gradcam_figures import NASTY, comparison, page_data, rows, tcav
 
+from tests.helpers.gradcam_figures import NASTY, comparison, page_data, rows, tcav
 from vtcav_ray import tables
 from vtcav_ray.gradcam import sentences
 from vtcav_ray.gradcam.page import build_page

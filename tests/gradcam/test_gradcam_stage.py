@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_runs import ONE_ACTOR_A_STAGE, here_except
 from typer.testing import CliRunner
 
+from tests.helpers.planted_run import QUICKSTART, PlantedRun
+from tests.helpers.small_runs import here_except
 from vtcav_ray import cli, engine, tables
 from vtcav_ray.config import Config, ResourcesConfig
-from vtcav_ray.config.loading import load_config
 from vtcav_ray.engine import ray_session
 from vtcav_ray.errors import StageError
 from vtcav_ray.gradcam.run import run_gradcam
@@ -26,20 +26,7 @@ from vtcav_ray.video.mp4 import decode_mp4
 
 pytestmark = pytest.mark.slow
 
-QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
-SMALL = [
-    *ONE_ACTOR_A_STAGE,
-    "videos.world.videos=24",
-    "clips.per_class=2",
-    "clips.min_per_class=2",
-    "clips.concepts=[{name: cup, object: cup, kinds: [spatial]}]",
-    "clips.min_per_concept=2",
-    "clips.per_concept=2",
-    "clips.random_pool=4",
-    "gradcam.layers=[middle]",
-    "gradcam.max_clips=4",
-    "gradcam.overlays=1",
-]
+SMALL = ["gradcam.layers=[middle]", "gradcam.max_clips=4", "gradcam.overlays=1"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,8 +37,10 @@ def ray_here() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return load_config(QUICKSTART, SMALL, out=str(tmp_path_factory.mktemp("run")))
+def small(planted: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The config of a run that has clips, and no scores."""
+    out = planted.copy(tmp_path_factory.mktemp("copy") / "run", ["videos", "tracks", "clips"])
+    return planted.config(out, *SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +104,13 @@ def test_the_page_and_the_tables_are_found(finished: Run) -> None:
     assert flicker["ci_low"] < flicker["mean"] < flicker["ci_high"]
 
 
-def test_running_again_and_by_the_command_re_uses_everything(finished: Run, small: Config, tmp_path: Path) -> None:
+def test_running_again_and_by_the_command_re_uses_everything(
+    finished: Run, small: Config, planted: PlantedRun, tmp_path: Path
+) -> None:
     before = {p: p.stat().st_mtime_ns for p in Path(small.run_url).rglob("*.parquet")}
     record = Path(small.run_url, "run.json").read_bytes()
-    options = [part for setting in SMALL if not setting.startswith("gradcam.max") for part in ("--set", setting)]
+    settings = [*planted.overrides, *(setting for setting in SMALL if not setting.startswith("gradcam.max"))]
+    options = [part for setting in settings for part in ("--set", setting)]
     result = CliRunner().invoke(cli.app, ["gradcam", QUICKSTART, "--out", small.run_url, "--limit", "4", *options])
     assert result.exit_code == 0, result.output
     assert "re-used" in result.output

@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_house import SmallHouse, contents, data_files, manifests, records, unseal
 from typer.testing import CliRunner
 
+from tests.helpers.small_house import SmallHouse, contents, data_files, manifests, records, unseal
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError

@@ -19,8 +19,8 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from answering import Answering, answering, body, endless
 
+from tests.helpers.answering import Answering, answering, body, endless
 from vtcav_ray.clips.cut import cut_clips
 from vtcav_ray.clips.plan_table import PLAN
 from vtcav_ray.config import ClipsConfig, Config, VideosConfig

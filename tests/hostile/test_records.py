@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_house import SmallHouse, contents, manifests, records, unseal
 from typer.testing import CliRunner
 
+from tests.helpers.small_house import SmallHouse, contents, manifests, records, unseal
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError

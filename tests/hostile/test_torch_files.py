@@ -15,8 +15,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from weight_files import network, packed, refused, saved
 
+from tests.helpers.weight_files import network, packed, refused, saved
 from vtcav_ray.errors import StageError
 from vtcav_ray.models.checkpoints import read_checkpoint
 from vtcav_ray.tracks.detector_weights import load_pt

@@ -14,10 +14,10 @@ from typing import Any
 import aiohttp
 import pytest
 import yarl
-from answering import Answering, answering, body, redirect
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.answering import Answering, answering, body, redirect
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, InputError, RefusedURL

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from weight_files import LAYERS, Calls, network, refused, saved
 
+from tests.helpers.weight_files import LAYERS, Calls, network, refused, saved
 from vtcav_ray.store.assets import resolve_asset
 from vtcav_ray.tracks.detector_weights import load_pt
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics

@@ -6,8 +6,8 @@ import functools
 
 import pytest
 import torch
-from test_families import TRIALS
 
+from tests.helpers.families import TRIALS
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import Recogniser
 from vtcav_ray.models.config_files import read_config

@@ -156,7 +156,7 @@ def test_logits_of_real_clips_equal_mmaction(swin: Recogniser, shared_data: Path
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.shared
 def test_logits_of_a_real_clip_equal_mmaction_full_size(shared_data: Path) -> None:
     from vtcav_ray.models.mmaction import build_mmaction

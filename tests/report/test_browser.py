@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-import report_factory as factory
-from playwright.sync_api import Browser, Page, sync_playwright
-from report_factory import NASTY, cell, report_data
+from playwright.sync_api import Browser, Page
 
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import NASTY, cell, report_data
 from vtcav_ray.report import ReportData, build_report
 
 pytestmark = pytest.mark.browser
 
 CELL = "#cell/lift/" + quote("cup up/spatiotemporal", safe="") + "/random/"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 class Opened:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import report_factory as factory
-from report_factory import cell, report_data, table
 
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import cell, report_data, table
 from vtcav_ray import tables
 from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.companions import COMPANIONS, Companion, companions

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import report_factory as factory
 from PIL import Image
-from report_factory import cell, clip, table
-from small_runs import facts
 
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import cell, clip, table
+from tests.helpers.small_runs import facts
 from vtcav_ray import pipeline, tables
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError

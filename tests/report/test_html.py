@@ -12,9 +12,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pyarrow as pa
 import pytest
-import report_factory as factory
-from report_factory import MODEL, NASTY, cell, report_data, table
 
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import MODEL, NASTY, cell, report_data, table
 from vtcav_ray import tables
 from vtcav_ray.report import build_report
 from vtcav_ray.report.packed_tables import pack_cells, pack_nulls, pack_videos

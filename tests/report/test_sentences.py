@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import report_factory as factory
-from report_factory import cell, table, world_rows
 
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import cell, table, world_rows
 from vtcav_ray.report import sentences
 from vtcav_ray.report.phrases import Sentence, plain
 from vtcav_ray.report.score_cells import ScoreCells, Status, read_cells

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from review_run import write_run
 
+from tests.helpers.review_run import write_run
 from vtcav_ray.runs.run import Run
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from review_run import NASTY, all_rows
 
+from tests.helpers.review_run import NASTY, all_rows
 from vtcav_ray import tables
 from vtcav_ray.clips.decisions import Decisions, Subject
 from vtcav_ray.clips.usable import AcceptedRows, leave_out

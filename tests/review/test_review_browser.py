@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from review_run import CLIPS_EACH, NASTY, write_run
+from playwright.sync_api import Browser, Page, expect
 
+from tests.helpers.review_run import CLIPS_EACH, NASTY, write_run
 from vtcav_ray.cli.review import export
 from vtcav_ray.clips.decisions import FILE, Decisions, read_decisions
 from vtcav_ray.review.clip_groups import ClipGroups
@@ -19,17 +18,6 @@ from vtcav_ray.review.session import Session
 from vtcav_ray.runs.run import Run
 
 pytestmark = pytest.mark.browser
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

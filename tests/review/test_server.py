@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from review_run import CLIPS_EACH, NASTY, all_rows
 
+from tests.helpers.review_run import CLIPS_EACH, NASTY, all_rows
 from vtcav_ray.cli.review import export, is_loopback
 from vtcav_ray.clips.decisions import FILE, read_decisions
 from vtcav_ray.errors import ConfigError

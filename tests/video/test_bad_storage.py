@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from bad_server import ALL, BadServer
 
+from tests.helpers.bad_server import ALL, BadServer
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
 from vtcav_ray.store import access

@@ -1,18 +1,15 @@
 from __future__ import annotations
 
 import itertools
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import encode, number_of, numbered_frames, sound_only
 
+from tests.helpers.drawn import KEYFRAMES_EVERY_30, encode, number_of, numbered_frames, quarter_turned, sound_only
 from vtcav_ray.errors import InputError
 from vtcav_ray.video import decode
 from vtcav_ray.video.decode import Video, decode_frames, iter_frames, probe
-
-KEYFRAMES_EVERY_30 = {"g": "30", "bf": "2", "preset": "ultrafast", "sc_threshold": "0"}
 
 
 def kind_of(source: str | bytes, **options: int) -> str:
@@ -212,15 +209,6 @@ def test_no_frame_rate_falls_back() -> None:
     frames, info = decode_frames(data)
     assert len(frames) == 1
     assert info.fps == decode.FALLBACK_FPS
-
-
-def quarter_turned() -> bytes:
-    """Eight numbered frames that are to be shown a quarter turn clockwise."""
-    data = bytearray(encode(numbered_frames(8)))
-    at = data.index(b"tkhd") + 4 + 40  # the display matrix
-    turn_right = (0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30)
-    data[at : at + 36] = struct.pack(">9i", *turn_right)
-    return bytes(data)
 
 
 def test_rotation_is_applied() -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 COUNT = 600  # rendered ones
 
 
 def run(count: int, seed: int, *paths: str) -> dict[str, int]:
-    command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), str(count), str(seed), *paths]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    command = [sys.executable, "-m", "tests.helpers.fuzz", str(count), str(seed), *paths]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=ROOT)
     assert done.returncode == 0, f"exit status {done.returncode} at file {done.stderr[-2000:]}"
     found: dict[str, int] = json.loads(done.stdout)
     return found

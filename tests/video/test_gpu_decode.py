@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn import encode, number_of, numbered_frames
-from test_decode import KEYFRAMES_EVERY_30, quarter_turned
 
+from tests.helpers.drawn import KEYFRAMES_EVERY_30, encode, number_of, numbered_frames, quarter_turned
 from vtcav_ray.errors import InputError, StageError
 from vtcav_ray.video import gpu_decode
 from vtcav_ray.video.decode import Video

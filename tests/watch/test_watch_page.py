@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
+from tests.helpers.browser import AXE
 from vtcav_ray.watch.page import Point, build_page
 from vtcav_ray.watch.registry import CheckpointRecord
-
-AXE = Path(__file__).parents[1] / "report" / "axe" / "axe.min.js"
 
 
 def page_text() -> str:
@@ -47,24 +45,21 @@ def test_the_policy_allows_its_own_style_alone() -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
-def test_the_page_is_styled_accessible_and_never_scrolls_sideways(tmp_path: Path, scheme: str, width: int) -> None:
+def test_the_page_is_styled_accessible_and_never_scrolls_sideways(
+    browser: Browser, tmp_path: Path, scheme: str, width: int
+) -> None:
     file = tmp_path / "report.html"
     file.write_text(page_text(), encoding="utf-8")
     problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-        page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-        page.goto(file.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.locator("svg.spark").first.evaluate("e => getComputedStyle(e).width") == "180px"  # its own style
-        page.close()
-        page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})
-        page.goto(file.as_uri())
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-        browser.close()
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+    page.goto(file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("svg.spark").first.evaluate("e => getComputedStyle(e).width") == "180px"  # its own style
+    page.close()
+    page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.goto(file.as_uri())
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     assert problems == []
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
