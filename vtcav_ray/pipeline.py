@@ -61,22 +61,22 @@ def run(
     Args:
         config: from `vtcav_ray.config.loading.load_config` or `parse_config`.
         progress: receives every stage and shard event; None: only the log.
-        base: a run whose videos, tracks and clips are used (and completed there where the config asks for others). Its
-            list of videos is taken as it is: the source videos need not be there any more.
-        until: the last stage to run, such as `clips`, so that a person can look at them first; None: all.
+        base: a run whose videos, tracks and clips are used. Missing tracks and clips are computed in its folder. Its
+            list of videos is used unchanged: the source videos need not exist any more.
+        until: the last stage to run, such as `clips`, so that a person can review the clips first; None: all.
         fresh: recompute everything beside the existing output. See `vtcav_ray.runs.fresh`.
         retry_failed: retry the failures of complete stages. See `vtcav_ray.runs.retry`.
-        verify: check every file of a complete stage before it is used, and make again what is broken
-            (`vtcav_ray.engine.heal`); and check what is read. False: take it as it is.
+        verify: check every file of a complete stage before use and recompute broken ones (`vtcav_ray.engine.heal`);
+            check tables when they are read. False: no checks.
         take_over: end another run that writes into the folder. See `vtcav_ray.runs.run_lease`.
 
     Returns:
         The run, with `.table(name)` for each table and `.report_url`.
 
     Raises:
-        ConfigError: the config names something that is not there.
-        StageError: a stage could not be completed; running again goes on from there. LeaseHeld: another run writes into
-            the folder. LeaseLost: another run has taken the folder over.
+        ConfigError: the config names something that does not exist.
+        StageError: a stage could not be completed; a second call resumes there. LeaseHeld: another run writes into the
+            folder. LeaseLost: another run has taken the folder over.
     """
     stages = stages_until(until)
     folder = Folder(config.run_url, config.out_storage_options, verify)
@@ -115,7 +115,7 @@ class _Running:
         output = fresh_attempt(place.planned) if remake else place.output
         self.record.reached(output)
         again = self.retry_failed and stage.facts.retried and output.complete
-        # The shared stages are in another run's folder, which may have a writer of its own.
+        # The shared stages are in another run's folder, which may have its own writer.
         own = functools.partial(writing, context.run) if place.borrowed else contextlib.nullcontext
         earlier = self.record.earlier(stage.name)
         with logs.context(run=self.folder.url, stage=stage.name):
@@ -141,7 +141,7 @@ class _Running:
 
 
 def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
-    """Run the stages in order. However they end, run.json says so, unless another run has taken the folder over."""
+    """Run the stages in order. Record how they end in run.json, unless another run has taken the folder over."""
     record = work.record
     stage_now = ""
 
@@ -160,23 +160,23 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
         stopped(str(error))
         raise
     except KeyboardInterrupt:
-        if (fault := work.completing.session.fault) is not None:  # Ray has died, and nobody has pressed Ctrl-C
+        if (fault := work.completing.session.fault) is not None:  # Ray has died; the user did not press Ctrl-C
             stopped(str(fault))
             raise fault from None
-        stopped("Stopped by Ctrl-C. Run again: it goes on from there.")
+        stopped("Stopped by Ctrl-C. Run again to resume.")
         raise
 
 
 def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Config:
-    """The config with a limit of `more` videos above what the folder's last complete run has.
+    """Return the config with a video limit that is `more` above the number in the folder's last finished run.
 
-    The limit takes the videos of the lowest hashes (`vtcav_ray.videos.listing`), so those of earlier runs stay in, and
-    what was found in them is carried over. A run that was stopped goes on with the videos that it had.
+    The limit selects the videos with the lowest hashes (`vtcav_ray.videos.listing`), so the videos of earlier runs stay
+    in and their results are carried over. A stopped run resumes with the videos that it had.
 
     Args:
-        config: `videos.limit` stays an upper bound.
-        more: videos that are not processed yet.
-        fresh: start with none.
+        config: its `videos.limit` stays an upper bound.
+        more: number of videos to add.
+        fresh: count from zero.
     """
     there = 0 if fresh else videos_processed(Folder(config.run_url, config.out_storage_options))
     limit = min(there + more, config.videos.limit or there + more)
@@ -184,11 +184,11 @@ def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Confi
 
 
 def outputs_there(config: Config, result: Run, until: str) -> bool:
-    """Whether a run has, complete, the stages up to `until` that this config asks for: then running it does nothing.
+    """Return whether a run already has this config's stages up to `until`, all complete. Running it then does nothing.
 
     Args:
-        result: of the config's own folder; it may be a rerun, or have seen retries.
-        until: the last of the stages, a shared one.
+        result: the run in the config's folder; it may be a rerun, or contain retries.
+        until: the last of these stages, a shared one.
     """
     done: dict[str, StageFolder] = {}
     base = result.base_run()
@@ -201,7 +201,7 @@ def outputs_there(config: Config, result: Run, until: str) -> bool:
 
 @tells_storage_errors
 def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | None = None) -> StageFolder:
-    """Run a stage that is none of the seven, on the tables that a run has. run.json stays as it is.
+    """Run a stage that is none of the seven, on a run's tables. Leave run.json unchanged.
 
     Raises: as `run`.
     """
@@ -221,7 +221,7 @@ def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | N
 
 
 def stages_until(name: str | None) -> tuple[Stage, ...]:
-    """The stages up to this one; None: all.
+    """Return the stages up to this one; None: all.
 
     Raises:
         ConfigError: there is no such stage.
@@ -234,7 +234,7 @@ def stages_until(name: str | None) -> tuple[Stage, ...]:
 
 @dataclass(frozen=True)
 class FailedInputs:
-    """How many of the source videos could not be used somewhere on the way."""
+    """The number of source videos that failed in any stage."""
 
     failed: int
     total: int
@@ -245,7 +245,7 @@ class FailedInputs:
 
 
 def failed_inputs(result: Run) -> FailedInputs:
-    """Count source videos with a row in `failures`, of all that were listed (those that could not be, included)."""
+    """Count source videos with a row in `failures`, out of all videos, including those that could not be listed."""
     failures = result.table("failures")
     failed = {row["video_id"] or row["uri"] for row in failures.select(["video_id", "uri"]).to_pylist()}
     listed = set(result.table("videos", columns=["video_id"])["video_id"].to_pylist())

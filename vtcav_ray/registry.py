@@ -176,7 +176,7 @@ def added_code(used: Mapping[Registry, Iterable[str]]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _WithAdded:
-    """Makes a worker in another process, after adding there what was added here. See `with_added`."""
+    """A function that creates a worker in another process, with the names that were added here. See `with_added`."""
 
     make: Callable[[], Any]
     added: Mapping[str, Mapping[str, Any]]

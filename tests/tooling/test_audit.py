@@ -32,7 +32,7 @@ def test_all_looked_up_and_nothing_known(tool: Tool) -> None:
 def test_an_advisory_is_told_with_its_other_names_and_the_mended_version(tool: Tool) -> None:
     status, text = tool("audit").judge({"dependencies": [CLEAN, BAD]})
     assert status == 1
-    assert "pillow 1.0: PYSEC-1 (CVE-2026-1); mended in 1.1" in text
+    assert "pillow 1.0: PYSEC-1 (CVE-2026-1); fixed in 1.1" in text
 
 
 @pytest.mark.parametrize("packages", [[UNKNOWN], [CLEAN, UNKNOWN], [BAD, UNKNOWN], []])

@@ -41,7 +41,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.registry import PROJECTIONS, UnknownName
 
 REPEATS = 4
-LAYER_AND_OWN = "@"  # `early@moving`: a layer with a projection of its own
+LAYER_AND_OWN = "@"  # `early@moving`: a layer with its own projection
 _PEAK = 8  # the weights' exponent; 4 and 8 were tried (benchmarks/RESULTS.md)
 _STILL = 1e-4  # a clip that changes less than this part of its activation anywhere has no places that move
 _SOLVED, _MAX_STEPS = 1e-9, 500  # relative residual of `solve`; k steps would be exact

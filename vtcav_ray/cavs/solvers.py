@@ -146,7 +146,7 @@ def newton(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, solver: NewtonSolv
     """
     if solver != "logistic":
         return _newton(kernel_MTT, labels_MT, solver, regularization)
-    with np.errstate(all="ignore"):  # whatever float32 can't hold shows in the check
+    with np.errstate(all="ignore"):  # the check finds values that float32 can't hold
         quick = _newton(kernel_MTT.float(), labels_MT.float(), solver, regularization)
     a, b = quick.coefficients_MT.double(), quick.bias_M.double()
     g, _ = _Loss(labels_MT, solver, regularization).derivatives(apply_kernel(kernel_MTT, a) + b[:, None])

@@ -1,4 +1,4 @@
-"""`vtcav verify RUN`: check that the files of a run folder are as they were written."""
+"""`vtcav verify RUN`: check that the files of a run folder are unchanged since they were written."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def verify_run(run: Run, out: Console, *, as_json: bool = False) -> int:
             highlight=False,
         )
         return EXIT_STAGE
-    out.print(f"{run.url}: every file is as it was written, and every stage is complete.", soft_wrap=True)
+    out.print(f"{run.url}: every file is unchanged, and every stage is complete.", soft_wrap=True)
     return EXIT_DONE
 
 

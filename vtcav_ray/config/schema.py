@@ -1,7 +1,7 @@
-"""The one typed schema of every `configs/*.yaml`. Unknown keys are errors that name the nearest right key.
+"""The one typed schema of every `configs/*.yaml`. An unknown key is an error that names the nearest valid key.
 
-A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeline`), so what changes no result, such as
-`resources`, stays out of every other section.
+A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeline`). So keys that change no result,
+such as those of `resources`, must not be in another section.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vtcav_ray.store.urls import (
     origin_of,
 )
 
-# Names in a registry (vtcav_ray.registry): the built-in ones, and those that other packages add.
+# Names in a registry (vtcav_ray.registry): the built-in ones and those that other packages add.
 Kind = Annotated[str, AfterValidator(CONCEPT_KINDS.check)]
 Control = Annotated[str, AfterValidator(MOTION_CONTROLS.check)]
 Solver = Annotated[str, AfterValidator(SOLVERS.check)]
@@ -31,7 +31,7 @@ Direction = Literal["up", "down", "left", "right", "towards", "away", "still"]
 PathShape = Literal["straight", "curved", "back_and_forth"]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-# Which programs may be run that a config names: none, those on this machine, those on a URL, too.
+# Which of the programs that a config names may run: none, those on this machine, or also those on a URL.
 Code = Literal["nowhere", "here", "anywhere"]
 Seed = Annotated[int, Field(ge=0)]
 # May hold credentials: never shown, and never dumped into a key, a manifest or run.json.
@@ -39,23 +39,23 @@ StorageOptions = Annotated[dict[str, Any], Field(repr=False, exclude=True)]
 
 
 class Section(BaseModel):
-    """A part of the config: frozen, and closed to keys that it does not know."""
+    """A part of the config: frozen, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class NamesCode(Section):
-    """A section whose files may be programs. Whether they may be run is no key of it: no file can say so of itself."""
+    """A section whose files may be programs. Whether they may run is not a key, so no config file can allow it."""
 
     _code: Code = PrivateAttr("here")
 
     @property
     def code(self) -> Code:
-        """Which of the programs that this section names may be run. Kept by `model_copy` and by pickle."""
+        """Which of the programs that this section names may run. `model_copy` and pickle keep this."""
         return self._code
 
     def trusting(self, code: Code) -> Self:
-        """The same section with other programs allowed."""
+        """Return a copy of the section that allows these programs."""
         copied = self.model_copy()
         copied._code = code
         return copied
@@ -107,7 +107,7 @@ class VideosConfig(Section):
 
     @property
     def read_options(self) -> dict[str, Any]:
-        """`storage_options`, with the limits under which videos are read. Whatever opens a video takes these."""
+        """`storage_options` with the limits for reading videos. All code that opens a video uses these."""
         named = tuple(origin for url in (self.uri, self.labels) if url and (origin := origin_of(url)))
         private = (ANY_ADDRESS,) if self.private_addresses else named
         return {**self.storage_options, READ_LIMITS: ReadLimits(private, self.max_bytes, self.max_fetch_seconds)}
@@ -125,7 +125,7 @@ class TracksConfig(NamesCode):
     iou: Fraction = 0.7
     classes: tuple[str, ...] | None = Field(None, description="keep only these labels")
     frame_stride: Annotated[int, Field(ge=1)] = 1
-    max_frames: Annotated[int, Field(ge=1)] = Field(20_000, description="decode at most so many frames a video")
+    max_frames: Annotated[int, Field(ge=1)] = Field(20_000, description="maximum number of frames decoded per video")
     max_pixels: Annotated[int, Field(ge=1)] = Field(8192 * 8192, description="refuse larger frames")
     batch_size: Annotated[int, Field(ge=1)] = 32
     camera_motion: bool = True
@@ -141,16 +141,16 @@ class TracksConfig(NamesCode):
 
 
 class MotionConfig(Section):
-    """Limits a concept to tracks that move so. Unit: the frame's short side; camera motion taken off."""
+    """Motion that limits a concept to certain tracks. Unit: the frame's short side; camera motion is subtracted."""
 
     direction: Direction | None = None
-    min_speed: Annotated[float, Field(ge=0)] | None = Field(None, description="short sides a second")
+    min_speed: Annotated[float, Field(ge=0)] | None = Field(None, description="short sides per second")
     max_speed: Annotated[float, Field(ge=0)] | None = None
     path: PathShape | None = None
 
 
 class ConceptConfig(Section):
-    """One concept: an object, a way of moving, or both. Each kind makes a concept `<name>/<kind>` of its own."""
+    """One concept: an object, a way of moving, or both. Each kind makes a separate concept `<name>/<kind>`."""
 
     name: Name
     object: str | None = Field(None, description="the detector's label; null: any object")
@@ -163,19 +163,20 @@ class QualityConfig(Section):
     """Which tracks are good enough for a concept clip. What each filter drops is counted in the manifest."""
 
     min_track_frames: Annotated[int, Field(ge=1)] | None = Field(None, description="null: the clip's own span")
-    max_gap: Annotated[int, Field(ge=0)] = Field(5, description="interpolate gaps of up to so many frames")
+    max_gap: Annotated[int, Field(ge=0)] = Field(5, description="longest gap that is interpolated, frames")
     min_box_side: Annotated[float, Field(ge=0)] = Field(8.0, description="pixels, median over the clip")
     min_confidence: Fraction = 0.25
     min_sharpness: Annotated[float, Field(ge=0)] = 0.0
     allow_cuts: bool = False
     duplicate_distance: Annotated[int, Field(ge=0, le=64)] = Field(
         4,
-        description="perceptual hashes (64 bits) that differ in at most so many bits are one clip; 0: only equal ones",
+        description="clips are duplicates if their perceptual hashes (64 bits) differ in at most this number of bits; "
+        "0: only equal hashes",
     )
     copy_distance: Annotated[float, Field(ge=0, le=1)] | None = Field(
         0.2,
-        description="files whose signatures differ by at most so much are one source video, and used once; 0: only "
-        "equal ones; null: not looked for",
+        description="files are copies of one source video, and used once, if their signatures differ by at most this; "
+        "0: only equal signatures; null: no check for copies",
     )
     max_clips_per_video: Annotated[int, Field(ge=1)] = 1
 
@@ -200,13 +201,13 @@ class ClipsConfig(Section):
     per_concept: Annotated[int, Field(ge=1)] = 30
     min_per_concept: Annotated[int, Field(ge=1)] = 10
     random_pool: Annotated[int, Field(ge=1)] = Field(
-        300, description="random clips a kind; at least 10 times per_concept"
+        300, description="random clips per kind; at least 10 times per_concept"
     )
     concepts: tuple[ConceptConfig, ...] | Literal["auto"] = "auto"
     max_concepts: Annotated[int, Field(ge=1)] = 20
     controls: tuple[Control, ...] = Field(
         ("frozen", "shuffled", "reversed", "padding"),
-        description="motion controls of every spatiotemporal clip, where its concept names none of its own",
+        description="motion controls of every spatiotemporal clip whose concept does not name its own",
     )
     context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
     quality: QualityConfig = QualityConfig()
@@ -224,7 +225,7 @@ class ClipsConfig(Section):
 
     @property
     def kind_names(self) -> set[str]:
-        """The kinds of the concepts that are named."""
+        """The kinds of all concepts in the list."""
         concepts = () if isinstance(self.concepts, str) else self.concepts
         return {kind for concept in concepts for kind in concept.kinds}
 
@@ -238,10 +239,10 @@ class ClipsConfig(Section):
 class ModelConfig(NamesCode):
     """The recogniser that is explained."""
 
-    framework: str = Field("mmaction2", description="or `torchvision`, or the name of an entry point of your own")
+    framework: str = Field("mmaction2", description="or `torchvision`, or the name of your own entry point")
     config: str = Field("asset:recogniser.py", description="MMAction2 config: a file, a URL, or a packaged name")
-    checkpoint: str = Field("asset:recogniser.pth", description="a .pth on any URL, or `untrained`, asked for by name")
-    labels: str | None = Field(None, description="file with one class name a line; null: from the config or checkpoint")
+    checkpoint: str = Field("asset:recogniser.pth", description="a .pth on any URL, or `untrained`: random weights")
+    labels: str | None = Field(None, description="file, one class name per line; null: from the config or checkpoint")
     storage_options: StorageOptions = Field(default_factory=dict)
 
 
@@ -254,7 +255,7 @@ class ActivationsConfig(Section):
     """What is kept of a forward and a backward pass."""
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        ("early", "middle", "late", "head"), description="`early@moving`: with a projection of its own"
+        ("early", "middle", "late", "head"), description="`early@moving`: with its own projection"
     )
     projection: Annotated[str, AfterValidator(_check_projection)] = "mean"
     sketch_seed: int = 0
@@ -302,12 +303,12 @@ class ReviewConfig(Section):
     """What a person's decisions in `review.csv` (`vtcav review RUN`) mean for clips that have none."""
 
     undecided: Literal["use", "leave_out"] = Field(
-        "use", description="leave_out: only concept and class clips that somebody accepted are used"
+        "use", description="leave_out: use only concept and class clips that a person accepted"
     )
 
 
 class CavsConfig(Section):
-    """Concept activation vectors: R for each concept and layer, one a random set."""
+    """Concept activation vectors: R for each concept and layer, one per random set."""
 
     solver: Solver = "logistic"
     regularization: Annotated[float, Field(gt=0)] | None = Field(None, description="null: the solver's own default")
@@ -319,7 +320,7 @@ class CavsConfig(Section):
 
 
 class ScoresConfig(Section):
-    """Statistics. Changing them touches no model."""
+    """Statistics. Changing them runs no model."""
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     correction: Literal["holm", "bh", "none"] = "holm"
@@ -345,10 +346,10 @@ class GradcamConfig(Section):
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late")
     modes: Annotated[tuple[Literal["frame", "window", "clip"], ...], Field(min_length=1)] = ("frame", "window", "clip")
     window: Annotated[int, Field(ge=1)] = Field(8, description="frames at a time in the mode `window`")
-    stride: Annotated[int, Field(ge=1)] = Field(4, description="from one window to the next, frames")
+    stride: Annotated[int, Field(ge=1)] = Field(4, description="frames from one window to the next")
     max_clips: Annotated[int, Field(ge=1)] | None = Field(None, description="class examples, in turn over the classes")
-    overlays: Annotated[int, Field(ge=0)] = Field(2, description="clips a class that are drawn")
-    overlay_layer: str | None = Field(None, description="null: `middle` where it is among `layers`, else the last")
+    overlays: Annotated[int, Field(ge=0)] = Field(2, description="clips drawn per class")
+    overlay_layer: str | None = Field(None, description="null: `middle` if it is among `layers`, else the last")
     compare: tuple[CompareConfig, ...] = Field((), description="set side by side with Video-TCAV on the page")
 
     @model_validator(mode="after")
@@ -364,43 +365,43 @@ class GradcamConfig(Section):
 
 
 class StageResources(Section):
-    """What one actor (or task) of a stage asks Ray for, and how many there may be."""
+    """What one actor (or task) of a stage requests from Ray, and the number of actors."""
 
     cpus: Annotated[float, Field(gt=0)] = 1.0
     gpus: Annotated[float, Field(ge=0)] = 0.0
     memory_gb: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="scheduled by, and a limit: an actor that holds more is ended, and its shard tried again"
+        None, description="for scheduling, and a limit: an actor that holds more is ended and its shard retried"
     )
     min_actors: Annotated[int, Field(ge=1)] = 1
     max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
-        None, description="views a model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
+        None, description="views per model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
     )
     attempts: Annotated[int, Field(ge=1)] = Field(
-        3, description="deaths of a process after which the video that caused them is given up"
+        3, description="a video is given up after it has caused this number of process deaths"
     )
     decode_threads: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="videos decoded side by side in one actor; null: 4 where they feed a detector, 2 elsewhere"
+        None, description="videos decoded in parallel in one actor; null: 4 if they feed a detector, else 2"
     )
 
 
 class DecodeLimits(Section):
     """What one video may cost before it is given up. Frames and pixels are limited by `tracks.max_frames` and so on."""
 
-    cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder, a video")
+    cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder per video")
     stall_seconds: Annotated[float, Field(gt=0)] = Field(
-        120.0, description="one call of the decoder that takes longer is taken for stuck, and its process ended"
+        120.0, description="a decoder call that takes longer counts as stuck, and its process is ended"
     )
     frames_gb: Annotated[float, Field(gt=0)] = Field(
-        1.6, description="whole frames that are in memory at a time while a video is decoded; 8K at 8 bits takes 1.6"
+        1.6, description="whole frames in memory at a time while a video is decoded; 8K at 8 bits takes 1.6"
     )
     memory_gb: Annotated[float, Field(gt=0)] = Field(
-        4.0, description="a suspect video's decoder, in a process of its own, may take so much"
+        4.0, description="memory limit of the separate process that decodes a suspect video"
     )
 
 
 class RatesConfig(Section):
-    """What an hour costs, so that `vtcav plan` and the report can name a price. null: not known."""
+    """Prices per hour, from which `vtcav plan` and the report compute a cost. null: not known."""
 
     gpu_hour: Annotated[float, Field(ge=0)] | None = None
     cpu_hour: Annotated[float, Field(ge=0)] | None = None
@@ -408,7 +409,7 @@ class RatesConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """Where and how widely the stages run. Not part of any stage's key: it changes no result."""
+    """Where the stages run, and on how many processes. Not part of any stage's key, because it changes no result."""
 
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
     num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")
@@ -442,7 +443,7 @@ class Config(Section):
     gradcam: GradcamConfig = GradcamConfig()
     resources: ResourcesConfig = ResourcesConfig()
     shard_videos: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="videos a shard; null: from the corpus's size"
+        None, description="videos per shard; null: from the corpus's size"
     )
     max_failed_fraction: Fraction = 0.1
 
@@ -466,7 +467,7 @@ class Config(Section):
         return self
 
     def trusting(self, code: Code) -> Config:
-        """The same config, with the programs that it may name allowed: `.py` model configs and TensorRT engines."""
+        """Return a copy that allows these of its programs: `.py` model configs and TensorRT engines."""
         return self.model_copy(update={"model": self.model.trusting(code), "tracks": self.tracks.trusting(code)})
 
     @property

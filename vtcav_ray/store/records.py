@@ -219,7 +219,7 @@ def checked(value: Any, kind: TypeAdapter[T], url: str) -> T:
     except pydantic.ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "its content"
-        raise BrokenFile(url, f"`{where}` is not as it was written ({first['msg']})", fix_of(url)) from error
+        raise BrokenFile(url, f"`{where}` is damaged ({first['msg']})", fix_of(url)) from error
 
 
 def commit_record(value: Any, url: str) -> CommitRecord:

@@ -38,7 +38,7 @@ class VerifiedFile(io.RawIOBase):
         url: for messages.
 
     Raises:
-        BrokenFile: (on reads) the bytes are not those that were written, or some are missing.
+        BrokenFile: (on reads) the bytes differ from those that were written, or some are missing.
     """
 
     def __init__(self, file: IO[bytes], entry: FileEntry, url: str) -> None:
@@ -88,7 +88,7 @@ class VerifiedFile(io.RawIOBase):
         return len(data)
 
 
-def broken(url: str, what: str = "its bytes are not those that were written (SHA-256)") -> BrokenFile:
+def broken(url: str, what: str = "its bytes differ from those that were written (SHA-256)") -> BrokenFile:
     """Return the error for a table's file."""
     return BrokenFile(url, what, _FIX)
 

@@ -51,7 +51,7 @@ class WorldSummary:
     """What `write_world` wrote or found.
 
     Attributes:
-        uri: the folder, as it was given.
+        uri: the folder, as given.
         videos, frames, objects, bytes: totals; `bytes` counts the mp4 files.
         labels: number of videos with each label.
         splits: number of videos in each split.
