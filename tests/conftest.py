@@ -1,4 +1,4 @@
-"""Where tests find the real material, and the skips when it is not there."""
+"""Where tests find real videos and weights, and the skips if these are absent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def shared_data() -> Path:
     return SHARED
 
 
-# Files of minutes, the longest first: files go to the workers in this order, and none should begin at the very end.
+# Files that take minutes, longest first. Workers receive files in this order, so that no long one starts last.
 LONGEST = (
     "test_pipeline.py",
     "test_object_storage.py",

@@ -1,4 +1,4 @@
-"""Memory does not grow with the number of videos: the peak of a fresh process, for 50 and for 500 of them."""
+"""Memory does not grow with the number of videos: the peak of a fresh process is alike for 50 and 500 videos."""
 
 from __future__ import annotations
 

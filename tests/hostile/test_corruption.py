@@ -268,7 +268,7 @@ def test_a_stage_that_is_not_complete_is_told(house: SmallHouse, config: Config)
     manifests(run)[1].unlink()
     status, said = verify(run)
     assert status == 3
-    assert "the stage is not complete (7 shards are)" in said
+    assert "the stage is not complete (7 shards are done)" in said
     answer = CliRunner().invoke(cli.app, ["verify", run.url, "--json"])
     assert answer.exit_code == 3
     found = json.loads(answer.stdout)

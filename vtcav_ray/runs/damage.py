@@ -58,7 +58,9 @@ def examine(output: StageFolder) -> Examination:
     try:
         planned = output.manifest()["shards"]
     except FileNotFoundError:
-        damage.append(Damage(None, MANIFEST, f"it is missing: the stage is not complete (shards: {len(records)})"))
+        damage.append(
+            Damage(None, MANIFEST, f"it is missing: the stage is not complete ({len(records)} shards are done)")
+        )
     except BrokenFile as error:
         damage.append(Damage(None, MANIFEST, error.what))
     if planned is not None:
