@@ -1,4 +1,4 @@
-"""Model configs from somebody who means harm. What is data runs nothing; what is a program runs where it is trusted."""
+"""Hostile model configs. A config that is data runs nothing; a config that is a program runs only if trusted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def canary(tmp_path: Path) -> Path:
 
 
 def base() -> dict[str, Any]:
-    """The packaged recogniser's config as data."""
+    """Return the packaged recogniser's config as data."""
     parsed = read_config("asset:recogniser.py")
     data = {"model": parsed.model, "test_pipeline": list(parsed.pipeline), "classes": list(parsed.class_names or ())}
     plain: dict[str, Any] = json.loads(json.dumps(data))
@@ -53,7 +53,7 @@ def written(folder: Path, data: Any, suffix: str = ".json") -> ModelConfig:
 
 
 def refused(config: ModelConfig, *words: str) -> str:
-    """Both readers of a config refuse it in a sentence."""
+    """Check that both readers of a config refuse it with a clear error."""
     with pytest.raises((ConfigError, StageError)) as told:
         load_recogniser(config, "cpu")
     assert told.value.exit_status in (2, 3)
@@ -140,7 +140,7 @@ def test_a_type_is_a_registered_part_of_a_recogniser(tmp_path: Path, kind: str) 
 def test_a_bare_name_imports_no_module_of_that_name(
     tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MMEngine's own look-up ends in an import of whatever has that name."""
+    """MMEngine's own look-up would import any module of that name."""
     (tmp_path / "zzevil").mkdir()
     (tmp_path / "zzevil" / "__init__.py").write_text(f"import os\nos.mkdir({str(canary)!r})\n")
     (tmp_path / "zzevil" / "registry.py").write_text("")
@@ -150,11 +150,11 @@ def test_a_bare_name_imports_no_module_of_that_name(
         data["model"]["backbone"].update(change)
         refused(written(tmp_path, data), "zzevil")
     data = {**base(), "custom_imports": {"imports": ["zzevil"]}, "default_scope": "zzevil"}
-    load_recogniser(written(tmp_path, data), "cpu")  # they are not read
+    load_recogniser(written(tmp_path, data), "cpu")  # these keys are not read
     assert not canary.exists()
     from mmengine.registry import MODELS
 
-    with contextlib.suppress(Exception):  # whatever it makes of the module
+    with contextlib.suppress(Exception):  # any error of MMEngine's with this module
         MODELS.get("zzevil")
     assert canary.exists()
 
@@ -240,7 +240,7 @@ def test_text_that_keeps_a_reader_busy_is_refused_in_every_file(tmp_path: Path, 
         load_config(str(path))
     with pytest.raises(ConfigError, match=r"c\.yaml"):
         read_config(str(path))
-    if name != "huge float":  # is a mapping
+    if name != "huge float":  # this one is a mapping
         with pytest.raises(ConfigError, match=r"c\.yaml"):
             read_options(str(path))
     if "\n" not in BOMBS[name] and name not in ("nul", "long"):
@@ -265,7 +265,7 @@ def test_label_files_without_an_end_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"labels\.txt"):
             read(str(path))
     path.write_text("\n".join(str(i) for i in range(200_000)))
-    assert len(read_labels(str(path))) == 200_000  # and not in the square of their number
+    assert len(read_labels(str(path))) == 200_000  # in linear, not quadratic time
 
 
 def program(folder: Path, canary: Path) -> Path:
@@ -312,7 +312,7 @@ def test_no_file_can_say_that_it_is_trusted(key: str) -> None:
 
 
 def foreign_run(folder: Path, config: str, weights: str = "asset:detector.pt") -> str:
-    """A run folder as somebody else may have written it."""
+    """Write a run folder as an attacker could."""
     folder.mkdir()
     model = {"config": config, "checkpoint": "untrained"}
     record = {"config": {"videos": {"uri": "v"}, "model": model, "tracks": {"weights": weights}}, "keys": {},
@@ -331,13 +331,13 @@ def test_a_program_that_a_runs_record_names_is_not_run(tmp_path: Path, canary: P
             with pytest.raises(ConfigError, match=r"run\.json.*--trust-code"):
                 use(config.model)
     assert not canary.exists()
-    # What the person who calls has named, or trusts, is run.
+    # A program that the caller names or trusts runs.
     describe(rerun.reopened(run, [f"model.config={path}"])[1].model)
     assert canary.exists()
     canary.rmdir()
     describe(rerun.reopened(run, trust_code=True)[1].model)
     assert canary.exists()
-    # What comes with the package is no program of somebody else's.
+    # The package's own configs are not foreign programs.
     packaged = foreign_run(tmp_path / "other", "asset:recogniser.py")
     assert describe(rerun.reopened(packaged)[1].model).class_names
 
@@ -438,13 +438,13 @@ def test_commands_refuse_a_program_on_a_url(command: str, tmp_path: Path, canary
 
 
 def test_packaged_configs_pass(tmp_path: Path) -> None:
-    """Every type that MMAction2's own configs name is one that the checks let in, also where they are data."""
+    """The checks accept every type that MMAction2's own configs name, also if the configs are data."""
     from vtcav_ray.models.mmaction_import import import_mmaction
 
     import_mmaction()
     passed = 0
     for name in packaged_names()[::4]:
-        if "kinetics710" in name or "mobileone" in name:  # a base without a pipeline; needs MMPretrain
+        if "kinetics710" in name or "mobileone" in name:  # a base config without a pipeline; needs MMPretrain
             continue
         check_registered(read_config(name).model, name, program=False)
         passed += 1

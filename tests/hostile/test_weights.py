@@ -1,4 +1,4 @@
-"""Detector weights and checkpoints from somebody who means harm: nothing in them runs, and they cost what they hold."""
+"""Hostile detector weights and checkpoints: nothing in them runs, and reading them takes no more than their size."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def saved(content: Any) -> bytes:
 
 
 def packed(pickled: bytes, storages: dict[str, bytes] | None = None, *, compress: int = zipfile.ZIP_STORED) -> bytes:
-    """A torch file of a hand-made pickle and storages."""
+    """Make a torch file from a hand-made pickle and storages."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compress) as archive:
         archive.writestr("a/data.pkl", pickled)
@@ -62,7 +62,7 @@ def packed(pickled: bytes, storages: dict[str, bytes] | None = None, *, compress
 
 
 class Calls:
-    """Pickles as a call."""
+    """An object that pickles as a call."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.call = function, arguments
@@ -72,7 +72,7 @@ class Calls:
 
 
 def refused(data: bytes, tmp_path: Path, *words: str) -> str:
-    """What `load_pt` and a run's detector say of a file, which has to be a sentence."""
+    """Check that `load_pt` and a run's detector refuse a file with a clear error."""
     path = tmp_path / "hostile.pt"
     path.write_bytes(data)
     config = TracksConfig(weights=str(path), image_size=64, batch_size=1)
@@ -93,7 +93,7 @@ def test_a_constructor_is_not_called_so_its_arguments_are_not_evaluated(
     evaluated = {**yaml, "activation": f"__import__('os').mkdir({str(canary)!r}) or torch.nn.SiLU()"}
     refused(saved({"model": Calls(DetectionModel, evaluated, 3, None, False)}), tmp_path, "calls", "DetectionModel")
     assert not canary.exists()
-    with pytest.raises(TypeError, match="blocked"):  # by Ultralytics' own switch, which is on besides
+    with pytest.raises(TypeError, match="blocked"):  # by Ultralytics' own switch, which is also on
         DetectionModel(dict(evaluated), verbose=False)
     monkeypatch.setattr("ultralytics.nn.tasks.SAFE_LOAD", False)
     DetectionModel(dict(evaluated), verbose=False)  # an ordinary constructor runs it
@@ -239,7 +239,7 @@ def test_what_a_layer_says_of_its_size_is_held_to_its_weights(tmp_path: Path) ->
     model.model[0].bn.num_features = 1_000_000
     refused(saved({"model": model}), tmp_path, "BatchNorm2d")
     model = network()
-    model.model[0].f = 17  # an earlier layer that there is not
+    model.model[0].f = 17  # an earlier layer that does not exist
     refused(saved({"model": model}), tmp_path, "does not work")
 
 
@@ -255,7 +255,7 @@ def number(n: int) -> bytes:
 
 
 def tensor_file(stored: int, offset: int, size: tuple[int, ...], stride: tuple[int, ...], content: bytes) -> bytes:
-    """A checkpoint {"w": tensor} that says of its storage and tensor what is wanted."""
+    """Write a checkpoint {"w": tensor} with any claims about its storage and tensor."""
 
     def whole(numbers: tuple[int, ...]) -> bytes:
         return b"(" + b"".join(number(n) for n in numbers) + b"t"
@@ -323,7 +323,7 @@ def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
     data = bytearray(packed(b"\x80\x02}.", {"0": bytes(4000), "1": b""}))
     with zipfile.ZipFile(io.BytesIO(bytes(data))) as archive:
         size = archive.getinfo("a/data/0").file_size
-    entry = data.rindex(b"a/data/1") - 46  # its entry in the directory: claim the bytes of the whole file
+    entry = data.rindex(b"a/data/1") - 46  # its directory entry, which then claims the bytes of the whole file
     data[entry + 20 : entry + 28] = (size * 2).to_bytes(4, "little") * 2
     refused(bytes(data), tmp_path, "more bytes")
 
@@ -401,7 +401,7 @@ def state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("which", ["packaged", "shared", "fresh", "half"])
 @pytest.mark.filterwarnings("ignore")
 def test_a_good_file_gives_the_network_that_torch_gives(which: str, request: pytest.FixtureRequest) -> None:
-    """To the bit: weights, buffers and answers are those of an ordinary, trusting load."""
+    """Weights, buffers and outputs equal those of an ordinary, trusting load to the bit."""
     if which == "shared":
         data = (request.getfixturevalue("shared_data") / "weights" / "yolov8n_dequant_coco.pt").read_bytes()
     elif which == "packaged":
@@ -433,7 +433,7 @@ def test_any_damage_to_a_checkpoint_is_told_in_a_sentence(tmp_path: Path, data: 
         at = data.draw(st.integers(0, len(content) - 1))
         content[at : at + data.draw(st.integers(1, 3))] = data.draw(st.binary(max_size=6))
     (tmp_path / "f.pth").write_bytes(content)
-    with contextlib.suppress(StageError):  # nothing but a sentence
+    with contextlib.suppress(StageError):  # no other error is allowed
         read_checkpoint(str(tmp_path / "f.pth"))
 
 
