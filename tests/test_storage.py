@@ -90,7 +90,7 @@ def test_a_column_can_be_read_alone(stage: StageFolder) -> None:
 
 
 class SlowFolder(StageFolder):
-    """Every read takes a while, as on an object store; how many were begun, and how many were at it at once."""
+    """A folder with slow reads, as on an object store. It counts reads, and reads at the same time."""
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         with LOCK:
@@ -127,7 +127,7 @@ def test_shards_are_read_ahead_in_order_and_not_too_far(tmp_path: Path, monkeypa
     whole = folder.read("tracks")
     assert whole is not None
     assert whole["n"].to_pylist() == list(range(40))
-    # Large files: one at a time.
+    # Large files are read one at a time.
     monkeypatch.setattr(storage, "READ_AHEAD_BYTES", 1)
     COUNTS["most"] = 0
     assert [part["n"].to_pylist() for _, part in folder.iter_tables("tracks", columns=["n"])][:3] == [[0], [1], [2]]
@@ -155,7 +155,7 @@ def test_what_is_read_ahead_ends_with_its_reader(tmp_path: Path) -> None:
 
 
 def test_files_are_read_in_the_thread_that_asks(tmp_path: Path) -> None:
-    """A thread of Arrow's that still holds Python's file when the process ends aborts it (seen twice)."""
+    """A thread of Arrow's that still holds a Python file when the process ends aborts the process (seen twice)."""
     stage = StageFolder("tracks", "k", Folder(str(tmp_path)))
     stage.commit("0", ShardOutput({"tracks": pa.table({"video_id": [str(i) for i in range(5000)], "x": range(5000)})}))
     script = (

@@ -1,4 +1,4 @@
-"""`make audit` ends well only where every package was looked up."""
+"""`make audit` succeeds only if every package was looked up."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_advisory_is_told_with_its_other_names_and_the_mended_version(tool: T
 
 @pytest.mark.parametrize("packages", [[UNKNOWN], [CLEAN, UNKNOWN], [BAD, UNKNOWN], []])
 def test_what_was_not_looked_up_is_never_called_safe(tool: Tool, packages: list[dict[str, Any]]) -> None:
-    """pip-audit itself ends with 0 here: "No known vulnerabilities found"."""
+    """Here pip-audit itself ends with 0: "No known vulnerabilities found"."""
     status, text = tool("audit").judge({"dependencies": packages})
     assert status == 2
     assert f"NOT AUDITED: {packages.count(UNKNOWN)} of {len(packages)} packages" in text
