@@ -61,22 +61,22 @@ def run(
     Args:
         config: from `vtcav_ray.config.loading.load_config` or `parse_config`.
         progress: receives every stage and shard event; None: only the log.
-        base: a run whose videos, tracks and clips are used. Missing tracks and clips are computed in its folder. Its
-            list of videos is used unchanged: the source videos need not exist any more.
-        until: the last stage to run, such as `clips`, so that a person can review the clips first; None: all.
+        base: a run whose videos, tracks and clips are used (and completed there where the config asks for others). Its
+            list of videos is reused, so the source videos may be gone.
+        until: the last stage to run, such as `clips`, to look at the clips first; None: all stages.
         fresh: recompute everything beside the existing output. See `vtcav_ray.runs.fresh`.
         retry_failed: retry the failures of complete stages. See `vtcav_ray.runs.retry`.
-        verify: check every file of a complete stage before use and recompute broken ones (`vtcav_ray.engine.heal`);
-            check tables when they are read. False: no checks.
-        take_over: end another run that writes into the folder. See `vtcav_ray.runs.run_lease`.
+        verify: check every file of a complete stage before use, recompute what is damaged
+            (`vtcav_ray.engine.heal`), and check each block that is read. False: trust the files.
+        take_over: take the folder over from another run that writes into it. See `vtcav_ray.runs.run_lease`.
 
     Returns:
         The run, with `.table(name)` for each table and `.report_url`.
 
     Raises:
         ConfigError: the config names something that does not exist.
-        StageError: a stage could not be completed; a second call resumes there. LeaseHeld: another run writes into the
-            folder. LeaseLost: another run has taken the folder over.
+        StageError: a stage could not be completed; run again to resume. LeaseHeld: another run writes into the folder.
+            LeaseLost: another run took the folder over.
     """
     stages = stages_until(until)
     folder = Folder(config.run_url, config.out_storage_options, verify)
@@ -115,7 +115,7 @@ class _Running:
         output = fresh_attempt(place.planned) if remake else place.output
         self.record.reached(output)
         again = self.retry_failed and stage.facts.retried and output.complete
-        # The shared stages are in another run's folder, which may have its own writer.
+        # A borrowed stage is in another run's folder, which has a separate lease.
         own = functools.partial(writing, context.run) if place.borrowed else contextlib.nullcontext
         earlier = self.record.earlier(stage.name)
         with logs.context(run=self.folder.url, stage=stage.name):
@@ -141,12 +141,12 @@ class _Running:
 
 
 def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
-    """Run the stages in order. Record how they end in run.json, unless another run has taken the folder over."""
+    """Run the stages in order. Record in run.json how they ended, unless another run took the folder over."""
     record = work.record
     stage_now = ""
 
     def stopped(error: str) -> None:
-        # If storage is what failed, the record can't be written either, and the first error says more.
+        # If storage failed, writing the record fails too, and the first error says more.
         with contextlib.suppress(StageError):
             record.write(f"stopped: {stage_now}", error=error)
 
@@ -160,7 +160,7 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
         stopped(str(error))
         raise
     except KeyboardInterrupt:
-        if (fault := work.completing.session.fault) is not None:  # Ray has died; the user did not press Ctrl-C
+        if (fault := work.completing.session.fault) is not None:  # Ray died; the user did not press Ctrl-C
             stopped(str(fault))
             raise fault from None
         stopped("Stopped by Ctrl-C. Run again to resume.")
@@ -168,13 +168,13 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
 
 
 def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Config:
-    """Return the config with a video limit that is `more` above the number in the folder's last finished run.
+    """Return the config with `videos.limit` raised to `more` above the videos of the folder's last complete run.
 
-    The limit selects the videos with the lowest hashes (`vtcav_ray.videos.listing`), so the videos of earlier runs stay
-    in and their results are carried over. A stopped run resumes with the videos that it had.
+    A limit selects the videos with the lowest hashes (`vtcav_ray.videos.listing`), so it includes those of earlier
+    runs, whose results are carried over. A stopped run resumes with the videos that it had.
 
     Args:
-        config: its `videos.limit` stays an upper bound.
+        config: its own `videos.limit` stays an upper bound.
         more: number of videos to add.
         fresh: count from zero.
     """
@@ -184,11 +184,11 @@ def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Confi
 
 
 def outputs_there(config: Config, result: Run, until: str) -> bool:
-    """Return whether a run already has this config's stages up to `until`, all complete. Running it then does nothing.
+    """Return whether a run has every stage up to `until` complete, as this config defines it.
 
     Args:
-        result: the run in the config's folder; it may be a rerun, or contain retries.
-        until: the last of these stages, a shared one.
+        result: the run in the config's folder; it may be a rerun or contain retries.
+        until: the last stage to check; a shared one.
     """
     done: dict[str, StageFolder] = {}
     base = result.base_run()
@@ -201,10 +201,7 @@ def outputs_there(config: Config, result: Run, until: str) -> bool:
 
 @tells_storage_errors
 def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | None = None) -> StageFolder:
-    """Run a stage that is none of the seven, on a run's tables. Leave run.json unchanged.
-
-    Raises: as `run`.
-    """
+    """Run an extra stage on the tables of an existing run, without changing run.json. Raises what `run` raises."""
     inputs = {name: result.stage(name) for name in stage.inputs}
     place = locate(stage, config, result.folder, inputs)
     with (
@@ -221,10 +218,10 @@ def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | N
 
 
 def stages_until(name: str | None) -> tuple[Stage, ...]:
-    """Return the stages up to this one; None: all.
+    """Return the stages up to `name`; None: all.
 
     Raises:
-        ConfigError: there is no such stage.
+        ConfigError: no stage has this name.
     """
     names = [stage.name for stage in STAGES]
     if name is not None and name not in names:
@@ -234,7 +231,7 @@ def stages_until(name: str | None) -> tuple[Stage, ...]:
 
 @dataclass(frozen=True)
 class FailedInputs:
-    """The number of source videos that failed in any stage."""
+    """Number of source videos that failed in some stage."""
 
     failed: int
     total: int
@@ -245,7 +242,7 @@ class FailedInputs:
 
 
 def failed_inputs(result: Run) -> FailedInputs:
-    """Count source videos with a row in `failures`, out of all videos, including those that could not be listed."""
+    """Count the source videos with a row in `failures`. The total includes videos that could not be listed."""
     failures = result.table("failures")
     failed = {row["video_id"] or row["uri"] for row in failures.select(["video_id", "uri"]).to_pylist()}
     listed = set(result.table("videos", columns=["video_id"])["video_id"].to_pylist())
