@@ -26,7 +26,7 @@ FOUND, NOT_MADE = 1, 2
 
 
 class AuditError(Exception):
-    """The audit can't be made. The message says why, and what to do."""
+    """The audit failed. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def run_pip_audit(reviews: list[Review]) -> dict[str, Any]:
 
 
 def judge(report: dict[str, Any]) -> tuple[int, str]:
-    """Return the exit status, and what to tell."""
+    """Return the exit status and the report's text."""
     packages = report["dependencies"]
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     lines = [

@@ -1,7 +1,7 @@
-"""Part `stage`: the stage `activations` beside the bare model loop of the same work, and what decoding takes.
+"""Part `stage`: the stage `activations` beside the bare model loop of the same work, and the cost of decoding.
 
 The stage's own worker reads a Parquet shard of stored clips, decodes, resizes, extracts four layers and writes Parquet.
-The bare loop has one batch on the device already, and goes forward, and backward down to the earliest layer.
+The bare loop has one batch on the device, and runs forward, and backward down to the earliest layer.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def run(part: Part) -> None:
 
 
 def sizes(part: Part) -> tuple[int, int]:
-    """Frames, and pixels a side."""
+    """Return the frames, and the pixels per side."""
     return (4, 56) if part.options.tiny else (32, 224)
 
 
 def decoding(part: Part) -> None:
-    """Processor seconds a clip, and clips a second by threads: stored clip to pixels, as the stage's threads do it."""
+    """Measure CPU seconds per clip, and clips per second by threads, from stored clip to pixels as in the stage."""
     frames, size = sizes(part)
     stream = np.random.RandomState(0)
     stored = [encode_clip(throughput_swin.drawn_clip(stream, frames, size)) for _ in range(4)]
@@ -67,7 +67,7 @@ def decoding(part: Part) -> None:
 
 
 def whole(part: Part, model: str, precision: str) -> None:
-    """The stage, the extraction alone, and the bare loop, in turns, at the batch of the stage's own trial."""
+    """Measure the stage, the extraction alone, and the bare loop, in turns, at the batch size of the stage's trial."""
     tiny, device = part.options.tiny, part.options.torch_device
     frames, size = sizes(part)
     with numbers(precision):
@@ -83,7 +83,7 @@ def whole(part: Part, model: str, precision: str) -> None:
             threads=machine.environment()["cpus"],
         )
         ways, _, stored, _ = throughput_swin.ways_of(options)
-        # One run of the stage is a whole shard, so the others' passes beside it are few.
+        # One run of the stage is a whole shard, so few passes of the others match it.
         taken = in_turns({name: ways[name] for name in WAYS}, device, 2 if tiny else 3)
     taken["stage"] = [each / options.shard for each in taken["stage"]]
     rates = {name: batch / middle(found) for name, found in taken.items()}
@@ -109,7 +109,7 @@ def whole(part: Part, model: str, precision: str) -> None:
 
 
 def batch_of(part: Part, model: str, precision: str) -> int:
-    """By trial, as the stage finds it."""
+    """Find the batch size by trial, as the stage does."""
     frames, size = sizes(part)
     recogniser = load_recogniser(ModelConfig(config=bare.MODELS[model], checkpoint="untrained"), part.options.device)
     extractor = Extractor(recogniser, bare.LAYERS, precision=PRECISIONS[precision])  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ def __getattr__(name):
 """
 # The error of older releases of transformers, timm and mmpretrain in that case.
 MISMATCH = 'raise RuntimeError("operator torchvision::nms does not exist")\n'
-# MMEngine registers `Adafactor` as an optimizer, and would take whatever this is.
+# MMEngine registers `Adafactor` as an optimizer and would accept any object.
 ADAFACTOR = "def Adafactor(): ...\n"
 
 BUILD = """
