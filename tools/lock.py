@@ -98,7 +98,7 @@ def run_uv(arguments: list[str]) -> str:
 
 
 def entries(text: str) -> list[str]:
-    """The entries of a lock file: a requirement and its hashes, over several lines."""
+    """Return the entries of a lock file: a requirement and its hashes, over several lines."""
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     return [entry for entry in re.split(r"\n(?=\S)", lines.strip()) if entry]
 

@@ -27,7 +27,7 @@ ABOVE = re.compile(r"^\s*# (?P<text>.*)$")
 
 
 def descriptions() -> dict[tuple[str, str], str]:
-    """(constant or function of tables.py, column) -> its comment."""
+    """Return (constant or function of tables.py, column) -> its comment."""
     found: dict[tuple[str, str], str] = {}
     owner, above = "", []
     for line in Path(tables.__file__).read_text().splitlines():
@@ -50,7 +50,7 @@ def section(table: str, stage: str, schema: pa.Schema, owner: str, comments: dic
 
 
 def page() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     comments = descriptions()
     owners = {id(value): name for name, value in vars(tables).items() if isinstance(value, pa.Schema)}
     lines = [HEAD]

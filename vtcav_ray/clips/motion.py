@@ -124,7 +124,7 @@ def _direction(net: list[float], length: float, extent: float, growth: float, sp
 
 
 def matches(motion: Motion, wanted: MotionConfig | None) -> bool:
-    """Whether a motion is what a concept asks for; None matches every motion."""
+    """Return whether a motion matches a concept's; None matches every motion."""
     if wanted is None:
         return True
     return (
