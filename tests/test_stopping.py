@@ -39,7 +39,7 @@ def test_ctrl_c_stops_the_actors_and_says_how_to_go_on(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert time.monotonic() - started < 60
-    assert "Go on with: vtcav run configs/quickstart.yaml --set videos.world.videos=48" in errors
+    assert "Resume with: vtcav run configs/quickstart.yaml --set videos.world.videos=48" in errors
     assert "Traceback" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped: tracks"
     assert len(list((tmp_path / "run").glob("tracks/*/_commits/*.json"))) >= 1

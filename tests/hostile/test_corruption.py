@@ -151,7 +151,7 @@ def test_run_heals_what_verify_finds(
         assert status == 3, path
         if of is not manifests:
             assert f"shard {path.stem}: {path.parent.name}/{path.name}" in said
-            assert path.stem in said.partition("Shards to make again:")[2]
+            assert path.stem in said.partition("Shards to recompute:")[2]
         house.worked.clear()
         run = pipeline.run(config)
         assert contents(run) == wanted, path

@@ -165,10 +165,10 @@ class Places(Projection):
         return self.at(a).apply(a)
 
     def transpose(self, w: torch.Tensor) -> torch.Tensor:
-        raise TypeError("this projection is another one for each clip: take it `at` their activations")
+        raise TypeError("this projection depends on the clip: get its map with `at(activations)` first")
 
     def solve(self, z: torch.Tensor) -> torch.Tensor:
-        raise TypeError("this projection is another one for each clip: take it `at` their activations")
+        raise TypeError("this projection depends on the clip: get its map with `at(activations)` first")
 
 
 class _Weighted(Projection):

@@ -16,7 +16,7 @@ from typing import IO
 from vtcav_ray.store.records import BrokenFile, FileEntry
 
 BLOCK_BYTES = 1 << 20
-_FIX = "`vtcav run` on this folder makes the shard again; `vtcav verify` lists everything that is broken."
+_FIX = "`vtcav run` on this folder recomputes the shard; `vtcav verify` lists everything that is broken."
 
 
 def digests_of(data: bytes) -> dict[str, str | list[str]]:
