@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """Receives events while a run proceeds. The command line displays them; library users may ignore them."""
+    """A receiver of events while a run proceeds. The command line displays them; library users may ignore them."""
 
     def stage_started(self, stage: str, *, shards: int, done: int) -> None: ...
     def shard_done(self, stage: str, *, failures: int) -> None: ...

@@ -18,7 +18,7 @@ SUPERSEDED = "superseded.json"
 
 
 def retry_key(key: str) -> str:
-    """Key of the output that a retry of the output `key` writes."""
+    """Return the key of the output that a retry of the output `key` writes."""
     return canonical_digest({"retry_of": key})[:16]
 
 

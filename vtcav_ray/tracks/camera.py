@@ -109,7 +109,7 @@ def camera_shift(step: Step, boxes: np.ndarray, frame_size: tuple[int, int]) -> 
 
 
 def sharpness(grey_crop: np.ndarray) -> float:
-    """Variance of the Laplacian of a grey crop (uint8 [h, w]), shrunk to 128 pixels so that sizes are comparable."""
+    """Return the variance of the Laplacian of a grey crop (uint8 [h, w]), shrunk to 128 pixels to compare sizes."""
     side = max(grey_crop.shape)
     if min(grey_crop.shape) < 3:
         return 0.0
