@@ -1,4 +1,4 @@
-"""The Python that `make` uses for a virtual environment, and what it installs when."""
+"""The Python that `make` uses for a virtual environment, and when it installs which packages."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _BORDER = 1.5  # pixels: a box this close to the frame's edge is cut off, and it
 
 @dataclass(frozen=True)
 class Motion:
-    """How a track moves over some frames.
+    """The motion of a track over some frames.
 
     Attributes:
         direction: left, right, up, down, towards, away, still or mixed.

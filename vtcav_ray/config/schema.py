@@ -69,7 +69,7 @@ class WorldConfig(Section):
 
 
 class VideosConfig(Section):
-    """Where the videos come from: a folder, a glob, or a CSV or Parquet manifest, on any fsspec URL."""
+    """The source of the videos: a folder, a glob, or a CSV or Parquet manifest, on any fsspec URL."""
 
     uri: str | None = None
     world: WorldConfig | None = None
@@ -160,7 +160,7 @@ class ConceptConfig(Section):
 
 
 class QualityConfig(Section):
-    """Which tracks are good enough for a concept clip. What each filter drops is counted in the manifest."""
+    """Quality filters for the tracks of concept clips. The manifest counts what each filter drops."""
 
     min_track_frames: Annotated[int, Field(ge=1)] | None = Field(None, description="null: the clip's own span")
     max_gap: Annotated[int, Field(ge=0)] = Field(5, description="longest gap that is interpolated, frames")
@@ -252,7 +252,7 @@ def _check_projection(spec: str) -> str:
 
 
 class ActivationsConfig(Section):
-    """What is kept of a forward and a backward pass."""
+    """The activations and gradients to store from a forward and a backward pass."""
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         ("early", "middle", "late", "head"), description="`early@moving`: with its own projection"
@@ -300,7 +300,7 @@ class ActivationsConfig(Section):
 
 
 class ReviewConfig(Section):
-    """What a person's decisions in `review.csv` (`vtcav review RUN`) mean for clips that have none."""
+    """The treatment of clips without a decision in `review.csv` (`vtcav review RUN`)."""
 
     undecided: Literal["use", "leave_out"] = Field(
         "use", description="leave_out: use only concept and class clips that a person accepted"
@@ -365,7 +365,7 @@ class GradcamConfig(Section):
 
 
 class StageResources(Section):
-    """What one actor (or task) of a stage requests from Ray, and the number of actors."""
+    """The resources that one actor (or task) of a stage requests from Ray, and the number of actors."""
 
     cpus: Annotated[float, Field(gt=0)] = 1.0
     gpus: Annotated[float, Field(ge=0)] = 0.0
@@ -386,7 +386,7 @@ class StageResources(Section):
 
 
 class DecodeLimits(Section):
-    """What one video may cost before it is given up. Frames and pixels are limited by `tracks.max_frames` and so on."""
+    """The maximum cost of one video before it is given up. `tracks.max_frames` and others limit frames and pixels."""
 
     cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder per video")
     stall_seconds: Annotated[float, Field(gt=0)] = Field(
@@ -409,7 +409,7 @@ class RatesConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """Where the stages run, and on how many processes. Not part of any stage's key, because it changes no result."""
+    """The machines and processes on which the stages run. Not part of any stage's key: it changes no result."""
 
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
     num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")

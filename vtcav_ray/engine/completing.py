@@ -43,7 +43,7 @@ class Silence:
 
 @dataclass(frozen=True)
 class Completing:
-    """How stages are completed in one run.
+    """The settings with which stages are completed in one run.
 
     Args:
         session: the Ray session that heavy stages run on.

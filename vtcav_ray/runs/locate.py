@@ -16,7 +16,7 @@ from vtcav_ray.store.folder import Folder
 
 @dataclass(frozen=True)
 class Located:
-    """Where a stage's output is, or will be.
+    """The place of a stage's output, existing or planned.
 
     Attributes:
         context: what the stage may read; its `memo` keeps values that were read for the key.

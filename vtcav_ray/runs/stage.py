@@ -34,7 +34,7 @@ class Worker(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage may read: the config, the run folder, and the complete folders of the stages before it."""
+    """The input of a stage: the config, the run folder, and the complete folders of the stages before it."""
 
     config: Config
     run: Folder

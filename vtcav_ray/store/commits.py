@@ -59,7 +59,7 @@ READ_AHEAD_BYTES = 1 << 25  # stored bytes of these files; one file may be large
 
 @dataclass(frozen=True)
 class ShardOutput:
-    """What a worker returns for one shard.
+    """The output of a worker for one shard.
 
     Attributes:
         tables: table path below the stage's folder (`tracks`, `activations/layer=late`) -> its rows.

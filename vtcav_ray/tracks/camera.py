@@ -25,7 +25,7 @@ _CUT_LIKENESS = 0.6  # correlation of the small pictures below which there is a 
 
 @dataclass(frozen=True)
 class Glance:
-    """What is kept of a frame: a small grey picture, its colour histogram, and the scale to source pixels."""
+    """The data kept of a frame: a small grey picture, its colour histogram, and the scale to source pixels."""
 
     grey: np.ndarray  # uint8 [h, w]
     colours: np.ndarray  # float32 [512], sums to 1

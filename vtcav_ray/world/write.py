@@ -48,7 +48,7 @@ TRUTH_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class WorldSummary:
-    """What `write_world` wrote or found.
+    """A summary of the world that `write_world` wrote or found.
 
     Attributes:
         uri: the folder, as given.
