@@ -62,7 +62,7 @@ def test_a_broken_manifest_is_told_and_run_writes_it_from_the_records(
     wanted = contents(run)
     path = manifests(run)[1]
     path.write_bytes(content)
-    with pytest.raises(BrokenFile, match=r"tracks/[0-9a-f]+/manifest\.json: .*`vtcav run` on this folder makes it"):
+    with pytest.raises(BrokenFile, match=r"tracks/[0-9a-f]+/manifest\.json: .*`vtcav run` on this folder repairs it"):
         run.table("tracks")
     with pytest.raises(BrokenFile):
         run_status(run)

@@ -87,7 +87,7 @@ def fix_of(url: str) -> str:
     if name == "run.json":
         return f"Run `vtcav run CONFIG --out {folder}` again: it rewrites the file and keeps finished work."
     if name == MANIFEST or folder.endswith(f"/{COMMITS}"):
-        return "`vtcav run` on this folder recomputes it; `vtcav verify` lists everything that is broken."
+        return "`vtcav run` on this folder repairs it; `vtcav verify` lists everything that is broken."
     if name == "gradcam.json":
         return f"Remove it, or run `vtcav gradcam CONFIG --out {folder}` again."
     if name == "superseded.json":
