@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--gap", type=float, nargs=2, default=(4.0, 14.0), help="seconds between kills, with --light")
     parser.add_argument("--light", type=int, metavar="SHARDS")
     parser.add_argument("--folder", type=Path, help="where to keep all, and go on; default: a temporary folder")
-    parser.add_argument("--runs", type=int, default=1000, help="at most so many runs now")
+    parser.add_argument("--runs", type=int, default=1000, help="maximum number of runs now")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

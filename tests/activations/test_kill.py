@@ -1,7 +1,7 @@
-"""SIGKILL on the driver, on an actor, and on an actor in the middle of a write: the stage of activations, on real Ray.
+"""The stage `activations` on real Ray survives SIGKILL of the driver, of an actor, and of an actor that is writing.
 
-Each run goes on afterwards and has to end with the very bytes of a run that nobody disturbed, and with what was
-committed before the kill untouched.
+Each run resumes and ends with the same bytes as an undisturbed run, and shards committed before the kill stay
+untouched.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SHARDS = 8
 
 
 class Mortal(ExtractWorker):
-    """The stage's own worker, slow enough to be killed; dies in the middle of a write where `bomb` lies."""
+    """The stage's own worker, slow enough to be killed. It dies in the middle of a write if the file `bomb` exists."""
 
     def __init__(self, config: Config, clips: StageFolder, output: Folder, place: str) -> None:
         super().__init__(config, clips, output)
@@ -90,7 +90,7 @@ class Quiet(pipeline.Silence):
 
 
 def complete(run: Path, progress: Quiet) -> StageFolder:
-    """What `pipeline.run` does with this stage, once the clips are there."""
+    """Do what `pipeline.run` does with this stage after the stage `clips`."""
     folder = Folder(str(run))
     context = Context(CONFIG, folder, {"clips": stage_folder(folder, "clips", "k")})
     place = str(run)
@@ -191,7 +191,7 @@ def test_kill_an_actor_from_outside_and_another_in_the_middle_of_a_write(
     done = threading.Event()
 
     def kill_one() -> None:
-        """The first actor of those that came to replace the dead one, or that are still there, once two shards are."""
+        """Kill one actor, an original or a replacement, after the first death and two committed shards."""
         wait_for(lambda: (tmp_path / "died").exists() and len(list(tmp_path.glob("activations/*/_commits/*"))) >= 2)
         living = [pid for pid in sorted(int(p.name[4:]) for p in tmp_path.glob("pid-*")) if _alive(pid)]
         os.kill(living[-1], signal.SIGKILL)
@@ -207,7 +207,7 @@ def test_kill_an_actor_from_outside_and_another_in_the_middle_of_a_write(
     rows = output.read("activations", layer="late")
     assert rows is not None
     assert len(set(rows["clip_id"].to_pylist())) == rows.num_rows == 3 * SHARDS
-    # Only what was in the hands of the two dead was begun again.
+    # Only the shards of the two dead actors began again.
     assert SHARDS + 1 <= len(list(tmp_path.glob("done-*"))) <= SHARDS + 4
 
 

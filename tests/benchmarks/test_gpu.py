@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` at its tiny size on a CPU: every part comes to its end, and its checks can fail."""
+"""`benchmarks/gpu.py` at its tiny size on a CPU: every part finishes, and its checks can fail."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_part(name: str, small: bool, tmp_path: Path, monkeypatch: pytest.Monk
     for row in part.rows:
         assert math.isfinite(row["value"]), row
         assert row["value"] > 0 or "difference" in row["figure"], row
-        # Whether figures agree is judged everywhere, how fast they came only on a GPU.
+        # Agreement of figures is judged on every device, speed only on a GPU.
         assert row["met"] in (True, None), row
     judged = sum(row["met"] is True for row in part.rows)
     assert judged == {"environment": 0, "networks": 0, "stage": 0, "tracks": 1, "cavs": 7}[name]
@@ -80,7 +80,7 @@ def test_a_part(name: str, small: bool, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.full
 def test_the_part_that_runs_everything_twice(tmp_path: Path) -> None:
-    """By the command itself, in a process of its own, with Ray."""
+    """Run the command itself in a separate process, with Ray."""
     import gpu
 
     assert gpu.main(["--tiny", "--device", "cpu", "--only", "run", "--out", str(tmp_path)]) == 0
@@ -185,14 +185,14 @@ KEYS = {"clip_id": "clip{}", "class": "lift", "concept": "cup", "against": "rand
 
 
 class FakeRun(SimpleNamespace):
-    """A run's tables, as `gpu_parts.parity` asks for them."""
+    """A stand-in for a run, with the tables that `gpu_parts.parity` reads."""
 
     def table(self, name: str, columns: list[str], **_: str) -> pa.Table:
         return self.tables[name].select(columns)
 
 
 def tables_of_run(change: Mapping[str, Any]) -> FakeRun:
-    """Tables of a run; `change`: what is different on the other device."""
+    """Make tables of a run; `change` alters them as the other device would."""
     rng = np.random.default_rng(0)
     found = {}
     for name in ("activations", "gradients", "cavs"):

@@ -1,4 +1,4 @@
-"""The command as a user meets it: exit statuses, and errors that name the mend."""
+"""The command as a user sees it: exit statuses, and errors that name the fix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vtcav_ray.store.folder import Folder
 
 @pytest.fixture
 def finished_run(tmp_path: Path) -> str:
-    """A run folder with a videos stage, as the pipeline leaves it."""
+    """A run folder with a videos stage, as the pipeline writes it."""
     folder = Folder(str(tmp_path / "run"))
     videos = pa.Table.from_pylist(
         [{"video_id": "a,1", "uri": "file:///a", "label": "lift [x]"}, {"video_id": "b", "uri": "file:///b"}],

@@ -1,4 +1,4 @@
-"""What goes wrong on the command line is one paragraph that names the thing, with exit status 2 or 3."""
+"""An error on the command line is one paragraph that names the cause, with exit status 2 or 3."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with files that are each wrong in one way; the working folder of the command."""
+    """The command's working folder, with files that each have one error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")  # typer's own box is not broken into lines
+    monkeypatch.setenv("COLUMNS", "300")  # typer does not break the lines of its box
     (tmp_path / "broken.yaml").write_text("videos: {uri: a: b\n  - c")
     (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
@@ -95,7 +95,7 @@ CASES = [
     (["nonsense"], "nonsense"),
 ]
 
-# What imports torch and builds a model takes seconds.
+# Importing torch and building a model takes seconds.
 PARAMETERS = [pytest.param(*case, marks=pytest.mark.slow if "model." in case[0][-1] else ()) for case in CASES]
 
 
@@ -116,7 +116,7 @@ def test_every_error_is_one_paragraph_that_names_the_thing(
 
 
 def main(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """The exit status, and what was said on stderr."""
+    """Run the command; return the exit status and stderr."""
     monkeypatch.setattr(sys, "argv", ["vtcav", *arguments])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
@@ -156,7 +156,7 @@ def test_ctrl_c_says_how_to_go_on_and_no_secret(
     assert "HUNTER2" not in said
     for part in ("vtcav run", "--set clips.frames=8", "--set out_storage_options.secret=...", "--set model=..."):
         assert part in said
-    # Of the other commands: typer itself would say nothing.
+    # For the other commands, typer itself would print nothing.
     monkeypatch.setattr(rerun, "rerun", interrupted)
     status, said = main(["rerun", "begun", "--checkpoint", "x.pth"], monkeypatch, capfd)
     assert status == 130

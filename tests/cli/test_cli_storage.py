@@ -1,4 +1,4 @@
-"""Commands on a run whose storage wants options: they come from a file, and reach all that is opened."""
+"""Commands on a run whose storage needs options: the options come from a file and reach everything that is opened."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUN, RERUN = "memory://locked/run", "memory://locked/run/checkpoints/next"
 
 
 def open_locked(url: str, options: Any = None) -> Any:
-    """Storage that opens with the right secret only."""
+    """Storage that opens only with the right secret."""
     if url.startswith("memory://") and (options or {}).get("secret") != "right":
         raise AccessError(f"{url}: access is refused.")
     return access.open_url(url)
@@ -34,7 +34,7 @@ def open_locked(url: str, options: Any = None) -> Any:
 
 @pytest.fixture
 def options_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A run with a failure, and a rerun of it, both locked; and a file with the secret."""
+    """A run with a failure and a rerun of it, both locked, and a file with the secret."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(folder_module, "open_url", open_locked)
     monkeypatch.setattr(review_command, "open_url", open_locked)
@@ -52,12 +52,12 @@ def options_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
     folder.remove()
 
 
-COMMANDS = {  # words -> what comes of it, once the storage is open
+COMMANDS = {  # command -> expected error once the storage is open; None: success
     f"status {RUN}": None,
     f"status {RERUN}": None,
     f"table {RUN} videos": None,
-    f"table {RERUN} videos": None,  # of the run that it is a rerun of
-    f"review {RUN} --export sheet.html": ConfigError,  # this run has no clips, and no scores
+    f"table {RERUN} videos": None,  # from the base run
+    f"review {RUN} --export sheet.html": ConfigError,  # this run has no clips and no scores
     f"compare {RUN} {RERUN}": ConfigError,
     f"export {RUN}": ConfigError,
     f"intervene {RUN}": ConfigError,
@@ -88,4 +88,4 @@ def test_a_retry_of_a_rerun_opens_all_of_it_with_the_options(
     result = CliRunner().invoke(cli.app, ["retry-failed", RERUN, given])
     assert "1 failures before, 1 now" in result.output, result.exception
     assert asked == [SECRET, SECRET]
-    assert result.exit_code == 4  # one of two
+    assert result.exit_code == 4  # one of two failed

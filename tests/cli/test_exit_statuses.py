@@ -1,4 +1,4 @@
-"""Commands that bring a run to its end: exit status 4 where too many inputs failed; and a rerun's own folder."""
+"""Commands that finish a run exit with 4 if too many inputs failed; a rerun has its own folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vtcav_ray.watch.rerun import rerun
 
 @pytest.fixture
 def reran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, str]:
-    """A run with a failure in 4 videos, which allows none; and another checkpoint."""
+    """A run of 4 videos with a failure, which allows none, and another checkpoint."""
     house = House()
     monkeypatch.setattr(pipeline, "STAGES", house.stages())
     monkeypatch.setattr(engine, "run_shards", run_here)

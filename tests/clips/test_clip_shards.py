@@ -1,4 +1,4 @@
-"""What a shard of clips depends on, and what tells that it has changed."""
+"""What a shard of clips depends on, and how a change of it is noticed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CONFIG = parse_config(
 
 
 def shards(folder: Path, fingerprints: dict[str, str]) -> list[Shard]:
-    """Of the stage `clips`, for videos with these fingerprints."""
+    """Return the shards of the stage `clips` for videos with these fingerprints."""
     run = Folder(str(folder))
     videos = videos_table({name: ("lift", "push_left")[i % 2] for i, name in enumerate(IDS)})
     place = videos.schema.get_field_index("fingerprint")
@@ -55,7 +55,7 @@ def shards(folder: Path, fingerprints: dict[str, str]) -> list[Shard]:
 
 
 def test_the_clips_of_a_file_that_was_replaced_are_not_carried_over(tmp_path: Path) -> None:
-    """Also a class example's, whose plan says nothing but the video's name."""
+    """This includes a class example, whose plan contains only the video's name."""
     before = shards(tmp_path / "a", {})
     old = StageFolder("clips", "k", Folder(str(tmp_path / "clips")))
     for shard in before:
@@ -81,12 +81,12 @@ def test_contents_tell_a_videos_clips_apart() -> None:
     after = contents_of(pa.Table.from_pylist(rows, schema=tables.CLIPS)).to_pylist()
     assert before[0] != after[0]
     assert before[1] == after[1]
-    rows[3]["label"] = "lift"  # not only the frames
+    rows[3]["label"] = "lift"  # the label counts, too, not only the frames
     assert contents_of(pa.Table.from_pylist(rows, schema=tables.CLIPS)).to_pylist()[1] != before[1]
 
 
 def test_a_worker_that_cuts_clips_gets_by_without_torch() -> None:
-    """Torch would double the time that its actors take to start, and their memory."""
+    """Torch would double the start time and the memory of its actors."""
     code = """
 import sys
 import vtcav_ray.engine

@@ -166,7 +166,7 @@ def test_plan_and_cut_fit_together(tmp_path: Path) -> None:
 
 
 def drawn_clip(seed: int, noise: float = 0.0) -> np.ndarray:
-    """Soft shapes, different for each seed: uint8 [4, 40, 40, 3]."""
+    """Draw soft shapes, different for each seed: uint8 [4, 40, 40, 3]."""
     coarse = np.random.default_rng(seed).uniform(20, 230, (7, 7, 3))
     fine = cv2.resize(coarse, (40, 40), interpolation=cv2.INTER_CUBIC)[None].repeat(4, 0)
     return np.clip(fine + np.random.default_rng(99).normal(0, noise, fine.shape), 1, 255).astype(np.uint8)
@@ -209,5 +209,5 @@ def test_duplicates_are_found_within_their_set_over_all_shards() -> None:
         clip_row("b/frozen", drawn_clip(5), kind="frozen", control_of="b"),
     ]
     looks = [looks_of(pa.Table.from_pylist([row], schema=CLIPS)) for row in reversed(rows)]
-    assert near_duplicates(looks, 8) == {"b": "a"}  # a control has no look of its own
+    assert near_duplicates(looks, 8) == {"b": "a"}  # a control has no separate look
     assert near_duplicates(looks, 0).keys() <= {"b"}

@@ -19,7 +19,7 @@ RIGHT = ConceptConfig(name="right", motion=MotionConfig(direction="right"), kind
 
 
 def corpus(count: int) -> tuple[Any, list[Any]]:
-    """Videos of three classes; each has a cup that goes right or up, and every third a ball that stays."""
+    """Make videos of three classes. Each has a cup that moves right or up, and every third has a still ball."""
     labels: dict[str, str | None] = {f"{i:04d}.mp4": CLASSES[i % 3] for i in range(count)}
     tables = []
     for start in range(0, count, 7):
@@ -156,7 +156,7 @@ def test_random_clips_and_concepts_are_balanced_over_classes() -> None:
 
 
 def test_where_most_labels_are_rare_the_other_videos_fill_the_random_pool() -> None:
-    """As many labels as there are singletons; the unlabelled rest must not be held to one label's share."""
+    """With as many labels as single videos, the unlabelled rest is not limited to one label's share."""
     labels = {f"{i:04d}.mp4": f"rare {i}" if i < 100 else None for i in range(400)}
     tracks = tracks_table([track_row(v, 1, "ball", step=(0, 0)) for v in labels])
     result = plan_clips(videos_table(labels), iter([tracks]), [], config(concepts="auto", random_pool=150), 0)

@@ -1,4 +1,4 @@
-"""The comparison's page in a real browser: what moved, the filter, a cell over the runs, nothing serious for axe."""
+"""The comparison's page in a real browser: moved effects, the filter, a cell over the runs, no serious axe finding."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_the_page_shows_what_moved(browser: Browser, tmp_path: Path, scheme: str
     file = tmp_path / "compare.html"
     file.write_text(build_page(comparison(), ["e0", "e1", "e2"]), encoding="utf-8")
     problems: list[str] = []
-    # First with the page's own policy in force; axe needs a page without it.
+    # First with the page's content security policy; axe needs a page without it.
     page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-ready]")
-    assert page.locator("tbody tr").count() == 1  # the one that moved
+    assert page.locator("tbody tr").count() == 1  # the effect that moved
     assert "1 effect moved beyond its uncertainty, of 8 compared cells" in page.locator(".lead").inner_text()
     assert page.locator("#chart circle").count() == 3  # its effect in three runs
     page.get_by_label("moved only").uncheck()

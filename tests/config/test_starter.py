@@ -1,4 +1,4 @@
-"""`vtcav init`: what it writes is valid, says what it was told, and never overwrites by accident."""
+"""`vtcav init` writes a valid config with the given values, and never overwrites a file by accident."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_what_is_written_is_valid_and_says_what_was_asked(tmp_path: Path) -> Non
 
 
 def test_what_is_commented_out_is_valid_as_well(tmp_path: Path) -> None:
-    """Each example can be used by taking its `# ` away."""
+    """Each example works after its `# ` is removed."""
     path = write_config(str(tmp_path / "mine.yaml"), **WANTED, out=None, force=False)
     lines = path.read_text(encoding="utf-8").splitlines()
     example = re.compile(r"^(\s+)# (\w+: |concepts:|  - )(.*)$")

@@ -1,4 +1,4 @@
-"""Every example of the README and of docs/ is run, or, where it needs what a test hasn't, held against the program."""
+"""Every example of the README and of docs/ runs, or at least parses if it needs something that a test lacks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _blocks(language: str) -> Iterator[Any]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The `vtcav` commands of a shell block, as words; `[--option X]...` in a synopsis is taken as given once."""
+    """Return the `vtcav` commands of a shell block, as words; `[--option X]...` in a synopsis counts as given once."""
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
     found = []
     for line in lines:
@@ -47,7 +47,7 @@ def commands(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("text", blocks("sh"))
 def test_every_command_and_option_exists(text: str) -> None:
     for words in commands(text):
-        # Parses the arguments as they stand, and then shows the help instead of running anything.
+        # This parses the arguments and then shows the help instead of running anything.
         result = CliRunner().invoke(cli.app, [*words, "--help"], env={"COLUMNS": "200"})
         assert result.exit_code == 0, f"vtcav {' '.join(words)}: {result.output}"
         shown = " ".join(result.output.split())

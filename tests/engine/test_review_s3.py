@@ -33,7 +33,7 @@ def test_a_file_that_changed_since_it_was_read_is_not_written_over(s3: Seaweed) 
 
     def change(data: bytes | None) -> bytes:
         seen.append(data)
-        if len(seen) <= 2:  # somebody writes between this read and its write, first a new file and then another one
+        if len(seen) <= 2:  # another process writes between this read and its write: first a new file, then another
             folder.write_bytes(FILE, b"theirs %d" % len(seen))
         return (data or b"") + b", mine"
 

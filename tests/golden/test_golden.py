@@ -1,4 +1,4 @@
-"""A refactor changes no key and no figure: runs made by older code are complete, and a new run equals them."""
+"""A refactor changes no key and no figure: runs by older code count as complete, and a new run equals them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vtcav_ray.pipeline import STAGES, Silence
 
 pytestmark = pytest.mark.slow
 
-# Set it where run.zip was made: every digest must be equal. Other processors give other last bits.
+# Set this on the machine that made run.zip: every digest must be equal. Other processors give other last bits.
 EXACT = os.environ.get("VTCAV_GOLDEN_EXACT") == "1"
 
 
@@ -52,7 +52,7 @@ def test_a_run_of_older_code_is_complete(golden: dict[str, Any], monkeypatch: py
     assert seen.reused == [stage.name for stage in STAGES]
     assert seen.ran == []
     assert golden_runs.facts(run)["keys"] == golden["run"]["keys"]
-    # The rerun and the Grad-CAM run are complete, too.
+    # The rerun and the Grad-CAM run are also complete.
     assert golden_runs.run_everything() == golden
 
 

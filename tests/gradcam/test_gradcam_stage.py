@@ -1,4 +1,4 @@
-"""The stage on a small planted world: tables, overlays, page, failures, and the run that it belongs to."""
+"""The stage on a small planted world: tables, overlays, page, failures, and its link to the run."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def test_there_is_a_row_a_clip_layer_and_mode(finished: Run) -> None:
         if row["mode"] == "frame":
             assert row["direction"] == pytest.approx(1)
             assert row["logit_change"] == 0
-        if row["mode"] == "clip":  # the planted truth: the model tells a clip from its reverse
+        if row["mode"] == "clip":  # the planted truth: the model distinguishes a clip from its reverse
             assert row["logit_change"] < -1
             assert row["predicted_reversed"] != row["predicted"] == row["class"]
 
 
 def test_the_planted_object_is_where_the_map_is(finished: Run) -> None:
-    """The whole clip's map must lie on the object more than a uniform one does: else the boxes are misplaced."""
+    """The whole clip's map lies on the object more than a uniform map; otherwise the boxes are misplaced."""
     whole = [row for row in finished.table("gradcam").to_pylist() if row["mode"] == "clip"]
     assert np.mean([row["background_chance"] - row["background_share"] for row in whole]) > 0.05
     assert np.mean([row["track_agreement"] for row in whole]) > 0.3
@@ -115,8 +115,8 @@ def test_running_again_and_by_the_command_re_uses_everything(
     assert result.exit_code == 0, result.output
     assert "re-used" in result.output
     assert {p: p.stat().st_mtime_ns for p in Path(small.run_url).rglob("*.parquet")} == before
-    assert Path(small.run_url, "run.json").read_bytes() == record  # a run's own record is left alone
-    # Other clips: the maps of the earlier ones are no part of this run any more.
+    assert Path(small.run_url, "run.json").read_bytes() == record  # the run's record does not change
+    # With other clips, the maps of the earlier ones no longer belong to this run.
     there = finished.folder.read_json("run.json")
     other = tmp_path / "run"
     Folder(str(other)).write_json("run.json", {**there, "keys": {**there["keys"], "clips": "another"}})
@@ -127,7 +127,7 @@ def test_running_again_and_by_the_command_re_uses_everything(
 
 
 def test_a_clip_that_can_not_be_used_is_a_failure(finished: Run, small: Config) -> None:
-    """One clip of a class that the model does not have, one that is well: the second is done all the same."""
+    """Of two clips, one has a class that the model does not have. The other is still processed."""
     clips, tracks = finished.stage("clips"), finished.stage("tracks")
     rows = plan(clips, tracks, None, 0, 0).slice(0, 2).to_pylist()
     rows[0]["class"] = "juggle"
@@ -149,9 +149,9 @@ def test_rejected_clips_are_not_looked_at(finished: Run, small: Config) -> None:
         after = Context(small, finished.folder, inputs)
         left = sorted(c for shard in STAGE.prepare(after).shards for c in shard.rows["clip_id"].to_pylist())
         assert chosen[0] not in left
-        assert set(chosen[1:]) < set(left)  # another one of its class takes its place
+        assert set(chosen[1:]) < set(left)  # another clip of its class replaces it
         assert STAGE.key(after) != STAGE.key(before)
-        # What no map is made of changes nothing: the maps take minutes.
+        # A decision about a clip without maps changes nothing, because the maps take minutes.
         review.write_text("set,name,clip_id,decision,note\nconcept,cup/spatial,,reject,\n")
         assert STAGE.key(Context(small, finished.folder, inputs)) == STAGE.key(before)
         review.write_text(

@@ -1,4 +1,4 @@
-"""A web server on this machine's loopback whose answers a test writes, byte by byte if it wants to."""
+"""A web server on the loopback interface whose answers a test writes, byte by byte if necessary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Answering(ThreadingHTTPServer):
-    """Answers by path, and keeps what it was asked: (path, headers)."""
+    """A server that answers by path and keeps the requests: (path, headers)."""
 
     daemon_threads = True
 
@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:
             self.send_error(404)
             return
-        with contextlib.suppress(ConnectionError):  # the client has had enough
+        with contextlib.suppress(ConnectionError):  # the client has closed the connection
             answer(self)
 
     do_HEAD = do_GET
@@ -65,7 +65,7 @@ def redirect(to: str, status: int = 302) -> Answer:
 
 
 def endless(piece: bytes, wait: Callable[[], object] | None = None, **headers: str) -> Answer:
-    """A body without a length and without an end."""
+    """Send a body without a length and without an end."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)

@@ -1,4 +1,4 @@
-"""An HTTP server over a folder that answers badly: for one object, or for all."""
+"""An HTTP server over a folder that gives faulty answers, for one object or for all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ALL = "*"
 
 
 class BadServer:
-    """Serves `folder`. `faults` maps a file's name, or `ALL`, to what goes wrong with it.
+    """A server of `folder`. `faults` maps a file's name, or `ALL`, to its fault.
 
     Faults: a status (`503`), `cut` (the body ends halfway), `reset` (the connection is cut off after the headers),
     `retry` (429 once, with `Retry-After: 7`), `later` (503, with `Retry-After: 3600`), `length` (a Content-Length that
-    is no number).
+    is not a number).
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small videos drawn for tests: frames that carry their own number, and a square that moves."""
+"""Small videos drawn for tests: frames that show their own number, and a moving square."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEYFRAMES_EVERY_30 = {"g": "30", "bf": "2", "preset": "ultrafast", "sc_threshold
 
 
 def numbered_frames(count: int, height: int = 64, width: int = 96) -> np.ndarray:
-    """uint8 [count, height, width, 3]: ten bright or dark columns spell each frame's number."""
+    """Draw frames uint8 [count, height, width, 3]; ten bright or dark columns encode each frame's number."""
     frames = np.full((count, height, width, 3), 40, np.uint8)
     edges = np.linspace(0, width, 11).astype(int)
     for number in range(count):
@@ -26,7 +26,7 @@ def numbered_frames(count: int, height: int = 64, width: int = 96) -> np.ndarray
 
 
 def number_of(frame: np.ndarray) -> int:
-    """The number that a frame of `numbered_frames` carries, after lossy coding."""
+    """Return the number that a frame of `numbered_frames` shows, also after lossy coding."""
     columns = np.array_split(frame.mean(axis=(0, 2)), 10)
     return sum(int(c[len(c) // 2] > 128) << bit for bit, c in enumerate(columns))
 
@@ -34,7 +34,7 @@ def number_of(frame: np.ndarray) -> int:
 def square_video(
     way: Sequence[tuple[float, float]], *, side: int = 16, height: int = 96, width: int = 128, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A red square on a textured ground: (frames uint8 [T, H, W, 3], boxes float [T, 4]).
+    """Draw a red square on a textured ground; return (frames uint8 [T, H, W, 3], boxes float [T, 4]).
 
     Args:
         way: (x, y) of the square's upper left corner in each frame.
@@ -62,7 +62,7 @@ def encode(
     container_options: dict[str, str] | None = None,
     path: str | None = None,
 ) -> bytes:
-    """The bytes of a video file. `pts` (in 1/1000 s) makes its frame rate vary; `path`: write it there on the way."""
+    """Return the bytes of a video file. `pts` (in 1/1000 s) makes the frame rate vary; `path`: also write it there."""
     buffer = io.BytesIO()
     with av.open(path or buffer, "w", format=container, options=container_options or {}) as out:
         stream = out.add_stream(codec, rate=fps)
@@ -80,7 +80,7 @@ def encode(
 
 
 def sound_only() -> bytes:
-    """An mp4 with a second of silence and no picture."""
+    """Return an mp4 with a second of silence and no picture."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as out:
         stream = out.add_stream("aac", rate=16_000)
@@ -93,7 +93,7 @@ def sound_only() -> bytes:
 
 
 def quarter_turned() -> bytes:
-    """Eight numbered frames that are to be shown a quarter turn clockwise."""
+    """Make eight numbered frames to be shown rotated a quarter turn clockwise."""
     data = bytearray(encode(numbered_frames(8)))
     at = data.index(b"tkhd") + 4 + 40  # the display matrix
     turn_right = (0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30)

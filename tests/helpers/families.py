@@ -27,7 +27,7 @@ HEADING = "| --- | --- | --- | --- | --- | --- |"
 
 
 class Trial(NamedTuple):
-    """A packaged config, the input it is tried with, and the backbone's setting that allows so small a one."""
+    """A packaged config, its test input, and the backbone's setting that allows such a small input."""
 
     config: str
     frames: int
@@ -82,7 +82,7 @@ def build(trial: Trial, folder: Path) -> Recogniser:
 
 
 def examine(trial: Trial, folder: Path) -> dict[str, LayerRow]:
-    """Forward and backward at every alias, with everything checked that must hold for a CAV to mean something."""
+    """Run forward and backward at every alias, and check everything that a meaningful CAV needs."""
     recogniser = build(trial, folder)
     assert set(recogniser.layer_aliases) == {"early", "middle", "late", "head"}
     stream = np.random.RandomState(0)
@@ -98,7 +98,7 @@ def examine(trial: Trial, folder: Path) -> dict[str, LayerRow]:
 
 
 def table_row(family: str, rows: dict[str, LayerRow]) -> str:
-    """The family's line in docs/models.md."""
+    """Return the family's line in docs/models.md."""
     trial = TRIALS[family]
     cells = []
     for alias in ("early", "middle", "late", "head"):
@@ -109,7 +109,7 @@ def table_row(family: str, rows: dict[str, LayerRow]) -> str:
 
 
 def write_page(families: Sequence[str]) -> None:
-    """Put the rows of these families into docs/models.md, in the order of TRIALS."""
+    """Write the rows of these families into docs/models.md, in the order of TRIALS."""
     head, rest = PAGE.read_text(encoding="utf-8").split(f"{HEADING}\n", 1)
     old, end = rest.split("\n\n", 1)
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in old.splitlines()}

@@ -1,4 +1,4 @@
-"""An HTTP proxy between a client and an S3 server that answers badly, a given number of times."""
+"""An HTTP proxy between a client and an S3 server that gives a number of faulty answers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FAULTS = ("503", "500", "reset", "truncated", "slow")
 
 
 class FaultyProxy:
-    """Forwards requests to `upstream`; while `faults` lists kinds of trouble, each request gets the next of them.
+    """A proxy that forwards requests to `upstream`. While `faults` lists faults, each request gets the next one.
 
-    `refused` names objects, by the end of their path, that are never given: S3's AccessDenied.
+    `refused` names objects, by the end of their path, that are never served: S3's AccessDenied.
 
     Faults: `503` (SlowDown), `500`, `reset` (the connection is cut off without an answer), `truncated` (the body ends
     halfway), `slow` (the answer waits for `delay` seconds).

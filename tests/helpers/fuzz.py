@@ -1,9 +1,9 @@
-"""Decode mutated videos, in a process of its own; prints what came of them as JSON.
+"""Decode mutated videos in a separate process and print the outcomes as JSON.
 
     python -m tests.helpers.fuzz COUNT SEED            small files of eight containers and codecs, rendered here
     python -m tests.helpers.fuzz COUNT SEED VIDEO...   these files, of each at most 8 frames
 
-Each file is decoded or refused with an InputError. Anything else ends the process, which is what the caller looks for.
+Each file is decoded or refused with an InputError. Anything else ends the process, which the caller detects.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FRAMES_OF_GIVEN = 8
 
 
 def originals() -> list[bytes]:
-    """Small files of different containers and codecs."""
+    """Render small files in different containers and codecs."""
     frames = numbered_frames(6)
     return [
         encode(frames),
@@ -38,7 +38,7 @@ def originals() -> list[bytes]:
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """A file as a broken disk, a broken network or a spiteful person leaves it."""
+    """Damage a file as a broken disk, a broken network or an attacker would."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         kind = rng.randrange(7)
@@ -64,7 +64,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def look_at(data: bytes, limits: dict[str, float]) -> str:
-    """`decoded`, or the kind of the InputError; reads in each of the ways in which the stages do."""
+    """Read in every way that the stages use; return `decoded` or the kind of the InputError."""
     try:
         with Video(data, **limits) as video:  # type: ignore[arg-type]
             for _ in video.frames():
@@ -84,7 +84,7 @@ def main(count: int, seed: int, paths: list[str]) -> None:
     found: Counter[str] = Counter()
     for number in range(count):
         rng = random.Random(f"{seed}-{number}")
-        print(number, file=sys.stderr, flush=True)  # so that a crash tells which
+        print(number, file=sys.stderr, flush=True)  # so that a crash shows the file
         found[look_at(mutated(files[number % len(files)], rng), limits)] += 1
     print(json.dumps(found))
 

@@ -4,7 +4,7 @@
 
 `golden.json` has, for a run, its rerun on another checkpoint, its Grad-CAM and the comparison of the two: the stage
 keys, the fields of run.json that do not depend on time, and a digest of every table. `run.zip` is the run folder.
-The folder's path and the files' times are part of the keys (a replaced video is noticed by them), so both are fixed.
+The folder's path and the files' times are part of the keys, which notice a replaced video by them. So both are fixed.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ def set_times(folder: Path) -> None:
 
 
 def other_checkpoint() -> None:
-    """The packaged recogniser with one tensor's bytes changed, in a file with the same bytes on every machine."""
+    """Write the packaged recogniser with one tensor's bytes changed; the file has the same bytes on every machine."""
     with zipfile.ZipFile(resolve_asset("asset:recogniser.pth")) as source, zipfile.ZipFile(CHECKPOINT, "w") as copy:
         largest = max((i for i in source.infolist() if "/data/" in i.filename), key=lambda i: i.file_size).filename
         for entry in source.infolist():
             data = source.read(entry)
-            if entry.filename == largest:  # float32: the last third is turned around
+            if entry.filename == largest:  # float32: reverse the last third
                 cut = len(data) // 12 * 8
                 data = data[:cut] + _reversed_floats(data[cut:])
             copy.writestr(zipfile.ZipInfo(entry.filename), data)
@@ -97,7 +97,7 @@ def _reversed_floats(data: bytes) -> bytes:
 
 
 def run_everything() -> dict[str, Any]:
-    """Run, rerun, Grad-CAM and compare in `ROOT`, without Ray; what is complete is reused.
+    """Run, rerun, Grad-CAM and compare in `ROOT`, without Ray; reuse complete stages.
 
     Returns:
         What `golden.json` holds.
@@ -116,7 +116,7 @@ def run_everything() -> dict[str, Any]:
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """Keys, record and table digests of one run."""
+    """Return keys, record and table digests of one run."""
     record = json.loads((Path(run.url) / "run.json").read_text())
     return {
         "keys": dict(run.keys),
@@ -126,13 +126,13 @@ def facts(run: Run) -> dict[str, Any]:
 
 
 def table_digests(folder: str) -> dict[str, str]:
-    """Path below a stage's folder -> digest of the table in it."""
+    """Return path below a stage's folder -> digest of the table in it."""
     root = Path(folder)
     return {str(p.relative_to(root)): digest_of(pq.read_table(p)) for p in sorted(root.rglob("*.parquet"))}
 
 
 def digest_of(table: pa.Table) -> str:
-    """Digest of a table's schema and values, whatever the Parquet or Arrow version."""
+    """Return a digest of a table's schema and values, independent of the Parquet and Arrow versions."""
     digest = hashlib.sha256(str(table.schema.remove_metadata()).encode())
     for name in table.column_names:
         digest.update(repr(table[name].to_pylist()).encode())
@@ -140,7 +140,7 @@ def digest_of(table: pa.Table) -> str:
 
 
 def pack() -> None:
-    """Write the run folder to `run.zip`, without the pages that anyone can write again."""
+    """Write the run folder to `run.zip`, without the pages, which can be written again."""
     with zipfile.ZipFile(ARCHIVE, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for path in sorted(ROOT.rglob("*")):
             if path.is_file() and path != CHECKPOINT and path.suffix != ".html":
@@ -148,7 +148,7 @@ def pack() -> None:
 
 
 def unpack() -> None:
-    """The run folder that was committed, at its fixed path, with the files' times as they were."""
+    """Unpack the committed run folder at its fixed path, with the original times of its files."""
     shutil.rmtree(ROOT, ignore_errors=True)
     ROOT.mkdir(parents=True)
     with zipfile.ZipFile(ARCHIVE) as archive:

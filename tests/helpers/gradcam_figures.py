@@ -17,7 +17,7 @@ BLIND = {"direction_predicted": 0.97, "direction": 0.6, "drift_y": 0.0}
 
 
 def rows(**changes: object) -> pa.Table:
-    """Twelve clips of `lift` and `put_down`, whose objects move up and down; maps as `changes` say, with some noise."""
+    """Make twelve clips of `lift` and `put_down`, whose objects move up and down, with noisy maps as in `changes`."""
     stream = np.random.default_rng(0)
     made = []
     for layer in ("middle", "late"):

@@ -21,7 +21,7 @@ TRACKS = pa.schema([("video_id", pa.string()), ("track", pa.string())])
 
 
 class House:
-    """The corpus (videos, and which of them can't be read now), and a record of what was worked on."""
+    """The corpus (videos, and those that can't be read at present), and a record of the work."""
 
     def __init__(self) -> None:
         self.videos = [f"v{i:02d}" for i in range(16)]

@@ -1,6 +1,6 @@
-"""Makes a decoder do harm, in every process that is started with `folder` on its PYTHONPATH: by a video's name.
+"""Make the decoder fail by a video's name, in every process that starts with `folder` on its PYTHONPATH.
 
-Real files that crash this FFmpeg would be mended in the next; what is tested is that the harm stays with the video.
+Real files that crash one FFmpeg would work in the next. The tests check that the harm stays with the video.
 """
 
 from __future__ import annotations
@@ -31,6 +31,6 @@ av.open = _harmful
 
 
 def install(folder: Path) -> str:
-    """Write the module that Python imports at its start; returns the folder, for PYTHONPATH."""
+    """Write the module that Python imports at its start; return the folder, for PYTHONPATH."""
     (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
     return str(folder)

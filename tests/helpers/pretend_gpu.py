@@ -1,8 +1,8 @@
-"""A GPU that is only pretended: the code's GPU branches run on a CPU, and what a GPU would refuse is refused.
+"""A simulated GPU: the code's GPU branches run on a CPU, and calls that CUDA would refuse raise an error.
 
-Tensors that were sent to `cuda` are on the CPU, of a class that says otherwise. In a `pretended_gpu()` block every call
-of torch is looked at: tensors of both places in one call, or NumPy's look at a tensor on the GPU, raise what CUDA would
-raise. It knows nothing of streams, kernels, half types or speed. Threads other than the one of the block are not seen.
+Tensors that are sent to `cuda` stay on the CPU, in a class that reports `cuda`. A `pretended_gpu()` block checks every
+call of torch: tensors of both places in one call, or a GPU tensor passed to NumPy, raise the error that CUDA would
+raise. Streams, kernels, half types and speed are not simulated. Threads other than the block's are not checked.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 GPU = torch.device("cuda")
-_INDEXING = ("__getitem__", "__setitem__")  # a GPU's tensor takes an index from the CPU
+_INDEXING = ("__getitem__", "__setitem__")  # a GPU tensor accepts an index on the CPU
 _ANY_PLACES = ("copy_", "set_data", "_has_compatible_shallow_copy_type")
 _ASKS = ("numpy", "__array__")
 
 
 class OnGpu(torch.Tensor):
-    """A tensor that says it is on a GPU."""
+    """A tensor that reports a GPU as its device."""
 
 
 class _Pretence(TorchFunctionMode):
@@ -70,7 +70,7 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 def _without_device(
     name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any], str | None]:
-    """The call as the CPU can do it, and where its result should be; None: where its arguments are."""
+    """Return the call in a form for the CPU, and the place of its result; None: the place of its arguments."""
     if name == "cpu":
         return args, kwargs, "cpu"
     if name == "cuda":
@@ -89,7 +89,7 @@ def _without_device(
                 asked = GPU if isinstance(each, OnGpu) else "cpu"
                 given[place] = each.dtype
                 break
-        # No type was asked for; and whether the copy is to be waited for makes no difference here.
+        # No type was requested, and whether the copy is asynchronous makes no difference here.
         given = [given[0], *(each for each in given[1:] if each is not None and not isinstance(each, bool))]
         args = (given[0], *given[1:]) if len(given) > 1 or kwargs else (given[0], given[0].dtype)
     if asked is None:
@@ -116,7 +116,7 @@ def _placed(found: Any, on_gpu: bool, given: list[torch.Tensor]) -> Any:
             return found
         with torch._C.DisableTorchFunctionSubclass():
             return found.as_subclass(OnGpu if on_gpu else torch.Tensor)  # type: ignore[arg-type]
-    if isinstance(found, tuple) and hasattr(found, "_fields"):  # of `torch.max` and the like
+    if isinstance(found, tuple) and hasattr(found, "_fields"):  # the result of `torch.max` and similar functions
         return type(found)(_placed(each, on_gpu, given) for each in found)
     if type(found).__module__ == "torch.return_types":
         return type(found)([_placed(each, on_gpu, given) for each in found])
@@ -127,12 +127,12 @@ def _placed(found: Any, on_gpu: bool, given: list[torch.Tensor]) -> Any:
 
 @contextmanager
 def pretended_gpu() -> Iterator[torch.device]:
-    """torch sees a GPU, and what is sent there is taken for being there."""
+    """Let torch report a GPU, and let tensors sent there count as being there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "device_count", lambda: 1)
         before = torch.__future__.get_overwrite_module_params_on_conversion()
-        torch.__future__.set_overwrite_module_params_on_conversion(True)  # else parameters stay what they are
+        torch.__future__.set_overwrite_module_params_on_conversion(True)  # otherwise parameters keep their class
         try:
             with _Pretence():
                 yield GPU

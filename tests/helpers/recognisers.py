@@ -14,5 +14,5 @@ def untrained_swin() -> Recogniser:
     torch.manual_seed(0)
     for name, weight in recogniser.module.named_parameters():
         if name.endswith("relative_position_bias_table"):
-            weight.data.normal_(std=0.5)  # as after training: otherwise nothing would see a wrong bias
+            weight.data.normal_(std=0.5)  # as after training: with the initial zeros, no test would notice a wrong bias
     return recogniser

@@ -1,4 +1,4 @@
-"""Made-up report data with planted numbers: what a test knows to be in it."""
+"""Made-up report data with planted numbers that the tests know."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAYERS = ("early", "middle", "late", "head")
 CLASSES = ("lift", "put_down", "push_left", "push_right")
 MODEL = "recogniser.pth@1f2e3d4c5b6a"
 KINDS = ("spatial", "spatiotemporal", "frozen", "shuffled", "reversed", "padding")
-# Which motion each class is made of: its own concept raises it, the opposite one lowers it.
+# The motion that defines each class: its own concept raises it, the opposite one lowers it.
 SENSITIVITIES = pa.schema(
     [(name, pa.string()) for name in ("class", "layer", "concept", "video_id")] + [("sensitivity", pa.float32())]
 )
@@ -27,7 +27,7 @@ OPPOSITE = {"cup up": "cup down", "cup down": "cup up", "cup left": "cup right",
 
 
 def cell(**values: Any) -> dict[str, Any]:
-    """One row of the scores table: a plain, readable, not significant cell, changed as asked."""
+    """Make one row of the scores table: a plain, readable, not significant cell, with these changes."""
     row = {
         "class": "lift",
         "layer": "late",
@@ -77,7 +77,7 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def world_rows(classes: tuple[str, ...] = CLASSES, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Four classes that are made of motion: moving concepts count more with depth, still ones never do."""
+    """Make four classes defined by motion: moving concepts count more with depth, still ones never count."""
     rng = np.random.default_rng(seed)
     rows = []
     for name in classes:
@@ -137,7 +137,7 @@ def _world_cell(rng: np.random.Generator, name: str, concept: str, kind: str, de
 
 
 def clip(concept: str, *, size: int = 64, frames: int = 16, seed: int = 0) -> np.ndarray:
-    """A bright square that moves as the concept's name says, or stands still; uint8 [T, H, W, 3]."""
+    """Make a bright square that moves as the concept's name says, or stands still; uint8 [T, H, W, 3]."""
     rng = np.random.default_rng(seed)
     ground = np.clip(rng.normal(90, 25, (size // 8, size // 8, 3)), 0, 255).astype(np.uint8)
     movie = np.repeat(np.kron(ground, np.ones((8, 8, 1), np.uint8))[None], frames, 0)
@@ -156,7 +156,7 @@ def preview(concept: str, seed: int) -> Preview:
 
 
 def accuracies(concepts: list[str], *, random_sets: int = 50, seed: int = 0) -> pa.Table:
-    """The cavs table without its vectors."""
+    """Make the cavs table without its vectors."""
     rng = np.random.default_rng(seed)
     rows = []
     for depth, layer in enumerate(LAYERS):
@@ -172,7 +172,7 @@ def accuracies(concepts: list[str], *, random_sets: int = 50, seed: int = 0) -> 
 
 
 def sensitivities(rows: list[dict[str, Any]], *, videos: int = 30, seed: int = 0) -> pa.Table:
-    """Each class video in each cell against random clips; the share above zero is the cell's score."""
+    """Make each class video's sensitivity in each cell against random clips; the share above zero is the score."""
     rng = np.random.default_rng(seed)
     found = []
     for row in rows:
@@ -184,7 +184,7 @@ def sensitivities(rows: list[dict[str, Any]], *, videos: int = 30, seed: int = 0
 
 
 def nulls(rows: list[dict[str, Any]], *, permutations: int = 1000, seed: int = 0) -> pa.Table:
-    """Skewed nulls of the effects, so that no bell curve looks like them; two-humped ones of the scores."""
+    """Make skewed nulls of the effects, unlike any bell curve, and two-humped nulls of the scores."""
     rng = np.random.default_rng(seed)
     found = []
     for row in rows:
@@ -202,7 +202,7 @@ def nulls(rows: list[dict[str, Any]], *, permutations: int = 1000, seed: int = 0
 
 
 def report_data(rows: list[dict[str, Any]] | None = None, **changes: Any) -> ReportData:
-    """A whole report's data. `rows`: of the scores table; None: the planted world."""
+    """Make a whole report's data. `rows`: of the scores table; None: the planted world."""
     rows = world_rows() if rows is None else rows
     names = sorted({r["concept"] for r in rows})
     rng = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""A run whose clips are cut: drawn clips of two concepts in two kinds with a control, one class, one random kind."""
+"""A run with drawn clips: two concepts in two kinds with a control, one class, and one random kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLIPS_EACH = 6
 
 
 def drawn(seed: int, still: bool, frames: int = 6, size: int = 48) -> np.ndarray:
-    """A bright square on a grey ground: uint8 [T, S, S, 3]."""
+    """Draw a bright square on a grey ground: uint8 [T, S, S, 3]."""
     clip = np.full((frames, size, size, 3), 60 + 9 * (seed % 7), np.uint8)
     for t in range(frames):
         x = 4 + (0 if still else 5 * t)
@@ -63,7 +63,7 @@ def all_rows() -> list[dict[str, Any]]:
 
 
 def write_run(url: str) -> Run:
-    """A run folder as the pipeline leaves it after the stage `clips`, in two shards."""
+    """Write a run folder in its state after the stage `clips`, in two shards."""
     folder = Folder(url)
     output = stage_folder(folder, "clips", "k1")
     rows = all_rows()

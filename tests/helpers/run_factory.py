@@ -1,4 +1,4 @@
-"""Small finished runs with planted activations and gradients, made by the stages' own workers, without Ray."""
+"""Small finished runs with planted activations and gradients, computed by the stages' own workers without Ray."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ CONCEPTS = ("cup", "ball")
 
 
 def make_run(path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, videos: str = "v") -> Run:
-    """A run whose model weighs concept `cup` (axis 0) by `weight` for class `lift`, and `ball` (axis 1) by 1.
+    """Make a run whose model weighs concept `cup` (axis 0) by `weight` for class `lift`, and `ball` (axis 1) by 1.
 
     Args:
         path: the run folder.
         weight: the gradient of `lift` along axis 0.
-        seed: of the noise that is the model's own.
-        scale: of this model's activations; its gradients are smaller by as much, so that no effect changes.
-        videos: prefix of the source videos' names; another one: other videos.
+        seed: of the noise that is specific to the model.
+        scale: of this model's activations; its gradients are smaller by the same factor, so that no effect changes.
+        videos: prefix of the source videos' names; another prefix gives other videos.
     """
     config = parse_config({**CONFIG, "out": str(path)})
     folder = Folder(str(path))
@@ -59,7 +59,7 @@ def make_run(path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, vi
 
 
 def _clips(videos: str) -> tuple[list[dict], np.ndarray]:
-    """Concept clips lie off the random ones along their own axis; what a video adds is the same for every model."""
+    """Make clips. A concept's lie off the random ones along its axis; a video adds the same for every model."""
     rng = np.random.default_rng(7)
     rows, vectors = [], []
 
@@ -78,7 +78,7 @@ def _clips(videos: str) -> tuple[list[dict], np.ndarray]:
         for i in range(10):
             add("class", name, "full", i, np.zeros(D))
     found = np.array(vectors)
-    # Each set's mean is exactly where it was planted, so that the change is known without its sampling error.
+    # Each set's mean is exactly the planted one, so that the change is known without sampling error.
     for axis, name in enumerate((*CONCEPTS, "random/spatial")):
         of_set = [i for i, row in enumerate(rows) if row["name"] == name]
         found[of_set] += (np.eye(D)[axis] if axis < len(CONCEPTS) else 0.0) - found[of_set].mean(axis=0)

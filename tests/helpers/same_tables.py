@@ -1,4 +1,4 @@
-"""Tables that are equal up to what other processors, or other batches on some of them, do to a number's last bits."""
+"""Tables that are equal except for a number's last bits, which other processors or batch sizes can change."""
 
 from __future__ import annotations
 

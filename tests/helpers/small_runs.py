@@ -1,4 +1,4 @@
-"""What the tests that run the whole pipeline have in common."""
+"""Shared parts of the tests that run the whole pipeline."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vtcav_ray.runs.stage import Shard, Worker
 from vtcav_ray.stages import StageFacts, facts_of
 from vtcav_ray.store.commits import StageFolder
 
-# To load a model's packages takes longer here than to use them. Pools of several actors are tested in tests/engine.
+# Loading a model's packages takes longer here than using them. tests/engine tests pools of several actors.
 ONE_ACTOR_A_STAGE = [f"resources.{stage}.max_actors=1" for stage in ("detect", "cut", "extract", "statistics")]
 
 
 def run_here(
     shards: list[Shard], make_worker: Callable[[], Worker], output: StageFolder, *_: object
 ) -> Iterator[dict[str, Any]]:
-    """In place of `vtcav_ray.engine.run_shards`: one shard after another in this process, without Ray."""
+    """Replace `vtcav_ray.engine.run_shards`: run one shard after another in this process, without Ray."""
     worker = make_worker()
     for shard in shards:
         record = output.commit(shard.name, worker(shard.rows))
@@ -31,7 +31,7 @@ def run_here(
 
 @contextmanager
 def without_ray() -> Iterator[None]:
-    """All shards in this process, with the real models: for tests of what the pipeline asks for, and not of how.
+    """Run all shards in this process, with the real models, for tests of what the pipeline runs, not of how.
 
     That Ray does it is tested in tests/engine, tests/test_pipeline.py and tests/jobs/test_jobs.py.
     """
@@ -45,7 +45,7 @@ def without_ray() -> Iterator[None]:
 
 
 def here_except(*stages: str) -> Callable[..., Iterator[dict[str, Any]]]:
-    """Like `run_here`, but these stages run on Ray: for tests of one stage, which need what the ones before it make."""
+    """Like `run_here`, but run these stages on Ray, for tests of one stage that need the output of earlier stages."""
     from vtcav_ray.engine import run_shards
 
     def choose(
@@ -57,5 +57,5 @@ def here_except(*stages: str) -> Callable[..., Iterator[dict[str, Any]]]:
 
 
 def facts(name: str, inputs: tuple[str, ...]) -> StageFacts:
-    """The facts about a stage of a small pipeline of stand-ins: those of its namesake, with other inputs."""
+    """Return the facts about a stand-in stage: those of the real stage with its name, with other inputs."""
     return replace(facts_of(name), inputs=inputs)

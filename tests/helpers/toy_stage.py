@@ -1,4 +1,4 @@
-"""A stage that is all engine and no model, done or gone on with as `vtcav run` does: `toy_stage.py FOLDER [SHARDS]`."""
+"""A stage without a model, run or resumed as `vtcav run` does it: `toy_stage.py FOLDER [SHARDS]`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROWS_A_SHARD = 3
 
 
 class Toy:
-    """Takes its time; leaves a mark each time that it ends a shard, so that work done twice is seen."""
+    """A slow worker that leaves a mark for each finished shard, so that repeated work is visible."""
 
     def __init__(self, marks: str, seconds: float = 0.25) -> None:
         self.marks, self.seconds = Path(marks), seconds
@@ -41,7 +41,7 @@ def shards(shards: int = SHARDS) -> list[Shard]:
 
 
 def undisturbed(folder: Path) -> StageFolder:
-    """The same stage without Ray."""
+    """Run the same stage without Ray."""
     folder.mkdir()
     output = stage_folder(Folder(str(folder)), "tracks", "k")
     for shard in shards():
@@ -55,12 +55,12 @@ def complete(
     stage_resources: StageResources = StageResources(max_actors=3),
     count: int = SHARDS,
 ) -> StageFolder:
-    """Bring the stage to completion: all of it, or what is missing."""
+    """Complete the stage: compute the missing shards."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[Toy.__module__])
     output = stage_folder(Folder(folder), "tracks", "k")
     if output.complete:
         return output
-    # As the pipeline does it, which would bring every model's package along, and a kill should not wait for that.
+    # As in the pipeline. Importing the pipeline itself would import every model's package and delay the kills.
     there = output.committed()
     with ray_session(resources):
         missing = [shard for shard in shards(count) if shard.name not in there]

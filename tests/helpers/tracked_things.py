@@ -14,7 +14,7 @@ from vtcav_ray.tracks.detect import Detections
 
 
 class RedSquares:
-    """Stands in for a detector: its objects are what is red."""
+    """A stand-in for a detector: it finds red objects."""
 
     names = {0: "square", 1: "other"}  # noqa: RUF012
     device = "cpu"
@@ -39,7 +39,7 @@ class RedSquares:
 
 
 def track_row(video_id: str, track_id: int = 1, label: str = "cup", **changes: Any) -> dict[str, Any]:
-    """A row of TRACKS: 40 frames, a 20-pixel box that goes right by 2 pixels a frame in a 200x100 video at 25 fps."""
+    """Make a row of TRACKS: 40 frames, a 20-pixel box moving right 2 pixels per frame in a 200x100 video at 25 fps."""
     n = changes.pop("n", 40)
     step = changes.pop("step", (2.0, 0.0))
     start = changes.pop("start", (20.0, 40.0))

@@ -36,7 +36,7 @@ def saved(content: Any) -> bytes:
 
 
 def packed(pickled: bytes, storages: dict[str, bytes] | None = None, *, compress: int = zipfile.ZIP_STORED) -> bytes:
-    """A torch file of a hand-made pickle and storages."""
+    """Make a torch file from a hand-made pickle and storages."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compress) as archive:
         archive.writestr("a/data.pkl", pickled)
@@ -58,7 +58,7 @@ class Calls:
 
 
 def refused(data: bytes, tmp_path: Path, *words: str) -> str:
-    """What `load_pt` and a run's detector say of a file, which has to be a sentence."""
+    """Check that `load_pt` and a run's detector refuse a file with a clear error."""
     path = tmp_path / "hostile.pt"
     path.write_bytes(data)
     config = TracksConfig(weights=str(path), image_size=64, batch_size=1)

@@ -1,4 +1,4 @@
-"""A whole run that takes a minute: what the tests of object storage and benchmarks/soak.py have in common."""
+"""A whole run that takes a minute, for the tests of object storage and benchmarks/soak.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 VIDEOS, SEED = 40, 3  # of the planted world
 
-# All but `videos`, `resources` and the place of each weight.
+# All settings except `videos`, `resources` and the paths of the weights.
 SMALL: dict[str, Any] = {
     "clips": {
         "frames": 16,
@@ -29,12 +29,12 @@ SMALL: dict[str, Any] = {
 
 
 def vtcav(*arguments: str | Path) -> list[str]:
-    """The command line, with this interpreter."""
+    """Return a `vtcav` command line for this interpreter."""
     return [sys.executable, "-c", "from vtcav_ray.cli import main; main()", *map(str, arguments)]
 
 
 def add_node(cluster: Any, **resources: int) -> Any:
-    """A node of a `ray.cluster_utils.Cluster`. Ray gives it 30 s to start, which a busy machine may not keep."""
+    """Add a node to a `ray.cluster_utils.Cluster`. Ray allows 30 s for its start, which a busy machine may exceed."""
     for attempt in range(4):
         try:
             return cluster.add_node(**resources)

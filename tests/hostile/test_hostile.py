@@ -1,4 +1,4 @@
-"""Input from somebody who means harm: names, URLs, links, pickles. (HTML in the pages: tests/report, tests/watch.)"""
+"""Hostile input: names, URLs, links, pickles. (HTML in the pages: tests/report, tests/watch.)"""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_url_that_can_not_be_parsed_is_told_as_a_mistake(url: str) -> None:
 )
 def test_whatever_opens_a_url_the_scheme_is_checked(url: str) -> None:
     with pytest.raises(ConfigError, match="not opened") as told:
-        sha256_of(url)  # the first that `vtcav rerun --checkpoint` does with it
+        sha256_of(url)  # the first step of `vtcav rerun --checkpoint`
     assert "Allowed" in str(told.value) or "chain" in str(told.value)
 
 
@@ -111,7 +111,7 @@ SIGNED = [
 def test_a_url_that_is_a_credential_gets_into_no_table(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
     uris = [url.format(i) for i, url in enumerate(SIGNED)]
-    plain = "https://host/v.mp4?version=3"  # says which one, and opens nothing
+    plain = "https://host/v.mp4?version=3"  # names a version and grants no access
     (tmp_path / "m.csv").write_text("\n".join(["uri", "a.mp4", plain, *uris]))
     table, failures = list_videos(VideosConfig(uri=str(tmp_path / "m.csv")))
     assert sorted(table["uri"].to_pylist()) == [str(tmp_path / "a.mp4"), plain]
@@ -153,7 +153,7 @@ def test_an_id_is_not_a_way_out(tmp_path: Path, video_id: str) -> None:
     (tmp_path / "m.csv").write_text(f'uri,video_id\na.mp4,"{video_id}"\n')
     videos, failures = list_videos(VideosConfig(uri=str(tmp_path / "m.csv")))
     if video_id == " a":
-        assert videos["video_id"].to_pylist() == ["a"]  # blanks around a field are not part of it
+        assert videos["video_id"].to_pylist() == ["a"]  # blanks around a field do not count
     else:
         assert [f.error_kind for f in failures] == ["manifest"]
 
@@ -167,23 +167,23 @@ def test_links_out_of_the_folder_are_refused_and_loops_end(tmp_path: Path) -> No
     (folder / "whole").symlink_to(elsewhere)
     (folder / "lift" / "loop").symlink_to(folder)
     (folder / "lift" / "again.mp4").symlink_to(folder / "lift" / "a.mp4")
-    (folder / "lift" / "kept.mp4").symlink_to(folder / ".store" / "x.mp4")  # as git-annex and DVC lay files out
-    (tmp_path / "entry").symlink_to(folder)  # the folder itself may be reached by a link
+    (folder / "lift" / "kept.mp4").symlink_to(folder / ".store" / "x.mp4")  # the layout of git-annex and DVC
+    (tmp_path / "entry").symlink_to(folder)  # the folder itself may be a link
     for uri in (folder, tmp_path / "entry"):
         videos, failures = list_videos(VideosConfig(uri=str(uri)))
         assert videos["video_id"].to_pylist() == ["lift/a.mp4", "lift/kept.mp4"]
-        # A linked folder is not entered at all; a linked file is told.
+        # A linked folder is not entered; a linked file is reported.
         assert [(f.video_id, f.error_kind) for f in failures] == [("lift/out.mp4", "link")]
         assert "videos.follow_links" in failures[0].message
     videos, failures = list_videos(VideosConfig(uri=str(folder), follow_links=True))
     assert "lift/out.mp4" in videos["video_id"].to_pylist()
     assert failures == []
-    # A link that somebody names outright was looked at by that person.
+    # A link that the config itself names is trusted.
     assert list_videos(VideosConfig(uri=str(folder / "lift" / "out.mp4")))[0].num_rows == 1
 
 
 class Exploit:
-    """A pickle that makes a file when it is loaded."""
+    """A pickle that creates a file when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The review server and its file: bodies from strangers, lengths that lie, and several servers on one run."""
+"""The review server and its file: hostile bodies, false lengths, and several servers on one run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def heads(server: ReviewServer, **changes: str | None) -> dict[str, str]:
 
 
 def ask(server: ReviewServer, headers: dict[str, str], sent: bytes = b"", method: str = "POST") -> bytes:
-    """Everything that the server answers until it ends the connection, which it has to do by itself."""
+    """Return all that the server answers until it closes the connection, which it must do on its own."""
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(f"{method} /api/undo HTTP/1.1\r\n{head}\r\n".encode("latin-1") + sent)
@@ -74,7 +74,7 @@ def ask(server: ReviewServer, headers: dict[str, str], sent: bytes = b"", method
 def test_a_length_that_is_none_is_refused(server: ReviewServer, length: str | None, status: int) -> None:
     answer = ask(server, heads(server, Content_Length=length), b"{}")
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-    assert answer.count(b"HTTP/1.1") == 1  # the unread body is no second request
+    assert answer.count(b"HTTP/1.1") == 1  # the unread body does not count as a second request
     assert b"Traceback" not in answer
 
 
@@ -97,7 +97,7 @@ def test_nobody_has_a_body_read_who_may_not_ask(
     server: ReviewServer, changes: dict[str, str | None], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module._Handler, "_body", lambda self: 1 / 0)
-    # The body that is announced never comes. The answer does.
+    # The announced body never arrives, but the answer does.
     answer = ask(server, heads(server, Content_Length=str(MAX_BODY), **changes))
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
 
@@ -114,7 +114,7 @@ def test_lists_in_lists_are_no_request(server: ReviewServer) -> None:
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
-# Several on one file.
+# Several servers on one file.
 
 OTHER = """
 import sys
@@ -140,7 +140,7 @@ def test_every_decision_of_several_processes_is_in_the_file(run: Folder) -> None
         for name in who
     ]  # fmt: skip
     try:
-        for other in others:  # all begin together
+        for other in others:  # all begin at the same time
             assert other.stdout is not None
             assert other.stdout.readline() == "ready\n"
         for other in others:

@@ -1,4 +1,4 @@
-"""What is in cluster/ and jobs/: valid against the schemas of those who read it, and true to the commands it calls."""
+"""Files in cluster/ and jobs/ are valid for the schemas of their readers and match the commands that they call."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def closed(schema: Any) -> Any:
-    """A CRD's schema for jsonschema, with unknown fields as errors: Kubernetes would drop them without a word."""
+    """Return a CRD's schema for jsonschema, with unknown fields as errors; Kubernetes would drop them silently."""
     if isinstance(schema, list):
         return [closed(item) for item in schema]
     if not isinstance(schema, dict):
@@ -62,7 +62,7 @@ def test_kuberay_takes_the_manifest(path: Path, shared_data: Path) -> None:
     schema["properties"]["metadata"] = {"type": "object"}
     validator = jsonschema.Draft202012Validator(schema)
     assert [f"{e.json_path}: {e.message}" for e in validator.iter_errors(manifest)] == []
-    # The check can fail: a misspelt field and a wrong type.
+    # The check can fail: on a misspelt field, and on a wrong type.
     broken = json.loads(json.dumps(manifest))
     broken["spec"]["entrypont"] = 1
     assert not validator.is_valid(broken)
@@ -125,7 +125,7 @@ def test_secrets_are_named_and_never_written_down() -> None:
 
 
 def pods(node: Any) -> Iterator[dict[str, Any]]:
-    """The pod specs of a manifest: what has containers."""
+    """Return the pod specs of a manifest: every mapping with containers."""
     if isinstance(node, dict):
         if "containers" in node:
             yield node
@@ -137,7 +137,7 @@ def pods(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def home() -> str:
-    """HOME in the images, which is the same in both."""
+    """Return HOME in the images, the same in both."""
     (found,) = {re.search(r"^ENV HOME=(\S+)$", p.read_text(), re.MULTILINE)[1] for p in CONTAINERFILES}  # type: ignore[index]
     return found
 
@@ -155,7 +155,7 @@ def test_pods_can_write_to_tmp_and_home_alone() -> None:
                 for mount in container["volumeMounts"]:
                     assert "emptyDir" in volumes[mount["name"]]
     assert seen == 9
-    # The autoscaler's container is put into the head's pod by KubeRay.
+    # KubeRay adds the autoscaler's container to the head's pod.
     for spec in clusters():
         locked_down(spec["autoscalerOptions"], "autoscaler")
         head = {volume["name"] for volume in spec["headGroupSpec"]["template"]["spec"]["volumes"]}
@@ -227,7 +227,7 @@ def test_every_entry_point_is_a_command_that_exists() -> None:
         assert job.is_file(), name
         context = commands[job.stem].make_context(job.stem, list(arguments))
         config = ROOT / "configs" / Path(context.params["config"]).name
-        # The overrides name keys that the config has.
+        # The overrides name keys of the config.
         load_config(str(config), context.params["overrides"] or [], out=context.params["out_url"] or None) if (
             job.stem == "run"
         ) else load_config(str(config), ["videos.uri=s3://b/k"])
@@ -265,7 +265,7 @@ def test_only_named_pods_reach_the_cluster() -> None:
 
 
 def test_containers_start_from_the_images_whose_digests_are_kept() -> None:
-    """Each FROM names a build argument without a default, and images.env has exactly these."""
+    """Each FROM names a build argument without a default, and images.env has exactly these arguments."""
     lines = [line for line in (CLUSTER / "images.env").read_text().splitlines() if not line.startswith("#")]
     named = dict(line.split("=", 1) for line in lines)
     used = set()
@@ -308,7 +308,7 @@ def test_container_files_are_linted(path: Path, tmp_path: Path) -> None:
     bad = tmp_path / "Containerfile"
     bad.write_text("FROM python\nRUN cd /tmp && pip install x\n")
     assert subprocess.run([hadolint, str(bad)], capture_output=True, check=False).returncode != 0
-    # What is copied is there, and the user is not root.
+    # Copied files exist, and the user is not root.
     for line in re.findall(r"^COPY (.+) \S+$", path.read_text(), re.MULTILINE):
         for name in line.split():
             assert (ROOT / name).exists(), name

@@ -1,4 +1,4 @@
-"""`ray job submit` for real: a head with its job server on this machine, and the entry points of jobs/ sent to it."""
+"""A real `ray job submit`: a head with its job server on this machine receives the entry points of jobs/."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
-    """Address of the job server of a head of our own: its ports, its folder, and only its processes at the end."""
+    """Address of the job server of a separate head with its own ports and folder; only its processes are ended."""
     gcs, dashboard, client, metrics, agent = free_ports(5)
     folder = tempfile.mkdtemp(prefix="vtj", dir="/tmp")  # Ray's socket paths must be short
     environment = clean_environment()
@@ -87,9 +87,9 @@ def head() -> Iterator[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Without a neighbour's cluster, and without the path that would hide where the package really comes from.
+    """Return the environment without another cluster and without the path that would hide the package's origin.
 
-    A head's `python` is the one with Ray in it, as in every image of cluster/: an entry point is a shell line there.
+    `python` is the interpreter with Ray, as in every image of cluster/, because an entry point is a shell line there.
     """
     ours = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
     path = os.pathsep.join([str(Path(sys.executable).parent), ours.get("PATH", os.defpath)])
@@ -109,7 +109,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def submit(head: str, *entrypoint: str, working_dir: Path = ROOT) -> tuple[int, str]:
-    """What a user types. Returns the command's exit status and all that it printed, the job's own output included."""
+    """Submit as a user does. Return the exit status and the whole output, including the job's own."""
     done = subprocess.run(
         [RAY, "job", "submit", "--address", head, "--working-dir", str(working_dir), "--", *entrypoint],
         capture_output=True,
@@ -132,7 +132,7 @@ def test_jobs_run_on_the_head_from_the_working_directory(head: str, tmp_path: Pa
     assert 0 < figures["stages"]["activations"]["batch_occupancy"] <= 1
     assert Run(out).table("scores").num_rows > 0
 
-    # A rerun on the same cluster: only what a checkpoint needs.
+    # A rerun on the same cluster does only the work of a new checkpoint.
     state = torch.load(resolve_asset("asset:recogniser.pth"), weights_only=True)
     name = next(key for key in state["state_dict"] if key.endswith("fc_cls.weight"))
     state["state_dict"][name] = state["state_dict"][name] * 2
@@ -141,11 +141,11 @@ def test_jobs_run_on_the_head_from_the_working_directory(head: str, tmp_path: Pa
     assert status == 0, printed
     assert "were re-used" in " ".join(printed.split())
 
-    # Its exit status is that of the command, and the message gets through.
+    # The job's exit status is that of the command, and the message arrives.
     status, printed = submit(head, "python", "jobs/run.py", "nowhere.yaml")
     assert status != 0
     assert "No config at nowhere.yaml" in printed
-    # A watcher with nothing to do.
+    # A watcher without a new checkpoint.
     status, printed = submit(
         head, "python", "jobs/watch.py", "configs/quickstart.yaml", "--once",
         "--checkpoints", f"{tmp_path}/none/*.pth", "--out", str(tmp_path / "watched"),
@@ -155,7 +155,7 @@ def test_jobs_run_on_the_head_from_the_working_directory(head: str, tmp_path: Pa
 
 
 def test_the_package_comes_from_the_working_directory(head: str, tmp_path: Path) -> None:
-    """A changed checkout is what runs, on the driver and on the workers, whatever is installed there."""
+    """A changed checkout runs on the driver and on the workers, not the installed package."""
     copy = tmp_path / "checkout"
     for name in ("vtcav_ray", "jobs"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.pth", "*.pt", "*.js"))

@@ -32,7 +32,7 @@ def test_family(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", [family for family in TRIALS if family not in ALWAYS])
 def test_the_layers_of_a_family_are_those_of_the_page(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Build the families that only `make test-all` runs, without memory for their weights."""
-    monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))  # its numbers are read
+    monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))  # its values are read
     config = TRIALS[family].config
     with torch.device("cpu" if family == "TANet" else "meta"):  # TANet copies its weights while it is built
         module = build_mmaction(read_config(config), config, seed=None)

@@ -1,4 +1,4 @@
-"""axe-core finds nothing serious, and what it can't see: the matrix's headings are reached from the keyboard."""
+"""axe-core finds nothing serious. The keyboard reaches the matrix's headings, which axe can't check."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def serious(page: Page) -> list[Any]:
 
 
 def open_page(browser: Browser, file: Path, **options: Any) -> Page:
-    # The page's own policy would keep axe out.
+    # The page's content security policy would block axe.
     page = browser.new_page(bypass_csp=True, reduced_motion="reduce", **options)
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-ready]")
@@ -42,7 +42,7 @@ def open_page(browser: Browser, file: Path, **options: Any) -> Page:
 def test_axe_finds_nothing_serious(browser: Browser, file: Path, scheme: str, width: int) -> None:
     page = open_page(browser, file, color_scheme=scheme, viewport={"width": width, "height": 900})
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")  # draws every chart, wherever it is
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")  # draws every chart, also those out of view
     assert serious(page) == []
     page.locator("#matrix .cell:not(.empty)").first.click()
     page.wait_for_selector("dialog[open]")

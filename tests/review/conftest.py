@@ -10,5 +10,5 @@ from vtcav_ray.runs.run import Run
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A run whose clips are cut."""
+    """A run that has its clips."""
     return write_run(str(tmp_path / "run"))

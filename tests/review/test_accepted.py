@@ -1,4 +1,4 @@
-"""Which clips are left out, and why; and a stage's folder read without them."""
+"""The clips that are left out, and why; reading a stage's folder leaves them out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask the review server what, and what it keeps."""
+"""The requests that the review server accepts and refuses, and the decisions that it keeps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST = next(r["clip_id"] for r in all_rows() if (r["name"], r["kind"]) == ("bal
 
 
 class Client:
-    """Asks like a browser that opened the printed address; headers can be changed or left out (None)."""
+    """A client that acts like a browser at the printed address; headers can be changed or left out (None)."""
 
     def __init__(self, server: ReviewServer) -> None:
         self.server = server
@@ -101,12 +101,12 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(client: Client) -> No
         ("GET", "/api/state", {"Host": "evil.example"}, 421),  # DNS rebinding
         ("GET", "/api/state", {"Host": "evil.example:80", "Cookie": None}, 421),
         ("GET", "/api/state", {"Host": None}, 421),
-        ("GET", "/api/state", {"Host": "localhost:9"}, 200),  # a tunnel with another port
+        ("GET", "/api/state", {"Host": "localhost:9"}, 200),  # an SSH tunnel on another port
         ("POST", "/api/undo", {"Origin": "http://evil.example"}, 403),
         ("POST", "/api/undo", {"Origin": None}, 403),
-        ("POST", "/api/undo", {"Origin": "http://127.0.0.1:1"}, 403),  # another server of this machine
+        ("POST", "/api/undo", {"Origin": "http://127.0.0.1:1"}, 403),  # another server on this machine
         ("POST", "/api/undo", {"Cookie": None}, 403),
-        ("POST", "/api/undo", {"Content_Type": "text/plain"}, 415),  # what a form of another page could send
+        ("POST", "/api/undo", {"Content_Type": "text/plain"}, 415),  # a form on another page could send this
         ("POST", "/api/undo", {"Host": "evil.example", "Origin": "http://evil.example"}, 421),
         ("POST", "/api/undo", {}, 200),
         ("GET", "/assets/../page.py", {}, 404),
@@ -182,7 +182,7 @@ def test_what_is_written_by_hand_meanwhile_is_kept_and_shown(client: Client, run
     status, _, message = client.ask("POST", "/api/decide", body)
     assert status == 409
     assert b"line 4" in message
-    assert b"maybe" in run.folder.read_bytes(FILE)  # a broken file is not written over
+    assert b"maybe" in run.folder.read_bytes(FILE)  # a broken file is not overwritten
 
 
 def test_decisions_from_many_threads_are_all_kept(client: Client, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""What is carried from an earlier output to a later one, on tables that need no model."""
+"""Carrying over from an earlier output to a later one, on tables that need no model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vtcav_ray.store.folder import Folder
 
 
 class Letters:
-    """Two rows a video, in the order of the videos; fails for those in `bad`; remembers what it was given."""
+    """A worker that gives two rows per video, in order, fails for those in `bad`, and remembers its input."""
 
     def __init__(self, bad: set[str]) -> None:
         self.bad = bad
@@ -50,7 +50,7 @@ def complete(folder: StageFolder, todo: list[Shard], worker: object) -> StageFol
 def test_only_failed_and_new_videos_are_worked_on_and_nothing_is_out_of_order(tmp_path: Path) -> None:
     before = shards("b", "d", "f", "h")
     old = complete(output(tmp_path, "old"), before, Letters({"d"}))
-    after = shards("a", "b", "c", "d", "f", "h")  # every shard has other videos than before
+    after = shards("a", "b", "c", "d", "f", "h")  # every shard now has other videos
     carried = carry(after, before, old)
     assert (carried.units, carried.kept) == (6, 3)
     assert [s.name for s in carried.shards] == [s.name for s in after]
@@ -123,7 +123,7 @@ def test_what_is_not_committed_is_not_carried(tmp_path: Path) -> None:
 def test_only_inputs_may_differ() -> None:
     assert comparable({"version": 1, "inputs": {"a": 1}}, {"version": 1, "inputs": {"a": 2}})
     assert not comparable({"version": 1, "inputs": {}}, {"version": 2, "inputs": {}})
-    # One of the two comes from a manifest, and JSON knows no tuples.
+    # One of the two comes from a manifest, and JSON has no tuples.
     assert comparable({"classes": ["lift"], "inputs": {}}, {"classes": ("lift",), "inputs": {}})
 
 

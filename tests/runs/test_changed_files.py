@@ -1,4 +1,4 @@
-"""Source videos that change under a run: within it, between two runs, and under a rerun. Real models, no Ray."""
+"""Source videos that change during a run, between two runs, and before a rerun. Real models, no Ray."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def failures(run: Run) -> list[tuple[str, str, str]]:
 
 
 class After(Silence):
-    """Does something when a stage has ended."""
+    """Progress that calls a function when a stage has ended."""
 
     def __init__(self, stage: str, then: Callable[[], object]) -> None:
         self.stage, self.then = stage, then
@@ -73,7 +73,7 @@ class After(Silence):
 
 
 def replace(videos: Path, name: str) -> None:
-    """With another video of the world, so that each frame that the tracks name is there."""
+    """Replace a video with another one of the world, so that each frame that the tracks name exists."""
     other = next(path for path in sorted(videos.rglob("*.mp4")) if not str(path).endswith(name))
     data = other.read_bytes()
     (videos / name).write_bytes(data)
@@ -108,14 +108,14 @@ def test_a_file_replaced_after_the_listing_is_a_row_of_tracks(videos: Path, tmp_
 def test_a_run_and_a_rerun_on_a_copied_folder_have_no_failures(videos: Path, tmp_path: Path) -> None:
     first = pipeline.run(config(videos, tmp_path / "run"), until="clips")
     original = videos.rename(tmp_path / "original")
-    shutil.copytree(original, videos, copy_function=shutil.copy)  # the same bytes, another time
-    # A rerun keeps the list of its base, and cuts from the copy what the base has not cut.
+    shutil.copytree(original, videos, copy_function=shutil.copy)  # the same bytes, other times
+    # A rerun keeps the list of its base, and cuts from the copy the clips that the base lacks.
     more = config(videos, tmp_path / "rerun", random_pool=14)
     rerun = pipeline.run(more, base=first, until="clips")
     assert failures(rerun) == []
     assert rerun.keys["videos"] == first.keys["videos"]
     assert rerun.keys["clips"] != first.keys["clips"]
-    # A run lists the folder as it is.
+    # A run lists the current folder.
     again = pipeline.run(config(videos, tmp_path / "run"), until="clips")
     assert failures(again) == []
     assert again.keys["videos"] != first.keys["videos"]
@@ -134,7 +134,7 @@ def test_a_rerun_notices_the_one_file_that_was_replaced(videos: Path, tmp_path: 
 def test_storage_that_does_not_answer_leaves_no_row_and_the_next_run_is_whole(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk goes away after the listing, and comes back."""
+    """The disk disappears after the listing and comes back."""
     monkeypatch.setattr(access, "PATIENCE_SECONDS", 0.1)
     settings = config(videos, tmp_path / "run")
     away = tmp_path / "away"

@@ -1,7 +1,7 @@
-"""The pipeline's own part (keys, re-use, carrying over, retries, reruns), with small stages that need no model.
+"""The pipeline's own logic (keys, reuse, carrying over, retries, reruns), with small stages that need no model.
 
-The stages have the names and the shape of the real ones: `tracks` works on videos, `clips` on what the tracks gave,
-`activations` on shards of clips, `scores` on all of it. What each of them is asked to do is written down.
+The stages have the names and structure of the real ones: `tracks` works on videos, `clips` on tracks, `activations`
+on shards of clips, `scores` on all. Each stage records the work that it receives.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def test_a_retry_works_on_what_failed_and_later_stages_see_it(house: House, conf
     assert 0 < len(house.worked["activations"]) < len(shards), "shards without a recovered video are kept"
     assert scored(second) == [v for v in house.videos if v != "v11"]
     assert second.table("failures")["video_id"].to_pylist() == ["v11"]
-    # A plain run finds all of it there.
+    # A plain run finds everything complete.
     house.worked.clear()
     assert pipeline.run(config).keys == second.keys
     assert house.worked == {}
 
 
 def test_a_look_at_the_clips_in_between_loses_no_activations(house: House, config: Config) -> None:
-    """`--until clips` ends a run that has no activations: those of the run before are carried over all the same."""
+    """`--until clips` ends a run without activations. Those of the run before are still carried over."""
     house.broken = {"v05"}
     pipeline.run(config)
     pipeline.run(config, until="clips")
@@ -136,7 +136,7 @@ def test_a_rerun_shares_what_does_not_depend_on_the_checkpoint(house: House, con
     assert rerun.record["base"] == "../.."
     assert Run(base.url).keys == base.keys
     assert {s.state for s in run_status(rerun).stages if s.stage not in ("cavs", "report")} == {"done"}
-    # What is recovered in the shared run is seen by the rerun, when that is run again.
+    # The rerun, when it runs again, uses what the shared run recovered.
     house.broken = set()
     house.videos = [f"v{i:02d}" for i in range(16)]
     pipeline.run(config, retry_failed=True)
@@ -165,7 +165,7 @@ def test_limit_adds_videos_and_carries_the_others(house: House, config: Config) 
     assert house.worked["tracks"] == house.videos[6:10]
     assert sorted(house.worked["clips"]) == house.videos[6:10]
     assert scored(second) == house.videos[:10]
-    # Cut off in the middle of the next ones, it goes on with the same ones.
+    # A run that stops in the middle of the next videos resumes with the same ones.
     house.dead_after = "activations"
     house.worked.clear()
     with pytest.raises(StageError):
@@ -219,7 +219,7 @@ def test_a_dry_run_tells_what_fresh_replaces(house: House, config: Config) -> No
 
 @pytest.fixture
 def gradcam(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A baseline that counts the clips, and no page."""
+    """A baseline that counts the clips and has no page."""
 
     def prepare(context: Context) -> Work:
         count = sum(part.num_rows for _, part in context.input("clips").iter_tables("clips"))
@@ -240,10 +240,10 @@ def test_gradcam_keeps_the_record_of_a_run_that_saw_a_retry(house: House, config
     assert house.worked == {}
     assert found.record == run.record
     assert found.table("gradcam")["n"].to_pylist() == [5]
-    # A part of its clips is gone: it is made again, and the run is still the same one.
+    # With some of its clips gone, it is computed again and belongs to the same run.
     Path(run.stage("clips").folder.url, "manifest.json").unlink()
     assert gradcam_run.run_gradcam(config).record == run.record
-    # Other clips are another run.
+    # Other clips make another run.
     other = gradcam_run.run_gradcam(pipeline.with_more_videos(config, 2, fresh=True))
     assert set(other.keys) == {"videos", "tracks", "clips", "gradcam"}
 

@@ -1,6 +1,6 @@
-"""Going back to a run: another checkpoint, what failed, more videos, all anew. On a small world.
+"""Repeating a run on a small world: with another checkpoint, failed videos, more videos, or from scratch.
 
-The shards run in this process, with the real models: what is tested is what the pipeline asks for.
+The shards run in this process, with the real models. The tests check what the pipeline runs.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def rows(run: Run, table: str) -> list[dict[str, Any]]:
 
 
 def damage(path: Path) -> bytes:
-    """Make a video unreadable without changing its size or time: its fingerprint stays, as if a read had gone wrong."""
+    """Make a video unreadable, but keep its size and time and so its fingerprint, as if a read had failed."""
     content, times = path.read_bytes(), path.stat()
     path.write_bytes(b"\0" * len(content))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -108,7 +108,7 @@ def test_a_rerun_reads_no_video_and_computes_no_track(
     checkpoint = next_checkpoint(tmp_path / "epoch_2.pth", 0.5)
     before = json.loads((Path(finished.url) / "run.json").read_text())
     away = videos.with_name("away")
-    videos.rename(away)  # the source videos need not be there any more
+    videos.rename(away)  # the source videos are no longer necessary
     try:
         result = rerun(finished.url, checkpoint)
     finally:
@@ -124,7 +124,7 @@ def test_a_rerun_reads_no_video_and_computes_no_track(
     assert result.saving.reused > 0
     assert 0 < result.saving.fraction < 1
     assert "re-used" in result.saving.sentence
-    # Moved together, the two folders still belong together.
+    # The two folders still belong together after both are moved.
     moved = tmp_path / "moved"
     shutil.copytree(finished.url, moved)
     inside = moved / Path(result.run.url).relative_to(finished.url)
@@ -137,8 +137,8 @@ def test_a_checkpoint_that_does_not_load_leaves_a_stopped_run(finished: Run, tmp
     with pytest.raises(StageError, match=r"bad\.pth"):
         rerun(finished.url, str(bad), str(tmp_path / "out"))
     status = run_status(Run(str(tmp_path / "out")))
-    # Where the checkpoint is needed, and not before: clips need the model's class names, which its config has, and the
-    # clips that are there stay of use for the next checkpoint.
+    # It stops where the checkpoint is needed, not before: clips need only the model's class names, which its config
+    # has, and the finished clips serve the next checkpoint.
     assert status.status == "stopped: activations"
     states = {stage.stage: stage.state for stage in status.stages}
     assert [states[name] for name in ("videos", "tracks", "clips")] == ["done"] * 3
@@ -148,7 +148,7 @@ def test_a_checkpoint_that_does_not_load_leaves_a_stopped_run(finished: Run, tmp
 
 def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: Path) -> None:
     mine = tmp_path / "videos"
-    shutil.copytree(videos, mine)  # copytree keeps the times
+    shutil.copytree(videos, mine)  # copytree preserves the times
     broken = sorted(mine.rglob("*.mp4"))[::11]
     content = {path: damage(path) for path in broken}
     config = config_for(mine, tmp_path / "run", "max_failed_fraction=0.5")
@@ -156,7 +156,7 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
     assert len(rows(first, "failures")) == len(broken) == 3
     keys = first.keys
 
-    # Nothing is mended: nothing changes, and nothing that was made is lost.
+    # While nothing is repaired, nothing changes and no output is lost.
     again = pipeline.run(config, retry_failed=True, until="clips")
     assert again.keys.items() <= keys.items()
 
@@ -172,14 +172,14 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
     for stage in ("clips", "activations"):
         carried = retried.manifest(stage)["carried"]
         assert 0 < carried["kept"] < carried["units"], stage
-    # Every later stage sees what was recovered, and a plain run finds it all there.
+    # Every later stage uses what was recovered, and a plain run finds everything complete.
     recovered = {str(p.relative_to(mine)) for p in broken[:2]}
     assert recovered <= {r["video_id"] for r in rows(retried, "tracks")}
     assert pipeline.run(config, until="scores").keys.items() <= retried.keys.items()
     assert run_status(retried).failures == 1
 
-    # Once all is mended, the files are those of a run in which nothing ever failed, byte for byte: also those of the
-    # videos that were tried again with others beside them than at first.
+    # Once all is repaired, the files equal those of a run without failures byte for byte, also those of videos that
+    # were retried together with other videos than at first.
     repair(broken[2], content[broken[2]])
     whole = pipeline.run(config, retry_failed=True, until="activations")
     undisturbed = pipeline.run(config_for(mine, tmp_path / "other"), until="activations")
@@ -187,7 +187,7 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
         one, other = data_files(whole, stage), data_files(undisturbed, stage)
         assert one.keys() == other.keys()
         assert {path for path in one if one[path] != other[path]} <= {p for p in one if p.startswith("gradients/")}
-    # Gradients but for the last bits: a batch of another size goes through other kernels on the way back.
+    # Gradients may differ in the last bits, because batches of another size use other kernels in the backward pass.
     mine_now, theirs = (sorted(rows(run, "gradients"), key=GRADIENT_KEY) for run in (whole, undisturbed))
     assert [GRADIENT_KEY(row) for row in mine_now] == [GRADIENT_KEY(row) for row in theirs]
     for row, twin in zip(mine_now, theirs, strict=True):
@@ -197,7 +197,7 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
 
 
 def data_files(run: Run, stage: str) -> dict[str, str]:
-    """SHA-256 of each of a stage's files."""
+    """Return the SHA-256 of each of a stage's files."""
     shards = run.manifest(stage)["shards"].values()
     return {path: info["sha256"] for files in shards for path, info in files.items()}
 
@@ -210,7 +210,7 @@ def test_limit_takes_unprocessed_videos_and_keeps_the_others(videos: Path, tmp_p
     second = pipeline.run(pipeline.with_more_videos(config, 5), until="tracks")
     assert {r["video_id"] for r in rows(first, "videos")} < {r["video_id"] for r in rows(second, "videos")}
     assert second.manifest("tracks")["metrics"]["worked_on"] == 5
-    # Stopped in the middle of taking five more, it goes on with the same five.
+    # A run that stops while adding five videos resumes with the same five.
     stopped = second.record | {"status": "running: tracks", "previous": first.keys}
     second.folder.write_json("run.json", stopped)
     assert pipeline.with_more_videos(config, 5).videos.limit == 17
@@ -233,7 +233,7 @@ def test_fresh_makes_everything_anew(videos: Path, tmp_path: Path) -> None:
 def test_status_says_how_far_a_run_is(finished: Run, tmp_path: Path) -> None:
     whole = run_status(finished)
     assert [s.state for s in whole.stages] == ["done"] * 7
-    # As it looks in the middle of a stage: three shards of all are there, two of them since it was begun.
+    # The state in the middle of a stage: three shards are done, two of them since it began.
     shutil.copytree(finished.url, tmp_path / "run")
     run = Run(str(tmp_path / "run"))
     folder = Path(run.stage("tracks").folder.url)
@@ -256,7 +256,7 @@ def test_status_says_how_far_a_run_is(finished: Run, tmp_path: Path) -> None:
 def test_a_watcher_reruns_each_checkpoint_and_reports_over_training(
     finished: Run, videos: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(finished.url, tmp_path / "run")  # its clips are those of every checkpoint
+    shutil.copytree(finished.url, tmp_path / "run")  # its clips serve every checkpoint
     (tmp_path / "exp").mkdir()
     for step, shift in ((1, 0.5), (2, 1.0)):
         next_checkpoint(tmp_path / "exp" / f"epoch_{step}.pth", shift)

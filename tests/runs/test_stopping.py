@@ -1,4 +1,4 @@
-"""Ctrl-C once: the run ends cleanly, says how to go on, and leaves no process behind."""
+"""One Ctrl-C ends the run cleanly, with a message on how to resume, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_ctrl_c_stops_the_actors_and_says_how_to_go_on(tmp_path: Path) -> None:
                "--out", str(tmp_path / "run"),
                "--set", "videos.world.videos=48", "--set", "resources.num_cpus=1",
                "--set", "shard_videos=2"]  # fmt: skip
-    # A session of its own: the signal goes to this process alone, as `kill -INT` does, and Ray's are its children.
+    # A separate session, so that the signal goes only to this process, as with `kill -INT`. Ray's are its children.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -40,7 +40,7 @@ def test_ctrl_c_stops_the_actors_and_says_how_to_go_on(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert time.monotonic() - started < 60
-    assert "Go on with: vtcav run configs/quickstart.yaml --set videos.world.videos=48" in errors
+    assert "Resume with: vtcav run configs/quickstart.yaml --set videos.world.videos=48" in errors
     assert "Traceback" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped: tracks"
     assert len(list((tmp_path / "run").glob("tracks/*/_commits/*.json"))) >= 1
@@ -48,7 +48,7 @@ def test_ctrl_c_stops_the_actors_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def _of_session(session: int) -> list[str]:
-    """Command lines of the processes that are alive in this session."""
+    """Return the command lines of this session's living processes."""
     found = []
     for entry in Path("/proc").iterdir():
         try:

@@ -1,4 +1,4 @@
-"""The stages `cavs` and `scores` on tables made by hand, without Ray: blocks, marks, and bad input."""
+"""The stages `cavs` and `scores` on hand-made tables, without Ray: blocks, marks, and bad input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class World:
         self.rng = np.random.default_rng(0)
         self.rows: list[tuple[str, str, str, np.ndarray]] = []  # set, name, video, vector
         self.gradients: list[tuple[str, str, np.ndarray]] = []  # class, video, vector
-        self.name_in_model: dict[str, str] = {}  # of a class; not given: the same
+        self.name_in_model: dict[str, str] = {}  # of a class; missing: the same name
 
     def clips(self, role: str, name: str, count: int, shift: float = 0.0, *, like: np.ndarray | None = None) -> None:
         for i in range(count):
@@ -43,12 +43,12 @@ class World:
             self.gradients.append((name, f"{name}-{i}", sign * np.eye(D)[0] + 0.3 * self.rng.normal(size=D)))
 
     def shifts(self) -> dict[str, np.ndarray]:
-        """Each concept's mean less that of the random clips."""
+        """Return each concept's mean minus that of the random clips."""
         mean = {n: np.mean([z for _, name, _, z in self.rows if name == n], axis=0) for _, n, _, _ in self.rows}
         return {n: mean[n] - mean[f"random/{KIND}"] for s, n, _, _ in self.rows if s == "concept"}
 
     def heads(self, folder: Folder) -> StageFolder:
-        """The clips' table without its frames: what the review of clips looks at."""
+        """Return the clips table without its frames, for the review of clips."""
         output = StageFolder("clips", "key", folder.below("clips", "key"))
         rows = [
             {
@@ -122,7 +122,7 @@ def config(**cavs: object) -> Config:
 
 
 def done(stage: Stage, context: Context) -> StageFolder:
-    """A stage's output, its shards one after the other in this process, by one worker as in an actor."""
+    """Run a stage's shards one after another in this process, by one worker as in an actor; return its output."""
     output = StageFolder(stage.name, "key", context.run.below(stage.name, "key"))
     work = stage.prepare(context)
     worker = work.make_worker()
@@ -190,7 +190,7 @@ def test_entanglement_and_curves_are_kept(finished: tuple[StageFolder, StageFold
     for (a, b), value in cosine.items():
         assert value == pytest.approx(cosine[b, a])
         assert a != b or value == pytest.approx(1.0)
-    # In this sample "nothing" happens to lie against axis 0 (cosine -0.6): held to the sample's own.
+    # In this sample "nothing" happens to lie against axis 0 (cosine -0.6), so compare with the sample's own cosines.
     shift = usual().shifts()
     for a, b in (("moving", "nearly the same"), ("moving", "nothing")):
         planted = shift[a] @ shift[b] / np.linalg.norm(shift[a]) / np.linalg.norm(shift[b])
@@ -249,7 +249,7 @@ def test_a_class_without_clips_or_gradients_is_told(tmp_path: Path) -> None:
 
 
 def test_a_class_may_be_spelled_as_people_spell_it(tmp_path: Path) -> None:
-    """Where only the checkpoint knows the names, clips keep the folder's spelling and gradients have the model's."""
+    """If only the checkpoint has the names, clips keep the folder's spelling and gradients have the model's."""
     world = usual()
     world.clips("class", "arm_wrestling", 10)
     for i in range(10):

@@ -1,4 +1,4 @@
-"""What is tried again, what is told at once, and what nobody may read."""
+"""Storage errors that are retried, errors that are reported at once, and objects that can't be read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vtcav_ray.video.fetch import fetch
 
 
 def answered(code: str, status: int, wrapped: type[OSError] = OSError) -> OSError:
-    """As s3fs raises it: an OSError whose cause is botocore's error."""
+    """Make an error as s3fs raises it: an OSError whose cause is botocore's error."""
     error = wrapped(f"{code} said the server")
     response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     error.__cause__ = ClientError(response, "GetObject")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What opening storage imports, and what an `except` clause catches before and after that. Fresh processes."""
+"""What opening storage imports, and what an `except` clause catches before and after that, in fresh processes."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_a_column_can_be_read_alone(stage: StageFolder) -> None:
 
 
 class SlowFolder(StageFolder):
-    """Every read takes a while, as on an object store; how many were begun, and how many were at it at once."""
+    """A folder with slow reads, as on an object store. It counts reads, and reads at the same time."""
 
     def read_file(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         with LOCK:
@@ -156,7 +156,7 @@ def test_what_is_read_ahead_ends_with_its_reader(tmp_path: Path) -> None:
 
 
 def test_files_are_read_in_the_thread_that_asks(tmp_path: Path) -> None:
-    """A thread of Arrow's that still holds Python's file when the process ends aborts it (seen twice)."""
+    """A thread of Arrow's that still holds a Python file when the process ends aborts the process (seen twice)."""
     stage = StageFolder("tracks", "k", Folder(str(tmp_path)))
     stage.commit("0", ShardOutput({"tracks": pa.table({"video_id": [str(i) for i in range(5000)], "x": range(5000)})}))
     script = (

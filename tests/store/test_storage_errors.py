@@ -1,4 +1,4 @@
-"""Each error of storage, and what it is about."""
+"""Each storage error is classified by what it concerns: one object, or the storage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def http(status: int, **headers: str) -> aiohttp.ClientResponseError:
 
 
 def as_fsspec(cause: BaseException) -> FileNotFoundError:
-    """What fsspec's HTTP file system makes of anything that goes wrong when it asks for a size."""
+    """Make the error that fsspec's HTTP file system raises for any failure when it asks for a size."""
     error = FileNotFoundError("http://h/x")
     error.__cause__ = cause
     return error
@@ -47,7 +47,7 @@ def s3(code: str, status: int, kind: type[OSError] = OSError, **headers: str) ->
 
 
 def connector(cause: OSError) -> aiohttp.ClientConnectorError:
-    # Without an address in its name: pytest-xdist wants the same names of tests in every process.
+    # Without an address in its name, because pytest-xdist needs the same test names in every process.
     named = {"host": "h", "port": 80, "ssl": True, "is_ssl": False, "__repr__": lambda key: "h:80"}
     key: Any = type("Key", (), named)()
     return aiohttp.ClientConnectorError(key, cause)

@@ -1,4 +1,4 @@
-"""The cells of a layer, on vectors whose answer is planted."""
+"""The cells of a layer, on vectors with a planted answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ("spatial", "spatiotemporal", "frozen")
 
 
 def planted(seed: int = 0, *, same_gradient: bool = False) -> LayerData:
-    """`cup/spatiotemporal` lies along axis 0, which the class `lift` likes and `drop` dislikes; the rest is noise."""
+    """Make noise in which `cup/spatiotemporal` lies along axis 0, which raises `lift` and lowers `drop`."""
     rng = np.random.default_rng(seed)
     rows: list[tuple[str, str, str, str, str]] = []
     vectors = []
@@ -76,7 +76,7 @@ def test_the_planted_concept_is_found_with_its_sign(rows: dict[tuple[str, str, s
 def test_the_effect_is_of_the_gradients_everywhere_where_they_are_given_and_counts_are_not(
     rows: dict[tuple[str, str, str], ScoreRow],
 ) -> None:
-    """As a model that is saturated at its own class: there the gradient is nothing, elsewhere it is as planted."""
+    """The model is saturated at its own class: there the gradient vanishes, elsewhere it is as planted."""
     data = planted()
     drop, lift = data.classes
     flat = (0.01 * lift.vectors, lift.videos)
@@ -105,7 +105,7 @@ def test_a_pair_is_told_apart_by_its_twins(rows: dict[tuple[str, str, str], Scor
     cell = rows["lift", "cup/spatiotemporal", "cup/frozen"]
     assert cell.effect_logits == pytest.approx(2.0, abs=0.3)
     assert cell.effect_p <= 0.005
-    # What twins share cancels, so the pair is surer than the comparison with random clips.
+    # What the twins share cancels, so the pair is more certain than the comparison with random clips.
     assert abs(cell.effect_z) > abs(rows["lift", "cup/spatiotemporal", "random"].effect_z)
 
 
@@ -145,7 +145,7 @@ def test_the_nulls_are_those_that_the_tests_counted() -> None:
         counts = np.array(null.effect_counts)
         assert counts.sum() == OPTIONS.permutations
         observed = abs(cell.effect_logits) / null.effect_unit
-        # p counts what lies at least as far out: it is between the bins that do wholly and those that may.
+        # p counts values at least as extreme. It lies between the bins that are wholly so and those that may be partly.
         wholly, partly = (counts[abs(middle) + side * half > observed].sum() for side in (-1, 1))
         assert wholly + 1 <= cell.effect_p * (OPTIONS.permutations + 1) <= partly + 1 or observed > EFFECT_REACH
         assert sum(null.score_counts) == 45  # the pairs of 10 random sets

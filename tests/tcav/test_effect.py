@@ -45,7 +45,7 @@ def test_p_is_exact_where_all_arrangements_are_gone_through():
 
 def test_drawn_arrangements_approach_the_exact_p():
     gradients, concept, random = sample(2, n=6, m=6)
-    exact = concept_effect(gradients, concept + 0.4, random, permutations=1000).p  # 924 of them
+    exact = concept_effect(gradients, concept + 0.4, random, permutations=1000).p  # all 924 arrangements
     drawn = concept_effect(gradients, concept + 0.4, random, permutations=900)
     assert drawn.p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 900))
     assert drawn.p != exact

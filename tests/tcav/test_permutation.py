@@ -1,4 +1,4 @@
-"""Arrangements come in blocks: as many as asked for, in little memory, and the same ones."""
+"""Arrangements come in blocks: the requested number, in little memory, and the same ones on every call."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_blocks_change_nothing(make, arguments, monkeypatch: pytest.MonkeyPatch)
     assert (parts.total, parts.exact) == (whole.total, whole.exact)
     assert max(block.numel() for block in parts.draw()) <= 100
     assert np.array_equal(rows(whole), rows(parts))
-    assert np.array_equal(rows(parts), rows(parts))  # and again
+    assert np.array_equal(rows(parts), rows(parts))  # the second pass gives the same
 
 
 def test_many_arrangements_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,4 +57,4 @@ def test_many_arrangements_take_little_memory(monkeypatch: pytest.MonkeyPatch) -
     finally:
         tracemalloc.stop()
     assert total == 20_000
-    assert peak < 1 << 20  # all of them are 8 MB
+    assert peak < 1 << 20  # all arrangements take 8 MB

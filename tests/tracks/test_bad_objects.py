@@ -1,4 +1,4 @@
-"""Videos of one host, some of them refused or broken: what the stages make of it."""
+"""The stages handle videos of one host of which some are refused or broken."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServe
         yield running
 
 
-# The server is on this machine, and only URLs that a config names may lead there.
+# The server is on this machine, where only URLs that a config names may lead.
 ANY_HOST = {READ_LIMITS: ReadLimits(private=(ANY_ADDRESS,))}
 
 

@@ -1,4 +1,4 @@
-"""A file that is replaced after it was listed: noticed in `tracks` and in `clips`, and never cut wrongly."""
+"""A file that is replaced after it was listed is noticed in `tracks` and in `clips`, and never cut wrongly."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def video(place: int, frames: int = FRAMES) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twelve videos, some hours old, of two classes."""
+    """Make a folder of twelve videos of two classes, some hours old."""
     where = tmp_path / "videos"
     where.mkdir()
     for i, name in enumerate(NAMES):
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
     return where
 
 
-# The server is on this machine, and only URLs that a config names may lead there.
+# The server is on this machine, where only URLs that a config names may lead.
 ANY_HOST = {READ_LIMITS: ReadLimits(private=(ANY_ADDRESS,))}
 
 
@@ -77,7 +77,7 @@ def config(uri: str, **clips: Any) -> Config:
 
 
 def cut(tmp_path: Path, videos: pa.Table, tracks: pa.Table) -> tuple[dict[str, bytes], dict[str, str]]:
-    """What the stage `clips` makes: (clip_id -> its encoded frames, video -> kind of failure)."""
+    """Run the stage `clips`: return clip_id -> its encoded frames, and video -> kind of failure."""
     run = Folder(str(tmp_path / "run"))
     inputs = {}
     for name, table in (("videos", videos), ("tracks", tracks)):
@@ -153,7 +153,7 @@ def test_a_link_to_a_file_that_was_replaced_is_noticed(folder: Path, tmp_path: P
 
 
 def test_a_copy_of_the_whole_folder_is_no_change(folder: Path, tmp_path: Path) -> None:
-    """The same list on another node's disk, or on what came back from an archive: all files have another time."""
+    """On another node's disk, or after unpacking an archive, all files have another time, and the list stays valid."""
     videos, _ = list_videos(VideosConfig(uri=str(folder)))
     tracks, _ = tracked(videos)
     before, _ = cut(tmp_path / "before", videos, tracks)
@@ -161,7 +161,7 @@ def test_a_copy_of_the_whole_folder_is_no_change(folder: Path, tmp_path: Path) -
     shutil.copytree(tmp_path / "original", folder, copy_function=shutil.copy)
     assert tracked(videos)[1] == {}
     assert cut(tmp_path / "after", videos, tracks) == (before, {})
-    # One that was replaced in the copy has another size.
+    # A file that was replaced in the copy has another size.
     (folder / NAMES[7]).write_bytes(video(40))
     assert cut(tmp_path / "replaced", videos, tracks)[1] == {NAMES[7]: "changed"}
 
@@ -179,7 +179,7 @@ def test_a_video_that_no_listing_knows_is_held_against_its_tracks(folder: Path, 
         assert failed == {}
         assert tracks.filter(pc.equal(tracks["video_id"], NAMES[1]))["num_frames"][0].as_py() < FRAMES
         before, failed = cut(tmp_path / "before", videos, tracks)
-        assert failed == {}  # frames that don't decode are no change
+        assert failed == {}  # frames that don't decode are not a change of the file
         assert of(NAMES[1], before)
         (folder / NAMES[2]).write_bytes(video(2, FRAMES + 1))
         (folder / NAMES[4]).write_bytes(encode(numbered_frames(FRAMES)))  # of another size
@@ -189,7 +189,7 @@ def test_a_video_that_no_listing_knows_is_held_against_its_tracks(folder: Path, 
 
 
 def broken(data: bytes) -> bytes:
-    """With bytes in the middle of its pictures that don't decode."""
+    """Return the file with bytes that don't decode in the middle of its pictures."""
     middle = len(data) // 2
     return data[:middle] + b"\xff" * 200 + data[middle + 200 :]
 

@@ -1,4 +1,4 @@
-"""A video that is there twice, in two files, is one source video. The shards run in this process, without Ray."""
+"""Two files of the same video count as one source video. The shards run in this process, without Ray."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ WAYS = {
 
 
 def drawing(way: str, seed: int = 0) -> np.ndarray:
-    """A white square: the red one is as bright as the ground, and signatures are grey."""
+    """Draw a white square: a red one is as bright as the ground, and signatures are grey."""
     frames, _ = square_video(WAYS[way], side=40, height=240, width=320, seed=seed)
     frames[frames[..., 0] > 200] = 255
     return frames
 
 
 def again(frames: np.ndarray, *, scale: float = 1.0, every: int = 1, codec: str = "mpeg4", **options: str) -> bytes:
-    """The frames as another file has them: scaled, thinned out, coded badly."""
+    """Return the frames of another file of the same video: scaled, thinned out, coded badly."""
     height, width = (round(side * scale) // 2 * 2 for side in frames.shape[1:3])
     small = [cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in frames[::every]]
     return encode(np.stack(small), codec=codec, options=options)
@@ -131,7 +131,7 @@ def test_the_labelled_and_then_the_first_is_kept_and_no_chain_is_followed() -> N
         table_of({"e": [0.0, 0.5]}),
     ]
     assert tables[0].schema == SIGNATURES
-    # `f` is near `c`, but `c` is a copy itself, and `b`, which is kept, is farther from `f`.
+    # `f` is near `c`, but `c` is a copy itself, and the kept `b` is farther from `f`.
     assert copies_among(videos, tables, 0.2) == {"a": "b", "c": "b"}
     assert copies_among(videos, tables[::-1], 0.2) == {"a": "b", "c": "b"}
     assert copies_among(videos, tables, 0.0) == {}
@@ -140,9 +140,9 @@ def test_the_labelled_and_then_the_first_is_kept_and_no_chain_is_followed() -> N
 
 
 def test_many_videos_are_compared_in_time_that_is_not_quadratic() -> None:
-    """Twenty thousand strangers, two thousand files of one video, and a copy of every tenth stranger."""
+    """Compare 20,000 unrelated videos, 2,000 files of one video, and a copy of every tenth unrelated video."""
     rng = np.random.default_rng(0)
-    # Real signatures lie near a space of few dimensions, too.
+    # Real signatures also lie near a space of few dimensions.
     strangers = rng.normal(size=(20_000, 16)) @ rng.normal(size=(16, NUMBERS))
     strangers /= np.linalg.norm(strangers, axis=1, keepdims=True)
     copies = strangers[::10] + rng.normal(scale=0.05 / NUMBERS**0.5, size=(2_000, NUMBERS))
@@ -155,7 +155,7 @@ def test_many_videos_are_compared_in_time_that_is_not_quadratic() -> None:
     assert found == same | {str(22_000 + i): str(10 * i) for i in range(2_000)}
 
 
-# The whole way: a folder of videos, a run, and the same run after some of them were uploaded again.
+# End to end: a folder of videos, a run, and the same run after some of them were uploaded again.
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def uploaded_again(original: Path, copy: Path) -> None:
-    """Another codec, half the size, another container."""
+    """Write the video with another codec, half the size, in another container."""
     frames = np.stack([frame for _, frame in iter_frames(str(original))])
     copy.parent.mkdir(exist_ok=True)
     copy.write_bytes(again(frames, scale=0.6, qscale="8"))
@@ -174,7 +174,7 @@ def uploaded_again(original: Path, copy: Path) -> None:
 
 
 def uses(run: Run) -> dict[str, set[str]]:
-    """Source videos of each set."""
+    """Return the source videos of each set."""
     found: dict[str, set[str]] = defaultdict(set)
     for row in run.table("clips", columns=["set", "video_id"]).to_pylist():
         found[row["set"]].add(row["video_id"])
@@ -194,11 +194,11 @@ def test_what_was_uploaded_again_is_found_dropped_and_counted(tmp_path: Path) ->
     assert before.manifest("clips")["notes"]["plan"]["videos"]["copies"] == 0
     assert before.manifest("clips")["metrics"]["copies"] == 0
     assert before.stage("clips").read("copies") is None
-    # A concept's source becomes a class example, and another one a random clip, under names that the draw prefers.
+    # Copy one concept source as a class example and another as a random clip, under names that the draw prefers.
     source, other, *_ = (v for v in sorted(uses(before)["concept"]) if not v.startswith("push"))
     example = min((f"push_left/zz{i}.mp4" for i in range(400)), key=lambda v: draw(0, "class", v))
     names = [f"push_right/zz{i}.mp4" for i in range(4000)]
-    late = [v for v in names if min(draw(0, "class", v), draw(0, "concept/cup", v)) > 0.9]  # neither of these
+    late = [v for v in names if min(draw(0, "class", v), draw(0, "concept/cup", v)) > 0.9]  # drawn as neither
     by_chance = min(late, key=lambda v: draw(0, "random", v))
     copies = {example: source, by_chance: other}
     for copy, original in copies.items():
@@ -206,7 +206,7 @@ def test_what_was_uploaded_again_is_found_dropped_and_counted(tmp_path: Path) ->
 
     unseen = run("clips.quality.copy_distance=null")
     assert unseen.manifest("clips")["metrics"]["copies"] == 0
-    assert example in uses(unseen)["class"]  # what must not be: the class is scored on the concept's own source
+    assert example in uses(unseen)["class"]  # wrong: the class is scored on the concept's own source
     assert source in uses(unseen)["concept"]
     assert by_chance in uses(unseen)["random"]
 
@@ -222,6 +222,6 @@ def test_what_was_uploaded_again_is_found_dropped_and_counted(tmp_path: Path) ->
     assert told.startswith("2 of 50 videos are copies of another one (clips.quality.copy_distance) and give no clips")
     assert f"{example} repeats {source}" in told
     assert "2 of them have another label" in told
-    # What is there once serves as before, the twins and controls of one video among it.
+    # Videos with one file serve as before, including twins and controls of one video.
     columns = ["clip_id", "video_id", "encoded"]
     assert found.table("clips", columns=columns).equals(before.table("clips", columns=columns))

@@ -39,7 +39,7 @@ def saved(thing: object) -> bytes:
 
 @pytest.fixture(scope="module")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An untrained detector as Ultralytics saves one, small and quick."""
+    """Save a small, fast, untrained detector in Ultralytics' format."""
     import_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
 
@@ -62,7 +62,7 @@ def test_a_pickle_that_runs_code_is_refused_by_name(capsys: pytest.CaptureFixtur
 
 
 def _pickle_naming(module: str, name: str) -> bytes:
-    """A torch file whose pickle only names a global."""
+    """Write a torch file whose pickle only names a global."""
     import zipfile
 
     buffer = io.BytesIO()
@@ -145,7 +145,7 @@ def test_torchvision_is_not_needed(tiny_weights: str, monkeypatch: pytest.Monkey
 def onnx_file(
     tmp_path: Path, output: np.ndarray, *, batch: int | str, names: str | None = "{0: 'cup', 1: 'ball'}", **stated: str
 ) -> str:
-    """A network that says the same of every input of 96x96: `output`, repeated for the batch where it has one."""
+    """Write a network that answers `output` for every 96x96 input, repeated for the batch if it has a batch axis."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     from onnx import TensorProto, helper, numpy_helper
 
@@ -177,7 +177,7 @@ def onnx_file(
 
 
 def raw_rows(objectness: bool) -> np.ndarray:
-    """[n, 4 + 2] or [n, 5 + 2] rows of centre, size, (objectness,) class scores."""
+    """Make [n, 4 + 2] or [n, 5 + 2] rows of centre, size, (objectness,) class scores."""
     rows = []
     for x1, y1, x2, y2, score, label in BOXES:
         scores = [0.0, 0.0]
@@ -201,7 +201,7 @@ def layouts() -> dict[str, np.ndarray]:
     ("layout", "batch"),
     [
         *[(layout, batch) for layout in ("yolov8", "yolov7", "yolov10") for batch in (1, "batch")],
-        ("yolov7 end to end", 1),  # its rows name the image, so a fixed answer can't stand for a batch
+        ("yolov7 end to end", 1),  # its rows name the image, so a fixed answer does not work for a batch
     ],
 )
 def test_onnx_layouts(tmp_path: Path, layout: str, batch: int | str) -> None:
@@ -247,7 +247,7 @@ def test_an_onnx_that_holds_another_size_than_it_declares_is_told(tmp_path: Path
 
 
 class Yolov7Layout(torch.nn.Module):
-    """A trained detector that says what it says as YOLOv7's `export.py --grid` does: [B, N, 5 + nc]."""
+    """A trained detector with the output layout of YOLOv7's `export.py --grid`: [B, N, 5 + nc]."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class Yolov7Layout(torch.nn.Module):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_yolov7_export_finds_what_its_network_finds(tmp_path: Path) -> None:
-    """A real network in YOLOv7's layout, exported to ONNX with its names in a label file, on real pictures."""
+    """A real network in YOLOv7's layout, exported to ONNX with its names in a label file, agrees on real pictures."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     from vtcav_ray.video.decode import Video
     from vtcav_ray.world import write_world

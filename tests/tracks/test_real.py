@@ -1,4 +1,4 @@
-"""Against Ultralytics' own `track()`, on real clips with real weights; and against the planted world's truth."""
+"""Tracks agree with Ultralytics' `track()` on real clips with real weights, and with the planted world's truth."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_same_tracks_as_ultralytics(shared_data: Path, tracker: str, monkeypatch
 
 @pytest.mark.slow
 def test_planted_world_is_found_again(tmp_path: Path) -> None:
-    """Precision and recall of boxes in tracks, and the direction words, against the truth."""
+    """Precision and recall of boxes in tracks, and the direction words, match the truth."""
     from vtcav_ray.world import write_world
 
     if not (ROOT / "vtcav_ray" / "world" / "assets" / "detector.pt").is_file():
@@ -92,7 +92,7 @@ def test_planted_world_is_found_again(tmp_path: Path) -> None:
         (object_id, hits) = objects.most_common(1)[0]
         (planted,) = [o for o in truth[track.video_id] if o["object_id"] == object_id]
         if hits < 0.9 * len(track.frames):
-            continue  # the track went over to another object
+            continue  # the track switched to another object
         wanted = "still" if planted["motion"] == "none" else planted["motion"]
         for span in usable_spans(track, clips, Counter()):
             words[span.motion.direction == wanted] += 1

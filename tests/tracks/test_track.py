@@ -62,7 +62,7 @@ def test_one_track_a_square_with_its_boxes(red_squares: RedSquares) -> None:
 
 
 def test_ultralytics_is_there_before_any_decoder_starts() -> None:
-    """Its import changes OpenCV's threads, which ended the process (SIGFPE) where a decoder was at work already."""
+    """Importing it changes OpenCV's threads, which ends the process (SIGFPE) if a decoder is already running."""
     code = """
 import sys
 from tests.helpers.drawn import encode, square_video
@@ -115,7 +115,7 @@ def test_bad_videos_are_failures_and_the_others_go_on(red_squares: RedSquares) -
 
 
 def test_a_video_that_breaks_off_is_counted(red_squares: RedSquares, tmp_path: Path) -> None:
-    where = str(tmp_path / "a.mp4")  # with its index in front, for which FFmpeg needs a real file
+    where = str(tmp_path / "a.mp4")  # with its index at the front, for which FFmpeg needs a real file
     options = {"movflags": "faststart"}
     noise = np.random.RandomState(0).randint(0, 256, (60, 64, 64, 3), np.uint8)
     data = encode(noise, options={"g": "5"}, container_options=options, path=where)
@@ -221,7 +221,7 @@ def test_an_object_that_moves_is_no_pan() -> None:
         flat[t, 30:60, 20 + 5 * t : 50 + 5 * t] = np.random.default_rng(0).integers(0, 255, (30, 30, 3))
     flow = step(glance(flat[0]), glance(flat[1]))
     assert len(flow.points) > 8
-    for known in (np.empty((0, 4)), np.array([[20.0, 30, 50, 60]])):  # also where it was not detected
+    for known in (np.empty((0, 4)), np.array([[20.0, 30, 50, 60]])):  # also at places where it was not detected
         assert camera_shift(flow, known, (96, 128)).tolist() == [0, 0]
 
 

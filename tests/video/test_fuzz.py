@@ -1,4 +1,4 @@
-"""Hundreds of broken files: no crash, no hang, each one decoded or recorded."""
+"""Hundreds of broken files cause no crash and no hang; each is decoded or recorded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_broken_small_files() -> None:
 @pytest.mark.slow
 @pytest.mark.shared
 def test_broken_real_files(shared_data: Path) -> None:
-    """15 of each of the 35 real videos: Kinetics-400, phone and web-cam clips, MP4 and Matroska."""
+    """15 mutations of each of the 35 real videos: Kinetics-400, phone and web-cam clips, MP4 and Matroska."""
     videos = sorted((shared_data / "videos").rglob("*.m*"))
     count = 15 * len(videos)
     assert count >= 500

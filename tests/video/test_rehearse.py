@@ -1,4 +1,4 @@
-"""Videos that crash, hang or fill the process that decodes them, found by letting them do it."""
+"""Videos that crash, hang or fill their decoding process are found by decoding them in a separate one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMITS = Limits(max_frames=1000, max_pixels=10**6, cpu_seconds=20.0, stall_secon
 
 @pytest.fixture
 def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Name -> path of the same good video, whose names do harm."""
+    """Name -> path of copies of one good video, whose names cause the harm."""
     (tmp_path / "site").mkdir()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([install(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
     video = encode(numbered_frames(8))

@@ -1,4 +1,4 @@
-"""Watching for checkpoints: found when whole, run once whoever else watches, failures that block nothing."""
+"""Watching: a complete checkpoint is found, runs once even with several watchers, and failures block nothing."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_failure_blocks_nothing_and_is_tried_so_many_times(
     assert (first.done, first.failed) == (["epoch_2.pth"], {"epoch_1.pth": "does not load"})
     (tmp_path / "second").touch()
     assert passes(config, options, run_one).failed == {"epoch_1.pth": "MemoryError: no such tensor"}
-    assert passes(config, options, run_one) == Pass()  # two attempts were asked for
+    assert passes(config, options, run_one) == Pass()  # two attempts were allowed
     records = CheckpointRecords(Folder(f"{config.run_url}/watch")).records()
     assert [(r.status, r.error) for r in records] == [("failed", "MemoryError: no such tensor"), ("done", None)]
 
@@ -253,7 +253,7 @@ def test_a_watcher_that_lives_keeps_its_lease_and_a_dead_one_loses_it(tmp_path: 
         wait_for(lambda: living.state("c").held, seconds=30)
         assert living.take("c") is None
         assert living.state("c").held
-    # It ended without a word, as a killed process does.
+    # It ended without releasing its lease, as a killed process does.
     make_old(tmp_path / "c", 10.0)
     state = living.state("c")
     assert (state.held, state.attempts) == (False, 1)
@@ -298,7 +298,7 @@ def test_watchers_that_die_over_one_checkpoint_give_it_up(
 
 
 def race(url: str, pattern: str, log: str, start: float) -> None:
-    """A watcher process. Each run of a checkpoint appends a line to a log, in one write."""
+    """Run a watcher process. Each run of a checkpoint appends a line to a log, in one write."""
     config = parse_config({"videos": {"world": {}}, "out": url})
 
     def run_one(config: Config, found: FoundCheckpoint) -> dict[str, object]:

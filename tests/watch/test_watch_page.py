@@ -1,4 +1,4 @@
-"""The page over training in a real browser: its charts, no sideways scroll, nothing serious for axe."""
+"""The page over training in a real browser: its charts, no horizontal scroll, no serious axe finding."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def page_text() -> str:
 def test_points_are_placed_by_checkpoint_and_effect() -> None:
     page = page_text()
     assert "4 checkpoints, 3 done, 1 failed" in page
-    # Effects from -0.7 to 1.5 over 42 px from 7 px down; three of four checkpoints over 166 px from 7 px on.
+    # Effects from -0.7 to 1.5 span 42 px from y = 7 px; three of four checkpoints span 166 px from x = 7 px.
     assert '<circle class="down" cx="7.0" cy="45.2" r="2.6"/><circle class="open" cx="62.3" cy="35.6" r="2.6"/>' in page
     assert '<circle class="up" cx="117.7" cy="16.5" r="2.6"/>' in page
     assert "last +1.00 [+0.50, +1.50], score 0.90" in page

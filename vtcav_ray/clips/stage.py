@@ -164,7 +164,7 @@ def _clip_ingredients(context: Context) -> dict[str, Any]:
 
 
 class CutWorker:
-    """Cuts the planned clips of some videos and encodes their frames. Decodes each video once, as far as needed.
+    """The worker that cuts and encodes the planned clips of some videos. It decodes each once, as far as needed.
 
     Args:
         neighbours: as for `TrackWorker`.

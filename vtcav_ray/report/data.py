@@ -63,7 +63,7 @@ class ConceptFacts:
 
 @dataclass(frozen=True)
 class Entanglement:
-    """How similar the directions of one layer's concepts are.
+    """The similarity of the directions of one layer's concepts.
 
     Attributes:
         layer: layer name.

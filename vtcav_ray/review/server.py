@@ -42,7 +42,7 @@ _POLICY = (
 
 
 class ReviewServer(ThreadingHTTPServer):
-    """Serves one session.
+    """The HTTP server of one session.
 
     Args:
         host: address to listen on.

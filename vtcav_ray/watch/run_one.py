@@ -21,7 +21,7 @@ POLL_S = 2.0
 
 
 class CheckpointRunner:
-    """Runs checkpoints of one config.
+    """A runner of one config's checkpoints.
 
     Args:
         progress: see `vtcav_ray.pipeline.run`.
