@@ -22,8 +22,8 @@ from vtcav_ray.tcav.arrays import check_width, video_means
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS
 from vtcav_ray.tcav.permutation import Tails, check_tails
 from vtcav_ray.tcav.permuted_cells import Cells, Statistics, WelchCells, spread_ratio, standard_error, tail_counts
-from vtcav_ray.tcav.westfall_young import step_down_in_blocks
 from vtcav_ray.tcav.strata import Strata, between_share, video_labels
+from vtcav_ray.tcav.westfall_young import step_down_in_blocks
 
 _FLAT = 1e-9  # a spread below this share of the projections is rounding
 
@@ -110,7 +110,8 @@ def effect_family(
     with np.errstate(invalid="ignore"):
         flat = ~(np.ptp(both_UC, axis=0) > _FLAT * np.abs(both_UC).max(axis=0))
     plain = _tested(both_UC, ~flat, lambda s: WelchCells.of(s, n), permutations, tails, seed, where)
-    within, within_test, no_contrast = np.full_like(effect, np.nan), _untested(len(effect)), ()
+    within, within_test = np.full_like(effect, np.nan), _untested(len(effect))
+    no_contrast: tuple[str, ...] = ()
     if labels_U is not None:
         split = Strata.of(labels_U[:n], labels_U[n:])
         within, no_contrast = split.effect_within(both_UC), split.no_contrast

@@ -87,7 +87,7 @@ class WelchCells:
         variance = sums.square_().mul_(-(left / n + right / m)).add_(total * right)
         if n != m:  # else the squares' sums cancel, and with them half of the work
             variance.add_(squares_CU @ marks_BU.T, alpha=left - right)
-        return gap.mul_(variance.clamp_(min=_NO_VARIANCE * overall).rsqrt_())
+        return gap.mul_(variance.clamp_(min=(_NO_VARIANCE * overall).clamp_min(1e-30)).rsqrt_())
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class LabelCells:
             return gap * overall.clamp_min(1e-30).rsqrt()
         # A label with one video on each side has no spread of its own: use that of all labels.
         variance.add_(pooled * (lone / freedom))
-        return gap.mul_(variance.clamp_(min=_NO_VARIANCE * overall).rsqrt_())
+        return gap.mul_(variance.clamp_(min=(_NO_VARIANCE * overall).clamp_min(1e-30)).rsqrt_())
 
 
 class Statistics:
@@ -191,7 +191,7 @@ def tail_counts(statistics_CN: NDArray[np.float32], tails: Tails) -> NDArray[np.
         if tails == "equal":
             counts[cell] = min(2 * min(upper, lower), len(row))
         else:
-            counts[cell] = np.count_nonzero(np.abs(row) >= abs(observed) - margin)
+            counts[cell] = int(np.count_nonzero(np.abs(row) >= abs(observed) - margin))
     return counts
 
 

@@ -46,8 +46,8 @@ def step_down(statistics: ArrayLike, *, tails: Tails = "equal") -> StepDown:
 
     A cell's p for an arrangement is the arrangement's rank among all N statistics of this cell, so that cells of any
     scale and shape are comparable. Order the cells by their observed p. The adjusted p of a cell is the share of
-    arrangements whose smallest p, over this cell and those behind it, is at most the cell's observed p; and at least
-    the adjusted p of the cell before it.
+    arrangements whose smallest p, over this cell and those behind it, is at most the cell's observed p; it is
+    never below the cell's p, nor below the adjusted p of the cell before it.
 
     Args:
         statistics: [C, N], with the sign of the effect. Column 0 is the observed arrangement; the others are those
@@ -94,7 +94,8 @@ def step_down_in_blocks(
         for cell, row_N in zip(some, statistics_of(some), strict=True):
             ranks_N = _ranks(row_N, tails)
             smallest_N = ranks_N if smallest_N is None else np.minimum(smallest_N, ranks_N, out=smallest_N)
-            adjusted[cell] = np.count_nonzero(smallest_N <= counts[cell]) / len(row_N)
+            # With ties and skewed nulls fewer arrangements than p * N can have a p this small.
+            adjusted[cell] = max(np.count_nonzero(smallest_N <= counts[cell]), int(counts[cell])) / len(row_N)
     adjusted[order[::-1]] = np.maximum.accumulate(adjusted[order[::-1]])
     return adjusted
 
