@@ -186,8 +186,8 @@ def tail_counts(statistics_CN: NDArray[np.float32], tails: Tails) -> NDArray[np.
     for cell, row in enumerate(statistics_CN):
         observed = row[0]
         margin = np.float32(TIE) * (1 + abs(observed))
-        upper = np.count_nonzero(row >= observed - margin)
-        lower = np.count_nonzero(row <= observed + margin)
+        upper = int(np.count_nonzero(row >= observed - margin))
+        lower = int(np.count_nonzero(row <= observed + margin))
         if tails == "equal":
             counts[cell] = min(2 * min(upper, lower), len(row))
         else:

@@ -95,7 +95,7 @@ def step_down_in_blocks(
             ranks_N = _ranks(row_N, tails)
             smallest_N = ranks_N if smallest_N is None else np.minimum(smallest_N, ranks_N, out=smallest_N)
             # With ties and skewed nulls fewer arrangements than p * N can have a p this small.
-            adjusted[cell] = max(np.count_nonzero(smallest_N <= counts[cell]), int(counts[cell])) / len(row_N)
+            adjusted[cell] = max(int(np.count_nonzero(smallest_N <= counts[cell])), int(counts[cell])) / len(row_N)
     adjusted[order[::-1]] = np.maximum.accumulate(adjusted[order[::-1]])
     return adjusted
 
