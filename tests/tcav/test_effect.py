@@ -5,7 +5,7 @@ import pytest
 
 from vtcav_ray.tcav import concept_effect, concept_effects, paired_concept_effect, paired_concept_effects
 from vtcav_ray.tcav import effect_arithmetic as cells
-from vtcav_ray.tcav.effect_arithmetic import NO_SPREAD, ONE_CLASS_VIDEO, ONE_SIDE_VIDEO
+from vtcav_ray.tcav.effect_cells import NO_SPREAD, ONE_CLASS_VIDEO, ONE_SIDE_VIDEO
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH
 from vtcav_ray.tcav.scores import ZERO_GRADIENTS
 
