@@ -23,7 +23,7 @@ from vtcav_ray.review import server as server_module
 from vtcav_ray.review.server import MAX_BODY, ReviewServer
 from vtcav_ray.review.session import Session
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.store.swap import swap
+from vtcav_ray.store.swap import _locked, swap
 
 
 @pytest.fixture
@@ -267,6 +267,14 @@ def test_a_lock_of_a_process_that_was_killed_is_free(run: Folder) -> None:
     done.join(30)
     assert read_decisions(run) == Decisions()
     assert run.exists(FILE)
+
+
+def test_a_lock_that_stays_held_is_an_error_in_the_end(run: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vtcav_ray.store.swap.LOCK_SECONDS", 0.1)
+    run.write_bytes(FILE, b"before")
+    with _locked(run.path(f".{FILE}.lock")), pytest.raises(TimeoutError, match="locked by another process"):
+        swap(run, FILE, lambda data: b"after")
+    assert run.read_bytes(FILE) == b"before"
 
 
 def test_a_swap_in_memory_is_whole(tmp_path: Path) -> None:
