@@ -63,7 +63,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
 
             out.print(f"Checkpoint {arguments[1].name}", highlight=False, markup=False)  # type: ignore[attr-defined]
             with TerminalProgress(out) as progress:
-                about = CheckpointRunner(progress, options.expires_s)(*arguments)  # type: ignore[arg-type]
+                about = CheckpointRunner(progress)(*arguments)  # type: ignore[arg-type]
             made.append(str(about["run"]))
             return about
 
