@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from vtcav_ray.clips.decisions import FILE, Decisions, Subject, change_decisions, read_decisions
 from vtcav_ray.errors import ConfigError
@@ -21,7 +23,7 @@ from vtcav_ray.review import server as server_module
 from vtcav_ray.review.server import MAX_BODY, ReviewServer
 from vtcav_ray.review.session import Session
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.store.swap import swap
+from vtcav_ray.store.swap import _locked, swap
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def session_on(run: Folder) -> Session:
 @pytest.fixture
 def server(run: Folder) -> Iterator[ReviewServer]:
     with ReviewServer(session_on(run)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
         server.shutdown()
@@ -96,7 +98,7 @@ def test_a_body_in_chunks_or_with_two_lengths_is_refused(server: ReviewServer) -
 def test_nobody_has_a_body_read_who_may_not_ask(
     server: ReviewServer, changes: dict[str, str | None], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module._Handler, "_body", lambda self: 1 / 0)
+    monkeypatch.setattr(web.Request, "read", lambda self: 1 / 0)
     # The announced body never arrives, but the answer does.
     answer = ask(server, heads(server, Content_Length=str(MAX_BODY), **changes))
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
@@ -114,7 +116,62 @@ def test_lists_in_lists_are_no_request(server: ReviewServer) -> None:
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
-# Several servers on one file.
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 403), (b"GET / HTTP/1.1\r\nHost: evil\r\n\r\n", 421),
+     (b"GET / HTTP/1.1\r\n\r\n", 421), (b"PUT / HTTP/1.1\r\nHost: localhost\r\n\r\n", 403),
+     (b"GET / HTTP/1.1\r\nHost: localhost\r\nno header\r\n\r\n", 400),
+     (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400)],
+)  # fmt: skip
+def test_every_refusal_has_the_safe_headers(server: ReviewServer, sent: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(sent)
+        answer = connection.recv(2**16)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"Content-Security-Policy: default-src 'none'" in answer
+    assert b"X-Content-Type-Options: nosniff" in answer
+    assert b"Cache-Control: no-store" in answer
+    assert b"aiohttp" not in answer
+
+
+def test_bytes_outside_ascii_are_no_token(server: ReviewServer) -> None:
+    answer = ask(server, heads(server, Cookie=f"{server.cookie}=\xff\xfe", Content_Length="2"), b"{}")
+    assert answer.startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_compressed_body_is_not_unpacked(server: ReviewServer) -> None:
+    packed = gzip.compress(b"{}")
+    sent = heads(server, Content_Length=str(len(packed)), Content_Encoding="gzip", Connection="close")
+    assert ask(server, sent, packed).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_that_stops_arriving_is_refused(server: ReviewServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 0.2)
+    assert ask(server, heads(server, Content_Length="100"), b"{").startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_browser_that_disconnects_is_no_error(
+    server: ReviewServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = threading.Event()
+    handle_error = server_module._Connection.handle_error
+
+    def ending(*given: Any, **named: Any) -> Any:
+        try:
+            return handle_error(*given, **named)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(server_module._Connection, "handle_error", ending)
+    head = "".join(f"{name}: {value}\r\n" for name, value in heads(server, Content_Length="100").items())
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"POST /api/undo HTTP/1.1\r\n{head}\r\n{{".encode())
+    assert ended.wait(10)
+    assert ask(server, heads(server, Content_Length="2", Connection="close"), b"{}").startswith(b"HTTP/1.1 200 ")
+    assert caplog.text == ""
+
+
+# Several on one file.
 
 OTHER = """
 import sys
@@ -210,6 +267,14 @@ def test_a_lock_of_a_process_that_was_killed_is_free(run: Folder) -> None:
     done.join(30)
     assert read_decisions(run) == Decisions()
     assert run.exists(FILE)
+
+
+def test_a_lock_that_stays_held_is_an_error_in_the_end(run: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vtcav_ray.store.swap.LOCK_SECONDS", 0.1)
+    run.write_bytes(FILE, b"before")
+    with _locked(run.path(f".{FILE}.lock")), pytest.raises(TimeoutError, match="locked by another process"):
+        swap(run, FILE, lambda data: b"after")
+    assert run.read_bytes(FILE) == b"before"
 
 
 def test_a_swap_in_memory_is_whole(tmp_path: Path) -> None:

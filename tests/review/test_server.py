@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -61,7 +65,7 @@ class Client:
 @pytest.fixture
 def server(run: Run) -> Iterator[ReviewServer]:
     with ReviewServer(Session(ClipGroups(run), run.folder)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
         server.shutdown()
@@ -195,6 +199,67 @@ def test_decisions_from_many_threads_are_all_kept(client: Client, run: Run) -> N
     for thread in threads:
         thread.join()
     assert {d.subject.clip_id for d in read_decisions(run.folder).rows()} == set(clips)
+
+
+def test_a_slow_decision_delays_no_other_request_and_is_answered_at_the_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def undo() -> dict[str, Any]:
+        began.set()
+        assert go.wait(20)
+        return {"undo": 0}
+
+    answers: list[int] = []
+    with ReviewServer(Session(ClipGroups(run), run.folder)) as server:
+        monkeypatch.setattr(server.session, "undo", undo)
+        client = Client(server)
+        serving = threading.Thread(target=server.serve_forever)
+        asking = threading.Thread(target=lambda: answers.append(client.ask("POST", "/api/undo", {})[0]))
+        serving.start()
+        asking.start()
+        assert began.wait(20)
+        assert client.ask("GET", "/favicon.ico")[0] == 204
+        server.shutdown()
+        go.set()
+        asking.join()
+        serving.join()
+    assert answers == [200]
+
+
+def test_on_all_addresses_the_machine_is_known_by_its_addresses_and_name(run: Run) -> None:
+    with ReviewServer(Session(ClipGroups(run), run.folder), "0.0.0.0") as server:
+        hosts = ["10.1.2.3:80", "localhost", "[::1]:9", socket.gethostname(), "evil.example", "", "[", "10.1.2"]
+        assert [server.knows_host(host) for host in hosts] == [True] * 4 + [False] * 4
+        assert server.url.startswith("http://127.0.0.1:")
+
+
+CTRL_C = """
+import sys
+from vtcav_ray.cli.review import serve
+from vtcav_ray.runs.run import Run
+
+serve(Run(sys.argv[1]), "127.0.0.1", 0, lambda line: print(line, flush=True))
+"""
+
+
+def test_ctrl_c_ends_the_server(run: Run) -> None:
+    process = subprocess.Popen([sys.executable, "-c", CTRL_C, run.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        address = urlsplit(process.stdout.readline().decode().removeprefix("Review: ").strip())
+        assert process.stdout.readline()
+        kept = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+        kept.request("GET", f"/?{address.query}")
+        assert kept.getresponse().status == 303  # this connection stays open
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, err) == (0, b"")
+    assert b"Stopped." in out
 
 
 def test_runs_that_share_clips_share_their_review(run: Run, tmp_path: Any) -> None:
