@@ -14,7 +14,7 @@ DEV := $(VENV)/.setup-dev-$(INSTALLED)
 # Don't replace a worker that crashed: with `loadfile`, xdist 3.8 then hangs at the end (pytest-dev/pytest-xdist#1378).
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25
 
-.PHONY: setup quickstart test test-fast lint types format docs constraints lock audit pin-images images bench-smoke clean
+.PHONY: setup quickstart test test-all test-fast lint types format docs constraints lock audit pin-images images bench-smoke clean
 # Both set-ups write into the same folder.
 .NOTPARALLEL:
 
@@ -44,10 +44,14 @@ quickstart: $(RUN)
 	$(BIN)/vtcav run configs/quickstart.yaml
 
 test: setup
+	$(PYTEST) -m "not full"
+
+# Also the networks at full size.
+test-all: setup
 	$(PYTEST)
 
 test-fast: setup
-	$(PYTEST) -m "not slow and not browser"
+	$(PYTEST) -m "not slow and not browser and not full"
 
 lint: setup
 	$(BIN)/ruff check .

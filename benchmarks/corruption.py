@@ -27,12 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from seaweed import Seaweed
 from soak import CONFIG, Outcome, compare, counted
-from whole_run import SEED, VIDEOS, vtcav
 
+from tests.helpers.seaweed import Seaweed
+from tests.helpers.whole_run import SEED, VIDEOS, vtcav
 from vtcav_ray.errors import VtcavError
 from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import TABLES as NAMES

@@ -15,7 +15,7 @@ LAYERS, DIM = 4, 768  # Swin-T with the projection `mean`
 
 
 class Sleeper:
-    """Takes time without using a core. Its output has the size of four layers' activations."""
+    """A worker that takes time without using a core. Its output has the size of four layers' activations."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

@@ -12,7 +12,7 @@ byte. A shard that was finished at the time of a kill must not be written again.
 With `--folder DIR --runs N`, do N runs, keep everything in DIR, and resume there on the next call until there were
 enough kills: for a machine that is not available for half an hour at a time.
 
-With `--light SHARDS`, one stage without models (tests/engine/toy_stage.py, 0.25 s per shard) replaces the pipeline,
+With `--light SHARDS`, one stage without models (tests/helpers/toy_stage.py, 0.25 s per shard) replaces the pipeline,
 with kills of random kinds every few seconds: the same engine, resume and commits, with less time between kills.
 """
 
@@ -35,9 +35,8 @@ from typing import Any
 import pyarrow as pa
 from ray.cluster_utils import Cluster
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine"))
-from whole_run import SEED, SMALL, VIDEOS, add_node, vtcav
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.helpers.whole_run import SEED, SMALL, VIDEOS, add_node, vtcav
 from vtcav_ray.runs.record import PLAN
 from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import TABLES as NAMES
@@ -116,7 +115,7 @@ class Light:
         self.shards = shards
 
     def command(self, out: Path) -> list[str]:
-        script = Path(__file__).parents[1] / "tests" / "engine" / "toy_stage.py"
+        script = Path(__file__).parents[1] / "tests" / "helpers" / "toy_stage.py"
         return [sys.executable, str(script), str(out), str(self.shards)]
 
     def outcome(self, out: Path) -> Outcome:
@@ -271,7 +270,7 @@ def main() -> None:
     parser.add_argument("--gap", type=float, nargs=2, default=(4.0, 14.0), help="seconds between kills, with --light")
     parser.add_argument("--light", type=int, metavar="SHARDS")
     parser.add_argument("--folder", type=Path, help="where to keep all, and go on; default: a temporary folder")
-    parser.add_argument("--runs", type=int, default=1000, help="at most so many runs now")
+    parser.add_argument("--runs", type=int, default=1000, help="maximum number of runs now")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

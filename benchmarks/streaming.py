@@ -29,7 +29,7 @@ CPUS = 2
 
 
 class Model:
-    """Sums the pixels of its input."""
+    """A stand-in model that sums the pixels of its input."""
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"frames": np.array([len(batch["image"])]), "sum": np.array([int(batch["image"].sum(dtype=np.int64))])}

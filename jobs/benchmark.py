@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="key=value of the config")
     arguments = parser.parse_args()
     if Folder(arguments.out).exists(RECORD):
-        parser.error(f"{arguments.out} holds a run already: re-used output would not be measured")
+        parser.error(f"{arguments.out} already holds a run: re-used output would not be measured")
     overrides = [f"videos.world.videos={arguments.videos}", *arguments.overrides]
     run = vtcav_ray.run(vtcav_ray.load_config(str(CONFIG), overrides, out=arguments.out))
     import ray  # after the run, which starts Ray

@@ -1,13 +1,26 @@
-"""Where tests find the real material, and the skips when it is not there."""
+"""Fixtures of several folders, the order of the files, and the skips where something is missing."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.helpers.planted_run import PlantedRun
+    from vtcav_ray.models import Recogniser
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -18,17 +31,66 @@ def shared_data() -> Path:
     return SHARED
 
 
-# Files of minutes, the longest first: files go to the workers in this order, and none should begin at the very end.
+@pytest.fixture(scope="session")
+def swin() -> Recogniser:
+    """The planted world's architecture (a small Video Swin for 16 x 64 x 64), with random weights. Don't change it."""
+    from tests.helpers.recognisers import untrained_swin
+
+    return untrained_swin()
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
+    """One run of a planted world for all workers. Don't change it: `planted.copy` makes one that may be changed."""
+    from tests.helpers.planted_run import PlantedRun
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # the workers' common folder
+    folder, done = root / "planted", root / "planted.done"
+    with FileLock(root / "planted.lock"):
+        if not done.exists():
+            # In its own process: the file that comes first may have a Ray, or stand-ins for stages, in this one.
+            command = [sys.executable, "-m", "tests.helpers.planted_run", str(folder)]
+            environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+            made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+            assert made.returncode == 0, made.stdout + made.stderr
+            done.touch()
+    return PlantedRun(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for one file: Playwright's event loop would stop other tests of this process from starting theirs."""
+    from tests.helpers.browser import chromium
+
+    with chromium() as started:
+        yield started
+
+
+# Files that take more than about 15 s, the longest first: files go to the workers in this order, so both end together.
 LONGEST = (
-    "test_pipeline.py",
     "test_object_storage.py",
     "test_jobs.py",
-    "test_reruns.py",
     "test_kills.py",
-    "test_rehearse.py",
+    "test_pipeline.py",
+    "test_kill.py",
+    "test_reruns.py",
+    "test_dead_ray.py",
+    "test_golden.py",
+    "test_gpu.py",
+    "test_memory.py",
+    "test_poison.py",
     "test_gradcam_stage.py",
-    "test_examples.py",
+    "test_watch_s3.py",
+    "test_observe.py",
+    "test_copies.py",
     "test_orchestration.py",
+    "test_imports.py",
+    "test_rehearse.py",
+    "test_one_layer.py",
+    "test_stopping.py",
+    "test_examples.py",
 )
 
 

@@ -1,4 +1,4 @@
-"""What other packages add: every example of docs/extending.md, used as a user would use it."""
+"""Extensions by other packages: every example of docs/extending.md, used as a user would use it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_runs import without_ray
 from torch import nn
-from whole_clip import build_clip
 
 import vtcav_ray
+from tests.helpers.small_runs import without_ray
+from tests.helpers.whole_clip import build_clip
 from vtcav_ray import registry
 from vtcav_ray.activations import Extractor, make_projection
 from vtcav_ray.cavs import train_cavs
@@ -56,7 +56,7 @@ def examples() -> list[str]:
 
 @pytest.fixture(scope="module")
 def module_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page's examples as a module of the user's."""
+    """The page's examples as a user's module."""
     file = tmp_path_factory.mktemp("outside") / "my_extensions.py"
     file.write_text("\n\n".join(examples()))
     return file
@@ -64,7 +64,7 @@ def module_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outside(module_file: Path) -> Iterator[ModuleType]:
-    """That module, imported; what it adds is removed at the end."""
+    """That module, imported; its additions are removed at the end."""
     with pytest.MonkeyPatch.context() as patch:
         for one in registry.REGISTRIES:
             patch.setattr(one, "_entries", dict(one._entries))
@@ -146,7 +146,7 @@ def test_a_name_belongs_to_the_module_that_registered_it() -> None:
     with pytest.raises(ValueError, match="letters, digits"):
         one.register("a/b")
     assert one.register("mine")(mine) is mine
-    assert one.register("mine")(mine) is mine  # a notebook's cell, run again
+    assert one.register("mine")(mine) is mine  # as a notebook cell that runs again
     assert list(one) == ["taken", "mine"]
     assert (one["mine"], one.get("other", 3)) == (mine, 3)
     assert one.added() == {"mine": mine}
@@ -232,7 +232,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def tracks_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of tracks: those of the golden run, and that run's world beside it."""
+    """A file with the golden run's tracks, and that run's world beside it."""
     folder = tmp_path_factory.mktemp("own_tracks")
     with zipfile.ZipFile(GOLDEN) as archive:
         names = archive.namelist()
@@ -263,7 +263,7 @@ def test_a_run_of_all_of_them(tracks_file: Path, tmp_path: Path, monkeypatch: py
     assert kinds >= {(set_, kind) for set_ in ("concept", "random") for kind in ("slowed", "swapped")}
     cavs = run.table("cavs", columns=["solver", "concept", "against", "held_out_accuracy"]).to_pylist()
     assert {cav["solver"] for cav in cavs} == {"mean_difference"}
-    # It says that it moves, so it is compared with what stands still and with the controls.
+    # It declares that it moves, so it is compared with still clips and with the controls.
     against = {cav["against"] for cav in cavs if cav["concept"] == "cup/slowed"}
     assert {"cup/spatial", "cup/swapped"} <= against
     scores = run.table("scores").to_pylist()
@@ -272,7 +272,7 @@ def test_a_run_of_all_of_them(tracks_file: Path, tmp_path: Path, monkeypatch: py
     page = (run_folder / "report.html").read_text(encoding="utf-8")
     assert '<section id="strongest"><h2>Strongest</h2><p>cup/' in page
     assert page.index('<a href="#strongest">Strongest</a>') < page.index('<a href="#run">')
-    # Another version of the solver's code is another key of its stage, and of no earlier one.
+    # Another version of the solver's code changes the key of its stage, but of no earlier stage.
     before = dict(run.keys)
     monkeypatch.setattr(registry.SOLVERS["mean_difference"], "version", "2")
     with without_ray():

@@ -1,4 +1,4 @@
-"""What only a GPU runs, on one that is pretended: no tensor is in the wrong place, and the results are the CPU's."""
+"""Code that runs only on a GPU, on a simulated one: every tensor is in the right place, and results equal the CPU's."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pretend_gpu import GPU, OnGpu, pretended_gpu
 
+from tests.helpers.pretend_gpu import GPU, OnGpu, pretended_gpu
 from vtcav_ray.activations import Extractor, extract
 from vtcav_ray.activations.prefetch import Batch
 from vtcav_ray.activations.stage import ExtractWorker
@@ -38,7 +38,7 @@ def test_the_pretence_refuses_what_a_gpu_would() -> None:
         assert here.to(there).device == GPU
         assert torch.zeros_like(there).is_cuda
         there[0] = torch.tensor(2.0)
-        there[1:] = torch.zeros(2)  # a copy, which may cross over
+        there[1:] = torch.zeros(2)  # a copy may cross devices
         assert there[torch.tensor([0])].tolist() == [2.0]
         for wrong in (
             lambda: there + here,
@@ -59,11 +59,11 @@ def rows(count: int, dim: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32) + np.float32(0.3)
 
 
-@pytest.mark.parametrize("dim", [64, 5])  # with 5, most CAVs' sums of rows cancel: they are taken from the rows
+@pytest.mark.parametrize("dim", [64, 5])  # with 5, most CAVs' sums cancel and are recomputed from the rows
 @pytest.mark.parametrize("solver", list(SOLVERS))
 def test_cavs(solver: str, dim: int) -> None:
     pool = rows(120, dim) * np.float32(30 if dim == 5 else 1)
-    positives = [np.arange(n) for n in (12, 15, 20, 9, 14)]  # of different sizes: padded
+    positives = [np.arange(n) for n in (12, 15, 20, 9, 14)]  # different sizes, so padded
     negatives = [np.arange(60 + 5 * i, 60 + 5 * i + n) for i, n in enumerate((12, 15, 14, 9, 20))]
     here = train_cavs(pool, positives, negatives, solver=solver)
     with pretended_gpu():
@@ -78,7 +78,7 @@ def test_cavs(solver: str, dim: int) -> None:
 
 
 def test_cavs_whose_kernel_float32_can_not_hold() -> None:
-    """There float32's factor is not a number; a GPU must find that, as LAPACK does, and go on in float64."""
+    """The factor in float32 is not a number. A GPU must notice that, as LAPACK does, and continue in float64."""
     pool = rows(60, 100).astype(np.float64) * 1e20  # inner products of 1e42
     sides = [np.arange(20)], [np.arange(30, 50)]
     here = train_cavs(pool, *sides)
@@ -107,7 +107,7 @@ def test_scores_and_intervals() -> None:
 @pytest.mark.parametrize("compute", [concept_effects, paired_concept_effects])
 def test_effects(compute: Any) -> None:
     pool = rows(60, 16)
-    gradients = [rows(n, 16, n) for n in (9, 12)]  # classes of different sizes: padded
+    gradients = [rows(n, 16, n) for n in (9, 12)]  # classes of different sizes, so padded
     concepts, others = [np.arange(15), np.arange(5, 20)], [np.arange(30, 45), np.arange(40, 55)]
     groups = None if compute is paired_concept_effects else [f"video{i // 2}" for i in range(60)]
     settings: dict[str, Any] = {"groups": groups, "permutations": 300, "bootstrap": 100}
@@ -119,7 +119,7 @@ def test_effects(compute: Any) -> None:
 
 
 def ahead(load: Any, groups: Sequence[Sequence[int]], device: torch.device, threads: int) -> Iterator[Batch]:
-    """As `batches_ahead`, without its threads (which the pretence does not see) and streams."""
+    """Act as `batches_ahead`, without its streams and its threads, which the simulation can't check."""
     for group in groups:
         pixels = torch.from_numpy(np.stack([load(i) for i in group])).to(device)
         yield Batch(list(group), pixels, {})
@@ -194,7 +194,7 @@ def config_with(gpus: float) -> Config:
 @pytest.mark.slow
 @pytest.mark.parametrize(("gpus", "device"), [(0, "cpu"), (0.5, "cuda")])
 def test_an_actor_uses_a_gpu_only_where_it_has_one(gpus: float, device: str, tmp_path: Path) -> None:
-    """Ray leaves an actor without GPUs the sight of all of them."""
+    """Ray does not hide the GPUs from an actor without GPUs."""
     config = config_with(gpus)
     folder = Folder(str(tmp_path))
     stage = StageFolder("clips", "k", folder)
@@ -217,7 +217,7 @@ def test_the_bias_of_a_part_beside_a_seam_is_aligned_on_a_gpu() -> None:
 
 
 def test_a_gpu_trains_more_cavs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And finds the same, however many that are."""
+    """The result does not depend on the number of CAVs per call."""
     pool, sides = rows(80, 16), ([np.arange(n) for n in range(8, 16)], [np.arange(40, 40 + n) for n in range(8, 16)])
     with pretended_gpu():
         matrix = gram(pool, device="cuda")

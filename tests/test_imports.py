@@ -1,4 +1,4 @@
-"""What commands and workers import, in fresh processes: a package that is installed and not needed is not imported."""
+"""Commands and workers, in fresh processes, do not import installed packages that they don't need."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import ONE_ACTOR_A_STAGE
 
+from tests.helpers.small_runs import ONE_ACTOR_A_STAGE
 from vtcav_ray import engine, pipeline
 from vtcav_ray.config.loading import load_config
 from vtcav_ray.runs.run import Run
@@ -36,13 +36,13 @@ SMALL = [
 S3 = {"aiobotocore", "aiohttp", "botocore", "s3fs"}
 MMACTION = {"mmaction", "mmcv", "mmengine"}
 MEDIA = {"PIL", "av", "cv2"}
-# Nowhere in these commands and workers: figures are drawn by `vtcav export` alone, and the rest by nothing of ours.
-# (Not pandas: Arrow imports it, where it is installed, to see whether what it is given comes from there.)
+# Not imported by any of these commands and workers: only `vtcav export` draws figures, and nothing uses the others.
+# (pandas is not in the list: Arrow imports it, if installed, to check the type of its input.)
 NOWHERE = {
     "decord", "importlib_metadata", "matplotlib", "mmdet", "mmpose", "mmpretrain", "sklearn", "timm",
     "torchvision", "transformers", "tensorboard",
 }  # fmt: skip
-# Stage -> what its workers do without. Ray is the engine's, and not the worker's.
+# Stage -> packages that its workers don't import. Ray belongs to the engine, not to the worker.
 WITHOUT = {
     "tracks": MMACTION | {"ray", "scipy"},
     "clips": MMACTION | {"ray", "scipy", "torch", "ultralytics"},
@@ -85,7 +85,7 @@ say(worker=imported())
 
 
 def fresh(code: str, **options: Any) -> dict[str, set[str]]:
-    """What `say` says, in a process of its own."""
+    """Run code in a separate process and return the value of `say`."""
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, **options)
     assert found.returncode == 0, found.stderr.decode()
     said = json.loads(found.stderr.decode().strip().splitlines()[-1])
@@ -94,7 +94,7 @@ def fresh(code: str, **options: Any) -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, set[str]]]:
-    """A small run, the work of each of its stages done in a fresh process; and what was imported there."""
+    """Make a small run with each stage's work in a fresh process, and collect the imports there."""
     imported: dict[str, set[str]] = {}
 
     def run_apart(
@@ -113,11 +113,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, set[
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """What is imported after each command. All in one process, those that need the least first."""
+    """Collect the imports after each command. All run in one process, those that need least first."""
     folder = tmp_path_factory.mktemp("commands")
     (folder / "videos").mkdir()
     for name in "ab":
-        (folder / "videos" / f"{name}.mp4").write_bytes(name.encode())  # it is listed, and not read
+        (folder / "videos" / f"{name}.mp4").write_bytes(name.encode())  # listed, but not read
     (folder / "config.yaml").write_text(f"videos: {{uri: {folder / 'videos'}}}\nout: {folder / 'run'}\n")
     calls = {
         "help": ["--help"],
@@ -138,7 +138,7 @@ def test_a_worker_imports_what_its_stage_needs(small: tuple[Run, dict[str, set[s
     assert set(imported) == set(WITHOUT)
     needless = {stage: imported[stage] & (WITHOUT[stage] | NOWHERE) for stage in imported}
     assert needless == {stage: set() for stage in WITHOUT}
-    assert "ultralytics" in imported["tracks"]  # names are those of the modules
+    assert "ultralytics" in imported["tracks"]  # the names are those of the modules
     assert imported["activations"] >= MMACTION
 
 

@@ -1,20 +1,20 @@
-"""The main job, end to end, on a small planted world and a real Ray of this machine."""
+"""The main job, end to end, on a small planted world and a real local Ray."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from small_runs import ONE_ACTOR_A_STAGE, without_ray
 from typer.testing import CliRunner
 
 import vtcav_ray
+from tests.helpers.class_folders import class_folders
+from tests.helpers.planted_run import QUICKSTART, SMALL, PlantedRun
+from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, tables
 from vtcav_ray.clips.decisions import FILE, Decisions, Subject, format_decisions
 from vtcav_ray.config import Config, ResourcesConfig
@@ -26,25 +26,9 @@ from vtcav_ray.stages import TABLES
 
 pytestmark = pytest.mark.slow
 
-QUICKSTART = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
-SMALL = [
-    *ONE_ACTOR_A_STAGE,
-    "videos.world.videos=96",
-    "clips.per_class=8",
-    "clips.per_concept=8",
-    "clips.min_per_concept=6",
-    "clips.random_pool=24",
-    "clips.concepts=[{name: moving up, motion: {direction: up}, kinds: [context]}, "
-    "{name: cup, object: cup, kinds: [spatial, spatiotemporal], controls: [frozen]}]",
-    "activations.layers=[early, early@moving, middle, late, head]",
-    "cavs.random_sets=10",
-    "scores.permutations=500",
-    "scores.bootstrap=200",
-]
-
 
 class Recorder:
-    """Progress that remembers which stages ran and which were re-used."""
+    """Progress that records the stages that ran and those that were reused."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
@@ -62,19 +46,20 @@ class Recorder:
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_here() -> Iterator[None]:
-    """One Ray for all tests of this file: the pipeline uses the one that runs."""
+    """One Ray for all tests of this file, because the pipeline uses a running Ray."""
     with ray_session(ResourcesConfig(num_cpus=2)):
         yield
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return load_config(QUICKSTART, SMALL, out=str(tmp_path_factory.mktemp("run")))
+def small(planted: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The config of a copy of the planted run, which these tests change."""
+    return planted.config(planted.copy(tmp_path_factory.mktemp("copy") / "run"))
 
 
 @pytest.fixture(scope="module")
 def finished(small: Config) -> vtcav_ray.Run:
-    return vtcav_ray.run(small)
+    return vtcav_ray.Run(small.run_url)
 
 
 def data_files(url: str) -> dict[str, bytes]:
@@ -95,7 +80,7 @@ def test_the_counts_fit_together(finished: vtcav_ray.Run, small: Config) -> None
     by_set: dict[str, set[str]] = {}
     for row in clips.to_pylist():
         by_set.setdefault(row["set"], set()).add(row["video_id"])
-    # A video gives class examples, or concept examples, or random clips: never two of these.
+    # A video gives class examples, concept examples, or random clips, never two of these.
     assert by_set["class"].isdisjoint(by_set["concept"])
     assert by_set["class"].isdisjoint(by_set["random"])
     assert by_set["concept"].isdisjoint(by_set["random"])
@@ -115,7 +100,7 @@ def test_an_effect_is_checked_by_intervention(finished: vtcav_ray.Run) -> None:
     assert answer.exit_code == 0, answer.output
     rows = json.loads(answer.stdout)
     assert [row["step"] for row in rows] == [0.5, 1.0]
-    for row in rows:  # behind the head there is only a linear map
+    for row in rows:  # after the head there is only a linear map
         assert row["real"] == pytest.approx(row["predicted"], rel=1e-3)
     kept = finished.table("interventions")
     assert kept.schema == tables.INTERVENTIONS
@@ -149,7 +134,7 @@ def test_the_scores_are_a_full_grid_with_figures_in_range(finished: vtcav_ray.Ru
 
 
 def test_the_model_uses_how_the_object_moves(finished: vtcav_ray.Run) -> None:
-    """The planted truth, at the depth where the pilot saw it plainly: moving up raises `lift` over `put_down`."""
+    """The planted truth appears at the depth where a pilot run showed it clearly: moving up favours `lift`."""
     effects = {
         (r["class"], r["concept"]): r["effect_z"]
         for r in finished.table("scores").to_pylist()
@@ -177,7 +162,7 @@ def test_a_change_of_the_statistics_touches_no_model(finished: vtcav_ray.Run, sm
 
 
 def test_a_review_leaves_clips_out_and_touches_no_model(finished: vtcav_ray.Run, small: Config) -> None:
-    """A rejected clip, concept and class example leave every later stage; taking the review back restores the old."""
+    """A rejected clip, concept or class example leaves every later stage; undoing that restores the old output."""
     clips = finished.table("clips", columns=["clip_id", "set", "name", "kind", "control_of"]).to_pylist()
     cup = next(r["clip_id"] for r in clips if r["name"] == "cup" and r["kind"] == "spatiotemporal")
     lift = next(r["clip_id"] for r in clips if r["set"] == "class" and r["name"] == "lift")
@@ -210,7 +195,7 @@ def test_a_review_leaves_clips_out_and_touches_no_model(finished: vtcav_ray.Run,
         page = Path(result.report_url).read_text()
         assert "clips are left out" in page
         assert b"clips are left out" not in page_before
-        # An acceptance that changes nothing, and a note, are no new review.
+        # An acceptance without effect, or a note, does not count as a new review.
         again = Recorder()
         noted = decisions.changed([(Subject("concept", "cup/spatial"), "accept")])
         finished.folder.write_bytes(FILE, format_decisions(noted).encode())
@@ -262,7 +247,7 @@ def test_a_new_checkpoint_keeps_tracks_and_clips(finished: vtcav_ray.Run, small:
 
 
 def test_what_is_missing_is_done_again_byte_for_byte(finished: vtcav_ray.Run, small: Config) -> None:
-    """As after a kill: a shard has no commit record and lost a file, and the stage has no manifest."""
+    """The state is that after a kill: a shard lacks its commit record and a file, and the stage lacks its manifest."""
     before = data_files(small.run_url)
     stage = Path(small.run_url) / "activations" / finished.keys["activations"]
     records = sorted((stage / "_commits").iterdir())
@@ -274,7 +259,7 @@ def test_what_is_missing_is_done_again_byte_for_byte(finished: vtcav_ray.Run, sm
     times = {p: p.stat().st_mtime_ns for p in records if p != records[1]}
     recorder = Recorder()
     vtcav_ray.run(small, recorder)
-    assert recorder.ran == ["activations"]  # its key is what it was, so nothing after it is done again
+    assert recorder.ran == ["activations"]  # its key is unchanged, so no later stage runs again
     assert recorder.shards["activations"] == (len(records), len(records) - 1)
     assert {p: p.stat().st_mtime_ns for p in times} == times
     assert data_files(small.run_url) == before
@@ -288,14 +273,8 @@ def test_the_report_is_one_file_that_names_what_was_found(finished: vtcav_ray.Ru
 
 
 def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: vtcav_ray.Run, small: Config) -> None:
-    """Good videos among an empty, a truncated, a false, a short, a silent and a mislabelled one."""
-    from vtcav_ray.world import write_world
-
-    write_world(str(tmp_path / "w"), videos=40, seed=5)
-    folder = tmp_path / "videos"
-    for row in pq.read_table(tmp_path / "w" / "videos.parquet").to_pylist():
-        (folder / row["label"]).mkdir(parents=True, exist_ok=True)
-        shutil.copy(tmp_path / "w" / row["uri"], folder / row["label"] / Path(row["uri"]).name)
+    """Good videos lie among empty, truncated, fake, short, picture-less and mislabelled ones."""
+    folder = class_folders(tmp_path, 40)
     good = sorted((folder / "lift").glob("*.mp4"))[0].read_bytes()
     bad = folder / "lift"
     (bad / "empty.mp4").write_bytes(b"")
@@ -306,7 +285,7 @@ def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: 
     config = load_config(
         QUICKSTART,
         [
-            *(s for s in SMALL if not s.startswith("videos.world")),
+            *SMALL,
             f"videos={{uri: '{folder}'}}",
             "clips.min_per_class=2",
             "clips.per_class=4",
@@ -314,18 +293,18 @@ def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: 
         ],
         out=str(tmp_path / "run"),
     )
-    with without_ray():  # what Ray adds to this is in tests/engine/test_poison.py
+    with without_ray():  # tests/engine/test_poison.py covers Ray's part
         result = vtcav_ray.run(config)
     failures = {Path(row["video_id"]).stem: row["error_kind"] for row in result.table("failures").to_pylist()}
     assert failures["empty"] == "empty"
     assert failures["words"] == "not_video"
     assert "truncated" in failures
-    # A label that the model does not have works: its video serves concepts and random sets, and the user is told.
+    # A label that the model lacks is no error: its video serves concepts and random sets, and a warning names it.
     assert "unknown" not in failures
     assert any("no class for 1 labels (juggle)" in w for w in result.manifest("clips")["warnings"])
     assert result.table("scores").num_rows > 0
     assert failed_inputs(result).fraction > 0.01
-    # The command line says so by its exit status.
+    # The command line reports it by its exit status.
     config_file = tmp_path / "c.yaml"
     config_file.write_text(json.dumps(config.model_dump(mode="json", exclude_none=True)))
     assert CliRunner().invoke(cli.app, ["run", str(config_file)]).exit_code == 4

@@ -1,8 +1,8 @@
 """Look the locked packages up in the package index's list of known vulnerabilities: `make audit`.
 
-Exit status: 0 every package was looked up and none has an advisory that is not reviewed; 1 some have; 2 the audit could
-not be made, in whole or in part. pip-audit by itself ends with 0, and "no known vulnerabilities", where the index knows
-none of the packages (as mirrors do, which hold files and no advisories). Here that is 2.
+Exit status: 0 every package was looked up and none has an advisory that is not reviewed; 1 some have; 2 some
+packages could not be looked up. pip-audit alone ends with 0 and "no known vulnerabilities" if the index knows none of
+the packages, as mirrors without advisories do. Here that is 2.
 
 `tools/advisories.txt` lists advisories that a person has looked at and found harmless here.
 """
@@ -26,7 +26,7 @@ FOUND, NOT_MADE = 1, 2
 
 
 class AuditError(Exception):
-    """The audit can't be made. The message says why, and what to do."""
+    """The audit failed. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def run_pip_audit(reviews: list[Review]) -> dict[str, Any]:
 
 
 def judge(report: dict[str, Any]) -> tuple[int, str]:
-    """Return the exit status, and what to tell."""
+    """Return the exit status and the report's text."""
     packages = report["dependencies"]
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     lines = [
@@ -128,7 +128,7 @@ def _aliases(found: dict[str, Any]) -> str:
 
 def _fixed_in(found: dict[str, Any]) -> str:
     versions = found.get("fix_versions") or []
-    return f"mended in {', '.join(versions)}" if versions else "no mended version yet"
+    return f"fixed in {', '.join(versions)}" if versions else "no fixed version yet"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OLDEST_PYTHON = "3.11"
-# One OpenCV, without a screen, instead of those that the dependencies ask for: see Makefile.
+# One OpenCV without a display instead of those that the dependencies name: see Makefile.
 OPENCV = "opencv-contrib-python-headless"
 OPENCV_OTHERS = ("opencv-python", "opencv-contrib-python", "opencv-python-headless")
 CUDA = re.compile(r"torch|triton|cuda-.*|nvidia-(?!ml-py$).*")
@@ -31,7 +31,7 @@ OPTIONS = (
 
 
 class LockError(Exception):
-    """The files can't be written. The message says why, and what to do."""
+    """The files can't be written. The message says why and what to do."""
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def resolve(sources: list[str], extra_packages: list[str]) -> str:
-    """Resolve `sources` and some packages more under constraints.txt, without the OpenCV builds that want a screen."""
+    """Resolve `sources` and further packages under constraints.txt, without the OpenCV builds that need a display."""
     with tempfile.TemporaryDirectory() as folder:
         more, without = Path(folder, "more.in"), Path(folder, "without.txt")
         more.write_text("\n".join(extra_packages) + "\n")
@@ -55,7 +55,7 @@ def resolve(sources: list[str], extra_packages: list[str]) -> str:
 
 
 def lock_cpu_torch(version: str) -> str:
-    """Lock torch's CPU build alone; what it depends on is in requirements.lock."""
+    """Lock torch's CPU build alone; its dependencies are in requirements.lock."""
     pinned = f"torch=={version}+cpu"
     if links := os.environ.get("TORCH_LINKS"):
         wheels = sorted(Path(links).glob(f"torch-{version}+cpu-*.whl"))
@@ -98,13 +98,13 @@ def run_uv(arguments: list[str]) -> str:
 
 
 def entries(text: str) -> list[str]:
-    """The entries of a lock file: a requirement and its hashes, over several lines."""
+    """Return the entries of a lock file: a requirement and its hashes, over several lines."""
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     return [entry for entry in re.split(r"\n(?=\S)", lines.strip()) if entry]
 
 
 def split(text: str) -> tuple[str, str]:
-    """Split into what both images install, and torch with its CUDA libraries."""
+    """Split into the packages of both images, and torch with its CUDA libraries."""
     found = entries(text)
     cuda = [entry for entry in found if CUDA.fullmatch(name_of(entry))]
     return "\n".join(e for e in found if e not in cuda), "\n".join(cuda)

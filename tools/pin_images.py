@@ -2,8 +2,8 @@
 
 The file has lines `NAME=IMAGE:TAG` or `NAME=IMAGE:TAG@DIGEST`; the files cluster/Containerfile.* take NAME as a build
 argument. A tag may be moved to another image, a digest can't. This asks the images' registry for the digest that each
-tag has now, with the first client found of skopeo, crane, and docker with buildx. `--check` changes nothing, asks
-nobody, and ends with 1 where an image has no digest.
+tag has now, with the first client found of skopeo, crane, and docker with buildx. `--check` changes nothing, contacts
+no registry, and ends with 1 if an image has no digest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SECONDS = 120
 
 
 class PinError(Exception):
-    """A digest can't be had. The message says why, and what to do."""
+    """A digest can't be found. The message says why and what to do."""
 
 
 def main(arguments: list[str], file: Path = FILE) -> int:
@@ -61,7 +61,7 @@ def images(text: str) -> list[re.Match[str]]:
 
 
 def check(text: str) -> None:
-    """Raise PinError where an image has no digest."""
+    """Raise PinError if an image has no digest."""
     loose = [match["tagged"] for match in images(text) if match["digest"] is None]
     if loose:
         raise PinError(
@@ -71,7 +71,7 @@ def check(text: str) -> None:
 
 
 def pin(text: str) -> str:
-    """Return the text with each image's digest of now. Comments stay."""
+    """Return the text with each image's current digest. Comments stay."""
     client = next((name for name in CLIENTS if shutil.which(name)), None)
     if client is None:
         raise PinError(f"Install one of {', '.join(CLIENTS)} (with buildx) first: none is on the PATH.")
@@ -85,7 +85,7 @@ def pin(text: str) -> str:
 
 
 def ask(client: str, image: str) -> str:
-    """Ask the image's registry which digest the tag has now."""
+    """Ask the image's registry for the tag's current digest."""
     command = [word.replace("{image}", image) for word in CLIENTS[client]]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)

@@ -31,7 +31,7 @@ ABOVE = re.compile(r"^\s*# (?P<text>.*)$")
 
 
 def descriptions() -> dict[tuple[str, str], str]:
-    """(constant or function of tables.py, column) -> its comment."""
+    """Return (constant or function of tables.py, column) -> its comment."""
     source = Path(tables.__file__).read_text()
     found = _comments(source, COLUMN)
     fields = _comments(Path(rows.__file__).read_text(), FIELD)
@@ -63,7 +63,7 @@ def section(table: str, stage: str, schema: pa.Schema, owner: str, comments: dic
 
 
 def page() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     comments = descriptions()
     owners = {id(value): name for name, value in vars(tables).items() if isinstance(value, pa.Schema)}
     lines = [HEAD]

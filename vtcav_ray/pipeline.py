@@ -163,7 +163,7 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
         if (fault := work.completing.session.fault) is not None:  # Ray died; the user did not press Ctrl-C
             stopped(str(fault))
             raise fault from None
-        stopped("Stopped by Ctrl-C. Run again: it goes on from there.")
+        stopped("Stopped by Ctrl-C. Run again to resume.")
         raise
 
 

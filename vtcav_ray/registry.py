@@ -94,14 +94,14 @@ class Registry:
         return self._entries[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the entry, or `default` where there is none of that name."""
+        """Return the entry, or `default` if there is none of that name."""
         return self[name] if name in self else default  # noqa: SIM401 - this is that method
 
     def __contains__(self, name: object) -> bool:
         return any(name == known for known in self)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield every name, built-in ones first. Reads the installed packages only after those of this process."""
+        """Yield every name, built-in ones first. Read the installed packages only after this process's own entries."""
         seen = [*self._home, *(name for name in self._entries if name not in self._home)]
         yield from seen
         yield from (name for name in installed(self.group) if name not in seen)
@@ -117,7 +117,7 @@ class Registry:
         return name
 
     def resolve(self, spec: str) -> tuple[str, tuple[int, ...]]:
-        """Split what a config says into a name and its number: `grid:4` into `grid:n` and 4, `mean` into `mean`.
+        """Split a config's value into a name and its number: `grid:4` into `grid:n` and 4, `mean` into `mean`.
 
         Raises:
             UnknownName: the registry has no such name, or the number is missing, superfluous or not positive.
@@ -141,7 +141,7 @@ class Registry:
         return {name: entry for name, entry in self._entries.items() if name not in self._home}
 
     def versions(self, names: Iterable[str]) -> dict[str, dict[str, str | None]]:
-        """Return what identifies the code of the names that are not built in: name -> where it is, and its version.
+        """Return what identifies the code of the names that are not built in: name -> its place and its version.
 
         The version is the entry's attribute `version`, or else that of the package whose entry point it is.
         """
@@ -162,13 +162,13 @@ class Registry:
 
 
 def added_code(used: Mapping[Registry, Iterable[str]]) -> dict[str, Any]:
-    """Return what a stage adds to its key for names that are not built in, so that a new version is not taken for old.
+    """Return a stage's addition to its key for names that are not built in, so that a new version changes the key.
 
     Args:
         used: registry -> names that the stage's output depends on.
 
     Returns:
-        Empty where all are built in.
+        Empty if all are built in.
     """
     found = {registry.group: versions for registry, names in used.items() if (versions := registry.versions(names))}
     return {"added": found} if found else {}
@@ -176,7 +176,7 @@ def added_code(used: Mapping[Registry, Iterable[str]]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _WithAdded:
-    """Makes a worker in another process, after adding there what was added here. See `with_added`."""
+    """A function that creates a worker in another process, with the names that were added here. See `with_added`."""
 
     make: Callable[[], Any]
     added: Mapping[str, Mapping[str, Any]]
@@ -189,7 +189,7 @@ class _WithAdded:
 
 
 def with_added(make: Callable[[], T]) -> Callable[[], T]:
-    """Return `make` such that, pickled and called in another process, it finds there what was added in this one."""
+    """Return `make` in a form that, pickled and called in another process, finds the entries added in this one."""
     added = {registry.group: entries for registry in REGISTRIES if (entries := registry.added())}
     return _WithAdded(make, added) if added else make
 

@@ -1,8 +1,8 @@
-"""The stages of a run at a glance, in order: what each writes, what it runs on, and who shares it.
+"""The stages of a run in order: the tables that each writes, its resources, and whether reruns share it.
 
-This is the one list of facts about stages. Each room's `stage.py` adds what computes: the key's ingredients, and the
-work (`vtcav_ray.runs.stage.Stage`). Nothing here needs Arrow, so that `vtcav --help` starts fast; the columns of each
-table are in `vtcav_ray.tables`.
+This is the one list of facts about stages. Each room's `stage.py` adds the computation: the key's ingredients and the
+work (`vtcav_ray.runs.stage.Stage`). This module does not import Arrow, so that `vtcav --help` starts fast.
+`vtcav_ray.tables` has the columns of each table.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StageFacts:
-    """What everything else needs to know of a stage.
+    """The facts that other modules need about a stage.
 
     Attributes:
         name: also the name of its folder, `RUN/<name>/<key>/`.

@@ -136,6 +136,8 @@ def cavs(d: int) -> pa.Schema:
 
 
 SCORES = schema_of(ScoreRow)
+CELL_KEY = ("class", "layer", "concept", "against")  # identifies a row of `scores`, `nulls` and `interventions`
+EFFECT = ("effect_logits", "effect_ci_low", "effect_ci_high")  # a cell's effect with its interval
 SENSITIVITIES = schema_of(SensitivityRow)
 NULLS = schema_of(NullRow)
 

@@ -1,1 +1,1 @@
-"""The parts of `benchmarks/gpu.py`, one file each: `run(part)` measures, and notes each figure as it is known."""
+"""The parts of `benchmarks/gpu.py`, one file each: `run(part)` measures and notes each figure at once."""

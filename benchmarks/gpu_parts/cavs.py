@@ -1,4 +1,4 @@
-"""Part `cavs`: CAVs, permutations and scores on the GPU beside the same machine's cores, and whether they agree."""
+"""Part `cavs`: CAVs, permutations and scores on the GPU and on the same machine's cores, and whether they agree."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vtcav_ray.cavs import train as training
 from vtcav_ray.tcav import concept_effects, score, score_intervals
 
 DIM = 768
-# The two compute the same sums in another order, in float32 (Newton's steps, scores) and float64 (Gram matrix): what
-# differs is rounding, 1e-6 relative, which Newton's end (1e-5 of the objective) lets grow to about its root.
+# Both compute the same sums in another order, in float32 (Newton's steps, scores) and float64 (Gram matrix). Only
+# rounding differs, 1e-6 relative, which Newton's stopping rule (1e-5 of the objective) lets grow to about its root.
 COSINE = Target(0.9999)
 RELATIVE = Target(1e-3, at_least=False)
-# Both draw the same arrangements, so that p differs only where a statistic ties with the observed one up to rounding.
+# Both draw the same arrangements, so p differs only if a statistic ties with the observed one up to rounding.
 SAME_P = Target(1e-3, at_least=False)
 
 
@@ -39,10 +39,10 @@ def run(part: Part) -> None:
 
 
 def both(part: Part, name: str, way: Callable[[str], Any], repeats: int = 2) -> tuple[Any, Any]:
-    """Run a way on the processor and on the device, after a call that is not counted; note seconds and their ratio.
+    """Run a way on the CPU and on the device, after an uncounted call; note seconds and their ratio.
 
     Returns:
-        What it gave on the processor, and on the device.
+        The results on the CPU and on the device.
     """
     device = part.options.device
     results: dict[str, Any] = {}
@@ -62,13 +62,13 @@ def both(part: Part, name: str, way: Callable[[str], Any], repeats: int = 2) -> 
 
 
 def problem(part: Part) -> tuple[Any, Any, Any]:
-    """Pool, positives, negatives: as benchmarks/cavs.py has them."""
+    """Return pool, positives and negatives as in benchmarks/cavs.py."""
     rows, count = (500, 100) if part.options.tiny else (5000, 24_000)
     return cavs.activations(rows, DIM), *cavs.sets(rows, count)
 
 
 def trained(part: Part) -> None:
-    """The Gram matrix and the training of many CAVs."""
+    """Measure the Gram matrix and the training of many CAVs."""
     pool, positives, negatives = problem(part)
     both(part, f"Gram matrix of {len(pool)} rows", lambda where: gram(pool, device=where).inner_NN)
     matrices = {where: gram(pool, device=where) for where in {"cpu", part.options.device}}
@@ -86,7 +86,7 @@ def trained(part: Part) -> None:
 
 
 def effects(part: Part) -> None:
-    """Concept effects with permutations and intervals, at the sizes of benchmarks/cavs.py, of fewer classes."""
+    """Measure concept effects with permutations and intervals, at the sizes of benchmarks/cavs.py, fewer classes."""
     classes, videos, concepts = (3, 20, 4) if part.options.tiny else (100, 50, 40)
     permutations = 200 if part.options.tiny else 10_000
     rng = np.random.default_rng(2)
@@ -112,7 +112,7 @@ def effects(part: Part) -> None:
 
 
 def scores(part: Part) -> None:
-    """Scores of many CAVs for many classes, and their intervals."""
+    """Measure scores of many CAVs for many classes, and their intervals."""
     classes, count, runs = (2, 100, 10) if part.options.tiny else (50, 10_000, 50)
     rng = np.random.default_rng(1)
     gradients = rng.standard_normal((classes, 50, DIM), dtype=np.float32)
@@ -132,7 +132,7 @@ def scores(part: Part) -> None:
 
 
 def solvers(part: Part) -> None:
-    """The other solvers, fewer CAVs."""
+    """Measure the other solvers on fewer CAVs."""
     pool, positives, negatives = problem(part)
     count = 20 if part.options.tiny else 4000
     matrices = {where: gram(pool, device=where) for where in {"cpu", part.options.device}}
@@ -151,7 +151,7 @@ def solvers(part: Part) -> None:
 
 
 def chunks(part: Part) -> None:
-    """Seconds of the training by how much is solved together: which size is right for this device."""
+    """Measure the training time by chunk size, to find the best size for this device."""
     pool, positives, negatives = problem(part)
     matrix = gram(pool, device=part.options.device)
     device = part.options.torch_device

@@ -1,4 +1,4 @@
-"""Part `environment`: what the machine is, and what it reaches in large products and copies."""
+"""Part `environment`: a description of the machine, and its rates for large products and copies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(part: Part) -> None:
 
 
 def about(part: Part) -> dict[str, Any]:
-    """Names, versions, sizes."""
+    """Note names, versions and sizes."""
     found = machine.environment()
     found |= {
         "system": platform.platform(),
@@ -58,7 +58,7 @@ def about(part: Part) -> dict[str, Any]:
 
 
 def products(part: Part) -> None:
-    """Square products, large enough to fill the chip."""
+    """Measure square products that are large enough to fill the chip."""
     device = part.options.torch_device
     sizes = [256] if part.options.tiny else ([8192, 16384] if device.type == "cuda" else [1536])
     for precision in ("fp32", "tf32", "bf16"):
@@ -68,7 +68,7 @@ def products(part: Part) -> None:
 
 
 def memory(part: Part) -> None:
-    """Bytes a second: a copy inside the device's memory (read and written), and copies to it and back."""
+    """Measure bytes per second: a copy inside the device's memory (read and written), and copies to it and back."""
     device = part.options.torch_device
     size = 1 << (22 if part.options.tiny else 30)
     a = torch.zeros(size, dtype=torch.uint8, device=device)

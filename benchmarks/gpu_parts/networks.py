@@ -1,8 +1,8 @@
-"""Part `networks`: Video Swin-T and Swin-B, ours beside MMAction2's own code, by type of numbers.
+"""Part `networks`: Video Swin-T and Swin-B, this package's and MMAction2's own code, by number type.
 
-Weights are random, which changes no timing. The batch is what the stage's own trial finds. Operations are counted in a
-forward pass of ours and taken twice (with frozen weights, backward has one product for each of forward's), also for
-MMAction2's own, which does about as many.
+Weights are random, which changes no timing. The stage's own trial finds the batch size. Operations are counted in a
+forward pass of ours and doubled (with frozen weights, backward has one product for each of forward's). MMAction2's own
+code, which needs about as many, is given the same number.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vtcav_ray.models.compiled import compile_blocks
 from vtcav_ray.models.config_files import read_config
 from vtcav_ray.models.mmaction import build_mmaction
 
-# In order of importance, with the seconds that one takes about on an H100.
+# In order of importance, each with its approximate seconds on an H100.
 CASES = (
     ("swin-tiny", "bf16", 8.0),
     ("swin-tiny", "fp32", 10.0),
@@ -36,7 +36,7 @@ CASES = (
     ("swin-base", "tf32", 14.0),
     ("swin-base", "fp32", 20.0),
 )
-# Compiled, and channels-last. After all others: compiling may take longer than is left, and the part ends there.
+# Compiled and channels-last, after all others: compiling may take longer than the time left, and ends the part.
 VARIANTS = (("swin-tiny", "bf16", 30.0), ("swin-base", "bf16", 30.0))
 FIRST = CASES[0][:2]
 OURS, THEIRS = "ours", "MMAction2's own"
@@ -50,7 +50,7 @@ def run(part: Part) -> None:
 
     def pair(model: str) -> Pair:
         if model not in models:
-            models.clear()  # not both models at a time
+            models.clear()  # so that only one model is in memory
             models[model] = Pair(part, model)
         return models[model]
 
@@ -59,7 +59,7 @@ def run(part: Part) -> None:
 
     def varied(model: str, precision: str) -> None:
         variants(part, pair(model), precision, batches[model, precision])
-        models.clear()  # they are compiled now
+        models.clear()  # now they are compiled
 
     for model, precision, needs in CASES[:1] if tiny else CASES:
         part.attempt(f"{model}, {precision}", partial(measured, model, precision), needs=needs)
@@ -71,7 +71,7 @@ def run(part: Part) -> None:
 
 
 class Pair:
-    """One network twice, with the same weights: ours, and as MMAction2 has it; and a clip."""
+    """One network twice with the same weights, ours and MMAction2's, and a clip."""
 
     def __init__(self, part: Part, model: str) -> None:
         self.model, self.device = model, part.options.torch_device
@@ -87,18 +87,18 @@ class Pair:
         self.clip = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     def inputs(self, batch: int) -> torch.Tensor:
-        """`[B, 3, T, H, W]`, normalised, on the device."""
+        """Return clips `[B, 3, T, H, W]`, normalised, on the device."""
         return self.recogniser.preprocess([self.clip])[:, 0].expand(batch, *[-1] * 4).contiguous()
 
     def extractor(self, precision: str, batch: int | None = None) -> Extractor:
-        """As the stage has it."""
+        """Return the extractor as the stage builds it."""
         return Extractor(
             self.recogniser, extraction_core.LAYERS, precision=PRECISIONS[precision], batch_size=batch, threads=8
         )  # type: ignore[arg-type]
 
 
 def forward(module: nn.Module, x: torch.Tensor, precision: str) -> None:
-    """Logits alone, without a graph."""
+    """Return only logits, without a graph."""
     name = PRECISIONS[precision]
     half = name != "float32"
     with torch.no_grad(), torch.autocast(x.device.type, dtype=getattr(torch, name), enabled=half):
@@ -106,7 +106,7 @@ def forward(module: nn.Module, x: torch.Tensor, precision: str) -> None:
 
 
 def measure(part: Part, pair: Pair, precision: str) -> int:
-    """All figures of one network and type of numbers. Returns the batch of the trial."""
+    """Measure all figures of one network and number type. Return the batch size of the trial."""
     tiny, device = part.options.tiny, pair.device
     with numbers(precision):
         batch = 2 if tiny else pair.extractor(precision).choose_batch_size(pair.clip, gradients=True)
@@ -149,7 +149,7 @@ def measure(part: Part, pair: Pair, precision: str) -> int:
 def passes(
     pair: Pair, precision: str, batch: int, repeats: int
 ) -> tuple[int, dict[str, list[float]], dict[str, float]]:
-    """Seconds a batch of each way, and peak memory of both; the batch is halved until MMAction2's own fits."""
+    """Measure seconds per batch of each way, and peak memory of both; halve the batch until MMAction2's own fits."""
     while True:
         try:
             return batch, *_passes(pair, precision, batch, repeats)
@@ -177,7 +177,7 @@ def _passes(pair: Pair, precision: str, batch: int, repeats: int) -> tuple[dict[
 
 
 def variants(part: Part, pair: Pair, precision: str, batch: int) -> None:
-    """Ours and MMAction2's own as they are, channels-last, and compiled block by block.
+    """Measure ours and MMAction2's own: unchanged, channels-last, and compiled block by block.
 
     Leaves the networks compiled.
     """
@@ -206,7 +206,7 @@ def variants(part: Part, pair: Pair, precision: str, batch: int) -> None:
 
 @contextmanager
 def channels_last(module: nn.Module) -> Iterator[None]:
-    """The weights of its convolutions so: Swin has one, of its patch embedding."""
+    """Set the convolutions' weights to channels-last: Swin has one, in its patch embedding."""
     convolutions = [each for each in module.modules() if isinstance(each, nn.Conv3d)]
     for each in convolutions:
         each.to(memory_format=torch.channels_last_3d)
@@ -216,7 +216,7 @@ def channels_last(module: nn.Module) -> Iterator[None]:
 
 
 def kernels(part: Part, pair: Pair, batch: int) -> None:
-    """What the device's time goes into, in one pass of ours forward and backward in bf16: the largest kernels."""
+    """Note the largest kernels by device time, in one forward and backward pass of ours in bf16."""
     x = pair.inputs(batch)
     way = lambda: throughput_swin.to_the_earliest_layer(pair.recogniser, x, "bfloat16")  # noqa: E731
     way()
@@ -226,7 +226,7 @@ def kernels(part: Part, pair: Pair, batch: int) -> None:
         way()
         if on_gpu:
             torch.cuda.synchronize(pair.device)
-    # On a GPU kernels alone: the operations that start them are listed with the same time once more.
+    # On a GPU, only kernels: the operations that start them are listed again with the same time.
     wanted = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
     field = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     events = [e for e in profiler.key_averages() if e.device_type == wanted]
@@ -242,9 +242,9 @@ def kernels(part: Part, pair: Pair, batch: int) -> None:
 
 
 def attention(part: Part) -> None:
-    """Window attention with a bias, forward and backward, by torch's way of computing it and the bias's alignment.
+    """Measure window attention with a bias, forward and backward, by torch's backend and the bias's alignment.
 
-    In a whole window (392 places) and in a part beside a seam (196), where a bias without padding is not aligned.
+    The sizes are a whole window (392 places) and a part beside a seam (196), where an unpadded bias is not aligned.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.nn.functional import pad, scaled_dot_product_attention
@@ -268,7 +268,7 @@ def attention(part: Part) -> None:
                 try:
                     with sdpa_kernel(kind):
                         found[name] = middle(in_turns({"": way}, device, 2 if tiny else 5)[""])
-                except RuntimeError as error:  # this way does not take these arguments
+                except RuntimeError as error:  # this backend does not accept these arguments
                     part.note(f"attention, {name}", str(error).strip().splitlines()[0])
             found[f"{places} places, bias {title}, torch's choice"] = middle(in_turns({"": way}, device, 2)[""])
     part.note("attention, seconds forward and backward", found)

@@ -1,8 +1,8 @@
-"""Do two runs of one corpus, on a GPU and on the processor, agree? Table by table, each with its tolerance.
+"""Comparison of two runs of one corpus, on a GPU and on the CPU, table by table, each with its tolerance.
 
-Products and sums are taken in another order on a GPU, and cuDNN's convolutions of float32 in TF32, which has 10 bits of
-mantissa (relative 5e-4 a factor): torch's default, and the detector is nothing but convolutions. So numbers differ; the
-tolerances say by how much they may.
+A GPU computes products and sums in another order, and cuDNN's float32 convolutions in TF32, which has 10 bits of
+mantissa (relative 5e-4 per factor). That is torch's default, and the detector consists of convolutions. So numbers
+differ; the tolerances limit by how much.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from gpu_parts.part import Part, Target
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.vectors import vectors_of
 
-# Boxes of TF32 lie within a fraction of a pixel, an IoU of 0.98 for a small object. One at the limit of confidence may
-# be there on one side alone, with what the tracker makes of it.
+# Boxes from TF32 lie within a fraction of a pixel, an IoU of 0.98 for a small object. A box at the confidence limit
+# may exist on one side only, and then also changes the tracker's output.
 TRACKS_MATCHED = Target(0.97)
 TRACKS_IOU = Target(0.97)
-# The patch embedding's TF32 (5e-4 a factor, averaged over 96 of them) and float32 sums after it, through 12 blocks.
+# The patch embedding's TF32 (5e-4 per factor, averaged over 96 factors), then float32 sums through 12 blocks.
 ACTIVATIONS = Target(5e-3, at_least=False)
-# Backward goes through the same blocks, and a gradient is smaller than what it is summed from: it loses more digits.
+# Backward runs through the same blocks, and a gradient is smaller than its summands, so it loses more digits.
 GRADIENTS = Target(2e-2, at_least=False)
-# A CAV moves less than the activations that it comes from: the penalty keeps it from following single ones.
+# A CAV moves less than its activations, because the penalty keeps it from following single ones.
 CAV_COSINE = Target(0.999)
-SCORE = Target(0.02, at_least=False)  # a share of signs: one video of 25, in a few of 50 CAVs, may sit on the plane
+SCORE = Target(0.02, at_least=False)  # a share of signs: one video of 25, in a few of 50 CAVs, may lie on the plane
 EFFECT = Target(0.05, at_least=False)  # null standard deviations: a twentieth decides nothing
 # Both draw the same permutations, so p differs only as the statistic does. Four standard errors of a permutation test
-# are the most that a reader would take for noise: 4 sqrt(p (1 - p) / B).
+# are the most that counts as noise: 4 sqrt(p (1 - p) / B).
 P_NOISE = Target(4.0, at_least=False)
 
 
 def compare_tracks(part: Part, ours: Run, other: Run) -> None:
-    """The share of boxes that both have (IoU at least a half), and their mean IoU."""
+    """Return the share of boxes that both have (IoU at least a half), and their mean IoU."""
     left, right = (boxes_of(run) for run in (ours, other))
     matched, overlaps, total = 0, [], 0
     for frame in left.keys() | right.keys():
@@ -51,7 +51,7 @@ def compare_tracks(part: Part, ours: Run, other: Run) -> None:
 
 
 def boxes_of(run: Run) -> dict[tuple[str, int], list[tuple[str, np.ndarray]]]:
-    """(video, frame) -> labels and boxes."""
+    """Return (video, frame) -> labels and boxes."""
     found: dict[tuple[str, int], list[tuple[str, np.ndarray]]] = {}
     for row in run.table("tracks", columns=["video_id", "label", "frames", "boxes"]).to_pylist():
         for frame, box in zip(row["frames"], row["boxes"], strict=True):
@@ -60,7 +60,7 @@ def boxes_of(run: Run) -> dict[tuple[str, int], list[tuple[str, np.ndarray]]]:
 
 
 def best_pairs(a: list[tuple[str, np.ndarray]], b: list[tuple[str, np.ndarray]]) -> Iterator[float]:
-    """IoUs of pairs with one label, the best first, each box once."""
+    """Return IoUs of pairs with one label, the best first, each box once."""
     every = [
         (iou(one, other), i, j)
         for (i, (label, one)), (j, (same, other)) in itertools.product(enumerate(a), enumerate(b))
@@ -76,14 +76,14 @@ def best_pairs(a: list[tuple[str, np.ndarray]], b: list[tuple[str, np.ndarray]])
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two boxes xyxy."""
+    """Return the IoU of two boxes xyxy."""
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
     common = float(np.prod(np.clip(high - low, 0, None)))
     return common / (float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - common)
 
 
 def compare_vectors(part: Part, ours: Run, other: Run) -> None:
-    """Activations, gradients and CAVs, row by row, layer by layer."""
+    """Compare activations, gradients and CAVs, row by row, layer by layer."""
     keys = {"activations": ("clip_id",), "gradients": ("clip_id", "class"), "cavs": ("concept", "against", "negatives")}
     for name, key in keys.items():
         found = {}
@@ -103,14 +103,14 @@ def compare_vectors(part: Part, ours: Run, other: Run) -> None:
 
 
 def by_key(run: Run, name: str, key: tuple[str, ...], layer: str) -> dict[tuple[str, ...], np.ndarray]:
-    """Key -> vector; rows of CAVs that could not be trained, which are NaN, left out."""
+    """Return key -> vector, without the NaN rows of CAVs that could not be trained."""
     table = run.table(name, columns=[*key, "vector"], layer=layer)
     rows = zip(*(table[column].to_pylist() for column in key), strict=True)
     return {k: v for k, v in zip(rows, vectors_of(table), strict=True) if np.isfinite(v).all()}
 
 
 def figures(a_NC: np.ndarray, b_NC: np.ndarray) -> dict[str, float]:
-    """Of rows a and b: lengths of their differences, of the length of b; and cosines."""
+    """Return, for rows a and b, lengths of their differences relative to the length of b, and cosines."""
     a, b = a_NC.astype(np.float64), b_NC.astype(np.float64)
     length_a, length_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     relative = np.linalg.norm(a - b, axis=1) / np.maximum(length_b, 1e-30)
@@ -124,7 +124,7 @@ def figures(a_NC: np.ndarray, b_NC: np.ndarray) -> dict[str, float]:
 
 
 def compare_scores(part: Part, ours: Run, other: Run) -> None:
-    """Scores, effects and p of every cell."""
+    """Compare scores, effects and p of every cell."""
     names = ("class", "layer", "concept", "against")
     columns = ["score", "effect_logits", "effect_null_sd", "effect_p"]
     a, b = (

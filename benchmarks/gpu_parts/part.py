@@ -1,4 +1,4 @@
-"""What all parts share: how long they may take, what they write down, and how they measure."""
+"""The shared base of all parts: time limits, records and measuring."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from typing import Any
 import extraction_core
 import torch
 
-# Type of numbers -> what `activations.precision` calls it. tf32 is float32 outside, with 10 bits inside products.
+# Number type -> its name in `activations.precision`. tf32 is float32 with 10 bits inside products.
 PRECISIONS = {"bf16": "bfloat16", "tf32": "float32", "fp32": "float32"}
 Way = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a part is asked for.
+    """The options of a part.
 
     Attributes:
         device: `cpu` or `cuda`.
-        tiny: sizes of a second or two on a CPU: to see that all works, not how fast.
-        seconds: that the part may take.
-        out: folder of the results.
+        tiny: sizes that take a second or two on a CPU, to check that everything works, not how fast.
+        seconds: time limit of the part.
+        out: folder for the results.
     """
 
     device: str
@@ -45,7 +45,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Target:
-    """A figure's wanted value: at least, or at most. One of speed is not judged at the tiny size, nor on a CPU."""
+    """A figure's target: a minimum or a maximum. Targets of speed are not judged at the tiny size or on a CPU."""
 
     value: float
     at_least: bool = True
@@ -60,13 +60,13 @@ class Target:
 
 @dataclass
 class Part:
-    """One part's record, written to `<out>/<name>.json` whenever something is noted.
+    """One part's record, written to `<out>/<name>.json` after every note.
 
     Attributes:
-        figures: all that was measured, by name.
+        figures: all measured figures, by name.
         rows: of the table: figure, value, unit, target, whether it is met.
-        errors: what failed -> its error.
-        skipped: what there was no time for.
+        errors: measurement that failed -> its error.
+        skipped: measurements for which no time was left.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Part:
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """Return the seconds left."""
         return self.options.seconds - (time.perf_counter() - self.begun)
 
     @property
@@ -88,13 +88,13 @@ class Part:
         return self.options.out / f"{self.name}.json"
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a figure, and say it."""
+        """Record a figure and print it."""
         self.figures[name] = value
         self.write()
         print(f"[{self.name}] {name}: {shortened(value)}", flush=True)
 
     def row(self, figure: str, value: float, unit: str = "", target: Target | None = None) -> None:
-        """A row of the table."""
+        """Add a row to the table."""
         judged = target is not None and not (target.speed and (self.options.tiny or self.options.device == "cpu"))
         met = target.met(value) if target is not None and judged else None
         self.rows.append(
@@ -103,12 +103,12 @@ class Part:
         self.write()
 
     def attempt(self, name: str, measure: Callable[[], None], *, needs: float = 0.0) -> bool:
-        """Measure one thing. Its error is written down and the next thing has its turn; so is that time ran out.
+        """Run one measurement. Record an error or a lack of time, so that the next measurement can run.
 
         Args:
-            name: of the thing.
+            name: of the measurement.
             measure: measures and notes.
-            needs: seconds that it takes about; with fewer left it is skipped, except at the tiny size.
+            needs: its approximate seconds; with less time left it is skipped, except at the tiny size.
 
         Returns:
             Whether it was measured.
@@ -129,7 +129,7 @@ class Part:
         return name not in self.errors
 
     def write(self) -> None:
-        """Write all of it, whole or not at all: a part that is killed leaves what it has found so far."""
+        """Write the record atomically, so that a killed part leaves what it has found so far."""
         found = {
             "part": self.name,
             "state": self.state,
@@ -148,7 +148,7 @@ class Part:
 
 
 def finite(value: Any) -> Any:
-    """The same with None for NaN and infinity, which JSON does not have."""
+    """Return the value with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
         return {str(key): finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -157,14 +157,14 @@ def finite(value: Any) -> Any:
 
 
 def shortened(value: Any) -> str:
-    """For the terminal."""
+    """Return the value as a short text for the terminal."""
     text = json.dumps(finite(value), default=str)
     return text if len(text) < 300 else f"{text[:300]} ..."
 
 
 @contextmanager
 def numbers(precision: str) -> Iterator[None]:
-    """Products and convolutions of float32 in TF32 for `tf32`, in float32 for `fp32`, as torch has it for `bf16`.
+    """Set float32 products and convolutions to TF32 for `tf32`, to float32 for `fp32`, to torch's default for `bf16`.
 
     torch's own default is float32 in products and TF32 in cuDNN's convolutions (Swin has one, its patch embedding).
     """
@@ -178,7 +178,7 @@ def numbers(precision: str) -> Iterator[None]:
 
 
 def matmul_rate(device: torch.device, precision: str, n: int) -> float:
-    """Operations a second in a product of two n x n matrices: the best of several."""
+    """Return operations per second in a product of two n x n matrices: the best of several."""
     with numbers(precision):
         a = torch.randn(n, n, device=device, dtype=getattr(torch, PRECISIONS[precision]))
         a @ a
@@ -186,12 +186,12 @@ def matmul_rate(device: torch.device, precision: str, n: int) -> float:
 
 
 def seconds(way: Way, device: torch.device) -> float:
-    """Seconds by the clock, until the device has finished."""
+    """Return wall seconds until the device has finished."""
     return extraction_core.timed(way, device)[0]
 
 
 def in_turns(ways: Mapping[str, Way], device: torch.device, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each way, `repeats` times, in turns, after a call of each that is not counted."""
+    """Return seconds of each way, `repeats` times, in turns, after one uncounted call of each."""
     for way in ways.values():
         way()
     taken: dict[str, list[float]] = {name: [] for name in ways}
@@ -206,13 +206,13 @@ def middle(values: list[float]) -> float:
 
 
 def ratio(slower: list[float], faster: list[float]) -> dict[str, float]:
-    """How many times as long, pair by pair: median, least and most."""
+    """Return the ratio of durations, pair by pair: median, minimum and maximum."""
     found = [a / b for a, b in zip(slower, faster, strict=True)]
     return {"median": median(found), "min": min(found), "max": max(found)}
 
 
 def free_memory(device: torch.device) -> None:
-    """Give the GPU's memory back: an error's traceback may have held tensors."""
+    """Free GPU memory, since an error's traceback may hold tensors."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

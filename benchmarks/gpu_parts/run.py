@@ -1,8 +1,8 @@
-"""Part `run`: `vtcav run` of a rendered corpus with Ray on the GPU, and again on the processor: seconds and parity.
+"""Part `run`: `vtcav run` of a rendered corpus with Ray on the GPU and on the CPU: seconds and parity.
 
-The second run has the first one's videos, tracks and clips, so that what is compared after them is of the same clips. A
-third, on the processor, goes as far as the tracks. Without a GPU the second run has another batch size, whose last
-digits differ, and there is no third.
+The second run has the first one's videos, tracks and clips, so that later stages are compared on the same clips. A
+third run, on the CPU, ends with the tracks. Without a GPU, the second run has another batch size, whose last digits
+differ, and there is no third.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(part: Part) -> None:
 
 
 def three(part: Part, folder: Path) -> None:
-    """The runs, each in a folder of its own, and their parity."""
+    """Make the runs, each in a separate folder, and compare them."""
     gpu = part.options.device == "cuda"
     write_world(str(folder / WORLD), videos=40 if part.options.tiny else 200, seed=1)
     first, second, third = folder / "gpu", folder / "cpu", folder / "cpu-tracks"
@@ -77,7 +77,7 @@ def three(part: Part, folder: Path) -> None:
 
 
 def resources(part: Part, gpu: bool) -> list[str]:
-    """Settings: one actor with the GPU, or many with a core each."""
+    """Return settings for one actor with the GPU, or many with a core each."""
     cores = len(os.sched_getaffinity(0))
     found = [] if not part.options.tiny else list(TINY)
     if gpu:
@@ -90,9 +90,9 @@ def resources(part: Part, gpu: bool) -> list[str]:
 
 
 def whole(part: Part, out: Path, settings: Sequence[str], title: str, until: str | None = None) -> None:
-    """One `vtcav run`, in a process of its own; its time by stage, and how busy the GPU was."""
+    """Run `vtcav run` in a separate process; return its time by stage and the GPU's load."""
     command = [sys.executable, "-m", "vtcav_ray", "run", str(CONFIG), "--out", str(out)]
-    # Beside the runs, not in one: videos are known by where they are, and all runs have the same.
+    # Beside the runs, not in one, because a video's path is part of its identity and all runs share the videos.
     command += ["--set", "videos.world=null", "--set", f"videos.uri={out.parent / WORLD}"]
     command += [each for setting in settings for each in ("--set", setting)]
     command += ["--until", until] if until else []
@@ -118,13 +118,13 @@ def whole(part: Part, out: Path, settings: Sequence[str], title: str, until: str
 
 
 def with_clips_of(first: Path, second: Path) -> None:
-    """A run folder with the first one's videos, tracks and clips."""
+    """Make a run folder with the first one's videos, tracks and clips."""
     for name in ("videos", "tracks", "clips"):
         shutil.copytree(first / name, second / name)
 
 
 class GpuBusy:
-    """Asks nvidia-smi five times a second, where it is there: share of the time in which a kernel ran, and memory."""
+    """A sampler of nvidia-smi, if installed, five times per second: share of time with a kernel running, and memory."""
 
     def __init__(self) -> None:
         self._asked: list[tuple[float, float]] = []
@@ -156,7 +156,7 @@ class GpuBusy:
             self._thread.join()
 
     def figures(self) -> dict[str, Any]:
-        """Empty where nvidia-smi is not there."""
+        """Return the figures; empty: nvidia-smi is not installed."""
         if not self._asked:
             return {}
         busy, memory = np.array(self._asked).T

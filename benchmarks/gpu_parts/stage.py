@@ -36,12 +36,12 @@ def run(part: Part) -> None:
 
 
 def sizes(part: Part) -> tuple[int, int]:
-    """Frames, and pixels a side."""
+    """Return the frames, and the pixels per side."""
     return (4, 56) if part.options.tiny else (32, 224)
 
 
 def decoding(part: Part) -> None:
-    """Processor seconds a clip, and clips a second by threads: stored clip to pixels, as the stage's threads do it."""
+    """Measure CPU seconds per clip, and clips per second by threads, from stored clip to pixels as in the stage."""
     frames, size = sizes(part)
     stream = np.random.RandomState(0)
     stored = [encode_clip(throughput_swin.drawn_clip(stream, frames, size)) for _ in range(4)]
@@ -83,7 +83,7 @@ def whole(part: Part, model: str, precision: str) -> None:
             threads=machine.environment()["cpus"],
         )
         ways, _, stored, _ = throughput_swin.ways_of(options)
-        # One run of the stage is a whole shard, so the others' passes beside it are few.
+        # One run of the stage is a whole shard, so few passes of the others match it.
         taken = in_turns({name: ways[name] for name in WAYS}, device, 2 if tiny else 3)
     taken["stage"] = [each / options.shard for each in taken["stage"]]
     rates = {name: batch / middle(found) for name, found in taken.items()}
@@ -109,7 +109,7 @@ def whole(part: Part, model: str, precision: str) -> None:
 
 
 def batch_of(part: Part, model: str, precision: str) -> int:
-    """By trial, as the stage finds it."""
+    """Find the batch size by trial, as the stage does."""
     frames, size = sizes(part)
     recogniser = load_recogniser(
         ModelConfig(config=extraction_core.MODELS[model], checkpoint="untrained"), part.options.device

@@ -1,9 +1,9 @@
-"""Part `tracks`: frames a second of our tracking beside Ultralytics' `track()`, on the same device and videos.
+"""Part `tracks`: frames per second of our tracking beside Ultralytics' `track()`, on the same device and videos.
 
 The videos are rendered (the planted world), at several sizes. Two detectors: the packaged one (0.55 M parameters),
 whose boxes are compared with `track()`'s; and YOLO11n (2.6 M), built from Ultralytics' own YAML with random weights.
-Its boxes mean nothing, which changes no speed; its class scores are shifted and stretched so that some dozens of boxes
-a frame are found, as in a full scene.
+Its boxes mean nothing, which changes no speed. Its class scores are shifted and stretched so that each frame gives
+some dozens of boxes, as in a full scene.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PACKAGED, LARGER = DETECTORS = ("packaged detector", "YOLO11n")
 YOLO = "yolo11n.yaml"
 # Height and width, in order of importance. Kinetics is 256x340 as it is often stored.
 CASES = ((LARGER, (360, 640)), (PACKAGED, (360, 640)), (LARGER, (720, 1024)), (LARGER, (256, 340)))
-CANDIDATES = 60  # a frame, before suppression
-# Of the boxes that either finds. `track()` has one frame a batch, so its kernels are others, and TF32 rounds: boxes
-# move by hundredths of a pixel, and one at the limit of confidence may be missing.
+CANDIDATES = 60  # per frame, before suppression
+# Of the boxes that either finds. `track()` has one frame per batch, so it uses other kernels, and TF32 rounds: boxes
+# move by hundredths of a pixel, and one at the confidence limit may be missing.
 SAME_BOXES = Target(0.95)
 
 
@@ -53,7 +53,7 @@ def run(part: Part) -> None:
 
 
 def videos_of(part: Part, folder: Path, size: tuple[int, int]) -> list[tuple[str, str]]:
-    """Rendered once a size: (id, path)."""
+    """Render once per size; return (id, path)."""
     count, frames = (3, 16) if part.options.tiny else (24, 60)
     place = folder / f"{size[1]}x{size[0]}"
     if not place.is_dir():
@@ -64,7 +64,7 @@ def videos_of(part: Part, folder: Path, size: tuple[int, int]) -> list[tuple[str
 
 
 def config_of(part: Part, folder: Path, detector: str, video: str) -> TracksConfig:
-    """The detector's weights, and the size that it sees."""
+    """Return the config with the detector's weights and input size."""
     image_size = 64 if part.options.tiny else 640
     if detector == PACKAGED:
         return TracksConfig(weights=str(asset("detector.pt")), image_size=2 * image_size if part.options.tiny else 640)
@@ -75,7 +75,7 @@ def config_of(part: Part, folder: Path, detector: str, video: str) -> TracksConf
 
 
 def random_yolo(path: Path, video: str, image_size: int) -> None:
-    """A YOLO with random weights whose class scores exceed 0.25 at about `CANDIDATES` places of each frame."""
+    """Make a YOLO with random weights whose class scores exceed 0.25 at about `CANDIDATES` places of each frame."""
     import_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
 
@@ -98,7 +98,7 @@ def random_yolo(path: Path, video: str, image_size: int) -> None:
 
 
 def measure_detector(part: Part, folder: Path, detector: str, size: tuple[int, int]) -> None:
-    """`track()` on some of the videos; ours on all, by batch, videos open at a time and decoder."""
+    """Measure `track()` on some of the videos, and ours on all by batch, number of open videos and decoder."""
     name = f"{detector}, {size[1]}x{size[0]}"
     videos = videos_of(part, folder, size)
     config = config_of(part, folder, detector, videos[0][1])
@@ -141,7 +141,7 @@ def measure_detector(part: Part, folder: Path, detector: str, size: tuple[int, i
 def by_track(
     part: Part, config: TracksConfig, videos: list[tuple[str, str]]
 ) -> tuple[dict[str, tracking.FrameBoxes], float]:
-    """What `track()` finds in each video, one after the other, and its frames a second."""
+    """Run `track()` on each video in order; return its tracks and frames per second."""
     from ultralytics import YOLO
 
     model, device = YOLO(config.weights), part.options.device
@@ -152,7 +152,7 @@ def by_track(
 
 
 def torchcodec_decodes(part: Part) -> bool:
-    """Whether it is installed, and decodes on the device."""
+    """Return whether TorchCodec is installed and decodes on the device."""
     try:
         check_torchcodec(part.options.device)
     except StageError as error:

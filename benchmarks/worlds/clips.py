@@ -1,7 +1,7 @@
 """Tiny clips of the planted world's renderer with three independent factors: kind, motion and backdrop.
 
-Each factor has two levels. Whatever is not a factor (place, size, colour, light, noise) is drawn alike for all
-levels, from the clip's own seed: so a clip and its twin with ONE factor swapped differ in nothing else.
+Each factor has two levels. All else (place, size, colour, light, noise) is drawn alike for all levels, from the
+clip's own seed, so a clip and its twin with ONE factor swapped differ in nothing else.
 
 Legend: N clips of T frames, H x W pixels.
 """
@@ -24,9 +24,9 @@ FACTORS: dict[str, tuple[str, str]] = {
     "backdrop": ("stripes", "checks"),
 }
 FACTOR_OF = {level: factor for factor, levels in FACTORS.items() for level in levels}
-# At 32 pixels outlines alone are learnt slowly: a kind has its own surface as well.
+# At 32 pixels, outlines alone are learnt slowly, so each kind also has its own surface.
 _PATTERN_OF = {"ball": "plain", "box": "dots"}
-_STEP_PX = (1.0, 2.2)  # a frame
+_STEP_PX = (1.0, 2.2)  # per frame
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Pool:
 
     Attributes:
         clips: uint8 [N, T, H, W, 3].
-        levels: factor -> 0 or 1 for each clip, [N]: which of `FACTORS[factor]` it shows.
-        scenes: what was rendered.
+        levels: factor -> 0 or 1 for each clip, [N]: index of its level in `FACTORS[factor]`.
+        scenes: the rendered scenes.
     """
 
     clips: NDArray[np.uint8]
@@ -44,7 +44,7 @@ class Pool:
     scenes: tuple[Scene, ...]
 
     def where(self, **levels: int) -> NDArray[np.int64]:
-        """Indices of the clips with these levels."""
+        """Return the indices of the clips with these levels."""
         keep = np.ones(len(self.clips), bool)
         for factor, level in levels.items():
             keep &= self.levels[factor] == level
@@ -52,7 +52,7 @@ class Pool:
 
 
 def render(seed: int, count: int) -> Pool:
-    """`count` clips, a fresh scene each, factors crossed and balanced."""
+    """Render `count` clips, each of a new scene, with factors crossed and balanced."""
     order = np.random.default_rng([seed, 1]).permutation(count) % 8
     levels = {factor: order >> bit & 1 for bit, factor in enumerate(FACTORS)}
     scenes = tuple(
@@ -63,7 +63,7 @@ def render(seed: int, count: int) -> Pool:
 
 
 def swapped(pool: Pool, rows: NDArray[np.int64], factor: str, level: int) -> NDArray[np.uint8]:
-    """The same clips with one factor set to a level and nothing else changed, [n, T, H, W, 3]."""
+    """Render the same clips with one factor set to a level and nothing else changed, [n, T, H, W, 3]."""
     out = []
     for i in rows:
         given = {name: FACTORS[name][int(values[i])] for name, values in pool.levels.items()}
@@ -78,7 +78,7 @@ def _scene(seed: int, index: int, given: dict[str, str]) -> Scene:
     contrast = rng.choice([-1.0, 1.0], 3) * rng.uniform(40, 70, 3)
     second = np.clip(ground + contrast, 0, 255)
     colour = rng.uniform(10, 245, 3)
-    while np.abs(colour - (ground + second) / 2).sum() < 180:  # an object that nobody can see would be no truth
+    while np.abs(colour - (ground + second) / 2).sum() < 180:  # the object must be visible
         colour = rng.uniform(10, 245, 3)
     look = Look(
         kind=given["kind"],

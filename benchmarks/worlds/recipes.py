@@ -2,23 +2,23 @@
 
 - **effect mean**: ours, the concept effect with its permutation test, on the default projection; Holm.
 - **effect time**, **grid**, **space**, **sketch**, **flat**: the same test on the other projections (`grid:4`,
-  `sketch:512`; `flat` is all numbers), to tell what the test misses from what a projection loses;
+  `sketch:512`; `flat` is all numbers), to separate what the test misses from what a projection loses;
 - **effect X, all classes**: the same with the mean gradient of the class's logit taken at the clips of ALL classes
   (each class weighs the same) and not at the class's own, where the logit may be saturated. No clip of a class is
-  among the concepts' or random clips, so the test stays as exact as it is;
+  among the concepts' or random clips, so the test stays exact;
 - **effect moving**, **still**: the mean over the places where a clip moves, or where nothing does. Their weights are
-  each clip's own: those of its activation for its gradient too;
-- **effect places**: both of these asked, which is twice as many questions: the smaller p, times two, and its sign. As a
-  run does it with `layers: [early@moving, early@still]`, whose cells are all among those that Holm corrects for;
-- **logits**: the same permutation test on the concept's and the random clips' LOGITS. It knows of no layer (it is the
-  same in all three) and so is no rival: it says what these clips can tell at best about whether the class depends on
+  each clip's own: its gradient has the same weights as its activation;
+- **effect places**: both of these, which doubles the number of tests: the smaller p, times two, and its sign. A run
+  does this with `layers: [early@moving, early@still]`, whose cells are all among those that Holm corrects for;
+- **logits**: the same permutation test on the concept's and the random clips' LOGITS. It uses no layer (it is the same
+  in all three), so it is no rival: it shows the most that these clips can reveal about whether the class depends on
   the concept. Gradients integrated along a path from random clips to the concept's add up to this, at every layer;
 - **count**: ours, the sign count with the round-robin test, on `mean`; Holm.
 - **paper**: flattened activations, 10 random sets, SGD-trained CAVs, t-test of P against 1 - P; Bonferroni.
 - **captum**: Captum's TCAV tutorial: flattened, its SGDClassifier, 4 random sets, t-test of the concept's scores
   against the random sets' (which, of the same CAVs, are 1 - P); no correction.
 
-The CAVs of the last two are those of our `sgd`, which `benchmarks/captum_parity.py` holds to Captum's own classifier.
+The CAVs of the last two come from our `sgd`, which `benchmarks/captum_parity.py` compares with Captum's classifier.
 
 Legend: J concepts and R random sets of n clips each; K classes of V gradients; d numbers of a vector.
 """
@@ -55,7 +55,7 @@ PAPER_SETS, CAPTUM_SETS = 10, 4
 
 @dataclass(frozen=True)
 class Answers:
-    """What one recipe says of K classes and J concepts: arrays [K, J].
+    """One recipe's answers for K classes and J concepts: arrays [K, J].
 
     Attributes:
         z: signed; positive: raises the class's logit. Its size breaks ties of equal p. For counts: score - 1/2.
@@ -77,10 +77,10 @@ def ask(
     seed: int,
     permutations: int,
 ) -> dict[str, Answers]:
-    """Every recipe's answers.
+    """Compute every recipe's answers.
 
     Args:
-        pool: unprojected activations [N, T'H'W'C]; every clip is a video of its own.
+        pool: unprojected activations [N, T'H'W'C]; every clip is a separate video.
         gradients: unprojected; `gradients[k][c]` [V, T'H'W'C] is that of class k's logit at the clips of class c.
         at_classes: activations of those clips, `at_classes[c]` [V, T'H'W'C].
         logits: of the pool, [N, K].
@@ -105,7 +105,7 @@ def ask(
         if spec == "mean":
             answers["count"] = _count(z, z_gradients, concepts, randoms, seed)
         if name in ALL_CLASSES:
-            # One row a class: classes weigh the same, however many clips they have.
+            # One row per class: classes weigh the same, independent of their number of clips.
             means = [np.stack([at.mean(axis=0) for at in of_class]) for of_class in gradients]
             answers[f"effect {name}, all classes"] = tested([_projected(one, shape, spec) for one in means], z)
     for name in PLACES:
@@ -126,20 +126,20 @@ def ask(
 
 
 def _either(one: Answers, other: Answers) -> Answers:
-    """The surer of two, cell by cell, at the price of having asked twice."""
+    """Return the more certain of two answers, cell by cell, corrected for two tests."""
     first = (one.p < other.p) | ((one.p == other.p) & (np.abs(one.z) >= np.abs(other.z)))
     return Answers(np.where(first, one.z, other.z), np.minimum(2 * np.where(first, one.p, other.p), 1.0))
 
 
 def corrected(recipe: str, p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p of all cells of one run, corrected as the recipe does."""
+    """Return p of all cells of one run, corrected as the recipe does."""
     if recipe in (*EFFECTS, "logits", "count"):
         return adjust(p, "holm")
     return np.minimum(p * p.size, 1.0) if recipe == "paper" else p
 
 
 def _projected(flat: NDArray[np.float32], shape: tuple[int, int, int, int], spec: str) -> NDArray[np.float32]:
-    """A projection of the config's, which is linear: the same for activations and gradients. [N, d]."""
+    """Apply a projection of the config's, which is linear, so the same for activations and gradients: [N, d]."""
     if spec == "flat":
         return flat
     apply = make_projection(spec, shape).apply
@@ -195,7 +195,7 @@ def _scores(
     solver: str,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Sign counts [K, M]."""
+    """Return sign counts [K, M]."""
     rows = np.unique(np.concatenate((positives.ravel(), negatives.ravel())))
     place = np.full(len(pool), -1)
     place[rows] = np.arange(len(rows))

@@ -1,7 +1,7 @@
 """A tiny MMAction2 recogniser (ResNet3d, 8 frames of 32 x 32), trained on one world's labels.
 
-Small enough for well under a minute of one core. A 3D convolution sees the sign of a motion from the first layer on; a
-small video Swin needs many times the steps for it.
+It trains in well under a minute of one core. A 3D convolution sees the sign of a motion from the first layer on; a
+small video Swin needs many times the steps for that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Trained:
-    """A recogniser and how it did on clips that it was not trained on; `steps` 0: untrained."""
+    """A recogniser and its results on held-out clips; `steps` 0: untrained."""
 
     recogniser: Recogniser
     accuracy: float
@@ -36,7 +36,7 @@ class Trained:
 
 
 def untrained(seed: int) -> Recogniser:
-    """Random weights from a seed, without window tricks or checkpoints."""
+    """Make a recogniser with random weights from a seed, without window tricks or checkpoints."""
     return load_recogniser(ModelConfig(config=str(CONFIG), checkpoint="untrained"), "cpu", seed=seed)
 
 
@@ -49,7 +49,7 @@ def train(
     steps: int,
     enough: float = 0.98,
 ) -> Trained:
-    """AdamW with a cosine, stopped early once `enough` of the held-out clips are right in two looks running."""
+    """Train with AdamW and a cosine. Stop early once `enough` held-out clips are right in two checks in a row."""
     recogniser = untrained(seed)
     module: Any = recogniser.module.requires_grad_(True)
     torch.manual_seed(seed)
@@ -80,7 +80,7 @@ def accuracy(recogniser: Recogniser, clips: NDArray[np.uint8], labels: NDArray[n
 
 @torch.no_grad()
 def logits_of(recogniser: Recogniser, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """[N, K]."""
+    """Return logits [N, K]."""
     recogniser.module.eval()
     parts = [recogniser.logits(_input(recogniser, clips[i : i + 64])) for i in range(0, len(clips), 64)]
     return np.asarray(torch.cat(parts).numpy())
@@ -89,9 +89,9 @@ def logits_of(recogniser: Recogniser, clips: NDArray[np.uint8]) -> NDArray[np.fl
 def flat_vectors(
     recogniser: Recogniser, clips: NDArray[np.uint8], classes: list[list[int] | None] | None = None
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]], dict[str, tuple[int, int, int, int]]]:
-    """Unprojected activations [N, T'H'W'C] and gradients of each layer from the engine's own extractor, and T',H',W',C.
+    """Return unprojected activations [N, T'H'W'C] and gradients of each layer by the extractor, and T',H',W',C.
 
-    Gradients come one row a (clip, class) asked for, in the clips' order.
+    Gradients have one row per requested (clip, class), in the clips' order.
     """
     extractor = Extractor(recogniser, LAYERS, "flat", batch_size=32, threads=1)
     got = extractor.extract(list(clips), classes)
@@ -102,7 +102,7 @@ def flat_vectors(
 def moved_logits(
     recogniser: Recogniser, clips: NDArray[np.uint8], layer: str, shift: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Logits [N, K] with `shift` [T', H', W', C] added to a layer's activation of every clip."""
+    """Return logits [N, K] with `shift` [T', H', W', C] added to a layer's activation of every clip."""
     parts = [intervene(recogniser, list(clips[i : i + 64]), layer, shift) for i in range(0, len(clips), 64)]
     return np.concatenate(parts)
 

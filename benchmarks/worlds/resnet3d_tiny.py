@@ -1,5 +1,5 @@
 # ruff: noqa: C408 (MMAction2's configs are written with dict)
-# MMAction2's ResNet3d at its smallest that tells all of the worlds' factors apart: clips of 8 x 32 x 32, 2 classes.
+# MMAction2's smallest ResNet3d that distinguishes all of the worlds' factors: clips of 8 x 32 x 32, 2 classes.
 default_scope = "mmaction"
 
 model = dict(

@@ -1,6 +1,6 @@
-"""What the recipes' answers are worth, held against the verdicts that were written down first.
+"""The quality of the recipes' answers, compared with verdicts that were written down first.
 
-A run is one network of one world: JSON with `world`, `seed` and, where it is scored, `swaps` (factor -> class ->
+A run is one network of one world: JSON with `world`, `seed` and, if it is scored, `swaps` (factor -> class ->
 `mean`, `error`), `moves` (the same of each layer: layer -> factor -> class) and `answers` (recipe -> `z` and `p`,
 nested lists [layer][class][concept]).
 """
@@ -19,7 +19,7 @@ from worlds.recogniser import LAYERS
 
 NULLS = ("random a", "random b", "random c")
 CONCEPTS = (*FACTOR_OF, *NULLS)
-# World -> concept -> its effect on class 0 and on class 1, at every layer. What is not named is `none`.
+# World -> concept -> its effect on class 0 and on class 1, at every layer. A missing concept has `none`.
 VERDICTS: dict[str, dict[str, tuple[str, str]]] = {
     "motion": {"left": ("positive", "negative"), "right": ("negative", "positive")},
     "kind": {"ball": ("positive", "negative"), "box": ("negative", "positive")},
@@ -34,14 +34,14 @@ VERDICTS: dict[str, dict[str, tuple[str, str]]] = {
 }
 WORLDS = tuple(VERDICTS)
 RATES = (0.05, 0.01)
-# What `--check` asks of the effect in the smoke run of the world `motion`, at the layers behind the first (where, also
-# in the committed runs, a first-order effect sees less). Seed 0 has an area of 1 and a power of 1 there.
+# What `--check` requires of the effect in the smoke run of the world `motion`, at the layers after the first (where,
+# also in the committed runs, a first-order effect sees less). Seed 0 has an area of 1 and a power of 1 there.
 CHECKED, CHECKED_LAYERS = "effect space", LAYERS[1:]
 LEAST_AUC, LEAST_POWER, MOST_RANDOM_CALLED = 0.9, 0.75, 0.05
 
 
 def cells_of(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """One dict a (layer, class, concept): verdict, what the swap says, and each recipe's `z`, `p` and `q`."""
+    """Return one dict per (layer, class, concept): verdict, result of the swap, and each recipe's `z`, `p` and `q`."""
     if "answers" not in run:
         return []
     found = {r: {name: np.array(run["answers"][r][name]) for name in ("z", "p")} for r in RECIPES}
@@ -74,7 +74,7 @@ def cells_of(run: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Power, false positives, area under ROC and calibration of each recipe over these cells."""
+    """Return power, false positives, area under ROC and calibration of each recipe over these cells."""
     return {recipe: _figures(cells, recipe) for recipe in RECIPES}
 
 
@@ -99,7 +99,7 @@ def _figures(cells: list[dict[str, Any]], recipe: str) -> dict[str, Any]:
 
 
 def moves_as_planted(cell: dict[str, Any]) -> bool:
-    """Whether the layer's own direction of the factor moves the logit as the verdict says, beyond 3 standard errors."""
+    """Return whether the layer's direction of the factor moves the logit as in the verdict, by 3 standard errors."""
     return cell["verdict"] != "none" and (cell["move_z"] if cell["verdict"] == "positive" else -cell["move_z"]) > 3
 
 
@@ -108,7 +108,7 @@ def _right(cell: dict[str, Any], recipe: str) -> bool:
 
 
 def _auc(signal: list[dict[str, Any]], none: list[dict[str, Any]], recipe: str) -> float | None:
-    """Chance that a true cell is surer than a `none` cell. A true cell with the wrong sign is the least sure of all."""
+    """Return the chance that a true cell ranks above a `none` cell. A true cell with the wrong sign ranks last."""
     if not signal or not none:
         return None
 
@@ -131,10 +131,10 @@ def _rate(hits: Sequence[bool]) -> dict[str, float | int] | None:
 
 
 def complaints(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """What is not as it must be in runs of the worlds `motion` and `untrained`; empty: all is well.
+    """Return what is wrong in runs of the worlds `motion` and `untrained`; empty: all is well.
 
-    Ratios and counts of one small run, with floors far enough from the committed figures that rounding on another
-    machine, which trains another network, doesn't reach them.
+    This checks ratios and counts of one small run. Their limits are far enough from the committed figures to allow for
+    rounding on another machine, which trains another network.
     """
     found = [f"{r['world']}, seed {r['seed']}: {r['not_scored']}" for r in runs if "not_scored" in r]
     cells = [c for r in runs for c in cells_of(r)]
@@ -150,7 +150,7 @@ def complaints(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def markdown(runs: Sequence[dict[str, Any]]) -> str:
-    """Tables of the figures: by world, and by layer."""
+    """Return tables of the figures, by world and by layer."""
     lines = ["| world | seeds scored | held-out accuracy |", "| --- | --- | --- |"]
     for world in WORLDS:
         own = [r for r in runs if r["world"] == world]

@@ -42,7 +42,7 @@ def test_the_next_batches_are_read_while_the_model_has_one_and_no_more_than_thos
 
     batches = batches_ahead(load, [[i] for i in range(20)], CPU, threads=2)
     next(batches)
-    assert reached.wait(5)  # here the model would be at work
+    assert reached.wait(5)  # the model would run here
     time.sleep(0.05)
     assert len(read) <= BATCHES_AHEAD + 2
     batches.close()

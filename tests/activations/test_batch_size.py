@@ -1,4 +1,4 @@
-"""The trial that finds a batch size, on a made-up machine."""
+"""The trial that finds a batch size, on a simulated machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vtcav_ray.models import Recogniser
 
 
 class Machine:
-    """Takes `start + each · n` seconds and `base + view · n` bytes for n views; memory over `hard` is refused."""
+    """A machine that takes `start + each · n` seconds and `base + view · n` bytes for n views; `hard` is its memory."""
 
     def __init__(self, start: float, each: float, *, base: int = 0, view: int = 1, limit: int = 10**9, hard: int = 0):
         self.start, self.each, self.base, self.view = start, each, base, view
@@ -36,7 +36,7 @@ class Machine:
 
 
 def test_it_doubles_as_long_as_it_pays() -> None:
-    # Views a second at 1, 2, 4, 8, 16, 32: 0.5, 0.67, 0.8, 0.89, 0.94, 0.97; the last doublings give 6 % and 3 %.
+    # Views per second at 1, 2, 4, 8, 16, 32: 0.5, 0.67, 0.8, 0.89, 0.94, 0.97; the last doublings give 6 % and 3 %.
     assert Machine(1.0, 1.0).found() == 16
     assert Machine(0.0, 1.0).found() == 1
     assert Machine(1000.0, 1.0).found() == 64
@@ -65,7 +65,7 @@ def test_memory_of_a_cpu_is_this_process_s_part() -> None:
 def test_an_extractor_uses_what_it_found(swin: Recogniser, clips: list[np.ndarray]) -> None:
     extractor = Extractor(swin, ["late"], batch_size=3)
     before = extractor.extract(clips[:3], [[0], None, [1]])
-    # Not this process's own peak: that is of its whole life, and tests before this one may have taken more.
+    # This process's own peak covers its whole life, and earlier tests may have used more. So simulate it.
     tight = Memory(limit=10, peak=lambda: 11, reset=lambda: None)
     assert extractor.choose_batch_size(clips[0], gradients=True, memory=tight) == 1
     assert extractor.batch_size == 1

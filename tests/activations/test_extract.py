@@ -26,7 +26,7 @@ def exact(swin: Recogniser) -> Recogniser:
 
 
 def plain_gradients(recogniser: Recogniser, clip: np.ndarray, path: str, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Activation and gradient of one layer by a whole graph, with nothing of ours but the preprocessing."""
+    """Compute one layer's activation and gradient with a full graph; only the preprocessing is the package's."""
     x = recogniser.preprocess([clip])[0].requires_grad_()
     kept: list[torch.Tensor] = []
     handle = recogniser.module.get_submodule(path).register_forward_hook(lambda _, __, out: kept.append(out))
@@ -140,7 +140,7 @@ def test_one_forward_pass_a_clip_and_no_graph_before_the_first_layer(
     swin: Recogniser, clips: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extractor = Extractor(swin, ["middle", "head"], batch_size=2)
-    extractor.extract(clips[:2], None)  # the layers' forms are found now
+    extractor.extract(clips[:2], None)  # this call determines the layers' forms
     seen: list[tuple[int, bool, bool]] = []
 
     def see(_: nn.Module, __: object, out: torch.Tensor) -> None:
@@ -150,7 +150,7 @@ def test_one_forward_pass_a_clip_and_no_graph_before_the_first_layer(
     extractor.extract(clips[:5], [[0, 1, 2], [1], None, [2, 3], None])
     for handle in handles:
         handle.remove()
-    # layers.1 comes before the earliest layer asked for, layers.3 after it; clips without classes have no graph at all
+    # layers.1 comes before the earliest requested layer, layers.3 after it; clips without classes have no graph
     assert seen == [
         (2, False, True), (2, True, True), (1, False, True), (1, True, True), (2, False, False), (2, False, False),
     ]  # fmt: skip
@@ -220,7 +220,7 @@ def test_intervention_of_nothing_changes_nothing(swin: Recogniser, clips: list[n
 
 @pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 0.05), ("float16", 0.01)])
 def test_half_precision_error(swin: Recogniser, clips: list[np.ndarray], precision: str, bound: float) -> None:
-    """Relative error of vectors, and of the gradients' directions. Measured figures are in docs/models.md."""
+    """Relative errors of vectors and of the gradients' directions stay small; docs/models.md has measured figures."""
     full = Extractor(swin, LAYERS).extract(clips[:3], [[0], [1], [2]])
     half = Extractor(swin, LAYERS, precision=precision).extract(clips[:3], [[0], [1], [2]])  # type: ignore[arg-type]
     for layer in LAYERS:
@@ -280,7 +280,7 @@ def test_batches_that_do_not_fit_are_halved(
     assert found.gradient_clips.tolist() == [0, 1, 2, 4]
     np.testing.assert_allclose(found.activations["late"], expected.activations["late"], atol=1e-5)
     extractor.extract(clips, asked)
-    assert max(sizes[4:]) == 2  # what did not fit once is not tried again
+    assert max(sizes[4:]) == 2  # a size that did not fit is not tried again
 
     def no_gpu(*_: object) -> None:
         raise torch.OutOfMemoryError("none at all")

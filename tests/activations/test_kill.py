@@ -1,7 +1,7 @@
-"""SIGKILL on the driver, on an actor, and on an actor in the middle of a write: the stage of activations, on real Ray.
+"""The stage `activations` on real Ray survives SIGKILL of the driver, of an actor, and of an actor that is writing.
 
-Each run goes on afterwards and has to end with the very bytes of a run that nobody disturbed, and with what was
-committed before the kill untouched.
+Each run resumes and ends with the same bytes as an undisturbed run, and shards committed before the kill stay
+untouched.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import pytest
 import ray
 import ray.cloudpickle
 
+from tests.helpers.small_runs import without_ray
+from tests.helpers.waiting import wait_for
 from vtcav_ray import engine, pipeline, tables
 from vtcav_ray.activations.stage import STAGE, ExtractWorker
 from vtcav_ray.clips.stage import CONTENTS, contents_of
@@ -44,7 +46,7 @@ SHARDS = 8
 
 
 class Mortal(ExtractWorker):
-    """The stage's own worker, slow enough to be killed; dies in the middle of a write where `bomb` lies."""
+    """The stage's own worker, slow enough to be killed. It dies in the middle of a write if the file `bomb` exists."""
 
     def __init__(self, config: Config, clips: StageFolder, output: Folder, place: str) -> None:
         super().__init__(config, clips, output)
@@ -88,7 +90,7 @@ class Quiet(pipeline.Silence):
 
 
 def complete(run: Path, progress: Quiet) -> StageFolder:
-    """What `pipeline.run` does with this stage, once the clips are there."""
+    """Do what `pipeline.run` does with this stage after the stage `clips`."""
     folder = Folder(str(run))
     context = Context(CONFIG, folder, {"clips": stage_folder(folder, "clips", "k")})
     place = str(run)
@@ -132,13 +134,6 @@ def calls(run: Path, shard: str) -> int:
     return len(list(run.glob(f"done-{shard}-*")))
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def ray_here() -> Iterator[None]:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -151,7 +146,8 @@ def ray_here() -> Iterator[None]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     run = tmp_path_factory.mktemp("undisturbed")
     store_clips(run)
-    files = parquet_files(complete(run, Quiet()))
+    with without_ray():
+        files = parquet_files(complete(run, Quiet()))
     assert len(files) == SHARDS * 4  # activations and gradients of two layers
     return files
 
@@ -195,7 +191,7 @@ def test_kill_an_actor_from_outside_and_another_in_the_middle_of_a_write(
     done = threading.Event()
 
     def kill_one() -> None:
-        """The first actor of those that came to replace the dead one, or that are still there, once two shards are."""
+        """Kill one actor, an original or a replacement, after the first death and two committed shards."""
         wait_for(lambda: (tmp_path / "died").exists() and len(list(tmp_path.glob("activations/*/_commits/*"))) >= 2)
         living = [pid for pid in sorted(int(p.name[4:]) for p in tmp_path.glob("pid-*")) if _alive(pid)]
         os.kill(living[-1], signal.SIGKILL)
@@ -211,7 +207,7 @@ def test_kill_an_actor_from_outside_and_another_in_the_middle_of_a_write(
     rows = output.read("activations", layer="late")
     assert rows is not None
     assert len(set(rows["clip_id"].to_pylist())) == rows.num_rows == 3 * SHARDS
-    # Only what was in the hands of the two dead was begun again.
+    # Only the shards of the two dead actors began again.
     assert SHARDS + 1 <= len(list(tmp_path.glob("done-*"))) <= SHARDS + 4
 
 

@@ -1,4 +1,4 @@
-"""Reading one layer takes memory for that layer only: measured in fresh processes."""
+"""Reading one layer takes memory for that layer only, measured in fresh processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_one_layer_takes_memory_for_that_layer_only() -> None:
     ways = result["ways"]
     assert result["bytes_of_all_layers"] > 2.5 * result["layer_bytes"]
     assert {row["rows"] for way, row in ways.items() if way != "nothing"} == {60_000}
-    # The layer, a shard on its way into it, and the names; nothing of the other layers, and no second copy.
+    # Room for the layer, one shard that is being added, and the names; not for other layers or a second copy.
     assert 0.9 < ways["one layer"]["over_layer"] < 1.7
     assert ways["one layer, as the CAV stage has it"]["over_layer"] < 1.7
     assert ways["one layer, shard by shard"]["over_layer"] < 0.5

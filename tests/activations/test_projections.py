@@ -56,7 +56,7 @@ def test_the_lift_moves_the_vector_by_just_what_was_asked_and_is_the_smallest(sp
     z = torch.randn(2, projection.d, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     lift = projection.transpose(projection.solve(z))
     torch.testing.assert_close(projection.apply(lift), z, rtol=1e-6, atol=1e-6)
-    # Any other change of the activation that P sees as z differs from it by something that P does not see.
+    # Any other change of the activation that P maps to z differs from it by something that P maps to 0.
     other = activation(2)
     unseen = other - projection.transpose(projection.solve(projection.apply(other)))
     assert (lift * unseen).sum().item() == pytest.approx(0.0, abs=1e-5)
@@ -89,7 +89,7 @@ def test_sketch_keeps_inner_products_within_the_stated_variance() -> None:
 
 
 def test_sketch_of_a_vector_with_one_entry_keeps_its_length_often() -> None:
-    """What several rounds are for: the rows that one entry goes to are up to four, and rarely cancel."""
+    """Several rounds send one entry to up to four rows, which rarely cancel."""
     one = torch.zeros(1, *SHAPE, dtype=torch.float64)
     one[0, 1, 2, 3, 4] = 1.0
     lengths = [make_projection("sketch:64", SHAPE, seed).apply(one).norm().item() for seed in range(200)]
@@ -116,7 +116,7 @@ def test_sketch_longer_than_the_activation_is_the_activation() -> None:
 
 
 def moving_spot(level: float = 0.2) -> torch.Tensor:
-    """Two clips over a ground of noise: a spot that flickers at (0, 1) of the first and at (2, 4) of the second."""
+    """Make two noisy clips with a flickering spot, at (0, 1) in the first and at (2, 4) in the second."""
     a = level * activation(2)[:, :1].expand(2, *SHAPE).clone()
     for clip, (row, column) in enumerate(((0, 1), (2, 4))):
         a[clip, :, row, column] += torch.tensor([1.0, -1.0, 2.0, 0.5], dtype=torch.float64)[:, None]
@@ -130,7 +130,7 @@ def test_moving_and_still_look_where_each_clip_moves_and_where_it_does_not() -> 
     torch.testing.assert_close(moving, spots)
     everywhere = a.mean((1, 2, 3)) * 15  # 3 x 5 places, of which one moves
     torch.testing.assert_close(still, (everywhere - spots) / 14)
-    # The same spot somewhere else is the same to `moving`, and not to `space`.
+    # The same spot at another place is the same for `moving`, but not for `space`.
     moved = moving_spot(0.0)
     assert torch.allclose(*make_projection("moving", SHAPE).apply(moved))
     assert not torch.allclose(*make_projection("space", SHAPE).apply(moved))

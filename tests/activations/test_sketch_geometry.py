@@ -1,4 +1,4 @@
-"""`sketch:k` against `flat`: angles between CAVs, and TCAV scores, on layers of 32,768 and 8,192 numbers a clip."""
+"""`sketch:k` against `flat`: angles between CAVs, and TCAV scores, on layers of 32,768 and 8,192 numbers per clip."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vtcav_ray.activations import Extractor
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.models import load_recogniser
 
-EACH = 12  # clips a concept
+EACH = 12  # clips per concept
 KS = (256, 1024, 4096)
 LAYERS = ("early", "late")
 
 
 def moving_squares(direction: tuple[int, int], count: int, seed: int) -> list[np.ndarray]:
-    """Clips 16 x 64 x 64 of a bright square on noise, from a random place, moving by `direction` pixels a frame."""
+    """Make 16 x 64 x 64 clips of a bright square on noise that moves by `direction` pixels per frame."""
     stream = np.random.RandomState(seed)
     clips = []
     for _ in range(count):
@@ -31,7 +31,7 @@ def moving_squares(direction: tuple[int, int], count: int, seed: int) -> list[np
 
 
 def cavs_of(positive: np.ndarray, negative_sets: list[np.ndarray]) -> np.ndarray:
-    """Unit ridge directions, one a negative set, by the Gram matrix."""
+    """Compute unit ridge directions, one per negative set, from the Gram matrix."""
     found = []
     for negative in negative_sets:
         z = np.concatenate([positive, negative]).astype(np.float64)
@@ -45,10 +45,11 @@ def cavs_of(positive: np.ndarray, negative_sets: list[np.ndarray]) -> np.ndarray
 
 @pytest.mark.slow
 def test_sketches_keep_what_is_promised() -> None:
-    """Cosines between CAVs, and between gradients and CAVs, are off by about 1/sqrt(k), whatever their own size.
+    """Cosines between CAVs, and between gradients and CAVs, have errors of about 1/sqrt(k), independent of their size.
 
-    So TCAV scores are kept where gradients and CAVs are well off a right angle (the trained model's last stage: cosines
-    of 0.15), and not where they nearly are at one (the second stage: 0.04), unless k is far above 1 / 0.04².
+    So TCAV scores are kept if the angle between gradients and CAVs is well off 90 degrees (the trained model's last
+    stage: cosines of 0.15), but not if it is nearly 90 degrees (the second stage: 0.04), unless k is far above
+    1 / 0.04².
     """
     trained = load_recogniser(ModelConfig(), "cpu")
     sets = [moving_squares(d, EACH, seed) for seed, d in enumerate([(2, 0), (-2, 0), (0, 2), (0, 0), (1, 1)])]
@@ -76,5 +77,5 @@ def test_sketches_keep_what_is_promised() -> None:
             assert math.sqrt((off["slopes"] ** 2).mean()) < 1.7 / math.sqrt(k)
             if layer == "late" and k >= 1024:
                 assert off["scores"].mean() < 0.08
-    # The statement would be empty if the flat scores were all alike.
+    # The test would prove nothing if all flat scores were equal.
     assert scores["late", "flat"].std() > 0.1

@@ -1,4 +1,4 @@
-"""The stage's worker, without Ray: tables, failures by clip, and the batch size that all agree on."""
+"""The stage's worker without Ray: tables, failures per clip, and the one batch size of all workers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from same_tables import same
 from torch import nn
 
+from tests.helpers.same_tables import same
 from vtcav_ray import tables
 from vtcav_ray.activations.stage import BATCH_SIZE_FILE, STAGE, ExtractWorker
 from vtcav_ray.clips.stage import contents_of
@@ -41,7 +41,7 @@ def config(**resources: Any) -> Config:
 
 
 def clip_table(count: int, *, seed: int = 0) -> pa.Table:
-    """Every other clip is a class example."""
+    """Make a clips table in which every other clip is a class example."""
     stream = np.random.RandomState(seed)
     rows = []
     for i in range(count):
@@ -90,7 +90,7 @@ def test_a_damaged_clip_and_one_that_is_not_finite_are_failures_that_name_the_la
     for layer in LAYERS:
         activations = found.tables[f"activations/layer={layer}"]
         gradients = found.tables[f"gradients/layer={layer}"]
-        # In the order of the clips, though class examples and others are in model calls of their own.
+        # In the order of the clips, although class examples and other clips are in separate model calls.
         assert activations["clip_id"].to_pylist() == ["clip0-0", "clip0-3", "clip0-4"]
         assert gradients["clip_id"].to_pylist() == ["clip0-0", "clip0-4"]
         assert activations.schema.field("vector").type.value_type == pa.float16()
@@ -117,7 +117,7 @@ def test_what_float16_can_not_hold_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_table_is_made_with_one_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a GPU whose memory ends in the middle of it."""
+    """This holds even if the GPU's memory runs out in the middle of the table."""
     clips = stored(tmp_path, clip_table(6))
     expected = worked(ExtractWorker(config(batch_size=1), clips, Folder(str(tmp_path / "a"))))
     worker = ExtractWorker(config(batch_size=2), clips, Folder(str(tmp_path / "b")))
@@ -179,14 +179,14 @@ def test_all_actors_and_later_runs_use_the_batch_size_that_the_first_one_found(
     worked(first)
     agreed = output.read_json(BATCH_SIZE_FILE)["views"]
     assert agreed == first.extractor.batch_size
-    # One that started beside it and found another size: what was written first holds.
+    # A worker that started at the same time and found another size: the size written first holds.
     second = ExtractWorker(config(batch_size="auto", memory_gb=1e-3), clips, output)
     monkeypatch.setattr(second.extractor, "choose_batch_size", _chooses(second, 7))
     monkeypatch.setattr(Folder, "exists", lambda *_: False)
     worked(second)
     assert second.extractor.batch_size == agreed
     monkeypatch.undo()
-    # A run that goes on: no trial at all.
+    # A resumed run makes no trial.
     output.write_json(BATCH_SIZE_FILE, {"views": 3})
     third = ExtractWorker(config(batch_size="auto", memory_gb=1e-3), clips, output)
     monkeypatch.setattr(third.extractor, "choose_batch_size", None)
@@ -219,7 +219,7 @@ def test_the_place_where_they_agree_is_the_stage_s_own_folder(tmp_path: Path) ->
 
 
 def test_a_retry_computes_what_failed_and_the_files_are_those_of_a_run_without_failures(tmp_path: Path) -> None:
-    """Two of six videos were damaged at first: the other four are carried over, in their places."""
+    """Two of six videos were damaged at first. The other four are carried over and keep their places."""
     good = clip_table(6)
     encoded = good["encoded"].to_pylist()
     bad = [data[: len(data) // 2] if i in (0, 3) else data for i, data in enumerate(encoded)]
@@ -244,7 +244,7 @@ def test_a_retry_computes_what_failed_and_the_files_are_those_of_a_run_without_f
     assert (carried.units, carried.kept) == (6, 4)
     again = retried.commit("s", CarryingWorker(lambda: worker, first)(carried.shards[0].rows))
     assert (again["metrics"]["worked_on"], again["metrics"]["clips"], again["metrics"]["carried"]) == (2, 2, 4)
-    # Two clips and six are batches of other sizes, which processors with AVX-512 compute in another order.
+    # Batches of two and of six clips differ in size, and processors with AVX-512 compute them in another order.
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         assert again["files"] == done["files"]  # rows, bytes and SHA-256
     assert {path: file["rows"] for path, file in again["files"].items()} == {

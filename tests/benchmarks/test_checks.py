@@ -1,4 +1,4 @@
-"""The checks of `make bench-smoke` pass good figures, and do fail on bad ones."""
+"""The checks of `make bench-smoke` pass good figures and fail on bad ones."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_smoke_run_fails_where_a_ratio_was_never_measured() -> None:
 
 
 def test_a_way_that_became_slower_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From seconds to the complaint: ours does its work twice, by a clock of the test that no neighbour moves."""
+    """A way that does its work twice raises a complaint. The clock is simulated, so other processes don't matter."""
     import environment
     import smoke
 

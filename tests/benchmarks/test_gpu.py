@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` at its tiny size on a CPU: every part comes to its end, and its checks can fail."""
+"""`benchmarks/gpu.py` at its tiny size on a CPU: every part finishes, and its checks can fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from tests.helpers.small_runs import without_ray
+from vtcav_ray import cli
+from vtcav_ray.models.config_files import read_config
 from vtcav_ray.store.vectors import vector_array
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -31,9 +35,24 @@ def part_of(name: str, out: Path, **options: Any) -> Any:
     return Part(name, Options(**{"device": "cpu", "tiny": True, "seconds": 300.0, "out": out} | options))
 
 
+FULL_SIZE = [pytest.param(name, False, marks=pytest.mark.full) for name in ("networks", "stage")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["environment", "networks", "stage", "tracks", "cavs"])
-def test_a_part(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [("environment", False), ("networks", True), ("stage", True), ("tracks", False), ("cavs", False), *FULL_SIZE],
+)
+def test_a_part(name: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`small`: with the packaged Video Swin of 1.5 M parameters, for 400 classes, in place of Video Swin-T."""
+    import bare
+
+    if small:
+        parsed = read_config("asset:recogniser.py")
+        parsed.model["cls_head"]["num_classes"] = 400
+        model = tmp_path / "model.json"
+        model.write_text(json.dumps({"model": parsed.model, "test_pipeline": parsed.pipeline}))
+        monkeypatch.setitem(bare.MODELS, "swin-tiny", str(model))
     import importlib
 
     part = part_of(name, tmp_path)
@@ -45,7 +64,7 @@ def test_a_part(name: str, tmp_path: Path) -> None:
     for row in part.rows:
         assert math.isfinite(row["value"]), row
         assert row["value"] > 0 or "difference" in row["figure"], row
-        # Whether figures agree is judged everywhere, how fast they came only on a GPU.
+        # Agreement of figures is judged on every device, speed only on a GPU.
         assert row["met"] in (True, None), row
     judged = sum(row["met"] is True for row in part.rows)
     assert judged == {"environment": 0, "networks": 0, "stage": 0, "tracks": 1, "cavs": 7}[name]
@@ -59,13 +78,39 @@ def test_a_part(name: str, tmp_path: Path) -> None:
     assert any(wanted[name] in row["figure"] or wanted[name] == row["unit"] for row in part.rows)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_part_that_runs_everything_twice(tmp_path: Path) -> None:
-    """By the command itself, in a process of its own, with Ray."""
+    """Run the command itself in a separate process, with Ray."""
     import gpu
 
     assert gpu.main(["--tiny", "--device", "cpu", "--only", "run", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["parts"]["run"]
+    check_both_runs(found)
+    assert "parity, scores" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_part_that_runs_everything_twice_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same part and commands, without Ray and new processes."""
+    import gpu
+    from gpu_parts import run
+
+    def here(command: list[str], **_: object) -> SimpleNamespace:
+        assert command[1:3] == ["-m", "vtcav_ray"]
+        result = CliRunner().invoke(cli.app, command[3:])
+        return SimpleNamespace(returncode=result.exit_code, stdout=result.output, stderr=repr(result.exception))
+
+    monkeypatch.setattr(run.subprocess, "run", here)
+    part = part_of("run", tmp_path)
+    with without_ray():
+        run.run(part)
+    assert part.errors == {}
+    assert part.skipped == []
+    check_both_runs(json.loads(part.path.read_text(encoding="utf-8")))
+    assert "parity, scores" in gpu.as_markdown(gpu.merge(tmp_path, 1.0))
+
+
+def check_both_runs(found: Mapping[str, Any]) -> None:
     parity = [row for row in found["rows"] if row["figure"].startswith("parity")]
     assert len(parity) == 8
     assert all(row["met"] for row in parity)
@@ -74,7 +119,6 @@ def test_the_part_that_runs_everything_twice(tmp_path: Path) -> None:
     again = found["figures"]["run, another batch size"]["by stage"]
     assert "activations" in again
     assert "tracks" not in again, "the clips are the first run's"
-    assert "parity, scores" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("script", "ended"), [(CRASHES, "exit status 1"), (HANGS, "ended after")])
@@ -141,14 +185,14 @@ KEYS = {"clip_id": "clip{}", "class": "lift", "concept": "cup", "against": "rand
 
 
 class FakeRun(SimpleNamespace):
-    """A run's tables, as `gpu_parts.parity` asks for them."""
+    """A stand-in for a run, with the tables that `gpu_parts.parity` reads."""
 
     def table(self, name: str, columns: list[str], **_: str) -> pa.Table:
         return self.tables[name].select(columns)
 
 
 def tables_of_run(change: Mapping[str, Any]) -> FakeRun:
-    """Tables of a run; `change`: what is different on the other device."""
+    """Make tables of a run; `change` alters them as the other device would."""
     rng = np.random.default_rng(0)
     found = {}
     for name in ("activations", "gradients", "cavs"):

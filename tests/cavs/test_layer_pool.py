@@ -58,7 +58,7 @@ def test_cavs_are_the_same_from_one_gram_matrix_and_from_many(
     jobs = plan_cavs(pool, 6, relative, seed=0).jobs
     assert pool.learnable().max() < len(rows) - 30
 
-    config = CavsConfig().model_copy(update={"held_out": 0.0})  # what is held out is drawn by the rows' places
+    config = CavsConfig().model_copy(update={"held_out": 0.0})  # the held-out rows depend on the rows' places
 
     def trained() -> tuple[np.ndarray, np.ndarray]:
         parts = train_jobs(LayerPool(vectors, pool.video_id, pool.learnable()), jobs, config, 0)

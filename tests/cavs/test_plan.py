@@ -9,7 +9,7 @@ from vtcav_ray.cavs.plan import RANDOM, Pool, plan_cavs
 
 
 def pool(concepts: dict[str, list[str]], randoms: dict[str, list[str]]) -> Pool:
-    """Concepts `<name>/<kind>` and random kinds, each with the source videos of its clips."""
+    """Make a pool of concepts `<name>/<kind>` and random kinds, each with the source videos of its clips."""
     rows = [("concept", name, name.rsplit("/", 1)[1], v) for name, videos in concepts.items() for v in videos]
     rows += [("random", f"random/{kind}", kind, v) for kind, videos in randoms.items() for v in videos]
     rows.append(("class", "lift", "full", "class video"))
@@ -37,7 +37,7 @@ def test_each_concept_faces_r_random_sets_of_its_own_kind_and_size() -> None:
 
 @pytest.mark.parametrize("clips", [(1, 1, 1, 1, 1), (3, 2, 2, 1, 1)])
 def test_sets_have_as_many_clips_a_video_as_the_concept(clips: tuple[int, ...]) -> None:
-    """Or the sets' means vary less than the concept's, and the test rejects too often."""
+    """Otherwise the sets' means vary less than the concept's, and the test rejects too often."""
     own = [v for v, count in zip(videos("c", 5), clips, strict=True) for _ in range(count)]
     counts = [1 + i % 4 for i in range(200)]
     others = [v for v, count in zip(videos("r", 200), counts, strict=True) for _ in range(count)]

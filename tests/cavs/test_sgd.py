@@ -1,9 +1,9 @@
-"""Our stochastic gradient descent against scikit-learn's, whose own seeds differ from each other."""
+"""Stochastic gradient descent agrees with scikit-learn's as well as scikit-learn's seeds agree with each other."""
 
 import numpy as np
 import pytest
-from sklearn_reference import train_reference
 
+from tests.helpers.sklearn_reference import train_reference
 from vtcav_ray.cavs import train_cavs
 
 
@@ -20,7 +20,7 @@ def test_as_near_to_scikit_learns_direction_as_its_seeds_are_to_each_other(alpha
             for seed in range(8)
         ]
     )
-    # The CAVs of a batch take their examples in different orders, so equal sets are as good as seeds.
+    # The CAVs of a batch take their examples in different orders, so equal sets act like different seeds.
     sets = np.tile(np.arange(n), (8, 1)), np.tile(np.arange(n, 2 * n), (8, 1))
     ours = train_cavs(pool, *sets, solver="sgd", regularization=alpha, held_out=0.0).vectors
     among_theirs = (theirs @ theirs.T)[np.triu_indices(8, 1)].mean()

@@ -1,10 +1,10 @@
-"""The batched solvers against scikit-learn, over many random problems of all shapes."""
+"""The batched solvers agree with scikit-learn on many random problems of all shapes."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn_reference import train_reference
 
+from tests.helpers.sklearn_reference import train_reference
 from vtcav_ray.cavs import gram, train_cavs
 from vtcav_ray.cavs.solvers import newton
 
@@ -12,7 +12,7 @@ SOLVERS = ("logistic", "ridge", "svm")
 
 
 def problem(seed, d, n, m, *, kind="plain"):
-    """A pool of n positives and m negatives, some of them made awkward."""
+    """Make a pool of n positives and m negatives, some of them ill-conditioned."""
     rng = np.random.default_rng([seed, d, n, m])
     pool = rng.normal(size=(n + m, d)) * rng.uniform(0.3, 3.0, size=d) + rng.normal(size=d) * 2
     pool[:n] += rng.normal(size=d) * 2 / np.sqrt(d)
@@ -25,7 +25,7 @@ def problem(seed, d, n, m, *, kind="plain"):
 
 
 def compare(pool, n, solver, regularization=1.0, held_out=0.33):
-    """Trains both ways on the same split; returns our CAVs and the reference, after holding them together."""
+    """Train both ways on the same split, compare them, and return the package's CAVs and the reference."""
     cavs = train_cavs(
         pool,
         [np.arange(n)],
@@ -43,10 +43,10 @@ def compare(pool, n, solver, regularization=1.0, held_out=0.33):
     )
     assert cavs.vectors[0] @ reference.vector >= 0.999
     assert np.linalg.norm(cavs.vectors[0]) == pytest.approx(1.0, abs=1e-5)
-    # Decisions rather than biases: along a constant column L-BFGS trades weight for bias until it stops.
+    # Compare decisions, not biases: along a constant column L-BFGS trades weight for bias until it stops.
     ours, theirs = pool @ cavs.vectors[0] + cavs.bias[0], pool @ reference.vector + reference.bias
     assert ours == pytest.approx(theirs, abs=0.02 * np.ptp(theirs))
-    # A row on the plane up to the reference's own convergence may fall on either side of it.
+    # A row closer to the plane than the reference's convergence may fall on either side.
     clear = np.abs(theirs) > 0.005 * np.ptp(theirs)
     if clear[train].all():
         assert cavs.train_accuracy[0] == pytest.approx(reference.train_accuracy, abs=1e-6)
@@ -162,7 +162,7 @@ def test_newton_converges_where_examples_are_separable_and_hardly_regularised():
     assert solution.steps_M.max() < 30
     a = solution.coefficients_MT
     f = (kernel[0] @ a[0]) + solution.bias_M[0]
-    # The optimum's own equation, a_i = C y_i sigmoid(-y_i f_i), as lengths of w.
+    # The equation that holds at the optimum, a_i = C y_i sigmoid(-y_i f_i), compared as lengths of w.
     off = a[0] - 1e6 * labels[0] * torch.sigmoid(-labels[0] * f)
     assert off @ kernel[0] @ off < 1e-6 * (a[0] @ kernel[0] @ a[0])
 

@@ -10,7 +10,7 @@ from vtcav_ray.cavs.splits import split
 
 @st.composite
 def problems(draw):
-    """Padded sets over a pool in which videos have several rows, and may be on both sides."""
+    """Make padded sets over a pool in which a video has several rows and may be on both sides."""
     rows = draw(st.integers(4, 40))
     videos = draw(st.integers(2, rows))
     groups = np.array(draw(st.lists(st.integers(0, videos - 1), min_size=rows, max_size=rows)))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from sklearn_reference import train_reference
 
+from tests.helpers.sklearn_reference import train_reference
 from vtcav_ray.cavs import gram, train_cavs
 from vtcav_ray.cavs.train import NO_DIFFERENCE, ONE_VIDEO
 
@@ -73,7 +73,7 @@ def test_equal_activations_are_marked_at_any_scale(solver, scale):
     + [("svm", scale) for scale in (1e-3, 1, 30, 100)],
 )
 def test_a_clear_signal_is_found_at_any_scale(solver, scale, dtype):
-    """More clips than numbers, and no plane between the sides: the sum that is w nearly cancels."""
+    """With more clips than numbers, and sides that no plane separates, the sum that gives w nearly cancels."""
     rng = np.random.default_rng(0)
     pool = 1 + rng.normal(size=(200, 16))
     pool[:100] += 0.5
@@ -82,7 +82,7 @@ def test_a_clear_signal_is_found_at_any_scale(solver, scale, dtype):
     assert cavs.reason == ("",)
     if solver == "pattern":
         expected = pool[:100].mean(0) - pool[100:].mean(0)
-    else:  # in units of the pool's own scale, the penalty is that much weaker (svm has one for its bias: as it is)
+    else:  # in units of the pool's own scale, the penalty is weaker (not for svm, which also penalises the bias)
         unit = 1.0 if solver == "svm" else scale
         strength = unit**-2 if solver == "ridge" else unit**2
         labels = np.repeat([1, -1], 100)

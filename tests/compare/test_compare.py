@@ -1,4 +1,4 @@
-"""Runs compared: what was planted to move is found, what was not is left, and pairing is what makes it so."""
+"""Comparing runs finds the effects that were planted to move, and no others; this needs the pairing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_factory import make_run
 from typer.testing import CliRunner
 
+from tests.helpers.run_factory import make_run
 from vtcav_ray import cli
 from vtcav_ray.cli.compare import run_names
 from vtcav_ray.compare import compare_runs
@@ -18,7 +18,7 @@ from vtcav_ray.compare.page import build_page, sentences
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.run import Run
 
-pytestmark = pytest.mark.slow  # three small runs are made
+pytestmark = pytest.mark.slow  # makes three small runs
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
     return {
         "before": make_run(folder / "before", weight=1.0),
-        # More weight on `cup` for `lift`; and activations of three times the size, which must not matter.
+        # More weight on `cup` for `lift`, and activations of three times the size, which must not matter.
         "after": make_run(folder / "after", weight=1.4, seed=1, scale=3.0),
         "elsewhere": make_run(folder / "elsewhere", weight=1.4, seed=1, videos="w"),
     }
@@ -107,7 +107,7 @@ def test_the_command_prints_json_for_machines_and_writes_a_page(runs: dict[str, 
         ("lift", "cup/spatial")
     ]
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
-    # A folder is no file to write to.
+    # A folder can't be written as a file.
     wrong = CliRunner().invoke(cli.app, ["compare", *urls, "--html", str(tmp_path)])
     assert isinstance(wrong.exception, ConfigError)
     assert f"{tmp_path}" in str(wrong.exception)

@@ -1,20 +1,18 @@
-"""The comparison's page in a real browser: what moved, the filter, a cell over the runs, nothing serious for axe."""
+"""The comparison's page in a real browser: moved effects, the filter, a cell over the runs, no serious axe finding."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
+from tests.helpers.browser import AXE
 from vtcav_ray.compare import COMPARISON
 from vtcav_ray.compare.page import build_page
 
 pytestmark = pytest.mark.browser
-
-AXE = Path(__file__).parents[1] / "report" / "axe" / "axe.min.js"
 
 
 def comparison() -> pa.Table:
@@ -37,36 +35,31 @@ def comparison() -> pa.Table:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
-def test_the_page_shows_what_moved(tmp_path: Path, scheme: str, width: int) -> None:
+def test_the_page_shows_what_moved(browser: Browser, tmp_path: Path, scheme: str, width: int) -> None:
     file = tmp_path / "compare.html"
     file.write_text(build_page(comparison(), ["e0", "e1", "e2"]), encoding="utf-8")
     problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        # First with the page's own policy in force; axe needs a page without it.
-        page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-        page.goto(file.as_uri())
-        page.wait_for_selector("html[data-ready]")
-        assert page.locator("tbody tr").count() == 1  # the one that moved
-        assert "1 effect moved beyond its uncertainty, of 8 compared cells" in page.locator(".lead").inner_text()
-        assert page.locator("#chart circle").count() == 3  # its effect in three runs
-        page.get_by_label("moved only").uncheck()
-        assert page.locator("tbody tr").count() == 8
-        page.get_by_label("Find cells").fill("drop")
-        assert page.locator("tbody tr").count() == 4
-        page.locator("tbody th button").first.click()
-        assert page.locator("#chart h3").inner_text().startswith("drop × ")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.close()
-        page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})
-        page.goto(file.as_uri())
-        page.wait_for_selector("html[data-ready]")
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-        browser.close()
+    # First with the page's content security policy; axe needs a page without it.
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+    page.goto(file.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator("tbody tr").count() == 1  # the effect that moved
+    assert "1 effect moved beyond its uncertainty, of 8 compared cells" in page.locator(".lead").inner_text()
+    assert page.locator("#chart circle").count() == 3  # its effect in three runs
+    page.get_by_label("moved only").uncheck()
+    assert page.locator("tbody tr").count() == 8
+    page.get_by_label("Find cells").fill("drop")
+    assert page.locator("tbody tr").count() == 4
+    page.locator("tbody th button").first.click()
+    assert page.locator("#chart h3").inner_text().startswith("drop × ")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+    page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.goto(file.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     assert problems == []
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []

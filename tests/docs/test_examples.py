@@ -1,4 +1,4 @@
-"""Every example of the README and of docs/ is run, or, where it needs what a test hasn't, held against the program."""
+"""Every example of the README and of docs/ runs, or at least parses if it needs something that a test lacks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
-from small_runs import without_ray
 from typer.testing import CliRunner
 
+from tests.helpers.planted_run import PlantedRun
+from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli
 from vtcav_ray.config.loading import parse_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SMALL = ["videos.world.videos=56",
-         "clips.per_class=4", "clips.min_per_class=2", "clips.per_concept=5", "clips.min_per_concept=4",
-         "clips.random_pool=14", "cavs.random_sets=5", "scores.permutations=200", "scores.bootstrap=200"]  # fmt: skip
 
 
 def blocks(language: str) -> list[Any]:
@@ -36,7 +34,7 @@ def _blocks(language: str) -> Iterator[Any]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The `vtcav` commands of a shell block, as words; `[--option X]...` in a synopsis is taken as given once."""
+    """Return the `vtcav` commands of a shell block, as words; `[--option X]...` in a synopsis counts as given once."""
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
     found = []
     for line in lines:
@@ -49,7 +47,7 @@ def commands(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("text", blocks("sh"))
 def test_every_command_and_option_exists(text: str) -> None:
     for words in commands(text):
-        # Parses the arguments as they stand, and then shows the help instead of running anything.
+        # This parses the arguments and then shows the help instead of running anything.
         result = CliRunner().invoke(cli.app, [*words, "--help"], env={"COLUMNS": "200"})
         assert result.exit_code == 0, f"vtcav {' '.join(words)}: {result.output}"
         shown = " ".join(result.output.split())
@@ -73,14 +71,14 @@ def test_every_config_is_valid(text: str) -> None:
 
 
 @pytest.mark.slow
-def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's, on a small world; then those of docs/report.md on the run that it made."""
+def test_python_examples_run(planted: PlantedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's, on the planted run, whose stages are complete; then those of docs/report.md on its result."""
     import glob
 
     import vtcav_ray
 
-    load = vtcav_ray.load_config
-    monkeypatch.setattr(vtcav_ray, "load_config", lambda path: load(str(ROOT / path), SMALL, out=str(tmp_path / "run")))
+    config = planted.config(planted.copy(tmp_path / "run"))
+    monkeypatch.setattr(vtcav_ray, "load_config", lambda path: config if (ROOT / path).is_file() else None)
     names: dict[str, Any] = {"glob": glob}
     ran = 0
     with without_ray():

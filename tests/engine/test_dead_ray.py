@@ -1,4 +1,4 @@
-"""The Ray that a run has started dies under it: a sentence, a stopped run, and JSON on stdout to the end."""
+"""If the Ray that a run has started dies, the run stops with a clear error, and stdout stays valid JSON."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from whole_run import SEED, SMALL, VIDEOS, vtcav
 
+from tests.helpers.whole_run import SEED, SMALL, VIDEOS, vtcav
 from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow
 
 
 def child(parent: int, name: str) -> int:
-    """Process id of a child, by its program's name."""
+    """Return the process id of a child by its program's name."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             its_parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])

@@ -1,4 +1,4 @@
-"""The gauge of GPU memory, with a stand-in for what torch says. That gauges get to the port: test_observe.py."""
+"""The gauge of GPU memory, with a stand-in for torch's figures. test_observe.py checks that gauges reach the port."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vtcav_ray.store.commits import ShardOutput
 
 
 class Recorder(dict[str, Any]):
-    """Stands in for Ray's metrics: the last value of each gauge."""
+    """A stand-in for Ray's metrics that keeps the last value of each gauge."""
 
     def __missing__(self, name: str) -> SimpleNamespace:
         def set_(value: float, tags: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is killed, `run` again gives the tables of an undisturbed run, and does no finished work twice.
+"""After any kill, the next `run` gives the tables of an undisturbed run and repeats no finished work.
 
 The long version, with a real pipeline and kills at random moments, is benchmarks/soak.py.
 """
@@ -13,16 +13,17 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import ray
 import ray.cloudpickle
-import toy_stage
-from whole_run import add_node
 
+from tests.helpers import toy_stage, waiting
+from tests.helpers.waiting import wait_for
+from tests.helpers.whole_run import add_node
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
 from vtcav_ray.engine.session import cluster_slots
@@ -41,16 +42,8 @@ def committed_shards(folder: Path) -> set[str]:
     return stage_folder(Folder(str(folder)), "tracks", "k").committed()
 
 
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
-    deadline = time.monotonic() + 300  # on a busy machine a process takes a minute to start
-    while not what():
-        assert process is None or process.poll() is None, "the run ended before it was disturbed"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def check(folder: Path, reference: StageFolder, kills: int, at_once: int = 3) -> None:
-    """Same bytes; and at most the shards that were at work when something died were done again."""
+    """Check that the bytes are the same, and that at most the shards in progress at a death were repeated."""
     output = stage_folder(Folder(str(folder)), "tracks", "k")
     assert output.complete
     assert data_files(output) == data_files(reference)
@@ -66,7 +59,7 @@ def reference(tmp_path: Path) -> StageFolder:
 
 
 def start(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
-    """A driver of its own: where things are killed, it is not the tests' process that Ray ends."""
+    """Start a separate driver, so that a kill does not make Ray end the tests' process."""
     command = [sys.executable, str(Path(toy_stage.__file__)), str(folder)]
     with errors_of(folder).open("wb") as errors:
         return subprocess.Popen(command, stderr=errors, env=os.environ | environment)
@@ -84,12 +77,12 @@ def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(tmp_path:
     folder = tmp_path / "run"
     folder.mkdir()
     process = start(folder)
-    wait_for(lambda: len(committed_shards(folder)) >= 4, process)
+    wait_for(lambda: len(committed_shards(folder)) >= 4, process=process)
     process.kill()
     process.wait()
 
     process = start(folder)
-    wait_for(lambda: len(committed_shards(folder)) >= 12, process)
+    wait_for(lambda: len(committed_shards(folder)) >= 12, process=process)
     assert not (Path(folder) / "tracks" / "k" / "manifest.json").exists()
     process.send_signal(signal.SIGINT)  # Ctrl-C
     assert process.wait(60) != 0
@@ -99,7 +92,7 @@ def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(tmp_path:
     for mark in folder.glob("pid-*"):
         mark.unlink()
     process = start(folder)
-    wait_for(lambda: any(folder.glob("pid-*")), process)
+    wait_for(lambda: any(folder.glob("pid-*")), process=process)
     os.kill(int(next(folder.glob("pid-*")).name.removeprefix("pid-")), signal.SIGKILL)
     ends_well(process, folder)
     check(folder, reference, kills=3)
@@ -107,19 +100,19 @@ def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(tmp_path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[object]:
-    """A head without CPUs, and three nodes of one CPU and one make-believe GPU each."""
+    """A cluster: a head without CPUs, and three nodes with one CPU and one simulated GPU each."""
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [add_node(made, num_cpus=1, num_gpus=1) for _ in range(3)]
     made.wait_for_nodes()
     yield made, nodes
-    made.global_state.disconnect()  # or it looks for its cluster, and ends this process when it finds none
+    made.global_state.disconnect()  # otherwise it looks for its cluster, finds none and ends this process
     made.shutdown()
 
 
 class Placed(toy_stage.Toy):
-    """Notes the node and the GPU that it was given, and waits until five such actors are at work at once."""
+    """An actor that notes its node and GPU and waits until five such actors run at the same time."""
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         node, gpus = ray.get_runtime_context().get_node_id(), ray.get_gpu_ids()
@@ -129,10 +122,10 @@ class Placed(toy_stage.Toy):
 
 
 def test_actors_share_a_gpu(tmp_path: Path, cluster: tuple[object, list[object]]) -> None:
-    """Four quarters of one GPU: 12 actors fit the three, and 5 of them can't be on less than two."""
+    """With a quarter of a GPU per actor, 12 actors fit on three GPUs, and 5 need at least two."""
     made, _ = cluster
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.cloudpickle.register_pickle_by_value(toy_stage)
+    for module in (sys.modules[__name__], toy_stage, waiting):
+        ray.cloudpickle.register_pickle_by_value(module)
     output = stage_folder(Folder(str(tmp_path / "run")), "tracks", "k")
     resources = StageResources(cpus=0.25, gpus=0.25, max_actors=5)
     with ray_session(ResourcesConfig(address=made.address)):  # type: ignore[attr-defined]
@@ -149,14 +142,14 @@ def test_a_node_is_killed(tmp_path: Path, reference: StageFolder, cluster: tuple
     folder.mkdir()
 
     process = start(folder, RAY_ADDRESS=made.address)  # type: ignore[attr-defined]
-    wait_for(lambda: len(committed_shards(folder)) >= 6, process)
+    wait_for(lambda: len(committed_shards(folder)) >= 6, process=process)
     made.remove_node(nodes[1], allow_graceful=False)  # type: ignore[attr-defined]
     ends_well(process, folder)
     check(folder, reference, kills=1)
 
 
 class Crowd(toy_stage.Toy):
-    """Waits until four such actors are at work at once: without a pool that grows, in vain."""
+    """An actor that waits until four such actors run at the same time, which needs a growing pool."""
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         (self.marks / f"pid-{os.getpid()}").touch()
@@ -167,12 +160,12 @@ class Crowd(toy_stage.Toy):
 def test_the_pool_grows_with_the_cluster_and_what_dies_is_replaced(
     tmp_path: Path, reference: StageFolder, cluster: tuple[object, list[object]]
 ) -> None:
-    """From two or three nodes to four while shards wait; then an actor is killed, and a fifth takes its place."""
+    """While shards wait, the cluster grows to four nodes; then an actor is killed, and a fifth one replaces it."""
     made, _ = cluster
     folder = tmp_path / "run"
     folder.mkdir()
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.cloudpickle.register_pickle_by_value(toy_stage)
+    for module in (sys.modules[__name__], toy_stage, waiting):
+        ray.cloudpickle.register_pickle_by_value(module)
     output = stage_folder(Folder(str(folder)), "tracks", "k")
     resources = StageResources(min_actors=2, max_actors=4)
     done: list[object] = []
@@ -187,7 +180,7 @@ def test_the_pool_grows_with_the_cluster_and_what_dies_is_replaced(
         slots = len(made.worker_nodes)  # type: ignore[attr-defined]
         assert slots in (2, 3), "one node may be gone by now (test_a_node_is_killed)"
         wait_for(lambda: cluster_slots(1, 0) == slots)  # Ray takes a while to call a node dead
-        # The run in a thread, and not the rest: Ray starts nodes in the main thread alone.
+        # Only the run is in a thread, because Ray starts nodes only in the main thread.
         runner = threading.Thread(target=run, daemon=True)
         runner.start()
         wait_for(lambda: len(actors()) == slots)
@@ -206,7 +199,7 @@ def test_the_pool_grows_with_the_cluster_and_what_dies_is_replaced(
 
 
 def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(tmp_path: Path, reference: StageFolder) -> None:
-    """A file system of its own, with little room and something big in it."""
+    """The run uses a separate small file system that a large file fills."""
     folder = tmp_path / "small"
     folder.mkdir()
     try:

@@ -1,4 +1,4 @@
-"""Folders and whole runs on a real S3 server, with and without trouble on the way."""
+"""Folders and whole runs on a real S3 server, with and without faults."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_proxy import FAULTS, FaultyProxy
-from seaweed import SECRET, Seaweed
-from whole_run import SEED, SMALL, VIDEOS, vtcav
 
 import vtcav_ray
+from tests.helpers.faulty_proxy import FAULTS, FaultyProxy
+from tests.helpers.seaweed import SECRET, Seaweed
+from tests.helpers.waiting import wait_for
+from tests.helpers.whole_run import SEED, SMALL, VIDEOS, vtcav
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, StageError
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def bucket(s3: Seaweed) -> str:
-    """A bucket with one object, `there/x`."""
+    """Make a bucket with one object, `there/x`."""
     url = s3.bucket("faults")
     Folder(url, s3.storage_options).write_bytes("there/x", b"0123456789" * 20_000)
     return url
@@ -69,7 +70,7 @@ def test_answers_that_may_pass_are_asked_for_again(bucket: str, s3: Seaweed, fau
 def test_more_trouble_than_the_client_bears_is_waited_for_here(
     bucket: str, s3: Seaweed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Seven broken answers in a row: s3fs gives up after five."""
+    """Seven broken answers in a row are survived, although s3fs gives up after five."""
     with FaultyProxy(s3.url) as proxy, caplog.at_level(logging.INFO, "vtcav_ray.store.access"):
         proxy.faults = ["truncated"] * 7
         folder = Folder(bucket, {**s3.storage_options, "endpoint_url": proxy.url})
@@ -129,7 +130,7 @@ def test_no_credentials_is_told_at_once(s3: Seaweed, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def inputs(s3: Seaweed) -> dict[str, Any]:
-    """A config whose every input lies in a bucket: videos, labels, weights, the model's config and checkpoint."""
+    """A config whose inputs all lie in a bucket: videos, labels, weights, the model's config and checkpoint."""
     where = s3.bucket("inputs")
     folder = Folder(where, s3.storage_options)
     with tempfile.TemporaryDirectory() as local:
@@ -142,7 +143,7 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
     return {
         **SMALL,
         "shard_videos": 8,
-        # One actor a stage: to load a model's packages takes longer here than to use them.
+        # One actor per stage, because loading a model's packages takes longer here than using them.
         "resources": {"num_cpus": 2, **{name: {"max_actors": 1} for name in ("detect", "cut", "extract")}},
         "videos": {"uri": f"{where}/videos", "labels": f"{where}/meta/labels.parquet"},
         "tracks": {"weights": f"{where}/models/detector.pt", "image_size": 128},
@@ -156,7 +157,7 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed(s3: Seaweed, inputs: dict[str, Any]) -> vtcav_ray.Run:
-    """The run with its credentials in `storage_options`, in this process. The bucket's model config is a program."""
+    """A run in this process with credentials in `storage_options`. The bucket's model config is a program."""
     where = s3.bucket("runs-a")
     options = {"storage_options": s3.storage_options}
     config = inputs | {name: {**inputs[name], **options} for name in ("videos", "tracks", "model")}
@@ -166,7 +167,7 @@ def undisturbed(s3: Seaweed, inputs: dict[str, Any]) -> vtcav_ray.Run:
 
 @pytest.fixture
 def short_ray_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place for Ray's logs and sockets; a socket's path must be short."""
+    """A folder for Ray's logs and sockets, whose paths must be short."""
     with tempfile.TemporaryDirectory(prefix="vt-ray-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
@@ -186,7 +187,7 @@ def test_bucket_to_bucket_with_options(undisturbed: vtcav_ray.Run, s3: Seaweed) 
 def test_the_server_dies_in_mid_run_and_comes_back(
     undisturbed: vtcav_ray.Run, s3: Seaweed, inputs: dict[str, Any], tmp_path: Path, short_ray_dir: Path
 ) -> None:
-    """The command line, credentials from the environment; the tables are those of the undisturbed run."""
+    """A run by command line, with credentials from the environment, gives the tables of the undisturbed run."""
     where = s3.bucket("runs-b")
     (tmp_path / "c.yaml").write_text(json.dumps(inputs))  # JSON is YAML
     command = vtcav("run", tmp_path / "c.yaml", "--trust-code", "--out", f"{where}/r")
@@ -196,11 +197,7 @@ def test_the_server_dies_in_mid_run_and_comes_back(
     reader = threading.Thread(target=lambda: said.extend(process.stdout or ()))
     reader.start()
     try:
-        deadline = time.monotonic() + 240
-        while not any("tracks/" in key and "_commits" in key for key in s3.keys("runs-b")):
-            assert process.poll() is None, "".join(said)
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(lambda: any("tracks/" in key and "_commits" in key for key in s3.keys("runs-b")), process=process)
         s3.kill()
         time.sleep(2)
         s3.start()

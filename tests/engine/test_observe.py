@@ -1,4 +1,4 @@
-"""What the outside sees of a run: Ray's Prometheus port, log lines, and which ports listen to whom."""
+"""What is visible of a run from outside: Ray's Prometheus port, log lines, and the addresses of its ports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-# A process of its own: what it prints, and what its workers log, is looked at whole.
+# A separate process, so that all that it prints and its workers log can be examined.
 SCRIPT = """
 import contextlib, functools, json, socket, sys, time, urllib.request
 from pathlib import Path
@@ -116,7 +116,7 @@ def test_the_driver_repeats_nothing_of_what_workers_write(seen: dict[str, Any]) 
 
 
 def test_the_ray_of_a_laptop_has_no_dashboard_and_no_job_server(seen: dict[str, Any]) -> None:
-    """Both live in the dashboard's process. (Ray's own core listens to the network all the same: docs/cluster.md.)"""
+    """Both live in the dashboard's process. (Ray's core still listens to the network: docs/cluster.md.)"""
     names = {name for name, _ in seen["listening"]}
     assert any("gcs" in name for name in names), "the list of ports is that of Ray"
     assert [name for name in names if "dashboard" in name.lower() and "agent" not in name.lower()] == []

@@ -1,20 +1,16 @@
-"""One object of a bucket that is refused, absent or breaks off, and the bucket itself: on a real S3 server."""
+"""One object of a bucket, or the bucket itself, is refused, absent or breaks off, on a real S3 server."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from faulty_proxy import FaultyProxy
-from seaweed import SECRET, Seaweed
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "video"))
-from drawn import encode, square_video
-
+from tests.helpers.drawn import encode, square_video
+from tests.helpers.faulty_proxy import FaultyProxy
+from tests.helpers.seaweed import SECRET, Seaweed
 from vtcav_ray.clips.cut import cut_clips
 from vtcav_ray.config import ClipsConfig, VideosConfig
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
@@ -97,7 +93,7 @@ def test_every_object_that_is_refused_is_the_buckets_fault(
 
 
 def test_an_object_alone_in_its_bucket(bucket: str, s3: Seaweed, proxy: FaultyProxy, options: dict[str, Any]) -> None:
-    """No neighbour says anything: whether the bucket can be listed does."""
+    """Without neighbours, whether the bucket can be listed decides."""
     one = listed(bucket, s3).slice(1, 1)
     proxy.refused = {NAMES[1]}
     assert outcomes(one, options) == {NAMES[1]: "permission"}

@@ -1,4 +1,4 @@
-"""Poison videos in a real pool of actors: each costs itself, the pool stays whole, the run ends."""
+"""Poison videos in a real pool of actors: each is lost alone, the pool stays complete, and the run finishes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import pytest
 import ray.cloudpickle
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "video"))
-from drawn import encode, numbered_frames
-from poison import install
-
+from tests.helpers.drawn import encode, numbered_frames
+from tests.helpers.poison import install
 from vtcav_ray import cli
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import Rehearsal, ray_session, run_shards
@@ -47,7 +45,7 @@ def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 class Counter:
-    """Counts the frames of each video."""
+    """A worker that counts the frames of each video."""
 
     def __init__(self, dies_in_the_worker: str = "") -> None:
         self.dies_in_the_worker = dies_in_the_worker
@@ -56,7 +54,7 @@ class Counter:
         counted, failures = [], []
         for row in rows.to_pylist():
             if row["video_id"] == self.dies_in_the_worker:
-                os._exit(1)  # decoding it is harmless; what the worker does with it is not
+                os._exit(1)  # decoding it is harmless, but the worker dies on it
             try:
                 with Video(row["uri"], max_frames=LIMITS.max_frames, max_pixels=LIMITS.max_pixels) as video:
                     counted.append({"video_id": row["video_id"], "n": sum(1 for _ in video.frames())})
@@ -66,7 +64,7 @@ class Counter:
 
 
 def gif(width: int, height: int) -> bytes:
-    """One frame of any size in few bytes: a "zip bomb" of a picture."""
+    """Make one frame of any size in few bytes: a "zip bomb" of a picture."""
     size = width.to_bytes(2, "little") + height.to_bytes(2, "little")
     return b"GIF89a" + size + b"\xf0\0\0\0\0\0\xff\xff\xff,\0\0\0\0" + size + b"\0\x02\x02\x44\x01\0;"
 
@@ -85,7 +83,7 @@ def test_each_poison_costs_itself_alone(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / f"{name}.mp4").write_bytes(good)
     (tmp_path / "huge.mp4").write_bytes(gif(16_000, 16_000))
-    # A raw stream of a million frames, each as small as a frame can be: only so many are looked at.
+    # A raw stream with very many frames of the smallest size: only the first frames up to the limit are decoded.
     (tmp_path / "million.mp4").write_bytes(encode(numbered_frames(1, 16, 16), container="h264") * 20_000)
     output = run(tmp_path, names, Counter())
     table, failures = output.read("tracks"), output.read("failures")
@@ -98,7 +96,7 @@ def test_each_poison_costs_itself_alone(tmp_path: Path) -> None:
 
 
 def test_the_command_line_counts_them(tmp_path: Path) -> None:
-    """A video that kills the process which decodes it: a row of `failures`, and the exit status that was asked for."""
+    """A video that kills its decoding process gives a row of `failures` and the requested exit status."""
     videos = tmp_path / "videos"
     write_world(str(tmp_path / "world"), videos=8, seed=5)
     videos.mkdir()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from seaweed import Seaweed
+import pytest
 
+from tests.helpers.seaweed import Seaweed
 from vtcav_ray.clips.decisions import FILE, Subject, change_decisions, read_decisions
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.swap import swap
@@ -34,10 +35,26 @@ def test_a_file_that_changed_since_it_was_read_is_not_written_over(s3: Seaweed) 
 
     def change(data: bytes | None) -> bytes:
         seen.append(data)
-        if len(seen) <= 2:  # somebody writes between this read and its write, first a new file and then another one
+        if len(seen) <= 2:  # another process writes between this read and its write: first a new file, then another
             folder.write_bytes(FILE, b"theirs %d" % len(seen))
         return (data or b"") + b", mine"
 
     swap(folder, FILE, change)
     assert seen == [None, b"theirs 1", b"theirs 2"]
     assert folder.read_bytes(FILE) == b"theirs 2, mine"
+
+
+def test_a_file_that_changes_each_time_is_an_error_in_the_end(s3: Seaweed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vtcav_ray.store.swap.ROUNDS", 3)
+    folder = Folder(f"{s3.bucket('review-lost')}/run", s3.storage_options)
+    calls: list[bytes | None] = []
+
+    def change(data: bytes | None) -> bytes:
+        calls.append(data)
+        folder.write_bytes(FILE, b"theirs %d" % len(calls))
+        return b"mine"
+
+    with pytest.raises(ConnectionError, match="changed by another process 3 times"):
+        swap(folder, FILE, change)
+    assert calls == [None, b"theirs 1", b"theirs 2"]
+    assert folder.read_bytes(FILE) == b"theirs 3"

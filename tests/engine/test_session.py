@@ -1,4 +1,4 @@
-"""A Ray on this machine that is slow to start is started again; what can't be started is told in a sentence."""
+"""A local Ray that is slow to start is started again; if Ray can't start, the error says so."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vtcav_ray.errors import EnvironmentFault
 
 
 class Starter:
-    """In the place of `ray.init`: raises the errors given, one a call, then succeeds."""
+    """A stand-in for `ray.init` that raises the given errors, one per call, and then succeeds."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -54,7 +54,7 @@ def test_in_the_end_it_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_metrics_without_their_packages_are_refused_before_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray would start all the same, with nobody at the port."""
+    """Without this check Ray would start, and no process would listen on the port."""
     start = Starter()
     monkeypatch.setattr(ray, "init", start)
     monkeypatch.setitem(sys.modules, "ray.dashboard.optional_deps", None)
@@ -84,7 +84,7 @@ def test_a_slip_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_threads_of_ray_data_end_before_ray_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that calls Ray after `ray.shutdown()` would end the process with no message."""
+    """A thread that calls Ray after `ray.shutdown()` would end the process without a message."""
     alive: list[bool] = []
     monkeypatch.setattr(ray, "init", Starter())
     end = threading.Event()

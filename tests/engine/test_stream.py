@@ -1,4 +1,4 @@
-"""The engine on a real Ray of this machine, with workers that need no model."""
+"""The engine on a real local Ray, with workers that need no model."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 import ray.cloudpickle
+import tenacity.nap
 
 from vtcav_ray.config import ResourcesConfig, StageResources
-from vtcav_ray.engine import ray_session, run_shards
+from vtcav_ray.engine import ray_session, run_shards, stream
 from vtcav_ray.engine.session import DATA_THREADS
 from vtcav_ray.errors import EnvironmentFault, StageError
 from vtcav_ray.runs.stage import Shard, make_shards
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_here() -> Iterator[None]:
-    # Workers of this Ray can't import a test module: what it defines travels with the pickle.
+    # Workers of this Ray can't import a test module, so its definitions travel with the pickle.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with ray_session(ResourcesConfig(num_cpus=2)):
         yield
@@ -33,7 +35,7 @@ def ray_here() -> Iterator[None]:
 
 
 class Doubler:
-    """Doubles a column; behaves badly on demand."""
+    """A worker that doubles a column and fails on demand."""
 
     def __init__(self, folder: str, mode: str = "good") -> None:
         if mode == "no model":
@@ -79,9 +81,24 @@ def test_a_passing_network_error_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_refusal_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match="403 for this key"):  # not the model's fault
+    with pytest.raises(EnvironmentFault, match="403 for this key"):  # storage failed, not the model
         run(tmp_path, "refused", shards()[:1])
     assert (tmp_path / "seen-v0").read_text() == "x"
+
+
+def test_the_waits_between_attempts_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(rows: pa.Table) -> ShardOutput:
+        raise ConnectionError("the network went away")
+
+    waits: list[float] = []
+    monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=waits.append))
+    output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
+    actor = stream._ShardActor(lambda: fail, output, StageResources(attempts=7), None, "run")
+    (shard,) = shards()[:1]
+    summary = actor._run({"name": shard.name, "rows": stream._to_ipc(shard.rows)})
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
+    assert summary["environment"]
+    assert f"Shard {shard.name} of stage tracks failed at attempt 7: ConnectionError: the network" in summary["error"]
 
 
 def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
@@ -91,7 +108,7 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 def test_every_thread_that_ray_data_starts_here_is_waited_for(tmp_path: Path) -> None:
-    """The next version of Ray may have threads with other names."""
+    """The next version of Ray may give its threads other names."""
     before = set(threading.enumerate())
     output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
     worker = functools.partial(Doubler, str(tmp_path))

@@ -1,4 +1,4 @@
-"""Exports: what is written can be read by those it is for, and holds the run's figures."""
+"""Exported files can be read by the programs that they are for, and hold the run's figures."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def test_a_figure_a_class_and_a_layer_in_every_format(written: dict[str, Path]) 
         assert len(image.convert("RGB").getcolors(1 << 24) or []) > 20
     svg = ET.parse(written["effects-lift.svg"])
     text = " ".join("".join(node.itertext()) for node in svg.iter("{http://www.w3.org/2000/svg}text"))
-    assert "cup_up/spatiotemporal" in text  # text, and not outlines
-    assert "a$^$b" in written["effects-a_b.svg"].read_text(encoding="utf-8")  # a name, and not a formula
+    assert "cup_up/spatiotemporal" in text  # text, not outlines
+    assert "a$^$b" in written["effects-a_b.svg"].read_text(encoding="utf-8")  # a name, not a formula
     assert written["effects-lift.pdf"].read_bytes().startswith(b"%PDF")
 
 
@@ -99,7 +99,7 @@ def test_latex_has_the_significant_cells_with_names_escaped(written: dict[str, P
     assert r"put down \& up" in body[1]
     assert "$-$0.60" in body[1]
     assert latex.escape("50% #1_{x}~^\\") == r"50\% \#1\_\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
-    if shutil.which("pdflatex"):  # where there is a TeX, it has to take them
+    if shutil.which("pdflatex"):  # if TeX is installed, it must accept the files
         document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{text}\end{{document}}"
         folder = written["scores.tex"].parent
         (folder / "d.tex").write_text(document)
@@ -147,13 +147,13 @@ def test_without_its_client_the_mend_is_named(run: Run, tracker: str, monkeypatc
 
 
 def installed(client: str) -> None:
-    """Skips where the tracker's client is not there: MLflow and W&B bring dozens of packages, so CI has neither."""
+    """Skip if the tracker's client is not installed. MLflow and W&B need dozens of packages, so CI has neither."""
     pytest.importorskip(client, reason=f"{client} is not installed: pip install 'vtcav-ray[{client}]'")
 
 
 @pytest.fixture(scope="module")
 def many(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """More figures than MLflow takes in one call."""
+    """Return more figures than MLflow accepts in one call."""
     import pyarrow as pa
 
     folder = Folder(str(tmp_path_factory.mktemp("many")))
@@ -171,7 +171,7 @@ def test_mlflow_gets_every_figure_through_its_own_client(
     many: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed("mlflow")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its database store needs more packages still
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its database store needs even more packages
     store = (tmp_path / "store").as_uri()
     result = CliRunner().invoke(cli.app, ["export", many.url, "--to", store, "--log", "mlflow", "--step", "7"])
     assert result.exit_code == 0, result.output
@@ -216,7 +216,7 @@ def test_wandb_without_a_login_is_one_paragraph(run: Run, tmp_path: Path, monkey
     installed("wandb")
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))  # where a login would lie
+    monkeypatch.setenv("HOME", str(tmp_path))  # where a login would be stored
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     import wandb
 

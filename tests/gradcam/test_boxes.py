@@ -1,4 +1,4 @@
-"""Boxes of the source video on the model's input, and which track is the clip's own object."""
+"""Boxes of the source video on the model's input, and the track of the clip's own object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GIVEN = Preprocessor(
 
 
 def test_a_box_lies_where_the_object_lies_on_the_input() -> None:
-    """Draw an object into a source frame, follow the frame and the box, and compare."""
+    """An object drawn into a source frame lies in its box after both are mapped to the input."""
     source = np.zeros((120, 200, 3), np.uint8)
     box = np.array([90.0, 30.0, 130.0, 60.0])
     source[30:60, 90:130] = 255

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from gradcam_figures import NASTY, comparison, page_data, rows, tcav
 
+from tests.helpers.gradcam_figures import NASTY, comparison, page_data, rows, tcav
 from vtcav_ray import tables
 from vtcav_ray.gradcam import sentences
 from vtcav_ray.gradcam.page import build_page
@@ -24,7 +24,7 @@ def test_a_mean_has_an_interval_over_source_videos() -> None:
     assert (low, high) == (pytest.approx(mean - reach, abs=0.1), pytest.approx(mean + reach, abs=0.1))
     assert np.isnan(mean_interval(np.array([1.0]))[1])
     table = rows()
-    doubled = pa.concat_tables([table, table])  # the same videos twice are no more evidence
+    doubled = pa.concat_tables([table, table])  # repeating the same videos adds no evidence
     pairs = (summarise(t).to_pylist() for t in (table, doubled))
     for one, two in zip(*pairs, strict=True):
         for figure in ("mean", "ci_low", "ci_high"):
@@ -41,7 +41,7 @@ def test_separation_counts_pairs_in_order() -> None:
 
 
 def test_the_verdict_follows_the_figures() -> None:
-    """Maps that are blind, maps that are not, a drift that tells, and Video-TCAV that tells or does not."""
+    """This covers blind and other maps, a drift that separates the classes, and Video-TCAV that does or does not."""
     blind = comparison(rows(), None).maps["middle"]
     assert blind.axis == "y"
     assert blind.track_area.value == 1

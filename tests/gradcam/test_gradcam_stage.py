@@ -1,4 +1,4 @@
-"""The stage on a small planted world: tables, overlays, page, failures, and the run that it belongs to."""
+"""The stage on a small planted world: tables, overlays, page, failures, and its link to the run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_runs import ONE_ACTOR_A_STAGE, here_except
 from typer.testing import CliRunner
 
+from tests.helpers.planted_run import QUICKSTART, PlantedRun
+from tests.helpers.small_runs import here_except
 from vtcav_ray import cli, engine, tables
 from vtcav_ray.config import Config, ResourcesConfig
-from vtcav_ray.config.loading import load_config
 from vtcav_ray.engine import ray_session
 from vtcav_ray.errors import StageError
 from vtcav_ray.gradcam.run import run_gradcam
@@ -26,20 +26,7 @@ from vtcav_ray.video.mp4 import decode_mp4
 
 pytestmark = pytest.mark.slow
 
-QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
-SMALL = [
-    *ONE_ACTOR_A_STAGE,
-    "videos.world.videos=24",
-    "clips.per_class=2",
-    "clips.min_per_class=2",
-    "clips.concepts=[{name: cup, object: cup, kinds: [spatial]}]",
-    "clips.min_per_concept=2",
-    "clips.per_concept=2",
-    "clips.random_pool=4",
-    "gradcam.layers=[middle]",
-    "gradcam.max_clips=4",
-    "gradcam.overlays=1",
-]
+SMALL = ["gradcam.layers=[middle]", "gradcam.max_clips=4", "gradcam.overlays=1"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,8 +37,10 @@ def ray_here() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return load_config(QUICKSTART, SMALL, out=str(tmp_path_factory.mktemp("run")))
+def small(planted: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The config of a run that has clips, and no scores."""
+    out = planted.copy(tmp_path_factory.mktemp("copy") / "run", ["videos", "tracks", "clips"])
+    return planted.config(out, *SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +64,13 @@ def test_there_is_a_row_a_clip_layer_and_mode(finished: Run) -> None:
         if row["mode"] == "frame":
             assert row["direction"] == pytest.approx(1)
             assert row["logit_change"] == 0
-        if row["mode"] == "clip":  # the planted truth: the model tells a clip from its reverse
+        if row["mode"] == "clip":  # the planted truth: the model distinguishes a clip from its reverse
             assert row["logit_change"] < -1
             assert row["predicted_reversed"] != row["predicted"] == row["class"]
 
 
 def test_the_planted_object_is_where_the_map_is(finished: Run) -> None:
-    """The whole clip's map must lie on the object more than a uniform one does: else the boxes are misplaced."""
+    """The whole clip's map lies on the object more than a uniform map; otherwise the boxes are misplaced."""
     whole = [row for row in finished.table("gradcam").to_pylist() if row["mode"] == "clip"]
     assert np.mean([row["background_chance"] - row["background_share"] for row in whole]) > 0.05
     assert np.mean([row["track_agreement"] for row in whole]) > 0.3
@@ -115,16 +104,19 @@ def test_the_page_and_the_tables_are_found(finished: Run) -> None:
     assert flicker["ci_low"] < flicker["mean"] < flicker["ci_high"]
 
 
-def test_running_again_and_by_the_command_re_uses_everything(finished: Run, small: Config, tmp_path: Path) -> None:
+def test_running_again_and_by_the_command_re_uses_everything(
+    finished: Run, small: Config, planted: PlantedRun, tmp_path: Path
+) -> None:
     before = {p: p.stat().st_mtime_ns for p in Path(small.run_url).rglob("*.parquet")}
     record = Path(small.run_url, "run.json").read_bytes()
-    options = [part for setting in SMALL if not setting.startswith("gradcam.max") for part in ("--set", setting)]
+    settings = [*planted.overrides, *(setting for setting in SMALL if not setting.startswith("gradcam.max"))]
+    options = [part for setting in settings for part in ("--set", setting)]
     result = CliRunner().invoke(cli.app, ["gradcam", QUICKSTART, "--out", small.run_url, "--limit", "4", *options])
     assert result.exit_code == 0, result.output
     assert "re-used" in result.output
     assert {p: p.stat().st_mtime_ns for p in Path(small.run_url).rglob("*.parquet")} == before
-    assert Path(small.run_url, "run.json").read_bytes() == record  # a run's own record is left alone
-    # Other clips: the maps of the earlier ones are no part of this run any more.
+    assert Path(small.run_url, "run.json").read_bytes() == record  # the run's record does not change
+    # With other clips, the maps of the earlier ones no longer belong to this run.
     there = finished.folder.read_json("run.json")
     other = tmp_path / "run"
     Folder(str(other)).write_json("run.json", {**there, "keys": {**there["keys"], "clips": "another"}})
@@ -135,7 +127,7 @@ def test_running_again_and_by_the_command_re_uses_everything(finished: Run, smal
 
 
 def test_a_clip_that_can_not_be_used_is_a_failure(finished: Run, small: Config) -> None:
-    """One clip of a class that the model does not have, one that is well: the second is done all the same."""
+    """Of two clips, one has a class that the model does not have. The other is still processed."""
     clips, tracks = finished.stage("clips"), finished.stage("tracks")
     rows = plan(clips, tracks, None, 0, 0).slice(0, 2).to_pylist()
     rows[0]["class"] = "juggle"
@@ -157,9 +149,9 @@ def test_rejected_clips_are_not_looked_at(finished: Run, small: Config) -> None:
         after = Context(small, finished.folder, inputs)
         left = sorted(c for shard in STAGE.prepare(after).shards for c in shard.rows["clip_id"].to_pylist())
         assert chosen[0] not in left
-        assert set(chosen[1:]) < set(left)  # another one of its class takes its place
+        assert set(chosen[1:]) < set(left)  # another clip of its class replaces it
         assert STAGE.key(after) != STAGE.key(before)
-        # What no map is made of changes nothing: the maps take minutes.
+        # A decision about a clip without maps changes nothing, because the maps take minutes.
         review.write_text("set,name,clip_id,decision,note\nconcept,cup/spatial,,reject,\n")
         assert STAGE.key(Context(small, finished.folder, inputs)) == STAGE.key(before)
         review.write_text(

@@ -1,4 +1,4 @@
-"""Maps held to a second implementation (Captum's LayerGradCam), and the plays that they come from."""
+"""Maps agree with a second implementation (Captum's LayerGradCam) and come from the right plays of the clip."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vtcav_ray.models.preprocess import Preprocessor
 
 
 class Cnn(nn.Module):
-    """A small 3D convolutional network; channels first."""
+    """A small 3D convolutional network, channels first."""
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
@@ -27,13 +27,13 @@ class Cnn(nn.Module):
         self.head = nn.Linear(8, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+        """Return logits."""
         x = self.late(self.body(self.stem(x)))
         return self.head((x * x.sigmoid()).mean((2, 3, 4)))
 
 
 class CnnRecogniser(Recogniser):
-    """The network behind the house's interface."""
+    """The network with the interface of a recogniser."""
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """See `Recogniser`."""
@@ -51,7 +51,7 @@ def cnn() -> Recogniser:
 
 @pytest.fixture(scope="module")
 def swin() -> Recogniser:
-    """The planted world's own recogniser, with its weights."""
+    """The planted world's recogniser, with its weights."""
     return load_recogniser(ModelConfig(), "cpu")
 
 
@@ -60,7 +60,7 @@ def clip_of(frames: int, size: int, seed: int = 0) -> np.ndarray:
 
 
 def by_captum(recogniser: Recogniser, path: str, x: torch.Tensor, target: int, *, channels_last: bool) -> torch.Tensor:
-    """Captum's map `[B, T', H', W']`. It wants channels first: the layer's output passes a point where it lies so."""
+    """Return Captum's map `[B, T', H', W']`. Captum needs channels first, so the layer's output is permuted for it."""
     stage, point = recogniser.module.get_submodule(path), nn.Identity()
     forth, back = ((0, 4, 1, 2, 3), (0, 2, 3, 4, 1)) if channels_last else ((0, 1, 2, 3, 4),) * 2
     own = stage.forward
@@ -120,7 +120,7 @@ def test_every_mode_shows_every_frame() -> None:
 
 
 def test_maps_are_laid_on_the_frames_that_were_shown() -> None:
-    """A map that marks its own frames' numbers comes out in the clip's order, reversed or not."""
+    """A map that holds its frames' numbers comes out in the clip's order, reversed or not."""
     for mode, length in (("frame", 1), ("window", 4), ("clip", 8)):
         for reverse in (False, True):
             plays = plays_of(mode, 8, length, 2, reverse=reverse)  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def test_a_mask_seen_by_a_layer_has_its_area_and_place() -> None:
 
 
 def test_a_cnn_clip_is_examined_whole(cnn: Recogniser) -> None:
-    """Every mode and layer; and what must hold by construction does."""
+    """This covers every mode and layer, and properties that hold by construction."""
     shuffled = CnnRecogniser(Cnn(), cnn.class_names, cnn.description, cnn.preprocessor, cnn.layer_aliases, cnn.device)
     shuffled.module.load_state_dict(cnn.module.state_dict())
     before = [w.clone() for w in shuffled.module.parameters()]

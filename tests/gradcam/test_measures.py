@@ -1,4 +1,4 @@
-"""Measures on maps whose answer is known by construction."""
+"""Measures on maps with results that are known by construction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vtcav_ray.gradcam import measures
 
 
 def moving_square(frames: int = 8, size: int = 40, side: int = 8, step: int = 4) -> np.ndarray:
-    """A bright square that goes `step` pixels to the right each frame."""
+    """Make maps of a bright square that moves `step` pixels to the right in each frame."""
     maps = np.zeros((frames, size, size), np.float32)
     for t in range(frames):
         maps[t, 10 : 10 + side, t * step : t * step + side] = 1
@@ -18,11 +18,11 @@ def moving_square(frames: int = 8, size: int = 40, side: int = 8, step: int = 4)
 
 def test_flicker_is_the_share_of_mass_that_moves() -> None:
     assert measures.flicker(moving_square(step=0)) == 0
-    assert measures.flicker(moving_square(step=4)) == pytest.approx(0.5)  # half of the square is new in each frame
+    assert measures.flicker(moving_square(step=4)) == pytest.approx(0.5)  # in each frame, half of the square is new
     alternating = moving_square(step=0)
     alternating[1::2] = np.roll(alternating[1::2], 20, axis=2)
     assert measures.flicker(alternating) == pytest.approx(1.0)
-    # A map's scale, also from frame to frame, is no flicker.
+    # A change of a map's scale, also from frame to frame, is no flicker.
     assert measures.flicker(moving_square(step=0) * np.arange(1, 9)[:, None, None]) == pytest.approx(0, abs=1e-7)
 
 
@@ -61,7 +61,7 @@ def test_similarity_is_one_for_the_same_map_and_near_zero_for_another() -> None:
     assert measures.similarity(a, 1 - a) == pytest.approx(-1)
     assert np.isnan(measures.similarity(a, np.full_like(a, 0.3)))
     maps = moving_square()
-    assert measures.similarity(maps, maps[::-1]) < 0.3  # a map that follows the object is not its own reverse
+    assert measures.similarity(maps, maps[::-1]) < 0.3  # a map that follows the object differs from its reverse
     still = np.repeat(maps.mean(0, keepdims=True), 8, axis=0)
     assert measures.similarity(still, still[::-1]) == pytest.approx(1)
 
@@ -76,7 +76,7 @@ def test_background_and_pointing_against_boxes() -> None:
 
 
 def test_an_aligned_map_follows_the_box() -> None:
-    """A map that is the object's box, wherever it goes, is a bright middle; one that stays is smeared."""
+    """A map that follows the object's box has a bright middle; a map that stays in place is smeared."""
     maps = moving_square(step=4)
     boxes = np.array([[4 * t, 10, 4 * t + 8, 18] for t in range(8)], float)
     total, seen = measures.aligned(maps, boxes)
@@ -85,7 +85,7 @@ def test_an_aligned_map_follows_the_box() -> None:
     assert mean[third + 2 : 2 * third - 2, third + 2 : 2 * third - 2] == pytest.approx(1600 / 64, rel=1e-5)
     assert mean[:8].max() == 0
     assert seen.max() == 8
-    assert seen[0, 0] < 8  # in the first frames the place left of the box is outside of the frame
+    assert seen[0, 0] < 8  # in the first frames, the area left of the box is outside the frame
     boxes[:4] = np.nan
     assert measures.aligned(maps, boxes)[1].max() == 4
     uniform, seen = measures.aligned(np.ones_like(maps), boxes)

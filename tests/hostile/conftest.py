@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_house import SmallHouse
-from small_runs import run_here
 
+from tests.helpers.small_house import SmallHouse
+from tests.helpers.small_runs import run_here
 from vtcav_ray import engine, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config

@@ -1,4 +1,4 @@
-"""What was written is what is read: no flipped bit, lost file or lost record changes a table without a word."""
+"""Reading gives what was written: no flipped bit, lost file or lost record changes a table silently."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_house import SmallHouse, contents, data_files, manifests, records, unseal
 from typer.testing import CliRunner
 
+from tests.helpers.small_house import SmallHouse, contents, data_files, manifests, records, unseal
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
@@ -39,13 +39,13 @@ def lose(path: Path, rng: random.Random) -> None:
 
 
 def verify(run: Run) -> tuple[int, str]:
-    """Exit status and output of `vtcav verify`."""
+    """Return exit status and output of `vtcav verify`."""
     said = CliRunner().invoke(cli.app, ["verify", run.url])
     return said.exit_code, said.output
 
 
 def big(folder: Folder) -> StageFolder:
-    """A stage with a file of several blocks: random numbers, so that no bit of it is without meaning."""
+    """A stage with a file of several blocks. It holds random numbers, so that every bit matters."""
     numbers = random.Random(0).randbytes(5 << 20)
     rows = pa.table({"video_id": [str(i) for i in range(640)], "x": [numbers[i * 8192 :][:8192] for i in range(640)]})
     stage = stage_folder(folder, "tracks", "k")
@@ -56,7 +56,7 @@ def big(folder: Folder) -> StageFolder:
 
 @pytest.mark.parametrize("blocks", [True, False], ids=["with blocks", "as of an older version"])
 def test_no_flipped_bit_is_read(tmp_path: Path, blocks: bool) -> None:
-    """Of 150 random bits, every one is found when the whole file is read; and no read ever gives other rows."""
+    """Reading the whole file finds each of 150 random flipped bits, and no read gives other rows."""
     stage = big(Folder(str(tmp_path / "run")))
     root = Path(stage.folder.url)
     if not blocks:
@@ -84,7 +84,7 @@ def test_no_flipped_bit_is_read(tmp_path: Path, blocks: bool) -> None:
 
 
 def test_only_the_blocks_that_are_read_are_hashed(tmp_path: Path) -> None:
-    """A preview of one row group of a file that is broken elsewhere is right, and does not read all of it."""
+    """Reading one row group of a file that is broken elsewhere gives right rows and does not read the whole file."""
     stage = big(Folder(str(tmp_path)))
     path = Path(stage.folder.url, "tracks/s.parquet")
     data = bytearray(path.read_bytes())
@@ -139,7 +139,7 @@ def test_a_stage_is_complete_when_its_records_are_its_plan(tmp_path: Path) -> No
 def test_run_heals_what_verify_finds(
     house: SmallHouse, config: Config, harm: Callable[..., None], of: Callable[[Run], list[Path]]
 ) -> None:
-    """Each file of a run in turn: verify names it and exits 3; run makes it again; the tables are what they were."""
+    """For each damaged file of a run, verify names it and exits 3, and run restores it and the original tables."""
     run = pipeline.run(config)
     wanted, keys = contents(run), run.keys
     before = {path: path.read_bytes() for path in data_files(run)}
@@ -151,7 +151,7 @@ def test_run_heals_what_verify_finds(
         assert status == 3, path
         if of is not manifests:
             assert f"shard {path.stem}: {path.parent.name}/{path.name}" in said
-            assert path.stem in said.partition("Shards to make again:")[2]
+            assert path.stem in said.partition("Shards to recompute:")[2]
         house.worked.clear()
         run = pipeline.run(config)
         assert contents(run) == wanted, path
@@ -176,7 +176,7 @@ def test_all_at_once(house: SmallHouse, config: Config) -> None:
 def test_what_can_not_be_made_again_as_it_was_is_made_again_with_all_that_follows(
     house: SmallHouse, config: Config
 ) -> None:
-    """Another machine gives other bytes: then nothing may stay that was computed from the bytes that are gone."""
+    """If another machine gives other bytes, nothing that was computed from the lost bytes stays."""
     run = pipeline.run(config)
     keys, wanted = run.keys, contents(run)
     house.salt = "!"
@@ -192,7 +192,7 @@ def test_what_can_not_be_made_again_as_it_was_is_made_again_with_all_that_follow
         video: f"c-{track}" for video, track in tracks.items()
     }
     assert contents(run) != wanted
-    # From then on, that is the run.
+    # The next run changes nothing.
     house.worked.clear()
     assert pipeline.run(config).keys == run.keys
     assert house.worked == {}
@@ -229,7 +229,7 @@ def test_a_stopped_run_makes_its_broken_shards_again(house: SmallHouse, config: 
 
 
 def test_nothing_broken_is_carried_over(house: SmallHouse, config: Config) -> None:
-    """More videos: what the earlier output has is carried, but not its broken shard."""
+    """With more videos, shards of the earlier output are carried over, except a broken one."""
     many, house.videos = house.videos, house.videos[:12]
     first = pipeline.run(config)
     flip(data_files(first)[1], random.Random(0))
@@ -250,7 +250,7 @@ def test_no_verify_looks_at_nothing(house: SmallHouse, config: Config) -> None:
 
 
 def test_a_run_of_an_older_version_is_read_and_verified(house: SmallHouse, config: Config) -> None:
-    """Its records hold no seals and no blocks."""
+    """The records of an older version hold no seals and no blocks."""
     run = pipeline.run(config)
     wanted = contents(run)
     for path in [*records(run), *manifests(run), Path(run.url, "run.json")]:
@@ -268,7 +268,7 @@ def test_a_stage_that_is_not_complete_is_told(house: SmallHouse, config: Config)
     manifests(run)[1].unlink()
     status, said = verify(run)
     assert status == 3
-    assert "the stage is not complete (7 shards are)" in said
+    assert "the stage is not complete (7 shards are done)" in said
     answer = CliRunner().invoke(cli.app, ["verify", run.url, "--json"])
     assert answer.exit_code == 3
     found = json.loads(answer.stdout)

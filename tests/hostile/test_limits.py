@@ -1,4 +1,4 @@
-"""Inputs without end: limits hold on the bytes and frames that really come, not on what is claimed."""
+"""Endless inputs: limits apply to the bytes and frames that arrive, not to claimed sizes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from answering import Answering, answering, body, endless
 
+from tests.helpers.answering import Answering, answering, body, endless
 from vtcav_ray.clips.cut import cut_clips
 from vtcav_ray.clips.plan_table import PLAN
 from vtcav_ray.config import ClipsConfig, Config, VideosConfig
@@ -50,7 +50,7 @@ def kind_of(url: str, server: Answering, **limits: Any) -> str:
     return told.value.kind
 
 
-# Bytes that come by http.
+# Bytes over HTTP.
 
 
 def test_a_body_without_end_is_cut(server: Answering) -> None:
@@ -128,11 +128,11 @@ def test_a_server_that_gives_no_parts_is_read_whole(server: Answering) -> None:
     assert files.read_bytes(server.url("/weights.pth"), what="checkpoint", most=16 * MEBI) == data
 
 
-# Bytes that come from an object store.
+# Bytes from an object store.
 
 
 class Store(fsspec.AbstractFileSystem):
-    """Says one thing of its object, and gives another."""
+    """A store that claims one size for its object and serves another."""
 
     protocol = "store"
     cachable = False
@@ -160,7 +160,7 @@ def test_an_object_is_as_long_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for store in (Store(101, data), Store(None, bytes(200)), Store(10, bytes(200))):
         with pytest.raises(RefusedURL, match="more than 100"):
             read_object(store, "o", "o", LIMITS)
-    for store in (Store(95, data), Store(90, data, iter("ab")), Store(10, data)):  # broken off, or replaced meanwhile
+    for store in (Store(95, data), Store(90, data, iter("ab")), Store(10, data)):  # cut off, or replaced meanwhile
         with pytest.raises(ConnectionError):
             read_object(store, "o", "o", LIMITS)
     with pytest.raises(RefusedURL, match="within 0 seconds"):
@@ -175,7 +175,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def write_apng(path: Path, side: int, frames: int, bits: int, colours: int) -> None:
-    """An animated PNG, all black, of few bytes. `colours`: samples a pixel (3: RGB, 4: RGBA)."""
+    """Write an animated, all-black PNG of few bytes. `colours`: samples per pixel (3: RGB, 4: RGBA)."""
     packer = zlib.compressobj(9)
     row = bytes(1 + side * bits // 8 * colours)
     packed = b"".join([packer.compress(row) for _ in range(side)]) + packer.flush()
@@ -208,7 +208,7 @@ print(json.dumps([kind, frames, peak() - before]))
 
 
 def decode_apart(path: Path, max_held_bytes: int) -> tuple[str | None, int, int]:
-    """(kind of the error, frames, bytes that the process took for it) in a process of its own."""
+    """Decode in a separate process; return the kind of the error, the frames, and the bytes that the process used."""
     done = subprocess.run(
         [sys.executable, "-c", DECODE, str(path), str(max_held_bytes)], capture_output=True, text=True, check=True
     )
@@ -223,7 +223,7 @@ def test_a_large_animated_picture_is_refused_before_its_memory_is_taken(tmp_path
     kind, frames, took = decode_apart(tmp_path / "a.mp4", 1_600_000_000)
     assert (kind, frames) == ("too_large", 0)
     assert took < 1_600_000_000
-    kind, frames, took = decode_apart(tmp_path / "a.mp4", 600_000_000)  # not even looked at
+    kind, frames, took = decode_apart(tmp_path / "a.mp4", 600_000_000)  # not opened at all
     assert (kind, frames) == ("too_large", 0)
     assert took < 100_000_000
 
@@ -250,12 +250,12 @@ def test_the_limit_on_frames_in_memory_holds_where_they_are_taken(tmp_path: Path
         limit = int(side * side * (pixels[1] * pixels[2] + 3))
     kind, frames, took = decode_apart(path, limit)
     assert (kind, frames > 0) == (None, True)
-    assert took < limit + 40 * MEBI  # and what FFmpeg takes for itself
+    assert took < limit + 40 * MEBI  # plus FFmpeg's own memory
     assert decode_apart(path, limit - 1)[0] == "too_large"
 
 
 def write_gif(path: Path, frames: int, side: int) -> None:
-    """A GIF of many frames whose pictures are tiny pieces of a large canvas."""
+    """Write a GIF of many frames whose pictures are tiny parts of a large canvas."""
     data = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
     piece = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
     path.write_bytes(data + (b"\x21\xf9\x04\x04\x01\x00\x00\x00" + piece) * frames + b"\x3b")

@@ -1,4 +1,4 @@
-"""Model configs from somebody who means harm. What is data runs nothing; what is a program runs where it is trusted."""
+"""Hostile model configs. A config that is data runs nothing; a config that is a program runs only if trusted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vtcav_ray.tracks.detector_files import read_names
 
 
 def base() -> dict[str, Any]:
-    """The packaged recogniser's config as data."""
+    """Return the packaged recogniser's config as data."""
     parsed = read_config("asset:recogniser.py")
     data = {"model": parsed.model, "test_pipeline": list(parsed.pipeline), "classes": list(parsed.class_names or ())}
     plain: dict[str, Any] = json.loads(json.dumps(data))
@@ -38,7 +38,7 @@ def written(folder: Path, data: Any, suffix: str = ".json") -> ModelConfig:
 
 
 def refused(config: ModelConfig, *words: str) -> str:
-    """Both readers of a config refuse it in a sentence."""
+    """Check that both readers of a config refuse it with a clear error."""
     with pytest.raises((ConfigError, StageError)) as told:
         load_recogniser(config, "cpu")
     assert told.value.exit_status in (2, 3)
@@ -125,7 +125,7 @@ def test_a_type_is_a_registered_part_of_a_recogniser(tmp_path: Path, kind: str) 
 def test_a_bare_name_imports_no_module_of_that_name(
     tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MMEngine's own look-up ends in an import of whatever has that name."""
+    """MMEngine's own look-up would import any module of that name."""
     (tmp_path / "zzevil").mkdir()
     (tmp_path / "zzevil" / "__init__.py").write_text(f"import os\nos.mkdir({str(canary)!r})\n")
     (tmp_path / "zzevil" / "registry.py").write_text("")
@@ -135,11 +135,11 @@ def test_a_bare_name_imports_no_module_of_that_name(
         data["model"]["backbone"].update(change)
         refused(written(tmp_path, data), "zzevil")
     data = {**base(), "custom_imports": {"imports": ["zzevil"]}, "default_scope": "zzevil"}
-    load_recogniser(written(tmp_path, data), "cpu")  # they are not read
+    load_recogniser(written(tmp_path, data), "cpu")  # these keys are not read
     assert not canary.exists()
     from mmengine.registry import MODELS
 
-    with contextlib.suppress(Exception):  # whatever it makes of the module
+    with contextlib.suppress(Exception):  # any error of MMEngine's with this module
         MODELS.get("zzevil")
     assert canary.exists()
 
@@ -225,7 +225,7 @@ def test_text_that_keeps_a_reader_busy_is_refused_in_every_file(tmp_path: Path, 
         load_config(str(path))
     with pytest.raises(ConfigError, match=r"c\.yaml"):
         read_config(str(path))
-    if name != "huge float":  # is a mapping
+    if name != "huge float":  # this one is a mapping
         with pytest.raises(ConfigError, match=r"c\.yaml"):
             read_options(str(path))
     if "\n" not in BOMBS[name] and name not in ("nul", "long"):
@@ -250,17 +250,17 @@ def test_label_files_without_an_end_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"labels\.txt"):
             read(str(path))
     path.write_text("\n".join(str(i) for i in range(200_000)))
-    assert len(read_labels(str(path))) == 200_000  # and not in the square of their number
+    assert len(read_labels(str(path))) == 200_000  # in linear, not quadratic time
 
 
 def test_packaged_configs_pass(tmp_path: Path) -> None:
-    """Every type that MMAction2's own configs name is one that the checks let in, also where they are data."""
+    """The checks accept every type that MMAction2's own configs name, also if the configs are data."""
     from vtcav_ray.models.mmaction_import import import_mmaction
 
     import_mmaction()
     passed = 0
     for name in packaged_names()[::4]:
-        if "kinetics710" in name or "mobileone" in name:  # a base without a pipeline; needs MMPretrain
+        if "kinetics710" in name or "mobileone" in name:  # a base config without a pipeline; needs MMPretrain
             continue
         check_registered(read_config(name).model, name, program=False)
         passed += 1

@@ -1,4 +1,4 @@
-"""ONNX files from somebody who means harm: other files, operators of a library, names that are code, huge tensors."""
+"""Hostile ONNX files: references to other files, operators of a library, names that are code, huge tensors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def model(
     names: str = "{0: 'cup', 1: 'ball'}",
     **more: Any,
 ) -> Any:
-    """A network that says the same of every picture: `said`, an initializer or what its nodes make."""
+    """Make a network that answers `said` for every picture: an initializer or the output of its nodes."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = helper.make_graph(
@@ -111,7 +111,7 @@ def test_external_data_is_taken_from_nowhere_else(tmp_path: Path, location: str)
 
 
 def test_external_data_hides_nowhere(tmp_path: Path) -> None:
-    """In a constant node, in the body of a branch, in a function, in sparse values."""
+    """It is found in a constant node, in the body of a branch, in a function, and in sparse values."""
     from onnx import helper
 
     hidden = external("../secret.bin")

@@ -1,4 +1,4 @@
-"""run.json, manifests, commit records and pointers that are cut off, flipped or hostile: a sentence, or healed."""
+"""Truncated, flipped or hostile run.json, manifests, commit records and pointers give a clear error or are healed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_house import SmallHouse, contents, manifests, records, unseal
 from typer.testing import CliRunner
 
+from tests.helpers.small_house import SmallHouse, contents, manifests, records, unseal
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
@@ -62,7 +62,7 @@ def test_a_broken_manifest_is_told_and_run_writes_it_from_the_records(
     wanted = contents(run)
     path = manifests(run)[1]
     path.write_bytes(content)
-    with pytest.raises(BrokenFile, match=r"tracks/[0-9a-f]+/manifest\.json: .*`vtcav run` on this folder makes it"):
+    with pytest.raises(BrokenFile, match=r"tracks/[0-9a-f]+/manifest\.json: .*`vtcav run` on this folder repairs it"):
         run.table("tracks")
     with pytest.raises(BrokenFile):
         run_status(run)
@@ -88,7 +88,7 @@ def test_a_broken_commit_record_is_told_and_its_shard_made_again(
 
 
 def test_records_of_other_shards_change_nothing(house: SmallHouse, config: Config) -> None:
-    """A copy of a record, or one of a shard that the stage does not have, gives no row twice."""
+    """A copied record, or a record of a shard that the stage does not have, duplicates no row."""
     run = pipeline.run(config)
     wanted = contents(run)
     commits = records(run)[2].parent
@@ -187,7 +187,7 @@ fuzzed = settings(max_examples=300, deadline=None, suppress_health_check=[Health
 
 
 def changed(value: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """The value with one of its parts, at some depth, replaced by any JSON, or left out."""
+    """Return the value with one part, at some depth, replaced by any JSON value or removed."""
 
     @st.composite
     def draw(take: st.DrawFn) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def changed(value: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def outcome(call: Callable[[], Any]) -> tuple[Any, str]:
-    """(what comes of it, ""), or (None, the sentence) where a file is broken. Any other error is a bug."""
+    """Return (result, ""), or (None, message) if a file is broken. Any other error is a bug."""
     try:
         return call(), ""
     except (BrokenFile, ConfigError) as error:
@@ -263,7 +263,7 @@ def test_any_run_json_opens_or_is_a_sentence(value: Any, tmp_path: Path) -> None
 @fuzzed
 def test_no_flipped_bit_of_sealed_json_is_read(value: dict[str, Any], place: float, bit: int) -> None:
     data = bytearray(sealed_bytes(value))
-    written = json.dumps(parse_sealed(bytes(data), "x"))  # as text: NaN is not equal to itself
+    written = json.dumps(parse_sealed(bytes(data), "x"))  # as text, because NaN is not equal to itself
     assert written == json.dumps(json.loads(json.dumps(value)), sort_keys=True)
     data[int(place * len(data))] ^= 1 << bit
     found, told = outcome(lambda: json.dumps(parse_sealed(bytes(data), "x")))

@@ -1,7 +1,8 @@
-"""The review server and its file: bodies from strangers, lengths that lie, and several servers on one run."""
+"""The review server and its file: hostile bodies, false lengths, and several servers on one run."""
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from vtcav_ray.clips.decisions import FILE, Decisions, Subject, change_decisions, read_decisions
 from vtcav_ray.errors import ConfigError
@@ -21,7 +23,7 @@ from vtcav_ray.review import server as server_module
 from vtcav_ray.review.server import MAX_BODY, ReviewServer
 from vtcav_ray.review.session import Session
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.store.swap import swap
+from vtcav_ray.store.swap import _locked, swap
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def session_on(run: Folder) -> Session:
 @pytest.fixture
 def server(run: Folder) -> Iterator[ReviewServer]:
     with ReviewServer(session_on(run)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
         server.shutdown()
@@ -56,7 +58,7 @@ def heads(server: ReviewServer, **changes: str | None) -> dict[str, str]:
 
 
 def ask(server: ReviewServer, headers: dict[str, str], sent: bytes = b"", method: str = "POST") -> bytes:
-    """Everything that the server answers until it ends the connection, which it has to do by itself."""
+    """Return all that the server answers until it closes the connection, which it must do on its own."""
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(f"{method} /api/undo HTTP/1.1\r\n{head}\r\n".encode("latin-1") + sent)
@@ -74,7 +76,7 @@ def ask(server: ReviewServer, headers: dict[str, str], sent: bytes = b"", method
 def test_a_length_that_is_none_is_refused(server: ReviewServer, length: str | None, status: int) -> None:
     answer = ask(server, heads(server, Content_Length=length), b"{}")
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-    assert answer.count(b"HTTP/1.1") == 1  # the unread body is no second request
+    assert answer.count(b"HTTP/1.1") == 1  # the unread body does not count as a second request
     assert b"Traceback" not in answer
 
 
@@ -96,8 +98,8 @@ def test_a_body_in_chunks_or_with_two_lengths_is_refused(server: ReviewServer) -
 def test_nobody_has_a_body_read_who_may_not_ask(
     server: ReviewServer, changes: dict[str, str | None], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module._Handler, "_body", lambda self: 1 / 0)
-    # The body that is announced never comes. The answer does.
+    monkeypatch.setattr(web.Request, "read", lambda self: 1 / 0)
+    # The announced body never arrives, but the answer does.
     answer = ask(server, heads(server, Content_Length=str(MAX_BODY), **changes))
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
 
@@ -112,6 +114,61 @@ def test_lists_in_lists_are_no_request(server: ReviewServer) -> None:
     deep = b"[" * 200_000
     answer = ask(server, heads(server, Content_Length=str(len(deep)), Connection="close"), deep)
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 403), (b"GET / HTTP/1.1\r\nHost: evil\r\n\r\n", 421),
+     (b"GET / HTTP/1.1\r\n\r\n", 421), (b"PUT / HTTP/1.1\r\nHost: localhost\r\n\r\n", 403),
+     (b"GET / HTTP/1.1\r\nHost: localhost\r\nno header\r\n\r\n", 400),
+     (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400)],
+)  # fmt: skip
+def test_every_refusal_has_the_safe_headers(server: ReviewServer, sent: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(sent)
+        answer = connection.recv(2**16)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"Content-Security-Policy: default-src 'none'" in answer
+    assert b"X-Content-Type-Options: nosniff" in answer
+    assert b"Cache-Control: no-store" in answer
+    assert b"aiohttp" not in answer
+
+
+def test_bytes_outside_ascii_are_no_token(server: ReviewServer) -> None:
+    answer = ask(server, heads(server, Cookie=f"{server.cookie}=\xff\xfe", Content_Length="2"), b"{}")
+    assert answer.startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_compressed_body_is_not_unpacked(server: ReviewServer) -> None:
+    packed = gzip.compress(b"{}")
+    sent = heads(server, Content_Length=str(len(packed)), Content_Encoding="gzip", Connection="close")
+    assert ask(server, sent, packed).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_that_stops_arriving_is_refused(server: ReviewServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 0.2)
+    assert ask(server, heads(server, Content_Length="100"), b"{").startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_browser_that_disconnects_is_no_error(
+    server: ReviewServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = threading.Event()
+    handle_error = server_module._Connection.handle_error
+
+    def ending(*given: Any, **named: Any) -> Any:
+        try:
+            return handle_error(*given, **named)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(server_module._Connection, "handle_error", ending)
+    head = "".join(f"{name}: {value}\r\n" for name, value in heads(server, Content_Length="100").items())
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"POST /api/undo HTTP/1.1\r\n{head}\r\n{{".encode())
+    assert ended.wait(10)
+    assert ask(server, heads(server, Content_Length="2", Connection="close"), b"{}").startswith(b"HTTP/1.1 200 ")
+    assert caplog.text == ""
 
 
 # Several on one file.
@@ -140,7 +197,7 @@ def test_every_decision_of_several_processes_is_in_the_file(run: Folder) -> None
         for name in who
     ]  # fmt: skip
     try:
-        for other in others:  # all begin together
+        for other in others:  # all begin at the same time
             assert other.stdout is not None
             assert other.stdout.readline() == "ready\n"
         for other in others:
@@ -210,6 +267,14 @@ def test_a_lock_of_a_process_that_was_killed_is_free(run: Folder) -> None:
     done.join(30)
     assert read_decisions(run) == Decisions()
     assert run.exists(FILE)
+
+
+def test_a_lock_that_stays_held_is_an_error_in_the_end(run: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vtcav_ray.store.swap.LOCK_SECONDS", 0.1)
+    run.write_bytes(FILE, b"before")
+    with _locked(run.path(f".{FILE}.lock")), pytest.raises(TimeoutError, match="locked by another process"):
+        swap(run, FILE, lambda data: b"after")
+    assert run.read_bytes(FILE) == b"before"
 
 
 def test_a_swap_in_memory_is_whole(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that lie in a folder of videos, or are read beside it, filled by somebody who means harm."""
+"""Hostile files that lie in a folder of videos or are read beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vtcav_ray.videos.listing import list_videos
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one video in it, and a secret beside it."""
+    """A folder with one video in it and a secret beside it."""
     videos = tmp_path / "videos"
     (videos / "lift").mkdir(parents=True)
     (videos / "lift" / "a.mp4").write_bytes(b"x")
@@ -54,7 +54,7 @@ def test_a_manifest_in_the_folder_names_nothing_outside(folder: Path) -> None:
     assert outcome(folder) == (["lift/a.mp4"], ["outside"] * len(outside))
     _, failures = list_videos(VideosConfig(uri=str(folder)))
     assert all("`videos.uri`" in f.message for f in failures)
-    # Whoever names the manifest has looked at it.
+    # A manifest that the config names is trusted.
     write(folder, "lift/a.mp4", "../secret.mp4")
     named, _ = list_videos(VideosConfig(uri=str(folder / "videos.parquet"), schemes=("file",)))
     assert str(folder.parent / "secret.mp4") in named["uri"].to_pylist()
@@ -134,7 +134,7 @@ def test_a_table_of_few_bytes_and_many_rows_is_refused(folder: Path, monkeypatch
 
 
 def refusal(uri: Path) -> str:
-    """What a listing is refused with, in an orderly way; empty: it is taken."""
+    """Return the message with which a listing is refused; empty: it is accepted."""
     try:
         list_videos(VideosConfig(uri=str(uri)))
     except ConfigError as error:
@@ -142,8 +142,8 @@ def refusal(uri: Path) -> str:
     return ""
 
 
-# Fuzz: bounded by the number of examples. Whatever a table holds, it is taken or refused in an orderly way, and no
-# video of it lies outside the folder.
+# Fuzz, bounded by the number of examples. Any table is accepted or refused with a clear error, and none of its
+# videos lies outside the folder.
 
 PIECES = st.sampled_from(
     ["..", ".", "", "a.mp4", "lift", "/", "//", "\\", "%2e%2e", "file:", "file://", "s3://b", "::", "http://h", "\x00",

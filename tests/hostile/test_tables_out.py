@@ -1,4 +1,4 @@
-"""What is written for others to open: cells that spreadsheets would run, and names that would meet in one file."""
+"""Files for other programs: cells that spreadsheets would run, and names that would share one file."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_names_that_would_meet_in_one_file_are_kept_apart() -> None:
     assert all(re.fullmatch(r"[\w.-]{1,149}", name) for name in files.values())
     assert distinct_names(reversed(names)) == files
     taken = {**distinct_names(["a/b", "a b"])}
-    again = distinct_names(["a/b", "a b", *taken.values()])  # a class that is called what the other's file is called
+    again = distinct_names(["a/b", "a b", *taken.values()])  # a class named like another's file
     assert len(set(again.values())) == 4
 
 
@@ -134,6 +134,6 @@ def test_figures_of_classes_with_like_names_are_all_written(tmp_path: Path, monk
     written = paper._figures(Cells(), tmp_path, ["svg"], Cells.classes)  # type: ignore[arg-type]
     assert len(set(written)) == 5
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == sorted([*Cells.classes, *Cells.layers])
-    # One class alone goes into the same file as it does among all.
+    # A class exported alone goes into the same file as among all classes.
     (one,) = (p for p in paper._figures(Cells(), tmp_path, ["svg"], ("a b",)) if "effects" in p.name)  # type: ignore[arg-type]
     assert one in written

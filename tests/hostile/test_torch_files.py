@@ -15,8 +15,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from weight_files import network, packed, refused, saved
 
+from tests.helpers.weight_files import network, packed, refused, saved
 from vtcav_ray.errors import StageError
 from vtcav_ray.models.checkpoints import read_checkpoint
 from vtcav_ray.tracks.detector_weights import load_pt
@@ -33,7 +33,7 @@ def number(n: int) -> bytes:
 
 
 def tensor_file(stored: int, offset: int, size: tuple[int, ...], stride: tuple[int, ...], content: bytes) -> bytes:
-    """A checkpoint {"w": tensor} that says of its storage and tensor what is wanted."""
+    """Write a checkpoint {"w": tensor} with any claims about its storage and tensor."""
 
     def whole(numbers: tuple[int, ...]) -> bytes:
         return b"(" + b"".join(number(n) for n in numbers) + b"t"
@@ -101,7 +101,7 @@ def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
     data = bytearray(packed(b"\x80\x02}.", {"0": bytes(4000), "1": b""}))
     with zipfile.ZipFile(io.BytesIO(bytes(data))) as archive:
         size = archive.getinfo("a/data/0").file_size
-    entry = data.rindex(b"a/data/1") - 46  # its entry in the directory: claim the bytes of the whole file
+    entry = data.rindex(b"a/data/1") - 46  # its directory entry, which then claims the bytes of the whole file
     data[entry + 20 : entry + 28] = (size * 2).to_bytes(4, "little") * 2
     refused(bytes(data), tmp_path, "more bytes")
 
@@ -169,7 +169,7 @@ def test_any_damage_to_a_checkpoint_is_told_in_a_sentence(tmp_path: Path, data: 
         at = data.draw(st.integers(0, len(content) - 1))
         content[at : at + data.draw(st.integers(1, 3))] = data.draw(st.binary(max_size=6))
     (tmp_path / "f.pth").write_bytes(content)
-    with contextlib.suppress(StageError):  # nothing but a sentence
+    with contextlib.suppress(StageError):  # no other error is allowed
         read_checkpoint(str(tmp_path / "f.pth"))
 
 

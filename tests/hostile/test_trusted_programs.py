@@ -71,7 +71,7 @@ def test_no_file_can_say_that_it_is_trusted(key: str) -> None:
 
 
 def foreign_run(folder: Path, config: str, weights: str = "asset:detector.pt") -> str:
-    """A run folder as somebody else may have written it."""
+    """Write a run folder as an attacker could."""
     folder.mkdir()
     model = {"config": config, "checkpoint": "untrained"}
     record = {"config": {"videos": {"uri": "v"}, "model": model, "tracks": {"weights": weights}}, "keys": {},
@@ -90,13 +90,13 @@ def test_a_program_that_a_runs_record_names_is_not_run(tmp_path: Path, canary: P
             with pytest.raises(ConfigError, match=r"run\.json.*--trust-code"):
                 use(config.model)
     assert not canary.exists()
-    # What the person who calls has named, or trusts, is run.
+    # A program that the caller names or trusts runs.
     describe(rerun.reopened(run, [f"model.config={path}"])[1].model)
     assert canary.exists()
     canary.rmdir()
     describe(rerun.reopened(run, trust_code=True)[1].model)
     assert canary.exists()
-    # What comes with the package is no program of somebody else's.
+    # The package's own configs are not foreign programs.
     packaged = foreign_run(tmp_path / "other", "asset:recogniser.py")
     assert describe(rerun.reopened(packaged)[1].model).class_names
 

@@ -1,4 +1,4 @@
-"""URLs from somebody who means harm: where they lead, and what they would tell."""
+"""Hostile URLs: where they lead, and what they would reveal."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import aiohttp
 import pytest
 import yarl
-from answering import Answering, answering, body, redirect
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.answering import Answering, answering, body, redirect
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, InputError, RefusedURL
@@ -169,7 +169,7 @@ def test_a_manifest_does_not_reach_this_machine_or_its_network(server: Answering
     videos, failures = list_videos(config)
     assert videos.num_rows == 0
     assert all("videos.private_addresses" in f.message for f in failures)
-    with pytest.raises(InputError, match="private network") as told:  # nor where a table says so
+    with pytest.raises(InputError, match="private network") as told:  # also if a table names it
         fetch(server.url("/a.mp4"), config.read_options)
     assert told.value.kind == "refused"
     assert server.asked == []
@@ -195,7 +195,7 @@ def test_a_redirect_into_the_network_is_refused(server: Answering, other: Answer
         with pytest.raises(InputError, match="private network") as told:
             fetch(server.url(path), allowing(server.host))
         assert told.value.kind == "refused"
-        with pytest.raises(RefusedURL):  # the same for labels, configs and weights
+        with pytest.raises(RefusedURL):  # the same holds for labels, configs and weights
             open_url(server.url(path))[0].cat_file(server.url(path))
         with pytest.raises(RefusedURL):
             open_url(server.url(path))[0].info(server.url(path))
@@ -221,7 +221,7 @@ def test_a_redirect_does_not_give_up_the_encryption() -> None:
 
 
 class Resolver:
-    """Looks names up in a table; what connects later asks nobody else."""
+    """A resolver that looks names up in a table; connections use no other resolver."""
 
     def __init__(self, table: dict[str, str]) -> None:
         self.table = table
@@ -240,7 +240,7 @@ def test_a_name_that_leads_into_the_network_is_refused(server: Answering, monkey
     with pytest.raises(InputError, match="private network"):
         fetch(url, allowing(max_bytes=10**6))
     assert server.asked == []
-    # The connection goes to the address that was checked: only this table knows the name.
+    # The connection goes to the checked address: only this table knows the name.
     assert fetch(url, allowing(f"rebound.example:{server.server_port}", max_bytes=10**6)) == b"inner"
 
 
@@ -289,7 +289,7 @@ def test_the_process_that_decodes_has_no_secret(monkeypatch: pytest.MonkeyPatch)
     assert os.environ["HF_TOKEN"] == SECRET
 
 
-# Fuzz: bounded by the number of examples.
+# Fuzz, bounded by the number of examples.
 
 SECRETS = st.text(string.ascii_uppercase, min_size=12, max_size=20)
 WORDS = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=6)

@@ -1,4 +1,4 @@
-"""Detector weights and checkpoints from somebody who means harm: nothing in them runs, and they cost what they hold."""
+"""Hostile detector weights and checkpoints: nothing in them runs, and reading them takes no more than their size."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from weight_files import LAYERS, Calls, network, refused, saved
 
+from tests.helpers.weight_files import LAYERS, Calls, network, refused, saved
 from vtcav_ray.store.assets import resolve_asset
 from vtcav_ray.tracks.detector_weights import load_pt
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
@@ -33,7 +33,7 @@ def test_a_constructor_is_not_called_so_its_arguments_are_not_evaluated(
     evaluated = {**yaml, "activation": f"__import__('os').mkdir({str(canary)!r}) or torch.nn.SiLU()"}
     refused(saved({"model": Calls(DetectionModel, evaluated, 3, None, False)}), tmp_path, "calls", "DetectionModel")
     assert not canary.exists()
-    with pytest.raises(TypeError, match="blocked"):  # by Ultralytics' own switch, which is on besides
+    with pytest.raises(TypeError, match="blocked"):  # by Ultralytics' own switch, which is also on
         DetectionModel(dict(evaluated), verbose=False)
     monkeypatch.setattr("ultralytics.nn.tasks.SAFE_LOAD", False)
     DetectionModel(dict(evaluated), verbose=False)  # an ordinary constructor runs it
@@ -179,7 +179,7 @@ def test_what_a_layer_says_of_its_size_is_held_to_its_weights(tmp_path: Path) ->
     model.model[0].bn.num_features = 1_000_000
     refused(saved({"model": model}), tmp_path, "BatchNorm2d")
     model = network()
-    model.model[0].f = 17  # an earlier layer that there is not
+    model.model[0].f = 17  # an earlier layer that does not exist
     refused(saved({"model": model}), tmp_path, "does not work")
 
 
@@ -205,7 +205,7 @@ def state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("which", ["packaged", "shared", "fresh", "half"])
 @pytest.mark.filterwarnings("ignore")
 def test_a_good_file_gives_the_network_that_torch_gives(which: str, request: pytest.FixtureRequest) -> None:
-    """To the bit: weights, buffers and answers are those of an ordinary, trusting load."""
+    """Weights, buffers and outputs equal those of an ordinary, trusting load to the bit."""
     if which == "shared":
         data = (request.getfixturevalue("shared_data") / "weights" / "yolov8n_dequant_coco.pt").read_bytes()
     elif which == "packaged":

@@ -1,4 +1,4 @@
-"""One writer a run: a second driver is told who writes, a dead one blocks nobody, and a fresh run breaks no reader."""
+"""One writer per run: a second driver reports the writer, a dead driver blocks none, a fresh run breaks no reader."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from small_house import SmallHouse, contents, data_files
 from typer.testing import CliRunner
 
+from tests.helpers.small_house import SmallHouse, contents, data_files
+from tests.helpers.waiting import make_old
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import EXIT_STAGE, StageError
@@ -25,7 +25,7 @@ from vtcav_ray.store import lease
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.lease import Leases, Owner
 
-# A driver of its own process: holds the run, says so, and works until it is ended.
+# A driver in a separate process: it holds the run, reports that, and works until it is ended.
 HOLDER = """
 import sys, time
 from vtcav_ray.runs import run_lease
@@ -69,7 +69,7 @@ def test_a_second_driver_is_told_who_where_and_since_when(house: SmallHouse, con
 
 
 def test_a_killed_driver_blocks_nobody(house: SmallHouse, config: Config, tmp_path: Path) -> None:
-    """Its process is gone, on this machine: there is nothing to wait for."""
+    """Its process on this machine is gone, so the next driver does not wait."""
     process = holder(tmp_path / "run")
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -78,14 +78,14 @@ def test_a_killed_driver_blocks_nobody(house: SmallHouse, config: Config, tmp_pa
 
 def test_one_on_another_machine_blocks_until_it_is_silent_for_a_while(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
-    leases = Leases(folder.below("leases"), 0.5)
+    leases = Leases(folder.below("leases"), 60.0)
     first = leases.take("run")
     assert first is not None
     path = tmp_path / "leases" / "run" / "000001.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "host": "elsewhere", "machine": "m", "pid": 1}))
     assert leases.owner("run").host == "elsewhere"
     assert leases.take("run") is None
-    time.sleep(0.8)
+    make_old(tmp_path / "leases", 61.0)
     assert leases.take("run") is not None
 
 
@@ -106,13 +106,13 @@ def test_take_over_ends_the_first_in_an_orderly_way(house: SmallHouse, config: C
     assert "This run was ended" in said
     assert f"(process {os.getpid()})" in said
     assert len(run.table("scores")) == 16
-    pipeline.run(config)  # and nothing is left that blocks
+    pipeline.run(config)  # nothing blocks this run
 
 
 def test_one_that_was_taken_over_stops_at_its_next_shard_and_leaves_run_json(
     house: SmallHouse, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a heartbeat in between (a laptop that slept): asked at the end of the stage, before anything counts."""
+    """Without a heartbeat in between (a laptop that slept), it asks at the end of the stage, before anything counts."""
     folder = Folder(config.run_url)
     leases = Leases(folder.below("leases"), 60.0, "vtcav run")
 
@@ -133,7 +133,7 @@ def test_one_that_was_taken_over_stops_at_its_next_shard_and_leaves_run_json(
 
 
 def test_two_drivers_at_once(house: SmallHouse, config: Config) -> None:
-    """The second comes, with --fresh, while the first works: the first ends whole, the second with a sentence."""
+    """A second driver starts with --fresh while the first works: the first completes, the second reports an error."""
     at_work, told = threading.Event(), threading.Event()
     errors: list[str] = []
 
@@ -166,7 +166,7 @@ def test_every_command_that_writes_asks_first(
     house: SmallHouse, config: Config, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = pipeline.run(config)
-    monkeypatch.setattr(Run, "table", lambda self, name, **more: _Rows())  # something failed: there is work to do
+    monkeypatch.setattr(Run, "table", lambda self, name, **more: _Rows())  # something failed, so there is work to do
     (tmp_path / "x.pth").write_bytes(b"x")
     out = tmp_path / "other"
     process = holder(out if command[0] == "rerun" else Path(run.url))
@@ -210,7 +210,7 @@ def test_storage_that_can_not_keep_writers_apart_is_warned_about(
     monkeypatch.setattr(lease, "ATOMIC", ())
     with writing(Folder(str(tmp_path))) as writer:
         writer.check(look=True)
-    assert "no conditional write. See that no second run writes here." in caplog.text
+    assert "no conditional write" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 
@@ -247,7 +247,7 @@ def test_a_reader_keeps_what_it_opened_while_a_fresh_run_works(house: SmallHouse
 def test_what_a_fresh_run_replaced_is_removed_by_the_next_run(house: SmallHouse, config: Config) -> None:
     before = pipeline.run(config)
     old = data_files(before)
-    other = pipeline.run(config.model_copy(update={"shard_videos": 2}))  # the same stages: nothing of it is another's
+    other = pipeline.run(config.model_copy(update={"shard_videos": 2}))  # same stages: no output is another config's
     assert other.keys == before.keys
     after = pipeline.run(config, fresh=True)
     assert all(path.exists() for path in old)

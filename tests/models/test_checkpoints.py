@@ -29,7 +29,7 @@ def weights(swin: Recogniser) -> dict[str, torch.Tensor]:
 
 
 def published(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """What MMEngine's runner saves: weights, the run's record of losses, and more."""
+    """Make a checkpoint as MMEngine's runner saves it: weights, the run's record of losses, and more."""
     from mmengine.logging import HistoryBuffer
 
     return {
@@ -70,7 +70,7 @@ def test_published_format_from_a_url(weights: dict[str, torch.Tensor]) -> None:
     recogniser = load_recogniser(ModelConfig(checkpoint=url), "cpu")
     assert_same(recogniser, weights)
     assert not recogniser.untrained
-    # the config's own class names go before those of the checkpoint
+    # the config's class names override those of the checkpoint
     assert recogniser.class_names == ("lift", "put_down", "push_left", "push_right")
     assert read_checkpoint(url).class_names == ("a", "b", "c", "d")
 
@@ -78,7 +78,7 @@ def test_published_format_from_a_url(weights: dict[str, torch.Tensor]) -> None:
 def test_published_format_over_http(
     weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As from download.openmmlab.com, from a server on this machine: weights, the digest in the name, and errors."""
+    """A local server acts as download.openmmlab.com: weights, the digest in the name, and errors."""
     plain = Path(saved(published(weights), str(tmp_path / "plain.pth")))
     digits = hashlib.sha256(plain.read_bytes()).hexdigest()[:8]
     named = plain.rename(tmp_path / f"swin_rgb_20220930-{digits}.pth")
@@ -93,7 +93,7 @@ def test_published_format_over_http(
         base = f"http://127.0.0.1:{server.server_port}"
         recogniser = load_recogniser(ModelConfig(checkpoint=f"{base}/{named.name}"), "cpu")
         assert_same(recogniser, weights)
-        # The digest in the stage's key is the bytes' own, wherever they lie.
+        # The digest in the stage's key depends on the bytes, not on their place.
         assert recogniser.digest == model_digest(ModelConfig(checkpoint=str(named)))
         with pytest.raises(StageError, match="damaged"):
             read_checkpoint(f"{base}/swin_rgb_20220930-{int(digits, 16) ^ 1:08x}.pth")
@@ -102,7 +102,7 @@ def test_published_format_over_http(
         server.shutdown()
     monkeypatch.setattr(access, "PATIENCE_SECONDS", 0.0)
     with pytest.raises(EnvironmentFault, match=r"can't be read: .* could not be reached"):
-        read_checkpoint(f"{base}/{named.name}")  # nobody listens any more
+        read_checkpoint(f"{base}/{named.name}")  # the server has stopped
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_malicious_pickle_is_refused_and_nothing_in_it_is_run(
         with pytest.raises(StageError, match="refused"):
             load_recogniser(ModelConfig(checkpoint=path), "cpu")
     assert not canary.exists()
-    pickle.loads(bare.read_bytes())  # the same file would have run, read in the ordinary way
+    pickle.loads(bare.read_bytes())  # read in the ordinary way, the same file runs code
     assert canary.exists()
 
 
@@ -177,7 +177,7 @@ def test_missing_unexpected_and_misshapen_keys_are_listed(
     assert "missing: backbone.norm3.bias" in text
     assert "not in the model: backbone.extra.weight" in text
     assert "cls_head.fc_cls.weight [400, 256] (model: [4, 256])" in text
-    assert_same(swin, weights)  # loaded whole or not at all
+    assert_same(swin, weights)  # loaded completely or not at all
 
 
 def test_files_that_are_no_checkpoint(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:

@@ -35,13 +35,13 @@ def test_packaged_configs_are_found_by_name_with_their_bases(name: str) -> None:
 
 
 def test_no_packaged_config_names_weights_to_fetch() -> None:
-    """All of a family's ways to name a download: `pretrained`, `init_cfg`, CLIP weights."""
+    """This covers all keys that name a download: `pretrained`, `init_cfg`, CLIP weights."""
     names = [n for n in packaged_names() if n.split("/")[1] in ("swin", "mvit", "uniformerv2", "slowonly", "csn")]
     assert len(names) > 20
     checked = 0
     for name in names[::3]:
         if "clip-pre_u8_kinetics710" in name:
-            continue  # has no test pipeline: a base of other configs
+            continue  # without a test pipeline: a base of other configs
         text = repr(read_config(name).model)
         assert "http" not in text, name
         assert "'Pretrained'" not in text, name
@@ -87,7 +87,7 @@ def test_labels(tmp_path: Path) -> None:
 
 
 def copy_to(folder: str) -> str:
-    """The packaged small config and its label file, put elsewhere."""
+    """Copy the packaged small config and its label file to another folder."""
     for name in ("recogniser.py", "recogniser_labels.txt"):
         with fsspec.open(f"{folder}/{name}", "wb") as file:
             file.write(Path(resolve_asset(f"asset:{name}")).read_bytes())

@@ -1,4 +1,4 @@
-"""Frameworks beside MMAction2: torchvision where it is healthy, and a user's own by entry point."""
+"""Frameworks other than MMAction2: torchvision if it works, and a user's own by entry point."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Own(Recogniser):
 
 
 def make_own(config: ModelConfig, device: torch.device, seed: int) -> Recogniser:
-    """What a user writes: any network, and how frames become its input."""
+    """A user's code: any network, and how frames become its input."""
     torch.manual_seed(seed)
     network = nn.Sequential(
         nn.Conv3d(3, 6, 3, stride=2),
@@ -78,7 +78,7 @@ def test_a_users_own_network_by_entry_point() -> None:
 def test_torchvision_that_does_not_match_torch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     config = ModelConfig(framework="torchvision", config="swin3d_t", checkpoint="untrained")
     assert describe(config).untrained
-    monkeypatch.setitem(sys.modules, "torchvision", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # as if it was not installed
     with pytest.raises(ConfigError, match=r"torchvision can't be used here.*mmaction2"):
         load_recogniser(config, "cpu")
     with pytest.raises(ConfigError, match="swin3d_b"):
@@ -87,7 +87,7 @@ def test_torchvision_that_does_not_match_torch_is_told(monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_torchvision_swin(tmp_path: Path) -> None:
-    # A torchvision that does not match leaves a half-made registration behind, so it is tried in another process.
+    # A torchvision that does not match torch leaves a partial registration, so it is tried in another process.
     if subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False).returncode:
         pytest.skip("torchvision does not match the installed torch")
     labels = tmp_path / "labels.txt"

@@ -17,7 +17,7 @@ from vtcav_ray.models.layers import Form, find_forms, watched
 
 
 class Own(Recogniser):
-    """A user's network: the least that a recogniser needs."""
+    """A user's network with the minimum that a recogniser needs."""
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         return self.module(x)
@@ -64,13 +64,13 @@ def test_restore_is_the_inverse_of_present(form: Form, raw: tuple[int, ...]) -> 
     shown = form.present(x)
     assert shown.shape == (2, *form.shape)
     assert torch.equal(form.present(form.restore(shown, x)), shown)
-    # adjoint: gradients go the same way as activations
+    # `restore` is the adjoint of `present`, so gradients are mapped like activations
     y = torch.randn_like(shown)
     assert (shown * y).sum().item() == pytest.approx((x * form.restore(y, x)).sum().item(), rel=1e-4)
 
 
 def moved_places(recogniser: Recogniser, path: str, t: int, y: int, x: int) -> list[list[int]]:
-    """Where (T', H', W') an activation changes when the video changes at frame t, row y, column x."""
+    """Return the places (T', H', W') where an activation changes if the video changes at frame t, row y, column x."""
     clips = torch.zeros(1, 3, 4, 32, 32)
     form = find_forms(recogniser, [path], clips)[path]
     kept = []
@@ -95,7 +95,7 @@ class Convolutions(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Patches as a sequence with a class token, time fastest, as in TimeSformer."""
+    """A network with patches as a sequence with a class token, time fastest, as in TimeSformer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Tokens(nn.Module):
 
 
 class Frames(nn.Module):
-    """Frames in the batch axis, as in the 2D recognisers."""
+    """A network with frames in the batch axis, as in the 2D recognisers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ def test_compiled_model_equals_the_plain_one(swin: Recogniser) -> None:
     copied = dataclasses.replace(swin, module=copy.deepcopy(swin.module))
     clips = [np.random.RandomState(i).randint(0, 256, (16, 64, 64, 3), np.uint8) for i in range(2)]
     plain = Extractor(swin, ["early", "late"]).extract(clips, [[0], [1]])
-    # Everything but the code generator: blocks are traced, forward and backward, with the fused attention in them.
+    # Everything except code generation: blocks are traced, forward and backward, including their fused attention.
     assert compile_blocks(copied.module, backend="aot_eager") == 7
     compiled = Extractor(copied, ["early", "late"], compile=True).extract(clips, [[0], [1]])
     for layer in ("early", "late"):

@@ -1,4 +1,4 @@
-"""`vtcav layers`, as a person and as a program calls it."""
+"""`vtcav layers`, as called by a person and by a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MMAction2 imports the same way whatever else is installed beside it."""
+"""MMAction2 imports the same way with any other packages installed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pytest
 
 from vtcav_ray.models.mmaction_import import OPTIONAL, _hidden_from
 
-# As transformers 5 answers where a name is gone, or where torchvision does not match torch.
+# The error of transformers 5 if a name was removed, or if torchvision does not match torch.
 GONE = """
 def __getattr__(name):
     raise ModuleNotFoundError(f"Could not import module {name!r}. Are this object's requirements defined correctly?")
 """
-# As older releases of transformers, timm and mmpretrain fail there.
+# The error of older releases of transformers, timm and mmpretrain in that case.
 MISMATCH = 'raise RuntimeError("operator torchvision::nms does not exist")\n'
-# MMEngine registers `Adafactor` as an optimizer, and would take whatever this is.
+# MMEngine registers `Adafactor` as an optimizer and would accept any object.
 ADAFACTOR = "def Adafactor(): ...\n"
 
 BUILD = """
@@ -111,7 +111,7 @@ for config, needed in (
 
 
 def test_a_process_keeps_its_own_transformers_imported_before_and_after(tmp_path: Path) -> None:
-    """Already imported, it is not looked for again: hiding it must not depend on that."""
+    """A module that is already imported is not looked up again, so hiding it must not depend on the look-up."""
     lazy = 'def __getattr__(name):\n    raise RuntimeError(f"Failed to import transformers.{name}")\n'
     beside = installed(tmp_path, {"transformers": ADAFACTOR + "from . import models\n" + lazy, "timm": MISMATCH})
     (tmp_path / "transformers" / "models.py").write_text("")
@@ -169,4 +169,4 @@ def test_an_import_hook_that_came_meanwhile_stays(monkeypatch: pytest.MonkeyPatc
 
         builtins.__import__ = theirs  # type: ignore[assignment]
     assert builtins.__import__ is theirs
-    exec("import json", {"__name__": "mmaction"})  # hidden no more
+    exec("import json", {"__name__": "mmaction"})  # no longer hidden

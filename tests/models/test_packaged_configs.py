@@ -1,4 +1,4 @@
-"""Every recogniser whose config is in MMAction2's wheel: read, preprocessed, of a kind that `test_families` runs."""
+"""Every recogniser config in MMAction2's wheel can be read and preprocessed, and `test_families` runs its kind."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import functools
 
 import pytest
 import torch
-from test_families import TRIALS
 
+from tests.helpers.families import TRIALS
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import Recogniser
 from vtcav_ray.models.config_files import read_config
@@ -16,13 +16,13 @@ from vtcav_ray.models.mmaction import build_mmaction
 from vtcav_ray.models.mmaction_import import packaged_configs
 from vtcav_ray.models.preprocess import make_preprocessor
 
-# Backbones that no test runs, and why: docs/models.md says so, too.
+# Backbones that no test runs, with the reason. docs/models.md also lists them.
 NOT_RUN = {
     "ResNetTIN": "needs an operator of the full mmcv, compiled for CUDA",
     "MobileOneTSM": "needs mmpretrain",
     "OmniResNet": "one network for images and videos; its head is not made for clips alone",
 }
-REFUSED = {"flow": "channels", "clip-pre_u8_kinetics710-rgb": "test_pipeline"}  # part of the name -> of the error
+REFUSED = {"flow": "channels", "clip-pre_u8_kinetics710-rgb": "test_pipeline"}  # part of the name -> part of the error
 
 
 def names() -> list[str]:
@@ -57,8 +57,8 @@ def test_every_packaged_config_is_one_that_is_run_or_is_refused_in_a_sentence() 
 def test_every_packaged_video_swin_builds_with_its_aliases(
     swin: Recogniser, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))  # its numbers are read
-    with torch.device("meta"):  # shapes without numbers: Swin-L takes no second
+    monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))  # its values are read
+    with torch.device("meta"):  # shapes without values: Swin-L takes less than a second
         module = build_mmaction(read_config(name), name, seed=None)
     family = family_of(module)
     assert family.aliases["late"] == "backbone.layers.3"

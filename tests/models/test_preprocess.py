@@ -1,4 +1,4 @@
-"""Our preprocessing against MMAction2's own transforms, on the same frames."""
+"""The package's preprocessing agrees with MMAction2's own transforms on the same frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NORMALISATION = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.37
 
 
 def theirs(pipeline: Any, frames: np.ndarray, data_preprocessor: Any) -> torch.Tensor:
-    """MMAction2's transforms after decoding, and its data preprocessor: `[V, C, T, H, W]`."""
+    """Apply MMAction2's transforms after decoding, and its data preprocessor: `[V, C, T, H, W]`."""
     from mmaction.models.data_preprocessors import ActionDataPreprocessor
     from mmaction.registry import TRANSFORMS
 
@@ -120,7 +120,7 @@ def test_three_crops_of_frames_that_fit_neither_side() -> None:
 def real_logits(
     recogniser: Recogniser, plain: Any, pipeline: Any, video: Path, clips: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of each crop of each clip of a real video, as we cut and prepare them, and by MMAction2's own pipeline."""
+    """Return logits of each crop of each clip of a real video, by this package and by MMAction2's own pipeline."""
     from mmengine.dataset import Compose
 
     asked = [dict(step, num_clips=clips) if step["type"] == "SampleFrames" else dict(step) for step in pipeline]
@@ -138,7 +138,7 @@ def real_logits(
     with torch.no_grad():
         expected = plain.cls_head(plain.extract_feat(batch["inputs"], test_mode=True)[0])
         ours = torch.stack([recogniser.logits(x) for x in recogniser.preprocess(cut, "test")], dim=1)
-    return ours.flatten(0, 1), expected  # MMAction2 has all clips of the first crop first
+    return ours.flatten(0, 1), expected  # MMAction2 returns all clips of the first crop first
 
 
 @pytest.mark.shared
@@ -156,7 +156,7 @@ def test_logits_of_real_clips_equal_mmaction(swin: Recogniser, shared_data: Path
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.shared
 def test_logits_of_a_real_clip_equal_mmaction_full_size(shared_data: Path) -> None:
     from vtcav_ray.models.mmaction import build_mmaction

@@ -21,7 +21,7 @@ from vtcav_ray.models.swin_attention import fuse_window_attention, restore_mmact
 def test_block_equals_mmaction_forward_and_backward(
     swin: Recogniser, size: tuple[int, ...], window: tuple[int, ...], clips: int
 ) -> None:
-    """Also where a side is no multiple of the window (padding), and where a side fits in one (no shift)."""
+    """This includes sides that are no multiple of the window (padding) and sides that fit in one window (no shift)."""
     from mmaction.models.backbones.swin import BasicLayer
 
     torch.manual_seed(0)
@@ -56,7 +56,7 @@ def test_whole_model_equals_mmaction(swin: Recogniser) -> None:
 def test_stage_with_merging_equals_mmaction(
     swin: Recogniser, size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLPs in pieces, the last one smaller, and the merging of patches, also where a side is odd."""
+    """MLPs run in pieces, the last one smaller. Merging of patches includes odd sides."""
     from mmaction.models.backbones.swin import BasicLayer, PatchMerging
 
     monkeypatch.setattr(swin_dense, "PIECE", 96 * 50)  # 192 and 210 rows: pieces of 50, and one of 42 or 10
@@ -120,7 +120,7 @@ def test_nothing_to_fuse() -> None:
 
 @pytest.mark.slow
 def test_a_compiled_block_makes_its_tables_once(swin: Recogniser) -> None:
-    """`torch.compile` traces into cached functions and leaves the cache out, unless it is kept from them."""
+    """`torch.compile` traces into cached functions and bypasses their cache unless that is prevented."""
     copied = dataclasses.replace(swin, module=copy.deepcopy(swin.module))
     blocks = compile_blocks(copied.module, backend="eager")
     clips = torch.rand(1, 3, 16, 64, 64)

@@ -1,4 +1,4 @@
-"""The shell and the templates of every room: escaped, strict, whole, and closed to anything that is not the page's."""
+"""The shell and templates of every room: escaped, strict, complete, and closed to content from other origins."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_data_comes_back_and_ends_no_element() -> None:
     assert "<script>alert" not in page
     (text,) = re.findall(r'<script type="application/json" id="facts">(.*?)</script>', page, re.DOTALL)
     assert json.loads(text) == value
-    assert list(json.loads(text)) == ["b", "a"]  # not sorted: columns stay in their order
+    assert list(json.loads(text)) == ["b", "a"]  # not sorted: columns keep their order
     assert '<script type="text/plain" id="cells">AAAA</script>' in page
 
 

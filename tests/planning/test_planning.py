@@ -1,4 +1,4 @@
-"""Plans: the arithmetic, the dry run, and a measured sample of the planted world held against what a run took."""
+"""Plans: the arithmetic, the dry run, and a measured sample of the planted world compared with a whole run."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_every_cav_is_counted() -> None:
     _, jobs = planned_jobs(settings, concepts_of(settings), 50)
     against_random = [j for j in jobs if j.against == "random" and not j.is_null]
     assert len(against_random) == 3 * 4
-    assert sum(j.is_null for j in jobs) == 3 * 6  # 4 sets of a kind, each pair once
+    assert sum(j.is_null for j in jobs) == 3 * 6  # 4 sets per kind, each pair once
 
 
 def test_prices_need_the_rates_of_what_is_held() -> None:

@@ -1,32 +1,20 @@
-"""axe-core finds nothing serious, and what it can't see: the matrix's headings are reached from the keyboard."""
+"""axe-core finds nothing serious. The keyboard reaches the matrix's headings, which axe can't check."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
-from report_factory import report_data
+from playwright.sync_api import Browser, Page
 
+from tests.helpers.browser import AXE
+from tests.helpers.report_factory import report_data
 from vtcav_ray.report import build_report
 
 pytestmark = pytest.mark.browser
 
-AXE = Path(__file__).parent / "axe" / "axe.min.js"  # axe-core 4.14.1, MPL-2.0, for tests only
 SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +31,7 @@ def serious(page: Page) -> list[Any]:
 
 
 def open_page(browser: Browser, file: Path, **options: Any) -> Page:
-    # The page's own policy would keep axe out.
+    # The page's content security policy would block axe.
     page = browser.new_page(bypass_csp=True, reduced_motion="reduce", **options)
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-ready]")
@@ -54,7 +42,7 @@ def open_page(browser: Browser, file: Path, **options: Any) -> Page:
 def test_axe_finds_nothing_serious(browser: Browser, file: Path, scheme: str, width: int) -> None:
     page = open_page(browser, file, color_scheme=scheme, viewport={"width": width, "height": 900})
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")  # draws every chart, wherever it is
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")  # draws every chart, also those out of view
     assert serious(page) == []
     page.locator("#matrix .cell:not(.empty)").first.click()
     page.wait_for_selector("dialog[open]")

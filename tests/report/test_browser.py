@@ -1,45 +1,27 @@
-"""The page in a real browser: it draws, filters, opens the evidence, follows links, asks the network for nothing."""
+"""The page in a real browser: it draws, filters, opens the evidence, follows links, and makes no network request."""
 
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-import report_factory as factory
-from playwright.sync_api import Browser, Page, sync_playwright
-from report_factory import NASTY, cell, report_data
+from playwright.sync_api import Browser, Page
 
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import NASTY, cell, report_data
 from vtcav_ray.report import ReportData, build_report
 
 pytestmark = pytest.mark.browser
 
 CELL = "#cell/lift/" + quote("cup up/spatiotemporal", safe="") + "/random/"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 class Opened:
-    """A report, open in a tab; remembers what went wrong in it and what it asked for."""
+    """A report open in a tab, with its errors and its requests."""
 
     def __init__(self, browser: Browser, file: Path, **options: object) -> None:
         self.page: Page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})  # type: ignore[arg-type]
@@ -87,7 +69,7 @@ def sensitivities_of(row: dict) -> list[float]:
 
 
 def scroll_through(page: Page) -> None:
-    """Bring every lazily drawn chart near the screen once."""
+    """Scroll to every lazily drawn chart once."""
     page.evaluate(
         "async () => { for (let y = 0; y < document.documentElement.scrollHeight; y += 400) {"
         " scrollTo({top: y, behavior: 'instant'}); await new Promise(r => setTimeout(r, 30)); } }"
@@ -218,7 +200,7 @@ def test_a_concept_link_shows_its_card_and_previews_can_be_stopped(opened: Opene
     page = opened.go("#concept/" + quote("cup up/spatiotemporal", safe=""))
     page.wait_for_function("document.activeElement.classList.contains('card')")
     card = page.locator("#" + page.evaluate("document.activeElement.id"))
-    # Not inner_text(): a card that is not drawn yet (content-visibility) answers with its text before styling.
+    # Not inner_text(): a card that is not drawn yet (content-visibility) returns its text before styling.
     assert (card.locator("h3").text_content() or "").replace("/", " ").split() == ["cup", "up", "spatiotemporal"]
     near = card.locator("table.near")
     rows = near.locator("tbody tr").evaluate_all("rows => rows.map(r => [...r.children].map(c => c.textContent))")
@@ -228,7 +210,7 @@ def test_a_concept_link_shows_its_card_and_previews_can_be_stopped(opened: Opene
     for name, *cosines in rows:
         shown = float(cosines[factory.LAYERS.index("late")].replace("−", "-"))
         assert shown == pytest.approx(mine[list(at.concepts).index(name)], abs=0.006)
-    assert rows[0][0] == at.concepts[np.argsort(-abs(mine))[1]]  # the nearest of all but itself
+    assert rows[0][0] == at.concepts[np.argsort(-abs(mine))[1]]  # the nearest one besides itself
     image = card.locator("img").first
     image.wait_for(state="visible")
     page.get_by_role("button", name="Pause previews").click()
@@ -284,7 +266,7 @@ def test_nor_with_many_layers_of_long_names(
     page = opened.go()
     scroll_through(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    # What is wider than its card scrolls within it, also by keyboard.
+    # Content wider than its card scrolls within the card, also by keyboard.
     tables = page.locator(".card .scroll[tabindex='0']")
     assert tables.count() > 0
     assert tables.first.evaluate("(e) => e.scrollWidth > e.clientWidth")

@@ -1,4 +1,4 @@
-"""Pages beside the report: linked from it, written again with it, and unknown to it until a run has them."""
+"""Pages beside the report: the report links to them and rewrites them, once a run has them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import report_factory as factory
-from report_factory import cell, report_data, table
 
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import cell, report_data, table
 from vtcav_ray import tables
 from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.companions import COMPANIONS, Companion, companions
@@ -27,7 +27,7 @@ def python(code: str) -> str:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Everything up to the scores complete, the report reached; a branch `gradcam` of these clips is complete, too."""
+    """A run complete up to the scores, with the report reached and a complete branch `gradcam` of its clips."""
     folder = Folder(str(tmp_path / "run"))
     outputs = {
         "clips": {"clips": tables.CLIPS.empty_table()},
@@ -48,7 +48,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def rewritten(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """URLs of the runs whose Grad-CAM page was written again."""
+    """Collect URLs of the runs whose Grad-CAM page was rewritten."""
     calls: list[str] = []
     monkeypatch.setattr("vtcav_ray.gradcam.page.write_page", lambda run: calls.append(run.url))
     return calls

@@ -1,4 +1,4 @@
-"""A report read from a run folder: what the stages wrote is what the page is made from."""
+"""A report read from a run folder: the page is made from the stages' output."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import report_factory as factory
 from PIL import Image
-from report_factory import cell, clip, table
-from small_runs import facts
 
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import cell, clip, table
+from tests.helpers.small_runs import facts
 from vtcav_ray import pipeline, tables
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
@@ -62,7 +62,7 @@ def cav_rows(layer: str) -> list[dict]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Stages clips, cavs and scores complete; tracks with a failure; activations not reached."""
+    """A run with complete stages clips, cavs and scores, tracks with a failure, and activations not reached."""
     folder = Folder(str(tmp_path / "run"))
     clips = [clip_row("concept", c, k, f"v{k // 2}") for c in CONCEPTS for k in range(6)]
     clips += [clip_row("class", "lift/full", k, f"w{k}") for k in range(3)]
@@ -115,7 +115,7 @@ def test_everything_is_read(run: Run) -> None:
     data = ReportData.from_run(run)
     assert (data.title, data.alpha, data.correction, data.random_sets) == ("small", 0.1, "bh", 4)
     assert data.layers == ["early", "late"]  # the config's order
-    assert data.warnings == ["Only 6 of 30 clips."]  # once, though the record and the manifest both have it
+    assert data.warnings == ["Only 6 of 30 clips."]  # once, although the record and the manifest both have it
     assert [(s.name, s.seconds) for s in data.stages] == [(n, 4.0) for n in ("tracks", "clips", "cavs", "scores")]
     assert data.stages[1].rows == {"clips": 18}
     assert data.stages[1].metrics == {"cut_seconds": 2.5}
@@ -138,7 +138,7 @@ def test_previews_show_the_stored_frames(run: Run) -> None:
         image.seek(15)
         shown = np.asarray(image.convert("RGB")).astype(int)
     expected = clip(CONCEPTS[1], seed=0)[15].astype(int)
-    assert np.abs(shown - expected).mean() < 12  # lossy, but that frame
+    assert np.abs(shown - expected).mean() < 12  # lossy, but the right frame
     assert np.abs(shown - clip(CONCEPTS[1], seed=0)[0].astype(int)).mean() > 12
 
 
@@ -178,7 +178,7 @@ def test_previews_are_shrunk_and_never_enlarged() -> None:
 
 
 def stage_of(outputs: dict[str, pa.Table], name: str, inputs: tuple[str, ...]) -> Stage:
-    """A stage that has these tables as its output, under a key that follows the significance level."""
+    """Make a stage with these tables as its output and a key that depends on the significance level."""
 
     def prepare(context: Context) -> Work:
         return Work([Shard("00000", pa.table({"shard": [0]}))], lambda: lambda rows: ShardOutput(outputs))
@@ -188,7 +188,7 @@ def stage_of(outputs: dict[str, pa.Table], name: str, inputs: tuple[str, ...]) -
 
 @pytest.fixture
 def config_at(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A pipeline of clips, CAVs and scores that are there, and the real report; a config at a significance level."""
+    """A pipeline of finished clips, CAVs and scores, and the real report; returns a config at a significance level."""
     tables_of = {
         name: {
             path.rsplit("/", 1)[0]: run.stage(name).read_file(path)
@@ -208,7 +208,7 @@ def config_at(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_page_at_the_top_is_always_the_newest_runs(config_at) -> None:
-    """Also where that run's report was there already: `Report:` names this page."""
+    """This holds also if that run's report already existed, because `Report:` names this page."""
     first = pipeline.run(config_at(0.1))
     page = Path(first.report_url).read_bytes()
     assert b"running: report" not in page
@@ -218,7 +218,7 @@ def test_the_page_at_the_top_is_always_the_newest_runs(config_at) -> None:
     again = pipeline.run(config_at(0.1))
     assert again.keys == first.keys
     assert Path(again.report_url).read_bytes() == page
-    # A folder of an earlier version, or one that lost the page: it is made again, without running anything.
+    # In a folder of an earlier version, or one that lost the page, the page is written again without running a stage.
     (Path(again.stage("report").folder.url) / "report.html").unlink()
     Path(again.report_url).unlink()
     pipeline.run(config_at(0.1))

@@ -1,4 +1,4 @@
-"""The page as a file: whole, self-contained, safe from what is in the data."""
+"""The page as a file: complete, self-contained, and safe from text in the data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pyarrow as pa
 import pytest
-import report_factory as factory
-from report_factory import MODEL, NASTY, cell, report_data, table
 
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import MODEL, NASTY, cell, report_data, table
 from vtcav_ray import tables
 from vtcav_ray.report import build_report
 from vtcav_ray.report.packed_tables import pack_cells, pack_nulls, pack_videos
@@ -24,7 +24,7 @@ VOID = {"meta", "br", "input", "img", "link", "hr"}
 
 
 class Page(HTMLParser):
-    """Collects elements and text; raises on a tag that closes what isn't open."""
+    """A parser that collects elements and text; it raises an error on a closing tag without an opening one."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -116,7 +116,7 @@ def test_text_from_the_data_is_escaped_everywhere() -> None:
     html = build_report(data)
     page = Page(html)
     assert page.open == []
-    assert len(page.scripts) == 6  # four of data, two that run
+    assert len(page.scripts) == 6  # four with data, two with code
     assert "<script>alert" not in html
     assert page.text.count("<script>alert(1)</script>") >= 8
     facts = page.facts()
@@ -170,7 +170,7 @@ def test_thin_data_makes_a_whole_page(rows: list) -> None:
 
 
 def unpack(head: dict, data: str) -> dict[str, np.ndarray]:
-    """What assets/store.js does, in NumPy."""
+    """Unpack as assets/store.js does, in NumPy."""
     raw = np.frombuffer(gzip.decompress(base64.b64decode(data)), np.uint8)
     found, at = {}, 0
     for name, kind in head["fields"]:
@@ -193,7 +193,7 @@ def test_packed_columns_come_back_with_four_digits() -> None:
     assert [head["texts"]["note"][k] for k in found["note"]] == [r["note"] for r in rows]
     np.testing.assert_allclose(found["effect_logits"], [r["effect_logits"] for r in rows], rtol=1e-4)
     assert np.isnan(found["score"][-1])
-    assert found["n"][-1] == 123_457  # counts are not rounded
+    assert found["n"][-1] == 123_457  # counts stay exact
     assert found["significant"].tolist() == [float(r["significant"]) for r in rows]
 
 
@@ -241,7 +241,7 @@ def test_each_cells_null_is_its_own_whatever_the_tables_order() -> None:
     rows = factory.world_rows()
     cells = read_cells(table(rows), factory.LAYERS)
     nulls = factory.nulls(rows)
-    order = np.random.default_rng(0).permutation(nulls.num_rows)[3:]  # three cells have none
+    order = np.random.default_rng(0).permutation(nulls.num_rows)[3:]  # three cells have no null
     head, data = pack_nulls(cells, nulls.take(pa.array(order)))
     packed = unpack(head, data)
     assert head["rows"] == len(rows)
@@ -251,7 +251,7 @@ def test_each_cells_null_is_its_own_whatever_the_tables_order() -> None:
         assert (heights[~kept] == 0).all()
         counts = np.array(nulls[f"{name}_counts"].to_pylist(), float)[kept]
         np.testing.assert_allclose(heights[kept] / 31, counts / counts.max(axis=1, keepdims=True), atol=1 / 31)
-        assert ((heights[kept] > 0) == (counts > 0)).all()  # a single permutation far out stays visible
+        assert ((heights[kept] > 0) == (counts > 0)).all()  # a single extreme permutation stays visible
     np.testing.assert_allclose(packed["unit"][kept], nulls["effect_unit"].to_numpy()[kept], rtol=1e-4)
     assert np.isnan(packed["unit"][~kept]).all()
 

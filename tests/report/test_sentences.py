@@ -1,11 +1,11 @@
-"""The sentences say what the numbers say, and nothing more."""
+"""The sentences agree with the numbers and claim nothing more."""
 
 from __future__ import annotations
 
 import pytest
-import report_factory as factory
-from report_factory import cell, table, world_rows
 
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import cell, table, world_rows
 from vtcav_ray.report import sentences
 from vtcav_ray.report.phrases import Sentence, plain
 from vtcav_ray.report.score_cells import ScoreCells, Status, read_cells
@@ -84,7 +84,7 @@ def test_twins_compared_track_by_track_are_told_apart_from_random_clips() -> Non
         cell(concept="hand/spatiotemporal", against="hand/frozen"),
     ]
     (finding,) = sentences.findings(cells_of(*rows), limit=5)
-    assert finding.strongest == 0  # the headline is against random clips
+    assert finding.strongest == 0  # the headline is the comparison with random clips
     assert texts(finding.sentences)[1:] == [
         "Compared track by track with the same as frozen, as spatiotemporal cup up, ball raise the logit, by up to "
         "0.38 at late (q = 0.003).",

@@ -3,9 +3,9 @@ from __future__ import annotations
 import io
 
 import pytest
-from report_factory import CLASSES, cell, table, world_rows
 from rich.console import Console
 
+from tests.helpers.report_factory import CLASSES, cell, table, world_rows
 from vtcav_ray.cli.score_table import score_table_text
 
 

@@ -1,11 +1,11 @@
-"""Which clips are left out, and why; and a stage's folder read without them."""
+"""The clips that are left out, and why; reading a stage's folder leaves them out."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from review_run import NASTY, all_rows
 
+from tests.helpers.review_run import NASTY, all_rows
 from vtcav_ray import tables
 from vtcav_ray.clips.decisions import Decisions, Subject
 from vtcav_ray.clips.usable import AcceptedRows, leave_out

@@ -1,4 +1,4 @@
-"""review.csv: read, written, edited by hand; and every slip is told with its line."""
+"""review.csv is read, written and edited by hand, and the error for a mistake names its line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_clips_own_decision_counts_more_than_its_concepts() -> None:
     assert decisions.verdict("class", "cup/spatial", "another") is None
     back = decisions.changed([(CLIP, None)])
     assert back.verdict("concept", "cup/spatial", CLIP.clip_id) == "reject"
-    assert len(decisions) == 2  # nothing is changed in place
+    assert len(decisions) == 2  # the original does not change
 
 
 text = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zs", "Zl", "Zp")), min_size=1)

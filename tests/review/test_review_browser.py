@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from review_run import CLIPS_EACH, NASTY, write_run
+from playwright.sync_api import Browser, Page, expect
 
+from tests.helpers.review_run import CLIPS_EACH, NASTY, write_run
 from vtcav_ray.cli.review import export
 from vtcav_ray.clips.decisions import FILE, Decisions, read_decisions
 from vtcav_ray.review.clip_groups import ClipGroups
@@ -20,22 +19,11 @@ from vtcav_ray.runs.run import Run
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield chromium
-        chromium.close()
-
 
 @pytest.fixture
 def server(run: Run) -> Iterator[ReviewServer]:
     with ReviewServer(Session(ClipGroups(run), run.folder)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
         server.shutdown()
@@ -62,7 +50,7 @@ def page(browser: Browser, server: ReviewServer) -> Iterator[Page]:
 
 
 def wait_for(page: Page, run: Run, decided: int) -> Decisions:
-    """The decisions, once there are so many."""
+    """Wait until there are `decided` decisions, and return them."""
     for _ in range(600):
         if len(found := read_decisions(run.folder)) == decided:
             return found
@@ -75,7 +63,7 @@ def test_clips_and_walls_are_decided_by_keyboard_undone_and_kept(page: Page, run
     expect(page.locator("h1")).to_have_text(f"{NASTY}/spatial")
     assert page.locator("#wall .clip").count() == CLIPS_EACH
     page.keyboard.press("a")
-    page.keyboard.press("r")  # the focus went on to the second clip
+    page.keyboard.press("r")  # the focus has moved to the second clip
     expect(page.locator("#wall .clip").nth(0)).to_have_class("clip accept")
     expect(page.locator("#wall .clip").nth(1)).to_have_class("clip reject")
     clips = page.locator("#wall .clip").evaluate_all("all => all.map(c => c.dataset.clip)")
@@ -83,7 +71,7 @@ def test_clips_and_walls_are_decided_by_keyboard_undone_and_kept(page: Page, run
     assert decisions.verdict("", "", clips[0]) == "accept"
     assert decisions.verdict("", "", clips[1]) == "reject"
     page.keyboard.press("Shift+A")
-    expect(page.locator("#about")).to_contain_text("5 accepted, 1 rejected, 0 not decided")  # a rejected clip stays so
+    expect(page.locator("#about")).to_contain_text("5 accepted, 1 rejected, 0 not decided")  # it stays rejected
     page.keyboard.press("n")
     expect(page.locator("h1")).to_have_text(f"{NASTY}/spatiotemporal")
     page.keyboard.press("Shift+R")
@@ -97,7 +85,7 @@ def test_clips_and_walls_are_decided_by_keyboard_undone_and_kept(page: Page, run
     expect(page.locator("h1")).to_have_text(f"{NASTY}/spatiotemporal")
     page.keyboard.press("p")
     expect(page.locator("#wall .clip.reject")).to_have_count(1)
-    # Progress is the file's: another session has it, too.
+    # Progress is kept in the file, so another session also shows it.
     assert Session(ClipGroups(run), run.folder).state()["decisions"] == [
         [d.subject.set, d.subject.name, d.subject.clip_id, d.verdict] for d in kept.rows()
     ]
@@ -114,7 +102,7 @@ def test_an_object_is_rejected_in_all_kinds(page: Page, run: Run) -> None:
 
 def test_previews_move_and_stop(page: Page) -> None:
     image = page.locator("#wall img").first
-    expect(image).to_have_js_property("naturalWidth", 48)  # the page's policy lets nobody evaluate a string
+    expect(image).to_have_js_property("naturalWidth", 48)  # the page's policy forbids evaluating a string
     page.keyboard.press("Space")
     expect(image).to_be_hidden()
     expect(page.locator("#wall canvas").first).to_be_visible()
@@ -131,7 +119,7 @@ def test_a_file_that_is_broken_by_hand_is_told_and_not_written_over(page: Page, 
     run.folder.write_bytes(FILE, b"set,name,clip_id,decision\nclass,lift,,reject\n")
     page.keyboard.press("a")
     expect(page.locator("#problem")).to_be_hidden()
-    expect(page.locator("#groups .sign.reject")).to_have_count(1)  # what was written by hand is shown
+    expect(page.locator("#groups .sign.reject")).to_have_count(1)  # the decision written by hand is shown
 
 
 @pytest.mark.parametrize("width", [1280, 400])
@@ -161,6 +149,6 @@ def test_the_contact_sheet_opens_from_disk(browser: Browser, tmp_path: Path) -> 
     page.locator("figure img").last.scroll_into_view_if_needed()
     expect(page.locator("figure img").last).to_have_js_property("naturalWidth", 48)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    assert page.locator(".clips").first.evaluate("e => getComputedStyle(e).display") == "grid"  # the policy lets it
+    assert page.locator(".clips").first.evaluate("e => getComputedStyle(e).display") == "grid"  # the style works
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     page.close()

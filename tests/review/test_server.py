@@ -1,17 +1,21 @@
-"""Who may ask the review server what, and what it keeps."""
+"""The requests that the review server accepts and refuses, and the decisions that it keeps."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
-from review_run import CLIPS_EACH, NASTY, all_rows
 
+from tests.helpers.review_run import CLIPS_EACH, NASTY, all_rows
 from vtcav_ray.cli.review import export, is_loopback
 from vtcav_ray.clips.decisions import FILE, read_decisions
 from vtcav_ray.errors import ConfigError
@@ -25,7 +29,7 @@ FIRST = next(r["clip_id"] for r in all_rows() if (r["name"], r["kind"]) == ("bal
 
 
 class Client:
-    """Asks like a browser that opened the printed address; headers can be changed or left out (None)."""
+    """A client that acts like a browser at the printed address; headers can be changed or left out (None)."""
 
     def __init__(self, server: ReviewServer) -> None:
         self.server = server
@@ -61,7 +65,7 @@ class Client:
 @pytest.fixture
 def server(run: Run) -> Iterator[ReviewServer]:
     with ReviewServer(Session(ClipGroups(run), run.folder)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
         server.shutdown()
@@ -101,12 +105,12 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(client: Client) -> No
         ("GET", "/api/state", {"Host": "evil.example"}, 421),  # DNS rebinding
         ("GET", "/api/state", {"Host": "evil.example:80", "Cookie": None}, 421),
         ("GET", "/api/state", {"Host": None}, 421),
-        ("GET", "/api/state", {"Host": "localhost:9"}, 200),  # a tunnel with another port
+        ("GET", "/api/state", {"Host": "localhost:9"}, 200),  # an SSH tunnel on another port
         ("POST", "/api/undo", {"Origin": "http://evil.example"}, 403),
         ("POST", "/api/undo", {"Origin": None}, 403),
-        ("POST", "/api/undo", {"Origin": "http://127.0.0.1:1"}, 403),  # another server of this machine
+        ("POST", "/api/undo", {"Origin": "http://127.0.0.1:1"}, 403),  # another server on this machine
         ("POST", "/api/undo", {"Cookie": None}, 403),
-        ("POST", "/api/undo", {"Content_Type": "text/plain"}, 415),  # what a form of another page could send
+        ("POST", "/api/undo", {"Content_Type": "text/plain"}, 415),  # a form on another page could send this
         ("POST", "/api/undo", {"Host": "evil.example", "Origin": "http://evil.example"}, 421),
         ("POST", "/api/undo", {}, 200),
         ("GET", "/assets/../page.py", {}, 404),
@@ -182,7 +186,7 @@ def test_what_is_written_by_hand_meanwhile_is_kept_and_shown(client: Client, run
     status, _, message = client.ask("POST", "/api/decide", body)
     assert status == 409
     assert b"line 4" in message
-    assert b"maybe" in run.folder.read_bytes(FILE)  # a broken file is not written over
+    assert b"maybe" in run.folder.read_bytes(FILE)  # a broken file is not overwritten
 
 
 def test_decisions_from_many_threads_are_all_kept(client: Client, run: Run) -> None:
@@ -195,6 +199,67 @@ def test_decisions_from_many_threads_are_all_kept(client: Client, run: Run) -> N
     for thread in threads:
         thread.join()
     assert {d.subject.clip_id for d in read_decisions(run.folder).rows()} == set(clips)
+
+
+def test_a_slow_decision_delays_no_other_request_and_is_answered_at_the_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def undo() -> dict[str, Any]:
+        began.set()
+        assert go.wait(20)
+        return {"undo": 0}
+
+    answers: list[int] = []
+    with ReviewServer(Session(ClipGroups(run), run.folder)) as server:
+        monkeypatch.setattr(server.session, "undo", undo)
+        client = Client(server)
+        serving = threading.Thread(target=server.serve_forever)
+        asking = threading.Thread(target=lambda: answers.append(client.ask("POST", "/api/undo", {})[0]))
+        serving.start()
+        asking.start()
+        assert began.wait(20)
+        assert client.ask("GET", "/favicon.ico")[0] == 204
+        server.shutdown()
+        go.set()
+        asking.join()
+        serving.join()
+    assert answers == [200]
+
+
+def test_on_all_addresses_the_machine_is_known_by_its_addresses_and_name(run: Run) -> None:
+    with ReviewServer(Session(ClipGroups(run), run.folder), "0.0.0.0") as server:
+        hosts = ["10.1.2.3:80", "localhost", "[::1]:9", socket.gethostname(), "evil.example", "", "[", "10.1.2"]
+        assert [server.knows_host(host) for host in hosts] == [True] * 4 + [False] * 4
+        assert server.url.startswith("http://127.0.0.1:")
+
+
+CTRL_C = """
+import sys
+from vtcav_ray.cli.review import serve
+from vtcav_ray.runs.run import Run
+
+serve(Run(sys.argv[1]), "127.0.0.1", 0, lambda line: print(line, flush=True))
+"""
+
+
+def test_ctrl_c_ends_the_server(run: Run) -> None:
+    process = subprocess.Popen([sys.executable, "-c", CTRL_C, run.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        address = urlsplit(process.stdout.readline().decode().removeprefix("Review: ").strip())
+        assert process.stdout.readline()
+        kept = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+        kept.request("GET", f"/?{address.query}")
+        assert kept.getresponse().status == 303  # this connection stays open
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, err) == (0, b"")
+    assert b"Stopped." in out
 
 
 def test_runs_that_share_clips_share_their_review(run: Run, tmp_path: Any) -> None:

@@ -1,4 +1,4 @@
-"""The cells of a layer, on vectors whose answer is planted."""
+"""The cells of a layer, on vectors with a planted answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 
 from vtcav_ray.cavs.plan import CavJob, Pool, plan_cavs
 from vtcav_ray.cavs.train import train_cavs
-from vtcav_ray.scores.cells import ClassGradients, LayerData, ScoreOptions, find_cells, score_layer
+from vtcav_ray.rows import ScoreRow
+from vtcav_ray.scores.cells import find_cells
+from vtcav_ray.scores.layer import ClassGradients, LayerData, ScoreOptions, score_layer
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 D = 12
@@ -18,7 +20,7 @@ KINDS = ("spatial", "spatiotemporal", "frozen")
 
 
 def planted(seed: int = 0, *, same_gradient: bool = False) -> LayerData:
-    """`cup/spatiotemporal` lies along axis 0, which the class `lift` likes and `drop` dislikes; the rest is noise."""
+    """Make noise in which `cup/spatiotemporal` lies along axis 0, which raises `lift` and lowers `drop`."""
     rng = np.random.default_rng(seed)
     rows: list[tuple[str, str, str, str, str]] = []
     vectors = []
@@ -50,101 +52,105 @@ def planted(seed: int = 0, *, same_gradient: bool = False) -> LayerData:
         )
         for name, sign in (("drop", -1.0), ("lift", 1.0))
     ]
-    return LayerData(pool, clip_ids, vectors_ND, jobs, cavs.vectors, cavs.held_out_accuracy.astype(float), classes)
+    return LayerData(
+        "late", "model@1", pool, clip_ids, vectors_ND, jobs, cavs.vectors, cavs.held_out_accuracy.astype(float), classes
+    )
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[tuple[str, str, str], dict[str, object]]:
-    return {(r["class"], r["concept"], r["against"]): r for r in score_layer(planted(), OPTIONS)[0]}
+def rows() -> dict[tuple[str, str, str], ScoreRow]:
+    return {(r.class_, r.concept, r.against): r for r in score_layer(planted(), OPTIONS).cells}
 
 
-def test_the_planted_concept_is_found_with_its_sign(rows: dict) -> None:  # type: ignore[type-arg]
+def test_the_planted_concept_is_found_with_its_sign(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     lift, drop = rows["lift", "cup/spatiotemporal", "random"], rows["drop", "cup/spatiotemporal", "random"]
-    assert lift["effect_logits"] == pytest.approx(2.0, abs=0.7)
-    assert lift["effect_p"] <= 0.005
-    assert lift["score"] > 0.9
-    assert lift["learnable"]
-    assert drop["effect_logits"] == pytest.approx(-2.0, abs=0.7)
-    assert drop["effect_p"] <= 0.005
-    assert drop["score"] < 0.1
+    assert lift.effect_logits == pytest.approx(2.0, abs=0.7)
+    assert lift.effect_p <= 0.005
+    assert lift.score > 0.9
+    assert lift.learnable
+    assert drop.effect_logits == pytest.approx(-2.0, abs=0.7)
+    assert drop.effect_p <= 0.005
+    assert drop.score < 0.1
 
 
-def test_the_effect_uses_the_reference_gradients_and_the_sign_counts_do_not(rows: dict) -> None:  # type: ignore[type-arg]
-    """As a model that is saturated at its own class: there the gradient is nothing, elsewhere it is as planted."""
+def test_the_effect_uses_the_reference_gradients_and_the_sign_counts_do_not(
+    rows: dict[tuple[str, str, str], ScoreRow],
+) -> None:
+    """The model is saturated at its own class: there the gradient vanishes, elsewhere it is as planted."""
     data = planted()
     drop, lift = data.classes
     flat = (0.01 * lift.vectors, lift.videos)
     there = (np.concatenate((flat[0], lift.vectors)), [*lift.videos, *(f"other {v}" for v in lift.videos)])
     one = dataclasses.replace(lift, vectors=flat[0])
     classes = [drop, dataclasses.replace(one, for_effect=there)]
-    found = {(r["class"], r["concept"], r["against"]): r
-             for r in score_layer(dataclasses.replace(data, classes=classes), OPTIONS)[0]}  # fmt: skip
+    found = {(r.class_, r.concept, r.against): r
+             for r in score_layer(dataclasses.replace(data, classes=classes), OPTIONS).cells}  # fmt: skip
     key = ("lift", "cup/spatiotemporal", "random")
-    assert found[key]["effect_logits"] == pytest.approx(rows[key]["effect_logits"] * 1.01 / 2, rel=1e-4)
-    assert found[key]["score"] == rows[key]["score"]
-    assert found[key]["n"] == rows[key]["n"]
+    assert found[key].effect_logits == pytest.approx(rows[key].effect_logits * 1.01 / 2, rel=1e-4)
+    assert found[key].score == rows[key].score
+    assert found[key].n == rows[key].n
     other = ("drop", "cup/spatiotemporal", "random")
-    assert found[other]["effect_logits"] == pytest.approx(rows[other]["effect_logits"], rel=1e-6)
+    assert found[other].effect_logits == pytest.approx(rows[other].effect_logits, rel=1e-6)
 
 
-def test_what_is_not_there_is_not_found(rows: dict) -> None:  # type: ignore[type-arg]
+def test_what_is_not_there_is_not_found(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     for name in ("lift", "drop"):
         for concept in ("cup/spatial", "cup/frozen"):
             cell = rows[name, concept, "random"]
-            assert cell["effect_p"] > 0.01
-            assert cell["effect_ci_low"] < 0 < cell["effect_ci_high"]
+            assert cell.effect_p > 0.01
+            assert cell.effect_ci_low < 0 < cell.effect_ci_high
 
 
-def test_a_pair_is_told_apart_by_its_twins(rows: dict) -> None:  # type: ignore[type-arg]
+def test_a_pair_is_told_apart_by_its_twins(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     cell = rows["lift", "cup/spatiotemporal", "cup/frozen"]
-    assert cell["effect_logits"] == pytest.approx(2.0, abs=0.3)
-    assert cell["effect_p"] <= 0.005
-    # What twins share cancels, so the pair is surer than the comparison with random clips.
-    assert abs(cell["effect_z"]) > abs(rows["lift", "cup/spatiotemporal", "random"]["effect_z"])
+    assert cell.effect_logits == pytest.approx(2.0, abs=0.3)
+    assert cell.effect_p <= 0.005
+    # What the twins share cancels, so the pair is more certain than the comparison with random clips.
+    assert abs(cell.effect_z) > abs(rows["lift", "cup/spatiotemporal", "random"].effect_z)
 
 
-def test_every_figure_is_in_its_range(rows: dict) -> None:  # type: ignore[type-arg]
+def test_every_figure_is_in_its_range(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     assert len(rows) == 2 * 5  # classes x (3 concepts against random, 2 pairs)
     for row in rows.values():
-        assert 0 <= row["ci_low"] <= row["score"] <= row["ci_high"] <= 1
-        assert row["effect_ci_low"] < row["effect_logits"] < row["effect_ci_high"]
-        assert 0 < row["p"] <= 1
-        assert 0 < row["effect_p"] <= 1
-        assert not row["degenerate"]
-        assert (row["n"], row["R"]) == (15, 10)
+        assert 0 <= row.ci_low <= row.score <= row.ci_high <= 1
+        assert row.effect_ci_low < row.effect_logits < row.effect_ci_high
+        assert 0 < row.p <= 1
+        assert 0 < row.effect_p <= 1
+        assert not row.degenerate
+        assert (row.n, row.R) == (15, 10)
 
 
 def test_equal_gradients_are_marked_and_have_no_test_of_signs() -> None:
-    for row in score_layer(planted(same_gradient=True), OPTIONS)[0]:
-        assert row["degenerate"]
-        assert np.isnan(row["p"])
-        assert "same for every clip" in row["note"]
-        assert row["score"] == pytest.approx(round(row["score"] * row["R"]) / row["R"])
+    for row in score_layer(planted(same_gradient=True), OPTIONS).cells:
+        assert row.degenerate
+        assert np.isnan(row.p)
+        assert "same for every clip" in row.note
+        assert row.score == pytest.approx(round(row.score * row.R) / row.R)
 
 
 def test_sensitivities_are_kept_for_each_video() -> None:
     sensitivities = score_layer(planted(), OPTIONS).sensitivities
-    lift = [s for s in sensitivities if (s["class"], s["concept"]) == ("lift", "cup/spatiotemporal")]
-    assert {s["video_id"] for s in lift} == {f"k{i}" for i in range(15)}
-    assert np.mean([s["sensitivity"] for s in lift]) > 0
+    lift = [s for s in sensitivities if (s.class_, s.concept) == ("lift", "cup/spatiotemporal")]
+    assert {s.video_id for s in lift} == {f"k{i}" for i in range(15)}
+    assert np.mean([s.sensitivity for s in lift]) > 0
 
 
 def test_the_nulls_are_those_that_the_tests_counted() -> None:
     scored = score_layer(planted(), OPTIONS)
-    keys = ("class", "concept", "against")
-    assert [[row[k] for k in keys] for row in scored.cells] == [[row[k] for k in keys] for row in scored.nulls]
+    keys = [[(r.class_, r.layer, r.concept, r.against) for r in of] for of in (scored.cells, scored.nulls)]
+    assert keys[0] == keys[1]
     middle = (np.arange(EFFECT_BINS) + 0.5) * 2 * EFFECT_REACH / EFFECT_BINS - EFFECT_REACH
     half = EFFECT_REACH / EFFECT_BINS
     for cell, null in zip(scored.cells, scored.nulls, strict=True):
-        counts = np.array(null["effect_counts"])
+        counts = np.array(null.effect_counts)
         assert counts.sum() == OPTIONS.permutations
-        observed = abs(cell["effect_logits"]) / null["effect_unit"]
-        # p counts what lies at least as far out: it is between the bins that do wholly and those that may.
+        observed = abs(cell.effect_logits) / null.effect_unit
+        # p counts values at least as extreme. It lies between the bins that are wholly so and those that may be partly.
         wholly, partly = (counts[abs(middle) + side * half > observed].sum() for side in (-1, 1))
-        assert wholly + 1 <= cell["effect_p"] * (OPTIONS.permutations + 1) <= partly + 1 or observed > EFFECT_REACH
-        assert sum(null["score_counts"]) == 45  # the pairs of 10 random sets
-        mean = np.average((np.arange(SCORE_BINS) + 0.5) / SCORE_BINS, weights=null["score_counts"])
-        assert mean == pytest.approx(cell["null_mean"], abs=0.5 / SCORE_BINS)
+        assert wholly + 1 <= cell.effect_p * (OPTIONS.permutations + 1) <= partly + 1 or observed > EFFECT_REACH
+        assert sum(null.score_counts) == 45  # the pairs of 10 random sets
+        mean = np.average((np.arange(SCORE_BINS) + 0.5) / SCORE_BINS, weights=null.score_counts)
+        assert mean == pytest.approx(cell.null_mean, abs=0.5 / SCORE_BINS)
 
 
 def test_twins_are_matched_by_track_and_frame_whatever_their_order() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from vtcav_ray.tcav import concept_effect, concept_effects, paired_concept_effect, paired_concept_effects
 from vtcav_ray.tcav import effect_arithmetic as cells
-from vtcav_ray.tcav.effect_arithmetic import NO_SPREAD, ONE_CLASS_VIDEO, ONE_SIDE_VIDEO
+from vtcav_ray.tcav.effect_cells import NO_SPREAD, ONE_CLASS_VIDEO, ONE_SIDE_VIDEO
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH
 from vtcav_ray.tcav.scores import ZERO_GRADIENTS
 
@@ -45,7 +45,7 @@ def test_p_is_exact_where_all_arrangements_are_gone_through():
 
 def test_drawn_arrangements_approach_the_exact_p():
     gradients, concept, random = sample(2, n=6, m=6)
-    exact = concept_effect(gradients, concept + 0.4, random, permutations=1000).p  # 924 of them
+    exact = concept_effect(gradients, concept + 0.4, random, permutations=1000).p  # all 924 arrangements
     drawn = concept_effect(gradients, concept + 0.4, random, permutations=900)
     assert drawn.p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 900))
     assert drawn.p != exact

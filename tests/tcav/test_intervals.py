@@ -61,7 +61,7 @@ def test_near_an_end_the_interval_is_at_least_wilsons():
     one_video = np.ones((videos, runs))
     one_video[0] = -1.0  # 24 of 25 videos agree in every run: 24 independent trials
     one_sign = np.ones((videos, runs))
-    one_sign[0, 0] = -1.0  # far more by the variance: held at 6 times the videos, the fewer of the two
+    one_sign[0, 0] = -1.0  # the variance suggests far more trials: limited to 6 times the videos
     low, high = score_intervals(np.concatenate((one_video, one_sign), axis=1), runs)
     for at, (share, trials, freedom) in enumerate(((24 / 25, 24.0, 24.0), (1 - 1 / 1250, 150.0, None))):
         if freedom is None:

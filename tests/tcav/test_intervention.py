@@ -1,4 +1,4 @@
-"""The check by intervention, on the packaged model: what the effect predicts is what a small shift does."""
+"""The check by intervention, on the packaged model: a small shift has the effect that is predicted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def clips() -> list[np.ndarray]:
 
 
 def small_shift(gradients_BD: np.ndarray, by: float, slope_of: np.ndarray) -> np.ndarray:
-    """A direction that is half chance and half gradient, of a size that moves the logit by about `by`."""
+    """Make a direction, half random and half gradient, of a size that moves the logit by about `by`."""
     rng = np.random.default_rng(0)
     mean = gradients_BD.mean(axis=0)
     w = mean / np.linalg.norm(mean) + rng.normal(size=len(mean)) / np.sqrt(len(mean))
@@ -47,7 +47,7 @@ def test_small_shifts_move_the_logit_as_predicted(
     assert found.num_videos == 3
     assert found.predicted == pytest.approx([-0.02, 0.02])
     assert found.real == pytest.approx(found.predicted, rel=0.2)
-    # Both ways together: the curvature cancels.
+    # In the sum of both directions the curvature cancels.
     assert found.real[1] - found.real[0] == pytest.approx(0.04, rel=0.03)
     if spec in ("mean", "time"):
         assert found.gain == pytest.approx(projection.count)  # type: ignore[attr-defined]
@@ -73,7 +73,7 @@ def test_a_shift_where_things_move_moves_the_logit_as_predicted(
     shift = small_shift(gradients, 0.002, gradients.mean(axis=0))
     found = intervention(packaged, clips, layer, projection, shift, K, gradients, [-1.0, 1.0])
     assert found.effect == pytest.approx(0.002)
-    assert found.gain > 1  # the lift moves more than the one place in 1 / gain that the mean counts
+    assert found.gain > 1  # the lift moves all places, of which the mean counts 1 / gain
     assert found.predicted == pytest.approx([-0.002 * found.gain, 0.002 * found.gain])
     assert found.real[1] - found.real[0] == pytest.approx(2 * found.predicted[1], rel=0.03)
 

@@ -1,24 +1,27 @@
-"""Arrangements come in blocks: as many as asked for, in little memory, and the same ones."""
+"""Arrangements come in blocks: the requested number, in little memory, and the same ones on every call."""
 
 from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from math import comb, prod
 
 import numpy as np
 import pytest
 
 from vtcav_ray.tcav import permutation
-from vtcav_ray.tcav.permutation import Arrangements, choose, flip
+from vtcav_ray.tcav.permutation import Arrangements, choose, flip, within_labels
 
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
     choose.cache_clear()
     flip.cache_clear()
+    within_labels.cache_clear()
     yield
     choose.cache_clear()
     flip.cache_clear()
+    within_labels.cache_clear()
 
 
 def rows(arrangements: Arrangements) -> np.ndarray:
@@ -45,7 +48,7 @@ def test_blocks_change_nothing(make, arguments, monkeypatch: pytest.MonkeyPatch)
     assert (parts.total, parts.exact) == (whole.total, whole.exact)
     assert max(block.numel() for block in parts.draw()) <= 100
     assert np.array_equal(rows(whole), rows(parts))
-    assert np.array_equal(rows(parts), rows(parts))  # and again
+    assert np.array_equal(rows(parts), rows(parts))  # the second pass gives the same
 
 
 def test_many_arrangements_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,4 +60,43 @@ def test_many_arrangements_take_little_memory(monkeypatch: pytest.MonkeyPatch) -
     finally:
         tracemalloc.stop()
     assert total == 20_000
-    assert peak < 1 << 20  # all of them are 8 MB
+    assert peak < 1 << 20  # all arrangements take 8 MB
+
+
+@pytest.mark.parametrize("counts", [((2, 3),), ((1, 2), (2, 2))])
+def test_few_arrangements_within_labels_are_all_listed_the_observed_first(counts: tuple[tuple[int, int], ...]) -> None:
+    arrangements = within_labels(counts, 100, 0)
+    marks = rows(arrangements)
+    assert arrangements.exact
+    assert len(np.unique(marks, axis=0)) == len(marks) == arrangements.total == prod(comb(n + m, n) for n, m in counts)
+    start = 0
+    for n, m in counts:
+        assert (marks[:, start : start + n + m].sum(axis=1) == n).all()
+        assert marks[0, start : start + n + m].tolist() == [1] * n + [0] * m
+        start += n + m
+
+
+def test_arrangements_within_labels_are_drawn_evenly() -> None:
+    marks = rows(within_labels(((3, 4), (2, 2)), 209, 0))  # of 210
+    assert (marks[:, :7].sum(axis=1) == 3).all()
+    assert (marks[:, 7:].sum(axis=1) == 2).all()
+    drawn = permutation._subsets(70_000, 3, 7, np.random.default_rng(0))
+    _, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert len(counts) == 35
+    assert ((counts - 2000) ** 2 / 2000).sum() < 75  # chi-square with 34 degrees: 1 in 10,000
+
+
+@pytest.mark.parametrize("total", [2048, 2049])
+def test_equal_keys_are_drawn_again(total: int) -> None:
+    drawn = permutation._subsets(2000, total // 2, total, np.random.default_rng(0))  # short keys: 3 % are equal
+    assert (drawn.sum(axis=1) == total // 2).all()
+    assert abs(drawn.mean(axis=0) - 0.5).max() < 0.06
+
+
+def test_many_arrangements_within_labels_are_the_same_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = rows(within_labels(((5, 20), (4, 30)), 9000, 3))
+    within_labels.cache_clear()
+    monkeypatch.setattr(permutation, "_KEPT_BYTES", 0)
+    drawn = within_labels(((5, 20), (4, 30)), 9000, 3)
+    assert np.array_equal(rows(drawn), kept)
+    assert np.array_equal(rows(drawn), kept)

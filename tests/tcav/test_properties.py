@@ -1,4 +1,4 @@
-"""The public functions on whatever comes: every float type, integers, lists, d far above n, duplicates, huge, tiny."""
+"""The public functions on all kinds of input: float types, integers, lists, d far above n, duplicates, huge, tiny."""
 
 from __future__ import annotations
 

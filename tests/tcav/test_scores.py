@@ -36,7 +36,7 @@ def test_blocks_make_no_difference(monkeypatch):
 
 @pytest.mark.filterwarnings("error")
 def test_vectors_of_a_table_are_taken_as_they_are():
-    """Arrow's arrays can't be written to; nothing warns of it, and nothing is written."""
+    """Arrow's arrays are read-only: no warning appears, and nothing is written."""
     rng = np.random.default_rng(0)
     gradients, cavs = rng.normal(size=(4, 3)), rng.normal(size=(5, 3)).astype(np.float32)
     expected = score(gradients, cavs).magnitude
@@ -54,7 +54,7 @@ def test_a_video_counts_once_however_many_views_it_gave():
 
 
 def test_storing_projected_gradients_is_enough():
-    """(P grad h)·w is the derivative of h along P^T w: checked against a finite difference through a real P and h."""
+    """(P grad h)·w is the derivative of h along P^T w, and equals a finite difference through a real P and h."""
     torch.manual_seed(0)
     activation = torch.randn(4, 3, 3, 6, dtype=torch.float64, requires_grad=True)  # T', H', W', C
     weight = torch.randn(6, dtype=torch.float64)

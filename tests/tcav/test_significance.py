@@ -33,7 +33,7 @@ def test_round_robin_by_hand():
 @settings(max_examples=50, deadline=None)
 @given(st.integers(3, 9), st.integers(0, 10_000))
 def test_round_robin_treats_all_sets_alike(num, seed):
-    """Each of the R + 1 sets in the concept's place in turn: their p-values are the ranks, whatever the scores are."""
+    """With each of the R + 1 sets as the concept in turn, the p-values are the ranks, for any scores."""
     rng = np.random.default_rng(seed)
     table = rng.uniform(size=(num + 1, num + 1))
     table = np.triu(table, 1)

@@ -1,4 +1,4 @@
-"""The scripts of tools/, and stand-ins for the programs that they call."""
+"""The scripts of tools/ and stand-ins for the programs that they call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tool() -> Callable[[str], ModuleType]:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses look their module up
+        sys.modules[spec.name] = module  # dataclasses look up their module
         spec.loader.exec_module(module)
         return module
 

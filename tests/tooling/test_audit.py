@@ -1,4 +1,4 @@
-"""`make audit` ends well only where every package was looked up."""
+"""`make audit` succeeds only if every package was looked up."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_all_looked_up_and_nothing_known(tool: Tool) -> None:
 def test_an_advisory_is_told_with_its_other_names_and_the_mended_version(tool: Tool) -> None:
     status, text = tool("audit").judge({"dependencies": [CLEAN, BAD]})
     assert status == 1
-    assert "pillow 1.0: PYSEC-1 (CVE-2026-1); mended in 1.1" in text
+    assert "pillow 1.0: PYSEC-1 (CVE-2026-1); fixed in 1.1" in text
 
 
 @pytest.mark.parametrize("packages", [[UNKNOWN], [CLEAN, UNKNOWN], [BAD, UNKNOWN], []])
 def test_what_was_not_looked_up_is_never_called_safe(tool: Tool, packages: list[dict[str, Any]]) -> None:
-    """pip-audit itself ends with 0 here: "No known vulnerabilities found"."""
+    """Here pip-audit itself ends with 0: "No known vulnerabilities found"."""
     status, text = tool("audit").judge({"dependencies": packages})
     assert status == 2
     assert f"NOT AUDITED: {packages.count(UNKNOWN)} of {len(packages)} packages" in text

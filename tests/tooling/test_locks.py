@@ -1,4 +1,4 @@
-"""What the containers install, against pyproject.toml and constraints.txt."""
+"""The containers' lock files agree with pyproject.toml and constraints.txt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def requirements(path: Path, tool: Tool) -> list[Requirement]:
 
 
 def versions(path: Path, tool: Tool) -> dict[str, str]:
-    """Name to the one version that the file allows."""
+    """Return name -> the one version that the file allows."""
     found = {}
     for requirement in requirements(path, tool):
         (specifier,) = requirement.specifier
@@ -41,7 +41,7 @@ def test_locks_and_constraints_hold_the_same_versions(tool: Tool) -> None:
     constraints, common = constrained(), versions(COMMON, tool)
     both = constraints.keys() & common.keys()
     assert {name: common[name] for name in both} == {name: constraints[name] for name in both}
-    # All that CI tests with. What is left is for other systems.
+    # Everything that CI tests with. The rest is for other systems.
     others = [r for r in requirements(COMMON, tool) if canonicalize_name(r.name) not in constraints]
     assert {r.name for r in others if r.marker is None or "win32" not in str(r.marker)} == set()
     assert len(both) > 100
@@ -72,7 +72,7 @@ def test_the_lock_holds_all_that_the_package_asks_for(tool: Tool) -> None:
     locked = versions(COMMON, tool) | versions(CUDA, tool)
     for requirement in wanted:
         name = canonicalize_name(requirement.name)
-        if name == "opencv-python":  # the build without a screen takes its place
+        if name == "opencv-python":  # replaced by the build without a display
             assert [n for n in locked if n.startswith("opencv")] == ["opencv-contrib-python-headless"]
             name = "opencv-contrib-python-headless"
         assert requirement.specifier.contains(locked[name]), requirement

@@ -1,4 +1,4 @@
-"""Which Python a virtual environment is made with, and when `make` installs what."""
+"""The Python that `make` uses for a virtual environment, and when it installs which packages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tools" / "make_venv.sh"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 Program = Callable[[Path, str], Path]
-# A Python that fits, and says which one made the environment.
+# A Python that fits, and that shows which one made the environment.
 FITS = 'case "$1" in -c) exit 0;; esac\necho "$0" > "$3"'
 NOT_SWITCHED_ON = 'echo "pyenv: command not found" >&2; exit 127'
 TOO_OLD = "exit 1"
@@ -79,7 +79,7 @@ def test_the_files_agree_on_the_supported_pythons() -> None:
     oldest, newest = classified[0], classified[-1]
     above = f"3.{int(newest.partition('.')[2]) + 1}"
     assert PROJECT["project"]["requires-python"] == f">={oldest},<{above}"
-    # What lints and checks types must hold for the oldest.
+    # Lint and type checks must target the oldest Python.
     assert PROJECT["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
     assert PROJECT["tool"]["mypy"]["python_version"] == oldest
     image = re.search(r"^PYTHON_IMAGE=.*python:(\d+\.\d+)", (ROOT / "cluster" / "images.env").read_text(), re.MULTILINE)
@@ -91,7 +91,7 @@ def test_the_files_agree_on_the_supported_pythons() -> None:
 
 
 class Checkout:
-    """A folder with the Makefile and what it reads, and a virtual environment whose programs write down their calls."""
+    """A folder with the Makefile and its inputs, and a virtual environment whose programs record their calls."""
 
     def __init__(self, folder: Path, program: Program) -> None:
         self.folder, self.calls = folder, folder / "calls"
@@ -101,7 +101,7 @@ class Checkout:
             program(folder / "venv" / "bin" / name, f'echo "{name} $*" >> {self.calls}')
 
     def make(self, *targets: str) -> list[str]:
-        """Run `make`, and return what was called."""
+        """Run `make` and return the recorded calls."""
         self.calls.write_text("")
         command = ["make", "--silent", "VENV=venv", *targets]
         subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=60)
@@ -116,7 +116,7 @@ def checkout(tmp_path: Path, program: Program) -> Checkout:
 
 
 def installed(calls: list[str]) -> list[str]:
-    """What was installed with its dependencies, in the order of the calls."""
+    """Return what was installed with its dependencies, in the order of the calls."""
     return [call.rpartition(" ")[2] for call in calls if "pip install" in call and "--editable" in call]
 
 
@@ -150,7 +150,7 @@ def test_other_versions_are_installed_again(checkout: Checkout) -> None:
     assert installed(checkout.make("setup")) == [".[dev]"]
     (checkout.folder / "constraints.txt").write_text("# other versions\n")
     assert installed(checkout.make("quickstart")) == ["."]
-    # The stamp of the old set-up went with it.
+    # The stamp of the old set-up was removed with it.
     assert installed(checkout.make("setup")) == [".[dev]"]
     assert len(list((checkout.folder / "venv").glob(".setup-*"))) == 2
 

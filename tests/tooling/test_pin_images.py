@@ -1,4 +1,4 @@
-"""The digests of the containers' base images: how they are found, and what is written."""
+"""The digests of the containers' base images: how they are found and written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH on which there is nothing yet."""
+    """An empty PATH for stand-in clients."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return tmp_path / "bin"
 

@@ -1,4 +1,4 @@
-"""What is said of a video, and what of the storage that it lies on: real servers, real files, real refusals."""
+"""Errors are attributed to a video or to its storage, with real servers, real files and real refusals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from bad_server import ALL, BadServer
 
+from tests.helpers.bad_server import ALL, BadServer
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
 from vtcav_ray.store import access
@@ -39,7 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that others may look into, as pytest's own are not."""
+    """A folder that other users may read, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o755)
         for name in NAMES:
@@ -53,13 +53,13 @@ def server(folder: Path) -> Iterator[BadServer]:
         yield running
 
 
-# The servers here are on this machine, and only URLs that a config names may lead there.
+# The servers are on this machine, where only URLs that a config names may lead.
 ANY_HOST = {READ_LIMITS: ReadLimits(private=(ANY_ADDRESS,))}
 
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Tests may run as root, whom nothing is refused."""
+    """Act as an unprivileged user, since tests may run as root, to whom no file is refused."""
     if os.geteuid() != 0:
         yield
         return
@@ -76,7 +76,7 @@ def table(where: str, names: Sequence[str] = NAMES) -> pa.Table:
 
 
 def outcomes(where: str, names: Sequence[str] = NAMES, options: dict[str, Any] | None = None) -> dict[str, str]:
-    """Video -> `read`, or the kind of its failure. The neighbours are those of the whole table."""
+    """Return video -> `read` or the kind of its failure. The neighbours are those of the whole table."""
     videos = table(where, names)
     found = {}
     for name, video in with_neighbours(videos, neighbours_of(videos)).items():
@@ -96,7 +96,7 @@ def all_read_but(name: str, kind: str) -> dict[str, str]:
 # --- http -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", [0, 5])  # whichever comes first
+@pytest.mark.parametrize("place", [0, 5])  # at any place in the list
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
@@ -152,7 +152,7 @@ def test_a_wait_that_the_server_asks_for_is_kept(server: BadServer, monkeypatch:
     monkeypatch.setattr("time.sleep", waits.append)
     monkeypatch.setattr(access, "PATIENCE_SECONDS", 60.0)
     server.faults = {NAMES[1]: "retry"}
-    # fsspec asks twice for a size, so that the one bad answer is not always seen here.
+    # fsspec asks twice for a size, so the one bad answer is not always seen here.
     assert outcomes(server.url) == dict.fromkeys(NAMES, "read")
     server.faults = {NAMES[1]: "later"}
     waits.clear()
@@ -169,7 +169,7 @@ def test_an_object_alone_on_its_host_has_no_neighbour_to_ask(server: BadServer) 
 def test_an_object_that_breaks_off_is_asked_for_a_few_times_and_no_more(server: BadServer) -> None:
     server.faults = {NAMES[3]: "cut"}
     assert outcomes(server.url) == all_read_but(NAMES[3], "unreadable")
-    # One request a try, and one more try after a neighbour could be read.
+    # One request per try, and one more try after a neighbour could be read.
     assert server.asked.count(NAMES[3]) == CUT_OFFS + 1
 
 
@@ -230,7 +230,7 @@ def test_a_manifest_that_the_server_does_not_give_now_is_not_absent(server: BadS
     server.faults = {name: "404"}
     with pytest.raises(ConfigError, match="does not exist"):
         list_videos(config)
-    server.faults = {"labels.csv": "403"}  # nobody named it, and it is not there
+    server.faults = {"labels.csv": "403"}  # the config does not name it, and it does not exist
     assert list_videos(config)[0].num_rows == 1
     server.faults = {"labels.csv": "503"} if name == "one.mp4" else {}
     if name == "one.mp4":
@@ -265,7 +265,7 @@ def test_no_local_file_may_be_read(folder: Path) -> None:
 
 
 def test_a_file_whose_blocks_cannot_be_read_is_a_row(folder: Path) -> None:
-    """The kernel answers EIO for the first page of a process's memory."""
+    """The kernel returns EIO for the first page of a process's memory."""
     (folder / NAMES[4]).unlink()
     (folder / NAMES[4]).symlink_to("/proc/self/mem")
     assert outcomes(str(folder)) == all_read_but(NAMES[4], "unreadable")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import square_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.drawn import square_video
 from vtcav_ray.errors import InputError
 from vtcav_ray.video.codec import decode_clip, encode_clip
 from vtcav_ray.video.decode import decode_frames

@@ -1,18 +1,15 @@
 from __future__ import annotations
 
 import itertools
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import encode, number_of, numbered_frames, sound_only
 
+from tests.helpers.drawn import KEYFRAMES_EVERY_30, encode, number_of, numbered_frames, quarter_turned, sound_only
 from vtcav_ray.errors import InputError
 from vtcav_ray.video import decode
 from vtcav_ray.video.decode import Video, decode_frames, iter_frames, probe
-
-KEYFRAMES_EVERY_30 = {"g": "30", "bf": "2", "preset": "ultrafast", "sc_threshold": "0"}
 
 
 def kind_of(source: str | bytes, **options: int) -> str:
@@ -126,7 +123,7 @@ def test_truncated_without_its_index(long_video: bytes) -> None:
 
 
 def test_truncated_with_its_index_gives_what_is_there(tmp_path: Path) -> None:
-    options = {"movflags": "faststart"}  # the index in front; FFmpeg needs a real file for it
+    options = {"movflags": "faststart"}  # puts the index at the front, for which FFmpeg needs a real file
     data = encode(
         numbered_frames(200), options=KEYFRAMES_EVERY_30, container_options=options, path=str(tmp_path / "a.mp4")
     )
@@ -162,7 +159,7 @@ CODECS = pytest.mark.parametrize(
 def test_too_large_is_told_with_the_size_also_where_the_decoder_forgets_it(
     container: str, codec: str, pix_fmt: str
 ) -> None:
-    """FFmpeg says nothing of the size once its decoder has refused it; the container still does."""
+    """FFmpeg does not report the size after its decoder has refused it, but the container does."""
     video = encode(numbered_frames(2, 64, 128), container=container, codec=codec, pix_fmt=pix_fmt)
     with pytest.raises(InputError, match=r"has frames of 128x64; the limit is 8,191 pixels") as told:
         decode_frames(video, max_pixels=64 * 128 - 1)
@@ -171,7 +168,7 @@ def test_too_large_is_told_with_the_size_also_where_the_decoder_forgets_it(
 
 @CODECS
 def test_frames_of_just_the_largest_size_are_taken(container: str, codec: str, pix_fmt: str) -> None:
-    """Whatever FFmpeg pads them to."""
+    """FFmpeg's padding does not count."""
     for height, width in ((64, 128), (66, 98)):
         video = encode(numbered_frames(2, height, width), container=container, codec=codec, pix_fmt=pix_fmt)
         assert len(decode_frames(video, max_pixels=height * width)[0]) == 2
@@ -206,21 +203,12 @@ def test_variable_rate_counts_frames_not_time() -> None:
 
 def test_no_frame_rate_falls_back() -> None:
     data = encode(numbered_frames(1), container="matroska", pts=[0])
-    stated = bytes.fromhex("23e38384")  # the frame's duration: made void
+    stated = bytes.fromhex("23e38384")  # the frame's duration, made void
     assert stated in data
     data = data.replace(stated, bytes.fromhex("ec860000"))
     frames, info = decode_frames(data)
     assert len(frames) == 1
     assert info.fps == decode.FALLBACK_FPS
-
-
-def quarter_turned() -> bytes:
-    """Eight numbered frames that are to be shown a quarter turn clockwise."""
-    data = bytearray(encode(numbered_frames(8)))
-    at = data.index(b"tkhd") + 4 + 40  # the display matrix
-    turn_right = (0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30)
-    data[at : at + 36] = struct.pack(">9i", *turn_right)
-    return bytes(data)
 
 
 def test_rotation_is_applied() -> None:
@@ -248,7 +236,7 @@ def test_a_missing_right_is_told_as_such_and_not_as_bad_data(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(InputError, match="Permission denied") as told:  # no neighbours are known that could be asked
+    with pytest.raises(InputError, match="Permission denied") as told:  # there are no neighbours to check
         decode_frames(str(path))
     assert told.value.kind == "permission"
 

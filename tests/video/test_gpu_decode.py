@@ -1,4 +1,4 @@
-"""TorchCodec, held to PyAV on a CPU, where both give the same frames bit for bit."""
+"""TorchCodec agrees with PyAV on a CPU, where both give the same frames bit for bit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn import encode, number_of, numbered_frames
-from test_decode import KEYFRAMES_EVERY_30, quarter_turned
 
+from tests.helpers.drawn import KEYFRAMES_EVERY_30, encode, number_of, numbered_frames, quarter_turned
 from vtcav_ray.errors import InputError, StageError
 from vtcav_ray.video import gpu_decode
 from vtcav_ray.video.decode import Video
@@ -31,7 +30,7 @@ usable = pytest.mark.usefixtures("_usable")
 
 
 def both(source: str | bytes, stride: int = 1, **options: int) -> tuple[TorchcodecVideo, list[np.ndarray]]:
-    """The frames by TorchCodec, once they were found to be those by PyAV."""
+    """Check that TorchCodec's frames equal PyAV's; return the video and the frames."""
     with Video(source, **options) as pyav:
         wanted = list(pyav.frames(stride))
     with TorchcodecVideo(source, **options) as video:
@@ -80,12 +79,12 @@ def test_pyav_takes_over_what_torchcodec_does_not_do() -> None:
     video, frames = both(quarter_turned())
     assert "rotated" in str(video.handed_over)
     assert frames[0].shape == (96, 64, 3)
-    # A seek to the first frame lands behind it; and packets that may not be a frame each.
+    # A seek to the first frame lands after it, or a packet may not be exactly one frame.
     for container, codec in (("mpegts", "libx264"), ("avi", "mpeg4")):
         video, frames = both(encode(numbered_frames(101), container=container, codec=codec, options=WITH_B_FRAMES))
         assert video.handed_over is not None
         assert [number_of(f) for f in frames] == list(range(101))
-    # Frames that change size in the middle.
+    # Frames change size in the middle.
     video, _ = both(encode(numbered_frames(6), container="h264") + encode(numbered_frames(6, 32, 48), container="h264"))
     assert video.num_frames >= 10
 

@@ -122,7 +122,7 @@ def test_a_label_goes_by_the_files_name_only_where_that_is_plain(
     found = {r["video_id"]: r["label"] for r in listed(tmp_path / "v")}
     assert found == {"lift/001.mp4": "lifting", "x/001.mp4": "x", "y/002.mp4": "two", "z/003.mp4": "three"}
     assert "x/001.mp4" in caplog.text
-    # Two names for one file, and a path without its ending.
+    # Two names for one file, and a path without its extension.
     labels = [{"video_id": "x/001", "label": "a"}, {"video_id": "m/002.mp4", "label": "b"},
               {"video_id": "n/002.mp4", "label": "c"}]  # fmt: skip
     write_csv(tmp_path / "v" / "labels.csv", labels)
@@ -162,7 +162,7 @@ BAD_ROWS = ["http://[bad/x.mp4", "1.mp4/b.mp4", "1.mp4/b/c.mp4", f"{'x' * 300}.m
             "s3://no bucket/a.mp4"]  # fmt: skip
 
 
-@pytest.mark.parametrize("limit", [listing.STAT_LIMIT, 5, 1])  # looked up one by one, by folder, not at all
+@pytest.mark.parametrize("limit", [listing.STAT_LIMIT, 5, 1])  # looked up one by one, by folder, or not at all
 def test_a_row_that_can_not_be_a_file_is_a_failure_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
@@ -179,7 +179,7 @@ def test_a_row_that_can_not_be_a_file_is_a_failure_and_stops_nothing(
     assert "gcsfs" in next(f.message for f in failures if f.uri == "gs://bucket/a.mp4")
     if limit > 1:
         assert len(bad) == len(BAD_ROWS)
-    else:  # then it is found out by whoever decodes
+    else:  # then decoding finds it
         for uri in good - {str(tmp_path / "1.mp4")}:
             with pytest.raises(InputError):
                 fetch(uri, options)
@@ -215,7 +215,7 @@ def test_a_table_with_two_columns_of_one_meaning_is_refused(tmp_path: Path) -> N
     pq.write_table(pa.Table.from_arrays([pa.array(["v/1.mp4"])] * 3, names=names), tmp_path / "l.parquet")
     with pytest.raises(ConfigError, match="label"):
         listed(tmp_path / "l.parquet")
-    (tmp_path / "l.csv").write_text("uri,label,note,note\nv/1.mp4,a,b,c\n")  # of no interest here
+    (tmp_path / "l.csv").write_text("uri,label,note,note\nv/1.mp4,a,b,c\n")  # this column is not used
     assert listed(tmp_path / "l.csv")[0]["label"] == "a"
 
 
@@ -313,7 +313,7 @@ def test_object_storage_paths() -> None:
         file.write(b"uri,label\nc/1.mp4,c\nmemory://bucket/c/1.mp4,d\n")
     (row,) = listed("memory://bucket/c")
     assert (row["video_id"], row["uri"]) == ("1.mp4", "memory://bucket/c/1.mp4")
-    with pytest.raises(ConfigError, match="more than once"):  # both rows are one file
+    with pytest.raises(ConfigError, match="more than once"):  # both rows name one file
         listed("memory://bucket/list.csv")
 
 

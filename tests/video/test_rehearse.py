@@ -1,4 +1,4 @@
-"""Videos that crash, hang or fill the process that decodes them, found by letting them do it."""
+"""Videos that crash, hang or fill their decoding process are found by decoding them in a separate one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from drawn import encode, numbered_frames
-from poison import install
 
 import vtcav_ray.video.rehearse as module
+from tests.helpers.drawn import encode, numbered_frames
+from tests.helpers.poison import install
 from vtcav_ray.video.rehearse import Limits, rehearse
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ LIMITS = Limits(max_frames=1000, max_pixels=10**6, cpu_seconds=20.0, stall_secon
 
 @pytest.fixture
 def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Name -> path of the same good video, whose names do harm."""
+    """Name -> path of copies of one good video, whose names cause the harm."""
     (tmp_path / "site").mkdir()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([install(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
     video = encode(numbered_frames(8))
@@ -44,8 +44,8 @@ def test_each_kind_of_harm_is_named_and_nobody_else_suffers(videos: dict[str, st
 def test_a_hang_that_holds_the_interpreter_is_ended_too(
     videos: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_START_SECONDS", 15.0)  # all that can be done is to wait for longer than it may take
-    bad = rehearse([videos["lock"], videos["good"]], dataclasses.replace(LIMITS, cpu_seconds=1.0), 1)
+    monkeypatch.setattr(module, "_START_SECONDS", 4.0)  # all that can be done is to wait for longer than it may take
+    bad = rehearse([videos["lock"], videos["good"]], dataclasses.replace(LIMITS, cpu_seconds=0.5, stall_seconds=0.5), 1)
     assert {Path(uri).stem: what.error_kind for uri, what in bad.items()} == {"lock": "timeout"}
 
 

@@ -1,17 +1,15 @@
-"""The page over training in a real browser: its charts, no sideways scroll, nothing serious for axe."""
+"""The page over training in a real browser: its charts, no horizontal scroll, no serious axe finding."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
+from tests.helpers.browser import AXE
 from vtcav_ray.watch.page import Point, build_page
 from vtcav_ray.watch.registry import CheckpointRecord
-
-AXE = Path(__file__).parents[1] / "report" / "axe" / "axe.min.js"
 
 
 def page_text() -> str:
@@ -34,7 +32,7 @@ def page_text() -> str:
 def test_points_are_placed_by_checkpoint_and_effect() -> None:
     page = page_text()
     assert "4 checkpoints, 3 done, 1 failed" in page
-    # Effects from -0.7 to 1.5 over 42 px from 7 px down; three of four checkpoints over 166 px from 7 px on.
+    # Effects from -0.7 to 1.5 span 42 px from y = 7 px; three of four checkpoints span 166 px from x = 7 px.
     assert '<circle class="down" cx="7.0" cy="45.2" r="2.6"/><circle class="open" cx="62.3" cy="35.6" r="2.6"/>' in page
     assert '<circle class="up" cx="117.7" cy="16.5" r="2.6"/>' in page
     assert "last +1.00 [+0.50, +1.50], score 0.90" in page
@@ -47,24 +45,21 @@ def test_the_policy_allows_its_own_style_alone() -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
-def test_the_page_is_styled_accessible_and_never_scrolls_sideways(tmp_path: Path, scheme: str, width: int) -> None:
+def test_the_page_is_styled_accessible_and_never_scrolls_sideways(
+    browser: Browser, tmp_path: Path, scheme: str, width: int
+) -> None:
     file = tmp_path / "report.html"
     file.write_text(page_text(), encoding="utf-8")
     problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-        page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-        page.goto(file.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.locator("svg.spark").first.evaluate("e => getComputedStyle(e).width") == "180px"  # its own style
-        page.close()
-        page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})
-        page.goto(file.as_uri())
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-        browser.close()
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+    page.goto(file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("svg.spark").first.evaluate("e => getComputedStyle(e).width") == "180px"  # its own style
+    page.close()
+    page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.goto(file.as_uri())
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     assert problems == []
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []

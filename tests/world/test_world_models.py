@@ -1,4 +1,4 @@
-"""The shipped models do on unseen videos what MODELS.md says."""
+"""The shipped models reach the figures of MODELS.md on unseen videos."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_perfect_detection_is_a_hit_and_others_are_not() -> None:
     found = np.array(
         [
             [10, 10, 50, 50, 0.9, 2],
-            [10, 10, 50, 50, 0.8, 2],  # a second one of the same object
+            [10, 10, 50, 50, 0.8, 2],  # a second detection of the same object
             [10, 10, 50, 50, 0.7, 1],  # the wrong kind
             [60, 60, 90, 90, 0.6, 2],  # elsewhere
         ],
@@ -128,7 +128,7 @@ def test_augmented_boxes_stay_on_their_object() -> None:
     frame = LabelledFrame(image, np.array([[30, 20, 70, 50]], np.float32), np.array([0]))
     rng = np.random.default_rng(0)
     for moved in [letterbox(frame)] + [augment(frame, rng) for _ in range(20)]:
-        # The border is grey, the ground dark, the object the brightest thing that is left.
+        # The border is grey, the ground is dark, and the object is the brightest remaining part.
         level = moved.image_HW3.astype(int).sum(2)
         rows, columns = np.nonzero(level >= 0.9 * level.max())
         x1, y1, x2, y2 = moved.boxes_N4[0]
@@ -137,7 +137,7 @@ def test_augmented_boxes_stay_on_their_object() -> None:
 
 
 def test_training_clips_carry_the_class_of_their_motion() -> None:
-    """A bright square that moves right, turned in every way: the label must follow where it really goes."""
+    """The label follows the true motion of a bright square that moves right, in every rotation and reflection."""
     frames = np.zeros((1, 32, 64, 64, 3), np.uint8)
     paths = np.zeros((1, 32, 2), np.float32)
     for t in range(32):
@@ -150,7 +150,7 @@ def test_training_clips_carry_the_class_of_their_motion() -> None:
     for clip, target, map_THW in zip(batch, targets, maps, strict=True):
         first, last = clip[0, 0].astype(int), clip[0, -1].astype(int)
         if min(first.max() - first.min(), last.max() - last.min()) < 100:
-            continue  # the zoom put the square out of view
+            continue  # the zoom moved the square out of view
         (y1, x1), (y2, x2) = (np.argwhere(f > (f.min() + f.max()) / 2).mean(0) for f in (first, last))
         way = (x2 - x1, y2 - y1)
         axis = int(abs(way[1]) > abs(way[0]))

@@ -1,4 +1,4 @@
-"""What is drawn is what the truth says."""
+"""The drawn pixels agree with the truth."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_boxes_hold_what_was_drawn_and_no_more(index: int) -> None:
     difference = np.abs(with_object.frames_THW3.astype(int) - without.frames_THW3).max(3)
     for t, box in zip(truth.frames_N, truth.boxes_N4, strict=True):
         drawn = edges(difference[t] > 10)
-        # Soft edges: a pixel that is covered by less than a quarter may lie outside.
+        # Edges are soft: a pixel that is covered by less than a quarter may lie outside.
         assert (drawn[:2] >= box[:2] - 2).all(), (t, drawn, box)
         assert (drawn[2:] <= box[2:] + 2).all(), (t, drawn, box)
         assert np.abs(drawn - box).max() <= 3, (t, drawn, box)
@@ -73,7 +73,7 @@ def test_visible_share_falls_when_an_object_is_covered() -> None:
     still, main = scene.actors
     behind = dataclasses.replace(still, centres_T2=main.centres_T2.copy(), look=main.look, motion="none")
     truth = render_scene(dataclasses.replace(scene, actors=(behind, main))).objects
-    # The still one is drawn where the main one is in the first frame, so it is wholly hidden there.
+    # The still object lies where the main one is in the first frame, so it is wholly hidden there.
     assert 0 not in truth[0].frames_N
     assert truth[1].visible_N[0] > 0.9
 

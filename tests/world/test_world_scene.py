@@ -1,4 +1,4 @@
-"""Classes are defined by motion only: nothing else in a scene tells them apart."""
+"""Only motion defines the classes: nothing else in a scene distinguishes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scenes() -> list[Scene]:
 
 
 def place(scene: Scene, t: int) -> np.ndarray:
-    """Where the main object's middle is, in shorter sides from the frame's middle."""
+    """Return the centre of the main object relative to the frame's centre, in shorter sides."""
     centre = scene.actors[-1].centres_T2[t] - np.array([scene.width, scene.height]) / 2
     return centre / min(scene.height, scene.width)
 

@@ -1,4 +1,4 @@
-"""The folder that `write_world` leaves behind."""
+"""The folder that `write_world` writes."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def start_from_derivatives(model: Any) -> None:
 
 
 class MotionProbe(nn.Module):
-    """Predicts from each of the second stage's tokens what moves there: logits [B, 5, 8, 8, 8]."""
+    """A probe that predicts from each of the second stage's tokens what moves there: logits [B, 5, 8, 8, 8]."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

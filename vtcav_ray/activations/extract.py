@@ -35,7 +35,7 @@ FLOAT16_SCALE = 2.0**12
 
 
 class Extractor:
-    """Extracts activations and gradients of layers. Created once per actor, called with batches of clips.
+    """An extractor of layers' activations and gradients. Created once per actor, called with batches of clips.
 
     Args:
         recogniser: the model, on its device.

@@ -6,7 +6,7 @@ the CAV is Pᵀw, and the derivative of a class's logit h along it is
     d/dε h(a + ε Pᵀw) at ε = 0  =  ∇h · (Pᵀw)  =  (P ∇h) · w,
 
 because P is linear. So P∇h, once per (clip, layer, class), answers for every CAV that will ever be trained on this
-layer: no model is touched again. A test checks the identity by finite differences, for every projection.
+layer, without running the model again. A test checks the identity by finite differences, for every projection.
 
 `sketch:k` is a sparse Johnson-Lindenstrauss map (Kane and Nelson, "Sparser Johnson-Lindenstrauss transforms", 2014, in
 its count-sketch form; Dasgupta, Kumar and Sarlós 2010). A dense k x D matrix for D = 2.4 million and k = 1024 would
@@ -20,12 +20,12 @@ for vectors with few large entries, where a single one would let them collide. T
 `RandomState` streams, so they are the same on every machine, device and version, and for every batch. They are gathers
 and sums in a fixed order, not scattered additions: the same input gives the same bits, on a GPU too.
 
-`moving` and `still` are means over places with weights of the clip's own: those where its activation changes most in
-time, or hardly at all. Which map P_x that is depends on the clip x, but it is linear, and a clip's activation and its
-gradients go through the same one. So (P_x ∇h)·w is the derivative of h when the change that the CAV says is made where
-things move in x (or where nothing does), and a mean of such derivatives over a class's clips is what it was above. What
-they are for: the mean over all places loses an object that is small and could be anywhere, and a mean over each place
-(`space`, `flat`) asks whether it makes a difference THERE, which in early layers of a convolutional network it may not.
+`moving` and `still` are means over places with weights from the clip itself: the places where its activation changes
+most in time, or hardly at all. The map P_x depends on the clip x, but it is linear, and a clip's activation and its
+gradients go through the same map. So (P_x ∇h)·w is the derivative of h for the CAV's change, applied where x moves (or
+where it does not), and means of such derivatives over a class's clips keep their meaning. Their purpose: the mean over
+all places loses a small object that could be anywhere, and means over single places (`space`, `flat`) measure whether
+the object matters THERE, which it may not in early layers of a convolutional network.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.registry import PROJECTIONS, UnknownName
 
 REPEATS = 4
-LAYER_AND_OWN = "@"  # `early@moving`: a layer with a projection of its own
+LAYER_AND_OWN = "@"  # `early@moving`: a layer with its own projection
 _PEAK = 8  # the weights' exponent; 4 and 8 were tried (benchmarks/RESULTS.md)
 _STILL = 1e-4  # a clip that changes less than this part of its activation anywhere has no places that move
 _SOLVED, _MAX_STEPS = 1e-9, 500  # relative residual of `solve`; k steps would be exact
@@ -64,20 +64,20 @@ class Projection(ABC):
         self.d = d
 
     def at(self, a: torch.Tensor) -> Projection:
-        """The map of B clips with these activations, `[B, T', H', W', C]`: this one, where it is the same for all."""
+        """Return the map for B clips with activations `[B, T', H', W', C]`: this one if it is the same for all."""
         return self
 
     @abstractmethod
     def apply(self, a: torch.Tensor) -> torch.Tensor:
-        """P a: `[B, T', H', W', C]` -> `[B, d]`, in a's type (float32 for half types) and on its device."""
+        """Return P a: `[B, T', H', W', C]` -> `[B, d]`, in a's type (float32 for half types) and on its device."""
 
     @abstractmethod
     def transpose(self, w: torch.Tensor) -> torch.Tensor:
-        """Pᵀw: `[B, d]` -> `[B, T', H', W', C]`."""
+        """Return Pᵀw: `[B, d]` -> `[B, T', H', W', C]`."""
 
     @abstractmethod
     def solve(self, z: torch.Tensor) -> torch.Tensor:
-        """(P Pᵀ)⁻¹ z, `[B, d]`: what turns a move in P-space into a CAV-like direction.
+        """Return (P Pᵀ)⁻¹ z, `[B, d]`, which turns a move in P-space into a CAV-like direction.
 
         `transpose(solve(z))` is the LIFT of z, P⁺z: of all changes δ of the activation with P δ = z the smallest. For
         the means it adds z at every position that was averaged, and so moves the mean by z. (Pᵀz alone would add z
@@ -107,9 +107,9 @@ class Mean(Projection):
 
 
 class Grid(Projection):
-    """The means over time and over the blocks of an n x n grid of places: `[n, n, C]`. Keeps roughly where things are.
+    """The means over time and over the blocks of an n x n grid of places: `[n, n, C]`. It keeps approximate positions.
 
-    Where a side is no multiple of n, its blocks differ by one place; a side shorter than n has a block for each place.
+    If a side is no multiple of n, its blocks differ by one place. A side shorter than n has a block for each place.
     """
 
     def __init__(self, shape: Shape, n: int) -> None:
@@ -165,10 +165,10 @@ class Places(Projection):
         return self.at(a).apply(a)
 
     def transpose(self, w: torch.Tensor) -> torch.Tensor:
-        raise TypeError("this projection is another one for each clip: take it `at` their activations")
+        raise TypeError("this projection depends on the clip: get its map with `at(activations)` first")
 
     def solve(self, z: torch.Tensor) -> torch.Tensor:
-        raise TypeError("this projection is another one for each clip: take it `at` their activations")
+        raise TypeError("this projection depends on the clip: get its map with `at(activations)` first")
 
 
 class _Weighted(Projection):
@@ -214,7 +214,7 @@ class Sketch(Projection):
         flat = w.new_zeros(len(w), self.per_output * self.d)
         for round_ in range(REPEATS):
             order, signs = self._shuffle(round_, w.device)
-            flat[:, order] += w.repeat(1, self.per_output) * signs.to(w.dtype)  # a permutation: nothing meets
+            flat[:, order] += w.repeat(1, self.per_output) * signs.to(w.dtype)  # a permutation: no collisions
         return flat[:, : self.total].reshape(len(w), *self.shape) / math.sqrt(REPEATS)
 
     def solve(self, z: torch.Tensor) -> torch.Tensor:
@@ -241,7 +241,7 @@ class Sketch(Projection):
 
 @lru_cache(maxsize=4 * REPEATS)
 def _shuffle(n: int, seed: int, round_: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """A permutation of n places (int32 saves half the memory) and n signs (int8)."""
+    """Return a permutation of n places (int32 saves half the memory) and n signs (int8)."""
     stream = np.random.RandomState([seed % 2**32, round_])
     order = torch.from_numpy(stream.permutation(n).astype(np.int32)).to(device)
     signs = torch.from_numpy(stream.randint(0, 2, n).astype(np.int8) * 2 - 1).to(device)
@@ -291,11 +291,11 @@ def _sketch(shape: Shape, seed: int, k: int) -> Projection:
 
 
 def make_projection(spec: str, shape: Shape, seed: int = 0) -> Projection:
-    """The projection of a config's `activations.projection` for one layer.
+    """Return the projection of a config's `activations.projection` for one layer.
 
     Args:
-        spec: `mean`, `time`, `space`, `flat`, `moving`, `still`, `grid:n`, `sketch:k`, or one that was registered: a
-            function of the shape, the seed and, where its name ends in `:n`, that number.
+        spec: `mean`, `time`, `space`, `flat`, `moving`, `still`, `grid:n`, `sketch:k`, or a registered one: a
+            function of the shape, the seed and, if its name ends in `:n`, that number.
         shape: T', H', W', C of the layer.
         seed: of the sketch; the others don't use it.
 
@@ -311,7 +311,7 @@ def make_projection(spec: str, shape: Shape, seed: int = 0) -> Projection:
 
 
 def layer_and_projection(name: str, projection: str) -> tuple[str, str]:
-    """An entry of `activations.layers` as (layer, projection): `early@moving` has its own, `early` the one given."""
+    """Split an entry of `activations.layers` into (layer, projection); `early` gets the default projection."""
     layer, _, own = name.partition(LAYER_AND_OWN)
     return layer, own or projection
 

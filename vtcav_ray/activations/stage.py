@@ -123,7 +123,7 @@ STAGE = Stage(stages.ACTIVATIONS, version=7, ingredients=_ingredients, prepare=_
 
 
 class ExtractWorker:
-    """Runs the recogniser over the clips of one shard.
+    """The worker that runs the recogniser over the clips of one shard.
 
     Args:
         config: the whole config.

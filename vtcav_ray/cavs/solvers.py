@@ -18,8 +18,8 @@ B has no eigenvalue below 1, so its Cholesky factor always exists, also with dup
 length of a step is searched for, and it never goes uphill, which makes the method converge from any start.
 
 The time goes into n x n factors that fit in the cache. `logistic` takes its steps in float32, whose factors cost about
-half, and is then judged in float64 by how far the coefficients are from a = -g, which holds at the minimum and nowhere
-else. What float32 could not do (a kernel of bad condition, or numbers beyond its range) is done again in float64.
+half. The result is then judged in float64 by the distance of the coefficients from a = -g, which holds only at the
+minimum. Problems beyond float32 (an ill-conditioned kernel, or numbers out of range) are solved again in float64.
 `ridge` is one step, and its B (like svm's, whose kernel holds the common offset) has too wide a spectrum for
 float32: they are float64 throughout.
 
@@ -68,7 +68,7 @@ class Solver(ABC):
     """A way of separating two sides, for many CAVs at once. One instance per call of `train_cavs`.
 
     Attributes:
-        default_regularization: used where the caller gives none; None: this solver has no regularization.
+        default_regularization: used if the caller gives none; None: this solver has no regularization.
         raw_rows: the kernel holds inner products of the rows themselves; else of rows centred on the pool's mean, whose
             coefficients must then sum to 0 (the bias is free).
         constant_feature: added to the raw kernel, as by a constant feature of this square; its weight becomes the bias,
@@ -136,7 +136,7 @@ class Pattern(Solver):
 
 
 def newton(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, solver: NewtonSolver, regularization: float) -> Solution:
-    """Solves a batch of classifiers.
+    """Solve a batch of classifiers.
 
     Args:
         kernel_MTT: inner products of the train rows, 0 on padding, float64. For `svm` of the raw rows with 1 added.
@@ -146,7 +146,7 @@ def newton(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor, solver: NewtonSolv
     """
     if solver != "logistic":
         return _newton(kernel_MTT, labels_MT, solver, regularization)
-    with np.errstate(all="ignore"):  # whatever float32 can't hold shows in the check
+    with np.errstate(all="ignore"):  # the check finds values that float32 can't hold
         quick = _newton(kernel_MTT.float(), labels_MT.float(), solver, regularization)
     a, b = quick.coefficients_MT.double(), quick.bias_M.double()
     g, _ = _Loss(labels_MT, solver, regularization).derivatives(apply_kernel(kernel_MTT, a) + b[:, None])
@@ -169,7 +169,7 @@ def _newton(
     solver: NewtonSolver,
     regularization: float,
 ) -> Solution:
-    """Newton's method in the type of its arguments."""
+    """Run Newton's method in the type of its arguments."""
     num = len(labels_MT)
     free_bias = solver != "svm"
     tiny = torch.finfo(labels_MT.dtype).tiny
@@ -226,7 +226,7 @@ def _newton(
 
 
 def pattern(kernel_MTT: torch.Tensor, labels_MT: torch.Tensor) -> Solution:
-    """The signal direction: covariance of activation and label, which is the difference of the two classes' means.
+    """Return the signal direction: covariance of activation and label, which is the difference of the classes' means.
 
     A filter (any of the classifiers above) turns away from directions of much noise; the pattern does not (Haufe et
     al., On the interpretation of weight vectors of linear models, NeuroImage 2014; Pahde et al., Navigating Neural
@@ -251,7 +251,7 @@ class _Loss:
         self.y, self.on, self.solver, self.regularization = y_MT, y_MT.abs(), solver, regularization
 
     def value(self, f: torch.Tensor) -> torch.Tensor:
-        """[M]."""
+        """Return the loss of each problem: [M]."""
         if self.solver == "logistic":
             return self.regularization * (self.on * torch.nn.functional.softplus(-self.y * f, threshold=40.0)).sum(1)
         if self.solver == "ridge":
@@ -259,7 +259,7 @@ class _Loss:
         return self.regularization * (self.on - self.y * f).clamp_min(0).square().sum(1)
 
     def derivatives(self, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Slope and curvature in f, [M, T] each."""
+        """Return slope and curvature in f, [M, T] each."""
         if self.solver == "logistic":
             p = torch.sigmoid(-self.y * f)
             return -self.regularization * self.y * p, self.regularization * self.on * p * (1 - p)
@@ -279,7 +279,7 @@ def _line_search(
     value: torch.Tensor,
     loss: _Loss,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far to go along each step: near the minimum on the line, and never uphill.
+    """Find the length of each step: near the minimum on the line, and never uphill.
 
     Along the line the objective is a parabola plus the loss of f + t df, so trying a length costs T numbers, not T^2.
     Going further than 1 matters: on separable examples a plain Newton step raises the margin by about 1 at a time.
@@ -314,14 +314,14 @@ def _line_search(
 
 
 def apply_kernel(K_MTT: torch.Tensor, a_MT: torch.Tensor) -> torch.Tensor:
-    """K a for each problem: [M, S, T] and [M, T] to [M, S]."""
+    """Return K a for each problem: [M, S, T] and [M, T] to [M, S]."""
     if K_MTT.device.type == "cpu":  # NumPy calls BLAS for each matrix: five times as fast as torch's batch
         return torch.from_numpy(np.matmul(K_MTT.numpy(), a_MT.numpy()[:, :, None])[:, :, 0])
     return torch.bmm(K_MTT, a_MT[:, :, None])[:, :, 0]
 
 
 def _solve(B_MTT: torch.Tensor, right_MkT: torch.Tensor) -> torch.Tensor:
-    """u [M, k, T] of B u = right for each of k right sides; B is symmetric, positive, and lost on the CPU."""
+    """Return u [M, k, T] of B u = right for each of k right sides. B is symmetric and positive. A CPU overwrites it."""
     if B_MTT.device.type != "cpu":
         return _solve_in_batch(B_MTT, right_MkT)
     # A loop over LAPACK, in place: twice as fast as NumPy's batch and three times as torch's, which copy and zero.
@@ -333,11 +333,11 @@ def _solve(B_MTT: torch.Tensor, right_MkT: torch.Tensor) -> torch.Tensor:
 
 
 def _solve_in_batch(B_MTT: torch.Tensor, right_MkT: torch.Tensor) -> torch.Tensor:
-    """The same, for a GPU: a few calls for the whole batch. NaN where B is not positive.
+    """Do the same on a GPU with a few calls for the whole batch. The result is NaN where B is not positive.
 
     B always is, but float32 may not hold it. Then the caller's check finds the NaN and solves in float64, as on the
-    CPU: `torch.linalg.cholesky` would raise instead. And `torch.cholesky_solve` goes through the batch one by one where
-    torch has no MAGMA (pytorch/pytorch#175898).
+    CPU: `torch.linalg.cholesky` would raise instead. And `torch.cholesky_solve` processes the batch one by one if torch
+    has no MAGMA (pytorch/pytorch#175898).
     """
     L, info = torch.linalg.cholesky_ex(B_MTT)
     half = torch.linalg.solve_triangular(L, right_MkT.mT, upper=False)

@@ -144,7 +144,7 @@ def _hold(
 
 
 def _mix(x: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele et al. 2014): a fixed bijection that scatters neighbouring integers."""
+    """Apply SplitMix64's finaliser (Steele et al. 2014): a fixed bijection that scatters neighbouring integers."""
     with np.errstate(over="ignore"):
         z = np.asarray(x, dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -164,7 +164,7 @@ STAGE = Stage(stages.CAVS, version=5, ingredients=_ingredients, prepare=_prepare
 
 
 class CavWorker:
-    """Trains a block of a layer's CAVs, or computes a block of its accuracy curves; see `block_of`."""
+    """The worker that trains a block of a layer's CAVs, or computes a block of its accuracy curves; see `block_of`."""
 
     def __init__(self, config: Config, activations: StageFolder) -> None:
         self.config = config

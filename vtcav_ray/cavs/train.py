@@ -40,7 +40,7 @@ DEFAULT_REGULARIZATION = {
 _BLAS = ThreadpoolController()  # the libraries that NumPy and torch have loaded
 _CHUNK_NUMBERS = 1 << 20  # of kernels solved together: small enough for the cache, large enough to hide Python
 _CHUNK_NUMBERS_SHORT_STEPS = 1 << 22  # sgd takes thousands of short steps: more CAVs in each
-_CHUNK_NUMBERS_GPU = 1 << 24  # 134 MB of float64, and some copies: each step is a few dozen calls, whatever the chunk
+_CHUNK_NUMBERS_GPU = 1 << 24  # 134 MB of float64, and some copies: each step is a few dozen calls for any chunk size
 # Relative to the pool's own length: below it a difference between two means is rounding of float32.
 _NOTHING = 1e-6
 _APART = 1e-2  # of decision values, whose labels are 2 apart

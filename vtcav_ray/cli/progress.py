@@ -33,7 +33,7 @@ class _Rate(ProgressColumn):
 
 
 class JsonProgress:
-    """Implements `vtcav_ray.pipeline.Progress`: one line of JSON per event."""
+    """An implementation of `vtcav_ray.pipeline.Progress`: one line of JSON per event."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -70,7 +70,7 @@ class JsonProgress:
 
 
 class TerminalProgress:
-    """Implements `vtcav_ray.pipeline.Progress`. Use it as a context manager."""
+    """An implementation of `vtcav_ray.pipeline.Progress` for terminals. Use it as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

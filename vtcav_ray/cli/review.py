@@ -11,7 +11,6 @@ from vtcav_ray.clips.decisions import FILE, read_decisions
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.review.clip_groups import ClipGroups
 from vtcav_ray.review.contact_sheet import sheet_parts
-from vtcav_ray.review.server import ReviewServer
 from vtcav_ray.review.session import Session
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.access import open_url
@@ -24,6 +23,8 @@ def serve(run: Run, host: str, port: int, say: Callable[[str], None]) -> None:
     Raises:
         ConfigError: the run has no clips yet, `review.csv` is malformed, or the address is not available.
     """
+    from vtcav_ray.review.server import ReviewServer  # aiohttp, which the contact sheet does not need
+
     groups = ClipGroups(run)
     with ReviewServer(Session(groups, groups.home), host, port) as server:
         if not is_loopback(host):

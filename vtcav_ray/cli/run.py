@@ -107,7 +107,7 @@ def _run(
     except KeyboardInterrupt:
         # The engine's session has already ended: a Ray that was started for this run is stopped.
         errors.print(
-            f"Stopped. Every finished shard is kept in {config.run_url}. Go on with: {again}",
+            f"Stopped. Every finished shard is kept in {config.run_url}. Resume with: {again}",
             soft_wrap=True,
             highlight=False,
         )

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from vtcav_ray.cli.terminal import printable
 from vtcav_ray.store.commits import parquet_bytes
+from vtcav_ray.tables import CELL_KEY
 from vtcav_ray.text.csv_text import without_formulas
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -77,7 +78,7 @@ def print_interventions(rows: pa.Table, as_json: bool, console: Console) -> None
         "activation, over n class videos",
         caption_justify="left",
     )
-    for name in ("class", "layer", "concept", "against"):
+    for name in CELL_KEY:
         shown.add_column(name)
     for name in ("step", "predicted", "real", "± sd", "real / predicted", "n"):
         shown.add_column(name, justify="right")
@@ -85,7 +86,7 @@ def print_interventions(rows: pa.Table, as_json: bool, console: Console) -> None
         ratio = row["real"] / row["predicted"] if row["predicted"] else float("nan")
         figures = [f"{row['step']:+g}", *(f"{row[k]:+.3f}" for k in ("predicted", "real"))]
         figures += [f"{row['real_sd']:.3f}", f"{ratio:.2f}", str(row["n"])]
-        shown.add_row(*(_cell(row[k]) for k in ("class", "layer", "concept", "against")), *figures)
+        shown.add_row(*(_cell(row[k]) for k in CELL_KEY), *figures)
     console.print(shown)
 
 

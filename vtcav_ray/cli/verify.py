@@ -1,4 +1,4 @@
-"""`vtcav verify RUN`: check that the files of a run folder are as they were written."""
+"""`vtcav verify RUN`: check that the files of a run folder are unchanged since they were written."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def verify_run(run: Run, out: Console, *, as_json: bool = False) -> int:
             out.print(f"  {printable(_sentence(damage))}", soft_wrap=True, highlight=False)
     if broken:
         again = sorted({f"{r.stage}/{d.shard}" for r, d in broken if d.shard is not None})
-        shards = f" Shards to make again: {', '.join(again)}." if again else ""
+        shards = f" Shards to recompute: {', '.join(again)}." if again else ""
         out.print(
-            f"{run.url} is not what was written.{printable(shards)} `vtcav run` on this folder repairs what is broken.",
+            f"{run.url} is damaged.{printable(shards)} `vtcav run` on this folder repairs what is broken.",
             soft_wrap=True,
             highlight=False,
         )
         return EXIT_STAGE
-    out.print(f"{run.url}: every file is as it was written, and every stage is complete.", soft_wrap=True)
+    out.print(f"{run.url}: every file is unchanged, and every stage is complete.", soft_wrap=True)
     return EXIT_DONE
 
 

@@ -99,7 +99,7 @@ class _Passes:
 
         self._out.print(f"Checkpoint {checkpoint.name}", highlight=False, markup=False)
         with TerminalProgress(self._out) as progress:
-            about = CheckpointRunner(progress, self._options.expires_s)(config, checkpoint)
+            about = CheckpointRunner(progress)(config, checkpoint)
         self._made.append(str(about["run"]))
         return about
 

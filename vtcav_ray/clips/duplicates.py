@@ -1,7 +1,6 @@
-"""Clips of one set that show the same: found by a perceptual hash, confirmed on small pictures.
+"""Clips of one set that show the same content: found by a perceptual hash, confirmed on small pictures.
 
-A video that was uploaded or cut again would count as a second source video, and make a result look more certain than it
-is.
+A video that was uploaded or cut again would count as a second source video and make a result look too certain.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def appearance_of(clip: np.ndarray) -> Appearance:
 
 
 def alike(a: Appearance, b: Appearance, distance: int) -> bool:
-    """Whether two clips show the same: hashes that differ in at most `distance` bits, and similar small pictures."""
+    """Return whether two clips look alike: hashes differ in at most `distance` bits, and small pictures are similar."""
     return (a.bits ^ b.bits).bit_count() <= distance and float(np.abs(a.thumbs - b.thumbs).mean()) <= _SAME
 
 

@@ -5,16 +5,16 @@ Crops are square, uint8 [T, S, S, 3]; full frames keep their shape, with a short
 - `spatial`: the object's crop from ONE frame, T times. Nothing moves.
 - `spatiotemporal` (the paper's): a canvas as large as the object's largest box in the span; each crop in its middle,
   black around it.
-- `tracked`: a square window of constant size that follows the object, filled from the frame; where it would leave the
-  frame it stops at the edge. Nothing is padded.
-- `context`: the full frame; what the object never covers can be blurred.
+- `tracked`: a square window of constant size that follows the object, filled from the frame; it stops at the frame's
+  edge, so nothing is padded.
+- `context`: the full frame; places that the object never covers can be blurred.
 - `full`: the full frame of a class example.
 
 Controls, each of a spatiotemporal clip: `frozen` (one of its frames, on the same canvas, T times), `shuffled`,
 `reversed`, `padding` (the box's mask on the canvas, moving as the box does, filled with the clip's mean colour).
 
 Each frame of a clip is made from one source frame, so frames can be given one at a time, in any order, and dropped.
-OpenCV is imported where pixels are changed: the planner asks the kinds what they need, and does without it.
+OpenCV is imported only where pixels are changed, so the planner can ask the kinds for their needs without it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from vtcav_ray.config import ClipsConfig
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS
 
 _CONTEXT_MARGIN = 0.05  # of the box's side, kept sharp around it
-CONTROLLED = "spatiotemporal"  # motion controls are made of these clips alone
+CONTROLLED = "spatiotemporal"  # motion controls are made only from these clips
 Group = Literal["static", "dynamic", "context", "control"]
 WindowsAndCanvas = tuple[np.ndarray, tuple[int, int]]
 
 
 class ClipBuilder:
-    """Builds one clip from source frames. Each kind is a subclass; this class crops every frame of the span.
+    """A builder of one clip from source frames. Each kind is a subclass; this class crops every frame of the span.
 
     A subclass overrides the step in which it differs: `frame_order`, `windows_and_canvas`, `piece` or `assemble`.
 
@@ -44,12 +44,12 @@ class ClipBuilder:
         length: T.
         frame_size: (height, width) of the source frames.
         size: S, pixels.
-        pick: which of the T frames a still kind shows.
+        pick: the frame, of T, that a still kind shows.
         blur: `context` only: sigma of the blur outside the object's path, as a fraction of S; 0: none.
         seed: of the shuffle.
 
     Attributes:
-        group: what the kind is for; the report sorts kinds by it. Kinds that are `dynamic` or `context` are compared
+        group: the purpose of the kind; the report sorts kinds by it. Kinds that are `dynamic` or `context` are compared
             with the `static` ones and the `control`s of the same name.
         full_frame: the clip has full frames: it needs no boxes, and its frames keep their shape.
         needs: positions in the span whose frames must be `put`.
@@ -84,8 +84,8 @@ class ClipBuilder:
     def negatives_need_tracks(cls, config: ClipsConfig) -> bool:
         """Return whether the matched random clips are cut around random objects, or from anywhere in a video.
 
-        A concept is compared with random clips of its own kind: a still one with stills, a padded one with padded ones.
-        Where an object decides what a clip shows, its matched clips need one, too.
+        A concept is compared with random clips of the same kind: a still one with stills, a padded one with padded
+        ones. If an object decides what a clip shows, its matched clips need an object, too.
         """
         return not cls.full_frame
 
@@ -94,12 +94,12 @@ class ClipBuilder:
         return np.arange(length)
 
     def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
-        """Return what to cut, int [T, 4] xyxy, and the (height, width) of the canvas that holds each crop."""
+        """Return the windows to cut, int [T, 4] xyxy, and the (height, width) of the canvas that holds each crop."""
         windows = _whole_pixels(boxes, self.frame_size)
         return windows, (int((windows[:, 3] - windows[:, 1]).max()), int((windows[:, 2] - windows[:, 0]).max()))
 
     def piece(self, position: int, frame: np.ndarray) -> Any:
-        """Return what is kept of a source frame: a frame of the clip, unless `assemble` takes something else."""
+        """Return the part of a source frame to keep: a frame of the clip, unless `assemble` needs something else."""
         return self.on_canvas(self.crop(position, frame))
 
     def assemble(self, pieces: Mapping[int, Any]) -> np.ndarray:
@@ -107,18 +107,18 @@ class ClipBuilder:
         return np.stack([pieces[int(i)] for i in self.order])
 
     def put(self, position: int, frame: np.ndarray) -> None:
-        """Give the source frame of a position of the span: uint8 [H, W, 3]."""
+        """Pass in the source frame of a position of the span: uint8 [H, W, 3]."""
         if frame.shape[:2] != self.frame_size:
             raise ValueError(f"frame of {frame.shape[:2]}, and the clip is of {self.frame_size}")
         self._pieces[position] = self.piece(position, frame)
 
     @property
     def complete(self) -> bool:
-        """Whether every frame that is needed was put."""
+        """Whether every needed frame was put."""
         return len(self._pieces) == len(self.needs)
 
     def finish(self) -> np.ndarray:
-        """Return the clip, once every frame that it needs was put: uint8 [T, S, S, 3] or [T, h, w, 3]."""
+        """Return the clip after every needed frame was put: uint8 [T, S, S, 3] or [T, h, w, 3]."""
         if missing := [p for p in self.needs if p not in self._pieces]:
             raise ValueError(f"no frame was put for positions {missing}")
         return self.assemble(self._pieces)
@@ -205,7 +205,7 @@ class Full(ClipBuilder):
 
 @CONCEPT_KINDS.register("context")
 class ContextClip(Full):
-    """The full frame; blurred where the object never is, if asked for."""
+    """The full frame, with an optional blur where the object never is."""
 
     @classmethod
     def negatives_need_tracks(cls, config: ClipsConfig) -> bool:
@@ -223,7 +223,7 @@ class ContextClip(Full):
 
     @cached_property
     def _path_mask(self) -> np.ndarray:
-        """float32 [h, w] in [0, 1]: 1 where the object is at any time of the span."""
+        """Return float32 [h, w] in [0, 1]: 1 where the object is at any time of the span."""
         import cv2
 
         height, width = self.shape
@@ -296,7 +296,7 @@ def builder_of(kind: str) -> type[ClipBuilder]:
 
 
 def _whole_pixels(boxes: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
-    """int [T, 4]: the smallest whole-pixel boxes around `boxes`, inside the frame, at least one pixel a side."""
+    """Return int [T, 4]: the smallest whole-pixel boxes around `boxes`, in the frame, at least one pixel per side."""
     height, width = frame_size
     low = np.floor(np.asarray(boxes, np.float64)[:, :2]).astype(int)
     high = np.ceil(np.asarray(boxes, np.float64)[:, 2:]).astype(int)
@@ -306,7 +306,7 @@ def _whole_pixels(boxes: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
 
 
 def _square_windows(boxes: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
-    """int [T, 4]: squares of one size around each box's centre, pushed back into the frame."""
+    """Return int [T, 4]: squares of one size around each box's centre, pushed back into the frame."""
     height, width = frame_size
     side = int(np.ceil((boxes[:, 2:] - boxes[:, :2]).max()))
     side = int(np.clip(side, 1, min(height, width)))
@@ -316,7 +316,7 @@ def _square_windows(boxes: np.ndarray, frame_size: tuple[int, int]) -> np.ndarra
 
 
 def _shuffle(length: int, seed: int) -> np.ndarray:
-    """A permutation that keeps the order of time neither forwards nor backwards (where the length allows it)."""
+    """Return a permutation that runs neither forwards nor backwards in time (if the length allows it)."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(length)
     for _ in range(20):

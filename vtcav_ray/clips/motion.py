@@ -31,7 +31,7 @@ _BORDER = 1.5  # pixels: a box this close to the frame's edge is cut off, and it
 
 @dataclass(frozen=True)
 class Motion:
-    """How a track moves over some frames.
+    """The motion of a track over some frames.
 
     Attributes:
         direction: left, right, up, down, towards, away, still or mixed.
@@ -124,7 +124,7 @@ def _direction(net: list[float], length: float, extent: float, growth: float, sp
 
 
 def matches(motion: Motion, wanted: MotionConfig | None) -> bool:
-    """Whether a motion is what a concept asks for; None matches every motion."""
+    """Return whether a motion matches a concept's; None matches every motion."""
     if wanted is None:
         return True
     return (

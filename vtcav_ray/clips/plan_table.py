@@ -35,7 +35,7 @@ PLAN = pa.schema(
 
 
 class PlanRows:
-    """Collects rows of `PLAN`. A row's id is determined by its set, kind, video and span."""
+    """A collector of rows of `PLAN`. A row's id is determined by its set, kind, video and span."""
 
     def __init__(self, seed: int, uris: Mapping[str, str], labels: Mapping[str, str], class_views: int) -> None:
         self._seed, self._uris, self._labels, self._class_views = seed, uris, labels, class_views

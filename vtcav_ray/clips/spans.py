@@ -174,7 +174,7 @@ def _spans(track: Track, frames_ST: np.ndarray, interval: int, config: ClipsConf
 
 
 def _best_frames(track: Track, frames_ST: np.ndarray, boxes_ST4: np.ndarray) -> np.ndarray:
-    """int [S]: the sharpest frame in which the object is whole and was detected with at least median confidence."""
+    """Return int [S]: the sharpest frame with the object whole and detected with at least median confidence."""
     place = np.clip(np.searchsorted(track.frames, frames_ST), 0, len(track.frames) - 1)
     detected = track.frames[place] == frames_ST
     confidence = np.where(detected, track.confidence[place], np.nan)

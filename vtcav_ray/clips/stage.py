@@ -22,12 +22,12 @@ from vtcav_ray.errors import StageError
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, added_code
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_size
 from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.tables import TRACKS
 from vtcav_ray.video.listed import Seen
 from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbours
 
 SEEN = pa.struct([("num_frames", pa.int64()), ("height", pa.int64()), ("width", pa.int64()), ("fps", pa.float64())])
-PLANNING_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
-                    "num_frames", "camera", "sharpness", "shot")  # fmt: skip
+PLANNING_COLUMNS = tuple(TRACKS.names)
 CONTENTS = "contents"  # a side table, one row per video: digests by which a later stage recognises clips
 
 
@@ -164,7 +164,7 @@ def _clip_ingredients(context: Context) -> dict[str, Any]:
 
 
 class CutWorker:
-    """Cuts the planned clips of some videos and encodes their frames. Decodes each video once, as far as needed.
+    """The worker that cuts and encodes the planned clips of some videos. It decodes each once, as far as needed.
 
     Args:
         neighbours: as for `TrackWorker`.

@@ -29,7 +29,7 @@ HEAD_COLUMNS = ("clip_id", "set", "name", "kind", "video_id", "control_of")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Which clips are left out (clip_id -> reason), and sentences for the user."""
+    """The clips that are left out (clip_id -> reason), and sentences for the user."""
 
     reasons: dict[str, str]
     warnings: list[str]

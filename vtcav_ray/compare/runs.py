@@ -17,6 +17,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.run import Run
 from vtcav_ray.scores.cells import Cell, find_cells
 from vtcav_ray.store.vectors import vectors_of
+from vtcav_ray.tables import CELL_KEY, EFFECT
 from vtcav_ray.tcav.significance import adjust
 
 COMPARISON = pa.schema(
@@ -46,7 +47,6 @@ COMPARISON = pa.schema(
         ("score_ci_high", pa.float64()),
     ]
 )
-KEY = ("class", "layer", "concept", "against")
 ScoreRows = dict[tuple[str, ...], dict[str, Any]]
 
 
@@ -90,7 +90,7 @@ def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
         score = score_change(*videos)
         rows.append(
             {
-                **dict(zip(KEY, key, strict=True)),
+                **dict(zip(CELL_KEY, key, strict=True)),
                 "run_a": a.url,
                 "run_b": b.url,
                 "model_a": left["model"],
@@ -117,11 +117,11 @@ def _cells(run: Run) -> ScoreRows:
     rows = run.table("scores").to_pylist()
     if not rows:
         raise ConfigError(f"{run.url} has no scores to compare. Complete the run first.")
-    return {tuple(row[name] for name in KEY): row for row in rows}
+    return {tuple(row[name] for name in CELL_KEY): row for row in rows}
 
 
 def _interval(row: dict[str, Any]) -> tuple[float, float, float]:
-    return tuple(np.nan if row[n] is None else row[n] for n in ("effect_logits", "effect_ci_low", "effect_ci_high"))  # type: ignore[return-value]
+    return tuple(np.nan if row[n] is None else row[n] for n in EFFECT)  # type: ignore[return-value]
 
 
 def _paired_layer(a: Run, b: Run, layer: str) -> dict[tuple[str, ...], Change]:

@@ -14,7 +14,7 @@ from vtcav_ray.config.schema import (
     VideosConfig,
     WorldConfig,
 )
-from vtcav_ray.config.section import Code, Section
+from vtcav_ray.config.section import Code, ConfigSection
 
 __all__ = [
     "CavsConfig",
@@ -22,13 +22,13 @@ __all__ = [
     "Code",
     "ConceptConfig",
     "Config",
+    "ConfigSection",
     "DecodeLimits",
     "Kind",
     "ModelConfig",
     "MotionConfig",
     "QualityConfig",
     "ResourcesConfig",
-    "Section",
     "StageResources",
     "TracksConfig",
     "VideosConfig",

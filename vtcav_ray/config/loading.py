@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
 
-from vtcav_ray.config import Config, Section
+from vtcav_ray.config import Config, ConfigSection
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.registry import FRAMEWORKS, UnknownName
 from vtcav_ray.text.bounded_text import MOST_CHARACTERS, UnreadableText, read_yaml
@@ -164,8 +164,8 @@ def _shown(path: Sequence[Any], value: Any) -> str:
     return f" (value {value!r})"
 
 
-def _section_at(path: Sequence[str | int]) -> type[Section]:
-    section: type[Section] = Config
+def _section_at(path: Sequence[str | int]) -> type[ConfigSection]:
+    section: type[ConfigSection] = Config
     for part in path:
         field = section.model_fields.get(str(part))
         if field is not None:
@@ -174,7 +174,7 @@ def _section_at(path: Sequence[str | int]) -> type[Section]:
 
 
 def _sections_in(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    if isinstance(annotation, type) and issubclass(annotation, ConfigSection):
         yield annotation
     elif get_origin(annotation) in (Union, types.UnionType, tuple, Annotated):
         for inner in get_args(annotation):

@@ -6,55 +6,55 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vtcav_ray.config.section import Section
+from vtcav_ray.config.section import ConfigSection
 
 
-class StageResources(Section):
-    """What one actor (or task) of a stage asks Ray for, and how many there may be."""
+class StageResources(ConfigSection):
+    """The resources that one actor (or task) of a stage requests from Ray, and the number of actors."""
 
     cpus: Annotated[float, Field(gt=0)] = 1.0
     gpus: Annotated[float, Field(ge=0)] = 0.0
     memory_gb: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="scheduled by, and a limit: an actor that holds more is ended, and its shard tried again"
+        None, description="for scheduling, and a limit: an actor that holds more is ended and its shard retried"
     )
     min_actors: Annotated[int, Field(ge=1)] = 1
     max_actors: Annotated[int, Field(ge=1)] | None = Field(None, description="null: as many as the cluster holds")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
-        None, description="views a model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
+        None, description="views per model call (extract); `auto`: found by trial; null: 8, or by trial on a GPU"
     )
     attempts: Annotated[int, Field(ge=1)] = Field(
-        3, description="deaths of a process after which the video that caused them is given up"
+        3, description="a video is given up after it has caused this number of process deaths"
     )
     decode_threads: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="videos decoded side by side in one actor; null: 4 where they feed a detector, 2 elsewhere"
+        None, description="videos decoded in parallel in one actor; null: 4 if they feed a detector, else 2"
     )
 
 
-class DecodeLimits(Section):
-    """What one video may cost before it is given up. Frames and pixels are limited by `tracks.max_frames` and so on."""
+class DecodeLimits(ConfigSection):
+    """The maximum cost of one video before it is given up. `tracks.max_frames` and others limit frames and pixels."""
 
-    cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder, a video")
+    cpu_seconds: Annotated[float, Field(gt=0)] = Field(900.0, description="processor time in the decoder per video")
     stall_seconds: Annotated[float, Field(gt=0)] = Field(
-        120.0, description="one call of the decoder that takes longer is taken for stuck, and its process ended"
+        120.0, description="a decoder call that takes longer counts as stuck, and its process is ended"
     )
     frames_gb: Annotated[float, Field(gt=0)] = Field(
-        1.6, description="whole frames that are in memory at a time while a video is decoded; 8K at 8 bits takes 1.6"
+        1.6, description="whole frames in memory at a time while a video is decoded; 8K at 8 bits takes 1.6"
     )
     memory_gb: Annotated[float, Field(gt=0)] = Field(
-        4.0, description="a suspect video's decoder, in a process of its own, may take so much"
+        4.0, description="memory limit of the separate process that decodes a suspect video"
     )
 
 
-class RatesConfig(Section):
-    """What an hour costs, so that `vtcav plan` and the report can name a price. null: not known."""
+class RatesConfig(ConfigSection):
+    """Prices per hour, from which `vtcav plan` and the report compute a cost. null: not known."""
 
     gpu_hour: Annotated[float, Field(ge=0)] | None = None
     cpu_hour: Annotated[float, Field(ge=0)] | None = None
     currency: str = "EUR"
 
 
-class ResourcesConfig(Section):
-    """Where and how widely the stages run. Not part of any stage's key: it changes no result."""
+class ResourcesConfig(ConfigSection):
+    """The machines and processes on which the stages run. Not part of any stage's key: it changes no result."""
 
     address: str | None = Field(None, description="of a Ray cluster; null: RAY_ADDRESS, or one started on this machine")
     num_cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="of the Ray started on this machine")

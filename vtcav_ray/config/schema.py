@@ -1,7 +1,7 @@
-"""The one typed schema of every `configs/*.yaml`. Unknown keys are errors that name the nearest right key.
+"""The one typed schema of every `configs/*.yaml`. An unknown key is an error that names the nearest valid key.
 
-A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeline`), so what changes no result, such as
-`resources`, stays out of every other section.
+A stage's key is a hash of the sections that determine it (see `vtcav_ray.pipeline`). So keys that change no result,
+such as those of `resources`, must not be in another section.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from vtcav_ray.config.resources import ResourcesConfig
-from vtcav_ray.config.section import Code, NamesCode, Section, StorageOptions
+from vtcav_ray.config.section import Code, ConfigSection, NamesCode, StorageOptions
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, PROJECTIONS, SOLVERS, TRACK_SOURCES, UnknownName
 from vtcav_ray.store.urls import (
     ANY_ADDRESS,
@@ -24,7 +24,7 @@ from vtcav_ray.store.urls import (
     origin_of,
 )
 
-# Names in a registry (vtcav_ray.registry): the built-in ones, and those that other packages add.
+# Names in a registry (vtcav_ray.registry): the built-in ones and those that other packages add.
 Kind = Annotated[str, AfterValidator(CONCEPT_KINDS.check)]
 Control = Annotated[str, AfterValidator(MOTION_CONTROLS.check)]
 Solver = Annotated[str, AfterValidator(SOLVERS.check)]
@@ -36,15 +36,15 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0)]
 
 
-class WorldConfig(Section):
+class WorldConfig(ConfigSection):
     """Render the planted world instead of reading videos: small clips whose truth is known."""
 
     videos: Annotated[int, Field(ge=8)] = 400
     seed: Seed = 0
 
 
-class VideosConfig(Section):
-    """Where the videos come from: a folder, a glob, or a CSV or Parquet manifest, on any fsspec URL."""
+class VideosConfig(ConfigSection):
+    """The source of the videos: a folder, a glob, or a CSV or Parquet manifest, on any fsspec URL."""
 
     uri: str | None = None
     world: WorldConfig | None = None
@@ -82,7 +82,7 @@ class VideosConfig(Section):
 
     @property
     def read_options(self) -> dict[str, Any]:
-        """`storage_options`, with the limits under which videos are read. Whatever opens a video takes these."""
+        """`storage_options` with the limits for reading videos. All code that opens a video uses these."""
         named = tuple(origin for url in (self.uri, self.labels) if url and (origin := origin_of(url)))
         private = (ANY_ADDRESS,) if self.private_addresses else named
         return {**self.storage_options, READ_LIMITS: ReadLimits(private, self.max_bytes, self.max_fetch_seconds)}
@@ -100,7 +100,7 @@ class TracksConfig(NamesCode):
     iou: Fraction = 0.7
     classes: tuple[str, ...] | None = Field(None, description="keep only these labels")
     frame_stride: Annotated[int, Field(ge=1)] = 1
-    max_frames: Annotated[int, Field(ge=1)] = Field(20_000, description="decode at most so many frames a video")
+    max_frames: Annotated[int, Field(ge=1)] = Field(20_000, description="maximum number of frames decoded per video")
     max_pixels: Annotated[int, Field(ge=1)] = Field(8192 * 8192, description="refuse larger frames")
     batch_size: Annotated[int, Field(ge=1)] = 32
     camera_motion: bool = True
@@ -115,17 +115,17 @@ class TracksConfig(NamesCode):
     )
 
 
-class MotionConfig(Section):
-    """Limits a concept to tracks that move so. Unit: the frame's short side; camera motion taken off."""
+class MotionConfig(ConfigSection):
+    """Motion that limits a concept to certain tracks. Unit: the frame's short side; camera motion is subtracted."""
 
     direction: Direction | None = None
-    min_speed: Annotated[float, Field(ge=0)] | None = Field(None, description="short sides a second")
+    min_speed: Annotated[float, Field(ge=0)] | None = Field(None, description="short sides per second")
     max_speed: Annotated[float, Field(ge=0)] | None = None
     path: PathShape | None = None
 
 
-class ConceptConfig(Section):
-    """One concept: an object, a way of moving, or both. Each kind makes a concept `<name>/<kind>` of its own."""
+class ConceptConfig(ConfigSection):
+    """One concept: an object, a way of moving, or both. Each kind makes a separate concept `<name>/<kind>`."""
 
     name: Name
     object: str | None = Field(None, description="the detector's label; null: any object")
@@ -134,28 +134,29 @@ class ConceptConfig(Section):
     controls: tuple[Control, ...] | None = Field(None, description="of its spatiotemporal clips; null: clips.controls")
 
 
-class QualityConfig(Section):
-    """Which tracks are good enough for a concept clip. What each filter drops is counted in the manifest."""
+class QualityConfig(ConfigSection):
+    """Quality filters for the tracks of concept clips. The manifest counts what each filter drops."""
 
     min_track_frames: Annotated[int, Field(ge=1)] | None = Field(None, description="null: the clip's own span")
-    max_gap: Annotated[int, Field(ge=0)] = Field(5, description="interpolate gaps of up to so many frames")
+    max_gap: Annotated[int, Field(ge=0)] = Field(5, description="longest gap that is interpolated, frames")
     min_box_side: Annotated[float, Field(ge=0)] = Field(8.0, description="pixels, median over the clip")
     min_confidence: Fraction = 0.25
     min_sharpness: Annotated[float, Field(ge=0)] = 0.0
     allow_cuts: bool = False
     duplicate_distance: Annotated[int, Field(ge=0, le=64)] = Field(
         4,
-        description="perceptual hashes (64 bits) that differ in at most so many bits are one clip; 0: only equal ones",
+        description="clips are duplicates if their perceptual hashes (64 bits) differ in at most this number of bits; "
+        "0: only equal hashes",
     )
     copy_distance: Annotated[float, Field(ge=0, le=1)] | None = Field(
         0.2,
-        description="files whose signatures differ by at most so much are one source video, and used once; 0: only "
-        "equal ones; null: not looked for",
+        description="files are copies of one source video, and used once, if their signatures differ by at most this; "
+        "0: only equal signatures; null: no check for copies",
     )
     max_clips_per_video: Annotated[int, Field(ge=1)] = 1
 
 
-class ClipsConfig(Section):
+class ClipsConfig(ConfigSection):
     """Concept clips, class examples and random sets: how many, and how they are cut from the videos."""
 
     frames: Annotated[int, Field(ge=1)] = Field(32, description="T")
@@ -175,13 +176,13 @@ class ClipsConfig(Section):
     per_concept: Annotated[int, Field(ge=1)] = 30
     min_per_concept: Annotated[int, Field(ge=1)] = 10
     random_pool: Annotated[int, Field(ge=1)] = Field(
-        300, description="random clips a kind; at least 10 times per_concept"
+        300, description="random clips per kind; at least 10 times per_concept"
     )
     concepts: tuple[ConceptConfig, ...] | Literal["auto"] = "auto"
     max_concepts: Annotated[int, Field(ge=1)] = 20
     controls: tuple[Control, ...] = Field(
         ("frozen", "shuffled", "reversed", "padding"),
-        description="motion controls of every spatiotemporal clip, where its concept names none of its own",
+        description="motion controls of every spatiotemporal clip whose concept does not name its own",
     )
     context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
     quality: QualityConfig = QualityConfig()
@@ -199,7 +200,7 @@ class ClipsConfig(Section):
 
     @property
     def kind_names(self) -> set[str]:
-        """The kinds of the concepts that are named."""
+        """The kinds of all concepts in the list."""
         concepts = () if isinstance(self.concepts, str) else self.concepts
         return {kind for concept in concepts for kind in concept.kinds}
 
@@ -213,10 +214,10 @@ class ClipsConfig(Section):
 class ModelConfig(NamesCode):
     """The recogniser that is explained."""
 
-    framework: str = Field("mmaction2", description="or `torchvision`, or the name of an entry point of your own")
+    framework: str = Field("mmaction2", description="or `torchvision`, or the name of your own entry point")
     config: str = Field("asset:recogniser.py", description="MMAction2 config: a file, a URL, or a packaged name")
-    checkpoint: str = Field("asset:recogniser.pth", description="a .pth on any URL, or `untrained`, asked for by name")
-    labels: str | None = Field(None, description="file with one class name a line; null: from the config or checkpoint")
+    checkpoint: str = Field("asset:recogniser.pth", description="a .pth on any URL, or `untrained`: random weights")
+    labels: str | None = Field(None, description="file, one class name per line; null: from the config or checkpoint")
     storage_options: StorageOptions = Field(default_factory=dict)
 
 
@@ -225,11 +226,11 @@ def _check_projection(spec: str) -> str:
     return spec
 
 
-class ActivationsConfig(Section):
-    """What is kept of a forward and a backward pass."""
+class ActivationsConfig(ConfigSection):
+    """The activations and gradients to store from a forward and a backward pass."""
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        ("early", "middle", "late", "head"), description="`early@moving`: with a projection of its own"
+        ("early", "middle", "late", "head"), description="`early@moving`: with its own projection"
     )
     projection: Annotated[str, AfterValidator(_check_projection)] = "mean"
     sketch_seed: int = 0
@@ -276,16 +277,16 @@ class ActivationsConfig(Section):
         return {PROJECTIONS.resolve(spec)[0] for spec in specs}
 
 
-class ReviewConfig(Section):
-    """What a person's decisions in `review.csv` (`vtcav review RUN`) mean for clips that have none."""
+class ReviewConfig(ConfigSection):
+    """The treatment of clips without a decision in `review.csv` (`vtcav review RUN`)."""
 
     undecided: Literal["use", "leave_out"] = Field(
-        "use", description="leave_out: only concept and class clips that somebody accepted are used"
+        "use", description="leave_out: use only concept and class clips that a person accepted"
     )
 
 
-class CavsConfig(Section):
-    """Concept activation vectors: R for each concept and layer, one a random set."""
+class CavsConfig(ConfigSection):
+    """Concept activation vectors: R for each concept and layer, one per random set."""
 
     solver: Solver = "logistic"
     regularization: Annotated[float, Field(gt=0)] | None = Field(None, description="null: the solver's own default")
@@ -296,8 +297,8 @@ class CavsConfig(Section):
     )
 
 
-class ScoresConfig(Section):
-    """Statistics. Changing them touches no model."""
+class ScoresConfig(ConfigSection):
+    """Statistics. Changing them runs no model."""
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     correction: Literal["holm", "bh", "none"] = "holm"
@@ -311,23 +312,23 @@ class ScoresConfig(Section):
     )
 
 
-class CompareConfig(Section):
+class CompareConfig(ConfigSection):
     """Two classes that differ by motion, and the two concepts that should tell them apart."""
 
     classes: tuple[str, str]
     concepts: tuple[str, str] = Field(description="`<name>/<kind>` each; the first belongs to the first class")
 
 
-class GradcamConfig(Section):
+class GradcamConfig(ConfigSection):
     """The baseline: Grad-CAM on the class examples. See `vtcav gradcam`; `vtcav run` does not read this."""
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late")
     modes: Annotated[tuple[Literal["frame", "window", "clip"], ...], Field(min_length=1)] = ("frame", "window", "clip")
     window: Annotated[int, Field(ge=1)] = Field(8, description="frames at a time in the mode `window`")
-    stride: Annotated[int, Field(ge=1)] = Field(4, description="from one window to the next, frames")
+    stride: Annotated[int, Field(ge=1)] = Field(4, description="frames from one window to the next")
     max_clips: Annotated[int, Field(ge=1)] | None = Field(None, description="class examples, in turn over the classes")
-    overlays: Annotated[int, Field(ge=0)] = Field(2, description="clips a class that are drawn")
-    overlay_layer: str | None = Field(None, description="null: `middle` where it is among `layers`, else the last")
+    overlays: Annotated[int, Field(ge=0)] = Field(2, description="clips drawn per class")
+    overlay_layer: str | None = Field(None, description="null: `middle` if it is among `layers`, else the last")
     compare: tuple[CompareConfig, ...] = Field((), description="set side by side with Video-TCAV on the page")
 
     @model_validator(mode="after")
@@ -342,7 +343,7 @@ class GradcamConfig(Section):
         return self.overlay_layer or ("middle" if "middle" in self.layers else self.layers[-1])
 
 
-class Config(Section):
+class Config(ConfigSection):
     """A whole experiment."""
 
     name: Name = "run"
@@ -360,7 +361,7 @@ class Config(Section):
     gradcam: GradcamConfig = GradcamConfig()
     resources: ResourcesConfig = ResourcesConfig()
     shard_videos: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="videos a shard; null: from the corpus's size"
+        None, description="videos per shard; null: from the corpus's size"
     )
     max_failed_fraction: Fraction = 0.1
 
@@ -389,7 +390,7 @@ class Config(Section):
         return self
 
     def trusting(self, code: Code) -> Config:
-        """The same config, with the programs that it may name allowed: `.py` model configs and TensorRT engines."""
+        """Return a copy that allows these of its programs: `.py` model configs and TensorRT engines."""
         return self.model_copy(update={"model": self.model.trusting(code), "tracks": self.tracks.trusting(code)})
 
     @property

@@ -6,30 +6,30 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-# Which programs may be run that a config names: none, those on this machine, those on a URL, too.
+# Which of the programs that a config names may run: none, those on this machine, or also those on a URL.
 Code = Literal["nowhere", "here", "anywhere"]
 # May hold credentials: never shown, and never dumped into a key, a manifest or run.json.
 StorageOptions = Annotated[dict[str, Any], Field(repr=False, exclude=True)]
 
 
-class Section(BaseModel):
-    """A part of the config: frozen, and closed to keys that it does not know."""
+class ConfigSection(BaseModel):
+    """A part of the config: frozen, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-class NamesCode(Section):
-    """A section whose files may be programs. Whether they may be run is no key of it: no file can say so of itself."""
+class NamesCode(ConfigSection):
+    """A section whose files may be programs. Whether they may run is not a key, so no config file can allow it."""
 
     _code: Code = PrivateAttr("here")
 
     @property
     def code(self) -> Code:
-        """Which of the programs that this section names may be run. Kept by `model_copy` and by pickle."""
+        """Which of the programs that this section names may run. `model_copy` and pickle keep this."""
         return self._code
 
     def trusting(self, code: Code) -> Self:
-        """The same section with other programs allowed."""
+        """Return a copy of the section that allows these programs."""
         copied = self.model_copy()
         copied._code = code
         return copied

@@ -69,7 +69,7 @@ class History:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """How step 2 checks the videos of a shard.
+    """The check of a shard's videos in step 2.
 
     Attributes:
         limits: maximum cost of one video.

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """Receives events while a run proceeds. The command line displays them; library users may ignore them."""
+    """A receiver of events while a run proceeds. The command line displays them; library users may ignore them."""
 
     def stage_started(self, stage: str, *, shards: int, done: int) -> None: ...
     def shard_done(self, stage: str, *, failures: int) -> None: ...
@@ -43,7 +43,7 @@ class Silence:
 
 @dataclass(frozen=True)
 class Completing:
-    """How stages are completed in one run.
+    """The settings with which stages are completed in one run.
 
     Args:
         session: the Ray session that heavy stages run on.

@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import tenacity
+
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.errors import EnvironmentFault
 from vtcav_ray.runs import logs
@@ -139,24 +141,34 @@ def _start(options: dict[str, object], address: str | None) -> None:
     import ray
 
     tries = 1 if address else STARTS_TRIED
-    for attempt in range(1, tries + 1):
-        try:
-            ray.init(**options)
-            return
-        except Exception as error:
-            slow = type(error) is Exception  # Ray raises this if a node did not start within 30 s
-            if not slow and not isinstance(error, (ConnectionError, RuntimeError, ValueError, TimeoutError)):
-                raise
-            ray.shutdown()  # stop what did start
-            if slow and attempt < tries:
-                logger.warning("Ray did not start, attempt %d of %d: %s", attempt, tries, error)
-                continue
-            advice = (
-                "Check `resources.address` and RAY_ADDRESS; leave both unset to run on this machine."
-                if address
-                else "Is the machine too busy, or out of memory? Finished work is kept: run again."
-            )
-            raise EnvironmentFault(f"No Ray cluster at {address or 'this machine'}: {error} {advice}") from error
+
+    def stop_started(state: tenacity.RetryCallState) -> None:
+        ray.shutdown()
+        error = state.outcome.exception() if state.outcome else None
+        logger.warning("Ray did not start, attempt %d of %d: %s", state.attempt_number, tries, error)
+
+    starting = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_slow),
+        stop=tenacity.stop_after_attempt(tries),
+        before_sleep=stop_started,
+        reraise=True,
+    )
+    try:
+        starting(ray.init, **options)
+    except Exception as error:
+        if not _is_slow(error) and not isinstance(error, (ConnectionError, RuntimeError, ValueError, TimeoutError)):
+            raise
+        ray.shutdown()
+        advice = (
+            "Check `resources.address` and RAY_ADDRESS; leave both unset to run on this machine."
+            if address
+            else "Is the machine too busy, or out of memory? Finished work is kept: run again."
+        )
+        raise EnvironmentFault(f"No Ray cluster at {address or 'this machine'}: {error} {advice}") from error
+
+
+def _is_slow(error: BaseException) -> bool:
+    return type(error) is Exception  # Ray raises this if a node did not start within 30 s
 
 
 def _configure_data() -> None:

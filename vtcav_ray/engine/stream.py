@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import logging
 import time
 import uuid
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import tenacity
 
 from vtcav_ray.config import DecodeLimits, StageResources
 from vtcav_ray.engine import observe
@@ -41,6 +43,8 @@ FINAL = (PermissionError, FileNotFoundError)
 FINAL_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # A shard takes seconds to minutes: one queued shard per actor is enough, a second would only wait behind a slow one.
 TASKS_IN_FLIGHT = 2
+
+Begun = tuple[pa.Table, list[Failure]]  # the rows to compute, and failures of rows that harm the process
 
 
 def run_shards(
@@ -145,41 +149,61 @@ class _ShardActor:
             return pa.Table.from_pylist([self._run(row) for row in batch.to_pylist()])
 
     def _run(self, row: dict[str, Any]) -> dict[str, Any]:
-        started = time.perf_counter()
-        summary: dict[str, Any] = {"shard": row["name"], "failures": 0, "seconds": 0.0}
+        started, name, worker = time.perf_counter(), row["name"], self.worker
+        summary: dict[str, Any] = {"shard": name, "failures": 0, "seconds": 0.0}
         summary |= {"error": self.setup_error, "environment": self.setup_environment}
-        if self.worker is None:
+        if worker is None:
             return summary
-        begun: tuple[pa.Table, list[Failure]] | None = None
-        for attempt in range(1, self.tries + 1):
-            try:
-                if begun is None:
-                    begun = self.attempts.begin(row["name"], _from_ipc(row["rows"]), self.worker)
-                rows, lost = begun
-                result = self.worker(rows) if rows.num_rows else ShardOutput({})
-                result = dataclasses.replace(
-                    result,
-                    failures=[*result.failures, *lost],
-                    metrics={"seconds": time.perf_counter() - started, **result.metrics},
-                )
-                record = self.output.commit(row["name"], result)
-                seconds = time.perf_counter() - started
-                observe.shard_done(self.output.stage, row["name"], rows, result, seconds)
-                return summary | {"failures": record["failures"], "seconds": seconds}
-            except VtcavError as error:
-                self.attempts.end(row["name"])
-                return summary | {"error": str(error), "environment": isinstance(error, EnvironmentFault)}
-            except storage_errors() as error:
-                logger.warning("shard %s, attempt %d of %d: %s", row["name"], attempt, self.tries, error)
-                final = isinstance(error, FINAL) or getattr(error, "errno", None) in FINAL_ERRNO
-                if attempt == self.tries or final:
-                    return summary | {
-                        "environment": True,
-                        "error": f"Shard {row['name']} of stage {self.output.stage} failed at attempt {attempt}: "
-                        f"{type(error).__name__}: {error}. Check that storage can be reached and has room; run again.",
-                    }
-                time.sleep(min(30.0, 0.5 * 2**attempt))
-        raise AssertionError("unreachable: the last attempt returns")
+        # Cached: a retry after it succeeded does not begin again.
+        begin = functools.cache(lambda: self.attempts.begin(name, _from_ipc(row["rows"]), worker))
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_of_storage),
+            wait=tenacity.wait_exponential(multiplier=1.0, max=30.0),
+            stop=lambda state: state.attempt_number >= self.tries or _is_final(state),
+            after=lambda state: logger.warning(
+                "shard %s, attempt %d of %d: %s", name, state.attempt_number, self.tries, _error(state)
+            ),
+            reraise=True,
+        )
+        try:
+            return summary | attempts(self._compute, name, worker, begin, started)
+        except VtcavError as error:
+            self.attempts.end(name)
+            return summary | {"error": str(error), "environment": isinstance(error, EnvironmentFault)}
+        except storage_errors() as error:
+            return summary | {
+                "environment": True,
+                "error": f"Shard {name} of stage {self.output.stage} failed at attempt "
+                f"{attempts.statistics['attempt_number']}: {type(error).__name__}: {error}. Check that storage can be "
+                "reached and has room; run again.",
+            }
+
+    def _compute(self, name: str, worker: Worker, begin: Callable[[], Begun], started: float) -> dict[str, Any]:
+        """Compute and commit one shard. Return its failures and seconds."""
+        rows, lost = begin()
+        result = worker(rows) if rows.num_rows else ShardOutput({})
+        result = dataclasses.replace(
+            result,
+            failures=[*result.failures, *lost],
+            metrics={"seconds": time.perf_counter() - started, **result.metrics},
+        )
+        record = self.output.commit(name, result)
+        seconds = time.perf_counter() - started
+        observe.shard_done(self.output.stage, name, rows, result, seconds)
+        return {"failures": record["failures"], "seconds": seconds}
+
+
+def _error(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _is_of_storage(error: BaseException) -> bool:
+    return isinstance(error, storage_errors()) and not isinstance(error, VtcavError)
+
+
+def _is_final(state: tenacity.RetryCallState) -> bool:
+    error = _error(state)
+    return isinstance(error, FINAL) or getattr(error, "errno", None) in FINAL_ERRNO
 
 
 def _last_line(error: Exception) -> str:

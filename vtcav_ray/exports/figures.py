@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vtcav_ray.report.score_cells import ScoreCells, Status
+from vtcav_ray.tables import EFFECT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +95,7 @@ def _strongest_columns(cells: ScoreCells, rows: np.ndarray) -> list[int]:
 
 
 def _draw_cell(panel: Any, cells: ScoreCells, i: int, y: int) -> None:
-    number = {name: cells.numbers[name][i] for name in ("effect_logits", "effect_ci_low", "effect_ci_high")}
+    number = {name: cells.numbers[name][i] for name in EFFECT}
     half = 1.96 * cells.numbers["effect_null_sd"][i]
     if np.isfinite(half):
         panel.barh(y, 2 * half, left=-half, height=0.8, color=BAND, zorder=0)

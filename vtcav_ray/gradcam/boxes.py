@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from vtcav_ray.clips.spans import Track, iter_tracks
 from vtcav_ray.models.preprocess import Preprocessor
+from vtcav_ray.tables import TRACKS
 
-TRACK_COLUMNS = ("video_id", "track_id", "label", "frames", "boxes", "confidence", "fps", "height", "width",
-                 "num_frames", "camera", "sharpness", "shot")  # fmt: skip
+TRACK_COLUMNS = tuple(TRACKS.names)
 MIN_COVER = 0.5  # share of the clip's frames that a track must cover to be the clip's own object
 
 

@@ -13,11 +13,12 @@ from vtcav_ray.clips.usable import read_left_out
 from vtcav_ray.gradcam.summary import mean_interval, separation, video_means
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.vectors import vectors_of
+from vtcav_ray.tables import CELL_KEY, EFFECT
 from vtcav_ray.tcav import concept_effect
 from vtcav_ray.tcav.arrays import video_means as mean_vectors
 
 CLIP = "clip"  # the mode that is compared: the model sees the whole clip
-SCORE_COLUMNS = ("class", "layer", "concept", "against", "effect_logits", "effect_ci_low", "effect_ci_high", "effect_q")
+SCORE_COLUMNS = (*CELL_KEY, *EFFECT, "effect_q")
 AXES = {"x": "width", "y": "height"}
 
 

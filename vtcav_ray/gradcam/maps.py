@@ -70,7 +70,7 @@ class Maps:
 
 
 class GradCam:
-    """Computes Grad-CAM maps. Created once per actor, called with the plays of one clip.
+    """The computation of Grad-CAM maps. Created once per actor, called with the plays of one clip.
 
     Args:
         recogniser: the model, on its device.

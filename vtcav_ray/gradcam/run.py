@@ -53,5 +53,5 @@ def _bring_clips(config: Config, progress: pipeline.Progress | None) -> None:
     if pipeline.outputs_there(config, there, CLIPS.name):
         return
     made = pipeline.run(config, progress, base=there.base_run(), until=CLIPS.name)
-    if made.keys.items() <= there.keys.items():  # only some of its own clips were missing: it is still the same run
+    if made.keys.items() <= there.keys.items():  # only some of its own clips were missing, so it is still the same run
         folder.write_json(RUN_RECORD, there.record)

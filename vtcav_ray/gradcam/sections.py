@@ -18,8 +18,8 @@ from vtcav_ray.gradcam.page_data import PageData
 from vtcav_ray.gradcam.sentences import interval_of, with_interval
 from vtcav_ray.gradcam.summary import ALL
 from vtcav_ray.pages.wording import duration, probability, share, signed, whole
+from vtcav_ray.tables import EFFECT
 
-EFFECT = ("effect_logits", "effect_ci_low", "effect_ci_high")
 MAX_CLASSES = 12  # classes with mean maps
 MAX_CLIPS = 300
 MAX_FAILURES = 100

@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 class GradcamWorker:
-    """Runs the recogniser, and a copy of it with shuffled weights, over the plays of each clip.
+    """The worker that runs the recogniser, and a copy with shuffled weights, over the plays of each clip.
 
     Args:
         config: the whole config.

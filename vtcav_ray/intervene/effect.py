@@ -4,8 +4,8 @@ The effect is a first-order prediction. The check adds the corresponding shift, 
 random clips), to the layer's activation of the class's own clips, runs the rest of the model, and measures the change
 of the logit.
 
-The shift has to get from P-space into the activation. P loses information, so many changes of the activation look the
-same to it. The smallest of them is used, the lift P⁺Δz = Pᵀ(P Pᵀ)⁻¹Δz: it moves nothing that the projection cannot see.
+The shift has to be mapped from P-space to the activation. P loses information, so many changes of the activation look
+the same to it. The smallest of them is used, the lift P⁺Δz = Pᵀ(P Pᵀ)⁻¹Δz: it moves nothing that P cannot see.
 For `mean`, it adds the difference of the means at every position of time and space, which moves the mean by exactly
 that difference. Its predicted change is ∇h·P⁺Δz = (P∇h)·(P Pᵀ)⁻¹Δz.
 

@@ -103,7 +103,7 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
             )
             rows += [
                 {
-                    **{name: row[name] for name in ("class", "layer", "concept", "against")},
+                    **{name: row[name] for name in tables.CELL_KEY},
                     "step": float(found.steps[i]),
                     "gain": found.gain,
                     "predicted": float(found.predicted[i]),
@@ -116,13 +116,13 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
             ]
     table = pa.Table.from_pylist(rows, schema=tables.INTERVENTIONS)
     # Under the key of the checked scores; repeating the same check writes the same file.
-    name = canonical_digest([[r["class"], r["layer"], r["concept"], r["against"], r["step"]] for r in rows])[:16]
+    name = canonical_digest([[r[name] for name in (*tables.CELL_KEY, "step")] for r in rows])[:16]
     run.folder.write_bytes(f"interventions/{run.keys['scores']}/{name}.parquet", parquet_bytes(table))
     return table
 
 
 def _choose(run: Run, wanted: Wanted) -> list[dict[str, Any]]:
-    scores = run.table("scores", columns=["class", "layer", "concept", "against", "effect_z"]).to_pylist()
+    scores = run.table("scores", columns=[*tables.CELL_KEY, "effect_z"]).to_pylist()
     for option, names in (("class", wanted.classes), ("layer", wanted.layers), ("concept", wanted.concepts)):
         known = sorted({row[option] for row in scores})
         if unknown := [name for name in names if name not in known]:

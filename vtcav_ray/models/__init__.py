@@ -1,9 +1,9 @@
-"""Recognisers: built, loaded, and looked at by layer. Start with `load_recogniser`.
+"""Recognisers: building, loading, and access by layer. Start with `load_recogniser`.
 
 A framework is an MMAction2 config (`mmaction2`), torchvision's own video Swin (`torchvision`), or an entry of the
 registry `FRAMEWORKS`, such as an entry point of the group `vtcav_ray.recognisers`: a function `(config: ModelConfig,
-device: torch.device, seed: int) -> Recogniser`. With `described_by` it describes itself; else its version stands for
-its code.
+device: torch.device, seed: int) -> Recogniser`. With `described_by` it describes itself; otherwise its version
+identifies its code.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def load_recogniser(config: ModelConfig, device: str = "auto", *, seed: int = 0)
 
     Args:
         config: the `model` section. `checkpoint: untrained` initialises the weights from `seed`.
-        device: `auto` (the GPU where there is one), `cpu`, `cuda`, `cuda:1`.
+        device: `auto` (the GPU if there is one), `cpu`, `cuda`, `cuda:1`.
         seed: of untrained weights.
 
     Raises:
@@ -55,11 +55,11 @@ def load_recogniser(config: ModelConfig, device: str = "auto", *, seed: int = 0)
 
 
 def describe(config: ModelConfig, *, seed: int = 0) -> Description:
-    """Digest, class names and sampling of a recogniser, without building it: reads the files and hashes them.
+    """Read and hash a recogniser's files; return digest, class names and sampling without building it.
 
     Raises:
         ConfigError: no such config, checkpoint or framework.
-        StageError: a file is there and can't be read.
+        StageError: a file exists but can't be read.
     """
     own = getattr(_framework(config.framework), "describe", None)
     if own is not None:
@@ -72,7 +72,7 @@ def describe(config: ModelConfig, *, seed: int = 0) -> Description:
 
 
 def model_digest(config: ModelConfig, *, seed: int = 0) -> str:
-    """Hex SHA-256 of all that determines a recogniser's answers: what the stage's key uses. See `describe`."""
+    """Return the hex SHA-256 of all that determines a recogniser's output, for the stage's key. See `describe`."""
     return describe(config, seed=seed).digest
 
 
@@ -84,7 +84,7 @@ def _framework(name: str) -> Any:
 
 
 def _code_of(framework: str) -> dict[str, str | None]:
-    """What stands for a framework's code in the digest: where it is, and its version."""
+    """Return what identifies a framework's code in the digest: its place and its version."""
     if (point := FRAMEWORKS.entry_point(framework)) is not None:
         return {"entry": point.value, "version": point.dist.version if point.dist else None}
     return FRAMEWORKS.versions([framework])[framework]

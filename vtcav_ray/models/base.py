@@ -39,7 +39,7 @@ class Description:
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """How a sequence of tokens `[B, extra + T'·H'·W', C]` lies on the video.
+    """The layout of a sequence of tokens `[B, extra + T'·H'·W', C]` on the video.
 
     Attributes:
         order: `thw` (time varies slowest) or `hwt` (time varies fastest).

@@ -1,14 +1,14 @@
-"""Which layers are worth looking at, for each family of networks that MMAction2 has.
+"""The layers worth explaining, for each family of networks in MMAction2.
 
 `early` and `middle` are the outputs of stages 2 and 3 of four (the paper's boundaries 2|3 and 3|4, before the
 downsampling that leads to the next stage); in a network without stages, a third and two thirds of the blocks.
 
-`late` is the last layer behind which the model is still non-linear in every position. Where only pooling and one linear
-map follow (a ResNet's `layer4`, Swin's `norm3`, UniFormer's last block), the gradient is the same for every clip and a
-sign count says nothing; there `late` is the block before. Where the class token alone is read at the end (TimeSformer,
-MViT), the last block's other tokens have no influence left, so `late` is again the block before.
+`late` is the last layer after which the model is still non-linear in every position. If only pooling and one linear map
+follow (a ResNet's `layer4`, Swin's `norm3`, UniFormer's last block), the gradient is the same for every clip and a sign
+count is meaningless, so `late` is the block before. If the classifier reads only the class token (TimeSformer, MViT),
+the last block's other tokens have no influence, so `late` is also the block before.
 
-`head` is the paper's: the pooled features in front of the classifier. It is degenerate in most families, and marked so.
+`head` is the paper's layer: the pooled features before the classifier. It is degenerate and marked so in most families.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vtcav_ray.registry import FAMILIES
 
 @dataclass(frozen=True)
 class Family:
-    """What a network's kind says of its layers.
+    """Facts about the layers of a family of networks.
 
     Attributes:
         aliases: `early`, `middle`, `late`, `head` -> a layer's name.
@@ -39,7 +39,7 @@ class Family:
 
 
 def family_of(module: nn.Module) -> Family:
-    """Look at an MMAction2 recogniser's backbone and head. An unknown backbone has `head` alone.
+    """Return the family of an MMAction2 recogniser, from its backbone and head. An unknown backbone has only `head`.
 
     The entry of `FAMILIES` under the name of the backbone's class is called with (backbone, head). It need not give
     `head` among its aliases, nor the number of frames of a 2D network.
@@ -53,7 +53,7 @@ def family_of(module: nn.Module) -> Family:
 
 
 def _by_structure(backbone: nn.Module, head: nn.Module) -> Family:
-    """The many networks that are made of a ResNet's four layers, in one or two paths."""
+    """Return the family of a network with a ResNet's four layers, in one or two paths."""
     if hasattr(backbone, "slow_path"):
         return Family(_residual(backbone, "slow_path."))
     if hasattr(backbone, "layer4"):
@@ -70,7 +70,7 @@ def _swin(backbone: nn.Module, head: nn.Module) -> Family:
 @FAMILIES.register("TimeSformer")
 def _timesformer(backbone: nn.Module, head: nn.Module) -> Family:
     patch = backbone.get_submodule("patch_embed.projection").kernel_size[0]  # type: ignore[index]
-    # space_only keeps the frames in the batch: a sequence is one frame, so its order in time says nothing.
+    # space_only keeps the frames in the batch: a sequence is one frame, so it has no order in time.
     tokens = TokenGrid("hwt", int(patch))  # type: ignore[arg-type]
     frames = int(backbone.num_frames)  # type: ignore[arg-type]
     return Family(_isotropic(backbone, "transformer_layers.layers", last=2), tokens, frames)
@@ -158,7 +158,7 @@ def _list(backbone: nn.Module, path: str) -> nn.ModuleList:
 
 
 def _head(module: nn.Module) -> str:
-    """The pooled features: the pooling's output where it runs once, else what goes into the last linear layer."""
+    """Return the layer of pooled features: the pooling's output if it runs once, else the last linear layer's input."""
     head = module.get_submodule("cls_head")
     if type(head).__name__ in ("I3DHead", "TSMHead", "TSNHead") and isinstance(head.avg_pool, nn.Module):
         return "cls_head.avg_pool"
@@ -169,7 +169,7 @@ def _head(module: nn.Module) -> str:
 
 
 def _segments(backbone: nn.Module, head: nn.Module) -> int | None:
-    """The number of frames that a 2D network's layers were built for."""
+    """Return the number of frames for which a 2D network's layers were built."""
     for part in (backbone, head):
         if isinstance(segments := getattr(part, "num_segments", None), int):
             return segments

@@ -26,7 +26,7 @@ INPUT = ":in"
 
 @dataclass(frozen=True)
 class Form:
-    """How a layer's tensor lies in memory, for one size of input.
+    """The memory layout of a layer's tensor, for one size of input.
 
     Attributes:
         kind: `channels_first` ([B·m, C, *grid]), `channels_last` ([B·m, *grid, C]), `tokens` ([B·m, extra + N, C]) or

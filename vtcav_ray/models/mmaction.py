@@ -71,7 +71,7 @@ def load_mmaction(config: ModelConfig, device: torch.device, seed: int, *, fused
 
 
 def build_mmaction(parsed: MMActionConfig, uri: str, *, seed: int | None) -> nn.Module:
-    """The bare MMAction2 network of a config, in eval mode, without anything of ours in it.
+    """Build the unmodified MMAction2 network of a config, in eval mode.
 
     Args:
         parsed: from `read_config`; nothing in it downloads.

@@ -46,7 +46,7 @@ SAMPLERS = ("SampleFrames", "DenseSampleFrames", "UniformSample", "UniformSample
 
 
 class Sampling(NamedTuple):
-    """How the config's test pipeline samples a video.
+    """The sampling of a video by the config's test pipeline.
 
     `frame_interval` is in source frames; None: the frames are spread over the whole video. A model's input has
     `frames` frames: one clip, or, for 2D models with one frame per segment, all segments.

@@ -23,7 +23,7 @@ from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.runs.stage import Context, Shard, Stage
-from vtcav_ray.scores.cells import ClassGradients, LayerData, ScoreOptions, score_layer
+from vtcav_ray.scores.layer import ClassGradients, LayerData, ScoreOptions, score_layer
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
@@ -190,7 +190,7 @@ def time_statistics(config: Config, jobs: Sequence[CavJob], pool: Pool, dim: int
         used = [*(j for name in names for j in own[name]), *null]
         vectors_of = np.concatenate([cavs[: len(own[name])] for name in names] + [cavs[len(own[concepts[0]]) :]])
         data = LayerData(
-            pool, [str(i) for i in range(len(pool.video_id))], vectors, used, vectors_of,
+            "layer", "model", pool, [str(i) for i in range(len(pool.video_id))], vectors, used, vectors_of,
             rng.uniform(0.4, 0.9, len(used)), [gradients],
         )  # fmt: skip
         begun = time.process_time()

@@ -18,6 +18,7 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import ALL_NAMES
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
+CLIP_COLUMNS = ("set", "name", "kind", "video_id")
 SENSITIVITY_COLUMNS = ("class", "layer", "concept", "video_id", "sensitivity")
 
 
@@ -62,7 +63,7 @@ class ConceptFacts:
 
 @dataclass(frozen=True)
 class Entanglement:
-    """How similar the directions of one layer's concepts are.
+    """The similarity of the directions of one layer's concepts.
 
     Attributes:
         layer: layer name.
@@ -160,7 +161,7 @@ class ReportData:
         reached = [name for name in ALL_NAMES if name in run.keys]
         stages = [_stage_facts(run.manifest(name)) for name in reached if run.stage(name).complete]
         accepted = AcceptedRows.of(run.stage("clips"), read_left_out(run.stage("cavs")))
-        clips = accepted.read("clips", columns=["set", "name", "kind", "video_id"])
+        clips = accepted.read("clips", columns=CLIP_COLUMNS)
         if clips is None:
             clips = tables.CLIPS.empty_table()
         return cls(
@@ -219,7 +220,7 @@ def _stage_facts(manifest: Mapping[str, Any]) -> StageSummary:
 
 
 def _concept_facts(clips: pa.Table, previews: Mapping[str, Sequence[Preview]]) -> dict[str, ConceptFacts]:
-    columns = [clips[c].to_numpy(zero_copy_only=False) for c in ("set", "name", "kind", "video_id")]
+    columns = [clips[c].to_numpy(zero_copy_only=False) for c in CLIP_COLUMNS]
     videos: dict[str, list[str]] = {}
     for set_, name, kind, video in zip(*columns, strict=True):
         if set_ == "concept":

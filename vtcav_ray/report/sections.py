@@ -30,7 +30,7 @@ MAX_FAILURES = 500
 FAILURE_COLUMNS = ("stage", "error_kind", "uri", "video_id", "clip_id", "message", "attempts")
 
 
-class PageSection:
+class Section:
     """A section of the report's page. Its name in the registry is the `id` that the bar at the top links to.
 
     Attributes:
@@ -68,7 +68,7 @@ class Placed:
 def sections(data: ReportData, cells: ScoreCells) -> list[Placed]:
     """Return every section of a report: the built-in ones in their order, with the added ones before the run."""
     names = sorted(REPORT_SECTIONS, key=lambda name: name == "run")
-    found: list[tuple[str, PageSection]] = [(name, REPORT_SECTIONS[name]()) for name in names]
+    found: list[tuple[str, Section]] = [(name, REPORT_SECTIONS[name]()) for name in names]
     return [Placed(name, section.title, section.html(name, data, cells)) for name, section in found]
 
 
@@ -87,12 +87,12 @@ class Summary:
 
     Attributes:
         eyebrow: the models, and when the run was last written to.
-        lead: what came out, over all cells.
+        lead: the result over all cells.
         shares: significant cells by group of concept.
         tiles: (figure, what it counts).
-        findings: what was found for each class.
-        more_classes: how many classes are left for the matrix.
-        undecided: what could not be decided, and why.
+        findings: findings per class.
+        more_classes: number of classes that only the matrix shows.
+        undecided: questions that could not be decided, and why.
         warnings: for the user.
     """
 
@@ -111,11 +111,11 @@ class StageRow:
     """A line of the table of stages.
 
     Attributes:
-        facts: of the stage.
-        tables: its tables of the design -> rows.
-        share: of the time of all stages, percent.
-        made: rows of the table of its own name, for the throughput.
-        ingredients: what its key was made from, as YAML; empty: not recorded.
+        facts: facts about the stage.
+        tables: its tables -> rows.
+        share: its share of the time of all stages, percent.
+        made: rows of the table with the stage's name, for the throughput.
+        ingredients: the ingredients of its key, as YAML; empty: not recorded.
     """
 
     facts: StageSummary
@@ -127,7 +127,7 @@ class StageRow:
 
 @dataclass(frozen=True)
 class Failures:
-    """What could not be used: how many, how many of each kind, and the first rows (`FAILURE_COLUMNS`) as text."""
+    """Inputs that failed: their number, the number of each kind, and the first rows (`FAILURE_COLUMNS`) as text."""
 
     total: int
     kinds: Sequence[tuple[str, int]]
@@ -146,8 +146,8 @@ class RunSection:
 
 
 @REPORT_SECTIONS.register("summary")
-class SummarySection(PageSection):
-    """What came out, in sentences and figures."""
+class SummarySection(Section):
+    """The results in sentences and figures."""
 
     title = "Summary"
     template = "summary.html"
@@ -156,7 +156,7 @@ class SummarySection(PageSection):
         return {"summary": summary(data, cells)}
 
 
-class _Drawn(PageSection):
+class _Drawn(Section):
     """A section that the page's scripts draw."""
 
     template = "drawn.html"
@@ -184,7 +184,7 @@ class ConceptsSection(_Drawn):
 
 
 @REPORT_SECTIONS.register("run")
-class RunPart(PageSection):
+class RunPart(Section):
     """The run itself: stages, failures, config and versions."""
 
     title = "The run"
@@ -256,14 +256,14 @@ def _facts(data: ReportData) -> dict[str, str]:
 
 
 def _throughput(data: ReportData) -> dict[str, str]:
-    """Videos and clips a second: over the stages that look at each, and over the whole run."""
+    """Return videos and clips per second: over the stages that process each, and over the whole run."""
     rows = {name: n for s in data.stages for name, n in s.rows.items()}
     took = {s.name: s.seconds or 0.0 for s in data.stages}
     videos, clips = rows.get("videos", 0), rows.get("clips", 0)
     return {
-        "videos a second, tracked": rate(videos, took.get("tracks")),
-        "clips a second, through the model": rate(clips, took.get("activations")),
-        "videos a second, all stages": rate(videos, sum(took.values())),
+        "videos per second, tracked": rate(videos, took.get("tracks")),
+        "clips per second, through the model": rate(clips, took.get("activations")),
+        "videos per second, all stages": rate(videos, sum(took.values())),
     }
 
 

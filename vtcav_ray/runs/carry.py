@@ -1,10 +1,10 @@
-"""Carry over what an earlier output of the same stage has already: only what is new, or failed there, is worked on.
+"""Carry over results from an earlier output of the same stage, and compute only what is new or failed there.
 
-A stage's output moves to a new folder when its inputs change: more videos, or videos that could be read at last. Most
-of what has to be done is then what was done before. The unit is a video (all rows of it in the stage's list of shards),
-or the whole shard where the rows name no video. A unit is carried when its rows are equal to those of the earlier
-output, which hold all that the work depends on besides the stage's own config (which must be equal, too), and when it
-had no failure there. The rest goes to the worker, and both are written as one shard.
+A stage's output moves to a new folder when its inputs change: more videos, or videos that could not be read before.
+Most of the work is then the same as before. The unit is a video (all its rows in the stage's list of shards), or the
+whole shard if the rows name no video. A unit is carried over if its rows equal those of the earlier output and it had
+no failure there. The rows hold everything that the work depends on, except the stage's own config, which must also be
+equal. The worker computes the other units, and both kinds are written as one shard.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vtcav_ray.runs.stage import Shard, Worker
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.records import canonical_digest
 
-FROM = "carried_from"  # column added to a shard's rows: name of the earlier shard that has this unit; null: work on it
+FROM = "carried_from"  # column added to a shard's rows: the earlier shard that has this unit; null: compute it
 UNIT = "video_id"
 
 
@@ -29,9 +29,9 @@ class Carried:
     """The new list of shards, each with the column `carried_from`.
 
     Attributes:
-        shards: as given, in the same order and with the same names.
-        units: how many videos (or whole shards) there are in them.
-        kept: how many of those are carried.
+        shards: the given shards, in the same order and with the same names.
+        units: number of videos (or whole shards) in them.
+        kept: number of units that are carried over.
     """
 
     shards: list[Shard]
@@ -40,8 +40,8 @@ class Carried:
 
 
 def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two outputs' ingredients differ in their inputs at most: then equal rows give equal results."""
-    # As JSON: what was read from a manifest has lists where there were tuples.
+    """Return whether two outputs' ingredients differ only in their inputs: then equal rows give equal results."""
+    # Compared as JSON, because a manifest holds lists where the config has tuples.
     one, other = ({k: v for k, v in some.items() if k != "inputs"} for some in (old, new))
     return canonical_digest(one) == canonical_digest(other)
 
@@ -49,13 +49,13 @@ def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 def carry(
     shards: Sequence[Shard], earlier: Sequence[Shard], output: StageFolder, broken: Collection[str] = ()
 ) -> Carried:
-    """Say for every unit of `shards` whether, and in which shard, the earlier output has it.
+    """Find, for every unit of `shards`, the shard of the earlier output that has it.
 
     Args:
-        shards: what is to be made.
+        shards: the shards to write.
         earlier: the shards of the earlier output, with their rows.
-        output: the earlier output; a shard of it that is not committed is not used.
-        broken: shards of it whose files are not what was committed: not used either.
+        output: the earlier output; only its committed shards are used.
+        broken: its shards whose files differ from what was committed; they are not used.
     """
     there = set(output.shards()) - set(broken)
     failed = _failed_units(output, there)
@@ -80,9 +80,9 @@ def carry(
 
 
 class CarryingWorker:
-    """Takes carried units from the earlier output and gives the others to the stage's own worker.
+    """A worker that copies carried units from the earlier output and gives the others to the stage's own worker.
 
-    The worker (and its model) is made when the first unit needs it: where everything is carried, never.
+    It creates the stage's worker (and its model) when the first unit needs it; if all units are carried over, never.
     """
 
     def __init__(self, make_worker: Callable[[], Worker], output: StageFolder) -> None:
@@ -106,7 +106,7 @@ class CarryingWorker:
         )
 
     def _old_tables(self, carried: pa.Table) -> dict[str, list[pa.Table]]:
-        """The rows of the carried units, by table."""
+        """Return the rows of the carried units, by table."""
         wanted: dict[str, set[str]] = {}
         for source, unit in zip(carried[FROM].to_pylist(), _column(carried), strict=True):
             wanted.setdefault(source, set()).add(unit)
@@ -120,7 +120,7 @@ class CarryingWorker:
                 if UNIT in carried.column_names:
                     kept = table.filter(pc.is_in(table[UNIT], pa.array(sorted(units))))
                     if table.num_rows and not kept.num_rows:
-                        continue  # as if it had been made for these units: there would be no such file
+                        continue  # a worker that got only these units would not write this file
                     table = kept
                 parts.setdefault(name, []).append(table)
         return parts
@@ -129,7 +129,7 @@ class CarryingWorker:
 def _merged(
     old: Mapping[str, list[pa.Table]], new: Mapping[str, pa.Table], order: Sequence[str]
 ) -> dict[str, pa.Table]:
-    """Old and new rows of each table, in the order in which the shard's rows name their videos."""
+    """Return old and new rows of each table, in the order in which the shard's rows name their videos."""
     place = {unit: i for i, unit in reversed(list(enumerate(order)))}
     merged = {}
     for name in sorted({*old, *new}):
@@ -144,7 +144,7 @@ def _merged(
 
 
 def _without_field_ids(table: pa.Table) -> pa.Table:
-    """As the table was before it was written: a Parquet reader numbers every field, and that would be written again."""
+    """Return the table as it was before writing: a Parquet reader numbers the fields, and writing would keep that."""
     return table.cast(pa.schema([(field.name, _plain(field.type)) for field in table.schema]))
 
 
@@ -163,7 +163,7 @@ def _unit_of_row(shard: Shard) -> list[str]:
 
 
 def _units(shard: Shard) -> dict[str, str]:
-    """Unit -> digest of its rows; where a video's rows are read (`shard`) is not part of what they are."""
+    """Return unit -> digest of its rows. The place from which a video's rows are read (`shard`) does not count."""
     named_by_video = UNIT in shard.rows.column_names and "shard" in shard.rows.column_names
     content = shard.rows.drop_columns(["shard"]) if named_by_video else shard.rows
     rows: dict[str, list[Any]] = {}
@@ -173,7 +173,7 @@ def _units(shard: Shard) -> dict[str, str]:
 
 
 def _failed_units(output: StageFolder, shards: Collection[str]) -> set[tuple[str, str | None]]:
-    """(shard, video) of each failure in some shards; (shard, None): of something in the shard."""
+    """Return (shard, video) of each failure in some shards, and (shard, None) for each shard with a failure."""
     failed: set[tuple[str, str | None]] = set()
     for path in output.files("failures"):
         name = path.rsplit("/", 1)[-1].removesuffix(".parquet")

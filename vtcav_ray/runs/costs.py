@@ -1,4 +1,4 @@
-"""What a run took: hours of CPU and GPU held by each stage's actors, and what those cost at a given rate."""
+"""The cost of a run: CPU and GPU hours held by each stage's actors, and their price at a given rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vtcav_ray.stages import facts_of
 
 @dataclass(frozen=True)
 class Hours:
-    """Hours of devices held, busy or not: what a cluster charges for."""
+    """Hours for which devices were held, busy or not. A cluster charges for these."""
 
     cpu: float = 0.0
     gpu: float = 0.0
@@ -24,12 +24,12 @@ class Hours:
 
 
 def stage_hours(stage: str, worker_seconds: float, resources: Mapping[str, Any]) -> Hours:
-    """Hours that a stage's actors held.
+    """Return the hours for which a stage's actors held devices.
 
     Args:
         stage: its name.
-        worker_seconds: summed over shards (the metric `seconds`); for a stage of the driver its wall time.
-        resources: the config's section `resources`, as a mapping; what is missing has its default (1 CPU, no GPU).
+        worker_seconds: summed over shards (the metric `seconds`); for a stage of the driver, its wall time.
+        resources: the config's section `resources`, as a mapping; missing keys have their defaults (1 CPU, no GPU).
     """
     held = resources.get(facts_of(stage).resources or "", {})
     hours = worker_seconds / 3600
@@ -37,11 +37,11 @@ def stage_hours(stage: str, worker_seconds: float, resources: Mapping[str, Any])
 
 
 def price(hours: Hours, rates: Mapping[str, Any]) -> float | None:
-    """In the rates' currency; None: a rate that is needed is not given.
+    """Return the price in the rates' currency; None: a necessary rate is missing.
 
     Args:
-        hours: held.
-        rates: `gpu_hour` and `cpu_hour`; where GPUs are held and only `gpu_hour` is given, the CPUs come with them.
+        hours: the hours held.
+        rates: `gpu_hour` and `cpu_hour`. If GPUs are held and only `gpu_hour` is given, it includes the CPUs.
     """
     gpu_hour, cpu_hour = rates.get("gpu_hour"), rates.get("cpu_hour")
     if gpu_hour is None and cpu_hour is None:

@@ -1,6 +1,4 @@
-"""Whether what is in a stage's folder is what was written there: every file against its record, and the records against
-the plan.
-"""
+"""Check a stage's folder for damage: every file against its record, and the records against the plan."""
 
 from __future__ import annotations
 
@@ -11,17 +9,17 @@ from dataclasses import dataclass
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.records import COMMITS, MANIFEST, BrokenFile, FileEntry
 
-THREADS = 8  # hashing lets other threads run, and an object store answers many at once
+THREADS = 8  # hashing releases the interpreter lock, and an object store answers many requests at once
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is not as it was written.
+    """A file that differs from what was written, or is missing.
 
     Attributes:
-        shard: that has to be made again; None: the manifest, or the whole stage.
-        file: below the stage's folder.
-        what: is wrong with it, in words.
+        shard: the shard to recompute; None: the damage is in the manifest, or in the whole stage.
+        file: path below the stage's folder.
+        what: what is wrong with it, in words.
     """
 
     shard: str | None
@@ -30,18 +28,18 @@ class Damage:
 
     @property
     def of_record(self) -> bool:
-        """Whether it is about a commit record, and not about data."""
+        """Whether a commit record is damaged, not data."""
         return self.file.startswith(f"{COMMITS}/")
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found in one stage's folder.
+    """The result of checking one stage's folder.
 
     Attributes:
-        shards, files: how many there should be.
-        bytes: of the files that were hashed.
-        damage: in order; empty: all is as it was written, and the stage is complete.
+        shards, files: the expected numbers.
+        bytes: total size of these files, as recorded.
+        damage: in the order of the shards; empty: every file is as written, and the stage is complete.
     """
 
     shards: int
@@ -60,7 +58,9 @@ def examine(output: StageFolder) -> Examination:
     try:
         planned = output.manifest()["shards"]
     except FileNotFoundError:
-        damage.append(Damage(None, MANIFEST, f"it is not there: the stage is not complete ({len(records)} shards are)"))
+        damage.append(
+            Damage(None, MANIFEST, f"it is missing: the stage is not complete ({len(records)} shards are done)")
+        )
     except BrokenFile as error:
         damage.append(Damage(None, MANIFEST, error.what))
     if planned is not None:
@@ -74,7 +74,7 @@ def examine(output: StageFolder) -> Examination:
 
 
 def broken_files(output: StageFolder, shards: Mapping[str, Mapping[str, FileEntry]]) -> list[Damage]:
-    """Read every file of some shards, and name those that are not what was written."""
+    """Read every file of some shards, and return those that differ from what was written."""
     wanted = [(shard, path, entry) for shard, files in shards.items() for path, entry in files.items()]
     if not wanted:
         return []
@@ -87,24 +87,24 @@ def _look(output: StageFolder, path: str, entry: FileEntry) -> str | None:
     try:
         size, digest = output.folder.size_and_digest(path)
     except FileNotFoundError:
-        return "it is not there"
+        return "it is missing"
     if size != entry["bytes"]:
-        return f"it has {size} bytes, and was written with {entry['bytes']}"
-    return None if digest == entry["sha256"] else "its bytes are not those that were written (SHA-256)"
+        return f"it has {size} bytes instead of {entry['bytes']}"
+    return None if digest == entry["sha256"] else "its bytes differ from those that were written (SHA-256)"
 
 
 def _unlike_the_plan(
     committed: Mapping[str, Mapping[str, FileEntry]], planned: Mapping[str, Mapping[str, FileEntry]], broken: set[str]
 ) -> list[Damage]:
-    """Records that are lost, that are of no planned shard, or that say other things than the manifest."""
+    """Return records that are missing, that belong to no planned shard, or that contradict the manifest."""
     found = []
     for shard in sorted({*committed, *planned} - broken):
         if shard not in committed:
-            what = "the shard's commit record is not there"
+            what = "the shard's commit record is missing"
         elif shard not in planned:
             what = "the stage's manifest has no such shard"
         elif _content(committed[shard]) != _content(planned[shard]):
-            what = "it says other things of the shard's files than the manifest"
+            what = "its entries for the shard's files differ from the manifest's"
         else:
             continue
         found.append(Damage(shard, f"{COMMITS}/{shard}.json", what))
@@ -116,5 +116,5 @@ def _content(files: Mapping[str, FileEntry]) -> dict[str, tuple[int, int, str]]:
 
 
 def same_files(one: Mapping[str, FileEntry], other: Mapping[str, FileEntry]) -> bool:
-    """Whether two shards consist of the same bytes."""
+    """Return whether two shards consist of the same bytes."""
     return _content(one) == _content(other)

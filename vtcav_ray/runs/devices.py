@@ -1,4 +1,4 @@
-"""Which device computes: the GPU that a stage's resources ask for, or the processor."""
+"""The device that computes: the GPU that a stage's resources request, or the CPU."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """`auto` is the GPU where there is one; a GPU that is not there is a ConfigError."""
+    """Return the torch device of this name. `auto` is the GPU if there is one; a missing GPU is a ConfigError."""
     import torch
 
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = torch.device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"Device {device} was asked for, and torch sees no GPU here: set gpus to 0 in `resources`.")
+        raise ConfigError(f"The config requests {device}, but torch sees no GPU here. Set gpus to 0 in `resources`.")
     return chosen
 
 
 def device_of_actor(resources: StageResources) -> str:
-    """`auto` for an actor that has (a share of) a GPU, else `cpu`, although torch may see a GPU there.
+    """Return `auto` for an actor that has (a share of) a GPU, else `cpu`, even if torch sees a GPU there.
 
-    Ray leaves an actor without GPUs the sight of them all. Were `auto` the answer for each, as many models would lie on
-    one GPU as the machine has cores. (`auto`, and not `cuda`: a plan is also made on a machine without a GPU.)
+    Ray does not hide the GPUs from an actor without GPUs. If this returned `auto` for every actor, one GPU would hold
+    as many models as the machine has cores. (`auto`, not `cuda`: a plan can also be made on a machine without a GPU.)
     """
     return "auto" if resources.gpus else "cpu"
 
 
 def device_for(resources: StageResources) -> torch.device:
-    """`cuda` for an actor that has (a share of) a GPU, else `cpu`; ConfigError where torch sees none."""
+    """Return `cuda` for an actor that has (a share of) a GPU, else `cpu`; ConfigError if torch sees no GPU."""
     return pick_device("cuda" if resources.gpus else "cpu")

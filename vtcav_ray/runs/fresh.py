@@ -23,7 +23,7 @@ Retired = tuple[str, str]  # stage, key
 
 
 def fresh_attempt(output: StageFolder) -> StageFolder:
-    """An empty output that takes the place of `output`, or of what has replaced it; itself where nothing is there."""
+    """Return an empty output that replaces `output` or its newest successor; that one itself if it is empty."""
     last = newest(output)
     attempt = last
     while attempt.folder.names(""):
@@ -40,14 +40,14 @@ def replaced(
     now: Mapping[str, str],
     gone: Collection[Retired],
 ) -> bool:
-    """Whether `old`, a stage's output in the run before, is what a fresh run has made again as `new`.
+    """Return whether `new` is a fresh run's replacement for `old`, a stage's output in the previous run.
 
-    A folder may hold the outputs of several configs; those of another one stay.
+    A folder may hold the outputs of several configs; those of other configs stay.
 
     Args:
         ingredients: of `new`.
         now: stage -> key in the fresh run so far.
-        gone: what it has replaced so far.
+        gone: outputs that the fresh run has replaced so far.
     """
     if old.key == new.key:
         return False
@@ -61,19 +61,19 @@ def replaced(
 
 
 def remove_retired(folder: Folder, retired: Iterable[Retired], used: Collection[Retired]) -> None:
-    """Remove outputs that a fresh run has replaced. Where one leads to its successor, the pointer stays.
+    """Remove outputs that a fresh run has replaced. A pointer from an output to its successor stays.
 
     Args:
         folder: the run folder.
-        retired: (stage, key) of each.
-        used: (stage, key) that some run still names: kept.
+        retired: (stage, key) of each output to remove.
+        used: (stage, key) that some run still names; these are kept.
     """
     for stage, key in retired:
         if (stage, key) in used:
             continue
         output = stage_folder(folder, stage, key)
-        output.folder.remove("manifest.json")  # first: what is half removed is not complete
+        output.folder.remove("manifest.json")  # first, so that a half-removed output does not count as complete
         for name in output.folder.names(""):
             if name != SUPERSEDED:
                 output.folder.remove(name)
-        logger.info("%s was replaced by a fresh run, and is removed", output.folder.url)
+        logger.info("%s was replaced by a fresh run and is now removed", output.folder.url)

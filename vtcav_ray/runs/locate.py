@@ -1,4 +1,4 @@
-"""Which folder has a stage's output, under which key: the one place that answers."""
+"""The key of a stage's output and the folder that holds it. No other module decides this."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vtcav_ray.store.folder import Folder
 
 @dataclass(frozen=True)
 class Located:
-    """Where a stage's output is, or will be.
+    """The place of a stage's output, existing or planned.
 
     Attributes:
-        context: what the stage may look at; its `memo` keeps what was read for the key.
+        context: what the stage may read; its `memo` keeps values that were read for the key.
         planned: the folder of the key.
-        output: the folder that counts: `planned`, or the one that retries and repairs have put in its place.
-        borrowed: whether it is in the folder of the run that this is a rerun of.
+        output: the folder that counts: `planned`, or the one with which retries and repairs have replaced it.
+        borrowed: whether the folder belongs to the run that this is a rerun of.
     """
 
     context: Context
@@ -41,8 +41,8 @@ def locate(
         config: of the run.
         folder: of the run.
         inputs: outputs of the stages before it.
-        base: the run that this is a rerun of. Its folder has the shared stages, and its list of videos is used as it
-            is: the source videos may be gone.
+        base: the run that this is a rerun of. Its folder has the shared stages. Its list of videos is used unchanged,
+            because the source videos may be gone.
 
     Raises:
         ConfigError: the config names something that does not exist.

@@ -1,9 +1,9 @@
-"""Log records that say which run, stage, shard and video they are about: as text, or as one JSON object a line.
+"""Log records that name their run, stage, shard and video: as text, or as one JSON object per line.
 
-Set by `vtcav --log-format json --log-level info COMMAND`, or by VTCAV_LOG_FORMAT and VTCAV_LOG_LEVEL, which travel to
-the workers. A worker writes to its own file in Ray's log folder, and nothing of that is echoed by the driver, so that
-a line is never seen twice; what the driver writes (stages, shards) goes to stderr. URLs in messages and tracebacks,
-which may be other libraries', are written without what may be a credential (`vtcav_ray.text.url_text`).
+`vtcav --log-format json --log-level info COMMAND` sets format and level, and so do VTCAV_LOG_FORMAT and
+VTCAV_LOG_LEVEL; the workers receive both. A worker writes to its own file in Ray's log folder. The driver does not echo
+that file, so no line appears twice. The driver's own records (stages, shards) go to stderr. URLs in messages and
+tracebacks, also those of other libraries, are written without possible credentials (`vtcav_ray.text.url_text`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vtcav_ray.text.url_text import cleaned
 FORMAT_VARIABLE, LEVEL_VARIABLE = "VTCAV_LOG_FORMAT", "VTCAV_LOG_LEVEL"
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
-# What a record may say besides its message: by `context`, or by `extra=` at the call.
+# Fields of a record besides its message. `context` sets them, or `extra=` at the call.
 FIELDS = ("run", "stage", "shard", "video", "clip", "kind", "checkpoint", "attempt", "failures", "seconds")
 LOGGER = "vtcav_ray"
 
@@ -32,7 +32,7 @@ _context: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar
 
 @contextlib.contextmanager
 def context(**fields: Any) -> Iterator[None]:
-    """Every record made inside the block carries these fields (see `FIELDS`)."""
+    """Add fields (see `FIELDS`) to every record made inside the block."""
     token = _context.set({**(_context.get() or {}), **fields})
     try:
         yield
@@ -41,15 +41,15 @@ def context(**fields: Any) -> Iterator[None]:
 
 
 def configure(form: str | None = None, level: str | None = None, stream: TextIO | None = None) -> None:
-    """Send this package's records to one handler; called again, it replaces that handler.
+    """Send this package's records to one handler. A second call replaces the handler.
 
     Args:
         form: `text` or `json`; None: VTCAV_LOG_FORMAT, or text.
-        level: the least that is shown; None: VTCAV_LOG_LEVEL, or `info` for JSON and `warning` for text.
-        stream: None: stderr.
+        level: the lowest level that is shown; None: VTCAV_LOG_LEVEL, or `info` for JSON and `warning` for text.
+        stream: where the handler writes; None: stderr.
 
     Raises:
-        ValueError: a format or level that does not exist.
+        ValueError: the format or level does not exist.
     """
     form = (form or os.environ.get(FORMAT_VARIABLE) or "text").lower()
     level = (level or os.environ.get(LEVEL_VARIABLE) or ("info" if form == "json" else "warning")).lower()
@@ -63,23 +63,23 @@ def configure(form: str | None = None, level: str | None = None, stream: TextIO 
     logger = logging.getLogger(LOGGER)
     logger.handlers = [handler]
     logger.setLevel(level.upper())
-    logger.propagate = False  # the root's handlers, which other packages set, would print each line once more
+    logger.propagate = False  # handlers that other packages add to the root logger would print each line again
 
 
 def environment() -> dict[str, str]:
-    """Variables that make a worker log as this process does."""
+    """Return the environment variables that make a worker log as this process does."""
     return {name: os.environ[name] for name in (FORMAT_VARIABLE, LEVEL_VARIABLE) if name in os.environ}
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What a record says besides its message; what the call said goes before its context."""
+    """Return a record's fields besides its message. Fields given at the call override those of the context."""
     said = {**(_context.get() or {}), **{k: v for k in FIELDS if (v := getattr(record, k, None)) is not None}}
     found = {name: said[name] for name in FIELDS if said.get(name) is not None}
     return {name: cleaned(value) if isinstance(value, str) else value for name, value in found.items()}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, fields, and the traceback where there is one."""
+    """A formatter for one JSON object per line: time (UTC), level, logger, message, fields, and any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
@@ -96,7 +96,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`level: message (stage=tracks video=a.mp4)`, for people. Control characters can't forge a line."""
+    """A formatter for people: `level: message (stage=tracks video=a.mp4)`. Control characters can't forge a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = " ".join(f"{name}={value}" for name, value in fields_of(record).items())

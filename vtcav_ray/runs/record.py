@@ -1,4 +1,4 @@
-"""run.json: what the newest run of a folder was asked to do, how far it is, and where its tables are."""
+"""run.json: the config of a folder's newest run, its progress, and where its tables are."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from vtcav_ray.version import __version__
 logger = logging.getLogger(__name__)
 
 RECORD = "run.json"
-PLAN = "plan.json"  # in a stage's folder: how many shards there will be, when it was begun, how many there were then
+PLAN = "plan.json"  # in a stage's folder: number of shards, when the work began, and how many shards were done then
 VERSIONS_OF = ("ray", "torch", "mmaction2", "mmengine", "ultralytics", "numpy", "pyarrow", "scikit-learn", "av")
 
 
 class RunRecord:
-    """Written at every step of a run, so that another process can tell how far it is.
+    """The record of a run, written at every step, so that another process can read the run's progress.
 
-    `previous` holds, stage by stage, the key of the last run that came to its end and had that stage: what was computed
-    there can be carried over, also when this one is killed and started again.
+    `previous` holds, for each stage, the key of the last finished run that had the stage. Results from there can be
+    carried over, also after this run is killed and started again.
     """
 
     def __init__(
@@ -61,31 +61,31 @@ class RunRecord:
         """Open the record of a run that starts now.
 
         Args:
-            folder, config, base: as of `vtcav_ray.pipeline.run`.
-            carry_over: remember the outputs of the run before, to carry over from.
-            writer: asked before each write; None: nobody else writes here.
+            folder, config, base: as in `vtcav_ray.pipeline.run`.
+            carry_over: remember the outputs of the previous run, to carry over from.
+            writer: checked before each write; None: no other process writes here.
         """
         try:
             before = read_run_json(folder)
-        except BrokenFile as error:  # it is written again now; what it would save is work, and no row
+        except BrokenFile as error:  # it is rewritten now; losing it costs computing time, but no rows
             logger.warning("%s", error)
             before = None
         return cls(folder, config, base, before, carry_over=carry_over, writer=writer)
 
     def retire(self, output: StageFolder, ingredients: dict[str, Any]) -> None:
-        """A fresh run has made a stage again: what the run before had of it is removed by the next run."""
+        """Note that a fresh run has recomputed a stage. The next run removes the previous run's output of it."""
         old = stage_folder(self.folder, output.stage, self._before.get(output.stage, output.key))
         if replaced(old, output, ingredients, self.keys, self._retired):
             self._retired.append((old.stage, old.key))
 
     def remove_retired(self) -> None:
-        """Remove what earlier fresh runs have replaced, unless a rerun in this folder still uses it."""
+        """Remove outputs that earlier fresh runs have replaced, unless a rerun in this folder still uses them."""
         if self._retired:
             remove_retired(self.folder, self._retired, self._used())
             self._retired = []
 
     def _used(self) -> set[Retired]:
-        """(stage, key) that the folder's newest run, or a rerun below it, names."""
+        """Return each (stage, key) that the folder's newest run, or a rerun below it, names."""
         used = set(self._before.items())
         for name in self.folder.names("checkpoints"):
             try:
@@ -97,22 +97,22 @@ class RunRecord:
         return used
 
     def inputs(self) -> dict[str, StageFolder]:
-        """The complete stages so far."""
+        """Return the stages that are complete so far."""
         return dict(self._done)
 
     def earlier(self, stage: str) -> StageFolder | None:
-        """The stage's output in the last run that came to its end, if that is not the one of this run."""
+        """Return the stage's output in the last finished run; None: there is none, or it is this run's own."""
         key, now = self.previous.get(stage), self.keys.get(stage)
         home = self._home if stage in SHARED else self.folder
         return None if key is None or key == now else stage_folder(home, stage, key)
 
     def reached(self, output: StageFolder) -> None:
-        """A stage begins."""
+        """Record that a stage begins."""
         self.keys[output.stage] = output.key
         self.write(f"running: {output.stage}")
 
     def completed(self, output: StageFolder, warnings: Sequence[str]) -> None:
-        """A stage is complete."""
+        """Record that a stage is complete."""
         self.keys[output.stage] = output.key
         self._done[output.stage] = output
         self._warnings += warnings
@@ -149,10 +149,10 @@ class RunRecord:
 
 
 def read_run_json(folder: Folder) -> RunJson | None:
-    """run.json of a folder; None: there is none.
+    """Read run.json of a folder; None: there is none.
 
     Raises:
-        BrokenFile: it is not as it was written.
+        BrokenFile: the file is damaged.
     """
     try:
         return checked(folder.read_json(RECORD), RUN_JSON, f"{folder.url}/{RECORD}")
@@ -161,12 +161,12 @@ def read_run_json(folder: Folder) -> RunJson | None:
 
 
 def finished_keys(folder: Folder) -> dict[str, str]:
-    """Stage -> key in the last run of this folder that came to its end and had this stage; empty: none did.
+    """Return stage -> key in the last finished run of this folder that had the stage; empty: no run has finished.
 
-    A run that ended early on purpose (`--until clips`) has not the later stages: theirs are those of the run before.
+    A run that ended early on purpose (`--until clips`) lacks the later stages. Their keys are those of the run before.
 
     Raises:
-        BrokenFile: run.json is not as it was written.
+        BrokenFile: run.json is damaged.
     """
     return _finished(read_run_json(folder))
 
@@ -179,13 +179,13 @@ def _finished(record: RunJson | None) -> dict[str, str]:
 
 
 def videos_processed(folder: Folder) -> int:
-    """How many videos the last run of this folder that came to its end had."""
+    """Return the number of videos in the last finished run of this folder."""
     key = finished_keys(folder).get("videos")
     output = stage_folder(folder, "videos", key) if key else None
     return int(output.manifest()["rows"].get("videos", 0)) if output is not None and output.complete else 0
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package, of Python and of the parts that decide the figures."""
+    """Return the versions of this package, of Python and of the packages that determine the results."""
     found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
     return {"vtcav-ray": __version__, "python": platform.python_version(), **found}

@@ -18,15 +18,15 @@ SUPERSEDED = "superseded.json"
 
 
 def retry_key(key: str) -> str:
-    """Key of the output that a retry of the output `key` writes."""
+    """Return the key of the output that a retry of the output `key` writes."""
     return canonical_digest({"retry_of": key})[:16]
 
 
 def newest(output: StageFolder) -> StageFolder:
-    """The output that counts: this one, or what retries have put in its place.
+    """Return the output that counts: this one, or the newest one that supersedes it.
 
     Raises:
-        BrokenFile: a pointer is not as it was written.
+        BrokenFile: a pointer is damaged.
     """
     seen = {output.key}
     while output.folder.exists(SUPERSEDED):
@@ -44,12 +44,12 @@ def _successor(output: StageFolder) -> str:
 
 
 def supersede(old: StageFolder, new: StageFolder) -> None:
-    """Mark `new` as what counts in the place of `old`."""
+    """Mark `old` as superseded by `new`."""
     old.folder.write_json(SUPERSEDED, {"by": new.key})
 
 
 def same_rows(old: StageFolder, new: StageFolder) -> bool:
-    """Whether two complete outputs hold the same tables, failures left out."""
+    """Return whether two complete outputs hold the same tables, apart from failures."""
     return _content(old.manifest()) == _content(new.manifest())
 
 

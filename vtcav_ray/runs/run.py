@@ -31,17 +31,17 @@ class Run:
     Args:
         url: of the run folder, on any file system.
         storage_options: for fsspec.
-        verify: check what is read of its tables against the commit records.
+        verify: check tables against the commit records when they are read.
 
     Raises:
         ConfigError: there is no run at this URL.
-        BrokenFile: its run.json is not as it was written.
+        BrokenFile: its run.json is damaged.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None, *, verify: bool = True) -> None:
         self.folder = Folder(check_url(url, "RUN"), dict(storage_options or {}), verify)
         if not self.folder.exists("run.json"):
-            raise ConfigError(f"No run at {url}: it has no run.json. Make one with `vtcav run CONFIG --out {url}`.")
+            raise ConfigError(f"No run at {url}: it has no run.json. Start one with `vtcav run CONFIG --out {url}`.")
         self._record = self._read("run.json", RUN_JSON)
         there = [stage.name for stage in stages.BRANCHES if self.folder.exists(f"{stage.name}.json")]
         self._branches = {stage: self._read(f"{stage}.json", BRANCH_JSON) for stage in there}
@@ -55,15 +55,15 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """The config that the newest run of this folder was started with (without storage options).
+        """The config of this folder's newest run, without storage options.
 
-        Somebody else may have written it: of the programs that it names, none is run (`Config.trusting`).
+        Another user may have written it, so none of the programs that it names may run (`Config.trusting`).
         """
         return parse_config(self._record["config"], where=f"{self.url}/run.json").trusting("nowhere")
 
     @property
     def keys(self) -> dict[str, str]:
-        """Stage -> key, for the stages that the newest run has reached, and branches that belong to these."""
+        """Stage -> key, for the stages that the newest run has reached and for the branches that build on them."""
         keys = dict(self._record["keys"])
         for stage, record in self._branches.items():
             if all(keys.get(name) == key for name, key in record["inputs"].items()):
@@ -77,17 +77,17 @@ class Run:
 
     @property
     def base(self) -> Folder:
-        """Where the tables of the shared stages are: the run that this is a rerun of, or this one."""
+        """The folder with the tables of the shared stages: that of the run that this is a rerun of, or this one."""
         base = self._record.get("base")
         if base is None:
             return self.folder
         return Folder(join_url(self.url, base), self.folder.storage_options, self.folder.verify)
 
     def base_run(self) -> Run | None:
-        """The run that this is a rerun of; None: it is none.
+        """Open the run that this is a rerun of; None: this is no rerun.
 
         Raises:
-            ConfigError: that run is not there any more.
+            ConfigError: that run no longer exists.
         """
         if self.base.url == self.url:
             return None
@@ -98,40 +98,36 @@ class Run:
         return f"{self.url.rstrip('/')}/{REPORT_PAGE}"
 
     def stage(self, name: str) -> StageFolder:
-        """A stage's folder.
+        """Return a stage's folder.
 
         Raises:
             ConfigError: the newest run has not reached this stage.
         """
         facts = stages.facts_of(name)
         if name not in self.keys and facts.command is not None:
-            raise ConfigError(
-                f"The run at {self.url} has no stage `{name}`. Make it with `{facts.command} --out {self.url}`."
-            )
+            raise ConfigError(f"The run at {self.url} has no stage `{name}`. Run `{facts.command} --out {self.url}`.")
         if name not in self.keys:
             raise ConfigError(
-                f"The run at {self.url} has not reached the stage `{name}` yet. Run it again: it goes on where it was."
+                f"The run at {self.url} has not reached the stage `{name}` yet. Run it again: it resumes."
             )
         return stage_folder(self.base if facts.shared else self.folder, name, self.keys[name])
 
     def manifest(self, stage: str) -> dict[str, Any]:
-        """What the stage's key was made from, its counts, timings, warnings, versions.
+        """Return the stage's manifest: the ingredients of its key, counts, timings, warnings, versions.
 
         Raises:
             ConfigError: the stage is not complete.
         """
         folder = self.stage(stage)
         if not folder.complete:
-            raise ConfigError(
-                f"The stage `{stage}` of {self.url} is not complete. Run it again: it goes on from there."
-            )
+            raise ConfigError(f"The stage `{stage}` of {self.url} is not complete. Run it again: it resumes.")
         return folder.manifest()
 
     def table(self, name: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table:
-        """A table of the design, in memory; `layer="late"` reads one layer of activations, gradients or cavs.
+        """Read a table into memory; `layer="late"` reads one layer of activations, gradients or cavs.
 
         Raises:
-            ConfigError: no table of this name, or the run has not reached its stage.
+            ConfigError: there is no table of this name, or the run has not reached its stage.
         """
         if name == "failures":
             return self._failures()
@@ -144,7 +140,7 @@ class Run:
         return found
 
     def head(self, name: str, rows: int) -> pa.Table:
-        """The first rows of a table: no more shards are read than have them.
+        """Read the first rows of a table, and only the shards that hold them.
 
         Raises: as `table`.
         """
@@ -167,12 +163,12 @@ class Run:
         return stages.STAGE_OF_TABLE[table]
 
     def iter_tables(self, name: str, *, columns: Sequence[str] | None = None, **partition: str) -> Iterator[pa.Table]:
-        """The same, a shard at a time."""
+        """Iterate over a table, one shard at a time."""
         for _, part in self.stage(stages.STAGE_OF_TABLE[name]).iter_tables(name, columns=columns, **partition):
             yield part
 
     def _interventions(self) -> pa.Table:
-        """What `vtcav intervene` found for the scores of the newest run; no rows where it was not called."""
+        """Return the results of `vtcav intervene` for the newest run's scores; no rows if it was not called."""
         place = self.folder.below("interventions", self.keys.get("scores", ""))
         parts = [
             pq.ParquetFile(pa.BufferReader(place.read_bytes(n)), pre_buffer=False).read(use_threads=False)
@@ -188,7 +184,7 @@ class Run:
 
 
 def join_url(url: str, reference: str) -> str:
-    """A URL, or a path relative to `url` (`../..`), as a URL. Object stores know no `..`, so it is worked out here."""
+    """Return a URL, or a path relative to `url` (`../..`), as a URL. Object stores do not resolve `..`; this does."""
     if "://" in reference or reference.startswith("/"):
         return reference
     scheme, separator, path = url.rpartition("://")
@@ -196,6 +192,6 @@ def join_url(url: str, reference: str) -> str:
 
 
 def relative_url(url: str, target: str) -> str:
-    """`target` as seen from `url`, where `url` lies below it, so that both can be moved together; else as it is."""
+    """Return `target` relative to `url` if `url` lies below it, so that both can be moved together; else unchanged."""
     below = url.removeprefix(target.rstrip("/") + "/")
     return target if below == url else "/".join([".."] * len(below.strip("/").split("/")))

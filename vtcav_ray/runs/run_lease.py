@@ -1,11 +1,11 @@
-"""One writer a run folder: a command that writes into a run holds its lease from start to end.
+"""One writer per run folder: a command that writes into a run holds its lease from start to end.
 
-A second command gets a sentence that says who writes, where and since when. With `--take-over` it takes the lease all
-the same: the first notices at its next heartbeat or before its next shard is counted, stops in an orderly way, and
-writes no `run.json` any more; the second begins when the first has ended.
+A second command fails with a message that says who writes, where and since when. With `--take-over` it takes the lease
+over. The first command notices at its next heartbeat or before its next shard is counted, stops cleanly, and no longer
+writes `run.json`. The second command begins when the first has ended.
 
-Storage without conditional writes can't keep two writers apart. There a warning is logged, and the run goes on: since
-shards are named by their content and written whole, two drivers of one config write the same files.
+Storage without conditional writes can't keep two writers apart. On such storage a warning is logged and the run
+continues: shards are named by their content and written whole, so two drivers of one config write the same files.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ logger = logging.getLogger(__name__)
 
 LEASES = "leases"
 NAME = "run"
-# A holder beats four times in that time. A killed one on another machine blocks the folder for so long.
+# A holder sends four heartbeats in this time. A killed holder on another machine blocks the folder for this time.
 EXPIRES_S = 60.0
 
 
 class LeaseHeld(EnvironmentFault):
-    """Somebody else writes into the run folder."""
+    """Another process writes into the run folder."""
 
 
 class LeaseLost(StageError):
-    """Somebody else took the run folder over. What this process would still write is not wanted any more."""
+    """Another process took the run folder over, so this one must not write any more."""
 
 
 class Writer:
@@ -43,7 +43,7 @@ class Writer:
 
     Args:
         folder: the run folder.
-        lease: None: the storage can't keep writers apart.
+        lease: the lease that this process holds; None: the storage can't keep writers apart.
     """
 
     def __init__(self, folder: Folder, lease: Lease | None) -> None:
@@ -51,27 +51,27 @@ class Writer:
 
     @property
     def lost(self) -> bool:
-        """Whether the heartbeat has found that somebody else took over."""
+        """Whether the heartbeat has found that another process took over."""
         return self._lease is not None and self._lease.lost
 
     def check(self, *, look: bool = False) -> None:
-        """Go on only while this process is the writer.
+        """Raise an error unless this process is still the writer.
 
         Args:
-            look: ask storage; otherwise, what the last heartbeat found.
+            look: ask storage; otherwise use the result of the last heartbeat.
 
         Raises:
-            LeaseLost: somebody else took over.
+            LeaseLost: another process took over.
         """
         if self._lease is not None and (self._lease.look() if look else self._lease.lost):
             raise self.error()
 
     def error(self) -> LeaseLost:
-        """The sentence for a writer that was ended."""
+        """Return the error for a writer whose folder was taken over."""
         by = Leases(self.folder.below(LEASES), EXPIRES_S).owner(NAME)
         return LeaseLost(
             f"This run was ended: {self.folder.url} was taken over by {by.sentence}. Finished shards are kept, and "
-            "that run goes on with them."
+            "that run continues with them."
         )
 
 
@@ -80,16 +80,16 @@ _HELD: contextvars.ContextVar[Mapping[str, Writer]] = contextvars.ContextVar("he
 
 @contextlib.contextmanager
 def writing(folder: Folder, command: str = "vtcav run", *, take_over: bool = False) -> Iterator[Writer]:
-    """Be the one writer of a run folder for as long as the block lasts. Within such a block, free.
+    """Hold the right to write into a run folder for the block. Inside another block for the same folder, do nothing.
 
     Args:
         folder: the run folder.
-        command: for others to read.
+        command: shown to other commands.
         take_over: end another writer, and wait until it has ended.
 
     Raises:
-        LeaseHeld: somebody else writes into it.
-        LeaseLost: (at the end of the block) the main thread was interrupted since somebody took over.
+        LeaseHeld: another process writes into it.
+        LeaseLost: (at the end of the block) the main thread was interrupted because another process took over.
         StageError: the folder can't be written.
     """
     held = _HELD.get({})
@@ -98,7 +98,9 @@ def writing(folder: Folder, command: str = "vtcav run", *, take_over: bool = Fal
         yield held[name]
         return
     if not can_lease(folder):
-        logger.warning("%s: this storage has no conditional write. See that no second run writes here.", folder.url)
+        logger.warning(
+            "%s: this storage has no conditional write. Make sure that no second run writes here.", folder.url
+        )
         yield Writer(folder, None)
         return
     lease = _taken(folder, command, take_over)
@@ -116,8 +118,8 @@ def writing(folder: Folder, command: str = "vtcav run", *, take_over: bool = Fal
         _HELD.reset(token)
         try:
             lease.end("done")
-        except storage_errors() as error:  # it expires by itself, and the first error says more
-            logger.warning("the lease of %s could not be given back: %s", folder.url, error)
+        except storage_errors() as error:  # the lease expires on its own, and an earlier error says more
+            logger.warning("the lease of %s could not be released: %s", folder.url, error)
 
 
 def _taken(folder: Folder, command: str, take_over: bool) -> Lease:
@@ -129,7 +131,7 @@ def _taken(folder: Folder, command: str, take_over: bool) -> Lease:
         if lease is None:
             raise LeaseHeld(
                 f"{folder.url} is being written by {leases.owner(NAME).sentence}. Wait until it has ended, or end it "
-                "and go on from there with --take-over."
+                "and continue from there with --take-over."
             )
         leases.forget(NAME, before=lease.number)
     except PermissionError as error:

@@ -1,4 +1,4 @@
-"""What a stage is: what determines its output, and how a list of shards becomes tables. Nothing here knows of Ray."""
+"""The interface of a stage: what determines its output, and how a list of shards becomes tables. It needs no Ray."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ class Shard:
 
 
 class Worker(Protocol):
-    """Made once an actor; called once a shard."""
+    """A function from a shard's rows to its output. Created once per actor, called once per shard."""
 
     def __call__(self, rows: pa.Table) -> ShardOutput: ...
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage may look at: the config, the run folder, and the complete folders of the stages before it."""
+    """The input of a stage: the config, the run folder, and the complete folders of the stages before it."""
 
     config: Config
     run: Folder
     inputs: Mapping[str, StageFolder]
-    memo: dict[str, Any] = field(default_factory=dict)  # what a stage found for its key and needs again for its work
+    memo: dict[str, Any] = field(default_factory=dict)  # values computed for the key that the work needs again
 
     def input(self, stage: str) -> StageFolder:
         return self.inputs[stage]
 
     def note(self, stage: str, name: str) -> Any:
-        """What an earlier stage wrote down in its manifest."""
+        """Return a note from an earlier stage's manifest."""
         return self.inputs[stage].manifest()["notes"][name]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do for one stage.
+    """The work of one stage.
 
     Attributes:
-        shards: all of them, also those that are committed already: the same list every time for the same key.
-        make_worker: makes the worker, in the process that uses it; picklable.
-        resources: of one actor; None: small, and done in the driver.
+        shards: all shards, committed or not. The same key always gives the same list.
+        make_worker: creates the worker, in the process that uses it; picklable.
+        resources: of one actor; None: the work is small, and the driver does it.
         warnings: sentences for the user (the corpus is too small for ..., by how much).
-        notes: facts for the manifest, and for later stages.
-        finish: makes one last shard, named `final`, from what the other shards wrote.
+        notes: facts for the manifest and for later stages.
+        finish: computes one last shard, named `final`, from the output of the other shards.
     """
 
     shards: Sequence[Shard]
@@ -76,9 +76,9 @@ class Stage:
 
     Attributes:
         facts: its name, inputs, tables and resources (`vtcav_ray.stages`).
-        version: raised when the code's meaning changes, so that older output is not taken for the new.
-        ingredients: the config sections and digests that determine the output, as JSON-like values.
-        prepare: says what there is to do.
+        version: raised when the code's output changes, so that old output does not count as new.
+        ingredients: returns the config sections and digests that determine the output, as JSON-like values.
+        prepare: returns the work.
     """
 
     facts: StageFacts
@@ -107,12 +107,12 @@ class Stage:
 
 
 def shard_size(count: int, wanted: int | None = None) -> int:
-    """Items a shard: about 32 shards for a small corpus, and at most 64 items, since a lost shard is done again."""
+    """Return the items per shard: about 32 shards for a small corpus; at most 64 items, as a lost shard is redone."""
     return wanted or max(4, min(64, -(-count // 32)))
 
 
 def make_shards(rows: pa.Table, size: int) -> list[Shard]:
-    """Cut rows, in their order, into shards of `size`, each named by its number and by what is in it."""
+    """Cut rows, in order, into shards of `size`, each named by its number and its content."""
     shards = []
     named_by = [name for name in SHARD_COLUMNS_THAT_NAME if name in rows.column_names]
     for number, start in enumerate(range(0, rows.num_rows, size)):
@@ -123,6 +123,6 @@ def make_shards(rows: pa.Table, size: int) -> list[Shard]:
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise a StageError that says what is missing and how to mend it."""
+    """Raise a StageError with `message`, which says what is missing and how to fix it, unless `condition` holds."""
     if not condition:
         raise StageError(message)

@@ -1,4 +1,4 @@
-"""How far a run is: read from its folder alone, so also from another machine, while it runs or after it died."""
+"""A run's progress, read from its folder alone: it works from another machine, during a run or after a crash."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class StageStatus:
     """One stage of a run.
 
     Attributes:
-        shards: planned; None: the stage has not been begun.
-        done: committed.
-        rate: shards a minute since the stage was begun or resumed; None: nothing done since.
-        seconds_left: at that rate.
+        shards: planned shards; None: the stage has not begun.
+        done: committed shards.
+        rate: shards per minute since the stage began or resumed; None: no shard since then.
+        seconds_left: estimate at that rate.
         last: seconds since the newest shard was committed; None: none yet, or the storage keeps no times.
         failures: rows of `failures`.
-        carried: videos or shards taken over from an earlier output.
+        carried: videos or shards carried over from an earlier output.
     """
 
     stage: str
@@ -45,7 +45,7 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A whole run: what run.json says of it, and its stages in order."""
+    """The status of a whole run: the facts in run.json, and its stages in order."""
 
     url: str
     status: str
@@ -62,10 +62,10 @@ class RunStatus:
 
 
 def run_status(run: Run, now: float | None = None) -> RunStatus:
-    """Look at every stage of a run.
+    """Read the status of every stage of a run.
 
     Args:
-        run: finished or not.
+        run: a finished or unfinished run.
         now: seconds since the epoch; None: this machine's clock.
     """
     now = time.time() if now is None else now
@@ -106,13 +106,13 @@ def _stage_status(output: StageFolder, now: float) -> StageStatus:
 
 
 def _last_commit(output: StageFolder, now: float) -> float | None:
-    """Seconds since the newest commit record was written."""
+    """Return the seconds since the newest commit record was written."""
     times = [t for entry in output.folder.entries(COMMITS) if (t := modified_at(entry)) is not None]
     return max(0.0, now - max(times)) if times else None
 
 
 def status_table(status: RunStatus) -> Table:
-    """The status for a terminal."""
+    """Return the status as a table for a terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, side in (("stage", "left"), ("", "left"), ("shards", "right"), ("rate", "right"), ("left", "right"),
                        ("last", "right"), ("failures", "right")):  # fmt: skip
@@ -132,7 +132,7 @@ def status_table(status: RunStatus) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h`."""
+    """Return a duration as text: `45 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

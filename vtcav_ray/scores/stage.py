@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray import stages, tables
+from vtcav_ray import stages
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
+from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow, read_rows, table_of
 from vtcav_ray.runs.devices import device_for
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput, StageFolder
@@ -28,7 +29,7 @@ from vtcav_ray.tcav.diagnostics import needed
 from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
 
 if TYPE_CHECKING:
-    from vtcav_ray.scores.cells import ClassGradients, LayerData
+    from vtcav_ray.scores.layer import ClassGradients, LayerData
 
 # Classes per shard: seconds of work for 500 concepts, to outweigh reading all CAVs of a layer.
 BLOCK_CLASSES = 8
@@ -92,32 +93,31 @@ class ScoreWorker:
         self.activations = activations
         self.cavs = cavs
         self._device = device_for(config.resources.statistics)
-        self._kept: tuple[str, LayerData, str] | None = None
+        self._kept: LayerData | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        from vtcav_ray.scores.cells import ScoreOptions, score_layer
+        from vtcav_ray.scores.layer import ScoreOptions, score_layer
 
         layer, classes = rows["layer"][0].as_py(), rows["classes"][0].as_py()
         settings = self.config.scores
-        if self._kept is None or self._kept[0] != layer:
+        if self._kept is None or self._kept.layer != layer:
             self._kept = None  # never hold two layers in memory
-            self._kept = (layer, *self._read(layer))
-        _, data, tag = self._kept
+            self._kept = self._read(layer)
+        data = self._kept
         wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
         options = ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device)
         scored = score_layer(wanted, options)
-        about = {"layer": layer, "model": tag}
-        at = {"layer": layer}
-        table = pa.Table.from_pylist([row | about for row in scored.cells], schema=tables.SCORES)
-        videos = pa.Table.from_pylist([row | at for row in scored.sensitivities], schema=tables.SENSITIVITIES)
-        nulls = pa.Table.from_pylist([row | at for row in scored.nulls], schema=tables.NULLS)
         return ShardOutput(
-            {f"cells/layer={layer}": table, f"sensitivities/layer={layer}": videos, f"nulls/layer={layer}": nulls},
-            metrics={"cells": table.num_rows},
+            {
+                f"cells/layer={layer}": table_of(scored.cells, ScoreRow),
+                f"sensitivities/layer={layer}": table_of(scored.sensitivities, SensitivityRow),
+                f"nulls/layer={layer}": table_of(scored.nulls, NullRow),
+            },
+            metrics={"cells": len(scored.cells)},
         )
 
-    def _read(self, layer: str) -> tuple[LayerData, str]:
-        from vtcav_ray.scores.cells import LayerData
+    def _read(self, layer: str) -> LayerData:
+        from vtcav_ray.scores.layer import LayerData
 
         columns = ("clip_id", *POOL_COLUMNS, "model", "vector")
         pool = self.activations.read("activations", columns=columns, layer=layer)
@@ -130,18 +130,17 @@ class ScoreWorker:
         assert cavs["concept"].to_pylist() == [job.concept for job in jobs], "the plan is the same each time"
         own = dict(zip(pool["clip_id"].to_pylist(), pool["name"].to_pylist(), strict=True))
         require_finite(vectors_of(gradients), gradients["clip_id"].to_pylist(), layer)
-        return (
-            LayerData(
-                pool=pool_of(pool),
-                clip_ids=pool["clip_id"].to_pylist(),
-                vectors_ND=vectors_of(pool),
-                jobs=jobs,
-                cavs_Md=vectors_of(cavs),
-                held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
-                classes=_by_class(gradients, own, self.config.scores.gradients_at),
-                reasons_M=cavs["reason"].to_pylist(),
-            ),
-            pool["model"][0].as_py(),
+        return LayerData(
+            layer=layer,
+            model=pool["model"][0].as_py(),
+            pool=pool_of(pool),
+            clip_ids=pool["clip_id"].to_pylist(),
+            vectors_ND=vectors_of(pool),
+            jobs=jobs,
+            cavs_Md=vectors_of(cavs),
+            held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
+            classes=_by_class(gradients, own, self.config.scores.gradients_at),
+            reasons_M=cavs["reason"].to_pylist(),
         )
 
 
@@ -151,7 +150,7 @@ def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], taken_at: str)
     Raises:
         StageError: no clip of the reference set is left.
     """
-    from vtcav_ray.scores.cells import ClassGradients
+    from vtcav_ray.scores.layer import ClassGradients
 
     vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
     own_rows: dict[str, list[int]] = {}
@@ -175,11 +174,6 @@ def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], taken_at: str)
     ]
 
 
-def _smallest_p(row: dict[str, Any]) -> float:
-    """Return the smallest p of a cell's sign count. The null: all R sets against random, else R // 2 disjoint pairs."""
-    return minimum_p(row["R"] if row["against"] == RANDOM else row["R"] // 2)
-
-
 def correct(config: Config, output: StageFolder) -> ShardOutput:
     """Make the `scores` table: q over all m cells of the run, and the columns that follow from it."""
     settings = config.scores
@@ -187,28 +181,49 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
     assert cells is not None, "every layer has cells"
     p, effect_p = (np.asarray(cells[name], np.float64) for name in ("p", "effect_p"))
     q, effect_q = adjust(p, settings.correction), adjust(effect_p, settings.correction)
-    m = int(np.isfinite(effect_p).sum())
-    rows = cells.to_pylist()
-    for i, row in enumerate(rows):
-        row["q"], row["effect_q"] = q[i], effect_q[i]
-        row["significant"] = bool(row["learnable"] and effect_q[i] < settings.alpha)
-        sign_count_can_decide = np.isfinite(p[i]) and _smallest_p(row) * np.isfinite(p).sum() <= settings.alpha
-        if not np.isfinite(effect_p[i]):
-            row["decided_by"] = "none"
-        else:
-            row["decided_by"] = "effect and score" if sign_count_can_decide else "effect"
-        if row["learnable"] and not row["significant"] and np.isfinite(row["effect_logits"]) and row["effect_null_sd"]:
-            more = needed(
-                row["effect_logits"],
-                row["effect_null_sd"],
-                row["n_concept"],
-                row["R"],
-                num_cells=m,
-                alpha=settings.alpha,
-            )
-            row["note"] = " ".join(x for x in (row["note"], more.sentence) if x)
+    num_tests, m = int(np.isfinite(p).sum()), int(np.isfinite(effect_p).sum())
+    rows = [
+        _corrected(row, row_q, row_effect_q, num_tests, m, settings.alpha)
+        for row, row_q, row_effect_q in zip(read_rows(cells, ScoreRow), q.tolist(), effect_q.tolist(), strict=True)
+    ]
+    return ShardOutput(
+        {"scores": table_of(rows, ScoreRow)}, metrics={"m": m}, warnings=_resolution_warnings(config, num_tests, m)
+    )
+
+
+def _corrected(row: ScoreRow, q: float, effect_q: float, num_tests: int, m: int, alpha: float) -> ScoreRow:
+    """Return the cell with the values that need all cells.
+
+    Args:
+        num_tests: number of cells with a p of the sign count.
+        m: number of cells with a p of the effect.
+    """
+    significant = row.learnable and effect_q < alpha
+    note = row.note
+    if row.learnable and not significant and np.isfinite(row.effect_logits) and row.effect_null_sd:
+        more = needed(row.effect_logits, row.effect_null_sd, row.n_concept, row.R, num_cells=m, alpha=alpha)
+        note = " ".join(text for text in (note, more.sentence) if text)
+    return dataclasses.replace(
+        row, q=q, effect_q=effect_q, significant=significant, decided_by=_decided_by(row, num_tests, alpha), note=note
+    )
+
+
+def _decided_by(row: ScoreRow, num_tests: int, alpha: float) -> str:
+    if not np.isfinite(row.effect_p):
+        return "none"
+    sign_count_can_decide = np.isfinite(row.p) and _smallest_p(row) * num_tests <= alpha
+    return "effect and score" if sign_count_can_decide else "effect"
+
+
+def _smallest_p(row: ScoreRow) -> float:
+    """Return the smallest p of a cell's sign count. The null: all R sets against random, else R // 2 disjoint pairs."""
+    return minimum_p(row.R if row.against == RANDOM else row.R // 2)
+
+
+def _resolution_warnings(config: Config, num_tests: int, m: int) -> list[str]:
+    """Warn if the random sets or the permutations are too few for any cell to pass the correction."""
+    settings = config.scores
     warnings = []
-    num_tests = int(np.isfinite(p).sum())
     if num_tests and (sentence := resolution_warning(config.cavs.random_sets, num_tests, settings.alpha)):
         warnings.append(sentence + ".")
     if settings.correction == "holm" and m > settings.alpha * (settings.permutations + 1):
@@ -223,5 +238,4 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
             f"{settings.permutations} permutations can't give an effect_p below {1 / (settings.permutations + 1):.2g}, "
             f"and the strictest of {m} cells asks for {settings.alpha / m:.2g}: {advice}"
         )
-    table = pa.Table.from_pylist(rows, schema=tables.SCORES)
-    return ShardOutput({"scores": table}, metrics={"m": m}, warnings=warnings)
+    return warnings

@@ -141,7 +141,7 @@ def patiently(call: Callable[[], T], where: str, *, patience: float | None = Non
 
 
 class _CutOffs(tenacity.stop.stop_base):
-    """Stops after `most` truncated answers in a row."""
+    """A retry rule that stops after `most` truncated answers in a row."""
 
     def __init__(self, most: int | None) -> None:
         self.most, self.seen = most, 0

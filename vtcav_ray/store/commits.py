@@ -52,7 +52,7 @@ CLIP_ROW_GROUP_ROWS = 4  # clips hold their frames, and a preview reads only one
 
 @dataclass(frozen=True)
 class ShardOutput:
-    """What a worker returns for one shard.
+    """The output of a worker for one shard.
 
     Attributes:
         tables: table path below the stage's folder (`tracks`, `activations/layer=late`) -> its rows.

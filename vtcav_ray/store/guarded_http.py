@@ -172,7 +172,7 @@ class _Response(aiohttp.ClientResponse):
 
 
 class _GuardedResolver(AbstractResolver):
-    """Resolves names as the system does, and refuses names that lead to a host that is not public."""
+    """A resolver that resolves names as the system does and refuses names of hosts that are not public."""
 
     def __init__(self, private: tuple[str, ...]) -> None:
         self._private, self._system = private, ThreadedResolver()

@@ -87,7 +87,7 @@ def fix_of(url: str) -> str:
     if name == "run.json":
         return f"Run `vtcav run CONFIG --out {folder}` again: it rewrites the file and keeps finished work."
     if name == MANIFEST or folder.endswith(f"/{COMMITS}"):
-        return "`vtcav run` on this folder makes it again; `vtcav verify` lists everything that is broken."
+        return "`vtcav run` on this folder repairs it; `vtcav verify` lists everything that is broken."
     if name == "gradcam.json":
         return f"Remove it, or run `vtcav gradcam CONFIG --out {folder}` again."
     if name == "superseded.json":
@@ -219,7 +219,7 @@ def checked(value: Any, kind: TypeAdapter[T], url: str) -> T:
     except pydantic.ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "its content"
-        raise BrokenFile(url, f"`{where}` is not as it was written ({first['msg']})", fix_of(url)) from error
+        raise BrokenFile(url, f"`{where}` is damaged ({first['msg']})", fix_of(url)) from error
 
 
 def commit_record(value: Any, url: str) -> CommitRecord:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import tenacity
 from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray.store.access import patiently
@@ -61,34 +60,45 @@ def _read(folder: Folder, name: str) -> bytes | None:
 def _locked(path: str) -> Iterator[None]:
     """Hold a lock that the system releases when this process ends, however it ends. The file stays."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    deadline = time.monotonic() + LOCK_SECONDS
+    tries = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(BlockingIOError),
+        wait=tenacity.wait_random(0.001, 0.02),
+        stop=tenacity.stop_after_delay(LOCK_SECONDS),
+        reraise=True,
+    )
     with open(path, "ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{path} was locked by another process for {LOCK_SECONDS:.0f} s") from error
-                time.sleep(random.uniform(0.001, 0.02))
+        try:
+            tries(fcntl.flock, file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TimeoutError(f"{path} was locked by another process for {LOCK_SECONDS:.0f} s") from error
         yield  # closing the file frees the lock
 
 
 def _swap_on_s3(folder: Folder, name: str, change: Change) -> None:
     fs, path, where = folder.fs, folder.path(name), f"{folder.url.rstrip('/')}/{name}"
-    for round_ in range(ROUNDS):
+
+    def attempt() -> None:
         condition, data = _read_with_tag(folder, name)
         new = change(data)
         try:
-            patiently(lambda new=new, condition=condition: fs.pipe_file(path, new, **condition), where)  # type: ignore[misc]
-            return
+            patiently(lambda: fs.pipe_file(path, new, **condition), where)
         except ConnectionError:
             raise
         except OSError as error:
             if not _is_refused(error):
                 raise
-        time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, 0.02 * 2**round_)))
-    raise ConnectionError(f"{where} was changed by another process {ROUNDS} times before it could be written")
+            raise tenacity.TryAgain from error
+
+    tries = tenacity.Retrying(
+        retry=tenacity.retry_never,  # only on TryAgain
+        wait=tenacity.wait_random_exponential(multiplier=0.02, max=LONGEST_WAIT_SECONDS),
+        stop=tenacity.stop_after_attempt(ROUNDS),
+    )
+    try:
+        tries(attempt)
+    except tenacity.RetryError as error:
+        message = f"{where} was changed by another process {ROUNDS} times before it could be written"
+        raise ConnectionError(message) from error
 
 
 def _read_with_tag(folder: Folder, name: str) -> tuple[dict[str, Any], bytes | None]:

@@ -16,7 +16,7 @@ from typing import IO
 from vtcav_ray.store.records import BrokenFile, FileEntry
 
 BLOCK_BYTES = 1 << 20
-_FIX = "`vtcav run` on this folder makes the shard again; `vtcav verify` lists everything that is broken."
+_FIX = "`vtcav run` on this folder recomputes the shard; `vtcav verify` lists everything that is broken."
 
 
 def digests_of(data: bytes) -> dict[str, str | list[str]]:
@@ -38,7 +38,7 @@ class VerifiedFile(io.RawIOBase):
         url: for messages.
 
     Raises:
-        BrokenFile: (on reads) the bytes are not those that were written, or some are missing.
+        BrokenFile: (on reads) the bytes differ from those that were written, or some are missing.
     """
 
     def __init__(self, file: IO[bytes], entry: FileEntry, url: str) -> None:
@@ -88,7 +88,7 @@ class VerifiedFile(io.RawIOBase):
         return len(data)
 
 
-def broken(url: str, what: str = "its bytes are not those that were written (SHA-256)") -> BrokenFile:
+def broken(url: str, what: str = "its bytes differ from those that were written (SHA-256)") -> BrokenFile:
     """Return the error for a table's file."""
     return BrokenFile(url, what, _FIX)
 

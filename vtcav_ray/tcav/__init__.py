@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         paired_concept_effect,
         paired_concept_effects,
     )
+    from vtcav_ray.tcav.family import EffectFamily, effect_family
     from vtcav_ray.tcav.intervals import score_intervals
     from vtcav_ray.tcav.scores import Scores, score
     from vtcav_ray.tcav.significance import (
@@ -39,20 +40,25 @@ if TYPE_CHECKING:
         round_robin_test,
         welch_test,
     )
+    from vtcav_ray.tcav.westfall_young import StepDown, holm_over_families, step_down
 
 __all__ = [
     "ConceptEffect",
     "ConceptEffects",
+    "EffectFamily",
     "Learnable",
     "Needed",
     "ScoreTest",
     "Scores",
+    "StepDown",
     "adjust",
     "collinearity",
     "concept_effect",
     "concept_effects",
+    "effect_family",
     "empirical_test",
     "entanglement",
+    "holm_over_families",
     "is_degenerate",
     "learnability",
     "mean_pairwise_cosine",
@@ -67,6 +73,7 @@ __all__ = [
     "score",
     "score_intervals",
     "stability",
+    "step_down",
     "welch_test",
 ]
 
@@ -92,6 +99,7 @@ __getattr__ = lazy_names(
             "paired_concept_effect",
             "paired_concept_effects",
         ],
+        "family": ["EffectFamily", "effect_family"],
         "intervals": ["score_intervals"],
         "scores": ["Scores", "score"],
         "significance": [
@@ -105,5 +113,6 @@ __getattr__ = lazy_names(
             "round_robin_test",
             "welch_test",
         ],
+        "westfall_young": ["StepDown", "holm_over_families", "step_down"],
     },
 )

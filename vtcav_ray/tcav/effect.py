@@ -27,7 +27,6 @@ of a concept and of its random set, B permutations or resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,83 +35,27 @@ from numpy.typing import ArrayLike, NDArray
 from vtcav_ray.cavs.indices import PAD, IndexSets, check_groups, check_pool, padded
 from vtcav_ray.tcav.arrays import check_gradients, check_width, video_means
 from vtcav_ray.tcav.effect_arithmetic import (
-    EffectCells,
     Settings,
     Side,
-    VideoGradients,
     by_video,
     inner_blocks,
     paired,
     unpaired,
     video_index,
 )
+from vtcav_ray.tcav.effect_cells import EffectCells, VideoGradients
+from vtcav_ray.tcav.effect_results import ConceptEffect, ConceptEffects
+from vtcav_ray.tcav.permutation import Tails
+from vtcav_ray.tcav.strata import Strata, video_labels
 
-
-@dataclass(frozen=True)
-class ConceptEffect:
-    """One cell: one class, one layer, one concept. Missing figures are NaN, and `reason` says why.
-
-    Attributes:
-        effect: in logits; positive: the concept raises the class's logit.
-        null_sd: standard deviation of the effect if random clips replace the concept's, from the spread of the random
-            videos: sd * sqrt(1/n + 1/m). For pairs: the spread of the pairs' differences over sqrt(n).
-        z: effect / null_sd.
-        p: two-sided, by permutation, in (0, 1].
-        ci_low, ci_high: of the effect, in logits; class videos and both sides' videos are resampled.
-        n_concept, n_random: source videos on each side; for pairs, both are the number of videos of the pairs.
-        reason: why figures are missing, or empty.
-        null_unit: one unit of the permutations' statistic, in logits: the observed statistic is effect / null_unit.
-        null_counts: number of permutations in each bin of `null_histograms`; empty: there were none.
-    """
-
-    effect: float
-    null_sd: float
-    z: float
-    p: float
-    ci_low: float
-    ci_high: float
-    n_concept: int
-    n_random: int
-    reason: str
-    null_unit: float = float("nan")
-    null_counts: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class ConceptEffects:
-    """The figures of `ConceptEffect` for K classes and J concepts of one layer: arrays [K, J].
-
-    The counts of videos are [J], and those of the null's bins [K, J, bins].
-    """
-
-    effect: NDArray[np.float64]
-    null_sd: NDArray[np.float64]
-    z: NDArray[np.float64]
-    p: NDArray[np.float64]
-    ci_low: NDArray[np.float64]
-    ci_high: NDArray[np.float64]
-    n_concept: NDArray[np.int64]
-    n_random: NDArray[np.int64]
-    reason: NDArray[np.object_]
-    null_unit: NDArray[np.float64]
-    null_counts: NDArray[np.int64]
-
-    def cell(self, class_index: int, concept_index: int) -> ConceptEffect:
-        """Return the figures of one cell."""
-        at = (class_index, concept_index)
-        return ConceptEffect(
-            effect=float(self.effect[at]),
-            null_sd=float(self.null_sd[at]),
-            z=float(self.z[at]),
-            p=float(self.p[at]),
-            ci_low=float(self.ci_low[at]),
-            ci_high=float(self.ci_high[at]),
-            n_concept=int(self.n_concept[concept_index]),
-            n_random=int(self.n_random[concept_index]),
-            reason=str(self.reason[at]),
-            null_unit=float(self.null_unit[at]),
-            null_counts=tuple(self.null_counts[at].tolist()),
-        )
+__all__ = [
+    "ConceptEffect",
+    "ConceptEffects",
+    "concept_effect",
+    "concept_effects",
+    "paired_concept_effect",
+    "paired_concept_effects",
+]
 
 
 def concept_effect(
@@ -122,9 +65,11 @@ def concept_effect(
     *,
     groups: ArrayLike | None = None,
     class_groups: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
     permutations: int = 10_000,
     bootstrap: int = 2000,
     confidence: float = 0.95,
+    tails: Tails = "symmetric",
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffect:
@@ -137,14 +82,18 @@ def concept_effect(
         groups: source video of each of the n + m rows, the concept's first; None: every row is a video. No video may be
             on both sides (if each clip has a twin on the other side, see `paired_concept_effect`).
         class_groups: source video of each gradient, [N].
+        strata: label of each of the n + m rows, the concept's first (the class of its video, say). Splits the effect
+            into the part within labels and the part that goes with them, and tests the former. A video has one label.
         permutations: B of the test. If there are at most B arrangements, all are enumerated.
         bootstrap: resamples of the interval.
         confidence: of the interval.
+        tails: `symmetric`: p counts arrangements whose |t| is as large. `equal`: p is twice the smaller tail of t; it
+            finds more where the projections are skewed.
         seed: of permutations and resamples.
         device: where to compute, such as `cuda`.
 
     Raises:
-        ValueError: empty sides, NaN, shapes that do not fit, a video on both sides.
+        ValueError: empty sides, NaN, shapes that do not fit, a video on both sides, a video with two labels.
     """
     concept_nD, random_mD = _side(concept, "concept"), _side(random, "random")
     check_width(random_mD, concept_nD.shape[1], "random", "concept")
@@ -156,9 +105,11 @@ def concept_effect(
         [np.arange(n, n + m)],
         groups=groups,
         class_groups=None if class_groups is None else [class_groups],
+        strata=strata,
         permutations=permutations,
         bootstrap=bootstrap,
         confidence=confidence,
+        tails=tails,
         seed=seed,
         device=device,
     )
@@ -173,9 +124,11 @@ def concept_effects(
     *,
     groups: ArrayLike | None = None,
     class_groups: Sequence[ArrayLike] | None = None,
+    strata: ArrayLike | None = None,
     permutations: int = 10_000,
     bootstrap: int = 2000,
     confidence: float = 0.95,
+    tails: Tails = "symmetric",
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffects:
@@ -187,8 +140,9 @@ def concept_effects(
         concepts, randoms: J sets of row indices each (see `train_cavs`); the j-th random set belongs to the j-th
             concept.
         groups: source video of each pool row; class_groups: K arrays, the source video of each gradient.
-        permutations, bootstrap, confidence, seed, device: as for `concept_effect`. Cells of equal sizes share their
-            arrangements, so their Monte Carlo errors (p: sqrt(p / B)) are identical, not independent.
+        strata: label of each pool row, [N].
+        permutations, bootstrap, confidence, tails, seed, device: as for `concept_effect`. Cells of equal sizes share
+            their arrangements, so their Monte Carlo errors (p: sqrt(p / B)) are identical, not independent.
     """
     pool_ND, videos_N, classes = _check_batch(gradients, pool, groups, class_groups)
     concepts_Jn, randoms_Jm = padded(concepts, len(pool_ND), "concepts"), padded(randoms, len(pool_ND), "randoms")
@@ -205,14 +159,19 @@ def concept_effects(
                 f"{shared.size} source video(s) are in both concepts[{j}] and randoms[{j}]: draw the random set from "
                 "other videos (random_sets(..., exclude=)), or use paired_concept_effect where each clip has a twin"
             )
+    splits: list[Strata | None] = [None] * len(sides)
+    if strata is not None:
+        labels_V = video_labels(strata, videos_N)
+        splits = [Strata.of(labels_V[left.videos], labels_V[right.videos]) for left, right in sides]
     out = EffectCells.empty(len(classes), len(sides))
-    settings = Settings(permutations, bootstrap, confidence, seed, torch.device(device))
+    settings = Settings(permutations, bootstrap, confidence, seed, torch.device(device), tails)
     for block, inner_NKV in inner_blocks(classes, pool_ND, settings.device):
         for j, (left, right) in enumerate(sides):
             left_nKV, right_mKV = left.average(inner_NKV), right.average(inner_NKV)
-            unpaired(block, left_nKV, right_mKV, settings, out, j)
+            unpaired(block, left_nKV, right_mKV, settings, out, j, splits[j])
     n_concept, n_random = (np.array([len(pair[side].videos) for pair in sides]) for side in (0, 1))
-    return _finished(out, classes, pool_ND, n_concept, n_random)
+    no_contrast = tuple(() if split is None else split.no_contrast for split in splits)
+    return _finished(out, classes, pool_ND, n_concept, n_random, no_contrast)
 
 
 def paired_concept_effect(
@@ -225,6 +184,7 @@ def paired_concept_effect(
     permutations: int = 10_000,
     bootstrap: int = 2000,
     confidence: float = 0.95,
+    tails: Tails = "symmetric",
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffect:
@@ -243,6 +203,7 @@ def paired_concept_effect(
         permutations: as for `concept_effect`.
         bootstrap: as for `concept_effect`.
         confidence: as for `concept_effect`.
+        tails: as for `concept_effect`.
         seed: as for `concept_effect`.
         device: as for `concept_effect`.
 
@@ -263,6 +224,7 @@ def paired_concept_effect(
         permutations=permutations,
         bootstrap=bootstrap,
         confidence=confidence,
+        tails=tails,
         seed=seed,
         device=device,
     )
@@ -280,6 +242,7 @@ def paired_concept_effects(
     permutations: int = 10_000,
     bootstrap: int = 2000,
     confidence: float = 0.95,
+    tails: Tails = "symmetric",
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffects:
@@ -288,7 +251,7 @@ def paired_concept_effects(
     Args:
         gradients, pool, groups, class_groups: as for `concept_effects`; a pair's video is that of the concept's clip.
         concepts, twins: J sets of row indices; `twins[j][i]` is the twin of `concepts[j][i]`.
-        permutations, bootstrap, confidence, seed, device: as for `concept_effect`.
+        permutations, bootstrap, confidence, tails, seed, device: as for `concept_effect`.
     """
     pool_ND, videos_N, classes = _check_batch(gradients, pool, groups, class_groups)
     if groups is None:
@@ -301,12 +264,12 @@ def paired_concept_effects(
         rows, twin_rows = concept[concept != PAD], twin[twin != PAD]
         sides.append((by_video(rows, videos_N), Side(twin_rows, *video_index(videos_N[rows]))))
     out = EffectCells.empty(len(classes), len(sides))
-    settings = Settings(permutations, bootstrap, confidence, seed, torch.device(device))
+    settings = Settings(permutations, bootstrap, confidence, seed, torch.device(device), tails)
     for block, inner_NKV in inner_blocks(classes, pool_ND, settings.device):
         for j, (left, right) in enumerate(sides):
             paired(block, left.average(inner_NKV) - right.average(inner_NKV), settings, out, j)
     counts = np.array([len(a.videos) for a, _ in sides])
-    return _finished(out, classes, pool_ND, counts, counts)
+    return _finished(out, classes, pool_ND, counts, counts, ((),) * len(sides))
 
 
 def _finished(
@@ -315,10 +278,16 @@ def _finished(
     pool_ND: NDArray[np.floating],
     n_concept: NDArray[np.int64],
     n_random: NDArray[np.int64],
+    no_contrast: tuple[tuple[str, ...], ...],
 ) -> ConceptEffects:
     columns, reason = cells.finished(classes, pool_ND, n_concept, n_random)
     return ConceptEffects(
-        **columns, n_concept=n_concept, n_random=n_random, reason=reason, null_counts=cells.null_counts
+        **columns,
+        n_concept=n_concept,
+        n_random=n_random,
+        reason=reason,
+        null_counts=cells.null_counts,
+        no_contrast=no_contrast,
     )
 
 

@@ -14,19 +14,17 @@ import torch
 from numpy.typing import NDArray
 
 from vtcav_ray.tcav.bootstrap import expanded_interval, weights
+from vtcav_ray.tcav.effect_cells import Block, EffectCells, Null, VideoGradients
+from vtcav_ray.tcav.family import permute_cells
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, effect_counts
-from vtcav_ray.tcav.permutation import TIE, Arrangements, choose, flip
-from vtcav_ray.tcav.scores import ZERO_GRADIENTS
-
-NO_SPREAD = "the activations are all equal along the gradient: there is nothing to test"
-ONE_CLASS_VIDEO = "the class has a single source video: no interval"
-ONE_SIDE_VIDEO = "the concept or its other side has a single source video: no interval"
+from vtcav_ray.tcav.permutation import TIE, Arrangements, Tails, check_tails, choose, flip
+from vtcav_ray.tcav.permuted_cells import WelchCells, spread_ratio, standard_error
+from vtcav_ray.tcav.strata import Strata, between_share
 
 _CLASS_STREAM, _CONCEPT_STREAM, _RANDOM_STREAM = 1, 2, 3
 _BLOCK_NUMBERS = 1 << 20  # resampled projections at a time: they are read twice, so they should stay in the cache
 _BLOCK_INNER = 1 << 26  # gradient-by-pool inner products at a time
 _DOUBLE_UP_TO = 1 << 31  # multiplications of one call
-_FLAT = 1e-6  # a spread below this share of the numbers behind it is rounding
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,10 @@ class Settings:
     confidence: float
     seed: int
     device: torch.device
+    tails: Tails = "symmetric"
 
     def __post_init__(self) -> None:
+        check_tails(self.tails)
         if self.permutations < 1:
             raise ValueError(f"permutations must be at least 1, and is {self.permutations}")
         if self.bootstrap < 2:
@@ -65,87 +65,14 @@ class Side:
         return sums / torch.bincount(place)[:, None, None]
 
 
-@dataclass(frozen=True)
-class VideoGradients:
-    """A class's gradients, averaged by video."""
-
-    gradients_VD: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some classes: their indices among the K, each one's number of videos, and weights [K, V]: 1/V_k, 0 on padding."""
-
-    part: NDArray[np.int64]
-    counts_K: NDArray[np.int64]
-    mean_KV: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Null:
-    """The results of one concept's permutations.
-
-    Attributes:
-        extreme_K: number of permutations at least as large in magnitude as the observed statistic.
-        counts_KB: number of permutations in each bin of `null_histograms`.
-        unit_K: one unit of the bins, in logits.
-    """
-
-    extreme_K: NDArray[np.int64]
-    counts_KB: NDArray[np.int64]
-    unit_K: NDArray[np.float64]
-
-
-class EffectCells:
-    """The arrays [K, J] (the null's counts: [K, J, bins]), filled concept by concept."""
-
-    def __init__(self, columns: dict[str, NDArray[np.float64]], null_counts: NDArray[np.int64]) -> None:
-        self.columns = columns
-        self.null_counts = null_counts
-
-    @classmethod
-    def empty(cls, num_classes: int, num_concepts: int) -> EffectCells:
-        names = ("effect", "null_sd", "p", "ci_low", "ci_high", "spread", "null_unit")
-        columns = {name: np.full((num_classes, num_concepts), np.nan) for name in names}
-        return cls(columns, np.zeros((num_classes, num_concepts, EFFECT_BINS), np.int64))
-
-    def put_null(self, block: Block, j: int, null: Null) -> None:
-        self.columns["null_unit"][block.part, j] = null.unit_K
-        self.null_counts[block.part, j] = null.counts_KB
-
-    def put(self, block: Block, j: int, **values: NDArray[np.float64]) -> None:
-        for name, value in values.items():
-            self.columns[name][block.part, j] = value
-
-    def finished(
-        self,
-        classes: list[VideoGradients],
-        pool_ND: NDArray[np.floating],
-        n_concept: NDArray[np.int64],
-        n_random: NDArray[np.int64],
-    ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.object_]]:
-        """Return the columns, with NaN where a figure has no meaning, and the reasons [K, J]."""
-        columns = dict(self.columns)
-        reason = np.full(columns["effect"].shape, "", dtype=object)
-        reason[:, np.minimum(n_concept, n_random) < 2] = ONE_SIDE_VIDEO
-        reason[np.array([len(one.gradients_VD) < 2 for one in classes])] = ONE_CLASS_VIDEO
-        for name in ("ci_low", "ci_high"):
-            columns[name][reason != ""] = np.nan
-        length_K = np.array([np.linalg.norm(one.gradients_VD.mean(axis=0)) for one in classes])
-        width = float(np.sqrt(np.einsum("nd,nd->n", pool_ND, pool_ND, dtype=np.float64).mean()))
-        flat = columns.pop("spread") <= _FLAT * length_K[:, None] * width
-        reason[flat] = NO_SPREAD
-        reason[length_K == 0] = ZERO_GRADIENTS
-        for name in ("null_sd", "p", "ci_low", "ci_high", "null_unit"):
-            columns[name][flat] = np.nan
-        self.null_counts[flat] = 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            columns["z"] = np.where(columns["null_sd"] > 0, columns["effect"] / columns["null_sd"], np.nan)
-        return columns, reason
-
-
 def unpaired(
-    block: Block, left_nKV: torch.Tensor, right_mKV: torch.Tensor, settings: Settings, out: EffectCells, j: int
+    block: Block,
+    left_nKV: torch.Tensor,
+    right_mKV: torch.Tensor,
+    settings: Settings,
+    out: EffectCells,
+    j: int,
+    strata: Strata | None = None,
 ) -> None:
     n, m = len(left_nKV), len(right_mKV)
     both_UKV = torch.cat((left_nKV, right_mKV))
@@ -155,18 +82,21 @@ def unpaired(
     sides_KV = both_UKV[:n].mean(0) - both_UKV[n:].mean(0)  # each class video's own effect
     effect_K = _numpy(s_UK[:n].mean(0) - s_UK[n:].mean(0))
     random_variance_K = _numpy(s_UK[n:].var(0, correction=1)) if m > 1 else np.full(len(effect_K), np.nan)
-    arrangements = choose(n, m, settings.permutations, settings.seed)
-    null = _permuted(s_UK, n, m, arrangements)
-    p_K = arrangements.p_value(null.extreme_K)
+    if settings.tails == "equal":
+        null = _equal_tailed(s_UK, n, settings)
+    else:
+        null = _permuted(s_UK, n, m, choose(n, m, settings.permutations, settings.seed))
     out.put_null(block, j, null)
     out.put(
         block,
         j,
         effect=effect_K,
         null_sd=np.sqrt(random_variance_K * (1 / n + 1 / m)),
-        p=p_K,
         spread=_numpy(s_UK.amax(0) - s_UK.amin(0)),
+        spread_ratio=spread_ratio(_numpy(s_UK), n),
     )
+    if strata is not None:
+        _within(block, s_UK, n, effect_K, strata, settings, out, j)
     if n < 2 or m < 2:
         return
     resampled = torch.cat(
@@ -186,11 +116,9 @@ def paired(block: Block, difference_nKV: torch.Tensor, settings: Settings, out: 
     effect_K = _numpy(s_nK.mean(0))
     variance_K = _numpy(s_nK.var(0)) if n > 1 else np.full(len(effect_K), np.nan)
     arrangements = flip(n, settings.permutations, settings.seed)
-    null = _flipped(s_nK, arrangements)
-    p_K = arrangements.p_value(null.extreme_K)
-    out.put_null(block, j, null)
+    out.put_null(block, j, _flipped(s_nK, arrangements, settings.tails))
     # Differences may all be equal and nonzero: this is an effect without noise, not a cell without information.
-    out.put(block, j, effect=effect_K, null_sd=np.sqrt(variance_K / n), p=p_K, spread=_numpy(s_nK.abs().amax(0)))
+    out.put(block, j, effect=effect_K, null_sd=np.sqrt(variance_K / n), spread=_numpy(s_nK.abs().amax(0)))
     if n < 2:
         return
     resampled = weights(n, settings.bootstrap, settings.seed, _CONCEPT_STREAM).to(settings.device)
@@ -229,27 +157,65 @@ def _permuted(s_UK: torch.Tensor, n: int, m: int, arrangements: Arrangements) ->
         extreme += (statistic >= observed * (1 - 100 * TIE) - TIE).sum(0)
         counts += effect_counts(gap * variance.rsqrt())
     unit = observed_variance.double().sqrt() * spread
-    return Null(_whole(extreme), _whole(counts), _numpy(unit))
+    p_K = arrangements.p_value(_whole(extreme))
+    return Null(p_K, p_K, _whole(counts), _numpy(unit))
 
 
-def _flipped(s_nK: torch.Tensor, arrangements: Arrangements) -> Null:
-    """Compare the mean of every sign pattern with the observed one (in magnitude), and count them in bins.
+def _equal_tailed(s_UK: torch.Tensor, n: int, settings: Settings) -> Null:
+    """Compare Welch's t of every arrangement with the observed one, in both tails."""
+    found = permute_cells(
+        WelchCells.of(s_UK, n), settings.permutations, "equal", settings.seed, settings.device, correct=False
+    )
+    return Null(found.p, found.p_symmetric, found.null_counts, standard_error(_numpy(s_UK), n))
+
+
+def _within(
+    block: Block,
+    s_UK: torch.Tensor,
+    n: int,
+    effect_K: NDArray[np.float64],
+    strata: Strata,
+    settings: Settings,
+    out: EffectCells,
+    j: int,
+) -> None:
+    """Test the part of the effects within labels."""
+    rows_UK = _numpy(s_UK)
+    within_K = strata.effect_within(rows_UK)
+    share_K = between_share(effect_K, within_K, standard_error(rows_UK, n))
+    out.put(block, j, effect_within=within_K, between_share=share_K)
+    if strata.counts:
+        found = permute_cells(
+            strata.cells(s_UK), settings.permutations, "equal", settings.seed, settings.device, correct=False
+        )
+        out.put(block, j, p_within=np.where(strata.flat(rows_UK), np.nan, found.p))
+
+
+def _flipped(s_nK: torch.Tensor, arrangements: Arrangements, tails: Tails) -> Null:
+    """Compare the mean of every sign pattern with the observed one, and count them in bins.
 
     Flipping signs does not change the squares, so the paired t is an increasing function of the mean's magnitude, and
     the means can be compared directly. The standard deviation of all 2^n means is sqrt(sum of squares) / n.
     """
     spread = s_nK.abs().amax(0)
     scaled = (s_nK / torch.where(spread > 0, spread, 1.0)).float()
-    observed = scaled.sum(0).abs()
+    signed = scaled.sum(0)
+    observed = signed.abs()
     deviation = scaled.square().sum(0).sqrt()
-    extreme = torch.zeros(scaled.shape[1], dtype=torch.int64, device=scaled.device)
+    extreme, upper, lower = torch.zeros((3, scaled.shape[1]), dtype=torch.int64, device=scaled.device)
     counts = torch.zeros((scaled.shape[1], EFFECT_BINS), dtype=torch.int64, device=scaled.device)
     step = max(1, _BLOCK_NUMBERS // len(scaled.T))
     for signs in arrangements.blocks(step):
         sums = signs.to(scaled.device) @ scaled
         extreme += (sums.abs() >= observed * (1 - 10 * TIE) - 10 * TIE).sum(0)
+        if tails == "equal":
+            margin = 10 * TIE * (observed + 1)
+            upper += (sums >= signed - margin).sum(0)
+            lower += (sums <= signed + margin).sum(0)
         counts += effect_counts(sums / deviation)
-    return Null(_whole(extreme), _whole(counts), _numpy(deviation.double() * spread / len(s_nK)))
+    symmetric = arrangements.p_value(_whole(extreme))
+    p_K = arrangements.equal_tailed(_whole(upper), _whole(lower)) if tails == "equal" else symmetric
+    return Null(p_K, symmetric, _whole(counts), _numpy(deviation.double() * spread / len(s_nK)))
 
 
 def _interval(

@@ -33,6 +33,12 @@ def effect_counts(t_BK: torch.Tensor) -> torch.Tensor:
     return torch.bincount(place.flatten(), minlength=EFFECT_BINS * num_classes).view(num_classes, EFFECT_BINS)
 
 
+def effect_counts_of_one(t_B: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Count one cell's values as `effect_counts` does, faster than for many cells at once: int64 [EFFECT_BINS]."""
+    place = (t_B + np.float32(EFFECT_REACH)) * np.float32(EFFECT_BINS / (2 * EFFECT_REACH))
+    return np.bincount(place.clip(0, EFFECT_BINS - 1).astype(np.int64), minlength=EFFECT_BINS)
+
+
 def score_counts(scores: NDArray[np.float64]) -> NDArray[np.int64]:
     """Count how many of the scores in [0, 1] lie in each bin: int64 [SCORE_BINS]. NaN is left out."""
     finite = scores[np.isfinite(scores)]

@@ -25,7 +25,7 @@ _CUT_LIKENESS = 0.6  # correlation of the small pictures below which there is a 
 
 @dataclass(frozen=True)
 class Glance:
-    """What is kept of a frame: a small grey picture, its colour histogram, and the scale to source pixels."""
+    """The data kept of a frame: a small grey picture, its colour histogram, and the scale to source pixels."""
 
     grey: np.ndarray  # uint8 [h, w]
     colours: np.ndarray  # float32 [512], sums to 1
@@ -109,7 +109,7 @@ def camera_shift(step: Step, boxes: np.ndarray, frame_size: tuple[int, int]) -> 
 
 
 def sharpness(grey_crop: np.ndarray) -> float:
-    """Variance of the Laplacian of a grey crop (uint8 [h, w]), shrunk to 128 pixels so that sizes are comparable."""
+    """Return the variance of the Laplacian of a grey crop (uint8 [h, w]), shrunk to 128 pixels to compare sizes."""
     side = max(grey_crop.shape)
     if min(grey_crop.shape) < 3:
         return 0.0

@@ -53,7 +53,7 @@ class Frame:
 
 
 class Decoder:
-    """Decodes one video in its own thread, a bounded number of frames ahead."""
+    """A decoder of one video in its own thread, a bounded number of frames ahead."""
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
 
 @dataclass(frozen=True)
 class Tracked:
-    """What a source found in some videos.
+    """The tracks that a source found in some videos.
 
     Attributes:
         tracks: rows of `vtcav_ray.tables.TRACKS`; a video's rows lie together.

@@ -189,7 +189,7 @@ class BoundedDecoder:
             return 0, 0
 
     def _bytes_a_pixel(self, pixels: Any) -> float:
-        """Bytes per pixel over all frames that are held at a time. `pixels` is PyAV's VideoFormat."""
+        """Return bytes per pixel over all frames that are held at a time. `pixels` is PyAV's VideoFormat."""
         bits = pixels.padded_bits_per_pixel if pixels is not None else 0
         held = _HELD_FRAMES.get(self._stream.codec_context.name, _HELD_FRAMES_ELSEWHERE) + self._threads - 1
         return (bits / 8 or _LARGEST_PIXEL_BYTES) * held + _RGB_BYTES

@@ -1,4 +1,4 @@
-"""Ends a process in which a decoder call is stuck, or which holds too much memory.
+"""A guard that ends a process in which a decoder call is stuck, or which holds too much memory.
 
 Neither can be fixed inside the process: a thread in C code can't be stopped. So the process ends, its parent starts
 another, and the videos it was working on are checked one by one (`vtcav_ray.engine.attempts`).
@@ -22,7 +22,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Guard:
-    """Watches this process inside a `with` block.
+    """A watch over this process inside a `with` block.
 
     Args:
         stall_seconds: maximum duration of one decoder call. If a call holds the interpreter's lock, so that no Python

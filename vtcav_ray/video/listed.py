@@ -21,7 +21,7 @@ from vtcav_ray.store.access import may_pass, open_url, patiently, storage_errors
 
 @dataclass(frozen=True)
 class Seen:
-    """What an earlier stage found when it decoded a video: number of frames, size in pixels, frames per second."""
+    """Properties of a video that an earlier stage decoded: number of frames, size in pixels, frames per second."""
 
     num_frames: int
     height: int

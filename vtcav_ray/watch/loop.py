@@ -40,7 +40,7 @@ class NotTheCheckpoint(Exception):
 
 @dataclass(frozen=True)
 class WatchOptions:
-    """How a watcher behaves.
+    """The options of a watcher.
 
     Attributes:
         pattern: glob of checkpoints, on any URL.

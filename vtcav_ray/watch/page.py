@@ -14,13 +14,13 @@ from vtcav_ray.pages import Shell, asset, render
 from vtcav_ray.pages.render import HERE
 from vtcav_ray.runs.run import REPORT_PAGE, Run
 from vtcav_ray.store.folder import Folder
+from vtcav_ray.tables import CELL_KEY, EFFECT
 from vtcav_ray.watch.registry import CheckpointRecord, CheckpointRecords
 
 ROOM = "vtcav_ray.watch"
 PAGE = "report.html"
 MOST_CLASSES = 40
-COLUMNS = ("class", "layer", "concept", "against", "effect_logits", "effect_ci_low", "effect_ci_high", "score",
-           "significant")  # fmt: skip
+COLUMNS = (*CELL_KEY, *EFFECT, "score", "significant")
 WIDTH, HEIGHT, MARGIN = 180, 56, 7
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import tenacity
 
 from vtcav_ray import pipeline
 from vtcav_ray.config import Config
@@ -10,26 +10,25 @@ from vtcav_ray.errors import VtcavError
 from vtcav_ray.models import describe
 from vtcav_ray.runs.record import RECORD
 from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.run_lease import LeaseHeld
 from vtcav_ray.stages import SHARED
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.store.lease import Leases
 from vtcav_ray.watch.find import FoundCheckpoint
-from vtcav_ray.watch.loop import WATCH, NotTheCheckpoint
+from vtcav_ray.watch.loop import NotTheCheckpoint
 from vtcav_ray.watch.rerun import run_folder, with_checkpoint
 
 POLL_S = 2.0
 
 
 class CheckpointRunner:
-    """Runs checkpoints of one config.
+    """A runner of one config's checkpoints.
 
     Args:
         progress: see `vtcav_ray.pipeline.run`.
-        expires_s: seconds after which the lease on making the clips expires.
     """
 
-    def __init__(self, progress: pipeline.Progress, expires_s: float) -> None:
-        self.progress, self.expires_s = progress, expires_s
+    def __init__(self, progress: pipeline.Progress) -> None:
+        self.progress = progress
 
     def __call__(self, config: Config, checkpoint: FoundCheckpoint) -> dict[str, object]:
         shared = Folder(config.run_url, config.out_storage_options)
@@ -47,23 +46,11 @@ class CheckpointRunner:
             "keys": run.keys,
         }
 
+    @tenacity.retry(retry=tenacity.retry_if_exception_type(LeaseHeld), wait=tenacity.wait_fixed(POLL_S))
     def _base(self, config: Config, shared: Folder) -> Run:
-        """Return the run whose clips all checkpoints share. The first watcher makes it."""
-        leases = Leases(shared.below(WATCH, "leases"), self.expires_s)
-        while True:
-            if shared.exists(RECORD):
-                run = Run(shared.url, shared.storage_options)
-                if all(name in run.keys and run.stage(name).complete for name in SHARED):
-                    return run
-            lease = leases.take("clips")
-            if lease is None:
-                time.sleep(POLL_S)
-                continue
-            with lease:
-                try:
-                    run = pipeline.run(config, self.progress, until=SHARED[-1])
-                except BaseException:
-                    lease.end("stopped")
-                    raise
-                lease.end("done")
+        """Return the run whose clips all checkpoints share. The first watcher makes it, the others wait."""
+        if shared.exists(RECORD):
+            run = Run(shared.url, shared.storage_options)
+            if all(name in run.keys and run.stage(name).complete for name in SHARED):
                 return run
+        return pipeline.run(config, self.progress, until=SHARED[-1])

@@ -30,7 +30,7 @@ _CASTING_STREAM = 1  # separates the random numbers for casting from those for s
 
 @dataclass(frozen=True)
 class Role:
-    """What the class rule fixes about one video."""
+    """The properties of one video that the class rule fixes."""
 
     label: str
     kind: str  # of the main object, one of KINDS

@@ -48,10 +48,10 @@ TRUTH_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class WorldSummary:
-    """What `write_world` wrote or found.
+    """A summary of the world that `write_world` wrote or found.
 
     Attributes:
-        uri: the folder, as it was given.
+        uri: the folder, as given.
         videos, frames, objects, bytes: totals; `bytes` counts the mp4 files.
         labels: number of videos with each label.
         splits: number of videos in each split.

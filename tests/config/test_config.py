@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vtcav_ray.config import Config
+from vtcav_ray.config.loading import load_config, parse_config
+from vtcav_ray.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_every_shipped_config_is_valid(path: Path) -> None:
+    overrides = ["videos.uri=somewhere"] if "uri: null" in path.read_text() else []
+    assert isinstance(load_config(str(path), overrides), Config)
+
+
+@pytest.mark.parametrize(
+    ("data", "fragments"),
+    [
+        ({"videos": {"uri": "x"}, "clips": {"fraems": 8}}, ["`clips.fraems`", "8", "did you mean `frames`"]),
+        ({"videos": {"uri": "x"}, "scors": {}}, ["`scors`", "did you mean `scores`"]),
+        (
+            {"videos": {"uri": "x"}, "clips": {"quality": {"max_gab": 2}}},
+            ["`clips.quality.max_gab`", "did you mean `max_gap`"],
+        ),
+        (
+            {"videos": {"uri": "x"}, "clips": {"concepts": [{"name": "cup", "objct": "cup"}]}},
+            ["objct", "did you mean `object`"],
+        ),
+        ({"videos": {"uri": "x"}, "cavs": {"solver": "logit"}}, ["`cavs.solver`", "'logit'", "logistic", "pattern"]),
+        ({"videos": {"uri": "x"}, "clips": {"frames": 0}}, ["`clips.frames`", "greater than or equal to 1"]),
+        ({"videos": {"uri": "x"}, "scores": {"alpha": 0.7}}, ["`scores.alpha`", "0.7", "less than 0.5"]),
+        ({"videos": {"uri": "x"}, "scores": {"gradients_at": "all"}}, ["scores.gradients_at", "activations.classes"]),
+        (
+            {"videos": {"uri": "x"}, "activations": {"layers": ["early@max"]}},
+            ["`activations.layers`", "'early@max'", "'max' is none", "moving"],
+        ),
+        ({"videos": {"uri": "x"}, "activations": {"layers": ["late", "late"]}}, ["activations.layers", "twice: late"]),
+        ({"videos": {}}, ["`videos`", "exactly one of `uri`"]),
+        ({"videos": {"uri": "x", "world": {}}}, ["exactly one of `uri`"]),
+        ({}, ["`videos`"]),
+        ({"videos": {"uri": "x"}, "clips": {"concepts": [{"name": "a"}, {"name": "a"}]}}, ["unique", "a"]),
+    ],
+)
+def test_a_wrong_config_names_key_value_and_mend(data: dict[str, object], fragments: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(data)
+    for fragment in fragments:
+        assert fragment in str(caught.value)
+
+
+def test_overrides_are_yaml_and_make_their_sections(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("videos: {uri: x}\nclips: {frames: 8}\n")
+    config = load_config(
+        str(path), ["clips.frames=16", "cavs.solver=ridge", "activations.layers=[late]"], out=str(tmp_path / "o")
+    )
+    assert (config.clips.frames, config.cavs.solver, config.activations.layers) == (16, "ridge", ("late",))
+    assert config.run_url == str(tmp_path / "o")
+
+
+@pytest.mark.parametrize("override", ["clips.frames", "=3", "clips.frames.deep=1", "clips.frames=[1"])
+def test_a_wrong_override_is_named(tmp_path: Path, override: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("videos: {uri: x}\nclips: {frames: 8}\n")
+    with pytest.raises(ConfigError, match="--set"):
+        load_config(str(path), [override])
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [1", "just words"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        load_config(str(path))
+
+
+def test_a_missing_config_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_config("nowhere.yaml")

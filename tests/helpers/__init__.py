@@ -1,0 +1,1 @@
+"""What several tests share: small runs, stand-ins, servers and drawn videos."""

@@ -1,0 +1,195 @@
+"""A real `ray job submit`: a head with its job server on this machine receives the entry points of jobs/."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from tests.helpers.small_runs import ONE_ACTOR_A_STAGE
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.assets import resolve_asset
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+TOKEN = secrets.token_hex(32)
+RAY = str(Path(sys.executable).parent / "ray")
+SMALL = [
+    *ONE_ACTOR_A_STAGE,
+    "videos.world.videos=40",
+    "clips.per_class=4",
+    "clips.min_per_class=2",
+    "clips.per_concept=5",
+    "clips.min_per_concept=3",
+    "clips.random_pool=10",
+    "clips.concepts=[{name: cup, object: cup, kinds: [spatial]}, {name: ball, object: ball, kinds: [spatial]}]",
+    "activations.layers=[late]",
+    "cavs.random_sets=3",
+    "scores.permutations=100",
+    "scores.bootstrap=100",
+]
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[str]:
+    """Address of the job server of a separate head with its own ports and folder; only its processes are ended."""
+    gcs, dashboard, client, metrics, agent = free_ports(5)
+    folder = tempfile.mkdtemp(prefix="vtj", dir="/tmp")  # Ray's socket paths must be short
+    environment = clean_environment()
+    arguments = [
+        RAY, "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}", "--num-cpus=2",
+        f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}", "--include-dashboard=true",
+        f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}", "--object-store-memory=200000000",
+    ]  # fmt: skip
+    with open(f"{folder}/head.log", "w") as log:
+        process = subprocess.Popen(
+            arguments, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+        )
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        wait_for(f"{address}/api/version", process, Path(folder, "head.log"))
+        yield address
+    finally:
+        ours = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        os.killpg(process.pid, signal.SIGKILL)  # nothing in it is needed, and an orderly stop takes 20 s
+        process.wait()
+        for pid in ours:
+            if psutil.pid_exists(pid) and pid != process.pid:
+                psutil.Process(pid).kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without another cluster and without the path that would hide the package's origin.
+
+    `python` is the interpreter with Ray, as in every image of cluster/, because an entry point is a shell line there.
+    """
+    ours = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), ours.get("PATH", os.defpath)])
+    return ours | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(240):
+        assert process.poll() is None, log.read_text()
+        try:
+            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
+            urllib.request.urlopen(request, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    pytest.fail(f"no job server: {log.read_text()}")
+
+
+def submit(head: str, *entrypoint: str, working_dir: Path = ROOT) -> tuple[int, str]:
+    """Submit as a user does. Return the exit status and the whole output, including the job's own."""
+    done = subprocess.run(
+        [RAY, "job", "submit", "--address", head, "--working-dir", str(working_dir), "--", *entrypoint],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=clean_environment(),
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_jobs_run_on_the_head_from_the_working_directory(head: str, tmp_path: Path) -> None:
+    overrides = [part for setting in SMALL for part in ("--set", setting)]
+    out = str(tmp_path / "run")
+    status, printed = submit(head, "python", "jobs/benchmark.py", "--videos", "40", "--out", out, *overrides)
+    assert status == 0, printed
+    figures = json.loads(next(line for line in printed.splitlines() if line.startswith('{"ray"')))
+    assert figures["stages"]["tracks"]["videos"] == 40
+    assert figures["stages"]["tracks"]["videos_per_s"] > 0
+    assert 0 < figures["stages"]["activations"]["batch_occupancy"] <= 1
+    assert Run(out).table("scores").num_rows > 0
+
+    # A rerun on the same cluster does only the work of a new checkpoint.
+    state = torch.load(resolve_asset("asset:recogniser.pth"), weights_only=True)
+    name = next(key for key in state["state_dict"] if key.endswith("fc_cls.weight"))
+    state["state_dict"][name] = state["state_dict"][name] * 2
+    torch.save(state, tmp_path / "epoch_2.pth")
+    status, printed = submit(head, "python", "jobs/rerun.py", out, "--checkpoint", str(tmp_path / "epoch_2.pth"))
+    assert status == 0, printed
+    assert "were re-used" in " ".join(printed.split())
+
+    # The job's exit status is that of the command, and the message arrives.
+    status, printed = submit(head, "python", "jobs/run.py", "nowhere.yaml")
+    assert status != 0
+    assert "No config at nowhere.yaml" in printed
+    # A watcher without a new checkpoint.
+    status, printed = submit(
+        head, "python", "jobs/watch.py", "configs/quickstart.yaml", "--once",
+        "--checkpoints", f"{tmp_path}/none/*.pth", "--out", str(tmp_path / "watched"),
+    )  # fmt: skip
+    assert status == 0, printed
+    assert "Nothing new." in printed
+
+
+def test_the_package_comes_from_the_working_directory(head: str, tmp_path: Path) -> None:
+    """A changed checkout runs on the driver and on the workers, not the installed package."""
+    copy = tmp_path / "checkout"
+    for name in ("vtcav_ray", "jobs"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.pth", "*.pt", "*.js"))
+    (copy / ".rayignore").write_text((ROOT / ".rayignore").read_text())
+    (copy / "runs").mkdir()
+    (copy / "runs" / "large").write_bytes(b"x")
+    with open(copy / "vtcav_ray" / "__init__.py", "a") as file:
+        file.write('\n__version__ = "changed-here"\n')
+    script = (
+        "import os, ray, vtcav_ray\n"
+        "where = lambda: (vtcav_ray.__version__, __import__('vtcav_ray').__version__, sorted(os.listdir('.')),\n"
+        "    os.listdir('vtcav_ray/runs'))\n"
+        "ray.init(log_to_driver=False)\n"
+        "print('DRIVER', where())\n"
+        "print('WORKER', ray.get(ray.remote(where).remote()))\n"
+    )
+    (copy / "jobs" / "where.py").write_text(script)
+    status, printed = submit(head, "python", "jobs/where.py", working_dir=copy)
+    assert status == 0, printed
+    for side in ("DRIVER", "WORKER"):
+        line = next(line for line in printed.splitlines() if line.startswith(side))
+        assert line.count("changed-here") == 2, line
+        assert "'runs'" not in line, "what .rayignore names is not sent"
+        assert "'run_lease.py'" in line, "the package's own `runs` is sent"
+
+
+def test_dashboard_and_job_server_listen_to_this_machine_alone(head: str) -> None:
+    port = int(re.search(r":(\d+)$", head).group(1))  # type: ignore[union-attr]
+    addresses = {c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port}
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::1"}
+
+
+def test_the_job_server_asks_for_the_token(head: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{head}/api/jobs/", timeout=30)
+    assert refused.value.code == 401

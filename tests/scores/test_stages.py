@@ -1,0 +1,370 @@
+"""The stages `cavs` and `scores` on hand-made tables, without Ray: blocks, marks, and bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from vtcav_ray import tables
+from vtcav_ray.cavs import stage as cavs_stage
+from vtcav_ray.cavs.train import NO_DIFFERENCE
+from vtcav_ray.config import Config
+from vtcav_ray.config.loading import parse_config
+from vtcav_ray.errors import StageError
+from vtcav_ray.runs.stage import Context, Stage
+from vtcav_ray.scores import stage as scores_stage
+from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.vectors import vector_array
+
+D, N, KIND = 8, 8, "spatial"
+
+
+class World:
+    """Clips of one kind at one layer: random ones, concepts, and class examples with their gradients."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+        self.rows: list[tuple[str, str, str, np.ndarray]] = []  # set, name, video, vector
+        self.gradients: list[tuple[str, str, np.ndarray]] = []  # class, video, vector
+        self.name_in_model: dict[str, str] = {}  # of a class; missing: the same name
+
+    def clips(self, role: str, name: str, count: int, shift: float = 0.0, *, like: np.ndarray | None = None) -> None:
+        for i in range(count):
+            z = self.rng.normal(size=D) if like is None else like
+            self.rows.append((role, name, f"{name}-{i}", z + shift * np.eye(D)[0]))
+
+    def of_class(self, name: str, count: int, sign: float) -> None:
+        self.clips("class", name, count)
+        for i in range(count):
+            self.gradients.append((name, f"{name}-{i}", sign * np.eye(D)[0] + 0.3 * self.rng.normal(size=D)))
+
+    def shifts(self) -> dict[str, np.ndarray]:
+        """Return each concept's mean minus that of the random clips."""
+        mean = {n: np.mean([z for _, name, _, z in self.rows if name == n], axis=0) for _, n, _, _ in self.rows}
+        return {n: mean[n] - mean[f"random/{KIND}"] for s, n, _, _ in self.rows if s == "concept"}
+
+    def heads(self, folder: Folder) -> StageFolder:
+        """Return the clips table without its frames, for the review of clips."""
+        output = StageFolder("clips", "key", folder.below("clips", "key"))
+        rows = [
+            {
+                "clip_id": f"{s}/{n}/{v}",
+                "set": s,
+                "name": n,
+                "kind": "full" if s == "class" else KIND,
+                "video_id": v,
+            }
+            for s, n, v, _ in self.rows
+        ]
+        output.commit("0", ShardOutput({"clips": pa.Table.from_pylist(rows, schema=tables.CLIPS)}))
+        output.finish({}, {"warnings": [], "notes": {}})
+        return output
+
+    def written(self, folder: Folder) -> StageFolder:
+        output = StageFolder("activations", "key", folder.below("activations", "key"))
+        role, name, video, vectors = zip(*self.rows, strict=True)
+        columns = {
+            "clip_id": [f"{s}/{n}/{v}" for s, n, v in zip(role, name, video, strict=True)],
+            "set": role,
+            "name": name,
+            "kind": ["full" if s == "class" else KIND for s in role],
+            "video_id": video,
+            "layer": ["late"] * len(role),
+            "views": [1] * len(role),
+            "model": ["m@1"] * len(role),
+            "vector": vector_array(np.array(vectors, np.float32)),
+        }
+        parts = {"activations/layer=late": pa.table(columns, schema=tables.activations(D))}
+        if self.gradients:
+            name, video, vectors = zip(*self.gradients, strict=True)
+            of = {
+                "clip_id": [f"class/{n}/{v}" for n, v in zip(name, video, strict=True)],
+                "video_id": video,
+                "class": [self.name_in_model.get(n, n) for n in name],
+                "layer": ["late"] * len(name),
+                "target": ["logit"] * len(name),
+                "value": [0.0] * len(name),
+                "predicted": name,
+                "views": [1] * len(name),
+                "model": ["m@1"] * len(name),
+                "vector": vector_array(np.array(vectors, np.float32)),
+            }
+            parts["gradients/layer=late"] = pa.table(of, schema=tables.gradients(D))
+        output.commit("0", ShardOutput(parts))
+        output.finish({}, {"warnings": [], "notes": {}})
+        return output
+
+
+def usual() -> World:
+    world = World()
+    world.clips("random", f"random/{KIND}", 80)
+    world.clips("concept", "moving", N, 3.0)
+    world.clips("concept", "nearly the same", N, 3.0)
+    world.clips("concept", "nothing", N)
+    world.of_class("lift", 10, 1.0)
+    world.of_class("drop", 10, -1.0)
+    return world
+
+
+def config(**cavs: object) -> Config:
+    return parse_config(
+        {
+            "videos": {"uri": "unused"},
+            "activations": {"layers": ["late"]},
+            "cavs": {"random_sets": 8, "relative": ["groups"], **cavs},
+            "scores": {"permutations": 2000, "bootstrap": 200},
+        }
+    )
+
+
+def done(stage: Stage, context: Context) -> StageFolder:
+    """Run a stage's shards one after another in this process, by one worker as in an actor; return its output."""
+    output = StageFolder(stage.name, "key", context.run.below(stage.name, "key"))
+    work = stage.prepare(context)
+    worker = work.make_worker()
+    for shard in work.shards:
+        output.commit(shard.name, worker(shard.rows))
+    if work.finish is not None:
+        output.commit("final", work.finish(output))
+    output.finish({}, {"warnings": list(work.warnings), "notes": dict(work.notes)})
+    return output
+
+
+def run(world: World, folder: Path, settings: Config | None = None) -> tuple[StageFolder, StageFolder]:
+    settings = settings or config()
+    place = Folder(str(folder))
+    inputs = {"activations": world.written(place), "clips": world.heads(place)}
+    inputs["cavs"] = done(cavs_stage.STAGE, Context(settings, place, dict(inputs)))
+    return inputs["cavs"], done(scores_stage.STAGE, Context(settings, place, inputs))
+
+
+def cells(scores: StageFolder) -> dict[tuple[str, str], dict]:  # type: ignore[type-arg]
+    table = scores.read("scores")
+    assert table is not None
+    return {
+        (r["class"], r["concept"].removesuffix(f"/{KIND}")): r for r in table.to_pylist() if r["against"] == "random"
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StageFolder, StageFolder]:
+    return run(usual(), tmp_path_factory.mktemp("run"))
+
+
+def test_the_planted_cell_is_found_and_no_other(finished: tuple[StageFolder, StageFolder]) -> None:
+    found = cells(finished[1])
+    assert found["lift", "moving"]["significant"]
+    assert found["lift", "moving"]["effect_logits"] == pytest.approx(3.0, abs=1.2)
+    assert found["drop", "moving"]["effect_logits"] == pytest.approx(-3.0, abs=1.2)
+    assert not found["lift", "nothing"]["significant"]
+
+
+def test_blocks_give_what_one_shard_gives(
+    finished: tuple[StageFolder, StageFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cavs_stage, "BLOCK_CAVS", 13)
+    monkeypatch.setattr(scores_stage, "BLOCK_CLASSES", 1)
+    cavs, scores = run(usual(), tmp_path)
+    assert len(cavs.files("cavs")) > 5
+    assert len(scores.files("cells")) == 2
+    whole, parts = (folder.read("cavs") for folder in (finished[0], cavs))
+    assert parts.drop(["vector", "bias"]) == whole.drop(["vector", "bias"])
+    vectors = [np.stack(t["vector"].to_numpy(zero_copy_only=False)) for t in (whole, parts)]
+    assert np.allclose(*vectors, atol=1e-5)
+    one, two = cells(finished[1]), cells(scores)
+    assert one.keys() == two.keys()
+    for key, row in one.items():
+        for name in ("score", "effect_logits", "effect_p", "ci_low", "effect_ci_high"):
+            assert two[key][name] == pytest.approx(row[name], abs=1e-5), (key, name)
+
+
+def test_entanglement_and_curves_are_kept(finished: tuple[StageFolder, StageFolder]) -> None:
+    table = finished[0].read("entanglement")
+    assert table is not None
+    cosine = {(r["concept"].split("/")[0], r["other"].split("/")[0]): r["cosine"] for r in table.to_pylist()}
+    assert len(cosine) == 9
+    for (a, b), value in cosine.items():
+        assert value == pytest.approx(cosine[b, a])
+        assert a != b or value == pytest.approx(1.0)
+    # In this sample "nothing" happens to lie against axis 0 (cosine -0.6), so compare with the sample's own cosines.
+    shift = usual().shifts()
+    for a, b in (("moving", "nearly the same"), ("moving", "nothing")):
+        planted = shift[a] @ shift[b] / np.linalg.norm(shift[a]) / np.linalg.norm(shift[b])
+        assert cosine[a, b] == pytest.approx(planted, abs=0.15)
+    assert cosine["moving", "nearly the same"] > 0.6
+    curves = finished[0].read("curves")
+    assert curves is not None
+    of = [r for r in curves.to_pylist() if r["concept"] == f"moving/{KIND}"]
+    assert [r["n"] for r in of] == [3, 4, 6, 7, 8]
+    assert of[-1]["accuracy"] > 0.85
+    nothing = [r["accuracy"] for r in curves.to_pylist() if r["concept"] == f"nothing/{KIND}"]
+    assert np.mean(nothing) == pytest.approx(0.5, abs=0.2)
+
+
+def test_sensitivities_say_which_videos(finished: tuple[StageFolder, StageFolder]) -> None:
+    table = finished[1].read("sensitivities")
+    assert table is not None
+    rows = [r for r in table.to_pylist() if r["class"] == "lift" and r["concept"] == f"moving/{KIND}"]
+    assert sorted(r["video_id"] for r in rows) == sorted(f"lift-{i}" for i in range(10))
+    assert all(r["positive"] > 0.8 for r in rows)
+
+
+def test_a_concept_of_one_clip_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    world = usual()
+    world.clips("concept", "once", 1, 3.0)
+    cavs, scores = run(world, tmp_path)
+    assert any("once/spatial: 1 source videos" in w for w in cavs.manifest()["warnings"])
+    assert ("lift", "once") not in cells(scores)
+    assert cells(scores)["lift", "moving"]["significant"]
+
+
+def test_equal_activations_are_marked_and_never_significant(tmp_path: Path) -> None:
+    world = World()
+    world.clips("random", f"random/{KIND}", 80, like=np.ones(D))
+    world.clips("concept", "same", N, like=np.ones(D))
+    world.of_class("lift", 10, 1.0)
+    cavs, scores = run(world, tmp_path)
+    trained = cavs.read("cavs")
+    assert trained is not None
+    assert np.isnan(trained["bias"].to_numpy()).all()
+    assert set(trained["reason"].to_pylist()) == {NO_DIFFERENCE}
+    row = cells(scores)["lift", "same"]
+    assert not row["significant"]
+    assert not row["learnable"]
+    for name in ("score", "ci_low", "p", "effect_p", "effect_z", "effect_ci_low"):
+        assert np.isnan(row[name]), name
+    assert f"8 of its 8 CAVs could not be trained, so it has no score: {NO_DIFFERENCE}." in row["note"]
+    assert row["decided_by"] == "none"
+
+
+def test_a_class_without_clips_or_gradients_is_told(tmp_path: Path) -> None:
+    world = usual()
+    world.gradients = []
+    with pytest.raises(StageError, match="nothing to score: no class example has a gradient"):
+        run(world, tmp_path)
+
+
+def test_a_class_may_be_spelled_as_people_spell_it(tmp_path: Path) -> None:
+    """If only the checkpoint has the names, clips keep the folder's spelling and gradients have the model's."""
+    world = usual()
+    world.clips("class", "arm_wrestling", 10)
+    for i in range(10):
+        gradient = np.eye(D)[0] + 0.3 * world.rng.normal(size=D)
+        world.gradients.append(("arm_wrestling", f"arm_wrestling-{i}", gradient))
+    world.name_in_model["arm_wrestling"] = "Arm wrestling"
+    rows = cells(run(world, tmp_path)[1])
+    assert ("Arm wrestling", "moving") in rows
+
+
+def test_a_class_of_one_video_has_no_interval(tmp_path: Path) -> None:
+    world = usual()
+    world.of_class("rare", 1, 1.0)
+    row = cells(run(world, tmp_path)[1])["rare", "moving"]
+    assert row["n"] == 1
+    assert np.isnan(row["ci_low"])
+    assert np.isnan(row["effect_ci_low"])
+    assert "single source video" in row["note"]
+
+
+def test_one_random_set_gives_no_p_of_the_score_and_says_so(tmp_path: Path) -> None:
+    cavs, scores = run(usual(), tmp_path, config(random_sets=1))
+    row = cells(scores)["lift", "moving"]
+    assert row["R"] == 1
+    assert np.isnan(row["p"])
+    assert np.isnan(row["ci_low"])
+    assert not row["significant"]
+    assert "no held-out accuracy" in row["note"]
+    assert np.isfinite(row["effect_p"])  # the effect needs no R
+    assert cavs.read("cavs").num_rows == 6
+
+
+def test_a_warning_never_asks_for_more_permutations_than_can_be_had(
+    finished: tuple[StageFolder, StageFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = config().scores.model_copy(update={"permutations": 100})
+    settings = config().model_copy(update={"scores": few})
+    (said,) = [w for w in scores_stage.correct(settings, finished[1]).warnings if "permutations can't" in w]
+    assert "set scores.permutations to 240 or more, or scores.correction to bh" in said
+    monkeypatch.setattr(scores_stage, "MOST_PERMUTATIONS", 239)
+    (said,) = [w for w in scores_stage.correct(settings, finished[1]).warnings if "permutations can't" in w]
+    assert "set scores.correction to bh (240 permutations" in said
+    assert "scores.permutations" not in said
+
+
+def test_relative_cells_are_decided_by_their_own_smallest_p(tmp_path: Path) -> None:
+    """30 random sets are 30 draws against random, and 15 disjoint pairs for a relative cell."""
+    settings = config(random_sets=30)
+    settings = settings.model_copy(update={"scores": settings.scores.model_copy(update={"alpha": 0.5})})
+    table = run(usual(), tmp_path, settings)[1].read("scores")
+    assert table is not None
+    rows = table.to_pylist()
+    assert sum(np.isfinite(row["p"]) for row in rows) == 12  # 12 / 31 is below 0.5, and 12 / 16 is not
+    decided = {(row["against"], row["decided_by"]) for row in rows}
+    assert decided == {("random", "effect and score"), (f"rest of {KIND}", "effect")}
+
+
+@pytest.mark.parametrize("where", ["activations", "gradients"])
+def test_nan_in_the_tables_is_an_error_that_names_the_clip(tmp_path: Path, where: str) -> None:
+    world = usual()
+    if where == "activations":
+        world.rows[3][3][2] = np.nan
+        name = "random/random/spatial/random/spatial-3"
+    else:
+        world.gradients[4][2][0] = np.nan
+        name = "class/lift/lift-4"
+    with pytest.raises(StageError, match=f"late.*{name}"):
+        run(world, tmp_path)
+
+
+def test_no_concept_at_all_is_an_error(tmp_path: Path) -> None:
+    world = World()
+    world.clips("random", f"random/{KIND}", 80)
+    world.of_class("lift", 10, 1.0)
+    with pytest.raises(StageError, match="No concept has enough clips"):
+        run(world, tmp_path)
+
+
+def gradient_table(reference: list[bool]) -> pa.Table:
+    """Clips a and c are of the class lift, b of drop. Both classes were differentiated at a and b."""
+    return pa.table(
+        {
+            "clip_id": ["a", "a", "b", "b", "c"],
+            "video_id": ["va", "va", "vb", "vb", "vc"],
+            "class": ["lift", "drop", "lift", "drop", "lift"],
+            "reference": reference,
+            "vector": vector_array(np.arange(10, dtype=np.float32).reshape(5, 2)),
+        }
+    )
+
+
+OF_CLIP = {"a": "lift", "b": "drop", "c": "lift"}
+
+
+@pytest.mark.parametrize(
+    ("taken_at", "of_lift", "of_drop"),
+    [
+        ("own", None, None),
+        ("reference", [[0, 1], [4, 5]], [[2, 3], [6, 7]]),
+        ("all", [[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7]]),
+    ],
+)
+def test_where_the_effect_takes_its_gradients(
+    taken_at: str, of_lift: list[list[int]] | None, of_drop: list[list[int]] | None
+) -> None:
+    table = gradient_table([True, True, True, True, False])
+    drop, lift = scores_stage._by_class(table, OF_CLIP, taken_at)
+    assert (drop.name, list(drop.videos), list(lift.videos)) == ("drop", ["vb"], ["va", "vc"])
+    assert lift.vectors.tolist() == [[0, 1], [8, 9]]  # the sign counts use the class's own clips
+    for found, expected in ((lift, of_lift), (drop, of_drop)):
+        assert (found.for_effect is None) == (expected is None)
+        if found.for_effect is not None:
+            assert found.for_effect[0].tolist() == expected
+
+
+def test_a_reference_set_without_a_clip_left_is_an_error() -> None:
+    with pytest.raises(StageError, match=r"scores\.gradients_at"):
+        scores_stage._by_class(gradient_table([False] * 5), OF_CLIP, "reference")

@@ -1,0 +1,73 @@
+"""Memory does not grow with the number of videos: the peak of a fresh process, for some and for ten times as many."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PLAN = """
+from vtcav_ray.clips.select import plan_clips
+from vtcav_ray.config import ClipsConfig
+
+labels = {f"{i:06d}.mp4": "abcde"[i % 5] for i in range(count)}
+config = ClipsConfig(frames=16, interval=1, size=32, per_class=5, per_concept=5, min_per_concept=5, random_pool=20)
+tables = (
+    tracks_table([track_row(f"{i:06d}.mp4", k, step=(2 if k % 2 else -1, 0)) for i in range(s, s + 10) for k in (1, 2)])
+    for s in range(0, count, 10)
+)
+assert plan_clips(videos_table(labels), tables, [], config, 0).rows.num_rows > 50
+"""
+
+TRACK = """
+from tests.helpers.drawn import encode, square_video
+from vtcav_ray.tracks.track import track_videos
+from vtcav_ray.config import TracksConfig
+
+data = encode(square_video([(2 * t, 60) for t in range(8)], height=240, width=320)[0])
+table, failures, _ = track_videos([(str(i), data) for i in range(count)], RedSquares(), TracksConfig(batch_size=8))
+assert table.num_rows == count and not failures
+"""
+
+CUT = """
+from tests.helpers.drawn import encode, square_video
+from vtcav_ray.clips.cut import cut_clips
+from vtcav_ray.clips.duplicates import looks_of, near_duplicates
+from vtcav_ray.clips.plan_table import PLAN
+from vtcav_ray.config import ClipsConfig
+
+data = encode(square_video([(2 * t, 60) for t in range(16)], height=240, width=320)[0])
+looks = []
+for start in range(0, count, 10):  # a shard: what a worker is given
+    rows = [
+        {"clip_id": f"{kind}/{i}", "set": "random", "name": kind, "kind": kind, "video_id": str(i), "uri": "",
+         "frames": list(range(16)), "boxes": [[2 * t, 60, 2 * t + 40, 100] for t in range(16)], "pick": 0, "seed": i}
+        for i in range(start, start + 10) for kind in ("spatial", "spatiotemporal", "context")
+    ]
+    plan = pa.Table.from_pylist(rows, schema=PLAN)
+    clips, failures = cut_clips(plan, {str(i): data for i in range(start, start + 10)}, ClipsConfig(frames=16, size=64))
+    assert clips.num_rows == 30 and not failures
+    looks.append(looks_of(clips))
+assert len(near_duplicates(looks, 4)) == 3 * count - 3
+"""
+
+
+def peak_mb(script: str, count: int) -> float:
+    code = (
+        f"import resource\nfrom tests.helpers.tracked_things import *\ncount = {count}\n{script}\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return float(run.stdout.split()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("script", "videos"), [(PLAN, 50), (TRACK, 20), (CUT, 20)], ids=["plan", "track", "cut"])
+def test_ten_times_the_videos_in_the_same_memory(script: str, videos: int) -> None:
+    few, many = peak_mb(script, videos), peak_mb(script, 10 * videos)
+    print(f"peak {few:.0f} MB for {videos} videos, {many:.0f} MB for {10 * videos}")
+    assert many <= 1.04 * few

@@ -1,0 +1,340 @@
+"""Score one layer: every figure of every result cell, from CAVs, gradients and activations.
+
+Legend: K classes, V videos of a class, J cells per class (concept, against), R runs of a cell, N rows of the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
+from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow
+from vtcav_ray.scores.cells import Cell, Rows, find_cells
+from vtcav_ray.tcav.diagnostics import Learnable, collinearity, is_degenerate, learnability, mean_pairwise_cosine
+from vtcav_ray.tcav.effect import ConceptEffect, concept_effects, paired_concept_effects
+from vtcav_ray.tcav.intervals import score_intervals
+from vtcav_ray.tcav.null_histograms import score_counts
+from vtcav_ray.tcav.scores import Scores, score
+from vtcav_ray.tcav.significance import empirical_test, null_pairs, round_robin_test
+
+DEGENERATE = (
+    "The gradient is the same for every clip at this layer (only pooling and one linear map follow), so the sign count "
+    "is 0 or 1 for any CAV; read the effect and the magnitude."
+)
+
+
+NO_EFFECT = ConceptEffect(
+    effect=np.nan,
+    null_sd=np.nan,
+    z=np.nan,
+    p=np.nan,
+    ci_low=np.nan,
+    ci_high=np.nan,
+    n_concept=0,
+    n_random=0,
+    reason="There is nothing to compare the concept with.",
+)
+
+
+@dataclass(frozen=True)
+class ClassGradients:
+    """The gradients of a class's logit.
+
+    Attributes:
+        name: of the class.
+        vectors, videos: gradients at the class's own clips, [n, d], and the clips' source videos. Sign counts use them.
+        for_effect: the same at the clips that `scores.gradients_at` names, used by the concept effect;
+            None: it uses the class's own clips.
+    """
+
+    name: str
+    vectors: NDArray[np.float32]
+    videos: Sequence[str]
+    for_effect: tuple[NDArray[np.float32], Sequence[str]] | None = None
+
+
+@dataclass(frozen=True)
+class LayerData:
+    """One layer's tables as arrays.
+
+    Attributes:
+        layer: its name.
+        model: as in the tables.
+        pool: the clips of the activations, with `vectors_ND`.
+        clip_ids: of the pool's rows.
+        jobs: the job of each row of the CAV arrays.
+        cavs_Md: unit vectors; NaN: not trained.
+        held_out_M: held-out accuracies.
+        reasons_M: why a CAV could not be trained, or an empty string. An empty sequence: all were trained.
+    """
+
+    layer: str
+    model: str
+    pool: Pool
+    clip_ids: Sequence[str]
+    vectors_ND: NDArray[np.float32]
+    jobs: Sequence[CavJob]
+    cavs_Md: NDArray[np.float32]
+    held_out_M: NDArray[np.float64]
+    classes: Sequence[ClassGradients]
+    reasons_M: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """Options of the statistics; see `ScoresConfig`. `device`: where to multiply."""
+
+    bootstrap: int
+    permutations: int
+    seed: int
+    device: str | torch.device = "cpu"
+
+
+class LayerScores(NamedTuple):
+    """Rows of a layer. Cells lack the values that need all layers; `nulls` has one row per cell, in the same order."""
+
+    cells: list[ScoreRow]
+    sensitivities: list[SensitivityRow]
+    nulls: list[NullRow]
+
+
+class _ClassFigures(NamedTuple):
+    """Figures of one class at a layer, for all CAVs (M) and cells (J). The videos are those of the V rows, in order."""
+
+    name: str
+    videos: list[str]
+    scored: Scores
+    sensitivities_VM: NDArray[np.float32]
+    degenerate: bool
+    collinearity: float
+    intervals_J: list[tuple[float, float]]
+
+
+class _CavFigures(NamedTuple):
+    """Figures of a cell's CAVs, which are the same for every class."""
+
+    gate: Learnable
+    stability: float
+    untrained: str
+
+
+class _SignCount(NamedTuple):
+    """The TCAV score of a cell with its null; `effect` and `p` are NaN if there is no test."""
+
+    score: float
+    null_mean: float
+    null_sd: float
+    effect: float = float("nan")
+    p: float = float("nan")
+
+
+def score_layer(data: LayerData, options: ScoreOptions) -> LayerScores:
+    """Compute all rows of a layer."""
+    cells = find_cells(data.pool, data.clip_ids, data.jobs)
+    effects = _effects(cells, data, options)
+    about_cavs = [_about_cavs(cell, data) for cell in cells]
+    found = LayerScores([], [], [])
+    for k, gradients in enumerate(data.classes):
+        of_class = _class_figures(gradients, cells, data, options)
+        counts_of: dict[bytes, list[int]] = {}  # cells of one kind and profile share the null of their scores
+        for j, cell in enumerate(cells):
+            found.cells.append(_score_row(data, cell, of_class, of_class.intervals_J[j], about_cavs[j], effects[j][k]))
+            null = cell.null.tobytes()
+            if null not in counts_of:
+                counts_of[null] = score_counts(of_class.scored.sign_count[cell.null]).tolist()
+            found.nulls.append(_null_row(data.layer, cell, of_class.name, effects[j][k], counts_of[null]))
+            if cell.against == RANDOM:
+                found.sensitivities.extend(_sensitivity_rows(data.layer, cell, of_class))
+    return found
+
+
+def _class_figures(
+    gradients: ClassGradients, cells: Sequence[Cell], data: LayerData, options: ScoreOptions
+) -> _ClassFigures:
+    scored = score(gradients.vectors, data.cavs_Md, groups=gradients.videos, sensitivities=True, device=options.device)
+    assert scored.sensitivities is not None, "asked for"
+    return _ClassFigures(
+        name=gradients.name,
+        videos=sorted(set(gradients.videos)),
+        scored=scored,
+        sensitivities_VM=scored.sensitivities,
+        degenerate=is_degenerate(gradients.vectors),
+        collinearity=collinearity(gradients.vectors),
+        intervals_J=_intervals(cells, scored.sensitivities, options),
+    )
+
+
+def _score_row(
+    data: LayerData,
+    cell: Cell,
+    of_class: _ClassFigures,
+    interval: tuple[float, float],
+    cavs: _CavFigures,
+    effect: ConceptEffect,
+) -> ScoreRow:
+    signs = _sign_count(cell, of_class.scored.sign_count, of_class.degenerate)
+    notes = (DEGENERATE * of_class.degenerate, cavs.untrained, cavs.gate.reason, effect.reason)
+    return ScoreRow(
+        class_=of_class.name,
+        layer=data.layer,
+        concept=cell.concept,
+        kind=cell.kind,
+        against=cell.against,
+        score=signs.score,
+        ci_low=interval[0],
+        ci_high=interval[1],
+        effect=signs.effect,
+        p=signs.p,
+        learnable=cavs.gate.learnable,
+        n=of_class.scored.num_videos,
+        R=len(cell.cavs),
+        magnitude=_mean(of_class.scored.magnitude[cell.cavs]),
+        smooth=_mean(of_class.scored.smooth[cell.cavs]),
+        null_mean=signs.null_mean,
+        null_sd=signs.null_sd,
+        effect_logits=effect.effect,
+        effect_ci_low=effect.ci_low,
+        effect_ci_high=effect.ci_high,
+        effect_null_sd=effect.null_sd,
+        effect_z=effect.z,
+        effect_p=effect.p,
+        n_concept=effect.n_concept,
+        n_random=effect.n_random,
+        held_out_accuracy=cavs.gate.accuracy,
+        null_accuracy=cavs.gate.null_accuracy,
+        stability=cavs.stability,
+        collinearity=of_class.collinearity,
+        degenerate=of_class.degenerate,
+        model=data.model,
+        note=" ".join(note for note in notes if note),
+    )
+
+
+def _null_row(layer: str, cell: Cell, class_name: str, effect: ConceptEffect, counts: list[int]) -> NullRow:
+    return NullRow(
+        class_=class_name,
+        layer=layer,
+        concept=cell.concept,
+        against=cell.against,
+        effect_unit=effect.null_unit,
+        effect_counts=effect.null_counts,
+        score_counts=counts,
+    )
+
+
+def _sensitivity_rows(layer: str, cell: Cell, of_class: _ClassFigures) -> list[SensitivityRow]:
+    s_VR = of_class.sensitivities_VM[:, cell.cavs]
+    return [
+        SensitivityRow(
+            class_=of_class.name, layer=layer, concept=cell.concept, video_id=video, sensitivity=mean, positive=share
+        )
+        for video, mean, share in zip(of_class.videos, s_VR.mean(axis=1), (s_VR > 0).mean(axis=1), strict=True)
+    ]
+
+
+def _intervals(cells: Sequence[Cell], s_VM: NDArray[np.float32], options: ScoreOptions) -> list[tuple[float, float]]:
+    """Return the score's interval of each cell. Cells of equal R share one call, and with it the resampling weights."""
+    found = [(float("nan"), float("nan"))] * len(cells)
+    for runs in {len(cell.cavs) for cell in cells}:
+        members = [j for j, cell in enumerate(cells) if len(cell.cavs) == runs]
+        columns = np.concatenate([cells[j].cavs for j in members])
+        low, high = score_intervals(
+            s_VM[:, columns], runs, bootstrap=options.bootstrap, seed=options.seed, device=options.device
+        )
+        for place, j in enumerate(members):
+            found[j] = (float(low[place]), float(high[place]))
+    return found
+
+
+def _sign_count(cell: Cell, sign_count_M: NDArray[np.float64], degenerate: bool) -> _SignCount:
+    """Return the sign count with null and test. In a degenerate layer it has no test: it is 0 or 1 for any CAV."""
+    runs, null = sign_count_M[cell.cavs], sign_count_M[cell.null]
+    null_sd = float(np.nanstd(null, ddof=1)) if len(null) > 1 else float("nan")
+    untested = _SignCount(_mean(runs), _mean(null), null_sd)
+    complete = bool(np.isfinite(runs).all() and np.isfinite(null).all())
+    if degenerate or not complete or len(runs) < 2 or not len(null):
+        return untested
+    if cell.against == RANDOM:
+        test = round_robin_test(runs, null)
+    else:  # these runs do not face the random sets: compare their mean with scores of disjoint random pairs
+        test = empirical_test(runs, null[_disjoint_pairs(len(null))])
+    return untested._replace(p=float(test.p[0]), effect=float(test.effect[0]))
+
+
+def _disjoint_pairs(num_pairs: int) -> Rows:
+    """Return the indices of (0, 1), (2, 3), ... among all pairs of R sets: no set is in two of them."""
+    num_sets = _num_sets(num_pairs)
+    first = np.arange(0, num_sets - 1, 2)
+    return first * num_sets - first * (first + 1) // 2
+
+
+def _num_sets(num_pairs: int) -> int:
+    """Return R, from R (R - 1) / 2 pairs."""
+    return round((1 + np.sqrt(1 + 8 * num_pairs)) / 2) if num_pairs else 0
+
+
+def _about_cavs(cell: Cell, data: LayerData) -> _CavFigures:
+    return _CavFigures(
+        gate=learnability(data.held_out_M[cell.cavs], _means_by_set(data.held_out_M[cell.null])),
+        stability=mean_pairwise_cosine(data.cavs_Md[cell.cavs]),
+        untrained=_untrained(cell, data.reasons_M),
+    )
+
+
+def _untrained(cell: Cell, reasons_M: Sequence[str]) -> str:
+    """Return a sentence on what a cell lacks because some CAVs, its own or its null's, could not be trained; or ""."""
+    said = []
+    for rows, whose, lacks in ((cell.cavs, "its", "has no score"), (cell.null, "its null's", "has no p of the score")):
+        failed = [reasons_M[i] for i in rows if reasons_M and reasons_M[i]]
+        if failed:
+            said.append(
+                f"{len(failed)} of {whose} {len(rows)} CAVs could not be trained, so it {lacks}: "
+                f"{'; '.join(sorted(set(failed)))}."
+            )
+    return " ".join(said)
+
+
+def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each random set's mean held-out accuracy against all others, which a concept's own mean has to exceed.
+
+    A mean of R runs is compared with means of R - 1 runs of the same kind, not with single runs, which vary far more.
+    """
+    left, right = null_pairs(_num_sets(len(null_P))).T if len(null_P) else np.empty((2, 0), np.int64)
+    sets = np.arange(_num_sets(len(null_P)))
+    return np.array([np.nanmean(null_P[(left == i) | (right == i)]) for i in sets if np.isfinite(null_P).any()])
+
+
+def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
+    """Return the concept effects, [J][K]. Cells of one form go in one batch, so that they share every inner product."""
+    found: list[list[ConceptEffect]] = [[] for _ in cells]
+    taken_at = [c.for_effect or (c.vectors, c.videos) for c in data.classes]
+    for paired in (False, True):
+        members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
+        if not members:
+            continue
+        compute = paired_concept_effects if paired else concept_effects
+        batch = compute(
+            [vectors for vectors, _ in taken_at],
+            data.vectors_ND,
+            [cells[j].concept_rows for j in members],
+            [cells[j].other_rows for j in members],
+            groups=data.pool.video_id,
+            class_groups=[videos for _, videos in taken_at],
+            permutations=options.permutations,
+            bootstrap=options.bootstrap,
+            seed=options.seed,
+            device=options.device,
+        )
+        for place, j in enumerate(members):
+            found[j] = [batch.cell(k, place) for k in range(len(data.classes))]
+    return [cells_of or [NO_EFFECT] * len(data.classes) for cells_of in found]
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else float("nan")

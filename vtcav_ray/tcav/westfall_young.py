@@ -1,0 +1,166 @@
+"""Correction for many cells: step-down min-p within a family, and Holm over families.
+
+A family is one concept against one random set (or other side): all its cells, of every class and layer, are tested with
+the same arrangements of the same videos. So the joint null distribution of their p-values is known, and cells that are
+nearly copies of each other (neighbouring layers, similar classes) cost nearly nothing. This is the step-down min-p
+procedure of Westfall & Young (Resampling-Based Multiple Testing, 1993, algorithm 2.8), computed from one set of
+permutations as by Ge, Dudoit & Speed (Resampling-based multiple testing for microarray data analysis, Test 12, 2003,
+box 4).
+
+It controls the family-wise error in the strong sense if the cells without an effect are exchangeable together: their
+joint distribution under the arrangements is the same whichever other cells have an effect.
+
+Legend: C cells, N arrangements with the observed one (the first), F families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vtcav_ray.tcav.permutation import Tails, check_tails
+from vtcav_ray.tcav.permuted_cells import CELLS_AT_A_TIME, TIE, tail_counts
+
+Claims = Literal["cells", "families"]
+
+
+@dataclass(frozen=True)
+class StepDown:
+    """The p-values of C cells of one family: arrays [C]; NaN where a statistic is NaN.
+
+    Attributes:
+        p: of each cell alone.
+        adjusted: p corrected for all cells of the family; never below `p`.
+    """
+
+    p: NDArray[np.float64]
+    adjusted: NDArray[np.float64]
+
+
+def step_down(statistics: ArrayLike, *, tails: Tails = "equal") -> StepDown:
+    """Correct the p-values of one family by step-down min-p.
+
+    A cell's p for an arrangement is the arrangement's rank among all N statistics of this cell, so that cells of any
+    scale and shape are comparable. Order the cells by their observed p. The adjusted p of a cell is the share of
+    arrangements whose smallest p, over this cell and those behind it, is at most the cell's observed p; it is
+    never below the cell's p, nor below the adjusted p of the cell before it.
+
+    Args:
+        statistics: [C, N], with the sign of the effect. Column 0 is the observed arrangement; the others are those
+            drawn at random, or all others. All cells must share the arrangements. A cell with NaN is left out: it has
+            no p, and does not count for the others.
+        tails: `equal`: twice the smaller tail, at most 1. `symmetric`: the tail of the magnitude.
+
+    Raises:
+        ValueError: wrong shape, infinite values, or unknown tails.
+    """
+    array = np.asarray(statistics, dtype=np.float32)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(
+            f"statistics must be [cells, arrangements] with the observed arrangement first, and has shape {array.shape}"
+        )
+    if np.isinf(array).any():
+        cell = int(np.flatnonzero(np.isinf(array).any(axis=1))[0])
+        raise ValueError(f"statistics has infinite values, first in cell {cell}: set the cell to NaN to leave it out")
+    check_tails(tails)
+    present = np.flatnonzero(~np.isnan(array).any(axis=1))
+    p, adjusted = np.full(len(array), np.nan), np.full(len(array), np.nan)
+    if len(present):
+        counts = tail_counts(array[present], tails)
+        p[present] = counts / array.shape[1]
+        adjusted[present] = step_down_in_blocks(counts, lambda cells: array[present[cells]], tails)
+    return StepDown(p, adjusted)
+
+
+def step_down_in_blocks(
+    counts: NDArray[np.int64], statistics_of: Callable[[NDArray[np.int64]], NDArray[np.float32]], tails: Tails
+) -> NDArray[np.float64]:
+    """Return the adjusted p of C cells, with the statistics of a few cells in memory at a time.
+
+    Args:
+        counts: the observed p of each cell times N, as of `tail_counts`.
+        statistics_of: returns the statistics [c, N] of the c cells with these indices.
+        tails: as for `step_down`.
+    """
+    order = np.argsort(-counts, kind="stable")  # from the largest p to the smallest
+    adjusted = np.empty(len(counts))
+    smallest_N: NDArray[np.int32] | None = None
+    for start in range(0, len(order), CELLS_AT_A_TIME):
+        some = order[start : start + CELLS_AT_A_TIME]
+        for cell, row_N in zip(some, statistics_of(some), strict=True):
+            ranks_N = _ranks(row_N, tails)
+            smallest_N = ranks_N if smallest_N is None else np.minimum(smallest_N, ranks_N, out=smallest_N)
+            # With ties and skewed nulls fewer arrangements than p * N can have a p this small.
+            adjusted[cell] = max(int(np.count_nonzero(smallest_N <= counts[cell])), int(counts[cell])) / len(row_N)
+    adjusted[order[::-1]] = np.maximum.accumulate(adjusted[order[::-1]])
+    return adjusted
+
+
+def holm_over_families(adjusted: Sequence[ArrayLike], *, claim: Claims = "cells") -> list[NDArray[np.float64]]:
+    """Correct the step-down p-values of F families for the number of families: q of each cell.
+
+    Each family is tested at alpha / (number of families that are not yet settled). Start with all F; a settled family
+    passes its share to the others, as in Holm (A simple sequentially rejective multiple test procedure, 1979).
+
+    - `cells`: a family is settled once ALL its cells are rejected. Then the probability of one or more wrong cells in
+      the whole run is at most alpha, whatever is true elsewhere (Goeman & Solari, The sequential rejective principle
+      of multiple testing, 2010: with all real cells rejected, every family that contains a null cell is tested at
+      most at alpha / their number).
+    - `families`: a family is settled once its smallest adjusted p is rejected. This controls the error of naming a
+      family in which NO cell has an effect. It does not control wrong cells of families that also have real ones: with
+      F such families their error can reach alpha * (1 + 1/2 + ... + 1/F).
+
+    Args:
+        adjusted: one array of adjusted p-values per family, of any shapes. NaN stays NaN. A family with NaN only is
+            not tested, and does not count.
+        claim: what the error rate is about.
+
+    Returns:
+        q of each cell, in the shapes of `adjusted`: reject the cell if q is at most alpha.
+
+    Raises:
+        ValueError: p outside [0, 1], or an unknown claim.
+    """
+    if claim not in get_args(Claims):
+        raise ValueError(f"claim must be cells or families, and is {claim!r}")
+    families = [np.asarray(one, dtype=np.float64) for one in adjusted]
+    for number, family in enumerate(families):
+        if ((family < 0) | (family > 1)).any():
+            raise ValueError(f"adjusted[{number}] must hold p-values in [0, 1] or NaN")
+    tested = [number for number, family in enumerate(families) if not np.isnan(family).all()]
+    settle = np.nanmax if claim == "cells" else np.nanmin
+    tested.sort(key=lambda number: float(settle(families[number])))
+    remaining_F = np.arange(len(tested), 0, -1, dtype=np.float64)
+    # At alpha >= needed[s] the first s families are settled, and the others are tested at alpha / remaining[s].
+    settled_F = np.array([settle(families[number]) for number in tested])
+    needed_F = np.maximum.accumulate(np.concatenate(([0.0], remaining_F * settled_F)))
+    out = [np.full(family.shape, np.nan) for family in families]
+    for place, number in enumerate(tested):
+        before = slice(place + 1)
+        stages = np.maximum(needed_F[before], remaining_F[before] * families[number][..., None])
+        out[number] = np.minimum(stages.min(axis=-1), 1.0)
+    return out
+
+
+def _ranks(row_N: NDArray[np.float32], tails: Tails) -> NDArray[np.int32]:
+    """Return N times the p of every arrangement within its cell: [N]."""
+    values_N = np.abs(row_N) if tails == "symmetric" else row_N
+    order = np.argsort(values_N)
+    sorted_N = values_N[order]
+    margin_N = np.float32(TIE) * (1 + np.abs(sorted_N))
+    total = len(sorted_N)
+    counts_N = np.empty(total, dtype=np.int32)
+    if tails == "symmetric":
+        counts_N[order] = total - np.searchsorted(sorted_N, sorted_N - margin_N, side="left")
+        return counts_N
+    # The smaller tail of the lower half is the lower one, and of the upper half the upper one.
+    half = total // 2
+    sizes_N = np.empty(total, dtype=np.int64)
+    sizes_N[:half] = np.searchsorted(sorted_N, sorted_N[:half] + margin_N[:half], side="right")
+    sizes_N[half:] = total - np.searchsorted(sorted_N, sorted_N[half:] - margin_N[half:], side="left")
+    counts_N[order] = np.minimum(2 * sizes_N, total)
+    return counts_N
