@@ -45,14 +45,14 @@ FULL_SIZE = [pytest.param(name, False, marks=pytest.mark.full) for name in ("net
 )
 def test_a_part(name: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`small`: with the packaged Video Swin of 1.5 M parameters, for 400 classes, in place of Video Swin-T."""
-    import bare
+    import extraction_core
 
     if small:
         parsed = read_config("asset:recogniser.py")
         parsed.model["cls_head"]["num_classes"] = 400
         model = tmp_path / "model.json"
         model.write_text(json.dumps({"model": parsed.model, "test_pipeline": parsed.pipeline}))
-        monkeypatch.setitem(bare.MODELS, "swin-tiny", str(model))
+        monkeypatch.setitem(extraction_core.MODELS, "swin-tiny", str(model))
     import importlib
 
     part = part_of(name, tmp_path)

@@ -74,7 +74,7 @@ class Seaweed:
                         f"-dir={self.folder / 'data'}",
                     ),
                     *("-master.telemetry=false", "-master.electionTimeout=1s", "-master.volumeSizeLimitMB=256"),
-                    *("-volume.max=64", "-filer", "-s3", f"-s3.port={self.port}", "-s3.port.iceberg=0"),
+                    *("-volume.max=1000", "-filer", "-s3", f"-s3.port={self.port}", "-s3.port.iceberg=0"),
                     *("-s3.port.lance=0", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
                     f"-s3.config={self.folder / 's3.json'}",
                 ],

@@ -263,7 +263,7 @@ def test_a_watcher_reruns_each_checkpoint_and_reports_over_training(
     torch.save({"state_dict": {"other.weight": torch.zeros(2)}}, tmp_path / "exp" / "epoch_3.pth")  # of another model
     config = config_for(videos, tmp_path / "run")
     options = WatchOptions(str(tmp_path / "exp" / "*.pth"), settle_s=0.1, attempts=1)
-    runner = CheckpointRunner(pipeline.Silence(), 60.0)
+    runner = CheckpointRunner(pipeline.Silence())
     result = watch_once(config, options, runner, update_report)
     assert result.done == ["epoch_1.pth", "epoch_2.pth"]
     assert "epoch_3.pth" in result.failed

@@ -13,10 +13,10 @@ from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.run_lease import LeaseHeld
 from vtcav_ray.watch import run_one
-from vtcav_ray.watch.find import Checkpoint
+from vtcav_ray.watch.find import FoundCheckpoint
 from vtcav_ray.watch.loop import NotTheCheckpoint
 
-FOUND = Checkpoint((0, 1), "epoch_1.pth", "/exp/epoch_1.pth", "f", 7, 0.0)
+FOUND = FoundCheckpoint((0, 1), "epoch_1.pth", "/exp/epoch_1.pth", "f", 7, 0.0)
 
 
 class Runs:
