@@ -144,10 +144,13 @@ def test_the_nulls_are_those_that_the_tests_counted() -> None:
     for cell, null in zip(scored.cells, scored.nulls, strict=True):
         counts = np.array(null.effect_counts)
         assert counts.sum() == OPTIONS.permutations
-        observed = abs(cell.effect_logits) / null.effect_unit
-        # p counts values at least as extreme. It lies between the bins that are wholly so and those that may be partly.
-        wholly, partly = (counts[abs(middle) + side * half > observed].sum() for side in (-1, 1))
-        assert wholly + 1 <= cell.effect_p * (OPTIONS.permutations + 1) <= partly + 1 or observed > EFFECT_REACH
+        observed = cell.effect_logits / null.effect_unit
+        # p counts the smaller tail. It lies between the bins that are wholly in it and those that may be partly.
+        wholly, partly = (
+            min(counts[sign * middle + side * half > sign * observed].sum() for sign in (-1, 1)) for side in (-1, 1)
+        )
+        tail = cell.effect_p * (OPTIONS.permutations + 1) / 2
+        assert wholly + 1 <= tail <= partly + 1 or abs(observed) > EFFECT_REACH
         assert sum(null.score_counts) == 45  # the pairs of 10 random sets
         mean = np.average((np.arange(SCORE_BINS) + 0.5) / SCORE_BINS, weights=null.score_counts)
         assert mean == pytest.approx(cell.null_mean, abs=0.5 / SCORE_BINS)
