@@ -63,7 +63,7 @@ def _prepare(context: Context) -> Work:
     if not shards:
         raise StageError(NO_GRADIENTS)
     return Work(
-        shards=shards + _family_shards(activations, config, num_cells),
+        shards=shards + family_shards(activations, config, num_cells),
         make_worker=functools.partial(ScoreWorker, config, activations, cavs, _labels(context.input("clips"))),
         resources=config.resources.statistics,
         notes={"gradients_at": config.scores.gradients_at},
@@ -71,7 +71,7 @@ def _prepare(context: Context) -> Work:
     )
 
 
-def _family_shards(activations: StageFolder, config: Config, num_cells: int) -> list[Shard]:
+def family_shards(activations: StageFolder, config: Config, num_cells: int) -> list[Shard]:
     """Return shards of families, (concept, against), with `num_cells` cells each."""
     jobs = read_plan(activations, config.activations.layers[0], config).jobs
     families = list(dict.fromkeys((job.concept, job.against) for job in jobs if not job.is_null))

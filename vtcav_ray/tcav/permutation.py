@@ -29,7 +29,7 @@ BLOCK_NUMBERS = 1 << 24
 
 # Draw this many arrangements within labels at a time. The draws depend on it, so it is fixed.
 _DRAWN_ROWS = 4096
-_KEPT_BYTES = 1 << 26
+_KEPT_BYTES = 1 << 28  # a family of many cells needs its arrangements several times
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def flip(num_pairs: int, permutations: int, seed: int) -> Arrangements:
     return _arrangements(permutations, False, num_pairs, drawn)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)  # of one concept: without labels, and with its own
 def within_labels(counts: tuple[tuple[int, int], ...], permutations: int, seed: int) -> Arrangements:
     """Return the ways to choose the concept's videos within each label: all of them, or `permutations` random ones.
 
