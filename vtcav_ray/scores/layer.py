@@ -191,7 +191,8 @@ def _score_row(
     effect: ConceptEffect,
 ) -> ScoreRow:
     signs = _sign_count(cell, of_class.scored.sign_count, of_class.degenerate)
-    notes = (DEGENERATE * of_class.degenerate, cavs.untrained, cavs.gate.reason, effect.reason)
+    reasons = (cavs.gate.reason, effect.reason)
+    notes = (DEGENERATE * of_class.degenerate, cavs.untrained, *(_as_sentence(reason) for reason in reasons))
     return ScoreRow(
         class_=of_class.name,
         layer=data.layer,
@@ -345,6 +346,10 @@ def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> l
         for place, j in enumerate(members):
             found[j] = [batch.cell(k, place) for k in range(len(data.classes))]
     return [cells_of or [NO_EFFECT] * len(data.classes) for cells_of in found]
+
+
+def _as_sentence(reason: str) -> str:
+    return f"{reason[:1].upper()}{reason[1:].removesuffix('.')}." if reason else ""
 
 
 def _mean(values: NDArray[np.float64]) -> float:
