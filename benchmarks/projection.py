@@ -132,7 +132,8 @@ def _plan(config: Config, videos: int, classes: int) -> tuple[Plan, dict[str, in
         "clips": math.ceil(clips / shard_size(int(clips))),
         "activations": math.ceil(clips / shard_size(int(clips))),
         "cavs": layers * math.ceil(plan.cavs / layers / BLOCK_CAVS),
-        "scores": layers * math.ceil(classes / BLOCK_CLASSES),
+        # shards of layers, and of families, each of which has far more cells than a shard needs
+        "scores": layers * math.ceil(classes / BLOCK_CLASSES) + plan.cells // (layers * classes),
     }
     assert len(classes_of(config, table, None)) == classes, "every class has its videos"
     return plan, tasks

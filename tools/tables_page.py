@@ -81,7 +81,14 @@ def page() -> str:
                 lines += [
                     "## `cells`",
                     "",
-                    "Stage `scores`. The columns of `scores`, of one layer, before the correction.",
+                    "Stage `scores`. The columns of `scores`, of one layer, before tests and correction.",
+                    "",
+                ]
+            elif table == "score_nulls":
+                lines += [
+                    "## `score_nulls`",
+                    "",
+                    "Stage `scores`. The columns of `nulls`, without those of the effects.",
                     "",
                 ]
             else:

@@ -59,7 +59,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRow:
-    """One result cell, a row of `scores`. The fields that are None at first need the cells of all layers."""
+    """One result cell, a row of `scores`. The fields that are None at first need other cells of the run."""
 
     class_: str
     layer: str
@@ -72,8 +72,8 @@ class ScoreRow:
     effect: float  # score minus the null's mean
     p: float  # of the score, two-sided
     q: float | None = None  # p corrected for all m cells of the run
-    learnable: bool  # held-out accuracy above the random sets' own
-    significant: bool | None = None  # the headline: learnable, and effect_q below alpha
+    learnable: bool  # held-out accuracy above the random sets' own; a note, which decides nothing
+    significant: bool | None = None  # the headline: effect_q below alpha
     n: int  # class videos
     R: int  # CAVs
     magnitude: float  # mean sensitivity, logits per unit of z
@@ -85,8 +85,14 @@ class ScoreRow:
     effect_ci_high: float
     effect_null_sd: float
     effect_z: float
-    effect_p: float  # permutation over source videos, two-sided
-    effect_q: float | None = None
+    effect_p: float | None = None  # permutation over source videos: twice the smaller tail of t
+    effect_p_symmetric: float | None = None  # the same by the size of t: read it if spread_ratio is above 2
+    effect_q: float | None = None  # effect_p corrected for all cells of the run
+    spread_ratio: float | None = None  # of the two sides' standard deviations, larger over smaller; NaN for twins
+    effect_within: float | None = None  # part of effect_logits within class labels: beyond the class itself
+    p_within: float | None = None  # of that part: videos permuted within their labels
+    q_within: float | None = None  # p_within corrected like effect_q
+    between_share: float | None = None  # share of effect_logits that goes with the class labels themselves
     n_concept: int  # source videos of the concept
     n_random: int  # source videos on the other side
     held_out_accuracy: float
@@ -124,6 +130,38 @@ class NullRow:
     # patterns); what lies beyond is in the outermost. Empty: no test.
     effect_counts: Counts
     score_counts: Counts  # random-against-random scores in 20 equal bins of [0, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompositionRow:
+    """The source videos of one concept and of its random clips with one label, a row of `composition`."""
+
+    concept: str
+    label: str  # class of the source video, or `no label`
+    n_concept: int  # source videos of the concept
+    n_random: int  # source videos of the random clips of its kind
+    no_contrast: bool  # no random video has it: the concept can't be told apart from the label
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectTestRow:
+    """The test of one cell's effect, a row of `effect_tests`."""
+
+    class_: str
+    layer: str
+    concept: str
+    against: str
+    effect_p: float  # as in `scores`
+    effect_p_symmetric: float
+    p_adjusted: float  # effect_p corrected for the classes and layers of the same concept and other side
+    spread_ratio: float
+    effect_within: float
+    p_within: float
+    p_within_adjusted: float  # p_within corrected for the same cells
+    between_share: float
+    effect_unit: Float32  # as in `nulls`
+    effect_counts: Counts
+    note: str
 
 
 def schema_of(row_type: type) -> pa.Schema:

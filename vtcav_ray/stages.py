@@ -76,9 +76,9 @@ CAVS = StageFacts(
 )
 SCORES = StageFacts(
     "scores",
-    inputs=("activations", "cavs"),
-    tables=("scores", "sensitivities", "nulls"),
-    side_tables=("cells",),
+    inputs=("clips", "activations", "cavs"),
+    tables=("scores", "sensitivities", "nulls", "composition"),
+    side_tables=("cells", "score_nulls", "effect_tests"),
     resources="statistics",
     unit="cells",
 )

@@ -10,7 +10,15 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from vtcav_ray.rows import Failure, NullRow, ScoreRow, SensitivityRow, schema_of
+from vtcav_ray.rows import (
+    CompositionRow,
+    EffectTestRow,
+    Failure,
+    NullRow,
+    ScoreRow,
+    SensitivityRow,
+    schema_of,
+)
 
 BOX = pa.list_(pa.float32(), 4)
 POINT = pa.list_(pa.float32(), 2)
@@ -140,6 +148,8 @@ CELL_KEY = ("class", "layer", "concept", "against")  # identifies a row of `scor
 EFFECT = ("effect_logits", "effect_ci_low", "effect_ci_high")  # a cell's effect with its interval
 SENSITIVITIES = schema_of(SensitivityRow)
 NULLS = schema_of(NullRow)
+COMPOSITION = schema_of(CompositionRow)
+EFFECT_TESTS = schema_of(EffectTestRow)
 
 CURVES = pa.schema(
     [
@@ -236,6 +246,7 @@ EMPTY_SCHEMAS = {
     "scores": SCORES,
     "sensitivities": SENSITIVITIES,
     "nulls": NULLS,
+    "composition": COMPOSITION,
     "failures": FAILURES,
     "gradcam": GRADCAM,
     "gradcam_summary": GRADCAM_SUMMARY,
@@ -324,7 +335,9 @@ SIDE_SCHEMAS = {
     "copies": COPIES,
     "contents": CONTENTS,
     "left_out": LEFT_OUT,
-    "cells": SCORES,  # of one layer, before the correction over all layers
+    "cells": SCORES,  # of one layer, without the tests of the effects and the correction
+    "score_nulls": NULLS,  # without the nulls of the effects
+    "effect_tests": EFFECT_TESTS,
     "aligned": ALIGNED,
     "overlays": OVERLAYS,
     "aggregate": AGGREGATE,

@@ -11,7 +11,7 @@ from vtcav_ray import tables
 from vtcav_ray.cavs.stage import CavWorker, block_of, read_plan
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.runs.run import Run
-from vtcav_ray.scores.stage import ScoreWorker, correct
+from vtcav_ray.scores.stage import ScoreWorker, correct, family_shards
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.vectors import vector_array
@@ -49,7 +49,10 @@ def make_run(path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, vi
     cavs.commit("0", CavWorker(config, activations)(block_of(LAYER, "cavs", 0, 10_000)))
     cavs.finish({}, {"notes": {}, "warnings": [], "seconds": 1.0})
     of = pa.table({"layer": [LAYER], "classes": [sorted(CLASSES)]})
-    scores.commit("0", ScoreWorker(config, activations, cavs)(of))
+    worker = ScoreWorker(config, activations, cavs, {})
+    scores.commit("0", worker(of))
+    for shard in family_shards(activations, config, len(CLASSES)):
+        scores.commit(shard.name, worker(shard.rows))
     scores.commit("final", correct(config, scores))
     scores.finish({}, {"notes": {}, "warnings": [], "seconds": 1.0})
     keys = dict.fromkeys(("activations", "cavs", "scores"), "k")
@@ -106,6 +109,7 @@ def _tables(clips: list[dict], vectors: np.ndarray, weight: float, scale: float,
             "video_id": [c["video_id"] for c in examples],
             "class": [c["name"] for c in examples],
             "layer": [LAYER] * len(examples),
+            "reference": [True] * len(examples),
             "target": ["logit"] * len(examples),
             "value": np.ones(len(examples), np.float32),
             "predicted": [c["name"] for c in examples],

@@ -41,6 +41,30 @@ def test_headline_gives_effect_interval_q_and_the_sign_count_beside_its_null() -
     ]
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.968, " This compares clips of any class, and 97\u00a0% of it goes with their classes."),
+        (1.07, " This compares clips of any class, and all of it goes with their classes."),
+        (-0.2, " This compares clips of any class, and none of it goes with their classes."),
+        (float("nan"), " This compares clips of any class."),
+    ],
+)
+def test_which_question_is_answered(share: float, text: str) -> None:
+    row = cell(**RAISING, effect_within=0.013, p_within=0.2, q_within=0.41, between_share=share)
+    (finding,) = sentences.findings(cells_of(row), limit=5)
+    assert texts(finding.sentences)[0].endswith(f"null 0.50 ± 0.12.{text} Beyond the class itself: +0.013, q = 0.41.")
+    without = {**row, "p_within": None, "q_within": None}
+    (finding,) = sentences.findings(cells_of(without), limit=5)
+    assert texts(finding.sentences)[0].endswith("null 0.50 ± 0.12.")
+
+
+def test_a_table_of_an_older_run_has_no_split() -> None:
+    scores = table([cell(**RAISING)]).drop_columns(["effect_within", "q_within", "between_share"])
+    (finding,) = sentences.findings(read_cells(scores, ["late"]), limit=5)
+    assert texts(finding.sentences)[0].endswith("null 0.50 ± 0.12.")
+
+
 def test_a_lowering_concept_is_said_to_lower() -> None:
     row = cell(**{**RAISING, "effect_logits": -0.7, "effect_ci_low": -0.9, "effect_ci_high": -0.5})
     (finding,) = sentences.findings(cells_of(row), limit=5)
@@ -115,6 +139,8 @@ def test_overall_counts_m_and_names_alpha_and_correction() -> None:
     cells = cells_of(cell(**RAISING), cell(layer="early"), cell(layer="middle", effect_p=None, effect_q=None))
     (first,) = texts(sentences.overall(cells, alpha=0.05, correction="holm"))
     assert first == "1 of 2 tested cells is significant at α = 0.05 after Holm's correction over all m = 2 cells."
+    (default,) = texts(sentences.overall(cells, alpha=0.05, correction="step_down"))
+    assert "after step-down correction within each concept and Holm's correction over all m = 2 cells." in default
     assert "WITHOUT a correction" in texts(sentences.overall(cells, alpha=0.1, correction="none"))[0]
 
 
@@ -131,11 +157,10 @@ def test_moving_and_still_twins_are_counted_cell_by_cell() -> None:
     )
 
 
-def test_twins_of_which_one_is_not_learnable_are_not_counted() -> None:
-    rows = [cell(**RAISING), cell(concept="cup up/spatial", learnable=False)]
+def test_twins_of_which_one_has_no_test_are_not_counted() -> None:
+    rows = [cell(**RAISING), cell(concept="cup up/spatial", effect_p=None)]
     assert texts(sentences.overall(cells_of(*rows), alpha=0.05, correction="holm"))[1] == (
-        "Of 1 pair of a moving concept and the same one still, none can be compared: of each, at least one is not "
-        "learnable."
+        "Of 1 pair of a moving concept and the same one still, none can be compared: of each, at least one has no test."
     )
     rows += [cell(layer="early", **RAISING), cell(layer="early", concept="cup up/spatial")]
     assert (
@@ -199,7 +224,9 @@ def test_only_the_classes_with_the_largest_effects_are_named_when_there_are_many
         ({"significant": True, "effect_logits": -1.0}, Status.LOWERS),
         ({}, Status.NOT_SHOWN),
         ({"significant": None, "learnable": None}, Status.NOT_SHOWN),
-        ({"learnable": False, "significant": True, "effect_logits": 1.0}, Status.NOT_LEARNABLE),
+        ({"learnable": False, "significant": True, "effect_logits": 1.0}, Status.RAISES),
+        ({"learnable": False}, Status.NOT_LEARNABLE),
+        ({"learnable": False, "effect_logits": None}, Status.NOT_LEARNABLE),
         ({"effect_logits": None}, Status.UNDECIDED),
         ({"effect_logits": float("nan"), "significant": True}, Status.UNDECIDED),
         ({"decided_by": "none"}, Status.UNDECIDED),

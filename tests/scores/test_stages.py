@@ -15,10 +15,15 @@ from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import StageError
 from vtcav_ray.runs.stage import Context, Stage
+from vtcav_ray.scores import correction as correction_module
+from vtcav_ray.scores import layer as scores_layer
 from vtcav_ray.scores import stage as scores_stage
+from vtcav_ray.scores.correction import correct
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.vectors import vector_array
+from vtcav_ray.tcav import adjust, holm_over_families
+from vtcav_ray.tcav.diagnostics import Learnable
 
 D, N, KIND = 8, 8, "spatial"
 
@@ -31,9 +36,11 @@ class World:
         self.rows: list[tuple[str, str, str, np.ndarray]] = []  # set, name, video, vector
         self.gradients: list[tuple[str, str, np.ndarray]] = []  # class, video, vector
         self.name_in_model: dict[str, str] = {}  # of a class; missing: the same name
+        self.label_of: dict[str, str] = {}  # of a video; missing: null
 
     def clips(self, role: str, name: str, count: int, shift: float = 0.0, *, like: np.ndarray | None = None) -> None:
-        for i in range(count):
+        first = sum(n == name for _, n, _, _ in self.rows)
+        for i in range(first, first + count):
             z = self.rng.normal(size=D) if like is None else like
             self.rows.append((role, name, f"{name}-{i}", z + shift * np.eye(D)[0]))
 
@@ -57,6 +64,7 @@ class World:
                 "name": n,
                 "kind": "full" if s == "class" else KIND,
                 "video_id": v,
+                "label": self.label_of.get(v),
             }
             for s, n, v, _ in self.rows
         ]
@@ -86,6 +94,7 @@ class World:
                 "video_id": video,
                 "class": [self.name_in_model.get(n, n) for n in name],
                 "layer": ["late"] * len(name),
+                "reference": [True] * len(name),
                 "target": ["logit"] * len(name),
                 "value": [0.0] * len(name),
                 "predicted": name,
@@ -110,13 +119,13 @@ def usual() -> World:
     return world
 
 
-def config(**cavs: object) -> Config:
+def config(scores: dict[str, object] | None = None, **cavs: object) -> Config:
     return parse_config(
         {
             "videos": {"uri": "unused"},
             "activations": {"layers": ["late"]},
             "cavs": {"random_sets": 8, "relative": ["groups"], **cavs},
-            "scores": {"permutations": 2000, "bootstrap": 200},
+            "scores": {"permutations": 2000, "bootstrap": 200, **(scores or {})},
         }
     )
 
@@ -168,9 +177,11 @@ def test_blocks_give_what_one_shard_gives(
 ) -> None:
     monkeypatch.setattr(cavs_stage, "BLOCK_CAVS", 13)
     monkeypatch.setattr(scores_stage, "BLOCK_CLASSES", 1)
+    monkeypatch.setattr(scores_stage, "BLOCK_TESTS", 1)
     cavs, scores = run(usual(), tmp_path)
     assert len(cavs.files("cavs")) > 5
     assert len(scores.files("cells")) == 2
+    assert len(scores.files("effect_tests")) == 6  # 3 concepts, against random and against the rest
     whole, parts = (folder.read("cavs") for folder in (finished[0], cavs))
     assert parts.drop(["vector", "bias"]) == whole.drop(["vector", "bias"])
     vectors = [np.stack(t["vector"].to_numpy(zero_copy_only=False)) for t in (whole, parts)]
@@ -178,7 +189,7 @@ def test_blocks_give_what_one_shard_gives(
     one, two = cells(finished[1]), cells(scores)
     assert one.keys() == two.keys()
     for key, row in one.items():
-        for name in ("score", "effect_logits", "effect_p", "ci_low", "effect_ci_high"):
+        for name in ("score", "effect_logits", "effect_p", "effect_q", "ci_low", "effect_ci_high"):
             assert two[key][name] == pytest.approx(row[name], abs=1e-5), (key, name)
 
 
@@ -276,23 +287,112 @@ def test_one_random_set_gives_no_p_of_the_score_and_says_so(tmp_path: Path) -> N
     assert row["R"] == 1
     assert np.isnan(row["p"])
     assert np.isnan(row["ci_low"])
-    assert not row["significant"]
+    assert not row["learnable"]
+    assert row["significant"]  # by the effect, which needs no CAV
     assert "no held-out accuracy" in row["note"]
     assert np.isfinite(row["effect_p"])  # the effect needs no R
     assert cavs.read("cavs").num_rows == 6
 
 
+@pytest.mark.parametrize(
+    ("correction", "enough", "of_what"), [("step_down", 240, "6 families"), ("holm", 480, "12 cells")]
+)
 def test_a_warning_never_asks_for_more_permutations_than_can_be_had(
-    finished: tuple[StageFolder, StageFolder], monkeypatch: pytest.MonkeyPatch
+    finished: tuple[StageFolder, StageFolder],
+    monkeypatch: pytest.MonkeyPatch,
+    correction: str,
+    enough: int,
+    of_what: str,
 ) -> None:
-    few = config().scores.model_copy(update={"permutations": 100})
-    settings = config().model_copy(update={"scores": few})
-    (said,) = [w for w in scores_stage.correct(settings, finished[1]).warnings if "permutations can't" in w]
-    assert "set scores.permutations to 240 or more, or scores.correction to bh" in said
-    monkeypatch.setattr(scores_stage, "MOST_PERMUTATIONS", 239)
-    (said,) = [w for w in scores_stage.correct(settings, finished[1]).warnings if "permutations can't" in w]
-    assert "set scores.correction to bh (240 permutations" in said
-    assert "scores.permutations" not in said
+    settings = config({"permutations": 100, "correction": correction})
+    (warning,) = [w for w in correct(settings, finished[1]).warnings if "permutations can't" in w]
+    assert f"set scores.permutations to {enough} or more, or scores.correction to bh" in warning
+    assert f"below 0.02, and the strictest of {of_what}" in warning
+    monkeypatch.setattr(correction_module, "MOST_PERMUTATIONS", enough - 1)
+    (warning,) = [w for w in correct(settings, finished[1]).warnings if "permutations can't" in w]
+    assert f"set scores.correction to bh ({enough} permutations" in warning
+    assert "scores.permutations" not in warning
+    plenty = config({"permutations": enough, "correction": correction})
+    assert not [w for w in correct(plenty, finished[1]).warnings if "permutations can't" in w]
+
+
+@pytest.mark.parametrize("correction", ["step_down", "holm", "bh", "none"])
+def test_every_correction_is_that_of_its_name(finished: tuple[StageFolder, StageFolder], correction: str) -> None:
+    found = correct(config({"correction": correction}), finished[1]).tables["scores"]
+    p, q = (np.asarray(found[name], np.float64) for name in ("effect_p", "effect_q"))
+    assert found["significant"].to_pylist() == (q < 0.05).tolist()
+    if correction != "step_down":
+        assert q == pytest.approx(adjust(p, correction))  # type: ignore[arg-type]
+        assert np.asarray(found["q"], np.float64) == pytest.approx(adjust(np.asarray(found["p"]), correction))  # type: ignore[arg-type]
+        return
+    assert np.asarray(found["q"], np.float64) == pytest.approx(adjust(np.asarray(found["p"])))
+    tests = finished[1].read("effect_tests")
+    assert tests is not None
+    families: dict[tuple[str, str], dict[str, float]] = {}
+    for row in tests.to_pylist():
+        families.setdefault((row["concept"], row["against"]), {})[row["class"]] = row["p_adjusted"]
+    by_hand = holm_over_families([list(one.values()) for one in families.values()])
+    expected = {
+        (*family, name): value
+        for (family, one), values in zip(families.items(), by_hand, strict=True)
+        for name, value in zip(one, values, strict=True)
+    }
+    for row in found.to_pylist():
+        assert row["effect_q"] == pytest.approx(expected[row["concept"], row["against"], row["class"]])
+    assert (q >= p).all()
+
+
+def test_what_is_not_learnable_can_be_significant(
+    finished: tuple[StageFolder, StageFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a classifier finds the concept is a note: the effect's own test decides."""
+    never = Learnable(False, 0.5, 0.6, "held-out accuracy 0.50: random sets reach 0.60 by chance")
+    monkeypatch.setattr(scores_layer, "learnability", lambda *_: never)
+    found, before = cells(run(usual(), tmp_path)[1]), cells(finished[1])
+    assert {key: row["significant"] for key, row in found.items()} == {
+        key: row["significant"] for key, row in before.items()
+    }
+    assert found["lift", "moving"]["significant"]
+    assert not found["lift", "moving"]["learnable"]
+    assert found["lift", "moving"]["note"] == "Held-out accuracy 0.50: random sets reach 0.60 by chance."
+    assert "by chance. An effect of" in found["lift", "nothing"]["note"]
+
+
+def test_the_class_itself_is_taken_out(tmp_path: Path) -> None:
+    """The concept `moving` is there in videos of a class that raises the logit anyway; `nearly the same` is not."""
+    world = usual()
+    world.clips("random", f"random/{KIND}", 20, 3.0)  # the class itself, without the concept
+    of_class = {f"moving-{i}": "lifting" for i in range(N)} | {f"random/{KIND}-{i}": "lifting" for i in range(80, 100)}
+    world.label_of = {v: of_class.get(v, "other") for _, _, v, _ in world.rows}
+    scores = run(world, tmp_path)[1]
+    found = cells(scores)
+    moving, same = found["lift", "moving"], found["lift", "nearly the same"]
+    assert moving["effect_p"] < 0.01
+    assert moving["p_within"] > 0.05
+    assert moving["between_share"] == pytest.approx(1, abs=0.3)
+    assert same["p_within"] < 0.01
+    assert same["between_share"] < 0.1
+    for row in (moving, same):
+        assert row["effect_p"] <= row["effect_q"]
+        assert row["p_within"] <= row["q_within"]
+    table = scores.read("composition")
+    assert table is not None
+    rows = {(r["concept"].split("/")[0], r["label"]): r for r in table.to_pylist()}
+    assert (rows["moving", "lifting"]["n_concept"], rows["moving", "lifting"]["n_random"]) == (N, 20)
+    assert ("moving", "other") in rows
+    assert not any(row["no_contrast"] for row in rows.values())
+
+
+def test_nulls_hold_both_tests(finished: tuple[StageFolder, StageFolder]) -> None:
+    scores, nulls = (finished[1].read(name) for name in ("scores", "nulls"))
+    assert scores is not None
+    assert nulls is not None
+    keys = list(tables.CELL_KEY)
+    assert sorted(map(str, scores.select(keys).to_pylist())) == sorted(map(str, nulls.select(keys).to_pylist()))
+    for row in nulls.to_pylist():
+        assert sum(row["effect_counts"]) == 2000
+        assert row["effect_unit"] > 0
+        assert sum(row["score_counts"]) == 28
 
 
 def test_relative_cells_are_decided_by_their_own_smallest_p(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from vtcav_ray.cavs.plan import CavJob, Pool, plan_cavs
 from vtcav_ray.cavs.train import train_cavs
-from vtcav_ray.rows import ScoreRow
+from vtcav_ray.rows import EffectTestRow, NullRow, ScoreRow
 from vtcav_ray.scores.cells import find_cells
+from vtcav_ray.scores.families import Labels, Projections, family_tests
 from vtcav_ray.scores.layer import ClassGradients, LayerData, ScoreOptions, score_layer
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
@@ -53,13 +54,24 @@ def planted(seed: int = 0, *, same_gradient: bool = False) -> LayerData:
         for name, sign in (("drop", -1.0), ("lift", 1.0))
     ]
     return LayerData(
-        "late", "model@1", pool, clip_ids, vectors_ND, jobs, cavs.vectors, cavs.held_out_accuracy.astype(float), classes
+        "late", "model@1", pool, clip_ids, vectors_ND, classes, jobs, cavs.vectors, cavs.held_out_accuracy.astype(float)
     )
+
+
+def effect_tests(data: LayerData) -> list[EffectTestRow]:
+    cells, projections = find_cells(data.pool, data.clip_ids, data.jobs), Projections.of([data])
+    labels = Labels.of(data.pool, {})
+    return [row for cell in cells for row in family_tests(cell, projections, data.pool, labels, OPTIONS)]
+
+
+def key_of(row: ScoreRow | NullRow | EffectTestRow) -> tuple[str, str, str]:
+    return row.class_, row.concept, row.against
 
 
 @pytest.fixture(scope="module")
 def rows() -> dict[tuple[str, str, str], ScoreRow]:
-    return {(r.class_, r.concept, r.against): r for r in score_layer(planted(), OPTIONS).cells}
+    p = {key_of(test): test.effect_p for test in effect_tests(planted())}
+    return {key_of(r): dataclasses.replace(r, effect_p=p[key_of(r)]) for r in score_layer(planted(), OPTIONS).cells}
 
 
 def test_the_planted_concept_is_found_with_its_sign(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
@@ -91,6 +103,10 @@ def test_the_effect_uses_the_reference_gradients_and_the_sign_counts_do_not(
     assert found[key].n == rows[key].n
     other = ("drop", "cup/spatiotemporal", "random")
     assert found[other].effect_logits == pytest.approx(rows[other].effect_logits, rel=1e-6)
+    tests = {key_of(row): row for row in effect_tests(dataclasses.replace(data, classes=classes))}
+    before = {key_of(row): row for row in effect_tests(data)}
+    assert tests[key].effect_unit == pytest.approx(before[key].effect_unit * 1.01 / 2, rel=1e-4)
+    assert tests[other].effect_unit == pytest.approx(before[other].effect_unit, rel=1e-6)
 
 
 def test_what_is_not_there_is_not_found(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
@@ -137,17 +153,22 @@ def test_sensitivities_are_kept_for_each_video() -> None:
 
 def test_the_nulls_are_those_that_the_tests_counted() -> None:
     scored = score_layer(planted(), OPTIONS)
+    tests = {key_of(row): row for row in effect_tests(planted())}
     keys = [[(r.class_, r.layer, r.concept, r.against) for r in of] for of in (scored.cells, scored.nulls)]
     assert keys[0] == keys[1]
     middle = (np.arange(EFFECT_BINS) + 0.5) * 2 * EFFECT_REACH / EFFECT_BINS - EFFECT_REACH
     half = EFFECT_REACH / EFFECT_BINS
     for cell, null in zip(scored.cells, scored.nulls, strict=True):
-        counts = np.array(null.effect_counts)
+        test = tests[key_of(cell)]
+        counts = np.array(test.effect_counts)
         assert counts.sum() == OPTIONS.permutations
-        observed = abs(cell.effect_logits) / null.effect_unit
-        # p counts values at least as extreme. It lies between the bins that are wholly so and those that may be partly.
-        wholly, partly = (counts[abs(middle) + side * half > observed].sum() for side in (-1, 1))
-        assert wholly + 1 <= cell.effect_p * (OPTIONS.permutations + 1) <= partly + 1 or observed > EFFECT_REACH
+        observed = cell.effect_logits / test.effect_unit
+        # p counts the smaller tail. It lies between the bins that are wholly in it and those that may be partly.
+        wholly, partly = (
+            min(counts[sign * middle + side * half > sign * observed].sum() for sign in (-1, 1)) for side in (-1, 1)
+        )
+        tail = test.effect_p * (OPTIONS.permutations + 1) / 2
+        assert wholly + 1 <= tail <= partly + 1 or abs(observed) > EFFECT_REACH
         assert sum(null.score_counts) == 45  # the pairs of 10 random sets
         mean = np.average((np.arange(SCORE_BINS) + 0.5) / SCORE_BINS, weights=null.score_counts)
         assert mean == pytest.approx(cell.null_mean, abs=0.5 / SCORE_BINS)

@@ -35,7 +35,7 @@ def test_effect_and_null_sd_by_hand():
 
 def test_p_is_exact_where_all_arrangements_are_gone_through():
     gradients, concept, random = sample(1, n=4, m=5)
-    got = concept_effect(gradients, concept + 0.7, random, permutations=200)
+    got = concept_effect(gradients, concept + 0.7, random, permutations=200, tails="symmetric")
     s = np.concatenate((concept + 0.7, random)) @ gradients.mean(0)
     observed = welch(s[:4], s[4:])
     every = [welch(s[list(chosen)], np.delete(s, list(chosen))) for chosen in itertools.combinations(range(9), 4)]
@@ -54,7 +54,7 @@ def test_drawn_arrangements_approach_the_exact_p():
 def test_a_large_effect_has_the_smallest_p_and_a_known_sign():
     gradients, concept, random = sample(3, n=30, m=30)
     up = concept_effect(gradients, concept + 5, random, permutations=999)
-    assert up.p == pytest.approx(1 / 1000)
+    assert up.p == pytest.approx(2 / 1000)  # twice the smaller tail
     assert up.effect > 0
     assert up.ci_low > 0
     down = concept_effect(gradients, concept - 5, random, permutations=999)
@@ -259,6 +259,19 @@ def test_the_null_of_pairs_is_that_of_flipped_signs():
     assert got.null_unit == pytest.approx(np.std(every), rel=1e-5)
     expected = np.histogram(np.array(every) / np.std(every), EFFECT_BINS, (-EFFECT_REACH, EFFECT_REACH))[0]
     assert got.null_counts == tuple(expected)
+
+
+def test_without_permutations_only_the_test_is_missing():
+    gradients, concept, random = sample(6)
+    pool, sides = np.concatenate((concept, random)), (np.arange(8)[None], np.arange(8, 17)[None])
+    for compute, rows in ((concept_effects, sides), (paired_concept_effects, (sides[0], sides[0] + 8))):
+        tested = compute([gradients], pool, *rows, permutations=200).cell(0, 0)
+        untested = compute([gradients], pool, *rows, permutations=None).cell(0, 0)
+        for name in ("effect", "null_sd", "z", "ci_low", "ci_high"):
+            assert getattr(untested, name) == getattr(tested, name)
+        assert np.isfinite(tested.p)
+        assert np.isnan(untested.p)
+        assert sum(untested.null_counts) == 0
 
 
 def test_no_test_no_null():

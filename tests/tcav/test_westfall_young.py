@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import plain_statistics as plain
 import pytest
 
-from vtcav_ray.tcav import adjust, effect_family, holm_over_families, permuted_cells, step_down
+from vtcav_ray.tcav import adjust, effect_family, holm_over_families, paired_effect_family, permuted_cells, step_down
+from vtcav_ray.tcav.permutation import Tails
 
 
 def binomial_bound(trials: int, rate: float) -> float:
@@ -34,6 +37,37 @@ def test_a_family_is_the_plain_one() -> None:
     assert got.p == pytest.approx([plain.tail_p(cell, 0, "equal") for cell in every])
     assert got.p_adjusted == pytest.approx(plain.step_down(every, "equal"))
     assert got.null_counts.sum(axis=1).tolist() == [126] * 4
+
+
+@pytest.mark.parametrize("tails", ["equal", "symmetric"])
+def test_a_family_of_pairs_is_the_plain_one(tails: Tails) -> None:
+    rng = np.random.default_rng(5)
+    differences = rng.gamma(1, size=(7, 4)) - [0.2, 0.9, 1.0, 1.1]
+    got = paired_effect_family(differences, tails=tails, permutations=128)
+    every = [[float(np.dot(signs, d)) for signs in itertools.product((1, -1), repeat=7)] for d in differences.T]
+    assert got.p == pytest.approx([plain.tail_p(one, 0, tails) for one in every])
+    assert got.p_adjusted == pytest.approx(plain.step_down(every, tails))
+    assert got.effect / got.null_unit == pytest.approx([one[0] / np.std(one) for one in every])
+    assert (got.null_counts.sum(axis=1) == 128).all()
+    assert np.isnan([got.spread_ratio, got.effect_within, got.p_within]).all()
+
+
+def test_a_family_of_pairs_flips_whole_videos_and_leaves_cells_out() -> None:
+    rng = np.random.default_rng(6)
+    differences = rng.normal(size=(9, 3)) + 1
+    differences[:, 1] = 0
+    differences[3, 2] = np.nan
+    videos = [0, 0, 1, 2, 3, 4, 5, 6, 6]
+    got = paired_effect_family(differences, groups=videos, permutations=500)
+    by_video = np.stack([differences[np.equal(videos, v), 0].mean() for v in range(7)])
+    assert got.n_concept == got.n_random == 7
+    assert got.p[0] == got.p_adjusted[0] == paired_effect_family(by_video[:, None]).p[0]
+    assert np.isnan(got.p[1:]).all()
+    assert got.effect[1] == 0
+    steady = paired_effect_family(np.ones((7, 1)))
+    assert steady.p[0] == pytest.approx(2 / 2**7)
+    with pytest.raises(ValueError, match="permutations must be at least 1"):
+        paired_effect_family(differences, permutations=0)
 
 
 def test_step_down_is_monotone_and_leaves_nan_out() -> None:

@@ -36,8 +36,8 @@ COMPARISON = pa.schema(
         ("ci_low", pa.float64()),  # 95 % interval of the change
         ("ci_high", pa.float64()),
         ("p", pa.float64()),  # two-sided; paired: permutation over source videos
-        ("q", pa.float64()),  # over all compared cells, with run_a's correction
-        ("moved", pa.bool_()),  # learnable in one of the two runs, and q below run_a's alpha
+        ("q", pa.float64()),  # over all compared cells, with run_a's correction (step_down: Holm)
+        ("moved", pa.bool_()),  # q below run_a's alpha
         ("paired", pa.bool_()),  # both on the same videos and clips
         ("learnable", pa.bool_()),  # in at least one of the two runs
         ("score_a", pa.float64()),  # TCAV score
@@ -63,10 +63,10 @@ def compare_runs(runs: Sequence[Run]) -> pa.Table:
         raise ConfigError("One run can't be compared with itself: name two runs or more.")
     rows = [row for a, b in itertools.pairwise(runs) for row in _pair(a, b)]
     settings = runs[0].config.scores
-    q = adjust(np.array([row["p"] for row in rows]), settings.correction)
+    q = adjust(np.array([row["p"] for row in rows]), settings.per_cell_correction)
     for row, corrected in zip(rows, q, strict=True):
         row["q"] = float(corrected)
-        row["moved"] = bool(row["learnable"] and corrected < settings.alpha)
+        row["moved"] = bool(corrected < settings.alpha)
     return pa.Table.from_pylist(rows, schema=COMPARISON)
 
 

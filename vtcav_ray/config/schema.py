@@ -301,15 +301,24 @@ class ScoresConfig(ConfigSection):
     """Statistics. Changing them runs no model."""
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    correction: Literal["holm", "bh", "none"] = "holm"
+    correction: Literal["step_down", "holm", "bh", "none"] = Field(
+        "step_down",
+        description="step_down: within a concept, the classes and layers share the permutations (Westfall and Young), "
+        "then Holm over the concepts; holm: over all cells one by one; bh: false discovery rate",
+    )
     bootstrap: Annotated[int, Field(ge=100)] = 2000
-    permutations: Annotated[int, Field(ge=100)] = 10_000
+    permutations: Annotated[int, Field(ge=100)] = 100_000
     gradients_at: Literal["reference", "own", "all"] = Field(
         "reference",
         description="where the concept effect takes a class's mean gradient: at the reference set (examples spread "
         "evenly over the classes), at the class's own examples, or at all examples that have one "
         "(activations.classes: listed or top-k)",
     )
+
+    @property
+    def per_cell_correction(self) -> Literal["holm", "bh", "none"]:
+        """The correction of tests that do not share permutations."""
+        return "holm" if self.correction == "step_down" else self.correction
 
 
 class CompareConfig(ConfigSection):

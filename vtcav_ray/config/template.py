@@ -62,7 +62,7 @@ cavs:
 
 scores:
   alpha: 0.05
-  correction: holm                # or bh (false discovery rate), or none
+  correction: step_down           # or holm (all cells one by one), bh (false discovery rate), none
 
 resources:
   # address: ray://head:10001     # null: RAY_ADDRESS, or Ray is started on this machine

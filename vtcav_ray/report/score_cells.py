@@ -27,7 +27,7 @@ class Status(IntEnum):
     RAISES = 0  # significant, and the logit goes up
     LOWERS = 1  # significant, and the logit goes down
     NOT_SHOWN = 2  # readable, and not significant
-    NOT_LEARNABLE = 3  # a classifier separates it from random clips no better than random sets from each other
+    NOT_LEARNABLE = 3  # not significant; a classifier separates it from random clips no better than by chance
     UNDECIDED = 4  # no figure can be read
 
 
@@ -193,9 +193,10 @@ def group_of(kind: str) -> str:
 def _status(numbers: Mapping[str, np.ndarray], texts: Mapping[str, Texts]) -> np.ndarray:
     effect = numbers["effect_logits"]
     status = np.full(len(effect), Status.NOT_SHOWN, np.int8)
-    significant = numbers["significant"] == 1
+    unreadable = np.isnan(effect) | texts["decided_by"].equal("none")
+    significant = (numbers["significant"] == 1) & ~unreadable
+    status[unreadable] = Status.UNDECIDED
+    status[numbers["learnable"] == 0] = Status.NOT_LEARNABLE
     status[significant & (effect > 0)] = Status.RAISES
     status[significant & (effect < 0)] = Status.LOWERS
-    status[np.isnan(effect) | texts["decided_by"].equal("none")] = Status.UNDECIDED
-    status[numbers["learnable"] == 0] = Status.NOT_LEARNABLE
     return status

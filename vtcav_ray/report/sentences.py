@@ -70,13 +70,13 @@ def _twins(cells: ScoreCells) -> list[Sentence]:
         for kind in ("spatial", "spatiotemporal")
     )
     every = [(moving[k], still[k]) for k in moving if k in still]
-    readable = cells.status_N <= Status.NOT_SHOWN
+    readable = np.isfinite(cells.numbers["effect_p"])
     pairs = [(m, s) for m, s in every if readable[m] and readable[s]]
     if not every:
         return []
     start = f"Of {count(len(every), 'pair')} of a moving concept and the same one still, "
     if not pairs:
-        return [words(f"{start}none can be compared: of each, at least one is not learnable.")]
+        return [words(f"{start}none can be compared: of each, at least one has no test.")]
     found = cells.significant_N
     only_moving = sum(bool(found[m] and not found[s]) for m, s in pairs)
     only_still = sum(bool(found[s] and not found[m]) for m, s in pairs)
@@ -99,6 +99,7 @@ def _twins(cells: ScoreCells) -> list[Sentence]:
 def correction_words(correction: str) -> str:
     """Name a correction for multiple testing."""
     return {
+        "step_down": "after step-down correction within each concept and Holm's correction",
         "holm": "after Holm's correction",
         "bh": "after Benjamini and Hochberg's correction (false discovery rate)",
         "none": "WITHOUT a correction for multiple testing",
@@ -147,7 +148,7 @@ def _of_class(cells: ScoreCells, all_rows: np.ndarray, against_random: np.ndarra
 
 
 def _strongest_a_column(cells: ScoreCells, rows: np.ndarray) -> list[int]:
-    """Return each concept's cell with the largest effect, largest first. Holm's correction covers this choice.
+    """Return each concept's cell with the largest effect, largest first. The correction covers this choice.
 
     A cell of a degenerate layer is chosen only if no other layer has a significant effect.
     """
@@ -172,7 +173,23 @@ def _effect_sentence(cells: ScoreCells, i: int, verb: str) -> Sentence:
         *at_layer(cells, i),
         Phrase("."),
         Phrase(f" 95\u00a0% interval {_interval(cells, i)}, q {equals(figures['effect_q'][i])}; {tail}.", "detail"),
+        *_beyond_class(cells, i),
     )
+
+
+def _beyond_class(cells: ScoreCells, i: int) -> list[Phrase]:
+    """Say which question the effect answers, and how much of it is beyond the class of the clips."""
+    within, q, part = (cells.numbers.get(name) for name in ("effect_within", "q_within", "between_share"))
+    if within is None or q is None or part is None or not np.isfinite(q[i]):
+        return []
+    of_it = f", and {_percent(part[i])} of it goes with their classes" if np.isfinite(part[i]) else ""
+    beyond = f"{signed(within[i])}, q {equals(q[i])}"
+    return [Phrase(f" This compares clips of any class{of_it}. Beyond the class itself: {beyond}.", "detail")]
+
+
+def _percent(part: float) -> str:
+    """Write a share as a percentage; parts of opposite signs give shares outside 0 to 100."""
+    return "all" if part >= 0.995 else "none" if part < 0.005 else f"{100 * part:.0f}\u00a0%"
 
 
 def _counterparts(cells: ScoreCells, rows: np.ndarray, lead: int) -> list[Sentence]:

@@ -1,5 +1,7 @@
 """Score one layer: every figure of every result cell, from CAVs, gradients and activations.
 
+The tests of the effects need all layers together: see `families`.
+
 Legend: K classes, V videos of a class, J cells per class (concept, against), R runs of a cell, N rows of the pool.
 """
 
@@ -60,18 +62,15 @@ class ClassGradients:
 
 
 @dataclass(frozen=True)
-class LayerData:
-    """One layer's tables as arrays.
+class LayerClips:
+    """One layer's activations and gradients as arrays.
 
     Attributes:
         layer: its name.
         model: as in the tables.
         pool: the clips of the activations, with `vectors_ND`.
         clip_ids: of the pool's rows.
-        jobs: the job of each row of the CAV arrays.
-        cavs_Md: unit vectors; NaN: not trained.
-        held_out_M: held-out accuracies.
-        reasons_M: why a CAV could not be trained, or an empty string. An empty sequence: all were trained.
+        classes: their gradients.
     """
 
     layer: str
@@ -79,10 +78,23 @@ class LayerData:
     pool: Pool
     clip_ids: Sequence[str]
     vectors_ND: NDArray[np.float32]
+    classes: Sequence[ClassGradients]
+
+
+@dataclass(frozen=True)
+class LayerData(LayerClips):
+    """The same with the layer's CAVs.
+
+    Attributes:
+        jobs: the job of each row of the CAV arrays.
+        cavs_Md: unit vectors; NaN: not trained.
+        held_out_M: held-out accuracies.
+        reasons_M: why a CAV could not be trained, or an empty string. An empty sequence: all were trained.
+    """
+
     jobs: Sequence[CavJob]
     cavs_Md: NDArray[np.float32]
     held_out_M: NDArray[np.float64]
-    classes: Sequence[ClassGradients]
     reasons_M: Sequence[str] = ()
 
 
@@ -97,7 +109,7 @@ class ScoreOptions:
 
 
 class LayerScores(NamedTuple):
-    """Rows of a layer. Cells lack the values that need all layers; `nulls` has one row per cell, in the same order."""
+    """Rows of a layer, without the values that need all layers; `nulls` has one row per cell, in the same order."""
 
     cells: list[ScoreRow]
     sensitivities: list[SensitivityRow]
@@ -148,7 +160,7 @@ def score_layer(data: LayerData, options: ScoreOptions) -> LayerScores:
             null = cell.null.tobytes()
             if null not in counts_of:
                 counts_of[null] = score_counts(of_class.scored.sign_count[cell.null]).tolist()
-            found.nulls.append(_null_row(data.layer, cell, of_class.name, effects[j][k], counts_of[null]))
+            found.nulls.append(_null_row(data.layer, cell, of_class.name, counts_of[null]))
             if cell.against == RANDOM:
                 found.sensitivities.extend(_sensitivity_rows(data.layer, cell, of_class))
     return found
@@ -179,7 +191,8 @@ def _score_row(
     effect: ConceptEffect,
 ) -> ScoreRow:
     signs = _sign_count(cell, of_class.scored.sign_count, of_class.degenerate)
-    notes = (DEGENERATE * of_class.degenerate, cavs.untrained, cavs.gate.reason, effect.reason)
+    reasons = (cavs.gate.reason, effect.reason)
+    notes = (DEGENERATE * of_class.degenerate, cavs.untrained, *(_as_sentence(reason) for reason in reasons))
     return ScoreRow(
         class_=of_class.name,
         layer=data.layer,
@@ -203,7 +216,6 @@ def _score_row(
         effect_ci_high=effect.ci_high,
         effect_null_sd=effect.null_sd,
         effect_z=effect.z,
-        effect_p=effect.p,
         n_concept=effect.n_concept,
         n_random=effect.n_random,
         held_out_accuracy=cavs.gate.accuracy,
@@ -216,14 +228,14 @@ def _score_row(
     )
 
 
-def _null_row(layer: str, cell: Cell, class_name: str, effect: ConceptEffect, counts: list[int]) -> NullRow:
+def _null_row(layer: str, cell: Cell, class_name: str, counts: list[int]) -> NullRow:
     return NullRow(
         class_=class_name,
         layer=layer,
         concept=cell.concept,
         against=cell.against,
-        effect_unit=effect.null_unit,
-        effect_counts=effect.null_counts,
+        effect_unit=float("nan"),
+        effect_counts=(),
         score_counts=counts,
     )
 
@@ -311,7 +323,7 @@ def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
-    """Return the concept effects, [J][K]. Cells of one form go in one batch, so that they share every inner product."""
+    """Return the concept effects without their tests, [J][K]. Cells of one form share every inner product."""
     found: list[list[ConceptEffect]] = [[] for _ in cells]
     taken_at = [c.for_effect or (c.vectors, c.videos) for c in data.classes]
     for paired in (False, True):
@@ -326,7 +338,7 @@ def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> l
             [cells[j].other_rows for j in members],
             groups=data.pool.video_id,
             class_groups=[videos for _, videos in taken_at],
-            permutations=options.permutations,
+            permutations=None,
             bootstrap=options.bootstrap,
             seed=options.seed,
             device=options.device,
@@ -334,6 +346,10 @@ def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> l
         for place, j in enumerate(members):
             found[j] = [batch.cell(k, place) for k in range(len(data.classes))]
     return [cells_of or [NO_EFFECT] * len(data.classes) for cells_of in found]
+
+
+def _as_sentence(reason: str) -> str:
+    return f"{reason[:1].upper()}{reason[1:].removesuffix('.')}." if reason else ""
 
 
 def _mean(values: NDArray[np.float64]) -> float:

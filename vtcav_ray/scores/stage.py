@@ -1,39 +1,42 @@
 """Stage `scores`: every result cell.
 
-A shard is a layer and some of its classes, so that layers and classes run in parallel. The corrections need all cells
-and come last.
+There are two kinds of shards. One is a layer and some of its classes: sign counts, effects and intervals. The other is
+some families (a concept and its other side): the tests of their effects, for all classes and layers together. All run
+in parallel. The corrections need all cells and come last (`correction`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import stages
-from vtcav_ray.cavs.plan import RANDOM
+from vtcav_ray.cavs.plan import RANDOM, Pool
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
-from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow, read_rows, table_of
+from vtcav_ray.rows import CompositionRow, EffectTestRow, NullRow, ScoreRow, SensitivityRow, table_of
 from vtcav_ray.runs.devices import device_for
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.scores.correction import correct
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.vectors import vectors_of
-from vtcav_ray.tcav.diagnostics import needed
-from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
 
 if TYPE_CHECKING:
-    from vtcav_ray.scores.layer import ClassGradients, LayerData
+    from vtcav_ray.scores.cells import Cell
+    from vtcav_ray.scores.families import Labels, Projections
+    from vtcav_ray.scores.layer import ClassGradients, LayerClips, LayerData, ScoreOptions
 
 # Classes per shard: seconds of work for 500 concepts, to outweigh reading all CAVs of a layer.
 BLOCK_CLASSES = 8
-MOST_PERMUTATIONS = 100_000  # maximum that a warning suggests: ten times the default, and ten times its seconds
+BLOCK_TESTS = 256  # cells per shard of families: seconds of work, unless a single family has more
 NO_GRADIENTS = (
     "There is nothing to score: no class example has a gradient. Use labels of the model (one folder per class, or "
     "videos.labels); see `vtcav table RUN failures`."
@@ -50,21 +53,41 @@ def _prepare(context: Context) -> Work:
     config = context.config
     cavs = context.input("cavs")
     activations = AcceptedRows.of(context.input("activations"), read_left_out(cavs))
-    shards = []
+    shards, num_cells = [], 0
     for number, layer in enumerate(config.activations.layers):
         names = _classes_with_gradients(activations, layer)
+        num_cells += len(names)
         for block, start in enumerate(range(0, len(names), BLOCK_CLASSES)):
             of = pa.table({"layer": [layer], "classes": [names[start : start + BLOCK_CLASSES]]})
             shards.append(Shard(f"{number:02d}-{layer}-{block:04d}", of))
     if not shards:
         raise StageError(NO_GRADIENTS)
     return Work(
-        shards=shards,
-        make_worker=functools.partial(ScoreWorker, config, activations, cavs),
+        shards=shards + family_shards(activations, config, num_cells),
+        make_worker=functools.partial(ScoreWorker, config, activations, cavs, _labels(context.input("clips"))),
         resources=config.resources.statistics,
         notes={"gradients_at": config.scores.gradients_at},
         finish=functools.partial(correct, config),
     )
+
+
+def family_shards(activations: StageFolder, config: Config, num_cells: int) -> list[Shard]:
+    """Return shards of families, (concept, against), with `num_cells` cells each."""
+    jobs = read_plan(activations, config.activations.layers[0], config).jobs
+    families = list(dict.fromkeys((job.concept, job.against) for job in jobs if not job.is_null))
+    size = max(1, BLOCK_TESTS // num_cells)
+    shards = []
+    for block, start in enumerate(range(0, len(families), size)):
+        concepts, against = zip(*families[start : start + size], strict=True)
+        shards.append(Shard(f"families-{block:05d}", pa.table({"concept": concepts, "against": against})))
+    return shards
+
+
+def _labels(clips: StageFolder) -> dict[str, str | None]:
+    """Return the label of each source video; None: unknown."""
+    found = clips.read("clips", columns=("video_id", "label"))
+    assert found is not None, "the stage is complete and has clips"
+    return dict(zip(found["video_id"].to_pylist(), found["label"].to_pylist(), strict=True))
 
 
 def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
@@ -86,62 +109,122 @@ STAGE = Stage(stages.SCORES, version=6, ingredients=_ingredients, prepare=_prepa
 
 
 class ScoreWorker:
-    """Scores some classes of one layer, and keeps the layer's activations and CAVs for the next shard."""
+    """Scores some classes of one layer, or tests some families. Keeps what the next shard of the same kind needs."""
 
-    def __init__(self, config: Config, activations: StageFolder, cavs: StageFolder) -> None:
+    def __init__(
+        self, config: Config, activations: StageFolder, cavs: StageFolder, labels: dict[str, str | None]
+    ) -> None:
         self.config = config
         self.activations = activations
         self.cavs = cavs
+        self._label_of_video = labels
         self._device = device_for(config.resources.statistics)
         self._kept: LayerData | None = None
+        self._tests: _Tests | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        from vtcav_ray.scores.layer import ScoreOptions, score_layer
+        if "layer" in rows.column_names:
+            return self._score(rows["layer"][0].as_py(), rows["classes"][0].as_py())
+        return self._test(list(zip(rows["concept"].to_pylist(), rows["against"].to_pylist(), strict=True)))
 
-        layer, classes = rows["layer"][0].as_py(), rows["classes"][0].as_py()
+    def _options(self) -> ScoreOptions:
+        from vtcav_ray.scores.layer import ScoreOptions
+
         settings = self.config.scores
+        return ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device)
+
+    def _score(self, layer: str, classes: list[str]) -> ShardOutput:
+        from vtcav_ray.scores.layer import score_layer
+
+        self._tests = None
         if self._kept is None or self._kept.layer != layer:
             self._kept = None  # never hold two layers in memory
-            self._kept = self._read(layer)
+            self._kept = self._read_with_cavs(layer)
         data = self._kept
         wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
-        options = ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device)
-        scored = score_layer(wanted, options)
+        scored = score_layer(wanted, self._options())
         return ShardOutput(
             {
                 f"cells/layer={layer}": table_of(scored.cells, ScoreRow),
                 f"sensitivities/layer={layer}": table_of(scored.sensitivities, SensitivityRow),
-                f"nulls/layer={layer}": table_of(scored.nulls, NullRow),
+                f"score_nulls/layer={layer}": table_of(scored.nulls, NullRow),
             },
             metrics={"cells": len(scored.cells)},
         )
 
-    def _read(self, layer: str) -> LayerData:
-        from vtcav_ray.scores.layer import LayerData
+    def _test(self, families: list[tuple[str, str]]) -> ShardOutput:
+        from vtcav_ray.scores.families import composition, family_tests
+
+        self._kept = None
+        if self._tests is None:
+            self._tests = self._prepare_tests()
+        kept, options = self._tests, self._options()
+        cells = [kept.cells[family] for family in families]
+        tests = [row for cell in cells for row in family_tests(cell, kept.projections, kept.pool, kept.labels, options)]
+        counts = [row for cell in cells if cell.against == RANDOM for row in composition(cell, kept.pool, kept.labels)]
+        return ShardOutput(
+            {"effect_tests": table_of(tests, EffectTestRow), "composition": table_of(counts, CompositionRow)},
+            metrics={"tests": len(tests)},
+        )
+
+    def _prepare_tests(self) -> _Tests:
+        from vtcav_ray.scores.cells import find_cells
+        from vtcav_ray.scores.families import Labels, Projections
+
+        layers = self.config.activations.layers
+        read = (self._read(layer) for layer in layers if _classes_with_gradients(self.activations, layer))
+        projections = Projections.of(read)
+        names = self.activations.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layers[0])
+        assert names is not None, "the layer was read just now"
+        pool = pool_of(names)
+        jobs = read_plan(self.activations, layers[0], self.config).jobs
+        cells = {(c.concept, c.against): c for c in find_cells(pool, names["clip_id"].to_pylist(), jobs)}
+        return _Tests(pool, Labels.of(pool, self._label_of_video), projections, cells)
+
+    def _read(self, layer: str) -> LayerClips:
+        from vtcav_ray.scores.layer import LayerClips
 
         columns = ("clip_id", *POOL_COLUMNS, "model", "vector")
         pool = self.activations.read("activations", columns=columns, layer=layer)
         gradients = self.activations.read("gradients", layer=layer)
-        cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector", "reason"), layer=layer)
         assert pool is not None, "the CAVs were made from this table"
-        assert cavs is not None, "the cavs stage is complete"
         assert gradients is not None, "the shards were made from this table"
-        jobs = read_plan(self.activations, layer, self.config).jobs
-        assert cavs["concept"].to_pylist() == [job.concept for job in jobs], "the plan is the same each time"
         own = dict(zip(pool["clip_id"].to_pylist(), pool["name"].to_pylist(), strict=True))
         require_finite(vectors_of(gradients), gradients["clip_id"].to_pylist(), layer)
-        return LayerData(
+        return LayerClips(
             layer=layer,
             model=pool["model"][0].as_py(),
             pool=pool_of(pool),
             clip_ids=pool["clip_id"].to_pylist(),
             vectors_ND=vectors_of(pool),
+            classes=_by_class(gradients, own, self.config.scores.gradients_at),
+        )
+
+    def _read_with_cavs(self, layer: str) -> LayerData:
+        from vtcav_ray.scores.layer import LayerData
+
+        clips = self._read(layer)
+        cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector", "reason"), layer=layer)
+        assert cavs is not None, "the cavs stage is complete"
+        jobs = read_plan(self.activations, layer, self.config).jobs
+        assert cavs["concept"].to_pylist() == [job.concept for job in jobs], "the plan is the same each time"
+        return LayerData(
+            **{field.name: getattr(clips, field.name) for field in dataclasses.fields(clips)},
             jobs=jobs,
             cavs_Md=vectors_of(cavs),
             held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
-            classes=_by_class(gradients, own, self.config.scores.gradients_at),
             reasons_M=cavs["reason"].to_pylist(),
         )
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """What the tests of all families need; `cells` are by (concept, against)."""
+
+    pool: Pool
+    labels: Labels
+    projections: Projections
+    cells: dict[tuple[str, str], Cell]
 
 
 def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], taken_at: str) -> list[ClassGradients]:
@@ -172,70 +255,3 @@ def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], taken_at: str)
         ClassGradients(name, *at(rows), for_effect=None if taken_at == "own" else at(effect_rows[name]))
         for name, rows in sorted(own_rows.items())
     ]
-
-
-def correct(config: Config, output: StageFolder) -> ShardOutput:
-    """Make the `scores` table: q over all m cells of the run, and the columns that follow from it."""
-    settings = config.scores
-    cells = output.read("cells")
-    assert cells is not None, "every layer has cells"
-    p, effect_p = (np.asarray(cells[name], np.float64) for name in ("p", "effect_p"))
-    q, effect_q = adjust(p, settings.correction), adjust(effect_p, settings.correction)
-    num_tests, m = int(np.isfinite(p).sum()), int(np.isfinite(effect_p).sum())
-    rows = [
-        _corrected(row, row_q, row_effect_q, num_tests, m, settings.alpha)
-        for row, row_q, row_effect_q in zip(read_rows(cells, ScoreRow), q.tolist(), effect_q.tolist(), strict=True)
-    ]
-    return ShardOutput(
-        {"scores": table_of(rows, ScoreRow)}, metrics={"m": m}, warnings=_resolution_warnings(config, num_tests, m)
-    )
-
-
-def _corrected(row: ScoreRow, q: float, effect_q: float, num_tests: int, m: int, alpha: float) -> ScoreRow:
-    """Return the cell with the values that need all cells.
-
-    Args:
-        num_tests: number of cells with a p of the sign count.
-        m: number of cells with a p of the effect.
-    """
-    significant = row.learnable and effect_q < alpha
-    note = row.note
-    if row.learnable and not significant and np.isfinite(row.effect_logits) and row.effect_null_sd:
-        more = needed(row.effect_logits, row.effect_null_sd, row.n_concept, row.R, num_cells=m, alpha=alpha)
-        note = " ".join(text for text in (note, more.sentence) if text)
-    return dataclasses.replace(
-        row, q=q, effect_q=effect_q, significant=significant, decided_by=_decided_by(row, num_tests, alpha), note=note
-    )
-
-
-def _decided_by(row: ScoreRow, num_tests: int, alpha: float) -> str:
-    if not np.isfinite(row.effect_p):
-        return "none"
-    sign_count_can_decide = np.isfinite(row.p) and _smallest_p(row) * num_tests <= alpha
-    return "effect and score" if sign_count_can_decide else "effect"
-
-
-def _smallest_p(row: ScoreRow) -> float:
-    """Return the smallest p of a cell's sign count. The null: all R sets against random, else R // 2 disjoint pairs."""
-    return minimum_p(row.R if row.against == RANDOM else row.R // 2)
-
-
-def _resolution_warnings(config: Config, num_tests: int, m: int) -> list[str]:
-    """Warn if the random sets or the permutations are too few for any cell to pass the correction."""
-    settings = config.scores
-    warnings = []
-    if num_tests and (sentence := resolution_warning(config.cavs.random_sets, num_tests, settings.alpha)):
-        warnings.append(sentence + ".")
-    if settings.correction == "holm" and m > settings.alpha * (settings.permutations + 1):
-        needed_permutations = round(m / settings.alpha)
-        advice = (
-            f"set scores.permutations to {needed_permutations} or more, or scores.correction to bh."
-            if needed_permutations <= MOST_PERMUTATIONS
-            else f"set scores.correction to bh ({needed_permutations} permutations a cell would take too long), or ask "
-            "for fewer classes, concepts or layers."
-        )
-        warnings.append(
-            f"{settings.permutations} permutations can't give an effect_p below {1 / (settings.permutations + 1):.2g}, "
-            f"and the strictest of {m} cells asks for {settings.alpha / m:.2g}: {advice}"
-        )
-    return warnings

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         paired_concept_effect,
         paired_concept_effects,
     )
-    from vtcav_ray.tcav.family import EffectFamily, effect_family
+    from vtcav_ray.tcav.family import EffectFamily, effect_family, paired_effect_family
     from vtcav_ray.tcav.intervals import score_intervals
     from vtcav_ray.tcav.scores import Scores, score
     from vtcav_ray.tcav.significance import (
@@ -67,6 +67,7 @@ __all__ = [
     "null_pairs",
     "paired_concept_effect",
     "paired_concept_effects",
+    "paired_effect_family",
     "paper_test",
     "resolution_warning",
     "round_robin_test",
@@ -99,7 +100,7 @@ __getattr__ = lazy_names(
             "paired_concept_effect",
             "paired_concept_effects",
         ],
-        "family": ["EffectFamily", "effect_family"],
+        "family": ["EffectFamily", "effect_family", "paired_effect_family"],
         "intervals": ["score_intervals"],
         "scores": ["Scores", "score"],
         "significance": [

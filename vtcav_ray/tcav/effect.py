@@ -69,7 +69,7 @@ def concept_effect(
     permutations: int = 10_000,
     bootstrap: int = 2000,
     confidence: float = 0.95,
-    tails: Tails = "symmetric",
+    tails: Tails = "equal",
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffect:
@@ -87,8 +87,8 @@ def concept_effect(
         permutations: B of the test. If there are at most B arrangements, all are enumerated.
         bootstrap: resamples of the interval.
         confidence: of the interval.
-        tails: `symmetric`: p counts arrangements whose |t| is as large. `equal`: p is twice the smaller tail of t; it
-            finds more where the projections are skewed.
+        tails: `equal`: p is twice the smaller tail of t. `symmetric`: p counts arrangements whose |t| is as large; it
+            finds less where the projections are skewed, and is more robust where the sides' spreads differ.
         seed: of permutations and resamples.
         device: where to compute, such as `cuda`.
 
@@ -125,10 +125,10 @@ def concept_effects(
     groups: ArrayLike | None = None,
     class_groups: Sequence[ArrayLike] | None = None,
     strata: ArrayLike | None = None,
-    permutations: int = 10_000,
+    permutations: int | None = 10_000,
     bootstrap: int = 2000,
     confidence: float = 0.95,
-    tails: Tails = "symmetric",
+    tails: Tails = "equal",
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffects:
@@ -141,8 +141,9 @@ def concept_effects(
             concept.
         groups: source video of each pool row; class_groups: K arrays, the source video of each gradient.
         strata: label of each pool row, [N].
-        permutations, bootstrap, confidence, tails, seed, device: as for `concept_effect`. Cells of equal sizes share
-            their arrangements, so their Monte Carlo errors (p: sqrt(p / B)) are identical, not independent.
+        permutations: as for `concept_effect`; None: no test, and p is NaN.
+        bootstrap, confidence, tails, seed, device: as for `concept_effect`. Cells of equal sizes share their
+            arrangements, so their Monte Carlo errors (p: sqrt(p / B)) are identical, not independent.
     """
     pool_ND, videos_N, classes = _check_batch(gradients, pool, groups, class_groups)
     concepts_Jn, randoms_Jm = padded(concepts, len(pool_ND), "concepts"), padded(randoms, len(pool_ND), "randoms")
@@ -184,7 +185,7 @@ def paired_concept_effect(
     permutations: int = 10_000,
     bootstrap: int = 2000,
     confidence: float = 0.95,
-    tails: Tails = "symmetric",
+    tails: Tails = "equal",
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffect:
@@ -239,10 +240,10 @@ def paired_concept_effects(
     *,
     groups: ArrayLike | None = None,
     class_groups: Sequence[ArrayLike] | None = None,
-    permutations: int = 10_000,
+    permutations: int | None = 10_000,
     bootstrap: int = 2000,
     confidence: float = 0.95,
-    tails: Tails = "symmetric",
+    tails: Tails = "equal",
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> ConceptEffects:
@@ -251,7 +252,7 @@ def paired_concept_effects(
     Args:
         gradients, pool, groups, class_groups: as for `concept_effects`; a pair's video is that of the concept's clip.
         concepts, twins: J sets of row indices; `twins[j][i]` is the twin of `concepts[j][i]`.
-        permutations, bootstrap, confidence, tails, seed, device: as for `concept_effect`.
+        permutations, bootstrap, confidence, tails, seed, device: as for `concept_effects`.
     """
     pool_ND, videos_N, classes = _check_batch(gradients, pool, groups, class_groups)
     if groups is None:

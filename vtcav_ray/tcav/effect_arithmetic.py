@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from vtcav_ray.tcav.bootstrap import expanded_interval, weights
 from vtcav_ray.tcav.effect_cells import Block, EffectCells, Null, VideoGradients
 from vtcav_ray.tcav.family import permute_cells
-from vtcav_ray.tcav.null_histograms import EFFECT_BINS, effect_counts
-from vtcav_ray.tcav.permutation import TIE, Arrangements, Tails, check_tails, choose, flip
-from vtcav_ray.tcav.permuted_cells import WelchCells, spread_ratio, standard_error
+from vtcav_ray.tcav.permutation import Tails, check_tails
+from vtcav_ray.tcav.permuted_cells import Cells, SignCells, WelchCells, spread_ratio, standard_error
 from vtcav_ray.tcav.strata import Strata, between_share
 
 _CLASS_STREAM, _CONCEPT_STREAM, _RANDOM_STREAM = 1, 2, 3
@@ -29,16 +28,16 @@ _DOUBLE_UP_TO = 1 << 31  # multiplications of one call
 
 @dataclass(frozen=True)
 class Settings:
-    permutations: int
+    permutations: int | None
     bootstrap: int
     confidence: float
     seed: int
     device: torch.device
-    tails: Tails = "symmetric"
+    tails: Tails = "equal"
 
     def __post_init__(self) -> None:
         check_tails(self.tails)
-        if self.permutations < 1:
+        if self.permutations is not None and self.permutations < 1:
             raise ValueError(f"permutations must be at least 1, and is {self.permutations}")
         if self.bootstrap < 2:
             raise ValueError(f"bootstrap must be at least 2 resamples, and is {self.bootstrap}")
@@ -82,11 +81,7 @@ def unpaired(
     sides_KV = both_UKV[:n].mean(0) - both_UKV[n:].mean(0)  # each class video's own effect
     effect_K = _numpy(s_UK[:n].mean(0) - s_UK[n:].mean(0))
     random_variance_K = _numpy(s_UK[n:].var(0, correction=1)) if m > 1 else np.full(len(effect_K), np.nan)
-    if settings.tails == "equal":
-        null = _equal_tailed(s_UK, n, settings)
-    else:
-        null = _permuted(s_UK, n, m, choose(n, m, settings.permutations, settings.seed))
-    out.put_null(block, j, null)
+    _put_null(block, WelchCells.of(s_UK, n), standard_error(_numpy(s_UK), n), settings, out, j)
     out.put(
         block,
         j,
@@ -115,8 +110,7 @@ def paired(block: Block, difference_nKV: torch.Tensor, settings: Settings, out: 
     s_nK = (difference_nKV * block.mean_KV).sum(2)
     effect_K = _numpy(s_nK.mean(0))
     variance_K = _numpy(s_nK.var(0)) if n > 1 else np.full(len(effect_K), np.nan)
-    arrangements = flip(n, settings.permutations, settings.seed)
-    out.put_null(block, j, _flipped(s_nK, arrangements, settings.tails))
+    _put_null(block, SignCells.of(s_nK), _numpy(s_nK.square().sum(0).sqrt()) / n, settings, out, j)
     # Differences may all be equal and nonzero: this is an effect without noise, not a cell without information.
     out.put(block, j, effect=effect_K, null_sd=np.sqrt(variance_K / n), spread=_numpy(s_nK.abs().amax(0)))
     if n < 2:
@@ -126,47 +120,14 @@ def paired(block: Block, difference_nKV: torch.Tensor, settings: Settings, out: 
     _interval(block, resampled, difference_nKV, difference_nKV.mean(0), effect_K, parts, settings, out, j)
 
 
-def _permuted(s_UK: torch.Tensor, n: int, m: int, arrangements: Arrangements) -> Null:
-    """Compare Welch's t of every arrangement with the observed one (in magnitude), and count them in bins."""
-    # In units of each class's own spread, so that float32 suffices.
-    scaled = s_UK - s_UK.mean(0)
-    spread = scaled.abs().amax(0)
-    scaled = (scaled / torch.where(spread > 0, spread, 1.0)).float()
-    squares = scaled.square()
-    total, total_squares = scaled.sum(0), squares.sum(0)
-    single = n < 2 or m < 2  # no spread on one side: compare the gap itself, in units of the overall spread
-    pooled = total_squares / max(1, n + m - 1) * (1 / n + 1 / m)
-
-    def gap_and_variance(sums: torch.Tensor, sums_of_squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gap = sums / n - (total - sums) / m
-        if single:
-            return gap, pooled
-        left = (sums_of_squares - sums.square() / n) / (n * (n - 1))
-        right = (total_squares - sums_of_squares - (total - sums).square() / m) / (m * (m - 1))
-        return gap, (left + right).clamp_min(1e-12)
-
-    gap, observed_variance = gap_and_variance(scaled[:n].sum(0), squares[:n].sum(0))
-    observed = gap.square() if single else gap.square() / observed_variance
-    extreme = torch.zeros(scaled.shape[1], dtype=torch.int64, device=scaled.device)
-    counts = torch.zeros((scaled.shape[1], EFFECT_BINS), dtype=torch.int64, device=scaled.device)
-    step = max(1, _BLOCK_NUMBERS // len(scaled.T))
-    for marks in arrangements.blocks(step):
-        part = marks.to(scaled.device)
-        gap, variance = gap_and_variance(part @ scaled, part @ squares)
-        statistic = gap.square() if single else gap.square() / variance
-        extreme += (statistic >= observed * (1 - 100 * TIE) - TIE).sum(0)
-        counts += effect_counts(gap * variance.rsqrt())
-    unit = observed_variance.double().sqrt() * spread
-    p_K = arrangements.p_value(_whole(extreme))
-    return Null(p_K, p_K, _whole(counts), _numpy(unit))
-
-
-def _equal_tailed(s_UK: torch.Tensor, n: int, settings: Settings) -> Null:
-    """Compare Welch's t of every arrangement with the observed one, in both tails."""
-    found = permute_cells(
-        WelchCells.of(s_UK, n), settings.permutations, "equal", settings.seed, settings.device, correct=False
-    )
-    return Null(found.p, found.p_symmetric, found.null_counts, standard_error(_numpy(s_UK), n))
+def _put_null(
+    block: Block, cells: Cells, unit_K: NDArray[np.float64], settings: Settings, out: EffectCells, j: int
+) -> None:
+    """Compare every arrangement's statistic with the observed one, and count them in bins."""
+    if settings.permutations is None:
+        return
+    found = permute_cells(cells, settings.permutations, settings.tails, settings.seed, settings.device, correct=False)
+    out.put_null(block, j, Null(found.p, found.p_symmetric, found.null_counts, unit_K))
 
 
 def _within(
@@ -184,38 +145,11 @@ def _within(
     within_K = strata.effect_within(rows_UK)
     share_K = between_share(effect_K, within_K, standard_error(rows_UK, n))
     out.put(block, j, effect_within=within_K, between_share=share_K)
-    if strata.counts:
+    if strata.counts and settings.permutations is not None:
         found = permute_cells(
             strata.cells(s_UK), settings.permutations, "equal", settings.seed, settings.device, correct=False
         )
         out.put(block, j, p_within=np.where(strata.flat(rows_UK), np.nan, found.p))
-
-
-def _flipped(s_nK: torch.Tensor, arrangements: Arrangements, tails: Tails) -> Null:
-    """Compare the mean of every sign pattern with the observed one, and count them in bins.
-
-    Flipping signs does not change the squares, so the paired t is an increasing function of the mean's magnitude, and
-    the means can be compared directly. The standard deviation of all 2^n means is sqrt(sum of squares) / n.
-    """
-    spread = s_nK.abs().amax(0)
-    scaled = (s_nK / torch.where(spread > 0, spread, 1.0)).float()
-    signed = scaled.sum(0)
-    observed = signed.abs()
-    deviation = scaled.square().sum(0).sqrt()
-    extreme, upper, lower = torch.zeros((3, scaled.shape[1]), dtype=torch.int64, device=scaled.device)
-    counts = torch.zeros((scaled.shape[1], EFFECT_BINS), dtype=torch.int64, device=scaled.device)
-    step = max(1, _BLOCK_NUMBERS // len(scaled.T))
-    for signs in arrangements.blocks(step):
-        sums = signs.to(scaled.device) @ scaled
-        extreme += (sums.abs() >= observed * (1 - 10 * TIE) - 10 * TIE).sum(0)
-        if tails == "equal":
-            margin = 10 * TIE * (observed + 1)
-            upper += (sums >= signed - margin).sum(0)
-            lower += (sums <= signed + margin).sum(0)
-        counts += effect_counts(sums / deviation)
-    symmetric = arrangements.p_value(_whole(extreme))
-    p_K = arrangements.equal_tailed(_whole(upper), _whole(lower)) if tails == "equal" else symmetric
-    return Null(p_K, symmetric, _whole(counts), _numpy(deviation.double() * spread / len(s_nK)))
 
 
 def _interval(
@@ -316,7 +250,3 @@ def by_video(rows: NDArray[np.int64], videos_N: NDArray[np.int64]) -> Side:
 
 def _numpy(values: torch.Tensor) -> NDArray[np.float64]:
     return values.double().cpu().numpy()
-
-
-def _whole(counts: torch.Tensor) -> NDArray[np.int64]:
-    return np.asarray(counts.cpu().numpy(), dtype=np.int64)

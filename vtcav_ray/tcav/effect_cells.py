@@ -19,7 +19,7 @@ ONE_CLASS_VIDEO = "the class has a single source video: no interval"
 ONE_SIDE_VIDEO = "the concept or its other side has a single source video: no interval"
 
 _MISSING_IF_FLAT = ("null_sd", "p", "p_symmetric", "ci_low", "ci_high", "null_unit", "p_within", "between_share")
-_FLAT = 1e-6  # a spread below this share of the numbers behind it is rounding
+FLAT = 1e-6  # a spread below this share of the numbers behind it is rounding
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class EffectCells:
             columns[name][reason != ""] = np.nan
         length_K = np.array([np.linalg.norm(one.gradients_VD.mean(axis=0)) for one in classes])
         width = float(np.sqrt(np.einsum("nd,nd->n", pool_ND, pool_ND, dtype=np.float64).mean()))
-        flat = columns.pop("spread") <= _FLAT * length_K[:, None] * width
+        flat = columns.pop("spread") <= FLAT * length_K[:, None] * width
         reason[flat] = NO_SPREAD
         reason[length_K == 0] = ZERO_GRADIENTS
         for name in (*_MISSING_IF_FLAT, "spread_ratio"):

@@ -21,7 +21,15 @@ from vtcav_ray.cavs.indices import check_groups
 from vtcav_ray.tcav.arrays import check_width, video_means
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS
 from vtcav_ray.tcav.permutation import Tails, check_tails
-from vtcav_ray.tcav.permuted_cells import Cells, Statistics, WelchCells, spread_ratio, standard_error, tail_counts
+from vtcav_ray.tcav.permuted_cells import (
+    Cells,
+    SignCells,
+    Statistics,
+    WelchCells,
+    spread_ratio,
+    standard_error,
+    tail_counts,
+)
 from vtcav_ray.tcav.strata import Strata, between_share, video_labels
 from vtcav_ray.tcav.westfall_young import step_down_in_blocks
 
@@ -133,6 +141,55 @@ def effect_family(
         no_contrast=no_contrast,
         n_concept=n,
         n_random=len(both_UC) - n,
+    )
+
+
+def paired_effect_family(
+    differences: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    permutations: int = 100_000,
+    tails: Tails = "equal",
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> EffectFamily:
+    """Test the effects of one concept against its own twins on C cells, with the same flipped signs for all.
+
+    Args:
+        differences: clip minus twin, projected on each cell's mean gradient, [n, C]. NaN leaves a cell out.
+        groups: source video of each of the n pairs; pairs of one video are averaged, and flipped together.
+        permutations, tails, seed, device: as for `effect_family`.
+
+    Returns:
+        The family. `spread_ratio` and the figures within labels are NaN: a clip and its twin share a video.
+
+    Raises:
+        ValueError: no pairs, or shapes that do not fit.
+    """
+    check_tails(tails)
+    if permutations < 1:
+        raise ValueError(f"permutations must be at least 1, and is {permutations}")
+    rows_NC = _projections(differences, "differences")
+    rows_UC = video_means(rows_NC, check_groups(groups, len(rows_NC)))
+    unit = np.sqrt(np.square(rows_UC).sum(axis=0)) / len(rows_UC)
+    present = unit > 0  # equal differences are an effect without noise
+    tested = _tested(rows_UC, present, SignCells.of, permutations, tails, seed, torch.device(device))
+    unknown = np.full(rows_UC.shape[1], np.nan)
+    return EffectFamily(
+        effect=rows_UC.mean(axis=0),
+        null_unit=np.where(present, unit, np.nan),
+        p=tested.p,
+        p_symmetric=tested.p_symmetric,
+        p_adjusted=tested.p_adjusted,
+        spread_ratio=unknown,
+        null_counts=tested.null_counts,
+        effect_within=unknown,
+        p_within=unknown,
+        p_within_adjusted=unknown,
+        between_share=unknown,
+        no_contrast=(),
+        n_concept=len(rows_UC),
+        n_random=len(rows_UC),
     )
 
 

@@ -4,37 +4,21 @@ The effect's null is in the units of its test. Against random clips this is Welc
 is each sign pattern's mean over the standard deviation of all of them. Multiplied by `unit` it is in logits. The
 observed effect lies at effect / unit, and p counts the values at least as far out.
 
-Legend: B permutations, K classes.
+Legend: B permutations.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    import torch
 
 EFFECT_BINS = 24
 EFFECT_REACH = 4.0  # bins cover -4 to 4 units; values beyond are counted in the outermost bins
 SCORE_BINS = 20  # of [0, 1]
 
 
-def effect_counts(t_BK: torch.Tensor) -> torch.Tensor:
-    """Count the B values, in units of the test, that lie in each bin: int64 [K, EFFECT_BINS]. NaN: the lowest."""
-    import torch  # not above: reports need only this module's constants
-
-    num_classes = t_BK.shape[1]
-    place = ((t_BK + EFFECT_REACH) * (EFFECT_BINS / (2 * EFFECT_REACH))).nan_to_num(0.0)
-    place = place.clamp_(0, EFFECT_BINS - 1).to(torch.int64)
-    place += EFFECT_BINS * torch.arange(num_classes, device=place.device)
-    return torch.bincount(place.flatten(), minlength=EFFECT_BINS * num_classes).view(num_classes, EFFECT_BINS)
-
-
-def effect_counts_of_one(t_B: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Count one cell's values as `effect_counts` does, faster than for many cells at once: int64 [EFFECT_BINS]."""
+def effect_counts(t_B: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Count one cell's values, in units of the test, that lie in each bin: int64 [EFFECT_BINS]."""
     place = (t_B + np.float32(EFFECT_REACH)) * np.float32(EFFECT_BINS / (2 * EFFECT_REACH))
     return np.bincount(place.clip(0, EFFECT_BINS - 1).astype(np.int64), minlength=EFFECT_BINS)
 

@@ -23,18 +23,13 @@ from numpy.typing import NDArray
 
 Tails = Literal["equal", "symmetric"]
 
-# A statistic counts as extreme if it is as large as the observed one up to rounding: the last bit must not exclude the
-# observed arrangement, or arrangements equal to it by symmetry.
-TIE = 1e-7
-
-
 # Maximum number of marks held at a time: 64 MB. Up to this many are cached for the next cell of the same sizes; more
 # are drawn again for each cell.
 BLOCK_NUMBERS = 1 << 24
 
 # Draw this many arrangements within labels at a time. The draws depend on it, so it is fixed.
 _DRAWN_ROWS = 4096
-_KEPT_BYTES = 1 << 26
+_KEPT_BYTES = 1 << 28  # a family of many cells needs its arrangements several times
 
 
 @dataclass(frozen=True)
@@ -56,50 +51,10 @@ class Arrangements:
         for block in self.draw():
             yield from block.split(rows)
 
-    def p_value(self, num_extreme: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return p from the number of arrangements at least as extreme as the observed one."""
-        count = num_extreme.astype(np.float64)
-        return count / self.total if self.exact else (count + 1.0) / (self.total + 1.0)
-
-    def equal_tailed(self, num_upper: NDArray[np.int64], num_lower: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return twice the smaller tail's p, at most 1, from the numbers of arrangements at least as high and as low.
-
-        Each tail alone has at most probability alpha / 2 under the null, so the test holds its level whatever the
-        null's shape (Lehmann & Romano, Testing Statistical Hypotheses, 2005, section 3.3).
-        """
-        return np.minimum(2.0 * self.p_value(np.minimum(num_upper, num_lower)), 1.0)
-
 
 def check_tails(tails: Any) -> None:
     if tails not in get_args(Tails):
         raise ValueError(f"tails must be equal or symmetric, and is {tails!r}")
-
-
-@lru_cache(maxsize=16)
-def choose(num_concept: int, num_random: int, permutations: int, seed: int) -> Arrangements:
-    """Return the ways to choose `num_concept` videos as the concept's: all of them, or `permutations` random ones."""
-    total = num_concept + num_random
-    ways = comb(total, num_concept)
-
-    def listed() -> Iterator[torch.Tensor]:
-        places = itertools.combinations(range(total), num_concept)
-        for rows in _rows_of_blocks(ways, total):
-            marks = np.zeros((rows, total), dtype=np.float32)
-            for row, chosen in enumerate(itertools.islice(places, rows)):
-                marks[row, list(chosen)] = 1.0
-            yield torch.from_numpy(marks)
-
-    def drawn() -> Iterator[torch.Tensor]:
-        generator = np.random.default_rng([seed, num_concept, num_random])
-        for rows in _rows_of_blocks(permutations, total):
-            marks = np.zeros((rows, total), dtype=np.float32)
-            marks[:, :num_concept] = 1.0
-            generator.permuted(marks, axis=1, out=marks)
-            yield torch.from_numpy(marks)
-
-    if ways <= permutations:
-        return _arrangements(ways, True, total, listed)
-    return _arrangements(permutations, False, total, drawn)
 
 
 @lru_cache(maxsize=16)
@@ -123,13 +78,13 @@ def flip(num_pairs: int, permutations: int, seed: int) -> Arrangements:
     return _arrangements(permutations, False, num_pairs, drawn)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)  # of one concept: without labels, and with its own
 def within_labels(counts: tuple[tuple[int, int], ...], permutations: int, seed: int) -> Arrangements:
     """Return the ways to choose the concept's videos within each label: all of them, or `permutations` random ones.
 
-    One label is the plain test of `choose`. Its draws differ from those of `choose` and are 4 times as fast: each
-    video gets a random key, and the videos with the smallest keys are the concept's. Rows in which equal keys leave
-    this open are drawn again; the keys treat all videos alike, so each choice remains equally likely.
+    One label is the plain test. Each video gets a random key, and the videos with the smallest keys are the concept's.
+    Rows in which equal keys leave this open are drawn again; the keys treat all videos alike, so each choice remains
+    equally likely.
 
     Args:
         counts: (n, m) of each label: its videos on the concept's side and on the random side, both at least 1.

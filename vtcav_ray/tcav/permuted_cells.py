@@ -4,12 +4,13 @@ A cell is one class at one layer. Its data are one number per source video: the 
 All cells of one concept against one random set have the same videos, so they share the arrangements. One product of the
 marks with the projections gives every arrangement's sum over the concept's side, for all cells.
 
-Two statistics, both with the sign of the effect:
+Three statistics, all with the sign of the effect:
 
 - `WelchCells`: Welch's t, concept against random.
 - `LabelCells`: the weighted difference within labels over its standard error,
   T = sum_l w_l (x_l - y_l) / sqrt(sum_l w_l^2 s_l^2 (1/n_l + 1/m_l)), with x_l and y_l the means of label l's n_l
   concept and m_l random videos, and s_l^2 their pooled variance, computed again for each arrangement.
+- `SignCells`: for pairs, the mean difference over its standard deviation under flipped signs.
 
 Legend: C cells, U videos, B arrangements drawn or listed, N arrangements with the observed one (the first).
 """
@@ -24,8 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vtcav_ray.tcav.null_histograms import effect_counts_of_one
-from vtcav_ray.tcav.permutation import Arrangements, Tails, within_labels
+from vtcav_ray.tcav.null_histograms import effect_counts
+from vtcav_ray.tcav.permutation import Arrangements, Tails, flip, within_labels
 
 _BLOCK_NUMBERS = 1 << 17  # statistics at a time: they are read several times, so they should stay in the cache
 _KEPT_NUMBERS = 1 << 25  # statistics of a family
@@ -40,15 +41,19 @@ class Cells(Protocol):
     """Projections of C cells, ready for products.
 
     Attributes:
-        counts: (n, m) of each label; a single pair without labels.
-        rows_CU: centred and scaled, float32.
+        rows_CU: scaled, float32.
     """
 
     @property
-    def counts(self) -> tuple[tuple[int, int], ...]: ...
-
-    @property
     def rows_CU(self) -> torch.Tensor: ...
+
+    def arrangements(self, permutations: int, seed: int) -> Arrangements:
+        """Return the arrangements of the U videos. If all are listed, the observed one is the first."""
+        ...
+
+    def observed_U(self) -> torch.Tensor:
+        """Return the marks of the observed arrangement."""
+        ...
 
     def statistics(self, marks_BU: torch.Tensor) -> torch.Tensor:
         """Return the statistic of each cell for each row of marks (float32): [C, B]."""
@@ -70,6 +75,12 @@ class WelchCells:
     def of(cls, projections_UC: torch.Tensor, n: int) -> WelchCells:
         centred = projections_UC - projections_UC.mean(0)
         return cls(((n, len(centred) - n),), _scaled(centred).T.contiguous())
+
+    def arrangements(self, permutations: int, seed: int) -> Arrangements:
+        return within_labels(self.counts, permutations, seed)
+
+    def observed_U(self) -> torch.Tensor:
+        return _observed(self.counts)
 
     def take(self, cells: NDArray[np.int64]) -> WelchCells:
         return WelchCells(self.counts, self.rows_CU[torch.from_numpy(cells)])
@@ -106,6 +117,12 @@ class LabelCells:
         centred = torch.cat([part - part.mean(0) for part in parts])
         return cls(counts, tuple(weights_L.tolist()), _scaled(centred).T.contiguous())
 
+    def arrangements(self, permutations: int, seed: int) -> Arrangements:
+        return within_labels(self.counts, permutations, seed)
+
+    def observed_U(self) -> torch.Tensor:
+        return _observed(self.counts)
+
     def take(self, cells: NDArray[np.int64]) -> LabelCells:
         return LabelCells(self.counts, self.weights_L, self.rows_CU[torch.from_numpy(cells)])
 
@@ -135,6 +152,33 @@ class LabelCells:
         return gap.mul_(variance.clamp_(min=(_NO_VARIANCE * overall).clamp_min(1e-30)).rsqrt_())
 
 
+@dataclass(frozen=True)
+class SignCells:
+    """The mean of pairs' differences over its standard deviation under flipped signs, sqrt(sum of squares) / U.
+
+    Flipped signs do not change the squares, so this ranks arrangements as the paired t does.
+    """
+
+    rows_CU: torch.Tensor
+
+    @classmethod
+    def of(cls, differences_UC: torch.Tensor) -> SignCells:
+        return cls(_scaled(differences_UC).T.contiguous())
+
+    def arrangements(self, permutations: int, seed: int) -> Arrangements:
+        return flip(self.rows_CU.shape[1], permutations, seed)
+
+    def observed_U(self) -> torch.Tensor:
+        return torch.ones(self.rows_CU.shape[1])
+
+    def take(self, cells: NDArray[np.int64]) -> SignCells:
+        return SignCells(self.rows_CU[torch.from_numpy(cells)])
+
+    def statistics(self, marks_BU: torch.Tensor) -> torch.Tensor:
+        deviation = self.rows_CU.square().sum(1, keepdim=True).sqrt()
+        return (self.rows_CU @ marks_BU.T).div_(deviation.clamp_min(1e-30))
+
+
 class Statistics:
     """The statistics of C cells for all N arrangements. They are kept if they are few, else computed at each call.
 
@@ -144,7 +188,7 @@ class Statistics:
 
     def __init__(self, cells: Cells, permutations: int, seed: int, device: torch.device) -> None:
         self._cells, self._device = cells, device
-        self._arrangements = within_labels(cells.counts, permutations, seed)
+        self._arrangements = cells.arrangements(permutations, seed)
         self.total = self._arrangements.total + (0 if self._arrangements.exact else 1)
         self.num_cells = len(cells.rows_CU)
         self._kept = None
@@ -164,13 +208,13 @@ class Statistics:
     def null_counts(self, statistics_CN: NDArray[np.float32]) -> NDArray[np.int64]:
         """Count the statistics of the arrangements drawn, or of all, in each bin of `null_histograms`: [C, bins]."""
         drawn_CN = statistics_CN[:, 0 if self._arrangements.exact else 1 :]
-        return np.stack([effect_counts_of_one(row) for row in drawn_CN])
+        return np.stack([effect_counts(row) for row in drawn_CN])
 
     def _compute(self, cells: Cells) -> NDArray[np.float32]:
         num_cells = len(cells.rows_CU)
         out_CN = np.empty((num_cells, self.total), dtype=np.float32)
         start = 0
-        for marks in _marks(cells.counts, self._arrangements, max(1, _BLOCK_NUMBERS // max(1, num_cells))):
+        for marks in _marks(cells, self._arrangements, max(1, _BLOCK_NUMBERS // max(1, num_cells))):
             block = cells.statistics(marks.to(self._device).float())
             out_CN[:, start : start + len(marks)] = block.cpu().numpy()
             start += len(marks)
@@ -217,10 +261,14 @@ def spread_ratio(both_UC: NDArray[np.float64], n: int) -> NDArray[np.float64]:
         return np.maximum(left, right) / np.minimum(left, right)
 
 
-def _marks(counts: tuple[tuple[int, int], ...], arrangements: Arrangements, rows: int) -> Iterator[torch.Tensor]:
+def _marks(cells: Cells, arrangements: Arrangements, rows: int) -> Iterator[torch.Tensor]:
     if not arrangements.exact:
-        yield torch.tensor([mark for n, m in counts for mark in (1,) * n + (0,) * m], dtype=torch.uint8)[None]
+        yield cells.observed_U()[None]
     yield from arrangements.blocks(rows)
+
+
+def _observed(counts: tuple[tuple[int, int], ...]) -> torch.Tensor:
+    return torch.tensor([mark for n, m in counts for mark in (1,) * n + (0,) * m], dtype=torch.uint8)
 
 
 def _scaled(centred_UC: torch.Tensor) -> torch.Tensor:

@@ -166,12 +166,12 @@ const charts = (() => {
     });
   }
 
-  // One figure and its interval over the bars of its null. `mirror`: also draw lines at ±value, from where a two-sided test counts.
-  function againstNull({ value, low, high, mean, sd, bars, mirror, width, unit, label, color, symbol, domain }) {
-    const reach = [...bars.flatMap((bar) => [bar.x1, bar.x2]), value, low, high, 0, ...(mirror && bars.length ? [-value] : [])].filter(Number.isFinite);
+  // One figure and its interval over the bars of its null. `tail`: also draw a line at the value, from where the test counts.
+  function againstNull({ value, low, high, mean, sd, bars, tail, width, unit, label, color, symbol, domain }) {
+    const reach = [...bars.flatMap((bar) => [bar.x1, bar.x2]), value, low, high, 0].filter(Number.isFinite);
     const range = domain ?? d3.extent(reach);
     const pad = domain ? 0 : 0.04 * (range[1] - range[0] || 1);
-    const far = mirror && bars.length && Number.isFinite(value) ? [-value, value] : [];
+    const far = tail && bars.length && Number.isFinite(value) ? [value] : [];
     return plot({
       width, height: 136, marginLeft: 12, marginRight: 12, marginTop: 10, marginBottom: 34, className: "plot", ariaLabel: label,
       ariaDescription: `${words.general(value)}, interval ${words.general(low)} to ${words.general(high)}; the null has mean ${words.general(mean)} and spread ${words.general(sd)}`,

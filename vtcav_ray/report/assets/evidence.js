@@ -36,10 +36,10 @@ const evidence = (() => {
     const permuted = cell.column.contrast === "pair" ? "with the members of its pairs swapped" : "with source videos permuted between the two sides";
     place.replaceChildren(
       picture("Concept effect against its null", charts.againstNull({
-        value: cell.effect, low: cell.low, high: cell.high, mean: 0, sd: cell.nullSd, bars: effectBars, mirror: true, width, unit: "logits", label: "Concept effect against its null",
+        value: cell.effect, low: cell.low, high: cell.high, mean: 0, sd: cell.nullSd, bars: effectBars, tail: true, width, unit: "logits", label: "Concept effect against its null",
         color: statusColor(cell), symbol: marks.symbols[cell.status],
       }), effectBars.length
-        ? `Bars: the test's own null, ${permuted}, in logits; values beyond ${facts.nulls.reach} standard errors are in the outermost. p is the share of the null outside the two lines.`
+        ? `Bars: the test's own null, ${permuted}, in logits; values beyond ${facts.nulls.reach} standard errors are in the outermost. p is twice the share of the null beyond the line, on the side with less of it.`
         : "No null is kept for this cell."),
       picture("TCAV score against random-against-random", charts.againstNull({
         value: cell.score, low: cell.scoreLow, high: cell.scoreHigh, mean: cell.scoreNull, sd: cell.scoreNullSd, bars: scoreBars, width, unit: "TCAV score",
@@ -81,7 +81,7 @@ const evidence = (() => {
       case marks.RAISES: return ["Moving from random clips to the concept's ", strong(`raises the logit by ${value}`), ...at, interval];
       case marks.LOWERS: return ["Moving from random clips to the concept's ", strong(`lowers the logit by ${value}`), ...at, interval];
       case marks.NOT_SHOWN: return [strong("No effect is shown"), ...at, `: the estimate is ${words.signed(cell.effect)}`, interval];
-      case marks.NOT_LEARNABLE: return [strong("Not learnable"), ...at, ": a classifier tells the concept's clips from random ones no better than random sets from one another, so neither figure says anything about the concept."];
+      case marks.NOT_LEARNABLE: return [strong("Not learnable"), ...at, ": no effect is shown, and a classifier tells the concept's clips from random ones no better than random sets from one another."];
       default: return [strong("Undecided"), ...at, ": no figure can be read here."];
     }
   }
