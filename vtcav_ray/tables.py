@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from vtcav_ray.rows import Failure, NullRow, ScoreRow, SensitivityRow, schema_of
+from vtcav_ray.rows import Failure, NullRow, PatchedRow, PatchEffectRow, ScoreRow, SensitivityRow, schema_of
 
 BOX = pa.list_(pa.float32(), 4)
 POINT = pa.list_(pa.float32(), 2)
@@ -136,7 +136,7 @@ def cavs(d: int) -> pa.Schema:
 
 
 SCORES = schema_of(ScoreRow)
-CELL_KEY = ("class", "layer", "concept", "against")  # identifies a row of `scores`, `nulls` and `interventions`
+CELL_KEY = ("class", "layer", "concept", "against")  # identifies a cell
 EFFECT = ("effect_logits", "effect_ci_low", "effect_ci_high")  # a cell's effect with its interval
 SENSITIVITIES = schema_of(SensitivityRow)
 NULLS = schema_of(NullRow)
@@ -221,6 +221,8 @@ GRADCAM_SUMMARY = pa.schema(
     ]
 )
 
+PATCHED = schema_of(PatchedRow)
+PATCH_EFFECTS = schema_of(PatchEffectRow)
 FAILURES = schema_of(Failure)
 
 # The schema of a table without rows.
@@ -239,6 +241,8 @@ EMPTY_SCHEMAS = {
     "failures": FAILURES,
     "gradcam": GRADCAM,
     "gradcam_summary": GRADCAM_SUMMARY,
+    "patched": PATCHED,
+    "patch_effects": PATCH_EFFECTS,
 }
 
 # Side tables: only later stages and pages read them.

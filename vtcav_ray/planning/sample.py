@@ -22,6 +22,7 @@ from vtcav_ray.cavs.stage import train_jobs
 from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import StageError
+from vtcav_ray.runs.costs import BACKWARD
 from vtcav_ray.runs.stage import Context, Shard, Stage
 from vtcav_ray.scores.layer import ClassGradients, LayerData, ScoreOptions, score_layer
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
@@ -29,7 +30,6 @@ from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
 
 VIDEOS_A_SHARD = 2
-BACKWARD = 2  # cost of a backward pass in forward passes: derivatives of two factors for each product
 
 
 @dataclass(frozen=True)
