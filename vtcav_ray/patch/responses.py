@@ -195,7 +195,9 @@ def _targets(logits: torch.Tensor, classes: Sequence[int], target: Target) -> to
     """Return the target of each class: `[B, K_all]` -> `[B, K]`."""
     if target == "logit":
         return logits[:, list(classes)]
-    return torch.stack([target_values(logits, torch.full((len(logits),), k), target) for k in classes], 1)
+    return torch.stack(
+        [target_values(logits, torch.full((len(logits),), k, device=logits.device), target) for k in classes], 1
+    )
 
 
 def _check(z_Ud: torch.Tensor, reference: Reference, num_classes: int) -> None:

@@ -108,8 +108,9 @@ def _chosen(run: Run, config: Config, wanted: Wanted, limit_reference: int | Non
             f"The run was made with the model {tag}, and {config.model.checkpoint} is now {now}. Restore the old "
             "weights, or run again."
         )
-    # Sorted, so that the same cells have the same key however they were chosen.
-    return Chosen(tuple(sorted(cells)), wanted.significant, limit_reference)
+    # In one order, so that the same cells have the same key however they were chosen.
+    place = {layer: i for i, layer in enumerate(config.activations.layers)}
+    return Chosen(tuple(sorted(cells, key=lambda cell: (place[cell.layer], cell))), wanted.significant, limit_reference)
 
 
 def _check_config(run: Run, config: Config) -> None:
