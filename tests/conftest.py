@@ -87,6 +87,7 @@ LONGEST = (
     "test_memory.py",
     "test_poison.py",
     "test_gradcam_stage.py",
+    "test_patch_stage.py",
     "test_watch_s3.py",
     "test_observe.py",
     "test_copies.py",

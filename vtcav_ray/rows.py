@@ -164,6 +164,45 @@ class EffectTestRow:
     note: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class PatchedRow:
+    """The responses of one class to one pool clip at one layer, a row of `patched`."""
+
+    clip_id: str  # of a concept, or of a random set
+    video_id: str
+    class_: str
+    layer: str
+    response: float  # mean target of the class, logits, over the reference clips with this clip's z in place of theirs
+    first_order: float  # of `response`, from the gradients at the reference clips, up to the same number for all clips
+    references: int  # reference clips
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchEffectRow:
+    """The patch effect of one result cell, a row of `patch_effects`."""
+
+    class_: str
+    layer: str
+    concept: str
+    against: str
+    effect_patch: float  # mean response of the concept's videos minus that of the other side's, logits
+    effect_first_order: float  # its first-order prediction, from the gradients at the same reference clips
+    effect_logits: float  # the concept effect of `scores`: the prediction without the gain of the layer
+    same_sign: bool | None  # effect_patch and effect_logits agree in sign; null: one is 0 or missing
+    null_sd: float  # of effect_patch, if random clips replace the concept's
+    z: float  # effect_patch over null_sd
+    p: float  # permutation over source videos (pairs: sign flips), equal-tailed
+    p_symmetric: float  # of the statistic's magnitude, from the same permutations
+    q: float  # p corrected for all cells of this table: step-down min-p within concept and against, Holm over these
+    spread_ratio: float  # standard deviations of the two sides, larger over smaller; above 2 prefer p_symmetric
+    n_concept: int  # source videos of the concept
+    n_random: int  # source videos on the other side
+    references: int  # reference clips
+    model: str
+    note: str  # why figures are missing; empty: nothing to say
+
+
 def schema_of(row_type: type) -> pa.Schema:
     """Return the schema of a table whose rows are of this dataclass."""
     hints = get_type_hints(row_type, include_extras=True)

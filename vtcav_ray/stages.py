@@ -23,7 +23,7 @@ class StageFacts:
         unit: metric that counts its progress, such as `clips`; None: it has none.
         shared: a rerun on another checkpoint uses the output of the run that it is a rerun of.
         retried: `vtcav retry-failed` retries its failures, since it works on videos or clips one by one.
-        command: command that runs it, for a stage that `vtcav run` does not run.
+        command: command that runs it on the folder RUN, for a stage that `vtcav run` does not run.
     """
 
     name: str
@@ -89,11 +89,19 @@ GRADCAM = StageFacts(
     tables=("gradcam", "gradcam_summary"),
     side_tables=("overlays", "aligned", "aggregate"),
     resources="extract",
-    command="vtcav gradcam CONFIG",
+    command="vtcav gradcam CONFIG --out RUN",
+)
+PATCH = StageFacts(
+    "patch",
+    inputs=("clips", "activations", "cavs", "scores"),
+    tables=("patched", "patch_effects"),
+    resources="extract",
+    unit="clips",
+    command="vtcav patch RUN",
 )
 
 STAGES = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
-BRANCHES = (GRADCAM,)  # `RUN/<stage>.json` has the key of each, and the keys of the stages that it read
+BRANCHES = (GRADCAM, PATCH)  # `RUN/<stage>.json` has the key of each, and the keys of the stages that it read
 ALL_STAGES = (*STAGES, *BRANCHES)
 NAMES = tuple(stage.name for stage in STAGES)
 ALL_NAMES = tuple(stage.name for stage in ALL_STAGES)

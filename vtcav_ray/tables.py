@@ -15,6 +15,8 @@ from vtcav_ray.rows import (
     EffectTestRow,
     Failure,
     NullRow,
+    PatchedRow,
+    PatchEffectRow,
     ScoreRow,
     SensitivityRow,
     schema_of,
@@ -144,7 +146,7 @@ def cavs(d: int) -> pa.Schema:
 
 
 SCORES = schema_of(ScoreRow)
-CELL_KEY = ("class", "layer", "concept", "against")  # identifies a row of `scores`, `nulls` and `interventions`
+CELL_KEY = ("class", "layer", "concept", "against")  # identifies a cell
 EFFECT = ("effect_logits", "effect_ci_low", "effect_ci_high")  # a cell's effect with its interval
 SENSITIVITIES = schema_of(SensitivityRow)
 NULLS = schema_of(NullRow)
@@ -231,6 +233,8 @@ GRADCAM_SUMMARY = pa.schema(
     ]
 )
 
+PATCHED = schema_of(PatchedRow)
+PATCH_EFFECTS = schema_of(PatchEffectRow)
 FAILURES = schema_of(Failure)
 
 # The schema of a table without rows.
@@ -250,6 +254,8 @@ EMPTY_SCHEMAS = {
     "failures": FAILURES,
     "gradcam": GRADCAM,
     "gradcam_summary": GRADCAM_SUMMARY,
+    "patched": PATCHED,
+    "patch_effects": PATCH_EFFECTS,
 }
 
 # Side tables: only later stages and pages read them.

@@ -160,7 +160,7 @@ def test_two_drivers_at_once(house: SmallHouse, config: Config) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["retry-failed"], ["rerun", "--checkpoint", "x.pth", "--out", "{run}"], ["intervene"]]
+    "command", [["retry-failed"], ["rerun", "--checkpoint", "x.pth", "--out", "{run}"], ["intervene"], ["patch"]]
 )
 def test_every_command_that_writes_asks_first(
     house: SmallHouse, config: Config, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch

@@ -310,6 +310,50 @@ def intervene(
 
 
 @app.command()
+def patch(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; repeatable")] = None,
+    layers: Annotated[list[str] | None, typer.Option("--layer", help="only this layer; repeatable")] = None,
+    concepts: Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; repeatable")] = None,
+    against: Annotated[str, typer.Option(help="`random`, `rest of <kind>`, or another concept")] = "random",
+    cells: Annotated[str, typer.Option(help="`significant` or `all` of those that match")] = "significant",
+    most: Annotated[int, typer.Option(min=1, help="maximum number of significant cells, largest |z| first")] = 24,
+    limit_reference: Annotated[
+        int | None, typer.Option(min=1, help="maximum number of reference videos, spread over the classes")
+    ] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="print the number of passes and their cost only")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
+    overrides: commands.Overrides = None,
+    options: StorageFile = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Test finite effects: put concept clips' activation into reference clips, and run the rest of the model."""
+    if cells not in ("significant", "all"):
+        raise typer.BadParameter(f"{cells!r}: choose significant or all", param_hint="--cells")
+    from vtcav_ray.config.loading import read_options
+    from vtcav_ray.watch.rerun import reopened
+
+    run, config, _ = reopened(run_url, overrides or (), read_options(options), trust_code=trust_code)
+
+    from vtcav_ray.cli.patch import run_command
+    from vtcav_ray.patch.plan import Wanted
+
+    wanted = Wanted(classes or (), layers or (), concepts or (), against, cells == "significant", most)
+    raise typer.Exit(
+        run_command(
+            run,
+            config,
+            wanted,
+            limit_reference=limit_reference,
+            dry=dry,
+            as_json=as_json,
+            console=out,
+            errors=err,
+        )
+    )
+
+
+@app.command()
 def doctor(
     url: Annotated[
         str | None, typer.Option("--url", help="also check that this bucket or folder can be listed")

@@ -86,7 +86,7 @@ def print_interventions(rows: pa.Table, as_json: bool, console: Console) -> None
         ratio = row["real"] / row["predicted"] if row["predicted"] else float("nan")
         figures = [f"{row['step']:+g}", *(f"{row[k]:+.3f}" for k in ("predicted", "real"))]
         figures += [f"{row['real_sd']:.3f}", f"{ratio:.2f}", str(row["n"])]
-        shown.add_row(*(_cell(row[k]) for k in CELL_KEY), *figures)
+        shown.add_row(*(as_cell(row[k]) for k in CELL_KEY), *figures)
     console.print(shown)
 
 
@@ -98,11 +98,12 @@ def _rich_table(rows: pa.Table) -> Table:
         )
         shown.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows.to_pylist():
-        shown.add_row(*(_cell(value) for value in row.values()))
+        shown.add_row(*(as_cell(value) for value in row.values()))
     return shown
 
 
-def _cell(value: Any) -> Text:
+def as_cell(value: Any) -> Text:
+    """Return a value as the text of a table's cell, shortened."""
     if value is None:
         return Text()
     if isinstance(value, bytes):

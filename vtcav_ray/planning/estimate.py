@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.config import ConceptConfig, Config, Kind
-from vtcav_ray.planning.sample import BACKWARD, Sample, Timed, planned_jobs, time_statistics
-from vtcav_ray.runs.costs import Hours, price, stage_hours
+from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
+from vtcav_ray.runs.costs import BACKWARD, Hours, price, stage_hours
 
 # Statistics are timed on random vectors of the planned size. Real vectors need other numbers of iterations.
 STATISTICS_FACTOR = 3.0

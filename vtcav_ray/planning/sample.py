@@ -22,6 +22,7 @@ from vtcav_ray.cavs.stage import train_jobs
 from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import StageError
+from vtcav_ray.runs.costs import BACKWARD
 from vtcav_ray.runs.stage import Context, Shard, Stage
 from vtcav_ray.scores.cells import find_cells
 from vtcav_ray.scores.families import Labels, Projections, family_tests
@@ -31,7 +32,6 @@ from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
 
 VIDEOS_A_SHARD = 2
-BACKWARD = 2  # cost of a backward pass in forward passes: derivatives of two factors for each product
 TESTED_CELLS = 16  # cells of the family whose test is timed
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from vtcav_ray.stages import facts_of
 
+BACKWARD = 2  # cost of a backward pass in forward passes: derivatives of two factors for each product
+
 
 @dataclass(frozen=True)
 class Hours:

@@ -105,7 +105,8 @@ class Run:
         """
         facts = stages.facts_of(name)
         if name not in self.keys and facts.command is not None:
-            raise ConfigError(f"The run at {self.url} has no stage `{name}`. Run `{facts.command} --out {self.url}`.")
+            command = facts.command.replace("RUN", self.url)
+            raise ConfigError(f"The run at {self.url} has no stage `{name}`. Run `{command}`.")
         if name not in self.keys:
             raise ConfigError(
                 f"The run at {self.url} has not reached the stage `{name}` yet. Run it again: it resumes."

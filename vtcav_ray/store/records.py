@@ -90,6 +90,8 @@ def fix_of(url: str) -> str:
         return "`vtcav run` on this folder repairs it; `vtcav verify` lists everything that is broken."
     if name == "gradcam.json":
         return f"Remove it, or run `vtcav gradcam CONFIG --out {folder}` again."
+    if name == "patch.json":
+        return f"Remove it, or run `vtcav patch {folder}` again."
     if name == "superseded.json":
         return "Remove it to return to the output beside it, then run `vtcav retry-failed` again."
     return "Remove it and run the command again to rewrite it."
@@ -184,7 +186,7 @@ class Pointer(TypedDict):
 
 @with_config(_OPEN)
 class BranchJson(TypedDict):
-    """`gradcam.json`: the newest output of a branch, and the keys of the stages that it was made from."""
+    """`gradcam.json`, `patch.json`: the newest output of a branch, and the keys of the stages that it was made from."""
 
     key: Name
     inputs: dict[Name, Name]
