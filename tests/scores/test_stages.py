@@ -5,158 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
+from tests.helpers.score_world import World, cells, config, run, usual
 from vtcav_ray import tables
 from vtcav_ray.cavs import stage as cavs_stage
 from vtcav_ray.cavs.train import NO_DIFFERENCE
-from vtcav_ray.config import Config
-from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import StageError
-from vtcav_ray.runs.stage import Context, Stage
 from vtcav_ray.scores import correction as correction_module
 from vtcav_ray.scores import layer as scores_layer
 from vtcav_ray.scores import stage as scores_stage
 from vtcav_ray.scores.correction import correct
-from vtcav_ray.store.commits import ShardOutput, StageFolder
-from vtcav_ray.store.folder import Folder
-from vtcav_ray.store.vectors import vector_array
+from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.tcav import adjust, holm_over_families
 from vtcav_ray.tcav.diagnostics import Learnable
 
 D, N, KIND = 8, 8, "spatial"
-
-
-class World:
-    """Clips of one kind at one layer: random ones, concepts, and class examples with their gradients."""
-
-    def __init__(self) -> None:
-        self.rng = np.random.default_rng(0)
-        self.rows: list[tuple[str, str, str, np.ndarray]] = []  # set, name, video, vector
-        self.gradients: list[tuple[str, str, np.ndarray]] = []  # class, video, vector
-        self.name_in_model: dict[str, str] = {}  # of a class; missing: the same name
-        self.label_of: dict[str, str] = {}  # of a video; missing: null
-
-    def clips(self, role: str, name: str, count: int, shift: float = 0.0, *, like: np.ndarray | None = None) -> None:
-        first = sum(n == name for _, n, _, _ in self.rows)
-        for i in range(first, first + count):
-            z = self.rng.normal(size=D) if like is None else like
-            self.rows.append((role, name, f"{name}-{i}", z + shift * np.eye(D)[0]))
-
-    def of_class(self, name: str, count: int, sign: float) -> None:
-        self.clips("class", name, count)
-        for i in range(count):
-            self.gradients.append((name, f"{name}-{i}", sign * np.eye(D)[0] + 0.3 * self.rng.normal(size=D)))
-
-    def shifts(self) -> dict[str, np.ndarray]:
-        """Return each concept's mean minus that of the random clips."""
-        mean = {n: np.mean([z for _, name, _, z in self.rows if name == n], axis=0) for _, n, _, _ in self.rows}
-        return {n: mean[n] - mean[f"random/{KIND}"] for s, n, _, _ in self.rows if s == "concept"}
-
-    def heads(self, folder: Folder) -> StageFolder:
-        """Return the clips table without its frames, for the review of clips."""
-        output = StageFolder("clips", "key", folder.below("clips", "key"))
-        rows = [
-            {
-                "clip_id": f"{s}/{n}/{v}",
-                "set": s,
-                "name": n,
-                "kind": "full" if s == "class" else KIND,
-                "video_id": v,
-                "label": self.label_of.get(v),
-            }
-            for s, n, v, _ in self.rows
-        ]
-        output.commit("0", ShardOutput({"clips": pa.Table.from_pylist(rows, schema=tables.CLIPS)}))
-        output.finish({}, {"warnings": [], "notes": {}})
-        return output
-
-    def written(self, folder: Folder) -> StageFolder:
-        output = StageFolder("activations", "key", folder.below("activations", "key"))
-        role, name, video, vectors = zip(*self.rows, strict=True)
-        columns = {
-            "clip_id": [f"{s}/{n}/{v}" for s, n, v in zip(role, name, video, strict=True)],
-            "set": role,
-            "name": name,
-            "kind": ["full" if s == "class" else KIND for s in role],
-            "video_id": video,
-            "layer": ["late"] * len(role),
-            "views": [1] * len(role),
-            "model": ["m@1"] * len(role),
-            "vector": vector_array(np.array(vectors, np.float32)),
-        }
-        parts = {"activations/layer=late": pa.table(columns, schema=tables.activations(D))}
-        if self.gradients:
-            name, video, vectors = zip(*self.gradients, strict=True)
-            of = {
-                "clip_id": [f"class/{n}/{v}" for n, v in zip(name, video, strict=True)],
-                "video_id": video,
-                "class": [self.name_in_model.get(n, n) for n in name],
-                "layer": ["late"] * len(name),
-                "reference": [True] * len(name),
-                "target": ["logit"] * len(name),
-                "value": [0.0] * len(name),
-                "predicted": name,
-                "views": [1] * len(name),
-                "model": ["m@1"] * len(name),
-                "vector": vector_array(np.array(vectors, np.float32)),
-            }
-            parts["gradients/layer=late"] = pa.table(of, schema=tables.gradients(D))
-        output.commit("0", ShardOutput(parts))
-        output.finish({}, {"warnings": [], "notes": {}})
-        return output
-
-
-def usual() -> World:
-    world = World()
-    world.clips("random", f"random/{KIND}", 80)
-    world.clips("concept", "moving", N, 3.0)
-    world.clips("concept", "nearly the same", N, 3.0)
-    world.clips("concept", "nothing", N)
-    world.of_class("lift", 10, 1.0)
-    world.of_class("drop", 10, -1.0)
-    return world
-
-
-def config(scores: dict[str, object] | None = None, **cavs: object) -> Config:
-    return parse_config(
-        {
-            "videos": {"uri": "unused"},
-            "activations": {"layers": ["late"]},
-            "cavs": {"random_sets": 8, "relative": ["groups"], **cavs},
-            "scores": {"permutations": 2000, "bootstrap": 200, **(scores or {})},
-        }
-    )
-
-
-def done(stage: Stage, context: Context) -> StageFolder:
-    """Run a stage's shards one after another in this process, by one worker as in an actor; return its output."""
-    output = StageFolder(stage.name, "key", context.run.below(stage.name, "key"))
-    work = stage.prepare(context)
-    worker = work.make_worker()
-    for shard in work.shards:
-        output.commit(shard.name, worker(shard.rows))
-    if work.finish is not None:
-        output.commit("final", work.finish(output))
-    output.finish({}, {"warnings": list(work.warnings), "notes": dict(work.notes)})
-    return output
-
-
-def run(world: World, folder: Path, settings: Config | None = None) -> tuple[StageFolder, StageFolder]:
-    settings = settings or config()
-    place = Folder(str(folder))
-    inputs = {"activations": world.written(place), "clips": world.heads(place)}
-    inputs["cavs"] = done(cavs_stage.STAGE, Context(settings, place, dict(inputs)))
-    return inputs["cavs"], done(scores_stage.STAGE, Context(settings, place, inputs))
-
-
-def cells(scores: StageFolder) -> dict[tuple[str, str], dict]:  # type: ignore[type-arg]
-    table = scores.read("scores")
-    assert table is not None
-    return {
-        (r["class"], r["concept"].removesuffix(f"/{KIND}")): r for r in table.to_pylist() if r["against"] == "random"
-    }
 
 
 @pytest.fixture(scope="module")
@@ -426,45 +290,3 @@ def test_no_concept_at_all_is_an_error(tmp_path: Path) -> None:
     world.of_class("lift", 10, 1.0)
     with pytest.raises(StageError, match="No concept has enough clips"):
         run(world, tmp_path)
-
-
-def gradient_table(reference: list[bool]) -> pa.Table:
-    """Clips a and c are of the class lift, b of drop. Both classes were differentiated at a and b."""
-    return pa.table(
-        {
-            "clip_id": ["a", "a", "b", "b", "c"],
-            "video_id": ["va", "va", "vb", "vb", "vc"],
-            "class": ["lift", "drop", "lift", "drop", "lift"],
-            "reference": reference,
-            "vector": vector_array(np.arange(10, dtype=np.float32).reshape(5, 2)),
-        }
-    )
-
-
-OF_CLIP = {"a": "lift", "b": "drop", "c": "lift"}
-
-
-@pytest.mark.parametrize(
-    ("taken_at", "of_lift", "of_drop"),
-    [
-        ("own", None, None),
-        ("reference", [[0, 1], [4, 5]], [[2, 3], [6, 7]]),
-        ("all", [[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7]]),
-    ],
-)
-def test_where_the_effect_takes_its_gradients(
-    taken_at: str, of_lift: list[list[int]] | None, of_drop: list[list[int]] | None
-) -> None:
-    table = gradient_table([True, True, True, True, False])
-    drop, lift = scores_stage._by_class(table, OF_CLIP, taken_at)
-    assert (drop.name, list(drop.videos), list(lift.videos)) == ("drop", ["vb"], ["va", "vc"])
-    assert lift.vectors.tolist() == [[0, 1], [8, 9]]  # the sign counts use the class's own clips
-    for found, expected in ((lift, of_lift), (drop, of_drop)):
-        assert (found.for_effect is None) == (expected is None)
-        if found.for_effect is not None:
-            assert found.for_effect[0].tolist() == expected
-
-
-def test_a_reference_set_without_a_clip_left_is_an_error() -> None:
-    with pytest.raises(StageError, match=r"scores\.gradients_at"):
-        scores_stage._by_class(gradient_table([False] * 5), OF_CLIP, "reference")

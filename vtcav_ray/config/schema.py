@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from vtcav_ray.config.gradcam import GradcamConfig
 from vtcav_ray.config.resources import ResourcesConfig
 from vtcav_ray.config.section import Code, ConfigSection, NamesCode, StorageOptions
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, PROJECTIONS, SOLVERS, TRACK_SOURCES, UnknownName
@@ -319,37 +320,6 @@ class ScoresConfig(ConfigSection):
     def per_cell_correction(self) -> Literal["holm", "bh", "none"]:
         """The correction of tests that do not share permutations."""
         return "holm" if self.correction == "step_down" else self.correction
-
-
-class CompareConfig(ConfigSection):
-    """Two classes that differ by motion, and the two concepts that should tell them apart."""
-
-    classes: tuple[str, str]
-    concepts: tuple[str, str] = Field(description="`<name>/<kind>` each; the first belongs to the first class")
-
-
-class GradcamConfig(ConfigSection):
-    """The baseline: Grad-CAM on the class examples. See `vtcav gradcam`; `vtcav run` does not read this."""
-
-    layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("early", "middle", "late")
-    modes: Annotated[tuple[Literal["frame", "window", "clip"], ...], Field(min_length=1)] = ("frame", "window", "clip")
-    window: Annotated[int, Field(ge=1)] = Field(8, description="frames at a time in the mode `window`")
-    stride: Annotated[int, Field(ge=1)] = Field(4, description="frames from one window to the next")
-    max_clips: Annotated[int, Field(ge=1)] | None = Field(None, description="class examples, in turn over the classes")
-    overlays: Annotated[int, Field(ge=0)] = Field(2, description="clips drawn per class")
-    overlay_layer: str | None = Field(None, description="null: `middle` if it is among `layers`, else the last")
-    compare: tuple[CompareConfig, ...] = Field((), description="set side by side with Video-TCAV on the page")
-
-    @model_validator(mode="after")
-    def _overlay_layer_is_there(self) -> GradcamConfig:
-        if self.overlay_layer is not None and self.overlay_layer not in self.layers:
-            raise ValueError(f"`overlay_layer` is {self.overlay_layer!r}, which is not among `layers`")
-        return self
-
-    @property
-    def drawn_layer(self) -> str:
-        """The layer whose maps are drawn."""
-        return self.overlay_layer or ("middle" if "middle" in self.layers else self.layers[-1])
 
 
 class Config(ConfigSection):
