@@ -107,7 +107,7 @@ def _prepare(chosen: Chosen, context: Context) -> Work:
 
 
 def _shards(chosen: Chosen, sides: Sides) -> list[Shard]:
-    shards = []
+    shards: list[Shard] = []
     for number, layer in enumerate(chosen.layers):
         videos = pool_clips(chosen, layer, sides[layer])
         rows = pa.table(
@@ -177,11 +177,13 @@ def _tested(
         return np.stack(parts, axis=1)
 
     own, other = columns(one.concept), columns(one.other)
-    settings = {"permutations": config.scores.permutations, "seed": config.seed}
+    permutations, seed = config.scores.permutations, config.seed
     if one.paired:
-        effects = paired_patch_effects(own, other, groups=one.concept.videos, **settings)
+        videos: tuple[str, ...] = one.concept.videos
+        effects = paired_patch_effects(own, other, groups=videos, permutations=permutations, seed=seed)
     else:
-        effects = patch_effects(own, other, groups=[*one.concept.videos, *one.other.videos], **settings)
+        videos = (*one.concept.videos, *one.other.videos)
+        effects = patch_effects(own, other, groups=videos, permutations=permutations, seed=seed)
     return effects, _first_order(columns(one.concept, first_order=True), columns(one.other, first_order=True), one)
 
 

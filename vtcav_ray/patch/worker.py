@@ -91,7 +91,7 @@ class PatchWorker:
         clips, videos = rows["clip_id"].to_pylist(), rows["video_id"].to_pylist()
         vectors_Ud = data.vectors_Nd[[data.row_of[clip] for clip in clips]]
         found = responses(self.recogniser, layer, vectors_Ud, data.reference, self.class_indices, self.settings)
-        good = np.isfinite(found.response).all(axis=1)
+        good = [bool(np.isfinite(row).all()) for row in found.response]
         error = InputError(
             "non_finite", f"NaN or infinity in the logits when this clip is patched into layer `{layer}`"
         )
@@ -109,11 +109,11 @@ class PatchWorker:
                 f"The part of the network after layer `{layer}` could not be run alone, so every pass ran the whole "
                 "network. The results are the same, and the time is longer."
             )
-        metrics = {"clips": int(good.sum()), "passes": found.passes}
+        metrics = {"clips": sum(good), "passes": found.passes}
         return ShardOutput({f"patched/layer={layer}": table} if table.num_rows else {}, failures, metrics, warnings)
 
     def _table(
-        self, layer: str, clips: Sequence[str], videos: Sequence[str], found: Responses, good: np.ndarray
+        self, layer: str, clips: Sequence[str], videos: Sequence[str], found: Responses, good: Sequence[bool]
     ) -> pa.Table:
         assert self._kept is not None, "set by the caller"
         references = len(self._kept.reference.clips)
@@ -128,7 +128,8 @@ class PatchWorker:
                 references=references,
                 model=self.tag,
             )
-            for u in np.flatnonzero(good)
+            for u, fine in enumerate(good)
+            if fine
             for k, name in enumerate(self.classes)
         ]
         return table_of(rows, PatchedRow)
