@@ -54,7 +54,7 @@ class LayerVectors:
 
     Attributes:
         vectors_ND: activations of the pool's clips.
-        gradients: class -> [n, d], for the class's own clips.
+        gradients: class -> [n, d], at the clips where the run's effects take them.
     """
 
     vectors_ND: NDArray[np.float32]

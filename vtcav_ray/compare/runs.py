@@ -147,10 +147,14 @@ Clips = list[tuple[str, str]]  # (clip_id, video_id)
 
 
 def _side(run: Run, layer: str) -> tuple[LayerVectors, Clips, dict[str, Clips]] | None:
-    """Return a run's activations and gradients at a layer, with the clips they belong to; None: some are missing."""
-    stage = _accepted(run)
+    """Return a run's activations and gradients at a layer, with the clips they belong to; None: some are missing.
+
+    The gradients are those of the run's own effects: see `scores.gradients_at`.
+    """
+    stage, taken_at = _accepted(run), run.config.scores.gradients_at
     pool = stage.read("activations", columns=("clip_id", "name", "video_id", "vector"), layer=layer)
-    gradients = stage.read("gradients", columns=("clip_id", "video_id", "class", "vector"), layer=layer)
+    marks = ("reference",) if taken_at == "reference" else ()  # older runs lack the column
+    gradients = stage.read("gradients", columns=("clip_id", "video_id", "class", *marks, "vector"), layer=layer)
     if pool is None or gradients is None:
         return None
     clips = list(zip(pool["clip_id"].to_pylist(), pool["video_id"].to_pylist(), strict=True))
@@ -159,8 +163,9 @@ def _side(run: Run, layer: str) -> tuple[LayerVectors, Clips, dict[str, Clips]] 
     rows: dict[str, list[int]] = {}
     of_class: dict[str, Clips] = {}
     columns = (gradients[name].to_pylist() for name in ("class", "clip_id", "video_id"))
+    referenced = gradients["reference"].to_pylist() if marks else [taken_at == "all"] * gradients.num_rows
     for i, (name, clip, video) in enumerate(zip(*columns, strict=True)):
-        if same_class(own.get(clip, ""), name):
+        if referenced[i] or (taken_at == "own" and same_class(own.get(clip, ""), name)):
             rows.setdefault(name, []).append(i)
             of_class.setdefault(name, []).append((clip, video))
     return LayerVectors(vectors_of(pool), {name: vectors[some] for name, some in rows.items()}), clips, of_class
