@@ -19,8 +19,7 @@ from vtcav_ray.rows import EffectTestRow, ScoreRow, read_rows, table_of
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tables import CELL_KEY
 from vtcav_ray.tcav.diagnostics import needed
-from vtcav_ray.tcav.significance import adjust, minimum_p, resolution_warning
-from vtcav_ray.tcav.westfall_young import holm_over_families
+from vtcav_ray.tcav.significance import adjust, holm_over_families, minimum_p, resolution_warning
 
 MOST_PERMUTATIONS = 1_000_000  # maximum that a warning suggests: ten times the default, and ten times its seconds
 _ROWS_AT_A_TIME = 1 << 14

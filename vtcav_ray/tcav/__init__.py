@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ScoreTest,
         adjust,
         empirical_test,
+        holm_over_families,
         minimum_p,
         null_pairs,
         paper_test,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
         round_robin_test,
         welch_test,
     )
-    from vtcav_ray.tcav.westfall_young import StepDown, holm_over_families, step_down
+    from vtcav_ray.tcav.westfall_young import StepDown, step_down
 
 __all__ = [
     "ConceptEffect",
@@ -107,6 +108,7 @@ __getattr__ = lazy_names(
             "ScoreTest",
             "adjust",
             "empirical_test",
+            "holm_over_families",
             "minimum_p",
             "null_pairs",
             "paper_test",
@@ -114,6 +116,6 @@ __getattr__ = lazy_names(
             "round_robin_test",
             "welch_test",
         ],
-        "westfall_young": ["StepDown", "holm_over_families", "step_down"],
+        "westfall_young": ["StepDown", "step_down"],
     },
 )

@@ -1,4 +1,4 @@
-"""Correction for many cells: step-down min-p within a family, and Holm over families.
+"""Correction for the cells of a family: step-down min-p. `significance.holm_over_families` corrects for families.
 
 A family is one concept against one random set (or other side): all its cells, of every class and layer, are tested with
 the same arrangements of the same videos. So the joint null distribution of their p-values is known, and cells that are
@@ -10,22 +10,19 @@ box 4).
 It controls the family-wise error in the strong sense if the cells without an effect are exchangeable together: their
 joint distribution under the arrangements is the same whichever other cells have an effect.
 
-Legend: C cells, N arrangements with the observed one (the first), F families.
+Legend: C cells, N arrangements with the observed one (the first).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vtcav_ray.tcav.permutation import Tails, check_tails
 from vtcav_ray.tcav.permuted_cells import CELLS_AT_A_TIME, TIE, tail_counts
-
-Claims = Literal["cells", "families"]
 
 
 @dataclass(frozen=True)
@@ -98,52 +95,6 @@ def step_down_in_blocks(
             adjusted[cell] = max(int(np.count_nonzero(smallest_N <= counts[cell])), int(counts[cell])) / len(row_N)
     adjusted[order[::-1]] = np.maximum.accumulate(adjusted[order[::-1]])
     return adjusted
-
-
-def holm_over_families(adjusted: Sequence[ArrayLike], *, claim: Claims = "cells") -> list[NDArray[np.float64]]:
-    """Correct the step-down p-values of F families for the number of families: q of each cell.
-
-    Each family is tested at alpha / (number of families that are not yet settled). Start with all F; a settled family
-    passes its share to the others, as in Holm (A simple sequentially rejective multiple test procedure, 1979).
-
-    - `cells`: a family is settled once ALL its cells are rejected. Then the probability of one or more wrong cells in
-      the whole run is at most alpha, whatever is true elsewhere (Goeman & Solari, The sequential rejective principle
-      of multiple testing, 2010: with all real cells rejected, every family that contains a null cell is tested at
-      most at alpha / their number).
-    - `families`: a family is settled once its smallest adjusted p is rejected. This controls the error of naming a
-      family in which NO cell has an effect. It does not control wrong cells of families that also have real ones: with
-      F such families their error can reach alpha * (1 + 1/2 + ... + 1/F).
-
-    Args:
-        adjusted: one array of adjusted p-values per family, of any shapes. NaN stays NaN. A family with NaN only is
-            not tested, and does not count.
-        claim: what the error rate is about.
-
-    Returns:
-        q of each cell, in the shapes of `adjusted`: reject the cell if q is at most alpha.
-
-    Raises:
-        ValueError: p outside [0, 1], or an unknown claim.
-    """
-    if claim not in get_args(Claims):
-        raise ValueError(f"claim must be cells or families, and is {claim!r}")
-    families = [np.asarray(one, dtype=np.float64) for one in adjusted]
-    for number, family in enumerate(families):
-        if ((family < 0) | (family > 1)).any():
-            raise ValueError(f"adjusted[{number}] must hold p-values in [0, 1] or NaN")
-    tested = [number for number, family in enumerate(families) if not np.isnan(family).all()]
-    settle = np.nanmax if claim == "cells" else np.nanmin
-    tested.sort(key=lambda number: float(settle(families[number])))
-    remaining_F = np.arange(len(tested), 0, -1, dtype=np.float64)
-    # At alpha >= needed[s] the first s families are settled, and the others are tested at alpha / remaining[s].
-    settled_F = np.array([settle(families[number]) for number in tested])
-    needed_F = np.maximum.accumulate(np.concatenate(([0.0], remaining_F * settled_F)))
-    out = [np.full(family.shape, np.nan) for family in families]
-    for place, number in enumerate(tested):
-        before = slice(place + 1)
-        stages = np.maximum(needed_F[before], remaining_F[before] * families[number][..., None])
-        out[number] = np.minimum(stages.min(axis=-1), 1.0)
-    return out
 
 
 def _ranks(row_N: NDArray[np.float32], tails: Tails) -> NDArray[np.int32]:
