@@ -26,7 +26,8 @@ from vtcav_ray.tcav.arrays import check_width, video_means
 from vtcav_ray.tcav.family import effect_family
 from vtcav_ray.tcav.permutation import Arrangements, flip
 from vtcav_ray.tcav.permuted_cells import CELLS_AT_A_TIME, tail_counts
-from vtcav_ray.tcav.significance import holm_over_families, step_down_in_blocks
+from vtcav_ray.tcav.significance import holm_over_families
+from vtcav_ray.tcav.westfall_young import step_down_in_blocks
 
 NO_SPREAD = "The responses are all equal: there is nothing to test."
 NOT_FINITE = "A response is not a finite number."
