@@ -303,9 +303,9 @@ solver = SOLVERS["mean_difference"]
 try:
     SOLVERS["broken"]
 except Exception as error:
-    told = f"{type(error).__name__}: {error}"
+    reported = f"{type(error).__name__}: {error}"
 del solver.version
-print(json.dumps([early, solver.__name__, added_code({SOLVERS: ["mean_difference", "ridge"]}), told]))
+print(json.dumps([early, solver.__name__, added_code({SOLVERS: ["mean_difference", "ridge"]}), reported]))
 """
 
 
@@ -319,12 +319,14 @@ def test_an_installed_package_adds_by_entry_point(module_file: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(module_file.parent), str(ROOT)])}
     found = subprocess.run([sys.executable, "-c", INSTALLED], capture_output=True, text=True, env=environment)
     assert found.returncode == 0, found.stderr
-    early, solver, code, told = json.loads(found.stdout)
+    early, solver, code, reported = json.loads(found.stdout)
     assert early is False  # a name is checked without importing anything
     assert solver == "MeanDifference"
     where = {"entry": "my_extensions:MeanDifference", "version": "3.1"}
     assert code == {"added": {"vtcav_ray.solvers": {"mean_difference": where}}}
-    assert told.startswith("ConfigError: The entry point `my_extensions:Missing` of vtcav_ray.solvers can't be loaded")
+    assert reported.startswith(
+        "ConfigError: The entry point `my_extensions:Missing` of vtcav_ray.solvers can't be loaded"
+    )
 
 
 SCRIPT = """

@@ -209,7 +209,7 @@ def test_a_review_leaves_clips_out_and_touches_no_model(finished: vtcav_ray.Run,
     assert Path(finished.report_url).read_bytes() == page_before
 
 
-def test_a_broken_review_is_told_before_any_work(small: Config, tmp_path: Path) -> None:
+def test_a_broken_review_is_reported_before_any_work(small: Config, tmp_path: Path) -> None:
     changed = small.model_copy(update={"out": str(tmp_path)})
     (tmp_path / FILE).write_text("set,name,clip_id,decision\nconcept,cup/spatial,,perhaps\n")
     recorder = Recorder()
@@ -310,9 +310,7 @@ def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: 
     assert CliRunner().invoke(cli.app, ["run", str(config_file)]).exit_code == 4
 
 
-def test_a_model_that_does_not_load_is_told_in_a_sentence(
-    small: Config, tmp_path: Path, finished: vtcav_ray.Run
-) -> None:
+def test_a_model_that_does_not_load_is_a_clear_error(small: Config, tmp_path: Path, finished: vtcav_ray.Run) -> None:
     (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
     broken = small.model_copy(
         update={"model": small.model.model_copy(update={"checkpoint": str(tmp_path / "bad.pth")})}

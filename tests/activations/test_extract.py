@@ -188,7 +188,9 @@ def test_views_are_averaged(swin: Recogniser, clips: list[np.ndarray]) -> None:
     np.testing.assert_allclose(found.logits[0], single.logits.mean(0), atol=1e-6)
 
 
-def test_non_finite_is_told_by_clip_and_layer_and_spoils_no_other(swin: Recogniser, clips: list[np.ndarray]) -> None:
+def test_non_finite_is_reported_by_clip_and_layer_and_spoils_no_other(
+    swin: Recogniser, clips: list[np.ndarray]
+) -> None:
     clean = Extractor(swin, ["early", "late"]).extract(clips[:3], [[0]] * 3)
 
     def spoil(_: nn.Module, __: object, out: torch.Tensor) -> torch.Tensor:
@@ -200,9 +202,9 @@ def test_non_finite_is_told_by_clip_and_layer_and_spoils_no_other(swin: Recognis
     found = Extractor(swin, ["early", "late"]).extract(clips[:3], [[0]] * 3)
     handle.remove()
     assert found.bad_clips == {1}
-    told = {(item.layer, item.what) for item in found.non_finite}
-    assert ("late", "activation") in told
-    assert ("early", "gradient") in told
+    reported = {(item.layer, item.what) for item in found.non_finite}
+    assert ("late", "activation") in reported
+    assert ("early", "gradient") in reported
     assert "late" in next(item.message for item in found.non_finite if item.layer == "late")
     for i in (0, 2):
         np.testing.assert_allclose(found.gradients["early"][i], clean.gradients["early"][i], atol=1e-8)

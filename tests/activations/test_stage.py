@@ -147,15 +147,17 @@ def test_classes_that_only_the_checkpoint_knows_are_asked_for_by_any_spelling(tm
         ExtractWorker(other, clips, Folder(str(tmp_path)))
 
 
-@pytest.mark.parametrize(("frames", "interval", "told"), [(16, 1, 0), (16, 2, 1), (8, 1, 1)])
-def test_frames_other_than_the_models_own_are_told(tmp_path: Path, frames: int, interval: int, told: int) -> None:
+@pytest.mark.parametrize(("frames", "interval", "reported"), [(16, 1, 0), (16, 2, 1), (8, 1, 1)])
+def test_frames_other_than_the_models_own_are_reported(
+    tmp_path: Path, frames: int, interval: int, reported: int
+) -> None:
     """The planted world's recogniser takes 16 frames, 1 apart."""
     one = config()
     one = one.model_copy(update={"clips": one.clips.model_copy(update={"frames": frames, "interval": interval})})
     clips = stored(tmp_path, clip_table(1))
     warnings = STAGE.prepare(Context(one, Folder(str(tmp_path)), {"clips": clips})).warnings
     found = [sentence for sentence in warnings if "samples 16 frames, 1 apart" in sentence]
-    assert len(found) == told
+    assert len(found) == reported
 
 
 def test_a_shard_of_nothing_but_damaged_clips(tmp_path: Path) -> None:

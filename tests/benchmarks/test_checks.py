@@ -123,7 +123,7 @@ def test_the_smoke_run_fails_where_a_ratio_was_never_measured() -> None:
     assert "not in smoke.json" in checked({"new": lambda: figures(9.0)}, {})[0]
 
 
-def test_a_way_that_became_slower_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_way_that_became_slower_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """A way that does its work twice raises a complaint. The clock is simulated, so other processes don't matter."""
     import environment
     import smoke

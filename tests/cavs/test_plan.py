@@ -56,7 +56,7 @@ def test_concepts_of_one_size_and_different_clips_have_each_their_null() -> None
     assert null == {(1,) * 5: 28, (2,) * 5: 28}
 
 
-def test_a_pool_with_too_few_clips_a_video_is_told() -> None:
+def test_a_pool_with_too_few_clips_a_video_is_reported() -> None:
     plan = plan_cavs(pool({"cup/spatial": videos("c", 5) * 2}, {"spatial": [*videos("r", 40), "r0"]}), 8, (), seed=0)
     assert [w for w in plan.warnings if "fewer clips" in w and "cup/spatial (98% of the videos)" in w]
     assert {len(j.rows().positive) for j in plan.jobs if j.is_null} == {5, 6}
@@ -77,7 +77,7 @@ def test_random_sets_are_disjoint_while_the_videos_last() -> None:
     assert plan.warnings == []
 
 
-def test_too_few_random_videos_are_told_by_how_much() -> None:
+def test_too_few_random_videos_are_reported_by_how_much() -> None:
     plan = plan_cavs(pool(CUP, {"spatial": videos("r", 20)}), 8, (), seed=0)
     assert any("take 40 source videos" in w and "there are 20" in w for w in plan.warnings)
 
@@ -110,7 +110,7 @@ def test_a_small_pool_makes_each_cav_use_part_of_the_concept() -> None:
     assert any("uses 4 of its 10" in w for w in plan.warnings)
 
 
-def test_a_concept_without_random_clips_is_left_out_and_told() -> None:
+def test_a_concept_without_random_clips_is_left_out_and_reported() -> None:
     plan = plan_cavs(pool(CUP | {"ball/spatial": ["b"]}, STILL), 4, (), seed=0)
     assert {j.concept for j in plan.jobs if not j.is_null} == {"cup/spatial"}
     assert any(w.startswith("ball/spatial") and "left out" in w for w in plan.warnings)

@@ -147,7 +147,7 @@ def test_failures_are_a_table(finished_run: str) -> None:
         (["world", "out", "--videos", "0"], 2, "8"),
     ],
 )
-def test_errors_have_a_status_and_a_mend(
+def test_errors_have_a_status_and_a_fix(
     arguments: list[str],
     status: int,
     fragment: str,

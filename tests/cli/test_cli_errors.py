@@ -133,7 +133,7 @@ def main(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
     [["status", "s3://b/run"], run(QUICKSTART, "--dry-run"), run(QUICKSTART, "--limit", "1"), ["plan", QUICKSTART]],
     ids=lambda arguments: arguments[0] + arguments[-1],
 )
-def test_a_storage_that_is_down_is_told_by_every_command(
+def test_a_storage_that_is_down_is_reported_by_every_command(
     arguments: list[str], place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def down(url: str, options: object) -> None:

@@ -181,7 +181,7 @@ def test_a_small_corpus_says_what_is_missing() -> None:
     assert max(counts.values()) <= RANDOM_CLIPS_A_VIDEO
 
 
-def test_a_concept_without_enough_videos_is_dropped_and_told() -> None:
+def test_a_concept_without_enough_videos_is_dropped_and_reported() -> None:
     rare = ConceptConfig(name="plane", object="plane")
     result = plan(120, concepts=(CUP, rare))
     assert any("'plane'" in w and "0 source videos" in w for w in result.warnings)
@@ -197,7 +197,7 @@ def test_auto_proposes_objects_and_motions_by_rank() -> None:
     assert set(everything.counts["concepts"]) == {"cup up", "cup right", "ball still"}
 
 
-def test_every_spatiotemporal_clip_has_its_controls_unless_told_otherwise() -> None:
+def test_every_spatiotemporal_clip_has_its_controls_unless_configured_otherwise() -> None:
     plain = CUP.model_copy(update={"controls": None})
     for controls in (("frozen", "shuffled", "reversed", "padding"), ("reversed",), ()):
         rows = plan(100, concepts=(plain, RIGHT), controls=controls).rows.to_pylist()
@@ -226,7 +226,7 @@ def test_videos_without_labels_give_concepts_and_no_class() -> None:
     assert any("No class can be explained" in w for w in result.warnings)
 
 
-def test_nothing_tracked_is_told_with_the_filters_counts() -> None:
+def test_nothing_tracked_is_reported_with_the_filters_counts() -> None:
     videos, _ = corpus(30)
     result = plan_clips(videos, [], [], config(), 0)
     assert any("No concept could be built" in w and "track_length 0" in w for w in result.warnings)

@@ -45,7 +45,7 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
         ({"videos": {"uri": "x"}, "clips": {"concepts": [{"name": "a"}, {"name": "a"}]}}, ["unique", "a"]),
     ],
 )
-def test_a_wrong_config_names_key_value_and_mend(data: dict[str, object], fragments: list[str]) -> None:
+def test_a_wrong_config_names_key_value_and_fix(data: dict[str, object], fragments: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(data)
     for fragment in fragments:

@@ -44,7 +44,7 @@ def with_torch(monkeypatch: pytest.MonkeyPatch, *, available: bool) -> None:
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))  # type: ignore[arg-type]
 
 
-def test_where_there_is_a_gpu_its_peak_is_told_by_stage(metrics: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_a_gpu_its_peak_is_reported_by_stage(metrics: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     with_torch(monkeypatch, available=True)
     done()
     assert metrics.values["gpu_memory"] == (7 * 2**20, {"stage": "activations"})

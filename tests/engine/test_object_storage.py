@@ -88,7 +88,7 @@ def test_patience_ends_with_a_sentence(s3: Seaweed, bucket: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("part", ["key", "secret"])
-def test_a_wrong_key_is_told_at_once(s3: Seaweed, bucket: str, part: str) -> None:
+def test_a_wrong_key_is_reported_at_once(s3: Seaweed, bucket: str, part: str) -> None:
     wrong = {**s3.storage_options, part: "wr0ng-" + SECRET}
     folder = Folder(bucket, wrong)
     began = time.monotonic()
@@ -101,20 +101,20 @@ def test_a_wrong_key_is_told_at_once(s3: Seaweed, bucket: str, part: str) -> Non
         lambda: fetch(f"{bucket}/there/x", wrong),
         lambda: list_videos(VideosConfig(uri=f"{bucket}/there", storage_options=wrong)),
     ):
-        with pytest.raises(AccessError, match=r"s3://faults.*access is refused .*Check the key") as told:
+        with pytest.raises(AccessError, match=r"s3://faults.*access is refused .*Check the key") as caught:
             use()
-        assert SECRET not in str(told.value)
+        assert SECRET not in str(caught.value)
     assert time.monotonic() - began < 20
 
 
-def test_a_wrong_bucket_is_told_at_once(s3: Seaweed) -> None:
+def test_a_wrong_bucket_is_reported_at_once(s3: Seaweed) -> None:
     with pytest.raises(AccessError, match=r"s3://no-such-bucket/run: there is no such bucket"):
         Folder("s3://no-such-bucket/run", s3.storage_options).check()
     with pytest.raises(StageError, match="there is no such bucket"):
         list_videos(VideosConfig(uri="s3://no-such-bucket/videos", storage_options=s3.storage_options))
 
 
-def test_no_credentials_is_told_at_once(s3: Seaweed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_credentials_is_reported_at_once(s3: Seaweed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -218,18 +218,18 @@ def test_the_server_dies_in_mid_run_and_comes_back(
 def test_a_wrong_key_ends_a_run_with_a_sentence(s3: Seaweed, inputs: dict[str, Any], bucket: str) -> None:
     wrong = {**s3.storage_options, "secret": "wr0ng-" + SECRET}
     config = {**inputs, "videos": {**inputs["videos"], "storage_options": wrong}, "out": f"{bucket}/r"}
-    with pytest.raises(StageError, match="access is refused") as told:
+    with pytest.raises(StageError, match="access is refused") as caught:
         vtcav_ray.run(parse_config({**config, "out_storage_options": s3.storage_options}))
-    assert SECRET not in str(told.value)
+    assert SECRET not in str(caught.value)
     with pytest.raises(StageError, match="access is refused"):
         vtcav_ray.run(parse_config({**inputs, "out": f"{bucket}/r", "out_storage_options": wrong}))
 
 
 def test_messages_about_the_config_hide_what_may_be_secret(inputs: dict[str, Any]) -> None:
     for options in ({"storage_options": SECRET}, {"storage_optionz": {"secret": SECRET}}, {"secret": SECRET}):
-        with pytest.raises(ConfigError) as told:
+        with pytest.raises(ConfigError) as caught:
             parse_config({**inputs, "videos": {**inputs["videos"], **options}})
-        assert SECRET not in str(told.value)
-    with pytest.raises(ConfigError, match="holds a credential") as told:
+        assert SECRET not in str(caught.value)
+    with pytest.raises(ConfigError, match="holds a credential") as caught:
         Folder(f"s3://vtkey:{SECRET}@bucket/x").check()
-    assert SECRET not in str(told.value)
+    assert SECRET not in str(caught.value)

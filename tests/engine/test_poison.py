@@ -133,7 +133,7 @@ def test_a_video_that_only_the_worker_dies_of_is_found(tmp_path: Path) -> None:
     assert [(r["video_id"], r["error_kind"], r["attempts"]) for r in failures.to_pylist()] == [("b", "crashed", 3)]
 
 
-def test_more_than_the_machine_has_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_more_than_the_machine_has_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     rows = make_shards(pa.table({"video_id": ["a"], "uri": ["a"]}), 1)
     output = StageFolder("tracks", "k", Folder(str(tmp_path)))
     with pytest.raises(StageError, match=r"tracks asks for 1 CPUs and 4 GPUs; the largest node has 2 and 0"):

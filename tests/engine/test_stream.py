@@ -80,7 +80,7 @@ def test_a_passing_network_error_is_tried_again(tmp_path: Path) -> None:
     assert sorted(table["n"].to_pylist()) == [2 * n for n in range(10)]
 
 
-def test_a_refusal_is_told_at_once(tmp_path: Path) -> None:
+def test_a_refusal_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="403 for this key"):  # storage failed, not the model
         run(tmp_path, "refused", shards()[:1])
     assert (tmp_path / "seen-v0").read_text() == "x"
@@ -102,9 +102,9 @@ def test_the_waits_between_attempts_grow(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="the checkpoint does not load: mend it") as told:
+    with pytest.raises(StageError, match="the checkpoint does not load: mend it") as caught:
         run(tmp_path, "no model")
-    assert not isinstance(told.value, EnvironmentFault)
+    assert not isinstance(caught.value, EnvironmentFault)
 
 
 def test_every_thread_that_ray_data_starts_here_is_waited_for(tmp_path: Path) -> None:

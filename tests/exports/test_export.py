@@ -137,7 +137,7 @@ def test_tensorboard_gets_every_figure_through_its_own_client(run: Run, tmp_path
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb"])
-def test_without_its_client_the_mend_is_named(run: Run, tracker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_client_the_fix_is_named(run: Run, tracker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}")
 

@@ -62,10 +62,10 @@ def refused(data: bytes, tmp_path: Path, *words: str) -> str:
     path = tmp_path / "hostile.pt"
     path.write_bytes(data)
     config = TracksConfig(weights=str(path), image_size=64, batch_size=1)
-    with pytest.raises((StageError, ConfigError)) as told:
+    with pytest.raises((StageError, ConfigError)) as caught:
         Detector(config, "cpu")(np.zeros((1, 64, 64, 3), np.uint8))
-    assert told.value.exit_status in (2, 3)
-    assert "hostile.pt" in str(told.value)
+    assert caught.value.exit_status in (2, 3)
+    assert "hostile.pt" in str(caught.value)
     for word in words:
-        assert word in str(told.value)
-    return str(told.value)
+        assert word in str(caught.value)
+    return str(caught.value)

@@ -263,7 +263,7 @@ def test_a_run_of_an_older_version_is_read_and_verified(house: SmallHouse, confi
     assert contents(pipeline.run(config)) == wanted
 
 
-def test_a_stage_that_is_not_complete_is_told(house: SmallHouse, config: Config) -> None:
+def test_a_stage_that_is_not_complete_is_reported(house: SmallHouse, config: Config) -> None:
     run = pipeline.run(config)
     manifests(run)[1].unlink()
     status, said = verify(run)

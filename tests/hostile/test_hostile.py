@@ -65,7 +65,7 @@ def test_run_and_checkpoint_urls_of_commands_are_checked_too(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("url", ["http://[bad/x.mp4", "https://host:port/x", "http://a\u2100b/x"])
-def test_a_url_that_can_not_be_parsed_is_told_as_a_mistake(url: str) -> None:
+def test_a_url_that_can_not_be_parsed_is_reported_as_a_mistake(url: str) -> None:
     for call in (lambda: check_url(url, "videos.uri"), lambda: open_url(url)):
         with pytest.raises(ConfigError, match="not a URL"):
             call()
@@ -75,9 +75,9 @@ def test_a_url_that_can_not_be_parsed_is_told_as_a_mistake(url: str) -> None:
     "url", ["ssh://host/a.pth", "SFTP://host/a.pth", "simplecache::s3://b/a.pth", "github://repo/a"]
 )
 def test_whatever_opens_a_url_the_scheme_is_checked(url: str) -> None:
-    with pytest.raises(ConfigError, match="not opened") as told:
+    with pytest.raises(ConfigError, match="not opened") as caught:
         sha256_of(url)  # the first step of `vtcav rerun --checkpoint`
-    assert "Allowed" in str(told.value) or "chain" in str(told.value)
+    assert "Allowed" in str(caught.value) or "chain" in str(caught.value)
 
 
 def write_manifest(tmp_path: Path, *uris: str) -> VideosConfig:
@@ -126,12 +126,12 @@ def test_a_url_that_is_a_credential_gets_into_no_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", SIGNED)
 def test_a_url_that_is_a_credential_gets_into_no_config(url: str) -> None:
     for data in ({"videos": {"uri": url}}, {"videos": {"uri": "v"}, "out": url}):
-        with pytest.raises(ConfigError, match="holds a credential") as told:
+        with pytest.raises(ConfigError, match="holds a credential") as caught:
             parse_config(data)
-        assert "5ecret" not in str(told.value)
-    with pytest.raises(ConfigError) as told:
+        assert "5ecret" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
         open_url(url)
-    assert "5ecret" not in str(told.value)
+    assert "5ecret" not in str(caught.value)
 
 
 def test_a_manifest_in_a_bucket_does_not_reach_local_files() -> None:

@@ -45,9 +45,9 @@ def server() -> Iterator[Answering]:
 
 
 def kind_of(url: str, server: Answering, **limits: Any) -> str:
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as caught:
         fetch(url, {READ_LIMITS: ReadLimits((server.host,), **limits)})
-    return told.value.kind
+    return caught.value.kind
 
 
 # Bytes over HTTP.
@@ -263,9 +263,9 @@ def write_gif(path: Path, frames: int, side: int) -> None:
 
 def test_a_picture_of_thirty_thousand_frames_ends(tmp_path: Path) -> None:
     write_gif(tmp_path / "a.mp4", 30_000, 1024)
-    with pytest.raises(InputError) as told, Video(str(tmp_path / "a.mp4"), max_cpu_seconds=0.5) as video:
+    with pytest.raises(InputError) as caught, Video(str(tmp_path / "a.mp4"), max_cpu_seconds=0.5) as video:
         video.count()
-    assert told.value.kind == "timeout"
+    assert caught.value.kind == "timeout"
     with Video(str(tmp_path / "a.mp4"), max_frames=50) as video:
         assert video.count() == 50
 

@@ -39,12 +39,12 @@ def written(folder: Path, data: Any, suffix: str = ".json") -> ModelConfig:
 
 def refused(config: ModelConfig, *words: str) -> str:
     """Check that both readers of a config refuse it with a clear error."""
-    with pytest.raises((ConfigError, StageError)) as told:
+    with pytest.raises((ConfigError, StageError)) as caught:
         load_recogniser(config, "cpu")
-    assert told.value.exit_status in (2, 3)
+    assert caught.value.exit_status in (2, 3)
     for word in words:
-        assert word in str(told.value)
-    return str(told.value)
+        assert word in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".yaml", ".YML"])
@@ -173,7 +173,7 @@ def test_no_weights_are_taken_from_where_a_config_says(tmp_path: Path, canary: P
      {"type": "SampleFrames", "clip_len": 1 << 62}, {"type": "SampleFrames", "clip_len": 0}],
     ids=str,
 )  # fmt: skip
-def test_steps_that_are_incomplete_or_beyond_reason_are_told(tmp_path: Path, step: dict[str, Any]) -> None:
+def test_steps_that_are_incomplete_or_beyond_reason_are_reported(tmp_path: Path, step: dict[str, Any]) -> None:
     crop = {"type": "CenterCrop", "crop_size": 64}
     pipeline = [step] if step.get("type") == "CenterCrop" else [step, crop]
     refused(written(tmp_path, {**base(), "test_pipeline": pipeline}))
@@ -269,7 +269,7 @@ def test_packaged_configs_pass(tmp_path: Path) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(st.text(max_size=80), st.text(alphabet="{}[]&*a:,-|>!?%@`'\"\n #<=1.0_e~", max_size=80)))
-def test_any_text_is_data_or_told(text: str) -> None:
+def test_any_text_is_data_or_refused(text: str) -> None:
     for read in (read_yaml, read_json):
         with contextlib.suppress(UnreadableText):
             read(text)
@@ -288,7 +288,7 @@ JSON = st.recursive(
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(model=JSON, pipeline=JSON, more=JSON)
-def test_any_data_in_the_place_of_a_config_is_told_in_a_sentence(
+def test_any_data_in_the_place_of_a_config_is_a_clear_error(
     tmp_path: Path, model: Any, pipeline: Any, more: Any
 ) -> None:
     data = {"model": model, "test_pipeline": pipeline, "dataset_meta": more, "classes": more, "test_dataloader": more}

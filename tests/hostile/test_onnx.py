@@ -65,10 +65,10 @@ def put(folder: Path, made: Any) -> TracksConfig:
 
 def refused(folder: Path, made: Any, *words: str) -> None:
     config = put(folder, made)
-    with pytest.raises((StageError, ConfigError)) as told:
+    with pytest.raises((StageError, ConfigError)) as caught:
         Detector(config, "cpu")(np.zeros((1, 64, 64, 3), np.uint8))
     for word in ("model.onnx", *words):
-        assert word in str(told.value)
+        assert word in str(caught.value)
 
 
 def test_external_data_is_read_from_beside_the_model_and_never_from_the_working_directory(
@@ -185,11 +185,11 @@ def test_a_few_bytes_may_not_ask_for_terabytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "shape", [[], [1, 3, 64], [1, 3, 1 << 30, 1 << 20], [1, 3, 100_000, 32], [1, 3, 0, 64], [1, 3, 64, 64, 1]]
 )
-def test_inputs_that_are_no_picture_are_told(tmp_path: Path, shape: list[int]) -> None:
+def test_inputs_that_are_no_picture_are_reported(tmp_path: Path, shape: list[int]) -> None:
     refused(tmp_path, model(shape=shape))
 
 
-def test_answers_of_a_class_without_a_name_are_told_and_no_box_is_infinite(tmp_path: Path) -> None:
+def test_answers_of_a_class_without_a_name_are_reported_and_no_box_is_infinite(tmp_path: Path) -> None:
     from onnx import numpy_helper
 
     for number in (2.0, -1.0, 1e30, float("nan"), 1e9):
@@ -208,7 +208,7 @@ def test_answers_of_a_class_without_a_name_are_told_and_no_box_is_infinite(tmp_p
     assert found.classes.tolist() == [1]
 
 
-def test_answers_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+def test_answers_that_are_no_numbers_are_reported(tmp_path: Path) -> None:
     text = onnx.TensorProto(name="said", data_type=onnx.TensorProto.STRING, dims=[1], string_data=[b"x"])
     made = model(constants=[text])
     made.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
@@ -246,7 +246,7 @@ NO_NAMES = [
 
 
 @pytest.mark.parametrize("text", NO_NAMES, ids=[str(i) for i in range(len(NO_NAMES))])
-def test_stated_names_that_are_no_names_are_told_and_not_run(tmp_path: Path, text: str) -> None:
+def test_stated_names_that_are_no_names_are_reported_and_not_run(tmp_path: Path, text: str) -> None:
     canary = tmp_path / "ran"
     text = text.replace("{canary}", str(canary))
     with pytest.raises(ValueError):
@@ -263,7 +263,7 @@ def test_whatever_python_writes_of_names_is_read_again(names: dict[int, str]) ->
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=60), st.text(alphabet="{}[]():,'\"\\0123 ab", max_size=60)))
-def test_any_metadata_is_read_or_told(text: str) -> None:
+def test_any_metadata_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(ValueError):
         found = read_stated_names(text)
         assert all(isinstance(k, int) and isinstance(v, str) for k, v in found.items())
@@ -271,7 +271,7 @@ def test_any_metadata_is_read_or_told(text: str) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_any_damage_to_a_model_is_told_in_a_sentence(data: st.DataObject) -> None:
+def test_any_damage_to_a_model_is_a_clear_error(data: st.DataObject) -> None:
     content = bytearray(model().SerializeToString())
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(content) - 1))

@@ -39,7 +39,9 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_a_broken_run_json_is_told_and_run_writes_it_again(house: SmallHouse, config: Config, content: bytes) -> None:
+def test_a_broken_run_json_is_reported_and_rewritten(
+    house: SmallHouse, config: Config, content: bytes
+) -> None:
     run = pipeline.run(config)
     wanted = contents(run)
     path = Path(run.url, "run.json")
@@ -55,7 +57,7 @@ def test_a_broken_run_json_is_told_and_run_writes_it_again(house: SmallHouse, co
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_a_broken_manifest_is_told_and_run_writes_it_from_the_records(
+def test_a_broken_manifest_is_reported_and_run_writes_it_from_the_records(
     house: SmallHouse, config: Config, content: bytes
 ) -> None:
     run = pipeline.run(config)
@@ -72,7 +74,7 @@ def test_a_broken_manifest_is_told_and_run_writes_it_from_the_records(
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_a_broken_commit_record_is_told_and_its_shard_made_again(
+def test_a_broken_commit_record_is_reported_and_its_shard_made_again(
     house: SmallHouse, config: Config, content: bytes
 ) -> None:
     run = pipeline.run(config)
@@ -145,7 +147,7 @@ def test_an_edit_by_hand_is_noticed(house: SmallHouse, config: Config) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"by": "../x"}', b'{"by": 1}'])
-def test_a_broken_pointer_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_pointer_is_reported(tmp_path: Path, content: bytes) -> None:
     first = stage_folder(Folder(str(tmp_path)), "tracks", "k")
     first.folder.write_bytes("superseded.json", content)
     with pytest.raises(BrokenFile, match=r"superseded\.json: .*Remove it"):
@@ -162,7 +164,7 @@ def test_pointers_in_a_circle_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_a_broken_plan_is_told(house: SmallHouse, config: Config, content: bytes) -> None:
+def test_a_broken_plan_is_reported(house: SmallHouse, config: Config, content: bytes) -> None:
     run = pipeline.run(config)
     folder = Path(run.stage("tracks").folder.url)
     (folder / "manifest.json").unlink()
@@ -218,16 +220,16 @@ def outcome(call: Callable[[], Any]) -> tuple[Any, str]:
 @given(data=st.binary(max_size=200) | JSON.map(lambda v: json.dumps(v).encode()))
 @fuzzed
 def test_any_bytes_are_json_or_a_sentence(data: bytes) -> None:
-    _, told = outcome(lambda: parse_sealed(data, "run/run.json"))
-    assert not told or "run/run.json" in told
+    _, reported = outcome(lambda: parse_sealed(data, "run/run.json"))
+    assert not reported or "run/run.json" in reported
 
 
 @given(value=changed(RECORD) | JSON)
 @fuzzed
 def test_any_commit_record_is_whole_or_a_sentence(value: Any) -> None:
-    record, told = outcome(lambda: commit_record(value, "run/_commits/s.json"))
-    if told:
-        assert "run/_commits/s.json" in told
+    record, reported = outcome(lambda: commit_record(value, "run/_commits/s.json"))
+    if reported:
+        assert "run/_commits/s.json" in reported
         return
     assert record["shard"] == "s"
     assert all(path.endswith("/s.parquet") and ".." not in path.split("/") for path in record["files"])
@@ -237,8 +239,8 @@ def test_any_commit_record_is_whole_or_a_sentence(value: Any) -> None:
 @given(value=changed(MANIFEST) | JSON)
 @fuzzed
 def test_any_manifest_is_whole_or_a_sentence(value: Any) -> None:
-    manifest, told = outcome(lambda: manifest_record(value, "run/manifest.json", "tracks", "k"))
-    assert told or all(type(count) is int for count in manifest["rows"].values())
+    manifest, reported = outcome(lambda: manifest_record(value, "run/manifest.json", "tracks", "k"))
+    assert reported or all(type(count) is int for count in manifest["rows"].values())
 
 
 @given(value=changed(RUN) | JSON)
@@ -251,8 +253,8 @@ def test_any_run_json_opens_or_is_a_sentence(value: Any, tmp_path: Path) -> None
         run_status(run)
         assert run.config is not None
 
-    _, told = outcome(use)
-    assert not told or str(tmp_path) in told
+    _, reported = outcome(use)
+    assert not reported or str(tmp_path) in reported
 
 
 @given(
@@ -266,8 +268,8 @@ def test_no_flipped_bit_of_sealed_json_is_read(value: dict[str, Any], place: flo
     written = json.dumps(parse_sealed(bytes(data), "x"))  # as text, because NaN is not equal to itself
     assert written == json.dumps(json.loads(json.dumps(value)), sort_keys=True)
     data[int(place * len(data))] ^= 1 << bit
-    found, told = outcome(lambda: json.dumps(parse_sealed(bytes(data), "x")))
-    assert told.startswith("x: ") or found == written, "the case of a hex digit in an escape, at most"
+    found, reported = outcome(lambda: json.dumps(parse_sealed(bytes(data), "x")))
+    assert reported.startswith("x: ") or found == written, "the case of a hex digit in an escape, at most"
 
 
 def test_a_seal_can_be_left_out_only_by_older_versions(tmp_path: Path) -> None:

@@ -82,10 +82,10 @@ def test_a_side_file_is_no_link_to_any_file(folder: Path, name: str, place: str,
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "shadow"
     elsewhere.write_text("root:s3cr3t\nlift/a.mp4,x\n")
     ((folder if place == "inside" else folder.parent) / name).symlink_to(elsewhere)
-    with pytest.raises(ConfigError, match="is a link out of") as told:
+    with pytest.raises(ConfigError, match="is a link out of") as caught:
         list_videos(VideosConfig(uri=str(folder)))
-    assert "s3cr3t" not in str(told.value)
-    assert "videos.follow_links" in str(told.value)
+    assert "s3cr3t" not in str(caught.value)
+    assert "videos.follow_links" in str(caught.value)
 
 
 def test_a_manifest_in_a_folder_of_a_bucket_names_nothing_outside() -> None:

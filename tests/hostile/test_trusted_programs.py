@@ -147,8 +147,8 @@ def test_every_command_on_a_config_hands_the_option_on(
     monkeypatch.setattr("vtcav_ray.cli.gradcam.load_config", load)
     (tmp_path / "c.yaml").write_text("videos: {uri: v}\n")
     arguments = [command.split()[0], str(tmp_path / "c.yaml"), *FROM_CONFIG[command], *["--trust-code"] * trusted]
-    told = CliRunner().invoke(cli.app, arguments)
-    assert isinstance(told.exception, ConfigError), told.output
+    reported = CliRunner().invoke(cli.app, arguments)
+    assert isinstance(reported.exception, ConfigError), reported.output
     assert seen == ["anywhere" if trusted else "here"]
 
 
@@ -169,8 +169,8 @@ def test_every_command_on_a_run_hands_the_option_on(
     monkeypatch.setattr("vtcav_ray.watch.rerun.reopened", stop)
     monkeypatch.setattr("vtcav_ray.intervene.run.intervene_run", stop)
     run = foreign_run(tmp_path / "run", "x.py")
-    told = CliRunner().invoke(cli.app, [command, run, *FROM_RUN[command], *["--trust-code"] * trusted])
-    assert isinstance(told.exception, ConfigError), told.output
+    reported = CliRunner().invoke(cli.app, [command, run, *FROM_RUN[command], *["--trust-code"] * trusted])
+    assert isinstance(reported.exception, ConfigError), reported.output
     assert seen == [trusted]
 
 
@@ -186,9 +186,9 @@ def test_commands_refuse_a_program_on_a_url(command: str, tmp_path: Path, canary
         "out": str(tmp_path / "out"),
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(data))
-    told = CliRunner().invoke(cli.app, [command, str(tmp_path / "c.yaml")])
-    assert isinstance(told.exception, ConfigError), told.output
-    assert "--trust-code" in str(told.exception)
+    reported = CliRunner().invoke(cli.app, [command, str(tmp_path / "c.yaml")])
+    assert isinstance(reported.exception, ConfigError), reported.output
+    assert "--trust-code" in str(reported.exception)
     assert not canary.exists()
     if command == "layers":
         trusted = CliRunner().invoke(cli.app, ["layers", str(tmp_path / "c.yaml"), "--trust-code", "--layer", "late"])

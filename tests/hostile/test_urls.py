@@ -77,12 +77,12 @@ def test_a_credential_is_found_by_where_it_stands(url: str, tmp_path: Path) -> N
     for text in (shown(url), cleaned(f"could not open '{url}', sorry"), cleaned(f"URL({url!r})")):
         assert SECRET not in text
         assert "123456" not in text
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         parse_config({"videos": {"uri": url}})
-    assert SECRET not in str(told.value)
-    with pytest.raises(ConfigError) as told:
+    assert SECRET not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
         open_url(url)
-    assert SECRET not in str(told.value)
+    assert SECRET not in str(caught.value)
     (tmp_path / "m.csv").write_text(f"uri\n{url}\n")
     videos, failures = list_videos(VideosConfig(uri=str(tmp_path / "m.csv")))
     assert (videos.num_rows, [f.error_kind for f in failures]) == (0, ["manifest"])
@@ -107,9 +107,9 @@ def test_a_sentence_around_a_url_stays_as_it_is() -> None:
 
 def test_storage_options_hold_no_url_with_a_password() -> None:
     options = {"client_kwargs": {"endpoint_url": f"http://u:{SECRET}@127.0.0.1:9000"}}
-    with pytest.raises(ConfigError, match=r"client_kwargs\.endpoint_url") as told:
+    with pytest.raises(ConfigError, match=r"client_kwargs\.endpoint_url") as caught:
         open_url("s3://bucket/a", options)
-    assert SECRET not in str(told.value)
+    assert SECRET not in str(caught.value)
 
 
 SIGNED = f"https://h/a.mp4?X-Amz-Signature={SECRET}"
@@ -169,9 +169,9 @@ def test_a_manifest_does_not_reach_this_machine_or_its_network(server: Answering
     videos, failures = list_videos(config)
     assert videos.num_rows == 0
     assert all("videos.private_addresses" in f.message for f in failures)
-    with pytest.raises(InputError, match="private network") as told:  # also if a table names it
+    with pytest.raises(InputError, match="private network") as caught:  # also if a table names it
         fetch(server.url("/a.mp4"), config.read_options)
-    assert told.value.kind == "refused"
+    assert caught.value.kind == "refused"
     assert server.asked == []
     trusting = config.model_copy(update={"private_addresses": True})
     assert list_videos(trusting)[0].num_rows == len(uris)
@@ -192,9 +192,9 @@ def test_a_redirect_into_the_network_is_refused(server: Answering, other: Answer
     server.answers["/twice.mp4"] = redirect(server.url("/a.mp4"), status)
     other.answers["/secret"] = body(b"secret")
     for path in ("/a.mp4", "/twice.mp4"):
-        with pytest.raises(InputError, match="private network") as told:
+        with pytest.raises(InputError, match="private network") as caught:
             fetch(server.url(path), allowing(server.host))
-        assert told.value.kind == "refused"
+        assert caught.value.kind == "refused"
         with pytest.raises(RefusedURL):  # the same holds for labels, configs and weights
             open_url(server.url(path))[0].cat_file(server.url(path))
         with pytest.raises(RefusedURL):
@@ -208,10 +208,10 @@ def test_a_redirect_into_the_network_is_refused(server: Answering, other: Answer
 )
 def test_a_redirect_to_what_is_not_opened_is_refused(server: Answering, to: str) -> None:
     server.answers |= {"/a.mp4": redirect(to), "/loop": redirect("/loop")}
-    with pytest.raises(InputError, match="redirects") as told:
+    with pytest.raises(InputError, match="redirects") as caught:
         fetch(server.url("/a.mp4"), allowing(server.host))
-    assert told.value.kind == "refused"
-    assert SECRET not in "".join(traceback.format_exception(told.value))
+    assert caught.value.kind == "refused"
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_redirect_does_not_give_up_the_encryption() -> None:
@@ -254,16 +254,16 @@ def test_headers_of_the_options_stay_with_the_first_host(server: Answering, othe
     assert SECRET not in str(other.asked)
 
 
-def test_a_redirect_to_a_signed_url_is_followed_and_not_told(server: Answering, other: Answering) -> None:
+def test_a_redirect_to_a_signed_url_is_followed_and_not_reported(server: Answering, other: Answering) -> None:
     path = f"/b.mp4?X-Amz-Signature={SECRET}"
     server.answers["/a.mp4"] = redirect(other.url(path))
     other.answers[path] = body(b"expired", 403)
     fs, url = open_url(server.url("/a.mp4"), allowing(server.host, other.host))
     for call in (fs.cat_file, fs.info):
-        with pytest.raises((FileNotFoundError, aiohttp.ClientResponseError)) as told:
+        with pytest.raises((FileNotFoundError, aiohttp.ClientResponseError)) as caught:
             call(url)
-        assert "403" in "".join(traceback.format_exception(told.value))
-        assert SECRET not in "".join(traceback.format_exception(told.value))
+        assert "403" in "".join(traceback.format_exception(caught.value))
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
     other.answers[path] = body(b"video")
     assert fs.cat_file(url) == b"video"
 

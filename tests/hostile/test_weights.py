@@ -100,13 +100,13 @@ def test_hooks_methods_and_what_could_be_called_are_refused(tmp_path: Path) -> N
     [{7: "a", 9: "b"}, {-1: "a", 0: "b"}, {}, {0: "a\x1b[2J", 1: "b"}, {i: str(i) for i in range(90_000)}, {0: 1}],
     ids=["sparse", "negative", "none", "control", "many", "number"],
 )  # fmt: skip
-def test_names_that_the_network_does_not_have_are_told(tmp_path: Path, names: dict[int, Any]) -> None:
+def test_names_that_the_network_does_not_have_are_reported(tmp_path: Path, names: dict[int, Any]) -> None:
     model = network()
     model.names = names
     refused(saved({"model": model}), tmp_path, "names")
 
 
-def test_networks_that_do_not_work_are_told(tmp_path: Path) -> None:
+def test_networks_that_do_not_work_are_reported(tmp_path: Path) -> None:
     def without(name: str) -> Callable[[Any], Any]:
         return lambda model: model.model[0]._modules.pop(name)
 
@@ -188,14 +188,14 @@ def test_ultralytics_own_switch_is_on() -> None:
         "from vtcav_ray.tracks.ultralytics_import import import_ultralytics as i; i(); "
         "import ultralytics.nn.tasks as t; print(t.SAFE_LOAD)"
     )
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "ULTRALYTICS_SAFE_LOAD": "false"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout.strip() == "True"
+    assert reported.stdout.strip() == "True"
 
 
 def state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:

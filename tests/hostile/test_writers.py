@@ -50,17 +50,19 @@ def holder(folder: Path, expires_s: float = 60.0) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_driver_is_told_who_where_and_since_when(house: SmallHouse, config: Config, tmp_path: Path) -> None:
+def test_a_second_driver_learns_who_where_and_since_when(
+    house: SmallHouse, config: Config, tmp_path: Path
+) -> None:
     process = holder(tmp_path / "run")
     try:
         for fresh in (False, True):
-            with pytest.raises(LeaseHeld) as told:
+            with pytest.raises(LeaseHeld) as caught:
                 pipeline.run(config, fresh=fresh)
-            said = str(told.value)
+            said = str(caught.value)
             assert f"`vtcav run` of user {lease._user()} on host {lease.socket.gethostname()}" in said
             assert f"(process {process.pid}), since 20" in said
             assert "--take-over" in said
-            assert told.value.exit_status == EXIT_STAGE
+            assert caught.value.exit_status == EXIT_STAGE
         assert house.worked == {}
         assert not (tmp_path / "run" / "run.json").exists()
     finally:
@@ -134,12 +136,12 @@ def test_one_that_was_taken_over_stops_at_its_next_shard_and_leaves_run_json(
 
 def test_two_drivers_at_once(house: SmallHouse, config: Config) -> None:
     """A second driver starts with --fresh while the first works: the first completes, the second reports an error."""
-    at_work, told = threading.Event(), threading.Event()
+    at_work, reported = threading.Event(), threading.Event()
     errors: list[str] = []
 
     def pause(stage: str) -> None:
         at_work.set()
-        assert told.wait(30)
+        assert reported.wait(30)
 
     def second() -> None:
         assert at_work.wait(30)
@@ -147,7 +149,7 @@ def test_two_drivers_at_once(house: SmallHouse, config: Config) -> None:
             pipeline.run(config, fresh=True)
         except StageError as error:
             errors.append(str(error))
-        told.set()
+        reported.set()
 
     house.before_shard = pause
     other = threading.Thread(target=second)

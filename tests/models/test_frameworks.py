@@ -75,7 +75,7 @@ def test_a_users_own_network_by_entry_point() -> None:
         load_recogniser(ModelConfig(framework="owm", checkpoint="untrained"), "cpu")
 
 
-def test_torchvision_that_does_not_match_torch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_that_does_not_match_torch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     config = ModelConfig(framework="torchvision", config="swin3d_t", checkpoint="untrained")
     assert describe(config).untrained
     monkeypatch.setitem(sys.modules, "torchvision", None)  # as if it was not installed

@@ -269,18 +269,18 @@ def test_the_cost_is_known_before(folder: str) -> None:
     metrics = opened(folder)[0].manifest("activations")["metrics"]
     assert found.seconds_a_pass == pytest.approx(metrics["seconds"] / (metrics["clips"] + 2 * metrics["gradients"]))
     words = ["patch", folder, "--cells", "all", "--layer", "head", "--limit-reference", "3", "--dry-run"]
-    told = CliRunner().invoke(cli.app, words)
-    assert told.exit_code == 0, told.output
-    assert "pool clips x 3 reference clips" in told.stdout
-    assert "at most" in told.stdout
+    reported = CliRunner().invoke(cli.app, words)
+    assert reported.exit_code == 0, reported.output
+    assert "pool clips x 3 reference clips" in reported.stdout
+    assert "at most" in reported.stdout
 
 
 def test_the_command_prints_the_rows_and_running_again_re_uses_them(folder: str, patched: Run) -> None:
     before = {p: p.stat().st_mtime_ns for p in Path(folder).rglob("*.parquet")}
     words = ["patch", folder, "--cells", "all", "--layer", "late", "--layer", "head", "--concept", UP]
-    told = CliRunner().invoke(cli.app, [*words, "--json"])
-    assert told.exit_code == 0, told.output
-    assert json.loads(told.stdout) == patched.table("patch_effects").to_pylist()
+    reported = CliRunner().invoke(cli.app, [*words, "--json"])
+    assert reported.exit_code == 0, reported.output
+    assert json.loads(reported.stdout) == patched.table("patch_effects").to_pylist()
     assert {p: p.stat().st_mtime_ns for p in Path(folder).rglob("*.parquet")} == before
     shown = CliRunner().invoke(cli.app, words)
     assert "lift" in shown.stdout

@@ -72,16 +72,16 @@ def test_a_lowering_concept_is_said_to_lower() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("layer", "reported"),
     [
         ("early@moving", "at early, where things move."),
         ("early@still", "at early, where nothing moves."),
         ("early@grid:4", "at early@grid:4."),
     ],
 )
-def test_a_layer_that_is_looked_at_in_places_is_told_with_them(layer: str, told: str) -> None:
+def test_a_layer_that_is_looked_at_in_places_is_reported_with_them(layer: str, reported: str) -> None:
     (finding,) = sentences.findings(cells_of(cell(**RAISING, layer=layer)), limit=5)
-    assert f"raises the logit by 0.41 {told} 95" in texts(finding.sentences)[0]
+    assert f"raises the logit by 0.41 {reported} 95" in texts(finding.sentences)[0]
 
 
 def test_still_twin_and_controls_are_compared_with_what_the_intervals_allow() -> None:

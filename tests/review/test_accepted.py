@@ -54,7 +54,7 @@ def test_a_duplicate_takes_the_place_of_a_rejected_original() -> None:
     assert leave_out(CLIPS, repeats, rejected).reasons == {a: "rejected", c: "duplicate"}
 
 
-def test_decisions_about_what_is_not_there_are_told() -> None:
+def test_decisions_about_what_is_not_there_are_reported() -> None:
     found = leave_out(CLIPS, {}, Decisions().changed([(Subject("concept", "bal/spatial"), "reject")]))
     assert found.reasons == {}
     assert "Did you mean 'ball/spatial'" in found.warnings[0]

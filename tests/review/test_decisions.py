@@ -86,14 +86,14 @@ def test_notes_stay_as_long_as_a_decision_does(tmp_path: object) -> None:
         (HEAD + 'concept,"cup,,reject,\n', ["CSV", "double quotes"]),
     ],
 )
-def test_a_slip_names_its_line_and_the_mend(content: str, fragments: list[str]) -> None:
+def test_a_slip_names_its_line_and_the_fix(content: str, fragments: list[str]) -> None:
     with pytest.raises(ConfigError) as raised:
         parse_decisions(content, "runs/x/review.csv")
     for fragment in ["runs/x/review.csv", *fragments]:
         assert fragment in str(raised.value)
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path: object) -> None:
+def test_bytes_that_are_no_text_are_reported(tmp_path: object) -> None:
     folder = Folder(str(tmp_path))
     folder.write_bytes("review.csv", HEAD.encode() + b"concept,\xff,,reject,\n")
     with pytest.raises(ConfigError, match="UTF-8"):

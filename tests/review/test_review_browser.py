@@ -110,7 +110,7 @@ def test_previews_move_and_stop(page: Page) -> None:
     expect(image).to_be_visible()
 
 
-def test_a_file_that_is_broken_by_hand_is_told_and_not_written_over(page: Page, run: Run) -> None:
+def test_a_file_that_is_broken_by_hand_is_reported_and_not_written_over(page: Page, run: Run) -> None:
     run.folder.write_bytes(FILE, b"set,name,clip_id,decision\nclass,lift,,perhaps\n")
     page.keyboard.press("a")
     expect(page.locator("#problem")).to_contain_text("line 2")

@@ -269,7 +269,7 @@ def test_runs_that_share_clips_share_their_review(run: Run, tmp_path: Any) -> No
     assert ClipGroups(Run(later.url)).home.url == run.folder.url
 
 
-def test_a_busy_port_and_a_run_without_clips_are_told(server: ReviewServer, run: Run, tmp_path: Any) -> None:
+def test_a_busy_port_and_a_run_without_clips_are_reported(server: ReviewServer, run: Run, tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match="--port"):
         ReviewServer(server.session, "127.0.0.1", server.port)
     folder = Folder(str(tmp_path / "young"))

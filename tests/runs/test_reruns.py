@@ -216,7 +216,7 @@ def test_limit_takes_unprocessed_videos_and_keeps_the_others(videos: Path, tmp_p
     assert pipeline.with_more_videos(config, 5).videos.limit == 17
 
 
-def test_fresh_makes_everything_anew(videos: Path, tmp_path: Path) -> None:
+def test_fresh_recomputes_everything(videos: Path, tmp_path: Path) -> None:
     config = config_for(videos, tmp_path / "run", "videos.limit=6")
     first = pipeline.run(config, until="tracks")
     tracks = Path(first.stage("tracks").folder.url)

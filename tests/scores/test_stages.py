@@ -116,7 +116,7 @@ def test_equal_activations_are_marked_and_never_significant(tmp_path: Path) -> N
     assert row["decided_by"] == "none"
 
 
-def test_a_class_without_clips_or_gradients_is_told(tmp_path: Path) -> None:
+def test_a_class_without_clips_or_gradients_is_reported(tmp_path: Path) -> None:
     world = usual()
     world.gradients = []
     with pytest.raises(StageError, match="nothing to score: no class example has a gradient"):

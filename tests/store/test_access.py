@@ -85,7 +85,7 @@ def test_patience_ends() -> None:
         (NoCredentialsError(), "no credentials found"),
     ],
 )
-def test_a_refusal_is_told_at_once(error: Exception, sentence: str) -> None:
+def test_a_refusal_is_reported_at_once(error: Exception, sentence: str) -> None:
     call = Flaky(error)
     with pytest.raises(AccessError, match=f"s3://b/x: .*{sentence}"):
         patiently(call, "s3://b/x")
@@ -108,9 +108,9 @@ def test_what_storage_raises_becomes_a_sentence() -> None:
 
 @pytest.mark.parametrize("url", ["s3://key:hush@bucket/x", "https://me:hush@host/v.mp4", "s3://hush@bucket/x"])
 def test_credentials_in_a_url_are_refused_and_not_repeated(url: str) -> None:
-    with pytest.raises(ConfigError, match="holds a credential") as told:
+    with pytest.raises(ConfigError, match="holds a credential") as caught:
         open_url(url)
-    assert "hush" not in str(told.value)
+    assert "hush" not in str(caught.value)
 
 
 def test_options_of_a_bucket_are_not_a_local_paths(tmp_path: Path) -> None:

@@ -167,8 +167,8 @@ def test_files_are_read_in_the_thread_that_asks(tmp_path: Path) -> None:
         "assert stage.read('tracks', columns=['x']).num_rows == 5000\n"
         "print(len(os.listdir('/proc/self/task')) - before)\n"
     )
-    told = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert told.stdout == "0\n"
+    reported = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert reported.stdout == "0\n"
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,14 +176,14 @@ def test_answers_that_break_off_are_counted_in_a_row(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_over_http_is_a_refusal_and_not_an_absent_file(status: int) -> None:
-    with pytest.raises(AccessError, match=rf"http://h/x: access is refused \(HTTP {status}\)") as told:
+    with pytest.raises(AccessError, match=rf"http://h/x: access is refused \(HTTP {status}\)") as caught:
         patiently(raising(as_fsspec(http(status))), "http://h/x")
-    assert "hush" not in str(told.value)
+    assert "hush" not in str(caught.value)
 
 
 def test_an_answer_of_no_use_is_not_an_absent_file() -> None:
-    with pytest.raises(OSError, match="http://h/x can't be read: HTTP 416") as told:
+    with pytest.raises(OSError, match="http://h/x can't be read: HTTP 416") as caught:
         patiently(raising(as_fsspec(http(416))), "http://h/x")
-    assert not isinstance(told.value, FileNotFoundError)
-    assert sort(told.value) is BROKEN
+    assert not isinstance(caught.value, FileNotFoundError)
+    assert sort(caught.value) is BROKEN
     assert "hush" not in reason(http(416))

@@ -29,7 +29,7 @@ def test_all_looked_up_and_nothing_known(tool: Tool) -> None:
     assert text.startswith("2 packages, no known vulnerability")
 
 
-def test_an_advisory_is_told_with_its_other_names_and_the_mended_version(tool: Tool) -> None:
+def test_an_advisory_is_reported_with_its_other_names_and_the_fixed_version(tool: Tool) -> None:
     status, text = tool("audit").judge({"dependencies": [CLEAN, BAD]})
     assert status == 1
     assert "pillow 1.0: PYSEC-1 (CVE-2026-1); fixed in 1.1" in text

@@ -218,10 +218,12 @@ def test_what_was_uploaded_again_is_found_dropped_and_counted(tmp_path: Path) ->
     assert manifest["rows"]["copies"] == manifest["metrics"]["copies"] == 2
     assert manifest["notes"]["plan"]["videos"]["copies"] == 2
     assert sum(manifest["notes"]["plan"]["videos"].values()) == 50
-    (told,) = (w for w in manifest["warnings"] if "copies" in w)
-    assert told.startswith("2 of 50 videos are copies of another one (clips.quality.copy_distance) and give no clips")
-    assert f"{example} repeats {source}" in told
-    assert "2 of them have another label" in told
+    (reported,) = (w for w in manifest["warnings"] if "copies" in w)
+    assert reported.startswith(
+        "2 of 50 videos are copies of another one (clips.quality.copy_distance) and give no clips"
+    )
+    assert f"{example} repeats {source}" in reported
+    assert "2 of them have another label" in reported
     # Videos with one file serve as before, including twins and controls of one video.
     columns = ["clip_id", "video_id", "encoded"]
     assert found.table("clips", columns=columns).equals(before.table("clips", columns=columns))

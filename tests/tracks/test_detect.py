@@ -82,7 +82,7 @@ def test_only_layers_are_let_in(name: str) -> None:
         load_pt(_pickle_naming(module, attribute), "evil.pt")
 
 
-def test_what_is_no_detector_is_told() -> None:
+def test_what_is_no_detector_is_reported() -> None:
     with pytest.raises(StageError, match="no Ultralytics model"):
         load_pt(saved({"state_dict": {"a": torch.zeros(2)}}), "other.pt")
     for junk in (b"", b"not a checkpoint", saved({"a": 1})[:200]):
@@ -226,7 +226,7 @@ def test_six_numbers_of_one_class_are_boxes_where_the_file_says_so(tmp_path: Pat
         assert len(found.boxes) == count, stated
 
 
-def test_an_onnx_that_holds_another_size_than_it_declares_is_told(tmp_path: Path) -> None:
+def test_an_onnx_that_holds_another_size_than_it_declares_is_reported(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     from onnx import TensorProto, helper, numpy_helper
@@ -339,7 +339,7 @@ def test_tracks_go_by_what_is_in_the_detectors_files_and_not_by_where_they_lie(t
         key("here")
 
 
-def test_what_is_no_onnx_is_told(tmp_path: Path) -> None:
+def test_what_is_no_onnx_is_reported(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"not a network")

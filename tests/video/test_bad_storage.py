@@ -277,9 +277,9 @@ def test_a_file_whose_blocks_cannot_be_read_is_a_row(folder: Path) -> None:
 
 
 def test_a_disk_that_fails_while_a_video_is_decoded_is_a_row() -> None:
-    with pytest.raises(InputError, match="can't be read to its end") as told:
+    with pytest.raises(InputError, match="can't be read to its end") as caught:
         raise_unless_bad_video("/proc/self/mem", OSError(errno.EIO, "FFmpeg says so of bad data, too"))
-    assert told.value.kind == "unreadable"
+    assert caught.value.kind == "unreadable"
 
 
 def test_a_stale_handle_is_opened_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

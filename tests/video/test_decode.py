@@ -156,14 +156,14 @@ CODECS = pytest.mark.parametrize(
 
 
 @CODECS
-def test_too_large_is_told_with_the_size_also_where_the_decoder_forgets_it(
+def test_too_large_is_reported_with_the_size_also_where_the_decoder_forgets_it(
     container: str, codec: str, pix_fmt: str
 ) -> None:
     """FFmpeg does not report the size after its decoder has refused it, but the container does."""
     video = encode(numbered_frames(2, 64, 128), container=container, codec=codec, pix_fmt=pix_fmt)
-    with pytest.raises(InputError, match=r"has frames of 128x64; the limit is 8,191 pixels") as told:
+    with pytest.raises(InputError, match=r"has frames of 128x64; the limit is 8,191 pixels") as caught:
         decode_frames(video, max_pixels=64 * 128 - 1)
-    assert told.value.kind == "too_large"
+    assert caught.value.kind == "too_large"
 
 
 @CODECS
@@ -226,7 +226,7 @@ def test_frames_that_change_size_are_scaled_to_the_first() -> None:
     assert (info.height, info.width) == (64, 96)
 
 
-def test_a_missing_right_is_told_as_such_and_not_as_bad_data(
+def test_a_missing_right_is_reported_as_such_and_not_as_bad_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_video: bytes
 ) -> None:
     path = tmp_path / "a.mp4"
@@ -236,9 +236,9 @@ def test_a_missing_right_is_told_as_such_and_not_as_bad_data(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(InputError, match="Permission denied") as told:  # there are no neighbours to check
+    with pytest.raises(InputError, match="Permission denied") as caught:  # there are no neighbours to check
         decode_frames(str(path))
-    assert told.value.kind == "permission"
+    assert caught.value.kind == "permission"
 
 
 def test_remote_object_is_read(long_video: bytes) -> None:

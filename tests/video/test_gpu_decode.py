@@ -122,7 +122,7 @@ def test_a_decoder_that_stops_half_way_loses_and_doubles_no_frame(monkeypatch: p
 
 
 @usable
-def test_a_build_that_can_not_decode_on_the_device_is_told_at_once() -> None:
+def test_a_build_that_can_not_decode_on_the_device_is_reported_at_once() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with pytest.raises(StageError, match=r"can't decode plain H\.264 on `cuda`.*build for your CUDA"):

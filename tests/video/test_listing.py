@@ -219,7 +219,7 @@ def test_a_table_with_two_columns_of_one_meaning_is_refused(tmp_path: Path) -> N
     assert listed(tmp_path / "l.csv")[0]["label"] == "a"
 
 
-def test_text_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
     bad = pa.Array.from_buffers(
         pa.string(), 1, [None, pa.array([0, 1], pa.int32()).buffers()[1], pa.py_buffer(b"\xff")]
     )
@@ -243,7 +243,7 @@ def test_manifest_keeps_ids_as_text(tmp_path: Path) -> None:
     assert [r["video_id"] for r in listed(write_csv(tmp_path / "l.csv", [{"id": "007", "uri": "1.mp4"}]))] == ["007"]
 
 
-def test_duplicate_ids_are_told(tmp_path: Path) -> None:
+def test_duplicate_ids_are_reported(tmp_path: Path) -> None:
     touch(tmp_path, "1.mp4", "2.mp4")
     rows = [{"video_id": "x", "uri": "1.mp4"}, {"video_id": "x", "uri": "2.mp4"}]
     with pytest.raises(ConfigError, match="'x'"):

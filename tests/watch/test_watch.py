@@ -185,7 +185,7 @@ def ran_well(config: Config, found: FoundCheckpoint) -> dict[str, object]:
 
 def test_a_watcher_outlives_what_may_pass_and_not_a_mistake() -> None:
     ends: list[Exception | Pass] = [StageError("no video yet"), ConnectionError("gone"), Pass(), ConfigError("wrong")]
-    told: list[Pass] = []
+    reported: list[Pass] = []
 
     def one_pass() -> Pass:
         end = ends.pop(0)
@@ -194,8 +194,8 @@ def test_a_watcher_outlives_what_may_pass_and_not_a_mistake() -> None:
         return end
 
     with pytest.raises(ConfigError, match="wrong"):
-        watch_for_ever(one_pass, 0.0, told.append)
-    assert told == [Pass()]
+        watch_for_ever(one_pass, 0.0, reported.append)
+    assert reported == [Pass()]
 
 
 def test_a_limit_counts_what_is_run(config: Config, options: WatchOptions, tmp_path: Path) -> None:

@@ -154,8 +154,8 @@ def test_training_clips_carry_the_class_of_their_motion() -> None:
         (y1, x1), (y2, x2) = (np.argwhere(f > (f.min() + f.max()) / 2).mean(0) for f in (first, last))
         way = (x2 - x1, y2 - y1)
         axis = int(abs(way[1]) > abs(way[0]))
-        told = MOTION_ONLY.labels[int(target.argmax())]
-        assert told == (("push_left", "push_right"), ("lift", "put_down"))[axis][int(way[axis] > 0)]
+        reported = MOTION_ONLY.labels[int(target.argmax())]
+        assert reported == (("push_left", "push_right"), ("lift", "put_down"))[axis][int(way[axis] > 0)]
         assert set(np.unique(map_THW)) <= {int(target.argmax()), STILL}
-        seen.add(told)
+        seen.add(reported)
     assert seen == set(MOTION_ONLY.labels)

@@ -49,13 +49,13 @@ def test_files_are_h264_as_the_truth_says(world: tuple[Path, WorldSummary]) -> N
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
             assert stream.codec_context.name == "h264"
             assert stream.codec_context.pix_fmt == "yuv420p"
-            told = truth[row["video_id"]]
-            assert (stream.height, stream.width) == (told["height"], told["width"])
-            assert float(stream.average_rate) == told["fps"]
+            reported = truth[row["video_id"]]
+            assert (stream.height, stream.width) == (reported["height"], reported["width"])
+            assert float(stream.average_rate) == reported["fps"]
             assert stream.frames == len(frames)
             assert 16 <= len(frames) <= 32
-            assert max(told["frames"]) < len(frames)
-            assert all(np.isfinite(box).all() and len(box) == 4 for box in told["boxes"])
+            assert max(reported["frames"]) < len(frames)
+            assert all(np.isfinite(box).all() and len(box) == 4 for box in reported["boxes"])
             total += len(frames)
     assert total == summary.frames
 
