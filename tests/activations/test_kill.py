@@ -117,8 +117,8 @@ def store_clips(run: Path) -> None:
             encoding, encoded = encode_clip(stream.randint(0, 256, (16, 64, 64, 3), np.uint8))
             rows.append(
                 dict.fromkeys(tables.CLIPS.names)
-                | {"clip_id": f"{shard}-{i}", "video_id": f"{shard}-{i}", "label": "lift", "encoding": encoding}
-                | {"set": "class" if i else "random", "encoded": encoded}
+                | {"clip_id": f"{shard}-{i}", "video_id": f"{shard}-{i}", "name": "lift", "label": "lift"}
+                | {"set": "class" if i else "random", "encoding": encoding, "encoded": encoded}
             )
         table = pa.Table.from_pylist(rows, schema=tables.CLIPS)
         clips.commit(f"{shard:05d}", ShardOutput({"clips": table, CONTENTS: contents_of(table)}))
