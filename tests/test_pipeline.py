@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,18 @@ def test_the_counts_fit_together(finished: vtcav_ray.Run, small: Config) -> None
         activations = finished.table("activations", layer=layer)
         assert sorted(activations["clip_id"].to_pylist()) == sorted(clips["clip_id"].to_pylist())
         gradients = finished.table("gradients", layer=layer)
-        examples = [r["clip_id"] for r in clips.to_pylist() if r["set"] == "class"]
-        assert sorted(gradients["clip_id"].to_pylist()) == sorted(examples)
+        examples = {r["clip_id"]: r["name"] for r in clips.to_pylist() if r["set"] == "class"}
+        rows = list(zip(*(gradients[name].to_pylist() for name in ("clip_id", "class", "reference")), strict=True))
+        # Every example has the gradient of its own class, and a reference clip also those of the other classes.
+        reference = {clip for clip, _, marked in rows if marked}
+        assert {(clip, name) for clip, name, _ in rows} == set(examples.items()) | {
+            (clip, name) for clip in reference for name in examples.values()
+        }
+        assert len({(clip, name) for clip, name, _ in rows}) == len(rows)
+        assert len(reference) == small.clips.per_class
+        per_class = Counter(examples[clip] for clip in reference)
+        assert per_class.keys() == set(examples.values())
+        assert max(per_class.values()) - min(per_class.values()) <= 1
         assert np.isfinite(np.stack(gradients["vector"].to_numpy(zero_copy_only=False))).all()
 
 

@@ -39,9 +39,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_a_broken_run_json_is_reported_and_rewritten(
-    house: SmallHouse, config: Config, content: bytes
-) -> None:
+def test_a_broken_run_json_is_reported_and_rewritten(house: SmallHouse, config: Config, content: bytes) -> None:
     run = pipeline.run(config)
     wanted = contents(run)
     path = Path(run.url, "run.json")

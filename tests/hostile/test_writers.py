@@ -50,9 +50,7 @@ def holder(folder: Path, expires_s: float = 60.0) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_driver_learns_who_where_and_since_when(
-    house: SmallHouse, config: Config, tmp_path: Path
-) -> None:
+def test_a_second_driver_learns_who_where_and_since_when(house: SmallHouse, config: Config, tmp_path: Path) -> None:
     process = holder(tmp_path / "run")
     try:
         for fresh in (False, True):
