@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.ports import free_ports
+
 pytestmark = pytest.mark.slow
 
 # A separate process, so that all that it prints and its workers log can be examined.
 SCRIPT = """
-import contextlib, functools, json, socket, sys, time, urllib.request
+import contextlib, functools, json, sys, time, urllib.request
 from pathlib import Path
 import psutil, pyarrow as pa, ray, ray.cloudpickle
 from vtcav_ray.rows import Failure
@@ -32,9 +34,7 @@ class Worker:
         return ShardOutput({"tracks": rows}, failures, {"clips": 2, "batch_items": 3, "batch_slots": 4})
 
 folder = sys.argv[1]
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
+port = int(sys.argv[2])
 logs.configure("json", "info")
 ray.cloudpickle.register_pickle_by_value(sys.modules["__main__"])
 output = StageFolder("tracks", "k", Folder(folder + "/run/tracks/k"))
@@ -66,7 +66,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("observe")
     (folder / "script.py").write_text(textwrap.dedent(SCRIPT))
     done = subprocess.run(
-        [sys.executable, str(folder / "script.py"), str(folder)],
+        [sys.executable, str(folder / "script.py"), str(folder), str(*free_ports(1))],
         capture_output=True,
         text=True,
         timeout=300,

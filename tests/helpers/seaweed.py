@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +14,8 @@ from typing import Any
 import boto3
 import botocore.config
 import botocore.exceptions
+
+from tests.helpers.ports import free_ports
 
 KEY = "vtkey"
 SECRET = "vt-S3cr3t-do-not-show"
@@ -33,7 +33,7 @@ class Seaweed:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, *self._others = _free_ports(4)
+        self.port, *self._others = free_ports(4, also_above=10_000)  # gRPC
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.client = _client(self.url)
@@ -124,23 +124,3 @@ def _client(url: str) -> Any:
         region_name="us-east-1",
         config=botocore.config.Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=10),
     )
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that are free now, as are those 10,000 above them, which SeaweedFS uses for gRPC."""
-    found: list[int] = []
-    rng = random.Random()
-    while len(found) < count:
-        port = rng.randrange(20_000, 32_000)
-        if port not in found and _is_free(port) and _is_free(port + 10_000):
-            found.append(port)
-    return found
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

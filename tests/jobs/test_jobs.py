@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +22,7 @@ import psutil
 import pytest
 import torch
 
+from tests.helpers.ports import free_ports
 from tests.helpers.small_runs import ONE_ACTOR_A_STAGE
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.assets import resolve_asset
@@ -47,16 +48,6 @@ SMALL = [
 ]
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
     """Address of the job server of a separate head with its own ports and folder; only its processes are ended."""
@@ -77,12 +68,13 @@ def head() -> Iterator[str]:
         wait_for(f"{address}/api/version", process, Path(folder, "head.log"))
         yield address
     finally:
-        ours = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-        os.killpg(process.pid, signal.SIGKILL)  # nothing in it is needed, and an orderly stop takes 20 s
-        process.wait()
-        for pid in ours:
-            if psutil.pid_exists(pid) and pid != process.pid:
-                psutil.Process(pid).kill()
+        if process.poll() is None:
+            children = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, signal.SIGKILL)  # nothing in it is needed, and an orderly stop takes 20 s
+            process.wait()
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -101,7 +93,8 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         assert process.poll() is None, log.read_text()
         try:
             request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
-            urllib.request.urlopen(request, timeout=5).close()
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                assert "ray_version" in json.load(answer)
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
