@@ -286,7 +286,7 @@ def test_a_section_escapes_what_it_shows(outside: ModuleType) -> None:
     class Data:
         scores: pa.Table
 
-    row = {"concept": "<b>", "class": "lift", "layer": "late", "effect_logits": 1.0}
+    row = {"concept": "<b>", "class": "lift", "layer": "late", "effect": 1.0}
     html = outside.Strongest().html("strongest", Data(pa.Table.from_pylist([row])), None)
     assert "<b>" not in html
     assert "&lt;b&gt; on lift" in html

@@ -137,9 +137,9 @@ def test_the_scores_are_a_full_grid_with_figures_in_range(finished: vtcav_ray.Ru
     assert len(cells) == len(classes) * len(concepts) * len(small.activations.layers)
     for row in random:
         if not row["degenerate"]:
-            assert 0 <= row["ci_low"] <= row["score"] <= row["ci_high"] <= 1
-        assert 0 < row["effect_p"] <= row["effect_q"] <= 1
-        assert row["effect_ci_low"] <= row["effect_logits"] <= row["effect_ci_high"]
+            assert 0 <= row["tcav_ci_low"] <= row["tcav_score"] <= row["tcav_ci_high"] <= 1
+        assert 0 < row["p"] <= row["q"] <= 1
+        assert row["ci_low"] <= row["effect"] <= row["ci_high"]
         assert row["R"] == 10
     assert {r["layer"] for r in random if r["degenerate"]} == {"head"}
 
@@ -147,7 +147,7 @@ def test_the_scores_are_a_full_grid_with_figures_in_range(finished: vtcav_ray.Ru
 def test_the_model_uses_how_the_object_moves(finished: vtcav_ray.Run) -> None:
     """The planted truth appears at the depth where a pilot run showed it clearly: moving up favours `lift`."""
     effects = {
-        (r["class"], r["concept"]): r["effect_z"]
+        (r["class"], r["concept"]): r["z"]
         for r in finished.table("scores").to_pylist()
         if r["layer"] == "late" and r["against"] == "random"
     }

@@ -64,35 +64,35 @@ class ScoreRow:
     class_: str
     layer: str
     concept: str  # `<name>/<kind>`
-    kind: str
     against: str  # `random`, `rest of <kind>`, or another concept
-    score: float  # the TCAV score (sign count), mean over the R CAVs, in [0, 1]
-    ci_low: float  # of the score: two-level bootstrap, 95 %
+    effect: float  # the concept effect, in logits
+    ci_low: float  # of the effect: two-level bootstrap, 95 %
     ci_high: float
-    effect: float  # score minus the null's mean
-    p: float  # of the score, two-sided
-    q: float | None = None  # p corrected for all m cells of the run
+    z: float  # effect over null_sd
+    p: float | None = None  # permutation over source videos: twice the smaller tail of t
+    q: float | None = None  # p corrected for all cells of the run
+    significant: bool | None = None  # the headline: q below alpha
+    effect_within: float | None = None  # part of `effect` within class labels: beyond the class itself
+    p_within: float | None = None  # of that part: videos permuted within their labels
+    q_within: float | None = None  # p_within corrected like q
+    between_share: float | None = None  # share of `effect` that goes with the class labels themselves
+    tcav_score: float  # the TCAV score (sign count), mean over the R CAVs, in [0, 1]
+    tcav_p: float  # of the score, two-sided
+    tcav_q: float | None = None  # tcav_p corrected for all m cells of the run
+    tcav_ci_low: float  # of the score: two-level bootstrap, 95 %
+    tcav_ci_high: float
+    tcav_effect: float  # score minus the null's mean
+    tcav_null_mean: float  # of the random-against-random scores
+    tcav_null_sd: float
+    tcav_magnitude: float  # mean sensitivity, logits per unit of z
+    tcav_smooth: float  # mean sigmoid of the scaled sensitivity, in [0, 1]
+    kind: str
+    null_sd: float  # of the effect, if random clips replace the concept's
+    p_symmetric: float | None = None  # p by the size of t: read it if spread_ratio is above 2
+    spread_ratio: float | None = None  # of the two sides' standard deviations, larger over smaller; NaN for twins
     learnable: bool  # held-out accuracy above the random sets' own; a note, which decides nothing
-    significant: bool | None = None  # the headline: effect_q below alpha
     n: int  # class videos
     R: int  # CAVs
-    magnitude: float  # mean sensitivity, logits per unit of z
-    smooth: float  # mean sigmoid of the scaled sensitivity, in [0, 1]
-    null_mean: float  # of the random-against-random scores
-    null_sd: float
-    effect_logits: float  # the concept effect, in logits
-    effect_ci_low: float
-    effect_ci_high: float
-    effect_null_sd: float
-    effect_z: float
-    effect_p: float | None = None  # permutation over source videos: twice the smaller tail of t
-    effect_p_symmetric: float | None = None  # the same by the size of t: read it if spread_ratio is above 2
-    effect_q: float | None = None  # effect_p corrected for all cells of the run
-    spread_ratio: float | None = None  # of the two sides' standard deviations, larger over smaller; NaN for twins
-    effect_within: float | None = None  # part of effect_logits within class labels: beyond the class itself
-    p_within: float | None = None  # of that part: videos permuted within their labels
-    q_within: float | None = None  # p_within corrected like effect_q
-    between_share: float | None = None  # share of effect_logits that goes with the class labels themselves
     n_concept: int  # source videos of the concept
     n_random: int  # source videos on the other side
     held_out_accuracy: float
@@ -125,7 +125,7 @@ class NullRow:
     layer: str
     concept: str
     against: str
-    effect_unit: Float32  # logits per unit of `effect_counts`: the observed effect is at effect_logits / it
+    effect_unit: Float32  # logits per unit of `effect_counts`: the observed effect is at `effect` / it
     # Permutations in 24 equal bins from -4 to 4 units (Welch's t; for pairs, means over the SD of all sign
     # patterns); what lies beyond is in the outermost. Empty: no test.
     effect_counts: Counts
@@ -151,9 +151,9 @@ class EffectTestRow:
     layer: str
     concept: str
     against: str
-    effect_p: float  # as in `scores`
-    effect_p_symmetric: float
-    p_adjusted: float  # effect_p corrected for the classes and layers of the same concept and other side
+    p: float  # as in `scores`
+    p_symmetric: float
+    p_adjusted: float  # p corrected for the classes and layers of the same concept and other side
     spread_ratio: float
     effect_within: float
     p_within: float
@@ -188,8 +188,8 @@ class PatchEffectRow:
     against: str
     effect_patch: float  # mean response of the concept's videos minus that of the other side's, logits
     effect_first_order: float  # its first-order prediction, from the gradients at the same reference clips
-    effect_logits: float  # the concept effect of `scores`: the prediction without the gain of the layer
-    same_sign: bool | None  # effect_patch and effect_logits agree in sign; null: one is 0 or missing
+    effect: float  # the concept effect of `scores`: the prediction without the gain of the layer
+    same_sign: bool | None  # effect_patch and `effect` agree in sign; null: one is 0 or missing
     null_sd: float  # of effect_patch, if random clips replace the concept's
     z: float  # effect_patch over null_sd
     p: float  # permutation over source videos (pairs: sign flips), equal-tailed

@@ -147,7 +147,25 @@ def cavs(d: int) -> pa.Schema:
 
 SCORES = schema_of(ScoreRow)
 CELL_KEY = ("class", "layer", "concept", "against")  # identifies a cell
-EFFECT = ("effect_logits", "effect_ci_low", "effect_ci_high")  # a cell's effect with its interval
+EFFECT = ("effect", "ci_low", "ci_high")  # a cell's effect with its interval
+_RENAMED = {
+    "effect_logits": "effect",
+    "effect_ci_low": "ci_low",
+    "effect_ci_high": "ci_high",
+    "effect_null_sd": "null_sd",
+    "effect_z": "z",
+    "effect_p": "p",
+    "effect_p_symmetric": "p_symmetric",
+    "effect_q": "q",
+    "score": "tcav_score",
+    "null_mean": "tcav_null_mean",
+    "magnitude": "tcav_magnitude",
+    "smooth": "tcav_smooth",
+}
+# Table -> old column -> its name today. Old scores had other figures under `effect`, `ci_low`, `p`, `q` and `null_sd`.
+RENAMED = {"scores": _RENAMED, "patch_effects": {"effect_logits": "effect"}}
+# Table -> a column that it did not have under the old names: a stored table without it is old.
+MARKER = {"scores": "tcav_score", "patch_effects": "effect"}
 SENSITIVITIES = schema_of(SensitivityRow)
 NULLS = schema_of(NullRow)
 COMPOSITION = schema_of(CompositionRow)
@@ -179,8 +197,8 @@ INTERVENTIONS = pa.schema(
         ("concept", pa.string()),
         ("against", pa.string()),
         ("step", pa.float64()),  # t: the shift is t * (mean concept - mean random), lifted to the activation
-        ("gain", pa.float64()),  # logits that the lifted shift moves, to first order, for one of effect_logits
-        ("predicted", pa.float64()),  # t * gain * effect_logits over these clips: first order, logits
+        ("gain", pa.float64()),  # logits that the lifted shift moves, to first order, for one of (P∇h)·Δz
+        ("predicted", pa.float64()),  # t * gain * (P∇h)·Δz over these clips: first order, logits
         ("real", pa.float64()),  # mean change of the class's logit when the rest of the model is run
         ("real_sd", pa.float64()),  # over the clips
         ("n", pa.int32()),  # class clips, one per source video

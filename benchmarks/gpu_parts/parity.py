@@ -126,7 +126,7 @@ def figures(a_NC: np.ndarray, b_NC: np.ndarray) -> dict[str, float]:
 def compare_scores(part: Part, ours: Run, other: Run) -> None:
     """Compare scores, effects and p of every cell."""
     names = ("class", "layer", "concept", "against")
-    columns = ["score", "effect_logits", "effect_null_sd", "effect_p"]
+    columns = ["tcav_score", "effect", "null_sd", "p"]
     a, b = (
         {
             tuple(row[n] for n in names): row

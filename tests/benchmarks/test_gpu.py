@@ -200,7 +200,7 @@ def tables_of_run(change: Mapping[str, Any]) -> FakeRun:
         vectors[2] += np.float32(change.get(name, 0.0)) * np.linalg.norm(vectors[2]) / np.sqrt(8)
         keys = {key: [text.format(i) for i in range(6)] for key, text in KEYS.items()}
         found[name] = pa.table({**keys, "vector": vector_array(vectors)})
-    score = {"score": 0.5, "effect_logits": 1.0, "effect_null_sd": 0.2, "effect_p": 0.01, "significant": True}
+    score = {"tcav_score": 0.5, "effect": 1.0, "null_sd": 0.2, "p": 0.01, "significant": True}
     cell = {"class": "lift", "layer": "late", "concept": "cup", "against": "random"}
     found["scores"] = pa.Table.from_pylist([cell | score | change.get("scores", {})])
     boxes = [[[10.0, 10.0, 30.0, 30.0]] * 4, [[40.0, 10.0, 60.0, 30.0]] * 4]
@@ -221,9 +221,9 @@ def tables_of_run(change: Mapping[str, Any]) -> FakeRun:
         ({"cavs": 0.2}, ("cavs",)),
         ({"tracks": 2.0}, ("mean IoU",)),
         ({"tracks": 15.0}, ("share of boxes", "mean IoU")),
-        ({"scores": {"score": 0.6}}, ("of a score",)),
-        ({"scores": {"effect_logits": 1.05}}, ("of an effect",)),
-        ({"scores": {"effect_p": 0.02}}, ("of p",)),
+        ({"scores": {"tcav_score": 0.6}}, ("of a score",)),
+        ({"scores": {"effect": 1.05}}, ("of an effect",)),
+        ({"scores": {"p": 0.02}}, ("of p",)),
     ],
 )
 def test_parity_finds_what_is_beyond_its_tolerance(

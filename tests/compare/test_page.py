@@ -28,7 +28,7 @@ def comparison() -> pa.Table:
                         "class": name, "layer": "late", "concept": concept, "against": "random", "effect_a": 0.1,
                         "effect_b": 0.1 + change, "change": change, "ci_low": change - 0.05, "ci_high": change + 0.05,
                         "p": 0.001, "q": 0.004 if moved else 1.0, "moved": moved, "paired": True, "learnable": True,
-                        "score_a": 0.5, "score_b": float("nan"), "score_change": float("nan"),
+                        "tcav_score_a": 0.5, "tcav_score_b": float("nan"), "tcav_score_change": float("nan"),
                     }
                 )  # fmt: skip
     return pa.Table.from_pylist(rows, schema=COMPARISON)

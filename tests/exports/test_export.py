@@ -43,10 +43,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     rows = [
         {
             "class": name, "concept": concept, "layer": layer, "kind": concept.rpartition("/")[2], "against": "random",
-            "effect_logits": effect, "effect_ci_low": effect - 0.1, "effect_ci_high": effect + 0.1,
-            "effect_null_sd": 0.05, "effect_z": effect / 0.05, "effect_p": 0.001, "effect_q": 0.003, "score": 0.9,
-            "null_mean": 0.5, "null_sd": 0.3, "significant": significant, "learnable": learnable, "n": 30, "R": 50,
-            "degenerate": False, "decided_by": "effect", "model": "m@1", "note": "",
+            "effect": effect, "ci_low": effect - 0.1, "ci_high": effect + 0.1,
+            "null_sd": 0.05, "z": effect / 0.05, "p": 0.001, "q": 0.003, "tcav_score": 0.9,
+            "tcav_null_mean": 0.5, "tcav_null_sd": 0.3, "significant": significant, "learnable": learnable,
+            "n": 30, "R": 50, "degenerate": False, "decided_by": "effect", "model": "m@1", "note": "",
         }
         for name, concept, layer, effect, significant, learnable in pa_rows
     ]  # fmt: skip
@@ -87,7 +87,7 @@ def test_the_same_run_gives_the_same_files(run: Run, written: dict[str, Path], t
 def test_tables_hold_every_cell(written: dict[str, Path]) -> None:
     with written["scores.csv"].open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(r["class"], float(r["effect_logits"])) for r in rows] == [(r[0], r[3]) for r in pa_rows]
+    assert [(r["class"], float(r["effect"])) for r in rows] == [(r[0], r[3]) for r in pa_rows]
     assert list(rows[0]) == list(tables.SCORES.names)
 
 
@@ -109,10 +109,10 @@ def test_latex_has_the_significant_cells_with_names_escaped(written: dict[str, P
 def test_pandas_polars_and_duckdb_read_the_scores_as_they_lie(run: Run) -> None:
     files = f"{run.url}/scores/*/scores/*.parquet"
     want = [r[3] for r in pa_rows]
-    assert pl.read_parquet(files)["effect_logits"].to_list() == want
+    assert pl.read_parquet(files)["effect"].to_list() == want
     [file] = Path(run.url).glob("scores/*/scores/*.parquet")
-    assert pd.read_parquet(file)["effect_logits"].tolist() == want
-    query = f"SELECT count(*) FROM read_parquet('{files}') WHERE significant AND effect_logits > 0"
+    assert pd.read_parquet(file)["effect"].tolist() == want
+    query = f"SELECT count(*) FROM read_parquet('{files}') WHERE significant AND effect > 0"
     assert duckdb.sql(query).fetchall() == [(1,)]
 
 
@@ -132,7 +132,7 @@ def test_tensorboard_gets_every_figure_through_its_own_client(run: Run, tmp_path
 
     events = EventAccumulator(str(tmp_path)).Reload()
     assert set(events.Tags()["scalars"]) == set(figures_of(run))
-    [event] = events.Scalars("effect_logits/lift/cup_up/spatiotemporal/late")
+    [event] = events.Scalars("effect/lift/cup_up/spatiotemporal/late")
     assert (event.step, event.value) == (7, pytest.approx(0.81))
 
 
@@ -158,7 +158,7 @@ def many(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
     folder = Folder(str(tmp_path_factory.mktemp("many")))
     row = run.table("scores").to_pylist()[0]
-    rows = [{**row, "class": f"class {k}", "effect_logits": k / 100} for k in range(600)]
+    rows = [{**row, "class": f"class {k}", "effect": k / 100} for k in range(600)]
     scores = stage_folder(folder, "scores", "k")
     scores.commit("final", ShardOutput({"scores": pa.Table.from_pylist(rows, schema=tables.SCORES)}))
     scores.finish({}, {"warnings": [], "notes": {}, "seconds": 1.0})
@@ -182,7 +182,7 @@ def test_mlflow_gets_every_figure_through_its_own_client(
     assert logged.data.tags["vtcav_run"] == many.url
     figures = figures_of(many)
     assert len(logged.data.metrics) == len(figures) == 1202
-    name = "effect_logits/class 42/cup_up/spatiotemporal/late"
+    name = "effect/class 42/cup_up/spatiotemporal/late"
     [point] = client.get_metric_history(logged.info.run_id, name)
     assert (point.step, point.value) == (7, pytest.approx(0.42))
 

@@ -33,26 +33,26 @@ def cell(**values: Any) -> dict[str, Any]:
         "layer": "late",
         "concept": "cup up/spatiotemporal",
         "against": "random",
-        "score": 0.6,
-        "ci_low": 0.45,
-        "ci_high": 0.75,
-        "p": 0.4,
-        "q": 1.0,
+        "tcav_score": 0.6,
+        "tcav_ci_low": 0.45,
+        "tcav_ci_high": 0.75,
+        "tcav_p": 0.4,
+        "tcav_q": 1.0,
         "learnable": True,
         "significant": False,
         "n": 30,
         "R": 50,
-        "magnitude": 0.02,
-        "smooth": 0.55,
-        "null_mean": 0.5,
-        "null_sd": 0.12,
-        "effect_logits": 0.02,
-        "effect_ci_low": -0.05,
-        "effect_ci_high": 0.09,
-        "effect_null_sd": 0.04,
-        "effect_z": 0.5,
-        "effect_p": 0.6,
-        "effect_q": 1.0,
+        "tcav_magnitude": 0.02,
+        "tcav_smooth": 0.55,
+        "tcav_null_mean": 0.5,
+        "tcav_null_sd": 0.12,
+        "effect": 0.02,
+        "ci_low": -0.05,
+        "ci_high": 0.09,
+        "null_sd": 0.04,
+        "z": 0.5,
+        "p": 0.6,
+        "q": 1.0,
         "n_concept": 30,
         "n_random": 300,
         "held_out_accuracy": 0.91,
@@ -66,9 +66,9 @@ def cell(**values: Any) -> dict[str, Any]:
         **values,
     }
     row.setdefault("kind", row["concept"].rpartition("/")[2])
-    if "effect" not in row:
-        known = row["score"] is not None and row["null_mean"] is not None
-        row["effect"] = row["score"] - row["null_mean"] if known else None
+    if "tcav_effect" not in row:
+        known = row["tcav_score"] is not None and row["tcav_null_mean"] is not None
+        row["tcav_effect"] = row["tcav_score"] - row["tcav_null_mean"] if known else None
     return row
 
 
@@ -114,17 +114,17 @@ def _world_cell(rng: np.random.Generator, name: str, concept: str, kind: str, de
         **{"class": name},
         concept=f"{concept}/{kind}",
         layer=layer,
-        score=score,
-        ci_low=max(0.0, score - 0.12),
-        ci_high=min(1.0, score + 0.12),
-        null_sd=score_sd,
-        effect_logits=effect,
-        effect_ci_low=effect - half,
-        effect_ci_high=effect + half,
-        effect_null_sd=null_sd,
-        effect_z=z,
-        effect_p=0.0001 if significant else 0.3,
-        effect_q=0.003 if significant else 1.0,
+        tcav_score=score,
+        tcav_ci_low=max(0.0, score - 0.12),
+        tcav_ci_high=min(1.0, score + 0.12),
+        tcav_null_sd=score_sd,
+        effect=effect,
+        ci_low=effect - half,
+        ci_high=effect + half,
+        null_sd=null_sd,
+        z=z,
+        p=0.0001 if significant else 0.3,
+        q=0.003 if significant else 1.0,
         significant=significant and learnable,
         learnable=learnable,
         degenerate=degenerate,
@@ -176,8 +176,10 @@ def sensitivities(rows: list[dict[str, Any]], *, videos: int = 30, seed: int = 0
     rng = np.random.default_rng(seed)
     found = []
     for row in rows:
-        if row["against"] == "random" and row["score"] is not None:
-            values = np.sort(rng.exponential(0.05, videos)) * np.where(np.arange(videos) < row["score"] * videos, 1, -1)
+        if row["against"] == "random" and row["tcav_score"] is not None:
+            values = np.sort(rng.exponential(0.05, videos)) * np.where(
+                np.arange(videos) < row["tcav_score"] * videos, 1, -1
+            )
             about = {name: row[name] for name in ("class", "layer", "concept")}
             found += [{**about, "video_id": f"video_{v:03d}", "sensitivity": float(s)} for v, s in enumerate(values)]
     return pa.Table.from_pylist(found, schema=SENSITIVITIES)
@@ -193,7 +195,7 @@ def nulls(rows: list[dict[str, Any]], *, permutations: int = 1000, seed: int = 0
         found.append(
             {name: row[name] for name in ("class", "layer", "concept", "against")}
             | {
-                "effect_unit": row["effect_null_sd"],
+                "effect_unit": row["null_sd"],
                 "effect_counts": np.histogram(t, EFFECT_BINS, (-EFFECT_REACH, EFFECT_REACH))[0],
                 "score_counts": np.histogram(scores, SCORE_BINS, (0, 1))[0],
             }

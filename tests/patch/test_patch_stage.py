@@ -103,14 +103,14 @@ def test_the_effects_are_those_of_the_responses(patched: Run) -> None:
         assert 0 < row["p"] <= row["q"] <= 1
         assert row["note"] == ""
         score = scores[tuple(row[n] for n in tables.CELL_KEY)]
-        assert row["effect_logits"] == score["effect_logits"]
-        assert row["same_sign"] == (row["effect_patch"] * score["effect_logits"] > 0)
+        assert row["effect"] == score["effect"]
+        assert row["same_sign"] == (row["effect_patch"] * score["effect"] > 0)
 
 
 def test_after_the_head_the_patch_effect_is_the_concept_effect_times_the_gain(patched: Run) -> None:
     """Only a linear map follows, so it is also its own first-order prediction."""
     rows = [row for row in patched.table("patch_effects").to_pylist() if row["layer"] == "head"]
-    gains = [row["effect_patch"] / row["effect_logits"] for row in rows]
+    gains = [row["effect_patch"] / row["effect"] for row in rows]
     assert gains == pytest.approx([gains[0]] * 4, rel=1e-3)
     for row in rows:
         assert row["effect_patch"] == pytest.approx(row["effect_first_order"], rel=1e-3)
@@ -185,12 +185,12 @@ def test_the_choice_of_cells(folder: str) -> None:
 def test_significant_cells_are_taken_by_the_size_of_z(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = opened(folder)
     scores = run.table("scores")
-    z = np.abs(np.asarray(scores["effect_z"]))
+    z = np.abs(np.asarray(scores["z"]))
     called = pa.array(z > 2.0, pa.bool_())
     place = scores.column_names.index("significant")
     monkeypatch.setattr(run, "table", lambda *_, **__: scores.set_column(place, "significant", called))
-    rows = [row for row in scores.to_pylist() if abs(row["effect_z"]) > 2 and row["against"] == "random"]
-    rows.sort(key=lambda row: -abs(row["effect_z"]))
+    rows = [row for row in scores.to_pylist() if abs(row["z"]) > 2 and row["against"] == "random"]
+    rows.sort(key=lambda row: -abs(row["z"]))
     assert len(rows) > 3
     expected = [CellKey(*(row[n] for n in tables.CELL_KEY)) for row in rows]
     assert choose(run, Wanted(most=3)) == tuple(expected[:3])
@@ -354,5 +354,5 @@ def test_it_runs_on_ray(folder: str) -> None:
     expected = concept_effect(
         [r["vector"] for r in gradients], own, other, groups=sides.concept.videos + sides.other.videos
     )
-    assert row["effect_logits"] == pytest.approx(expected.effect, rel=1e-3)
+    assert row["effect"] == pytest.approx(expected.effect, rel=1e-3)
     assert row["z"] == pytest.approx(expected.z, rel=1e-2)

@@ -146,13 +146,13 @@ def test_the_evidence_shows_the_planted_numbers(opened: Opened) -> None:
         for name in row
         if name not in ("class", "layer", "concept", "kind", "against")
     }
-    assert float(shown["effect_logits"]) == pytest.approx(row["effect_logits"], abs=0.005)
-    assert float(shown["score"]) == pytest.approx(row["score"], abs=0.0005)
-    assert shown["effect_q"] == "0.003"
+    assert float(shown["effect"]) == pytest.approx(row["effect"], abs=0.005)
+    assert float(shown["tcav_score"]) == pytest.approx(row["tcav_score"], abs=0.0005)
+    assert shown["q"] == "0.003"
     assert shown["significant"] == "yes"
     assert (shown["n"], shown["R"], shown["n_random"]) == ("30", "50", "300")
     assert shown["decided_by"] == "effect"
-    assert f"raises the logit by {row['effect_logits']:.2f}" in page.locator("dialog .verdict").inner_text()
+    assert f"raises the logit by {row['effect']:.2f}" in page.locator("dialog .verdict").inner_text()
     page.wait_for_selector("dialog .pictures svg rect")
     null = next(
         n
@@ -279,8 +279,8 @@ def test_nor_with_many_layers_of_long_names(
     [
         pytest.param([], id="no cells"),
         pytest.param([cell()], id="one cell"),
-        pytest.param([cell(effect_logits=None, score=None, effect_ci_low=None, effect_null_sd=None)], id="nulls"),
-        pytest.param([cell(effect_logits=math.inf, effect_null_sd=0.0, null_sd=0.0)], id="infinite"),
+        pytest.param([cell(effect=None, tcav_score=None, ci_low=None, null_sd=None)], id="nulls"),
+        pytest.param([cell(effect=math.inf, null_sd=0.0, tcav_null_sd=0.0)], id="infinite"),
         pytest.param([cell(against="cup up/frozen"), cell(against="rest of spatiotemporal")], id="no random"),
     ],
 )

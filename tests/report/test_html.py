@@ -160,7 +160,7 @@ def test_summary_shows_counts_warnings_stages_and_failures(html: str) -> None:
             [cell(**{f.name: None for f in tables.SCORES if f.name not in ("class", "layer", "concept", "model")})],
             id="all null",
         ),
-        pytest.param([cell(effect_logits=float("inf"), effect_ci_high=float("nan"), score=float("nan"))], id="inf"),
+        pytest.param([cell(effect=float("inf"), ci_high=float("nan"), tcav_score=float("nan"))], id="inf"),
     ],
 )  # fmt: skip
 def test_thin_data_makes_a_whole_page(rows: list) -> None:
@@ -184,15 +184,15 @@ def unpack(head: dict, data: str) -> dict[str, np.ndarray]:
 
 
 def test_packed_columns_come_back_with_four_digits() -> None:
-    rows = [*factory.world_rows(), cell(concept="new/spatial", score=None, n=123_457, note="why")]
+    rows = [*factory.world_rows(), cell(concept="new/spatial", tcav_score=None, n=123_457, note="why")]
     head, data = pack_cells(read_cells(table(rows), factory.LAYERS))
     found = unpack(head, data)
     assert [head["classes"][k] for k in found["class"]] == [r["class"] for r in rows]
     assert [head["columns"][c]["concept"] for c in found["column"]] == [r["concept"] for r in rows]
     assert [head["layers"][k] for k in found["layer"]] == [r["layer"] for r in rows]
     assert [head["texts"]["note"][k] for k in found["note"]] == [r["note"] for r in rows]
-    np.testing.assert_allclose(found["effect_logits"], [r["effect_logits"] for r in rows], rtol=1e-4)
-    assert np.isnan(found["score"][-1])
+    np.testing.assert_allclose(found["effect"], [r["effect"] for r in rows], rtol=1e-4)
+    assert np.isnan(found["tcav_score"][-1])
     assert found["n"][-1] == 123_457  # counts stay exact
     assert found["significant"].tolist() == [float(r["significant"]) for r in rows]
 
@@ -231,7 +231,7 @@ def test_each_videos_sensitivity_finds_its_cell() -> None:
 
 
 def test_too_many_videos_keep_the_strongest_cells_whole() -> None:
-    rows = [cell(concept=f"c{k}/spatial", effect_z=float(k)) for k in range(5)]
+    rows = [cell(concept=f"c{k}/spatial", z=float(k)) for k in range(5)]
     head, data = pack_videos(read_cells(table(rows), ["late"]), factory.sensitivities(rows), limit=70)
     assert (head["rows"], head["complete"]) == (60, False)
     assert set(unpack(head, data)["cell"]) == {3, 4}

@@ -23,11 +23,11 @@ def texts(found: list[Sentence]) -> list[str]:
 
 RAISING = {
     "significant": True,
-    "effect_logits": 0.41,
-    "effect_ci_low": 0.30,
-    "effect_ci_high": 0.52,
-    "effect_q": 0.003,
-    "score": 0.92,
+    "effect": 0.41,
+    "ci_low": 0.30,
+    "ci_high": 0.52,
+    "q": 0.003,
+    "tcav_score": 0.92,
 }
 
 
@@ -66,7 +66,7 @@ def test_a_table_of_an_older_run_has_no_split() -> None:
 
 
 def test_a_lowering_concept_is_said_to_lower() -> None:
-    row = cell(**{**RAISING, "effect_logits": -0.7, "effect_ci_low": -0.9, "effect_ci_high": -0.5})
+    row = cell(**{**RAISING, "effect": -0.7, "ci_low": -0.9, "ci_high": -0.5})
     (finding,) = sentences.findings(cells_of(row), limit=5)
     assert "lowers the logit by 0.70 at late. 95\u00a0% interval −0.90 to −0.50" in texts(finding.sentences)[0]
 
@@ -87,8 +87,8 @@ def test_a_layer_that_is_looked_at_in_places_is_reported_with_them(layer: str, r
 def test_still_twin_and_controls_are_compared_with_what_the_intervals_allow() -> None:
     rows = [
         cell(**RAISING),
-        cell(concept="cup up/spatial", effect_ci_low=-0.03, effect_ci_high=0.16),
-        cell(concept="cup up/reversed", **{**RAISING, "effect_logits": -0.5}),
+        cell(concept="cup up/spatial", ci_low=-0.03, ci_high=0.16),
+        cell(concept="cup up/reversed", **{**RAISING, "effect": -0.5}),
         cell(concept="cup up/padding", learnable=False),
     ]
     (finding,) = sentences.findings(cells_of(*rows), limit=5)
@@ -99,12 +99,12 @@ def test_still_twin_and_controls_are_compared_with_what_the_intervals_allow() ->
 
 
 def test_twins_compared_track_by_track_are_told_apart_from_random_clips() -> None:
-    twin = {**RAISING, "effect_logits": 0.38}
+    twin = {**RAISING, "effect": 0.38}
     rows = [
         cell(),
         cell(**twin, against="cup up/frozen"),
-        cell(**{**twin, "effect_logits": 0.2}, concept="ball/spatiotemporal", against="ball/frozen"),
-        cell(**{**twin, "effect_logits": -0.1}, against="cup up/reversed"),
+        cell(**{**twin, "effect": 0.2}, concept="ball/spatiotemporal", against="ball/frozen"),
+        cell(**{**twin, "effect": -0.1}, against="cup up/reversed"),
         cell(concept="hand/spatiotemporal", against="hand/frozen"),
     ]
     (finding,) = sentences.findings(cells_of(*rows), limit=5)
@@ -118,7 +118,7 @@ def test_twins_compared_track_by_track_are_told_apart_from_random_clips() -> Non
 
 
 def test_no_significance_is_never_called_no_effect() -> None:
-    (finding,) = sentences.findings(cells_of(cell(), cell(layer="early", effect_q=0.2)), limit=5)
+    (finding,) = sentences.findings(cells_of(cell(), cell(layer="early", q=0.2)), limit=5)
     assert finding.strongest == 0
     assert texts(finding.sentences) == [
         "No concept's effect was shown in 2 cells (the 95\u00a0% intervals allow at most 0.090 either way); "
@@ -127,7 +127,7 @@ def test_no_significance_is_never_called_no_effect() -> None:
 
 
 def test_a_degenerate_layer_is_named_only_where_no_other_is_significant() -> None:
-    head = cell(**{**RAISING, "effect_logits": 2.0}, layer="head", degenerate=True)
+    head = cell(**{**RAISING, "effect": 2.0}, layer="head", degenerate=True)
     (both,) = sentences.findings(cells_of(cell(**RAISING), head), limit=5)
     assert "at late." in texts(both.sentences)[0]
     (only,) = sentences.findings(cells_of(head), limit=5)
@@ -136,7 +136,7 @@ def test_a_degenerate_layer_is_named_only_where_no_other_is_significant() -> Non
 
 
 def test_overall_counts_m_and_names_alpha_and_correction() -> None:
-    cells = cells_of(cell(**RAISING), cell(layer="early"), cell(layer="middle", effect_p=None, effect_q=None))
+    cells = cells_of(cell(**RAISING), cell(layer="early"), cell(layer="middle", p=None, q=None))
     (first,) = texts(sentences.overall(cells, alpha=0.05, correction="holm"))
     assert first == "1 of 2 tested cells is significant at α = 0.05 after Holm's correction over all m = 2 cells."
     (default,) = texts(sentences.overall(cells, alpha=0.05, correction="step_down"))
@@ -158,7 +158,7 @@ def test_moving_and_still_twins_are_counted_cell_by_cell() -> None:
 
 
 def test_twins_of_which_one_has_no_test_are_not_counted() -> None:
-    rows = [cell(**RAISING), cell(concept="cup up/spatial", effect_p=None)]
+    rows = [cell(**RAISING), cell(concept="cup up/spatial", p=None)]
     assert texts(sentences.overall(cells_of(*rows), alpha=0.05, correction="holm"))[1] == (
         "Of 1 pair of a moving concept and the same one still, none can be compared: of each, at least one has no test."
     )
@@ -192,9 +192,9 @@ def test_undecided_says_why() -> None:
         cell(**RAISING),
         cell(concept="a/padding", learnable=False),
         cell(concept="b/spatial", layer="head", degenerate=True, decided_by="effect"),
-        cell(concept="c/spatial", decided_by="effect", null_sd=0.4),
-        cell(concept="d/spatial", decided_by="none", effect_logits=None, note="only 3 videos"),
-        cell(concept="e/spatial", effect_ci_low=-0.6, effect_ci_high=0.7),
+        cell(concept="c/spatial", decided_by="effect", tcav_null_sd=0.4),
+        cell(concept="d/spatial", decided_by="none", effect=None, note="only 3 videos"),
+        cell(concept="e/spatial", ci_low=-0.6, ci_high=0.7),
     )
     found = texts(undecided(cells))
     assert found[0].startswith("1 concept is not learnable at a layer (a/padding at late)")
@@ -213,22 +213,22 @@ def test_long_lists_of_names_are_cut() -> None:
 
 
 def test_only_the_classes_with_the_largest_effects_are_named_when_there_are_many() -> None:
-    rows = [cell(**{**RAISING, "class": f"class {k}", "effect_logits": 0.1 + k}) for k in range(9)]
+    rows = [cell(**{**RAISING, "class": f"class {k}", "effect": 0.1 + k}) for k in range(9)]
     assert [f.name for f in sentences.findings(cells_of(*rows), limit=2)] == ["class 8", "class 7"]
 
 
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
-        ({"significant": True, "effect_logits": 1.0}, Status.RAISES),
-        ({"significant": True, "effect_logits": -1.0}, Status.LOWERS),
+        ({"significant": True, "effect": 1.0}, Status.RAISES),
+        ({"significant": True, "effect": -1.0}, Status.LOWERS),
         ({}, Status.NOT_SHOWN),
         ({"significant": None, "learnable": None}, Status.NOT_SHOWN),
-        ({"learnable": False, "significant": True, "effect_logits": 1.0}, Status.RAISES),
+        ({"learnable": False, "significant": True, "effect": 1.0}, Status.RAISES),
         ({"learnable": False}, Status.NOT_LEARNABLE),
-        ({"learnable": False, "effect_logits": None}, Status.NOT_LEARNABLE),
-        ({"effect_logits": None}, Status.UNDECIDED),
-        ({"effect_logits": float("nan"), "significant": True}, Status.UNDECIDED),
+        ({"learnable": False, "effect": None}, Status.NOT_LEARNABLE),
+        ({"effect": None}, Status.UNDECIDED),
+        ({"effect": float("nan"), "significant": True}, Status.UNDECIDED),
         ({"decided_by": "none"}, Status.UNDECIDED),
         ({"decided_by": None}, Status.NOT_SHOWN),
     ],

@@ -17,7 +17,7 @@ def shown(rows: list, width: int = 120, **options: object) -> str:
 
 
 def test_significant_cells_come_first_with_their_figures() -> None:
-    rows = [cell(concept="dull/spatial"), cell(significant=True, effect_logits=0.41, effect_z=9.0, effect_q=0.003)]
+    rows = [cell(concept="dull/spatial"), cell(significant=True, effect=0.41, z=9.0, q=0.003)]
     first, second = shown(rows).splitlines()[1:3]
     assert first.split()[:1] == ["▲"]
     assert "cup up/spatiotemporal" in first
@@ -57,7 +57,7 @@ def test_markup_and_control_characters_in_names_do_nothing() -> None:
 
 
 def test_null_figures_are_dashes_and_no_rows_is_a_sentence() -> None:
-    row = cell(effect_logits=None, effect_ci_low=None, effect_ci_high=None, effect_q=None, score=None, null_sd=None)
+    row = cell(effect=None, ci_low=None, ci_high=None, q=None, tcav_score=None, tcav_null_sd=None)
     assert "–" in shown([row])
     assert "? undecided (1)" in shown([row])
     assert "No scores" in shown([])

@@ -70,8 +70,8 @@ def test_a_family_is_tested_with_its_labels_and_videos() -> None:
     one = effect_family(values()[:N], values()[2 * N :], groups=videos, strata=strata, permutations=999)
     assert [(row.class_, row.layer) for row in found] == NAMES
     for column, figures in (
-        ("effect_p", one.p),
-        ("effect_p_symmetric", one.p_symmetric),
+        ("p", one.p),
+        ("p_symmetric", one.p_symmetric),
         ("p_adjusted", one.p_adjusted),
         ("spread_ratio", one.spread_ratio),
         ("effect_within", one.effect_within),
@@ -86,29 +86,29 @@ def test_a_family_is_tested_with_its_labels_and_videos() -> None:
     cell = concept_effect(
         np.ones((2, 1)), values()[:N, :1], values()[2 * N :, :1], groups=videos, permutations=999, bootstrap=2
     )
-    assert found[0].effect_p == pytest.approx(cell.p)
+    assert found[0].p == pytest.approx(cell.p)
 
 
 def test_twins_share_their_label_so_their_whole_effect_is_within() -> None:
     found = family_tests(AGAINST_TWIN, projections(values()), POOL, labels(TWO_CLASSES), OPTIONS)
     difference, videos = values()[:N] - values()[N : 2 * N], POOL.video_id[:N]
     one = paired_effect_family(difference, groups=videos, permutations=999)
-    assert [row.effect_p for row in found] == pytest.approx(list(one.p))
+    assert [row.p for row in found] == pytest.approx(list(one.p))
     assert [row.p_adjusted for row in found] == pytest.approx(list(one.p_adjusted))
     for row, effect, unit in zip(found, one.effect, one.null_unit, strict=True):
-        assert (row.p_within, row.p_within_adjusted) == (row.effect_p, row.p_adjusted)
+        assert (row.p_within, row.p_within_adjusted) == (row.p, row.p_adjusted)
         assert row.effect_within == pytest.approx(effect)
         assert row.between_share == 0 if abs(effect) > unit else np.isnan(row.between_share)
     cell = paired_concept_effect(
         np.ones((2, 1)), values()[:N, :1], values()[N : 2 * N, :1], groups=videos, permutations=999, bootstrap=2
     )
-    assert found[0].effect_p == pytest.approx(cell.p)
+    assert found[0].p == pytest.approx(cell.p)
 
 
 def test_without_any_label_there_is_no_split() -> None:
     found = family_tests(AGAINST_RANDOM, projections(values()), POOL, labels({}), OPTIONS)
     assert np.isnan([(row.effect_within, row.p_within, row.between_share) for row in found]).all()
-    assert np.isfinite([row.effect_p for row in found]).all()
+    assert np.isfinite([row.p for row in found]).all()
     assert not any("told apart" in row.note for row in found)
     some = labels({"c0": "tennis", "r0": "tennis"})
     assert some.of_rows[1] == "tennis"
@@ -123,7 +123,7 @@ def test_a_cell_that_is_flat_up_to_rounding_has_no_test_and_costs_the_others_not
     flat[:, 1] = 3 + 1e-7 * np.random.default_rng(0).normal(size=len(flat))
     wide = Projections(NAMES, flat, np.array([0.0, 1e-5, 0.0]))
     found = family_tests(AGAINST_RANDOM, wide, POOL, labels({}), OPTIONS)
-    assert np.isnan(found[1].effect_p)
+    assert np.isnan(found[1].p)
     assert sum(found[1].effect_counts) == 0
     rest = family_tests(AGAINST_RANDOM, Projections(NAMES[::2], flat[:, ::2], np.zeros(2)), POOL, labels({}), OPTIONS)
     assert [found[0].p_adjusted, found[2].p_adjusted] == [row.p_adjusted for row in rest]
@@ -136,7 +136,7 @@ def test_unequal_spreads_are_noted_with_the_other_p() -> None:
     found = family_tests(AGAINST_RANDOM, projections(wide), POOL, labels({}), OPTIONS)
     assert found[0].spread_ratio > 2
     assert f"differ by a factor of {found[0].spread_ratio:.1f}" in found[0].note
-    assert f"p is {found[0].effect_p_symmetric:.2g}." in found[0].note
+    assert f"p is {found[0].p_symmetric:.2g}." in found[0].note
     assert all(bool(row.note) == (row.spread_ratio > 2) for row in found)
 
 

@@ -31,8 +31,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StageFolder, Sta
 def test_the_planted_cell_is_found_and_no_other(finished: tuple[StageFolder, StageFolder]) -> None:
     found = cells(finished[1])
     assert found["lift", "moving"]["significant"]
-    assert found["lift", "moving"]["effect_logits"] == pytest.approx(3.0, abs=1.2)
-    assert found["drop", "moving"]["effect_logits"] == pytest.approx(-3.0, abs=1.2)
+    assert found["lift", "moving"]["effect"] == pytest.approx(3.0, abs=1.2)
+    assert found["drop", "moving"]["effect"] == pytest.approx(-3.0, abs=1.2)
     assert not found["lift", "nothing"]["significant"]
 
 
@@ -53,7 +53,7 @@ def test_blocks_give_what_one_shard_gives(
     one, two = cells(finished[1]), cells(scores)
     assert one.keys() == two.keys()
     for key, row in one.items():
-        for name in ("score", "effect_logits", "effect_p", "effect_q", "ci_low", "effect_ci_high"):
+        for name in ("tcav_score", "effect", "p", "q", "tcav_ci_low", "ci_high"):
             assert two[key][name] == pytest.approx(row[name], abs=1e-5), (key, name)
 
 
@@ -110,7 +110,7 @@ def test_equal_activations_are_marked_and_never_significant(tmp_path: Path) -> N
     row = cells(scores)["lift", "same"]
     assert not row["significant"]
     assert not row["learnable"]
-    for name in ("score", "ci_low", "p", "effect_p", "effect_z", "effect_ci_low"):
+    for name in ("tcav_score", "tcav_ci_low", "tcav_p", "p", "z", "ci_low"):
         assert np.isnan(row[name]), name
     assert f"8 of its 8 CAVs could not be trained, so it has no score: {NO_DIFFERENCE}." in row["note"]
     assert row["decided_by"] == "none"
@@ -140,8 +140,8 @@ def test_a_class_of_one_video_has_no_interval(tmp_path: Path) -> None:
     world.of_class("rare", 1, 1.0)
     row = cells(run(world, tmp_path)[1])["rare", "moving"]
     assert row["n"] == 1
+    assert np.isnan(row["tcav_ci_low"])
     assert np.isnan(row["ci_low"])
-    assert np.isnan(row["effect_ci_low"])
     assert "single source video" in row["note"]
 
 
@@ -149,12 +149,12 @@ def test_one_random_set_gives_no_p_of_the_score_and_says_so(tmp_path: Path) -> N
     cavs, scores = run(usual(), tmp_path, config(random_sets=1))
     row = cells(scores)["lift", "moving"]
     assert row["R"] == 1
-    assert np.isnan(row["p"])
-    assert np.isnan(row["ci_low"])
+    assert np.isnan(row["tcav_p"])
+    assert np.isnan(row["tcav_ci_low"])
     assert not row["learnable"]
     assert row["significant"]  # by the effect, which needs no CAV
     assert "no held-out accuracy" in row["note"]
-    assert np.isfinite(row["effect_p"])  # the effect needs no R
+    assert np.isfinite(row["p"])  # the effect needs no R
     assert cavs.read("cavs").num_rows == 6
 
 
@@ -183,13 +183,13 @@ def test_a_warning_never_asks_for_more_permutations_than_can_be_had(
 @pytest.mark.parametrize("correction", ["step_down", "holm", "bh", "none"])
 def test_every_correction_is_that_of_its_name(finished: tuple[StageFolder, StageFolder], correction: str) -> None:
     found = correct(config({"correction": correction}), finished[1]).tables["scores"]
-    p, q = (np.asarray(found[name], np.float64) for name in ("effect_p", "effect_q"))
+    p, q = (np.asarray(found[name], np.float64) for name in ("p", "q"))
     assert found["significant"].to_pylist() == (q < 0.05).tolist()
     if correction != "step_down":
         assert q == pytest.approx(adjust(p, correction))  # type: ignore[arg-type]
-        assert np.asarray(found["q"], np.float64) == pytest.approx(adjust(np.asarray(found["p"]), correction))  # type: ignore[arg-type]
+        assert np.asarray(found["tcav_q"], np.float64) == pytest.approx(adjust(np.asarray(found["tcav_p"]), correction))  # type: ignore[arg-type]
         return
-    assert np.asarray(found["q"], np.float64) == pytest.approx(adjust(np.asarray(found["p"])))
+    assert np.asarray(found["tcav_q"], np.float64) == pytest.approx(adjust(np.asarray(found["tcav_p"])))
     tests = finished[1].read("effect_tests")
     assert tests is not None
     families: dict[tuple[str, str], dict[str, float]] = {}
@@ -202,7 +202,7 @@ def test_every_correction_is_that_of_its_name(finished: tuple[StageFolder, Stage
         for name, value in zip(one, values, strict=True)
     }
     for row in found.to_pylist():
-        assert row["effect_q"] == pytest.approx(expected[row["concept"], row["against"], row["class"]])
+        assert row["q"] == pytest.approx(expected[row["concept"], row["against"], row["class"]])
     assert (q >= p).all()
 
 
@@ -231,13 +231,13 @@ def test_the_class_itself_is_taken_out(tmp_path: Path) -> None:
     scores = run(world, tmp_path)[1]
     found = cells(scores)
     moving, same = found["lift", "moving"], found["lift", "nearly the same"]
-    assert moving["effect_p"] < 0.01
+    assert moving["p"] < 0.01
     assert moving["p_within"] > 0.05
     assert moving["between_share"] == pytest.approx(1, abs=0.3)
     assert same["p_within"] < 0.01
     assert same["between_share"] < 0.1
     for row in (moving, same):
-        assert row["effect_p"] <= row["effect_q"]
+        assert row["p"] <= row["q"]
         assert row["p_within"] <= row["q_within"]
     table = scores.read("composition")
     assert table is not None
@@ -266,7 +266,7 @@ def test_relative_cells_are_decided_by_their_own_smallest_p(tmp_path: Path) -> N
     table = run(usual(), tmp_path, settings)[1].read("scores")
     assert table is not None
     rows = table.to_pylist()
-    assert sum(np.isfinite(row["p"]) for row in rows) == 12  # 12 / 31 is below 0.5, and 12 / 16 is not
+    assert sum(np.isfinite(row["tcav_p"]) for row in rows) == 12  # 12 / 31 is below 0.5, and 12 / 16 is not
     decided = {(row["against"], row["decided_by"]) for row in rows}
     assert decided == {("random", "effect and score"), (f"rest of {KIND}", "effect")}
 

@@ -70,19 +70,19 @@ def key_of(row: ScoreRow | NullRow | EffectTestRow) -> tuple[str, str, str]:
 
 @pytest.fixture(scope="module")
 def rows() -> dict[tuple[str, str, str], ScoreRow]:
-    p = {key_of(test): test.effect_p for test in effect_tests(planted())}
-    return {key_of(r): dataclasses.replace(r, effect_p=p[key_of(r)]) for r in score_layer(planted(), OPTIONS).cells}
+    p = {key_of(test): test.p for test in effect_tests(planted())}
+    return {key_of(r): dataclasses.replace(r, p=p[key_of(r)]) for r in score_layer(planted(), OPTIONS).cells}
 
 
 def test_the_planted_concept_is_found_with_its_sign(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     lift, drop = rows["lift", "cup/spatiotemporal", "random"], rows["drop", "cup/spatiotemporal", "random"]
-    assert lift.effect_logits == pytest.approx(2.0, abs=0.7)
-    assert lift.effect_p <= 0.005
-    assert lift.score > 0.9
+    assert lift.effect == pytest.approx(2.0, abs=0.7)
+    assert lift.p <= 0.005
+    assert lift.tcav_score > 0.9
     assert lift.learnable
-    assert drop.effect_logits == pytest.approx(-2.0, abs=0.7)
-    assert drop.effect_p <= 0.005
-    assert drop.score < 0.1
+    assert drop.effect == pytest.approx(-2.0, abs=0.7)
+    assert drop.p <= 0.005
+    assert drop.tcav_score < 0.1
 
 
 def test_the_effect_uses_the_reference_gradients_and_the_sign_counts_do_not(
@@ -98,11 +98,11 @@ def test_the_effect_uses_the_reference_gradients_and_the_sign_counts_do_not(
     found = {(r.class_, r.concept, r.against): r
              for r in score_layer(dataclasses.replace(data, classes=classes), OPTIONS).cells}  # fmt: skip
     key = ("lift", "cup/spatiotemporal", "random")
-    assert found[key].effect_logits == pytest.approx(rows[key].effect_logits * 1.01 / 2, rel=1e-4)
-    assert found[key].score == rows[key].score
+    assert found[key].effect == pytest.approx(rows[key].effect * 1.01 / 2, rel=1e-4)
+    assert found[key].tcav_score == rows[key].tcav_score
     assert found[key].n == rows[key].n
     other = ("drop", "cup/spatiotemporal", "random")
-    assert found[other].effect_logits == pytest.approx(rows[other].effect_logits, rel=1e-6)
+    assert found[other].effect == pytest.approx(rows[other].effect, rel=1e-6)
     tests = {key_of(row): row for row in effect_tests(dataclasses.replace(data, classes=classes))}
     before = {key_of(row): row for row in effect_tests(data)}
     assert tests[key].effect_unit == pytest.approx(before[key].effect_unit * 1.01 / 2, rel=1e-4)
@@ -113,25 +113,25 @@ def test_what_is_not_there_is_not_found(rows: dict[tuple[str, str, str], ScoreRo
     for name in ("lift", "drop"):
         for concept in ("cup/spatial", "cup/frozen"):
             cell = rows[name, concept, "random"]
-            assert cell.effect_p > 0.01
-            assert cell.effect_ci_low < 0 < cell.effect_ci_high
+            assert cell.p > 0.01
+            assert cell.ci_low < 0 < cell.ci_high
 
 
 def test_a_pair_is_told_apart_by_its_twins(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     cell = rows["lift", "cup/spatiotemporal", "cup/frozen"]
-    assert cell.effect_logits == pytest.approx(2.0, abs=0.3)
-    assert cell.effect_p <= 0.005
+    assert cell.effect == pytest.approx(2.0, abs=0.3)
+    assert cell.p <= 0.005
     # What the twins share cancels, so the pair is more certain than the comparison with random clips.
-    assert abs(cell.effect_z) > abs(rows["lift", "cup/spatiotemporal", "random"].effect_z)
+    assert abs(cell.z) > abs(rows["lift", "cup/spatiotemporal", "random"].z)
 
 
 def test_every_figure_is_in_its_range(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     assert len(rows) == 2 * 5  # classes x (3 concepts against random, 2 pairs)
     for row in rows.values():
-        assert 0 <= row.ci_low <= row.score <= row.ci_high <= 1
-        assert row.effect_ci_low < row.effect_logits < row.effect_ci_high
+        assert 0 <= row.tcav_ci_low <= row.tcav_score <= row.tcav_ci_high <= 1
+        assert row.ci_low < row.effect < row.ci_high
+        assert 0 < row.tcav_p <= 1
         assert 0 < row.p <= 1
-        assert 0 < row.effect_p <= 1
         assert not row.degenerate
         assert (row.n, row.R) == (15, 10)
 
@@ -139,9 +139,9 @@ def test_every_figure_is_in_its_range(rows: dict[tuple[str, str, str], ScoreRow]
 def test_equal_gradients_are_marked_and_have_no_test_of_signs() -> None:
     for row in score_layer(planted(same_gradient=True), OPTIONS).cells:
         assert row.degenerate
-        assert np.isnan(row.p)
+        assert np.isnan(row.tcav_p)
         assert "same for every clip" in row.note
-        assert row.score == pytest.approx(round(row.score * row.R) / row.R)
+        assert row.tcav_score == pytest.approx(round(row.tcav_score * row.R) / row.R)
 
 
 def test_sensitivities_are_kept_for_each_video() -> None:
@@ -162,16 +162,16 @@ def test_the_nulls_are_those_that_the_tests_counted() -> None:
         test = tests[key_of(cell)]
         counts = np.array(test.effect_counts)
         assert counts.sum() == OPTIONS.permutations
-        observed = cell.effect_logits / test.effect_unit
+        observed = cell.effect / test.effect_unit
         # p counts the smaller tail. It lies between the bins that are wholly in it and those that may be partly.
         wholly, partly = (
             min(counts[sign * middle + side * half > sign * observed].sum() for sign in (-1, 1)) for side in (-1, 1)
         )
-        tail = test.effect_p * (OPTIONS.permutations + 1) / 2
+        tail = test.p * (OPTIONS.permutations + 1) / 2
         assert wholly + 1 <= tail <= partly + 1 or abs(observed) > EFFECT_REACH
         assert sum(null.score_counts) == 45  # the pairs of 10 random sets
         mean = np.average((np.arange(SCORE_BINS) + 0.5) / SCORE_BINS, weights=null.score_counts)
-        assert mean == pytest.approx(cell.null_mean, abs=0.5 / SCORE_BINS)
+        assert mean == pytest.approx(cell.tcav_null_mean, abs=0.5 / SCORE_BINS)
 
 
 def test_twins_are_matched_by_track_and_frame_whatever_their_order() -> None:

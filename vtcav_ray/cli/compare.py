@@ -85,8 +85,8 @@ def _table(comparison: pa.Table, *, many: bool) -> Table:
             signed(_or(row["change"])),
             f"{signed(_or(row['ci_low']))} … {signed(_or(row['ci_high']))}",
             probability(_or(row["q"])),
-            share(_or(row["score_a"])),
-            share(_or(row["score_b"])),
+            share(_or(row["tcav_score_a"])),
+            share(_or(row["tcav_score_b"])),
         ]
         table.add_row(
             *(Text(printable(text)) for text in (mark, *names, *numbers)), style="bold" if row["moved"] else None

@@ -78,7 +78,7 @@ def _choose(cells: ScoreCells, count: int | None) -> list[int]:
 
     If there is no room for all, the first rows of every class are kept.
     """
-    z = np.abs(np.nan_to_num(cells.numbers["effect_z"], nan=0.0))
+    z = np.abs(np.nan_to_num(cells.numbers["z"], nan=0.0))
     rank = np.where(cells.significant_N, 0, np.where(cells.of(Status.NOT_SHOWN), 1, 2))
     order = np.lexsort((-z, rank, cells.class_N))
     first = np.searchsorted(cells.class_N[order], cells.class_N[order])
@@ -96,11 +96,11 @@ def _row(cells: ScoreCells, i: int, headings: list[str]) -> dict[str, str]:
         "concept": printable(column.concept),
         "against": printable(column.against),
         "layer": printable(cells.layers[cells.layer_N[i]]),
-        "effect": signed(number["effect_logits"][i]),
-        "95 % interval": f"{signed(number['effect_ci_low'][i])} … {signed(number['effect_ci_high'][i])}",
-        "q": probability(number["effect_q"][i]),
-        "TCAV": share(number["score"][i]) + ("°" if cells.degenerate_N[i] else ""),
-        "its null": f"{share(number['null_mean'][i])} ± {share(number['null_sd'][i])}",
+        "effect": signed(number["effect"][i]),
+        "95 % interval": f"{signed(number['ci_low'][i])} … {signed(number['ci_high'][i])}",
+        "q": probability(number["q"][i]),
+        "TCAV": share(number["tcav_score"][i]) + ("°" if cells.degenerate_N[i] else ""),
+        "its null": f"{share(number['tcav_null_mean'][i])} ± {share(number['tcav_null_sd'][i])}",
         "n": whole(number["n"][i]),
         "R": whole(number["R"][i]),
     }

@@ -14,7 +14,8 @@ from vtcav_ray.pages.wording import count, probability, signed
 ROOM = "vtcav_ray.compare"
 MAX_SENTENCES = 8
 SHOWN = ("class", "layer", "concept", "against", "effect_a", "effect_b", "change", "ci_low", "ci_high", "q", "moved",
-         "paired", "learnable", "score_a", "score_b", "score_change", "score_ci_low", "score_ci_high")  # fmt: skip
+         "paired", "learnable", "tcav_score_a", "tcav_score_b", "tcav_score_change", "tcav_ci_low",
+         "tcav_ci_high")  # fmt: skip
 
 
 def sentences(comparison: pa.Table) -> list[str]:

@@ -40,11 +40,11 @@ COMPARISON = pa.schema(
         ("moved", pa.bool_()),  # q below run_a's alpha
         ("paired", pa.bool_()),  # both on the same videos and clips
         ("learnable", pa.bool_()),  # in at least one of the two runs
-        ("score_a", pa.float64()),  # TCAV score
-        ("score_b", pa.float64()),
-        ("score_change", pa.float64()),  # paired by video if the videos are the same
-        ("score_ci_low", pa.float64()),
-        ("score_ci_high", pa.float64()),
+        ("tcav_score_a", pa.float64()),  # TCAV score
+        ("tcav_score_b", pa.float64()),
+        ("tcav_score_change", pa.float64()),  # paired by video if the videos are the same
+        ("tcav_ci_low", pa.float64()),
+        ("tcav_ci_high", pa.float64()),
     ]
 )
 ScoreRows = dict[tuple[str, ...], dict[str, Any]]
@@ -95,19 +95,19 @@ def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
                 "run_b": b.url,
                 "model_a": left["model"],
                 "model_b": right["model"],
-                "effect_a": left["effect_logits"],
-                "effect_b": right["effect_logits"],
+                "effect_a": left["effect"],
+                "effect_b": right["effect"],
                 "change": change.change,
                 "ci_low": change.ci_low,
                 "ci_high": change.ci_high,
                 "p": change.p,
                 "paired": change.paired,
                 "learnable": bool(left["learnable"] or right["learnable"]),
-                "score_a": left["score"],
-                "score_b": right["score"],
-                "score_change": score.change,
-                "score_ci_low": score.ci_low,
-                "score_ci_high": score.ci_high,
+                "tcav_score_a": left["tcav_score"],
+                "tcav_score_b": right["tcav_score"],
+                "tcav_score_change": score.change,
+                "tcav_ci_low": score.ci_low,
+                "tcav_ci_high": score.ci_high,
             }
         )
     return rows

@@ -86,7 +86,7 @@ def effects(cells: ScoreCells, class_name: str) -> Figure | None:
 
 def _strongest_columns(cells: ScoreCells, rows: np.ndarray) -> list[int]:
     """Return the columns of the cells in order; if there are too many, those with the largest |z|."""
-    z = np.abs(np.nan_to_num(cells.numbers["effect_z"][rows]))
+    z = np.abs(np.nan_to_num(cells.numbers["z"][rows]))
     best: dict[int, float] = {}
     for column, value in zip(cells.column_N[rows].tolist(), z.tolist(), strict=True):
         best[column] = max(best.get(column, 0.0), value)
@@ -96,15 +96,15 @@ def _strongest_columns(cells: ScoreCells, rows: np.ndarray) -> list[int]:
 
 def _draw_cell(panel: Any, cells: ScoreCells, i: int, y: int) -> None:
     number = {name: cells.numbers[name][i] for name in EFFECT}
-    half = 1.96 * cells.numbers["effect_null_sd"][i]
+    half = 1.96 * cells.numbers["null_sd"][i]
     if np.isfinite(half):
         panel.barh(y, 2 * half, left=-half, height=0.8, color=BAND, zorder=0)
     marker, color = MARKERS[Status(cells.status_N[i])]
-    if np.isfinite(number["effect_ci_low"]):
-        panel.plot([number["effect_ci_low"], number["effect_ci_high"]], [y, y], color=color, linewidth=1, zorder=2)
+    if np.isfinite(number["ci_low"]):
+        panel.plot([number["ci_low"], number["ci_high"]], [y, y], color=color, linewidth=1, zorder=2)
     face = color if cells.status_N[i] <= Status.LOWERS or marker == "x" else "white"
     edge = {} if marker == "x" else {"edgecolor": color}  # a cross has no edge
-    panel.scatter(number["effect_logits"], y, marker=marker, s=16, facecolor=face, zorder=3, **edge)
+    panel.scatter(number["effect"], y, marker=marker, s=16, facecolor=face, zorder=3, **edge)
 
 
 def matrix(cells: ScoreCells, layer: str) -> Figure | None:
@@ -122,7 +122,7 @@ def matrix(cells: ScoreCells, layer: str) -> Figure | None:
     for i in rows:
         at = (cells.class_N[i], place[int(cells.column_N[i])])
         if cells.status_N[i] <= Status.NOT_SHOWN:
-            value[at] = cells.numbers["effect_logits"][i]
+            value[at] = cells.numbers["effect"][i]
         found[at] = cells.status_N[i] <= Status.LOWERS
     top = float(np.nanmax(np.abs(value))) if np.isfinite(value).any() else 1.0
     figure = Figure(figsize=(1.4 + 0.24 * len(order), 1.3 + 0.24 * len(cells.classes)))

@@ -28,17 +28,17 @@ def number(text: str) -> str:
 def significant_cells(cells: ScoreCells) -> str:
     """Write a table of every significant cell, by class, with effect, interval, q, and TCAV score beside its null."""
     rows = np.flatnonzero(cells.significant_N)
-    order = rows[np.lexsort((-np.abs(cells.numbers["effect_logits"][rows]), cells.class_N[rows]))]
+    order = rows[np.lexsort((-np.abs(cells.numbers["effect"][rows]), cells.class_N[rows]))]
     body = []
     for i in order:
         column, figure = cells.columns[cells.column_N[i]], cells.numbers
         names = (cells.classes[cells.class_N[i]], column.concept, column.against, cells.layers[cells.layer_N[i]])
         numbers = (
-            signed(figure["effect_logits"][i]),
-            f"[{signed(figure['effect_ci_low'][i])}, {signed(figure['effect_ci_high'][i])}]",
-            probability(figure["effect_q"][i]),
-            share(figure["score"][i]),
-            f"{share(figure['null_mean'][i])} ± {share(figure['null_sd'][i])}",
+            signed(figure["effect"][i]),
+            f"[{signed(figure['ci_low'][i])}, {signed(figure['ci_high'][i])}]",
+            probability(figure["q"][i]),
+            share(figure["tcav_score"][i]),
+            f"{share(figure['tcav_null_mean'][i])} ± {share(figure['tcav_null_sd'][i])}",
         )
         body.append([*(escape(name) for name in names), *(number(n).replace("±", r"$\pm$") for n in numbers)])
     heads = ("class", "concept", "against", "layer", "effect", r"95\,\% interval", "$q$", "TCAV", "its null")

@@ -39,14 +39,14 @@ def log_run(run: Run, tracker: str, *, destination: str, step: int = 0) -> int:
 
 
 def figures_of(run: Run) -> dict[str, float]:
-    """Return `effect_logits/<class>/<concept>/<layer>` and `score/...` of cells against random clips, and counts."""
+    """Return `effect/<class>/<concept>/<layer>` and `tcav_score/...` of cells against random clips, and counts."""
     scores = run.table("scores")
     cells = read_cells(scores, list(dict.fromkeys(scores["layer"].to_pylist())))
     found: dict[str, float] = {"significant_cells": float(cells.significant_N.sum()), "cells": float(len(cells))}
     for i in cells.contrast("random").nonzero()[0]:
         column = cells.columns[cells.column_N[i]]
         place = f"{cells.classes[cells.class_N[i]]}/{column.concept}/{cells.layers[cells.layer_N[i]]}"
-        for name in ("effect_logits", "score"):
+        for name in ("effect", "tcav_score"):
             value = float(cells.numbers[name][i])
             if value == value:  # a tracker's curve can't hold NaN
                 found[f"{name}/{place}"] = value

@@ -18,7 +18,7 @@ from vtcav_ray.tcav import concept_effect
 from vtcav_ray.tcav.arrays import video_means as mean_vectors
 
 CLIP = "clip"  # the mode that is compared: the model sees the whole clip
-SCORE_COLUMNS = (*CELL_KEY, *EFFECT, "effect_q")
+SCORE_COLUMNS = (*CELL_KEY, *EFFECT, "q")
 AXES = {"x": "width", "y": "height"}
 
 

@@ -177,7 +177,7 @@ def _figure(figure: Interval, *, sign: bool = False, note: str = "") -> Figure:
 
 def _score_row(row: Mapping[str, Any]) -> list[str]:
     effect = with_interval(Interval(*(_number(row[name]) for name in EFFECT)), sign=True)
-    return [row["layer"], row["class"], row["concept"], effect, probability(_number(row["effect_q"]))]
+    return [row["layer"], row["class"], row["concept"], effect, probability(_number(row["q"]))]
 
 
 def mean_maps(data: PageData) -> MeanMaps | None:

@@ -122,7 +122,7 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
 
 
 def _choose(run: Run, wanted: Wanted) -> list[dict[str, Any]]:
-    scores = run.table("scores", columns=[*tables.CELL_KEY, "effect_z"]).to_pylist()
+    scores = run.table("scores", columns=[*tables.CELL_KEY, "z"]).to_pylist()
     for option, names in (("class", wanted.classes), ("layer", wanted.layers), ("concept", wanted.concepts)):
         known = sorted({row[option] for row in scores})
         if unknown := [name for name in names if name not in known]:
@@ -134,15 +134,15 @@ def _choose(run: Run, wanted: Wanted) -> list[dict[str, Any]]:
         and (not wanted.classes or row["class"] in wanted.classes)
         and (not wanted.layers or row["layer"] in wanted.layers)
         and (not wanted.concepts or row["concept"] in wanted.concepts)
-        and row["effect_z"] is not None
-        and np.isfinite(row["effect_z"])
+        and row["z"] is not None
+        and np.isfinite(row["z"])
     ]
     if not fit:
         raise ConfigError(
             f"No cell with an effect against {wanted.against!r} matches these options. `vtcav table {run.url} scores` "
             "lists all cells."
         )
-    return sorted(fit, key=lambda row: -abs(row["effect_z"]))[: wanted.most]
+    return sorted(fit, key=lambda row: -abs(row["z"]))[: wanted.most]
 
 
 class _Layer:

@@ -97,7 +97,7 @@ def choose(run: Run, wanted: Wanted) -> tuple[CellKey, ...]:
     Raises:
         ConfigError: a name that the scores don't have, or no such cell.
     """
-    scores = run.table("scores", columns=[*CELL_KEY, "effect_z", "significant"]).to_pylist()
+    scores = run.table("scores", columns=[*CELL_KEY, "z", "significant"]).to_pylist()
     for option, names in (("class", wanted.classes), ("layer", wanted.layers), ("concept", wanted.concepts)):
         known = sorted({row[option] for row in scores})
         if unknown := [name for name in names if name not in known]:
@@ -118,7 +118,7 @@ def choose(run: Run, wanted: Wanted) -> tuple[CellKey, ...]:
         fit = [row for row in fit if row["significant"]]
         if not fit:
             raise ConfigError("None of these cells is significant. `--cells all` takes all of them.")
-    fit.sort(key=lambda row: (-_size(row["effect_z"]), *(row[name] for name in CELL_KEY)))
+    fit.sort(key=lambda row: (-_size(row["z"]), *(row[name] for name in CELL_KEY)))
     return tuple(
         CellKey(*(row[name] for name in CELL_KEY)) for row in fit[: wanted.most if wanted.significant else None]
     )

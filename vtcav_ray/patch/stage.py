@@ -52,7 +52,7 @@ def patch_stage(chosen: Chosen) -> Stage:
     """Return the stage for these cells."""
     return Stage(
         stages.PATCH,
-        version=1,
+        version=2,
         ingredients=functools.partial(_ingredients, chosen),
         prepare=functools.partial(_prepare, chosen),
     )
@@ -219,7 +219,7 @@ def _row(
     score: Mapping[str, Any],
     layer: _LayerResponses,
 ) -> PatchEffectRow:
-    effect, logits = float(effects.effect[i]), float(score["effect_logits"])
+    effect, logits = float(effects.effect[i]), float(score["effect"])
     product = np.sign(effect) * np.sign(logits)
     return PatchEffectRow(
         class_=cell.class_,
@@ -228,7 +228,7 @@ def _row(
         against=cell.against,
         effect_patch=effect,
         effect_first_order=first_order,
-        effect_logits=logits,
+        effect=logits,
         same_sign=bool(product > 0) if np.isfinite(product) and product != 0 else None,
         null_sd=float(effects.null_sd[i]),
         z=float(effects.z[i]),

@@ -85,7 +85,7 @@ def pack_videos(
     rows = np.flatnonzero(cell >= 0)
     complete = len(rows) <= limit
     if not complete:
-        z = np.abs(np.nan_to_num(cells.numbers["effect_z"]))
+        z = np.abs(np.nan_to_num(cells.numbers["z"]))
         counts = np.bincount(cell[rows], minlength=len(cells))
         strongest = np.argsort(-z, kind="stable")
         kept = np.zeros(len(cells), bool)

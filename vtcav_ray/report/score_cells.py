@@ -191,7 +191,7 @@ def group_of(kind: str) -> str:
 
 
 def _status(numbers: Mapping[str, np.ndarray], texts: Mapping[str, Texts]) -> np.ndarray:
-    effect = numbers["effect_logits"]
+    effect = numbers["effect"]
     status = np.full(len(effect), Status.NOT_SHOWN, np.int8)
     unreadable = np.isnan(effect) | texts["decided_by"].equal("none")
     significant = (numbers["significant"] == 1) & ~unreadable

@@ -230,7 +230,7 @@ def _eyebrow(data: ReportData) -> list[str]:
 
 
 def _tiles(data: ReportData, cells: ScoreCells) -> list[tuple[str, str]]:
-    tested = int(np.isfinite(cells.numbers["effect_p"]).sum()) if len(cells) else 0
+    tested = int(np.isfinite(cells.numbers["p"]).sum()) if len(cells) else 0
     correction = {"step_down": "step-down", "holm": "Holm", "bh": "Benjamini–Hochberg", "none": "uncorrected"}
     return [
         (f"{int(cells.significant_N.sum()):,}", "significant cells"),

@@ -39,7 +39,7 @@ def overall(cells: ScoreCells, *, alpha: float, correction: str) -> list[Sentenc
     """Summarise how much was tested, the result, and how moving concepts compare with their still counterparts."""
     if not len(cells):
         return [words("There are no scores: no class or no concept had enough clips.")]
-    tested = int(np.isfinite(cells.numbers["effect_p"]).sum())
+    tested = int(np.isfinite(cells.numbers["p"]).sum())
     found = int(cells.significant_N.sum())
     sentence = (
         number(f"{found:,}"),
@@ -70,7 +70,7 @@ def _twins(cells: ScoreCells) -> list[Sentence]:
         for kind in ("spatial", "spatiotemporal")
     )
     every = [(moving[k], still[k]) for k in moving if k in still]
-    readable = np.isfinite(cells.numbers["effect_p"])
+    readable = np.isfinite(cells.numbers["p"])
     pairs = [(m, s) for m, s in every if readable[m] and readable[s]]
     if not every:
         return []
@@ -112,7 +112,7 @@ def findings(cells: ScoreCells, limit: int) -> list[ClassFinding]:
     Return at most `limit` classes. If there are more, keep those with the largest significant effects, largest first.
     """
     against_random = cells.contrast("random")
-    effect_N = np.abs(np.where(cells.significant_N & against_random, cells.numbers["effect_logits"], 0.0))
+    effect_N = np.abs(np.where(cells.significant_N & against_random, cells.numbers["effect"], 0.0))
     strongest = np.zeros(len(cells.classes))
     np.maximum.at(strongest, cells.class_N, np.nan_to_num(effect_N))
     # Keep the order of few classes: readers know it.
@@ -153,26 +153,26 @@ def _strongest_a_column(cells: ScoreCells, rows: np.ndarray) -> list[int]:
     A cell of a degenerate layer is chosen only if no other layer has a significant effect.
     """
     best: dict[int, int] = {}
-    effect = np.abs(cells.numbers["effect_logits"][rows])
+    effect = np.abs(cells.numbers["effect"][rows])
     for i in rows[np.lexsort((-effect, cells.degenerate_N[rows]))]:
         best.setdefault(int(cells.column_N[i]), int(i))
-    return sorted(best.values(), key=lambda i: -abs(cells.numbers["effect_logits"][i]))
+    return sorted(best.values(), key=lambda i: -abs(cells.numbers["effect"][i]))
 
 
 def _effect_sentence(cells: ScoreCells, i: int, verb: str) -> Sentence:
     column, figures = cells.columns[cells.column_N[i]], cells.numbers
-    null = f"{share(figures['null_mean'][i])} ± {share(figures['null_sd'][i])}"
-    tail = f"TCAV score {share(figures['score'][i])}, null {null}"
+    null = f"{share(figures['tcav_null_mean'][i])} ± {share(figures['tcav_null_sd'][i])}"
+    tail = f"TCAV score {share(figures['tcav_score'][i])}, null {null}"
     if cells.degenerate_N[i]:
         tail = "the sign count says nothing here, since the gradient is the same for every clip"
     return (
         Phrase(_sentence_start(column.group)),
         name(column.name),
         Phrase(f" ({column.kind}) {verb} the logit by "),
-        Phrase(f"{amount(figures['effect_logits'][i])}", verb),
+        Phrase(f"{amount(figures['effect'][i])}", verb),
         *at_layer(cells, i),
         Phrase("."),
-        Phrase(f" 95\u00a0% interval {_interval(cells, i)}, q {equals(figures['effect_q'][i])}; {tail}.", "detail"),
+        Phrase(f" 95\u00a0% interval {_interval(cells, i)}, q {equals(figures['q'][i])}; {tail}.", "detail"),
         *_beyond_class(cells, i),
     )
 
@@ -244,9 +244,9 @@ def _paired(cells: ScoreCells, rows: np.ndarray) -> list[Sentence]:
                 Phrase(" "),
                 *names(cells.columns[cells.column_N[i]].name for i in found),
                 Phrase(f" {verb[:-1]} the logit, by up to " if len(found) > 1 else f" {verb} the logit by "),
-                Phrase(amount(cells.numbers["effect_logits"][i]), verb),
+                Phrase(amount(cells.numbers["effect"][i]), verb),
                 *at_layer(cells, i),
-                Phrase(f" (q {equals(cells.numbers['effect_q'][i])})."),
+                Phrase(f" (q {equals(cells.numbers['q'][i])})."),
             )
         )
     return sentences
@@ -257,14 +257,14 @@ def _short_effect(cells: ScoreCells, i: int) -> Sentence:
     return (
         name(cells.columns[cells.column_N[i]].kind),
         Phrase(f" {verb} it by "),
-        Phrase(amount(cells.numbers["effect_logits"][i]), verb),
+        Phrase(amount(cells.numbers["effect"][i]), verb),
         *at_layer(cells, i),
-        Phrase(f" (q {equals(cells.numbers['effect_q'][i])})"),
+        Phrase(f" (q {equals(cells.numbers['q'][i])})"),
     )
 
 
 def _nothing_shown(cells: ScoreCells, rows: np.ndarray) -> Sentence:
-    q = cells.numbers["effect_q"][rows]
+    q = cells.numbers["q"][rows]
     if not np.isfinite(q).any():
         return words("Nothing could be tested for this class.")
     return words(
@@ -281,12 +281,12 @@ def _bound(cells: ScoreCells, rows: np.ndarray) -> str:
 def _reach(cells: ScoreCells, rows: np.ndarray) -> str:
     """Write the largest effect that the intervals still allow where none was shown; empty: no interval."""
     rows = rows[cells.of(Status.NOT_SHOWN)[rows]]
-    ends = np.abs(np.concatenate([cells.numbers[c][rows] for c in ("effect_ci_low", "effect_ci_high")]))
+    ends = np.abs(np.concatenate([cells.numbers[c][rows] for c in ("ci_low", "ci_high")]))
     return amount(float(np.nanmax(ends))) if np.isfinite(ends).any() else ""
 
 
 def _interval(cells: ScoreCells, i: int) -> str:
-    return f"{signed(cells.numbers['effect_ci_low'][i])} to {signed(cells.numbers['effect_ci_high'][i])}"
+    return f"{signed(cells.numbers['ci_low'][i])} to {signed(cells.numbers['ci_high'][i])}"
 
 
 def _sentence_start(group: str) -> str:

@@ -62,7 +62,7 @@ def _only_effect(cells: ScoreCells) -> list[Sentence]:
     rows = cells.texts["decided_by"].equal("effect") & ~cells.degenerate_N & ~cells.of(Status.NOT_LEARNABLE)
     if not rows.any():
         return []
-    sd = float(np.nanmean(cells.numbers["null_sd"][rows]))
+    sd = float(np.nanmean(cells.numbers["tcav_null_sd"][rows]))
     return [
         (
             Phrase("In "),
@@ -87,11 +87,11 @@ def _without_figures(cells: ScoreCells) -> list[Sentence]:
 
 def _too_wide(cells: ScoreCells) -> list[Sentence]:
     """Describe cells without a significant effect whose interval includes effects as large as the median one."""
-    effect, found = np.abs(cells.numbers["effect_logits"]), cells.significant_N
+    effect, found = np.abs(cells.numbers["effect"]), cells.significant_N
     if not found.any():
         return []
     typical = float(np.median(effect[found]))
-    reach = np.fmax(np.abs(cells.numbers["effect_ci_low"]), np.abs(cells.numbers["effect_ci_high"]))
+    reach = np.fmax(np.abs(cells.numbers["ci_low"]), np.abs(cells.numbers["ci_high"]))
     rows = cells.of(Status.NOT_SHOWN) & (reach >= typical)
     if not rows.any():
         return []

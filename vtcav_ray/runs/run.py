@@ -14,6 +14,7 @@ from vtcav_ray import stages, tables
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.runs.columns import check_columns, check_stored, with_marker
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import BRANCH_JSON, RUN_JSON, checked
@@ -128,17 +129,20 @@ class Run:
         """Read a table into memory; `layer="late"` reads one layer of activations, gradients or cavs.
 
         Raises:
-            ConfigError: there is no table of this name, or the run has not reached its stage.
+            ConfigError: there is no table of this name, it has no such column, an older version wrote it, or the run
+                has not reached its stage.
         """
         if name == "failures":
             return self._failures()
         if name == "interventions":
             return self._interventions()
-        found = self.stage(self._stage_of(name)).read(name, columns=columns, **partition)
+        stage = self.stage(self._stage_of(name))
+        check_columns(name, columns)
+        found = stage.read(name, columns=with_marker(name, columns), **partition)
         if found is None:
-            schema = tables.EMPTY_SCHEMAS[name]
-            return schema.empty_table().select(list(columns)) if columns is not None else schema.empty_table()
-        return found
+            found = tables.EMPTY_SCHEMAS[name].empty_table()
+        check_stored(found, name, self.url)
+        return found.select(list(columns)) if columns is not None else found
 
     def head(self, name: str, rows: int) -> pa.Table:
         """Read the first rows of a table, and only the shards that hold them.
@@ -153,6 +157,7 @@ class Run:
             if rows <= 0:
                 break
             part = stage.read_file(path).slice(0, rows)
+            check_stored(part, name, self.url)
             if part.num_rows:
                 parts.append(part)
                 rows -= part.num_rows
@@ -165,8 +170,11 @@ class Run:
 
     def iter_tables(self, name: str, *, columns: Sequence[str] | None = None, **partition: str) -> Iterator[pa.Table]:
         """Iterate over a table, one shard at a time."""
-        for _, part in self.stage(stages.STAGE_OF_TABLE[name]).iter_tables(name, columns=columns, **partition):
-            yield part
+        stage = self.stage(self._stage_of(name))
+        check_columns(name, columns)
+        for _, part in stage.iter_tables(name, columns=with_marker(name, columns), **partition):
+            check_stored(part, name, self.url)
+            yield part.select(list(columns)) if columns is not None else part
 
     def _interventions(self) -> pa.Table:
         """Return the results of `vtcav intervene` for the newest run's scores; no rows if it was not called."""

@@ -28,8 +28,8 @@ _UNTESTED = EffectTestRow(
     layer="",
     concept="",
     against="",
-    effect_p=np.nan,
-    effect_p_symmetric=np.nan,
+    p=np.nan,
+    p_symmetric=np.nan,
     p_adjusted=np.nan,
     spread_ratio=np.nan,
     effect_within=np.nan,
@@ -40,7 +40,7 @@ _UNTESTED = EffectTestRow(
     effect_counts=(),
     note="",
 )
-_FIGURES = ("effect_p", "effect_p_symmetric", "spread_ratio", "effect_within", "p_within", "between_share")
+_FIGURES = ("p", "p_symmetric", "spread_ratio", "effect_within", "p_within", "between_share")
 Figures = dict[str, NDArray[np.float64]]
 
 
@@ -55,17 +55,17 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
     figures: Figures = {name: np.asarray(tests[name], np.float64) for name in _FIGURES}
     family_T = _codes(tests.select(("concept", "against")), tests.select(("concept", "against")))[0]
     for q, p_T, adjusted in (
-        ("effect_q", figures["effect_p"], "p_adjusted"),
+        ("q", figures["p"], "p_adjusted"),
         ("q_within", figures["p_within"], "p_within_adjusted"),
     ):
         figures[q] = corrected(p_T, np.asarray(tests[adjusted], np.float64), family_T, settings.correction)
-    p = np.asarray(cells["p"], np.float64)
-    num_tests, m = int(np.isfinite(p).sum()), int(np.isfinite(figures["effect_p"]).sum())
-    num_families = len(np.unique(family_T[np.isfinite(figures["effect_p"])]))
+    p = np.asarray(cells["tcav_p"], np.float64)
+    num_tests, m = int(np.isfinite(p).sum()), int(np.isfinite(figures["p"]).sum())
+    num_families = len(np.unique(family_T[np.isfinite(figures["p"])]))
     tests = pa.concat_tables([tests, table_of([_UNTESTED], EffectTestRow)])
     place_N = places(cells, tests)
     taken = {name: np.append(values, np.nan)[place_N] for name, values in figures.items()}
-    taken["q"] = adjust(p, settings.per_cell_correction)
+    taken["tcav_q"] = adjust(p, settings.per_cell_correction)
     notes = tests["note"].take(pa.array(place_N))
     rows = _Finished(settings, num_tests, m)
     parts = []
@@ -149,20 +149,20 @@ class _Finished:
         ]
 
     def _row(self, row: ScoreRow, test_note: str) -> ScoreRow:
-        assert row.effect_q is not None, "it was set just now"
-        significant = row.effect_q < self.settings.alpha
+        assert row.q is not None, "it was set just now"
+        significant = row.q < self.settings.alpha
         notes = [row.note, test_note]
-        if not significant and np.isfinite(row.effect_logits) and row.effect_null_sd:
-            size, sd, alpha = row.effect_logits, row.effect_null_sd, self.settings.alpha
+        if not significant and np.isfinite(row.effect) and row.null_sd:
+            size, sd, alpha = row.effect, row.null_sd, self.settings.alpha
             notes.append(needed(size, sd, row.n_concept, row.R, num_cells=max(1, self.m), alpha=alpha).sentence)
         return dataclasses.replace(
             row, significant=significant, decided_by=self._decided_by(row), note=" ".join(filter(None, notes))
         )
 
     def _decided_by(self, row: ScoreRow) -> str:
-        if row.effect_p is None or not np.isfinite(row.effect_p):
+        if row.p is None or not np.isfinite(row.p):
             return "none"
-        can_decide = np.isfinite(row.p) and _smallest_p(row) * self.num_tests <= self.settings.alpha
+        can_decide = np.isfinite(row.tcav_p) and _smallest_p(row) * self.num_tests <= self.settings.alpha
         return "effect and score" if can_decide else "effect"
 
 
@@ -188,7 +188,7 @@ def _resolution_warnings(config: Config, num_tests: int, m: int, num_families: i
             "for fewer classes, concepts or layers."
         )
         warnings.append(
-            f"{settings.permutations} permutations can't give an effect_p below {smallest:.2g}, "
+            f"{settings.permutations} permutations can't give a p below {smallest:.2g}, "
             f"and the strictest of {steps} {of_what} asks for {settings.alpha / steps:.2g}: {advice}"
         )
     return warnings

@@ -105,7 +105,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
 
 
-STAGE = Stage(stages.SCORES, version=6, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.SCORES, version=7, ingredients=_ingredients, prepare=_prepare)
 
 
 class ScoreWorker:

@@ -20,7 +20,7 @@ from vtcav_ray.watch.registry import CheckpointRecord, CheckpointRecords
 ROOM = "vtcav_ray.watch"
 PAGE = "report.html"
 MOST_CLASSES = 40
-COLUMNS = (*CELL_KEY, *EFFECT, "score", "significant")
+COLUMNS = (*CELL_KEY, *EFFECT, "tcav_score", "significant")
 WIDTH, HEIGHT, MARGIN = 180, 56, 7
 
 
@@ -56,17 +56,15 @@ def read_series(records: Sequence[CheckpointRecord], shared: Folder) -> dict[tup
             continue
         run = Run(shared.below(record.run).url, shared.storage_options)
         for row in run.table("scores", columns=list(COLUMNS)).to_pylist():
-            if row["against"] == "random" and row["effect_logits"] is not None and np.isfinite(row["effect_logits"]):
+            if row["against"] == "random" and row["effect"] is not None and np.isfinite(row["effect"]):
                 found[row["class"], row["concept"], row["layer"]][number] = _point(row)
     return dict(found)
 
 
 def _point(row: dict[str, Any]) -> Point:
-    effect = row["effect_logits"]
-    low, high = (
-        v if v is not None and np.isfinite(v) else effect for v in (row["effect_ci_low"], row["effect_ci_high"])
-    )
-    score = row["score"] if row["score"] is not None and np.isfinite(row["score"]) else None
+    effect = row["effect"]
+    low, high = (v if v is not None and np.isfinite(v) else effect for v in (row["ci_low"], row["ci_high"]))
+    score = row["tcav_score"] if row["tcav_score"] is not None and np.isfinite(row["tcav_score"]) else None
     return Point(effect, low, high, score, bool(row["significant"]))
 
 

@@ -28,9 +28,9 @@ const columns = [
   ...(steps > 1 ? [["step", "Step", (r) => `${facts.names[r.step]} → ${facts.names[r.step + 1]}`]] : []),
   ["effect_a", "Effect before", (r) => number(r.effect_a)], ["effect_b", "after", (r) => number(r.effect_b)],
   ["change", "Change", (r) => number(r.change)], ["ci_low", "95 % interval", (r) => `${number(r.ci_low)} … ${number(r.ci_high)}`],
-  ["q", "q", (r) => chance(r.q)], ["score_change", "TCAV score", (r) => `${share(r.score_a)} → ${share(r.score_b)}`], ["paired", "Videos", (r) => (r.paired ? "the same" : "different")],
+  ["q", "q", (r) => chance(r.q)], ["tcav_score_change", "TCAV score", (r) => `${share(r.tcav_score_a)} → ${share(r.tcav_score_b)}`], ["paired", "Videos", (r) => (r.paired ? "the same" : "different")],
 ];
-const figures = new Set(["effect_a", "effect_b", "change", "ci_low", "q", "score_change"]);
+const figures = new Set(["effect_a", "effect_b", "change", "ci_low", "q", "tcav_score_change"]);
 
 const chart = element("div", { id: "chart" });
 const caption = element("p", { class: "muted small", "aria-live": "polite" });

@@ -7,7 +7,7 @@ const classes = (() => {
   // If one layer's effects are much larger than another's, a scale in logits would draw the smaller ones flat.
   const SPREADS_FROM = 8; // ratio of the widest to the narrowest layer's null
   function defaultUnit() {
-    const sd = store.field("effect_null_sd"), layer = store.field("layer");
+    const sd = store.field("null_sd"), layer = store.field("layer");
     const medians = facts.layers.map((_, l) => d3.median(sd.filter((value, row) => layer[row] === l && value > 0))).filter(Boolean);
     return medians.length && d3.max(medians) / d3.min(medians) > SPREADS_FROM ? "spreads" : "logits";
   }

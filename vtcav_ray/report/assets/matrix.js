@@ -2,9 +2,9 @@
 
 const matrix = (() => {
   const measures = {
-    effect: { word: "effect, logits", unit: "logits", column: "effect_logits" },
-    z: { word: "effect, null spreads (z)", unit: "null spreads", column: "effect_z" },
-    score: { word: "TCAV score above its null", unit: "above its null", column: "effect" },
+    effect: { word: "effect, logits", unit: "logits", column: "effect" },
+    z: { word: "effect, null spreads (z)", unit: "null spreads", column: "z" },
+    score: { word: "TCAV score above its null", unit: "above its null", column: "tcav_effect" },
   };
   const contrastWords = { random: "random clips", rest: "the rest of its kind", pair: "another concept" };
   const { compare } = new Intl.Collator(); // like localeCompare, but many times faster
@@ -242,7 +242,7 @@ const matrix = (() => {
     const strength = readable ? 4 * Math.round((Math.min(1, Math.abs(value) / top) * (status <= marks.LOWERS ? 88 : 26)) / 4) : 0;
     const look = `cell ${marks.statuses[status].key} ${value < 0 ? "down" : "up"} s${strength}${strength >= 66 ? " strong" : ""}${start}`;
     const text = g.stacked ? words.narrow(value) : words.short(value);
-    const label = `${text} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "effect_q"))}`;
+    const label = `${text} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "q"))}`;
     show(node, look, label, status === marks.NOT_SHOWN ? -1 : status, g.numbers && status <= marks.NOT_SHOWN ? text : "");
   }
 
