@@ -65,7 +65,7 @@ class ScoreRow:
     layer: str
     concept: str  # `<name>/<kind>`
     against: str  # `random`, `rest of <kind>`, or another concept
-    effect: float  # the concept effect, in logits
+    effect: float  # the concept effect at the layer's gain, in logits: of moving the whole activation
     ci_low: float  # of the effect: two-level bootstrap, 95 %
     ci_high: float
     z: float  # effect over null_sd
@@ -76,6 +76,8 @@ class ScoreRow:
     p_within: float | None = None  # of that part: videos permuted within their labels
     q_within: float | None = None  # p_within corrected like q
     between_share: float | None = None  # share of `effect` that goes with the class labels themselves
+    share_of_margin: float  # effect over the median distance of the class's logit to the runner-up, at its examples
+    gain: float  # of the layer, which `effect` contains: logits for one of the mean gradient times Δz
     tcav_score: float  # the TCAV score (sign count), mean over the R CAVs, in [0, 1]
     tcav_p: float  # of the score, two-sided
     tcav_q: float | None = None  # tcav_p corrected for all m cells of the run
@@ -188,7 +190,7 @@ class PatchEffectRow:
     against: str
     effect_patch: float  # mean response of the concept's videos minus that of the other side's, logits
     effect_first_order: float  # its first-order prediction, from the gradients at the same reference clips
-    effect: float  # the concept effect of `scores`: the prediction without the gain of the layer
+    effect: float  # the concept effect of `scores`, at all reference clips
     same_sign: bool | None  # effect_patch and `effect` agree in sign; null: one is 0 or missing
     null_sd: float  # of effect_patch, if random clips replace the concept's
     z: float  # effect_patch over null_sd

@@ -115,6 +115,11 @@ def gradients(d: int) -> pa.Schema:
             ("value", pa.float32()),  # of the target, at this clip
             ("predicted", pa.string()),  # the model's own answer for this clip
             ("reference", pa.bool_()),  # the clip is in the reference set, where every class is differentiated
+            (
+                "gain",
+                pa.float64(),
+            ),  # logits of moving the whole activation by Δz, to first order, over vector·Δz
+            ("margin", pa.float32()),  # logit of the class minus the largest of the others, at this clip
             ("views", pa.int32()),
             ("model", pa.string()),
             ("vector", vector(d)),
@@ -197,8 +202,11 @@ INTERVENTIONS = pa.schema(
         ("concept", pa.string()),
         ("against", pa.string()),
         ("step", pa.float64()),  # t: the shift is t * (mean concept - mean random), lifted to the activation
-        ("gain", pa.float64()),  # logits that the lifted shift moves, to first order, for one of (P∇h)·Δz
-        ("predicted", pa.float64()),  # t * gain * (P∇h)·Δz over these clips: first order, logits
+        (
+            "gain",
+            pa.float64(),
+        ),  # of these clips: logits that the lifted shift moves, to first order, over (P∇h)·Δz
+        ("predicted", pa.float64()),  # t * gain * (P∇h)·Δz: first order, logits
         ("real", pa.float64()),  # mean change of the class's logit when the rest of the model is run
         ("real_sd", pa.float64()),  # over the clips
         ("n", pa.int32()),  # class clips, one per source video

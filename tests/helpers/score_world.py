@@ -29,6 +29,8 @@ class World:
         self.gradients: list[tuple[str, str, np.ndarray]] = []  # class, video, vector
         self.name_in_model: dict[str, str] = {}  # of a class; missing: the same name
         self.label_of: dict[str, str] = {}  # of a video; missing: null
+        self.gain_of: dict[str, float] = {}  # of a class example's video; missing: 1
+        self.margin_of: dict[str, float] = {}  # the same; missing: 2
 
     def clips(self, role: str, name: str, count: int, shift: float = 0.0, *, like: np.ndarray | None = None) -> None:
         first = sum(n == name for _, n, _, _ in self.rows)
@@ -90,6 +92,8 @@ class World:
                 "target": ["logit"] * len(name),
                 "value": [0.0] * len(name),
                 "predicted": name,
+                "gain": [self.gain_of.get(v, 1.0) for v in video],
+                "margin": [self.margin_of.get(v, 2.0) for v in video],
                 "views": [1] * len(name),
                 "model": ["m@1"] * len(name),
                 "vector": vector_array(np.array(vectors, np.float32)),

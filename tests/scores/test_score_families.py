@@ -50,7 +50,7 @@ def values(seed: int = 0) -> np.ndarray:
 
 
 def projections(values_NC: np.ndarray) -> Projections:
-    return Projections(NAMES, values_NC, np.full(len(NAMES), 1e-9))
+    return Projections(NAMES, values_NC, np.full(len(NAMES), 1e-9), np.ones(len(NAMES)))
 
 
 def labels(of_video: dict[str, str | None]) -> Labels:
@@ -121,11 +121,13 @@ def test_without_any_label_there_is_no_split() -> None:
 def test_a_cell_that_is_flat_up_to_rounding_has_no_test_and_costs_the_others_nothing() -> None:
     flat = values()
     flat[:, 1] = 3 + 1e-7 * np.random.default_rng(0).normal(size=len(flat))
-    wide = Projections(NAMES, flat, np.array([0.0, 1e-5, 0.0]))
+    wide = Projections(NAMES, flat, np.array([0.0, 1e-5, 0.0]), np.ones(3))
     found = family_tests(AGAINST_RANDOM, wide, POOL, labels({}), OPTIONS)
     assert np.isnan(found[1].p)
     assert sum(found[1].effect_counts) == 0
-    rest = family_tests(AGAINST_RANDOM, Projections(NAMES[::2], flat[:, ::2], np.zeros(2)), POOL, labels({}), OPTIONS)
+    rest = family_tests(
+        AGAINST_RANDOM, Projections(NAMES[::2], flat[:, ::2], np.zeros(2), np.ones(2)), POOL, labels({}), OPTIONS
+    )
     assert [found[0].p_adjusted, found[2].p_adjusted] == [row.p_adjusted for row in rest]
 
 

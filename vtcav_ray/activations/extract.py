@@ -243,6 +243,9 @@ class Extractor:
             gradient_clips=[members[i] for i in clip_rows],
             gradient_classes=[classes[i][slot] for i, slot in pairs],
             gradient_values=values[clip_rows, slot_rows],
+            gradient_gains={
+                layer: one.gains(b * v).reshape(b, v).mean(1).cpu().numpy()[clip_rows] for layer, one in here.items()
+            },
         )
 
     def _forward(

@@ -40,6 +40,7 @@ class Extraction:
         gradient_clips: int `[G]`, index of the clip of each gradient; ascending.
         gradient_classes: int `[G]`, index of the class.
         gradient_values: float32 `[G]`, the target's value, the mean over the views.
+        gradient_gains: layer -> float64 `[G]`, `Projection.gains` at the clip, the mean over the views.
         logits: float32 `[B, K]`, the mean over the views.
         predicted: int `[B]`, the class of the largest logit.
         views: number of views averaged per clip.
@@ -52,11 +53,23 @@ class Extraction:
     gradient_clips: np.ndarray
     gradient_classes: np.ndarray
     gradient_values: np.ndarray
+    gradient_gains: dict[str, np.ndarray]
     logits: np.ndarray
     predicted: np.ndarray
     views: int
     non_finite: tuple[NonFinite, ...]
     unreadable: dict[int, InputError]
+
+    @property
+    def gradient_margins(self) -> np.ndarray:
+        """float32 `[G]`: the class's logit minus the largest of the other classes; NaN if there is no other class."""
+        if self.logits.shape[1] < 2:
+            return np.full(len(self.gradient_clips), np.nan, np.float32)
+        rows = np.arange(len(self.gradient_clips))
+        others = self.logits[self.gradient_clips]
+        own = others[rows, self.gradient_classes]
+        others[rows, self.gradient_classes] = -np.inf
+        return np.asarray(own - others.max(1), np.float32)
 
     @property
     def bad_clips(self) -> frozenset[int]:
@@ -86,6 +99,7 @@ class CallResults:
     gradient_clips: list[int]
     gradient_classes: list[int]
     gradient_values: np.ndarray
+    gradient_gains: dict[str, np.ndarray]
 
 
 def joined(
@@ -123,6 +137,7 @@ def joined(
         gradient_clips=clips,
         gradient_classes=np.concatenate([np.array(p.gradient_classes, np.int64) for p in parts])[order],
         gradient_values=np.concatenate([p.gradient_values for p in parts])[order],
+        gradient_gains={layer: np.concatenate([p.gradient_gains[layer] for p in parts])[order] for layer in layers},
         logits=logits,
         predicted=logits.argmax(1),
         views=parts[0].views,
@@ -144,6 +159,7 @@ def nothing_read(layers: tuple[str, ...], unreadable: dict[int, InputError]) -> 
         gradient_clips=np.zeros(0, np.int64),
         gradient_classes=np.zeros(0, np.int64),
         gradient_values=np.zeros(0, np.float32),
+        gradient_gains={layer: np.zeros(0) for layer in layers},
         logits=np.zeros((count, 0), np.float32),
         predicted=np.zeros(count, np.int64),
         views=0,

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ REPEATS = 4
 LAYER_AND_OWN = "@"  # `early@moving`: a layer with its own projection
 _PEAK = 8  # the weights' exponent; 4 and 8 were tried (benchmarks/RESULTS.md)
 _STILL = 1e-4  # a clip that changes less than this part of its activation anywhere has no places that move
+_PROBES = 4  # random signs for the gain of a projection that does not know its own
 _SOLVED, _MAX_STEPS = 1e-9, 500  # relative residual of `solve`; k steps would be exact
 Shape = tuple[int, int, int, int]
 
@@ -84,6 +85,21 @@ class Projection(ABC):
         divided by the number of positions.) The derivative of a logit along it is (P∇h)·solve(z).
         """
 
+    def gains(self, count: int) -> torch.Tensor:
+        """Return the gain at each of `count` clips, float64: logits of a move of the WHOLE activation by Δz, to first
+        order, for one of (P∇h)·Δz.
+
+        It is the mean of the diagonal of (P Pᵀ)⁻¹, so (P∇h)·solve(Δz) = gain * (P∇h)·Δz wherever that matrix is a
+        multiple of the identity. A subclass whose P is `fixed` needs no own `gains`.
+        """
+        return torch.full((count,), self._gain, dtype=torch.float64)
+
+    @cached_property
+    def _gain(self) -> float:
+        signs = np.random.RandomState(0).randint(0, 2, (_PROBES, self.d)) * 2.0 - 1.0
+        probes = torch.from_numpy(signs)
+        return float((probes * self.solve(probes)).mean())
+
 
 class Mean(Projection):
     """The mean over some of T', H', W'; the other axes are kept, in their order."""
@@ -104,6 +120,9 @@ class Mean(Projection):
 
     def solve(self, z: torch.Tensor) -> torch.Tensor:
         return z * self.count  # each row of P holds 1/count, count times, and no two rows meet
+
+    def gains(self, count: int) -> torch.Tensor:
+        return torch.full((count,), float(self.count), dtype=torch.float64)
 
 
 class Grid(Projection):
@@ -190,6 +209,10 @@ class _Weighted(Projection):
         # Rows of P don't meet; each has the square sum of the weights over T'.
         return z * self.shape[0] / self.weights.to(z.dtype).square().sum((1, 2))[:, None]
 
+    def gains(self, count: int) -> torch.Tensor:
+        assert count == len(self.weights), f"{count} clips, and weights of {len(self.weights)}"
+        return self.shape[0] / self.weights.double().square().sum((1, 2))
+
 
 class Sketch(Projection):
     """A sparse, signed random projection of all numbers to k; see the top of this file."""
@@ -234,6 +257,11 @@ class Sketch(Projection):
             along = left + new / square.clamp_min(1e-300) * along
             square = new
         return found
+
+    def gains(self, count: int) -> torch.Tensor:
+        # Inner products survive the sketch, so (P∇h)·(PΔa) is already an estimate of ∇h·Δa for the whole activation.
+        # The lift would move only the k directions of all D that the sketch sees.
+        return torch.ones(count, dtype=torch.float64)
 
     def _shuffle(self, round_: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         return _shuffle(self.per_output * self.d, self.seed, round_, device)

@@ -119,7 +119,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage(stages.ACTIVATIONS, version=7, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.ACTIVATIONS, version=8, ingredients=_ingredients, prepare=_prepare)
 
 
 class ExtractWorker:
@@ -315,6 +315,8 @@ class ExtractWorker:
                 "value": found.gradient_values[rows].astype(np.float32),
                 "predicted": [names[int(found.predicted[int(found.gradient_clips[g])])] for g in rows],
                 "reference": [row["reference"] for row in of],
+                "gain": found.gradient_gains[layer][rows],
+                "margin": found.gradient_margins[rows],
                 "views": [found.views] * len(rows),
                 "model": [self.tag] * len(rows),
                 "vector": vector_array(found.gradients[layer][rows]),

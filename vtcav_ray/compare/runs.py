@@ -154,12 +154,12 @@ def _side(run: Run, layer: str) -> tuple[LayerVectors, Clips, dict[str, Clips]] 
     stage, taken_at = _accepted(run), run.config.scores.gradients_at
     pool = stage.read("activations", columns=("clip_id", "name", "video_id", "vector"), layer=layer)
     marks = ("reference",) if taken_at == "reference" else ()  # older runs lack the column
-    gradients = stage.read("gradients", columns=("clip_id", "video_id", "class", *marks, "vector"), layer=layer)
+    gradients = stage.read("gradients", columns=("clip_id", "video_id", "class", *marks, "gain", "vector"), layer=layer)
     if pool is None or gradients is None:
         return None
     clips = list(zip(pool["clip_id"].to_pylist(), pool["video_id"].to_pylist(), strict=True))
     own = dict(zip(pool["clip_id"].to_pylist(), pool["name"].to_pylist(), strict=True))
-    vectors = vectors_of(gradients)
+    vectors = (vectors_of(gradients) * np.asarray(gradients["gain"])[:, None]).astype(np.float32)  # as in `scores`
     rows: dict[str, list[int]] = {}
     of_class: dict[str, Clips] = {}
     columns = (gradients[name].to_pylist() for name in ("class", "clip_id", "video_id"))

@@ -16,6 +16,7 @@ from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tables import CELL_KEY, EFFECT
 from vtcav_ray.tcav import concept_effect
 from vtcav_ray.tcav.arrays import video_means as mean_vectors
+from vtcav_ray.tcav.gains import at_gain, with_gains
 
 CLIP = "clip"  # the mode that is compared: the model sees the whole clip
 SCORE_COLUMNS = (*CELL_KEY, *EFFECT, "q")
@@ -206,12 +207,12 @@ def _tcav_figures(
         rows = gradients.filter(pa.array(keep, pa.bool_()))
         if not rows.num_rows:
             return f"The run has no gradients of the class {name} for these clips."
-        g, of = vectors_of(rows), _codes(rows["video_id"].to_pylist())
-        effects.append(
-            concept_effect(
-                g, z[0], z[1], groups=_codes([*videos[0], *videos[1]]), class_groups=of, seed=run.config.seed
-            )
+        g, gain = with_gains(vectors_of(rows), np.asarray(rows["gain"]))
+        of = _codes(rows["video_id"].to_pylist())
+        found = concept_effect(
+            g, z[0], z[1], groups=_codes([*videos[0], *videos[1]]), class_groups=of, seed=run.config.seed
         )
+        effects.append(at_gain(found, gain))
         values.append(mean_vectors(g, of) @ shift)
     return TcavFigures(
         effect=(

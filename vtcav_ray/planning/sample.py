@@ -213,7 +213,9 @@ def _seconds_per_test(pool: Pool, jobs: Sequence[CavJob], options: ScoreOptions)
     """Return the CPU seconds of one cell's test in a family of several; the family's permutations are drawn once."""
     clip_ids = [str(i) for i in range(len(pool.video_id))]
     values = np.random.default_rng(0).normal(size=(len(clip_ids), TESTED_CELLS)).astype(np.float32)
-    projections = Projections([(str(c), "layer") for c in range(TESTED_CELLS)], values, np.zeros(TESTED_CELLS))
+    projections = Projections(
+        [(str(c), "layer") for c in range(TESTED_CELLS)], values, np.zeros(TESTED_CELLS), np.ones(TESTED_CELLS)
+    )
     begun = time.process_time()
     family_tests(find_cells(pool, clip_ids, jobs)[0], projections, pool, Labels.of(pool, {}), options)
     return (time.process_time() - begun) / TESTED_CELLS

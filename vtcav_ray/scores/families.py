@@ -37,13 +37,15 @@ class Projections:
 
     Attributes:
         cells: (class, layer) of each of the C columns.
-        values_NC: in logits.
+        values_NC: in logits, without the gain.
         negligible_C: a spread that is rounding.
+        gain_C: of the layer, for sizes in logits.
     """
 
     cells: Sequence[tuple[str, str]]
     values_NC: NDArray[np.float32]
     negligible_C: NDArray[np.float64]
+    gain_C: NDArray[np.float64]
 
     @classmethod
     def of(cls, layers: Iterable[LayerClips]) -> Projections:
@@ -51,6 +53,7 @@ class Projections:
         cells: list[tuple[str, str]] = []
         values: list[NDArray[np.float32]] = []
         negligible: list[NDArray[np.float64]] = []
+        gains: list[float] = []
         clip_ids: Sequence[str] | None = None
         for layer in layers:
             assert clip_ids in (None, layer.clip_ids), "all layers have the same clips in the same order"
@@ -58,10 +61,11 @@ class Projections:
             gradients = [one.for_effect or (one.vectors, one.videos) for one in layer.classes]
             mean_KD = np.stack([video_means(rows, videos, "class_groups").mean(axis=0) for rows, videos in gradients])
             cells += [(one.name, layer.layer) for one in layer.classes]
+            gains += [one.gain for one in layer.classes]
             values.append(_products(layer.vectors_ND, mean_KD))
             width = float(np.sqrt(np.einsum("nd,nd->n", layer.vectors_ND, layer.vectors_ND, dtype=np.float64).mean()))
             negligible.append(FLAT * np.linalg.norm(mean_KD, axis=1) * width)
-        return cls(cells, np.concatenate(values, axis=1), np.concatenate(negligible))
+        return cls(cells, np.concatenate(values, axis=1), np.concatenate(negligible), np.array(gains))
 
     def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.values_NC[rows].astype(np.float64)
@@ -119,11 +123,11 @@ def family_tests(
             p_symmetric=float(found.p_symmetric[c]),
             p_adjusted=float(found.p_adjusted[c]),
             spread_ratio=float(found.spread_ratio[c]),
-            effect_within=float(found.effect_within[c]),
+            effect_within=float(found.effect_within[c] * projections.gain_C[c]),
             p_within=float(found.p_within[c]),
             p_within_adjusted=float(found.p_within_adjusted[c]),
             between_share=float(found.between_share[c]),
-            effect_unit=float(found.null_unit[c]),
+            effect_unit=float(found.null_unit[c] * projections.gain_C[c]),
             effect_counts=found.null_counts[c].tolist(),
             note=" ".join(filter(None, (_spread_note(found, c), no_contrast_note(found.no_contrast)))),
         )

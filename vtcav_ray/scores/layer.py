@@ -20,6 +20,7 @@ from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow
 from vtcav_ray.scores.cells import Cell, Rows, find_cells
 from vtcav_ray.tcav.diagnostics import Learnable, collinearity, is_degenerate, learnability, mean_pairwise_cosine
 from vtcav_ray.tcav.effect import ConceptEffect, concept_effects, paired_concept_effects
+from vtcav_ray.tcav.gains import at_gain
 from vtcav_ray.tcav.intervals import score_intervals
 from vtcav_ray.tcav.null_histograms import score_counts
 from vtcav_ray.tcav.scores import Scores, score
@@ -53,12 +54,16 @@ class ClassGradients:
         vectors, videos: gradients at the class's own clips, [n, d], and the clips' source videos. Sign counts use them.
         for_effect: the same at the clips that `scores.gradients_at` names, used by the concept effect;
             None: it uses the class's own clips.
+        gain: of the layer: effects are multiplied by it (`vtcav_ray.tcav.gains`).
+        margin: median logit distance of the class's own clips to the runner-up; NaN: it is not above 0.
     """
 
     name: str
     vectors: NDArray[np.float32]
     videos: Sequence[str]
     for_effect: tuple[NDArray[np.float32], Sequence[str]] | None = None
+    gain: float = 1.0
+    margin: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,8 @@ class _ClassFigures(NamedTuple):
     sensitivities_VM: NDArray[np.float32]
     degenerate: bool
     collinearity: float
+    gain: float
+    margin: float
     intervals_J: list[tuple[float, float]]
 
 
@@ -178,6 +185,8 @@ def _class_figures(
         sensitivities_VM=scored.sensitivities,
         degenerate=is_degenerate(gradients.vectors),
         collinearity=collinearity(gradients.vectors),
+        gain=gradients.gain,
+        margin=gradients.margin,
         intervals_J=_intervals(cells, scored.sensitivities, options),
     )
 
@@ -199,6 +208,8 @@ def _score_row(
         concept=cell.concept,
         kind=cell.kind,
         against=cell.against,
+        share_of_margin=effect.effect / of_class.margin,
+        gain=of_class.gain,
         tcav_score=signs.score,
         tcav_p=signs.p,
         tcav_ci_low=interval[0],
@@ -344,7 +355,7 @@ def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> l
             device=options.device,
         )
         for place, j in enumerate(members):
-            found[j] = [batch.cell(k, place) for k in range(len(data.classes))]
+            found[j] = [at_gain(batch.cell(k, place), one.gain) for k, one in enumerate(data.classes)]
     return [cells_of or [NO_EFFECT] * len(data.classes) for cells_of in found]
 
 

@@ -234,24 +234,33 @@ def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], taken_at: str)
         StageError: no clip of the reference set is left.
     """
     from vtcav_ray.scores.layer import ClassGradients
+    from vtcav_ray.tcav.gains import margin, with_gains
 
     vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
+    gains, margins = (np.asarray(gradients[name], np.float64) for name in ("gain", "margin"))
     own_rows: dict[str, list[int]] = {}
     effect_rows: dict[str, list[int]] = {}
     columns = (gradients[name].to_pylist() for name in ("class", "clip_id", "reference"))
     for i, (name, clip, reference) in enumerate(zip(*columns, strict=True)):
-        if same_class(class_of_clip[clip], name):
+        own = same_class(class_of_clip[clip], name)
+        if own:
             own_rows.setdefault(name, []).append(i)
-        if taken_at == "all" or (taken_at == "reference" and reference):
+        if taken_at == "all" or (taken_at == "reference" and reference) or (taken_at == "own" and own):
             effect_rows.setdefault(name, []).append(i)
 
     if taken_at == "reference" and not own_rows.keys() <= effect_rows.keys():
         raise StageError(NO_REFERENCE)
 
-    def at(rows: list[int]) -> tuple[np.ndarray, list[str]]:
-        return vectors[rows], [videos[i] for i in rows]
+    def of_class(name: str, own: list[int], taken: list[int]) -> ClassGradients:
+        plain = vectors[taken]
+        weighed, gain = with_gains(plain, gains[taken])
+        return ClassGradients(
+            name,
+            vectors[own],
+            [videos[i] for i in own],
+            for_effect=None if taken_at == "own" and weighed is plain else (weighed, [videos[i] for i in taken]),
+            gain=gain,
+            margin=margin(margins[own]),
+        )
 
-    return [
-        ClassGradients(name, *at(rows), for_effect=None if taken_at == "own" else at(effect_rows[name]))
-        for name, rows in sorted(own_rows.items())
-    ]
+    return [of_class(name, rows, effect_rows[name]) for name, rows in sorted(own_rows.items())]
