@@ -134,6 +134,12 @@ class ReportData:
         return any(m.startswith("UNTRAINED") for m in self.models)
 
     @property
+    def movements(self) -> frozenset[str]:
+        """Names of the concepts that the config defines by a motion."""
+        concepts = self.config.get("clips", {}).get("concepts", ())
+        return frozenset(one["name"] for one in concepts if isinstance(one, Mapping) and one.get("motion"))
+
+    @property
     def alpha(self) -> float:
         return float(self.config.get("scores", {}).get("alpha", 0.05))
 

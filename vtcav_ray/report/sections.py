@@ -22,10 +22,11 @@ from vtcav_ray.report.data import ReportData, StageSummary
 from vtcav_ray.report.phrases import Sentence
 from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.report.undecided import undecided
+from vtcav_ray.report.verdicts import Verdict, clearest, for_all_classes, verdicts
 from vtcav_ray.runs.costs import Hours, price, stage_hours
 from vtcav_ray.stages import TABLES as NAMES
 
-MAX_FINDINGS = 12
+MAX_ANSWERS = 12
 MAX_FAILURES = 500
 FAILURE_COLUMNS = ("stage", "error_kind", "uri", "video_id", "clip_id", "message", "attempts")
 
@@ -74,11 +75,19 @@ def sections(data: ReportData, cells: ScoreCells) -> list[Placed]:
 
 @dataclass(frozen=True)
 class GroupShare:
-    """Significant cells of one group of concepts."""
+    """Significant comparisons of one group of concepts."""
 
     words: str
     significant: int
     total: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One class: its verdict, and the figures behind it in sentences."""
+
+    verdict: Verdict
+    figures: Sequence[Sentence]
 
 
 @dataclass(frozen=True)
@@ -87,11 +96,11 @@ class Summary:
 
     Attributes:
         eyebrow: the models, and when the run was last written to.
-        lead: the result over all cells.
-        shares: significant cells by group of concept.
+        lead: what all classes share, and how much was tested and found.
+        shares: significant comparisons by group of concept.
         tiles: (figure, what it counts).
-        findings: findings per class.
-        more_classes: number of classes that only the matrix shows.
+        answers: the classes with the clearest findings, in full.
+        more: the other classes' verdicts.
         undecided: questions that could not be decided, and why.
         warnings: for the user.
     """
@@ -100,8 +109,8 @@ class Summary:
     lead: Sequence[Sentence]
     shares: Sequence[GroupShare]
     tiles: Sequence[tuple[str, str]]
-    findings: Sequence[sentences.ClassFinding]
-    more_classes: int
+    answers: Sequence[Answer]
+    more: Sequence[Verdict]
     undecided: Sequence[Sentence]
     warnings: Sequence[str]
 
@@ -197,14 +206,19 @@ class RunPart(Section):
 
 def summary(data: ReportData, cells: ScoreCells) -> Summary:
     """Collect what the summary shows."""
-    found = sentences.findings(cells, MAX_FINDINGS) if len(cells) else []
+    every = verdicts(cells, data.movements)
+    full = clearest(every, MAX_ANSWERS)
+    figures = {found.name: found.sentences for found in sentences.findings(cells, [one.name for one in full])}
     return Summary(
         eyebrow=_eyebrow(data),
-        lead=sentences.overall(cells, alpha=data.alpha, correction=data.correction),
+        lead=[
+            *for_all_classes(cells),
+            *sentences.overall(cells, alpha=data.alpha, correction=data.correction),
+        ],
         shares=[GroupShare(*share) for share in sentences.group_shares(cells)],
         tiles=_tiles(data, cells),
-        findings=found,
-        more_classes=len(cells.classes) - len(found),
+        answers=[Answer(one, figures[one.name]) for one in full],
+        more=[one for one in every if one not in full],
         undecided=undecided(cells),
         warnings=data.warnings,
     )
@@ -233,8 +247,8 @@ def _tiles(data: ReportData, cells: ScoreCells) -> list[tuple[str, str]]:
     tested = int(np.isfinite(cells.numbers["p"]).sum()) if len(cells) else 0
     correction = {"step_down": "step-down", "holm": "Holm", "bh": "Benjamini–Hochberg", "none": "uncorrected"}
     return [
-        (f"{int(cells.significant_N.sum()):,}", "significant cells"),
-        (f"{tested:,}", "cells tested (m)"),
+        (f"{int(cells.significant_N.sum()):,}", "significant comparisons"),
+        (f"{tested:,}", "comparisons tested (m)"),
         (f"{data.alpha:g}", f"α, {correction.get(data.correction, data.correction)}"),
         ("–" if data.random_sets is None else f"{data.random_sets:,}", "random sets (R)"),
         (f"{len(cells.classes):,}", "classes"),

@@ -36,64 +36,28 @@ class ClassFinding:
 
 
 def overall(cells: ScoreCells, *, alpha: float, correction: str) -> list[Sentence]:
-    """Summarise how much was tested, the result, and how moving concepts compare with their still counterparts."""
+    """Summarise how much was tested and how much was found."""
     if not len(cells):
         return [words("There are no scores: no class or no concept had enough clips.")]
     tested = int(np.isfinite(cells.numbers["p"]).sum())
     found = int(cells.significant_N.sum())
     sentence = (
         number(f"{found:,}"),
-        Phrase(f" of {tested:,} tested cells {'is' if found == 1 else 'are'} significant at "),
+        Phrase(f" of {tested:,} comparisons {'is' if found == 1 else 'are'} significant at "),
         number(f"α = {alpha:g}"),
-        Phrase(f" {correction_words(correction)} over all m = {tested:,} cells."),
+        Phrase(f" {correction_words(correction)} over all m = {tested:,} comparisons."),
     )
-    return [sentence, *_twins(cells)]
+    return [sentence]
 
 
 def group_shares(cells: ScoreCells) -> list[tuple[str, int, int]]:
     """Return (label, significant cells, all cells): by group against random clips, then the other comparisons."""
     parts = [(f"{word}, against random", cells.group(g) & cells.contrast("random")) for g, word in GROUP_WORDS.items()]
     parts += [
-        ("against the rest of its kind", cells.contrast("rest")),
-        ("against its own twin", cells.contrast("pair")),
+        ("against the other concepts of its kind", cells.contrast("rest")),
+        ("against the same clips without their movement", cells.contrast("pair")),
     ]
     return [(word, int((rows & cells.significant_N).sum()), int(rows.sum())) for word, rows in parts if rows.any()]
-
-
-def _twins(cells: ScoreCells) -> list[Sentence]:
-    """For concepts with a moving and a still kind, count the cells in which only one of the two is significant."""
-    still, moving = (
-        {
-            (int(cells.class_N[i]), int(cells.layer_N[i]), cells.columns[cells.column_N[i]].name): i
-            for i in np.flatnonzero(cells.contrast("random") & cells.kind(kind))
-        }
-        for kind in ("spatial", "spatiotemporal")
-    )
-    every = [(moving[k], still[k]) for k in moving if k in still]
-    readable = np.isfinite(cells.numbers["p"])
-    pairs = [(m, s) for m, s in every if readable[m] and readable[s]]
-    if not every:
-        return []
-    start = f"Of {count(len(every), 'pair')} of a moving concept and the same one still, "
-    if not pairs:
-        return [words(f"{start}none can be compared: of each, at least one has no test.")]
-    found = cells.significant_N
-    only_moving = sum(bool(found[m] and not found[s]) for m, s in pairs)
-    only_still = sum(bool(found[s] and not found[m]) for m, s in pairs)
-    both = sum(bool(found[s] and found[m]) for m, s in pairs)
-    if len(pairs) < len(every):
-        start += f"{len(pairs):,} can be compared: "
-    return [
-        (
-            Phrase(f"{start}only the moving one is significant in "),
-            number(f"{only_moving:,}"),
-            Phrase(", only the still one in "),
-            number(f"{only_still:,}"),
-            Phrase(", both in "),
-            number(f"{both:,}"),
-            Phrase("."),
-        )
-    ]
 
 
 def correction_words(correction: str) -> str:
@@ -106,17 +70,13 @@ def correction_words(correction: str) -> str:
     }.get(correction, f"after the correction `{correction}`")
 
 
-def findings(cells: ScoreCells, limit: int) -> list[ClassFinding]:
-    """Describe what each class's logit depends on.
-
-    Return at most `limit` classes. If there are more, keep those with the largest significant effects, largest first.
-    """
+def findings(cells: ScoreCells, classes: Sequence[str]) -> list[ClassFinding]:
+    """Describe what the logits of these classes depend on, in this order."""
     against_random = cells.contrast("random")
     effect_N = np.abs(np.where(cells.significant_N & against_random, cells.numbers["effect"], 0.0))
     strongest = np.zeros(len(cells.classes))
     np.maximum.at(strongest, cells.class_N, np.nan_to_num(effect_N))
-    # Keep the order of few classes: readers know it.
-    order = range(len(strongest)) if len(strongest) <= limit else np.argsort(-strongest, kind="stable")[:limit]
+    order = [list(cells.classes).index(name) for name in classes]
     return [
         ClassFinding(
             cells.classes[k],
@@ -268,7 +228,7 @@ def _nothing_shown(cells: ScoreCells, rows: np.ndarray) -> Sentence:
     if not np.isfinite(q).any():
         return words("Nothing could be tested for this class.")
     return words(
-        f"No concept's effect was shown in {len(rows):,} cells{_bound(cells, rows)}; "
+        f"No concept's effect was shown in {len(rows):,} comparisons{_bound(cells, rows)}; "
         f"the smallest q is {probability(float(np.nanmin(q)))}."
     )
 

@@ -66,7 +66,7 @@ def _only_effect(cells: ScoreCells) -> list[Sentence]:
     return [
         (
             Phrase("In "),
-            number(count(int(rows.sum()), "cell")),
+            number(count(int(rows.sum()), "comparison")),
             Phrase(
                 f" the TCAV score can't decide: random-against-random scores spread by ± {share(sd)} on average, "
                 "since a class's gradients point nearly one way. The effect decides there."
@@ -82,7 +82,7 @@ def _without_figures(cells: ScoreCells) -> list[Sentence]:
         reason = cells.texts["note"][i] or "no figure can be read"
         reasons[reason] = reasons.get(reason, 0) + 1
     ranked = sorted(reasons.items(), key=lambda item: -item[1])[:MAX_NAMES]
-    return [(number(count(n, "cell")), Phrase(" undecided: "), name(reason), Phrase(".")) for reason, n in ranked]
+    return [(number(count(n, "comparison")), Phrase(" undecided: "), name(reason), Phrase(".")) for reason, n in ranked]
 
 
 def _too_wide(cells: ScoreCells) -> list[Sentence]:
@@ -98,7 +98,7 @@ def _too_wide(cells: ScoreCells) -> list[Sentence]:
     return [
         (
             Phrase("In "),
-            number(count(int(rows.sum()), "cell")),
+            number(count(int(rows.sum()), "comparison")),
             Phrase(
                 " no effect was shown, and the interval is too wide to rule out one as large as the median "
                 f"significant effect ({amount(typical)} logits): more clips would decide."

@@ -1,0 +1,246 @@
+"""One verdict per class: what the model uses for it, from which depth on, how much, and what was not shown to matter.
+
+A verdict reads all comparisons of a class together: with random clips, with the other concepts of the same kind, and
+with the same clips without their movement. A finding that all classes share says nothing about one of them, so it is
+stated once, for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from vtcav_ray.pages.wording import between, equals, signed
+from vtcav_ray.report.phrases import Phrase, Sentence, amount, at_layer, name, names, number, words
+from vtcav_ray.report.score_cells import Column, ScoreCells, Status
+
+MAX_NAMED = 2  # concepts of one theme that a verdict names with their figures
+
+
+class Theme(StrEnum):
+    """What a concept is about. The values are the words of the verdict."""
+
+    MOVEMENT = "movement"
+    MOVING_OBJECT = "moving object"
+    OBJECT = "object"
+    SCENE = "scene"
+    OTHER = "concept"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer for one class.
+
+    Attributes:
+        name: class name.
+        surest: |z| of the clearest finding; 0: none.
+        themes: what raises its logit, the clearest first.
+        sentences: in reading order; the first is the answer.
+    """
+
+    name: str
+    surest: float
+    themes: Sequence[Theme]
+    sentences: Sequence[Sentence]
+
+
+def verdicts(cells: ScoreCells, movements: Collection[str] = ()) -> list[Verdict]:
+    """Return one verdict per class, in the order of the classes.
+
+    Args:
+        cells: of a run.
+        movements: names of the concepts that are defined by a motion, whatever their kind.
+    """
+    shared = _shared(cells)
+    themes = [theme_of(column, movements) for column in cells.columns]
+    return [_of_class(cells, k, themes, shared) for k in range(len(cells.classes))]
+
+
+def clearest(every: Sequence[Verdict], limit: int) -> list[Verdict]:
+    """Return at most `limit` verdicts: all in their order if there are no more, else the surest first."""
+    return list(every) if len(every) <= limit else sorted(every, key=lambda one: -one.surest)[:limit]
+
+
+def for_all_classes(cells: ScoreCells) -> list[Sentence]:
+    """State what raises or lowers the logit of every class alike."""
+    shared = _shared(cells)
+    sentences: list[Sentence] = []
+    for status, verb in ((Status.RAISES, "raises"), (Status.LOWERS, "lowers")):
+        rows = np.flatnonzero(shared & cells.of(status))
+        if not len(rows):
+            continue
+        of_concept: dict[str, set[int]] = {}
+        for i in rows.tolist():
+            of_concept.setdefault(cells.columns[cells.column_N[i]].concept, set()).add(int(cells.layer_N[i]))
+        phrases = [Phrase(f"Every class alike: its logit is {verb[:-1]}{'d' if verb[-2] == 'e' else 'ed'} by ")]
+        commas = between(len(of_concept), more=False)
+        for (concept, layers), comma in zip(of_concept.items(), commas, strict=True):
+            at = " and ".join(cells.layers[k] for k in sorted(layers))
+            phrases += [name(concept), Phrase(f" (at {at}){comma}")]
+        sentences.append((*phrases, Phrase(".")))
+    return sentences
+
+
+def theme_of(column: Column, movements: Collection[str] = ()) -> Theme | None:
+    """Return what a comparison is about; None: it is a control, which is evidence only beside its original."""
+    if column.group == "control":
+        return None
+    if column.contrast == "pair":  # the same clips with and without their movement, or two kinds of one object
+        return Theme.MOVEMENT if column.group in ("dynamic", "context") else None
+    if column.name in movements:
+        return Theme.MOVEMENT
+    of_group = {"dynamic": Theme.MOVING_OBJECT, "static": Theme.OBJECT, "context": Theme.SCENE}
+    return of_group.get(column.group, Theme.OTHER)
+
+
+def _shared(cells: ScoreCells) -> np.ndarray:
+    """Return bool [N]: against random clips, the concept changes EVERY class's logit in the same direction there."""
+    found = np.zeros(len(cells), bool)
+    if len(cells.classes) < 2:
+        return found
+    against_random = cells.contrast("random") & cells.significant_N
+    groups: dict[tuple[int, int, int], list[int]] = {}
+    for i in np.flatnonzero(against_random).tolist():
+        groups.setdefault((int(cells.column_N[i]), int(cells.layer_N[i]), int(cells.status_N[i])), []).append(i)
+    for rows in groups.values():
+        if len({int(cells.class_N[i]) for i in rows}) == len(cells.classes):
+            found[rows] = True
+    return found
+
+
+def _of_class(cells: ScoreCells, k: int, themes: Sequence[Theme | None], shared: np.ndarray) -> Verdict:
+    rows = np.flatnonzero((cells.class_N == k) & ~shared)
+    found = rows[cells.significant_N[rows]]
+    raising = _by_theme(cells, found[cells.of(Status.RAISES)[found]], themes)
+    lowering = _by_theme(cells, found[cells.of(Status.LOWERS)[found]], themes)
+    sentences: list[Sentence] = []
+    for theme, concepts in raising.items():
+        sentences.append(_uses(cells, theme, concepts, first=not sentences))
+    if lowering:
+        sentences.append(_lowered(cells, lowering))
+    answered = {theme for theme in (*raising, *lowering)}
+    absent = _not_shown(cells, rows, themes, answered)
+    if not sentences:
+        sentences.append(words("Nothing was shown to matter."))
+    if absent:
+        sentences.append(absent)
+    surest = max((abs(float(cells.numbers["z"][i])) for i in found if np.isfinite(cells.numbers["z"][i])), default=0.0)
+    return Verdict(cells.classes[k], surest, tuple(raising), tuple(sentences))
+
+
+def _by_theme(
+    cells: ScoreCells, rows: np.ndarray, themes: Sequence[Theme | None]
+) -> dict[Theme, list[tuple[str, list[int]]]]:
+    """Return theme -> (concept, its rows) pairs: the clearest theme, concept and row first, by |z|.
+
+    Against another concept of the same name, a row belongs to the movement of that concept.
+    """
+    z = np.abs(np.nan_to_num(cells.numbers["z"]))
+    found: dict[Theme, dict[str, list[int]]] = {}
+    for i in sorted(rows.tolist(), key=lambda i: (cells.degenerate_N[i], -z[i])):
+        theme = themes[cells.column_N[i]]
+        if theme is not None:
+            found.setdefault(theme, {}).setdefault(cells.columns[cells.column_N[i]].name, []).append(i)
+    return {theme: list(concepts.items()) for theme, concepts in found.items()}
+
+
+def _uses(cells: ScoreCells, theme: Theme, concepts: list[tuple[str, list[int]]], *, first: bool) -> Sentence:
+    """State that the class uses something: which concepts, from which depth on, and how much."""
+    phrases: list[Phrase] = [Phrase("Uses " if first else "Also uses "), Phrase(f"{_article(theme)}", "raises")]
+    phrases.append(Phrase(": "))
+    for place, (concept, rows) in enumerate(concepts[:MAX_NAMED]):
+        pair = cells.columns[cells.column_N[rows[0]]].contrast == "pair"
+        start = f"{'; ' if place else ''}{'that of ' if pair else ''}"
+        phrases += [Phrase(start), name(concept), *_depth(cells, rows), *_size(cells, rows[0])]
+    left = concepts[MAX_NAMED:]
+    if left:
+        phrases += [Phrase("; and "), *names(concept for concept, _ in left)]
+    return (*(p for p in phrases if p.text), Phrase("."))
+
+
+def _article(theme: Theme) -> str:
+    return {
+        Theme.MOVEMENT: "movement",
+        Theme.MOVING_OBJECT: "an object that moves",
+        Theme.OBJECT: "an object",
+        Theme.SCENE: "the scene",
+        Theme.OTHER: "a concept",
+    }[theme]
+
+
+def _depth(cells: ScoreCells, rows: Sequence[int]) -> list[Phrase]:
+    """Write at which layers the rows are: `, from middle on`, `, at early only`."""
+    of_layer = [layer.partition("@")[0] for layer in cells.layers]
+    order = list(dict.fromkeys(of_layer))
+    at = sorted({order.index(of_layer[cells.layer_N[i]]) for i in rows})
+    if len(order) == 1:
+        return []
+    if len(at) == len(order):
+        return [Phrase(", at every depth")]
+    if at == list(range(at[0], len(order))) and len(at) > 1:
+        return [Phrase(", from "), name(order[at[0]]), Phrase(" on")]
+    return [Phrase(", at "), *names(order[k] for k in at), *([Phrase(" only")] if len(at) == 1 else [])]
+
+
+def _size(cells: ScoreCells, i: int) -> list[Phrase]:
+    """Write the figures of one row: ` (+0.74 logits at late, 14 % of its margin, q = 0.004)`."""
+    figures = cells.numbers
+    part = figures["share_of_margin"][i] if "share_of_margin" in figures else float("nan")
+    of_margin = f", {abs(part):.0%} of its margin".replace("%", "\u00a0%") if np.isfinite(part) else ""
+    return [
+        Phrase(" ("),
+        number(signed(figures["effect"][i])),
+        Phrase(" logits"),
+        *at_layer(cells, i),
+        Phrase(f"{of_margin}, q {equals(figures['q'][i])}{_compared(cells, i)})"),
+    ]
+
+
+def _compared(cells: ScoreCells, i: int) -> str:
+    column = cells.columns[cells.column_N[i]]
+    if column.contrast == "rest":
+        return ", against the other concepts of its kind"
+    if column.contrast == "pair":
+        other = column.against.rpartition("/")[2]
+        return ", against the same objects still" if other == "spatial" else f", against the same clips {other}"
+    return ""
+
+
+def _lowered(cells: ScoreCells, lowering: dict[Theme, list[tuple[str, list[int]]]]) -> Sentence:
+    """State what lowers the logit: the clearest of it with its figures, the others by name."""
+    concepts = [pair for pairs in lowering.values() for pair in pairs]
+    (lead, rows), rest = concepts[0], list(dict.fromkeys(concept for concept, _ in concepts[1:]))
+    phrases = [Phrase("Lowered by "), name(lead), *_depth(cells, rows), *_size(cells, rows[0])]
+    others = [concept for concept in rest if concept != lead]
+    if others:
+        phrases += [Phrase("; also by "), *names(others)]
+    return (*phrases, Phrase("."))
+
+
+def _not_shown(
+    cells: ScoreCells, rows: np.ndarray, themes: Sequence[Theme | None], answered: Iterable[Theme]
+) -> Sentence | None:
+    """State what was tested and not shown to matter, with the largest effect that the intervals allow."""
+    against_random = cells.contrast("random")
+    clauses: list[list[Phrase]] = []
+    for theme in Theme:
+        if theme in answered:
+            continue
+        of_theme = [i for i in rows.tolist() if themes[cells.column_N[i]] == theme and against_random[i]]
+        tested = [i for i in of_theme if np.isfinite(cells.numbers["p"][i])]
+        if not tested:
+            continue
+        count = len({cells.column_N[i] for i in tested})
+        ends = np.abs([[cells.numbers[c][i] for i in tested] for c in ("ci_low", "ci_high")])
+        reach = f", each below {amount(float(np.nanmax(ends)))} logits" if np.isfinite(ends).any() else ""
+        clauses.append([Phrase(f"no {theme.value} is shown to matter ({count:,} tested{reach})")])
+    if not clauses:
+        return None
+    phrases: list[Phrase] = []
+    for clause, comma in zip(clauses, between(len(clauses), more=False), strict=True):
+        phrases += [*clause, Phrase(comma)]
+    first = phrases[0].text
+    return (Phrase(first[0].upper() + first[1:]), *(p for p in phrases[1:] if p.text), Phrase("."))
