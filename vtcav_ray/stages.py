@@ -61,7 +61,7 @@ CLIPS = StageFacts(
 ACTIVATIONS = StageFacts(
     "activations",
     inputs=("clips",),
-    tables=("activations", "gradients"),
+    tables=("activations", "gradients", "answers"),
     resources="extract",
     unit="clips",
     retried=True,

@@ -100,6 +100,26 @@ def activations(d: int, numbers: str = "float32") -> pa.Schema:
     )
 
 
+ANSWERS = pa.schema(  # one row per clip
+    [
+        ("clip_id", pa.string()),
+        ("set", pa.string()),
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("video_id", pa.string()),
+        ("label", pa.string()),  # class of the source video; null: unknown
+        ("predicted", pa.string()),  # the class of the largest logit
+        ("logits", pa.list_(pa.float32())),  # one per class, the mean over the views
+        ("classes", pa.list_(pa.string())),  # the model's classes in the order of `logits`, the same in every row
+        # One per layer of `activations.layers`: an effect at the layer times this is the change of the logit, to first
+        # order, when the clip's whole activation makes the move (for the projection `mean`, the number of positions)
+        ("gains", pa.list_(pa.float32())),
+        ("views", pa.int32()),
+        ("model", pa.string()),
+    ]
+)
+
+
 def gradients(d: int) -> pa.Schema:
     """One row per (class example, layer, class): the gradient of the class's target at the layer, projected.
 
@@ -243,6 +263,7 @@ EMPTY_SCHEMAS = {
     "tracks": TRACKS,
     "clips": CLIPS,
     "activations": activations(1),
+    "answers": ANSWERS,
     "gradients": gradients(1),
     "cavs": cavs(1),
     "curves": CURVES,

@@ -81,6 +81,7 @@ class Extractor:
         self.compile = compile
         self.threads = threads
         self._forms: dict[tuple[int, ...], dict[str, tuple[Form, Projection]]] = {}
+        self._gain_of: dict[Projection, float] = {}
 
     def extract(
         self, clips: Sequence[np.ndarray], classes: Sequence[Sequence[int] | None] | None = None, *, top: int = 0
@@ -239,11 +240,21 @@ class Extractor:
             views=v,
             activations=activations,
             logits=mean_logits.float().cpu().numpy(),
+            gains={layer: self._gains(here[layer], maps[layer][1], x).reshape(b, v).mean(1) for layer in self.paths},
             gradients={layer: g[clip_rows, slot_rows] for layer, g in gradients.items()},
             gradient_clips=[members[i] for i in clip_rows],
             gradient_classes=[classes[i][slot] for i, slot in pairs],
             gradient_values=values[clip_rows, slot_rows],
         )
+
+    def _gains(self, here: Projection, projection: Projection, x: torch.Tensor) -> np.ndarray:
+        """Return the gain at each input, `[B·V]`. That of a projection that is the same for all is computed once."""
+        if projection in self._gain_of:
+            return np.full(len(x), self._gain_of[projection], np.float32)
+        found = here.gains(len(x), x.device).float().cpu().numpy()
+        if projection.fixed:
+            self._gain_of[projection] = float(found[0])
+        return found
 
     def _forward(
         self, x: torch.Tensor, vectors: Callable[[str, torch.Tensor], torch.Tensor], *, with_gradients: bool

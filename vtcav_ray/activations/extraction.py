@@ -41,6 +41,7 @@ class Extraction:
         gradient_classes: int `[G]`, index of the class.
         gradient_values: float32 `[G]`, the target's value, the mean over the views.
         logits: float32 `[B, K]`, the mean over the views.
+        gains: layer -> float32 `[B]`, the mean over the views of a clip; see `Projection.gains`.
         predicted: int `[B]`, the class of the largest logit.
         views: number of views averaged per clip.
         non_finite: unusable clips, and where the fault shows; their rows above hold the computed values.
@@ -53,6 +54,7 @@ class Extraction:
     gradient_classes: np.ndarray
     gradient_values: np.ndarray
     logits: np.ndarray
+    gains: dict[str, np.ndarray]
     predicted: np.ndarray
     views: int
     non_finite: tuple[NonFinite, ...]
@@ -82,6 +84,7 @@ class CallResults:
     views: int
     activations: dict[str, np.ndarray]
     logits: np.ndarray
+    gains: dict[str, np.ndarray]
     gradients: dict[str, np.ndarray]
     gradient_clips: list[int]
     gradient_classes: list[int]
@@ -124,6 +127,7 @@ def joined(
         gradient_classes=np.concatenate([np.array(p.gradient_classes, np.int64) for p in parts])[order],
         gradient_values=np.concatenate([p.gradient_values for p in parts])[order],
         logits=logits,
+        gains={layer: placed([p.gains[layer][:, None] for p in parts])[:, 0] for layer in layers},
         predicted=logits.argmax(1),
         views=parts[0].views,
         non_finite=tuple(bad.values()),
@@ -145,6 +149,7 @@ def nothing_read(layers: tuple[str, ...], unreadable: dict[int, InputError]) -> 
         gradient_classes=np.zeros(0, np.int64),
         gradient_values=np.zeros(0, np.float32),
         logits=np.zeros((count, 0), np.float32),
+        gains={layer: np.zeros(count, np.float32) for layer in layers},
         predicted=np.zeros(count, np.int64),
         views=0,
         non_finite=(),

@@ -84,6 +84,15 @@ class Projection(ABC):
         divided by the number of positions.) The derivative of a logit along it is (P∇h)·solve(z).
         """
 
+    def gains(self, clips: int, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Return by how much the lift of a move in P-space exceeds the move itself, for each clip: `[clips]`.
+
+        It is the mean of 1ᵀ(P Pᵀ)⁻¹1 over the d numbers: exact where rows of P don't meet and have equal lengths (for
+        `mean`, the number of positions), else a mean over the rows. A concept effect times this gain is the change of
+        the logit, to first order, when the whole activation makes the move.
+        """
+        return self.solve(torch.ones(1, self.d, device=device)).mean(1).expand(clips)
+
 
 class Mean(Projection):
     """The mean over some of T', H', W'; the other axes are kept, in their order."""
