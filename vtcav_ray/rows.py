@@ -203,6 +203,26 @@ class PatchEffectRow:
     note: str  # why figures are missing; empty: nothing to say
 
 
+@dataclass(frozen=True, kw_only=True)
+class MistakeRow:
+    """One concept at one layer over all misclassified class examples, a row of `mistakes`."""
+
+    rank: int  # from 1: the clearest push to the wrong class first
+    concept: str  # `<name>/<kind>`
+    layer: str
+    push: float  # mean of presence times push to the wrong class, misclassified examples, logits at the layer's gain
+    push_correct: float  # the same of the correct examples, to their likeliest wrong class
+    difference: float  # misclassified minus correct, within true classes; positive: towards the wrong class
+    presence: float  # mean share of the concept's random clips with less of it, misclassified examples
+    presence_correct: float  # the same of the correct examples
+    p: float  # videos permuted between misclassified and correct within their true class, equal-tailed
+    q: float  # p corrected for all rows: step-down min-p
+    significant: bool  # q below alpha, and the difference is positive
+    n_mistakes: int  # source videos whose answer is wrong
+    n_correct: int
+    note: str  # why figures are missing; empty: nothing to say
+
+
 def schema_of(row_type: type) -> pa.Schema:
     """Return the schema of a table whose rows are of this dataclass."""
     hints = get_type_hints(row_type, include_extras=True)

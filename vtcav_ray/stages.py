@@ -82,7 +82,11 @@ SCORES = StageFacts(
     resources="statistics",
     unit="cells",
 )
-REPORT = StageFacts("report", inputs=("videos", "tracks", "clips", "activations", "cavs", "scores"))
+REPORT = StageFacts(
+    "report",
+    inputs=("videos", "tracks", "clips", "activations", "cavs", "scores"),
+    tables=("mistakes",),
+)
 GRADCAM = StageFacts(
     "gradcam",
     inputs=("tracks", "clips"),

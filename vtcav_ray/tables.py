@@ -14,6 +14,7 @@ from vtcav_ray.rows import (
     CompositionRow,
     EffectTestRow,
     Failure,
+    MistakeRow,
     NullRow,
     PatchedRow,
     PatchEffectRow,
@@ -253,6 +254,7 @@ GRADCAM_SUMMARY = pa.schema(
     ]
 )
 
+MISTAKES = schema_of(MistakeRow)
 PATCHED = schema_of(PatchedRow)
 PATCH_EFFECTS = schema_of(PatchEffectRow)
 FAILURES = schema_of(Failure)
@@ -272,6 +274,7 @@ EMPTY_SCHEMAS = {
     "sensitivities": SENSITIVITIES,
     "nulls": NULLS,
     "composition": COMPOSITION,
+    "mistakes": MISTAKES,
     "failures": FAILURES,
     "gradcam": GRADCAM,
     "gradcam_summary": GRADCAM_SUMMARY,

@@ -196,3 +196,18 @@ def test_half_types_are_added_up_in_float32() -> None:
 def test_unknown_projection(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"activations\.projection"):
         make_projection(spec, SHAPE)
+
+
+@pytest.mark.parametrize(("spec", "gain"), [("mean", 60), ("time", 15), ("space", 4), ("flat", 1), ("grid:1", 60)])
+def test_the_gain_of_a_mean_is_its_number_of_positions(spec: str, gain: float) -> None:
+    found = make_projection(spec, SHAPE).gains(3)
+    assert found.tolist() == [gain] * 3
+
+
+@pytest.mark.parametrize("spec", [*ALL, "moving", "still"])
+def test_the_gain_is_how_far_the_lift_of_equal_moves_exceeds_them(spec: str) -> None:
+    projection = make_projection(spec, SHAPE, seed=3).at(activation())
+    ones = torch.ones(3, projection.d, dtype=torch.float64)
+    lift = projection.transpose(projection.solve(ones)).flatten(1)
+    # ‖P⁺1‖² = 1ᵀ(P Pᵀ)⁻¹1
+    torch.testing.assert_close(projection.gains(3).double(), lift.square().sum(1) / projection.d, rtol=1e-5, atol=0)
