@@ -210,13 +210,15 @@ class MistakeRow:
     rank: int  # from 1: the clearest push to the wrong class first
     concept: str  # `<name>/<kind>`
     layer: str
-    push: float  # mean of presence times push to the wrong class, misclassified examples, logits at the layer's gain
+    push: float  # logits to the wrong class through the concept's amount in the clip; mean of misclassified examples
     push_correct: float  # the same of the correct examples, to their likeliest wrong class
     difference: float  # misclassified minus correct, within true classes; positive: towards the wrong class
     presence: float  # mean share of the concept's random clips with less of it, misclassified examples
     presence_correct: float  # the same of the correct examples
-    p: float  # videos permuted between misclassified and correct within their true class, equal-tailed
-    q: float  # p corrected for all rows: step-down min-p
+    p_examples: float  # examples permuted between misclassified and correct within their true class, equal-tailed
+    p_direction: float  # the concept's videos permuted with its random ones, upper tail
+    p: float  # the larger of the two
+    q: float  # p corrected for all rows and both tests
     significant: bool  # q below alpha, and the difference is positive
     n_mistakes: int  # source videos whose answer is wrong
     n_correct: int

@@ -105,7 +105,12 @@ def test_the_mean_push_over_the_reference_set_is_the_concept_effect_times_the_ga
         for clips in concepts.concepts:
             videos = [concepts.videos[row] for row in (*clips.own, *clips.random)]
             known = concept_effect(
-                np.stack(slopes), pool.vectors[clips.own], pool.vectors[clips.random], groups=videos, permutations=None
+                np.stack(slopes),
+                pool.vectors[clips.own],
+                pool.vectors[clips.random],
+                groups=videos,
+                permutations=1,
+                bootstrap=2,
             )
             pushes = [push(pool.vectors @ g, concepts.videos, clips, max(gains)).push for g in slopes]
             assert np.mean(pushes) == pytest.approx(max(gains) * known.effect, rel=1e-4, abs=1e-6)

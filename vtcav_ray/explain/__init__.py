@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vtcav_ray.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from vtcav_ray.explain.mistakes import MistakeTests, mistake_tests, pushes_to_rival
+    from vtcav_ray.explain.mistakes import Margins, MistakeTests, direction_p, mistake_tests, pushes_to_rival
     from vtcav_ray.explain.pushes import ConceptClips, Push, presence
     from vtcav_ray.explain.run import ConceptPush, Explained, Explanation, explain_videos
 
@@ -16,8 +16,10 @@ __all__ = [
     "ConceptPush",
     "Explained",
     "Explanation",
+    "Margins",
     "MistakeTests",
     "Push",
+    "direction_p",
     "explain_videos",
     "mistake_tests",
     "presence",
@@ -27,7 +29,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "mistakes": ["MistakeTests", "mistake_tests", "pushes_to_rival"],
+        "mistakes": ["Margins", "MistakeTests", "direction_p", "mistake_tests", "pushes_to_rival"],
         "pushes": ["ConceptClips", "Push", "presence"],
         "run": ["ConceptPush", "Explained", "Explanation", "explain_videos"],
     },

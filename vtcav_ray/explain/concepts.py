@@ -75,7 +75,7 @@ class RunConcepts:
         runs: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
         for job in jobs:
             if not job.is_null:
-                runs.setdefault(job.concept, []).append(tuple(job.rows()))
+                runs.setdefault(job.concept, []).append(job.rows())
         cells = find_cells(pool_of(rows), rows["clip_id"].to_pylist(), jobs)
         return cls(
             run,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +16,17 @@ from numpy.typing import NDArray
 from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.clips.usable import read_left_out
 from vtcav_ray.explain.concepts import RunConcepts
-from vtcav_ray.explain.mistakes import MistakeTests, mistake_tests, pushes_to_rival
+from vtcav_ray.explain.mistakes import Margins, MistakeTests, direction_p, mistake_tests, pushes_to_rival
 from vtcav_ray.explain.pushes import presence
 from vtcav_ray.explain.subjects import Answers, read_answers
 from vtcav_ray.rows import MistakeRow, table_of
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav.arrays import video_means
+
+# The arrangements of the direction's test are fewer in a run with so many concepts and classes that it would take long.
+MOST_NUMBERS = 1 << 37  # products over all cells: about a minute of one core
+FEWEST = 2000
 
 
 @dataclass(frozen=True)
@@ -56,22 +61,20 @@ def mistakes_of_run(run: Run) -> pa.Table:
     if not examples.mistaken.any():
         return table_of([], MistakeRow)
     concepts = RunConcepts.of(run)
-    presences, pushes = [], []
-    for number, layer in enumerate(concepts.layers):
-        presence_VJ, effects_JK = _layer(concepts, layer, examples.videos, examples.classes)
-        gain = float(np.median([answer.gains[number] for answer in examples.answers]))
-        presences.append(presence_VJ)
-        pushes.append(pushes_to_rival(presence_VJ, gain * effects_JK, examples.truth, examples.rival))
     config = run.config
+    cells = len(concepts.layers) * len(concepts.concepts)
+    layers = [_layer(concepts, number, examples, cells) for number in range(len(concepts.layers))]
     tested = mistake_tests(
-        np.concatenate(pushes, axis=1),
+        np.concatenate([one.pushes for one in layers], axis=1),
         examples.mistaken,
         [examples.classes[k] for k in examples.truth],
+        np.concatenate([one.p_direction for one in layers]),
         permutations=config.scores.permutations,
         seed=config.seed,
     )
-    cells = [(clips.concept, layer) for layer in concepts.layers for clips in concepts.concepts]
-    return _table(cells, tested, np.concatenate(presences, axis=1), examples.mistaken, config.scores.alpha)
+    names = [(clips.concept, layer) for layer in concepts.layers for clips in concepts.concepts]
+    present = np.concatenate([one.presence for one in layers], axis=1)
+    return _table(names, tested, present, examples.mistaken, config.scores.alpha)
 
 
 def read_examples(run: Run) -> Examples:
@@ -104,22 +107,52 @@ def _classes_with_gradients(run: Run) -> list[str]:
     return sorted(set(rows["class"].to_pylist()))
 
 
-def _layer(
-    concepts: RunConcepts, layer: str, videos: Sequence[str], classes: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the presence of the J concepts in each video, [V, J], and their effects on each class, [J, K]."""
+class _Layer(NamedTuple):
+    """The J concepts at one layer: their presence in each video and their pushes, [V, J], and p of the direction."""
+
+    presence: NDArray[np.float64]
+    pushes: NDArray[np.float64]
+    p_direction: NDArray[np.float64]
+
+
+def _layer(concepts: RunConcepts, number: int, examples: Examples, cells: int) -> _Layer:
+    config, layer = concepts.run.config, concepts.layers[number]
     pool = concepts.layer(layer)
-    effects_JK = pool.directions @ concepts.mean_gradients(layer, classes).T
+    gain = float(np.median([answer.gains[number] for answer in examples.answers]))
+    gradients_Kd = gain * concepts.mean_gradients(layer, examples.classes)
+    vectors_Vd = _vectors(concepts, layer, examples.videos)
+    margins = Margins.of(vectors_Vd, gradients_Kd, examples.truth, examples.rival, examples.mistaken)
+    videos = np.asarray(concepts.videos)
+    found: list[tuple[NDArray[np.float64], NDArray[np.float64], float]] = []
+    for clips, v, random in zip(concepts.concepts, pool.directions, pool.random, strict=True):
+        own, other = (video_means(pool.vectors[rows], videos[rows]) for rows in (clips.own, clips.random))
+        size = len(margins.coefficients) * (len(own) + len(other)) * cells
+        found.append(
+            (
+                presence(vectors_Vd @ v, random),
+                pushes_to_rival(vectors_Vd, v, other.mean(axis=0), gradients_Kd, examples.truth, examples.rival),
+                direction_p(
+                    margins,
+                    own,
+                    other,
+                    permutations=min(config.scores.permutations, max(FEWEST, MOST_NUMBERS // max(1, size))),
+                    seed=config.seed,
+                ),
+            )
+        )
+    present, pushes, p = zip(*found, strict=True)
+    return _Layer(np.stack(present, axis=1), np.stack(pushes, axis=1), np.array(p))
+
+
+def _vectors(concepts: RunConcepts, layer: str, videos: Sequence[str]) -> NDArray[np.float64]:
+    """Return the mean activation of each class example, [V, d], in the order of the (sorted) videos."""
     rows = concepts.activations.read("activations", columns=("video_id", "set", "vector"), layer=layer)
     assert rows is not None, "the layer was read just now"
     wanted = set(videos)
     columns = zip(rows["video_id"].to_pylist(), rows["set"].to_pylist(), strict=True)
     keep = [i for i, (video, role) in enumerate(columns) if role == "class" and video in wanted]
     taken = rows.take(pa.array(keep, pa.int64()))
-    vectors_VD = video_means(vectors_of(taken), taken["video_id"].to_pylist())  # in the order of their sorted ids
-    values_VJ = vectors_VD @ pool.directions.T
-    found = [presence(values_VJ[:, j], random) for j, random in enumerate(pool.random)]
-    return np.stack(found, axis=1), effects_JK
+    return video_means(vectors_of(taken), taken["video_id"].to_pylist())
 
 
 def _table(
@@ -146,6 +179,8 @@ def _table(
                 difference=float(tested.difference[c]),
                 presence=float(present[c]),
                 presence_correct=float(correct[c]),
+                p_examples=float(tested.p_examples[c]),
+                p_direction=float(tested.p_direction[c]),
                 p=float(tested.p[c]),
                 q=float(tested.q[c]),
                 significant=bool(tested.q[c] < alpha and tested.difference[c] > 0),
