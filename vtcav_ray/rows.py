@@ -205,6 +205,28 @@ class PatchEffectRow:
     note: str  # why figures are missing; empty: nothing to say
 
 
+@dataclass(frozen=True, kw_only=True)
+class MistakeRow:
+    """One concept at one layer over all misclassified class examples, a row of `mistakes`."""
+
+    rank: int  # from 1: the clearest push to the wrong class first
+    concept: str  # `<name>/<kind>`
+    layer: str
+    push: float  # logits to the wrong class through the concept's amount in the clip; mean of misclassified examples
+    push_correct: float  # the same of the correct examples, to their likeliest wrong class
+    difference: float  # misclassified minus correct, within true classes; positive: towards the wrong class
+    presence: float  # mean share of the concept's random clips with less of it, misclassified examples
+    presence_correct: float  # the same of the correct examples
+    p_examples: float  # examples permuted between misclassified and correct within their true class, equal-tailed
+    p_direction: float  # the concept's videos permuted with its random ones, upper tail
+    p: float  # the larger of the two
+    q: float  # p corrected for all rows and both tests
+    significant: bool  # q below alpha, and the difference is positive
+    n_mistakes: int  # source videos whose answer is wrong
+    n_correct: int
+    note: str  # why figures are missing; empty: nothing to say
+
+
 def schema_of(row_type: type) -> pa.Schema:
     """Return the schema of a table whose rows are of this dataclass."""
     hints = get_type_hints(row_type, include_extras=True)

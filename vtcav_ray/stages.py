@@ -61,7 +61,7 @@ CLIPS = StageFacts(
 ACTIVATIONS = StageFacts(
     "activations",
     inputs=("clips",),
-    tables=("activations", "gradients"),
+    tables=("activations", "gradients", "answers"),
     resources="extract",
     unit="clips",
     retried=True,
@@ -82,7 +82,11 @@ SCORES = StageFacts(
     resources="statistics",
     unit="cells",
 )
-REPORT = StageFacts("report", inputs=("videos", "tracks", "clips", "activations", "cavs", "scores"))
+REPORT = StageFacts(
+    "report",
+    inputs=("videos", "tracks", "clips", "activations", "cavs", "scores"),
+    tables=("mistakes",),
+)
 GRADCAM = StageFacts(
     "gradcam",
     inputs=("tracks", "clips"),

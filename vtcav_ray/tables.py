@@ -8,12 +8,15 @@ Tables whose rows are dataclasses have their columns in `vtcav_ray.rows`.
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 
 from vtcav_ray.rows import (
     CompositionRow,
     EffectTestRow,
     Failure,
+    MistakeRow,
     NullRow,
     PatchedRow,
     PatchEffectRow,
@@ -98,6 +101,36 @@ def activations(d: int, numbers: str = "float32") -> pa.Schema:
             ("vector", vector(d, numbers)),
         ]
     )
+
+
+CLASSES = b"classes"  # key of the metadata of `ANSWERS`: the model's classes, as JSON
+ANSWERS = pa.schema(  # one row per clip
+    [
+        ("clip_id", pa.string()),
+        ("set", pa.string()),
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("video_id", pa.string()),
+        ("label", pa.string()),  # class of the source video; null: unknown
+        ("predicted", pa.string()),  # the class of the largest logit
+        # One per class of the model, the mean over the views; the files' metadata name the classes: see `classes_of`
+        ("logits", pa.list_(pa.float32())),
+        # One per layer of `activations.layers`: an effect at the layer times this is the change of the logit, to first
+        # order, when the clip's whole activation makes the move (for the projection `mean`, the number of positions)
+        ("gains", pa.list_(pa.float32())),
+        ("views", pa.int32()),
+        ("model", pa.string()),
+    ]
+)
+
+
+def classes_of(answers: pa.Table) -> list[str]:
+    """Return the model's classes, in the order of `logits`.
+
+    Raises:
+        KeyError: the table has no such metadata.
+    """
+    return list(json.loads(answers.schema.metadata[CLASSES]))
 
 
 def gradients(d: int) -> pa.Schema:
@@ -259,6 +292,7 @@ GRADCAM_SUMMARY = pa.schema(
     ]
 )
 
+MISTAKES = schema_of(MistakeRow)
 PATCHED = schema_of(PatchedRow)
 PATCH_EFFECTS = schema_of(PatchEffectRow)
 FAILURES = schema_of(Failure)
@@ -269,6 +303,7 @@ EMPTY_SCHEMAS = {
     "tracks": TRACKS,
     "clips": CLIPS,
     "activations": activations(1),
+    "answers": ANSWERS,
     "gradients": gradients(1),
     "cavs": cavs(1),
     "curves": CURVES,
@@ -277,6 +312,7 @@ EMPTY_SCHEMAS = {
     "sensitivities": SENSITIVITIES,
     "nulls": NULLS,
     "composition": COMPOSITION,
+    "mistakes": MISTAKES,
     "failures": FAILURES,
     "gradcam": GRADCAM,
     "gradcam_summary": GRADCAM_SUMMARY,

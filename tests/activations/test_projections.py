@@ -196,3 +196,9 @@ def test_half_types_are_added_up_in_float32() -> None:
 def test_unknown_projection(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"activations\.projection"):
         make_projection(spec, SHAPE)
+
+
+@pytest.mark.parametrize(("spec", "gain"), [("mean", 60), ("time", 15), ("space", 4), ("flat", 1), ("grid:1", 60)])
+def test_the_gain_of_a_mean_is_its_number_of_positions(spec: str, gain: float) -> None:
+    found = make_projection(spec, SHAPE).gains(3)
+    assert found.tolist() == [gain] * 3

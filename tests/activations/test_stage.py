@@ -24,7 +24,7 @@ from vtcav_ray.runs.stage import Context, Shard
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.vectors import vectors_of
-from vtcav_ray.video.codec import encode_clip
+from vtcav_ray.video.codec import decode_clip, encode_clip
 
 LAYERS = ("early", "late")
 
@@ -255,3 +255,21 @@ def test_a_retry_computes_what_failed_and_the_files_are_those_of_a_run_without_f
     for path in done["files"]:
         same(whole.read_file(path), retried.read_file(path), path)
     assert again["failures"] == 0
+
+
+def test_every_clip_has_its_logits_and_the_gain_of_each_layer(tmp_path: Path) -> None:
+    table = clip_table(5)
+    worker = ExtractWorker(config(), stored(tmp_path, table), Folder(str(tmp_path / "out")))
+    answers = worked(worker).tables["answers"]
+    assert answers.schema.equals(tables.ANSWERS)
+    assert tables.classes_of(answers) == list(worker.recogniser.class_names)
+    assert answers["clip_id"].to_pylist() == table["clip_id"].to_pylist()
+    names = list(worker.recogniser.class_names)
+    clips = [decode_clip(row["encoding"], row["encoded"]) for row in table.to_pylist()]
+    logits = worker.recogniser.logits(worker.recogniser.preprocess(clips, "test").flatten(0, 1))
+    expected = logits.reshape(5, -1, len(names)).mean(1).numpy()
+    for row, want in zip(answers.to_pylist(), expected, strict=True):
+        np.testing.assert_allclose(row["logits"], want, rtol=1e-4, atol=1e-4)
+        assert row["predicted"] == names[int(np.argmax(row["logits"]))]
+        shapes = [worker.extractor.shapes()[layer] for layer in LAYERS]
+        assert row["gains"] == [t * h * w for t, h, w, _ in shapes]  # `mean`: the number of positions

@@ -239,13 +239,11 @@ class Extractor:
             views=v,
             activations=activations,
             logits=mean_logits.float().cpu().numpy(),
+            gains={layer: one.gains(b * v).reshape(b, v).mean(1).cpu().numpy() for layer, one in here.items()},
             gradients={layer: g[clip_rows, slot_rows] for layer, g in gradients.items()},
             gradient_clips=[members[i] for i in clip_rows],
             gradient_classes=[classes[i][slot] for i, slot in pairs],
             gradient_values=values[clip_rows, slot_rows],
-            gradient_gains={
-                layer: one.gains(b * v).reshape(b, v).mean(1).cpu().numpy()[clip_rows] for layer, one in here.items()
-            },
         )
 
     def _forward(

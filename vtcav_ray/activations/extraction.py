@@ -40,8 +40,8 @@ class Extraction:
         gradient_clips: int `[G]`, index of the clip of each gradient; ascending.
         gradient_classes: int `[G]`, index of the class.
         gradient_values: float32 `[G]`, the target's value, the mean over the views.
-        gradient_gains: layer -> float64 `[G]`, `Projection.gains` at the clip, the mean over the views.
         logits: float32 `[B, K]`, the mean over the views.
+        gains: layer -> float64 `[B]`, the mean over the views of a clip; see `Projection.gains`.
         predicted: int `[B]`, the class of the largest logit.
         views: number of views averaged per clip.
         non_finite: unusable clips, and where the fault shows; their rows above hold the computed values.
@@ -53,8 +53,8 @@ class Extraction:
     gradient_clips: np.ndarray
     gradient_classes: np.ndarray
     gradient_values: np.ndarray
-    gradient_gains: dict[str, np.ndarray]
     logits: np.ndarray
+    gains: dict[str, np.ndarray]
     predicted: np.ndarray
     views: int
     non_finite: tuple[NonFinite, ...]
@@ -95,11 +95,11 @@ class CallResults:
     views: int
     activations: dict[str, np.ndarray]
     logits: np.ndarray
+    gains: dict[str, np.ndarray]
     gradients: dict[str, np.ndarray]
     gradient_clips: list[int]
     gradient_classes: list[int]
     gradient_values: np.ndarray
-    gradient_gains: dict[str, np.ndarray]
 
 
 def joined(
@@ -137,8 +137,8 @@ def joined(
         gradient_clips=clips,
         gradient_classes=np.concatenate([np.array(p.gradient_classes, np.int64) for p in parts])[order],
         gradient_values=np.concatenate([p.gradient_values for p in parts])[order],
-        gradient_gains={layer: np.concatenate([p.gradient_gains[layer] for p in parts])[order] for layer in layers},
         logits=logits,
+        gains={layer: placed([p.gains[layer][:, None] for p in parts])[:, 0] for layer in layers},
         predicted=logits.argmax(1),
         views=parts[0].views,
         non_finite=tuple(bad.values()),
@@ -159,8 +159,8 @@ def nothing_read(layers: tuple[str, ...], unreadable: dict[int, InputError]) -> 
         gradient_clips=np.zeros(0, np.int64),
         gradient_classes=np.zeros(0, np.int64),
         gradient_values=np.zeros(0, np.float32),
-        gradient_gains={layer: np.zeros(0) for layer in layers},
         logits=np.zeros((count, 0), np.float32),
+        gains={layer: np.zeros(count) for layer in layers},
         predicted=np.zeros(count, np.int64),
         views=0,
         non_finite=(),

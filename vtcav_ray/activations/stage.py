@@ -32,7 +32,9 @@ from vtcav_ray.store.vectors import vector_array
 from vtcav_ray.video.codec import decode_clip
 
 if TYPE_CHECKING:
+    from vtcav_ray.activations.extract import Extractor
     from vtcav_ray.activations.extraction import Extraction
+    from vtcav_ray.models import Recogniser
     from vtcav_ray.models.preprocess import Sampling
 
 CLASSES = "classes"  # a column of the shards: the run's classes for a video of the reference set, else null
@@ -132,7 +134,6 @@ class ExtractWorker:
     """
 
     def __init__(self, config: Config, clips: StageFolder, output: Folder) -> None:
-        from vtcav_ray.activations.extract import Extractor
         from vtcav_ray.models import load_recogniser
 
         self.clips = clips
@@ -142,18 +143,7 @@ class ExtractWorker:
         self.dtype = np.dtype(settings.dtype)
         self.recogniser = load_recogniser(config.model, device_of_actor(config.resources.extract), seed=config.seed)
         self.tag = self.recogniser.description.tag
-        self.extractor = Extractor(
-            self.recogniser,
-            settings.layers,
-            settings.projection,
-            sketch_seed=settings.sketch_seed,
-            target=settings.target,
-            views=settings.views,
-            precision=settings.precision,
-            batch_size=BATCH_SIZE,
-            compile=settings.compile,
-            threads=max(1, round(config.resources.extract.cpus)),
-        )
+        self.extractor = extractor_of(config, self.recogniser, threads=max(1, round(config.resources.extract.cpus)))
         wanted = config.resources.extract.batch_size
         self.batch_size_known = wanted != "auto" and (wanted is not None or self.recogniser.device.type == "cpu")
         if isinstance(wanted, int):
@@ -269,21 +259,45 @@ class ExtractWorker:
         return list(dict.fromkeys(self.class_index[normal_label(name)] for name in wanted))
 
     def _tables(self, parts: list[tuple[list[Row], Extraction]], order: list[str]) -> dict[str, pa.Table]:
-        """Make one table of activations and one of gradients per layer, without clips with non-finite values.
+        """Make one table of answers, and one of activations and one of gradients per layer.
+
+        Clips with non-finite values are left out.
 
         Rows are in the order of the clips, across both calls. Rows carried over are placed by this order.
         """
         place = {clip: i for i, clip in enumerate(order)}
         tables_of: dict[str, pa.Table] = {}
+
+        def put(name: str, pieces: list[pa.Table]) -> None:
+            if pieces := [piece for piece in pieces if piece.num_rows]:
+                table = pa.concat_tables(pieces)
+                places = [place[clip] for clip in table["clip_id"].to_pylist()]
+                rank = sorted(range(len(places)), key=places.__getitem__)  # stable: a clip's classes stay in order
+                tables_of[name] = table.take(pa.array(rank, pa.int64()))
+
+        readable = [(clips, found) for clips, found in parts if found.views]  # 0: none was readable
+        put("answers", [self._answers(clips, found) for clips, found in readable])
         for layer in self.config.activations.layers:
             for name, make in (("activations", self._activations), ("gradients", self._gradients)):
-                pieces = [make(clips, found, layer) for clips, found in parts if found.views]  # 0: none was readable
-                if pieces := [piece for piece in pieces if piece.num_rows]:
-                    table = pa.concat_tables(pieces)
-                    places = [place[clip] for clip in table["clip_id"].to_pylist()]
-                    rank = sorted(range(len(places)), key=places.__getitem__)  # stable: a clip's classes stay in order
-                    tables_of[f"{name}/layer={layer}"] = table.take(pa.array(rank, pa.int64()))
+                put(f"{name}/layer={layer}", [make(clips, found, layer) for clips, found in readable])
         return tables_of
+
+    def _answers(self, clips: list[Row], found: Extraction) -> pa.Table:
+        good = [i for i in range(len(clips)) if i not in found.bad_clips]
+        of = [clips[i] for i in good]
+        names = list(self.recogniser.class_names)
+        gains = np.stack([found.gains[layer][good] for layer in self.config.activations.layers], axis=1)
+        return pa.table(
+            {
+                **{name: [row[name] for row in of] for name in ("clip_id", "set", "name", "kind", "video_id", "label")},
+                "predicted": [names[int(k)] for k in found.predicted[good]],
+                "logits": list(found.logits[good].astype(np.float32)),
+                "gains": list(gains.astype(np.float32)),
+                "views": [found.views] * len(of),
+                "model": [self.tag] * len(of),
+            },
+            schema=tables.ANSWERS.with_metadata({tables.CLASSES: json.dumps(names)}),
+        )
 
     def _activations(self, clips: list[Row], found: Extraction, layer: str) -> pa.Table:
         good = [i for i in range(len(clips)) if i not in found.bad_clips]
@@ -315,7 +329,7 @@ class ExtractWorker:
                 "value": found.gradient_values[rows].astype(np.float32),
                 "predicted": [names[int(found.predicted[int(found.gradient_clips[g])])] for g in rows],
                 "reference": [row["reference"] for row in of],
-                "gain": found.gradient_gains[layer][rows],
+                "gain": found.gains[layer][found.gradient_clips[rows]],
                 "margin": found.gradient_margins[rows],
                 "views": [found.views] * len(rows),
                 "model": [self.tag] * len(rows),
@@ -323,6 +337,25 @@ class ExtractWorker:
             },
             schema=tables.gradients(d),
         )
+
+
+def extractor_of(config: Config, recogniser: Recogniser, *, threads: int) -> Extractor:
+    """Return the extractor of a run's activations and gradients. `threads`: number that read clips ahead."""
+    from vtcav_ray.activations.extract import Extractor
+
+    settings = config.activations
+    return Extractor(
+        recogniser,
+        settings.layers,
+        settings.projection,
+        sketch_seed=settings.sketch_seed,
+        target=settings.target,
+        views=settings.views,
+        precision=settings.precision,
+        batch_size=BATCH_SIZE,
+        compile=settings.compile,
+        threads=threads,
+    )
 
 
 @dataclass

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from vtcav_ray.cli import explain as explain_command
 from vtcav_ray.cli import run_commands as commands
 from vtcav_ray.cli import watch as watch_command
 from vtcav_ray.cli.run_commands import StorageFile, TrustCode, opened
@@ -373,6 +374,7 @@ def doctor(
 
 commands.register(app, out, err)
 watch_command.register(app, out, err)
+explain_command.register(app, out, err)
 
 
 def main() -> None:

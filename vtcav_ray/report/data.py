@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from vtcav_ray import tables
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
+from vtcav_ray.explain.run_mistakes import mistakes_of_run
 from vtcav_ray.report.companions import companions
 from vtcav_ray.report.previews import Preview, previews_of_clips
 from vtcav_ray.runs.run import Run
@@ -91,6 +92,7 @@ class ReportData:
             against random clips; None: left out.
         nulls: rows of `tables.NULLS`; None: left out.
         failures: rows of `tables.FAILURES`.
+        mistakes: rows of `tables.MISTAKES`; None: left out.
         stages: in the pipeline's order; a stage that is not complete is left out.
         config: as in run.json.
         versions: package -> version.
@@ -109,6 +111,7 @@ class ReportData:
     sensitivities: pa.Table | None = None
     nulls: pa.Table | None = None
     failures: pa.Table = field(default_factory=tables.FAILURES.empty_table)
+    mistakes: pa.Table | None = None
     stages: Sequence[StageSummary] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -180,6 +183,7 @@ class ReportData:
             sensitivities=run.stage("scores").read("sensitivities", columns=SENSITIVITY_COLUMNS),
             nulls=run.stage("scores").read("nulls"),
             failures=run.table("failures"),
+            mistakes=mistakes_of_run(run) if run.stage("activations").files("answers") else None,
             stages=stages,
             config=record["config"],
             versions=record.get("versions", {}),

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from vtcav_ray.pages import render
 from vtcav_ray.pages.wording import duration, rate, size
 from vtcav_ray.registry import REPORT_SECTIONS
-from vtcav_ray.report import sentences
+from vtcav_ray.report import mistakes, sentences
 from vtcav_ray.report.data import ReportData, StageSummary
 from vtcav_ray.report.phrases import Sentence
 from vtcav_ray.report.score_cells import ScoreCells
@@ -190,6 +190,22 @@ class ConceptsSection(_Drawn):
     """The concepts: their clips, accuracies and how alike they are."""
 
     title = "Concepts"
+
+
+@REPORT_SECTIONS.register("mistakes")
+class MistakesSection(Section):
+    """Which concepts push misclassified examples to the wrong class."""
+
+    title, heading = "Mistakes", "Mistakes of the model"
+    template = "mistakes.html"
+
+    def values(self, data: ReportData, cells: ScoreCells) -> Mapping[str, Any]:
+        rows = [] if data.mistakes is None else data.mistakes.to_pylist()
+        return {
+            "sentences": mistakes.sentences(data.mistakes, data.alpha),
+            "rows": rows[: mistakes.MAX_ROWS],
+            "more": max(0, len(rows) - mistakes.MAX_ROWS),
+        }
 
 
 @REPORT_SECTIONS.register("run")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtcav_ray.pages.wording import between, count, equals, probability, share, signed
+from vtcav_ray.pages.wording import between, equals, probability, share, signed
 from vtcav_ray.report.phrases import Phrase, Sentence, amount, at_layer, name, names, number, words
 from vtcav_ray.report.score_cells import GROUP_WORDS, ScoreCells, Status
 

@@ -8,7 +8,7 @@ RUN/report.html                               copy of the report of the folder's
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -18,6 +18,9 @@ from vtcav_ray.runs.run import REPORT_PAGE, Run
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput
 from vtcav_ray.store.folder import Folder
+
+if TYPE_CHECKING:
+    from vtcav_ray.report.data import ReportData
 
 
 def _prepare(context: Context) -> Work:
@@ -32,7 +35,12 @@ class _Writer:
         self.folder = folder
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        return ShardOutput({}, metrics={"html_bytes": len(_write(Run(self.folder.url, self.folder.storage_options)))})
+        from vtcav_ray.report import ReportData
+
+        run = Run(self.folder.url, self.folder.storage_options)
+        data = ReportData.from_run(run)
+        found = {} if data.mistakes is None else {"mistakes": data.mistakes}
+        return ShardOutput(found, metrics={"html_bytes": len(_write(run, data))})
 
 
 def publish_report(run: Run) -> None:
@@ -54,10 +62,10 @@ def publish_report(run: Run) -> None:
             companion.rewrite(run)
 
 
-def _write(run: Run) -> bytes:
+def _write(run: Run, data: ReportData | None = None) -> bytes:
     from vtcav_ray.report import ReportData, build_report
 
-    page = build_report(ReportData.from_run(run)).encode()
+    page = build_report(data or ReportData.from_run(run)).encode()
     run.stage("report").folder.write_bytes(_name(run), page)
     return page
 

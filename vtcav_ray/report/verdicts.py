@@ -121,7 +121,7 @@ def _of_class(cells: ScoreCells, k: int, themes: Sequence[Theme | None], shared:
         sentences.append(_uses(cells, theme, concepts, first=not sentences))
     if lowering:
         sentences.append(_lowered(cells, lowering))
-    answered = {theme for theme in (*raising, *lowering)}
+    answered = {*raising, *lowering}
     absent = _not_shown(cells, rows, themes, answered)
     if not sentences:
         sentences.append(words("Nothing was shown to matter."))
