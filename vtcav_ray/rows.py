@@ -206,6 +206,22 @@ class PatchEffectRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerdictRow:
+    """The answer for one class, a row of `verdicts`. The columns from `concept` on are null if nothing raises it."""
+
+    class_: str
+    verdict: str  # in sentences
+    uses: str  # what raises the logit, the clearest first: movement, moving object, object, scene, concept
+    concept: str | None  # of the clearest comparison that raises it, as in `scores`
+    layer: str | None
+    against: str | None
+    effect: float | None  # logits
+    share_of_margin: float | None
+    z: float | None
+    q: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MistakeRow:
     """One concept at one layer over all misclassified class examples, a row of `mistakes`."""
 

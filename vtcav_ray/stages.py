@@ -85,7 +85,7 @@ SCORES = StageFacts(
 REPORT = StageFacts(
     "report",
     inputs=("videos", "tracks", "clips", "activations", "cavs", "scores"),
-    tables=("mistakes",),
+    tables=("verdicts", "mistakes"),
 )
 GRADCAM = StageFacts(
     "gradcam",

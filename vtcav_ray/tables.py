@@ -22,6 +22,7 @@ from vtcav_ray.rows import (
     PatchEffectRow,
     ScoreRow,
     SensitivityRow,
+    VerdictRow,
     schema_of,
 )
 
@@ -293,6 +294,7 @@ GRADCAM_SUMMARY = pa.schema(
 )
 
 MISTAKES = schema_of(MistakeRow)
+VERDICTS = schema_of(VerdictRow)
 PATCHED = schema_of(PatchedRow)
 PATCH_EFFECTS = schema_of(PatchEffectRow)
 FAILURES = schema_of(Failure)
@@ -313,6 +315,7 @@ EMPTY_SCHEMAS = {
     "nulls": NULLS,
     "composition": COMPOSITION,
     "mistakes": MISTAKES,
+    "verdicts": VERDICTS,
     "failures": FAILURES,
     "gradcam": GRADCAM,
     "gradcam_summary": GRADCAM_SUMMARY,

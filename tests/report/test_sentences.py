@@ -17,6 +17,10 @@ def cells_of(*rows: dict) -> ScoreCells:
     return read_cells(scores, list(dict.fromkeys(scores["layer"].to_pylist())))
 
 
+def findings(cells: ScoreCells) -> list[sentences.ClassFinding]:
+    return sentences.findings(cells, cells.classes)
+
+
 def texts(found: list[Sentence]) -> list[str]:
     return [plain(s) for s in found]
 
@@ -32,7 +36,7 @@ RAISING = {
 
 
 def test_headline_gives_effect_interval_q_and_the_sign_count_beside_its_null() -> None:
-    (finding,) = sentences.findings(cells_of(cell(**RAISING)), limit=5)
+    (finding,) = findings(cells_of(cell(**RAISING)))
     assert finding.name == "lift"
     assert finding.strongest == pytest.approx(0.41)
     assert texts(finding.sentences) == [
@@ -52,22 +56,22 @@ def test_headline_gives_effect_interval_q_and_the_sign_count_beside_its_null() -
 )
 def test_which_question_is_answered(share: float, text: str) -> None:
     row = cell(**RAISING, effect_within=0.013, p_within=0.2, q_within=0.41, between_share=share)
-    (finding,) = sentences.findings(cells_of(row), limit=5)
+    (finding,) = findings(cells_of(row))
     assert texts(finding.sentences)[0].endswith(f"null 0.50 ± 0.12.{text} Beyond the class itself: +0.013, q = 0.41.")
     without = {**row, "p_within": None, "q_within": None}
-    (finding,) = sentences.findings(cells_of(without), limit=5)
+    (finding,) = findings(cells_of(without))
     assert texts(finding.sentences)[0].endswith("null 0.50 ± 0.12.")
 
 
 def test_a_table_of_an_older_run_has_no_split() -> None:
     scores = table([cell(**RAISING)]).drop_columns(["effect_within", "q_within", "between_share"])
-    (finding,) = sentences.findings(read_cells(scores, ["late"]), limit=5)
+    (finding,) = findings(read_cells(scores, ["late"]))
     assert texts(finding.sentences)[0].endswith("null 0.50 ± 0.12.")
 
 
 def test_a_lowering_concept_is_said_to_lower() -> None:
     row = cell(**{**RAISING, "effect": -0.7, "ci_low": -0.9, "ci_high": -0.5})
-    (finding,) = sentences.findings(cells_of(row), limit=5)
+    (finding,) = findings(cells_of(row))
     assert "lowers the logit by 0.70 at late. 95\u00a0% interval −0.90 to −0.50" in texts(finding.sentences)[0]
 
 
@@ -80,7 +84,7 @@ def test_a_lowering_concept_is_said_to_lower() -> None:
     ],
 )
 def test_a_layer_that_is_looked_at_in_places_is_reported_with_them(layer: str, reported: str) -> None:
-    (finding,) = sentences.findings(cells_of(cell(**RAISING, layer=layer)), limit=5)
+    (finding,) = findings(cells_of(cell(**RAISING, layer=layer)))
     assert f"raises the logit by 0.41 {reported} 95" in texts(finding.sentences)[0]
 
 
@@ -91,7 +95,7 @@ def test_still_twin_and_controls_are_compared_with_what_the_intervals_allow() ->
         cell(concept="cup up/reversed", **{**RAISING, "effect": -0.5}),
         cell(concept="cup up/padding", learnable=False),
     ]
-    (finding,) = sentences.findings(cells_of(*rows), limit=5)
+    (finding,) = findings(cells_of(*rows))
     assert texts(finding.sentences)[1] == (
         "The same as other kinds: reversed lowers it by 0.50 at late (q = 0.003); no effect shown for spatial "
         "(at most 0.16); not learnable: padding."
@@ -107,7 +111,7 @@ def test_twins_compared_track_by_track_are_told_apart_from_random_clips() -> Non
         cell(**{**twin, "effect": -0.1}, against="cup up/reversed"),
         cell(concept="hand/spatiotemporal", against="hand/frozen"),
     ]
-    (finding,) = sentences.findings(cells_of(*rows), limit=5)
+    (finding,) = findings(cells_of(*rows))
     assert finding.strongest == 0  # the headline is the comparison with random clips
     assert texts(finding.sentences)[1:] == [
         "Compared track by track with the same as frozen, as spatiotemporal cup up, ball raise the logit, by up to "
@@ -118,19 +122,19 @@ def test_twins_compared_track_by_track_are_told_apart_from_random_clips() -> Non
 
 
 def test_no_significance_is_never_called_no_effect() -> None:
-    (finding,) = sentences.findings(cells_of(cell(), cell(layer="early", q=0.2)), limit=5)
+    (finding,) = findings(cells_of(cell(), cell(layer="early", q=0.2)))
     assert finding.strongest == 0
     assert texts(finding.sentences) == [
-        "No concept's effect was shown in 2 cells (the 95\u00a0% intervals allow at most 0.090 either way); "
+        "No concept's effect was shown in 2 comparisons (the 95\u00a0% intervals allow at most 0.090 either way); "
         "the smallest q is 0.20."
     ]
 
 
 def test_a_degenerate_layer_is_named_only_where_no_other_is_significant() -> None:
     head = cell(**{**RAISING, "effect": 2.0}, layer="head", degenerate=True)
-    (both,) = sentences.findings(cells_of(cell(**RAISING), head), limit=5)
+    (both,) = findings(cells_of(cell(**RAISING), head))
     assert "at late." in texts(both.sentences)[0]
-    (only,) = sentences.findings(cells_of(head), limit=5)
+    (only,) = findings(cells_of(head))
     assert "at head." in texts(only.sentences)[0]
     assert "the sign count says nothing here" in texts(only.sentences)[0]
 
@@ -138,35 +142,10 @@ def test_a_degenerate_layer_is_named_only_where_no_other_is_significant() -> Non
 def test_overall_counts_m_and_names_alpha_and_correction() -> None:
     cells = cells_of(cell(**RAISING), cell(layer="early"), cell(layer="middle", p=None, q=None))
     (first,) = texts(sentences.overall(cells, alpha=0.05, correction="holm"))
-    assert first == "1 of 2 tested cells is significant at α = 0.05 after Holm's correction over all m = 2 cells."
+    assert first == "1 of 2 comparisons is significant at α = 0.05 after Holm's correction over all m = 2 comparisons."
     (default,) = texts(sentences.overall(cells, alpha=0.05, correction="step_down"))
-    assert "after step-down correction within each concept and Holm's correction over all m = 2 cells." in default
+    assert "after step-down correction within each concept and Holm's correction over all m = 2 comparisons." in default
     assert "WITHOUT a correction" in texts(sentences.overall(cells, alpha=0.1, correction="none"))[0]
-
-
-def test_moving_and_still_twins_are_counted_cell_by_cell() -> None:
-    cells = cells_of(
-        cell(**RAISING),
-        cell(concept="cup up/spatial"),
-        cell(layer="early"),
-        cell(layer="early", concept="cup up/spatial", **RAISING),
-    )
-    assert texts(sentences.overall(cells, alpha=0.05, correction="holm"))[1] == (
-        "Of 2 pairs of a moving concept and the same one still, only the moving one is significant in 1, only the "
-        "still one in 1, both in 0."
-    )
-
-
-def test_twins_of_which_one_has_no_test_are_not_counted() -> None:
-    rows = [cell(**RAISING), cell(concept="cup up/spatial", p=None)]
-    assert texts(sentences.overall(cells_of(*rows), alpha=0.05, correction="holm"))[1] == (
-        "Of 1 pair of a moving concept and the same one still, none can be compared: of each, at least one has no test."
-    )
-    rows += [cell(layer="early", **RAISING), cell(layer="early", concept="cup up/spatial")]
-    assert (
-        "Of 2 pairs of a moving concept and the same one still, 1 can be compared: only the moving one"
-        in (texts(sentences.overall(cells_of(*rows), alpha=0.05, correction="holm"))[1])
-    )
 
 
 def test_shares_count_each_comparison_for_itself() -> None:
@@ -174,13 +153,13 @@ def test_shares_count_each_comparison_for_itself() -> None:
     assert sentences.group_shares(cells_of(*rows)) == [
         ("moving, against random", 1, 2),
         ("motion control, against random", 0, 1),
-        ("against its own twin", 1, 1),
+        ("against the same clips without their movement", 1, 1),
     ]
 
 
 def test_planted_world_finds_each_class_its_own_motion() -> None:
     scores = table(world_rows())
-    found = {f.name: texts(f.sentences) for f in sentences.findings(read_cells(scores, factory.LAYERS), limit=12)}
+    found = {f.name: texts(f.sentences) for f in findings(read_cells(scores, factory.LAYERS))}
     assert list(found) == list(factory.CLASSES)
     for name, own in factory.OWN.items():
         assert found[name][0].startswith(f"The moving {own} (spatiotemporal) raises the logit by")
@@ -199,9 +178,9 @@ def test_undecided_says_why() -> None:
     found = texts(undecided(cells))
     assert found[0].startswith("1 concept is not learnable at a layer (a/padding at late)")
     assert found[1].startswith("At head a class's gradient is the same for every clip")
-    assert found[2].startswith("In 1 cell the TCAV score can't decide: random-against-random scores spread by ± 0.40")
-    assert found[3] == "1 cell undecided: only 3 videos."
-    assert found[4].startswith("In 1 cell no effect was shown, and the interval is too wide to rule out")
+    assert found[2].startswith("In 1 comparison the TCAV score can't decide: random-against-random scores spread by ± 0.40")
+    assert found[3] == "1 comparison undecided: only 3 videos."
+    assert found[4].startswith("In 1 comparison no effect was shown, and the interval is too wide to rule out")
     assert len(found) == 5
 
 
@@ -210,11 +189,6 @@ def test_long_lists_of_names_are_cut() -> None:
     (found,) = texts(undecided(cells_of(*rows)))
     assert "thing 5/spatial at late and 3 more)" in found
     assert "thing 6" not in found
-
-
-def test_only_the_classes_with_the_largest_effects_are_named_when_there_are_many() -> None:
-    rows = [cell(**{**RAISING, "class": f"class {k}", "effect": 0.1 + k}) for k in range(9)]
-    assert [f.name for f in sentences.findings(cells_of(*rows), limit=2)] == ["class 8", "class 7"]
 
 
 @pytest.mark.parametrize(

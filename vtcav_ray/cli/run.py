@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vtcav_ray import pipeline
 from vtcav_ray.cli.progress import JsonProgress, TerminalProgress
-from vtcav_ray.cli.score_table import score_table_text
+from vtcav_ray.cli.score_table import print_answers
 from vtcav_ray.config import Config
 from vtcav_ray.errors import EXIT_DONE, EXIT_STOPPED, EXIT_TOO_MANY_FAILED
 from vtcav_ray.pipeline import FailedInputs
@@ -172,7 +172,7 @@ def _say_done(events: JsonProgress, result: Run, failures: FailedInputs) -> None
 
 
 def _print_done(result: Run, failures: FailedInputs, console: Console) -> None:
-    console.print(score_table_text(result.table("scores"), width=console.width))
+    print_answers(console, result)
     if result.manifest("activations")["notes"]["untrained"]:
         console.print("The model is UNTRAINED: the scores above are those of random weights.", style="bold red")
     _print_failed(result, failures, console)

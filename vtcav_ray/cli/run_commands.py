@@ -162,7 +162,7 @@ def _add_rerun(app: typer.Typer, out: Console, err: Console) -> None:
         """Run on another checkpoint: re-use tracks and clips, without reading the source videos."""
         from vtcav_ray.cli.progress import TerminalProgress
         from vtcav_ray.cli.run import status_of
-        from vtcav_ray.cli.score_table import score_table_text
+        from vtcav_ray.cli.score_table import print_answers
         from vtcav_ray.config.loading import read_options
         from vtcav_ray.watch import rerun as reruns
 
@@ -180,7 +180,7 @@ def _add_rerun(app: typer.Typer, out: Console, err: Console) -> None:
                 take_over=take_over,
                 trust_code=trust_code,
             )
-        out.print(score_table_text(result.run.table("scores"), width=out.width))
+        print_answers(out, result.run)
         out.print(result.saving.sentence)
         out.print(f"Report: {result.run.report_url}", soft_wrap=True)
         raise typer.Exit(status_of(result.run, result.run.config.max_failed_fraction, err))

@@ -1,4 +1,4 @@
-"""The score table that `vtcav run` prints at its end."""
+"""What `vtcav run` prints at its end: the verdicts, and the clearest rows of the scores."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from vtcav_ray.cli.terminal import printable
 from vtcav_ray.pages.wording import probability, share, signed, whole
 from vtcav_ray.report.score_cells import STATUS_WORDS, ScoreCells, Status, read_cells
+from vtcav_ray.runs.run import Run
 
 # Shape and colour carry the same information, so the table is readable without colour.
 MARKS = {
@@ -26,7 +27,34 @@ _TEXT_HEADINGS = ("", "class", "concept", "against", "layer")
 _GAP = 2
 
 
-def score_table_text(scores: pa.Table, *, width: int, max_rows: int | None = 40) -> RenderableType:
+MAX_VERDICTS = 20
+
+
+def print_answers(console: Console, run: Run) -> None:
+    """Print one verdict per class, the clearest first if there are many, and a few rows of the scores."""
+    console.print(verdicts_text(run.table("verdicts")))
+    console.print(score_table_text(run.table("scores"), width=console.width))
+
+
+def verdicts_text(verdicts: pa.Table) -> RenderableType:
+    """Return the verdicts in sentences.
+
+    Args:
+        verdicts: rows of `tables.VERDICTS`.
+    """
+    rows = verdicts.to_pylist()
+    if not any(row["uses"] for row in rows):
+        head = "Nothing was shown to raise the logit of any class." if rows else "No class was tested."
+        return Text(head + " `vtcav table RUN verdicts` has the details.\n" if rows else head + "\n")
+    if len(rows) > MAX_VERDICTS:
+        rows = sorted(rows, key=lambda row: -abs(row["z"] or 0.0))[:MAX_VERDICTS]
+    lines = [Text.assemble((printable(row["class"]), "bold"), ": ", printable(row["verdict"]), "\n") for row in rows]
+    if left := verdicts.num_rows - len(rows):
+        lines.append(Text(f"{left:,} more classes: `vtcav table RUN verdicts`.\n", style="dim"))
+    return Group(*lines)
+
+
+def score_table_text(scores: pa.Table, *, width: int, max_rows: int | None = 10) -> RenderableType:
     """Return the most important columns of the scores, with a legend of the marks.
 
     Args:

@@ -33,7 +33,8 @@ def export(
 
     Returns:
         The written files: `effects-<class>.<format>` (concept effects by layer, with intervals over the null's band),
-        `matrix-<layer>.<format>`, `scores.parquet`, `scores.csv`, `scores.tex` (significant cells) and `summary.tex`.
+        `matrix-<layer>.<format>`, `verdicts.txt` (one line per class),
+        `scores.parquet`, `scores.csv`, `scores.tex` (significant cells) and `summary.tex`.
 
     Raises:
         ConfigError: an unknown format or class, or the run has no scores.
@@ -49,16 +50,20 @@ def export(
         raise ConfigError(f"No class {', '.join(unknown)} in {run.url}. There are: {', '.join(cells.classes)}.")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    written = [*_tables(scores, cells, place), *_figures(cells, place, formats, classes or cells.classes)]
+    written = [
+        *_tables(run.summary(), scores, cells, place),
+        *_figures(cells, place, formats, classes or cells.classes),
+    ]
     return sorted(written)
 
 
-def _tables(scores: pa.Table, cells: ScoreCells, place: Path) -> list[Path]:
+def _tables(verdicts: str, scores: pa.Table, cells: ScoreCells, place: Path) -> list[Path]:
     pq.write_table(scores, place / "scores.parquet")
     pyarrow.csv.write_csv(without_formulas(scores), place / "scores.csv")
     (place / "scores.tex").write_text(latex.significant_cells(cells), encoding="utf-8")
     (place / "summary.tex").write_text(latex.summary(cells), encoding="utf-8")
-    return [place / name for name in ("scores.parquet", "scores.csv", "scores.tex", "summary.tex")]
+    (place / "verdicts.txt").write_text(verdicts + "\n", encoding="utf-8")
+    return [place / name for name in ("verdicts.txt", "scores.parquet", "scores.csv", "scores.tex", "summary.tex")]
 
 
 def _figures(cells: ScoreCells, place: Path, formats: Sequence[str], classes: Sequence[str]) -> list[Path]:

@@ -36,10 +36,14 @@ class _Writer:
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         from vtcav_ray.report import ReportData
+        from vtcav_ray.report.score_cells import read_cells
+        from vtcav_ray.report.verdicts import verdict_table
 
         run = Run(self.folder.url, self.folder.storage_options)
         data = ReportData.from_run(run)
-        found = {} if data.mistakes is None else {"mistakes": data.mistakes}
+        found = {"verdicts": verdict_table(read_cells(data.scores, data.layers), data.movements)}
+        if data.mistakes is not None:
+            found["mistakes"] = data.mistakes
         return ShardOutput(found, metrics={"html_bytes": len(_write(run, data))})
 
 
@@ -82,7 +86,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
 
 STAGE = Stage(
     stages.REPORT,
-    version=5,
+    version=6,
     ingredients=_ingredients,
     prepare=_prepare,
 )

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import pyarrow as pa
 
 from vtcav_ray.pages.wording import between, equals, signed
-from vtcav_ray.report.phrases import Phrase, Sentence, amount, at_layer, name, names, number, words
+from vtcav_ray.report.phrases import Phrase, Sentence, amount, at_layer, name, names, number, plain, words
 from vtcav_ray.report.score_cells import Column, ScoreCells, Status
+from vtcav_ray.rows import VerdictRow, table_of
 
 MAX_NAMED = 2  # concepts of one theme that a verdict names with their figures
 
@@ -37,12 +39,14 @@ class Verdict:
     Attributes:
         name: class name.
         surest: |z| of the clearest finding; 0: none.
+        lead: row of the clearest comparison that raises its logit; None: nothing does.
         themes: what raises its logit, the clearest first.
         sentences: in reading order; the first is the answer.
     """
 
     name: str
     surest: float
+    lead: int | None
     themes: Sequence[Theme]
     sentences: Sequence[Sentence]
 
@@ -57,6 +61,33 @@ def verdicts(cells: ScoreCells, movements: Collection[str] = ()) -> list[Verdict
     shared = _shared(cells)
     themes = [theme_of(column, movements) for column in cells.columns]
     return [_of_class(cells, k, themes, shared) for k in range(len(cells.classes))]
+
+
+def verdict_table(cells: ScoreCells, movements: Collection[str] = ()) -> pa.Table:
+    """Return the verdicts as rows of `tables.VERDICTS`."""
+    return table_of([_row(cells, one) for one in verdicts(cells, movements)], VerdictRow)
+
+
+def _row(cells: ScoreCells, one: Verdict) -> VerdictRow:
+    i = one.lead
+    column = None if i is None else cells.columns[cells.column_N[i]]
+
+    def figure(name: str) -> float | None:
+        known = i is not None and name in cells.numbers and np.isfinite(cells.numbers[name][i])
+        return float(cells.numbers[name][i]) if known else None
+
+    return VerdictRow(
+        class_=one.name,
+        verdict=" ".join(plain(sentence) for sentence in one.sentences),
+        uses=", ".join(one.themes),
+        concept=column.concept if column else None,
+        layer=cells.layers[cells.layer_N[i]] if i is not None else None,
+        against=column.against if column else None,
+        effect=figure("effect"),
+        share_of_margin=figure("share_of_margin"),
+        z=figure("z"),
+        q=figure("q"),
+    )
 
 
 def clearest(every: Sequence[Verdict], limit: int) -> list[Verdict]:
@@ -128,7 +159,8 @@ def _of_class(cells: ScoreCells, k: int, themes: Sequence[Theme | None], shared:
     if absent:
         sentences.append(absent)
     surest = max((abs(float(cells.numbers["z"][i])) for i in found if np.isfinite(cells.numbers["z"][i])), default=0.0)
-    return Verdict(cells.classes[k], surest, tuple(raising), tuple(sentences))
+    lead = next((rows[0] for concepts in raising.values() for _, rows in concepts), None)
+    return Verdict(cells.classes[k], surest, lead, tuple(raising), tuple(sentences))
 
 
 def _by_theme(

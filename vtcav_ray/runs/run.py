@@ -144,6 +144,15 @@ class Run:
         check_stored(found, name, self.url)
         return found.select(list(columns)) if columns is not None else found
 
+    def summary(self) -> str:
+        """Return the verdicts in sentences, one line per class.
+
+        Raises:
+            ConfigError: the run has not reached its report, or an older version made it.
+        """
+        rows = self.table("verdicts", columns=["class", "verdict"]).to_pylist()
+        return "\n".join(f"{row['class']}: {row['verdict']}" for row in rows) or "No class was tested."
+
     def head(self, name: str, rows: int) -> pa.Table:
         """Read the first rows of a table, and only the shards that hold them.
 

@@ -1,0 +1,145 @@
+"""Verdicts: the answer of each class from all its comparisons."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers import report_factory as factory
+from tests.helpers.report_factory import CLASSES, cell, table, world_rows
+from vtcav_ray.report.phrases import Sentence, plain
+from vtcav_ray.report.score_cells import ScoreCells, read_cells
+from vtcav_ray.report.verdicts import Theme, clearest, for_all_classes, verdict_table, verdicts
+
+FOUND = {"significant": True, "effect": 0.41, "ci_low": 0.30, "ci_high": 0.52, "z": 9.0, "q": 0.004}
+
+
+def cells_of(*rows: dict, layers: tuple[str, ...] = ("early", "middle", "late", "head")) -> ScoreCells:
+    return read_cells(table(list(rows)), layers)
+
+
+def texts(sentences: list[Sentence]) -> list[str]:
+    return [plain(one) for one in sentences]
+
+
+def only(*rows: dict, movements: tuple[str, ...] = ()) -> list[str]:
+    (verdict,) = verdicts(cells_of(*rows), movements)
+    return texts(verdict.sentences)
+
+
+def test_the_answer_names_theme_depth_size_share_and_q() -> None:
+    rows = [
+        cell(concept="moving left/context", layer="early"),
+        cell(**FOUND, concept="moving left/context", layer="middle"),
+        cell(**{**FOUND, "effect": 0.74, "z": 20.0}, share_of_margin=0.14, concept="moving left/context"),
+        cell(**FOUND, concept="moving left/context", layer="head"),
+        cell(concept="cup/spatial", ci_low=-0.03, ci_high=0.1),
+        cell(concept="ball/spatial", ci_low=-0.08, ci_high=0.02),
+    ]
+    assert only(*rows, movements=("moving left",)) == [
+        "Uses movement: moving left, from middle on (+0.74 logits at late, 14\u00a0% of its margin, q = 0.004).",
+        "No object is shown to matter (2 tested, each below 0.10 logits).",
+    ]
+
+
+def test_the_clearest_comparison_leads_whatever_it_is_compared_with() -> None:
+    """A small effect against random clips doesn't hide the finding against the other movements."""
+    rows = [
+        cell(**{**FOUND, "effect": -0.004, "z": -5.0}, concept="moving right/context"),
+        cell(**{**FOUND, "effect": 0.9, "z": 46.8}, concept="moving left/context", against="rest of context"),
+    ]
+    first, second = only(*rows, movements=("moving left", "moving right"))
+    assert first.startswith("Uses movement: moving left, at late only (+0.90 logits at late, q = 0.004, against the")
+    assert second.startswith("Lowered by moving right, at late only (−0.0040 logits")
+    (verdict,) = verdicts(cells_of(*rows), ("moving left", "moving right"))
+    assert verdict.surest == pytest.approx(46.8)
+
+
+def test_movement_of_an_object_is_found_against_the_same_object_still() -> None:
+    rows = [
+        cell(concept="cup/spatiotemporal"),
+        cell(**FOUND, concept="cup/spatiotemporal", against="cup/spatial"),
+        cell(concept="cup/spatial"),
+    ]
+    assert only(*rows)[0] == (
+        "Uses movement: that of cup, at late only (+0.41 logits at late, q = 0.004, against the same objects still)."
+    )
+    frozen = cell(**FOUND, concept="cup/spatiotemporal", against="cup/frozen")
+    assert "against the same clips frozen" in only(frozen)[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "theme"),
+    [("spatial", Theme.OBJECT), ("spatiotemporal", Theme.MOVING_OBJECT), ("context", Theme.SCENE)],
+)
+def test_each_kind_has_its_theme(kind: str, theme: Theme) -> None:
+    (verdict,) = verdicts(cells_of(cell(**FOUND, concept=f"cup/{kind}")))
+    assert list(verdict.themes) == [theme]
+
+
+def test_controls_are_no_finding() -> None:
+    assert only(cell(**FOUND, concept="cup/reversed")) == ["Nothing was shown to matter."]
+
+
+def test_a_finding_that_all_classes_share_is_stated_once() -> None:
+    rows = [cell(**{**FOUND, "class": name}, concept="cup/spatial") for name in CLASSES]
+    rows += [cell(**{**FOUND, "class": "lift"}, concept="ball/spatial")]
+    rows += [cell(**{"class": name}, concept="ball/spatial") for name in CLASSES[1:]]
+    cells = cells_of(*rows)
+    assert texts(for_all_classes(cells)) == ["Every class alike: its logit is raised by cup/spatial (at late)."]
+    first, second, *_ = verdicts(cells)
+    assert "ball" in plain(first.sentences[0])
+    assert "cup" not in plain(first.sentences[0])
+    assert plain(second.sentences[0]) == "Nothing was shown to matter."
+    lowered = [{**row, "effect": -0.4} for row in rows[: len(CLASSES)]]
+    assert "is lowered by cup/spatial" in texts(for_all_classes(cells_of(*lowered)))[0]
+    assert for_all_classes(cells_of(cell(**FOUND))) == [], "one class has nothing to share"
+
+
+def test_absence_gives_the_largest_effect_that_the_intervals_allow() -> None:
+    assert only(cell(concept="cup/spatial", layer="early"), cell(concept="cup/spatial")) == [
+        "Nothing was shown to matter.",
+        "No object is shown to matter (1 tested, each below 0.090 logits).",
+    ]
+    assert only(cell(concept="cup/spatial", p=None, q=None)) == ["Nothing was shown to matter."]
+
+
+def test_planted_world_uses_each_class_its_own_motion() -> None:
+    for verdict in verdicts(read_cells(table(world_rows()), factory.LAYERS)):
+        own = factory.OWN[verdict.name]
+        assert plain(verdict.sentences[0]).startswith(f"Uses an object that moves: {own}")
+        assert f"Lowered by {factory.OPPOSITE[own]}" in plain(verdict.sentences[1])
+        assert "No object is shown to matter (4 tested" in plain(verdict.sentences[-1])
+
+
+def test_the_table_has_the_figures_of_the_clearest_comparison() -> None:
+    rows = [cell(**FOUND, concept="cup/spatial"), cell(**{"class": "other"}, concept="cup/spatial")]
+    first, second = verdict_table(cells_of(*rows)).to_pylist()
+    assert (first["uses"], first["concept"], first["layer"], first["against"]) == (
+        "object",
+        "cup/spatial",
+        "late",
+        "random",
+    )
+    assert (first["effect"], first["z"], first["q"]) == (0.41, 9.0, 0.004)
+    assert first["share_of_margin"] is None
+    assert (second["uses"], second["concept"], second["effect"]) == ("", None, None)
+    assert second["verdict"].startswith("Nothing was shown to matter.")
+    assert verdict_table(cells_of()).num_rows == 0
+
+
+def test_with_many_classes_the_surest_come_first() -> None:
+    rows = [cell(**{**FOUND, "class": f"class {k}", "z": 3.0 + k}, concept="cup/spatial") for k in range(8)]
+    rows.append(cell(**{"class": "class 8"}, concept="cup/spatial"))
+    every = verdicts(cells_of(*rows))
+    assert [one.name for one in clearest(every, 2)] == ["class 7", "class 6"]
+    assert clearest(every, 9) == every
+
+
+def test_places_of_a_layer_are_one_depth() -> None:
+    rows = [
+        cell(**FOUND, concept="cup/spatial", layer="early@moving"),
+        cell(**FOUND, concept="cup/spatial", layer="early@still"),
+        cell(**FOUND, concept="cup/spatial", layer="late"),
+    ]
+    (verdict,) = verdicts(cells_of(*rows, layers=("early@moving", "early@still", "late")))
+    assert plain(verdict.sentences[0]).startswith("Uses an object: cup, at every depth (")
