@@ -78,7 +78,7 @@ def _row(cells: ScoreCells, one: Verdict) -> VerdictRow:
 
     return VerdictRow(
         class_=one.name,
-        verdict=" ".join(plain(sentence) for sentence in one.sentences),
+        verdict=" ".join(plain(sentence) for sentence in one.sentences).replace("\u00a0", " "),
         uses=", ".join(one.themes),
         concept=column.concept if column else None,
         layer=cells.layers[cells.layer_N[i]] if i is not None else None,
