@@ -6,6 +6,7 @@ import pytest
 
 from tests.helpers import report_factory as factory
 from tests.helpers.report_factory import CLASSES, cell, table, world_rows
+from vtcav_ray.report.depths import depths
 from vtcav_ray.report.phrases import Sentence, plain
 from vtcav_ray.report.score_cells import ScoreCells, read_cells
 from vtcav_ray.report.verdicts import Theme, clearest, for_all_classes, verdict_table, verdicts
@@ -143,3 +144,24 @@ def test_places_of_a_layer_are_one_depth() -> None:
     ]
     (verdict,) = verdicts(cells_of(*rows, layers=("early@moving", "early@still", "late")))
     assert plain(verdict.sentences[0]).startswith("Uses an object: cup, at every depth (")
+
+
+def test_the_depth_picture_shows_the_findings_at_every_layer() -> None:
+    rows = [
+        cell(**{**FOUND, "effect": 0.2}, concept="cup/spatial", layer="early"),
+        cell(**{**FOUND, "effect": 0.8, "z": 20.0}, concept="cup/spatial", layer="late"),
+        cell(**{**FOUND, "effect": -0.4}, concept="ball/spatial", against="rest of spatial", layer="late"),
+        cell(concept="hand/spatial"),
+    ]
+    cells = cells_of(*rows, layers=("early", "middle", "late"))
+    (verdict,) = verdicts(cells)
+    found = depths(cells, verdict)
+    assert list(found.layers) == ["early", "middle", "late"]
+    (cup, _, first), (ball, against, second) = found.rows
+    assert (cup, ball, against) == ("cup", "ball", "against the other concepts")
+    assert [one.mark for one in first] == ["▲", "", "▲"]
+    assert [one.strength for one in first] == [25, 0, 100]
+    assert [one.effect for one in second] == ["", "", "−0.40"]
+    assert second[2].status == "lowers the logit, q = 0.004"
+    (nothing,) = verdicts(cells_of(cell()))
+    assert depths(cells_of(cell()), nothing).rows == []

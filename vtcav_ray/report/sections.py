@@ -19,6 +19,7 @@ from vtcav_ray.pages.wording import duration, rate, size
 from vtcav_ray.registry import REPORT_SECTIONS
 from vtcav_ray.report import mistakes, sentences
 from vtcav_ray.report.data import ReportData, StageSummary
+from vtcav_ray.report.depths import Depths, depths
 from vtcav_ray.report.phrases import Sentence
 from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.report.undecided import undecided
@@ -84,9 +85,10 @@ class GroupShare:
 
 @dataclass(frozen=True)
 class Answer:
-    """One class: its verdict, and the figures behind it in sentences."""
+    """One class: its verdict, its clearest findings by depth, and the figures behind it in sentences."""
 
     verdict: Verdict
+    depths: Depths
     figures: Sequence[Sentence]
 
 
@@ -233,7 +235,7 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
         ],
         shares=[GroupShare(*share) for share in sentences.group_shares(cells)],
         tiles=_tiles(data, cells),
-        answers=[Answer(one, figures[one.name]) for one in full],
+        answers=[Answer(one, depths(cells, one), figures[one.name]) for one in full],
         more=[one for one in every if one not in full],
         undecided=undecided(cells),
         warnings=data.warnings,

@@ -40,6 +40,7 @@ class Verdict:
         name: class name.
         surest: |z| of the clearest finding; 0: none.
         lead: row of the clearest comparison that raises its logit; None: nothing does.
+        leads: rows of the clearest comparison of each concept that raises or lowers it, in the order of the sentences.
         themes: what raises its logit, the clearest first.
         sentences: in reading order; the first is the answer.
     """
@@ -47,6 +48,7 @@ class Verdict:
     name: str
     surest: float
     lead: int | None
+    leads: Sequence[int]
     themes: Sequence[Theme]
     sentences: Sequence[Sentence]
 
@@ -160,7 +162,8 @@ def _of_class(cells: ScoreCells, k: int, themes: Sequence[Theme | None], shared:
         sentences.append(absent)
     surest = max((abs(float(cells.numbers["z"][i])) for i in found if np.isfinite(cells.numbers["z"][i])), default=0.0)
     lead = next((rows[0] for concepts in raising.values() for _, rows in concepts), None)
-    return Verdict(cells.classes[k], surest, lead, tuple(raising), tuple(sentences))
+    leads = [rows[0] for by_theme in (raising, lowering) for concepts in by_theme.values() for _, rows in concepts]
+    return Verdict(cells.classes[k], surest, lead, leads, tuple(raising), tuple(sentences))
 
 
 def _by_theme(
