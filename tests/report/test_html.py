@@ -135,7 +135,7 @@ def test_an_untrained_model_is_said_to_be_untrained_before_anything_else(model: 
 def test_summary_shows_counts_warnings_stages_and_failures(html: str) -> None:
     text = Page(html).text
     for expected in (
-        "48 of 384 tested cells are significant at α = 0.05 after Holm's correction over all m = 384 cells.",
+        "48 of 384 comparisons are significant at α = 0.05 after Holm's correction over all m = 384 comparisons.",
         "random sets (R) 50",
         "What could not be decided, and why",
         "R + 1 = 51 is under m / α = 7680",

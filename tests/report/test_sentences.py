@@ -178,7 +178,8 @@ def test_undecided_says_why() -> None:
     found = texts(undecided(cells))
     assert found[0].startswith("1 concept is not learnable at a layer (a/padding at late)")
     assert found[1].startswith("At head a class's gradient is the same for every clip")
-    assert found[2].startswith(
+    assert found[2].startswith("In 1 comparison the TCAV score can't decide: random-against-random scores spread")
+    assert "spread by ± 0.40" in found[2]
         "In 1 comparison the TCAV score can't decide: random-against-random scores spread by ± 0.40"
     )
     assert found[3] == "1 comparison undecided: only 3 videos."
