@@ -180,8 +180,6 @@ def test_undecided_says_why() -> None:
     assert found[1].startswith("At head a class's gradient is the same for every clip")
     assert found[2].startswith("In 1 comparison the TCAV score can't decide: random-against-random scores spread")
     assert "spread by ± 0.40" in found[2]
-        "In 1 comparison the TCAV score can't decide: random-against-random scores spread by ± 0.40"
-    )
     assert found[3] == "1 comparison undecided: only 3 videos."
     assert found[4].startswith("In 1 comparison no effect was shown, and the interval is too wide to rule out")
     assert len(found) == 5
