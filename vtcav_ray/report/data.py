@@ -177,7 +177,7 @@ class ReportData:
             sensitivities=run.stage("scores").read("sensitivities", columns=SENSITIVITY_COLUMNS),
             nulls=run.stage("scores").read("nulls"),
             failures=run.table("failures"),
-            mistakes=mistakes_of_run(run) if run.stage("activations").files("answers") else None,
+            mistakes=mistakes_of_run(run) if _has_answers(run) else None,
             stages=stages,
             config=record["config"],
             versions=record.get("versions", {}),
@@ -187,6 +187,11 @@ class ReportData:
             updated=record.get("updated"),
             links=[(one.page, one.title) for _, one in companions(run) if run.folder.exists(one.page)],
         )
+
+
+def _has_answers(run: Run) -> bool:
+    """Return whether the run's activations include the model's answers. Those of older versions do not."""
+    return "activations" in run.keys and bool(run.stage("activations").files("answers"))
 
 
 def read_entanglement(table: pa.Table | None, layers: Sequence[str]) -> list[Entanglement]:
