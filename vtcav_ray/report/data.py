@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from vtcav_ray import tables
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
-from vtcav_ray.explain.run_mistakes import mistakes_of_run
 from vtcav_ray.report.companions import companions
 from vtcav_ray.report.previews import Preview, previews_of_clips
 from vtcav_ray.runs.run import Run
@@ -177,7 +176,7 @@ class ReportData:
             sensitivities=run.stage("scores").read("sensitivities", columns=SENSITIVITY_COLUMNS),
             nulls=run.stage("scores").read("nulls"),
             failures=run.table("failures"),
-            mistakes=mistakes_of_run(run) if _has_answers(run) else None,
+            mistakes=_mistakes(run),
             stages=stages,
             config=record["config"],
             versions=record.get("versions", {}),
@@ -189,9 +188,13 @@ class ReportData:
         )
 
 
-def _has_answers(run: Run) -> bool:
-    """Return whether the run's activations include the model's answers. Those of older versions do not."""
-    return "activations" in run.keys and bool(run.stage("activations").files("answers"))
+def _mistakes(run: Run) -> pa.Table | None:
+    """Return the table of mistakes; None: an older version made the activations, without the model's answers."""
+    if "activations" not in run.keys or not run.stage("activations").files("answers"):
+        return None
+    from vtcav_ray.explain.run_mistakes import mistakes_of_run
+
+    return mistakes_of_run(run)
 
 
 def read_entanglement(table: pa.Table | None, layers: Sequence[str]) -> list[Entanglement]:
