@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -147,3 +149,24 @@ def test_without_a_contrast_there_is_no_test_and_the_note_says_why() -> None:
     assert apart.push == pytest.approx(pushes[:3].mean(axis=0))
     flat = mistake_tests(np.ones((8, 1)), [True, False] * 4, [0, 0, 0, 0, 1, 1, 1, 1], [0.1])
     assert flat.note == (NO_SPREAD,)
+
+
+def test_p_of_the_direction_counts_arrangements_of_the_videos() -> None:
+    rng = np.random.default_rng(6)
+    z, gradients, own, random = (rng.normal(size=(size, 4)) for size in (20, 2, 3, 4))
+    truth, mistaken = np.arange(20) % 2, rng.random(20) < 0.5
+    margins = Margins.of(z, gradients, truth, 1 - truth, mistaken)
+    both = np.concatenate((own, random))
+
+    def figure(chosen: tuple[int, ...]) -> float:
+        rest = [row for row in range(7) if row not in chosen]
+        v, m = both[list(chosen)].mean(axis=0) - both[rest].mean(axis=0), both[rest].mean(axis=0)
+        x = pushes_to_rival(z, v, m, gradients, truth, 1 - truth)
+        return mistake_tests(x[:, None], mistaken, truth, [0.5], permutations=1).difference[0] * (v @ v)
+
+    every = [figure(chosen) for chosen in itertools.combinations(range(7), 3)]
+    expected = np.mean([one >= every[0] - 1e-12 for one in every])
+    assert direction_p(margins, own, random, permutations=1000) == pytest.approx(expected)
+    drawn = direction_p(margins, own, random, permutations=30)
+    assert drawn * 31 == pytest.approx(round(drawn * 31))
+    assert drawn >= 1 / 31

@@ -25,7 +25,8 @@ A row counts as a finding only if BOTH of two permutation tests over source vide
 2. Direction. NULL: the concept's source videos are exchangeable with its random ones; v is no more related to the
    mistakes than a difference between random sets of the same sizes. Without this test, any concept would do: a mean
    over few clips contains a little of whatever moves the model most, and the first test would find that. The videos
-   that define v are permuted; p is the upper tail of D. Its q is corrected by Holm's method.
+   that define v are permuted; p is the upper tail of D · v·v: without the division, as a difference between random
+   sets is short, and its direction alone would not say so. Its q is corrected by Holm's method.
 
 p is the larger of the two, and q = min(1, 2 · the larger of the two q). Each q controls the family-wise error of its
 own nulls, so with the factor 2 the probability of any row with q <= alpha for which either null is true is at most
@@ -135,13 +136,13 @@ class MistakeTests:
     def ranking(self) -> NDArray[np.int64]:
         """Return the cells, the clearest push to the wrong class first.
 
-        Cells with a positive difference come first, by q, then by the size of the difference; then the other tested
-        ones; then those without a test.
+        Cells with a positive difference come first, by q, then by p, then by the size of the difference; then the other
+        tested ones; then those without a test.
         """
-        q, size = np.nan_to_num(self.q, nan=2.0), np.nan_to_num(self.difference, nan=0.0)
+        q, p, size = (np.nan_to_num(x, nan=2.0) for x in (self.q, self.p, self.difference))
         tested = np.isfinite(self.q)
         group = np.where(tested & (size > 0), 0, np.where(tested, 1, 2))
-        return np.lexsort((-size, q, group))
+        return np.lexsort((-size, p, q, group))
 
 
 def pushes_to_rival(
@@ -206,10 +207,8 @@ def direction_p(margins: Margins, own: ArrayLike, random: ArrayLike, *, permutat
         others_BU = (1 - marks_BU) / m
         weights_BU = marks_BU / n - others_BU  # v of each arrangement, as a combination of the videos
         products_BU = weights_BU @ gram_UU
-        length_B, random_B = (products_BU * weights_BU).sum(1), (products_BU * others_BU).sum(1)
-        moved_GB = (slopes_GU @ weights_BU.T) * (means_GU @ weights_BU.T - random_B)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.where(length_B > 0, margins.coefficients @ moved_GB / length_B, 0.0))
+        random_B = (products_BU * others_BU).sum(1)  # v·m
+        return np.asarray(margins.coefficients @ ((slopes_GU @ weights_BU.T) * (means_GU @ weights_BU.T - random_B)))
 
     observed = figures(np.concatenate((np.ones(n), np.zeros(m)))[None])[0]
     arrangements = within_labels(((n, m),), permutations, seed)

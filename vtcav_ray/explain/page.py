@@ -71,7 +71,7 @@ def sentences(explanation: Explanation) -> list[str]:
         (away, explanation.runner_up, explanation.predicted),
     ):
         parts = [
-            f"{one.concept} at {one.layer} (weight {signed(one.weight)}, present more than in "
+            f"{one.concept} at {one.layer} (weight {signed(one.weight)}, more present than in "
             f"{one.presence:.0%} of its random clips)"
             for one in some
         ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
 from vtcav_ray.explain.concepts import LayerPool, RunConcepts
@@ -63,8 +64,8 @@ class Explanation:
     """One video's explanation.
 
     Attributes:
-        video: the name under which it was asked for.
-        label: true class; None: unknown.
+        video: its id in the run, or the given name of a file that is not of the run.
+        label: true class, in the model's spelling if it has the class; None: unknown.
         predicted, runner_up: the two likeliest classes.
         probabilities: class -> probability (softmax of the mean logits), the likeliest first.
         target: what a push is a change of: logit, log_odds or log_probability.
@@ -146,28 +147,39 @@ def _subjects(run: Run, config: Config, videos: Sequence[str]) -> tuple[dict[str
             subjects[name] = from_tables[video]
             continue
         try:
-            subjects[name] = _computed(run, config, model, name, by_name.get(name), answers.get(video or ""))
+            example = _example(run, config, name, by_name.get(name), answers.get(video or ""))
         except (InputError, EnvironmentFault) as error:
             failures.append((name, str(error)))
+            continue
         except storage_errors() as error:
             failures.append((name, f"{name} can't be read: {reason(error)}."))
+            continue
+        try:
+            subjects[name] = model.subject(example.video, example.label, example.clips, example.why)
+        except InputError as error:
+            failures.append((name, str(error)))
     return subjects, failures
 
 
-def _computed(
-    run: Run, config: Config, model: Model, name: str, row: dict[str, Any] | None, answers: Answers | None
-) -> Subject:
-    """Return the subject of a video for which the tables don't suffice."""
+class _Example(NamedTuple):
+    """A video for the model: its clips, and why the tables don't suffice."""
+
+    video: str
+    label: str | None
+    clips: Sequence[NDArray[np.uint8]]
+    why: str
+
+
+def _example(run: Run, config: Config, name: str, row: dict[str, Any] | None, answers: Answers | None) -> _Example:
     if answers is not None:
-        return model.subject(answers.video, answers.label, stored_frames(run, answers.clip_ids), NO_GRADIENT)
+        return _Example(answers.video, answers.label, stored_frames(run, answers.clip_ids), NO_GRADIENT)
     if row is not None:
-        clips = cut_example(config, row["uri"], named=False)
-        return model.subject(row["video_id"], row["label"], clips, NOT_AN_EXAMPLE)
+        return _Example(row["video_id"], row["label"], cut_example(config, row["uri"], named=False), NOT_AN_EXAMPLE)
     try:
         uri = check_url(name, "VIDEO")
     except ConfigError as error:
         raise InputError("refused", str(error)) from error
-    return model.subject(name, None, cut_example(config, uri, named=True), NOT_OF_RUN)
+    return _Example(name, None, cut_example(config, uri, named=True), NOT_OF_RUN)
 
 
 def _pushes(concepts: RunConcepts, pool: LayerPool, subject: Subject) -> list[ConceptPush]:
@@ -199,9 +211,10 @@ def _explanation(subject: Subject, rows: list[ConceptPush], target: str) -> Expl
     probabilities = shifted / shifted.sum()
     order = np.argsort(-probabilities, kind="stable")
     predicted, runner_up = subject.likeliest
+    spelling = {normal_label(name): name for name in subject.classes}
     return Explanation(
         video=subject.video,
-        label=subject.label,
+        label=None if subject.label is None else spelling.get(normal_label(subject.label), subject.label),
         predicted=predicted,
         runner_up=runner_up,
         probabilities={subject.classes[int(k)]: float(probabilities[k]) for k in order},

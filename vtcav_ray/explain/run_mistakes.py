@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.clips.usable import read_left_out
 from vtcav_ray.explain.concepts import RunConcepts
-from vtcav_ray.explain.mistakes import Margins, MistakeTests, direction_p, mistake_tests, pushes_to_rival
 from vtcav_ray.explain.pushes import presence
 from vtcav_ray.explain.subjects import Answers, read_answers
 from vtcav_ray.rows import MistakeRow, table_of
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav.arrays import video_means
+
+if TYPE_CHECKING:
+    from vtcav_ray.explain.mistakes import MistakeTests
 
 # The arrangements of the direction's test are fewer in a run with so many concepts and classes that it would take long.
 MOST_NUMBERS = 1 << 37  # products over all cells: about a minute of one core
@@ -60,6 +62,8 @@ def mistakes_of_run(run: Run) -> pa.Table:
     examples = read_examples(run)
     if not examples.mistaken.any():
         return table_of([], MistakeRow)
+    from vtcav_ray.explain.mistakes import mistake_tests
+
     concepts = RunConcepts.of(run)
     config = run.config
     cells = len(concepts.layers) * len(concepts.concepts)
@@ -116,6 +120,8 @@ class _Layer(NamedTuple):
 
 
 def _layer(concepts: RunConcepts, number: int, examples: Examples, cells: int) -> _Layer:
+    from vtcav_ray.explain.mistakes import Margins, direction_p, pushes_to_rival
+
     config, layer = concepts.run.config, concepts.layers[number]
     pool = concepts.layer(layer)
     gain = float(np.median([answer.gains[number] for answer in examples.answers]))

@@ -29,7 +29,7 @@ class Subject:
     """One video as the model sees it. If it has several clips, every number is their mean.
 
     Attributes:
-        video: the name under which it was asked for.
+        video: its id in the run, or the given name of a file that is not of the run.
         label: its true class; None: unknown.
         classes: the model's classes, in the order of `logits`.
         logits: [K].

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from vtcav_ray import tables
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
-from vtcav_ray.explain.run_mistakes import mistakes_of_run
 from vtcav_ray.report.companions import companions
 from vtcav_ray.report.previews import Preview, previews_of_clips
 from vtcav_ray.runs.run import Run
@@ -183,7 +182,7 @@ class ReportData:
             sensitivities=run.stage("scores").read("sensitivities", columns=SENSITIVITY_COLUMNS),
             nulls=run.stage("scores").read("nulls"),
             failures=run.table("failures"),
-            mistakes=mistakes_of_run(run) if run.stage("activations").files("answers") else None,
+            mistakes=_mistakes(run),
             stages=stages,
             config=record["config"],
             versions=record.get("versions", {}),
@@ -193,6 +192,15 @@ class ReportData:
             updated=record.get("updated"),
             links=[(one.page, one.title) for _, one in companions(run) if run.folder.exists(one.page)],
         )
+
+
+def _mistakes(run: Run) -> pa.Table | None:
+    """Return the table of mistakes; None: an older version made the activations, without the model's answers."""
+    if "activations" not in run.keys or not run.stage("activations").files("answers"):
+        return None
+    from vtcav_ray.explain.run_mistakes import mistakes_of_run
+
+    return mistakes_of_run(run)
 
 
 def read_entanglement(table: pa.Table | None, layers: Sequence[str]) -> list[Entanglement]:
