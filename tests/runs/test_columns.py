@@ -41,6 +41,8 @@ def test_an_old_table_is_known_though_it_has_all_wanted_names() -> None:
     assert wanted == ["class", "effect", "ci_low", "tcav_score"]
     with pytest.raises(ConfigError, match=r"from an older version of vtcav-ray.* Repeat `vtcav run`"):
         check_stored(old, "scores", "runs/x")
+    with pytest.raises(ConfigError, match=r"`gradients` of runs/x is from an older version"):
+        check_stored(pa.table({"clip_id": ["a"]}), "gradients", "runs/x")
     check_stored(old, "videos", "runs/x")
 
 
