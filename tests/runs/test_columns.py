@@ -72,3 +72,10 @@ def test_every_command_that_reads_an_old_run_says_to_run_again(planted: PlantedR
     answer = CliRunner().invoke(cli.app, ["table", copy, "scores"])
     assert isinstance(answer.exception, ConfigError)
     assert "older version" in str(answer.exception)
+
+
+def test_the_headline_comes_first_in_the_scores() -> None:
+    headline = ("class", "layer", "concept", "against", "effect", "ci_low", "ci_high", "z", "p", "q", "significant",
+                "effect_within", "p_within", "q_within", "between_share", "share_of_margin", "tcav_score", "tcav_p",
+                "tcav_q")  # fmt: skip
+    assert tuple(tables.SCORES.names[: len(headline)]) == headline
