@@ -77,7 +77,6 @@ class ScoreRow:
     q_within: float | None = None  # p_within corrected like q
     between_share: float | None = None  # share of `effect` that goes with the class labels themselves
     share_of_margin: float  # effect over the median distance of the class's logit to the runner-up, at its examples
-    gain: float  # of the layer, which `effect` contains: logits for one of the mean gradient times Δz
     tcav_score: float  # the TCAV score (sign count), mean over the R CAVs, in [0, 1]
     tcav_p: float  # of the score, two-sided
     tcav_q: float | None = None  # tcav_p corrected for all m cells of the run
@@ -89,6 +88,7 @@ class ScoreRow:
     tcav_magnitude: float  # mean sensitivity, logits per unit of z
     tcav_smooth: float  # mean sigmoid of the scaled sensitivity, in [0, 1]
     kind: str
+    gain: float  # of the layer, which `effect` contains: logits for one of the mean gradient times Δz
     null_sd: float  # of the effect, if random clips replace the concept's
     p_symmetric: float | None = None  # p by the size of t: read it if spread_ratio is above 2
     spread_ratio: float | None = None  # of the two sides' standard deviations, larger over smaller; NaN for twins

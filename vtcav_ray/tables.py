@@ -203,8 +203,8 @@ _RENAMED = {
 }
 # Table -> old column -> its name today. Old scores had other figures under `effect`, `ci_low`, `p`, `q` and `null_sd`.
 RENAMED = {"scores": _RENAMED, "patch_effects": {"effect_logits": "effect"}}
-# Table -> a column that it did not have under the old names: a stored table without it is old.
-MARKER = {"scores": "tcav_score", "patch_effects": "effect"}
+# Table -> a column that older versions did not write: a stored table without it is old.
+MARKER = {"scores": "tcav_score", "patch_effects": "effect", "gradients": "gain"}
 SENSITIVITIES = schema_of(SensitivityRow)
 NULLS = schema_of(NullRow)
 COMPOSITION = schema_of(CompositionRow)

@@ -202,3 +202,37 @@ def test_unknown_projection(spec: str) -> None:
 def test_the_gain_of_a_mean_is_its_number_of_positions(spec: str, gain: float) -> None:
     found = make_projection(spec, SHAPE).gains(3)
     assert found.tolist() == [gain] * 3
+
+
+@pytest.mark.parametrize("spec", ["mean", "time", "space", "flat", "grid:3", "moving", "still"])
+def test_the_gain_is_what_the_lift_moves_over_what_the_vectors_say(spec: str) -> None:
+    """grad h · P⁺Δz = gain * (P grad h)·Δz, at each clip."""
+    a, gradient = activation(shape=(4, 3, 6, 6)), activation(shape=(4, 3, 6, 6)).flip(0)
+    here = make_projection(spec, (4, 3, 6, 6)).at(a)
+    delta = torch.randn(1, here.d, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).expand(3, -1)
+    moved = (gradient * here.transpose(here.solve(delta))).sum((1, 2, 3, 4))
+    gains = here.gains(3)
+    assert gains.dtype == torch.float64
+    torch.testing.assert_close(moved, gains * (here.apply(gradient) * delta).sum(1))
+    expected = {"mean": 72, "time": 18, "space": 4, "flat": 1, "grid:3": 8}
+    if spec in expected:
+        assert gains.tolist() == pytest.approx([expected[spec]] * 3)
+    else:
+        assert len(set(gains.tolist())) == 3
+        assert ((gains >= 4) & (gains <= 72)).all()  # one place, or all
+
+
+def test_a_grid_whose_blocks_differ_has_their_mean_gain() -> None:
+    counts = [4 * rows * columns for rows in (1, 2) for columns in (2, 3)]
+    assert make_projection("grid:2", SHAPE).gains(2).tolist() == pytest.approx([np.mean(counts)] * 2)
+
+
+def test_a_sketch_estimates_the_move_of_the_whole_activation() -> None:
+    a, gradient = activation(1), activation(1) + 0.2 * activation(1).flip(1)
+    whole = (gradient * a).sum().item()
+    found = []
+    for seed in range(200):
+        sketch = make_projection("sketch:64", SHAPE, seed)
+        found.append((sketch.gains(1) * (sketch.apply(gradient) * sketch.apply(a)).sum(1)).item())
+    assert np.mean(found) == pytest.approx(whole, abs=4 * np.std(found) / np.sqrt(200))
+    assert 64 / math.prod(SHAPE) * whole < np.mean(found) / 2  # which the lift alone would give

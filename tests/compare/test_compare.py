@@ -26,8 +26,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
     return {
         "before": make_run(folder / "before", weight=1.0),
-        # More weight on `cup` for `lift`, and activations of three times the size, which must not matter.
-        "after": make_run(folder / "after", weight=1.4, seed=1, scale=3.0),
+        # More weight on `cup` for `lift`; activations of three times the size and another gain must not matter.
+        "after": make_run(folder / "after", weight=1.4, seed=1, scale=3.0, gain=16.0),
         "elsewhere": make_run(folder / "elsewhere", weight=1.4, seed=1, videos="w"),
     }
 

@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     rows = [
         {
             "class": name, "concept": concept, "layer": layer, "kind": concept.rpartition("/")[2], "against": "random",
-            "effect": effect, "ci_low": effect - 0.1, "ci_high": effect + 0.1,
+            "effect": effect, "ci_low": effect - 0.1, "ci_high": effect + 0.1, "share_of_margin": effect / 3,
             "null_sd": 0.05, "z": effect / 0.05, "p": 0.001, "q": 0.003, "tcav_score": 0.9,
             "tcav_null_mean": 0.5, "tcav_null_sd": 0.3, "significant": significant, "learnable": learnable,
             "n": 30, "R": 50, "degenerate": False, "decided_by": "effect", "model": "m@1", "note": "",
@@ -95,7 +95,7 @@ def test_latex_has_the_significant_cells_with_names_escaped(written: dict[str, P
     text = written["scores.tex"].read_text(encoding="utf-8")
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
     assert len(body) == 2
-    assert body[0].startswith(r"lift & cup\_up/spatiotemporal & random & late & +0.81 & [+0.71, +0.91]")
+    assert body[0].startswith(r"lift & cup\_up/spatiotemporal & random & late & +0.81 & 27\,\% & [+0.71, +0.91]")
     assert r"put down \& up" in body[1]
     assert "$-$0.60" in body[1]
     assert latex.escape("50% #1_{x}~^\\") == r"50\% \#1\_\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}"

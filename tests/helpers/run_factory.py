@@ -28,7 +28,9 @@ CLASSES = ("lift", "drop")
 CONCEPTS = ("cup", "ball")
 
 
-def make_run(path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, videos: str = "v") -> Run:
+def make_run(
+    path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, gain: float = 1.0, videos: str = "v"
+) -> Run:
     """Make a run whose model weighs concept `cup` (axis 0) by `weight` for class `lift`, and `ball` (axis 1) by 1.
 
     Args:
@@ -36,6 +38,7 @@ def make_run(path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, vi
         weight: the gradient of `lift` along axis 0.
         seed: of the noise that is specific to the model.
         scale: of this model's activations; its gradients are smaller by the same factor, so that no effect changes.
+        gain: of the layer; the gradients are smaller by it, so that no effect changes.
         videos: prefix of the source videos' names; another prefix gives other videos.
     """
     config = parse_config({**CONFIG, "out": str(path)})
@@ -43,7 +46,7 @@ def make_run(path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, vi
     clips, vectors = _clips(videos)
     noise = np.random.default_rng(seed).normal(0, 0.02, vectors.shape)
     activations = stage_folder(folder, "activations", "k")
-    activations.commit("0", ShardOutput(_tables(clips, (vectors + noise) * scale, weight, scale, seed)))
+    activations.commit("0", ShardOutput(_tables(clips, (vectors + noise) * scale, weight, scale, gain, seed)))
     activations.finish({}, {"notes": {"untrained": False}, "warnings": [], "seconds": 1.0})
     cavs, scores = stage_folder(folder, "cavs", "k"), stage_folder(folder, "scores", "k")
     cavs.commit("0", CavWorker(config, activations)(block_of(LAYER, "cavs", 0, 10_000)))
@@ -88,7 +91,9 @@ def _clips(videos: str) -> tuple[list[dict], np.ndarray]:
     return rows, found
 
 
-def _tables(clips: list[dict], vectors: np.ndarray, weight: float, scale: float, seed: int) -> dict[str, pa.Table]:
+def _tables(
+    clips: list[dict], vectors: np.ndarray, weight: float, scale: float, gain: float, seed: int
+) -> dict[str, pa.Table]:
     about = {"layer": LAYER, "views": 1, "model": f"model@{weight:g}"}
     activations = pa.table(
         {
@@ -102,7 +107,7 @@ def _tables(clips: list[dict], vectors: np.ndarray, weight: float, scale: float,
     own = {"lift": [weight, 1.0], "drop": [0.0, 1.0]}
     rng = np.random.default_rng(seed + 100)
     gradient = np.array([[*own[c["name"]], *([0.0] * (D - 2))] for c in examples])
-    gradient = (gradient + rng.normal(0, 0.05, gradient.shape)) / scale
+    gradient = (gradient + rng.normal(0, 0.05, gradient.shape)) / (scale * gain)
     gradients = pa.table(
         {
             "clip_id": [c["clip_id"] for c in examples],
@@ -113,6 +118,8 @@ def _tables(clips: list[dict], vectors: np.ndarray, weight: float, scale: float,
             "target": ["logit"] * len(examples),
             "value": np.ones(len(examples), np.float32),
             "predicted": [c["name"] for c in examples],
+            "gain": np.full(len(examples), gain),
+            "margin": np.full(len(examples), 2.0, np.float32),
             "views": [1] * len(examples),
             "model": [about["model"]] * len(examples),
             "vector": vector_array(gradient.astype(np.float32)),

@@ -26,6 +26,7 @@ from vtcav_ray.patch.plan import CellKey, Chosen, Wanted, choose, comparisons, r
 from vtcav_ray.patch.run import cost, patch_run
 from vtcav_ray.patch.stage import CHOSEN_BY_P, accepted, patch_stage
 from vtcav_ray.patch.worker import PatchWorker
+from vtcav_ray.report import ReportData
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Context
 from vtcav_ray.tcav import concept_effect
@@ -107,14 +108,40 @@ def test_the_effects_are_those_of_the_responses(patched: Run) -> None:
         assert row["same_sign"] == (row["effect_patch"] * score["effect"] > 0)
 
 
-def test_after_the_head_the_patch_effect_is_the_concept_effect_times_the_gain(patched: Run) -> None:
+def test_after_the_head_the_patch_effect_is_the_concept_effect(patched: Run) -> None:
     """Only a linear map follows, so it is also its own first-order prediction."""
     rows = [row for row in patched.table("patch_effects").to_pylist() if row["layer"] == "head"]
-    gains = [row["effect_patch"] / row["effect"] for row in rows]
-    assert gains == pytest.approx([gains[0]] * 4, rel=1e-3)
+    assert len(rows) == 4
     for row in rows:
+        assert row["effect_patch"] == pytest.approx(row["effect"], rel=1e-3)
         assert row["effect_patch"] == pytest.approx(row["effect_first_order"], rel=1e-3)
         assert row["same_sign"]
+
+
+def test_the_concept_effect_is_the_first_order_change_at_every_layer(patched: Run) -> None:
+    for row in patched.table("patch_effects").to_pylist():
+        assert row["effect"] == pytest.approx(row["effect_first_order"], rel=1e-3, abs=1e-4), row["layer"]
+    gains = {row["layer"]: row["gain"] for row in patched.table("scores").to_pylist()}
+    assert gains["early"] > gains["late"] > gains["head"] == 1
+
+
+def test_the_concept_effect_is_the_first_order_change_where_each_clip_has_its_own_gain(folder: str) -> None:
+    wanted = Wanted(("lift",), ("early@moving",), (UP,), significant=False)
+    (row,) = patch_run(*opened(folder), wanted).table("patch_effects").to_pylist()
+    gradients = [r for r in opened(folder)[0].table("gradients", layer="early@moving").to_pylist() if r["reference"]]
+    assert len({r["gain"] for r in gradients}) > 1
+    assert row["effect"] == pytest.approx(row["effect_first_order"], rel=1e-3)
+
+
+def test_the_report_shows_the_finite_change_beside_the_effect(patched: Run) -> None:
+    rows = {tuple(r[n] for n in tables.CELL_KEY): r for r in patched.table("patch_effects").to_pylist()}
+    shown = ReportData.from_run(patched).scores
+    for row in shown.to_pylist():
+        expected = rows.get(tuple(row[n] for n in tables.CELL_KEY))
+        figures = (None, None) if expected is None else (expected["effect_patch"], expected["q"])
+        assert (row["effect_patch"], row["q_patch"]) == figures
+    assert len(rows) == 8
+    assert "effect_patch" in patched.folder.read_bytes("report.html").decode()
 
 
 def test_the_planted_motion_raises_its_class_and_lowers_the_others(patched: Run) -> None:
@@ -354,5 +381,5 @@ def test_it_runs_on_ray(folder: str) -> None:
     expected = concept_effect(
         [r["vector"] for r in gradients], own, other, groups=sides.concept.videos + sides.other.videos
     )
-    assert row["effect"] == pytest.approx(expected.effect, rel=1e-3)
+    assert row["effect"] == pytest.approx(expected.effect, rel=1e-3)  # the gain after the head is 1
     assert row["z"] == pytest.approx(expected.z, rel=1e-2)

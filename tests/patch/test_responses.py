@@ -22,6 +22,7 @@ from vtcav_ray.models.layers import find_forms
 from vtcav_ray.patch.effect import patch_effects
 from vtcav_ray.patch.responses import PatchSettings, Reference, equal_weights, responses
 from vtcav_ray.tcav import concept_effect
+from vtcav_ray.tcav.gains import at_gain, with_gains
 
 ALL = ("mean", "time", "space", "flat", "grid:2", "sketch:16", "moving", "still")
 
@@ -140,18 +141,23 @@ def test_with_a_linear_rest_the_response_is_its_first_order(spec: str) -> None:
     assert real == pytest.approx(predicted, rel=1e-3, abs=1e-4)
 
 
-def test_with_a_linear_rest_the_patch_effect_is_the_concept_effect_times_the_gain() -> None:
+@pytest.mark.parametrize("spec", [spec for spec in ALL if not spec.startswith("sketch")])
+def test_with_a_linear_rest_the_patch_effect_is_the_concept_effect_at_the_gain(spec: str) -> None:
     torch.manual_seed(0)
     recogniser = ToyRecogniser.of(LinearRest())
-    reference = reference_of(recogniser, "front", "mean", toy_clips(4, 1), [1])
-    z, _ = extracted(recogniser, "front", "mean", toy_clips(9, 2), [1], "center")
-    found = responses(recogniser, "front", z, reference, [1], PatchSettings())
-    effect = concept_effect(reference.gradients_VKd[:, 0], z[:4], z[4:], tails="equal")
+    clips = toy_clips(4, 1)
+    reference = reference_of(recogniser, "front", spec, clips, [1])
+    gains = Extractor(recogniser, ["front"], spec).extract(clips, [[1]] * 4).gradient_gains["front"]
+    z, _ = extracted(recogniser, "front", spec, toy_clips(9, 2), [1], "center")
+    found = responses(recogniser, "front", z, reference, [1], PatchSettings(spec))
+    weighed, gain = with_gains(reference.gradients_VKd[:, 0], gains)
+    effect = at_gain(concept_effect(weighed, z[:4], z[4:], tails="equal"), gain)
     patched = patch_effects(found.response[:4], found.response[4:])
-    gain = 4 * SIDE * SIDE  # places
-    assert patched.effect[0] == pytest.approx(gain * effect.effect, rel=1e-3)
+    assert patched.effect[0] == pytest.approx(effect.effect, rel=1e-3)
+    assert patched.null_sd[0] == pytest.approx(effect.null_sd, rel=1e-3)
     assert patched.z[0] == pytest.approx(effect.z, rel=1e-3)
     assert patched.p[0] == effect.p
+    assert (len(set(gains.tolist())) > 1) == (spec in ("moving", "still"))
 
 
 def test_where_the_own_clips_are_saturated_the_gradient_has_the_wrong_sign_and_the_patch_the_right_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from tests.helpers import report_factory as factory
@@ -43,6 +44,15 @@ def test_headline_gives_effect_interval_q_and_the_sign_count_beside_its_null() -
         "The moving cup up (spatiotemporal) raises the logit by 0.41 at late. 95\u00a0% interval +0.30 to +0.52, "
         "q = 0.003; TCAV score 0.92, null 0.50 ± 0.12."
     ]
+
+
+def test_the_share_of_the_margin_and_the_finite_change_stand_beside_the_effect() -> None:
+    scores = table([cell(**RAISING, share_of_margin=0.137)]).append_column("effect_patch", pa.array([0.38]))
+    (finding,) = sentences.findings(read_cells(scores, ["late"]), limit=5)
+    assert texts(finding.sentences)[0].startswith(
+        "The moving cup up (spatiotemporal) raises the logit by 0.41 (14\u00a0% of the class's margin) at late. "
+        "Putting the concept's activations in place changes it by +0.38. 95\u00a0% interval"
+    )
 
 
 @pytest.mark.parametrize(

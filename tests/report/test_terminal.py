@@ -27,6 +27,13 @@ def test_significant_cells_come_first_with_their_figures() -> None:
     assert "dull/spatial" in second
 
 
+def test_the_share_of_the_margin_is_shown_where_there_is_one_and_room() -> None:
+    rows = [cell(significant=True, effect=0.41, share_of_margin=-0.137)]
+    assert "−14\u00a0%" in shown(rows)
+    assert "of margin  " not in shown(rows, width=80)
+    assert "of margin  " not in shown([cell()])
+
+
 def test_marks_are_explained_and_rows_left_out_are_counted() -> None:
     text = shown(world_rows(), max_rows=10)
     assert "▲ raises the logit (24)" in text

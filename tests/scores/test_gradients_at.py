@@ -11,7 +11,7 @@ from vtcav_ray.scores import stage as scores_stage
 from vtcav_ray.store.vectors import vector_array
 
 
-def gradient_table(reference: list[bool]) -> pa.Table:
+def gradient_table(reference: list[bool], gains: list[float] | None = None) -> pa.Table:
     """Clips a and c are of the class lift, b of drop. Both classes were differentiated at a and b."""
     return pa.table(
         {
@@ -19,6 +19,8 @@ def gradient_table(reference: list[bool]) -> pa.Table:
             "video_id": ["va", "va", "vb", "vb", "vc"],
             "class": ["lift", "drop", "lift", "drop", "lift"],
             "reference": reference,
+            "gain": [8.0] * 5 if gains is None else gains,
+            "margin": [1.0, -3.0, -2.0, 4.0, 5.0],
             "vector": vector_array(np.arange(10, dtype=np.float32).reshape(5, 2)),
         }
     )
@@ -51,3 +53,19 @@ def test_where_the_effect_takes_its_gradients(
 def test_a_reference_set_without_a_clip_left_is_an_error() -> None:
     with pytest.raises(StageError, match=r"scores\.gradients_at"):
         scores_stage._by_class(gradient_table([False] * 5), OF_CLIP, "reference")
+
+
+def test_the_gain_and_the_margin_of_each_class() -> None:
+    drop, lift = scores_stage._by_class(gradient_table([True, True, True, True, False]), OF_CLIP, "reference")
+    assert (lift.gain, lift.margin, drop.gain, drop.margin) == (8.0, 3.0, 8.0, 4.0)
+
+
+@pytest.mark.parametrize("taken_at", ["own", "reference"])
+def test_gradients_are_weighed_where_the_gain_differs_from_clip_to_clip(taken_at: str) -> None:
+    table = gradient_table([True, True, True, True, False], gains=[4.0, 4.0, 12.0, 12.0, 20.0])
+    _, lift = scores_stage._by_class(table, OF_CLIP, taken_at)
+    assert lift.vectors.tolist() == [[0, 1], [8, 9]]  # the sign counts stay
+    assert lift.for_effect is not None
+    mean, other = (12.0, [20 * 8, 20 * 9]) if taken_at == "own" else (8.0, [12 * 4, 12 * 5])
+    assert lift.gain == mean
+    assert (lift.for_effect[0] * mean).tolist() == [[0, 4], other]

@@ -290,3 +290,34 @@ def test_no_concept_at_all_is_an_error(tmp_path: Path) -> None:
     world.of_class("lift", 10, 1.0)
     with pytest.raises(StageError, match="No concept has enough clips"):
         run(world, tmp_path)
+
+
+def test_the_gain_scales_sizes_and_nothing_else(finished: tuple[StageFolder, StageFolder], tmp_path: Path) -> None:
+    world = usual()
+    world.gain_of = {f"{name}-{i}": 3.0 for name in ("lift", "drop") for i in range(10)}
+    world.margin_of = {f"lift-{i}": 0.5 + i for i in range(10)} | {f"drop-{i}": -1.0 for i in range(10)}
+    scores = run(world, tmp_path)[1]
+    one, two = cells(finished[1]), cells(scores)
+    assert one.keys() == two.keys()
+    for key, row in two.items():
+        for name in ("effect", "ci_low", "ci_high", "null_sd", "effect_within"):
+            assert row[name] == pytest.approx(3 * one[key][name], nan_ok=True), (key, name)
+        for name in (
+            "z",
+            "p",
+            "p_symmetric",
+            "q",
+            "p_within",
+            "q_within",
+            "between_share",
+            "tcav_score",
+            "significant",
+        ):
+            assert row[name] == pytest.approx(one[key][name], rel=0, abs=0, nan_ok=True), (key, name)
+        assert (row["gain"], one[key]["gain"]) == (3.0, 1.0)
+        assert one[key]["share_of_margin"] == pytest.approx(one[key]["effect"] / 2)
+        expected = row["effect"] / 5 if key[0] == "lift" else np.nan  # most examples of `drop` are misclassified
+        assert row["share_of_margin"] == pytest.approx(expected, nan_ok=True)
+    nulls = [folder.read("nulls") for folder in (finished[1], scores)]
+    units = [np.asarray(table["effect_unit"]) for table in nulls if table is not None]
+    assert units[1] == pytest.approx(3 * units[0], nan_ok=True)

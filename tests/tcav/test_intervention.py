@@ -10,6 +10,7 @@ from vtcav_ray.activations import Extractor
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.intervene.effect import intervention, layer_projection
 from vtcav_ray.models import Recogniser, load_recogniser
+from vtcav_ray.tcav.gains import with_gains
 
 K = 2
 
@@ -39,7 +40,8 @@ def small_shift(gradients_BD: np.ndarray, by: float, slope_of: np.ndarray) -> np
 def test_small_shifts_move_the_logit_as_predicted(
     packaged: Recogniser, clips: list[np.ndarray], layer: str, spec: str
 ) -> None:
-    gradients = Extractor(packaged, [layer], spec, sketch_seed=1).extract(clips, [[K]] * len(clips)).gradients[layer]
+    extracted = Extractor(packaged, [layer], spec, sketch_seed=1).extract(clips, [[K]] * len(clips))
+    gradients = extracted.gradients[layer]
     projection = layer_projection(packaged, clips[0], layer, spec, 1)
     slope = projection.solve(torch.from_numpy(gradients.mean(axis=0, dtype=np.float64))[None])[0].numpy()
     shift = small_shift(gradients, 0.02, slope)
@@ -51,6 +53,8 @@ def test_small_shifts_move_the_logit_as_predicted(
     assert found.real[1] - found.real[0] == pytest.approx(0.04, rel=0.03)
     if spec in ("mean", "time"):
         assert found.gain == pytest.approx(projection.count)  # type: ignore[attr-defined]
+    if not spec.startswith("sketch"):
+        assert extracted.gradient_gains[layer] == pytest.approx(found.gain)
 
 
 def test_at_the_head_the_model_is_linear_so_any_step_is_exact(packaged: Recogniser, clips: list[np.ndarray]) -> None:
@@ -68,7 +72,8 @@ def test_at_the_head_the_model_is_linear_so_any_step_is_exact(packaged: Recognis
 def test_a_shift_where_things_move_moves_the_logit_as_predicted(
     packaged: Recogniser, clips: list[np.ndarray], layer: str
 ) -> None:
-    gradients = Extractor(packaged, [layer]).extract(clips, [[K]] * len(clips)).gradients[layer]
+    extracted = Extractor(packaged, [layer]).extract(clips, [[K]] * len(clips))
+    gradients = extracted.gradients[layer]
     projection = layer_projection(packaged, clips[0], layer, "mean", 0)
     shift = small_shift(gradients, 0.002, gradients.mean(axis=0))
     found = intervention(packaged, clips, layer, projection, shift, K, gradients, [-1.0, 1.0])
@@ -76,6 +81,8 @@ def test_a_shift_where_things_move_moves_the_logit_as_predicted(
     assert found.gain > 1  # the lift moves all places, of which the mean counts 1 / gain
     assert found.predicted == pytest.approx([-0.002 * found.gain, 0.002 * found.gain])
     assert found.real[1] - found.real[0] == pytest.approx(2 * found.predicted[1], rel=0.03)
+    weighed, gain = with_gains(gradients, extracted.gradient_gains[layer])  # as `scores` does
+    assert gain * float((weighed @ shift).mean()) == pytest.approx(found.predicted[1], rel=1e-4)
 
 
 def test_what_does_not_fit_is_refused(packaged: Recogniser, clips: list[np.ndarray]) -> None:

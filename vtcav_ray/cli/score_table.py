@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vtcav_ray.cli.terminal import printable
-from vtcav_ray.pages.wording import probability, share, signed, whole
+from vtcav_ray.pages.wording import percent, probability, share, signed, whole
 from vtcav_ray.report.score_cells import STATUS_WORDS, ScoreCells, Status, read_cells
 from vtcav_ray.runs.run import Run
 
@@ -81,12 +81,14 @@ def _headings(cells: ScoreCells, width: int) -> list[str]:
     """Return the columns that fit the width; less important ones are dropped first."""
     optional = {
         "against": len({column.against for column in cells.columns}) > 1,
+        "of margin": width >= 100 and bool(np.isfinite(cells.numbers["share_of_margin"]).any()),
         "95 % interval": width >= 80,
         "its null": width >= 110,
         "n": width >= 110,
         "R": width >= 110,
     }
-    every = ("", "class", "concept", "against", "layer", "effect", "95 % interval", "q", "TCAV", "its null", "n", "R")
+    every = ("", "class", "concept", "against", "layer", "effect", "of margin", "95 % interval", "q", "TCAV",
+             "its null", "n", "R")  # fmt: skip
     return [heading for heading in every if optional.get(heading, True)]
 
 
@@ -125,6 +127,7 @@ def _row(cells: ScoreCells, i: int, headings: list[str]) -> dict[str, str]:
         "against": printable(column.against),
         "layer": printable(cells.layers[cells.layer_N[i]]),
         "effect": signed(number["effect"][i]),
+        "of margin": percent(number["share_of_margin"][i]),
         "95 % interval": f"{signed(number['ci_low'][i])} … {signed(number['ci_high'][i])}",
         "q": probability(number["q"][i]),
         "TCAV": share(number["tcav_score"][i]) + ("°" if cells.degenerate_N[i] else ""),
@@ -141,8 +144,9 @@ def _legend(cells: ScoreCells, shown: int) -> list[Text]:
     lines = [Text(marks)]
     lines.append(
         Text(
-            "effect: change of the class's logit, to first order, from random clips to the concept's; "
-            "q is corrected for all cells. TCAV: share of class videos with a positive sensitivity.",
+            "effect: change of the class's logit, to first order, from random clips to the concept's; of margin: over "
+            "the logit's distance to the runner-up; q is corrected for all cells. TCAV: share of class videos with a "
+            "positive sensitivity.",
             style="dim",
         )
     )

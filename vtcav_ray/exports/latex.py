@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vtcav_ray.pages.wording import probability, share, signed
+from vtcav_ray.pages.wording import percent, probability, share, signed
 from vtcav_ray.report.score_cells import GROUP_WORDS, ScoreCells
 
 _SPECIAL = {
@@ -26,7 +26,7 @@ def number(text: str) -> str:
 
 
 def significant_cells(cells: ScoreCells) -> str:
-    """Write a table of every significant cell, by class, with effect, interval, q, and TCAV score beside its null."""
+    """Write every significant cell, by class: effect, share of the margin, interval, q, TCAV score and its null."""
     rows = np.flatnonzero(cells.significant_N)
     order = rows[np.lexsort((-np.abs(cells.numbers["effect"][rows]), cells.class_N[rows]))]
     body = []
@@ -35,14 +35,16 @@ def significant_cells(cells: ScoreCells) -> str:
         names = (cells.classes[cells.class_N[i]], column.concept, column.against, cells.layers[cells.layer_N[i]])
         numbers = (
             signed(figure["effect"][i]),
+            percent(figure["share_of_margin"][i]).replace("\u00a0%", r"\,\%"),
             f"[{signed(figure['ci_low'][i])}, {signed(figure['ci_high'][i])}]",
             probability(figure["q"][i]),
             share(figure["tcav_score"][i]),
             f"{share(figure['tcav_null_mean'][i])} ± {share(figure['tcav_null_sd'][i])}",
         )
         body.append([*(escape(name) for name in names), *(number(n).replace("±", r"$\pm$") for n in numbers)])
-    heads = ("class", "concept", "against", "layer", "effect", r"95\,\% interval", "$q$", "TCAV", "its null")
-    return _tabular("llllrrrrr", heads, body)
+    figures = ("effect", "of margin", r"95\,\% interval", "$q$", "TCAV", "its null")
+    heads = ("class", "concept", "against", "layer", *figures)
+    return _tabular("llllrrrrrr", heads, body)
 
 
 def summary(cells: ScoreCells) -> str:

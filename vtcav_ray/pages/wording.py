@@ -42,6 +42,13 @@ def share(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
+def percent(value: float) -> str:
+    """Write a share of any size and sign as a percentage: `14 %`, `0.4 %`, `−3.0 %`; one decimal below 10 %."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.{1 if abs(value) < 0.0995 else 0}f}\u00a0%".replace("-", "−")
+
+
 def whole(value: float) -> str:
     """Write a number without decimals: `12,346`."""
     return f"{value:,.0f}" if math.isfinite(value) else "–"

@@ -12,6 +12,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import describe
 from vtcav_ray.patch.plan import Chosen, Wanted, choose, comparisons, pool_clips, read_reference
 from vtcav_ray.patch.stage import accepted, patch_stage
+from vtcav_ray.report.stage import publish_report
 from vtcav_ray.runs.costs import BACKWARD
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
@@ -80,7 +81,10 @@ def patch_run(
         output = pipeline.run_branch(config, stage, run, progress)
         inputs = {name: run.keys[name] for name in stage.inputs}
         run.folder.write_json(RECORD, {"key": output.key, "inputs": inputs})
-    return Run(run.url, run.folder.storage_options, verify=run.folder.verify)
+        result = Run(run.url, run.folder.storage_options, verify=run.folder.verify)
+        if "report" in result.keys and result.stage("report").complete:
+            publish_report(result)  # it shows the finite change beside the effect
+    return result
 
 
 @report_storage_errors

@@ -174,7 +174,7 @@ class ReportData:
             clips = tables.CLIPS.empty_table()
         return cls(
             title=run.config.name,
-            scores=run.table("scores"),
+            scores=_with_patch_effects(run),
             concepts=_concept_facts(clips, previews_of_clips(accepted)),
             class_clips=_class_counts(clips),
             accuracies=run.table("cavs", columns=list(ACCURACY_COLUMNS)),
@@ -201,6 +201,22 @@ def _mistakes(run: Run) -> pa.Table | None:
     from vtcav_ray.explain.run_mistakes import mistakes_of_run
 
     return mistakes_of_run(run)
+
+
+def _with_patch_effects(run: Run) -> pa.Table:
+    """Return the scores, with `effect_patch` and `q_patch` if the run has patch effects; null: not patched."""
+    scores = run.table("scores")
+    if "patch" not in run.keys or not run.stage("patch").complete:
+        return scores
+    found = run.table("patch_effects", columns=[*tables.CELL_KEY, "effect_patch", "q"])
+    keys = zip(*(found[name].to_pylist() for name in tables.CELL_KEY), strict=True)
+    values = zip(found["effect_patch"].to_pylist(), found["q"].to_pylist(), strict=True)
+    of_cell = dict(zip(keys, values, strict=True))
+    cells = zip(*(scores[name].to_pylist() for name in tables.CELL_KEY), strict=True)
+    pairs = [of_cell.get(cell, (None, None)) for cell in cells]
+    for i, name in enumerate(("effect_patch", "q_patch")):
+        scores = scores.append_column(name, pa.array([pair[i] for pair in pairs], pa.float64()))
+    return scores
 
 
 def read_entanglement(table: pa.Table | None, layers: Sequence[str]) -> list[Entanglement]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtcav_ray.pages.wording import between, equals, probability, share, signed
+from vtcav_ray.pages.wording import between, equals, percent, probability, share, signed
 from vtcav_ray.report.phrases import Phrase, Sentence, amount, at_layer, name, names, number, words
 from vtcav_ray.report.score_cells import GROUP_WORDS, ScoreCells, Status
 
@@ -130,11 +130,29 @@ def _effect_sentence(cells: ScoreCells, i: int, verb: str) -> Sentence:
         name(column.name),
         Phrase(f" ({column.kind}) {verb} the logit by "),
         Phrase(f"{amount(figures['effect'][i])}", verb),
+        *_of_margin(cells, i),
         *at_layer(cells, i),
         Phrase("."),
+        *_finite_change(cells, i),
         Phrase(f" 95\u00a0% interval {_interval(cells, i)}, q {equals(figures['q'][i])}; {tail}.", "detail"),
         *_beyond_class(cells, i),
     )
+
+
+def _of_margin(cells: ScoreCells, i: int) -> list[Phrase]:
+    """Write the effect as a share of the class's margin; nothing if the class has none."""
+    part = cells.numbers.get("share_of_margin")
+    if part is None or not np.isfinite(part[i]):
+        return []
+    return [Phrase(f" ({percent(abs(part[i]))} of the class's margin)")]
+
+
+def _finite_change(cells: ScoreCells, i: int) -> list[Phrase]:
+    """Write the patch effect beside its first-order prediction; nothing if the cell was not patched."""
+    found = cells.numbers.get("effect_patch")
+    if found is None or not np.isfinite(found[i]):
+        return []
+    return [Phrase(f" Putting the concept's activations in place changes it by {signed(found[i])}.", "detail")]
 
 
 def _beyond_class(cells: ScoreCells, i: int) -> list[Phrase]:

@@ -2,6 +2,7 @@
 
 RUN/report/<key>/report.html                  report of a run without Grad-CAM
 RUN/report/<key>/report-<gradcam key>.html    report of the same run once it links to a Grad-CAM page
+                                              (the same with the patch effects' key once it shows them)
 RUN/report.html                               copy of the report of the folder's newest run
 """
 
@@ -16,6 +17,7 @@ from vtcav_ray import stages
 from vtcav_ray.report.companions import companions
 from vtcav_ray.runs.run import REPORT_PAGE, Run
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.stages import PATCH
 from vtcav_ray.store.commits import ShardOutput
 from vtcav_ray.store.folder import Folder
 
@@ -75,8 +77,13 @@ def _write(run: Run, data: ReportData | None = None) -> bytes:
 
 
 def _name(run: Run) -> str:
-    """Return the page's file name in the stage's folder. It names the linked companions, which the key does not."""
+    """Return the page's file name in the stage's folder.
+
+    It names what the page shows and the stage's key does not: linked companions and patch effects.
+    """
     keys = [run.keys[stage] for stage, _ in companions(run)]
+    if PATCH.name in run.keys and run.stage(PATCH.name).complete:
+        keys.append(run.keys[PATCH.name])
     return f"report-{'-'.join(keys)}.html" if keys else REPORT_PAGE
 
 

@@ -75,12 +75,14 @@ const evidence = (() => {
   function verdict(cell) {
     const strong = (text) => element("strong", {}, text);
     const at = [" at ", element("span", { class: "name" }, cell.layer)];
+    const margin = Number.isFinite(cell.share) ? `, ${words.percent(Math.abs(cell.share))} of the class's margin` : "";
+    const patch = Number.isFinite(cell.patch) ? [` Putting the concept's activations in place changes the logit by ${words.signed(cell.patch)}.`] : [];
     const interval = ` (95 % interval ${words.signed(cell.low)} to ${words.signed(cell.high)}, q ${words.probability(cell.q).startsWith("<") ? "" : "= "}${words.probability(cell.q)}).`;
     const value = words.signed(Math.abs(cell.effect)).slice(1);
     switch (cell.status) {
-      case marks.RAISES: return ["Moving from random clips to the concept's ", strong(`raises the logit by ${value}`), ...at, interval];
-      case marks.LOWERS: return ["Moving from random clips to the concept's ", strong(`lowers the logit by ${value}`), ...at, interval];
-      case marks.NOT_SHOWN: return [strong("No effect is shown"), ...at, `: the estimate is ${words.signed(cell.effect)}`, interval];
+      case marks.RAISES: return ["Moving from random clips to the concept's ", strong(`raises the logit by ${value}`), margin, ...at, interval, ...patch];
+      case marks.LOWERS: return ["Moving from random clips to the concept's ", strong(`lowers the logit by ${value}`), margin, ...at, interval, ...patch];
+      case marks.NOT_SHOWN: return [strong("No effect is shown"), ...at, `: the estimate is ${words.signed(cell.effect)}`, interval, ...patch];
       case marks.NOT_LEARNABLE: return [strong("Not learnable"), ...at, ": no effect is shown, and a classifier tells the concept's clips from random ones no better than random sets from one another."];
       default: return [strong("Undecided"), ...at, ": no figure can be read here."];
     }

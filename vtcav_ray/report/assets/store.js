@@ -106,6 +106,8 @@ const store = (() => {
       nullSd: value(row, "null_sd"),
       z: value(row, "z"),
       q: value(row, "q"),
+      share: value(row, "share_of_margin"),
+      patch: fields.has("effect_patch") ? value(row, "effect_patch") : NaN,
       score: value(row, "tcav_score"),
       scoreLow: value(row, "tcav_ci_low"),
       scoreHigh: value(row, "tcav_ci_high"),

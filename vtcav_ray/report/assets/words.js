@@ -30,6 +30,8 @@ const words = (() => {
     return value < 0.001 ? "< 0.001" : value.toFixed(value < 0.1 ? 3 : 2);
   }
 
+  const percent = (value) => (Number.isFinite(value) ? `${(100 * value).toFixed(Math.abs(value) < 0.0995 ? 1 : 0)}\u00a0%`.replace("-", "−") : none);
+
   const yesNo = (value) => (value === 1 ? "yes" : value === 0 ? "no" : none);
 
   function general(value) {
@@ -39,11 +41,15 @@ const words = (() => {
 
   // Column -> [heading, format, meaning]. A column that is not listed is shown under its own name.
   const columns = {
-    effect: ["Concept effect", signed, "How far the class's logit moves, to first order, when the activation moves from random clips to the concept's. The headline. In logits."],
+    effect: ["Concept effect", signed, "How far the class's logit moves, to first order, when the whole activation moves from random clips to the concept's. The headline. In logits, which compare across layers."],
     ci_low: ["… interval, low end", signed, "95 % bootstrap interval of the effect: the class's videos and the runs are both resampled."],
     ci_high: ["… interval, high end", signed, "The interval's other end."],
     null_sd: ["… spread of its null", signed, "Standard deviation of the effect when random clips replace the concept's clips. In logits."],
-    z: ["… in null spreads (z)", (v) => signed(v), "The effect divided by that spread. Layers are compared by this, not by raw scores."],
+    share_of_margin: ["… of the class's margin", percent, "The effect over the margin: the median distance of the class's logit to the runner-up, over its examples. –: the margin is not above 0."],
+    gain: ["Gain of the layer", (v) => general(v), "The effect contains it: the number of places that the layer's activation is averaged over. Without it, sizes at different layers don't compare."],
+    effect_patch: ["Finite change (patch)", signed, "Change of the logit if activations of the concept's clips replace those of reference clips, minus the same for random clips. In logits. The effect is its first-order prediction."],
+    q_patch: ["… q", probability, "p of the finite change, corrected for all patched cells."],
+    z: ["… in null spreads (z)", (v) => signed(v), "The effect divided by that spread."],
     p: ["… p", probability, "Permutation test over source videos: twice the smaller tail."],
     p_symmetric: ["… p by size alone", probability, "The same test by the size of t. Read it where the ratio of spreads is above 2."],
     q: ["… q", probability, "p corrected for all cells of the run. Below α: significant."],
@@ -79,7 +85,7 @@ const words = (() => {
   };
 
   const columnGroups = [
-    ["The effect", ["effect", "ci_low", "ci_high", "null_sd", "z", "p", "p_symmetric", "q", "significant", "spread_ratio"]],
+    ["The effect", ["effect", "ci_low", "ci_high", "share_of_margin", "effect_patch", "q_patch", "z", "p", "q", "significant", "null_sd", "p_symmetric", "spread_ratio", "gain"]],
     ["Beyond the class itself", ["effect_within", "p_within", "q_within", "between_share"]],
     ["The TCAV score (sign count)", ["tcav_score", "tcav_ci_low", "tcav_ci_high", "tcav_null_mean", "tcav_null_sd", "tcav_effect", "tcav_p", "tcav_q", "tcav_smooth", "tcav_magnitude"]],
     ["The concept's direction", ["held_out_accuracy", "null_accuracy", "learnable", "stability"]],
@@ -87,5 +93,5 @@ const words = (() => {
     ["Sample sizes", ["n", "n_concept", "n_random", "R", "model"]],
   ];
 
-  return { signed, short, narrow, fixed, whole, probability, general, columns, columnGroups };
+  return { signed, short, narrow, fixed, whole, percent, probability, general, columns, columnGroups };
 })();
