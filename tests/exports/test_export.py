@@ -65,7 +65,7 @@ def written(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
 
 def test_a_figure_a_class_and_a_layer_in_every_format(written: dict[str, Path]) -> None:
     names = ("effects-lift", "effects-put_down_up", "effects-a_b", "matrix-early", "matrix-late")
-    assert {n for n in written if not n.startswith(("scores", "summary"))} == {
+    assert {n for n in written if not n.startswith(("scores", "summary", "verdicts"))} == {
         f"{name}.{form}" for name in names for form in ("png", "svg", "pdf")
     }
     with Image.open(written["effects-lift.png"]) as image:
@@ -237,3 +237,9 @@ def test_a_class_without_cells_against_random_has_no_figure(run: Run) -> None:
     cells = read_cells(run.table("scores"), ["early", "late"])
     assert figures.effects(cells, "lift") is not None
     assert figures.matrix(cells, "early") is not None
+
+
+def test_the_verdicts_are_one_line_per_class(run: Run, written: dict[str, Path]) -> None:
+    lines = written["verdicts.txt"].read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(set(run.table("scores")["class"].to_pylist()))
+    assert any(line.startswith("lift: Uses ") for line in lines)

@@ -48,7 +48,7 @@ def test_headline_gives_effect_interval_q_and_the_sign_count_beside_its_null() -
 
 def test_the_share_of_the_margin_and_the_finite_change_stand_beside_the_effect() -> None:
     scores = table([cell(**RAISING, share_of_margin=0.137)]).append_column("effect_patch", pa.array([0.38]))
-    (finding,) = sentences.findings(read_cells(scores, ["late"]), limit=5)
+    (finding,) = findings(read_cells(scores, ["late"]))
     assert texts(finding.sentences)[0].startswith(
         "The moving cup up (spatiotemporal) raises the logit by 0.41 (14\u00a0% of the class's margin) at late. "
         "Putting the concept's activations in place changes it by +0.38. 95\u00a0% interval"

@@ -13,6 +13,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.exports import figures, latex
 from vtcav_ray.report.data import ReportData
 from vtcav_ray.report.score_cells import ScoreCells, read_cells
+from vtcav_ray.report.verdicts import verdict_table
 from vtcav_ray.runs.run import Run
 from vtcav_ray.text.csv_text import without_formulas
 from vtcav_ray.text.file_names import distinct_names
@@ -44,25 +45,26 @@ def export(
     scores = run.table("scores")
     if not scores.num_rows:
         raise ConfigError(f"{run.url} has no scores to export. See `vtcav table {run.url} failures` for why.")
-    layers = ReportData(title=run.config.name, scores=scores, config=run.record["config"]).layers
-    cells = read_cells(scores, layers)
+    data = ReportData(title=run.config.name, scores=scores, config=run.record["config"])
+    cells = read_cells(scores, data.layers)
     if unknown := [name for name in classes if name not in cells.classes]:
         raise ConfigError(f"No class {', '.join(unknown)} in {run.url}. There are: {', '.join(cells.classes)}.")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     written = [
-        *_tables(run.summary(), scores, cells, place),
+        *_tables(verdict_table(cells, data.movements), scores, cells, place),
         *_figures(cells, place, formats, classes or cells.classes),
     ]
     return sorted(written)
 
 
-def _tables(verdicts: str, scores: pa.Table, cells: ScoreCells, place: Path) -> list[Path]:
+def _tables(verdicts: pa.Table, scores: pa.Table, cells: ScoreCells, place: Path) -> list[Path]:
     pq.write_table(scores, place / "scores.parquet")
     pyarrow.csv.write_csv(without_formulas(scores), place / "scores.csv")
     (place / "scores.tex").write_text(latex.significant_cells(cells), encoding="utf-8")
     (place / "summary.tex").write_text(latex.summary(cells), encoding="utf-8")
-    (place / "verdicts.txt").write_text(verdicts + "\n", encoding="utf-8")
+    lines = [f"{row['class']}: {row['verdict']}\n" for row in verdicts.to_pylist()]
+    (place / "verdicts.txt").write_text("".join(lines), encoding="utf-8")
     return [place / name for name in ("verdicts.txt", "scores.parquet", "scores.csv", "scores.tex", "summary.tex")]
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.pages.wording import between, equals, signed
+from vtcav_ray.pages.wording import between, equals, percent, signed
 from vtcav_ray.report.phrases import Phrase, Sentence, amount, at_layer, name, names, number, plain, words
 from vtcav_ray.report.score_cells import Column, ScoreCells, Status
 from vtcav_ray.rows import VerdictRow, table_of
@@ -224,7 +224,7 @@ def _size(cells: ScoreCells, i: int) -> list[Phrase]:
     """Write the figures of one row: ` (+0.74 logits at late, 14 % of its margin, q = 0.004)`."""
     figures = cells.numbers
     part = figures["share_of_margin"][i] if "share_of_margin" in figures else float("nan")
-    of_margin = f", {abs(part):.0%} of its margin".replace("%", "\u00a0%") if np.isfinite(part) else ""
+    of_margin = f", {percent(abs(part))} of its margin" if np.isfinite(part) else ""
     return [
         Phrase(" ("),
         number(signed(figures["effect"][i])),
