@@ -81,6 +81,7 @@ def run(
     stages = stages_until(until)
     folder = Folder(config.run_url, config.out_storage_options, verify)
     folder.check()
+    config = layers_filled_in(config, stages)
     if base is not None and base.folder.verify != verify:
         base = Run(base.url, base.folder.storage_options, verify=verify)
     # Report mistakes in hand-edited files now, not after hours of model work.
@@ -181,6 +182,19 @@ def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Confi
     there = 0 if fresh else videos_processed(Folder(config.run_url, config.out_storage_options))
     limit = min(there + more, config.videos.limit or there + more)
     return config.model_copy(update={"videos": config.videos.model_copy(update={"limit": limit})})
+
+
+def layers_filled_in(config: Config, stages: Sequence[Stage]) -> Config:
+    """Return the config with the layers of the model's family, if it has `layers: auto` and a stage needs them.
+
+    Raises:
+        ConfigError: no such model config.
+    """
+    if ACTIVATIONS not in stages or not config.activations.layers_are_auto:
+        return config
+    from vtcav_ray.models import with_layers  # imports torch
+
+    return with_layers(config)
 
 
 def outputs_there(config: Config, result: Run, until: str) -> bool:

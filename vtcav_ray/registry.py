@@ -209,7 +209,8 @@ FRAMEWORKS = Registry("framework", "vtcav_ray.recognisers", {
 FAMILIES = Registry("recogniser family", "vtcav_ray.families", {  # by the name of the backbone's class
     "vtcav_ray.models.families": (
         "SwinTransformer3D", "TimeSformer", "VisionTransformer", "UniFormerV2", "MViT", "UniFormer", "C3D", "X3D",
-        "MobileNetV2", "MobileNetV2TSM",
+        "MobileNetV2", "MobileNetV2TSM", "ResNet", "ResNetTSM", "ResNetTIN", "OmniResNet", "TANet", "C2D",
+        "ResNet2Plus1d", "ResNet3d", "ResNet3dCSN", "ResNet3dSlowOnly", "ResNet3dSlowFast",
     ),
 })
 CONCEPT_KINDS = Registry("concept kind", "vtcav_ray.concept_kinds", {

@@ -3,11 +3,15 @@
 Each factor has two levels. All else (place, size, colour, light, noise) is drawn alike for all levels, from the
 clip's own seed, so a clip and its twin with ONE factor swapped differ in nothing else.
 
+`render_together` gives each clip also the label of its video, as data have labels: it goes with the motion, and with
+the backdrop, in `TOGETHER` of the videos.
+
 Legend: N clips of T frames, H x W pixels.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +31,7 @@ FACTOR_OF = {level: factor for factor, levels in FACTORS.items() for level in le
 # At 32 pixels, outlines alone are learnt slowly, so each kind also has its own surface.
 _PATTERN_OF = {"ball": "plain", "box": "dots"}
 _STEP_PX = (1.0, 2.2)  # per frame
+TOGETHER = 0.8  # share of the videos whose motion, and whose backdrop, go with the label
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,13 @@ class Pool:
         clips: uint8 [N, T, H, W, 3].
         levels: factor -> 0 or 1 for each clip, [N]: index of its level in `FACTORS[factor]`.
         scenes: the rendered scenes.
+        labels: of the clips' videos, 0 or 1, [N]; None: they have none.
     """
 
     clips: NDArray[np.uint8]
     levels: dict[str, NDArray[np.int64]]
     scenes: tuple[Scene, ...]
+    labels: NDArray[np.int64] | None = None
 
     def where(self, **levels: int) -> NDArray[np.int64]:
         """Return the indices of the clips with these levels."""
@@ -54,7 +61,25 @@ class Pool:
 def render(seed: int, count: int) -> Pool:
     """Render `count` clips, each of a new scene, with factors crossed and balanced."""
     order = np.random.default_rng([seed, 1]).permutation(count) % 8
-    levels = {factor: order >> bit & 1 for bit, factor in enumerate(FACTORS)}
+    return _rendered(seed, {factor: order >> bit & 1 for bit, factor in enumerate(FACTORS)})
+
+
+def render_together(seed: int, count: int) -> Pool:
+    """Render `count` clips with labels: motion and backdrop have the label's level in `TOGETHER` of them each.
+
+    Given the label, motion and backdrop are independent of each other. The kind is independent of everything. `count`
+    is best a multiple of 100, for which all shares are exact.
+    """
+    order = np.random.default_rng([seed, 1]).permutation(count)
+    every = round(1 / (1 - TOGETHER))  # one clip in this many goes against the label
+    label = order // every**2 % 2
+    against = {"motion": order % every == 0, "backdrop": order // every % every == 0}
+    levels = {"kind": order // (2 * every**2) % 2} | {factor: label ^ other for factor, other in against.items()}
+    return dataclasses.replace(_rendered(seed, {factor: levels[factor] for factor in FACTORS}), labels=label)
+
+
+def _rendered(seed: int, levels: dict[str, NDArray[np.int64]]) -> Pool:
+    count = len(levels["kind"])
     scenes = tuple(
         _scene(seed, i, {factor: FACTORS[factor][int(values[i])] for factor, values in levels.items()})
         for i in range(count)

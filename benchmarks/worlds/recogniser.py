@@ -17,12 +17,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vtcav_ray.activations import Extractor
+from vtcav_ray.activations.extraction import Extraction
 from vtcav_ray.activations.interventions import intervene
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.models import Recogniser, load_recogniser
+from vtcav_ray.models.mmaction import mmaction_layers
+from vtcav_ray.patch.responses import PatchSettings, Reference, responses
 
 CONFIG = Path(__file__).with_name("resnet3d_tiny.py")
-LAYERS = ("backbone.layer1", "backbone.layer2", "backbone.layer3.0")
+LAYERS = ("early", "middle", "late")
+# The default layers of this network's family, by layer: [early, early@moving, early@still] and so on. `head` is left
+# out: every factor that the network uses is a direction there, which would only raise the figures.
+_DEFAULT = mmaction_layers(ModelConfig(config=str(CONFIG), checkpoint="untrained"))
+COLUMNS = {layer: tuple(name for name in _DEFAULT if name.partition("@")[0] == layer) for layer in LAYERS}
 _BATCH = 32
 
 
@@ -94,9 +101,61 @@ def flat_vectors(
     Gradients have one row per requested (clip, class), in the clips' order.
     """
     extractor = Extractor(recogniser, LAYERS, "flat", batch_size=32, threads=1)
+    got = _extracted(extractor, clips, classes)
+    return got.activations, got.gradients, extractor.shapes()
+
+
+def default_vectors(
+    recogniser: Recogniser, clips: NDArray[np.uint8], classes: list[list[int] | None] | None = None
+) -> Extraction:
+    """Return what a run with the default layers stores: activations and gradients of every column in `COLUMNS`."""
+    names = [name for columns in COLUMNS.values() for name in columns]
+    return _extracted(Extractor(recogniser, names, batch_size=32, threads=1), clips, classes)
+
+
+def _extracted(extractor: Extractor, clips: NDArray[np.uint8], classes: list[list[int] | None] | None) -> Extraction:
     got = extractor.extract(list(clips), classes)
     assert not got.bad_clips, "rendered clips are readable, and the network is finite"
-    return got.activations, got.gradients, extractor.shapes()
+    return got
+
+
+def effect_values(pool: Extraction, reference: Extraction) -> NDArray[np.float64]:
+    """Return the products of the pool's activations with each class's mean gradient at the reference set.
+
+    Args:
+        pool: of N clips.
+        reference: of the reference clips, with gradients of K classes each, in order.
+
+    Returns:
+        [N, L, columns, K].
+    """
+    num_classes = reference.logits.shape[1]
+    layers = []
+    for columns in COLUMNS.values():
+        products = []
+        for name in columns:
+            gradients = reference.gradients[name].astype(np.float64)
+            mean = np.stack([gradients[k::num_classes].mean(axis=0) for k in range(num_classes)])
+            products.append(pool.activations[name].astype(np.float64) @ mean.T)
+        layers.append(np.stack(products, axis=1))
+    return np.stack(layers, axis=1)
+
+
+def patch_values(recogniser: Recogniser, pool: Extraction, reference: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the responses to each clip of the pool, put into the V reference clips: [N, L, columns, K]."""
+    v, num_classes = len(reference), len(recogniser.class_names)
+    layers = []
+    for columns in COLUMNS.values():
+        found = []
+        for name in columns:
+            # Gradients give the first-order prediction, which is not asked for.
+            none = np.zeros((v, num_classes, pool.activations[name].shape[1]), np.float32)
+            clips = Reference(list(reference), np.full(v, 1 / v), none)
+            settings = PatchSettings(batch_size=32)
+            of = responses(recogniser, name, pool.activations[name], clips, range(num_classes), settings)
+            found.append(of.response)
+        layers.append(np.stack(found, axis=1))
+    return np.stack(layers, axis=1)
 
 
 def moved_logits(

@@ -24,7 +24,7 @@ def committed(name: str) -> dict[str, Any]:
 
 
 def checked_worlds() -> list[dict[str, Any]]:
-    return [run for run in committed("truth")["runs"] if run["world"] in ("motion", "untrained")]
+    return [run for run in committed("truth_n60")["runs"] if run["world"] in ("motion", "untrained")]
 
 
 def test_truth_passes_what_was_committed() -> None:
@@ -46,15 +46,15 @@ def test_truth_fails_on_turned_signs_on_lost_power_and_on_false_calls() -> None:
         return runs
 
     assert any("area under ROC" in text for text in complaints(changed(z=-1.0)))
-    assert any("power" in text for text in complaints(changed(p=1e4)))
-    assert any("without an effect" in text for text in complaints(changed(p=1e-4)))
+    assert any("power" in text for text in complaints(changed(q=1e4)))
+    assert any("without an effect" in text for text in complaints(changed(q=1e-4)))
 
 
 def test_truth_counts_a_layers_own_move_with_the_sign_that_was_planted() -> None:
     from worlds.scoring import cells_of, moves_as_planted, summary
 
     run = copy.deepcopy(next(run for run in checked_worlds() if run["world"] == "motion"))
-    last = "backbone.layer3.0"
+    last = "late"
     run["moves"][last]["motion"] = [{"mean": 1.0, "error": 0.1}, {"mean": -1.0, "error": 0.1}]  # left raises class 0
     planted = [c for c in cells_of(run) if c["layer"] == last and c["verdict"] != "none"]
     assert len(planted) == 4

@@ -39,6 +39,8 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
             ["`activations.layers`", "'early@max'", "'max' is none", "moving"],
         ),
         ({"videos": {"uri": "x"}, "activations": {"layers": ["late", "late"]}}, ["activations.layers", "twice: late"]),
+        ({"videos": {"uri": "x"}, "activations": {"layers": ["auto", "late"]}}, ["activations.layers", "stands alone"]),
+        ({"videos": {"uri": "x"}, "activations": {"layers": []}}, ["`activations.layers`", "at least 1"]),
         ({"videos": {}}, ["`videos`", "exactly one of `uri`"]),
         ({"videos": {"uri": "x", "world": {}}}, ["exactly one of `uri`"]),
         ({}, ["`videos`"]),
@@ -60,6 +62,15 @@ def test_overrides_are_yaml_and_make_their_sections(tmp_path: Path) -> None:
     )
     assert (config.clips.frames, config.cavs.solver, config.activations.layers) == (16, "ridge", ("late",))
     assert config.run_url == str(tmp_path / "o")
+
+
+def test_layers_are_auto_unless_they_are_named() -> None:
+    default = parse_config({"videos": {"uri": "x"}})
+    assert default.activations.layers_are_auto
+    assert parse_config(default.model_dump(mode="json")).activations == default.activations
+    assert parse_config({"videos": {"uri": "x"}, "activations": {"layers": "auto"}}).activations == default.activations
+    named = parse_config({"videos": {"uri": "x"}, "activations": {"layers": ["late"]}})
+    assert not named.activations.layers_are_auto
 
 
 @pytest.mark.parametrize("override", ["clips.frames", "=3", "clips.frames.deep=1", "clips.frames=[1"])

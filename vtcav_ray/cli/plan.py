@@ -24,10 +24,11 @@ def plan(config: Config, *, sample: int, rates: Sequence[str], as_json: bool, co
     Raises:
         ConfigError: a rate that can't be read.
     """
-    from vtcav_ray.models import describe
+    from vtcav_ray.models import describe, with_layers
     from vtcav_ray.planning.dry_run import corpus
 
     chosen = read_rates(rates, config)
+    config = with_layers(config)
     videos = corpus(config)
     if not as_json:
         console.print(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from vtcav_ray.config.gradcam import GradcamConfig
 from vtcav_ray.config.resources import ResourcesConfig
@@ -227,11 +227,20 @@ def _check_projection(spec: str) -> str:
     return spec
 
 
+AUTO = "auto"  # the layers of the model's family
+
+
+def _listed_auto(layers: Any) -> Any:
+    return (AUTO,) if layers == AUTO else layers
+
+
 class ActivationsConfig(ConfigSection):
     """The activations and gradients to store from a forward and a backward pass."""
 
-    layers: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        ("early", "middle", "late", "head"), description="`early@moving`: with its own projection"
+    layers: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_listed_auto)] = Field(
+        (AUTO,),
+        description="`early@moving`: with its own projection. auto: early, middle, late and head; where these are "
+        "convolutional, also with the projections moving and still",
     )
     projection: Annotated[str, AfterValidator(_check_projection)] = "mean"
     sketch_seed: int = 0
@@ -269,7 +278,14 @@ class ActivationsConfig(ConfigSection):
                 ) from error
         if twice := sorted({layer for layer in layers if layers.count(layer) > 1}):
             raise ValueError(f"layers must be unique; twice: {', '.join(twice)}")
+        if AUTO in layers and len(layers) > 1:
+            raise ValueError(f"`{AUTO}` stands alone: write `layers: {AUTO}`, or name every layer")
         return layers
+
+    @property
+    def layers_are_auto(self) -> bool:
+        """Whether the layers are those of the model's family, which a run fills in when it starts."""
+        return self.layers == (AUTO,)
 
     @property
     def projection_names(self) -> set[str]:

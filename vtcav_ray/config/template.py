@@ -54,7 +54,7 @@ model:
   # labels: classes.txt           # one class name per line; null: from the config or the checkpoint
 
 activations:
-  layers: [early, middle, late, head]   # or names of your model's modules; early@moving: with its own projection
+  layers: auto                    # by the model's family. Or name aliases and modules: [early, early@moving, late]
   projection: mean                # or time, space, flat, moving, still, grid:4, sketch:4096: see docs/models.md
 
 cavs:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtcav_ray.config import ModelConfig
+from vtcav_ray.config import Config, ModelConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models.base import Description, MakeRecogniser, Recogniser, TokenGrid, described_by
 from vtcav_ray.models.digest import describe_model
+from vtcav_ray.models.families import ALIASES
 from vtcav_ray.models.layer_table import LayerRow, layer_table
 from vtcav_ray.models.layers import resolve_layer
 from vtcav_ray.models.preprocess import Preprocessor, Sampling
@@ -34,6 +35,7 @@ __all__ = [
     "load_recogniser",
     "model_digest",
     "resolve_layer",
+    "with_layers",
 ]
 
 
@@ -74,6 +76,22 @@ def describe(config: ModelConfig, *, seed: int = 0) -> Description:
 def model_digest(config: ModelConfig, *, seed: int = 0) -> str:
     """Return the hex SHA-256 of all that determines a recogniser's output, for the stage's key. See `describe`."""
     return describe(config, seed=seed).digest
+
+
+def with_layers(config: Config) -> Config:
+    """Return the config with the layers of its model's family, if it has `activations.layers: auto`.
+
+    With an `activations.projection` other than `mean`, these are the four aliases, each with that projection.
+
+    Raises:
+        ConfigError: no such model config or framework.
+    """
+    settings = config.activations
+    if not settings.layers_are_auto:
+        return config
+    family = getattr(_framework(config.model.framework), "layers", None) if settings.projection == "mean" else None
+    layers = ALIASES if family is None else family(config.model)
+    return config.model_copy(update={"activations": settings.model_copy(update={"layers": layers})})
 
 
 def _framework(name: str) -> Any:

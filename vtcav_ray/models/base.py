@@ -140,11 +140,22 @@ MakeRecogniser = Callable[[ModelConfig, torch.device, int], Recogniser]
 Maker = TypeVar("Maker", bound=Callable[..., Recogniser])
 
 
-def described_by(describe: Callable[[ModelConfig, int], Description]) -> Callable[[Maker], Maker]:
-    """Decorate a framework with a function of (config, seed) that describes its recognisers without building them."""
+def described_by(
+    describe: Callable[[ModelConfig, int], Description],
+    *,
+    layers: Callable[[ModelConfig], tuple[str, ...]] | None = None,
+) -> Callable[[Maker], Maker]:
+    """Decorate a framework with functions that describe its recognisers without building them.
+
+    Args:
+        describe: of (config, seed).
+        layers: the layers of a run whose config names none (`activations.layers: auto`); None: `early`, `middle`,
+            `late` and `head`.
+    """
 
     def add(make: Maker) -> Maker:
         setattr(make, "describe", describe)  # noqa: B010 - mypy knows no attributes of functions
+        setattr(make, "layers", layers)  # noqa: B010
         return make
 
     return add

@@ -9,6 +9,11 @@ count is meaningless, so `late` is the block before. If the classifier reads onl
 the last block's other tokens have no influence, so `late` is also the block before.
 
 `head` is the paper's layer: the pooled features before the classifier. It is degenerate and marked so in most families.
+
+A run whose config names no layers (`activations.layers: auto`) takes these four. Where one is convolutional, the run
+also takes its means over the places that move and over those that are still (`early@moving`, `early@still`): in such a
+layer a small object changes only its own places, and the mean over all of them hardly sees it. Attention carries what
+moves to all places, so in a transformer the mean loses nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +21,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import nn
 
 from vtcav_ray.models.base import TokenGrid
 from vtcav_ray.registry import FAMILIES
+
+ALIASES = ("early", "middle", "late", "head")
+PLACES = ("moving", "still")  # projections that a convolutional layer has beside the mean
+Find = TypeVar("Find", bound=Callable[..., "Family"])
 
 
 @dataclass(frozen=True)
@@ -52,13 +62,46 @@ def family_of(module: nn.Module) -> Family:
     return Family({**found.aliases, "head": found.aliases.get("head") or _head(module)}, found.tokens, frames)
 
 
+def convolutional(*aliases: str) -> Callable[[Find], Find]:
+    """Decorate a family's function with the aliases of its layers that are convolutional."""
+
+    def add(find: Find) -> Find:
+        setattr(find, "convolutional", aliases)  # noqa: B010 - mypy knows no attributes of functions
+        return find
+
+    return add
+
+
+def default_layers(backbone: str) -> tuple[str, ...]:
+    """Return the layers of a run whose config names none, without building the network.
+
+    Args:
+        backbone: name of its class; an unknown one has no convolutional layers.
+    """
+    found = getattr(FAMILIES.get(backbone.rpartition(".")[2]), "convolutional", ())
+    return tuple(
+        name for alias in ALIASES for name in (alias, *(f"{alias}@{places}" for places in PLACES if alias in found))
+    )
+
+
+@FAMILIES.register("ResNet")
+@FAMILIES.register("ResNetTSM")
+@FAMILIES.register("ResNetTIN")
+@FAMILIES.register("OmniResNet")
+@FAMILIES.register("TANet")
+@FAMILIES.register("C2D")
+@FAMILIES.register("ResNet2Plus1d")
+@FAMILIES.register("ResNet3d")
+@FAMILIES.register("ResNet3dCSN")
+@FAMILIES.register("ResNet3dSlowOnly")
+@FAMILIES.register("ResNet3dSlowFast")
+@convolutional("early", "middle", "late")
 def _by_structure(backbone: nn.Module, head: nn.Module) -> Family:
-    """Return the family of a network with a ResNet's four layers, in one or two paths."""
-    if hasattr(backbone, "slow_path"):
-        return Family(_residual(backbone, "slow_path."))
-    if hasattr(backbone, "layer4"):
-        return Family(_residual(backbone, ""))
-    return Family()
+    """Return the family of a network with the stages of a ResNet, in one or two paths. Three stages are enough."""
+    path = "slow_path." if hasattr(backbone, "slow_path") else ""
+    parts = dict(backbone.named_modules())
+    last = max((n for n in range(1, 10) if f"{path}layer{n}" in parts), default=0)
+    return Family(_residual(backbone, path, last)) if last >= 3 else Family()
 
 
 @FAMILIES.register("SwinTransformer3D")
@@ -108,6 +151,7 @@ def _mvit(backbone: nn.Module, head: nn.Module) -> Family:
 
 
 @FAMILIES.register("UniFormer")
+@convolutional("early")  # the blocks of stages 3 and 4 have attention
 def _uniformer(backbone: nn.Module, head: nn.Module) -> Family:
     return Family(
         {
@@ -119,11 +163,13 @@ def _uniformer(backbone: nn.Module, head: nn.Module) -> Family:
 
 
 @FAMILIES.register("C3D")
+@convolutional("early", "middle", "late")
 def _c3d(backbone: nn.Module, head: nn.Module) -> Family:
     return Family({"early": "backbone.conv3b", "middle": "backbone.conv4b", "late": "backbone.conv5b"})
 
 
 @FAMILIES.register("X3D")
+@convolutional("early", "middle", "late")
 def _x3d(backbone: nn.Module, head: nn.Module) -> Family:
     # A non-linear convolution and two linear layers follow layer4.
     return Family({"early": "backbone.layer2", "middle": "backbone.layer3", "late": "backbone.layer4"})
@@ -131,17 +177,19 @@ def _x3d(backbone: nn.Module, head: nn.Module) -> Family:
 
 @FAMILIES.register("MobileNetV2")
 @FAMILIES.register("MobileNetV2TSM")
+@convolutional("early", "middle", "late")
 def _mobilenet_v2(backbone: nn.Module, head: nn.Module) -> Family:
     # A non-linear convolution follows layer7.
     return Family({"early": "backbone.layer3", "middle": "backbone.layer5", "late": "backbone.layer7"})
 
 
-def _residual(backbone: nn.Module, path: str) -> dict[str, str]:
-    blocks = len(_list(backbone, f"{path}layer4"))
+def _residual(backbone: nn.Module, path: str, last: int) -> dict[str, str]:
+    """Return the aliases of a ResNet's stages `layer1` to `layer<last>`."""
+    blocks = len(_list(backbone, f"{path}layer{last}"))
     return {
-        "early": f"backbone.{path}layer2",
-        "middle": f"backbone.{path}layer3",
-        "late": f"backbone.{path}layer4.{max(blocks - 2, 0)}",
+        "early": f"backbone.{path}layer{last - 2}",
+        "middle": f"backbone.{path}layer{last - 1}",
+        "late": f"backbone.{path}layer{last}.{max(blocks - 2, 0)}",
     }
 
 

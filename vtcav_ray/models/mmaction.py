@@ -15,7 +15,7 @@ from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 from vtcav_ray.models.config_files import MMActionConfig, read_config, read_labels
 from vtcav_ray.models.config_types import check_registered
 from vtcav_ray.models.digest import UNTRAINED, describe_model
-from vtcav_ray.models.families import family_of
+from vtcav_ray.models.families import default_layers, family_of
 from vtcav_ray.models.mmaction_import import import_backbone_of, import_mmaction
 from vtcav_ray.models.preprocess import make_preprocessor
 from vtcav_ray.models.swin_attention import fuse_window_attention
@@ -44,8 +44,14 @@ def describe_mmaction(config: ModelConfig, seed: int) -> Description:
     return describe_model(config, parsed.identity, names, preprocessor.sampling, seed)
 
 
+def mmaction_layers(config: ModelConfig) -> tuple[str, ...]:
+    """Return the default layers of the config's family. Reads the config; does not import MMAction2."""
+    backbone = read_config(config.config, config.storage_options, code=config.code).model["backbone"]
+    return default_layers(str(backbone.get("type")) if isinstance(backbone, dict) else "")
+
+
 @FRAMEWORKS.register("mmaction2")
-@described_by(describe_mmaction)
+@described_by(describe_mmaction, layers=mmaction_layers)
 def load_mmaction(config: ModelConfig, device: torch.device, seed: int, *, fused: bool = True) -> MMActionRecogniser:
     """Build a recogniser from its config and load its weights. See `vtcav_ray.models.load_recogniser`."""
     parsed = read_config(config.config, config.storage_options, code=config.code)
