@@ -25,10 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
-from null_cells import Array, Cell, Draw, World, given, simulated
-from numpy.typing import NDArray
+from null_cells import Array, Cell, Draw, World, given, rate, simulated
 
 from vtcav_ray.cavs import random_against_random, train_cavs
 from vtcav_ray.cavs.plan import Pool, plan_cavs
@@ -103,7 +101,7 @@ def rejection(draw: Draw, cells: int, num_sets: int, solver: Solver, permutation
         for name, p in p_values(cell, num_sets, solver, permutations, number, pairs=pairs).items():
             found.setdefault(name, []).append(p)
     return {
-        name: {str(alpha): _rate(np.array(values) <= alpha + 1e-12) for alpha in ALPHAS}
+        name: {str(alpha): rate(np.array(values) <= alpha + 1e-12) for alpha in ALPHAS}
         for name, values in found.items()
     }
 
@@ -151,7 +149,7 @@ def planned_rejection(
         counts = score(world.gradients(rng, mean, videos), cavs.vectors).sign_count
         values.append(round_robin_test(counts[~is_null], counts[is_null]).p[0])
     found = np.array(values)
-    return {"score, round robin": {str(alpha): _rate(found <= alpha + 1e-12) for alpha in ALPHAS}}
+    return {"score, round robin": {str(alpha): rate(found <= alpha + 1e-12) for alpha in ALPHAS}}
 
 
 def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, seed: int) -> dict[str, Any]:
@@ -174,7 +172,7 @@ def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, see
             gradients, flat[0], twin.reshape(-1, world.dim), groups=pair_groups, permutations=1, seed=number
         )
         paired_hits.append(both.ci_low <= shift @ mean <= both.ci_high)
-    return {"concept effect": _rate(np.array(hits)), "paired concept effect": _rate(np.array(paired_hits))}
+    return {"concept effect": rate(np.array(hits)), "paired concept effect": rate(np.array(paired_hits))}
 
 
 def score_coverage(world: World, n: int, videos: int, runs: int, z: float, cells: int, seed: int) -> dict[str, Any]:
@@ -204,13 +202,7 @@ def score_coverage(world: World, n: int, videos: int, runs: int, z: float, cells
         hits.append(hit)
         (inner if 0.05 <= truth <= 0.95 else ends).append(hit)
     parts = {"all": hits, "true score in 0.05 to 0.95": inner, "true score nearer to 0 or 1": ends}
-    return {name: _rate(np.array(part)) for name, part in parts.items() if part}
-
-
-def _rate(hits: NDArray[Any]) -> dict[str, float | int]:
-    count, total = int(hits.sum()), len(hits)
-    between = scipy.stats.binomtest(count, total).proportion_ci(0.95)
-    return {"rate": count / total, "low": float(between.low), "high": float(between.high), "cells": total}
+    return {name: rate(np.array(part)) for name, part in parts.items() if part}
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -225,8 +217,8 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _text(rate: dict[str, float]) -> str:
-    return f"{rate['rate']:.4f} ({rate['low']:.4f} to {rate['high']:.4f}; {rate['cells']} cells)"
+def _text(found: dict[str, float]) -> str:
+    return f"{found['rate']:.4f} ({found['low']:.4f} to {found['high']:.4f}; {found['cells']} cells)"
 
 
 def simulate(cells: int, seed: int) -> dict[str, Any]:
