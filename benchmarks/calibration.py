@@ -152,8 +152,19 @@ def planned_rejection(
     return {"score, round robin": {str(alpha): rate(found <= alpha + 1e-12) for alpha in ALPHAS}}
 
 
-def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, seed: int) -> dict[str, Any]:
-    """Return how often the 95 % interval of the concept effect covers the population's effect; also for pairs."""
+def effect_coverage(
+    world: World, n: int, videos: int, z: float, cells: int, seed: int, pool: int | None = None
+) -> dict[str, Any]:
+    """Return how often the 95 % interval of the concept effect covers the population's effect; also for pairs.
+
+    Args:
+        world: of the vectors.
+        n: source videos of the concept.
+        videos: class videos.
+        z: the effect, in SDs of the null with n random videos.
+        cells, seed: number of cells, and seed of all draws.
+        pool: random videos; None: n.
+    """
     hits, paired_hits = [], []
     for number in range(cells):
         rng = np.random.default_rng([seed, number, 1])
@@ -161,8 +172,8 @@ def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, see
         gradients = world.gradients(rng, mean, videos)
         along = mean * world.spread**2
         shift = z * world.effect_sd(mean, n) * along / (along @ mean)
-        concept, random = world.activations(rng, n) + shift, world.activations(rng, n)
-        groups = np.arange(2 * n).repeat(world.clips)
+        concept, random = world.activations(rng, n) + shift, world.activations(rng, pool or n)
+        groups = np.arange(n + len(random)).repeat(world.clips)
         flat = [one.reshape(-1, world.dim) for one in (concept, random)]
         got = concept_effect(gradients, *flat, groups=groups, permutations=1, seed=number)
         hits.append(got.ci_low <= shift @ mean <= got.ci_high)
@@ -240,21 +251,24 @@ def simulate(cells: int, seed: int) -> dict[str, Any]:
         report["rejection"][title] = rejection(draw, number, num_sets, solver, 999, seed)
         _say(title, report["rejection"][title], started)
     report["rejection"] |= unequal(cells, seed)
-    coverages: list[tuple[str, World, int, int, float]] = [
-        ("n = 30, 30 class videos, no effect", plain, 30, 30, 0.0),
-        ("n = 30, 30 class videos, effect of 4 null SDs", plain, 30, 30, 4.0),
-        ("n = 10, 12 class videos, effect of 4 null SDs", plain, 10, 12, 4.0),
+    coverages: list[tuple[str, World, int, int, float, int | None]] = [
+        ("n = 30, 30 class videos, no effect", plain, 30, 30, 0.0, None),
+        ("n = 30, 30 class videos, effect of 4 null SDs", plain, 30, 30, 4.0, None),
+        ("n = 10, 12 class videos, effect of 4 null SDs", plain, 10, 12, 4.0, None),
+        ("n = 20, 200 random videos, 25 class videos, no effect", plain, 20, 25, 0.0, 200),
+        ("n = 20, 200 random videos, scattered gradients, effect of 4 null SDs", scattered, 20, 25, 4.0, 200),
         (
             "n = 30, two clips a video, scattered gradients, effect of 4 null SDs",
             World(clips=2, collinear=0.3),
             30,
             30,
             4.0,
+            None,
         ),
     ]
-    for title, world, n, videos, z in coverages:
+    for title, world, n, videos, z, pool in coverages:
         started = time.perf_counter()
-        report["coverage"][title] = effect_coverage(world, n, videos, z, cells, seed)
+        report["coverage"][title] = effect_coverage(world, n, videos, z, cells, seed, pool)
         _say(title, report["coverage"][title], started)
     report["coverage"] |= scores_covered(cells, seed)
     return report
