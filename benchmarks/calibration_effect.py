@@ -1,7 +1,8 @@
-"""Check the concept effect's tests on cells with known truth: false positives, family-wise error, power.
+"""Check the concept effect's tests on cells with known truth: false positives, coverage, power.
 
     python benchmarks/calibration_effect.py                 every part, about ten minutes on one core
-    python benchmarks/calibration_effect.py --part null     one part: null, spreads, skew, labels, families or power
+    python benchmarks/calibration_effect.py --part null     one part: null, spreads, skew, labels, coverage,
+                                                             families or power
     python benchmarks/calibration_effect.py --cells 50      a quick look
 
 A simulated cell is one column of projections: one number per source video, n of the concept and m of its random clips.
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 from null_cells import Array, rate
 
-from vtcav_ray.tcav import adjust, effect_family, holm_over_families
+from vtcav_ray.tcav import adjust, concept_effect, effect_family, holm_over_families
 from vtcav_ray.tcav.family import EffectFamily
 
 RESULTS = Path(__file__).parent / "results"
@@ -193,6 +194,33 @@ def labels(cells: int, seed: int) -> Report:
     return found
 
 
+def coverage(cells: int, seed: int) -> Report:
+    """Coverage of the effect's 95 % interval where labels differ by several spreads: drawn at random, or by design.
+
+    The interval resamples videos with their labels, so it answers for new draws in which the labels vary, too. If the
+    labels' numbers are fixed by design, it is too wide.
+    """
+    level, shift = np.array([6.0, 0.0, -3.0, -3.0]), 1.0
+    found: Report = {}
+    for composition in ((16, 2, 1, 1), (5, 5, 5, 5)):
+        shares = np.array(composition) / 20
+        truth = shares @ level + shift - level.mean()
+        for title, drawn in (("drawn at random", True), ("by design", False)):
+            hits = []
+            for number in range(cells):
+                rng = np.random.default_rng([seed, number])
+                of_concept = rng.choice(4, 20, p=shares) if drawn else np.repeat(np.arange(4), composition)
+                of_random = rng.choice(4, 200) if drawn else np.repeat(np.arange(4), 50)
+                own, other = (rng.normal(size=len(of)) + level[of] for of in (of_concept, of_random))
+                gradients = rng.normal(1.0, 0.2, size=(25, 1))  # of 25 class videos; their mean is 1
+                one = concept_effect(
+                    gradients, own[:, None] + shift, other[:, None], permutations=1, bootstrap=2000, seed=number
+                )
+                hits.append(one.ci_low <= truth <= one.ci_high)
+            found[f"labels {'/'.join(map(str, composition))} and even, {title}"] = {"effect": rate(np.array(hits))}
+    return found
+
+
 @dataclass(frozen=True)
 class Planted:
     """The quickstart's projections.
@@ -304,6 +332,7 @@ PARTS: dict[str, Callable[[int, int], Report]] = {
     "spreads": spreads,
     "skew": skew,
     "labels": labels,
+    "coverage": lambda cells, seed: coverage(max(1, cells // 2), seed),
     "families": lambda cells, seed: families(max(1, cells // 2), seed),
     "power": power,
 }
@@ -313,7 +342,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the parts, print and write their results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--part", choices=list(PARTS), action="append", help="may be repeated; default: all")
-    parser.add_argument("--cells", type=int, default=2000, help="simulated cells a setting; half as many whole runs")
+    parser.add_argument(
+        "--cells", type=int, default=2000, help="simulated cells per setting; half as many intervals and whole runs"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS / "calibration_effect.json")
     options = parser.parse_args(arguments)
