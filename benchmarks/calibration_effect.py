@@ -1,7 +1,7 @@
 """Check the concept effect's tests on cells with known truth: false positives, coverage, power.
 
     python benchmarks/calibration_effect.py                 every part, about ten minutes on one core
-    python benchmarks/calibration_effect.py --part null     one part: null, spreads, skew, labels, coverage,
+    python benchmarks/calibration_effect.py --part null     one part: null, spreads, skew, labels, pairs, coverage,
                                                              families or power
     python benchmarks/calibration_effect.py --cells 50      a quick look
 
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from null_cells import Array, rate
 
-from vtcav_ray.tcav import adjust, concept_effect, effect_family, holm_over_families
+from vtcav_ray.tcav import adjust, concept_effect, effect_family, holm_over_families, paired_effect_family
 from vtcav_ray.tcav.family import EffectFamily
 
 RESULTS = Path(__file__).parent / "results"
@@ -221,6 +221,18 @@ def coverage(cells: int, seed: int) -> Report:
     return found
 
 
+def pairs(cells: int, seed: int) -> Report:
+    """Differences between twins whose mean is 0: symmetric, which is the null, and strongly skewed, which is not."""
+    found: Report = {}
+    for name, skewed in (("t with 2 degrees of freedom", False), ("log-normal, sigma 1, mean 0", True)):
+        for n in (10, 20, 60):
+            rng = np.random.default_rng([seed, n])
+            d = rng.lognormal(size=(n, cells)) - np.exp(0.5) if skewed else rng.standard_t(2, size=(n, cells))
+            got = paired_effect_family(d, permutations=PERMUTATIONS, seed=seed)
+            found[f"{name}, {n} pairs"] = {"equal tails": rejections(got.p), "size of t": rejections(got.p_symmetric)}
+    return found
+
+
 @dataclass(frozen=True)
 class Planted:
     """The quickstart's projections.
@@ -340,6 +352,7 @@ PARTS: dict[str, Callable[[int, int], Report]] = {
     "spreads": spreads,
     "skew": skew,
     "labels": labels,
+    "pairs": pairs,
     "coverage": lambda cells, seed: coverage(max(1, cells // 2), seed),
     "families": lambda cells, seed: families(max(1, cells // 2), seed),
     "power": power,
