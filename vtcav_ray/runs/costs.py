@@ -9,7 +9,7 @@ from typing import Any
 from vtcav_ray.stages import facts_of
 
 # Cost of a backward pass in forward passes. Parameters have no gradients, and the graph starts at the earliest layer:
-# 0.2 to 0.8 by counted operations (docs/models.md), up to 0.9 by the clock (benchmarks/many_classes.py).
+# 0.2 to 0.8 by counted operations (docs/models.md), and some overhead.
 BACKWARD = 1
 
 
