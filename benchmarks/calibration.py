@@ -25,10 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
-from null_cells import Array, Cell, Draw, World, given, simulated
-from numpy.typing import NDArray
+from null_cells import Array, Cell, Draw, World, given, rate, simulated
 
 from vtcav_ray.cavs import random_against_random, train_cavs
 from vtcav_ray.cavs.plan import Pool, plan_cavs
@@ -103,7 +101,7 @@ def rejection(draw: Draw, cells: int, num_sets: int, solver: Solver, permutation
         for name, p in p_values(cell, num_sets, solver, permutations, number, pairs=pairs).items():
             found.setdefault(name, []).append(p)
     return {
-        name: {str(alpha): _rate(np.array(values) <= alpha + 1e-12) for alpha in ALPHAS}
+        name: {str(alpha): rate(np.array(values) <= alpha + 1e-12) for alpha in ALPHAS}
         for name, values in found.items()
     }
 
@@ -151,11 +149,22 @@ def planned_rejection(
         counts = score(world.gradients(rng, mean, videos), cavs.vectors).sign_count
         values.append(round_robin_test(counts[~is_null], counts[is_null]).p[0])
     found = np.array(values)
-    return {"score, round robin": {str(alpha): _rate(found <= alpha + 1e-12) for alpha in ALPHAS}}
+    return {"score, round robin": {str(alpha): rate(found <= alpha + 1e-12) for alpha in ALPHAS}}
 
 
-def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, seed: int) -> dict[str, Any]:
-    """Return how often the 95 % interval of the concept effect covers the population's effect; also for pairs."""
+def effect_coverage(
+    world: World, n: int, videos: int, z: float, cells: int, seed: int, pool: int | None = None
+) -> dict[str, Any]:
+    """Return how often the 95 % interval of the concept effect covers the population's effect; also for pairs.
+
+    Args:
+        world: of the vectors.
+        n: source videos of the concept.
+        videos: class videos.
+        z: the effect, in SDs of the null with n random videos.
+        cells, seed: number of cells, and seed of all draws.
+        pool: random videos; None: n.
+    """
     hits, paired_hits = [], []
     for number in range(cells):
         rng = np.random.default_rng([seed, number, 1])
@@ -163,8 +172,8 @@ def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, see
         gradients = world.gradients(rng, mean, videos)
         along = mean * world.spread**2
         shift = z * world.effect_sd(mean, n) * along / (along @ mean)
-        concept, random = world.activations(rng, n) + shift, world.activations(rng, n)
-        groups = np.arange(2 * n).repeat(world.clips)
+        concept, random = world.activations(rng, n) + shift, world.activations(rng, pool or n)
+        groups = np.arange(n + len(random)).repeat(world.clips)
         flat = [one.reshape(-1, world.dim) for one in (concept, random)]
         got = concept_effect(gradients, *flat, groups=groups, permutations=1, seed=number)
         hits.append(got.ci_low <= shift @ mean <= got.ci_high)
@@ -174,7 +183,7 @@ def effect_coverage(world: World, n: int, videos: int, z: float, cells: int, see
             gradients, flat[0], twin.reshape(-1, world.dim), groups=pair_groups, permutations=1, seed=number
         )
         paired_hits.append(both.ci_low <= shift @ mean <= both.ci_high)
-    return {"concept effect": _rate(np.array(hits)), "paired concept effect": _rate(np.array(paired_hits))}
+    return {"concept effect": rate(np.array(hits)), "paired concept effect": rate(np.array(paired_hits))}
 
 
 def score_coverage(world: World, n: int, videos: int, runs: int, z: float, cells: int, seed: int) -> dict[str, Any]:
@@ -204,13 +213,7 @@ def score_coverage(world: World, n: int, videos: int, runs: int, z: float, cells
         hits.append(hit)
         (inner if 0.05 <= truth <= 0.95 else ends).append(hit)
     parts = {"all": hits, "true score in 0.05 to 0.95": inner, "true score nearer to 0 or 1": ends}
-    return {name: _rate(np.array(part)) for name, part in parts.items() if part}
-
-
-def _rate(hits: NDArray[Any]) -> dict[str, float | int]:
-    count, total = int(hits.sum()), len(hits)
-    between = scipy.stats.binomtest(count, total).proportion_ci(0.95)
-    return {"rate": count / total, "low": float(between.low), "high": float(between.high), "cells": total}
+    return {name: rate(np.array(part)) for name, part in parts.items() if part}
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -225,8 +228,8 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _text(rate: dict[str, float]) -> str:
-    return f"{rate['rate']:.4f} ({rate['low']:.4f} to {rate['high']:.4f}; {rate['cells']} cells)"
+def _text(found: dict[str, float]) -> str:
+    return f"{found['rate']:.4f} ({found['low']:.4f} to {found['high']:.4f}; {found['cells']} cells)"
 
 
 def simulate(cells: int, seed: int) -> dict[str, Any]:
@@ -248,21 +251,24 @@ def simulate(cells: int, seed: int) -> dict[str, Any]:
         report["rejection"][title] = rejection(draw, number, num_sets, solver, 999, seed)
         _say(title, report["rejection"][title], started)
     report["rejection"] |= unequal(cells, seed)
-    coverages: list[tuple[str, World, int, int, float]] = [
-        ("n = 30, 30 class videos, no effect", plain, 30, 30, 0.0),
-        ("n = 30, 30 class videos, effect of 4 null SDs", plain, 30, 30, 4.0),
-        ("n = 10, 12 class videos, effect of 4 null SDs", plain, 10, 12, 4.0),
+    coverages: list[tuple[str, World, int, int, float, int | None]] = [
+        ("n = 30, 30 class videos, no effect", plain, 30, 30, 0.0, None),
+        ("n = 30, 30 class videos, effect of 4 null SDs", plain, 30, 30, 4.0, None),
+        ("n = 10, 12 class videos, effect of 4 null SDs", plain, 10, 12, 4.0, None),
+        ("n = 20, 200 random videos, 25 class videos, no effect", plain, 20, 25, 0.0, 200),
+        ("n = 20, 200 random videos, scattered gradients, effect of 4 null SDs", scattered, 20, 25, 4.0, 200),
         (
             "n = 30, two clips a video, scattered gradients, effect of 4 null SDs",
             World(clips=2, collinear=0.3),
             30,
             30,
             4.0,
+            None,
         ),
     ]
-    for title, world, n, videos, z in coverages:
+    for title, world, n, videos, z, pool in coverages:
         started = time.perf_counter()
-        report["coverage"][title] = effect_coverage(world, n, videos, z, cells, seed)
+        report["coverage"][title] = effect_coverage(world, n, videos, z, cells, seed, pool)
         _say(title, report["coverage"][title], started)
     report["coverage"] |= scores_covered(cells, seed)
     return report

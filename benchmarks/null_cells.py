@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+
+def rate(hits: NDArray[Any]) -> dict[str, float | int]:
+    """Return the share of hits with its 95 % interval (Clopper & Pearson)."""
+    count, total = int(hits.sum()), len(hits)
+    between = scipy.stats.binomtest(count, total).proportion_ci(0.95)
+    return {"rate": count / total, "low": float(between.low), "high": float(between.high), "cells": total}
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ There are three kinds of checks. None uses wall time:
   theirs over ours, both warmed up, then in turns; the median. Compared with `results/smoke.json`, which has the ratios
   of the same sizes: at tiny sizes they differ from those of the full benchmarks.
 - **verdicts** (`truth`): lower bounds for the small run's power and area under ROC, and limits for false calls, in a
-  separate process.
+  separate process. (`calibration_effect`): the tests' false positives and power, on few cells.
 - **counts** (`scaling`): all shards and videos of tiny runs on simulated nodes arrive exactly once. Their speed is not
   checked: on two busy cores it only shows how busy they are.
 
-Not included: `cav_tasks.py`, `soak.py`, `calibration.py` and `report.py`, which take minutes at their smallest size.
+Not included: `cav_tasks.py`, `soak.py`, `calibration.py`, `many_classes.py` and `report.py`, which take minutes at
+their smallest size.
 """
 
 from __future__ import annotations
@@ -164,6 +165,21 @@ def all_together() -> list[str]:
     return [] if min(whole.counts.values()) > 0 else [f"all together: {whole.counts}"]
 
 
+def calibrated() -> list[str]:
+    """`calibration_effect.py`, tiny: true nulls are rejected at their rate, and most true cells of a run are found."""
+    import calibration_effect
+
+    settings = calibration_effect.null(100, seed=0).values()
+    rates = [rate["rate"] for setting in settings for rate in setting.values()]
+    rejected = sum(rates) / len(rates)  # of 3,200 cells at 5 %: more than four standard errors on both sides
+    found = [] if 0.033 < rejected < 0.067 else [f"calibration: {rejected:.3f} of the null cells rejected at 0.05"]
+    runs = calibration_effect.families(12, seed=0)["12 true cells"]["step-down, equal tails"]
+    wrong, right = runs["family-wise error"]["rate"] * 12, runs["true cells called, mean"]
+    return (
+        found if wrong <= 4 and right >= 10 else [*found, f"calibration: {right} of 12 cells found, {wrong} runs wrong"]
+    )
+
+
 def grows() -> list[str]:
     """`scaling.py`, tiny: every input comes out exactly once, and the projection works from committed figures."""
     import scaling
@@ -206,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.only is None:
         # Run it beside the ratios, which use processor seconds and are robust to other work.
         with subprocess.Popen([sys.executable, str(TRUTH), "--check"], stdout=subprocess.DEVNULL) as truth:
-            found += ratios_checked(None, before) + same_tracks() + all_together() + grows()
+            found += ratios_checked(None, before) + same_tracks() + all_together() + grows() + calibrated()
         found += [f"truth.py --check ended with {truth.returncode}; see above"] if truth.returncode else []
     else:
         found += ratios_checked(options.only, before)

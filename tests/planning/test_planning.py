@@ -13,7 +13,15 @@ from vtcav_ray import cli, tables
 from vtcav_ray.cli.plan import read_rates
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.planning.estimate import Range, classes_of, clip_range, concepts_of, gradient_range, per_item
+from vtcav_ray.planning.estimate import (
+    Range,
+    classes_of,
+    clip_range,
+    concepts_of,
+    gradient_note,
+    gradient_range,
+    per_item,
+)
 from vtcav_ray.planning.sample import Timed, planned_jobs
 from vtcav_ray.runs.costs import Hours, price, stage_hours
 
@@ -73,6 +81,21 @@ def test_a_class_costs_the_same_at_the_reference_set_as_at_its_own_examples() ->
     classes = {str(k): 50 for k in range(400)}
     own = gradient_range(config(activations={"reference": 0}, scores={"gradients_at": "own"}), classes)
     assert gradient_range(config(), classes).high / own.high == pytest.approx(2, rel=0.01)
+
+
+def test_the_plan_says_what_many_classes_cost_and_how_to_pay_less() -> None:
+    settings = parse_config({"videos": {"uri": "x"}})
+    classes = {str(k): 50 for k in range(400)}
+    clips = Range(13_000.0, 13_940.0, 13_940.0)
+    note = gradient_note(settings, classes, clips)
+    passes = 400 * 30 + 30 * 399
+    assert gradient_range(settings, classes).high == passes == 23_970
+    assert note.startswith(f"400 classes take {passes:,} backward passes, 63% of the stage `activations`")
+    assert "12,000 at the classes' examples and 11,970 more at the reference set" in note
+    assert "clips.classes, or set activations.reference" in note
+    listed = parse_config({"videos": {"uri": "x"}, "activations": {"classes": "listed"}})
+    assert "activations.classes to `label`" in gradient_note(listed, classes, clips)
+    assert gradient_note(settings, {"lift": 50}, clips) == ""
 
 
 def test_controls_are_those_of_the_concept_or_of_all() -> None:

@@ -3,6 +3,10 @@
 Parameters need no gradient, so autograd records nothing until the first hooked layer, whose output becomes a leaf: the
 graph starts there, and everything before it costs a plain forward pass. Only projected vectors are kept (see
 `vtcav_ray.activations.projections` for why they suffice).
+
+The classes of a clip are differentiated one after the other, from one forward pass. PyTorch could batch these products
+over classes (`is_grads_batched`): the gradients are the same, but on a CPU it takes as long (convolutions) or longer
+(attention), and the fused attention blocks have no rule for it. See `benchmarks/many_classes.py`.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _plan_table(found: Plan) -> Table:
     many = {
         "tracks": f"{found.videos:,} videos",
         "clips": clips,
-        "activations": clips,
+        "activations": f"{clips}, {found.gradients.estimate:,.0f} gradients",
         "cavs": f"{found.cavs:,} CAVs",
         "scores": f"{found.cells:,} cells",
     }

@@ -50,6 +50,7 @@ class Plan:
         videos: number of videos in the corpus.
         sampled: number of videos that were measured.
         clips: number of clips to cut.
+        gradients: number of backward passes.
         cavs: number of CAVs to train, over all layers.
         cells: number of cells of the scores table.
         worker_seconds: stage -> seconds of its workers.
@@ -63,6 +64,7 @@ class Plan:
     videos: int
     sampled: int
     clips: Range
+    gradients: Range
     cavs: int
     cells: int
     worker_seconds: Mapping[str, Range]
@@ -148,19 +150,44 @@ def clip_range(
 
 def gradient_range(config: Config, classes: Mapping[str, int]) -> Range:
     """Return the minimum and maximum number of backward passes: one for each class example and differentiated class."""
+    most = float(sum(_backward_passes(config, classes, config.clips.per_class)))
+    least = float(sum(_backward_passes(config, classes, config.clips.min_per_class)))
+    return Range(min(least, most), most, most)
+
+
+def _backward_passes(config: Config, classes: Mapping[str, int], examples_each: int) -> tuple[int, int]:
+    """Return the numbers of backward passes at class examples as such, and, beyond these, at the reference set.
+
+    Args:
+        config: of the run.
+        classes: class -> number of its videos.
+        examples_each: maximum number of examples per class.
+    """
     clips, settings = config.clips, config.activations
-    size = clips.per_class if settings.reference is None else settings.reference
+    examples = sum(min(examples_each, n) for n in classes.values())
+    if settings.classes == "listed":
+        return examples * len(classes) * clips.class_views, 0
+    own = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 1
+    reference = min(clips.per_class if settings.reference is None else settings.reference, examples)
+    return examples * own * clips.class_views, reference * max(0, len(classes) - own) * clips.class_views
 
-    def count(examples_each: int) -> float:
-        examples = sum(min(examples_each, n) for n in classes.values())
-        if settings.classes == "listed":
-            return float(examples * len(classes) * clips.class_views)
-        own = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 1
-        reference = min(size, examples)
-        return float((examples * own + reference * max(0, len(classes) - own)) * clips.class_views)
 
-    most = count(clips.per_class)
-    return Range(min(count(clips.min_per_class), most), most, most)
+def gradient_note(config: Config, classes: Mapping[str, int], clips: Range) -> str:
+    """Return a sentence on the backward passes if they cost more than the forward passes of all clips, or ""."""
+    own, reference = _backward_passes(config, classes, config.clips.per_class)
+    cost = BACKWARD * (own + reference)
+    if cost <= clips.estimate:
+        return ""
+    sentence = (
+        f"{len(classes):,} classes take {own + reference:,} backward passes, {cost / (cost + clips.estimate):.0%} of "
+        f"the stage `activations`: {own:,} at the classes' examples and {reference:,} more at the reference set."
+    )
+    fewer = ["name the classes that matter in clips.classes"]
+    if reference:
+        fewer.append("set activations.reference to fewer videos")
+    if config.activations.classes != "label":
+        fewer.append("set activations.classes to `label`")
+    return f"{sentence} For fewer, {', or '.join(fewer)}."
 
 
 def estimate(
@@ -208,6 +235,7 @@ def estimate(
         videos=videos.num_rows,
         sampled=sample.videos,
         clips=clips,
+        gradients=gradients,
         cavs=len(jobs) * layers,
         cells=cells,
         worker_seconds=seconds,
@@ -217,7 +245,7 @@ def estimate(
         price=None if prices[1] is None else Range(*(p or 0.0 for p in prices)),
         currency=str(rates.get("currency", "EUR")),
         dominates=max(weight, key=lambda name: weight[name] or 0.0),
-        notes=(*notes, *_device_notes(config)),
+        notes=(*notes, *filter(None, (gradient_note(config, classes, clips),)), *_device_notes(config)),
     )
 
 

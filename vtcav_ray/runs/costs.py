@@ -8,7 +8,9 @@ from typing import Any
 
 from vtcav_ray.stages import facts_of
 
-BACKWARD = 2  # cost of a backward pass in forward passes: derivatives of two factors for each product
+# Cost of a backward pass in forward passes. Parameters have no gradients, and the graph starts at the earliest layer:
+# 0.2 to 0.8 by counted operations (docs/models.md), and some overhead.
+BACKWARD = 1
 
 
 @dataclass(frozen=True)
