@@ -1,11 +1,30 @@
-"""Whether an FFmpeg error is about the video or about the machine that reads it."""
+"""What an FFmpeg error means: whether the video or the machine is to blame, and why a file is no video."""
 
 from __future__ import annotations
 
 import errno
 
+import av.error
+
 from vtcav_ray.errors import InputError
 from vtcav_ray.store.storage_errors import Trouble, reason, sort
+from vtcav_ray.video.file_kinds import HEAD_BYTES, describe_file
+from vtcav_ray.video.mp4_boxes import why_incomplete
+
+# First bytes of containers, at offset.
+_CONTAINERS = (
+    (b"\x1a\x45\xdf\xa3", 0, "a Matroska or WebM"),
+    (b"AVI ", 8, "an AVI"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 0, "an ASF or WMV"),
+    (b"FLV\x01", 0, "an FLV"),
+    (b"OggS", 0, "an Ogg"),
+    (b"\x00\x00\x01\xba", 0, "an MPEG"),
+    (b"\x06\x0e\x2b\x34", 0, "an MXF"),
+    (b"GIF8", 0, "a GIF"),
+    (b".RMF", 0, "a RealMedia"),
+    (b"DKIF", 0, "an IVF"),
+    (b"\x47", 0, "an MPEG transport"),
+)
 
 
 def raise_unless_bad_video(data: str | bytes, error: Exception) -> None:
@@ -33,27 +52,24 @@ def raise_unless_bad_video(data: str | bytes, error: Exception) -> None:
 
 
 def why_not_open(name: str, data: str | bytes, error: Exception) -> InputError:
-    """Return the error `truncated` for an mp4 without its index, else `not_video`."""
-    head = _head(data)
-    if head[4:8] == b"ftyp" and not _contains(data, b"moov"):
-        return InputError("truncated", f"{name} breaks off before its index (no `moov` atom).")
+    """Return why FFmpeg does not open a file: it breaks off, or is something else than a video."""
+    if why := why_incomplete(data):
+        return InputError("truncated", f"{name} {why}")
+    head = head_of(data)
+    if found := describe_file(head):
+        kind, what = found
+        return InputError(kind, f"{name} {what}.")
+    if container := next((what for first, at, what in _CONTAINERS if head[at : at + len(first)] == first), None):
+        said = f"{name} has the head of {container} file and can't be read on"
+        if isinstance(error, av.error.EOFError):
+            return InputError("truncated", f"{said}: it breaks off.")
+        return InputError("not_video", f"{said}: it is broken or breaks off ({error}).")
     return InputError("not_video", f"{name} is not a video that FFmpeg can open: {error}")
 
 
-def _head(data: str | bytes) -> bytes:
+def head_of(data: str | bytes) -> bytes:
+    """Return the first 64 KB of a file, given as its bytes or its path."""
     if isinstance(data, bytes):
-        return data[:16]
+        return data[:HEAD_BYTES]
     with open(data, "rb") as file:
-        return file.read(16)
-
-
-def _contains(data: str | bytes, needle: bytes) -> bool:
-    if isinstance(data, bytes):
-        return needle in data
-    with open(data, "rb") as file:
-        tail = b""
-        while block := file.read(2**20):
-            if needle in tail + block:
-                return True
-            tail = block[-len(needle) :]
-    return False
+        return file.read(HEAD_BYTES)
