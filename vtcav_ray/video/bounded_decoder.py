@@ -15,9 +15,10 @@ import numpy as np
 from vtcav_ray.errors import InputError
 from vtcav_ray.video.containers import DEMUXERS
 from vtcav_ray.video.encryption import encrypted_data, encrypted_head, encrypted_packet
-from vtcav_ray.video.ffmpeg_errors import head_of, raise_unless_bad_video, why_not_open
+from vtcav_ray.video.ffmpeg_errors import head_of, raise_unless_bad_video, why_broken_off, why_not_open
+from vtcav_ray.video.file_kinds import still_brand
 from vtcav_ray.video.guard import UNDER_WAY
-from vtcav_ray.video.mp4_boxes import why_incomplete
+from vtcav_ray.video.mp4_boxes import has_index
 from vtcav_ray.video.orientation import orientation_of
 from vtcav_ray.video.streams import choose_stream, describe_choice
 
@@ -113,15 +114,17 @@ class BoundedDecoder:
     def _choose(self) -> None:
         """Set `_stream` to the stream that a player shows, and `choice` to which of several it is."""
         streams = self._container.streams
+        name, head = self._container.format.name, head_of(self._data)
+        if (brand := still_brand(head)) and not has_index(self._data):
+            raise InputError("not_video", f"{self.name} is a picture ({brand}), not a video.")
         stream = choose_stream(streams.video)
         if stream is None:
-            has = "sound" if streams.audio else "data"
-            cover = f" It has {has} and a cover picture." if streams.video else f" It has only {has}."
-            raise InputError(
-                "no_video_stream", f"{self.name} has no video stream.{cover if len(streams.get()) else ''}"
-            )
+            if not streams.audio and (why := why_broken_off(self._data)):
+                raise InputError("truncated", f"{self.name} {why}")
+            has = "sound" if streams.audio else "no sound"
+            cover = " and a cover picture" if streams.video else ""
+            raise InputError("no_video_stream", f"{self.name} has no video stream. It has {has}{cover}.")
         self._stream: Any = stream
-        name, head = self._container.format.name, head_of(self._data)
         if why := encrypted_head(name, head, stream):
             raise InputError("encrypted", f"{self.name} {why}.")
         if stream.codec_context is None:
@@ -199,12 +202,13 @@ class BoundedDecoder:
         head = head_of(self._data)
         if why := encrypted_data(self._container.format.name, self._data, head):
             return InputError("encrypted", f"{self.name} {why}.")
+        if (self.truncated or not self._packets) and (why := why_broken_off(self._data)):
+            return InputError("truncated", f"{self.name} {why}")
+        if not self._packets and self._promised:
+            return InputError("truncated", f"{self.name} breaks off before its first frame of {self._promised:,}.")
         if not self._packets:
-            if why := why_incomplete(self._data):
-                return InputError("truncated", f"{self.name} {why}")
-            if self._promised:
-                return InputError("truncated", f"{self.name} breaks off before its first frame of {self._promised:,}.")
-            return InputError("empty", f"{self.name} has a video stream without a single frame.")
+            why = "nothing was recorded, or it breaks off"
+            return InputError("empty", f"{self.name} has a video stream without a single frame: {why}.")
         if self._size_known:
             why = f" The first of its {self._packets:,} packets: {self._first_error}" if self._first_error else ""
             return InputError("decode", said + why)

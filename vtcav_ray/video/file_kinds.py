@@ -23,6 +23,9 @@ _SIGNATURES: tuple[tuple[bytes, int, str], ...] = (
     (b"BM", 0, "is a BMP picture, not a video"),
     (b"II*\x00", 0, "is a TIFF picture, not a video"),
     (b"MM\x00*", 0, "is a TIFF picture, not a video"),
+    (b"P5\n", 0, "is a PGM picture, not a video"),
+    (b"P6\n", 0, "is a PPM picture, not a video"),
+    (b"\x00\x00\x01\x00", 0, "is an icon, not a video"),
     (b"8BPS", 0, "is a Photoshop picture, not a video"),
     (b"\x00\x00\x00\x0cJXL ", 0, "is a JPEG XL picture, not a video"),
     (b"%PDF", 0, "is a PDF document"),
@@ -34,7 +37,17 @@ _SIGNATURES: tuple[tuple[bytes, int, str], ...] = (
     (b"\x93NUMPY", 0, "is a NumPy array"),
     (b"SQLite format 3", 0, "is an SQLite database"),
 )  # fmt: skip
-_SOUNDS = {b"ID3": "MP3", b"fLaC": "FLAC", b"#!AMR": "AMR", b"MThd": "MIDI", b"FORM": "AIFF"}
+_SOUNDS = {
+    b"ID3": "MP3",
+    b"fLaC": "FLAC",
+    b"#!AMR": "AMR",
+    b"MThd": "MIDI",
+    b"\x0b\x77": "AC-3",
+    b"\x7f\xfe\x80\x01": "DTS",
+    b"FORM": "AIFF",
+    b".snd": "AU",
+    b"caff": "CAF",
+}
 _TEXTS: tuple[tuple[str, str], ...] = (
     (r"#EXTM3U", "is a playlist (HLS) that points to the video, which is never followed. Download the video itself"),
     (r"ffconcat version", "is a list of files for FFmpeg, which is never followed. Join the videos first"),
@@ -53,6 +66,7 @@ _TEXTS: tuple[tuple[str, str], ...] = (
     (r"d\d+:(announce|created)", "is a torrent, not the video. Download the video itself"),
     (r"[\[{]\s*[\[{\"]", "is JSON text, not a video. It may be an error message: download it again"),
 )  # fmt: skip
+# Of pictures; an animation has the last two, and an index besides.
 _BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF"}
 
 
@@ -88,9 +102,14 @@ def _sound(head: bytes) -> str | None:
     return None
 
 
+def still_brand(head: bytes) -> str | None:
+    """Return the kind of picture that the `ftyp` box of a file names, such as `HEIC`; None if it names none."""
+    return _BRANDS.get(head[8:12]) if head[4:8] == b"ftyp" else None
+
+
 def _picture(head: bytes) -> str | None:
-    if head[4:8] == b"ftyp" and (name := _BRANDS.get(head[8:12])):
-        return f"is a {name} picture, not a video"
+    if brand := still_brand(head):
+        return f"is a picture ({brand}), not a video"
     if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
         return None
     if head[12:16] == b"VP8X" and len(head) > 20 and head[20] & 2:

@@ -27,12 +27,19 @@ def why_incomplete(data: bytes | str) -> str | None:
     if b"moov" in names and last == b"moov" and missing > 0:
         return f"breaks off in its index (`moov` lacks {missing:,} bytes)."
     if b"moov" not in names:
+        if b"meta" in names:  # HEIC, AVIF
+            return None
         if b"moof" in names or b"styp" in names:
             return (
                 "is a segment of a stream without its head (no `moov` atom). Join it with its initialisation segment."
             )
         return "breaks off before its index (no `moov` atom)."
     return f"breaks off: its `{last.decode('latin-1')}` lacks {missing:,} bytes." if missing > 0 else None
+
+
+def has_index(data: bytes | str) -> bool:
+    """Return whether an MP4 has a `moov` atom. A HEIC or AVIF file without one holds a picture alone."""
+    return any(name == b"moov" for name, _ in _boxes(data))
 
 
 def sample_entry(data: bytes | str, names: tuple[bytes, ...]) -> bytes | None:
