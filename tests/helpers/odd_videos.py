@@ -105,7 +105,9 @@ def wmv_with_cover(frames: np.ndarray, cover: np.ndarray) -> bytes:
         out.metadata[key] = place
         stream = _stream(out, "msmpeg4v3", frames, 25)
         _write(out, {stream: frames})
-    old = (key + "\0").encode("utf-16-le") + b"\0\0" + len(value).to_bytes(2, "little") + f"{place}\0".encode("utf-16-le")
+    old = (
+        (key + "\0").encode("utf-16-le") + b"\0\0" + len(value).to_bytes(2, "little") + f"{place}\0".encode("utf-16-le")
+    )
     new = (key + "\0").encode("utf-16-le") + b"\1\0" + len(value).to_bytes(2, "little") + value
     data = buffer.getvalue()
     assert data.count(old) == 1

@@ -59,7 +59,9 @@ def test_every_container_is_read(extension: str) -> None:
         assert opened.format.name in CONTAINERS
 
 
-@pytest.mark.parametrize(("container", "codec", "pix_fmt"), [("dv", "dvvideo", "yuv420p"), ("gxf", "mpeg2video", "yuv422p")])
+@pytest.mark.parametrize(
+    ("container", "codec", "pix_fmt"), [("dv", "dvvideo", "yuv420p"), ("gxf", "mpeg2video", "yuv422p")]
+)
 def test_containers_of_television_sizes_are_read(container: str, codec: str, pix_fmt: str) -> None:
     data = encode(numbered_frames(10, 576, 720), container=container, codec=codec, pix_fmt=pix_fmt)
     frames, _ = decode_frames(data)

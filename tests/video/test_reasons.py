@@ -72,11 +72,13 @@ def test_a_sound_file_is_named_as_such(container: str, codec: str, word: str) ->
 @pytest.mark.parametrize(
     ("container", "codec", "share"),
     [
-        ("matroska", "libx264", 0.05), ("matroska", "libx264", 0.4), ("avi", "libx264", 0.4), ("asf", "msmpeg4v3", 0.05),
-        ("webm", "libvpx-vp9", 0.1), ("mpegts", "libx264", 0.05), ("wtv", "mpeg2video", 0.5), ("flv", "flv", 0.05),
+        ("matroska", "libx264", 0.05), ("matroska", "libx264", 0.4), ("avi", "libx264", 0.4), ("webm", "libvpx-vp9", 0.1),
+        ("asf", "msmpeg4v3", 0.05), ("mpegts", "libx264", 0.05), ("wtv", "mpeg2video", 0.5), ("flv", "flv", 0.05),
     ],
 )  # fmt: skip
-def test_a_file_that_breaks_off_before_its_first_frame(container: str, codec: str, share: float, tmp_path: Path) -> None:
+def test_a_file_that_breaks_off_before_its_first_frame(
+    container: str, codec: str, share: float, tmp_path: Path
+) -> None:
     data = encode(numbered_frames(30), container=container, codec=codec)
     path = tmp_path / "a.bin"
     path.write_bytes(data[: int(share * len(data))])
@@ -88,7 +90,10 @@ def test_a_file_that_breaks_off_before_its_first_frame(container: str, codec: st
 def test_an_mp4_that_breaks_off_in_its_index() -> None:
     fast = encode(numbered_frames(30), container_options={"movflags": "empty_moov+frag_keyframe"})
     end = fast.index(b"moov") + 200
-    assert reason_of(fast[:end]) == ("truncated", f"the video breaks off in its index (`moov` lacks {_left(fast, end)} bytes).")
+    assert reason_of(fast[:end]) == (
+        "truncated",
+        f"the video breaks off in its index (`moov` lacks {_left(fast, end)} bytes).",
+    )
 
 
 def _left(data: bytes, end: int) -> str:
