@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -146,6 +147,23 @@ def protected_wmv() -> bytes:
     count = int.from_bytes(data[24:28], "little")
     head = data[:16] + (size + len(padding)).to_bytes(8, "little") + (count + 1).to_bytes(4, "little") + data[28:size]
     return head + padding + data[size:]
+
+
+def dahua(frames: np.ndarray) -> bytes:
+    """Return a file as security cameras write it (.dav): one header per frame of H.264."""
+    buffer = io.BytesIO()
+    sizes = bytes([0x80, 0, frames.shape[2] // 8, frames.shape[1] // 8, 0x81, 0, 0x08, 25])  # size; codec and rate
+    codec = av.CodecContext.create("libx264", "w")
+    codec.height, codec.width, codec.pix_fmt, codec.time_base = *frames.shape[1:3], "yuv420p", Fraction(1, 25)
+    codec.options = {"bf": "0"}
+    images = [av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24") for image in frames]
+    for number, packet in enumerate(p for image in [*images, None] for p in codec.encode(image)):
+        data = bytes(packet)
+        length = 24 + len(sizes) + len(data) + 8
+        head = b"DHAV" + bytes([0xFD if packet.is_keyframe else 0xFC, 0, 0, 0]) + struct.pack("<II", number, length)
+        head += struct.pack("<IHBB", 0, 40 * number, len(sizes), 0)
+        buffer.write(head + sizes + data + b"dhav" + struct.pack("<I", length))
+    return buffer.getvalue()
 
 
 def stretched(frames: np.ndarray, aspect: Fraction) -> bytes:

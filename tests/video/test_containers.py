@@ -10,6 +10,7 @@ import pytest
 from av.format import formats_available
 
 from tests.helpers.drawn import encode, number_of, numbered_frames
+from tests.helpers.odd_videos import dahua
 from vtcav_ray.video.containers import CONTAINERS, DEMUXERS, VIDEO_EXTENSIONS
 from vtcav_ray.video.decode import decode_frames
 
@@ -68,6 +69,12 @@ def test_containers_of_television_sizes_are_read(container: str, codec: str, pix
     assert frames.shape[1:] == (576, 720, 3)
     assert [number_of(f) for f in frames] == list(range(len(frames)))
     assert len(frames) >= 9
+
+
+def test_a_security_cameras_file_is_read() -> None:
+    frames, info = decode_frames(dahua(numbered_frames(30)))
+    assert [number_of(f) for f in frames] == list(range(30))
+    assert (info.height, info.width) == (64, 96)
 
 
 def test_the_decoder_has_every_demuxer_on_the_list() -> None:

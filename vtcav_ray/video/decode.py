@@ -85,6 +85,7 @@ class Video(BoundedDecoder):
 
     Attributes:
         fps: see `VideoInfo`.
+        stated_fps: the container's rate.
         seconds: float64 [num_frames], the time of each frame since the first, once `frames()` or `count()` has seen all
             frames, if the frame rate varies; else None.
         choice: which of several video streams is decoded; None if the file has one.
@@ -124,7 +125,7 @@ class Video(BoundedDecoder):
             self.turned = orientation_of(first) != UPRIGHT
             self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
             rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
-            self._stated_fps = self.fps = rate if 0 < rate < _MAX_FPS else FALLBACK_FPS
+            self.stated_fps = self.fps = rate if 0 < rate < _MAX_FPS else FALLBACK_FPS
             self.seconds: np.ndarray | None = None
             self._size = (self.height, self.width)
         except BaseException:
@@ -160,7 +161,7 @@ class Video(BoundedDecoder):
 
     def _note_times(self, stamps: Sequence[int | None]) -> None:
         """Set `fps` and `seconds` from the time stamps of all frames, in the stream's time base."""
-        found = frame_times(stamps, float(self._stream.time_base or 0), self._stated_fps)
+        found = frame_times(stamps, float(self._stream.time_base or 0), self.stated_fps)
         self.fps, self.seconds = found.fps, found.seconds
 
     def _note_end(self) -> None:
