@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -164,3 +165,18 @@ def test_a_broken_part_does_not_hide_that_the_rest_decodes() -> None:
     data = encode(numbered_frames(60), container="mpegts")
     with Video(data[: len(data) // 2]) as video:
         assert video.count() > 0
+
+
+def test_what_ffmpeg_calls_not_permitted_is_a_bad_file_and_no_missing_permission(tmp_path: Path) -> None:
+    """FFmpeg reports `Operation not permitted` for an ASF whose stream is of an unknown type."""
+    video_media = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
+    data = encode(numbered_frames(8), container="asf", codec="wmv2")
+    assert video_media in data
+    broken = data.replace(video_media, bytes(16))
+    with pytest.raises(PermissionError):
+        av.open(io.BytesIO(broken))
+    (tmp_path / "a.wmv").write_bytes(broken)
+    for source in (broken, str(tmp_path / "a.wmv")):
+        kind, message = reason_of(source)
+        assert kind == "not_video"
+        assert "ASF or WMV" in message

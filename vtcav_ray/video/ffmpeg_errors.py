@@ -41,7 +41,11 @@ def raise_unless_bad_video(data: str | bytes, error: Exception) -> None:
         InputError: `unreadable`: the disk can read only part of this file.
         OSError: the machine is to blame.
     """
-    if isinstance(error, PermissionError | ConnectionError | TimeoutError | InterruptedError):
+    if isinstance(error, PermissionError):  # some of FFmpeg's demuxers report it for data that they do not accept
+        if isinstance(data, str):
+            open(data, "rb").close()  # raises again if the permission is missing
+        return
+    if isinstance(error, ConnectionError | TimeoutError | InterruptedError):
         raise error
     if getattr(error, "errno", None) == errno.EIO and isinstance(data, str):
         try:
