@@ -67,15 +67,21 @@ def of_streams(
     return buffer.getvalue()
 
 
-def with_cover(frames: np.ndarray | None, cover: np.ndarray, *, container: str = "mp4") -> bytes:
-    """Return a file with a cover as attached picture, and either a video or (`frames` is None) sound."""
+def with_cover(
+    frames: np.ndarray | None,
+    cover: np.ndarray,
+    *,
+    container: str = "mp4",
+    disposition: int = int(Disposition.attached_pic),
+) -> bytes:
+    """Return a file with a cover, by default as attached picture, and either a video or (`frames` is None) sound."""
     buffer = io.BytesIO()
     picture = io.BytesIO()
     Image.fromarray(cover).save(picture, "PNG")
     with av.open(buffer, "w", format=container) as out:
         first = out.add_stream("png", rate=1)
         first.height, first.width, first.pix_fmt = *cover.shape[:2], "rgb24"
-        first.disposition = Disposition.attached_pic
+        first.disposition = Disposition(disposition)
         if frames is None:
             second: Any = out.add_stream("aac", rate=16_000)
         else:
@@ -137,6 +143,43 @@ def scrambled_ts() -> bytes:
             first = at + 4 + (data[at + 4] + 1 if data[at + 3] & 0x20 else 0)
             data[first : at + 188] = noise.integers(0, 256, at + 188 - first, dtype=np.uint8).tobytes()
     return bytes(data)
+
+
+def scrambled_vob() -> bytes:
+    """Return a program stream whose video packets state that they are scrambled, as on a DVD."""
+    data = bytearray(encode(numbered_frames(30), container="vob", codec="mpeg2video"))
+    at = data.find(b"\0\0\1\xe0")
+    while at >= 0:
+        data[at + 6] |= 0x10
+        at = data.find(b"\0\0\1\xe0", at + 4)
+    return bytes(data)
+
+
+def encrypted_webm() -> bytes:
+    """Return a WebM whose track has a ContentEncryption element."""
+    data = encode(numbered_frames(8), container="webm", codec="libvpx-vp9", container_options={"live": "1"})
+
+    def element(name: str, content: bytes) -> bytes:
+        return bytes.fromhex(name) + (1 << 56 | len(content)).to_bytes(8, "big") + content
+
+    encryption = element("5035", element("47e1", b"\5") + element("47e2", bytes(range(16))))
+    encodings = element(
+        "6d80", element("6240", element("5031", b"\0") + element("5032", b"\1") + element("5033", b"\1") + encryption)
+    )
+    tracks, end = _element(data, bytes.fromhex("1654ae6b"), data.rindex(bytes.fromhex("1654ae6b")))
+    track, _ = _element(data, b"\xae", tracks[1])
+    content = element("ae", data[track[1] : track[2]] + encodings)
+    return data[: tracks[0]] + element("1654ae6b", content) + data[end:]
+
+
+def _element(data: bytes, name: bytes, start: int) -> tuple[tuple[int, int, int], int]:
+    """Return ((start, start of the content, end), end) of the next element of that name."""
+    at = data.index(name, start)
+    first = at + len(name)
+    width = 9 - data[first].bit_length()
+    size = int.from_bytes(data[first : first + width], "big") & ((1 << 7 * width) - 1)
+    end = first + width + size
+    return (at, first + width, end), end
 
 
 def protected_wmv() -> bytes:

@@ -13,7 +13,15 @@ import pytest
 from PIL import Image
 
 from tests.helpers.drawn import encode, numbered_frames
-from tests.helpers.odd_videos import encrypted_mp4, fairplay_mp4, protected_wmv, scrambled_ts, sound_in
+from tests.helpers.odd_videos import (
+    encrypted_mp4,
+    encrypted_webm,
+    fairplay_mp4,
+    protected_wmv,
+    scrambled_ts,
+    scrambled_vob,
+    sound_in,
+)
 from vtcav_ray.errors import InputError
 from vtcav_ray.video.decode import Video, decode_frames
 
@@ -46,6 +54,8 @@ def zipped() -> bytes:
         (fairplay_mp4, "FairPlay"),
         (scrambled_ts, "scrambled"),
         (protected_wmv, "Windows Media DRM"),
+        (scrambled_vob, "program stream"),
+        (encrypted_webm, "WebM encryption"),
     ],
 )
 def test_an_encrypted_video_is_named_as_such(make: Callable[[], bytes], word: str, tmp_path: Path) -> None:

@@ -72,6 +72,15 @@ def test_a_transport_stream_of_two_sizes_gives_the_larger_one() -> None:
     assert (info.height, info.width) == (96, 128)
 
 
+@pytest.mark.parametrize("container", ["mov", "avi"])
+def test_a_larger_cover_that_is_not_marked_as_one_is_not_the_video(container: str) -> None:
+    data = with_cover(moving(64, 96), COVER, container=container, disposition=0)
+    with Video(data) as video:
+        assert (video.height, video.width) == (64, 96)
+        assert video.choice == "stream 1 of 0, 1: h264, 96x64"
+        assert video.count() == 20
+
+
 def test_one_stream_is_no_choice() -> None:
     with Video(of_streams([(moving(64, 96), PLAIN)])) as video:
         assert video.choice is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from vtcav_ray.video.mp4_boxes import sample_entry
@@ -18,7 +19,7 @@ _ASF_OBJECTS = tuple(
 )
 _MP4_ENTRIES = (b"encv", b"drmi")
 _TS_PACKET = 188
-_TS_SHARE = 0.2  # of the packets with payload
+_SCRAMBLED_SHARE = 0.2  # of the packets with payload
 
 
 def encrypted_head(format_name: str, head: bytes, stream: Any) -> str | None:
@@ -33,6 +34,8 @@ def encrypted_head(format_name: str, head: bytes, stream: Any) -> str | None:
         return _WHAT.format("Windows Media DRM")
     if "enc_key_id" in stream.metadata:
         return _WHAT.format("Matroska or WebM encryption")
+    if format_name == "mpeg" and _scrambled_program(head):
+        return _WHAT.format("scrambled program stream, such as CSS of a DVD")
     return None
 
 
@@ -50,6 +53,12 @@ def encrypted_data(format_name: str, data: bytes | str, head: bytes) -> str | No
     return None
 
 
+def _scrambled_program(head: bytes) -> bool:
+    """Return whether video packets of a program stream state that they are scrambled: their pictures would be noise."""
+    flags = [found[1][0] for found in re.finditer(rb"\x00\x00\x01[\xe0-\xef]..([\x80-\xbf])", head, re.DOTALL)]
+    return sum(bool(flag & 0x30) for flag in flags) > _SCRAMBLED_SHARE * len(flags)
+
+
 def _scrambled(head: bytes) -> bool:
     """Return whether packets of a transport stream state that they are scrambled, with 188 or 192 bytes a packet."""
     for step, first in ((_TS_PACKET, 0), (_TS_PACKET + 4, 4)):
@@ -58,5 +67,5 @@ def _scrambled(head: bytes) -> bool:
             continue
         payloads = [packet for packet in packets if packet[3] & 0x10]
         scrambled = sum(bool(packet[3] & 0xC0) for packet in payloads)
-        return scrambled > _TS_SHARE * len(payloads)
+        return scrambled > _SCRAMBLED_SHARE * len(payloads)
     return False

@@ -10,6 +10,7 @@ from av.stream import Disposition
 # A cover, or a chapter's picture. FFmpeg gives these as video streams of one frame.
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 _SECONDARY = Disposition.still_image | Disposition.dependent  # a part of another stream, or a still beside it
+_PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "tiff", "webp", "jpeg2000", "jpegls", "gif", "targa", "ppm"})
 
 
 def is_picture(stream: Any) -> bool:
@@ -20,7 +21,8 @@ def is_picture(stream: Any) -> bool:
 def choose_stream(streams: Sequence[Any]) -> Any | None:
     """Return the stream that a player shows: never an attached picture, first a default one, then the largest.
 
-    Streams that this FFmpeg can't decode come last; of equal streams, the first is taken.
+    Streams that this FFmpeg can't decode, and those of one frame, come last. Beside a film, a stream of pictures
+    (MJPEG, PNG) is a cover that the file does not mark as such. Of equal streams, the first is taken.
 
     Args:
         streams: PyAV's video streams of one file.
@@ -32,12 +34,14 @@ def choose_stream(streams: Sequence[Any]) -> Any | None:
     return max(videos, key=lambda stream: (*_preference(stream), -stream.index), default=None)
 
 
-def _preference(stream: Any) -> tuple[bool, bool, bool, int]:
+def _preference(stream: Any) -> tuple[bool, bool, bool, bool, bool, int]:
     context = stream.codec_context
     return (
         context is not None,
         not stream.disposition & _SECONDARY,
+        stream.frames != 1,
         bool(stream.disposition & Disposition.default),
+        context is not None and context.name not in _PICTURE_CODECS,
         context.width * context.height if context is not None else 0,
     )
 
