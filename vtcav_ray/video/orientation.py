@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 
 _NUMBERS = 9  # int32: a b u, c d v, x y w
 
@@ -43,7 +44,8 @@ def orientation_of(frame: Any) -> Orientation:
 
     The container's matrix is on every frame. A frame without one, or with one that shows nothing, is upright.
     """
-    found = frame.side_data.get("DISPLAYMATRIX")
+    # `frame.side_data` would hold the frame, and be held by it, until the garbage collector runs.
+    found = SideDataContainer(frame).get("DISPLAYMATRIX")
     if found is None or len(data := bytes(found)) < 4 * _NUMBERS:
         return UPRIGHT
     a, b, _, c, d = (int.from_bytes(data[i : i + 4], sys.byteorder, signed=True) for i in range(0, 20, 4))
