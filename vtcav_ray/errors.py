@@ -67,9 +67,9 @@ class InputError(VtcavError):
     """One video or clip can't be used.
 
     Args:
-        kind: a short, stable word for counting: `empty`, `not_video`, `no_video_stream`, `truncated`, `too_short`,
-            `too_large`, `decode`, `missing`, `changed`, `permission`, `unreadable`, `refused` (its address may not be
-            read), `label`, `non_finite`, `no_track`, `memory`, `timeout`, `crashed`.
+        kind: a short, stable word for counting: `empty`, `not_video`, `no_video_stream`, `encrypted`, `truncated`,
+            `too_short`, `too_large`, `decode`, `missing`, `changed`, `permission`, `unreadable`, `refused` (its
+            address may not be read), `label`, `non_finite`, `no_track`, `memory`, `timeout`, `crashed`.
         message: one sentence for people; it names the problem and, if there is one, the fix.
     """
 

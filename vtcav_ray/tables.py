@@ -54,7 +54,7 @@ TRACKS = pa.schema(
         ("frames", pa.list_(pa.int32())),  # indices into the decoded source video, rising
         ("boxes", pa.list_(BOX)),  # one per frame
         ("confidence", pa.list_(pa.float32())),  # one per frame, in [0, 1]
-        ("fps", pa.float64()),  # of the source; frames per second
+        ("fps", pa.float64()),  # of the source; mean frames per second
         ("height", pa.int32()),  # of the source frame, pixels
         ("width", pa.int32()),
         ("num_frames", pa.int32()),  # of the whole source video
@@ -333,6 +333,13 @@ SIGNATURES = pa.schema(
     ]
 )
 
+TIMES = pa.schema(
+    [
+        ("video_id", pa.string()),  # of a video whose frame rate varies; others are not in the table
+        ("seconds", pa.list_(pa.float64())),  # of every frame of the source video, since its first
+    ]
+)
+
 THUMB_NUMBERS = 3 * 16**2  # three small grey pictures of 16 x 16
 LOOKS = pa.schema(
     [
@@ -401,6 +408,7 @@ AGGREGATE = pa.schema(
 
 SIDE_SCHEMAS = {
     "signatures": SIGNATURES,
+    "times": TIMES,
     "looks": LOOKS,
     "duplicates": DUPLICATES,
     "copies": COPIES,

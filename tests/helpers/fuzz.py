@@ -1,6 +1,6 @@
 """Decode mutated videos in a separate process and print the outcomes as JSON.
 
-    python -m tests.helpers.fuzz COUNT SEED            small files of eight containers and codecs, rendered here
+    python -m tests.helpers.fuzz COUNT SEED            small files of many containers and codecs, rendered
     python -m tests.helpers.fuzz COUNT SEED VIDEO...   these files, of each at most 8 frames
 
 Each file is decoded or refused with an InputError. Anything else ends the process, which the caller detects.
@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.helpers.drawn import encode, numbered_frames
+from tests.helpers.odd_videos import dahua, encrypted_mp4, wmv_with_cover
 from vtcav_ray.errors import InputError
 from vtcav_ray.video.decode import Video
 
@@ -34,6 +35,19 @@ def originals() -> list[bytes]:
         encode(frames, container="mpegts", codec="mpeg2video"),
         encode(frames, container="gif", codec="gif", pix_fmt="rgb8"),
         encode(frames, container="h264"),
+        encode(frames, container="asf", codec="wmv2"),
+        encode(frames, container="flv", codec="flv"),
+        encode(frames, container="ogg", codec="libvpx"),
+        encode(frames, container="mpeg", codec="mpeg2video"),
+        encode(frames, container="mxf", codec="mpeg2video"),
+        encode(frames, container="wtv", codec="mpeg2video"),
+        encode(frames, container="nut", codec="mpeg4"),
+        encode(numbered_frames(6, 96, 128), container="rm", codec="rv10"),
+        encode(frames, container="yuv4mpegpipe", codec="rawvideo"),
+        encode(frames, container="apng", codec="apng", pix_fmt="rgb24"),
+        dahua(frames),
+        wmv_with_cover(frames, frames[3]),
+        encrypted_mp4(),
     ]
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 
 from tests.helpers.drawn import KEYFRAMES_EVERY_30, encode, number_of, numbered_frames, quarter_turned
+from tests.helpers.odd_videos import of_streams, oriented
 from vtcav_ray.errors import InputError, StageError
 from vtcav_ray.video import gpu_decode
 from vtcav_ray.video.decode import Video
@@ -76,8 +78,10 @@ def test_variable_rate_odd_size_and_the_end(tmp_path: Path) -> None:
 
 @usable
 def test_pyav_takes_over_what_torchcodec_does_not_do() -> None:
+    for name in ("mirrored", "flipped", "transposed"):  # TorchCodec itself does not mirror
+        assert "rotated or mirrored" in str(both(oriented(numbered_frames(8), name))[0].handed_over)
     video, frames = both(quarter_turned())
-    assert "rotated" in str(video.handed_over)
+    assert "rotated or mirrored" in str(video.handed_over)
     assert frames[0].shape == (96, 64, 3)
     # A seek to the first frame lands after it, or a packet may not be exactly one frame.
     for container, codec in (("mpegts", "libx264"), ("avi", "mpeg4")):
@@ -87,6 +91,15 @@ def test_pyav_takes_over_what_torchcodec_does_not_do() -> None:
     # Frames change size in the middle.
     video, _ = both(encode(numbered_frames(6), container="h264") + encode(numbered_frames(6, 32, 48), container="h264"))
     assert video.num_frames >= 10
+
+
+@usable
+def test_both_decode_the_stream_that_a_player_shows() -> None:
+    large, small = numbered_frames(20, 96, 128), numbered_frames(20)
+    for streams in ([(small, 0), (large, 0)], [(large, 0), (small, int(Disposition.default))]):
+        video, frames = both(of_streams(streams))
+        assert video.handed_over is None
+        assert frames[0].shape == (streams[1][0][0]).shape
 
 
 @usable

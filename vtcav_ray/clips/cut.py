@@ -93,7 +93,9 @@ def _check_as_seen(video: Video, source: Source) -> None:
         count = video.num_frames
     else:
         count = source.seen.num_frames
-    check_as_seen(Seen(count, video.height, video.width, video.fps), source)
+    # Tracks that an earlier version found have the rate that the container states.
+    fps = source.seen.fps if source.seen.fps == video.stated_fps else video.fps
+    check_as_seen(Seen(count, video.height, video.width, fps), source)
 
 
 def _cut(video: Video, rows: list[dict[str, Any]], config: ClipsConfig) -> tuple[list[dict[str, Any]], list[Failure]]:

@@ -57,7 +57,7 @@ def describe_motion(
 
     Args:
         boxes: [T, 4] xyxy, source pixels.
-        frames: [T] source frame of each box, rising.
+        frames: [T] source frame of each box, rising. If the frame rate varies: its time in units of 1 / fps.
         fps: frames per second. If it is 0 or not a number, `FALLBACK_FPS` (25) is used; speeds are then only
             comparable with each other.
         height, width: of the source frame, pixels.

@@ -11,18 +11,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vtcav_ray.clips.classes import draw
 from vtcav_ray.clips.motion import Motion, describe_motions
 from vtcav_ray.config import ClipsConfig
 
+SECONDS = "seconds"  # column of times that `with_times` appends
 SPANS_A_TRACK = 6  # number of positions tried along a track
 FILTERS = ("track_length", "gaps", "cut", "box_size", "confidence", "blur")  # in the order of application
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One row of the TRACKS table as arrays; see the table for units."""
+    """One row of the TRACKS table as arrays; see the table for units.
+
+    `times` are the seconds of every frame of the video (table TIMES); None: the frame rate is constant.
+    """
 
     video_id: str
     track_id: int
@@ -37,6 +42,13 @@ class Track:
     camera: np.ndarray
     sharpness: np.ndarray
     shot: np.ndarray
+    times: np.ndarray | None = None
+
+    def at(self, frames: np.ndarray) -> np.ndarray:
+        """Return when frames are shown, in units of 1 / fps: their indices, unless the frame rate varies."""
+        if self.times is None:
+            return frames.astype(float)
+        return np.asarray(self.times)[np.clip(frames, 0, len(self.times) - 1)] * self.fps
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +76,10 @@ class Span:
 
 
 def iter_tracks(table: pa.Table) -> Iterator[Track]:
-    """Yield the rows of a TRACKS table without creating a Python object per number."""
+    """Yield the rows of a TRACKS table without creating a Python object per number.
+
+    The table may have the column of `with_times`.
+    """
     table = table.combine_chunks()
     if not table.num_rows:
         return
@@ -79,9 +94,21 @@ def iter_tracks(table: pa.Table) -> Iterator[Track]:
         "shot": columns["shot"].values.to_numpy(),
     }
     single = ("video_id", "track_id", "label", "fps", "height", "width", "num_frames")
+    times = columns.get(SECONDS)
     for i, values in enumerate(zip(*(columns[name].to_pylist() for name in single), strict=True)):
         part = slice(int(offsets[i]), int(offsets[i + 1]))
-        yield Track(**dict(zip(single, values, strict=True)), **{k: v[part] for k, v in flat.items()})
+        seconds = times[i].values.to_numpy() if times is not None and times[i].is_valid else None
+        yield Track(**dict(zip(single, values, strict=True)), **{k: v[part] for k, v in flat.items()}, times=seconds)
+
+
+def with_times(tracks: pa.Table, times: pa.Table) -> pa.Table:
+    """Append to a TRACKS table the times of each row's video, null if its frame rate is constant.
+
+    Args:
+        times: TIMES table.
+    """
+    places = pc.index_in(tracks["video_id"], value_set=times["video_id"].combine_chunks())
+    return tracks.append_column(SECONDS, times["seconds"].combine_chunks().take(places.combine_chunks()))
 
 
 def usable_spans(track: Track, config: ClipsConfig, dropped: Counter[str]) -> list[Span]:
@@ -154,7 +181,7 @@ def _spans(track: Track, frames_ST: np.ndarray, interval: int, config: ClipsConf
         return [], int(passed.max())
     camera_ST2 = np.stack([np.interp(frames_ST[good], track.frames, track.camera[:, i]) for i in range(2)], axis=2)
     motions = describe_motions(
-        boxes_ST4[good], frames_ST[good].astype(float), track.fps, track.height, track.width, camera_ST2
+        boxes_ST4[good], track.at(frames_ST[good]), track.fps, track.height, track.width, camera_ST2
     )
     spans = [
         Span(

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from vtcav_ray import stages, tables
 from vtcav_ray.clips.select import ClipPlan, plan_clips
+from vtcav_ray.clips.spans import with_times
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, added_code
@@ -118,8 +119,10 @@ def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
     failed_ids = set(failed["video_id"].to_pylist()) if failed is not None else set()
 
     def parts() -> Iterator[pa.Table]:
-        for _, part in tracks.iter_tables("tracks", columns=PLANNING_COLUMNS):
-            yield part
+        varying = {path.rsplit("/", 1)[-1]: path for path in tracks.files("times")}
+        for shard, part in tracks.iter_tables("tracks", columns=PLANNING_COLUMNS):
+            times = varying.get(f"{shard}.parquet")
+            yield part if times is None else with_times(part, tracks.read_file(times))
 
     return plan_clips(videos, parts(), failed_ids, config.clips, config.seed, _class_names(config), copies=copies)
 

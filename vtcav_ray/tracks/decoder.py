@@ -71,7 +71,10 @@ class Decoder:
         self._frames: queue.Queue[Frame | BaseException | None] = queue.Queue()
         self._room = threading.Semaphore(_AHEAD_FRAMES)
         self._stopped = threading.Event()
-        self.fps = 0.0
+        self.fps = 0.0  # final at the end of the video
+        self.times: np.ndarray | None = None  # seconds of each frame, if the frame rate varies
+        self.choice: str | None = None
+        self.pixel_aspect = 1.0
         self.size = (0, 0)
         self.num_frames = 0
         self.truncated = False
@@ -130,6 +133,8 @@ class Decoder:
                 before = now
             check_still_unchanged(self.source, self._storage_options)
             self.num_frames, self.truncated = video.num_frames, video.truncated
+            self.fps, self.times = video.fps, video.seconds
+            self.choice, self.pixel_aspect = video.choice, video.pixel_aspect
             self.handed_over = isinstance(video, TorchcodecVideo) and video.handed_over is not None
 
     def _open(self) -> Video:

@@ -19,6 +19,7 @@ from vtcav_ray.registry import TRACK_SOURCES
 from vtcav_ray.rows import Failure
 from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.tracks.detector_files import read_bytes, read_names
+from vtcav_ray.tracks.media import Media
 
 if TYPE_CHECKING:
     from vtcav_ray.video.decode import Source
@@ -36,12 +37,14 @@ class Tracked:
         failures: of the videos that can't be used (`Failure.of_video`).
         figures: numbers for the stage's metrics, summed over shards.
         signatures: video_id -> signature (`vtcav_ray.tracks.copies`). Copies are looked for among these videos alone.
+        media: frame times of the videos whose rate varies (speeds are computed from them), and warnings about files.
     """
 
     tracks: pa.Table
     failures: list[Failure] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     signatures: Mapping[str, np.ndarray] = field(default_factory=dict)
+    media: Media = field(default_factory=Media)
 
 
 class TrackSource(ABC):
@@ -93,6 +96,7 @@ class Ultralytics(TrackSource):
         from vtcav_ray.tracks.track import track_videos
 
         signatures: dict[str, np.ndarray] = {}
+        media = Media()
         tracks, failures, figures = track_videos(
             videos,
             self.detector,
@@ -102,5 +106,6 @@ class Ultralytics(TrackSource):
             max_held_bytes=int(self.config.resources.decode.frames_gb * 1e9),
             storage_options=self.config.videos.read_options,
             signatures=signatures,
+            media=media,
         )
-        return Tracked(tracks, failures, figures, signatures)
+        return Tracked(tracks, failures, figures, signatures, media)

@@ -76,7 +76,9 @@ class TrackWorker:
         # In the order of the videos: they finish in a different order.
         signatures = {video_id: found.signatures[video_id] for video_id, _ in videos if video_id in found.signatures}
         made = {"tracks": found.tracks, "signatures": signature_table(signatures)}
-        return ShardOutput(made, found.failures, found.figures)
+        if found.media.times:
+            made["times"] = found.media.table([video_id for video_id, _ in videos])
+        return ShardOutput(made, found.failures, found.figures, found.media.warnings())
 
 
 STAGE = Stage(stages.TRACKS, version=3, ingredients=_track_ingredients, prepare=_prepare_tracks)

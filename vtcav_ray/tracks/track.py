@@ -24,6 +24,7 @@ from vtcav_ray.rows import Failure
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.tracks import camera
 from vtcav_ray.tracks.decoder import Decoder, Frame
+from vtcav_ray.tracks.media import Media
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_HELD_BYTES, Source
 
@@ -140,8 +141,10 @@ class _Tracking:
         detector: Detector,
         config: TracksConfig,
         signatures: dict[str, np.ndarray] | None,
+        media: Media | None,
     ) -> None:
-        self._videos, self._detector, self._config, self._signatures = videos, detector, config, signatures
+        self._videos, self._detector, self._config = videos, detector, config
+        self._signatures, self._media = signatures, media
         self._open: dict[int, _VideoTracks] = {}  # by the video's place in the list
         self._waiting: dict[tuple[int, ...], list[tuple[int, Frame]]] = defaultdict(list)  # by letterboxed shape
         self._rows: dict[int, list[dict[str, Any]]] = {}
@@ -232,6 +235,8 @@ class _Tracking:
         self._rows[place] = video.rows()
         if self._signatures is not None:
             self._signatures[decoder.video_id] = decoder.pictures.signature()
+        if self._media is not None:
+            self._media.add(decoder.video_id, decoder.times, decoder.choice, decoder.pixel_aspect)
         self._figures["truncated"] += decoder.truncated
         if decoder.handed_over:
             self._figures["handed_over"] += 1
@@ -253,6 +258,7 @@ def track_videos(
     max_held_bytes: int = MAX_HELD_BYTES,
     storage_options: Mapping[str, Any] | None = None,
     signatures: dict[str, np.ndarray] | None = None,
+    media: Media | None = None,
 ) -> tuple[pa.Table, list[Failure], dict[str, float]]:
     """Detect and track all objects in the videos.
 
@@ -268,6 +274,7 @@ def track_videos(
         storage_options: for fsspec, if a source is a URL.
         signatures: filled with the signature (see `vtcav_ray.tracks.copies`) of every video that did not fail, in the
             order in which they finish.
+        media: filled with the facts about the files of these videos.
 
     Returns:
         (TRACKS table in the order of `videos`, failure rows, metrics: `videos`, number of them `truncated`, `frames`,
@@ -282,7 +289,7 @@ def track_videos(
     # Before the first decoder: the import sets OpenCV's number of threads, and OpenCV divides by zero (SIGFPE) if
     # another thread is inside a call.
     import_ultralytics()
-    tracking = _Tracking(videos, detector, config, signatures)
+    tracking = _Tracking(videos, detector, config, signatures, media)
     todo = iter(enumerate(videos))
     try:
         while True:

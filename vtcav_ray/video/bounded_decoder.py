@@ -13,13 +13,18 @@ import av.error
 import numpy as np
 
 from vtcav_ray.errors import InputError
-from vtcav_ray.video.ffmpeg_errors import raise_unless_bad_video, why_not_open
+from vtcav_ray.video.containers import DEMUXERS
+from vtcav_ray.video.encryption import encrypted_data, encrypted_head, encrypted_packet
+from vtcav_ray.video.ffmpeg_errors import head_of, raise_unless_bad_video, why_broken_off, why_not_open
+from vtcav_ray.video.file_kinds import still_brand
 from vtcav_ray.video.guard import UNDER_WAY
+from vtcav_ray.video.mp4_boxes import has_index
+from vtcav_ray.video.orientation import orientation_of
+from vtcav_ray.video.streams import choose_stream, describe_choice
 
 # FFmpeg opens files that a file refers to (playlists, concat scripts), so a "video" could read other files or URLs.
 # Only self-contained formats are allowed, and no protocol except the local file.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,nut,h264,hevc,m4v,ivf,gif,apng"
-_OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
 _MAX_BROKEN_PACKETS = 200
 
 # Whole frames that FFmpeg holds at a time with one thread, measured and rounded up. Animated pictures are composed
@@ -35,7 +40,7 @@ T = TypeVar("T")
 
 
 class BoundedDecoder:
-    """The first video stream of a file, decoded within limits. `Video` adds frame indices and seeking to it.
+    """The video stream that a player shows, decoded within limits. `Video` adds frame indices and seeking to it.
 
     Args:
         name: of the video, for messages.
@@ -64,11 +69,13 @@ class BoundedDecoder:
         if not data:
             raise InputError("empty", f"{name} has no bytes.")
         self.truncated = False
-        self._size: tuple[int, int] | None = None  # height and width that all frames are scaled to; None: their own
+        self.choice: str | None = None  # which of several video streams is decoded
+        self._packets, self._first_error = 0, ""  # of the video stream, since `_decode` began
+        self._size: tuple[int, int] | None = None  # height and width of all shown frames; None: each frame's own
         self._container: Any = None
 
     def _open(self) -> None:
-        """Open the file and prepare its first video stream, with the limits that FFmpeg itself checks."""
+        """Open the file and prepare its video stream, with the limits that FFmpeg itself checks."""
         try:
             # FFmpeg decodes a frame of each stream to probe it, before anything can be checked here.
             each = [{"max_pixels": str(self._probed)}] * _MOST_STREAMS
@@ -82,15 +89,12 @@ class BoundedDecoder:
         except av.error.FFmpegError as error:
             raise_unless_bad_video(self._data, error)
             raise why_not_open(self.name, self._data, error) from error
-        videos = self._container.streams.video
-        if not videos:
+        try:
+            self._choose()
+        except InputError:
             self.close()
-            raise InputError("no_video_stream", f"{self.name} has no video stream.")
-        self._stream: Any = videos[0]
+            raise
         context = self._stream.codec_context
-        if context is None:
-            self.close()
-            raise InputError("decode", f"{self.name}: this build of FFmpeg does not know its codec.")
         self._size_known = context.width > 0  # not if only decoding reveals the size, and the frame has too many pixels
         try:
             self._check_frame(context.width, context.height, context.format)
@@ -106,6 +110,28 @@ class BoundedDecoder:
         context.thread_type = "NONE" if self._threads == 1 else "AUTO"
         self._promised = int(self._stream.frames or 0)
         self._fresh = True
+
+    def _choose(self) -> None:
+        """Set `_stream` to the stream that a player shows, and `choice` to which of several it is."""
+        streams = self._container.streams
+        name, head = self._container.format.name, head_of(self._data)
+        if (brand := still_brand(head)) and not has_index(self._data):
+            raise InputError("not_video", f"{self.name} is a picture ({brand}), not a video.")
+        stream = choose_stream(streams.video)
+        if stream is None:
+            if not streams.audio and (why := why_broken_off(self._data)):
+                raise InputError("truncated", f"{self.name} {why}")
+            has = "sound" if streams.audio else "no sound"
+            cover = " and a cover picture" if streams.video else ""
+            raise InputError("no_video_stream", f"{self.name} has no video stream. It has {has}{cover}.")
+        self._stream: Any = stream
+        if why := encrypted_head(name, head, stream):
+            raise InputError("encrypted", f"{self.name} {why}.")
+        if stream.codec_context is None:
+            if why := encrypted_data(name, self._data, head):
+                raise InputError("encrypted", f"{self.name} {why}.")
+            raise InputError("decode", f"{self.name}: this build of FFmpeg does not know its codec.")
+        self.choice = describe_choice(streams.video, stream)
 
     def _opened(self, each_stream: Any, **options: str) -> Any:
         file: Any = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{self._data}"
@@ -125,7 +151,7 @@ class BoundedDecoder:
     def _decode(self) -> Iterator[Any]:
         """Yield PyAV frames in presentation order. Packets that don't decode are skipped."""
         self._fresh = False
-        broken = 0
+        self._packets = broken = 0
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -138,6 +164,9 @@ class BoundedDecoder:
                 return
             if packet.is_corrupt:
                 self.truncated = True
+            if why := encrypted_packet(packet):
+                raise InputError("encrypted", f"{self.name} {why}.")
+            self._packets += packet.size > 0
             try:
                 frames = self._watched(packet.decode)
             except av.error.EOFError:
@@ -146,6 +175,7 @@ class BoundedDecoder:
                 raise_unless_bad_video(self._data, error)
                 broken += 1
                 self.truncated = True
+                self._first_error = self._first_error or str(error)
                 if broken > _MAX_BROKEN_PACKETS:
                     return
                 continue
@@ -154,21 +184,34 @@ class BoundedDecoder:
                 yield frame
 
     def _shown(self, frame: Any) -> np.ndarray:
-        """Convert a PyAV frame to RGB, scaled to `_size` and rotated as in a player: uint8 [H, W, 3]."""
-        height, width = self._size or (frame.height, frame.width)
+        """Convert a PyAV frame to RGB, turned and mirrored as in a player, and scaled to `_size`: uint8 [H, W, 3]."""
+        orientation = orientation_of(frame)
+        height, width = (frame.height, frame.width) if self._size is None else self._size
+        if orientation.transposed and self._size is not None:
+            height, width = width, height
         try:
             image = self._watched(lambda: frame.to_ndarray(format="rgb24", width=width, height=height))
         except (av.error.FFmpegError, ValueError) as error:
             raise_unless_bad_video(self._data, error)
             raise InputError("decode", f"{self.name}: a frame can't be converted to RGB: {error}") from error
-        turns = round(frame.rotation / 90) % 4  # degrees counter-clockwise, like np.rot90
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        return orientation.apply(image)
 
     def _no_frame(self) -> InputError:
-        """Return why not one frame came: the video is broken, or its frames were too large to look at."""
+        """Return why not one frame came: encrypted, empty, broken off, broken, or frames too large to look at."""
         said = f"{self.name}: not one frame could be decoded."
+        head = head_of(self._data)
+        if why := encrypted_data(self._container.format.name, self._data, head):
+            return InputError("encrypted", f"{self.name} {why}.")
+        if (self.truncated or not self._packets) and (why := why_broken_off(self._data)):
+            return InputError("truncated", f"{self.name} {why}")
+        if not self._packets and self._promised:
+            return InputError("truncated", f"{self.name} breaks off before its first frame of {self._promised:,}.")
+        if not self._packets:
+            why = "nothing was recorded, or it breaks off"
+            return InputError("empty", f"{self.name} has a video stream without a single frame: {why}.")
         if self._size_known:
-            return InputError("truncated" if self.truncated else "decode", said)
+            why = f" The first of its {self._packets:,} packets: {self._first_error}" if self._first_error else ""
+            return InputError("decode", said + why)
         width, height = self._stated_size()
         try:
             self._check_frame(width, height, None)
@@ -181,8 +224,8 @@ class BoundedDecoder:
         """Return the width and height that the container states, 0 where it states none. No decoder is opened."""
         try:
             with self._watched(lambda: self._opened(None, codec_whitelist="none")) as container:
-                streams = container.streams.video
-                context = streams[0].codec_context if streams else None
+                stream = choose_stream(container.streams.video)
+                context = stream.codec_context if stream is not None else None
                 return (context.width, context.height) if context is not None else (0, 0)
         except av.error.FFmpegError as error:
             raise_unless_bad_video(self._data, error)

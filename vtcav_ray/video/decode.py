@@ -1,10 +1,14 @@
 """Frames of one video, decoded with PyAV: all of them in order, or only the requested ones.
 
 A frame's INDEX is its position among the frames that decode, in presentation order, from 0. It does not depend on
-time stamps, so a variable or missing frame rate only changes `fps`.
+time stamps, so a variable or missing frame rate only changes `fps` and `seconds`.
 
 Special cases:
-- A rotation stored in the file is applied, in steps of 90 degrees: frames look as in a player.
+- Of several video streams, the one is decoded that a player shows: never an attached picture (a cover), first a
+  default stream, then the largest. `Video.choice` says which.
+- The file's display matrix is applied, rotation and mirroring, in steps of 90 degrees: frames look as in a player.
+- Pixels that are not square are not stretched: frames have their stored size, as with Decord, OpenCV and PyAV, and so
+  as in MMAction2. `Video.pixel_aspect` says what a player does.
 - Packets that do not decode are skipped, as in a player. A truncated file gives the frames before the break; requesting
   later frames raises `InputError("truncated")`.
 - Frames that change size in mid-stream are scaled to the size of the first.
@@ -26,11 +30,13 @@ from vtcav_ray.errors import InputError
 from vtcav_ray.video.bounded_decoder import BoundedDecoder
 from vtcav_ray.video.fetch import Source, fetch
 from vtcav_ray.video.ffmpeg_errors import raise_unless_bad_video
+from vtcav_ray.video.frame_times import frame_times
 from vtcav_ray.video.limits import MAX_CPU_SECONDS as MAX_CPU_SECONDS
 from vtcav_ray.video.limits import MAX_FRAMES as MAX_FRAMES
 from vtcav_ray.video.limits import MAX_HELD_BYTES as MAX_HELD_BYTES
 from vtcav_ray.video.limits import MAX_PIXELS as MAX_PIXELS
 from vtcav_ray.video.limits import MAX_RESULT_BYTES as MAX_RESULT_BYTES
+from vtcav_ray.video.orientation import UPRIGHT, orientation_of
 from vtcav_ray.video.sample import FALLBACK_FPS
 
 # Codecs in which each packet is one shown frame, so a packet's rank by time stamp is its frame's index.
@@ -45,7 +51,8 @@ class VideoInfo:
     """Properties of a video.
 
     Attributes:
-        fps: average frames per second; `FALLBACK_FPS` if the file states none.
+        fps: average frames per second: of the container until all frames were seen, then of their time stamps if these
+            differ; `FALLBACK_FPS` if the file has neither.
         num_frames: frames that decode (the function that returns this states how far it looked).
         height, width: pixels of a shown frame, after rotation.
         truncated: the file breaks off, or declares more frames than it has.
@@ -72,9 +79,18 @@ class Video(BoundedDecoder):
         threads: decoder threads. Use 1 if many small videos are decoded in parallel.
 
     Raises:
-        InputError: `missing`, `empty`, `not_video`, `no_video_stream`, `truncated`, `too_large`, `memory`, `timeout` or
-            `decode`.
+        InputError: `missing`, `empty`, `not_video`, `no_video_stream`, `encrypted`, `truncated`, `too_large`, `memory`,
+            `timeout` or `decode`.
         OSError: permission is missing, or the network failed.
+
+    Attributes:
+        fps: see `VideoInfo`.
+        stated_fps: the container's rate.
+        seconds: float64 [num_frames], the time of each frame since the first, once `frames()` or `count()` has seen all
+            frames, if the frame rate varies; else None.
+        choice: which of several video streams is decoded; None if the file has one.
+        pixel_aspect: width of a stored pixel over its height; 1 if the file states nothing.
+        turned: whether frames are turned or mirrored.
     """
 
     def __init__(
@@ -106,10 +122,12 @@ class Video(BoundedDecoder):
             if first is None:
                 raise self._no_frame()
             self.height, self.width = self._shown(first).shape[:2]
-            self.rotation = round(first.rotation)  # degrees counter-clockwise, already applied to returned frames
+            self.turned = orientation_of(first) != UPRIGHT
+            self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
             rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
-            self.fps = rate if 0 < rate < _MAX_FPS else FALLBACK_FPS
-            self._size = (first.height, first.width)
+            self.stated_fps = self.fps = rate if 0 < rate < _MAX_FPS else FALLBACK_FPS
+            self.seconds: np.ndarray | None = None
+            self._size = (self.height, self.width)
         except BaseException:
             self.close()
             raise
@@ -129,13 +147,22 @@ class Video(BoundedDecoder):
         """Yield every `stride`-th frame from the start: (index, uint8 [H, W, 3] RGB). Holds one frame in memory."""
         self._reopen()
         self.num_frames = 0
+        stamps: list[int | None] = []
         for frame in self._decode():
             if self.num_frames >= self._max_frames:
+                self._note_times(stamps)
                 return
+            stamps.append(frame.pts)
             if self.num_frames % stride == 0:
                 yield self.num_frames, self._shown(frame)
             self.num_frames += 1
+        self._note_times(stamps)
         self._note_end()
+
+    def _note_times(self, stamps: Sequence[int | None]) -> None:
+        """Set `fps` and `seconds` from the time stamps of all frames, in the stream's time base."""
+        found = frame_times(stamps, float(self._stream.time_base or 0), self.stated_fps)
+        self.fps, self.seconds = found.fps, found.seconds
 
     def _note_end(self) -> None:
         promised = min(self._promised, self._max_frames)
@@ -185,7 +212,9 @@ class Video(BoundedDecoder):
         """Count the frames: from the packets if each packet is surely one frame, otherwise by decoding."""
         stamps = self._time_stamps()
         if stamps is not None:
-            return min(len(stamps), self._max_frames)
+            used = stamps[: self._max_frames]
+            self._note_times([pts for pts, _ in used])
+            return len(used)
         for _ in self.frames(stride=2**31):
             pass
         return self.num_frames

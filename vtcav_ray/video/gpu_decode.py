@@ -105,8 +105,8 @@ class TorchcodecVideo(Video):
 
     def _by_torchcodec(self, stride: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yield frames. Ends early, with `handed_over` set, if TorchCodec can't continue."""
-        if self.rotation:
-            self.handed_over = "the video is rotated"
+        if self.turned:
+            self.handed_over = "the video is rotated or mirrored"
             return
         # TorchCodec seeks before it decodes. If the seek lands too late (MPEG-TS), it silently returns other frames. So
         # compare each frame's time with that of the packets.
@@ -119,7 +119,13 @@ class TorchcodecVideo(Video):
         block = max(1, min(_BLOCK_FRAMES, _BLOCK_BYTES // (self.height * self.width * 3)))
         try:
             decoder = self._watched(
-                lambda: _decoder_class()(self._data, dimension_order="NHWC", device=self.device, seek_mode="exact")
+                lambda: _decoder_class()(
+                    self._data,
+                    stream_index=self._stream.index,
+                    dimension_order="NHWC",
+                    device=self.device,
+                    seek_mode="exact",
+                )
             )
             for first in range(0, count, block * stride):
                 last = min(count, first + block * stride)
@@ -137,4 +143,5 @@ class TorchcodecVideo(Video):
             self.handed_over = _first_line(error)
             return
         self.num_frames = count
+        self._note_times([pts for pts, _ in stamps[:count]])
         self._note_end()
