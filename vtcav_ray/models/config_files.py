@@ -14,7 +14,6 @@ import logging
 import os
 import posixpath
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +28,7 @@ from vtcav_ray.store.assets import SCHEME, resolve_asset
 from vtcav_ray.store.files import read_bytes
 from vtcav_ray.store.urls import scheme_of, shown
 from vtcav_ray.text.bounded_text import UnreadableText, read_json, read_yaml
+from vtcav_ray.text.name_lists import BadNames, read_name_list, repeated
 
 logger = logging.getLogger(__name__)
 
@@ -102,10 +102,10 @@ def read_config(uri: str, storage_options: Mapping[str, Any] | None = None, *, c
 
 
 def read_labels(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    """Read class names from a text file, one per line in the order of the logits; lines may be `<index> <name>`.
+    """Read class names in the order of the logits (`vtcav_ray.text.name_lists`).
 
     Raises:
-        ConfigError: no such file, not text, or a name that occurs twice.
+        ConfigError: no such file, or it is not a list of unique names.
     """
     return _labels(uri, storage_options)
 
@@ -197,6 +197,10 @@ def _class_names(data: Mapping[str, Any], uri: str, labels_at: Any, program: boo
         return None
     if not isinstance(names, list | tuple):
         raise ConfigError(f"{uri}: its `classes` must be a list of names.")
+    if not all(isinstance(name, str | int | float) and str(name).strip() for name in names):
+        raise ConfigError(f"{uri}: its `classes` must be a list of names.")
+    if twice := repeated(str(name) for name in names):
+        raise ConfigError(f"{uri}: its `classes` have names twice: {', '.join(twice[:5])}. Make them differ.")
     return tuple(str(name) for name in names)
 
 
@@ -246,16 +250,9 @@ def _packaged(name: str) -> Path:
 
 def _labels(uri: str, storage_options: Mapping[str, Any] | None) -> tuple[str, ...]:
     try:
-        lines = read_bytes(uri, storage_options, what="label file").decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"The label file {uri} is not UTF-8 text. Save it as UTF-8.") from error
-    names = [line.strip() for line in lines if line.strip()]
-    numbered = [name.split(maxsplit=1) for name in names]
-    if names and all(len(part) == 2 and part[0] == str(i) for i, part in enumerate(numbered)):
-        names = [part[1] for part in numbered]
-    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise ConfigError(f"The label file {uri} has names twice: {', '.join(twice[:5])}. Make them differ.")
-    return tuple(names)
+        return tuple(read_name_list(read_bytes(uri, storage_options, what="label file"), uri))
+    except BadNames as error:
+        raise ConfigError(f"The label file {shown(uri)} {error} (model.labels).") from error
 
 
 def _jsonable(value: Any) -> Any:

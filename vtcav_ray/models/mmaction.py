@@ -20,6 +20,7 @@ from vtcav_ray.models.mmaction_import import import_backbone_of, import_mmaction
 from vtcav_ray.models.preprocess import make_preprocessor
 from vtcav_ray.models.swin_attention import fuse_window_attention
 from vtcav_ray.registry import FRAMEWORKS
+from vtcav_ray.text.name_lists import repeated
 
 
 class MMActionRecogniser(Recogniser):
@@ -127,4 +128,9 @@ def _class_names(names: tuple[str, ...] | None, count: int | None, config: Model
     if count is not None and len(names) != count:
         where = config.labels or config.config
         raise ConfigError(f"{where} names {len(names)} classes, and the model has {count}: give model.labels as many.")
+    if twice := repeated(names):
+        raise ConfigError(
+            f"The class names of {config.labels or config.checkpoint} occur twice: {', '.join(twice[:5])}. Set "
+            "`model.labels` to a file with one name per line."
+        )
     return names
