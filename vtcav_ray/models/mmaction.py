@@ -13,6 +13,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.models.base import Description, Recogniser, described_by
 from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 from vtcav_ray.models.config_files import MMActionConfig, read_config, read_labels
+from vtcav_ray.models.config_programs import import_modules
 from vtcav_ray.models.config_types import check_registered
 from vtcav_ray.models.digest import UNTRAINED, describe_model
 from vtcav_ray.models.families import family_of
@@ -87,6 +88,8 @@ def build_mmaction(parsed: MMActionConfig, uri: str, *, seed: int | None) -> nn.
         import_backbone_of(parsed.model)  # which registers it
     except (ImportError, RuntimeError) as error:  # RuntimeError: mmpretrain, where torchvision does not match torch
         raise ConfigError(f"MMAction2 can't build the model of {uri}: {error}") from error
+    if parsed.imports:
+        import_modules(parsed.imports, uri, parsed.folder)
     check_registered(parsed.model, uri, program=parsed.program)
     from mmaction.registry import MODELS
     from mmengine.logging import MMLogger
