@@ -66,7 +66,8 @@ def data_of_program(path: str, uri: str, storage_options: Mapping[str, Any] | No
     if lazy:
         data = {name: _with_bare_types(data[name]) for name in data if name in _READ}
     check_version(data, uri)
-    return data
+    unscoped: dict[str, Any] = _unscoped(data)
+    return unscoped
 
 
 _READ = frozenset(
@@ -183,6 +184,15 @@ def _module_of(package: str) -> str | None:
         return None
     found = (name for name in listed.split() if importlib.util.find_spec(name) is not None)
     return next(found, None)
+
+
+def _unscoped(node: Any) -> Any:
+    """Return a config without `_scope_: mmaction`, which MMEngine writes into all that comes from `mmaction::`."""
+    if isinstance(node, dict):
+        return {k: _unscoped(v) for k, v in node.items() if not (k == "_scope_" and v == "mmaction")}
+    if isinstance(node, list | tuple):
+        return type(node)(_unscoped(value) for value in node)
+    return node
 
 
 def _with_bare_types(node: Any) -> Any:
