@@ -136,7 +136,7 @@ class Run:
             return self._interventions()
         found = self.stage(self._stage_of(name)).read(name, columns=columns, **partition)
         if found is None:
-            schema = tables.EMPTY_SCHEMAS[name]
+            schema = _schema_of(name)
             return schema.empty_table().select(list(columns)) if columns is not None else schema.empty_table()
         return found
 
@@ -156,7 +156,7 @@ class Run:
             if part.num_rows:
                 parts.append(part)
                 rows -= part.num_rows
-        return concatenated(parts) if parts else tables.EMPTY_SCHEMAS[name].empty_table()
+        return concatenated(parts) if parts else _schema_of(name).empty_table()
 
     def _stage_of(self, table: str) -> str:
         if table not in stages.STAGE_OF_TABLE:
@@ -196,3 +196,8 @@ def relative_url(url: str, target: str) -> str:
     """Return `target` relative to `url` if `url` lies below it, so that both can be moved together; else unchanged."""
     below = url.removeprefix(target.rstrip("/") + "/")
     return target if below == url else "/".join([".."] * len(below.strip("/").split("/")))
+
+
+def _schema_of(table: str) -> pa.Schema:
+    schema: pa.Schema = tables.SIDE_SCHEMAS[table] if table in stages.PRINTED else tables.EMPTY_SCHEMAS[table]
+    return schema
