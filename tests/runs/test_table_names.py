@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from vtcav_ray import cli
+from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import ALL_TABLES, PRINTED
@@ -28,7 +30,8 @@ def test_every_table_and_command_is_listed() -> None:
 
 
 def test_an_unknown_table_names_all_of_them(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text("{}")
+    config = parse_config({"videos": {"uri": "v"}}).model_dump(mode="json")
+    (tmp_path / "run.json").write_text(json.dumps({"config": config, "keys": {}}))
     with pytest.raises(ConfigError, match=r"copies.*interventions"):
         Run(str(tmp_path))._stage_of("copie")
     assert all(Run(str(tmp_path))._stage_of(name) == "clips" for name in PRINTED)

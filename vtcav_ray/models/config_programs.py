@@ -83,9 +83,10 @@ def check_version(data: Mapping[str, Any], uri: str) -> None:
         ConfigError: it is one.
     """
     pipeline = data.get("test_pipeline") or data.get("val_pipeline") or ()
-    steps = {step.get("type") for step in pipeline if isinstance(step, dict)} if isinstance(pipeline, list) else set()
+    kinds = [step.get("type") for step in pipeline if isinstance(step, dict)] if isinstance(pipeline, list) else []
+    steps = {kind for kind in kinds if isinstance(kind, str)}
     old_data = isinstance(data.get("data"), dict) and "test_dataloader" not in data
-    if "model" in data and (old_data or OLD_STEPS & {s for s in steps if isinstance(s, str)}):
+    if "model" in data and (old_data or OLD_STEPS & steps):
         raise ConfigError(
             f"The model config {shown(uri)} (model.config) is written for MMAction2 0.x, and 1.x is installed. Give "
             "the config of the same model from MMAction2 1.x (the packaged ones need no file: `vtcav layers` lists the "
