@@ -73,7 +73,12 @@ def page() -> str:
             lines += section(table, stage.name, schema, owners.get(id(schema), table), comments)
     lines += section("failures", "every stage", tables.FAILURES, "FAILURES", comments)
     lines += section("interventions", "vtcav intervene", tables.INTERVENTIONS, "INTERVENTIONS", comments)
-    lines += ["# Side tables", "", "Only later stages and pages read these.", ""]
+    lines += [
+        "# Side tables",
+        "",
+        "Later stages and pages read these. `vtcav table RUN NAME` prints `duplicates` and `copies`, too.",
+        "",
+    ]
     for stage in stages.ALL_STAGES:
         for table in stage.side_tables:
             schema = tables.SIDE_SCHEMAS[table]

@@ -112,8 +112,10 @@ ALL_NAMES = tuple(stage.name for stage in ALL_STAGES)
 SHARED = tuple(stage.name for stage in STAGES if stage.shared)
 # Table -> the stage that writes it. Every stage writes `failures`; `vtcav intervene` writes `interventions`.
 STAGE_OF_TABLE = {table: stage.name for stage in ALL_STAGES for table in stage.tables}
+PRINTED = ("duplicates", "copies")  # side tables that a user reads, too
+STAGE_OF_TABLE |= {table: stage.name for stage in ALL_STAGES for table in stage.side_tables if table in PRINTED}
 TABLES = (*(table for stage in STAGES for table in stage.tables), "failures")
-ALL_TABLES = (*TABLES, *(table for stage in BRANCHES for table in stage.tables))
+ALL_TABLES = (*TABLES, *PRINTED, *(table for stage in BRANCHES for table in stage.tables), "interventions")
 
 
 def facts_of(name: str) -> StageFacts:

@@ -40,6 +40,8 @@ class Doubler:
     def __init__(self, folder: str, mode: str = "good") -> None:
         if mode == "no model":
             raise StageError("the checkpoint does not load: mend it")
+        if mode == "broken model":
+            raise ZeroDivisionError("a foreign error")
         self.folder = Path(folder)
         self.mode = mode
 
@@ -51,6 +53,8 @@ class Doubler:
         if self.mode == "refused":
             marker.write_text(marker.read_text() + "x" if marker.exists() else "x")
             raise PermissionError("403 for this key")
+        if self.mode == "bug":
+            raise TypeError("tuple has no attribute ndim")
         doubled = pa.table({"video_id": rows["video_id"], "n": pa.array([2 * n for n in rows["n"].to_pylist()])})
         return ShardOutput({"tracks": doubled}, metrics={"videos": rows.num_rows})
 
@@ -105,6 +109,17 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="the checkpoint does not load: mend it") as caught:
         run(tmp_path, "no model")
     assert not isinstance(caught.value, EnvironmentFault)
+
+
+def test_an_error_of_a_worker_has_its_type_message_place_and_shard(tmp_path: Path) -> None:
+    (first,) = shards()[:1]
+    with pytest.raises(StageError) as caught:
+        run(tmp_path, "bug", [first])
+    message = str(caught.value)
+    assert f"Shard {first.name} of stage tracks failed: TypeError: tuple has no attribute ndim (in " in message
+    assert "test_stream.py, line" in message
+    with pytest.raises(StageError, match=r"Stage tracks can't start: ZeroDivisionError: a foreign error \(in "):
+        run(tmp_path, "broken model", [first])
 
 
 def test_every_thread_that_ray_data_starts_here_is_waited_for(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.videos import labels as labels_module
+from vtcav_ray.videos import tables as labels_module
 from vtcav_ray.videos.listing import list_videos
 
 

@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 
 from vtcav_ray import stages, tables
 from vtcav_ray.activations.reference import reference_videos
-from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.clips.stage import CONTENTS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import ConfigError, InputError
@@ -29,6 +28,7 @@ from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.vectors import vector_array
+from vtcav_ray.text.name_lists import NameIndex
 from vtcav_ray.video.codec import decode_clip
 
 if TYPE_CHECKING:
@@ -148,12 +148,12 @@ class ExtractWorker:
         self.batch_size_known = wanted != "auto" and (wanted is not None or self.recogniser.device.type == "cpu")
         if isinstance(wanted, int):
             self.extractor.batch_size = wanted
-        self.class_index = {normal_label(name): i for i, name in enumerate(self.recogniser.class_names)}
+        self.class_index = NameIndex(self.recogniser.class_names)
         listed = config.clips.classes or () if settings.classes == "listed" else ()
-        if unknown := [name for name in listed if normal_label(name) not in self.class_index]:
+        if unknown := [name for name in listed if name not in self.class_index]:
             raise ConfigError(
-                f"`clips.classes`: the model has no class {unknown[0]!r}. Its {len(self.class_index)} names come from "
-                "the checkpoint; `model.labels` can give others."
+                f"`clips.classes`: the model has no class {unknown[0]!r}. Its {len(self.class_index.names)} names "
+                "come from the checkpoint; `model.labels` can give others."
             )
         self.top = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 0
 
@@ -246,17 +246,19 @@ class ExtractWorker:
             everywhere: the classes of the run if the clip is in the reference set, else none.
         """
         label = row["label"] or ""
-        if normal_label(label) not in self.class_index:
-            known = ", ".join(self.recogniser.class_names[:4])
+        if label not in self.class_index:
+            near = self.class_index.nearest(label)
+            known = f"the nearest is {near!r}" if near else f"{', '.join(self.recogniser.class_names[:4])}, ..."
             raise InputError(
                 "label",
-                f"the model has no class {label!r}; it has {len(self.recogniser.class_names)}: {known}, ... "
+                f"the model has no class {label!r}; it has {len(self.recogniser.class_names)}: {known}. "
                 "Rename the label, or map it in videos.labels.",
             )
         wanted = [label, *everywhere]
         if self.config.activations.classes == "listed":
             wanted += self.config.clips.classes or self.recogniser.class_names
-        return list(dict.fromkeys(self.class_index[normal_label(name)] for name in wanted))
+        places = (self.class_index.place(name) for name in wanted)
+        return list(dict.fromkeys(place for place in places if place is not None))
 
     def _tables(self, parts: list[tuple[list[Row], Extraction]], order: list[str]) -> dict[str, pa.Table]:
         """Make one table of answers, and one of activations and one of gradients per layer.

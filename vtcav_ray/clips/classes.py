@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.text.name_lists import NameIndex, same_name, without_nearest
 
 _SHARE = 0.4  # maximum share of the videos used as class examples
 _FEW = 2
+_NUMBER = re.compile(r"\d{1,9}")
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,9 @@ class ClassPlan:
     warnings: list[str]
 
 
-def normal_label(label: str) -> str:
-    """Normalise a label for comparison: `arm_wrestling`, `Arm-Wrestling` and `arm wrestling` become equal."""
-    return " ".join(label.replace("_", " ").replace("-", " ").casefold().split())
-
-
 def same_class(label: str, other: str) -> bool:
     """Compare two labels. If only the checkpoint knows the classes, clips have the spelling of their folder or list."""
-    return normal_label(label) == normal_label(other)
+    return same_name(label, other)
 
 
 def draw(seed: int, *what: object) -> float:
@@ -61,12 +58,12 @@ def plan_classes(
         ConfigError: `clips.classes` names a class that the model does not have.
     """
     warnings: list[str] = []
-    spelling = {normal_label(c): c for c in recogniser_classes or ()}
-    label_of = {v: spelling.get(normal_label(label), label) for v, _, label in videos if label}
+    known = NameIndex(recogniser_classes) if recogniser_classes else None
+    label_of = _labels_of({v: label for v, _, label in videos if label}, known, warnings)
     by_class: dict[str, list[str]] = defaultdict(list)
     for video_id, label in label_of.items():
         by_class[label].append(video_id)
-    wanted = _wanted(by_class, config, spelling, warnings)
+    wanted = _wanted(by_class, config, known, warnings)
     classes = _with_enough_videos(wanted, by_class, config, warnings)
     classes, most = _share_of_videos(classes, by_class, config, len(videos), warnings)
     examples = {}
@@ -84,15 +81,15 @@ def plan_classes(
 
 
 def _wanted(
-    by_class: Mapping[str, Sequence[str]], config: ClipsConfig, spelling: dict[str, str], warnings: list[str]
+    by_class: Mapping[str, Sequence[str]], config: ClipsConfig, known: NameIndex | None, warnings: list[str]
 ) -> list[str]:
     """Return the classes of the config, or else those of the videos that the model has too."""
     if config.classes is not None:
-        return [_known(name, spelling) for name in config.classes]
-    wanted = sorted(c for c in by_class if not spelling or c in spelling.values())
+        return [_known(name, known) for name in config.classes]
+    wanted = sorted(c for c in by_class if known is None or c in known.names)
     unknown = sorted(set(by_class) - set(wanted))
-    if unknown:
-        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+    if unknown and known is not None:
+        shown = without_nearest(unknown, known)
         count = sum(len(by_class[c]) for c in unknown)
         warnings.append(
             f"The model has no class for {len(unknown)} labels ({shown}): their {count} videos give concept and "
@@ -146,11 +143,29 @@ def _share_of_videos(
     return classes, min(most, max(int(_SHARE * num_videos / len(classes)), floor))
 
 
-def _known(name: str, spelling: dict[str, str]) -> str:
-    if not spelling:
+def _labels_of(given: Mapping[str, str], known: NameIndex | None, warnings: list[str]) -> dict[str, str]:
+    """Return video id -> label in the model's spelling. Labels that are all numbers are the places of the classes."""
+    if known is None:
+        return dict(given)
+    spelling = {label: known.spelling(label) for label in set(given.values())}
+    if spelling and not any(spelling.values()) and all(_NUMBER.fullmatch(label) for label in spelling):
+        numbers = {label: int(label) for label in spelling}
+        # Lists of MMAction2 begin at 0. Only a list without 0 and with the number of classes begins at 1.
+        first = 1 if min(numbers.values()) > 0 and max(numbers.values()) == len(known.names) else 0
+        if max(numbers.values()) - first < len(known.names):
+            spelling = {label: known.names[number - first] for label, number in numbers.items()}
+            warnings.append(
+                f"The labels are numbers. They are read as places in the model's list of classes, from {first}: "
+                f"{first} is {known.names[0]!r}."
+            )
+    return {video_id: spelling[label] or label for video_id, label in given.items()}
+
+
+def _known(name: str, known: NameIndex | None) -> str:
+    if known is None:
         return name
-    if normal_label(name) in spelling:
-        return spelling[normal_label(name)]
-    near = difflib.get_close_matches(normal_label(name), list(spelling), n=1)
-    hint = f"Did you mean {spelling[near[0]]!r}?" if near else f"It has {len(spelling)} classes."
+    if (spelling := known.spelling(name)) is not None:
+        return spelling
+    near = known.nearest(name)
+    hint = f"Did you mean {near!r}?" if near is not None else f"It has {len(known.names)} classes."
     raise ConfigError(f"`clips.classes`: the model has no class {name!r}. {hint}")

@@ -32,6 +32,13 @@ Solver = Annotated[str, AfterValidator(SOLVERS.check)]
 TrackSource = Annotated[str, AfterValidator(TRACK_SOURCES.check)]
 Direction = Literal["up", "down", "left", "right", "towards", "away", "still"]
 PathShape = Literal["straight", "curved", "back_and_forth"]
+# What the decoder's formats (vtcav_ray.video.bounded_decoder) are called, by computers, phones and cameras.
+VIDEO_EXTENSIONS = (
+    "mp4", "mkv", "webm", "avi", "mov", "m4v", "mpg", "mpeg", "ts", "flv", "wmv",
+    "3gp", "3gpp", "3g2", "264", "265", "apng", "asf", "divx", "f4v", "gif", "h264", "h265", "hevc", "insv", "ivf",
+    "lrv", "m1v", "m2t", "m2ts", "m2v", "mj2", "mk3d", "mod", "mpe", "mpv", "mts", "nut", "ogm", "ogv", "ogx", "qt",
+    "tod", "tp", "trp", "vob", "xvid",
+)  # fmt: skip
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0)]
@@ -45,24 +52,14 @@ class WorldConfig(ConfigSection):
 
 
 class VideosConfig(ConfigSection):
-    """The source of the videos: a folder, a glob, or a CSV or Parquet manifest, on any fsspec URL."""
+    """The source of the videos: a folder, a glob, or a manifest, on any fsspec URL."""
 
     uri: str | None = None
     world: WorldConfig | None = None
-    labels: str | None = Field(None, description="CSV or Parquet with video_id or uri, and label")
-    extensions: tuple[str, ...] = (
-        "mp4",
-        "mkv",
-        "webm",
-        "avi",
-        "mov",
-        "m4v",
-        "mpg",
-        "mpeg",
-        "ts",
-        "flv",
-        "wmv",
+    labels: str | None = Field(
+        None, description="CSV, TSV, JSON Lines or Parquet with video_id or uri, and label; or lines `PATH LABEL`"
     )
+    extensions: tuple[str, ...] = VIDEO_EXTENSIONS
     limit: Annotated[int, Field(ge=1)] | None = None
     follow_links: bool = Field(False, description="also take symbolic links that lead out of the folder")
     schemes: tuple[str, ...] = Field(SCHEMES, description="URL schemes that rows of a manifest may have")

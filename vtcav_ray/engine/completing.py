@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vtcav_ray import engine
+from vtcav_ray.engine.caught import NoteShard
 from vtcav_ray.engine.heal import FINAL, Healing
 from vtcav_ray.runs.carry import CarryingWorker, carry, comparable
 from vtcav_ray.runs.damage import Damage, broken_files, examine
@@ -176,7 +177,9 @@ class Completing:
         if work.resources is None:
             worker = work.make_worker()
             for shard in missing:
-                yield output.commit(shard.name, worker(shard.rows))
+                with NoteShard(output.stage, shard.name):
+                    made = worker(shard.rows)
+                yield output.commit(shard.name, made)
         elif missing:
             self.session.start()
             rehearsal = engine.Rehearsal.of(context.config)

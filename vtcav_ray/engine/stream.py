@@ -24,6 +24,7 @@ import tenacity
 from vtcav_ray.config import DecodeLimits, StageResources
 from vtcav_ray.engine import observe
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
+from vtcav_ray.engine.caught import Caught, described
 from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
 from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
 from vtcav_ray.registry import with_added
@@ -136,13 +137,17 @@ class _ShardActor:
         self.worker: Worker | None = None
         self.setup_error, self.setup_environment = "", False
         logs.configure()
+        caught = Caught()
         try:
-            self.worker = make_worker()
+            with caught:
+                self.worker = make_worker()
         except VtcavError as error:  # raised here, it would only show as "actor died": pass the message on
             self.setup_error, self.setup_environment = str(error), isinstance(error, EnvironmentFault)
         except storage_errors() as error:
             self.setup_environment = True
             self.setup_error = f"Stage {output.stage} can't start: {type(error).__name__}: {error}. Run again."
+        if caught.error is not None:
+            self.setup_error = f"Stage {output.stage} can't start: {described(caught.error)}"
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         with self.guard, logs.context(run=self.output.run.url, stage=self.output.stage):
@@ -165,8 +170,10 @@ class _ShardActor:
             ),
             reraise=True,
         )
+        caught, done = Caught(), dict[str, Any]()
         try:
-            return summary | attempts(self._compute, name, worker, begin, started)
+            with caught:
+                done = attempts(self._compute, name, worker, begin, started)
         except VtcavError as error:
             self.attempts.end(name)
             return summary | {"error": str(error), "environment": isinstance(error, EnvironmentFault)}
@@ -177,6 +184,10 @@ class _ShardActor:
                 f"{attempts.statistics['attempt_number']}: {type(error).__name__}: {error}. Check that storage can be "
                 "reached and has room; run again.",
             }
+        if caught.error is not None:
+            self.attempts.end(name)
+            return summary | {"error": f"Shard {name} of stage {self.output.stage} failed: {described(caught.error)}"}
+        return summary | done
 
     def _compute(self, name: str, worker: Worker, begin: Callable[[], Begun], started: float) -> dict[str, Any]:
         """Compute and commit one shard. Return its failures and seconds."""

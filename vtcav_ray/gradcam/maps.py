@@ -83,7 +83,7 @@ class GradCam:
 
     def __init__(self, recogniser: Recogniser, layers: Sequence[str], *, batch_size: int = 8) -> None:
         self.recogniser = recogniser
-        self.paths = {layer: resolve_layer(recogniser, layer) for layer in layers}
+        self.paths = {layer: resolve_layer(recogniser, layer, "gradcam.layers") for layer in layers}
         self.batch_size = batch_size
 
     def prepare(self, clip_THW3: np.ndarray) -> torch.Tensor:

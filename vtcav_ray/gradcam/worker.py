@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.config import Config
 from vtcav_ray.errors import InputError
 from vtcav_ray.gradcam import overlays
@@ -24,6 +23,7 @@ from vtcav_ray.runs.devices import device_of_actor
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tables import ALIGNED, OVERLAYS
+from vtcav_ray.text.name_lists import NameIndex
 from vtcav_ray.video.codec import decode_clip
 
 BATCH_SIZE = 8  # plays per model call, unless the config sets it
@@ -55,7 +55,7 @@ class GradcamWorker:
         self.model = GradCam(recogniser, given.layers, batch_size=batch)
         self.shuffled = GradCam(other, given.layers, batch_size=batch)
         self.tag = recogniser.description.tag
-        self.class_index = {normal_label(name): i for i, name in enumerate(recogniser.class_names)}
+        self.class_index = NameIndex(recogniser.class_names)
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         wanted = {row["clip_id"]: row for row in rows.to_pylist()}
@@ -91,11 +91,12 @@ class GradcamWorker:
         return ShardOutput({name: table for name, table in parts.items() if table.num_rows}, failures, metrics)
 
     def _target(self, label: str) -> int:
-        if normal_label(label) not in self.class_index:
+        place = self.class_index.place(label)
+        if place is None:
             raise InputError(
                 "label", f"the model has no class {label!r}. Rename the label, or map it in videos.labels."
             )
-        return self.class_index[normal_label(label)]
+        return place
 
     def _clips(self, rows: pa.Table, wanted: set[str]) -> list[Row]:
         found: list[Row] = []

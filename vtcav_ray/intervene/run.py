@@ -12,9 +12,9 @@ import pyarrow as pa
 from vtcav_ray import tables
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
-from vtcav_ray.clips.classes import normal_label, same_class
+from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
-from vtcav_ray.errors import ConfigError
+from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.intervene.effect import intervention, layer_projection
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.runs.run import Run
@@ -24,6 +24,7 @@ from vtcav_ray.store.commits import parquet_bytes
 from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav.arrays import video_means
+from vtcav_ray.text.name_lists import NameIndex
 from vtcav_ray.video.codec import decode_clip
 
 STEPS = (-0.5, 0.1, 0.25, 0.5, 1.0)
@@ -74,7 +75,7 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
             f"The run was made with the model {tag}, and {config.model.checkpoint} is now "
             f"{recogniser.description.tag}. Restore the old weights, or run again."
         )
-    index = {normal_label(name): i for i, name in enumerate(recogniser.class_names)}
+    index = NameIndex(recogniser.class_names)
     rows: list[dict[str, Any]] = []
     for layer in dict.fromkeys(cell["layer"] for cell in cells):
         data = _Layer(run, layer)
@@ -94,7 +95,7 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
                     config.activations.views,
                 ),
                 data.shift(row["concept"], row["against"]),
-                index[normal_label(row["class"])],
+                _place(index, row["class"]),
                 gradients,
                 steps,
                 groups=videos,
@@ -119,6 +120,14 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
     name = canonical_digest([[r[name] for name in (*tables.CELL_KEY, "step")] for r in rows])[:16]
     run.folder.write_bytes(f"interventions/{run.keys['scores']}/{name}.parquet", parquet_bytes(table))
     return table
+
+
+def _place(index: NameIndex, name: str) -> int:
+    """Return a class's place among the logits."""
+    place = index.place(name)
+    if place is None:
+        raise StageError(f"The model has no class {name!r}, which the run's scores have. Run it again.")
+    return place
 
 
 def _choose(run: Run, wanted: Wanted) -> list[dict[str, Any]]:

@@ -23,9 +23,13 @@ from vtcav_ray.store.pickle_data import RefusedPickle
 from vtcav_ray.store.torch_files import DamagedTorchFile, RefusedFile, TorchFile
 
 # Keys of the weights in a file that holds more, most specific first.
-CONTAINERS = ("state_dict", "model_state_dict", "state_dict_ema", "model_ema", "ema_state_dict", "model_state", "model")
+CONTAINERS = (
+    "state_dict", "model_state_dict", "state_dict_ema", "model_ema", "ema_state_dict", "model_state", "model", "module",
+    "net", "network", "weights", "params",
+)  # fmt: skip
+MOST_DEPTH = 3  # of containers in each other, as in {"model": {"state_dict": ...}}
 # Prefixes that DataParallel, Lightning and several averaging classes add to every key.
-PREFIXES = ("module.", "model.", "ema_model.", "ema.", "_orig_mod.")
+PREFIXES = ("module.", "model.", "ema_model.", "ema.", "_orig_mod.", "net.", "network.")
 # Buffers that the module computes itself: not weights, and absent from some published files.
 REBUILT = ("relative_position_index", "attn_mask", "num_batches_tracked", "n_averaged", "steps")
 INERT = (
@@ -71,9 +75,12 @@ def read_checkpoint(uri: str, storage_options: Mapping[str, Any] | None = None) 
                 f"The checkpoint {uri} holds a {type(data).__name__}, not weights by name: give a state_dict, or what "
                 "MMEngine saves."
             )
-        weights = _find_weights(data, file)
+        weights = _find_weights(data, file, uri)
     except RefusedFile as error:
-        raise StageError(f"The checkpoint {uri} is refused: {error}. Nothing in it was run.") from error
+        raise StageError(
+            f"The checkpoint {uri} is refused: {error}. Nothing in it was run. Where it was made, save the weights "
+            "alone: torch.save(model.state_dict(), FILE)."
+        ) from error
     except DamagedTorchFile as error:
         raise StageError(f"The checkpoint {uri} can't be read as a PyTorch file: {error}. Fetch it again.") from error
     if not weights:
@@ -122,12 +129,22 @@ def _check_name(name: str, called: bool) -> None:
         raise RefusedPickle(f"it holds more than weights; it asks for `{name}`")
 
 
-def _find_weights(data: Mapping[str, Any], file: TorchFile) -> dict[str, torch.Tensor]:
+def _find_weights(data: Mapping[str, Any], file: TorchFile, uri: str, depth: int = 0) -> dict[str, torch.Tensor]:
+    """Find the weights in a file: below a known key, at the top, or below the only key that has any."""
     for name in CONTAINERS:
         inner = data.get(name)
-        if isinstance(inner, Mapping) and (found := _tensors(inner, file)):
+        if isinstance(inner, Mapping) and depth < MOST_DEPTH and (found := _find_weights(inner, file, uri, depth + 1)):
             return found
-    return _tensors(data, file)
+    if (found := _tensors(data, file)) or depth > 0:
+        return found
+    below = {str(k): _tensors(v, file) for k, v in data.items() if isinstance(v, Mapping)}
+    below = {name: found for name, found in below.items() if found}
+    if len(below) > 1:
+        raise StageError(
+            f"The checkpoint {uri} holds weights below several keys: {_listed(sorted(below))}. Save those of the model "
+            "alone: torch.save(torch.load(FILE)[KEY], NEW_FILE)."
+        )
+    return next(iter(below.values()), {})
 
 
 def _tensors(mapping: Mapping[str, Any], file: TorchFile) -> dict[str, torch.Tensor]:

@@ -13,8 +13,6 @@ import json
 import logging
 import os
 import posixpath
-import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,12 +21,14 @@ from typing import Any
 
 from vtcav_ray.config import Code
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.models.config_programs import check_version, data_of_program
 from vtcav_ray.models.config_types import check_types
 from vtcav_ray.models.mmaction_import import packaged_configs
 from vtcav_ray.store.assets import SCHEME, resolve_asset
 from vtcav_ray.store.files import read_bytes
 from vtcav_ray.store.urls import scheme_of, shown
 from vtcav_ray.text.bounded_text import UnreadableText, read_json, read_yaml
+from vtcav_ray.text.name_lists import BadNames, read_name_list, repeated
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +50,16 @@ class MMActionConfig:
         pipeline: transforms from the decoded frames to the model's input (`test_pipeline`).
         class_names: from `classes`, `dataset_meta` or a label file named by the config; None: there are none.
         program: the config was a program, which may have registered its own classes.
+        imports: the value of a program's `custom_imports`: modules that register classes of the model.
+        folder: of a program, in which these modules may lie.
     """
 
     model: dict[str, Any]
     pipeline: tuple[dict[str, Any], ...]
     class_names: tuple[str, ...] | None
     program: bool = False
+    imports: Any = None
+    folder: str = ""
 
     @property
     def num_classes(self) -> int | None:
@@ -66,7 +70,8 @@ class MMActionConfig:
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that determines the model and its input, as JSON-like values, for the digest."""
-        return {"model": _jsonable(self.model), "pipeline": _jsonable(self.pipeline), "classes": self.class_names}
+        found = {"model": _jsonable(self.model), "pipeline": _jsonable(self.pipeline), "classes": self.class_names}
+        return {**found, "imports": _jsonable(self.imports)} if self.imports else found
 
 
 def read_config(uri: str, storage_options: Mapping[str, Any] | None = None, *, code: Code = "here") -> MMActionConfig:
@@ -93,19 +98,21 @@ def read_config(uri: str, storage_options: Mapping[str, Any] | None = None, *, c
     if suffix == ".py":
         if not packaged:
             _check_trust(uri, code)
-        data = _data_of_program(path, uri, options)
+        data = data_of_program(path, uri, options)
     elif suffix in (".yaml", ".yml", ".json"):
         data = _data_of_text(path, uri, options)
     else:
         raise ConfigError(f"The model config {shown(uri)} (model.config) is neither .py, .yaml, .yml nor .json.")
-    return _parse(data, uri, lambda name: _labels(os.path.join(folder, name), options), program=suffix == ".py")
+    return _parse(
+        data, uri, lambda name: _labels(os.path.join(folder, name), options), folder if suffix == ".py" else None
+    )
 
 
 def read_labels(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    """Read class names from a text file, one per line in the order of the logits; lines may be `<index> <name>`.
+    """Read class names in the order of the logits (`vtcav_ray.text.name_lists`).
 
     Raises:
-        ConfigError: no such file, not text, or a name that occurs twice.
+        ConfigError: no such file, or it is not a list of unique names.
     """
     return _labels(uri, storage_options)
 
@@ -125,30 +132,6 @@ def _check_trust(uri: str, code: Code) -> None:
             "it, then give --trust-code, or copy it to this machine. A config in YAML or JSON needs no trust."
         )
     logger.info("the model config %s is a program, and is run", shown(uri))
-
-
-def _data_of_program(path: str, uri: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Run a `.py` config and return its variables."""
-    from mmengine.config import Config
-    from mmengine.config.utils import ConfigParsingError
-
-    with tempfile.TemporaryDirectory() as folder:
-        if "://" in path:
-            local = Path(folder) / "config.py"
-            local.write_bytes(read_bytes(path, storage_options, what="model config"))
-            path = str(local)
-        try:
-            loaded = Config.fromfile(path, import_custom_modules=False)
-        except (
-            ConfigParsingError, OSError, SyntaxError, NameError, AttributeError, LookupError, TypeError, ValueError,
-            ImportError, RuntimeError,
-        ) as error:  # fmt: skip
-            raise ConfigError(
-                f"The model config {shown(uri)} (model.config) can't be read: "
-                f"{' '.join(str(error).split()) or type(error).__name__}"
-            ) from error
-    data: dict[str, Any] = loaded.to_dict()
-    return data
 
 
 def _data_of_text(path: str, uri: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -171,7 +154,9 @@ def _data_of_text(path: str, uri: str, storage_options: Mapping[str, Any] | None
     return data
 
 
-def _parse(data: Mapping[str, Any], uri: str, labels_at: Any, *, program: bool) -> MMActionConfig:
+def _parse(data: Mapping[str, Any], uri: str, labels_at: Any, program_in: str | None) -> MMActionConfig:
+    check_version(data, uri)
+    program = program_in is not None
     model = data.get("model")
     if not isinstance(model, dict) or "backbone" not in model or "cls_head" not in model:
         raise ConfigError(f"{uri} is not a recogniser's config: it needs a `model` with a `backbone` and a `cls_head`.")
@@ -183,7 +168,9 @@ def _parse(data: Mapping[str, Any], uri: str, labels_at: Any, *, program: bool) 
         check_types(part, name, shown(uri), program=program)
     if not all(isinstance(step, dict) for step in pipeline):
         raise ConfigError(f"{uri}: every step of the `test_pipeline` must be a mapping with a `type`.")
-    return MMActionConfig(model, pipeline, _class_names(data, uri, labels_at, program), program)
+    imports = data.get("custom_imports") if program else None
+    names = _class_names(data, uri, labels_at, program)
+    return MMActionConfig(model, pipeline, names, program, imports, program_in or "")
 
 
 def _class_names(data: Mapping[str, Any], uri: str, labels_at: Any, program: bool) -> tuple[str, ...] | None:
@@ -197,6 +184,10 @@ def _class_names(data: Mapping[str, Any], uri: str, labels_at: Any, program: boo
         return None
     if not isinstance(names, list | tuple):
         raise ConfigError(f"{uri}: its `classes` must be a list of names.")
+    if not all(isinstance(name, str | int | float) and str(name).strip() for name in names):
+        raise ConfigError(f"{uri}: its `classes` must be a list of names.")
+    if twice := repeated(str(name) for name in names):
+        raise ConfigError(f"{uri}: its `classes` have names twice: {', '.join(twice[:5])}. Make them differ.")
     return tuple(str(name) for name in names)
 
 
@@ -246,16 +237,9 @@ def _packaged(name: str) -> Path:
 
 def _labels(uri: str, storage_options: Mapping[str, Any] | None) -> tuple[str, ...]:
     try:
-        lines = read_bytes(uri, storage_options, what="label file").decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"The label file {uri} is not UTF-8 text. Save it as UTF-8.") from error
-    names = [line.strip() for line in lines if line.strip()]
-    numbered = [name.split(maxsplit=1) for name in names]
-    if names and all(len(part) == 2 and part[0] == str(i) for i, part in enumerate(numbered)):
-        names = [part[1] for part in numbered]
-    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise ConfigError(f"The label file {uri} has names twice: {', '.join(twice[:5])}. Make them differ.")
-    return tuple(names)
+        return tuple(read_name_list(read_bytes(uri, storage_options, what="label file"), uri))
+    except BadNames as error:
+        raise ConfigError(f"The label file {shown(uri)} {error} (model.labels).") from error
 
 
 def _jsonable(value: Any) -> Any:

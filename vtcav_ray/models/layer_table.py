@@ -64,7 +64,7 @@ def layer_table(
         modules = [name for name, _ in recogniser.module.named_modules() if name and name.count(".") < depth]
         paths = list(dict.fromkeys([*modules, *alias_of]))
     else:
-        paths = [resolve_layer(recogniser, name) for name in names]
+        paths = [resolve_layer(recogniser, name, "--layer") for name in names]
     x = _two_clips(recogniser, frames)
     forms = {}
     for path, found in observe(recogniser, paths, x[:1]).items():

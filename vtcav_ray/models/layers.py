@@ -77,8 +77,11 @@ class Form:
         return flat.reshape(like.shape)
 
 
-def resolve_layer(recogniser: Recogniser, name: str) -> str:
+def resolve_layer(recogniser: Recogniser, name: str, key: str = "activations.layers") -> str:
     """Return the layer's path for an alias or a path.
+
+    Args:
+        key: of the config, or option of the command, that names the layer; for the message.
 
     Raises:
         ConfigError: no such layer; the message lists the nearest names and the aliases.
@@ -90,7 +93,7 @@ def resolve_layer(recogniser: Recogniser, name: str) -> str:
     near = difflib.get_close_matches(name, [*recogniser.layer_aliases, *(m for m in modules if m)], n=4, cutoff=0.5)
     hint = f" Nearest: {', '.join(near)}." if near else ""
     aliases = ", ".join(f"{a} = {p}" for a, p in recogniser.layer_aliases.items())
-    raise ConfigError(f"activations.layers: the model has no layer `{name}`.{hint} Aliases: {aliases or 'none'}.")
+    raise ConfigError(f"{key}: the model has no layer `{name}`.{hint} Aliases: {aliases or 'none'}.")
 
 
 def _raise(error: ConfigError) -> None:

@@ -13,6 +13,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.models.base import Description, Recogniser, described_by
 from vtcav_ray.models.checkpoints import load_weights, read_checkpoint
 from vtcav_ray.models.config_files import MMActionConfig, read_config, read_labels
+from vtcav_ray.models.config_programs import import_modules
 from vtcav_ray.models.config_types import check_registered
 from vtcav_ray.models.digest import UNTRAINED, describe_model
 from vtcav_ray.models.families import default_layers, family_of
@@ -20,6 +21,7 @@ from vtcav_ray.models.mmaction_import import import_backbone_of, import_mmaction
 from vtcav_ray.models.preprocess import make_preprocessor
 from vtcav_ray.models.swin_attention import fuse_window_attention
 from vtcav_ray.registry import FRAMEWORKS
+from vtcav_ray.text.name_lists import repeated
 
 
 class MMActionRecogniser(Recogniser):
@@ -92,6 +94,8 @@ def build_mmaction(parsed: MMActionConfig, uri: str, *, seed: int | None) -> nn.
         import_backbone_of(parsed.model)  # which registers it
     except (ImportError, RuntimeError) as error:  # RuntimeError: mmpretrain, where torchvision does not match torch
         raise ConfigError(f"MMAction2 can't build the model of {uri}: {error}") from error
+    if parsed.imports:
+        import_modules(parsed.imports, uri, parsed.folder)
     check_registered(parsed.model, uri, program=parsed.program)
     from mmaction.registry import MODELS
     from mmengine.logging import MMLogger
@@ -133,4 +137,9 @@ def _class_names(names: tuple[str, ...] | None, count: int | None, config: Model
     if count is not None and len(names) != count:
         where = config.labels or config.config
         raise ConfigError(f"{where} names {len(names)} classes, and the model has {count}: give model.labels as many.")
+    if twice := repeated(names):
+        raise ConfigError(
+            f"The class names of {config.labels or config.checkpoint} occur twice: {', '.join(twice[:5])}. Set "
+            "`model.labels` to a file with one name per line."
+        )
     return names

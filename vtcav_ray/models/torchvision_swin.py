@@ -7,6 +7,7 @@ downloaded. torchvision's Swin keeps its activations channels-last, `[B, T', H',
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 
 import torch
@@ -61,6 +62,7 @@ def load_torchvision(config: ModelConfig, device: torch.device, seed: int) -> To
         torch.manual_seed(seed)
         module = build(weights=None, num_classes=count)
     if checkpoint is not None:
+        _check_count(checkpoint.weights, count, config)
         load_weights(module, checkpoint.weights, config.checkpoint)
     return TorchvisionRecogniser(
         module=module,
@@ -70,6 +72,17 @@ def load_torchvision(config: ModelConfig, device: torch.device, seed: int) -> To
         layer_aliases=ALIASES,
         device=device,
     )
+
+
+def _check_count(weights: Mapping[str, torch.Tensor], count: int, config: ModelConfig) -> None:
+    """Check the number of class names against the last layer's bias."""
+    found = [w for name, w in weights.items() if name.endswith("head.bias") and w.ndim == 1]
+    if len(found) == 1 and len(found[0]) != count:
+        where = config.labels or "the checkpoint's own list"
+        raise ConfigError(
+            f"model.labels: {where} names {count} classes, and the checkpoint {config.checkpoint} has {len(found[0])}. "
+            "Give a file with one name per class."
+        )
 
 
 def _preprocessor() -> Preprocessor:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.clips.usable import AcceptedRows
 from vtcav_ray.config import Config
 from vtcav_ray.errors import InputError, StageError
@@ -19,6 +18,7 @@ from vtcav_ray.rows import Failure, PatchedRow, table_of
 from vtcav_ray.runs.devices import device_of_actor
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.vectors import vectors_of
+from vtcav_ray.text.name_lists import NameIndex
 from vtcav_ray.video.codec import decode_clip
 
 BATCH_SIZE = {"cuda": 16}  # views per model call, unless the config sets it; on a CPU 8
@@ -65,10 +65,10 @@ class PatchWorker:
         self.clip_shards, self.limit, self.seed = clip_shards, limit_reference, config.seed
         self.recogniser = load_recogniser(config.model, device_of_actor(config.resources.extract), seed=config.seed)
         self.tag = self.recogniser.description.tag
-        index = {normal_label(name): i for i, name in enumerate(self.recogniser.class_names)}
-        if unknown := [name for name in classes if normal_label(name) not in index]:
+        index = NameIndex(self.recogniser.class_names)
+        if unknown := [name for name in classes if name not in index]:
             raise StageError(f"The model has no class {unknown[0]!r}, which the run's scores have. Run it again.")
-        self.class_indices = [index[normal_label(name)] for name in classes]
+        self.class_indices = [place for name in classes if (place := index.place(name)) is not None]
         given = config.activations
         asked = config.resources.extract.batch_size
         self.settings = PatchSettings(

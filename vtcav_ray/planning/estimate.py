@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import BACKWARD, Hours, price, stage_hours
+from vtcav_ray.text.name_lists import NameIndex, letters, spoken
 
 # Statistics are timed on random vectors of the planned size. Real vectors need other numbers of iterations.
 STATISTICS_FACTOR = 3.0
@@ -115,12 +115,14 @@ def concepts_of(config: Config) -> list[tuple[str, str]]:
 
 def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) -> dict[str, int]:
     """Return class -> number of videos, for the classes that would be explained."""
-    names = {normal_label(name) for name in known} if known is not None else None
-    wanted = {normal_label(name) for name in config.clips.classes} if config.clips.classes else None
+    names = NameIndex(known) if known is not None else None
+    wanted = NameIndex(config.clips.classes) if config.clips.classes else None
     counts: dict[str, int] = {}
+    shown: dict[str, str] = {}
     for label in videos["label"].to_pylist():
         if label is not None:
-            counts[normal_label(label)] = counts.get(normal_label(label), 0) + 1
+            name = shown.setdefault(letters(label) or label, spoken(label))
+            counts[name] = counts.get(name, 0) + 1
     return {
         name: n
         for name, n in counts.items()

@@ -140,7 +140,7 @@ class Run:
         check_columns(name, columns)
         found = stage.read(name, columns=with_marker(name, columns), **partition)
         if found is None:
-            found = tables.EMPTY_SCHEMAS[name].empty_table()
+            found = _schema_of(name).empty_table()
         check_stored(found, name, self.url)
         return found.select(list(columns)) if columns is not None else found
 
@@ -170,7 +170,7 @@ class Run:
             if part.num_rows:
                 parts.append(part)
                 rows -= part.num_rows
-        return concatenated(parts) if parts else tables.EMPTY_SCHEMAS[name].empty_table()
+        return concatenated(parts) if parts else _schema_of(name).empty_table()
 
     def _stage_of(self, table: str) -> str:
         if table not in stages.STAGE_OF_TABLE:
@@ -213,3 +213,8 @@ def relative_url(url: str, target: str) -> str:
     """Return `target` relative to `url` if `url` lies below it, so that both can be moved together; else unchanged."""
     below = url.removeprefix(target.rstrip("/") + "/")
     return target if below == url else "/".join([".."] * len(below.strip("/").split("/")))
+
+
+def _schema_of(table: str) -> pa.Schema:
+    schema: pa.Schema = tables.SIDE_SCHEMAS[table] if table in stages.PRINTED else tables.EMPTY_SCHEMAS[table]
+    return schema

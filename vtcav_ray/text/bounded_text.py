@@ -42,6 +42,9 @@ def read_yaml(text: str) -> Any:
     try:
         _check_events(text)
         return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        said = " ".join(part for part in (error.context, error.problem, error.note) if part)
+        raise UnreadableText(f"{place(error.problem_mark or error.context_mark)}{said}") from error
     except (yaml.YAMLError, RecursionError) as error:
         raise UnreadableText(" ".join(str(error).split())) from error
     except UnreadableText:
@@ -50,6 +53,11 @@ def read_yaml(text: str) -> Any:
         raise UnreadableText(f"a value in it can't be read: {error}") from error
     except TypeError as error:  # a list or a dict as a key
         raise UnreadableText(f"a key in it is neither text nor a number: {error}") from error
+
+
+def place(mark: yaml.Mark | None) -> str:
+    """Return where in the text something is, as the start of a message; empty if unknown."""
+    return f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
 
 
 def read_json(text: str) -> Any:
@@ -94,7 +102,7 @@ def _check_events(text: str) -> None:
         elif isinstance(event, yaml.NodeEvent):
             tag = getattr(event, "tag", None)
             if tag is not None:
-                raise UnreadableText(f"the tag {tag!r} in it is not read; remove it")
+                raise UnreadableText(f"{place(event.start_mark)}the tag {tag!r} in it is not read; remove it")
             if isinstance(event, yaml.CollectionStartEvent):
                 count.begin(event.anchor)
             else:

@@ -22,6 +22,7 @@ import torch
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tracks.detector_backends import Backend, load_backend
+from vtcav_ray.tracks.layouts import with_mask
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 
 _PADDING = 114  # Ultralytics' grey
@@ -33,9 +34,9 @@ class Detections:
     """The objects of one frame.
 
     Attributes:
-        boxes: float32 [n, 4], xyxy, pixels of the source frame, inside it.
-            confidence: float32 [n], in [0, 1], in descending order.
-            classes: int64 [n], keys of `Detector.names`.
+        boxes: float32 [n, 4], xyxy, pixels of the source frame. Inside it, except RT-DETR's, as in `predict()`.
+        confidence: float32 [n], in [0, 1], in descending order.
+        classes: int64 [n], keys of `Detector.names`.
     """
 
     boxes: np.ndarray
@@ -44,7 +45,7 @@ class Detections:
 
 
 class Detector:
-    """A YOLO detector: Ultralytics .pt, ONNX (YOLOv8-like, YOLOv7, or with built-in suppression), or a TensorRT engine.
+    """A YOLO or RT-DETR detector: Ultralytics .pt, ONNX (YOLOv8-like, YOLOv7, end to end), or a TensorRT engine.
 
     Args:
         config: weights, image size, confidence, IoU, classes.
@@ -85,6 +86,8 @@ class Detector:
         """
         size = self._backend.fixed_size or (self.config.image_size, self.config.image_size)
         height, width = frame.shape[:2]
+        if self._backend.stretched:
+            return cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
         ratio = min(size[0] / height, size[1] / width)
         inner_h, inner_w = max(round(height * ratio), 1), max(round(width * ratio), 1)
         pad_h, pad_w = size[0] - inner_h, size[1] - inner_w
@@ -119,11 +122,9 @@ class Detector:
             inputs: uint8 [h, w, 3] RGB each, from `letterbox`.
             sizes: (height, width) of the source frame of each input.
         """
-        from ultralytics.utils.ops import scale_boxes
-
         if not inputs:
             return []
-        empty = 0 if self._backend.one_by_one else max(0, self.config.batch_size - len(inputs))
+        empty = 0 if self._backend.fixed_batch else max(0, self.config.batch_size - len(inputs))
         batch = torch.from_numpy(np.stack([*inputs, *[inputs[-1]] * empty]))
         rows = self._backend(batch.to(self.device), self.config.confidence)[: len(inputs)]
         out = []
@@ -133,7 +134,9 @@ class Detector:
             self._check_classes(kept)
             if row.final and self._wanted is not None:
                 kept = kept[torch.isin(kept[:, 5].long(), torch.tensor(self._wanted))]
-            boxes = scale_boxes(tuple(inputs[0].shape[:2]), kept[:, :4].clone(), size)
+            if row.prototypes is not None:
+                kept = with_mask(kept, row.prototypes, inputs[0].shape[:2])
+            boxes = self._in_source(kept[:, :4].clone(), inputs[0].shape[:2], size)
             out.append(
                 Detections(
                     np.asarray(boxes, np.float32),
@@ -142,6 +145,16 @@ class Detector:
                 )
             )
         return out
+
+    def _in_source(self, boxes: torch.Tensor, given: tuple[int, ...], size: tuple[int, int]) -> torch.Tensor:
+        """Map boxes [n, 4] from pixels of the input, of size `given`, to pixels of a frame of size `size`."""
+        from ultralytics.utils.ops import scale_boxes
+
+        if self._backend.stretched:
+            x, y = size[1] / given[1], size[0] / given[0]
+            return boxes * torch.tensor([x, y, x, y])
+        scaled: torch.Tensor = scale_boxes(given, boxes, size)
+        return scaled
 
     def _check_classes(self, kept: torch.Tensor) -> None:
         """Check that the classes in rows [n, 6] have names."""
@@ -152,7 +165,7 @@ class Detector:
             )
 
     def _suppress(self, candidates: torch.Tensor) -> torch.Tensor:
-        """Suppress overlaps of one frame: [4 + nc, n] (xywh, class scores) -> [kept, 6] (xyxy, confidence, class)."""
+        """Suppress overlaps of one frame: [4 + nc + extra, n] (xywh, class scores, ...) -> [kept, 6 + extra]."""
         from ultralytics.utils.nms import non_max_suppression
 
         if candidates.shape[1] == 6:  # six columns would be taken for the output of an end-to-end model
@@ -162,7 +175,8 @@ class Detector:
             self.config.confidence,
             self.config.iou,
             classes=self._wanted,
+            agnostic=self._backend.agnostic,  # as `predict()` does for YOLOE
             nc=len(self.names),
             max_time_img=_NO_TIME_LIMIT,
         )
-        return kept[:, :6]
+        return kept

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +14,11 @@ import torch
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.store.urls import scheme_of
+from vtcav_ray.text.name_lists import repeated
 from vtcav_ray.tracks.detector_files import read_bytes, read_names
 from vtcav_ray.tracks.detector_weights import load_pt
+from vtcav_ray.tracks.heads import PROMPTED, RTDETR, Export, classes_of_network, export_of, head_of_network
+from vtcav_ray.tracks.layouts import Rows, UnknownLayout, rows_of_export, rows_of_network, rows_of_unknown
 from vtcav_ray.tracks.onnx_files import checked_onnx, read_stated_names
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 
@@ -27,31 +29,20 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The network's output for one frame, on the CPU.
-
-    Attributes:
-        detections: float32 [4 + nc, n] (xywh and class scores, in letterboxed pixels) before suppression, or
-            [n, 6] (xyxy, confidence, class) if `final`.
-        final: whether suppression is already done.
-    """
-
-    detections: torch.Tensor
-    final: bool
-
-
 class Backend(Protocol):
     """A loaded network.
 
-    `fixed_size` is (height, width) if the network accepts one input size only. With `one_by_one`, each frame is a
-    separate call.
+    `fixed_size` is (height, width) if the network accepts one input size only. With `fixed_batch`, it accepts one batch
+    size only, and fills its batches itself. With `stretched`, frames are resized to the input without keeping their
+    shape. With `agnostic`, boxes of different classes suppress each other.
     """
 
     names: dict[int, str]
     stride: int
     fixed_size: tuple[int, int] | None
-    one_by_one: bool
+    fixed_batch: bool
+    stretched: bool
+    agnostic: bool
 
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]: ...
 
@@ -72,14 +63,13 @@ class TorchBackend:
     """An Ultralytics model, loaded without running any code in its file."""
 
     fixed_size: tuple[int, int] | None = None
-    one_by_one = False
+    fixed_batch = False
 
     def __init__(self, config: TracksConfig, device: torch.device) -> None:
         model: Any = load_pt(read_bytes(config.weights, config.storage_options), config.weights)
-        head = type(getattr(model, "model", [model])[-1]).__name__
-        if head in ("OBB", "Classify"):
-            raise ConfigError(f"`tracks.weights`: {config.weights} is a {head} model; a detector is needed.")
-        self.names = _names_of(getattr(model, "names", None), config)
+        head = head_of_network(model, config.weights)
+        self.stretched, self.agnostic = head == RTDETR, head in PROMPTED
+        self.names = _names_of(getattr(model, "names", None), config, classes_of_network(model))
         self._where = config.weights
         self.stride = _stride_of(model, config.weights)
         self._end_to_end = bool(getattr(model, "end2end", False))
@@ -97,13 +87,14 @@ class TorchBackend:
         x = batch.permute(0, 3, 1, 2)  # a channels-last view, as the CPU's convolutions prefer
         x = x.float().div_(255) if self._device.type == "cpu" else x.contiguous().float().div_(255)
         try:
-            output = self._model(x)
-            prediction = output[0] if isinstance(output, tuple | list) else output
-            if self._end_to_end:
-                return [Rows(p[p[:, 4] > confidence].float().cpu()[:, :6], True) for p in prediction]
-            if prediction.ndim != 3 or prediction.shape[1] < 4 + len(self.names):
-                raise ValueError(f"output of shape {list(prediction.shape)} with {len(self.names)} class names.")
-            return list(_candidates(prediction, len(self.names), confidence))
+            return rows_of_network(
+                self._model(x),
+                len(self.names),
+                confidence,
+                x.shape[2:],
+                final=self._end_to_end,
+                rtdetr=self.stretched,
+            )
         except torch.OutOfMemoryError:
             raise
         except _NETWORK_ERRORS as error:
@@ -111,9 +102,10 @@ class TorchBackend:
 
 
 class OnnxBackend:
-    """An ONNX export, known by its output: YOLOv8 [B, 4+nc, N], YOLOv7 [B, N, 5+nc] or [n, 7], end to end [B, n, 6]."""
+    """An ONNX export: Ultralytics' own, known by its metadata, or another one, known by the shape of its output.
 
-    stride = 32
+    YOLOv8 gives [B, 4+nc, N], YOLOv7 [B, N, 5+nc] or [n, 7], and an end-to-end detector [B, n, 6].
+    """
 
     def __init__(self, config: TracksConfig, device: torch.device) -> None:
         try:
@@ -156,11 +148,21 @@ class OnnxBackend:
             raise StageError(
                 f"{config.weights}: the class names in its metadata are not readable: {error}. Set `tracks.names`."
             ) from error
-        self.names = _names_of(stated, config)
+        self._export = export_of(metadata, config.weights)
+        self.names = _names_of(stated, config, len(stated) if stated is not None and self._export is not None else None)
+        self.stride = max(self._export.stride or 32, 32) if self._export is not None else 32
+        self.stretched = self._export is not None and self._is_rtdetr(self._export)
+        self.agnostic = metadata.get("head") in PROMPTED
         # With one class, rows of six may be YOLOv7's: only the metadata can tell. Ultralytics never writes those.
         self._sixes_are_boxes = len(self.names) != 1 or "end2end" in metadata or metadata.get("author") == "Ultralytics"
-        self._outputs = len(self._session.get_outputs())
         self._where = config.weights
+
+    def _is_rtdetr(self, export: Export) -> bool:
+        """Return whether rows are RT-DETR's; older exports show it by their output [B, n, 4+nc] alone."""
+        if export.rtdetr or export.named or export.task != "detect" or export.final:
+            return export.rtdetr
+        shape = self._session.get_outputs()[0].shape
+        return len(shape) == 3 and shape[2] == 4 + len(self.names) != shape[1]
 
     def _read_input(self, where: str) -> None:
         """Read name, type and size of the network's input.
@@ -176,8 +178,11 @@ class OnnxBackend:
             )
         given = inputs[0]
         self._input, self._dtype = given.name, np.float16 if "float16" in given.type else np.float32
-        batch, _, height, width = given.shape
-        self.one_by_one = isinstance(batch, int)
+        batch, channels, height, width = given.shape
+        if isinstance(channels, int) and channels != 3:
+            raise StageError(f"{where} takes pictures of {channels} channels, and a frame has 3 (`tracks.weights`).")
+        self.fixed_batch = isinstance(batch, int)
+        self._batch: int | None = max(batch, 1) if isinstance(batch, int) else None
         fixed = isinstance(height, int) and isinstance(width, int)
         self.fixed_size = (height, width) if fixed else None
         if fixed and not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE):
@@ -186,16 +191,17 @@ class OnnxBackend:
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
         x = (batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy().astype(self._dtype)
         x = np.ascontiguousarray(x)
-        if not self.one_by_one:
-            return self._rows(self._run(x), len(x), confidence)
         rows: list[Rows] = []
-        for i in range(len(x)):
-            rows += self._rows(self._run(x[i : i + 1]), 1, confidence)
+        size = self._batch or len(x)
+        for start in range(0, len(x), size):
+            part = x[start : start + size]
+            filled = np.concatenate([part, *[part[-1:]] * (size - len(part))])
+            rows += self._rows(self._run(filled), len(part), confidence, x.shape[2:])
         return rows
 
-    def _run(self, x: np.ndarray) -> np.ndarray:
+    def _run(self, x: np.ndarray) -> list[torch.Tensor]:
         try:
-            return np.asarray(self._session.run(None, {self._input: x})[0], np.float32)
+            return [torch.from_numpy(np.array(y, np.float32)) for y in self._session.run(None, {self._input: x})]
         except (TypeError, ValueError) as error:
             raise StageError(f"{self._where} returns something that is not a tensor of numbers: {error}") from error
         except self._run_errors as error:
@@ -205,31 +211,24 @@ class OnnxBackend:
                 "fixed size."
             ) from error
 
-    def _rows(self, output: np.ndarray, count: int, confidence: float) -> list[Rows]:
-        y = torch.from_numpy(output)
-        classes = len(self.names)
-        if y.ndim == 2 and y.shape[1] == 7:  # (image, x1, y1, x2, y2, class, score): YOLOv7 with built-in suppression
-            y = y[y[:, 6] > confidence]
-            return [Rows(y[y[:, 0] == i][:, [1, 2, 3, 4, 6, 5]], True) for i in range(count)]
-        if y.ndim == 3 and y.shape[1] == 4 + classes:
-            return list(_candidates(y, classes, confidence))
-        sixes = y.ndim == 3 and y.shape[2] == 6 and self._sixes_are_boxes
-        if y.ndim == 3 and y.shape[2] == 5 + classes and not sixes:  # YOLOv7 and v5: xywh, objectness, class scores
-            y = torch.cat((y[..., :4], y[..., 5:] * y[..., 4:5]), dim=2).transpose(1, 2)
-            return list(_candidates(y, classes, confidence))
-        if y.ndim == 3 and y.shape[2] == 6:
-            return [Rows(p[p[:, 4] > confidence], True) for p in y]
-        raise StageError(
-            f"{self._where}: output of shape {list(y.shape)} with {classes} class names is not a known layout: "
-            f"[B, {4 + classes}, N], [B, N, {5 + classes}], [n, 7] or [B, n, 6]. Export YOLOv7 with --grid, and check "
-            "`tracks.names`."
-        )
+    def _rows(self, outputs: list[torch.Tensor], count: int, confidence: float, size: tuple[int, ...]) -> list[Rows]:
+        try:
+            if self._export is not None:
+                rows = rows_of_export(outputs, self._export, len(self.names), confidence, size)
+            else:
+                sixes = self._sixes_are_boxes
+                rows = rows_of_unknown(outputs[0], len(self.names), count, confidence, sixes=sixes)
+        except UnknownLayout as error:
+            raise StageError(f"{self._where}: {error}. Export YOLOv7 with --grid, and check `tracks.names`.") from error
+        return rows[:count]
 
 
 class EngineBackend:
     """A TensorRT engine, run by Ultralytics' AutoBackend. Needs TensorRT and a GPU."""
 
-    one_by_one = False
+    fixed_batch = False
+    stretched = False
+    agnostic = False
 
     def __init__(self, config: TracksConfig, device: torch.device) -> None:
         try:
@@ -251,7 +250,13 @@ class EngineBackend:
             path = Path(folder) / "detector.engine"
             path.write_bytes(read_bytes(config.weights, config.storage_options))
             self._model = AutoBackend(str(path), device=device, verbose=False)
-        self.names = _names_of(self._model.names, config)
+        task, head = getattr(self._model, "task", "detect"), getattr(self._model, "head", None)
+        if task != "detect" or head == RTDETR:
+            raise ConfigError(
+                f"`tracks.weights`: {config.weights} is an engine of a {head or task} model; only engines of detection "
+                "models are read. Give the .pt or .onnx file that it was built from."
+            )
+        self.names = _names_of(self._model.names, config, len(self._model.names))
         self.stride = max(int(self._model.stride), 32)
         size = getattr(self._model, "imgsz", None)
         self.fixed_size = None if getattr(self._model, "dynamic", False) or size is None else (size[0], size[1])
@@ -262,9 +267,9 @@ class EngineBackend:
         x = (x.half() if self._model.fp16 else x.float()).div_(255)
         output = self._model(x)
         prediction = output[0] if isinstance(output, tuple | list) else output
-        if prediction.shape[-1] == 6:
-            return [Rows(p[p[:, 4] > confidence].float().cpu(), True) for p in prediction]
-        return list(_candidates(prediction.float(), len(self.names), confidence))
+        return rows_of_network(
+            prediction, len(self.names), confidence, x.shape[2:], final=prediction.shape[-1] == 6, rtdetr=False
+        )
 
 
 def _check_engine(config: TracksConfig) -> None:
@@ -298,25 +303,27 @@ def _not_a_network(where: str, error: Exception) -> StageError:
     )
 
 
-def _candidates(prediction: torch.Tensor, classes: int, confidence: float) -> Iterator[Rows]:
-    """Split [B, 4+nc(+extra), N] by frame and keep boxes above the confidence, so that little leaves the device."""
-    prediction = prediction[:, : 4 + classes]
-    keep = prediction[:, 4:].amax(1) > confidence
-    frame, box = keep.nonzero(as_tuple=True)
-    kept = prediction.transpose(1, 2)[frame, box].float().cpu()
-    for part in torch.split(kept, keep.sum(1).tolist()):
-        yield Rows(part.T, False)
+def _names_of(stated: Any, config: TracksConfig, classes: int | None) -> dict[int, str]:
+    """Return class names from the label file if one is given, else from the weights.
 
-
-def _names_of(stated: Any, config: TracksConfig) -> dict[int, str]:
-    """Return class names from the label file if one is given, else from the weights."""
+    Args:
+        classes: how many classes the network has; None if it does not say.
+    """
     if config.names is not None:
-        return dict(enumerate(read_names(config.names, config.storage_options)))
+        listed = read_names(config.names, config.storage_options)
+        if classes is not None and len(listed) != classes:
+            raise ConfigError(
+                f"`tracks.names`: {config.names} has {len(listed)} names, and the detector {config.weights} has "
+                f"{classes} classes. Give one name per class, in the order used to train it."
+            )
+        return dict(enumerate(listed))
     pairs: Any = stated.items() if isinstance(stated, Mapping) else enumerate(stated or ())
-    names = {key: name for key, name in pairs if isinstance(name, str) and not _CONTROL.search(name)}
-    if stated and set(names) == set(range(len(stated))):
-        return names
-    raise ConfigError(
-        f"{config.weights} has no class names, or they are not plain text numbered from 0. Set "
-        "`tracks.names` to a file with one name per line, in the order used to train the detector."
-    )
+    names = {key: name for key, name in pairs if isinstance(name, str) and name.strip() and not _CONTROL.search(name)}
+    hint = "Set `tracks.names` to a file with one name per line, in the order used to train the detector."
+    if not stated or set(names) != set(range(len(stated))):
+        raise ConfigError(f"{config.weights} has no class names, or they are not plain text numbered from 0. {hint}")
+    if classes is not None and len(names) != classes:
+        raise ConfigError(f"{config.weights} has {classes} classes, and names for {len(names)}. {hint}")
+    if twice := repeated(names.values()):
+        raise ConfigError(f"{config.weights} has two classes of the name {twice[0]!r}. {hint}")
+    return names

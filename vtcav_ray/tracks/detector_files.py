@@ -7,6 +7,7 @@ from typing import Any
 
 from vtcav_ray.errors import ConfigError, RefusedURL
 from vtcav_ray.store.reading import read_named
+from vtcav_ray.text.name_lists import BadNames, read_name_list
 
 MOST_WEIGHTS_BYTES = 4 << 30
 MOST_NAMES_BYTES = 4 << 20
@@ -31,20 +32,19 @@ def read_bytes(weights: str, storage_options: Mapping[str, Any] | None = None) -
 
 
 def read_names(names: str, storage_options: Mapping[str, Any] | None = None) -> list[str]:
-    """Read the class names of a label file, one per line; empty lines are skipped.
+    """Read the class names of a label file (`vtcav_ray.text.name_lists`), in the order of the classes.
 
     Raises:
-        ConfigError: the file does not exist, is not text, or is far too long.
+        ConfigError: the file does not exist, is far too long, or is not a list of unique names.
         AccessError: the server refuses.
         OSError: permission is missing, or the network failed.
     """
     try:
-        text = _content(names, storage_options, MOST_NAMES_BYTES, "tracks.names").decode("utf-8")
+        return read_name_list(_content(names, storage_options, MOST_NAMES_BYTES, "tracks.names"), names)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError(f"`tracks.names`: {names} does not exist. Give a text file, one name per line.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"`tracks.names`: {names} is not UTF-8 text. Give one name per line.") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    except BadNames as error:
+        raise ConfigError(f"`tracks.names`: {names} {error}.") from error
 
 
 def _content(url: str, storage_options: Mapping[str, Any] | None, most: int, key: str) -> bytes:

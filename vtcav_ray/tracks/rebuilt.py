@@ -43,6 +43,8 @@ TORCH_LAYERS = frozenset(
 _SIDES = ("kernel_size", "stride", "padding", "dilation", "output_padding", "scale_factor", "upscale_factor", "size",
           "output_size")  # fmt: skip
 _MOST = {"scale_factor": 16, "upscale_factor": 16, "size": 1024, "output_size": 1024}  # for layers that enlarge
+# Numbers of parameters, which Ultralytics writes on each layer and nothing reads. Large models exceed MOST_COUNT.
+_COUNTS = frozenset({"np"})
 _DICTS = ("_parameters", "_buffers", "_modules")
 _PRIVATE = frozenset(
     {"_reversed_padding_repeated_twice", "_qkv_same_embed_dim", "_end2end", "_is_full_backward_hook", "_version"}
@@ -115,6 +117,8 @@ class _Builder:
         layer = found.__new__(found)
         state: dict[str, Any] = dict(vars(nn.Module()))  # empty hooks and slots
         for name, value in record.state.items():
+            if name in _COUNTS:
+                continue
             _check_attribute(found, name)
             if name in _DICTS:
                 state[name] = self._slots(name, value, depth)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import pyarrow as pa
-
 from vtcav_ray import stages
 from vtcav_ray.config import VideosConfig, WorldConfig
 from vtcav_ray.rows import Failure
@@ -14,9 +12,8 @@ from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import canonical_digest
-from vtcav_ray.videos.listing import list_videos
+from vtcav_ray.videos.listing import Listing, list_all
 
-Listing = tuple[pa.Table, list[Failure]]
 # Fields of a failure that the stage's key covers. A further field would change the keys of all runs with a failure.
 FAILURE_IN_KEY = ("uri", "video_id", "clip_id", "error_kind", "message")
 
@@ -35,7 +32,7 @@ def _list(context: Context) -> Listing:
         config = VideosConfig(
             uri=folder.url, limit=config.limit, labels=config.labels, storage_options=dict(folder.storage_options)
         )
-    return list_videos(config)
+    return list_all(config)
 
 
 def rendered_world(world: WorldConfig, run: Folder) -> Folder:
@@ -51,11 +48,13 @@ def rendered_world(world: WorldConfig, run: Folder) -> Folder:
 
 
 def _prepare(context: Context) -> Work:
-    videos, failures = _listing(context)
+    listing = _listing(context)
+    videos, failures = listing.videos, listing.failures
     labels = videos["label"].combine_chunks().value_counts().to_pylist()
     return Work(
         shards=[Shard("all", videos)],
         make_worker=functools.partial(_keep, failures),
+        warnings=listing.warnings,
         notes={"videos": videos.num_rows, "labels": {str(c["values"]): c["counts"] for c in labels}},
     )
 
@@ -65,7 +64,8 @@ def _keep(failures: list[Failure]) -> Any:
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
-    videos, failures = _listing(context)
+    listing = _listing(context)
+    videos, failures = listing.videos, listing.failures
     failed = [{name: getattr(failure, name) for name in FAILURE_IN_KEY} for failure in failures]
     return {"listing": canonical_digest([videos.to_pylist(), failed])}
 

@@ -1,0 +1,57 @@
+"""Exceptions of workers that nobody expected, kept with what a user needs: type, message, place and shard."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from types import TracebackType
+
+from vtcav_ray.errors import VtcavError
+from vtcav_ray.store.access import storage_errors
+
+logger = logging.getLogger(__name__)
+
+
+class Caught:
+    """Keep an exception that is neither ours nor of storage: a fault in a worker, or in a library that it calls.
+
+    Ray would report it as its own error, or as an actor that died, without the shard. The traceback goes to the log.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
+        if not isinstance(error, Exception) or isinstance(error, (VtcavError, *storage_errors())):
+            return False
+        logger.error("a worker failed", exc_info=error)
+        self.error = error
+        return True
+
+
+def described(error: Exception) -> str:
+    """Return type, message and place of an exception, in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" (in {frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    message = " ".join(str(error).split())
+    return (
+        f"{type(error).__name__}{f': {message}' if message else ''}{where}. Finished shards are kept. The log has the "
+        "traceback; if vtcav-ray is to blame, please report it."
+    )
+
+
+class NoteShard:
+    """Add the shard to an exception that passes, where the work is done in the driver."""
+
+    def __init__(self, stage: str, shard: str) -> None:
+        self.note = f"Shard {shard} of stage {stage} failed. Finished shards are kept."
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if isinstance(error, Exception) and not isinstance(error, VtcavError):
+            error.add_note(self.note)
