@@ -12,6 +12,7 @@ from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.swap import swap
 
 
+@pytest.mark.slow
 def test_every_decision_is_in_the_file(s3: Seaweed) -> None:
     folder = Folder(f"{s3.bucket('review-together')}/run", s3.storage_options)
     each, people = 15, 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pyarrow as pa
 
@@ -74,10 +76,17 @@ def comparison(table: pa.Table, figures: TcavFigures | None) -> Comparison:
     return Comparison(("lift", "put_down"), ("moving up/context", "moving down/context"), maps, found, "No scores.")
 
 
-def page_data(table: pa.Table | None = None, **changes: object) -> PageData:
-    table = rows() if table is None else table
+@functools.cache
+def example_clip() -> tuple[bytes, int, int]:
+    """Return an overlay of random maps as WebP, its height and its width."""
     maps = np.random.default_rng(0).random((16, 24, 24)).astype(np.float32)
     picture = draw(np.full((16, 24, 24, 3), 90, np.uint8), maps, maps[::-1], ("lift", "put_down"), None)
+    return (as_webp(picture), *picture.shape[1:3])
+
+
+def page_data(table: pa.Table | None = None, **changes: object) -> PageData:
+    table = rows() if table is None else table
+    webp, height, width = example_clip()
     aligned = [
         {"class": name, "layer": "middle", "mode": mode, "clips": 6, "map": np.ones(ALIGNED_SIDE**2)}
         for name in ("all", "lift")
@@ -91,7 +100,7 @@ def page_data(table: pa.Table | None = None, **changes: object) -> PageData:
         "aggregate": pa.Table.from_pylist(aligned, schema=AGGREGATE),
         "comparisons": [comparison(table, tcav(0.5, -0.5))],
         "pictures": [
-            Picture(f"class/lift/{i}", "lift", mode, "middle", as_webp(picture), "x.mp4", *picture.shape[1:3])
+            Picture(f"class/lift/{i}", "lift", mode, "middle", webp, "x.mp4", height, width)
             for i in range(2)
             for mode in ("frame", "clip")
         ],

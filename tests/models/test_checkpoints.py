@@ -89,7 +89,7 @@ def test_published_format_over_http(
 
     handler = functools.partial(Silent, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}"
         recogniser = load_recogniser(ModelConfig(checkpoint=f"{base}/{named.name}"), "cpu")
         assert_same(recogniser, weights)

@@ -60,7 +60,8 @@ def python(code: str, beside: Path) -> None:
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize("timm", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("timm", [True, False])
 def test_a_recogniser_runs_beside_a_transformers_that_lacks_names(tmp_path: Path, timm: bool) -> None:
     beside = installed(tmp_path, {"transformers": GONE, **({"timm": GONE} if timm else {})})
     python(
@@ -75,6 +76,7 @@ assert not {{"transformers", "timm", "decord"}} & set(sys.modules)
     )
 
 
+@pytest.mark.slow
 def test_a_recogniser_runs_beside_optional_packages_that_all_fail_and_one_that_needs_them_says_so(
     tmp_path: Path,
 ) -> None:

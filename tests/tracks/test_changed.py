@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ NAMES = [f"{i:02d}.mp4" for i in range(12)]
 FRAMES = 24
 
 
+@functools.cache
 def video(place: int, frames: int = FRAMES) -> bytes:
     return encode(square_video([(9.0 + place + 2 * i, 30.0) for i in range(frames)], seed=place)[0])
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
 from vtcav_ray.explain.concepts import LayerPool, RunConcepts
@@ -26,6 +25,7 @@ from vtcav_ray.explain.subjects import (
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.storage_errors import reason, storage_errors
 from vtcav_ray.store.urls import check_url
+from vtcav_ray.text.name_lists import NameIndex
 
 NO_GRADIENT = "the tables have no gradient of its predicted class or of the runner-up"
 NOT_AN_EXAMPLE = "it is no class example of the run"
@@ -211,10 +211,10 @@ def _explanation(subject: Subject, rows: list[ConceptPush], target: str) -> Expl
     probabilities = shifted / shifted.sum()
     order = np.argsort(-probabilities, kind="stable")
     predicted, runner_up = subject.likeliest
-    spelling = {normal_label(name): name for name in subject.classes}
+    spelling = NameIndex(subject.classes)
     return Explanation(
         video=subject.video,
-        label=None if subject.label is None else spelling.get(normal_label(subject.label), subject.label),
+        label=None if subject.label is None else spelling.spelling(subject.label) or subject.label,
         predicted=predicted,
         runner_up=runner_up,
         probabilities={subject.classes[int(k)]: float(probabilities[k]) for k in order},

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.clips.usable import read_left_out
 from vtcav_ray.explain.concepts import RunConcepts
 from vtcav_ray.explain.pushes import presence
@@ -22,6 +21,7 @@ from vtcav_ray.rows import MistakeRow, table_of
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav.arrays import video_means
+from vtcav_ray.text.name_lists import NameIndex
 
 if TYPE_CHECKING:
     from vtcav_ray.explain.mistakes import MistakeTests
@@ -86,11 +86,11 @@ def read_examples(run: Run) -> Examples:
     left_out = set(read_left_out(run.stage("cavs")))
     answers = {video: one for video, one in sorted(read_answers(run).items()) if not left_out & set(one.clip_ids)}
     classes = _classes_with_gradients(run)
-    index = {normal_label(name): k for k, name in enumerate(classes)}
+    index = NameIndex(classes)
     videos, truth, rival, mistaken, used = [], [], [], [], []
     for video, one in answers.items():
-        own = index.get(normal_label(one.label))
-        order = [index.get(normal_label(one.classes[int(k)])) for k in np.argsort(-one.logits, kind="stable")]
+        own = index.place(one.label)
+        order = [index.place(one.classes[int(k)]) for k in np.argsort(-one.logits, kind="stable")]
         others = [k for k in order if k is not None and k != own]
         if own is None or order[0] is None or not others:
             continue  # there is no effect on its true class, on the answer, or on any other class

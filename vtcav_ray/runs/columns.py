@@ -6,8 +6,14 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from vtcav_ray import tables
+from vtcav_ray import stages, tables
 from vtcav_ray.errors import ConfigError
+
+
+def schema_of_table(table: str) -> pa.Schema:
+    """Return the columns of a table, or of a side table that can be printed."""
+    schema: pa.Schema = tables.SIDE_SCHEMAS[table] if table in stages.PRINTED else tables.EMPTY_SCHEMAS[table]
+    return schema
 
 
 def check_columns(table: str, columns: Sequence[str] | None) -> None:
@@ -16,7 +22,7 @@ def check_columns(table: str, columns: Sequence[str] | None) -> None:
     Raises:
         ConfigError: it does not have one of them. If the column was renamed, the message gives its name today.
     """
-    known = tables.EMPTY_SCHEMAS[table].names
+    known = schema_of_table(table).names
     for name in columns or ():
         if name in known:
             continue

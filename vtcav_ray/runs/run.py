@@ -14,7 +14,7 @@ from vtcav_ray import stages, tables
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.runs.columns import check_columns, check_stored, with_marker
+from vtcav_ray.runs.columns import check_columns, check_stored, schema_of_table, with_marker
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import BRANCH_JSON, RUN_JSON, checked
@@ -140,7 +140,7 @@ class Run:
         check_columns(name, columns)
         found = stage.read(name, columns=with_marker(name, columns), **partition)
         if found is None:
-            found = _schema_of(name).empty_table()
+            found = schema_of_table(name).empty_table()
         check_stored(found, name, self.url)
         return found.select(list(columns)) if columns is not None else found
 
@@ -170,7 +170,7 @@ class Run:
             if part.num_rows:
                 parts.append(part)
                 rows -= part.num_rows
-        return concatenated(parts) if parts else _schema_of(name).empty_table()
+        return concatenated(parts) if parts else schema_of_table(name).empty_table()
 
     def _stage_of(self, table: str) -> str:
         if table not in stages.STAGE_OF_TABLE:
@@ -213,8 +213,3 @@ def relative_url(url: str, target: str) -> str:
     """Return `target` relative to `url` if `url` lies below it, so that both can be moved together; else unchanged."""
     below = url.removeprefix(target.rstrip("/") + "/")
     return target if below == url else "/".join([".."] * len(below.strip("/").split("/")))
-
-
-def _schema_of(table: str) -> pa.Schema:
-    schema: pa.Schema = tables.SIDE_SCHEMAS[table] if table in stages.PRINTED else tables.EMPTY_SCHEMAS[table]
-    return schema
