@@ -93,6 +93,8 @@ LONGEST = (
     "test_poison.py",
     "test_gradcam_stage.py",
     "test_patch_stage.py",
+    "test_shortcut.py",
+    "test_explain_run.py",
     "test_watch_s3.py",
     "test_observe.py",
     "test_copies.py",

@@ -63,9 +63,9 @@ def test_the_backdrop_comes_first_and_nothing_else_is_significant(monkeypatch: p
     cells, found = mistakes_of("backdrop")
     assert 0.3 < found.num_mistakes / (found.num_mistakes + found.num_correct) < 0.7
     order = [cells[c] for c in found.ranking()]
-    assert {name for name, _ in order[:4]} == {"stripes", "checks"}, order
+    assert {name for name, _ in order[:6]} == {"stripes", "checks"}, order  # both, at all three layers
     first = found.ranking()[0]
-    assert found.q[first] < 0.01
+    assert found.q[first] < 0.05
     assert found.difference[first] > 0
     for c, (name, _) in enumerate(cells):
         if name not in ("stripes", "checks"):
