@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from tests.helpers.planted_run import PlantedRun
+from tests.helpers.run_factory import make_run
 from vtcav_ray import cli, tables
 from vtcav_ray.compare import compare_runs
 from vtcav_ray.errors import ConfigError
@@ -47,8 +47,10 @@ def test_an_old_table_is_known_though_it_has_all_wanted_names() -> None:
 
 
 @pytest.mark.slow
-def test_every_command_that_reads_an_old_run_says_to_run_again(planted: PlantedRun, tmp_path: Path) -> None:
-    copy = str(planted.copy(tmp_path / "run"))
+def test_every_command_that_reads_an_old_run_says_to_run_again(tmp_path: Path) -> None:
+    new = make_run(tmp_path / "new", weight=1.0)
+    assert new.table("scores", columns=["q", "class"]).column_names == ["q", "class"]
+    copy = make_run(tmp_path / "old", weight=1.0).url
     scores = Run(copy).stage("scores")
     names = [{new: old for old, new in tables.RENAMED["scores"].items()}.get(n, n) for n in tables.SCORES.names]
     old = {shard: scores.record(shard) for shard in scores.committed()}
@@ -64,7 +66,7 @@ def test_every_command_that_reads_an_old_run_says_to_run_again(planted: PlantedR
         lambda: run.head("scores", 3),
         lambda: next(run.iter_tables("scores")),
         lambda: export(run, str(tmp_path / "paper")),
-        lambda: compare_runs([run, planted.run]),
+        lambda: compare_runs([run, new]),
         lambda: intervene_run(run, Wanted()),
     ):
         with pytest.raises(ConfigError, match="older version"):

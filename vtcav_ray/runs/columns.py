@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -55,7 +56,24 @@ def check_stored(found: pa.Table, table: str, url: str) -> None:
         ConfigError: an older version of vtcav-ray wrote it.
     """
     if table in tables.MARKER and tables.MARKER[table] not in found.column_names:
-        raise ConfigError(
-            f"The table `{table}` of {url} is from an older version of vtcav-ray and has other columns. Repeat `vtcav "
-            f"run` with its config and `--out {url}`: it recomputes what changed and reuses the rest."
-        )
+        raise _old(table, url)
+
+
+@contextmanager
+def old_tables_reported(table: str, url: str) -> Iterator[None]:
+    """Report a stored table that lacks a wanted column, all of which `check_columns` knows.
+
+    Raises:
+        ConfigError: an older version of vtcav-ray wrote it.
+    """
+    try:
+        yield
+    except KeyError as error:  # from Arrow's selection of columns
+        raise _old(table, url) from error
+
+
+def _old(table: str, url: str) -> ConfigError:
+    return ConfigError(
+        f"The table `{table}` of {url} is from an older version of vtcav-ray and has other columns. Repeat `vtcav "
+        f"run` with its config and `--out {url}`: it recomputes what changed and reuses the rest."
+    )

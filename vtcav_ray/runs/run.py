@@ -14,7 +14,13 @@ from vtcav_ray import stages, tables
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.runs.columns import check_columns, check_stored, schema_of_table, with_marker
+from vtcav_ray.runs.columns import (
+    check_columns,
+    check_stored,
+    old_tables_reported,
+    schema_of_table,
+    with_marker,
+)
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import BRANCH_JSON, RUN_JSON, checked
@@ -138,7 +144,8 @@ class Run:
             return self._interventions()
         stage = self.stage(self._stage_of(name))
         check_columns(name, columns)
-        found = stage.read(name, columns=with_marker(name, columns), **partition)
+        with old_tables_reported(name, self.url):
+            found = stage.read(name, columns=with_marker(name, columns), **partition)
         if found is None:
             found = schema_of_table(name).empty_table()
         check_stored(found, name, self.url)
@@ -181,9 +188,10 @@ class Run:
         """Iterate over a table, one shard at a time."""
         stage = self.stage(self._stage_of(name))
         check_columns(name, columns)
-        for _, part in stage.iter_tables(name, columns=with_marker(name, columns), **partition):
-            check_stored(part, name, self.url)
-            yield part.select(list(columns)) if columns is not None else part
+        with old_tables_reported(name, self.url):
+            for _, part in stage.iter_tables(name, columns=with_marker(name, columns), **partition):
+                check_stored(part, name, self.url)
+                yield part.select(list(columns)) if columns is not None else part
 
     def _interventions(self) -> pa.Table:
         """Return the results of `vtcav intervene` for the newest run's scores; no rows if it was not called."""
