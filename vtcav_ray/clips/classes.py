@@ -59,7 +59,7 @@ def plan_classes(
     """
     warnings: list[str] = []
     known = NameIndex(recogniser_classes) if recogniser_classes else None
-    label_of = _labels_of({v: label for v, _, label in videos if label}, known, warnings)
+    label_of = labels_of({v: label for v, _, label in videos if label}, known, warnings)
     by_class: dict[str, list[str]] = defaultdict(list)
     for video_id, label in label_of.items():
         by_class[label].append(video_id)
@@ -143,8 +143,14 @@ def _share_of_videos(
     return classes, min(most, max(int(_SHARE * num_videos / len(classes)), floor))
 
 
-def _labels_of(given: Mapping[str, str], known: NameIndex | None, warnings: list[str]) -> dict[str, str]:
-    """Return video id -> label in the model's spelling. Labels that are all numbers are the places of the classes."""
+def labels_of(given: Mapping[str, str], known: NameIndex | None, warnings: list[str]) -> dict[str, str]:
+    """Return video id -> label in the model's spelling. Labels that are all numbers are the places of the classes.
+
+    Args:
+        given: video id -> label.
+        known: the model's classes; None: only the checkpoint has them.
+        warnings: gets a sentence if the labels are numbers.
+    """
     if known is None:
         return dict(given)
     spelling = {label: known.spelling(label) for label in set(given.values())}

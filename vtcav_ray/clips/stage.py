@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray import stages, tables
+from vtcav_ray.clips.classes import labels_of
 from vtcav_ray.clips.select import ClipPlan, plan_clips
 from vtcav_ray.clips.spans import with_times
 from vtcav_ray.config import Config
@@ -24,6 +25,7 @@ from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, added_code
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_size
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tables import TRACKS
+from vtcav_ray.text.name_lists import NameIndex, spoken
 from vtcav_ray.video.listed import Seen
 from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbours
 
@@ -154,13 +156,29 @@ def _by_video(plan: pa.Table, videos_a_shard: int) -> list[Shard]:
     return shards
 
 
+def _respelled(context: Context, names: tuple[str, ...] | None) -> dict[str, str]:
+    """Return the labels whose class is found by a looser comparison than by case, `_` and `-`."""
+    if "respelled" not in context.memo:
+        videos = context.input("videos").read("videos", columns=["label"]) if names else None
+        labels = set(videos["label"].drop_null().to_pylist()) if videos is not None else set()
+        found = labels_of({label: label for label in sorted(labels)}, NameIndex(names or ()), [])
+        plain = {spoken(name): name for name in names or ()}
+        context.memo["respelled"] = {k: v for k, v in found.items() if v != plain.get(spoken(k), k)}
+    respelled: dict[str, str] = context.memo["respelled"]
+    return respelled
+
+
 def _clip_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
+    names = _class_names(config)
+    respelled = _respelled(context, names)
     return {
+        # Only where there are some: other clips are as before.
+        **({"respelled": respelled} if respelled else {}),
         "clips": config.clips.model_dump(mode="json"),
         **added_code({CONCEPT_KINDS: config.clips.kind_names, MOTION_CONTROLS: config.clips.control_names}),
         "seed": config.seed,
-        "classes": _class_names(config),
+        "classes": names,
         "limits": [config.tracks.max_frames, config.tracks.max_pixels],
         "shard_videos": config.shard_videos,
     }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vtcav_ray.video.decode import Source
 
 BUILT_IN = "ultralytics"
+_REREAD_HEADS = (b"RTDETRDecoder", b"rtdetr", b"rt-detr", b"YOLOE", b"OBB26")
 OPEN_VIDEOS = 4  # that feed one detector, where the config says nothing
 
 
@@ -87,8 +88,11 @@ class Ultralytics(TrackSource):
         """Return digests of the detector's files. Their place plays no part: copies of them find the same."""
         tracks = config.tracks
         names = read_names(tracks.names, tracks.storage_options) if tracks.names is not None else None
+        weights = read_bytes(tracks.weights, tracks.storage_options)
         return {
-            "weights": hashlib.sha256(read_bytes(tracks.weights, tracks.storage_options)).hexdigest(),
+            "weights": hashlib.sha256(weights).hexdigest(),
+            # Earlier versions read the rows of these heads wrongly.
+            **({"heads": 2} if any(name in weights for name in _REREAD_HEADS) else {}),
             "names": canonical_digest(names) if names is not None else None,
         }
 
