@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 
+_side_data_of: Any = SideDataContainer  # PyAV's type stub does not name its argument
 _NUMBERS = 9  # int32: a b u, c d v, x y w
 
 
@@ -45,7 +46,7 @@ def orientation_of(frame: Any) -> Orientation:
     The container's matrix is on every frame. A frame without one, or with one that shows nothing, is upright.
     """
     # `frame.side_data` would hold the frame, and be held by it, until the garbage collector runs.
-    found = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
+    found = _side_data_of(frame).get("DISPLAYMATRIX")
     if found is None or len(data := bytes(found)) < 4 * _NUMBERS:
         return UPRIGHT
     a, b, _, c, d = (int.from_bytes(data[i : i + 4], sys.byteorder, signed=True) for i in range(0, 20, 4))
