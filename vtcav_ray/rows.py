@@ -18,6 +18,7 @@ from vtcav_ray.errors import InputError
 
 Float32 = Annotated[float, pa.float32()]
 Counts = Annotated[Sequence[int], pa.list_(pa.int32())]
+Floats = Annotated[Sequence[float], pa.list_(pa.float32())]
 _TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int32(), float: pa.float64()}
 Row = TypeVar("Row")
 
@@ -162,6 +163,20 @@ class EffectTestRow:
     effect_unit: Float32  # as in `nulls`
     effect_counts: Counts
     note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseRow:
+    """The responses of one class to one pool clip at one layer, a row of `responses`."""
+
+    clip_id: str  # of a concept, or of a random set
+    video_id: str
+    class_: str
+    layer: str
+    # Target of the class, logits, at each reference clip with this clip's z in place of its own: in the order of the
+    # reference clips' ids; NaN: the reference clip could not be decoded
+    responses: Floats
+    model: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from vtcav_ray.rows import (
     NullRow,
     PatchedRow,
     PatchEffectRow,
+    ResponseRow,
     ScoreRow,
     SensitivityRow,
     schema_of,
@@ -233,6 +234,7 @@ GRADCAM_SUMMARY = pa.schema(
     ]
 )
 
+RESPONSES = schema_of(ResponseRow)
 PATCHED = schema_of(PatchedRow)
 PATCH_EFFECTS = schema_of(PatchEffectRow)
 FAILURES = schema_of(Failure)
@@ -254,6 +256,7 @@ EMPTY_SCHEMAS = {
     "failures": FAILURES,
     "gradcam": GRADCAM,
     "gradcam_summary": GRADCAM_SUMMARY,
+    "responses": RESPONSES,
     "patched": PATCHED,
     "patch_effects": PATCH_EFFECTS,
 }
