@@ -74,18 +74,21 @@ class ScoreRow:
     p: float  # of the score, two-sided
     q: float | None = None  # p corrected for all m cells of the run
     learnable: bool  # held-out accuracy above the random sets' own; a note, which decides nothing
-    significant: bool | None = None  # the headline: effect_q below alpha
+    significant: bool | None = None  # the headline: effect_q below alpha, and the interval beyond +-min_effect
+    negligible: bool | None = None  # the interval lies inside +-min_effect: no effect of interest
     n: int  # class videos
     R: int  # CAVs
     magnitude: float  # mean sensitivity, logits per unit of z
     smooth: float  # mean sigmoid of the scaled sensitivity, in [0, 1]
     null_mean: float  # of the random-against-random scores
     null_sd: float
-    effect_logits: float  # the concept effect, in logits
+    effect_logits: float  # the concept effect, in logits; first-order or patch, as `scores.effect` says
     effect_ci_low: float
     effect_ci_high: float
     effect_null_sd: float
     effect_z: float
+    class_margin: float  # logits: how far other classes' clips are from the class's own, as the effect measures it
+    min_effect: float | None = None  # smallest effect of interest, logits: `scores.min_effect` of class_margin
     effect_p: float | None = None  # permutation over source videos: twice the smaller tail of t
     effect_p_symmetric: float | None = None  # the same by the size of t: read it if spread_ratio is above 2
     effect_q: float | None = None  # effect_p corrected for all cells of the run
@@ -155,6 +158,7 @@ class EffectTestRow:
     effect_p: float  # as in `scores`
     effect_p_symmetric: float
     p_adjusted: float  # effect_p corrected for the classes and layers of the same concept and other side
+    p_needed: float  # largest p that the correction's strictest step for this cell's family accepts
     spread_ratio: float
     effect_within: float
     p_within: float

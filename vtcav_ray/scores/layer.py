@@ -7,6 +7,8 @@ Legend: K classes, V videos of a class, J cells per class (concept, against), R 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,12 +18,16 @@ import torch
 from numpy.typing import NDArray
 
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
+from vtcav_ray.clips.classes import same_class
 from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow
 from vtcav_ray.scores.cells import Cell, Rows, find_cells
+from vtcav_ray.tcav.arrays import video_means
 from vtcav_ray.tcav.diagnostics import Learnable, collinearity, is_degenerate, learnability, mean_pairwise_cosine
-from vtcav_ray.tcav.effect import ConceptEffect, concept_effects, paired_concept_effects
+from vtcav_ray.tcav.effect import ConceptEffect, ConceptEffects, concept_effects, paired_concept_effects
 from vtcav_ray.tcav.intervals import score_intervals
+from vtcav_ray.tcav.min_effect import class_margin
 from vtcav_ray.tcav.null_histograms import score_counts
+from vtcav_ray.tcav.responses import unit_gradients
 from vtcav_ray.tcav.scores import Scores, score
 from vtcav_ray.tcav.significance import empirical_test, null_pairs, round_robin_test
 
@@ -44,6 +50,14 @@ NO_EFFECT = ConceptEffect(
 )
 
 
+class Targets(NamedTuple):
+    """A class's target at class clips: values, and label and source video of each clip."""
+
+    values: Sequence[float]
+    labels: Sequence[str]
+    videos: Sequence[str]
+
+
 @dataclass(frozen=True)
 class ClassGradients:
     """The gradients of a class's logit.
@@ -53,12 +67,21 @@ class ClassGradients:
         vectors, videos: gradients at the class's own clips, [n, d], and the clips' source videos. Sign counts use them.
         for_effect: the same at the clips that `scores.gradients_at` names, used by the concept effect;
             None: it uses the class's own clips.
+        responses_NV: for `scores.effect: patch`: responses to each row of the pool at V reference videos; NaN: none.
+        targets: for `scores.effect: patch`: the class's target at class clips, by label and source video.
     """
 
     name: str
     vectors: NDArray[np.float32]
     videos: Sequence[str]
     for_effect: tuple[NDArray[np.float32], Sequence[str]] | None = None
+    responses_NV: NDArray[np.float64] | None = None
+    targets: Targets | None = None
+
+    def mean(self) -> NDArray[np.float64]:
+        """Return the mean gradient over source videos that the concept effect uses, [d]."""
+        rows, videos = self.for_effect or (self.vectors, self.videos)
+        return np.asarray(video_means(rows, videos, "class_groups").mean(axis=0))
 
 
 @dataclass(frozen=True)
@@ -71,6 +94,8 @@ class LayerClips:
         pool: the clips of the activations, with `vectors_ND`.
         clip_ids: of the pool's rows.
         classes: their gradients.
+        there_N: rows of the pool that effects may use; None: all. With `scores.effect: patch`: those with responses at
+            every layer.
     """
 
     layer: str
@@ -79,6 +104,7 @@ class LayerClips:
     clip_ids: Sequence[str]
     vectors_ND: NDArray[np.float32]
     classes: Sequence[ClassGradients]
+    there_N: NDArray[np.bool_] | None = dataclasses.field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -100,12 +126,19 @@ class LayerData(LayerClips):
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """Options of the statistics; see `ScoresConfig`. `device`: where to multiply."""
+    """Options of the statistics; see `ScoresConfig`.
+
+    Attributes:
+        bootstrap, permutations, seed: as in the config.
+        device: where to multiply.
+        level: of `EffectFamily.p_needed`: alpha over the number of families.
+    """
 
     bootstrap: int
     permutations: int
     seed: int
     device: str | torch.device = "cpu"
+    level: float = 0.05
 
 
 class LayerScores(NamedTuple):
@@ -125,6 +158,7 @@ class _ClassFigures(NamedTuple):
     sensitivities_VM: NDArray[np.float32]
     degenerate: bool
     collinearity: float
+    margin: float
     intervals_J: list[tuple[float, float]]
 
 
@@ -178,8 +212,21 @@ def _class_figures(
         sensitivities_VM=scored.sensitivities,
         degenerate=is_degenerate(gradients.vectors),
         collinearity=collinearity(gradients.vectors),
+        margin=margin_of(gradients, data),
         intervals_J=_intervals(cells, scored.sensitivities, options),
     )
+
+
+def margin_of(gradients: ClassGradients, data: LayerClips) -> float:
+    """Return the margin of a class at a layer, in logits as its effects are; see `tcav.min_effect`."""
+    if gradients.targets is not None:
+        values, labels, videos = gradients.targets
+    else:
+        rows = [i for i, role in enumerate(data.pool.set) if role == "class"]
+        values = (data.vectors_ND[rows] @ gradients.mean()).tolist()
+        labels, videos = [data.pool.name[i] for i in rows], [data.pool.video_id[i] for i in rows]
+    own = next((label for label in labels if same_class(label, gradients.name)), gradients.name)
+    return class_margin(values, labels, own, groups=videos) if len(values) else float("nan")
 
 
 def _score_row(
@@ -216,6 +263,7 @@ def _score_row(
         effect_ci_high=effect.ci_high,
         effect_null_sd=effect.null_sd,
         effect_z=effect.z,
+        class_margin=of_class.margin,
         n_concept=effect.n_concept,
         n_random=effect.n_random,
         held_out_accuracy=cavs.gate.accuracy,
@@ -323,29 +371,44 @@ def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
-    """Return the concept effects without their tests, [J][K]. Cells of one form share every inner product."""
+    """Return the effects without their tests, [J][K]. Cells of one form share every inner product."""
     found: list[list[ConceptEffect]] = [[] for _ in cells]
-    taken_at = [c.for_effect or (c.vectors, c.videos) for c in data.classes]
+    compared = [cell.among(data.there_N) for cell in cells]
     for paired in (False, True):
-        members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
+        of_form = [j for j, cell in enumerate(compared) if cell.paired == paired]
+        members = [j for j in of_form if len(compared[j].concept_rows) and len(compared[j].other_rows)]
         if not members:
             continue
-        compute = paired_concept_effects if paired else concept_effects
-        batch = compute(
-            [vectors for vectors, _ in taken_at],
-            data.vectors_ND,
-            [cells[j].concept_rows for j in members],
-            [cells[j].other_rows for j in members],
-            groups=data.pool.video_id,
-            class_groups=[videos for _, videos in taken_at],
-            permutations=None,
-            bootstrap=options.bootstrap,
-            seed=options.seed,
-            device=options.device,
-        )
+        batch = _batch([compared[j] for j in members], data, options)
         for place, j in enumerate(members):
-            found[j] = [batch.cell(k, place) for k in range(len(data.classes))]
+            found[j] = [of_classes.cell(k, place) for of_classes, k in batch]
     return [cells_of or [NO_EFFECT] * len(data.classes) for cells_of in found]
+
+
+def _batch(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[tuple[ConceptEffects, int]]:
+    """Return the effects of cells of one form: for each class, where its figures are."""
+    compute = functools.partial(
+        paired_concept_effects if cells[0].paired else concept_effects,
+        groups=data.pool.video_id,
+        permutations=None,
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+        device=options.device,
+    )
+    sides = [cell.concept_rows for cell in cells], [cell.other_rows for cell in cells]
+    if data.there_N is None:
+        taken_at = [c.for_effect or (c.vectors, c.videos) for c in data.classes]
+        gradients, videos = [vectors for vectors, _ in taken_at], [videos for _, videos in taken_at]
+        found = compute(gradients, data.vectors_ND, *sides, class_groups=videos)
+        return [(found, k) for k in range(len(data.classes))]
+    each = []
+    for one in data.classes:
+        assert one.responses_NV is not None, "with `there_N`, every class has responses"
+        # Rows without responses are in no cell. Effects are differences, so the mean changes nothing.
+        known = one.responses_NV[data.there_N]
+        rows_NV = np.where(data.there_N[:, None], one.responses_NV, known.mean(axis=0))
+        each.append((compute([unit_gradients(rows_NV.shape[1])], rows_NV, *sides), 0))
+    return each
 
 
 def _as_sentence(reason: str) -> str:
