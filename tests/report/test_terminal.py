@@ -59,5 +59,5 @@ def test_markup_and_control_characters_in_names_do_nothing() -> None:
 def test_null_figures_are_dashes_and_no_rows_is_a_sentence() -> None:
     row = cell(effect_logits=None, effect_ci_low=None, effect_ci_high=None, effect_q=None, score=None, null_sd=None)
     assert "–" in shown([row])
-    assert "? undecided (1)" in shown([row])
+    assert "? no figure (1)" in shown([row])
     assert "No scores" in shown([])

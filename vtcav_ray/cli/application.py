@@ -116,13 +116,17 @@ def plan(
         list[str] | None, typer.Option("--rate", help="gpu=2.50, cpu=0.04 (per hour), currency=EUR; repeatable")
     ] = None,
     sample: Annotated[int, typer.Option(min=2, help="number of videos to measure")] = 8,
+    patch_effects: Annotated[
+        bool, typer.Option("--patch", help="with scores.effect: patch, and the passes that it takes")
+    ] = False,
     as_json: AsJson = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Measure a short sample and estimate the whole run: hours, bytes, price, and the stage that dominates."""
     from vtcav_ray.config.loading import load_config
 
-    settings = load_config(config, overrides or (), out=out_url, trust_code=trust_code)
+    chosen = [*(overrides or ()), *(["scores.effect=patch"] if patch_effects else [])]
+    settings = load_config(config, chosen, out=out_url, trust_code=trust_code)
 
     from vtcav_ray.cli.plan import plan as plan_and_print
 

@@ -200,12 +200,14 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
     found = sentences.findings(cells, MAX_FINDINGS) if len(cells) else []
     return Summary(
         eyebrow=_eyebrow(data),
-        lead=sentences.overall(cells, alpha=data.alpha, correction=data.correction),
+        lead=sentences.overall(
+            cells, alpha=data.alpha, correction=data.correction, min_effect=data.min_effect, effect=data.effect
+        ),
         shares=[GroupShare(*share) for share in sentences.group_shares(cells)],
         tiles=_tiles(data, cells),
         findings=found,
         more_classes=len(cells.classes) - len(found),
-        undecided=undecided(cells),
+        undecided=undecided(cells, alpha=data.alpha),
         warnings=data.warnings,
     )
 

@@ -39,15 +39,20 @@ const words = (() => {
 
   // Column -> [heading, format, meaning]. A column that is not listed is shown under its own name.
   const columns = {
-    effect_logits: ["Concept effect", signed, "How far the class's logit moves, to first order, when the activation moves from random clips to the concept's. The headline. In logits."],
-    effect_ci_low: ["… interval, low end", signed, "95 % bootstrap interval of the effect: the class's videos and the runs are both resampled."],
+    effect_logits: facts.effect === "patch"
+      ? ["Patch effect", signed, "How far the class's logit moves when the activation of a concept's clip, instead of a random one's, is put into the reference clips. The headline. In logits."]
+      : ["Concept effect", signed, "How far the class's logit moves, to first order, when the activation moves from random clips to the concept's. The headline. In logits."],
+    effect_ci_low: ["… interval, low end", signed, "95 % bootstrap interval of the effect: concept, random, and class or reference videos are resampled."],
     effect_ci_high: ["… interval, high end", signed, "The interval's other end."],
     effect_null_sd: ["… spread of its null", signed, "Standard deviation of the effect when random clips replace the concept's clips. In logits."],
     effect_z: ["… in null spreads (z)", (v) => signed(v), "The effect divided by that spread. Layers are compared by this, not by raw scores."],
     effect_p: ["… p", probability, "Permutation test over source videos: twice the smaller tail."],
     effect_p_symmetric: ["… p by size alone", probability, "The same test by the size of t. Read it where the ratio of spreads is above 2."],
-    effect_q: ["… q", probability, "p corrected for all cells of the run. Below α: significant."],
-    significant: ["Significant", yesNo, "q of the effect is below α."],
+    effect_q: ["… q", probability, "p corrected for all cells of the run. Below α, with the interval beyond the smallest effect of interest: significant."],
+    class_margin: ["Class's margin", signed, "How far the clips of other classes are from the class's own, measured as the effect is. Effect over margin compares layers. In logits."],
+    min_effect: ["Smallest effect of interest", signed, "A share of the margin: a cell is called only if its interval lies beyond, and has no effect only if it lies inside. In logits."],
+    significant: ["Significant", yesNo, "q of the effect is below α, and its interval lies beyond ± the smallest effect of interest."],
+    negligible: ["No effect", yesNo, "The interval lies inside ± the smallest effect of interest."],
     spread_ratio: ["Ratio of spreads", (v) => fixed(v), "Standard deviations of the two sides, the larger over the smaller. Above 2, p can be too small."],
     effect_within: ["Beyond the class itself", signed, "Part of the effect between clips of the SAME class, with the concept and without. The effect above compares clips of any class. In logits."],
     p_within: ["… p", probability, "Permutation test of that part: videos are exchanged within their classes."],
@@ -79,7 +84,7 @@ const words = (() => {
   };
 
   const columnGroups = [
-    ["The effect", ["effect_logits", "effect_ci_low", "effect_ci_high", "effect_null_sd", "effect_z", "effect_p", "effect_p_symmetric", "effect_q", "significant", "spread_ratio"]],
+    ["The effect", ["effect_logits", "effect_ci_low", "effect_ci_high", "effect_null_sd", "effect_z", "effect_p", "effect_p_symmetric", "effect_q", "class_margin", "min_effect", "significant", "negligible", "spread_ratio"]],
     ["Beyond the class itself", ["effect_within", "p_within", "q_within", "between_share"]],
     ["The TCAV score (sign count)", ["score", "ci_low", "ci_high", "null_mean", "null_sd", "effect", "p", "q", "smooth", "magnitude"]],
     ["The concept's direction", ["held_out_accuracy", "null_accuracy", "learnable", "stability"]],
