@@ -88,6 +88,7 @@ LONGEST = (
     "test_poison.py",
     "test_gradcam_stage.py",
     "test_patch_stage.py",
+    "test_patch_scores.py",
     "test_watch_s3.py",
     "test_observe.py",
     "test_copies.py",

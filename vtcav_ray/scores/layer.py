@@ -21,6 +21,7 @@ from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow
 from vtcav_ray.scores.cells import Cell, Rows, find_cells
+from vtcav_ray.scores.responses import filled
 from vtcav_ray.tcav.arrays import video_means
 from vtcav_ray.tcav.diagnostics import Learnable, collinearity, is_degenerate, learnability, mean_pairwise_cosine
 from vtcav_ray.tcav.effect import ConceptEffect, ConceptEffects, concept_effects, paired_concept_effects
@@ -404,9 +405,7 @@ def _batch(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> lis
     each = []
     for one in data.classes:
         assert one.responses_NV is not None, "with `there_N`, every class has responses"
-        # Rows without responses are in no cell. Effects are differences, so the mean changes nothing.
-        known = one.responses_NV[data.there_N]
-        rows_NV = np.where(data.there_N[:, None], one.responses_NV, known.mean(axis=0))
+        rows_NV = filled(one.responses_NV, data.there_N)
         each.append((compute([unit_gradients(rows_NV.shape[1])], rows_NV, *sides), 0))
     return each
 

@@ -60,28 +60,41 @@ class ReadResponses:
         Raises:
             StageError: there are no responses.
         """
-        there_N = self.there(clips.clip_ids)
-        table = self._responses.read("responses", layer=clips.layer)
-        videos_V = self._videos(clips.layer, gradients)
-        if table is None or not there_N.any() or not any(videos_V):
-            raise StageError(NO_RESPONSES.format(layer=clips.layer))
-        row_of = {clip: i for i, clip in enumerate(clips.clip_ids)}
-        classes = []
-        for one in clips.classes:
-            part = table.filter(pc.equal(table["class"], one.name))
-            part = part.filter(pc.is_in(part["clip_id"], pa.array(list(row_of), pa.string())))
-            if not part.num_rows:
-                raise StageError(NO_RESPONSES.format(layer=clips.layer))
-            flat = part["responses"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            means_nV = _by_video(flat.reshape(part.num_rows, -1).astype(np.float64), videos_V)
-            responses_NV = np.full((len(row_of), means_nV.shape[1]), np.nan)
-            responses_NV[[row_of[clip] for clip in part["clip_id"].to_pylist()]] = means_nV
-            classes.append(
-                dataclasses.replace(
-                    one, responses_NV=responses_NV, targets=_targets(gradients, one.name, class_of_clip)
-                )
+        of_class = self.of_classes(clips.layer, clips.clip_ids, gradients, [one.name for one in clips.classes])
+        classes = [
+            dataclasses.replace(
+                one, responses_NV=of_class[one.name], targets=_targets(gradients, one.name, class_of_clip)
             )
-        return dataclasses.replace(clips, classes=classes, there_N=there_N)
+            for one in clips.classes
+        ]
+        return dataclasses.replace(clips, classes=classes, there_N=self.there(clips.clip_ids))
+
+    def of_classes(
+        self, layer: str, clip_ids: Sequence[str], gradients: pa.Table, names: Sequence[str]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return class -> responses to each clip at each reference video, [N, V], in the order of the videos' ids.
+
+        NaN: there is no response to the clip.
+
+        Raises:
+            StageError: there are no responses.
+        """
+        table = self._responses.read("responses", layer=layer)
+        places_V = self._videos(layer, gradients)
+        if table is None or not self.there(clip_ids).any() or not any(places_V):
+            raise StageError(NO_RESPONSES.format(layer=layer))
+        row_of = {clip: i for i, clip in enumerate(clip_ids)}
+        table = table.filter(pc.is_in(table["clip_id"], pa.array(list(row_of), pa.string())))
+        found = {}
+        for name in names:
+            part = table.filter(pc.equal(table["class"], name))
+            if not part.num_rows:
+                raise StageError(NO_RESPONSES.format(layer=layer))
+            flat = part["responses"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            means_nV = _by_video(flat.reshape(part.num_rows, -1).astype(np.float64), places_V)
+            found[name] = np.full((len(row_of), means_nV.shape[1]), np.nan)
+            found[name][[row_of[clip] for clip in part["clip_id"].to_pylist()]] = means_nV
+        return found
 
     def _videos(self, layer: str, gradients: pa.Table) -> list[str | None]:
         """Return the source video of each reference clip, in the order of `responses`; None: the clip is left out."""
@@ -91,6 +104,11 @@ class ReadResponses:
         used = gradients.filter(gradients["reference"])
         video_of = dict(zip(used["clip_id"].to_pylist(), used["video_id"].to_pylist(), strict=True))
         return [video_of.get(clip) for clip in sorted(every.filter(every["reference"])["clip_id"].unique().to_pylist())]
+
+
+def filled(responses_NV: NDArray[np.float64], there_N: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Put the mean response in the rows that no cell uses. Effects are differences, so it changes none of them."""
+    return np.where(there_N[:, None], responses_NV, responses_NV[there_N].mean(axis=0))
 
 
 def _by_video(values_nV: NDArray[np.float64], videos_V: Sequence[str | None]) -> NDArray[np.float64]:
