@@ -8,7 +8,6 @@ Legend: K classes, V videos of a class, J cells per class (concept, against), R 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,33 +20,19 @@ from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow
 from vtcav_ray.scores.cells import Cell, Rows, find_cells
-from vtcav_ray.scores.responses import filled
+from vtcav_ray.scores.effects import effects_of
 from vtcav_ray.tcav.arrays import video_means
 from vtcav_ray.tcav.diagnostics import Learnable, collinearity, is_degenerate, learnability, mean_pairwise_cosine
-from vtcav_ray.tcav.effect import ConceptEffect, ConceptEffects, concept_effects, paired_concept_effects
+from vtcav_ray.tcav.effect import ConceptEffect
 from vtcav_ray.tcav.intervals import score_intervals
 from vtcav_ray.tcav.min_effect import class_margin
 from vtcav_ray.tcav.null_histograms import score_counts
-from vtcav_ray.tcav.responses import unit_gradients
 from vtcav_ray.tcav.scores import Scores, score
 from vtcav_ray.tcav.significance import empirical_test, null_pairs, round_robin_test
 
 DEGENERATE = (
     "The gradient is the same for every clip at this layer (only pooling and one linear map follow), so the sign count "
     "is 0 or 1 for any CAV; read the effect and the magnitude."
-)
-
-
-NO_EFFECT = ConceptEffect(
-    effect=np.nan,
-    null_sd=np.nan,
-    z=np.nan,
-    p=np.nan,
-    ci_low=np.nan,
-    ci_high=np.nan,
-    n_concept=0,
-    n_random=0,
-    reason="There is nothing to compare the concept with.",
 )
 
 
@@ -184,7 +169,7 @@ class _SignCount(NamedTuple):
 def score_layer(data: LayerData, options: ScoreOptions) -> LayerScores:
     """Compute all rows of a layer."""
     cells = find_cells(data.pool, data.clip_ids, data.jobs)
-    effects = _effects(cells, data, options)
+    effects = effects_of(cells, data, options)
     about_cavs = [_about_cavs(cell, data) for cell in cells]
     found = LayerScores([], [], [])
     for k, gradients in enumerate(data.classes):
@@ -369,45 +354,6 @@ def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
     left, right = null_pairs(_num_sets(len(null_P))).T if len(null_P) else np.empty((2, 0), np.int64)
     sets = np.arange(_num_sets(len(null_P)))
     return np.array([np.nanmean(null_P[(left == i) | (right == i)]) for i in sets if np.isfinite(null_P).any()])
-
-
-def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
-    """Return the effects without their tests, [J][K]. Cells of one form share every inner product."""
-    found: list[list[ConceptEffect]] = [[] for _ in cells]
-    compared = [cell.among(data.there_N) for cell in cells]
-    for paired in (False, True):
-        of_form = [j for j, cell in enumerate(compared) if cell.paired == paired]
-        members = [j for j in of_form if len(compared[j].concept_rows) and len(compared[j].other_rows)]
-        if not members:
-            continue
-        batch = _batch([compared[j] for j in members], data, options)
-        for place, j in enumerate(members):
-            found[j] = [of_classes.cell(k, place) for of_classes, k in batch]
-    return [cells_of or [NO_EFFECT] * len(data.classes) for cells_of in found]
-
-
-def _batch(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[tuple[ConceptEffects, int]]:
-    """Return the effects of cells of one form: for each class, where its figures are."""
-    compute = functools.partial(
-        paired_concept_effects if cells[0].paired else concept_effects,
-        groups=data.pool.video_id,
-        permutations=None,
-        bootstrap=options.bootstrap,
-        seed=options.seed,
-        device=options.device,
-    )
-    sides = [cell.concept_rows for cell in cells], [cell.other_rows for cell in cells]
-    if data.there_N is None:
-        taken_at = [c.for_effect or (c.vectors, c.videos) for c in data.classes]
-        gradients, videos = [vectors for vectors, _ in taken_at], [videos for _, videos in taken_at]
-        found = compute(gradients, data.vectors_ND, *sides, class_groups=videos)
-        return [(found, k) for k in range(len(data.classes))]
-    each = []
-    for one in data.classes:
-        assert one.responses_NV is not None, "with `there_N`, every class has responses"
-        rows_NV = filled(one.responses_NV, data.there_N)
-        each.append((compute([unit_gradients(rows_NV.shape[1])], rows_NV, *sides), 0))
-    return each
 
 
 def _as_sentence(reason: str) -> str:
