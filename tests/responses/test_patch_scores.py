@@ -14,8 +14,12 @@ import vtcav_ray
 from tests.helpers.planted_run import PlantedRun
 from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, tables
+from vtcav_ray.compare import compare_runs
 from vtcav_ray.config import Config
+from vtcav_ray.errors import ConfigError
+from vtcav_ray.patch.plan import comparisons
 from vtcav_ray.patch.run import patch_run
+from vtcav_ray.patch.stage import accepted
 from vtcav_ray.planning.estimate import reference_clips
 from vtcav_ray.responses import worker as workers
 from vtcav_ray.runs.run import Run
@@ -57,6 +61,12 @@ def result(planted: PlantedRun, folder: Path, first_order: list[dict[str, Any]])
 
 def by_cell(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
     return {tuple(row[name] for name in tables.CELL_KEY): row for row in rows}
+
+
+def sides_of(run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the clips of `moving up`, and of its random clips."""
+    one = comparisons(accepted(run.stage("activations"), run.stage("cavs")), "late", run.config)[UP, "random"]
+    return one.concept.clips, one.other.clips
 
 
 def test_there_is_a_response_of_every_pool_clip_layer_and_class(result: Run, planted: PlantedRun) -> None:
@@ -106,8 +116,7 @@ def test_before_it_the_effect_is_in_the_logits_of_the_head(result: Run, first_or
 def test_the_effect_of_a_cell_is_that_of_its_responses(result: Run) -> None:
     rows = [row for row in result.table("responses").to_pylist() if (row["layer"], row["class"]) == ("late", "lift")]
     values = {row["clip_id"]: (row["video_id"], row["responses"]) for row in rows}
-    own = [values[clip] for clip in sorted(values) if clip.startswith(f"concept/{UP}/")]
-    other = [values[clip] for clip in sorted(values) if clip.startswith("random/random/context/")]
+    own, other = ([values[clip] for clip in clips] for clips in sides_of(result))
     expected = response_effect(
         [r for _, r in own], [r for _, r in other], groups=[v for v, _ in (*own, *other)], permutations=100
     )
@@ -128,7 +137,7 @@ def test_the_margin_is_that_of_the_logit_and_the_same_at_every_layer(result: Run
         groups=[row["video_id"] for row in rows],
     )  # fmt: skip
     margins = {r["class_margin"] for r in result.table("scores").to_pylist() if r["class"] == "lift"}
-    assert margins == pytest.approx({expected})
+    assert sorted(margins) == pytest.approx([expected], rel=1e-5)
     assert expected > 1
 
 
@@ -161,7 +170,9 @@ def test_running_again_computes_nothing_and_a_lost_shard_is_computed_again(
     lost.unlink()
     times = {path: path.stat().st_mtime_ns for path in stage.rglob("*.parquet")}
     again = vtcav_ray.run(patch_config(planted, folder))
-    assert again.keys == result.keys
+    assert {name: again.keys[name] for name in ("responses", "scores")} == {
+        name: result.keys[name] for name in ("responses", "scores")
+    }
     assert lost.read_bytes() == before[lost]  # to the last bit
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
@@ -206,7 +217,21 @@ def test_a_review_runs_no_model(result: Run, planted: PlantedRun, folder: Path) 
     assert again.keys["scores"] != result.keys["scores"]
     rows = again.table("responses").to_pylist()
     values = {r["clip_id"]: r["responses"][1:] for r in rows if (r["layer"], r["class"]) == ("late", "lift")}
-    own = [np.mean(v) for clip, v in values.items() if clip.startswith(f"concept/{UP}/")]
-    other = [np.mean(v) for clip, v in values.items() if clip.startswith("random/random/context/")]
+    own, other = ([np.mean(values[clip]) for clip in clips] for clips in sides_of(again))
     row = by_cell(again.table("scores").to_pylist())["lift", "late", UP, "random"]
     assert row["effect_logits"] == pytest.approx(np.mean(own) - np.mean(other), rel=1e-4)
+
+
+def test_runs_of_patch_effects_are_compared_on_pairs(planted: PlantedRun, result: Run, tmp_path: Path) -> None:
+    """A run and its copy differ by nothing; a run with first-order effects is in other units."""
+    own = planted.copy(tmp_path / "run")
+    other = vtcav_ray.run(patch_config(planted, own))
+    rows = compare_runs([other, other]).to_pylist()
+    found = by_cell(other.table("scores").to_pylist())
+    assert len(rows) == len(found)
+    for row in rows:
+        assert row["paired"]
+        assert row["change"] == pytest.approx(0, abs=1e-6)
+        assert row["effect_a"] == found[tuple(row[name] for name in tables.CELL_KEY)]["effect_logits"]
+    with pytest.raises(ConfigError, match="other units"):
+        compare_runs([planted.run, other])
