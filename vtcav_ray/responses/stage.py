@@ -14,9 +14,7 @@ import pyarrow.compute as pc
 
 from vtcav_ray import stages
 from vtcav_ray.errors import StageError
-from vtcav_ray.models import describe
 from vtcav_ray.responses.reference import clip_shards, read_reference
-from vtcav_ray.responses.worker import ResponseWorker
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards
 from vtcav_ray.store.commits import StageFolder
 
@@ -26,6 +24,9 @@ NO_POOL = "There are no concept clips and no random clips to put into the refere
 
 
 def _prepare(context: Context) -> Work:
+    from vtcav_ray.models import describe
+    from vtcav_ray.responses.worker import ResponseWorker
+
     config, clips, activations = context.config, context.input("clips"), context.input("activations")
     references: set[str] = set()
     classes: set[str] = set()
@@ -73,7 +74,7 @@ def layer_shards(number: int, layer: str, video_of: dict[str, str], *, first: bo
             "video_id": pa.array(list(video_of.values()), pa.string()),
         }
     )
-    shards = []
+    shards: list[Shard] = []
     for part in make_shards(rows, CLIPS_A_SHARD):
         reports = pa.array([first and not shards] * part.rows.num_rows, pa.bool_())
         shards.append(Shard(f"{number:02d}-{part.name}", part.rows.append_column("reports", reports)))
