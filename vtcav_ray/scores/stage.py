@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,11 +64,16 @@ def _prepare(context: Context) -> Work:
             shards.append(Shard(f"{number:02d}-{layer}-{block:04d}", of))
     if not shards:
         raise StageError(NO_GRADIENTS)
-    families = _families(activations, config)
     return Work(
-        shards=shards + family_shards(families, num_cells),
+        shards=shards + family_shards(activations, config, num_cells),
         make_worker=functools.partial(
-            ScoreWorker, config, activations, cavs, _labels(context.input("clips")), responses, len(families)
+            ScoreWorker,
+            config,
+            activations,
+            cavs,
+            _labels(context.input("clips")),
+            responses,
+            len(_families(activations, config)),
         ),
         resources=config.resources.statistics,
         notes={"gradients_at": config.scores.gradients_at, "effect": config.scores.effect},
@@ -83,8 +87,9 @@ def _families(activations: StageFolder, config: Config) -> list[tuple[str, str]]
     return list(dict.fromkeys((job.concept, job.against) for job in jobs if not job.is_null))
 
 
-def family_shards(families: Sequence[tuple[str, str]], num_cells: int) -> list[Shard]:
+def family_shards(activations: StageFolder, config: Config, num_cells: int) -> list[Shard]:
     """Return shards of families, (concept, against), with `num_cells` cells each."""
+    families = _families(activations, config)
     size = max(1, BLOCK_TESTS // num_cells)
     shards = []
     for block, start in enumerate(range(0, len(families), size)):
