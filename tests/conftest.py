@@ -95,6 +95,7 @@ LONGEST = (
     "test_patch_stage.py",
     "test_shortcut.py",
     "test_explain_run.py",
+    "test_patch_scores.py",
     "test_watch_s3.py",
     "test_observe.py",
     "test_copies.py",

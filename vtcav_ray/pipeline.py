@@ -7,6 +7,9 @@ the stages before it and writes Parquet shards into `RUN/<stage>/<key>/`. The ke
 determines the output: config sections, the inputs' keys, and the digests of weights. So a complete stage is skipped, a
 killed stage resumes with its missing shards, a new checkpoint reuses tracks and clips, and a change of the statistics
 runs no model. `vtcav_ray/stages.py` lists the facts about each stage.
+
+With `scores.effect: patch`, the stage `responses` runs between `cavs` and `scores`, on the tables of `clips` and
+`activations`. Its table takes the place of the gradients in the effects of `scores`.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from vtcav_ray.engine.completing import Completing, Progress, Silence
 from vtcav_ray.errors import ConfigError, StageError, VtcavError
 from vtcav_ray.report.stage import STAGE as REPORT
 from vtcav_ray.report.stage import publish_report
+from vtcav_ray.responses.stage import STAGE as RESPONSES
 from vtcav_ray.runs import logs
 from vtcav_ray.runs.fresh import fresh_attempt
 from vtcav_ray.runs.locate import locate
@@ -35,6 +39,7 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
 from vtcav_ray.runs.stage import Context, Stage
 from vtcav_ray.scores.stage import STAGE as SCORES
+from vtcav_ray.scores.stage import STAGE_OF_PATCHES as SCORES_OF_PATCHES
 from vtcav_ray.store.access import report_storage_errors
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
@@ -78,7 +83,7 @@ def run(
         StageError: a stage could not be completed; run again to resume. LeaseHeld: another run writes into the folder.
             LeaseLost: another run took the folder over.
     """
-    stages = stages_until(until)
+    stages = stages_until(until, config)
     folder = Folder(config.run_url, config.out_storage_options, verify)
     folder.check()
     config = layers_filled_in(config, stages)
@@ -206,7 +211,7 @@ def outputs_there(config: Config, result: Run, until: str) -> bool:
     """
     done: dict[str, StageFolder] = {}
     base = result.base_run()
-    for stage in stages_until(until):
+    for stage in stages_until(until, config):
         done[stage.name] = locate(stage, config, result.folder, done, base).output
         if result.keys.get(stage.name) != done[stage.name].key or not done[stage.name].complete:
             return False
@@ -231,16 +236,25 @@ def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | N
             raise
 
 
-def stages_until(name: str | None) -> tuple[Stage, ...]:
-    """Return the stages up to `name`; None: all.
+def stages_until(name: str | None, config: Config) -> tuple[Stage, ...]:
+    """Return the stages of a run up to `name`; None: all.
 
     Raises:
-        ConfigError: no stage has this name.
+        ConfigError: the run has no stage of this name.
     """
-    names = [stage.name for stage in STAGES]
+    stages = _stages_of(config)
+    names = [stage.name for stage in stages]
     if name is not None and name not in names:
         raise ConfigError(f"No stage {name!r}. There are: {', '.join(names)}.")
-    return STAGES if name is None else STAGES[: names.index(name) + 1]
+    return stages if name is None else stages[: names.index(name) + 1]
+
+
+def _stages_of(config: Config) -> tuple[Stage, ...]:
+    """Return the stages; with `scores.effect: patch`, the model's responses come before the scores that test them."""
+    if config.scores.effect == "first_order":
+        return STAGES
+    place = STAGES.index(SCORES)
+    return (*STAGES[:place], RESPONSES, SCORES_OF_PATCHES, *STAGES[place + 1 :])
 
 
 @dataclass(frozen=True)

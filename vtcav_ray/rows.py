@@ -18,6 +18,7 @@ from vtcav_ray.errors import InputError
 
 Float32 = Annotated[float, pa.float32()]
 Counts = Annotated[Sequence[int], pa.list_(pa.int32())]
+Floats = Annotated[Sequence[float], pa.list_(pa.float32())]
 _TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int32(), float: pa.float64()}
 Row = TypeVar("Row")
 
@@ -65,13 +66,14 @@ class ScoreRow:
     layer: str
     concept: str  # `<name>/<kind>`
     against: str  # `random`, `rest of <kind>`, or another concept
-    effect: float  # the concept effect at the layer's gain, in logits: of moving the whole activation
+    effect: float  # the concept effect, logits: first-order at the layer's gain, or patch, as `scores.effect` says
     ci_low: float  # of the effect: two-level bootstrap, 95 %
     ci_high: float
     z: float  # effect over null_sd
     p: float | None = None  # permutation over source videos: twice the smaller tail of t
     q: float | None = None  # p corrected for all cells of the run
-    significant: bool | None = None  # the headline: q below alpha
+    significant: bool | None = None  # the headline: q below alpha, and the interval beyond +-min_effect
+    negligible: bool | None = None  # the interval lies inside +-min_effect: no effect of interest
     effect_within: float | None = None  # part of `effect` within class labels: beyond the class itself
     p_within: float | None = None  # of that part: videos permuted within their labels
     q_within: float | None = None  # p_within corrected like q
@@ -88,6 +90,8 @@ class ScoreRow:
     tcav_magnitude: float  # mean sensitivity, logits per unit of z
     tcav_smooth: float  # mean sigmoid of the scaled sensitivity, in [0, 1]
     kind: str
+    class_margin: float  # logits: how far other classes' clips are from the class's own, as the effect measures it
+    min_effect: float | None = None  # smallest effect of interest, logits: `scores.min_effect` of class_margin
     gain: float  # of the layer, which `effect` contains: logits for one of the mean gradient times Δz
     null_sd: float  # of the effect, if random clips replace the concept's
     p_symmetric: float | None = None  # p by the size of t: read it if spread_ratio is above 2
@@ -156,6 +160,7 @@ class EffectTestRow:
     p: float  # as in `scores`
     p_symmetric: float
     p_adjusted: float  # p corrected for the classes and layers of the same concept and other side
+    p_needed: float  # largest p that the correction's strictest step for this cell's family accepts
     spread_ratio: float
     effect_within: float
     p_within: float
@@ -164,6 +169,20 @@ class EffectTestRow:
     effect_unit: Float32  # as in `nulls`
     effect_counts: Counts
     note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseRow:
+    """The responses of one class to one pool clip at one layer, a row of `responses`."""
+
+    clip_id: str  # of a concept, or of a random set
+    video_id: str
+    class_: str
+    layer: str
+    # Target of the class, logits, at each reference clip with this clip's z in place of its own: in the order of the
+    # reference clips' ids; NaN: the reference clip could not be decoded
+    responses: Floats
+    model: str
 
 
 @dataclass(frozen=True, kw_only=True)

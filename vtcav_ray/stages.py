@@ -23,7 +23,7 @@ class StageFacts:
         unit: metric that counts its progress, such as `clips`; None: it has none.
         shared: a rerun on another checkpoint uses the output of the run that it is a rerun of.
         retried: `vtcav retry-failed` retries its failures, since it works on videos or clips one by one.
-        command: command that runs it on the folder RUN, for a stage that `vtcav run` does not run.
+        command: command that runs it on the folder RUN, for a stage that not every `vtcav run` runs.
     """
 
     name: str
@@ -74,6 +74,14 @@ CAVS = StageFacts(
     resources="statistics",
     unit="cavs",
 )
+RESPONSES = StageFacts(
+    "responses",
+    inputs=("clips", "activations"),
+    tables=("responses",),
+    resources="extract",
+    unit="clips",
+    command="vtcav run CONFIG --set scores.effect=patch --out RUN",
+)
 SCORES = StageFacts(
     "scores",
     inputs=("clips", "activations", "cavs"),
@@ -105,8 +113,10 @@ PATCH = StageFacts(
 )
 
 STAGES = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
+# With the stage that only some configs ask for.
+IN_ORDER = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, RESPONSES, SCORES, REPORT)
 BRANCHES = (GRADCAM, PATCH)  # `RUN/<stage>.json` has the key of each, and the keys of the stages that it read
-ALL_STAGES = (*STAGES, *BRANCHES)
+ALL_STAGES = (*IN_ORDER, *BRANCHES)
 NAMES = tuple(stage.name for stage in STAGES)
 ALL_NAMES = tuple(stage.name for stage in ALL_STAGES)
 SHARED = tuple(stage.name for stage in STAGES if stage.shared)
@@ -115,7 +125,12 @@ STAGE_OF_TABLE = {table: stage.name for stage in ALL_STAGES for table in stage.t
 PRINTED = ("duplicates", "copies")  # side tables that a user reads, too
 STAGE_OF_TABLE |= {table: stage.name for stage in ALL_STAGES for table in stage.side_tables if table in PRINTED}
 TABLES = (*(table for stage in STAGES for table in stage.tables), "failures")
-ALL_TABLES = (*TABLES, *PRINTED, *(table for stage in BRANCHES for table in stage.tables), "interventions")
+ALL_TABLES = (
+    *TABLES,
+    *PRINTED,
+    *(table for stage in (RESPONSES, *BRANCHES) for table in stage.tables),
+    "interventions",
+)
 
 
 def facts_of(name: str) -> StageFacts:

@@ -20,6 +20,7 @@ from vtcav_ray.rows import (
     NullRow,
     PatchedRow,
     PatchEffectRow,
+    ResponseRow,
     ScoreRow,
     SensitivityRow,
     VerdictRow,
@@ -295,6 +296,7 @@ GRADCAM_SUMMARY = pa.schema(
 
 MISTAKES = schema_of(MistakeRow)
 VERDICTS = schema_of(VerdictRow)
+RESPONSES = schema_of(ResponseRow)
 PATCHED = schema_of(PatchedRow)
 PATCH_EFFECTS = schema_of(PatchEffectRow)
 FAILURES = schema_of(Failure)
@@ -319,6 +321,7 @@ EMPTY_SCHEMAS = {
     "failures": FAILURES,
     "gradcam": GRADCAM,
     "gradcam_summary": GRADCAM_SUMMARY,
+    "responses": RESPONSES,
     "patched": PATCHED,
     "patch_effects": PATCH_EFFECTS,
 }

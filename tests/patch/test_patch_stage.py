@@ -21,15 +21,17 @@ from vtcav_ray import cli, engine, tables
 from vtcav_ray.config import Config, ResourcesConfig
 from vtcav_ray.engine import ray_session, run_shards
 from vtcav_ray.errors import ConfigError, InputError, StageError
-from vtcav_ray.patch import worker as workers
-from vtcav_ray.patch.plan import CellKey, Chosen, Wanted, choose, comparisons, read_reference
+from vtcav_ray.patch.plan import Chosen, comparisons
 from vtcav_ray.patch.run import cost, patch_run
 from vtcav_ray.patch.stage import CHOSEN_BY_P, accepted, patch_stage
 from vtcav_ray.patch.worker import PatchWorker
 from vtcav_ray.report import ReportData
+from vtcav_ray.responses import worker as workers
+from vtcav_ray.responses.reference import read_reference
 from vtcav_ray.runs.costs import BACKWARD
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Context
+from vtcav_ray.scores.choose import CellKey, Wanted, choose
 from vtcav_ray.tcav import concept_effect
 from vtcav_ray.watch.rerun import reopened
 
@@ -37,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 UP = "moving up/context"
 CLASSES = ["lift", "push_left", "push_right", "put_down"]
-TWO_LAYERS = Wanted(layers=("late", "head"), concepts=(UP,), significant=False)
+TWO_LAYERS = Wanted(layers=("late", "head"), concepts=(UP,))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -167,7 +169,7 @@ def test_the_first_order_column_is_the_gradient_at_the_reference_set(folder: str
 
 
 def test_pairs_are_compared_clip_by_clip(folder: str) -> None:
-    wanted = Wanted(("lift",), ("head",), ("cup/spatiotemporal",), "cup/frozen", significant=False)
+    wanted = Wanted(("lift",), ("head",), ("cup/spatiotemporal",), "cup/frozen")
     result = patch_run(*opened(folder), wanted)
     (row,) = result.table("patch_effects").to_pylist()
     assert row["n_concept"] == row["n_random"]
@@ -178,7 +180,7 @@ def test_pairs_are_compared_clip_by_clip(folder: str) -> None:
 
 @pytest.mark.parametrize("layer", ["early@moving"])
 def test_a_projection_that_differs_from_clip_to_clip_has_a_patch_effect(folder: str, layer: str) -> None:
-    result = patch_run(*opened(folder), Wanted(("lift",), (layer,), (UP,), significant=False), limit_reference=4)
+    result = patch_run(*opened(folder), Wanted(("lift",), (layer,), (UP,)), limit_reference=4)
     (row,) = result.table("patch_effects").to_pylist()
     assert row["references"] == 4
     assert row["effect_patch"] > 0
@@ -190,14 +192,13 @@ def test_the_choice_of_cells(folder: str) -> None:
     scores = run.table("scores").to_pylist()
     every = choose(run, Wanted(significant=False))
     assert len(every) == sum(row["against"] == "random" for row in scores)
-    some = choose(
-        run, Wanted(("lift",), ("late", "head"), (UP,), significant=False, most=1)
-    )  # `most`: of significant ones
+    some = choose(run, Wanted(("lift",), ("late", "head"), (UP,)))
     assert sorted(some) == [CellKey("lift", "head", UP, "random"), CellKey("lift", "late", UP, "random")]
+    assert choose(run, Wanted(("lift",), ("late", "head"), (UP,), most=1)) == some[:1]
     for wrong, match in (
         (Wanted(layers=("nose",)), "--layer 'nose'"),
         (Wanted(against="nobody"), "nobody"),
-        (Wanted(classes=("put_down",), concepts=("cup/spatial",)), "--cells all"),
+        (Wanted(classes=("put_down",), concepts=("cup/spatial",), significant=True), "--cells all"),
     ):
         with pytest.raises(ConfigError, match=match):
             choose(run, wrong)
@@ -208,6 +209,26 @@ def test_the_choice_of_cells(folder: str) -> None:
         _, other, _ = reopened(folder, [override])
         with pytest.raises(ConfigError, match=match):
             patch_run(run, other, TWO_LAYERS)
+
+
+def test_cells_without_an_effect_can_be_left_out(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`vtcav intervene` has nothing to predict there; `vtcav patch` takes them, and says why figures are missing."""
+    run, _ = opened(folder)
+    scores = run.table("scores")
+    z = np.array(scores["z"].to_pylist())
+    spoiled_rows = np.flatnonzero(np.array(scores["against"].to_pylist()) == "random")[:5]
+    z[spoiled_rows] = np.nan
+    place = scores.column_names.index("z")
+    spoiled = scores.set_column(place, "z", pa.array(z))
+    monkeypatch.setattr(run, "table", lambda *_, **__: spoiled)
+    bad = {CellKey(*(row[n] for n in tables.CELL_KEY)) for row in spoiled.take(spoiled_rows).to_pylist()}
+    every, measured = choose(run, Wanted()), choose(run, Wanted(measured=True))
+    assert set(every) - set(measured) == bad
+    assert measured == tuple(cell for cell in every if cell not in bad)
+    cell = min(bad)
+    only = Wanted((cell.class_,), (cell.layer,), (cell.concept,), measured=True)
+    with pytest.raises(ConfigError, match="No cell with an effect"):
+        choose(run, only)
 
 
 def test_significant_cells_are_taken_by_the_size_of_z(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,8 +242,8 @@ def test_significant_cells_are_taken_by_the_size_of_z(folder: str, monkeypatch: 
     rows.sort(key=lambda row: -abs(row["z"]))
     assert len(rows) > 3
     expected = [CellKey(*(row[n] for n in tables.CELL_KEY)) for row in rows]
-    assert choose(run, Wanted(most=3)) == tuple(expected[:3])
-    assert choose(run, Wanted()) == tuple(expected[:24])
+    assert choose(run, Wanted(significant=True, most=3)) == tuple(expected[:3])
+    assert choose(run, Wanted(significant=True)) == tuple(expected)
 
 
 def test_cells_chosen_by_their_p_are_no_independent_test(folder: str, patched: Run) -> None:
@@ -253,7 +274,7 @@ def test_a_clip_with_a_response_that_is_no_number_is_a_failure(folder: str, monk
     assert [(f.clip_id, f.error_kind) for f in output.failures] == [(bad, "non_finite")]
     assert bad not in output.tables["patched/layer=head"]["clip_id"].to_pylist()
     assert output.tables["patched/layer=head"].num_rows == rows.num_rows - 1
-    result = patch_run(run, config, Wanted(("lift",), ("head",), (UP,), significant=False))
+    result = patch_run(run, config, Wanted(("lift",), ("head",), (UP,)))
     (row,) = result.table("patch_effects").to_pylist()
     assert sorted((row["n_concept"], row["n_random"])) in ([7, 24], [8, 23])
     failures = [row for row in result.table("failures").to_pylist() if row["stage"] == "patch"]
@@ -326,15 +347,15 @@ def test_a_run_without_the_stage_says_how_to_get_it(planted: PlantedRun) -> None
 KILLED = """
 import sys
 from tests.helpers.small_runs import without_ray
-from vtcav_ray.patch.plan import Wanted
+from vtcav_ray.scores.choose import Wanted
 from vtcav_ray.patch.run import patch_run
-from vtcav_ray.patch import stage
+from vtcav_ray.responses import stage
 from vtcav_ray.watch.rerun import reopened
 
 stage.CLIPS_A_SHARD = 4
 run, config, _ = reopened(sys.argv[1])
 with without_ray():
-    patch_run(run, config, Wanted(("lift",), ("early",), ("moving up/context",), significant=False))
+    patch_run(run, config, Wanted(("lift",), ("early",), ("moving up/context",)))
 """
 
 
@@ -355,8 +376,8 @@ def test_a_killed_run_resumes_with_its_missing_shards(
     done = {p: p.read_bytes() for p in commits()}
     assert not list(Path(own, "patch").glob("*/manifest.json")), "it was killed too late"
     assert not Path(own, "patch.json").exists()
-    monkeypatch.setattr("vtcav_ray.patch.stage.CLIPS_A_SHARD", 4)
-    wanted = Wanted(("lift",), ("early",), (UP,), significant=False)
+    monkeypatch.setattr("vtcav_ray.responses.stage.CLIPS_A_SHARD", 4)
+    wanted = Wanted(("lift",), ("early",), (UP,))
     result = patch_run(*opened(own), wanted)
     manifest = result.manifest("patch")
     assert manifest["resumed"]
@@ -370,7 +391,7 @@ def test_a_killed_run_resumes_with_its_missing_shards(
 def test_it_runs_on_ray(folder: str) -> None:
     with ray_session(ResourcesConfig(num_cpus=2)), pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "run_shards", run_shards)
-        result = patch_run(*opened(folder), Wanted(("lift",), ("head",), ("cup/spatial",), significant=False))
+        result = patch_run(*opened(folder), Wanted(("lift",), ("head",), ("cup/spatial",)))
     assert result.manifest("patch")["metrics"]["seconds"] > 0  # an actor's
     (row,) = result.table("patch_effects").to_pylist()
     gradients = [

@@ -20,7 +20,7 @@ from vtcav_ray.models import Recogniser, resolve_layer
 from vtcav_ray.models.base import Views
 from vtcav_ray.models.layers import find_forms
 from vtcav_ray.patch.effect import patch_effects
-from vtcav_ray.patch.responses import PatchSettings, Reference, equal_weights, responses
+from vtcav_ray.responses.passes import PatchSettings, Reference, equal_weights, responses
 from vtcav_ray.tcav import concept_effect
 from vtcav_ray.tcav.gains import at_gain, with_gains
 

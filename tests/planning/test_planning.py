@@ -21,6 +21,8 @@ from vtcav_ray.planning.estimate import (
     gradient_note,
     gradient_range,
     per_item,
+    reference_clips,
+    response_passes,
 )
 from vtcav_ray.planning.sample import Timed, planned_jobs
 from vtcav_ray.runs.costs import Hours, price, stage_hours
@@ -152,6 +154,33 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert [s["name"] for s in stages][:2] == ["videos", "tracks"]
     assert "render 16 videos" in stages[0]["state"]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_passes_of_patch_effects_are_pool_times_reference_times_layers() -> None:
+    classes = {"lift": 100, "drop": 3}
+    settings = config(scores={"effect": "patch"}, activations={"layers": ["late", "head"]})
+    clips = clip_range(settings, 400, classes, concepts_of(settings))
+    pool = 3 * 10 + 3 * 50
+    assert reference_clips(settings, classes) == 5
+    found = response_passes(settings, clips, classes)
+    assert (found.estimate, found.high) == (pool * 5 * 2, pool * 5 * 2)
+    assert found.low == (3 * 4 + 3 * 50) * 5 * 2
+    few = config(scores={"effect": "patch"}, activations={"layers": ["late"], "reference": 100})
+    assert response_passes(few, clips, classes).high == pool * 8  # there are no more class examples
+
+
+@pytest.mark.slow
+def test_the_passes_of_patch_effects_are_measured(tmp_path: Path) -> None:
+    arguments = ["plan", *world(tmp_path, 40), "--sample", "8", "--json", "--patch",
+                 "--set", "scores.permutations=1000", "--set", "cavs.random_sets=6"]  # fmt: skip
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(next(line for line in result.stdout.splitlines() if line.startswith("{")))
+    assert set(found["worker_seconds"]) == {"tracks", "clips", "activations", "responses", "cavs", "scores"}
+    seconds, passes = found["worker_seconds"]["responses"], found["passes"]
+    assert passes["low"] <= passes["estimate"] <= passes["high"]
+    assert passes["estimate"] > 1000
+    assert 0 < seconds["low"] <= seconds["estimate"] <= seconds["high"]
 
 
 @pytest.mark.slow

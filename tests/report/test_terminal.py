@@ -66,5 +66,5 @@ def test_markup_and_control_characters_in_names_do_nothing() -> None:
 def test_null_figures_are_dashes_and_no_rows_is_a_sentence() -> None:
     row = cell(effect=None, ci_low=None, ci_high=None, q=None, tcav_score=None, tcav_null_sd=None)
     assert "–" in shown([row])
-    assert "? undecided (1)" in shown([row])
+    assert "? no figure (1)" in shown([row])
     assert "No scores" in shown([])

@@ -86,3 +86,27 @@ def test_needed_is_what_reaches_the_power_asked_for():
     assert math.isnan(needed(math.nan, 0.4, 25, 19).clips)
     with pytest.raises(ValueError, match="at least 1"):
         needed(1.0, 1.0, 0, 5)
+
+
+def test_needed_follows_the_p_that_the_correction_accepts():
+    n, sd, effect = 25, 0.4, 0.5
+    strict = needed(effect, sd, n, 50, num_cells=448)
+    actual = needed(effect, sd, n, 50, num_cells=448, p_needed=0.05 / 14)
+    assert actual.clips < strict.clips
+    assert actual.random_sets == strict.random_sets  # of the sign counts, which share no permutations
+    z = effect / (sd * np.sqrt(n / actual.clips))
+    assert scipy.stats.norm.sf(scipy.stats.norm.isf(0.05 / 28) - z) == pytest.approx(0.8, abs=0.02)
+    with pytest.raises(ValueError, match="p_needed"):
+        needed(effect, sd, n, 50, p_needed=0.0)
+
+
+def test_needed_also_moves_the_interval_beyond_the_smallest_effect():
+    n, sd, effect, half, size = 25, 0.1, 0.5, 0.3, 0.2
+    got = needed(effect, sd, n, 50, min_effect=size, half_width=half)
+    spread = half / scipy.stats.norm.isf(0.025) * np.sqrt(n / got.clips)
+    beyond = scipy.stats.norm.sf((size + half * np.sqrt(n / got.clips) - effect) / spread)
+    assert beyond == pytest.approx(0.8, abs=0.02)
+    assert got.clips > needed(effect, sd, n, 50).clips
+    small = needed(0.15, sd, n, 50, min_effect=size, half_width=half)
+    assert math.isnan(small.clips)
+    assert "smallest effect of interest" in small.sentence

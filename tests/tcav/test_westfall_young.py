@@ -10,6 +10,8 @@ import pytest
 
 from vtcav_ray.tcav import adjust, effect_family, holm_over_families, paired_effect_family, permuted_cells, step_down
 from vtcav_ray.tcav.permutation import Tails
+from vtcav_ray.tcav.permuted_cells import tail_counts
+from vtcav_ray.tcav.westfall_young import step_down_and_smallest, strictest_p
 
 
 def binomial_bound(trials: int, rate: float) -> float:
@@ -207,3 +209,28 @@ def test_bad_input() -> None:
         effect_family(rows, rows, permutations=0)
     with pytest.raises(ValueError, match=r"1 source video\(s\) are in both concept and random: draw"):
         effect_family(rows, rows, groups=[*range(5), 4, *range(5, 9)])
+
+
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("level", [0.05, 0.012])
+def test_the_strictest_step_accepts_this_p_and_no_larger_one(copies: bool, level: float) -> None:
+    """Brute force: give each arrangement in turn the place of the observed one, and see which p it has and needs."""
+    rng = np.random.default_rng(5)
+    statistics = rng.normal(size=(1 if copies else 6, 400)).astype(np.float32)
+    statistics = np.repeat(statistics, 6, axis=0) if copies else statistics
+    counts = tail_counts(statistics, "equal")
+    _, smallest = step_down_and_smallest(counts, lambda cells: statistics[cells], "equal")
+    limit = strictest_p(smallest, level)
+    for observed in range(statistics.shape[1]):
+        order = np.r_[observed, np.delete(np.arange(400), observed)]
+        found = step_down(statistics[:, order])
+        best = int(np.argmin(found.p))
+        assert (found.adjusted[best] <= level) == (found.p[best] <= limit)
+    assert limit == pytest.approx(level if copies else level / 6, abs=0.005)
+
+
+def test_too_few_permutations_leave_no_p_that_is_small_enough() -> None:
+    smallest = np.array([2, 4, 6, 8], np.int32)
+    assert strictest_p(smallest, 0.2) == 0.0
+    assert strictest_p(smallest, 0.5) == pytest.approx(2 / 4)
+    assert strictest_p(smallest, 1.0) == 1.0

@@ -117,13 +117,17 @@ def plan(
         list[str] | None, typer.Option("--rate", help="gpu=2.50, cpu=0.04 (per hour), currency=EUR; repeatable")
     ] = None,
     sample: Annotated[int, typer.Option(min=2, help="number of videos to measure")] = 8,
+    patch_effects: Annotated[
+        bool, typer.Option("--patch", help="with scores.effect: patch, and the passes that it takes")
+    ] = False,
     as_json: AsJson = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Measure a short sample and estimate the whole run: hours, bytes, price, and the stage that dominates."""
     from vtcav_ray.config.loading import load_config
 
-    settings = load_config(config, overrides or (), out=out_url, trust_code=trust_code)
+    chosen = [*(overrides or ()), *(["scores.effect=patch"] if patch_effects else [])]
+    settings = load_config(config, chosen, out=out_url, trust_code=trust_code)
 
     from vtcav_ray.cli.plan import plan as plan_and_print
 
@@ -300,11 +304,12 @@ def intervene(
     options: StorageFile = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Check effects by intervention: shift the activation, run the rest of the model, compare the logit."""
+    """Check effects at several sizes of a shift, with the layer's gain. To test finite effects: vtcav patch."""
     from vtcav_ray.cli.tables import print_interventions
-    from vtcav_ray.intervene.run import STEPS, Wanted, intervene_run
+    from vtcav_ray.intervene.run import STEPS, intervene_run
+    from vtcav_ray.scores.choose import Wanted
 
-    wanted = Wanted(classes or (), layers or (), concepts or (), against, cells)
+    wanted = Wanted(classes or (), layers or (), concepts or (), against, most=cells)
     run = opened(run_url, options)
     rows = intervene_run(run, wanted, steps or STEPS, max_clips=clips, trust_code=trust_code)
     print_interventions(rows, as_json, out)
@@ -337,9 +342,11 @@ def patch(
     run, config, _ = reopened(run_url, overrides or (), read_options(options), trust_code=trust_code)
 
     from vtcav_ray.cli.patch import run_command
-    from vtcav_ray.patch.plan import Wanted
+    from vtcav_ray.scores.choose import Wanted
 
-    wanted = Wanted(classes or (), layers or (), concepts or (), against, cells == "significant", most)
+    significant = cells == "significant"
+    limit = most if significant else None
+    wanted = Wanted(classes or (), layers or (), concepts or (), against, significant=significant, most=limit)
     raise typer.Exit(
         run_command(
             run,

@@ -13,9 +13,9 @@ from rich.table import Table
 from vtcav_ray.cli.tables import as_cell
 from vtcav_ray.config import Config
 from vtcav_ray.pages.wording import duration
-from vtcav_ray.patch.plan import Wanted
 from vtcav_ray.patch.run import Cost, cost, patch_run
 from vtcav_ray.runs.run import Run
+from vtcav_ray.scores.choose import Wanted
 from vtcav_ray.tables import CELL_KEY
 
 FIGURES = ("effect_patch", "effect_first_order", "z", "p", "q")

@@ -99,6 +99,7 @@ def _plan_table(found: Plan) -> Table:
         "tracks": f"{found.videos:,} videos",
         "clips": clips,
         "activations": f"{clips}, {found.gradients.estimate:,.0f} gradients",
+        "responses": _range(found.passes, lambda v: f"{v:,.0f}") + " passes",
         "cavs": f"{found.cavs:,} CAVs",
         "scores": f"{found.cells:,} cells",
     }

@@ -22,6 +22,7 @@ MARKS = {
     Status.NOT_SHOWN: ("·", ""),
     Status.NOT_LEARNABLE: ("×", "dim"),
     Status.UNDECIDED: ("?", "dim"),
+    Status.NO_EFFECT: ("=", ""),
 }
 _TEXT_HEADINGS = ("", "class", "concept", "against", "layer")
 _GAP = 2
@@ -109,7 +110,7 @@ def _choose(cells: ScoreCells, count: int | None) -> list[int]:
     If there is no room for all, the first rows of every class are kept.
     """
     z = np.abs(np.nan_to_num(cells.numbers["z"], nan=0.0))
-    rank = np.where(cells.significant_N, 0, np.where(cells.of(Status.NOT_SHOWN), 1, 2))
+    rank = np.where(cells.significant_N, 0, np.where(cells.of(Status.NOT_SHOWN) | cells.of(Status.NO_EFFECT), 1, 2))
     order = np.lexsort((-z, rank, cells.class_N))
     first = np.searchsorted(cells.class_N[order], cells.class_N[order])
     place = np.arange(len(order)) - first  # position within its class
@@ -144,7 +145,7 @@ def _legend(cells: ScoreCells, shown: int) -> list[Text]:
     lines = [Text(marks)]
     lines.append(
         Text(
-            "effect: change of the class's logit, to first order, from random clips to the concept's; of margin: over "
+            "effect: change of the class's logit, from random clips to the concept's; of margin: over "
             "the logit's distance to the runner-up; q is corrected for all cells. TCAV: share of class videos with a "
             "positive sensitivity.",
             style="dim",

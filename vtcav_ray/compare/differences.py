@@ -53,12 +53,12 @@ class LayerVectors:
     """Activations and gradients of one model at one layer.
 
     Attributes:
-        vectors_ND: activations of the pool's clips.
-        gradients: class -> [n, d], at the clips where the run's effects take them.
+        vectors_ND: activations of the pool's clips; for patch effects, a class's responses to them.
+        gradients: class -> [n, d], at the clips where the run's effects take them; for patch effects, unit vectors.
     """
 
-    vectors_ND: NDArray[np.float32]
-    gradients: Mapping[str, NDArray[np.float32]]
+    vectors_ND: NDArray[np.floating]
+    gradients: Mapping[str, NDArray[np.floating]]
 
 
 def effect_changes(
@@ -88,7 +88,8 @@ def effect_changes(
     gradients = [np.concatenate((b.gradients[name], -a.gradients[name]), axis=1) for name in names]
     found: dict[tuple[str, int], Change] = {}
     for paired in (False, True):
-        members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
+        of_form = [j for j, cell in enumerate(cells) if cell.paired == paired]
+        members = [j for j in of_form if len(cells[j].concept_rows) and len(cells[j].other_rows)]
         if not members:
             continue
         batch = (paired_concept_effects if paired else concept_effects)(

@@ -16,8 +16,10 @@ from vtcav_ray.compare.differences import Change, LayerVectors, effect_changes, 
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.run import Run
 from vtcav_ray.scores.cells import Cell, find_cells
+from vtcav_ray.scores.responses import ReadResponses, filled
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tables import CELL_KEY, EFFECT
+from vtcav_ray.tcav.responses import unit_gradients
 from vtcav_ray.tcav.significance import adjust
 
 COMPARISON = pa.schema(
@@ -71,6 +73,12 @@ def compare_runs(runs: Sequence[Run]) -> pa.Table:
 
 
 def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
+    kinds = [run.config.scores.effect for run in (a, b)]
+    if kinds[0] != kinds[1]:
+        raise ConfigError(
+            f"The effects of {a.url} are {kinds[0]}, and those of {b.url} are {kinds[1]}: they have other units. Run "
+            "one of them with the scores.effect of the other."
+        )
     cells_a, cells_b = _cells(a), _cells(b)
     common = [key for key in cells_a if key in cells_b]
     if not common:
@@ -126,6 +134,8 @@ def _interval(row: dict[str, Any]) -> tuple[float, float, float]:
 
 def _paired_layer(a: Run, b: Run, layer: str) -> dict[tuple[str, ...], Change]:
     """Return the changes of a layer's cells on the same clips; empty if the two runs' clips differ."""
+    if a.config.scores.effect == "patch":
+        return _paired_responses(a, b, layer)
     left, right = _side(a, layer), _side(b, layer)
     if left is None or right is None or left[1] != right[1] or left[2] != right[2]:
         return {}
@@ -141,6 +151,51 @@ def _paired_layer(a: Run, b: Run, layer: str) -> dict[tuple[str, ...], Change]:
         seed=a.config.seed,
     )
     return {(name, layer, cells[j].concept, cells[j].against): change for (name, j), change in found.items()}
+
+
+def _paired_responses(a: Run, b: Run, layer: str) -> dict[tuple[str, ...], Change]:
+    """Return the changes of patch effects on the same clips and reference clips; empty if these differ.
+
+    A class's responses stand for the activations, and unit vectors for the gradients (`vtcav_ray.tcav.responses`).
+    """
+    sides = [_response_side(run, layer) for run in (a, b)]
+    (pool, left, references, there), (other_pool, right, other_references, other_there) = sides
+    if pool != other_pool or references != other_references:
+        return {}
+    settings, both_N = a.config.scores, there & other_there
+    cells = [cell.among(both_N) for cell in _layer_cells(a, layer)]
+    found: dict[tuple[str, ...], Change] = {}
+    for name in left.keys() & right.keys():
+        if {left[name].shape[1], right[name].shape[1]} != {len(references)}:  # a reference clip could not be decoded
+            return {}
+        units = {name: unit_gradients(len(references))}
+        changes = effect_changes(
+            LayerVectors(filled(left[name], both_N), units),
+            LayerVectors(filled(right[name], both_N), units),
+            cells,
+            pool_videos=[video for _, video in pool],
+            class_videos={name: references},
+            permutations=settings.permutations,
+            bootstrap=settings.bootstrap,
+            seed=a.config.seed,
+        )
+        found |= {(name, layer, cells[j].concept, cells[j].against): change for (_, j), change in changes.items()}
+    return found
+
+
+def _response_side(run: Run, layer: str) -> tuple[Clips, dict[str, np.ndarray], list[str], np.ndarray]:
+    """Return a run's pool at a layer, class -> responses, the reference videos, and which clips have responses."""
+    stage = _accepted(run)
+    pool = stage.read("activations", columns=("clip_id", "video_id"), layer=layer)
+    gradients = stage.read("gradients", columns=("clip_id", "video_id", "class", "reference"), layer=layer)
+    assert pool is not None, "the run has scores of this layer"
+    assert gradients is not None, "the run has scores of this layer"
+    clips = list(zip(pool["clip_id"].to_pylist(), pool["video_id"].to_pylist(), strict=True))
+    ids = [clip for clip, _ in clips]
+    read = ReadResponses(run.stage("responses"), stage, run.config)
+    names = sorted(set(run.table("scores", columns=["class"])["class"].to_pylist()))
+    videos = sorted(set(gradients.filter(gradients["reference"])["video_id"].to_pylist()))
+    return clips, read.of_classes(layer, ids, gradients, names), videos, read.there(ids)
 
 
 Clips = list[tuple[str, str]]  # (clip_id, video_id)

@@ -320,6 +320,17 @@ class ScoresConfig(ConfigSection):
         description="step_down: within a concept, the classes and layers share the permutations (Westfall and Young), "
         "then Holm over the concepts; holm: over all cells one by one; bh: false discovery rate",
     )
+    effect: Literal["first_order", "patch"] = Field(
+        "first_order",
+        description="first_order: along the gradient, without running the model; patch: the real change of the target "
+        "when concept clips' activations replace those of the reference clips, for pool x reference x layers passes",
+    )
+    min_effect: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.05,
+        description="smallest effect of interest, share of the class's margin (root mean square distance of the other "
+        "classes' clips from its own, measured as the effect is); a cell is called only if its interval lies beyond, "
+        "and has no effect only if it lies inside; 0: off",
+    )
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     permutations: Annotated[int, Field(ge=100)] = 100_000
     gradients_at: Literal["reference", "own", "all"] = Field(
@@ -368,6 +379,11 @@ class Config(ConfigSection):
             raise ValueError(
                 "`scores.gradients_at: reference` needs a reference set, and `activations.reference` is 0: set it to "
                 "null (as many videos as clips.per_class) or a number, or set scores.gradients_at to `own`"
+            )
+        if self.scores.effect == "patch" and self.activations.reference == 0:
+            raise ValueError(
+                "`scores.effect: patch` needs a reference set, and `activations.reference` is 0: set it to null (as "
+                "many videos as clips.per_class) or a number, or set scores.effect to first_order"
             )
         return self
 

@@ -63,6 +63,8 @@ cavs:
 scores:
   alpha: 0.05
   correction: step_down           # or holm (all cells one by one), bh (false discovery rate), none
+  min_effect: 0.05                # smallest effect of interest, share of the distance between classes; 0: off
+  # effect: patch                 # finite effects: runs the rest of the model; `vtcav plan --patch` says what it costs
 
 resources:
   # address: ray://head:10001     # null: RAY_ADDRESS, or Ray is started on this machine

@@ -23,7 +23,9 @@ MARKERS = {
     Status.NOT_SHOWN: ("o", NEUTRAL),
     Status.NOT_LEARNABLE: ("x", NEUTRAL),
     Status.UNDECIDED: ("D", NEUTRAL),
+    Status.NO_EFFECT: ("s", NEUTRAL),
 }
+READABLE = (Status.RAISES, Status.LOWERS, Status.NOT_SHOWN, Status.NO_EFFECT)
 MAX_CONCEPTS = 24  # per figure of a class: those with the largest effects relative to their null
 COLUMN_INCHES = 3.4  # column width of a two-column paper
 
@@ -121,7 +123,7 @@ def matrix(cells: ScoreCells, layer: str) -> Figure | None:
     found = np.zeros_like(value, bool)
     for i in rows:
         at = (cells.class_N[i], place[int(cells.column_N[i])])
-        if cells.status_N[i] <= Status.NOT_SHOWN:
+        if cells.status_N[i] in READABLE:
             value[at] = cells.numbers["effect"][i]
         found[at] = cells.status_N[i] <= Status.LOWERS
     top = float(np.nanmax(np.abs(value))) if np.isfinite(value).any() else 1.0

@@ -1,16 +1,19 @@
-"""`vtcav intervene`: the check by intervention for selected cells of a finished run."""
+"""`vtcav intervene`: real changes of the logit for several sizes of a shift, and the gain of a layer.
+
+`vtcav patch` tests finite effects. This check gives what the table `patch_effects` does not: the change at each step
+of a shift at the class's own clips, and the factor between the concept effect and the change to first order.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
@@ -20,6 +23,7 @@ from vtcav_ray.models import load_recogniser
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
 from vtcav_ray.scores.cells import Cell, find_cells
+from vtcav_ray.scores.choose import Wanted, choose
 from vtcav_ray.store.commits import parquet_bytes
 from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.store.vectors import vectors_of
@@ -30,17 +34,6 @@ from vtcav_ray.video.codec import decode_clip
 STEPS = (-0.5, 0.1, 0.25, 0.5, 1.0)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The cells to check; empty means any. Of those that match, the `most` with the largest |z| of the effect."""
-
-    classes: Sequence[str] = ()
-    layers: Sequence[str] = ()
-    concepts: Sequence[str] = ()
-    against: str = RANDOM
-    most: int = 6
-
-
 def intervene_run(
     run: Run, wanted: Wanted, steps: Sequence[float] = STEPS, *, max_clips: int = 16, trust_code: bool = False
 ) -> pa.Table:
@@ -48,7 +41,7 @@ def intervene_run(
 
     Args:
         run: a run with finished scores.
-        wanted: the cells.
+        wanted: the cells; those without an effect are left out.
         steps: sizes t of the shift.
         max_clips: maximum class clips per cell, the first in the order of the table.
         trust_code: run the model config that run.json names, if it is a program.
@@ -66,7 +59,7 @@ def intervene_run(
 def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, trust_code: bool) -> pa.Table:
     if not steps or 0 in steps or not np.isfinite(steps).all():
         raise ConfigError(f"--step must be finite numbers other than 0, and is {list(steps)}.")
-    cells = _choose(run, wanted)
+    cells = choose(run, dataclasses.replace(wanted, measured=True))
     config = run.config.trusting("anywhere") if trust_code else run.config
     recogniser = load_recogniser(config.model, seed=config.seed)
     tag = run.manifest("activations")["notes"]["model"]
@@ -77,10 +70,10 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
         )
     index = NameIndex(recogniser.class_names)
     rows: list[dict[str, Any]] = []
-    for layer in dict.fromkeys(cell["layer"] for cell in cells):
+    for layer in dict.fromkeys(cell.layer for cell in cells):
         data = _Layer(run, layer)
-        for row in (cell for cell in cells if cell["layer"] == layer):
-            clip_ids, videos, gradients = data.class_clips(row["class"], max_clips)
+        for cell in (cell for cell in cells if cell.layer == layer):
+            clip_ids, videos, gradients = data.class_clips(cell.class_, max_clips)
             frames = _frames(run, clip_ids)
             found = intervention(
                 recogniser,
@@ -94,8 +87,8 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
                     config.activations.sketch_seed,
                     config.activations.views,
                 ),
-                data.shift(row["concept"], row["against"]),
-                _place(index, row["class"]),
+                data.shift(cell.concept, cell.against),
+                _place(index, cell.class_),
                 gradients,
                 steps,
                 groups=videos,
@@ -104,7 +97,7 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
             )
             rows += [
                 {
-                    **{name: row[name] for name in tables.CELL_KEY},
+                    **dict(zip(tables.CELL_KEY, cell, strict=True)),
                     "step": float(found.steps[i]),
                     "gain": found.gain,
                     "predicted": float(found.predicted[i]),
@@ -128,30 +121,6 @@ def _place(index: NameIndex, name: str) -> int:
     if place is None:
         raise StageError(f"The model has no class {name!r}, which the run's scores have. Run it again.")
     return place
-
-
-def _choose(run: Run, wanted: Wanted) -> list[dict[str, Any]]:
-    scores = run.table("scores", columns=[*tables.CELL_KEY, "z"]).to_pylist()
-    for option, names in (("class", wanted.classes), ("layer", wanted.layers), ("concept", wanted.concepts)):
-        known = sorted({row[option] for row in scores})
-        if unknown := [name for name in names if name not in known]:
-            raise ConfigError(f"--{option} {unknown[0]!r}: the run's scores have {', '.join(known)}.")
-    fit = [
-        row
-        for row in scores
-        if row["against"] == wanted.against
-        and (not wanted.classes or row["class"] in wanted.classes)
-        and (not wanted.layers or row["layer"] in wanted.layers)
-        and (not wanted.concepts or row["concept"] in wanted.concepts)
-        and row["z"] is not None
-        and np.isfinite(row["z"])
-    ]
-    if not fit:
-        raise ConfigError(
-            f"No cell with an effect against {wanted.against!r} matches these options. `vtcav table {run.url} scores` "
-            "lists all cells."
-        )
-    return sorted(fit, key=lambda row: -abs(row["z"]))[: wanted.most]
 
 
 class _Layer:

@@ -10,12 +10,14 @@ from vtcav_ray import pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import describe
-from vtcav_ray.patch.plan import Chosen, Wanted, choose, comparisons, pool_clips, read_reference
+from vtcav_ray.patch.plan import Chosen, comparisons, pool_clips
 from vtcav_ray.patch.stage import accepted, patch_stage
 from vtcav_ray.report.stage import publish_report
+from vtcav_ray.responses.reference import read_reference
 from vtcav_ray.runs.costs import BACKWARD
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
+from vtcav_ray.scores.choose import Wanted, choose
 from vtcav_ray.store.access import report_storage_errors
 
 RECORD = "patch.json"

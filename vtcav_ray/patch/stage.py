@@ -21,24 +21,22 @@ from vtcav_ray.errors import StageError
 from vtcav_ray.models import describe
 from vtcav_ray.patch.effect import PatchEffects, corrected, paired_patch_effects, patch_effects
 from vtcav_ray.patch.plan import (
-    CellKey,
     Chosen,
     Comparison,
     Side,
     cell_rows,
-    clip_shards,
     comparisons,
     pool_clips,
-    read_reference,
 )
 from vtcav_ray.patch.worker import PatchWorker
+from vtcav_ray.responses.reference import clip_shards, read_reference
+from vtcav_ray.responses.stage import layer_shards
 from vtcav_ray.rows import PatchEffectRow, table_of
-from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.scores.choose import CellKey
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tcav.arrays import video_means
 
-# Pool clips per shard. Each shard runs the reference clips through the whole network once, and a lost shard is redone.
-CLIPS_A_SHARD = 32
 CHOSEN_BY_P = (
     "The cells were chosen by the significance of their concept effect, from the same clips. So p and q check the sign "
     "and the size of these effects, and are no second, independent test. For a test, name the cells, or take all "
@@ -109,17 +107,7 @@ def _prepare(chosen: Chosen, context: Context) -> Work:
 def _shards(chosen: Chosen, sides: Sides) -> list[Shard]:
     shards: list[Shard] = []
     for number, layer in enumerate(chosen.layers):
-        videos = pool_clips(chosen, layer, sides[layer])
-        rows = pa.table(
-            {
-                "layer": pa.array([layer] * len(videos), pa.string()),
-                "clip_id": pa.array(list(videos), pa.string()),
-                "video_id": pa.array(list(videos.values()), pa.string()),
-            }
-        )
-        for part in make_shards(rows, CLIPS_A_SHARD):
-            first = pa.array([not shards] * part.rows.num_rows, pa.bool_())
-            shards.append(Shard(f"{number:02d}-{part.name}", part.rows.append_column("reports", first)))
+        shards += layer_shards(number, layer, pool_clips(chosen, layer, sides[layer]), first=not shards)
     return shards
 
 

@@ -39,7 +39,7 @@ def dry_run(config: Config, *, until: str | None = None, fresh: bool = False) ->
     Raises:
         ConfigError: under the same conditions as the run.
     """
-    stages = pipeline.stages_until(until)
+    stages = pipeline.stages_until(until, config)
     config = pipeline.layers_filled_in(config, stages)
     folder = Folder(config.run_url, config.out_storage_options)
     if config.videos.world is not None and not _world(config, folder).exists("videos.parquet"):

@@ -53,6 +53,7 @@ class Plan:
         gradients: number of backward passes.
         cavs: number of CAVs to train, over all layers.
         cells: number of cells of the scores table.
+        passes: passes of the rest of the network for patch effects, over all layers, each with all views of one clip.
         worker_seconds: stage -> seconds of its workers.
         cpu_hours, gpu_hours: device hours reserved according to `resources`.
         bytes: size of the run folder.
@@ -67,6 +68,7 @@ class Plan:
     gradients: Range
     cavs: int
     cells: int
+    passes: Range
     worker_seconds: Mapping[str, Range]
     cpu_hours: Range
     gpu_hours: Range
@@ -192,6 +194,28 @@ def gradient_note(config: Config, classes: Mapping[str, int], clips: Range) -> s
     return f"{sentence} For fewer, {', or '.join(fewer)}."
 
 
+def reference_clips(config: Config, classes: Mapping[str, int]) -> int:
+    """Return the number of reference clips, if no class example fails."""
+    clips, size = config.clips, config.activations.reference
+    examples = sum(min(clips.per_class, n) for n in classes.values())
+    return min(clips.per_class if size is None else size, examples) * clips.class_views
+
+
+def response_passes(config: Config, clips: Range, classes: Mapping[str, int]) -> Range:
+    """Return the passes of the rest of the network: pool clips x reference clips x layers.
+
+    Args:
+        config: config of the run.
+        clips: all clips, from `clip_range`; those that are no class examples are the pool.
+        classes: class -> number of videos.
+    """
+    per_class = config.clips.per_class, config.clips.min_per_class
+    most = sum(min(per_class[0], n) for n in classes.values()) * config.clips.class_views
+    least = sum(min(per_class[1], n) for n in classes.values())
+    pool = Range(max(0.0, clips.low - least), clips.estimate - most, clips.high - most)
+    return pool.times(float(reference_clips(config, classes) * len(config.activations.layers)))
+
+
 def estimate(
     config: Config, videos: pa.Table, sample: Sample, known_classes: Sequence[str] | None, rates: Mapping[str, Any]
 ) -> Plan:
@@ -220,6 +244,10 @@ def estimate(
     if not (measured and cut_measured and extract_measured):
         notes.append("Where the sample has a single shard, the interval is a guess: half to twice the estimate.")
     layers = len(config.activations.layers)
+    passes = NOTHING
+    if config.scores.effect == "patch":
+        passes = response_passes(config, clips, classes)
+        seconds["responses"] = per_item(sample.responses)[0].times(passes)
     pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, videos.num_rows))
     cells = len({(j.concept, j.against) for j in jobs if not j.is_null}) * max(1, len(classes)) * layers
     if jobs and sample.dims:
@@ -240,10 +268,11 @@ def estimate(
         gradients=gradients,
         cavs=len(jobs) * layers,
         cells=cells,
+        passes=passes,
         worker_seconds=seconds,
         cpu_hours=Range(*(hours.cpu for hours in total)),
         gpu_hours=Range(*(hours.gpu for hours in total)),
-        bytes=_bytes(sample, num, clips, gradients, len(jobs)),
+        bytes=_bytes(sample, num, clips, gradients, len(jobs)) + passes.times(4.0 * max(1, len(classes))),
         price=None if prices[1] is None else Range(*(p or 0.0 for p in prices)),
         currency=str(rates.get("currency", "EUR")),
         dominates=max(weight, key=lambda name: weight[name] or 0.0),

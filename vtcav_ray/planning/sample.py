@@ -21,7 +21,8 @@ from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, plan_cavs
 from vtcav_ray.cavs.stage import train_jobs
 from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import ClipsConfig, Config
-from vtcav_ray.errors import StageError
+from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.responses.stage import STAGE as RESPONSES
 from vtcav_ray.runs.costs import BACKWARD
 from vtcav_ray.runs.stage import Context, Shard, Stage
 from vtcav_ray.scores.cells import find_cells
@@ -61,6 +62,8 @@ class Sample:
     Attributes:
         videos: number of measured videos.
         tracks, clips, activations: the stages' costs; items are videos, clips, and passes (see `passes`).
+        responses: the cost of the stage `responses`, if the config asks for it; items are pairs of a pool clip and a
+            reference clip, of which every layer has the same number.
         dims: length of a vector, by layer.
         notes: what could not be measured, and why.
     """
@@ -69,6 +72,7 @@ class Sample:
     tracks: Timed
     clips: Timed = Timed()
     activations: Timed = Timed()
+    responses: Timed = Timed()
     dims: tuple[int, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
@@ -98,7 +102,13 @@ def measure(config: Config, videos: pa.Table, count: int) -> Sample:
             found = replace(found, activations=_run(ACTIVATIONS, small, run, inputs))
         except StageError as error:
             return replace(found, notes=(f"Only tracking could be measured: {error}",))
-        return replace(found, dims=_dims(config, inputs["activations"]))
+        found = replace(found, dims=_dims(config, inputs["activations"]))
+        if config.scores.effect == "first_order":
+            return found
+        try:
+            return replace(found, responses=_run_responses(small, run, inputs))
+        except (ConfigError, StageError) as error:
+            return replace(found, notes=(f"The passes of the patch effects could not be measured: {error}",))
 
 
 def _small(clips: ClipsConfig, videos: int) -> ClipsConfig:
@@ -132,6 +142,13 @@ def _run(
     manifest = output.finish({}, {"notes": dict(work.notes), "warnings": []})
     inputs[stage.name] = output
     return Timed(seconds, items, manifest["bytes"], rows, failures)
+
+
+def _run_responses(config: Config, run: Folder, inputs: dict[str, StageFolder]) -> Timed:
+    """Time the stage `responses`. A pair of a pool clip and a reference clip has a pass for each view."""
+    found = _run(RESPONSES, config, run, inputs)
+    references = int(inputs[RESPONSES.name].manifest()["notes"]["references"])
+    return replace(found, items=[references * clips for clips in found.items])
 
 
 def passes(clips: float, gradients: float) -> float:

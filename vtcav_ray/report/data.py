@@ -146,6 +146,16 @@ class ReportData:
         return float(self.config.get("scores", {}).get("alpha", 0.05))
 
     @property
+    def effect(self) -> str:
+        """`first_order` or `patch`."""
+        return str(self.config.get("scores", {}).get("effect", "first_order"))
+
+    @property
+    def min_effect(self) -> float:
+        """Smallest effect of interest, a share of the class's margin; 0: none."""
+        return float(self.config.get("scores", {}).get("min_effect", 0.0))
+
+    @property
     def correction(self) -> str:
         return str(self.config.get("scores", {}).get("correction", "holm"))
 

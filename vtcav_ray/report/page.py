@@ -70,6 +70,7 @@ def _facts(data: ReportData) -> dict[str, Any]:
     return {
         "title": data.title,
         "alpha": data.alpha,
+        "effect": data.effect,
         "correction": data.correction,
         "untrained": data.untrained,
         "classClips": data.class_clips,

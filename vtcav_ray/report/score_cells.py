@@ -26,17 +26,19 @@ class Status(IntEnum):
 
     RAISES = 0  # significant, and the logit goes up
     LOWERS = 1  # significant, and the logit goes down
-    NOT_SHOWN = 2  # readable, and not significant
+    NOT_SHOWN = 2  # readable, and neither called nor shown to have no effect: not decided
     NOT_LEARNABLE = 3  # not significant; a classifier separates it from random clips no better than by chance
     UNDECIDED = 4  # no figure can be read
+    NO_EFFECT = 5  # the interval lies inside +- the smallest effect of interest
 
 
 STATUS_WORDS: Mapping[Status, str] = {
     Status.RAISES: "raises the logit",
     Status.LOWERS: "lowers the logit",
-    Status.NOT_SHOWN: "no effect shown",
+    Status.NOT_SHOWN: "not decided",
     Status.NOT_LEARNABLE: "not learnable",
-    Status.UNDECIDED: "undecided",
+    Status.UNDECIDED: "no figure",
+    Status.NO_EFFECT: "no effect",
 }
 
 
@@ -197,6 +199,8 @@ def _status(numbers: Mapping[str, np.ndarray], texts: Mapping[str, Texts]) -> np
     significant = (numbers["significant"] == 1) & ~unreadable
     status[unreadable] = Status.UNDECIDED
     status[numbers["learnable"] == 0] = Status.NOT_LEARNABLE
+    if "negligible" in numbers:  # not in the tables of older runs
+        status[(numbers["negligible"] == 1) & ~unreadable] = Status.NO_EFFECT
     status[significant & (effect > 0)] = Status.RAISES
     status[significant & (effect < 0)] = Status.LOWERS
     return status

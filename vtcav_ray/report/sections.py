@@ -231,13 +231,15 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
         eyebrow=_eyebrow(data),
         lead=[
             *for_all_classes(cells),
-            *sentences.overall(cells, alpha=data.alpha, correction=data.correction),
+            *sentences.overall(
+                cells, alpha=data.alpha, correction=data.correction, min_effect=data.min_effect, effect=data.effect
+            ),
         ],
         shares=[GroupShare(*share) for share in sentences.group_shares(cells)],
         tiles=_tiles(data, cells),
         answers=[Answer(one, depths(cells, one), figures[one.name]) for one in full],
         more=[one for one in every if one not in full],
-        undecided=undecided(cells),
+        undecided=undecided(cells, alpha=data.alpha),
         warnings=data.warnings,
     )
 

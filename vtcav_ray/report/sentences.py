@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtcav_ray.pages.wording import between, equals, percent, probability, share, signed
+from vtcav_ray.pages.wording import between, count, equals, percent, probability, share, signed
 from vtcav_ray.report.phrases import Phrase, Sentence, amount, at_layer, name, names, number, words
 from vtcav_ray.report.score_cells import GROUP_WORDS, ScoreCells, Status
 
@@ -35,8 +35,16 @@ class ClassFinding:
     sentences: Sequence[Sentence]
 
 
-def overall(cells: ScoreCells, *, alpha: float, correction: str) -> list[Sentence]:
-    """Summarise how much was tested and how much was found."""
+def overall(
+    cells: ScoreCells, *, alpha: float, correction: str, min_effect: float = 0.0, effect: str = "first_order"
+) -> list[Sentence]:
+    """Summarise how much was tested and how much was found.
+
+    Args:
+        cells: of the run.
+        alpha, correction, effect: as in the config.
+        min_effect: as in the config, a share of the class's margin; 0: none.
+    """
     if not len(cells):
         return [words("There are no scores: no class or no concept had enough clips.")]
     tested = int(np.isfinite(cells.numbers["p"]).sum())
@@ -47,7 +55,40 @@ def overall(cells: ScoreCells, *, alpha: float, correction: str) -> list[Sentenc
         number(f"α = {alpha:g}"),
         Phrase(f" {correction_words(correction)} over all m = {tested:,} comparisons."),
     )
-    return [sentence]
+    return [sentence, *_three_answers(cells, min_effect), *_what_effect(effect)]
+
+
+def _three_answers(cells: ScoreCells, min_effect: float) -> list[Sentence]:
+    """Say what a significant effect has to exceed, and how many comparisons have no effect or are not decided."""
+    if not min_effect:
+        return []
+    no_effect, open_ = int(cells.of(Status.NO_EFFECT).sum()), int(_open(cells).sum())
+    return [
+        (
+            Phrase("A comparison is significant only if its interval lies beyond "),
+            number(f"{100 * min_effect:g}\u00a0%"),
+            Phrase(" of the class's margin, the distance of other classes' clips from its own. "),
+            number(count(no_effect, "comparison")),
+            Phrase(f" {'has' if no_effect == 1 else 'have'} no effect that large; "),
+            number(f"{open_:,}"),
+            Phrase(f" {'is' if open_ == 1 else 'are'} not decided."),
+        )
+    ]
+
+
+def _what_effect(effect: str) -> list[Sentence]:
+    if effect != "patch":
+        return []
+    return [
+        words(
+            "The effects are patch effects: real changes of the logit when a concept's activation, instead of a random "
+            "clip's, is put into the reference clips."
+        )
+    ]
+
+
+def _open(cells: ScoreCells) -> np.ndarray:
+    return cells.of(Status.NOT_SHOWN) | cells.of(Status.NOT_LEARNABLE)
 
 
 def group_shares(cells: ScoreCells) -> list[tuple[str, int, int]]:
@@ -176,6 +217,7 @@ def _counterparts(cells: ScoreCells, rows: np.ndarray, lead: int) -> list[Senten
     shown: list[Sentence] = []
     not_shown: list[tuple[str, str]] = []
     not_learnable: list[str] = []
+    no_effect: list[str] = []
     for k, other in enumerate(cells.columns):
         of_it = rows[cells.column_N[rows] == k]
         if other.name != column.name or other.concept == column.concept or not len(of_it):
@@ -183,6 +225,8 @@ def _counterparts(cells: ScoreCells, rows: np.ndarray, lead: int) -> list[Senten
         best = _strongest_a_column(cells, of_it[cells.significant_N[of_it]])
         if best:
             shown.append(_short_effect(cells, best[0]))
+        elif (cells.status_N[of_it] == Status.NO_EFFECT).all():
+            no_effect.append(other.kind)
         elif (cells.status_N[of_it] == Status.NOT_LEARNABLE).all():
             not_learnable.append(other.kind)
         else:
@@ -196,6 +240,8 @@ def _counterparts(cells: ScoreCells, rows: np.ndarray, lead: int) -> list[Senten
         for (kind, reach), comma in zip(not_shown, commas, strict=True):
             phrases += [name(kind), Phrase(f"{f' (at most {reach})' if reach else ''}{comma}")]
         phrases.append(Phrase("; "))
+    if no_effect:
+        phrases += [Phrase("no effect for "), *names(no_effect), Phrase("; ")]
     if not_learnable:
         phrases += [Phrase("not learnable: "), *names(not_learnable), Phrase("; ")]
     if not phrases:
@@ -245,6 +291,8 @@ def _nothing_shown(cells: ScoreCells, rows: np.ndarray) -> Sentence:
     q = cells.numbers["q"][rows]
     if not np.isfinite(q).any():
         return words("Nothing could be tested for this class.")
+    if cells.of(Status.NO_EFFECT)[rows].all():
+        return words(f"No concept has an effect of interest: all {len(rows):,} intervals lie inside its limits.")
     return words(
         f"No concept's effect was shown in {len(rows):,} comparisons{_bound(cells, rows)}; "
         f"the smallest q is {probability(float(np.nanmin(q)))}."

@@ -9,7 +9,7 @@ from vtcav_ray.report.phrases import MAX_NAMES, Phrase, Sentence, amount, name, 
 from vtcav_ray.report.score_cells import ScoreCells, Status
 
 
-def undecided(cells: ScoreCells) -> list[Sentence]:
+def undecided(cells: ScoreCells, *, alpha: float = 0.05) -> list[Sentence]:
     """List what could not be decided: concepts, layers, sign counts, single cells, and intervals that are too wide."""
     if not len(cells):
         return []
@@ -18,6 +18,7 @@ def undecided(cells: ScoreCells) -> list[Sentence]:
         *_degenerate(cells),
         *_only_effect(cells),
         *_without_figures(cells),
+        *_too_near(cells, alpha),
         *_too_wide(cells),
     ]
 
@@ -83,6 +84,24 @@ def _without_figures(cells: ScoreCells) -> list[Sentence]:
         reasons[reason] = reasons.get(reason, 0) + 1
     ranked = sorted(reasons.items(), key=lambda item: -item[1])[:MAX_NAMES]
     return [(number(count(n, "comparison")), Phrase(" undecided: "), name(reason), Phrase(".")) for reason, n in ranked]
+
+
+def _too_near(cells: ScoreCells, alpha: float) -> list[Sentence]:
+    """Count cells whose effect differs from 0 while the interval includes effects that are too small to call."""
+    if "min_effect" not in cells.numbers:
+        return []
+    with np.errstate(invalid="ignore"):
+        differs = (cells.numbers["q"] < alpha) & (cells.numbers["min_effect"] > 0)
+    rows = differs & ~cells.of(Status.NO_EFFECT) & ~cells.significant_N
+    if not rows.any():
+        return []
+    return [
+        (
+            Phrase("In "),
+            number(count(int(rows.sum()), "cell")),
+            Phrase(" the effect differs from 0, and may be smaller than the smallest effect of interest."),
+        )
+    ]
 
 
 def _too_wide(cells: ScoreCells) -> list[Sentence]:

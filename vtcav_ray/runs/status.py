@@ -10,7 +10,7 @@ from rich.table import Table
 
 from vtcav_ray.runs.record import PLAN
 from vtcav_ray.runs.run import Run
-from vtcav_ray.stages import NAMES
+from vtcav_ray.stages import IN_ORDER, NAMES
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import modified_at
 from vtcav_ray.store.records import COMMITS, PLAN_JSON, checked
@@ -70,8 +70,9 @@ def run_status(run: Run, now: float | None = None) -> RunStatus:
     """
     now = time.time() if now is None else now
     record = run.record
+    shown = [stage.name for stage in IN_ORDER if stage.name in NAMES or stage.name in run.keys]
     stages = tuple(
-        _stage_status(run.stage(name), now) if name in run.keys else StageStatus(name, "not started") for name in NAMES
+        _stage_status(run.stage(name), now) if name in run.keys else StageStatus(name, "not started") for name in shown
     )
     return RunStatus(run.url, str(record.get("status", "")), record.get("error"), record.get("updated", now), stages)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,15 @@ class Cell:
     concept_rows: Rows
     other_rows: Rows
     paired: bool
+
+    def among(self, there_N: NDArray[np.bool_] | None) -> Cell:
+        """Return the comparison of only some rows of the pool, for the effect; None: all. A pair needs both clips."""
+        if there_N is None:
+            return self
+        own, other = there_N[self.concept_rows], there_N[self.other_rows]
+        if self.paired:
+            own = other = own & other
+        return dataclasses.replace(self, concept_rows=self.concept_rows[own], other_rows=self.other_rows[other])
 
 
 def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> list[Cell]:

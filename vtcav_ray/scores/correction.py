@@ -6,7 +6,8 @@ Legend: N cells, T tested cells.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from vtcav_ray.rows import EffectTestRow, ScoreRow, read_rows, table_of
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tables import CELL_KEY
 from vtcav_ray.tcav.diagnostics import needed
+from vtcav_ray.tcav.min_effect import calls
 from vtcav_ray.tcav.significance import adjust, holm_over_families, minimum_p, resolution_warning
 
 MOST_PERMUTATIONS = 1_000_000  # maximum that a warning suggests: ten times the default, and ten times its seconds
@@ -31,6 +33,7 @@ _UNTESTED = EffectTestRow(
     p=np.nan,
     p_symmetric=np.nan,
     p_adjusted=np.nan,
+    p_needed=np.nan,
     spread_ratio=np.nan,
     effect_within=np.nan,
     p_within=np.nan,
@@ -66,19 +69,56 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
     place_N = places(cells, tests)
     taken = {name: np.append(values, np.nan)[place_N] for name, values in figures.items()}
     taken["tcav_q"] = adjust(p, settings.per_cell_correction)
+    taken["min_effect"] = settings.min_effect * np.asarray(cells["class_margin"], np.float64)
+    low, high = (np.asarray(cells[name], np.float64) for name in ("ci_low", "ci_high"))
+    called = calls(taken["q"], low, high, taken["min_effect"], alpha=settings.alpha)
     notes = tests["note"].take(pa.array(place_N))
-    rows = _Finished(settings, num_tests, m)
+    needed_N = p_needed(settings, np.asarray(tests["p_needed"], np.float64)[place_N], taken["q"])
+    rows = _Finished(settings, num_tests)
     parts = []
     for start in range(0, cells.num_rows, _ROWS_AT_A_TIME):
         some = slice(start, start + _ROWS_AT_A_TIME)
         part = read_rows(cells.slice(start, _ROWS_AT_A_TIME), ScoreRow)
         texts = notes.slice(start, _ROWS_AT_A_TIME).to_pylist()
-        parts.append(table_of(rows.of(part, {name: v[some] for name, v in taken.items()}, texts), ScoreRow))
+        found = {name: v[some] for name, v in {**taken, **called._asdict()}.items()}
+        parts.append(table_of(rows.of(part, found, texts, needed_N[some].tolist()), ScoreRow))
     return ShardOutput(
         {"scores": pa.concat_tables(parts), "nulls": _with_tests(nulls, tests)},
         metrics={"m": m},
-        warnings=_resolution_warnings(config, num_tests, m, num_families),
+        warnings=_resolution_warnings(config, num_tests, m, num_families) + _no_margin(settings, taken["min_effect"]),
     )
+
+
+def p_needed(settings: ScoresConfig, of_family_N: NDArray[np.float64], q_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest p at which the correction would reject each cell that it does not reject now, [N].
+
+    - `step_down`: that of the strictest step of the cell's family (`EffectFamily.p_needed`). Where too few permutations
+      leave none, Bonferroni's bound alpha / m.
+    - `holm`: next after the rejected cells, alpha / (m - rejected).
+    - `bh`: as one more rejected cell, alpha (rejected + 1) / m.
+    - `none`: alpha.
+
+    Args:
+        settings: alpha and the correction.
+        of_family_N: p of each cell's family; NaN: it has no test.
+        q_N: corrected p; NaN: not tested.
+    """
+    alpha, m = settings.alpha, max(1, int(np.isfinite(q_N).sum()))
+    rejected = int((q_N < alpha).sum())
+    if settings.correction == "step_down":
+        return np.where(of_family_N > 0, of_family_N, alpha / m)
+    by_rank = {"holm": alpha / max(1, m - rejected), "bh": alpha * min(1.0, (rejected + 1) / m)}
+    return np.full(len(q_N), by_rank.get(settings.correction, alpha))
+
+
+def _no_margin(settings: ScoresConfig, min_effect_N: NDArray[np.float64]) -> list[str]:
+    without = int(np.isnan(min_effect_N).sum())
+    if not settings.min_effect or not without:
+        return []
+    return [
+        f"scores.min_effect is not applied to {without} of {len(min_effect_N)} cells: their class has no margin, since "
+        "no other class has clips. They are called by q alone."
+    ]
 
 
 def corrected(
@@ -134,30 +174,58 @@ def _with_tests(nulls: pa.Table, tests: pa.Table) -> pa.Table:
 
 @dataclasses.dataclass(frozen=True)
 class _Finished:
-    """Completes cells. `num_tests`: cells with a p of the sign count; `m`: with a p of the effect."""
+    """Completes cells. `num_tests`: cells with a p of the sign count."""
 
     settings: ScoresConfig
     num_tests: int
-    m: int
 
-    def of(self, rows: Sequence[ScoreRow], figures: Figures, notes: Sequence[str]) -> list[ScoreRow]:
+    def of(
+        self,
+        rows: Sequence[ScoreRow],
+        figures: Mapping[str, NDArray[Any]],
+        notes: Sequence[str],
+        needed_p: Sequence[float],
+    ) -> list[ScoreRow]:
         names = list(figures)
         values = zip(*(figures[name].tolist() for name in names), strict=True)
         return [
-            self._row(dataclasses.replace(row, **dict(zip(names, one, strict=True))), note)
-            for row, one, note in zip(rows, values, notes, strict=True)
+            self._row(dataclasses.replace(row, **dict(zip(names, one, strict=True))), note, p)
+            for row, one, note, p in zip(rows, values, notes, needed_p, strict=True)
         ]
 
-    def _row(self, row: ScoreRow, test_note: str) -> ScoreRow:
+    def _row(self, row: ScoreRow, test_note: str, needed_p: float) -> ScoreRow:
+        notes = (row.note, test_note, *self._why_not_called(row, needed_p))
+        return dataclasses.replace(row, decided_by=self._decided_by(row), note=" ".join(filter(None, notes)))
+
+    def _why_not_called(self, row: ScoreRow, needed_p: float) -> list[str]:
         assert row.q is not None, "it was set just now"
-        significant = row.q < self.settings.alpha
-        notes = [row.note, test_note]
-        if not significant and np.isfinite(row.effect) and row.null_sd:
-            size, sd, alpha = row.effect, row.null_sd, self.settings.alpha
-            notes.append(needed(size, sd, row.n_concept, row.R, num_cells=max(1, self.m), alpha=alpha).sentence)
-        return dataclasses.replace(
-            row, significant=significant, decided_by=self._decided_by(row), note=" ".join(filter(None, notes))
-        )
+        assert row.min_effect is not None, "it was set just now"
+        size = row.min_effect if np.isfinite(row.min_effect) else 0.0
+        if row.significant:
+            return []
+        if row.negligible:
+            return [f"No effect of interest: the interval lies within ±{size:.3g} logits."]
+        notes = []
+        if row.q < self.settings.alpha:
+            notes.append(
+                f"The effect differs from 0 (q {row.q:.2g}), but its interval does not lie beyond the smallest "
+                f"effect of interest, ±{size:.3g} logits."
+            )
+        if np.isfinite(row.effect) and row.null_sd:
+            half = (row.ci_high - row.ci_low) / 2
+            found = needed(
+                row.effect,
+                row.null_sd,
+                row.n_concept,
+                row.R,
+                num_cells=max(1, self.num_tests),
+                alpha=self.settings.alpha,
+                p_needed=needed_p,
+                min_effect=size,
+                half_width=half if np.isfinite(half) else 0.0,
+            )
+            notes.append(found.sentence)
+        return notes
 
     def _decided_by(self, row: ScoreRow) -> str:
         if row.p is None or not np.isfinite(row.p):

@@ -13,6 +13,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ from vtcav_ray.cavs.plan import RANDOM, Pool
 from vtcav_ray.rows import CompositionRow, EffectTestRow
 from vtcav_ray.scores.cells import Cell
 from vtcav_ray.scores.layer import LayerClips, ScoreOptions
-from vtcav_ray.tcav.arrays import video_means
 from vtcav_ray.tcav.effect_cells import FLAT
 from vtcav_ray.tcav.family import EffectFamily, effect_family, paired_effect_family
 
@@ -33,11 +33,11 @@ _ROWS_AT_A_TIME = 4096
 
 @dataclass(frozen=True)
 class Projections:
-    """Projections of the pool's clips on the mean gradients of all classes and layers.
+    """Projections of the pool's clips on the mean gradients of all classes and layers, or mean responses to them.
 
     Attributes:
         cells: (class, layer) of each of the C columns.
-        values_NC: in logits, without the gain.
+        values_NC: in logits, without the gain. Rows that effects may not use have no meaning.
         negligible_C: a spread that is rounding.
         gain_C: of the layer, for sizes in logits.
     """
@@ -58,10 +58,14 @@ class Projections:
         for layer in layers:
             assert clip_ids in (None, layer.clip_ids), "all layers have the same clips in the same order"
             clip_ids = layer.clip_ids
-            gradients = [one.for_effect or (one.vectors, one.videos) for one in layer.classes]
-            mean_KD = np.stack([video_means(rows, videos, "class_groups").mean(axis=0) for rows, videos in gradients])
             cells += [(one.name, layer.layer) for one in layer.classes]
             gains += [one.gain for one in layer.classes]
+            if layer.there_N is not None:
+                values_NK, size_K = _mean_responses(layer, layer.there_N)
+                values.append(values_NK)
+                negligible.append(FLAT * size_K)
+                continue
+            mean_KD = np.stack([one.mean() for one in layer.classes])
             values.append(_products(layer.vectors_ND, mean_KD))
             width = float(np.sqrt(np.einsum("nd,nd->n", layer.vectors_ND, layer.vectors_ND, dtype=np.float64).mean()))
             negligible.append(FLAT * np.linalg.norm(mean_KD, axis=1) * width)
@@ -69,6 +73,17 @@ class Projections:
 
     def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.values_NC[rows].astype(np.float64)
+
+
+def _mean_responses(layer: LayerClips, there_N: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return each class's mean response over the reference videos, centred, [N, K], and the size of its responses."""
+    means, sizes = [], []
+    for one in layer.classes:
+        assert one.responses_NV is not None, "with `there_N`, every class has responses"
+        known = one.responses_NV[there_N]
+        means.append(np.where(there_N, one.responses_NV.mean(axis=1), 0.0) - known.mean())
+        sizes.append(np.sqrt(np.square(known).mean()))
+    return np.stack(means, axis=1).astype(np.float32), np.array(sizes)
 
 
 def _products(vectors_ND: NDArray[np.float32], mean_KD: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -98,7 +113,7 @@ def family_tests(
     cell: Cell, projections: Projections, pool: Pool, labels: Labels, options: ScoreOptions
 ) -> list[EffectTestRow]:
     """Test one concept against its other side for every class and layer; no rows if the other side has no clips."""
-    if not len(cell.other_rows):
+    if not len(cell.concept_rows) or not len(cell.other_rows):
         return []
     own, other = (projections.of_rows(rows) for rows in (cell.concept_rows, cell.other_rows))
     videos = np.array(pool.video_id)
@@ -107,12 +122,12 @@ def family_tests(
     own[:, flat_C] = np.nan
     if cell.paired:
         paired = functools.partial(paired_effect_family, own - other, groups=videos[cell.concept_rows])
-        found = _all_within(paired(permutations=options.permutations, seed=options.seed, device=options.device))
+        found = _all_within(paired(**_settings(options)))
     else:
         rows = np.concatenate((cell.concept_rows, cell.other_rows))
         strata = labels.of_rows[rows] if labels.known else None
         unpaired = functools.partial(effect_family, own, other, groups=videos[rows], strata=strata)
-        found = unpaired(permutations=options.permutations, seed=options.seed, device=options.device)
+        found = unpaired(**_settings(options))
     return [
         EffectTestRow(
             class_=name,
@@ -122,6 +137,7 @@ def family_tests(
             p=float(found.p[c]),
             p_symmetric=float(found.p_symmetric[c]),
             p_adjusted=float(found.p_adjusted[c]),
+            p_needed=found.p_needed,
             spread_ratio=float(found.spread_ratio[c]),
             effect_within=float(found.effect_within[c] * projections.gain_C[c]),
             p_within=float(found.p_within[c]),
@@ -133,6 +149,10 @@ def family_tests(
         )
         for c, (name, layer) in enumerate(projections.cells)
     ]
+
+
+def _settings(options: ScoreOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("permutations", "level", "seed", "device")}
 
 
 def _all_within(found: EffectFamily) -> EffectFamily:

@@ -7,6 +7,7 @@ Legend: K classes, V videos of a class, J cells per class (concept, against), R 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,12 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
+from vtcav_ray.clips.classes import same_class
 from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow
 from vtcav_ray.scores.cells import Cell, Rows, find_cells
+from vtcav_ray.scores.effects import effects_of
+from vtcav_ray.tcav.arrays import video_means
 from vtcav_ray.tcav.diagnostics import Learnable, collinearity, is_degenerate, learnability, mean_pairwise_cosine
-from vtcav_ray.tcav.effect import ConceptEffect, concept_effects, paired_concept_effects
-from vtcav_ray.tcav.gains import at_gain
+from vtcav_ray.tcav.effect import ConceptEffect
 from vtcav_ray.tcav.intervals import score_intervals
+from vtcav_ray.tcav.min_effect import class_margin
 from vtcav_ray.tcav.null_histograms import score_counts
 from vtcav_ray.tcav.scores import Scores, score
 from vtcav_ray.tcav.significance import empirical_test, null_pairs, round_robin_test
@@ -32,17 +36,12 @@ DEGENERATE = (
 )
 
 
-NO_EFFECT = ConceptEffect(
-    effect=np.nan,
-    null_sd=np.nan,
-    z=np.nan,
-    p=np.nan,
-    ci_low=np.nan,
-    ci_high=np.nan,
-    n_concept=0,
-    n_random=0,
-    reason="There is nothing to compare the concept with.",
-)
+class Targets(NamedTuple):
+    """A class's target at class clips: values, and label and source video of each clip."""
+
+    values: Sequence[float]
+    labels: Sequence[str]
+    videos: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,8 @@ class ClassGradients:
             None: it uses the class's own clips.
         gain: of the layer: effects are multiplied by it (`vtcav_ray.tcav.gains`).
         margin: median logit distance of the class's own clips to the runner-up; NaN: it is not above 0.
+        responses_NV: for `scores.effect: patch`: responses to each row of the pool at V reference videos; NaN: none.
+        targets: for `scores.effect: patch`: the class's target at class clips, by label and source video.
     """
 
     name: str
@@ -64,6 +65,13 @@ class ClassGradients:
     for_effect: tuple[NDArray[np.float32], Sequence[str]] | None = None
     gain: float = 1.0
     margin: float = float("nan")
+    responses_NV: NDArray[np.float64] | None = None
+    targets: Targets | None = None
+
+    def mean(self) -> NDArray[np.float64]:
+        """Return the mean gradient over source videos that the concept effect uses, [d]."""
+        rows, videos = self.for_effect or (self.vectors, self.videos)
+        return np.asarray(video_means(rows, videos, "class_groups").mean(axis=0))
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,8 @@ class LayerClips:
         pool: the clips of the activations, with `vectors_ND`.
         clip_ids: of the pool's rows.
         classes: their gradients.
+        there_N: rows of the pool that effects may use; None: all. With `scores.effect: patch`: those with responses at
+            every layer.
     """
 
     layer: str
@@ -84,6 +94,7 @@ class LayerClips:
     clip_ids: Sequence[str]
     vectors_ND: NDArray[np.float32]
     classes: Sequence[ClassGradients]
+    there_N: NDArray[np.bool_] | None = dataclasses.field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -105,12 +116,19 @@ class LayerData(LayerClips):
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """Options of the statistics; see `ScoresConfig`. `device`: where to multiply."""
+    """Options of the statistics; see `ScoresConfig`.
+
+    Attributes:
+        bootstrap, permutations, seed: as in the config.
+        device: where to multiply.
+        level: of `EffectFamily.p_needed`: alpha over the number of families.
+    """
 
     bootstrap: int
     permutations: int
     seed: int
     device: str | torch.device = "cpu"
+    level: float = 0.05
 
 
 class LayerScores(NamedTuple):
@@ -132,6 +150,7 @@ class _ClassFigures(NamedTuple):
     collinearity: float
     gain: float
     margin: float
+    class_margin: float
     intervals_J: list[tuple[float, float]]
 
 
@@ -156,7 +175,7 @@ class _SignCount(NamedTuple):
 def score_layer(data: LayerData, options: ScoreOptions) -> LayerScores:
     """Compute all rows of a layer."""
     cells = find_cells(data.pool, data.clip_ids, data.jobs)
-    effects = _effects(cells, data, options)
+    effects = effects_of(cells, data, options)
     about_cavs = [_about_cavs(cell, data) for cell in cells]
     found = LayerScores([], [], [])
     for k, gradients in enumerate(data.classes):
@@ -187,8 +206,21 @@ def _class_figures(
         collinearity=collinearity(gradients.vectors),
         gain=gradients.gain,
         margin=gradients.margin,
+        class_margin=margin_of(gradients, data) * gradients.gain,
         intervals_J=_intervals(cells, scored.sensitivities, options),
     )
+
+
+def margin_of(gradients: ClassGradients, data: LayerClips) -> float:
+    """Return the margin of a class at a layer, in logits as its effects are; see `tcav.min_effect`."""
+    if gradients.targets is not None:
+        values, labels, videos = gradients.targets
+    else:
+        rows = [i for i, role in enumerate(data.pool.set) if role == "class"]
+        values = (data.vectors_ND[rows] @ gradients.mean()).tolist()
+        labels, videos = [data.pool.name[i] for i in rows], [data.pool.video_id[i] for i in rows]
+    own = next((label for label in labels if same_class(label, gradients.name)), gradients.name)
+    return class_margin(values, labels, own, groups=videos) if len(values) else float("nan")
 
 
 def _score_row(
@@ -227,6 +259,7 @@ def _score_row(
         ci_high=effect.ci_high,
         null_sd=effect.null_sd,
         z=effect.z,
+        class_margin=of_class.class_margin,
         n_concept=effect.n_concept,
         n_random=effect.n_random,
         held_out_accuracy=cavs.gate.accuracy,
@@ -331,32 +364,6 @@ def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
     left, right = null_pairs(_num_sets(len(null_P))).T if len(null_P) else np.empty((2, 0), np.int64)
     sets = np.arange(_num_sets(len(null_P)))
     return np.array([np.nanmean(null_P[(left == i) | (right == i)]) for i in sets if np.isfinite(null_P).any()])
-
-
-def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
-    """Return the concept effects without their tests, [J][K]. Cells of one form share every inner product."""
-    found: list[list[ConceptEffect]] = [[] for _ in cells]
-    taken_at = [c.for_effect or (c.vectors, c.videos) for c in data.classes]
-    for paired in (False, True):
-        members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
-        if not members:
-            continue
-        compute = paired_concept_effects if paired else concept_effects
-        batch = compute(
-            [vectors for vectors, _ in taken_at],
-            data.vectors_ND,
-            [cells[j].concept_rows for j in members],
-            [cells[j].other_rows for j in members],
-            groups=data.pool.video_id,
-            class_groups=[videos for _, videos in taken_at],
-            permutations=None,
-            bootstrap=options.bootstrap,
-            seed=options.seed,
-            device=options.device,
-        )
-        for place, j in enumerate(members):
-            found[j] = [at_gain(batch.cell(k, place), one.gain) for k, one in enumerate(data.classes)]
-    return [cells_of or [NO_EFFECT] * len(data.classes) for cells_of in found]
 
 
 def _as_sentence(reason: str) -> str:

@@ -26,6 +26,7 @@ from vtcav_ray.rows import CompositionRow, EffectTestRow, NullRow, ScoreRow, Sen
 from vtcav_ray.runs.devices import device_for
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.scores.correction import correct
+from vtcav_ray.scores.responses import ReadResponses
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.vectors import vectors_of
 
@@ -53,6 +54,7 @@ def _prepare(context: Context) -> Work:
     config = context.config
     cavs = context.input("cavs")
     activations = AcceptedRows.of(context.input("activations"), read_left_out(cavs))
+    responses = context.input("responses") if config.scores.effect == "patch" else None
     shards, num_cells = [], 0
     for number, layer in enumerate(config.activations.layers):
         names = _classes_with_gradients(activations, layer)
@@ -64,17 +66,30 @@ def _prepare(context: Context) -> Work:
         raise StageError(NO_GRADIENTS)
     return Work(
         shards=shards + family_shards(activations, config, num_cells),
-        make_worker=functools.partial(ScoreWorker, config, activations, cavs, _labels(context.input("clips"))),
+        make_worker=functools.partial(
+            ScoreWorker,
+            config,
+            activations,
+            cavs,
+            _labels(context.input("clips")),
+            responses,
+            len(_families(activations, config)),
+        ),
         resources=config.resources.statistics,
-        notes={"gradients_at": config.scores.gradients_at},
+        notes={"gradients_at": config.scores.gradients_at, "effect": config.scores.effect},
         finish=functools.partial(correct, config),
     )
 
 
+def _families(activations: StageFolder, config: Config) -> list[tuple[str, str]]:
+    """Return every (concept, against) of the run."""
+    jobs = read_plan(activations, config.activations.layers[0], config).jobs
+    return list(dict.fromkeys((job.concept, job.against) for job in jobs if not job.is_null))
+
+
 def family_shards(activations: StageFolder, config: Config, num_cells: int) -> list[Shard]:
     """Return shards of families, (concept, against), with `num_cells` cells each."""
-    jobs = read_plan(activations, config.activations.layers[0], config).jobs
-    families = list(dict.fromkeys((job.concept, job.against) for job in jobs if not job.is_null))
+    families = _families(activations, config)
     size = max(1, BLOCK_TESTS // num_cells)
     shards = []
     for block, start in enumerate(range(0, len(families), size)):
@@ -108,12 +123,34 @@ def _ingredients(context: Context) -> dict[str, Any]:
 STAGE = Stage(stages.SCORES, version=7, ingredients=_ingredients, prepare=_prepare)
 
 
+# With `scores.effect: patch`, the stage also reads the responses of the model.
+STAGE_OF_PATCHES = dataclasses.replace(
+    STAGE, facts=dataclasses.replace(stages.SCORES, inputs=(*stages.SCORES.inputs, stages.RESPONSES.name))
+)
+
+
 class ScoreWorker:
-    """Scores some classes of one layer, or tests some families. Keeps what the next shard of the same kind needs."""
+    """Scores some classes of one layer, or tests some families. Keeps what the next shard of the same kind needs.
+
+    Args:
+        config: the whole config.
+        activations, cavs: the stages.
+        labels: label of each source video.
+        responses: the stage, for `scores.effect: patch`; None: the first-order effect.
+        num_families: number of families of the run.
+    """
 
     def __init__(
-        self, config: Config, activations: StageFolder, cavs: StageFolder, labels: dict[str, str | None]
+        self,
+        config: Config,
+        activations: StageFolder,
+        cavs: StageFolder,
+        labels: dict[str, str | None],
+        responses: StageFolder | None = None,
+        num_families: int = 1,
     ) -> None:
+        self._responses = None if responses is None else ReadResponses(responses, activations, config)
+        self._level = config.scores.alpha / num_families
         self.config = config
         self.activations = activations
         self.cavs = cavs
@@ -131,7 +168,7 @@ class ScoreWorker:
         from vtcav_ray.scores.layer import ScoreOptions
 
         settings = self.config.scores
-        return ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device)
+        return ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device, self._level)
 
     def _score(self, layer: str, classes: list[str]) -> ShardOutput:
         from vtcav_ray.scores.layer import score_layer
@@ -178,7 +215,9 @@ class ScoreWorker:
         assert names is not None, "the layer was read just now"
         pool = pool_of(names)
         jobs = read_plan(self.activations, layers[0], self.config).jobs
-        cells = {(c.concept, c.against): c for c in find_cells(pool, names["clip_id"].to_pylist(), jobs)}
+        clip_ids = names["clip_id"].to_pylist()
+        there_N = None if self._responses is None else self._responses.there(clip_ids)
+        cells = {(c.concept, c.against): c.among(there_N) for c in find_cells(pool, clip_ids, jobs)}
         return _Tests(pool, Labels.of(pool, self._label_of_video), projections, cells)
 
     def _read(self, layer: str) -> LayerClips:
@@ -191,14 +230,16 @@ class ScoreWorker:
         assert gradients is not None, "the shards were made from this table"
         own = dict(zip(pool["clip_id"].to_pylist(), pool["name"].to_pylist(), strict=True))
         require_finite(vectors_of(gradients), gradients["clip_id"].to_pylist(), layer)
-        return LayerClips(
+        clip_ids = pool["clip_id"].to_pylist()
+        found = LayerClips(
             layer=layer,
             model=pool["model"][0].as_py(),
             pool=pool_of(pool),
-            clip_ids=pool["clip_id"].to_pylist(),
+            clip_ids=clip_ids,
             vectors_ND=vectors_of(pool),
             classes=_by_class(gradients, own, self.config.scores.gradients_at),
         )
+        return found if self._responses is None else self._responses.added_to(found, gradients, own)
 
     def _read_with_cavs(self, layer: str) -> LayerData:
         from vtcav_ray.scores.layer import LayerData

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     )
     from vtcav_ray.tcav.family import EffectFamily, effect_family, paired_effect_family
     from vtcav_ray.tcav.intervals import score_intervals
+    from vtcav_ray.tcav.min_effect import Calls, calls, class_margin
+    from vtcav_ray.tcav.responses import paired_response_effect, response_effect
     from vtcav_ray.tcav.scores import Scores, score
     from vtcav_ray.tcav.significance import (
         ScoreTest,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from vtcav_ray.tcav.westfall_young import StepDown, step_down
 
 __all__ = [
+    "Calls",
     "ConceptEffect",
     "ConceptEffects",
     "EffectFamily",
@@ -53,6 +56,8 @@ __all__ = [
     "Scores",
     "StepDown",
     "adjust",
+    "calls",
+    "class_margin",
     "collinearity",
     "concept_effect",
     "concept_effects",
@@ -69,8 +74,10 @@ __all__ = [
     "paired_concept_effect",
     "paired_concept_effects",
     "paired_effect_family",
+    "paired_response_effect",
     "paper_test",
     "resolution_warning",
+    "response_effect",
     "round_robin_test",
     "score",
     "score_intervals",
@@ -103,6 +110,8 @@ __getattr__ = lazy_names(
         ],
         "family": ["EffectFamily", "effect_family", "paired_effect_family"],
         "intervals": ["score_intervals"],
+        "min_effect": ["Calls", "calls", "class_margin"],
+        "responses": ["paired_response_effect", "response_effect"],
         "scores": ["Scores", "score"],
         "significance": [
             "ScoreTest",

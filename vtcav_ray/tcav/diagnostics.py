@@ -165,18 +165,32 @@ def needed(
     num_cells: int = 1,
     alpha: float = 0.05,
     power: float = 0.8,
+    p_needed: float | None = None,
+    min_effect: float = 0.0,
+    half_width: float = 0.0,
 ) -> Needed:
     """Return how many more clips or random sets would decide a cell, if the effect stays the same.
 
-    The null's SD shrinks as 1/sqrt(n) if both sides grow alike. A two-sided test at alpha / m with the requested power
-    therefore needs n' = n ((z_alpha + z_power) null_sd / effect)^2 source videos.
+    The null's SD and the interval shrink as 1/sqrt(n) if both sides grow alike. To be called with the requested power,
+    the cell needs
+
+    - p: a two-sided test at p* needs n' = n ((z_(p*/2) + z_power) null_sd / |effect|)^2 source videos, where p* is the
+      largest p that the correction accepts;
+    - the interval: it lies beyond +-min_effect if |effect| - min_effect is its half width times
+      sqrt(n / n') (1 + z_power / z_0.975).
+
+    The normal distribution stands for the permutations' one. The interval is one of 95 %; it also has a part from the
+    class's or the reference videos, which are taken to grow as well.
 
     Args:
         effect, null_sd: in logits, of the concept effect.
         n: current source videos on the concept's side.
         random_sets: current R.
-        num_cells: m, all cells in the correction (Bonferroni's bound, the strictest step of Holm).
+        num_cells: m, all cells in the correction of the sign counts (Bonferroni's bound, the strictest step of Holm).
         alpha, power: both in (0, 1).
+        p_needed: p*; None: alpha / m.
+        min_effect: smallest effect of interest, in logits.
+        half_width: of the effect's interval.
 
     Raises:
         ValueError: an argument is out of range.
@@ -185,12 +199,23 @@ def needed(
 
     if n < 1 or random_sets < 0 or num_cells < 1 or not 0 < alpha < 1 or not 0 < power < 1:
         raise ValueError("n and num_cells must be at least 1, random_sets at least 0, and alpha and power in (0, 1)")
+    level = alpha / num_cells if p_needed is None else p_needed
+    if not 0 < level < 1 or min_effect < 0 or half_width < 0:
+        raise ValueError("p_needed must be in (0, 1), and min_effect and half_width at least 0")
     sets = math.ceil(num_cells / alpha - 1e-9) - 1
     more_sets = max(0, sets - random_sets)
     if not (math.isfinite(effect) and math.isfinite(null_sd)) or effect == 0:
         return Needed(math.nan, math.nan, sets, more_sets, "There is no effect to go by, so no number of clips.")
-    reach = ndtri(power) - ndtri(alpha / num_cells / 2)
-    clips = max(2, math.ceil(n * (reach * null_sd / abs(effect)) ** 2))
+    if abs(effect) <= min_effect:
+        sentence = (
+            f"The effect, {effect:+.3g} logits, is not above the smallest effect of interest, {min_effect:.3g}: more "
+            "clips can narrow the interval, and do not make it larger."
+        )
+        return Needed(math.nan, math.nan, sets, more_sets, sentence)
+    reach = ndtri(power) - ndtri(level / 2)
+    by_test = (reach * null_sd / abs(effect)) ** 2
+    width = half_width * (1 + ndtri(power) / ndtri(0.975)) if min_effect else 0.0
+    clips = max(2, math.ceil(n * max(by_test, (width / (abs(effect) - min_effect)) ** 2)))
     more = max(0, clips - n)
     if more == 0:
         sentence = f"{n} clips a side are enough for an effect of this size."

@@ -9,6 +9,7 @@ Legend: C cells (class and layer), U = n + m source videos, the concept's first.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ from vtcav_ray.tcav.permuted_cells import (
     tail_counts,
 )
 from vtcav_ray.tcav.strata import Strata, between_share, video_labels
-from vtcav_ray.tcav.westfall_young import step_down_in_blocks
+from vtcav_ray.tcav.westfall_young import step_down_and_smallest, strictest_p
 
 _FLAT = 1e-9  # a spread below this share of the projections is rounding
 
@@ -46,6 +47,7 @@ class EffectFamily:
         p: by permutation, with the tails asked for.
         p_symmetric: by the magnitude of t, from the same arrangements.
         p_adjusted: `p` corrected for the family's cells by step-down min-p.
+        p_needed: largest p that the strictest step accepts at `level`; 0: no arrangement is rare enough.
         spread_ratio: of the sides' standard deviations, the larger over the smaller. Above 2, prefer
             `p_symmetric`, which is more robust there.
         null_counts: arrangements in each bin of `null_histograms`, [C, bins].
@@ -71,16 +73,21 @@ class EffectFamily:
     no_contrast: tuple[str, ...]
     n_concept: int
     n_random: int
+    p_needed: float = float("nan")
 
 
 @dataclass(frozen=True)
 class CellsTest:
-    """The permutation tests of C cells with shared arrangements: arrays [C], and null_counts [C, bins]."""
+    """The permutation tests of C cells with shared arrangements: arrays [C], and null_counts [C, bins].
+
+    `p_needed`: see `EffectFamily`; NaN without a correction.
+    """
 
     p: NDArray[np.float64]
     p_symmetric: NDArray[np.float64]
     p_adjusted: NDArray[np.float64]
     null_counts: NDArray[np.int64]
+    p_needed: float = float("nan")
 
 
 def effect_family(
@@ -91,6 +98,7 @@ def effect_family(
     strata: ArrayLike | None = None,
     permutations: int = 100_000,
     tails: Tails = "equal",
+    level: float = 0.05,
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> EffectFamily:
@@ -103,6 +111,7 @@ def effect_family(
         strata: label of each of the n + m rows, the concept's first; also tests the effect within labels.
         permutations: B. If there are at most B arrangements, all are enumerated.
         tails: `equal`: p is twice the smaller tail. `symmetric`: the tail of |t|.
+        level: of `p_needed`: alpha over the number of families.
         seed: of the arrangements.
         device: where to compute, such as `cuda`.
 
@@ -117,7 +126,7 @@ def effect_family(
     effect, unit = both_UC[:n].mean(0) - both_UC[n:].mean(0), standard_error(both_UC, n)
     with np.errstate(invalid="ignore"):
         flat = ~(np.ptp(both_UC, axis=0) > _FLAT * np.abs(both_UC).max(axis=0))
-    plain = _tested(both_UC, ~flat, lambda s: WelchCells.of(s, n), permutations, tails, seed, where)
+    plain = _tested(both_UC, ~flat, lambda s: WelchCells.of(s, n), permutations, tails, seed, where, level)
     within, within_test = np.full_like(effect, np.nan), _untested(len(effect))
     no_contrast: tuple[str, ...] = ()
     if labels_U is not None:
@@ -141,6 +150,7 @@ def effect_family(
         no_contrast=no_contrast,
         n_concept=n,
         n_random=len(both_UC) - n,
+        p_needed=plain.p_needed,
     )
 
 
@@ -150,6 +160,7 @@ def paired_effect_family(
     groups: ArrayLike | None = None,
     permutations: int = 100_000,
     tails: Tails = "equal",
+    level: float = 0.05,
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> EffectFamily:
@@ -158,7 +169,7 @@ def paired_effect_family(
     Args:
         differences: clip minus twin, projected on each cell's mean gradient, [n, C]. NaN leaves a cell out.
         groups: source video of each of the n pairs; pairs of one video are averaged, and flipped together.
-        permutations, tails, seed, device: as for `effect_family`.
+        permutations, tails, level, seed, device: as for `effect_family`.
 
     Returns:
         The family. `spread_ratio` and the figures within labels are NaN: a clip and its twin share a video.
@@ -173,7 +184,7 @@ def paired_effect_family(
     rows_UC = video_means(rows_NC, check_groups(groups, len(rows_NC)))
     unit = np.sqrt(np.square(rows_UC).sum(axis=0)) / len(rows_UC)
     present = unit > 0  # equal differences are an effect without noise
-    tested = _tested(rows_UC, present, SignCells.of, permutations, tails, seed, torch.device(device))
+    tested = _tested(rows_UC, present, SignCells.of, permutations, tails, seed, torch.device(device), level)
     unknown = np.full(rows_UC.shape[1], np.nan)
     return EffectFamily(
         effect=rows_UC.mean(axis=0),
@@ -190,11 +201,19 @@ def paired_effect_family(
         no_contrast=(),
         n_concept=len(rows_UC),
         n_random=len(rows_UC),
+        p_needed=tested.p_needed,
     )
 
 
 def permute_cells(
-    cells: Cells, permutations: int, tails: Tails, seed: int, device: torch.device, *, correct: bool
+    cells: Cells,
+    permutations: int,
+    tails: Tails,
+    seed: int,
+    device: torch.device,
+    *,
+    correct: bool,
+    level: float = 0.05,
 ) -> CellsTest:
     """Test all cells; with `correct`, also adjust p for all of them by step-down min-p."""
     statistics = Statistics(cells, permutations, seed, device)
@@ -206,9 +225,10 @@ def permute_cells(
         tested.p_symmetric[some] = symmetric / statistics.total
         tested.null_counts[some] = statistics.null_counts(block_CN)
     tested.p[:] = counts / statistics.total
-    if correct:
-        tested.p_adjusted[:] = step_down_in_blocks(counts, statistics, tails)
-    return tested
+    if not correct:
+        return tested
+    tested.p_adjusted[:], smallest_N = step_down_and_smallest(counts, statistics, tails)
+    return dataclasses.replace(tested, p_needed=strictest_p(smallest_N, level))
 
 
 def _tested(
@@ -219,14 +239,16 @@ def _tested(
     tails: Tails,
     seed: int,
     device: torch.device,
+    level: float = 0.05,
 ) -> CellsTest:
     """Test the cells that are present; the others are NaN."""
     out = _untested(len(present))
     if present.any():
         cells = cells_of(torch.from_numpy(np.ascontiguousarray(both_UC[:, present])).to(device))
-        found = permute_cells(cells, permutations, tails, seed, device, correct=True)
+        found = permute_cells(cells, permutations, tails, seed, device, correct=True, level=level)
         out.p[present], out.p_symmetric[present] = found.p, found.p_symmetric
         out.p_adjusted[present], out.null_counts[present] = found.p_adjusted, found.null_counts
+        return dataclasses.replace(out, p_needed=found.p_needed)
     return out
 
 

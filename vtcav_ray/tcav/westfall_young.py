@@ -76,7 +76,16 @@ def step_down(statistics: ArrayLike, *, tails: Tails = "equal") -> StepDown:
 def step_down_in_blocks(
     counts: NDArray[np.int64], statistics_of: Callable[[NDArray[np.int64]], NDArray[np.float32]], tails: Tails
 ) -> NDArray[np.float64]:
-    """Return the adjusted p of C cells, with the statistics of a few cells in memory at a time.
+    """Return the adjusted p of C cells, as `step_down_and_smallest` does."""
+    return step_down_and_smallest(counts, statistics_of, tails)[0]
+
+
+def step_down_and_smallest(
+    counts: NDArray[np.int64], statistics_of: Callable[[NDArray[np.int64]], NDArray[np.float32]], tails: Tails
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return the adjusted p of C cells, and N times the smallest p of all cells for each arrangement, [N].
+
+    The statistics of only a few cells are in memory at a time.
 
     Args:
         counts: the observed p of each cell times N, as of `tail_counts`.
@@ -94,7 +103,29 @@ def step_down_in_blocks(
             # With ties and skewed nulls fewer arrangements than p * N can have a p this small.
             adjusted[cell] = max(int(np.count_nonzero(smallest_N <= counts[cell])), int(counts[cell])) / len(row_N)
     adjusted[order[::-1]] = np.maximum.accumulate(adjusted[order[::-1]])
-    return adjusted
+    assert smallest_N is not None, "there is at least one cell"
+    return adjusted, smallest_N
+
+
+def strictest_p(smallest_N: NDArray[np.int32], level: float) -> float:
+    """Return the largest p that the strictest step of step-down min-p accepts at `level`: 0 if none is small enough.
+
+    A cell with the smallest p of its family is rejected if the share of arrangements whose smallest p is at most this
+    large is at most `level`. Bonferroni's bound, `level` over the number of cells, is never larger than this p but for
+    the discreteness of permutations; cells that are nearly copies of each other make the difference large.
+
+    Args:
+        smallest_N: from `step_down_and_smallest`.
+        level: alpha, or the family's share of it.
+    """
+    total = len(smallest_N)
+    accepted = int(np.floor(level * total * (1 + 1e-12)))
+    if accepted < 1:
+        return 0.0
+    ordered_N = np.sort(smallest_N)
+    # The value at `accepted` is the first that too many arrangements reach. p is a count over N.
+    limit = int(ordered_N[accepted]) - 1 if accepted < total else total
+    return min(max(limit, 0), accepted) / total  # a cell's adjusted p is never below its own
 
 
 def _ranks(row_N: NDArray[np.float32], tails: Tails) -> NDArray[np.int32]:

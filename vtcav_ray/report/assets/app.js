@@ -24,7 +24,7 @@ const app = (() => {
     const places = [...document.querySelectorAll(".strip")];
     const cellsOf = (name) => facts.columns.map((column, c) => (column.contrast === "random" ? store.find(facts.classes.indexOf(name), c, l) : -1))
       .filter((row) => row >= 0).map((row) => store.cell(row)).filter((cell) => Number.isFinite(cell.effect));
-    const [low, high] = d3.extent([0, ...places.flatMap((place) => cellsOf(place.dataset.class)).filter((c) => c.status <= marks.NOT_SHOWN).map((c) => c.effect)]);
+    const [low, high] = d3.extent([0, ...places.flatMap((place) => cellsOf(place.dataset.class)).filter((c) => marks.readable(c.status)).map((c) => c.effect)]);
     const pad = 0.08 * (high - low || 1);
     for (const place of places) {
       const cells = cellsOf(place.dataset.class);

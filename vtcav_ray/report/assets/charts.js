@@ -55,7 +55,7 @@ const charts = (() => {
 
   const hrefOf = (cell) => routes.cell(cell);
   const finite = (...values) => values.every(Number.isFinite);
-  const statusColor = (cell) => (cell.status >= marks.NOT_LEARNABLE ? "var(--faint)" : marks.kindColor(cell.kind));
+  const statusColor = (cell) => (!marks.readable(cell.status) ? "var(--faint)" : marks.kindColor(cell.kind));
 
   // Layout of the layer names for bands that share `room` pixels: if the longest name is wider than its band, the names
   // are slanted and get a larger margin.

@@ -89,7 +89,7 @@ const classes = (() => {
 
   // One scale for all concepts of the class, so they can be compared. Unreadable cells don't stretch it.
   function extent(cells, inSpreads) {
-    const ends = cells.filter((c) => c.status <= marks.NOT_SHOWN).flatMap((c) => {
+    const ends = cells.filter((c) => marks.readable(c.status)).flatMap((c) => {
       const unit = inSpreads ? c.nullSd : 1;
       return [c.low / unit, c.high / unit, c.effect / unit, (1.96 * c.nullSd) / unit, (-1.96 * c.nullSd) / unit];
     }).filter(Number.isFinite);

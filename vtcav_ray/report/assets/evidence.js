@@ -82,7 +82,8 @@ const evidence = (() => {
     switch (cell.status) {
       case marks.RAISES: return ["Moving from random clips to the concept's ", strong(`raises the logit by ${value}`), margin, ...at, interval, ...patch];
       case marks.LOWERS: return ["Moving from random clips to the concept's ", strong(`lowers the logit by ${value}`), margin, ...at, interval, ...patch];
-      case marks.NOT_SHOWN: return [strong("No effect is shown"), ...at, `: the estimate is ${words.signed(cell.effect)}`, interval, ...patch];
+      case marks.NOT_SHOWN: return [strong("Not decided"), ...at, `: the estimate is ${words.signed(cell.effect)}`, interval, ...patch];
+      case marks.NO_EFFECT: return [strong("No effect of interest"), ...at, `: the interval lies inside ± the smallest effect of interest, and the estimate is ${words.signed(cell.effect)}`, interval, ...patch];
       case marks.NOT_LEARNABLE: return [strong("Not learnable"), ...at, ": no effect is shown, and a classifier tells the concept's clips from random ones no better than random sets from one another."];
       default: return [strong("Undecided"), ...at, ": no figure can be read here."];
     }

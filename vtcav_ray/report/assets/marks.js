@@ -20,11 +20,13 @@ const marks = (() => {
   const statuses = [
     { key: "raises", word: "raises the logit", path: "M8 2 L14.5 13.5 L1.5 13.5 Z", fill: true },
     { key: "lowers", word: "lowers the logit", path: "M8 14 L14.5 2.5 L1.5 2.5 Z", fill: true },
-    { key: "not-shown", word: "no effect shown", path: "M8 3.5 a4.5 4.5 0 1 0 0.01 0 Z", fill: false },
+    { key: "not-shown", word: "not decided", path: "M8 3.5 a4.5 4.5 0 1 0 0.01 0 Z", fill: false },
     { key: "not-learnable", word: "not learnable", path: "M3.5 3.5 L12.5 12.5 M12.5 3.5 L3.5 12.5", fill: false },
-    { key: "undecided", word: "undecided", path: "M8 2 L14 8 L8 14 L2 8 Z", fill: false },
+    { key: "undecided", word: "no figure", path: "M8 2 L14 8 L8 14 L2 8 Z", fill: false },
+    { key: "no-effect", word: "no effect", path: "M3 5.5 L13 5.5 M3 10.5 L13 10.5", fill: false },
   ];
-  const RAISES = 0, LOWERS = 1, NOT_SHOWN = 2, NOT_LEARNABLE = 3, UNDECIDED = 4;
+  const RAISES = 0, LOWERS = 1, NOT_SHOWN = 2, NOT_LEARNABLE = 3, UNDECIDED = 4, NO_EFFECT = 5;
+  const readable = (status) => status <= NOT_SHOWN || status === NO_EFFECT;
 
   const triangleDown = {
     draw(context, size) {
@@ -35,7 +37,7 @@ const marks = (() => {
       context.closePath();
     },
   };
-  const symbols = [d3.symbolTriangle, triangleDown, d3.symbolCircle, d3.symbolTimes, d3.symbolDiamond];
+  const symbols = [d3.symbolTriangle, triangleDown, d3.symbolCircle, d3.symbolTimes, d3.symbolDiamond, d3.symbolSquare];
 
   const knownKinds = ["spatiotemporal", "tracked", "spatial", "context", "frozen", "shuffled", "reversed", "padding"];
   const kindOrder = [...knownKinds, ...new Set(facts.columns.map((c) => c.kind).filter((kind) => !knownKinds.includes(kind)))];
@@ -99,5 +101,5 @@ const marks = (() => {
     );
   }
 
-  return { statuses, symbols, statusMark, kindDot, statusLegend, kindLegend, kindOrder, kindColor, kindRank, groupWords, strongest, sentence, RAISES, LOWERS, NOT_SHOWN, NOT_LEARNABLE, UNDECIDED };
+  return { statuses, symbols, statusMark, kindDot, statusLegend, kindLegend, kindOrder, kindColor, kindRank, groupWords, strongest, sentence, RAISES, LOWERS, NOT_SHOWN, NOT_LEARNABLE, UNDECIDED, NO_EFFECT, readable };
 })();

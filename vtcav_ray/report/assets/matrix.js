@@ -91,7 +91,7 @@ const matrix = (() => {
     if (!tops.has(key)) {
       const [values, status, layer, column] = [measures[state.measure].column, "status", "layer", "column"].map((name) => store.field(name));
       const counts = facts.columns.map((c) => c.contrast === state.contrast);
-      const sizes = values.filter((value, row) => layer[row] === state.layer && counts[column[row]] && status[row] <= marks.NOT_SHOWN && Number.isFinite(value)).map(Math.abs).sort();
+      const sizes = values.filter((value, row) => layer[row] === state.layer && counts[column[row]] && marks.readable(status[row]) && Number.isFinite(value)).map(Math.abs).sort();
       tops.set(key, sizes.length ? d3.quantileSorted(sizes, 0.98) || 1 : 1);
     }
     return tops.get(key);
@@ -237,13 +237,13 @@ const matrix = (() => {
     }
     const status = store.field("status")[row];
     const value = store.field(measures[state.measure].column)[row];
-    const readable = status <= marks.NOT_SHOWN && Number.isFinite(value);
+    const readable = marks.readable(status) && Number.isFinite(value);
     // In steps of 4, matching the classes in page.css.
     const strength = readable ? 4 * Math.round((Math.min(1, Math.abs(value) / top) * (status <= marks.LOWERS ? 88 : 26)) / 4) : 0;
     const look = `cell ${marks.statuses[status].key} ${value < 0 ? "down" : "up"} s${strength}${strength >= 66 ? " strong" : ""}${start}`;
     const text = g.stacked ? words.narrow(value) : words.short(value);
     const label = `${text} ${measures[state.measure].unit}, ${marks.statuses[status].word}, q ${words.probability(store.value(row, "q"))}`;
-    show(node, look, label, status === marks.NOT_SHOWN ? -1 : status, g.numbers && status <= marks.NOT_SHOWN ? text : "");
+    show(node, look, label, status === marks.NOT_SHOWN ? -1 : status, g.numbers && marks.readable(status) ? text : "");
   }
 
   // `mark`: a status, or -1 for no mark.

@@ -41,7 +41,9 @@ const words = (() => {
 
   // Column -> [heading, format, meaning]. A column that is not listed is shown under its own name.
   const columns = {
-    effect: ["Concept effect", signed, "How far the class's logit moves, to first order, when the whole activation moves from random clips to the concept's. The headline. In logits, which compare across layers."],
+    effect: facts.effect === "patch"
+      ? ["Patch effect", signed, "How far the class's logit moves when the activation of a concept's clip, instead of a random one's, is put into the reference clips. The headline. In logits."]
+      : ["Concept effect", signed, "How far the class's logit moves, to first order, when the whole activation moves from random clips to the concept's. The headline. In logits, which compare across layers."],
     ci_low: ["… interval, low end", signed, "95 % bootstrap interval of the effect: the class's videos and the runs are both resampled."],
     ci_high: ["… interval, high end", signed, "The interval's other end."],
     null_sd: ["… spread of its null", signed, "Standard deviation of the effect when random clips replace the concept's clips. In logits."],
@@ -52,8 +54,11 @@ const words = (() => {
     z: ["… in null spreads (z)", (v) => signed(v), "The effect divided by that spread."],
     p: ["… p", probability, "Permutation test over source videos: twice the smaller tail."],
     p_symmetric: ["… p by size alone", probability, "The same test by the size of t. Read it where the ratio of spreads is above 2."],
-    q: ["… q", probability, "p corrected for all cells of the run. Below α: significant."],
-    significant: ["Significant", yesNo, "q of the effect is below α."],
+    q: ["… q", probability, "p corrected for all cells of the run. Below α, with the interval beyond the smallest effect of interest: significant."],
+    class_margin: ["Class's margin", signed, "How far the clips of other classes are from the class's own, measured as the effect is. Effect over margin compares layers. In logits."],
+    min_effect: ["Smallest effect of interest", signed, "A share of the margin: a cell is called only if its interval lies beyond, and has no effect only if it lies inside. In logits."],
+    significant: ["Significant", yesNo, "q of the effect is below α, and its interval lies beyond ± the smallest effect of interest."],
+    negligible: ["No effect", yesNo, "The interval lies inside ± the smallest effect of interest."],
     spread_ratio: ["Ratio of spreads", (v) => fixed(v), "Standard deviations of the two sides, the larger over the smaller. Above 2, p can be too small."],
     effect_within: ["Beyond the class itself", signed, "Part of the effect between clips of the SAME class, with the concept and without. The effect above compares clips of any class. In logits."],
     p_within: ["… p", probability, "Permutation test of that part: videos are exchanged within their classes."],
@@ -85,7 +90,7 @@ const words = (() => {
   };
 
   const columnGroups = [
-    ["The effect", ["effect", "ci_low", "ci_high", "share_of_margin", "effect_patch", "q_patch", "z", "p", "q", "significant", "null_sd", "p_symmetric", "spread_ratio", "gain"]],
+    ["The effect", ["effect", "ci_low", "ci_high", "share_of_margin", "effect_patch", "q_patch", "z", "p", "q", "significant", "negligible", "min_effect", "class_margin", "null_sd", "p_symmetric", "spread_ratio", "gain"]],
     ["Beyond the class itself", ["effect_within", "p_within", "q_within", "between_share"]],
     ["The TCAV score (sign count)", ["tcav_score", "tcav_ci_low", "tcav_ci_high", "tcav_null_mean", "tcav_null_sd", "tcav_effect", "tcav_p", "tcav_q", "tcav_smooth", "tcav_magnitude"]],
     ["The concept's direction", ["held_out_accuracy", "null_accuracy", "learnable", "stability"]],

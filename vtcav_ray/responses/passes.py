@@ -67,6 +67,7 @@ class Responses:
 
     Attributes:
         response: r_u of each class.
+        at_each: the response at each reference clip v, [U, V, K]; `response` is its mean.
         first_order: mean over v of (P∇f_k at v)·(P Pᵀ)⁻¹z_u: to first order, r_u apart from a number that is the same
             for all u.
         passes: passes of the rest of the network, each with one view of one clip.
@@ -74,6 +75,7 @@ class Responses:
     """
 
     response: NDArray[np.float64]
+    at_each: NDArray[np.float64]
     first_order: NDArray[np.float64]
     passes: int
     whole: bool
@@ -115,6 +117,7 @@ def responses(
     name, spec = layer_and_projection(layer, settings.projection)
     path = resolve_layer(recogniser, name)
     response = torch.zeros((len(z_Ud), len(classes)), dtype=torch.float64)
+    at_each = torch.zeros((len(z_Ud), len(reference.clips), len(classes)), dtype=torch.float64)
     first_order = torch.zeros_like(response)
     passes, whole, start = 0, False, 0
     lift: _Lift | None = None
@@ -137,13 +140,14 @@ def responses(
             for u in range(len(z_Ud)):
                 raw, solved = put(u)
                 values = _targets(rest.logits(raw).float(), classes, settings.target)
-                response[u] += weights_B @ values.double().cpu().reshape(b, v, -1).mean(1)
+                at_each[u, some] = values.double().cpu().reshape(b, v, -1).mean(1)
+                response[u] += weights_B @ at_each[u, some]
                 solved_Bd = solved.double().cpu().expand(b * v, -1).reshape(b, v, -1).mean(1)
                 first_order[u] += torch.einsum("b,bkd,bd->k", weights_B, gradients_BKd, solved_Bd)
         passes += len(z_Ud) * b * v
         whole |= rest.whole
         start += b
-    return Responses(response.numpy(), first_order.numpy(), passes, whole)
+    return Responses(response.numpy(), at_each.numpy(), first_order.numpy(), passes, whole)
 
 
 class _Lift:
