@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,17 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.store.commits import ShardOutput, stage_folder
 
 
-def patched(cell: dict[str, object]) -> PatchEffectRow:
-    key = {"class_" if name == "class" else name: cell[name] for name in tables.CELL_KEY}
-    figures = {"null_sd": 0.1, "z": 9.0, "p": 0.001, "p_symmetric": 0.001, "q": 0.004, "spread_ratio": 1.0}
-    about = {"n_concept": 20, "n_random": 150, "references": 10, "model": "m@1", "note": ""}
+def patched(cell: dict[str, Any]) -> PatchEffectRow:
+    key: dict[str, Any] = {"class_" if name == "class" else name: cell[name] for name in tables.CELL_KEY}
+    figures: dict[str, Any] = {
+        "null_sd": 0.1,
+        "z": 9.0,
+        "p": 0.001,
+        "p_symmetric": 0.001,
+        "q": 0.004,
+        "spread_ratio": 1.0,
+    }
+    about: dict[str, Any] = {"n_concept": 20, "n_random": 150, "references": 10, "model": "m@1", "note": ""}
     return PatchEffectRow(
         **key, effect_patch=0.875, effect_first_order=1.0, effect=cell["effect"], same_sign=True, **figures, **about
     )
