@@ -20,8 +20,8 @@ from vtcav_ray.report.sections import sections
 
 ROOM = "vtcav_ray.report"
 SCRIPTS = (
-    "words.js",
     "store.js",
+    "words.js",
     "routes.js",
     "marks.js",
     "charts.js",
