@@ -72,7 +72,7 @@ class ScoreRow:
     effect: float  # score minus the null's mean
     p: float  # of the score, two-sided
     q: float | None = None  # p corrected for all m cells of the run
-    learnable: bool  # held-out accuracy above the random sets' own; a note, which decides nothing
+    learnable: bool  # held-out accuracy above what random sets in its place reach (5 %); a note, which decides nothing
     significant: bool | None = None  # the headline: effect_q below alpha
     n: int  # class videos
     R: int  # CAVs
@@ -96,7 +96,7 @@ class ScoreRow:
     n_concept: int  # source videos of the concept
     n_random: int  # source videos on the other side
     held_out_accuracy: float
-    null_accuracy: float  # 95th percentile of the random sets' own held-out accuracy
+    null_accuracy: float  # what the held-out accuracy has to exceed: random sets in the concept's place, at 5 %
     stability: float  # mean pairwise cosine of the R CAVs
     collinearity: float  # mean pairwise cosine of the class's gradients at this layer
     degenerate: bool  # the gradient is the same for every clip: the sign count says nothing

@@ -223,7 +223,7 @@ def _null(
     kind: str, profile: Profile, negatives: dict[str, Rows], sets: list[RandomSet], seed: int
 ) -> Iterator[CavJob]:
     """Yield a job for every pair of sets once, in the order (0, 1), (0, 2), ..."""
-    pairs = NullPairs(negatives, profile, sets, _stream(seed, "null", kind, *profile))
+    pairs = NullPairs(negatives, profile, sets, stream_of(seed, "null", kind, *profile))
     for run, (i, j) in enumerate(pairs.order()):
         yield CavJob(
             concept=f"{RANDOM}/{kind}#{i}",
@@ -249,7 +249,7 @@ def _against_rest(
     others = {other: [v for v in rest[other] if v not in own] for other in sorted(rest)}
     if min(len(own), len({v for videos in others.values() for v in videos})) < 2:
         return
-    stream = _stream(seed, "rest", name)
+    stream = stream_of(seed, "rest", name)
     for run in range(random_sets):
         yield CavJob(
             concept=name,
@@ -323,7 +323,7 @@ def _rng(seed: int, *words: object) -> np.random.Generator:
     return np.random.default_rng([seed, *"/".join(map(str, words)).encode()])
 
 
-def _stream(seed: int, *words: object) -> tuple[int, ...]:
+def stream_of(seed: int, *words: object) -> tuple[int, ...]:
     """Return the seed of such a stream as numbers. Thousands of streams each append one number, and hash no words."""
     entropy = np.random.SeedSequence([seed, *"/".join(map(str, words)).encode()])
     return tuple(int(word) for word in entropy.generate_state(4))

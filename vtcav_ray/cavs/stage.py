@@ -1,7 +1,7 @@
 """Stage `cavs`: every CAV of every layer.
 
-A shard is a layer and a block of its CAVs, or of its concepts' accuracy curves, so that layers and blocks run in
-parallel. A worker keeps the activations of its current layer. After the last shard, the stage computes the cosines
+A shard is a layer and a block of its CAVs, of its concepts' accuracy curves, or of the accuracies that chance gives, so
+that layers and blocks run in parallel. A worker keeps the activations of its current layer. After the last shard, the stage computes the cosines
 between concepts from all CAVs.
 """
 
@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import stages, tables
-from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, plan_cavs
+from vtcav_ray.cavs.chance import DRAWS, RUNS, Comparison, comparisons
+from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, Sides, plan_cavs
 from vtcav_ray.clips.decisions import Decisions, read_decisions
 from vtcav_ray.clips.usable import TABLE, AcceptedRows, LeftOut, left_out_of
 from vtcav_ray.config import CavsConfig, Config
@@ -39,6 +40,7 @@ BLOCK_CAVS = 4096
 BLOCK_NUMBERS = 1 << 26  # of a shard's vectors: 268 MB
 CURVE_SIZES, CURVE_REPEATS = 5, 20
 BLOCK_CURVES = BLOCK_CAVS // (CURVE_SIZES * CURVE_REPEATS)  # concepts per shard
+BLOCK_CHANCE = BLOCK_CAVS // ((DRAWS + 1) * RUNS)  # comparisons per shard
 
 
 def _prepare(context: Context) -> Work:
@@ -57,13 +59,15 @@ def _prepare(context: Context) -> Work:
 
 
 def cav_shards(activations: StageFolder, layers: Sequence[str], plan: CavPlan) -> list[Shard]:
-    """Return the shards of every layer's CAVs and curves, in blocks."""
+    """Return the shards of every layer's CAVs, curves and accuracies by chance, in blocks."""
     curves = len(_against_random(plan.jobs))
+    compared = len({(job.concept, job.against) for job in plan.jobs if not job.is_null})
     shards = []
     for number, layer in enumerate(layers):
         block = max(1, min(BLOCK_CAVS, BLOCK_NUMBERS // _length_of_vectors(activations, layer)))
         shards += _blocks(number, layer, "cavs", len(plan.jobs), block)
         shards += _blocks(number, layer, "curves", curves, BLOCK_CURVES)
+        shards += _blocks(number, layer, "chance", compared, BLOCK_CHANCE)
     return shards
 
 
@@ -78,7 +82,11 @@ def _blocks(number: int, layer: str, what: str, count: int, size: int) -> list[S
 
 
 def block_of(layer: str, what: str, begin: int, end: int) -> pa.Table:
-    """Return a shard's row: the CAVs (`cavs`) or concepts' curves (`curves`) of a layer from `begin` up to `end`."""
+    """Return a shard's row: what to compute of a layer, from `begin` up to `end`.
+
+    Args:
+        what: `cavs`, `curves` of concepts, or the accuracies by `chance` of (concept, against).
+    """
     return pa.table({"layer": [layer], "what": [what], "begin": [begin], "end": [end]})
 
 
@@ -160,11 +168,11 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage(stages.CAVS, version=5, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.CAVS, version=6, ingredients=_ingredients, prepare=_prepare)
 
 
 class CavWorker:
-    """The worker that trains a block of a layer's CAVs, or computes a block of its accuracy curves; see `block_of`."""
+    """The worker that computes a block of a layer's CAVs, accuracy curves or accuracies by chance; see `block_of`."""
 
     def __init__(self, config: Config, activations: StageFolder) -> None:
         self.config = config
@@ -178,6 +186,8 @@ class CavWorker:
         self._open(layer)
         if what == "curves":
             return ShardOutput({f"curves/layer={layer}": self._curves(layer, begin, end)})
+        if what == "chance":
+            return ShardOutput({f"chance/layer={layer}": self._chance(layer, begin, end)})
         jobs = self._jobs[begin:end]
         trained = train_jobs(self._pool, jobs, self.config.cavs, self.config.seed)
         table = _table(layer, jobs, trained, self.config.cavs, self.config.seed, self._tag)
@@ -196,6 +206,7 @@ class CavWorker:
         names = pool_of(table)
         if names != self._names:  # usually the same for all layers
             self._names, self._jobs = names, _plan_of(names, self.config).jobs
+            self._compared = comparisons(names, self._jobs)
         self._tag = table["model"][0].as_py()
         self._pool = LayerPool(vectors_ND, names.video_id, names.learnable(), self._device)
         self._layer = layer
@@ -229,6 +240,15 @@ class CavWorker:
                 for n, accuracy, sd in zip(sizes, curve.accuracy, curve.sd, strict=True):
                     rows.append({"layer": layer, "concept": concept, "n": n, "accuracy": accuracy, "sd": sd})
         return pa.Table.from_pylist(rows, schema=tables.CURVES)
+
+    def _chance(self, layer: str, begin: int, end: int) -> pa.Table:
+        """Compute the accuracies of concepts and of their stand-ins (`vtcav_ray.cavs.chance`)."""
+        rows: list[dict[str, Any]] = []
+        for one in self._compared[begin:end]:
+            for draw, accuracy in enumerate(by_chance(self._pool, one, self.config.cavs, self.config.seed)):
+                of = {"layer": layer, "concept": one.concept, "against": one.against}
+                rows.append({**of, "draw": draw, "accuracy": float(accuracy)})
+        return pa.Table.from_pylist(rows, schema=tables.CHANCE)
 
 
 def curve_sizes(most: int) -> list[int]:
@@ -274,14 +294,16 @@ def entangle(layers: tuple[str, ...], output: StageFolder) -> dict[str, pa.Table
 
 def train_jobs(pool: LayerPool, jobs: list[CavJob], config: CavsConfig, seed: int) -> list[Cavs]:
     """Train `jobs`, sorted by split, in as few batches as their splits and the size of a Gram matrix allow."""
+    return train_sides(pool, [job.rows() for job in jobs], [job.split for job in jobs], config, seed)
+
+
+def train_sides(pool: LayerPool, sides: list[Sides], splits: list[int], config: CavsConfig, seed: int) -> list[Cavs]:
+    """Train a CAV for each of `sides`, in order. `splits`: added to the seed of its split."""
     from vtcav_ray.cavs.train import train_cavs
 
-    sides = [job.rows() for job in jobs]
     trained = []
     for piece in pool.pieces([np.concatenate(both) for both in sides]):
-        batches = itertools.groupby(
-            zip(jobs[piece.items], sides[piece.items], strict=True), key=lambda one: one[0].split
-        )
+        batches = itertools.groupby(zip(splits[piece.items], sides[piece.items], strict=True), key=lambda one: one[0])
         for split, batch in batches:
             of_batch = [both for _, both in batch]
             trained.append(
@@ -297,6 +319,13 @@ def train_jobs(pool: LayerPool, jobs: list[CavJob], config: CavsConfig, seed: in
                 )
             )
     return trained
+
+
+def by_chance(pool: LayerPool, compared: Comparison, config: CavsConfig, seed: int) -> np.ndarray:
+    """Return the mean held-out accuracies of a concept and of its stand-ins, in this order: [DRAWS + 1]."""
+    drawn = compared.draws(seed)
+    trained = train_sides(pool, drawn.sides, drawn.splits, config, seed)
+    return drawn.means(np.concatenate([part.held_out_accuracy for part in trained]))
 
 
 def _table(layer: str, jobs: list[CavJob], trained: list[Cavs], config: CavsConfig, seed: int, tag: str) -> pa.Table:

@@ -7,8 +7,8 @@ Legend: K classes, V videos of a class, J cells per class (concept, against), R 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -90,12 +90,19 @@ class LayerData(LayerClips):
         cavs_Md: unit vectors; NaN: not trained.
         held_out_M: held-out accuracies.
         reasons_M: why a CAV could not be trained, or an empty string. An empty sequence: all were trained.
+        chance: (concept, against) -> held-out accuracies of the concept and of its stand-ins (`vtcav_ray.cavs.chance`).
     """
 
     jobs: Sequence[CavJob]
     cavs_Md: NDArray[np.float32]
     held_out_M: NDArray[np.float64]
     reasons_M: Sequence[str] = ()
+    chance: Mapping[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)
+
+    def chance_of(self, cell: Cell) -> tuple[float, NDArray[np.float64]]:
+        """Return the accuracy of a concept, and those of its stand-ins; no accuracies: NaN, and none."""
+        found = self.chance.get((cell.concept, cell.against), np.full(1, np.nan))
+        return float(found[0]), found[1:]
 
 
 @dataclass(frozen=True)
@@ -129,9 +136,10 @@ class _ClassFigures(NamedTuple):
 
 
 class _CavFigures(NamedTuple):
-    """Figures of a cell's CAVs, which are the same for every class."""
+    """Figures of a cell's CAVs, which are the same for every class. `accuracy`: held out, mean over all its CAVs."""
 
-    gate: Learnable
+    learnable: Learnable
+    accuracy: float
     stability: float
     untrained: str
 
@@ -191,7 +199,7 @@ def _score_row(
     effect: ConceptEffect,
 ) -> ScoreRow:
     signs = _sign_count(cell, of_class.scored.sign_count, of_class.degenerate)
-    reasons = (cavs.gate.reason, effect.reason)
+    reasons = (cavs.learnable.reason, effect.reason)
     notes = (DEGENERATE * of_class.degenerate, cavs.untrained, *(_as_sentence(reason) for reason in reasons))
     return ScoreRow(
         class_=of_class.name,
@@ -204,7 +212,7 @@ def _score_row(
         ci_high=interval[1],
         effect=signs.effect,
         p=signs.p,
-        learnable=cavs.gate.learnable,
+        learnable=cavs.learnable.learnable,
         n=of_class.scored.num_videos,
         R=len(cell.cavs),
         magnitude=_mean(of_class.scored.magnitude[cell.cavs]),
@@ -218,8 +226,8 @@ def _score_row(
         effect_z=effect.z,
         n_concept=effect.n_concept,
         n_random=effect.n_random,
-        held_out_accuracy=cavs.gate.accuracy,
-        null_accuracy=cavs.gate.null_accuracy,
+        held_out_accuracy=cavs.accuracy,
+        null_accuracy=cavs.learnable.null_accuracy,
         stability=cavs.stability,
         collinearity=of_class.collinearity,
         degenerate=of_class.degenerate,
@@ -293,7 +301,8 @@ def _num_sets(num_pairs: int) -> int:
 
 def _about_cavs(cell: Cell, data: LayerData) -> _CavFigures:
     return _CavFigures(
-        gate=learnability(data.held_out_M[cell.cavs], _means_by_set(data.held_out_M[cell.null])),
+        learnable=learnability(*data.chance_of(cell)),
+        accuracy=_known_mean(data.held_out_M[cell.cavs]),
         stability=mean_pairwise_cosine(data.cavs_Md[cell.cavs]),
         untrained=_untrained(cell, data.reasons_M),
     )
@@ -310,16 +319,6 @@ def _untrained(cell: Cell, reasons_M: Sequence[str]) -> str:
                 f"{'; '.join(sorted(set(failed)))}."
             )
     return " ".join(said)
-
-
-def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each random set's mean held-out accuracy against all others, which a concept's own mean has to exceed.
-
-    A mean of R runs is compared with means of R - 1 runs of the same kind, not with single runs, which vary far more.
-    """
-    left, right = null_pairs(_num_sets(len(null_P))).T if len(null_P) else np.empty((2, 0), np.int64)
-    sets = np.arange(_num_sets(len(null_P)))
-    return np.array([np.nanmean(null_P[(left == i) | (right == i)]) for i in sets if np.isfinite(null_P).any()])
 
 
 def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
@@ -354,3 +353,7 @@ def _as_sentence(reason: str) -> str:
 
 def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+def _known_mean(values: NDArray[np.float64]) -> float:
+    return _mean(values[np.isfinite(values)])

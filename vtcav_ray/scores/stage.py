@@ -105,7 +105,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
 
 
-STAGE = Stage(stages.SCORES, version=6, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.SCORES, version=7, ingredients=_ingredients, prepare=_prepare)
 
 
 class ScoreWorker:
@@ -214,7 +214,17 @@ class ScoreWorker:
             cavs_Md=vectors_of(cavs),
             held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
             reasons_M=cavs["reason"].to_pylist(),
+            chance=self._chance(layer),
         )
+
+    def _chance(self, layer: str) -> dict[tuple[str, str], np.ndarray]:
+        """Return the accuracies of every concept and of its stand-ins, by (concept, against)."""
+        table = self.cavs.read("chance", columns=("concept", "against", "draw", "accuracy"), layer=layer)
+        assert table is not None, "every comparison has accuracies"
+        found: dict[tuple[str, str], list[float]] = {}
+        for row in table.sort_by("draw").to_pylist():
+            found.setdefault((row["concept"], row["against"]), []).append(row["accuracy"])
+        return {key: np.array(accuracies) for key, accuracies in found.items()}
 
 
 @dataclass(frozen=True)
