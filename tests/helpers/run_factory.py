@@ -57,7 +57,7 @@ def make_run(path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, vi
     scores.finish({}, {"notes": {}, "warnings": [], "seconds": 1.0})
     keys = dict.fromkeys(("activations", "cavs", "scores"), "k")
     folder.write_json("run.json", {"config": config.model_dump(mode="json", exclude_none=True), "keys": keys})
-    assert read_plan(StageFolder("activations", "k", activations.folder), LAYER, config).jobs
+    assert read_plan(StageFolder("activations", "k", activations.folder), LAYER, config, None).jobs
     return Run(str(path))
 
 

@@ -13,6 +13,8 @@ disjoint sets of n, and R sets that overlap are as good as m / n independent one
 their largest value. m / n disjoint sets alone would hold the level, but give no p below 1 / (m / n + 1): 19 n random
 videos for 5 %. Stand-ins need no more than the videos that are there.
 
+Where random sets match the concept's labels, videos are divided within each label.
+
 Against its own twins (motion controls), clip and twin of a video are swapped instead. With U videos on both sides there
 are 2^U swaps, or as many divisions as `math.comb` counts. If there are so few that the observed one is drawn again, it
 counts as a tie: p can then not become small, and the concept is not learnable.
@@ -29,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vtcav_ray.cavs.mix import Matching
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, Sides, stream_of
 from vtcav_ray.cavs.sets import Profile, Rows, draw_sets, rows_of
 
@@ -106,9 +109,17 @@ def comparisons(pool: Pool, jobs: Sequence[CavJob]) -> list[Comparison]:
             other = randoms[f"{RANDOM}/{job.kind}"]
         else:
             other = _rest(concepts, [name for name, kind in members if kind == job.kind and name != job.concept], own)
-        part = Part(own, other, job.profile)
-        found[job.concept, job.against] = Comparison(job.concept, job.against, (part,), paired)
+        parts = tuple(
+            Part(_of_label(own, label, pool.matching), _of_label(other, label, pool.matching), profile)
+            for label, profile in job.mix.parts()
+        )
+        found[job.concept, job.against] = Comparison(job.concept, job.against, parts, paired)
     return list(found.values())
+
+
+def _of_label(by_video: ByVideo, label: str, matching: Matching | None) -> ByVideo:
+    """Return the videos of a label; an empty one: all videos."""
+    return matching.of_label(by_video, label) if matching is not None and label else by_video
 
 
 def _rest(concepts: Mapping[str, ByVideo], names: Sequence[str], own: ByVideo) -> ByVideo:

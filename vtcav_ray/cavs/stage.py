@@ -1,8 +1,8 @@
 """Stage `cavs`: every CAV of every layer.
 
 A shard is a layer and a block of its CAVs, of its concepts' accuracy curves, or of the accuracies that chance gives, so
-that layers and blocks run in parallel. A worker keeps the activations of its current layer. After the last shard, the stage computes the cosines
-between concepts from all CAVs.
+that layers and blocks run in parallel. A worker keeps the activations of its current layer. After the last shard, the
+stage computes the cosines between concepts from all CAVs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from vtcav_ray import stages, tables
 from vtcav_ray.cavs.chance import DRAWS, RUNS, Comparison, comparisons
+from vtcav_ray.cavs.mix import NO_LABEL, Matching
 from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, Sides, plan_cavs
 from vtcav_ray.clips.decisions import Decisions, read_decisions
 from vtcav_ray.clips.usable import TABLE, AcceptedRows, LeftOut, left_out_of
@@ -47,10 +48,11 @@ def _prepare(context: Context) -> Work:
     config, left_out = context.config, _left_out(context)
     activations = AcceptedRows.of(context.input("activations"), list(left_out.reasons))
     layers = config.activations.layers
-    plan = read_plan(activations, layers[0], config)
+    matching = matching_of(context.input("clips"), config)
+    plan = read_plan(activations, layers[0], config, matching)
     return Work(
         shards=cav_shards(activations, layers, plan),
-        make_worker=functools.partial(CavWorker, config, activations),
+        make_worker=functools.partial(CavWorker, config, activations, matching),
         resources=config.resources.statistics,
         warnings=[*left_out.warnings, *plan.warnings],
         notes={"cavs_a_layer": len(plan.jobs)},
@@ -125,8 +127,27 @@ def _finish(layers: tuple[str, ...], left_out: LeftOut, output: StageFolder) -> 
     return ShardOutput(found, metrics={"clips_left_out": table.num_rows})
 
 
-def read_plan(activations: StageFolder, layer: str, config: Config) -> CavPlan:
+def matching_of(clips: StageFolder, config: Config) -> Matching | None:
+    """Return how random sets match labels; None: they don't (`clips.random_labels: any`)."""
+    return Matching(labels_of(clips), config.seed) if config.clips.random_labels == "matched" else None
+
+
+def labels_of(clips: StageFolder) -> dict[str, str]:
+    """Return the label of each source video; `NO_LABEL`: it has none."""
+    found = clips.read("clips", columns=("video_id", "label"))
+    assert found is not None, "the stage is complete and has clips"
+    labels = (label or NO_LABEL for label in found["label"].to_pylist())
+    return dict(zip(found["video_id"].to_pylist(), labels, strict=True))
+
+
+def read_plan(activations: StageFolder, layer: str, config: Config, matching: Matching | None) -> CavPlan:
     """Make the plan of a layer's CAVs from the names of its clips.
+
+    Args:
+        activations: with the layer's clips.
+        layer: its name.
+        config: of the run.
+        matching: as of `matching_of`.
 
     Raises:
         StageError: there are no activations, or no concept has enough clips.
@@ -134,7 +155,7 @@ def read_plan(activations: StageFolder, layer: str, config: Config) -> CavPlan:
     rows = activations.read("activations", columns=POOL_COLUMNS, layer=layer)
     if rows is None:
         raise StageError("No activations to learn from: every clip failed. See `vtcav table RUN failures`.")
-    plan = _plan_of(pool_of(rows), config)
+    plan = _plan_of(pool_of(rows, matching), config)
     if not plan.jobs:
         raise StageError(
             "No concept has enough clips for a CAV. "
@@ -149,11 +170,11 @@ def _plan_of(pool: Pool, config: Config) -> CavPlan:
     return plan_cavs(pool, config.cavs.random_sets, config.cavs.relative, config.seed)
 
 
-def pool_of(rows: pa.Table) -> Pool:
+def pool_of(rows: pa.Table, matching: Matching | None) -> Pool:
     """Return the pool's metadata. A concept's name is `<name>/<kind>`, that of random clips `random/<kind>`."""
     role, name, kind, video = (rows[column].to_pylist() for column in POOL_COLUMNS)
     full = [f"{n}/{k}" if s == "concept" else n for s, n, k in zip(role, name, kind, strict=True)]
-    return Pool(role, full, kind, video)
+    return Pool(role, full, kind, video, matching)
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
@@ -165,7 +186,13 @@ def _ingredients(context: Context) -> dict[str, Any]:
         "review": _decisions(context).effective(undecided_count=review.undecided == "use"),
         "undecided": review.undecided,
         "min_per_concept": context.config.clips.min_per_concept,
+        **_random_labels(context.config),
     }
+
+
+def _random_labels(config: Config) -> dict[str, str]:
+    """Return the ingredient `random_labels`; none at the default, so that keys of runs without it stay the same."""
+    return {"random_labels": config.clips.random_labels} if config.clips.random_labels != "any" else {}
 
 
 STAGE = Stage(stages.CAVS, version=6, ingredients=_ingredients, prepare=_prepare)
@@ -174,9 +201,10 @@ STAGE = Stage(stages.CAVS, version=6, ingredients=_ingredients, prepare=_prepare
 class CavWorker:
     """The worker that computes a block of a layer's CAVs, accuracy curves or accuracies by chance; see `block_of`."""
 
-    def __init__(self, config: Config, activations: StageFolder) -> None:
+    def __init__(self, config: Config, activations: StageFolder, matching: Matching | None = None) -> None:
         self.config = config
         self.activations = activations
+        self._matching = matching
         self._device = device_for(config.resources.statistics)
         self._layer = ""
         self._names: Pool | None = None
@@ -203,7 +231,7 @@ class CavWorker:
         assert table is not None, "the plan was made from this table"
         vectors_ND = vectors_of(table)
         require_finite(vectors_ND, table["clip_id"].to_pylist(), layer)
-        names = pool_of(table)
+        names = pool_of(table, self._matching)
         if names != self._names:  # usually the same for all layers
             self._names, self._jobs = names, _plan_of(names, self.config).jobs
             self._compared = comparisons(names, self._jobs)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.cavs.stage import POOL_COLUMNS, matching_of, pool_of, read_plan
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.compare.differences import Change, LayerVectors, effect_changes, independent_change, score_change
@@ -180,8 +180,9 @@ def _layer_cells(run: Run, layer: str) -> list[Cell]:
     stage = _accepted(run)
     names = stage.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layer)
     assert names is not None, "the layer was read before"
-    jobs = read_plan(stage, layer, run.config).jobs
-    return find_cells(pool_of(names), names["clip_id"].to_pylist(), jobs)
+    matching = matching_of(run.stage("clips"), run.config)
+    jobs = read_plan(stage, layer, run.config, matching).jobs
+    return find_cells(pool_of(names, matching), names["clip_id"].to_pylist(), jobs)
 
 
 def _positive_shares(run: Run) -> dict[tuple[str, ...], dict[str, float]]:

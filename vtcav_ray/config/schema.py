@@ -186,6 +186,16 @@ class ClipsConfig(ConfigSection):
         description="motion controls of every spatiotemporal clip whose concept does not name its own",
     )
     context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
+    random_labels: Literal["any", "matched"] = Field(
+        "any",
+        description="matched: a concept's random sets have as many videos of each label as the concept has, so a CAV "
+        "can't learn the label; the stage cavs chooses them, so no clip is cut again",
+    )
+    concept_labels: Literal["any", "other"] = Field(
+        "any",
+        description="other: the effect on a class is computed from concept and random clips of other classes' videos; "
+        "the stage scores chooses them, so no clip is cut again",
+    )
     quality: QualityConfig = QualityConfig()
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.cavs.plan import RANDOM
-from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.cavs.stage import POOL_COLUMNS, matching_of, pool_of, read_plan
 from vtcav_ray.clips.classes import normal_label, same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
@@ -159,8 +159,9 @@ class _Layer:
         clip_ids = pool["clip_id"].to_pylist()
         self.name_of = dict(zip(clip_ids, pool["name"].to_pylist(), strict=True))
         self.videos = pool["video_id"].to_pylist()
-        jobs = read_plan(folder, layer, run.config).jobs
-        self.cells = {(c.concept, c.against): c for c in find_cells(pool_of(pool), clip_ids, jobs)}
+        matching = matching_of(run.stage("clips"), run.config)
+        jobs = read_plan(folder, layer, run.config, matching).jobs
+        self.cells = {(c.concept, c.against): c for c in find_cells(pool_of(pool, matching), clip_ids, jobs)}
 
     def shift(self, concept: str, against: str) -> np.ndarray:
         """Return the effect's shift, [d]: mean of the concept minus mean of the other side, both over source videos."""

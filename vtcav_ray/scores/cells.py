@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, Profile
+from vtcav_ray.cavs.mix import Mix, matched_rows
+from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
 
 Rows = NDArray[np.int64]
 
@@ -38,17 +39,17 @@ class Cell:
 def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> list[Cell]:
     """Return the cells that `jobs` belong to, in the order of their first job."""
     runs: dict[tuple[str, str], list[int]] = {}
-    nulls: dict[tuple[str, Profile], list[int]] = {}
-    profile_of: dict[str, Profile] = {}
+    nulls: dict[tuple[str, Mix], list[int]] = {}
+    mix_of: dict[str, Mix] = {}
     for i, job in enumerate(jobs):
         if job.is_null:
-            nulls.setdefault((job.kind, job.profile), []).append(i)
+            nulls.setdefault((job.kind, job.mix), []).append(i)
             continue
         runs.setdefault((job.concept, job.against), []).append(i)
         if job.against == RANDOM:
-            profile_of[job.concept] = job.profile
+            mix_of[job.concept] = job.mix
     concepts = {name: np.concatenate(list(v.values())) for name, v in pool.rows("concept").items()}
-    randoms = {name: np.concatenate(list(v.values())) for name, v in pool.rows(RANDOM).items()}
+    randoms = pool.rows(RANDOM)
     cells = []
     for (concept, against), members in runs.items():
         kind = jobs[members[0]].kind
@@ -57,13 +58,20 @@ def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> l
         if paired:
             own, other = _twins(clip_ids, own, concepts[against], concept, against)
         elif against == RANDOM:
-            other = randoms[f"{RANDOM}/{kind}"]
+            other = _randoms(pool, concept, randoms[f"{RANDOM}/{kind}"])
         else:
             other = _rest(pool, jobs, concept, kind, concepts)
         members.sort(key=lambda i: jobs[i].run)
-        null = sorted(nulls.get((kind, profile_of[concept]), []), key=lambda i: jobs[i].run)
+        null = sorted(nulls.get((kind, mix_of[concept]), []), key=lambda i: jobs[i].run)
         cells.append(Cell(concept, against, kind, np.array(members), np.array(null, np.int64), own, other, paired))
     return cells
+
+
+def _randoms(pool: Pool, concept: str, by_video: dict[str, Rows]) -> Rows:
+    """Return the random clips of a concept's kind: all, or those that match its labels."""
+    if pool.matching is None:
+        return np.concatenate(list(by_video.values()))
+    return matched_rows(pool.rows("concept")[concept], by_video, pool.matching, concept)
 
 
 def _twins(clip_ids: Sequence[str], own: Rows, other: Rows, concept: str, against: str) -> tuple[Rows, Rows]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vtcav_ray.cavs.mix import NO_LABEL
 from vtcav_ray.cavs.plan import RANDOM, Pool
 from vtcav_ray.rows import CompositionRow, EffectTestRow
 from vtcav_ray.scores.cells import Cell
@@ -25,7 +26,6 @@ from vtcav_ray.tcav.arrays import video_means
 from vtcav_ray.tcav.effect_cells import FLAT
 from vtcav_ray.tcav.family import EffectFamily, effect_family, paired_effect_family
 
-NO_LABEL = "no label"  # the stratum of videos without a label
 WIDE_RATIO = 2.0  # of the sides' spreads: above it, equal tails can reject too often
 MAX_NAMES = 3
 _ROWS_AT_A_TIME = 4096
@@ -85,9 +85,9 @@ class Labels:
     known: bool
 
     @classmethod
-    def of(cls, pool: Pool, label_of_video: dict[str, str | None]) -> Labels:
-        found = [label_of_video.get(video) for video in pool.video_id]
-        return cls(np.array([label or NO_LABEL for label in found]), any(found))
+    def of(cls, pool: Pool, label_of_video: Mapping[str, str]) -> Labels:
+        found = [label_of_video.get(video, NO_LABEL) for video in pool.video_id]
+        return cls(np.array(found), any(label != NO_LABEL for label in found))
 
 
 def family_tests(

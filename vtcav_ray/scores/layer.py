@@ -23,7 +23,7 @@ from vtcav_ray.tcav.effect import ConceptEffect, concept_effects, paired_concept
 from vtcav_ray.tcav.intervals import score_intervals
 from vtcav_ray.tcav.null_histograms import score_counts
 from vtcav_ray.tcav.scores import Scores, score
-from vtcav_ray.tcav.significance import empirical_test, null_pairs, round_robin_test
+from vtcav_ray.tcav.significance import empirical_test, round_robin_test
 
 DEGENERATE = (
     "The gradient is the same for every clip at this layer (only pooling and one linear map follow), so the sign count "

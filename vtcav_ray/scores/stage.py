@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import stages
+from vtcav_ray.cavs.mix import Matching
 from vtcav_ray.cavs.plan import RANDOM, Pool
-from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
+from vtcav_ray.cavs.stage import POOL_COLUMNS, labels_of, matching_of, pool_of, read_plan, require_finite
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
@@ -53,6 +54,8 @@ def _prepare(context: Context) -> Work:
     config = context.config
     cavs = context.input("cavs")
     activations = AcceptedRows.of(context.input("activations"), read_left_out(cavs))
+    clips = context.input("clips")
+    matching = matching_of(clips, config)
     shards, num_cells = [], 0
     for number, layer in enumerate(config.activations.layers):
         names = _classes_with_gradients(activations, layer)
@@ -63,17 +66,17 @@ def _prepare(context: Context) -> Work:
     if not shards:
         raise StageError(NO_GRADIENTS)
     return Work(
-        shards=shards + family_shards(activations, config, num_cells),
-        make_worker=functools.partial(ScoreWorker, config, activations, cavs, _labels(context.input("clips"))),
+        shards=shards + family_shards(activations, config, num_cells, matching),
+        make_worker=functools.partial(ScoreWorker, config, activations, cavs, labels_of(clips), matching),
         resources=config.resources.statistics,
         notes={"gradients_at": config.scores.gradients_at},
         finish=functools.partial(correct, config),
     )
 
 
-def family_shards(activations: StageFolder, config: Config, num_cells: int) -> list[Shard]:
+def family_shards(activations: StageFolder, config: Config, num_cells: int, matching: Matching | None) -> list[Shard]:
     """Return shards of families, (concept, against), with `num_cells` cells each."""
-    jobs = read_plan(activations, config.activations.layers[0], config).jobs
+    jobs = read_plan(activations, config.activations.layers[0], config, matching).jobs
     families = list(dict.fromkeys((job.concept, job.against) for job in jobs if not job.is_null))
     size = max(1, BLOCK_TESTS // num_cells)
     shards = []
@@ -81,13 +84,6 @@ def family_shards(activations: StageFolder, config: Config, num_cells: int) -> l
         concepts, against = zip(*families[start : start + size], strict=True)
         shards.append(Shard(f"families-{block:05d}", pa.table({"concept": concepts, "against": against})))
     return shards
-
-
-def _labels(clips: StageFolder) -> dict[str, str | None]:
-    """Return the label of each source video; None: unknown."""
-    found = clips.read("clips", columns=("video_id", "label"))
-    assert found is not None, "the stage is complete and has clips"
-    return dict(zip(found["video_id"].to_pylist(), found["label"].to_pylist(), strict=True))
 
 
 def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
@@ -102,7 +98,10 @@ def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
-    return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
+    config = context.config
+    # Not at the default, so that keys of runs without it stay the same. `random_labels` is in the key of the CAVs.
+    labels = {"concept_labels": config.clips.concept_labels} if config.clips.concept_labels != "any" else {}
+    return {"scores": config.scores.model_dump(mode="json"), "seed": config.seed, **labels}
 
 
 STAGE = Stage(stages.SCORES, version=7, ingredients=_ingredients, prepare=_prepare)
@@ -112,12 +111,18 @@ class ScoreWorker:
     """Scores some classes of one layer, or tests some families. Keeps what the next shard of the same kind needs."""
 
     def __init__(
-        self, config: Config, activations: StageFolder, cavs: StageFolder, labels: dict[str, str | None]
+        self,
+        config: Config,
+        activations: StageFolder,
+        cavs: StageFolder,
+        labels: dict[str, str],
+        matching: Matching | None = None,
     ) -> None:
         self.config = config
         self.activations = activations
         self.cavs = cavs
         self._label_of_video = labels
+        self._matching = matching
         self._device = device_for(config.resources.statistics)
         self._kept: LayerData | None = None
         self._tests: _Tests | None = None
@@ -176,8 +181,8 @@ class ScoreWorker:
         projections = Projections.of(read)
         names = self.activations.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layers[0])
         assert names is not None, "the layer was read just now"
-        pool = pool_of(names)
-        jobs = read_plan(self.activations, layers[0], self.config).jobs
+        pool = pool_of(names, self._matching)
+        jobs = read_plan(self.activations, layers[0], self.config, self._matching).jobs
         cells = {(c.concept, c.against): c for c in find_cells(pool, names["clip_id"].to_pylist(), jobs)}
         return _Tests(pool, Labels.of(pool, self._label_of_video), projections, cells)
 
@@ -194,7 +199,7 @@ class ScoreWorker:
         return LayerClips(
             layer=layer,
             model=pool["model"][0].as_py(),
-            pool=pool_of(pool),
+            pool=pool_of(pool, self._matching),
             clip_ids=pool["clip_id"].to_pylist(),
             vectors_ND=vectors_of(pool),
             classes=_by_class(gradients, own, self.config.scores.gradients_at),
@@ -206,7 +211,7 @@ class ScoreWorker:
         clips = self._read(layer)
         cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector", "reason"), layer=layer)
         assert cavs is not None, "the cavs stage is complete"
-        jobs = read_plan(self.activations, layer, self.config).jobs
+        jobs = read_plan(self.activations, layer, self.config, self._matching).jobs
         assert cavs["concept"].to_pylist() == [job.concept for job in jobs], "the plan is the same each time"
         return LayerData(
             **{field.name: getattr(clips, field.name) for field in dataclasses.fields(clips)},
