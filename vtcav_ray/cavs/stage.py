@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from vtcav_ray import stages, tables
 from vtcav_ray.cavs.chance import DRAWS, RUNS, Comparison, comparisons
 from vtcav_ray.cavs.mix import NO_LABEL, Matching
 from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, Sides, plan_cavs
+from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.clips.decisions import Decisions, read_decisions
 from vtcav_ray.clips.usable import TABLE, AcceptedRows, LeftOut, left_out_of
 from vtcav_ray.config import CavsConfig, Config
@@ -138,6 +139,19 @@ def labels_of(clips: StageFolder) -> dict[str, str]:
     assert found is not None, "the stage is complete and has clips"
     labels = (label or NO_LABEL for label in found["label"].to_pylist())
     return dict(zip(found["video_id"].to_pylist(), labels, strict=True))
+
+
+def left_out_labels(labels: Mapping[str, str], videos: Sequence[str], config: Config) -> np.ndarray | None:
+    """Return the label of each row, as of `normal_label`, if the effects on a class leave out its own videos.
+
+    Args:
+        labels: as of `labels_of`.
+        videos: source video of each row.
+        config: of the run. None is returned for `clips.concept_labels: any`.
+    """
+    if config.clips.concept_labels == "any":
+        return None
+    return np.array([normal_label(labels[video]) for video in videos])
 
 
 def read_plan(activations: StageFolder, layer: str, config: Config, matching: Matching | None) -> CavPlan:

@@ -88,7 +88,11 @@ def effect_changes(
     gradients = [np.concatenate((b.gradients[name], -a.gradients[name]), axis=1) for name in names]
     found: dict[tuple[str, int], Change] = {}
     for paired in (False, True):
-        members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
+        members = [
+            j
+            for j, cell in enumerate(cells)
+            if cell.paired == paired and len(cell.concept_rows) and len(cell.other_rows)
+        ]
         if not members:
             continue
         batch = (paired_concept_effects if paired else concept_effects)(

@@ -95,8 +95,14 @@ def choose(run: Run, wanted: Wanted) -> tuple[CellKey, ...]:
     """Return the cells of a run's scores that are wanted, the largest |z| of the concept effect first.
 
     Raises:
-        ConfigError: a name that the scores don't have, or no such cell.
+        ConfigError: a name that the scores don't have, no such cell, or sets of clips that depend on labels.
     """
+    for key in ("random_labels", "concept_labels"):
+        if (value := getattr(run.config.clips, key)) != "any":
+            raise ConfigError(
+                f"The run has clips.{key}: {value}, and patch effects compare clips of any label. Patch a run with "
+                f"clips.{key}: any; it uses the same clips and activations."
+            )
     scores = run.table("scores", columns=[*CELL_KEY, "effect_z", "significant"]).to_pylist()
     for option, names in (("class", wanted.classes), ("layer", wanted.layers), ("concept", wanted.concepts)):
         known = sorted({row[option] for row in scores})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from vtcav_ray.cavs.mix import Mix, matched_rows
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
+from vtcav_ray.clips.classes import normal_label
 
 Rows = NDArray[np.int64]
 
@@ -65,6 +67,24 @@ def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> l
         null = sorted(nulls.get((kind, mix_of[concept]), []), key=lambda i: jobs[i].run)
         cells.append(Cell(concept, against, kind, np.array(members), np.array(null, np.int64), own, other, paired))
     return cells
+
+
+def without_class(cell: Cell, labels_N: NDArray[np.str_], class_name: str) -> Cell:
+    """Return a cell without the videos of a class, on both sides.
+
+    The other side loses them too: else the concept would be compared with random clips of which some are of the class,
+    and these alone would give every concept a negative effect.
+
+    Args:
+        cell: of any comparison.
+        labels_N: label of each row of the pool, as of `normal_label`.
+        class_name: in any spelling.
+    """
+    keep_N = labels_N != normal_label(class_name)
+    own, other = keep_N[cell.concept_rows], keep_N[cell.other_rows]
+    if cell.paired:  # a clip and its twin are of one video
+        other = own
+    return dataclasses.replace(cell, concept_rows=cell.concept_rows[own], other_rows=cell.other_rows[other])
 
 
 def _randoms(pool: Pool, concept: str, by_video: dict[str, Rows]) -> Rows:

@@ -7,6 +7,7 @@ Legend: K classes, V videos of a class, J cells per class (concept, against), R 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
 from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow
-from vtcav_ray.scores.cells import Cell, Rows, find_cells
+from vtcav_ray.scores.cells import Cell, Rows, find_cells, without_class
 from vtcav_ray.tcav.diagnostics import Learnable, collinearity, is_degenerate, learnability, mean_pairwise_cosine
 from vtcav_ray.tcav.effect import ConceptEffect, concept_effects, paired_concept_effects
 from vtcav_ray.tcav.intervals import score_intervals
@@ -107,12 +108,19 @@ class LayerData(LayerClips):
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """Options of the statistics; see `ScoresConfig`. `device`: where to multiply."""
+    """Options of the statistics; see `ScoresConfig`.
+
+    Attributes:
+        device: where to multiply.
+        labels_N: label of each row of the pool, as of `normal_label`, if the effects on a class leave out videos of
+            that class (`clips.concept_labels: other`); None: they use all videos.
+    """
 
     bootstrap: int
     permutations: int
     seed: int
     device: str | torch.device = "cpu"
+    labels_N: NDArray[np.str_] | None = None
 
 
 class LayerScores(NamedTuple):
@@ -157,7 +165,7 @@ class _SignCount(NamedTuple):
 def score_layer(data: LayerData, options: ScoreOptions) -> LayerScores:
     """Compute all rows of a layer."""
     cells = find_cells(data.pool, data.clip_ids, data.jobs)
-    effects = _effects(cells, data, options)
+    effects = _all_effects(cells, data, options)
     about_cavs = [_about_cavs(cell, data) for cell in cells]
     found = LayerScores([], [], [])
     for k, gradients in enumerate(data.classes):
@@ -321,12 +329,46 @@ def _untrained(cell: Cell, reasons_M: Sequence[str]) -> str:
     return " ".join(said)
 
 
+def _all_effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
+    """Return the concept effects without their tests, [J][K]; of each class without its own videos, if asked for."""
+    if options.labels_N is None:
+        return _effects(cells, data, options)
+    by_class = []
+    for one in data.classes:
+        left = [without_class(cell, options.labels_N, one.name) for cell in cells]
+        found = [of_cell[0] for of_cell in _effects(left, dataclasses.replace(data, classes=[one]), options)]
+        by_class.append(
+            [
+                dataclasses.replace(effect, reason=_only_of_class(one.name)) if only_own(cell, part) else effect
+                for effect, cell, part in zip(found, cells, left, strict=True)
+            ]
+        )
+    return [list(of_cell) for of_cell in zip(*by_class, strict=True)]
+
+
+def only_own(cell: Cell, left: Cell) -> bool:
+    """Return whether a side of a comparison has no videos left without those of a class."""
+    return any(len(a) > 0 and len(b) == 0 for a, b in _sides(cell, left))
+
+
+def _sides(cell: Cell, left: Cell) -> tuple[tuple[Rows, Rows], tuple[Rows, Rows]]:
+    return (cell.concept_rows, left.concept_rows), (cell.other_rows, left.other_rows)
+
+
+def _only_of_class(name: str) -> str:
+    return f"All videos of the concept or of its other side are of the class {name}, so none is left to compare"
+
+
 def _effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
     """Return the concept effects without their tests, [J][K]. Cells of one form share every inner product."""
     found: list[list[ConceptEffect]] = [[] for _ in cells]
     taken_at = [c.for_effect or (c.vectors, c.videos) for c in data.classes]
     for paired in (False, True):
-        members = [j for j, cell in enumerate(cells) if cell.paired == paired and len(cell.other_rows)]
+        members = [
+            j
+            for j, cell in enumerate(cells)
+            if cell.paired == paired and len(cell.concept_rows) and len(cell.other_rows)
+        ]
         if not members:
             continue
         compute = paired_concept_effects if paired else concept_effects

@@ -18,7 +18,15 @@ import pyarrow as pa
 from vtcav_ray import stages
 from vtcav_ray.cavs.mix import Matching
 from vtcav_ray.cavs.plan import RANDOM, Pool
-from vtcav_ray.cavs.stage import POOL_COLUMNS, labels_of, matching_of, pool_of, read_plan, require_finite
+from vtcav_ray.cavs.stage import (
+    POOL_COLUMNS,
+    labels_of,
+    left_out_labels,
+    matching_of,
+    pool_of,
+    read_plan,
+    require_finite,
+)
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
@@ -132,11 +140,12 @@ class ScoreWorker:
             return self._score(rows["layer"][0].as_py(), rows["classes"][0].as_py())
         return self._test(list(zip(rows["concept"].to_pylist(), rows["against"].to_pylist(), strict=True)))
 
-    def _options(self) -> ScoreOptions:
+    def _options(self, pool: Pool) -> ScoreOptions:
         from vtcav_ray.scores.layer import ScoreOptions
 
         settings = self.config.scores
-        return ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device)
+        labels_N = left_out_labels(self._label_of_video, pool.video_id, self.config)
+        return ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device, labels_N)
 
     def _score(self, layer: str, classes: list[str]) -> ShardOutput:
         from vtcav_ray.scores.layer import score_layer
@@ -147,7 +156,7 @@ class ScoreWorker:
             self._kept = self._read_with_cavs(layer)
         data = self._kept
         wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
-        scored = score_layer(wanted, self._options())
+        scored = score_layer(wanted, self._options(data.pool))
         return ShardOutput(
             {
                 f"cells/layer={layer}": table_of(scored.cells, ScoreRow),
@@ -163,7 +172,8 @@ class ScoreWorker:
         self._kept = None
         if self._tests is None:
             self._tests = self._prepare_tests()
-        kept, options = self._tests, self._options()
+        kept = self._tests
+        options = self._options(kept.pool)
         cells = [kept.cells[family] for family in families]
         tests = [row for cell in cells for row in family_tests(cell, kept.projections, kept.pool, kept.labels, options)]
         counts = [row for cell in cells if cell.against == RANDOM for row in composition(cell, kept.pool, kept.labels)]
