@@ -137,10 +137,10 @@ class CompositionRow:
     """The source videos of one concept and of its random clips with one label, a row of `composition`."""
 
     concept: str
-    label: str  # class of the source video, or `no label`
+    label: str  # class of the source video, or `no label`; beyond 20 labels a last row is `<number> other labels`
     n_concept: int  # source videos of the concept
-    n_random: int  # source videos of the random clips of its kind
-    no_contrast: bool  # no random video has it: the concept can't be told apart from the label
+    n_random: int  # source videos of the random clips that the concept is compared with
+    no_contrast: bool  # no random video has it, or has one of several: the concept can't be told apart from the label
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
 
 STAGE = Stage(
     stages.REPORT,
-    version=4,
+    version=5,
     ingredients=_ingredients,
     prepare=_prepare,
 )

@@ -28,6 +28,7 @@ from vtcav_ray.tcav.family import EffectFamily, effect_family, paired_effect_fam
 
 WIDE_RATIO = 2.0  # of the sides' spreads: above it, equal tails can reject too often
 MAX_NAMES = 3
+MOST_LABELS = 20  # rows of a concept in the table `composition`, with Kinetics' 400 labels, too
 _ROWS_AT_A_TIME = 4096
 
 
@@ -188,19 +189,29 @@ def no_contrast_note(labels: Sequence[str]) -> str:
 
 
 def composition(cell: Cell, pool: Pool, labels: Labels) -> list[CompositionRow]:
-    """Count the source videos of a concept and of its random clips by label."""
+    """Count the source videos of a concept and of its random clips by label.
+
+    The MOST_LABELS labels with the most videos of the concept, then of the random clips, have rows of their own, in
+    alphabetical order. One last row counts all others together, as `<number> other labels`.
+    """
     own, other = (
-        Counter({pool.video_id[row]: labels.of_rows[row] for row in rows}.values())
+        Counter({pool.video_id[row]: str(labels.of_rows[row]) for row in rows}.values())
         for rows in (cell.concept_rows, cell.other_rows)
     )
     assert cell.against == RANDOM, "other sides are made of concepts, which have their own rows"
+    ranked = sorted({*own, *other}, key=lambda label: (-own[label], -other[label], label))
+    # A single other label is named rather than counted.
+    most = MOST_LABELS if len(ranked) > MOST_LABELS + 1 else len(ranked)
+    groups = [(label, [label]) for label in sorted(ranked[:most])]
+    if rest := ranked[most:]:
+        groups.append((f"{len(rest)} other labels", rest))
     return [
         CompositionRow(
             concept=cell.concept,
-            label=str(label),
-            n_concept=own[label],
-            n_random=other[label],
-            no_contrast=bool(own[label] and not other[label]),
+            label=name,
+            n_concept=sum(own[label] for label in group),
+            n_random=sum(other[label] for label in group),
+            no_contrast=any(own[label] and not other[label] for label in group),
         )
-        for label in sorted({*own, *other})
+        for name, group in groups
     ]
