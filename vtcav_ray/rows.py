@@ -140,7 +140,7 @@ class CompositionRow:
     label: str  # class of the source video, or `no label`; beyond 20 labels a last row is `<number> other labels`
     n_concept: int  # source videos of the concept
     n_random: int  # source videos of the random clips that the concept is compared with
-    no_contrast: bool  # no random video has it, or has one of several: the concept can't be told apart from the label
+    no_contrast: bool  # the random clips lack it, or one of several: the concept can't be told apart from the label
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ from vtcav_ray.cavs.sets import Profile, Rows, draw_sets, rows_of
 
 DRAWS = 39  # with the observed one 40: the largest two are 5 %
 RUNS = 10  # CAVs of each draw, averaged
+CAVS = (DRAWS + 1) * RUNS  # of a comparison; their vectors are not stored
 
 ByVideo = Mapping[str, Rows]
 

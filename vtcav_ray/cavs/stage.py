@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import stages, tables
-from vtcav_ray.cavs.chance import DRAWS, RUNS, Comparison, comparisons
+from vtcav_ray.cavs.chance import CAVS, Comparison, comparisons
 from vtcav_ray.cavs.mix import NO_LABEL, Matching
 from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, Sides, plan_cavs
 from vtcav_ray.clips.classes import normal_label
@@ -42,7 +42,7 @@ BLOCK_CAVS = 4096
 BLOCK_NUMBERS = 1 << 26  # of a shard's vectors: 268 MB
 CURVE_SIZES, CURVE_REPEATS = 5, 20
 BLOCK_CURVES = BLOCK_CAVS // (CURVE_SIZES * CURVE_REPEATS)  # concepts per shard
-BLOCK_CHANCE = BLOCK_CAVS // ((DRAWS + 1) * RUNS)  # comparisons per shard
+BLOCK_CHANCE = BLOCK_CAVS // CAVS  # comparisons per shard
 
 
 def _prepare(context: Context) -> Work:
