@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.cavs.chance import CAVS
+from vtcav_ray.clips.classes import normal_label
 from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import BACKWARD, Hours, price, stage_hours
