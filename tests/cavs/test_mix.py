@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
+from scipy.stats import binom
 
 from vtcav_ray.cavs.chance import comparisons
 from vtcav_ray.cavs.mix import Matching, Mix, matched_rows
 from vtcav_ray.cavs.plan import RANDOM, CavPlan, Pool, plan_cavs
+from vtcav_ray.tcav import effect_family
 
 
 def pool(concepts: dict[str, dict[str, int]], randoms: dict[str, int], *, matched: bool = True) -> Pool:
@@ -127,3 +130,29 @@ def test_stand_ins_are_divided_within_labels() -> None:
     (one,) = comparisons(clips, planned(clips).jobs)
     for positive, negative in one.draws(0, draws=5, runs=2).sides:
         assert labels_of(clips, positive) == labels_of(clips, negative) == {"lift": 6, "push": 2}
+
+
+@pytest.mark.slow
+def test_matched_random_clips_take_the_label_out_of_the_effect() -> None:
+    """The label raises the projection, and the concept does nothing beyond it."""
+    clips = pool({"cup": {"a": 16, "b": 2, "c": 1, "d": 1}}, dict.fromkeys("abcd", 20))
+    own, randoms = clips.rows("concept")["cup/spatial"], clips.rows(RANDOM)["random/spatial"]
+    assert clips.matching is not None
+    everything = np.concatenate(list(randoms.values()))
+    matched = matched_rows(own, randoms, clips.matching, "cup/spatial")
+    assert labels_of(clips, matched) == {"a": 20, "b": 2, "c": 1, "d": 1}
+    concept = np.concatenate(list(own.values()))
+    labels = np.array([clips.matching.label_of[video] for video in clips.video_id])
+    worlds, rejected = 300, Counter[str]()
+    for world in range(worlds):
+        values = np.random.default_rng(world).normal(size=(len(labels), 1)) + 3 * (labels == "a")[:, None]
+        for name, other in (("any", everything), ("matched", matched)):
+            strata = labels[np.concatenate((concept, other))]
+            found = effect_family(values[concept], values[other], strata=strata, permutations=199, seed=world)
+            rejected[name] += bool(found.p[0] <= 0.05)
+            rejected[f"{name}, within"] += bool(found.p_within[0] <= 0.05)
+    low, high = binom.ppf([0.0005, 0.9995], worlds, 0.05)
+    assert rejected["any"] > 0.9 * worlds
+    assert rejected["matched"] < low
+    assert rejected["any, within"] <= high
+    assert low <= rejected["matched, within"] <= high
