@@ -46,16 +46,18 @@ def make_run(path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, vi
     activations.commit("0", ShardOutput(_tables(clips, (vectors + noise) * scale, weight, scale, seed)))
     activations.finish({}, {"notes": {"untrained": False}, "warnings": [], "seconds": 1.0})
     cavs, scores = stage_folder(folder, "cavs", "k"), stage_folder(folder, "scores", "k")
-    cavs.commit("0", CavWorker(config, activations)(block_of(LAYER, "cavs", 0, 10_000)))
+    trainer = CavWorker(config, activations)
+    cavs.commit("0", trainer(block_of(LAYER, "cavs", 0, 10_000)))
+    cavs.commit("1", trainer(block_of(LAYER, "chance", 0, 10_000)))
     cavs.finish({}, {"notes": {}, "warnings": [], "seconds": 1.0})
     of = pa.table({"layer": [LAYER], "classes": [sorted(CLASSES)]})
     worker = ScoreWorker(config, activations, cavs, {})
     scores.commit("0", worker(of))
-    for shard in family_shards(activations, config, len(CLASSES)):
+    for shard in family_shards(activations, config, len(CLASSES), None):
         scores.commit(shard.name, worker(shard.rows))
     scores.commit("final", correct(config, scores))
     scores.finish({}, {"notes": {}, "warnings": [], "seconds": 1.0})
-    keys = dict.fromkeys(("activations", "cavs", "scores"), "k")
+    keys = dict.fromkeys(("clips", "activations", "cavs", "scores"), "k")
     folder.write_json("run.json", {"config": config.model_dump(mode="json", exclude_none=True), "keys": keys})
     assert read_plan(StageFolder("activations", "k", activations.folder), LAYER, config, None).jobs
     return Run(str(path))

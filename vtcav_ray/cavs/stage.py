@@ -141,16 +141,19 @@ def labels_of(clips: StageFolder) -> dict[str, str]:
     return dict(zip(found["video_id"].to_pylist(), labels, strict=True))
 
 
-def left_out_labels(labels: Mapping[str, str], videos: Sequence[str], config: Config) -> np.ndarray | None:
+def left_out_labels(clips: StageFolder, videos: Sequence[str], config: Config) -> np.ndarray | None:
     """Return the label of each row, as of `normal_label`, if the effects on a class leave out its own videos.
 
     Args:
-        labels: as of `labels_of`.
+        clips: the complete stage `clips`.
         videos: source video of each row.
         config: of the run. None is returned for `clips.concept_labels: any`.
     """
-    if config.clips.concept_labels == "any":
-        return None
+    return None if config.clips.concept_labels == "any" else normal_labels(labels_of(clips), videos)
+
+
+def normal_labels(labels: Mapping[str, str], videos: Sequence[str]) -> np.ndarray:
+    """Return the label of each row, as of `normal_label`, from those of the source videos."""
     return np.array([normal_label(labels[video]) for video in videos])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.cavs.stage import POOL_COLUMNS, labels_of, left_out_labels, matching_of, pool_of, read_plan
+from vtcav_ray.cavs.stage import POOL_COLUMNS, left_out_labels, matching_of, pool_of, read_plan
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.compare.differences import Change, LayerVectors, effect_changes, independent_change, score_change
@@ -133,7 +133,7 @@ def _paired_layer(a: Run, b: Run, layer: str) -> dict[tuple[str, ...], Change]:
         return {}  # they compare other clips
     settings, cells = a.config.scores, _layer_cells(a, layer)
     videos = [video for _, video in left[1]]
-    labels_N = left_out_labels(labels_of(a.stage("clips")), videos, a.config)
+    labels_N = left_out_labels(a.stage("clips"), videos, a.config)
     found = {}
     for names in [list(left[0].gradients)] if labels_N is None else [[name] for name in left[0].gradients]:
         some = LayerVectors(left[0].vectors_ND, {name: left[0].gradients[name] for name in names})

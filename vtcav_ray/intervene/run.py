@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.cavs.plan import RANDOM
-from vtcav_ray.cavs.stage import POOL_COLUMNS, labels_of, left_out_labels, matching_of, pool_of, read_plan
+from vtcav_ray.cavs.stage import POOL_COLUMNS, left_out_labels, matching_of, pool_of, read_plan
 from vtcav_ray.clips.classes import normal_label, same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
@@ -161,7 +161,7 @@ class _Layer:
         self.videos = pool["video_id"].to_pylist()
         clips = run.stage("clips")
         matching = matching_of(clips, run.config)
-        self._labels_N = left_out_labels(labels_of(clips), self.videos, run.config)
+        self._labels_N = left_out_labels(clips, self.videos, run.config)
         jobs = read_plan(folder, layer, run.config, matching).jobs
         self.cells = {(c.concept, c.against): c for c in find_cells(pool_of(pool, matching), clip_ids, jobs)}
 

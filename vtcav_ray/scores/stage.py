@@ -21,8 +21,8 @@ from vtcav_ray.cavs.plan import RANDOM, Pool
 from vtcav_ray.cavs.stage import (
     POOL_COLUMNS,
     labels_of,
-    left_out_labels,
     matching_of,
+    normal_labels,
     pool_of,
     read_plan,
     require_finite,
@@ -144,7 +144,8 @@ class ScoreWorker:
         from vtcav_ray.scores.layer import ScoreOptions
 
         settings = self.config.scores
-        labels_N = left_out_labels(self._label_of_video, pool.video_id, self.config)
+        other = self.config.clips.concept_labels == "other"
+        labels_N = normal_labels(self._label_of_video, pool.video_id) if other else None
         return ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device, labels_N)
 
     def _score(self, layer: str, classes: list[str]) -> ShardOutput:
