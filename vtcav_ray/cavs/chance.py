@@ -15,9 +15,10 @@ videos for 5 %. Stand-ins need no more than the videos that are there.
 
 Where random sets match the concept's labels, videos are divided within each label.
 
-Against its own twins (motion controls), clip and twin of a video are swapped instead. With U videos on both sides there
-are 2^U swaps, or as many divisions as `math.comb` counts. If there are so few that the observed one is drawn again, it
-counts as a tie: p can then not become small, and the concept is not learnable.
+Against its own twins (motion controls), the clip and the twin of a video are swapped instead, or not, by a coin.
+
+A few videos allow few divisions, and 2^U swaps of U videos. The observed one is then among the draws, with an accuracy
+like the concept's own. So p can't become small, and the concept is not learnable.
 
 Legend: D draws, the observed one first; R runs (CAVs) of each.
 """

@@ -30,6 +30,7 @@ from vtcav_ray.registry import CONCEPT_KINDS
 
 RANDOM = "random"
 MOVING = ("dynamic", "context")  # groups of concept kinds
+_FEW = 2  # minimum source videos of a CAV's side
 
 
 class Sides(NamedTuple):
@@ -138,21 +139,9 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
         kind = kind_of[name]
         negatives = randoms.get(f"{RANDOM}/{kind}", {})
         mix = own_mix(by_video, negatives, matching)
-        n = len(mix.profile)
-        if n < 2:
-            of = "of its kind" if matching is None else "of its kind and labels"
-            warnings.append(
-                f"{name}: {len(by_video)} source videos and {len(negatives)} random ones {of}; a CAV needs at "
-                "least 2 of the one and 4 of the other. It is left out."
-            )
+        warnings += _short_of_videos(name, by_video, negatives, mix, matching)
+        if len(mix.profile) < _FEW:
             continue
-        if matching is not None:
-            warnings += filter(None, [too_few(name, by_video, negatives, matching)])
-        elif n < len(by_video):
-            warnings.append(
-                f"{name}: only {len(negatives)} random videos of its kind, so each of its CAVs uses {n} of its "
-                f"{len(by_video)} videos. {2 * len(by_video)} random videos or more would use all."
-            )
         usable[name] = by_video
         users.setdefault((kind, mix), []).append(name)
         if (kind, mix) not in sets:
@@ -172,6 +161,26 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
         for name, other in pairs(sorted(usable)):
             jobs += _against_other(name, other, kind_of[name], usable, random_sets)
     return CavPlan(sorted(jobs, key=lambda job: job.split), warnings)
+
+
+def _short_of_videos(
+    name: str, own: dict[str, Rows], negatives: dict[str, Rows], mix: Mix, matching: Matching | None
+) -> Iterator[str]:
+    """Yield a warning if a concept's CAVs can't use all of its videos, or if it has none."""
+    n = len(mix.profile)
+    if n < _FEW:
+        of = "of its kind" if matching is None else "of its kind and labels"
+        yield (
+            f"{name}: {len(own)} source videos and {len(negatives)} random ones {of}; a CAV needs at least 2 of the "
+            "one and 4 of the other. It is left out."
+        )
+    elif matching is not None:
+        yield from filter(None, [too_few(name, own, negatives, matching)])
+    elif n < len(own):
+        yield (
+            f"{name}: only {len(negatives)} random videos of its kind, so each of its CAVs uses {n} of its "
+            f"{len(own)} videos. {2 * len(own)} random videos or more would use all."
+        )
 
 
 def _overlapping(

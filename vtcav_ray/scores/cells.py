@@ -50,8 +50,8 @@ def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> l
         runs.setdefault((job.concept, job.against), []).append(i)
         if job.against == RANDOM:
             mix_of[job.concept] = job.mix
-    concepts = {name: np.concatenate(list(v.values())) for name, v in pool.rows("concept").items()}
-    randoms = pool.rows(RANDOM)
+    videos, randoms = pool.rows("concept"), pool.rows(RANDOM)
+    concepts = {name: np.concatenate(list(by_video.values())) for name, by_video in videos.items()}
     cells = []
     for (concept, against), members in runs.items():
         kind = jobs[members[0]].kind
@@ -60,7 +60,7 @@ def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> l
         if paired:
             own, other = _twins(clip_ids, own, concepts[against], concept, against)
         elif against == RANDOM:
-            other = _randoms(pool, concept, randoms[f"{RANDOM}/{kind}"])
+            other = _randoms(pool, concept, videos[concept], randoms[f"{RANDOM}/{kind}"])
         else:
             other = _rest(pool, jobs, concept, kind, concepts)
         members.sort(key=lambda i: jobs[i].run)
@@ -87,11 +87,17 @@ def without_class(cell: Cell, labels_N: NDArray[np.str_], class_name: str) -> Ce
     return dataclasses.replace(cell, concept_rows=cell.concept_rows[own], other_rows=cell.other_rows[other])
 
 
-def _randoms(pool: Pool, concept: str, by_video: dict[str, Rows]) -> Rows:
+def lost_a_side(cell: Cell, left: Cell) -> bool:
+    """Return whether a side of a comparison has no clips left (`without_class`)."""
+    sides = ((cell.concept_rows, left.concept_rows), (cell.other_rows, left.other_rows))
+    return any(len(before) > 0 and len(after) == 0 for before, after in sides)
+
+
+def _randoms(pool: Pool, concept: str, own: dict[str, Rows], by_video: dict[str, Rows]) -> Rows:
     """Return the random clips of a concept's kind: all, or those that match its labels."""
     if pool.matching is None:
         return np.concatenate(list(by_video.values()))
-    return matched_rows(pool.rows("concept")[concept], by_video, pool.matching, concept)
+    return matched_rows(own, by_video, pool.matching, concept)
 
 
 def _twins(clip_ids: Sequence[str], own: Rows, other: Rows, concept: str, against: str) -> tuple[Rows, Rows]:

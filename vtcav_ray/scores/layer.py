@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
 from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow
-from vtcav_ray.scores.cells import Cell, Rows, find_cells, without_class
+from vtcav_ray.scores.cells import Cell, Rows, find_cells, lost_a_side, without_class
 from vtcav_ray.tcav.diagnostics import Learnable, collinearity, is_degenerate, learnability, mean_pairwise_cosine
 from vtcav_ray.tcav.effect import ConceptEffect, concept_effects, paired_concept_effects
 from vtcav_ray.tcav.intervals import score_intervals
@@ -339,20 +339,11 @@ def _all_effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) 
         found = [of_cell[0] for of_cell in _effects(left, dataclasses.replace(data, classes=[one]), options)]
         by_class.append(
             [
-                dataclasses.replace(effect, reason=_only_of_class(one.name)) if only_own(cell, part) else effect
+                dataclasses.replace(effect, reason=_only_of_class(one.name)) if lost_a_side(cell, part) else effect
                 for effect, cell, part in zip(found, cells, left, strict=True)
             ]
         )
     return [list(of_cell) for of_cell in zip(*by_class, strict=True)]
-
-
-def only_own(cell: Cell, left: Cell) -> bool:
-    """Return whether a side of a comparison has no videos left without those of a class."""
-    return any(len(a) > 0 and len(b) == 0 for a, b in _sides(cell, left))
-
-
-def _sides(cell: Cell, left: Cell) -> tuple[tuple[Rows, Rows], tuple[Rows, Rows]]:
-    return (cell.concept_rows, left.concept_rows), (cell.other_rows, left.other_rows)
 
 
 def _only_of_class(name: str) -> str:
