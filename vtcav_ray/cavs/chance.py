@@ -105,6 +105,7 @@ def comparisons(pool: Pool, jobs: Sequence[CavJob]) -> list[Comparison]:
             continue
         own = concepts[job.concept]
         paired = job.against in concepts
+        other: ByVideo
         if paired:
             other = concepts[job.against]
         elif job.against == RANDOM:

@@ -134,7 +134,7 @@ def _paired_layer(a: Run, b: Run, layer: str) -> dict[tuple[str, ...], Change]:
     settings, cells = a.config.scores, _layer_cells(a, layer)
     videos = [video for _, video in left[1]]
     labels_N = left_out_labels(a.stage("clips"), videos, a.config)
-    found = {}
+    found: dict[tuple[str, int], Change] = {}
     for names in [list(left[0].gradients)] if labels_N is None else [[name] for name in left[0].gradients]:
         some = LayerVectors(left[0].vectors_ND, {name: left[0].gradients[name] for name in names})
         found |= effect_changes(
