@@ -92,7 +92,7 @@ def stage_alone(before: Path, cpus: int, random_sets: int) -> dict[str, float]:
         config = config_of(Path(folder), random_sets, cpus)
         activations, output = activations_of(before), stage_folder(Folder(folder), "cavs", "k")
         began = time.perf_counter()
-        plan = read_plan(activations, LAYERS[0], config)
+        plan = read_plan(activations, LAYERS[0], config, None)
         shards = cav_shards(activations, LAYERS, plan)
         planned = time.perf_counter()
         with ray_session(config.resources):
@@ -118,7 +118,7 @@ def plainly(before: Path, random_sets: int, share: int, shares: int) -> dict[str
     with tempfile.TemporaryDirectory(prefix="cav_tasks_") as folder:
         config = config_of(Path(folder), random_sets, 1)
         activations, output = activations_of(before), stage_folder(Folder(folder), "cavs", "k")
-        shards = cav_shards(activations, LAYERS, read_plan(activations, LAYERS[0], config))
+        shards = cav_shards(activations, LAYERS, read_plan(activations, LAYERS[0], config, None))
         worker = CavWorker(config, activations)
         began = time.perf_counter()
         for shard in shards[share::shares]:

@@ -96,13 +96,13 @@ class ScoreRow:
     null_sd: float  # of the effect, if random clips replace the concept's
     p_symmetric: float | None = None  # p by the size of t: read it if spread_ratio is above 2
     spread_ratio: float | None = None  # of the two sides' standard deviations, larger over smaller; NaN for twins
-    learnable: bool  # held-out accuracy above the random sets' own; a note, which decides nothing
+    learnable: bool  # held-out accuracy above what random sets in its place reach (5 %); a note, which decides nothing
     n: int  # class videos
     R: int  # CAVs
     n_concept: int  # source videos of the concept
     n_random: int  # source videos on the other side
     held_out_accuracy: float
-    null_accuracy: float  # 95th percentile of the random sets' own held-out accuracy
+    null_accuracy: float  # what the held-out accuracy has to exceed: random sets in the concept's place, at 5 %
     stability: float  # mean pairwise cosine of the R CAVs
     collinearity: float  # mean pairwise cosine of the class's gradients at this layer
     degenerate: bool  # the gradient is the same for every clip: the sign count says nothing
@@ -143,10 +143,10 @@ class CompositionRow:
     """The source videos of one concept and of its random clips with one label, a row of `composition`."""
 
     concept: str
-    label: str  # class of the source video, or `no label`
+    label: str  # class of the source video, or `no label`; beyond 20 labels a last row is `<number> other labels`
     n_concept: int  # source videos of the concept
-    n_random: int  # source videos of the random clips of its kind
-    no_contrast: bool  # no random video has it: the concept can't be told apart from the label
+    n_random: int  # source videos of the random clips that the concept is compared with
+    no_contrast: bool  # the random clips lack it, or one of several: the concept can't be told apart from the label
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ CAVS = StageFacts(
     "cavs",
     inputs=("clips", "activations"),
     tables=("cavs", "curves", "entanglement"),
-    side_tables=("left_out",),
+    side_tables=("left_out", "chance"),
     resources="statistics",
     unit="cavs",
 )

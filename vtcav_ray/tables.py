@@ -211,6 +211,16 @@ NULLS = schema_of(NullRow)
 COMPOSITION = schema_of(CompositionRow)
 EFFECT_TESTS = schema_of(EffectTestRow)
 
+CHANCE = pa.schema(
+    [
+        ("layer", pa.string()),
+        ("concept", pa.string()),
+        ("against", pa.string()),
+        ("draw", pa.int32()),  # 0: the concept; others: random source videos of both sides that stand in for it
+        ("accuracy", pa.float64()),  # held out, balanced: mean over some CAVs; NaN: none could be trained
+    ]
+)
+
 CURVES = pa.schema(
     [
         ("layer", pa.string()),
@@ -417,6 +427,7 @@ SIDE_SCHEMAS = {
     "copies": COPIES,
     "contents": CONTENTS,
     "left_out": LEFT_OUT,
+    "chance": CHANCE,
     "cells": SCORES,  # of one layer, without the tests of the effects and the correction
     "score_nulls": NULLS,  # without the nulls of the effects
     "effect_tests": EFFECT_TESTS,

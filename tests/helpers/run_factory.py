@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.cavs.stage import CavWorker, block_of, read_plan
+from vtcav_ray.cavs.stage import CavWorker, block_of, labels_of, matching_of, read_plan
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.runs.run import Run
 from vtcav_ray.scores.stage import ScoreWorker, correct, family_shards
@@ -29,7 +29,14 @@ CONCEPTS = ("cup", "ball")
 
 
 def make_run(
-    path: Path, *, weight: float, seed: int = 0, scale: float = 1.0, gain: float = 1.0, videos: str = "v"
+    path: Path,
+    *,
+    weight: float,
+    seed: int = 0,
+    scale: float = 1.0,
+    gain: float = 1.0,
+    videos: str = "v",
+    labels: dict[str, str] | None = None,
 ) -> Run:
     """Make a run whose model weighs concept `cup` (axis 0) by `weight` for class `lift`, and `ball` (axis 1) by 1.
 
@@ -40,8 +47,9 @@ def make_run(
         scale: of this model's activations; its gradients are smaller by the same factor, so that no effect changes.
         gain: of the layer; the gradients are smaller by it, so that no effect changes.
         videos: prefix of the source videos' names; another prefix gives other videos.
+        labels: `random_labels` and `concept_labels` of the config. Every fourth video is of the class `lift`.
     """
-    config = parse_config({**CONFIG, "out": str(path)})
+    config = parse_config({**CONFIG, "out": str(path), "clips": labels or {}})
     folder = Folder(str(path))
     clips, vectors = _clips(videos)
     noise = np.random.default_rng(seed).normal(0, 0.02, vectors.shape)
@@ -49,19 +57,31 @@ def make_run(
     activations.commit("0", ShardOutput(_tables(clips, (vectors + noise) * scale, weight, scale, gain, seed)))
     activations.finish({}, {"notes": {"untrained": False}, "warnings": [], "seconds": 1.0})
     cavs, scores = stage_folder(folder, "cavs", "k"), stage_folder(folder, "scores", "k")
-    cavs.commit("0", CavWorker(config, activations)(block_of(LAYER, "cavs", 0, 10_000)))
+    stage_folder(folder, "clips", "k").commit("0", ShardOutput({"clips": _heads(clips)}))
+    stage_folder(folder, "clips", "k").finish({}, {"notes": {}, "warnings": [], "seconds": 1.0})
+    known = labels_of(stage_folder(folder, "clips", "k"))
+    matching = matching_of(stage_folder(folder, "clips", "k"), config)
+    trainer = CavWorker(config, activations, matching)
+    cavs.commit("0", trainer(block_of(LAYER, "cavs", 0, 10_000)))
+    cavs.commit("1", trainer(block_of(LAYER, "chance", 0, 10_000)))
     cavs.finish({}, {"notes": {}, "warnings": [], "seconds": 1.0})
     of = pa.table({"layer": [LAYER], "classes": [sorted(CLASSES)]})
-    worker = ScoreWorker(config, activations, cavs, {})
+    worker = ScoreWorker(config, activations, cavs, known, matching)
     scores.commit("0", worker(of))
-    for shard in family_shards(activations, config, len(CLASSES)):
+    for shard in family_shards(activations, config, len(CLASSES), matching):
         scores.commit(shard.name, worker(shard.rows))
     scores.commit("final", correct(config, scores))
     scores.finish({}, {"notes": {}, "warnings": [], "seconds": 1.0})
-    keys = dict.fromkeys(("activations", "cavs", "scores"), "k")
+    keys = dict.fromkeys(("clips", "activations", "cavs", "scores"), "k")
     folder.write_json("run.json", {"config": config.model_dump(mode="json", exclude_none=True), "keys": keys})
-    assert read_plan(StageFolder("activations", "k", activations.folder), LAYER, config).jobs
+    assert read_plan(StageFolder("activations", "k", activations.folder), LAYER, config, matching).jobs
     return Run(str(path))
+
+
+def _heads(clips: list[dict]) -> pa.Table:
+    """Return the table of the clips without their frames."""
+    rows = [{**c, "label": "other" if int(c["video_id"].rpartition("/")[2]) % 4 else "lift"} for c in clips]
+    return pa.Table.from_pylist(rows, schema=tables.CLIPS)
 
 
 def _clips(videos: str) -> tuple[list[dict], np.ndarray]:

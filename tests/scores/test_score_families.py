@@ -209,3 +209,25 @@ def test_cells_find_their_tests_whatever_the_order() -> None:
     assert places(unknown, tests).tolist() == [2, 0, 3]
     nothing = table_of([], EffectTestRow)
     assert places(cells, pa.concat_tables([nothing.select(tests.column_names), tests.slice(3)])).tolist() == [0, 0, 0]
+
+
+def test_a_composition_of_many_labels_counts_the_rare_ones_together() -> None:
+    """Kinetics has 400 labels; a concept has videos of a few of them."""
+    own, random = 40, 400
+    pool = Pool(
+        ["concept"] * own + ["random"] * random,
+        ["cup/still"] * own + ["random/still"] * random,
+        ["still"] * (own + random),
+        [f"c{i}" for i in range(own)] + [f"r{i}" for i in range(random)],
+    )
+    of_video = {f"c{i}": f"class {i // 2:03d}" if i < 30 else f"rare {i}" for i in range(own)}
+    of_video |= {f"r{i}": f"class {i:03d}" for i in range(random)}
+    cell = Cell("cup/still", "random", "still", NONE, NONE, np.arange(own), np.arange(own, own + random), False)
+    rows = composition(cell, pool, Labels.of(pool, of_video))
+    assert [row.label for row in rows[:15]] == [f"class {i:03d}" for i in range(15)]
+    assert len(rows) == 21
+    last = rows[-1]
+    assert (last.label, last.n_concept, last.n_random, last.no_contrast) == ("390 other labels", 5, 385, True)
+    assert sum(row.n_concept for row in rows) == own
+    assert sum(row.n_random for row in rows) == random
+    assert [row.no_contrast for row in rows[:20]] == [False] * 15 + [True] * 5

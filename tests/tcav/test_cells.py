@@ -7,8 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from vtcav_ray.cavs.chance import comparisons
+from vtcav_ray.cavs.layer_pool import LayerPool
 from vtcav_ray.cavs.plan import CavJob, Pool, plan_cavs
+from vtcav_ray.cavs.stage import by_chance
 from vtcav_ray.cavs.train import train_cavs
+from vtcav_ray.config import CavsConfig
 from vtcav_ray.rows import EffectTestRow, NullRow, ScoreRow
 from vtcav_ray.scores.cells import find_cells
 from vtcav_ray.scores.families import Labels, Projections, family_tests
@@ -53,9 +57,12 @@ def planted(seed: int = 0, *, same_gradient: bool = False) -> LayerData:
         )
         for name, sign in (("drop", -1.0), ("lift", 1.0))
     ]
+    layer = LayerPool(vectors_ND, pool.video_id, pool.learnable())
     return LayerData(
-        "late", "model@1", pool, clip_ids, vectors_ND, classes, jobs, cavs.vectors, cavs.held_out_accuracy.astype(float)
-    )
+        "late", "model@1", pool, clip_ids, vectors_ND, classes, jobs, cavs.vectors,
+        cavs.held_out_accuracy.astype(float),
+        chance={(c.concept, c.against): by_chance(layer, c, CavsConfig(), 0) for c in comparisons(pool, jobs)},
+    )  # fmt: skip
 
 
 def effect_tests(data: LayerData) -> list[EffectTestRow]:

@@ -56,18 +56,30 @@ def test_stability_and_entanglement():
         stability(cavs, 2)
 
 
-def test_learnability_asks_for_more_than_random_sets_reach():
-    null = RNG.normal(0.5, 0.08, size=200)
-    threshold = np.quantile(null, 0.95)
-    good = learnability([0.9, 0.8, np.nan], null)
+def test_learnability_is_the_rank_among_stand_ins():
+    null = np.linspace(0.4, 0.6, 39)
+    good = learnability(0.598, null)
     assert good.learnable
-    assert good.accuracy == pytest.approx(0.85)
-    assert good.null_accuracy == pytest.approx(threshold)
-    bad = learnability([threshold - 0.01], null)
+    assert good.p == pytest.approx(2 / 40)
+    assert good.null_accuracy == pytest.approx(null[-2])
+    bad = learnability(null[-2], null)  # a tie counts as at least as accurate
     assert not bad.learnable
-    assert "by chance" in bad.reason
-    assert not learnability([np.nan], null).learnable
-    assert not learnability([0.9], []).learnable
+    assert bad.p == pytest.approx(3 / 40)
+    assert "held-out accuracy 0.59: random sets reach 0.59 by chance" in bad.reason
+    assert learnability(0.3, null).p == 1
+    assert not learnability(0.598, np.append(null[:-2], [np.nan, np.nan])).learnable
+    assert not learnability(np.nan, null).learnable
+    assert not learnability(0.9, []).learnable
+    with pytest.raises(ValueError, match="alpha must be in"):
+        learnability(0.9, null, alpha=0.0)
+
+
+def test_too_few_stand_ins_decide_nothing_and_say_how_many_would():
+    few = learnability(0.99, np.linspace(0.4, 0.6, 18))
+    assert not few.learnable
+    assert "18 random sets in the concept's place can't give a p below 0.053: 19 are needed" in few.reason
+    assert learnability(0.99, np.linspace(0.4, 0.6, 19)).learnable
+    assert learnability(0.99, np.linspace(0.4, 0.6, 9), alpha=0.1).learnable
 
 
 def test_needed_is_what_reaches_the_power_asked_for():

@@ -24,11 +24,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vtcav_ray.cavs.sets import NullPairs, Profile, RandomSet, Rows, draw_sets, rows_of
+from vtcav_ray.cavs.mix import Matching, Mix, MixedPairs, draw_mixed, own_mix, profile_of, rows_of_videos, too_few
+from vtcav_ray.cavs.sets import NullPairs, RandomSet, Rows, rows_of
 from vtcav_ray.registry import CONCEPT_KINDS
 
 RANDOM = "random"
 MOVING = ("dynamic", "context")  # groups of concept kinds
+_FEW = 2  # minimum source videos of a CAV's side
 
 
 class Sides(NamedTuple):
@@ -52,6 +54,7 @@ class CavJob:
         split: added to the seed of the split. Only runs that share all their rows need different values.
         is_null: random against random.
         rows: draws the rows of the pool that the CAV is trained on; the same at each call.
+        labels: of each source video of the positives, if the random sets match them; else empty.
     """
 
     concept: str
@@ -63,6 +66,12 @@ class CavJob:
     split: int
     is_null: bool
     rows: Callable[[], Sides] = field(repr=False, compare=False)
+    labels: tuple[str, ...] = ()
+
+    @property
+    def mix(self) -> Mix:
+        """What the positives are made of. The null has to match it."""
+        return Mix(self.profile, self.labels)
 
     @property
     def size(self) -> int:
@@ -80,12 +89,16 @@ class CavPlan:
 
 @dataclass(frozen=True)
 class Pool:
-    """The clips of a layer, one entry per row: set, name, kind, source video."""
+    """The clips of a layer, one entry per row: set, name, kind, source video.
+
+    `matching`: random sets have a concept's own labels (`clips.random_labels`); None: any.
+    """
 
     set: Sequence[str]
     name: Sequence[str]
     kind: Sequence[str]
     video_id: Sequence[str]
+    matching: Matching | None = None
 
     def rows(self, role: str) -> dict[str, dict[str, Rows]]:
         """Return name -> source video -> its rows, for the clips of one set."""
@@ -118,42 +131,27 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
     randoms = pool.rows(RANDOM)
     jobs: list[CavJob] = []
     warnings: list[str] = []
-    sets: dict[tuple[str, Profile], list[RandomSet]] = {}
-    users: dict[tuple[str, Profile], list[str]] = {}
+    matching = pool.matching
+    sets: dict[tuple[str, Mix], list[RandomSet]] = {}
+    users: dict[tuple[str, Mix], list[str]] = {}
     usable: dict[str, dict[str, Rows]] = {}
     for name, by_video in concepts.items():
         kind = kind_of[name]
         negatives = randoms.get(f"{RANDOM}/{kind}", {})
-        n = min(len(by_video), len(negatives) // 2)
-        if n < 2:
-            warnings.append(
-                f"{name}: {len(by_video)} source videos and {len(negatives)} random ones of its kind; a CAV needs at "
-                "least 2 of the one and 4 of the other. It is left out."
-            )
+        mix = own_mix(by_video, negatives, matching)
+        warnings += _short_of_videos(name, by_video, negatives, mix, matching)
+        if len(mix.profile) < _FEW:
             continue
-        if n < len(by_video):
-            warnings.append(
-                f"{name}: only {len(negatives)} random videos of its kind, so each of its CAVs uses {n} of its "
-                f"{len(by_video)} videos. {2 * len(by_video)} random videos or more would use all."
-            )
         usable[name] = by_video
-        profile = _profile(by_video, n)
-        users.setdefault((kind, profile), []).append(name)
-        if (kind, profile) not in sets:
-            sets[kind, profile] = draw_sets(negatives, profile, random_sets, _rng(seed, "sets", kind, *profile))
-        jobs += _against_random(name, kind, by_video, profile, sets[kind, profile], _rng(seed, "own", name))
-    overlapping: dict[tuple[int, int], list[str]] = {}
-    for (kind, profile), drawn in sorted(sets.items()):
-        negatives, n = randoms[f"{RANDOM}/{kind}"], len(profile)
-        if len(negatives) < random_sets * n:
-            kinds = overlapping.setdefault((n, len(negatives)), [])
-            kinds += [kind] * (kind not in kinds)
-        jobs += _null(kind, profile, negatives, drawn, seed)
-    for (n, there), kinds in overlapping.items():
-        warnings.append(
-            f"Random sets ({', '.join(kinds)}): {random_sets} sets of {n} take {random_sets * n} source videos to be "
-            f"disjoint, and there are {there}. They overlap, so p of the sign count is approximate."
-        )
+        users.setdefault((kind, mix), []).append(name)
+        if (kind, mix) not in sets:
+            rng = _rng(seed, "sets", kind, *mix.profile, *mix.labels)
+            sets[kind, mix] = draw_mixed(negatives, mix, random_sets, rng, matching)
+        own = _Own(by_video, mix, matching, _rng(seed, "own", name))
+        jobs += _against_random(name, kind, own, sets[kind, mix])
+    for (kind, mix), drawn in sorted(sets.items(), key=lambda one: (one[0][0], one[0][1].profile, one[0][1].labels)):
+        jobs += _null(kind, mix, randoms[f"{RANDOM}/{kind}"], drawn, seed, matching)
+    warnings += _overlapping(sets, randoms, random_sets, matching)
     warnings += _too_few_clips(sets, users)
     if "groups" in relative:
         for name in usable:
@@ -165,22 +163,60 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
     return CavPlan(sorted(jobs, key=lambda job: job.split), warnings)
 
 
-def _profile(by_video: dict[str, Rows], n: int) -> Profile:
-    """Return the clips of each of n videos, in descending order: all videos, or n that represent all."""
-    counts = sorted((len(rows) for rows in by_video.values()), reverse=True)
-    return tuple(counts[i] for i in np.linspace(0, len(counts) - 1, n).round().astype(int))
+def _short_of_videos(
+    name: str, own: dict[str, Rows], negatives: dict[str, Rows], mix: Mix, matching: Matching | None
+) -> Iterator[str]:
+    """Yield a warning if a concept's CAVs can't use all of its videos, or if it has none."""
+    n = len(mix.profile)
+    if n < _FEW:
+        of = "of its kind" if matching is None else "of its kind and labels"
+        yield (
+            f"{name}: {len(own)} source videos and {len(negatives)} random ones {of}; a CAV needs at least 2 of the "
+            "one and 4 of the other. It is left out."
+        )
+    elif matching is not None:
+        yield from filter(None, [too_few(name, own, negatives, matching)])
+    elif n < len(own):
+        yield (
+            f"{name}: only {len(negatives)} random videos of its kind, so each of its CAVs uses {n} of its "
+            f"{len(own)} videos. {2 * len(own)} random videos or more would use all."
+        )
+
+
+def _overlapping(
+    sets: dict[tuple[str, Mix], list[RandomSet]],
+    randoms: dict[str, dict[str, Rows]],
+    count: int,
+    matching: Matching | None,
+) -> Iterator[str]:
+    """Yield warnings about random sets that overlap, by size and number of random videos."""
+    overlapping: dict[tuple[int, int], list[str]] = {}
+    for kind, mix in sorted(sets, key=lambda one: (one[0], one[1].profile, one[1].labels)):
+        negatives = randoms[f"{RANDOM}/{kind}"]
+        there = {"": len(negatives)} if matching is None else matching.counts(negatives)
+        # The label that lasts for the fewest sets.
+        label, size = min(((label, len(part)) for label, part in mix.parts()), key=lambda one: there[one[0]] / one[1])
+        if there[label] < count * size:
+            names = overlapping.setdefault((size, there[label]), [])
+            name = f"{kind} of {label}" if label else kind
+            names += [name] * (name not in names)
+    for (size, videos), names in overlapping.items():
+        yield (
+            f"Random sets ({', '.join(names)}): {count} sets of {size} take {count * size} source videos to be "
+            f"disjoint, and there are {videos}. They overlap, so p of the sign count is approximate."
+        )
 
 
 def _too_few_clips(
-    sets: dict[tuple[str, Profile], list[RandomSet]], users: dict[tuple[str, Profile], list[str]]
+    sets: dict[tuple[str, Mix], list[RandomSet]], users: dict[tuple[str, Mix], list[str]]
 ) -> Iterator[str]:
     """Yield one warning per kind whose random sets have fewer clips per video than their concepts."""
     short: dict[str, list[str]] = {}
-    for (kind, profile), drawn in sets.items():
-        lacking = sum(len(rows) < clips for one in drawn for (_, rows), clips in zip(one, profile, strict=True))
+    for (kind, mix), drawn in sets.items():
+        lacking = sum(len(rows) < clips for one in drawn for (_, rows), clips in zip(one, mix.profile, strict=True))
         if lacking:
-            share = lacking / (len(drawn) * len(profile))
-            short.setdefault(kind, []).extend(f"{name} ({share:.0%} of the videos)" for name in users[kind, profile])
+            share = lacking / (len(drawn) * len(mix.profile))
+            short.setdefault(kind, []).extend(f"{name} ({share:.0%} of the videos)" for name in users[kind, mix])
     for kind, names in short.items():
         yield (
             f"Random sets ({kind}): their videos have fewer clips than the concept's: {', '.join(names[:5])}"
@@ -190,28 +226,35 @@ def _too_few_clips(
         )
 
 
-def _against_random(
-    name: str,
-    kind: str,
-    own: dict[str, Rows],
-    profile: Profile,
-    sets: list[RandomSet],
-    rng: np.random.Generator,
-) -> Iterator[CavJob]:
-    n, videos = len(profile), list(own)
-    everything = _gather(own, videos)
+@dataclass(frozen=True)
+class _Own:
+    """A concept's source videos, and what each of its CAVs takes of them."""
+
+    by_video: dict[str, Rows]
+    mix: Mix
+    matching: Matching | None
+    rng: np.random.Generator
+
+    def rows(self) -> Rows:
+        """Return the rows of the next CAV: of all videos, or of as many as a random set has."""
+        if len(self.mix.profile) == len(self.by_video):
+            return _gather(self.by_video, list(self.by_video))
+        return rows_of_videos(self.by_video, self.mix, self.matching, self.rng)
+
+
+def _against_random(name: str, kind: str, own: _Own, sets: list[RandomSet]) -> Iterator[CavJob]:
     for run, drawn in enumerate(sets):
-        mine = everything if n == len(own) else _gather(own, [videos[i] for i in rng.permutation(len(own))[:n]])
         yield CavJob(
             concept=name,
             against=RANDOM,
             negatives=f"{RANDOM}/{kind}#{run}",
             kind=kind,
-            profile=profile,
+            profile=own.mix.profile,
             run=run,
             split=0,
             is_null=False,
-            rows=functools.partial(_against_set, mine, drawn),
+            rows=functools.partial(_against_set, own.rows(), drawn),
+            labels=own.mix.labels,
         )
 
 
@@ -220,25 +263,36 @@ def _against_set(own: Rows, drawn: RandomSet) -> Sides:
 
 
 def _null(
-    kind: str, profile: Profile, negatives: dict[str, Rows], sets: list[RandomSet], seed: int
+    kind: str,
+    mix: Mix,
+    negatives: dict[str, Rows],
+    sets: list[RandomSet],
+    seed: int,
+    matching: Matching | None,
 ) -> Iterator[CavJob]:
     """Yield a job for every pair of sets once, in the order (0, 1), (0, 2), ..."""
-    pairs = NullPairs(negatives, profile, sets, _stream(seed, "null", kind, *profile))
+    stream = stream_of(seed, "null", kind, *mix.profile, *mix.labels)
+    pairs: NullPairs | MixedPairs
+    if matching is None:
+        pairs = NullPairs(negatives, mix.profile, sets, stream)
+    else:
+        pairs = MixedPairs(negatives, mix, sets, stream, matching)
     for run, (i, j) in enumerate(pairs.order()):
         yield CavJob(
             concept=f"{RANDOM}/{kind}#{i}",
             against=RANDOM,
             negatives=f"{RANDOM}/{kind}#{j}",
             kind=kind,
-            profile=profile,
+            profile=mix.profile,
             run=run,
             split=0,
             is_null=True,
             rows=functools.partial(_pair, pairs, i, j),
+            labels=mix.labels,
         )
 
 
-def _pair(pairs: NullPairs, i: int, j: int) -> Sides:
+def _pair(pairs: NullPairs | MixedPairs, i: int, j: int) -> Sides:
     return Sides(*pairs.rows(i, j))
 
 
@@ -249,14 +303,14 @@ def _against_rest(
     others = {other: [v for v in rest[other] if v not in own] for other in sorted(rest)}
     if min(len(own), len({v for videos in others.values() for v in videos})) < 2:
         return
-    stream = _stream(seed, "rest", name)
+    stream = stream_of(seed, "rest", name)
     for run in range(random_sets):
         yield CavJob(
             concept=name,
             against=f"rest of {kind}",
             negatives=f"rest of {kind}#{run}",
             kind=kind,
-            profile=_profile(own, len(own)),
+            profile=profile_of(own, len(own)),
             run=run,
             split=0,
             is_null=False,
@@ -291,7 +345,7 @@ def _against_other(
             against=other,
             negatives=f"{other}#{run}",
             kind=kind,
-            profile=_profile(concepts[name], len(concepts[name])),
+            profile=profile_of(concepts[name], len(concepts[name])),
             run=run,
             split=run,
             is_null=False,
@@ -323,7 +377,7 @@ def _rng(seed: int, *words: object) -> np.random.Generator:
     return np.random.default_rng([seed, *"/".join(map(str, words)).encode()])
 
 
-def _stream(seed: int, *words: object) -> tuple[int, ...]:
+def stream_of(seed: int, *words: object) -> tuple[int, ...]:
     """Return the seed of such a stream as numbers. Thousands of streams each append one number, and hash no words."""
     entropy = np.random.SeedSequence([seed, *"/".join(map(str, words)).encode()])
     return tuple(int(word) for word in entropy.generate_state(4))

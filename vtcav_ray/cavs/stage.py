@@ -1,22 +1,24 @@
 """Stage `cavs`: every CAV of every layer.
 
-A shard is a layer and a block of its CAVs, or of its concepts' accuracy curves, so that layers and blocks run in
-parallel. A worker keeps the activations of its current layer. After the last shard, the stage computes the cosines
-between concepts from all CAVs.
+A shard is a layer and a block of its CAVs, of its concepts' accuracy curves, or of the accuracies that chance gives, so
+that layers and blocks run in parallel. A worker keeps the activations of its current layer. After the last shard, the
+stage computes the cosines between concepts from all CAVs.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import stages, tables
-from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, plan_cavs
+from vtcav_ray.cavs.chance import CAVS, Comparison, comparisons
+from vtcav_ray.cavs.mix import NO_LABEL, Matching
+from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, Sides, plan_cavs
 from vtcav_ray.clips.decisions import Decisions, read_decisions
 from vtcav_ray.clips.usable import TABLE, AcceptedRows, LeftOut, left_out_of
 from vtcav_ray.config import CavsConfig, Config
@@ -39,16 +41,18 @@ BLOCK_CAVS = 4096
 BLOCK_NUMBERS = 1 << 26  # of a shard's vectors: 268 MB
 CURVE_SIZES, CURVE_REPEATS = 5, 20
 BLOCK_CURVES = BLOCK_CAVS // (CURVE_SIZES * CURVE_REPEATS)  # concepts per shard
+BLOCK_CHANCE = BLOCK_CAVS // CAVS  # comparisons per shard
 
 
 def _prepare(context: Context) -> Work:
     config, left_out = context.config, _left_out(context)
     activations = AcceptedRows.of(context.input("activations"), list(left_out.reasons))
     layers = config.activations.layers
-    plan = read_plan(activations, layers[0], config)
+    matching = matching_of(context.input("clips"), config)
+    plan = read_plan(activations, layers[0], config, matching)
     return Work(
         shards=cav_shards(activations, layers, plan),
-        make_worker=functools.partial(CavWorker, config, activations),
+        make_worker=functools.partial(CavWorker, config, activations, matching),
         resources=config.resources.statistics,
         warnings=[*left_out.warnings, *plan.warnings],
         notes={"cavs_a_layer": len(plan.jobs)},
@@ -57,13 +61,15 @@ def _prepare(context: Context) -> Work:
 
 
 def cav_shards(activations: StageFolder, layers: Sequence[str], plan: CavPlan) -> list[Shard]:
-    """Return the shards of every layer's CAVs and curves, in blocks."""
+    """Return the shards of every layer's CAVs, curves and accuracies by chance, in blocks."""
     curves = len(_against_random(plan.jobs))
+    compared = len({(job.concept, job.against) for job in plan.jobs if not job.is_null})
     shards = []
     for number, layer in enumerate(layers):
         block = max(1, min(BLOCK_CAVS, BLOCK_NUMBERS // _length_of_vectors(activations, layer)))
         shards += _blocks(number, layer, "cavs", len(plan.jobs), block)
         shards += _blocks(number, layer, "curves", curves, BLOCK_CURVES)
+        shards += _blocks(number, layer, "chance", compared, BLOCK_CHANCE)
     return shards
 
 
@@ -78,7 +84,11 @@ def _blocks(number: int, layer: str, what: str, count: int, size: int) -> list[S
 
 
 def block_of(layer: str, what: str, begin: int, end: int) -> pa.Table:
-    """Return a shard's row: the CAVs (`cavs`) or concepts' curves (`curves`) of a layer from `begin` up to `end`."""
+    """Return a shard's row: what to compute of a layer, from `begin` up to `end`.
+
+    Args:
+        what: `cavs`, `curves` of concepts, or the accuracies by `chance` of (concept, against).
+    """
     return pa.table({"layer": [layer], "what": [what], "begin": [begin], "end": [end]})
 
 
@@ -117,8 +127,43 @@ def _finish(layers: tuple[str, ...], left_out: LeftOut, output: StageFolder) -> 
     return ShardOutput(found, metrics={"clips_left_out": table.num_rows})
 
 
-def read_plan(activations: StageFolder, layer: str, config: Config) -> CavPlan:
+def matching_of(clips: StageFolder, config: Config) -> Matching | None:
+    """Return how random sets match labels; None: they don't (`clips.random_labels: any`)."""
+    return Matching(labels_of(clips), config.seed) if config.clips.random_labels == "matched" else None
+
+
+def labels_of(clips: StageFolder) -> dict[str, str]:
+    """Return the label of each source video; `NO_LABEL`: it has none."""
+    found = clips.read("clips", columns=("video_id", "label"))
+    assert found is not None, "the stage is complete and has clips"
+    labels = (label or NO_LABEL for label in found["label"].to_pylist())
+    return dict(zip(found["video_id"].to_pylist(), labels, strict=True))
+
+
+def left_out_labels(clips: StageFolder, videos: Sequence[str], config: Config) -> np.ndarray | None:
+    """Return the label of each row if the effects on a class leave out its own videos.
+
+    Args:
+        clips: the complete stage `clips`.
+        videos: source video of each row.
+        config: of the run. None is returned for `clips.concept_labels: any`.
+    """
+    return None if config.clips.concept_labels == "any" else labels_of_rows(labels_of(clips), videos)
+
+
+def labels_of_rows(labels: Mapping[str, str], videos: Sequence[str]) -> np.ndarray:
+    """Return the label of each row from those of the source videos."""
+    return np.array([labels[video] for video in videos])
+
+
+def read_plan(activations: StageFolder, layer: str, config: Config, matching: Matching | None) -> CavPlan:
     """Make the plan of a layer's CAVs from the names of its clips.
+
+    Args:
+        activations: with the layer's clips.
+        layer: its name.
+        config: of the run.
+        matching: as of `matching_of`.
 
     Raises:
         StageError: there are no activations, or no concept has enough clips.
@@ -126,7 +171,7 @@ def read_plan(activations: StageFolder, layer: str, config: Config) -> CavPlan:
     rows = activations.read("activations", columns=POOL_COLUMNS, layer=layer)
     if rows is None:
         raise StageError("No activations to learn from: every clip failed. See `vtcav table RUN failures`.")
-    plan = _plan_of(pool_of(rows), config)
+    plan = _plan_of(pool_of(rows, matching), config)
     if not plan.jobs:
         raise StageError(
             "No concept has enough clips for a CAV. "
@@ -141,11 +186,11 @@ def _plan_of(pool: Pool, config: Config) -> CavPlan:
     return plan_cavs(pool, config.cavs.random_sets, config.cavs.relative, config.seed)
 
 
-def pool_of(rows: pa.Table) -> Pool:
+def pool_of(rows: pa.Table, matching: Matching | None) -> Pool:
     """Return the pool's metadata. A concept's name is `<name>/<kind>`, that of random clips `random/<kind>`."""
     role, name, kind, video = (rows[column].to_pylist() for column in POOL_COLUMNS)
     full = [f"{n}/{k}" if s == "concept" else n for s, n, k in zip(role, name, kind, strict=True)]
-    return Pool(role, full, kind, video)
+    return Pool(role, full, kind, video, matching)
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
@@ -157,18 +202,25 @@ def _ingredients(context: Context) -> dict[str, Any]:
         "review": _decisions(context).effective(undecided_count=review.undecided == "use"),
         "undecided": review.undecided,
         "min_per_concept": context.config.clips.min_per_concept,
+        **_random_labels(context.config),
     }
 
 
-STAGE = Stage(stages.CAVS, version=5, ingredients=_ingredients, prepare=_prepare)
+def _random_labels(config: Config) -> dict[str, str]:
+    """Return the ingredient `random_labels`; none at the default, so that keys of runs without it stay the same."""
+    return {"random_labels": config.clips.random_labels} if config.clips.random_labels != "any" else {}
+
+
+STAGE = Stage(stages.CAVS, version=6, ingredients=_ingredients, prepare=_prepare)
 
 
 class CavWorker:
-    """The worker that trains a block of a layer's CAVs, or computes a block of its accuracy curves; see `block_of`."""
+    """The worker that computes a block of a layer's CAVs, accuracy curves or accuracies by chance; see `block_of`."""
 
-    def __init__(self, config: Config, activations: StageFolder) -> None:
+    def __init__(self, config: Config, activations: StageFolder, matching: Matching | None = None) -> None:
         self.config = config
         self.activations = activations
+        self._matching = matching
         self._device = device_for(config.resources.statistics)
         self._layer = ""
         self._names: Pool | None = None
@@ -178,6 +230,8 @@ class CavWorker:
         self._open(layer)
         if what == "curves":
             return ShardOutput({f"curves/layer={layer}": self._curves(layer, begin, end)})
+        if what == "chance":
+            return ShardOutput({f"chance/layer={layer}": self._chance(layer, begin, end)})
         jobs = self._jobs[begin:end]
         trained = train_jobs(self._pool, jobs, self.config.cavs, self.config.seed)
         table = _table(layer, jobs, trained, self.config.cavs, self.config.seed, self._tag)
@@ -193,9 +247,10 @@ class CavWorker:
         assert table is not None, "the plan was made from this table"
         vectors_ND = vectors_of(table)
         require_finite(vectors_ND, table["clip_id"].to_pylist(), layer)
-        names = pool_of(table)
+        names = pool_of(table, self._matching)
         if names != self._names:  # usually the same for all layers
             self._names, self._jobs = names, _plan_of(names, self.config).jobs
+            self._compared = comparisons(names, self._jobs)
         self._tag = table["model"][0].as_py()
         self._pool = LayerPool(vectors_ND, names.video_id, names.learnable(), self._device)
         self._layer = layer
@@ -229,6 +284,15 @@ class CavWorker:
                 for n, accuracy, sd in zip(sizes, curve.accuracy, curve.sd, strict=True):
                     rows.append({"layer": layer, "concept": concept, "n": n, "accuracy": accuracy, "sd": sd})
         return pa.Table.from_pylist(rows, schema=tables.CURVES)
+
+    def _chance(self, layer: str, begin: int, end: int) -> pa.Table:
+        """Compute the accuracies of concepts and of their stand-ins (`vtcav_ray.cavs.chance`)."""
+        rows: list[dict[str, Any]] = []
+        for one in self._compared[begin:end]:
+            for draw, accuracy in enumerate(by_chance(self._pool, one, self.config.cavs, self.config.seed)):
+                of = {"layer": layer, "concept": one.concept, "against": one.against}
+                rows.append({**of, "draw": draw, "accuracy": float(accuracy)})
+        return pa.Table.from_pylist(rows, schema=tables.CHANCE)
 
 
 def curve_sizes(most: int) -> list[int]:
@@ -274,14 +338,16 @@ def entangle(layers: tuple[str, ...], output: StageFolder) -> dict[str, pa.Table
 
 def train_jobs(pool: LayerPool, jobs: list[CavJob], config: CavsConfig, seed: int) -> list[Cavs]:
     """Train `jobs`, sorted by split, in as few batches as their splits and the size of a Gram matrix allow."""
+    return train_sides(pool, [job.rows() for job in jobs], [job.split for job in jobs], config, seed)
+
+
+def train_sides(pool: LayerPool, sides: list[Sides], splits: list[int], config: CavsConfig, seed: int) -> list[Cavs]:
+    """Train a CAV for each of `sides`, in order. `splits`: added to the seed of its split."""
     from vtcav_ray.cavs.train import train_cavs
 
-    sides = [job.rows() for job in jobs]
     trained = []
     for piece in pool.pieces([np.concatenate(both) for both in sides]):
-        batches = itertools.groupby(
-            zip(jobs[piece.items], sides[piece.items], strict=True), key=lambda one: one[0].split
-        )
+        batches = itertools.groupby(zip(splits[piece.items], sides[piece.items], strict=True), key=lambda one: one[0])
         for split, batch in batches:
             of_batch = [both for _, both in batch]
             trained.append(
@@ -297,6 +363,13 @@ def train_jobs(pool: LayerPool, jobs: list[CavJob], config: CavsConfig, seed: in
                 )
             )
     return trained
+
+
+def by_chance(pool: LayerPool, compared: Comparison, config: CavsConfig, seed: int) -> np.ndarray:
+    """Return the mean held-out accuracies of a concept and of its stand-ins, in this order: [DRAWS + 1]."""
+    drawn = compared.draws(seed)
+    trained = train_sides(pool, drawn.sides, drawn.splits, config, seed)
+    return drawn.means(np.concatenate([part.held_out_accuracy for part in trained]))
 
 
 def _table(layer: str, jobs: list[CavJob], trained: list[Cavs], config: CavsConfig, seed: int, tag: str) -> pa.Table:

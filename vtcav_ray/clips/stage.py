@@ -31,6 +31,7 @@ from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbour
 
 SEEN = pa.struct([("num_frames", pa.int64()), ("height", pa.int64()), ("width", pa.int64()), ("fps", pa.float64())])
 PLANNING_COLUMNS = tuple(TRACKS.names)
+LATER = ("random_labels", "concept_labels")  # of config.clips: later stages choose among the clips that are cut
 CONTENTS = "contents"  # a side table, one row per video: digests by which a later stage recognises clips
 
 
@@ -175,7 +176,7 @@ def _clip_ingredients(context: Context) -> dict[str, Any]:
     return {
         # Only where there are some: other clips are as before.
         **({"respelled": respelled} if respelled else {}),
-        "clips": config.clips.model_dump(mode="json"),
+        "clips": config.clips.model_dump(mode="json", exclude=set(LATER)),
         **added_code({CONCEPT_KINDS: config.clips.kind_names, MOTION_CONTROLS: config.clips.control_names}),
         "seed": config.seed,
         "classes": names,

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.cavs.stage import POOL_COLUMNS, left_out_labels, matching_of, pool_of, read_plan
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.compare.differences import Change, LayerVectors, effect_changes, independent_change, score_change
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.run import Run
-from vtcav_ray.scores.cells import Cell, find_cells
+from vtcav_ray.scores.cells import Cell, find_cells, without_class
 from vtcav_ray.scores.responses import ReadResponses, filled
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tables import CELL_KEY, EFFECT
@@ -139,17 +139,24 @@ def _paired_layer(a: Run, b: Run, layer: str) -> dict[tuple[str, ...], Change]:
     left, right = _side(a, layer), _side(b, layer)
     if left is None or right is None or left[1] != right[1] or left[2] != right[2]:
         return {}
+    if _labels(a) != _labels(b):
+        return {}  # they compare other clips
     settings, cells = a.config.scores, _layer_cells(a, layer)
-    found = effect_changes(
-        left[0],
-        right[0],
-        cells,
-        pool_videos=[video for _, video in left[1]],
-        class_videos={name: [video for _, video in clips] for name, clips in left[2].items()},
-        permutations=settings.permutations,
-        bootstrap=settings.bootstrap,
-        seed=a.config.seed,
-    )
+    videos = [video for _, video in left[1]]
+    labels_N = left_out_labels(a.stage("clips"), videos, a.config)
+    found: dict[tuple[str, int], Change] = {}
+    for names in [list(left[0].gradients)] if labels_N is None else [[name] for name in left[0].gradients]:
+        some = LayerVectors(left[0].vectors_ND, {name: left[0].gradients[name] for name in names})
+        found |= effect_changes(
+            some,
+            right[0],
+            cells if labels_N is None else [without_class(cell, labels_N, names[0]) for cell in cells],
+            pool_videos=videos,
+            class_videos={name: [video for _, video in clips] for name, clips in left[2].items()},
+            permutations=settings.permutations,
+            bootstrap=settings.bootstrap,
+            seed=a.config.seed,
+        )
     return {(name, layer, cells[j].concept, cells[j].against): change for (name, j), change in found.items()}
 
 
@@ -198,6 +205,12 @@ def _response_side(run: Run, layer: str) -> tuple[Clips, dict[str, np.ndarray], 
     return clips, read.of_classes(layer, ids, gradients, names), videos, read.there(ids)
 
 
+def _labels(run: Run) -> dict[str, str]:
+    """Return which labels a run's concept and random clips have."""
+    clips = run.config.clips
+    return {"random_labels": clips.random_labels, "concept_labels": clips.concept_labels}
+
+
 Clips = list[tuple[str, str]]  # (clip_id, video_id)
 
 
@@ -235,8 +248,9 @@ def _layer_cells(run: Run, layer: str) -> list[Cell]:
     stage = _accepted(run)
     names = stage.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layer)
     assert names is not None, "the layer was read before"
-    jobs = read_plan(stage, layer, run.config).jobs
-    return find_cells(pool_of(names), names["clip_id"].to_pylist(), jobs)
+    matching = matching_of(run.stage("clips"), run.config)
+    jobs = read_plan(stage, layer, run.config, matching).jobs
+    return find_cells(pool_of(names, matching), names["clip_id"].to_pylist(), jobs)
 
 
 def _positive_shares(run: Run) -> dict[tuple[str, ...], dict[str, float]]:

@@ -183,6 +183,16 @@ class ClipsConfig(ConfigSection):
         description="motion controls of every spatiotemporal clip whose concept does not name its own",
     )
     context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
+    random_labels: Literal["any", "matched"] = Field(
+        "any",
+        description="matched: a concept's random sets have as many videos of each label as the concept has, so a CAV "
+        "can't learn the label; the stage cavs chooses them, so no clip is cut again",
+    )
+    concept_labels: Literal["any", "other"] = Field(
+        "any",
+        description="other: the effect on a class is computed from concept and random clips of other classes' videos; "
+        "the stage scores chooses them, so no clip is cut again",
+    )
     quality: QualityConfig = QualityConfig()
 
     @model_validator(mode="after")
@@ -195,6 +205,11 @@ class ClipsConfig(ConfigSection):
         if self.min_per_class > self.per_class:
             raise ValueError("`min_per_class` is larger than `per_class`")
         return self
+
+    @property
+    def chosen_labels(self) -> str | None:
+        """The first of `random_labels` and `concept_labels` that is not `any`."""
+        return next((name for name in ("random_labels", "concept_labels") if getattr(self, name) != "any"), None)
 
     @property
     def kind_names(self) -> set[str]:
@@ -384,6 +399,15 @@ class Config(ConfigSection):
             raise ValueError(
                 "`scores.effect: patch` needs a reference set, and `activations.reference` is 0: set it to null (as "
                 "many videos as clips.per_class) or a number, or set scores.effect to first_order"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patch_effects_are_of_any_label(self) -> Config:
+        if self.scores.effect == "patch" and (chosen := self.clips.chosen_labels):
+            raise ValueError(
+                f"`scores.effect: patch` compares clips of any label, and `clips.{chosen}` chooses them: set it to "
+                "`any`, or scores.effect to `first_order`"
             )
         return self
 

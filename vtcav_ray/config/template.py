@@ -40,6 +40,8 @@ clips:
   per_class: 30                   # class examples, each from a different video
   per_concept: 30
   random_pool: 300                # random clips per kind; ten times per_concept or more
+  # random_labels: matched        # random sets with a concept's own labels: then a CAV can't learn the class
+  # concept_labels: other         # a class's effects from concept clips of other classes: docs/concepts.md
   # classes: [playing tennis, arm wrestling]   # null: every class with enough videos
   concepts: auto                  # proposed from the tracks. Or name your own:
   # concepts:

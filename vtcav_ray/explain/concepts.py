@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vtcav_ray.cavs.plan import RANDOM
-from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.cavs.stage import POOL_COLUMNS, matching_of, pool_of, read_plan
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
@@ -71,12 +71,13 @@ class RunConcepts:
         layer = run.config.activations.layers[0]
         rows = activations.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layer)
         assert rows is not None, "the CAVs were made from this table"
-        jobs = [job for job in read_plan(activations, layer, run.config).jobs if job.against == RANDOM]
+        matching = matching_of(run.stage("clips"), run.config)
+        jobs = [job for job in read_plan(activations, layer, run.config, matching).jobs if job.against == RANDOM]
         runs: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
         for job in jobs:
             if not job.is_null:
                 runs.setdefault(job.concept, []).append(job.rows())
-        cells = find_cells(pool_of(rows), rows["clip_id"].to_pylist(), jobs)
+        cells = find_cells(pool_of(rows, matching), rows["clip_id"].to_pylist(), jobs)
         return cls(
             run,
             activations,

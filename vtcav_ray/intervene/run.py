@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.cavs.stage import POOL_COLUMNS, left_out_labels, matching_of, pool_of, read_plan
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError, StageError
@@ -22,7 +22,7 @@ from vtcav_ray.intervene.effect import intervention, layer_projection
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
-from vtcav_ray.scores.cells import Cell, find_cells
+from vtcav_ray.scores.cells import Cell, find_cells, without_class
 from vtcav_ray.scores.choose import Wanted, choose
 from vtcav_ray.store.commits import parquet_bytes
 from vtcav_ray.store.records import canonical_digest
@@ -87,7 +87,7 @@ def _run(run: Run, wanted: Wanted, steps: Sequence[float], max_clips: int, *, tr
                     config.activations.sketch_seed,
                     config.activations.views,
                 ),
-                data.shift(cell.concept, cell.against),
+                data.shift(cell.concept, cell.against, cell.class_),
                 _place(index, cell.class_),
                 gradients,
                 steps,
@@ -137,12 +137,17 @@ class _Layer:
         clip_ids = pool["clip_id"].to_pylist()
         self.name_of = dict(zip(clip_ids, pool["name"].to_pylist(), strict=True))
         self.videos = pool["video_id"].to_pylist()
-        jobs = read_plan(folder, layer, run.config).jobs
-        self.cells = {(c.concept, c.against): c for c in find_cells(pool_of(pool), clip_ids, jobs)}
+        clips = run.stage("clips")
+        matching = matching_of(clips, run.config)
+        self._labels_N = left_out_labels(clips, self.videos, run.config)
+        jobs = read_plan(folder, layer, run.config, matching).jobs
+        self.cells = {(c.concept, c.against): c for c in find_cells(pool_of(pool, matching), clip_ids, jobs)}
 
-    def shift(self, concept: str, against: str) -> np.ndarray:
-        """Return the effect's shift, [d]: mean of the concept minus mean of the other side, both over source videos."""
+    def shift(self, concept: str, against: str, class_name: str) -> np.ndarray:
+        """Return an effect's shift, [d]: mean of the concept minus mean of the other side, both over source videos."""
         cell: Cell = self.cells[concept, against]
+        if self._labels_N is not None:
+            cell = without_class(cell, self._labels_N, class_name)
         own, other = self.vectors[cell.concept_rows], self.vectors[cell.other_rows]
         own_videos = [self.videos[i] for i in cell.concept_rows]
         if cell.paired:

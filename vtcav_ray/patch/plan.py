@@ -60,10 +60,10 @@ def comparisons(activations: AcceptedRows, layer: str, config: Config) -> dict[t
     def side(rows: np.ndarray) -> Side:
         return Side(tuple(clips[i] for i in rows), tuple(videos[i] for i in rows))
 
-    jobs = read_plan(activations, layer, config).jobs
+    jobs = read_plan(activations, layer, config, None).jobs
     return {
         (cell.concept, cell.against): Comparison(side(cell.concept_rows), side(cell.other_rows), cell.paired)
-        for cell in find_cells(pool_of(pool), clips, jobs)
+        for cell in find_cells(pool_of(pool, None), clips, jobs)
     }
 
 

@@ -107,6 +107,11 @@ def cost(run: Run, config: Config, wanted: Wanted, *, limit_reference: int | Non
 
 def _chosen(run: Run, config: Config, wanted: Wanted, limit_reference: int | None) -> Chosen:
     _check_config(run, config)
+    if chosen := run.config.clips.chosen_labels:
+        raise ConfigError(
+            f"The run has clips.{chosen}: {getattr(run.config.clips, chosen)}, and patch effects compare clips of any "
+            f"label. Patch a run with clips.{chosen}: any; it uses the same clips and activations."
+        )
     cells = choose(run, wanted)
     tag, now = run.manifest("activations")["notes"]["model"], describe(config.model, seed=config.seed).tag
     if now != tag:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vtcav_ray.cavs.chance import CAVS
 from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import BACKWARD, Hours, price, stage_hours
@@ -249,11 +250,13 @@ def estimate(
         passes = response_passes(config, clips, classes)
         seconds["responses"] = per_item(sample.responses)[0].times(passes)
     pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, videos.num_rows))
-    cells = len({(j.concept, j.against) for j in jobs if not j.is_null}) * max(1, len(classes)) * layers
+    compared = len({(j.concept, j.against) for j in jobs if not j.is_null})
+    cells = compared * max(1, len(classes)) * layers
     if jobs and sample.dims:
         a_cav, a_class, a_cell = time_statistics(config, jobs, pool, int(np.mean(sample.dims)))
         of_classes = a_class * max(1, len(classes)) * layers
-        for stage, one in (("cavs", a_cav * len(jobs) * layers), ("scores", of_classes + a_cell * cells)):
+        trained = (len(jobs) + compared * CAVS) * layers
+        for stage, one in (("cavs", a_cav * trained), ("scores", of_classes + a_cell * cells)):
             seconds[stage] = Range(one / STATISTICS_FACTOR, one, one * STATISTICS_FACTOR)
     resources = config.resources.model_dump()
     held = {name: _hours(name, one, resources) for name, one in seconds.items()}

@@ -90,6 +90,7 @@ class ReportData:
         sensitivities: class, layer, concept, video_id, sensitivity: how each class video's logit changes along the CAVs
             against random clips; None: left out.
         nulls: rows of `tables.NULLS`; None: left out.
+        composition: rows of `tables.COMPOSITION`; None: left out.
         failures: rows of `tables.FAILURES`.
         mistakes: rows of `tables.MISTAKES`; None: left out.
         stages: in the pipeline's order; a stage that is not complete is left out.
@@ -109,6 +110,7 @@ class ReportData:
     entanglement: Sequence[Entanglement] = ()
     sensitivities: pa.Table | None = None
     nulls: pa.Table | None = None
+    composition: pa.Table | None = None
     failures: pa.Table = field(default_factory=tables.FAILURES.empty_table)
     mistakes: pa.Table | None = None
     stages: Sequence[StageSummary] = ()
@@ -191,6 +193,7 @@ class ReportData:
             entanglement=read_entanglement(run.stage("cavs").read("entanglement"), run.config.activations.layers),
             sensitivities=run.stage("scores").read("sensitivities", columns=SENSITIVITY_COLUMNS),
             nulls=run.stage("scores").read("nulls"),
+            composition=run.stage("scores").read("composition"),
             failures=run.table("failures"),
             mistakes=_mistakes(run),
             stages=stages,

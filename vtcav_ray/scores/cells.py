@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, Profile
+from vtcav_ray.cavs.mix import Mix, matched_rows
+from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
+from vtcav_ray.clips.classes import same_class
 
 Rows = NDArray[np.int64]
 
@@ -48,17 +50,17 @@ class Cell:
 def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> list[Cell]:
     """Return the cells that `jobs` belong to, in the order of their first job."""
     runs: dict[tuple[str, str], list[int]] = {}
-    nulls: dict[tuple[str, Profile], list[int]] = {}
-    profile_of: dict[str, Profile] = {}
+    nulls: dict[tuple[str, Mix], list[int]] = {}
+    mix_of: dict[str, Mix] = {}
     for i, job in enumerate(jobs):
         if job.is_null:
-            nulls.setdefault((job.kind, job.profile), []).append(i)
+            nulls.setdefault((job.kind, job.mix), []).append(i)
             continue
         runs.setdefault((job.concept, job.against), []).append(i)
         if job.against == RANDOM:
-            profile_of[job.concept] = job.profile
-    concepts = {name: np.concatenate(list(v.values())) for name, v in pool.rows("concept").items()}
-    randoms = {name: np.concatenate(list(v.values())) for name, v in pool.rows(RANDOM).items()}
+            mix_of[job.concept] = job.mix
+    videos, randoms = pool.rows("concept"), pool.rows(RANDOM)
+    concepts = {name: np.concatenate(list(by_video.values())) for name, by_video in videos.items()}
     cells = []
     for (concept, against), members in runs.items():
         kind = jobs[members[0]].kind
@@ -67,13 +69,45 @@ def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> l
         if paired:
             own, other = _twins(clip_ids, own, concepts[against], concept, against)
         elif against == RANDOM:
-            other = randoms[f"{RANDOM}/{kind}"]
+            other = _randoms(pool, concept, videos[concept], randoms[f"{RANDOM}/{kind}"])
         else:
             other = _rest(pool, jobs, concept, kind, concepts)
         members.sort(key=lambda i: jobs[i].run)
-        null = sorted(nulls.get((kind, profile_of[concept]), []), key=lambda i: jobs[i].run)
+        null = sorted(nulls.get((kind, mix_of[concept]), []), key=lambda i: jobs[i].run)
         cells.append(Cell(concept, against, kind, np.array(members), np.array(null, np.int64), own, other, paired))
     return cells
+
+
+def without_class(cell: Cell, labels_N: NDArray[np.str_], class_name: str) -> Cell:
+    """Return a cell without the videos of a class, on both sides.
+
+    The other side loses them too: else the concept would be compared with random clips of which some are of the class,
+    and these alone would give every concept a negative effect.
+
+    Args:
+        cell: of any comparison.
+        labels_N: label of each row of the pool.
+        class_name: in any spelling.
+    """
+    names, place_N = np.unique(labels_N, return_inverse=True)
+    keep_N = np.array([not same_class(name, class_name) for name in names.tolist()], bool)[place_N]
+    own, other = keep_N[cell.concept_rows], keep_N[cell.other_rows]
+    if cell.paired:  # a clip and its twin are of one video
+        other = own
+    return dataclasses.replace(cell, concept_rows=cell.concept_rows[own], other_rows=cell.other_rows[other])
+
+
+def lost_a_side(cell: Cell, left: Cell) -> bool:
+    """Return whether a side of a comparison has no clips left (`without_class`)."""
+    sides = ((cell.concept_rows, left.concept_rows), (cell.other_rows, left.other_rows))
+    return any(len(before) > 0 and len(after) == 0 for before, after in sides)
+
+
+def _randoms(pool: Pool, concept: str, own: dict[str, Rows], by_video: dict[str, Rows]) -> Rows:
+    """Return the random clips of a concept's kind: all, or those that match its labels."""
+    if pool.matching is None:
+        return np.concatenate(list(by_video.values()))
+    return matched_rows(own, by_video, pool.matching, concept)
 
 
 def _twins(clip_ids: Sequence[str], own: Rows, other: Rows, concept: str, against: str) -> tuple[Rows, Rows]:

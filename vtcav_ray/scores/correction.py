@@ -56,7 +56,9 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
     if tests is None:
         tests = table_of([], EffectTestRow)
     figures: Figures = {name: np.asarray(tests[name], np.float64) for name in _FIGURES}
-    family_T = _codes(tests.select(("concept", "against")), tests.select(("concept", "against")))[0]
+    # Cells of a family share arrangements: all classes of a concept, unless each has videos of its own.
+    family = tests.select(("concept", "against", *["class"] * (config.clips.concept_labels == "other")))
+    family_T = _codes(family, family)[0]
     for q, p_T, adjusted in (
         ("q", figures["p"], "p_adjusted"),
         ("q_within", figures["p_within"], "p_within_adjusted"),

@@ -8,8 +8,8 @@ Legend: K classes, V videos of a class, J cells per class (concept, against), R 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow
-from vtcav_ray.scores.cells import Cell, Rows, find_cells
+from vtcav_ray.scores.cells import Cell, Rows, find_cells, lost_a_side, without_class
 from vtcav_ray.scores.effects import effects_of
 from vtcav_ray.tcav.arrays import video_means
 from vtcav_ray.tcav.diagnostics import Learnable, collinearity, is_degenerate, learnability, mean_pairwise_cosine
@@ -28,7 +28,7 @@ from vtcav_ray.tcav.intervals import score_intervals
 from vtcav_ray.tcav.min_effect import class_margin
 from vtcav_ray.tcav.null_histograms import score_counts
 from vtcav_ray.tcav.scores import Scores, score
-from vtcav_ray.tcav.significance import empirical_test, null_pairs, round_robin_test
+from vtcav_ray.tcav.significance import empirical_test, round_robin_test
 
 DEGENERATE = (
     "The gradient is the same for every clip at this layer (only pooling and one linear map follow), so the sign count "
@@ -106,12 +106,19 @@ class LayerData(LayerClips):
         cavs_Md: unit vectors; NaN: not trained.
         held_out_M: held-out accuracies.
         reasons_M: why a CAV could not be trained, or an empty string. An empty sequence: all were trained.
+        chance: (concept, against) -> held-out accuracies of the concept and of its stand-ins (`vtcav_ray.cavs.chance`).
     """
 
     jobs: Sequence[CavJob]
     cavs_Md: NDArray[np.float32]
     held_out_M: NDArray[np.float64]
     reasons_M: Sequence[str] = ()
+    chance: Mapping[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)
+
+    def chance_of(self, cell: Cell) -> tuple[float, NDArray[np.float64]]:
+        """Return the accuracy of a concept, and those of its stand-ins; no accuracies: NaN, and none."""
+        found = self.chance.get((cell.concept, cell.against), np.full(1, np.nan))
+        return float(found[0]), found[1:]
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,8 @@ class ScoreOptions:
         bootstrap, permutations, seed: as in the config.
         device: where to multiply.
         level: of `EffectFamily.p_needed`: alpha over the number of families.
+        labels_N: label of each row of the pool, if the effects on a class leave out videos of
+            that class (`clips.concept_labels: other`); None: they use all videos.
     """
 
     bootstrap: int
@@ -129,6 +138,7 @@ class ScoreOptions:
     seed: int
     device: str | torch.device = "cpu"
     level: float = 0.05
+    labels_N: NDArray[np.str_] | None = None
 
 
 class LayerScores(NamedTuple):
@@ -155,9 +165,10 @@ class _ClassFigures(NamedTuple):
 
 
 class _CavFigures(NamedTuple):
-    """Figures of a cell's CAVs, which are the same for every class."""
+    """Figures of a cell's CAVs, which are the same for every class. `accuracy`: held out, mean over all its CAVs."""
 
-    gate: Learnable
+    learnable: Learnable
+    accuracy: float
     stability: float
     untrained: str
 
@@ -175,7 +186,7 @@ class _SignCount(NamedTuple):
 def score_layer(data: LayerData, options: ScoreOptions) -> LayerScores:
     """Compute all rows of a layer."""
     cells = find_cells(data.pool, data.clip_ids, data.jobs)
-    effects = effects_of(cells, data, options)
+    effects = _all_effects(cells, data, options)
     about_cavs = [_about_cavs(cell, data) for cell in cells]
     found = LayerScores([], [], [])
     for k, gradients in enumerate(data.classes):
@@ -232,7 +243,7 @@ def _score_row(
     effect: ConceptEffect,
 ) -> ScoreRow:
     signs = _sign_count(cell, of_class.scored.sign_count, of_class.degenerate)
-    reasons = (cavs.gate.reason, effect.reason)
+    reasons = (cavs.learnable.reason, effect.reason)
     notes = (DEGENERATE * of_class.degenerate, cavs.untrained, *(_as_sentence(reason) for reason in reasons))
     return ScoreRow(
         class_=of_class.name,
@@ -247,7 +258,7 @@ def _score_row(
         tcav_ci_low=interval[0],
         tcav_ci_high=interval[1],
         tcav_effect=signs.effect,
-        learnable=cavs.gate.learnable,
+        learnable=cavs.learnable.learnable,
         n=of_class.scored.num_videos,
         R=len(cell.cavs),
         tcav_magnitude=_mean(of_class.scored.magnitude[cell.cavs]),
@@ -262,8 +273,8 @@ def _score_row(
         class_margin=of_class.class_margin,
         n_concept=effect.n_concept,
         n_random=effect.n_random,
-        held_out_accuracy=cavs.gate.accuracy,
-        null_accuracy=cavs.gate.null_accuracy,
+        held_out_accuracy=cavs.accuracy,
+        null_accuracy=cavs.learnable.null_accuracy,
         stability=cavs.stability,
         collinearity=of_class.collinearity,
         degenerate=of_class.degenerate,
@@ -337,7 +348,8 @@ def _num_sets(num_pairs: int) -> int:
 
 def _about_cavs(cell: Cell, data: LayerData) -> _CavFigures:
     return _CavFigures(
-        gate=learnability(data.held_out_M[cell.cavs], _means_by_set(data.held_out_M[cell.null])),
+        learnable=learnability(*data.chance_of(cell)),
+        accuracy=_known_mean(data.held_out_M[cell.cavs]),
         stability=mean_pairwise_cosine(data.cavs_Md[cell.cavs]),
         untrained=_untrained(cell, data.reasons_M),
     )
@@ -356,14 +368,25 @@ def _untrained(cell: Cell, reasons_M: Sequence[str]) -> str:
     return " ".join(said)
 
 
-def _means_by_set(null_P: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each random set's mean held-out accuracy against all others, which a concept's own mean has to exceed.
+def _all_effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
+    """Return the concept effects without their tests, [J][K]; of each class without its own videos, if asked for."""
+    if options.labels_N is None:
+        return effects_of(cells, data, options)
+    by_class = []
+    for one in data.classes:
+        left = [without_class(cell, options.labels_N, one.name) for cell in cells]
+        found = [of_cell[0] for of_cell in effects_of(left, dataclasses.replace(data, classes=[one]), options)]
+        by_class.append(
+            [
+                dataclasses.replace(effect, reason=_only_of_class(one.name)) if lost_a_side(cell, part) else effect
+                for effect, cell, part in zip(found, cells, left, strict=True)
+            ]
+        )
+    return [list(of_cell) for of_cell in zip(*by_class, strict=True)]
 
-    A mean of R runs is compared with means of R - 1 runs of the same kind, not with single runs, which vary far more.
-    """
-    left, right = null_pairs(_num_sets(len(null_P))).T if len(null_P) else np.empty((2, 0), np.int64)
-    sets = np.arange(_num_sets(len(null_P)))
-    return np.array([np.nanmean(null_P[(left == i) | (right == i)]) for i in sets if np.isfinite(null_P).any()])
+
+def _only_of_class(name: str) -> str:
+    return f"All videos of the concept or of its other side are of the class {name}, so none is left to compare"
 
 
 def _as_sentence(reason: str) -> str:
@@ -372,3 +395,7 @@ def _as_sentence(reason: str) -> str:
 
 def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+def _known_mean(values: NDArray[np.float64]) -> float:
+    return _mean(values[np.isfinite(values)])

@@ -16,8 +16,17 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import stages
+from vtcav_ray.cavs.mix import Matching
 from vtcav_ray.cavs.plan import RANDOM, Pool
-from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan, require_finite
+from vtcav_ray.cavs.stage import (
+    POOL_COLUMNS,
+    labels_of,
+    labels_of_rows,
+    matching_of,
+    pool_of,
+    read_plan,
+    require_finite,
+)
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
@@ -55,6 +64,8 @@ def _prepare(context: Context) -> Work:
     cavs = context.input("cavs")
     activations = AcceptedRows.of(context.input("activations"), read_left_out(cavs))
     responses = context.input("responses") if config.scores.effect == "patch" else None
+    clips = context.input("clips")
+    matching = matching_of(clips, config)
     shards, num_cells = [], 0
     for number, layer in enumerate(config.activations.layers):
         names = _classes_with_gradients(activations, layer)
@@ -65,15 +76,16 @@ def _prepare(context: Context) -> Work:
     if not shards:
         raise StageError(NO_GRADIENTS)
     return Work(
-        shards=shards + family_shards(activations, config, num_cells),
+        shards=shards + family_shards(activations, config, num_cells, matching),
         make_worker=functools.partial(
             ScoreWorker,
             config,
             activations,
             cavs,
-            _labels(context.input("clips")),
+            labels_of(clips),
+            matching,
             responses,
-            len(_families(activations, config)),
+            len(_families(activations, config, matching)),
         ),
         resources=config.resources.statistics,
         notes={"gradients_at": config.scores.gradients_at, "effect": config.scores.effect},
@@ -81,28 +93,21 @@ def _prepare(context: Context) -> Work:
     )
 
 
-def _families(activations: StageFolder, config: Config) -> list[tuple[str, str]]:
+def _families(activations: StageFolder, config: Config, matching: Matching | None) -> list[tuple[str, str]]:
     """Return every (concept, against) of the run."""
-    jobs = read_plan(activations, config.activations.layers[0], config).jobs
+    jobs = read_plan(activations, config.activations.layers[0], config, matching).jobs
     return list(dict.fromkeys((job.concept, job.against) for job in jobs if not job.is_null))
 
 
-def family_shards(activations: StageFolder, config: Config, num_cells: int) -> list[Shard]:
+def family_shards(activations: StageFolder, config: Config, num_cells: int, matching: Matching | None) -> list[Shard]:
     """Return shards of families, (concept, against), with `num_cells` cells each."""
-    families = _families(activations, config)
+    families = _families(activations, config, matching)
     size = max(1, BLOCK_TESTS // num_cells)
     shards = []
     for block, start in enumerate(range(0, len(families), size)):
         concepts, against = zip(*families[start : start + size], strict=True)
         shards.append(Shard(f"families-{block:05d}", pa.table({"concept": concepts, "against": against})))
     return shards
-
-
-def _labels(clips: StageFolder) -> dict[str, str | None]:
-    """Return the label of each source video; None: unknown."""
-    found = clips.read("clips", columns=("video_id", "label"))
-    assert found is not None, "the stage is complete and has clips"
-    return dict(zip(found["video_id"].to_pylist(), found["label"].to_pylist(), strict=True))
 
 
 def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
@@ -117,7 +122,10 @@ def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
-    return {"scores": context.config.scores.model_dump(mode="json"), "seed": context.config.seed}
+    config = context.config
+    # Not at the default, so that keys of runs without it stay the same. `random_labels` is in the key of the CAVs.
+    labels = {"concept_labels": config.clips.concept_labels} if config.clips.concept_labels != "any" else {}
+    return {"scores": config.scores.model_dump(mode="json"), "seed": config.seed, **labels}
 
 
 STAGE = Stage(stages.SCORES, version=7, ingredients=_ingredients, prepare=_prepare)
@@ -145,7 +153,8 @@ class ScoreWorker:
         config: Config,
         activations: StageFolder,
         cavs: StageFolder,
-        labels: dict[str, str | None],
+        labels: dict[str, str],
+        matching: Matching | None = None,
         responses: StageFolder | None = None,
         num_families: int = 1,
     ) -> None:
@@ -155,6 +164,7 @@ class ScoreWorker:
         self.activations = activations
         self.cavs = cavs
         self._label_of_video = labels
+        self._matching = matching
         self._device = device_for(config.resources.statistics)
         self._kept: LayerData | None = None
         self._tests: _Tests | None = None
@@ -164,11 +174,15 @@ class ScoreWorker:
             return self._score(rows["layer"][0].as_py(), rows["classes"][0].as_py())
         return self._test(list(zip(rows["concept"].to_pylist(), rows["against"].to_pylist(), strict=True)))
 
-    def _options(self) -> ScoreOptions:
+    def _options(self, pool: Pool) -> ScoreOptions:
         from vtcav_ray.scores.layer import ScoreOptions
 
         settings = self.config.scores
-        return ScoreOptions(settings.bootstrap, settings.permutations, self.config.seed, self._device, self._level)
+        other = self.config.clips.concept_labels == "other"
+        labels_N = labels_of_rows(self._label_of_video, pool.video_id) if other else None
+        return ScoreOptions(
+            settings.bootstrap, settings.permutations, self.config.seed, self._device, self._level, labels_N
+        )
 
     def _score(self, layer: str, classes: list[str]) -> ShardOutput:
         from vtcav_ray.scores.layer import score_layer
@@ -179,7 +193,7 @@ class ScoreWorker:
             self._kept = self._read_with_cavs(layer)
         data = self._kept
         wanted = dataclasses.replace(data, classes=[one for one in data.classes if one.name in classes])
-        scored = score_layer(wanted, self._options())
+        scored = score_layer(wanted, self._options(data.pool))
         return ShardOutput(
             {
                 f"cells/layer={layer}": table_of(scored.cells, ScoreRow),
@@ -195,7 +209,8 @@ class ScoreWorker:
         self._kept = None
         if self._tests is None:
             self._tests = self._prepare_tests()
-        kept, options = self._tests, self._options()
+        kept = self._tests
+        options = self._options(kept.pool)
         cells = [kept.cells[family] for family in families]
         tests = [row for cell in cells for row in family_tests(cell, kept.projections, kept.pool, kept.labels, options)]
         counts = [row for cell in cells if cell.against == RANDOM for row in composition(cell, kept.pool, kept.labels)]
@@ -213,8 +228,8 @@ class ScoreWorker:
         projections = Projections.of(read)
         names = self.activations.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layers[0])
         assert names is not None, "the layer was read just now"
-        pool = pool_of(names)
-        jobs = read_plan(self.activations, layers[0], self.config).jobs
+        pool = pool_of(names, self._matching)
+        jobs = read_plan(self.activations, layers[0], self.config, self._matching).jobs
         clip_ids = names["clip_id"].to_pylist()
         there_N = None if self._responses is None else self._responses.there(clip_ids)
         cells = {(c.concept, c.against): c.among(there_N) for c in find_cells(pool, clip_ids, jobs)}
@@ -234,7 +249,7 @@ class ScoreWorker:
         found = LayerClips(
             layer=layer,
             model=pool["model"][0].as_py(),
-            pool=pool_of(pool),
+            pool=pool_of(pool, self._matching),
             clip_ids=clip_ids,
             vectors_ND=vectors_of(pool),
             classes=_by_class(gradients, own, self.config.scores.gradients_at),
@@ -247,7 +262,7 @@ class ScoreWorker:
         clips = self._read(layer)
         cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector", "reason"), layer=layer)
         assert cavs is not None, "the cavs stage is complete"
-        jobs = read_plan(self.activations, layer, self.config).jobs
+        jobs = read_plan(self.activations, layer, self.config, self._matching).jobs
         assert cavs["concept"].to_pylist() == [job.concept for job in jobs], "the plan is the same each time"
         return LayerData(
             **{field.name: getattr(clips, field.name) for field in dataclasses.fields(clips)},
@@ -255,7 +270,17 @@ class ScoreWorker:
             cavs_Md=vectors_of(cavs),
             held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
             reasons_M=cavs["reason"].to_pylist(),
+            chance=self._chance(layer),
         )
+
+    def _chance(self, layer: str) -> dict[tuple[str, str], np.ndarray]:
+        """Return the accuracies of every concept and of its stand-ins, by (concept, against)."""
+        table = self.cavs.read("chance", columns=("concept", "against", "draw", "accuracy"), layer=layer)
+        assert table is not None, "every comparison has accuracies"
+        found: dict[tuple[str, str], list[float]] = {}
+        for row in table.sort_by("draw").to_pylist():
+            found.setdefault((row["concept"], row["against"]), []).append(row["accuracy"])
+        return {key: np.array(accuracies) for key, accuracies in found.items()}
 
 
 @dataclass(frozen=True)

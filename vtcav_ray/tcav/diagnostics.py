@@ -15,6 +15,7 @@ from vtcav_ray.tcav.arrays import check_gradients
 
 # Float32 gradients that are equal by construction differ by a few units in the last place after a projection.
 _SAME = 1e-4
+_TIE = 1e-9  # accuracies that differ by less are equal
 
 
 def is_degenerate(gradients: ArrayLike, tolerance: float = _SAME) -> bool:
@@ -99,40 +100,65 @@ def entanglement(cavs: ArrayLike, runs: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Learnable:
-    """`learnable`: the gate; `accuracy`: the concept's held-out mean; `null_accuracy`: the value it has to exceed."""
+    """Whether a layer separates a concept from random clips.
+
+    Attributes:
+        learnable: p is at most alpha.
+        accuracy: the concept's held-out accuracy.
+        null_accuracy: the value that it has to exceed; infinite: there are too few draws for alpha; NaN: no accuracy.
+        p: of the rank among the stand-ins; NaN: no accuracy.
+        reason: why it is not learnable, or "".
+    """
 
     learnable: bool
     accuracy: float
     null_accuracy: float
+    p: float
     reason: str
 
 
-def learnability(concept_accuracy: ArrayLike, null_accuracy: ArrayLike, *, level: float = 0.95) -> Learnable:
+def learnability(accuracy: float, null_accuracy: ArrayLike, *, alpha: float = 0.05) -> Learnable:
     """Return whether the layer separates the concept from random clips better than random clips from each other.
 
-    With few held-out clips, random sets can be separated by chance. The threshold is therefore their accuracy, not 1/2.
+    With few held-out clips, random sets can be separated by chance. So the concept's accuracy is ranked among those of
+    D stand-ins, which are random sets in the concept's place: p = (1 + #{stand-ins at least as accurate}) / (D + 1).
+
+    P(learnable) is at most alpha for a concept that is only random clips, if its accuracy and the stand-ins' are
+    exchangeable. They are if the stand-ins are DISJOINT random sets, each trained against all the others as the concept
+    is; or random divisions of the concept's and the random videos together (`vtcav_ray.cavs.chance`), which may
+    overlap. They are not if random sets without the concept's videos overlap: R of them say little more than the m / n
+    disjoint ones that m videos make, and P(learnable) can be twice alpha.
 
     Args:
-        concept_accuracy: held-out balanced accuracies of the concept's R CAVs.
-        null_accuracy: of the random-against-random CAVs, of the same sizes.
-        level: quantile of the null's accuracies that the concept's mean must exceed.
+        accuracy: held-out balanced accuracy of the concept, a mean over its CAVs.
+        null_accuracy: the same of the D stand-ins, each a mean over equally many CAVs. NaN (not trained) counts as at
+            least as accurate.
+        alpha: level, in (0, 1). D must be at least 1 / alpha - 1 (19 for 0.05); with fewer, nothing is learnable, and
+            `reason` says so.
 
-    Returns:
-        The gate. Not learnable if either side has no finite accuracy; `reason` says so.
+    Raises:
+        ValueError: alpha is out of range.
     """
-    concept, null = (np.asarray(x, dtype=np.float64).ravel() for x in (concept_accuracy, null_accuracy))
-    concept, null = concept[np.isfinite(concept)], null[np.isfinite(null)]
-    if not 0 < level < 1:
-        raise ValueError(f"level must be in (0, 1), and is {level}")
-    if concept.size == 0 or null.size == 0:
-        side = "the concept's" if concept.size == 0 else "the random sets'"
-        return Learnable(False, _mean(concept), math.nan, f"{side} CAVs have no held-out accuracy")
-    threshold = float(np.quantile(null, level))
-    accuracy = float(concept.mean())
-    if accuracy > threshold:
-        return Learnable(True, accuracy, threshold, "")
+    null = np.asarray(null_accuracy, dtype=np.float64).ravel()
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be in (0, 1), and is {alpha}")
+    if not math.isfinite(accuracy) or not np.isfinite(null).any():
+        side = "the concept's" if not math.isfinite(accuracy) else "the random sets'"
+        return Learnable(False, accuracy, math.nan, math.nan, f"{side} CAVs have no held-out accuracy")
+    ranked = np.sort(np.where(np.isfinite(null), null, np.inf))[::-1]
+    p = (1 + int(np.count_nonzero(ranked >= accuracy - _TIE))) / (len(ranked) + 1)
+    allowed = math.floor(alpha * (len(ranked) + 1) + _TIE) - 1  # stand-ins that may be as accurate
+    if allowed < 0:
+        reason = (
+            f"{len(ranked)} random sets in the concept's place can't give a p below {1 / (len(ranked) + 1):.2g}: "
+            f"{math.ceil(1 / alpha - _TIE) - 1} are needed to tell at {alpha:g} whether it is learnable"
+        )
+        return Learnable(False, accuracy, math.inf, p, reason)
+    threshold = float(ranked[allowed])
+    if allowed - np.count_nonzero(ranked >= accuracy - _TIE) >= 0:
+        return Learnable(True, accuracy, threshold, p, "")
     return Learnable(
-        False, accuracy, threshold, f"held-out accuracy {accuracy:.2f}: random sets reach {threshold:.2f} by chance"
+        False, accuracy, threshold, p, f"held-out accuracy {accuracy:.2f}: random sets reach {threshold:.2f} by chance"
     )
 
 
@@ -227,7 +253,3 @@ def needed(
     if more_sets:
         sentence += f" For the sign count to decide alone, {more_sets} more random sets."
     return Needed(float(clips), float(more), sets, more_sets, sentence)
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if values.size else math.nan
