@@ -55,8 +55,8 @@ def read_yaml(text: str) -> Any:
         raise UnreadableText(f"a key in it is neither text nor a number: {error}") from error
 
 
-def place(mark: yaml.Mark | None) -> str:
-    """Return where in the text something is, as the start of a message; empty if unknown."""
+def place(mark: Any) -> str:
+    """Return where in the text a `yaml.Mark` is, as the start of a message; empty if there is none."""
     return f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
 
 
