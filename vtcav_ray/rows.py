@@ -73,7 +73,6 @@ class ScoreRow:
     p: float | None = None  # permutation over source videos: twice the smaller tail of t
     q: float | None = None  # p corrected for all cells of the run
     significant: bool | None = None  # the headline: q below alpha, and the interval beyond +-min_effect
-    negligible: bool | None = None  # the interval lies inside +-min_effect: no effect of interest
     effect_within: float | None = None  # part of `effect` within class labels: beyond the class itself
     p_within: float | None = None  # of that part: videos permuted within their labels
     q_within: float | None = None  # p_within corrected like q
@@ -92,6 +91,7 @@ class ScoreRow:
     kind: str
     class_margin: float  # logits: how far other classes' clips are from the class's own, as the effect measures it
     min_effect: float | None = None  # smallest effect of interest, logits: `scores.min_effect` of class_margin
+    negligible: bool | None = None  # the interval lies inside +-min_effect: no effect of interest
     gain: float  # of the layer, which `effect` contains: logits for one of the mean gradient times Δz
     null_sd: float  # of the effect, if random clips replace the concept's
     p_symmetric: float | None = None  # p by the size of t: read it if spread_ratio is above 2

@@ -22,7 +22,7 @@ from vtcav_ray.activations.interventions import intervene
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.models import Recogniser, load_recogniser
 from vtcav_ray.models.mmaction import mmaction_layers
-from vtcav_ray.patch.responses import PatchSettings, Reference, responses
+from vtcav_ray.responses.passes import PatchSettings, Reference, responses
 
 CONFIG = Path(__file__).with_name("resnet3d_tiny.py")
 LAYERS = ("early", "middle", "late")

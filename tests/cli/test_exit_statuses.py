@@ -30,7 +30,7 @@ def reran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, str]:
     monkeypatch.setattr(pipeline, "STAGES", house.stages())
     monkeypatch.setattr(engine, "run_shards", run_here)
     monkeypatch.setattr(engine.LazySession, "start", lambda self: None)
-    monkeypatch.setattr("vtcav_ray.cli.score_table.score_table_text", lambda scores, width: "")
+    monkeypatch.setattr("vtcav_ray.cli.score_table.print_answers", lambda console, run: None)
     house.videos, house.broken = house.videos[:4], {"v03"}
     checkpoint = tmp_path / "next.pth"
     checkpoint.write_bytes(b"weights")

@@ -197,7 +197,7 @@ def test_what_can_not_be_made_again_as_it_was_is_made_again_with_all_that_follow
     tracks = {row["video_id"]: row["track"] for row in run.table("tracks").to_pylist()}
     other = [video for video, track in tracks.items() if track.endswith("!")]
     assert len(other) == 3, "one shard; the others are kept"
-    assert {r["video_id"]: r["clip"] for r in run.table("scores").to_pylist()} == {
+    assert {r["video_id"]: r["clip"] for r in scores_of(run).to_pylist()} == {
         video: f"c-{track}" for video, track in tracks.items()
     }
     assert contents(run) != wanted

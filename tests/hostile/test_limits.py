@@ -32,7 +32,7 @@ from vtcav_ray.store.urls import READ_LIMITS, ReadLimits
 from vtcav_ray.tracks.detector_files import read_names
 from vtcav_ray.video.decode import Video
 from vtcav_ray.video.fetch import fetch
-from vtcav_ray.videos import labels
+from vtcav_ray.videos import tables as lists
 from vtcav_ray.videos.listing import list_videos
 
 MEBI = 2**20
@@ -110,7 +110,7 @@ def test_files_that_the_config_names_have_limits_too(server: Answering, monkeypa
     for path in ("/names.txt", "/m.csv", "/config.py", "/weights.pth"):
         server.answers[path] = endless(b"a\n" * MEBI)
     monkeypatch.setattr("vtcav_ray.tracks.detector_files.MOST_NAMES_BYTES", 3 * MEBI)
-    monkeypatch.setattr(labels, "MAX_TABLE_BYTES", 3 * MEBI)
+    monkeypatch.setattr(lists, "MAX_TABLE_BYTES", 3 * MEBI)
     most = 3 * MEBI
     with pytest.raises(ConfigError, match=r"names\.txt has more than"):
         read_names(server.url("/names.txt"))

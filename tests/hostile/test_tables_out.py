@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from vtcav_ray import tables
 from vtcav_ray.cli.tables import print_table
 from vtcav_ray.clips.decisions import Decision, Decisions, Subject, format_decisions, parse_decisions
 from vtcav_ray.errors import ConfigError
@@ -64,7 +65,8 @@ def test_the_paper_exports_no_formula(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(latex, "significant_cells", lambda cells: "")
     monkeypatch.setattr(latex, "summary", lambda cells: "")
-    paper._tables(pa.table({"concept": ["=1+1"], "effect": [-1.5]}), None, tmp_path)  # type: ignore[arg-type]
+    scores = pa.table({"concept": ["=1+1"], "effect": [-1.5]})
+    paper._tables(tables.VERDICTS.empty_table(), scores, None, tmp_path)  # type: ignore[arg-type]
     assert (tmp_path / "scores.csv").read_text().splitlines()[1] == '"\'=1+1",-1.5'
 
 

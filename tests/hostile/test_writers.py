@@ -73,7 +73,7 @@ def test_a_killed_driver_blocks_nobody(house: SmallHouse, config: Config, tmp_pa
     process = holder(tmp_path / "run")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(pipeline.run(config).table("scores")) == 16
+    assert len(scores_of(pipeline.run(config))) == 16
 
 
 def test_one_on_another_machine_blocks_until_it_is_silent_for_a_while(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_take_over_ends_the_first_in_an_orderly_way(house: SmallHouse, config: C
     assert process.returncode == EXIT_STAGE
     assert "This run was ended" in said
     assert f"(process {os.getpid()})" in said
-    assert len(run.table("scores")) == 16
+    assert len(scores_of(run)) == 16
     pipeline.run(config)  # nothing blocks this run
 
 
@@ -156,7 +156,7 @@ def test_two_drivers_at_once(house: SmallHouse, config: Config) -> None:
     other.join()
     assert len(errors) == 1
     assert "is being written by" in errors[0]
-    assert run.table("videos").num_rows == run.table("scores").num_rows == 16
+    assert run.table("videos").num_rows == scores_of(run).num_rows == 16
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,6 @@ def test_a_resnet_of_two_stages_has_only_its_head() -> None:
 def test_only_stages_with_a_model_read_its_config() -> None:
     """Without a readable model, the clips can still be made."""
     config = config_of("no such model")
-    assert pipeline.layers_filled_in(config, pipeline.stages_until("clips")) is config
+    assert pipeline.layers_filled_in(config, pipeline.stages_until("clips", config)) is config
     with pytest.raises(ConfigError, match="no such model"):
-        pipeline.layers_filled_in(config, pipeline.stages_until(None))
+        pipeline.layers_filled_in(config, pipeline.stages_until(None, config))

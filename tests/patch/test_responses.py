@@ -147,7 +147,7 @@ def test_with_a_linear_rest_the_patch_effect_is_the_concept_effect_at_the_gain(s
     recogniser = ToyRecogniser.of(LinearRest())
     clips = toy_clips(4, 1)
     reference = reference_of(recogniser, "front", spec, clips, [1])
-    gains = Extractor(recogniser, ["front"], spec).extract(clips, [[1]] * 4).gradient_gains["front"]
+    gains = Extractor(recogniser, ["front"], spec).extract(clips, [[1]] * 4).gains["front"]
     z, _ = extracted(recogniser, "front", spec, toy_clips(9, 2), [1], "center")
     found = responses(recogniser, "front", z, reference, [1], PatchSettings(spec))
     weighed, gain = with_gains(reference.gradients_VKd[:, 0], gains)

@@ -42,7 +42,7 @@ def config(tmp_path: Path) -> Config:
 
 
 def scored(run: Run) -> list[str]:
-    return run.table("scores")["video_id"].to_pylist()
+    return scores_of(run)["video_id"].to_pylist()
 
 
 def test_a_retry_works_on_what_failed_and_later_stages_see_it(house: House, config: Config) -> None:

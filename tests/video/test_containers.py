@@ -11,7 +11,7 @@ from av.format import formats_available
 
 from tests.helpers.drawn import encode, number_of, numbered_frames
 from tests.helpers.odd_videos import dahua
-from vtcav_ray.video.containers import CONTAINERS, DEMUXERS, VIDEO_EXTENSIONS
+from vtcav_ray.store.containers import CONTAINERS, DEMUXERS, VIDEO_EXTENSIONS
 from vtcav_ray.video.decode import decode_frames
 
 # Extension -> (FFmpeg's muxer, codec, options of `encode`).

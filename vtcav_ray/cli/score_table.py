@@ -33,7 +33,8 @@ MAX_VERDICTS = 20
 
 def print_answers(console: Console, run: Run) -> None:
     """Print one verdict per class, the clearest first if there are many, and a few rows of the scores."""
-    console.print(verdicts_text(run.table("verdicts")))
+    if "report" in run.keys:
+        console.print(verdicts_text(run.table("verdicts")))
     console.print(score_table_text(run.table("scores"), width=console.width))
 
 

@@ -14,6 +14,7 @@ from vtcav_ray.config.gradcam import GradcamConfig
 from vtcav_ray.config.resources import ResourcesConfig
 from vtcav_ray.config.section import Code, ConfigSection, NamesCode, StorageOptions
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, PROJECTIONS, SOLVERS, TRACK_SOURCES, UnknownName
+from vtcav_ray.store.containers import VIDEO_EXTENSIONS
 from vtcav_ray.store.urls import (
     ANY_ADDRESS,
     MAX_OBJECT_BYTES,
@@ -32,13 +33,6 @@ Solver = Annotated[str, AfterValidator(SOLVERS.check)]
 TrackSource = Annotated[str, AfterValidator(TRACK_SOURCES.check)]
 Direction = Literal["up", "down", "left", "right", "towards", "away", "still"]
 PathShape = Literal["straight", "curved", "back_and_forth"]
-# What the decoder's formats (vtcav_ray.video.bounded_decoder) are called, by computers, phones and cameras.
-VIDEO_EXTENSIONS = (
-    "mp4", "mkv", "webm", "avi", "mov", "m4v", "mpg", "mpeg", "ts", "flv", "wmv",
-    "3gp", "3gpp", "3g2", "264", "265", "apng", "asf", "divx", "f4v", "gif", "h264", "h265", "hevc", "insv", "ivf",
-    "lrv", "m1v", "m2t", "m2ts", "m2v", "mj2", "mk3d", "mod", "mpe", "mpv", "mts", "nut", "ogm", "ogv", "ogx", "qt",
-    "tod", "tp", "trp", "vob", "xvid",
-)  # fmt: skip
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+$", min_length=1, max_length=80)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0)]

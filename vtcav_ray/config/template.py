@@ -66,7 +66,7 @@ scores:
   alpha: 0.05
   correction: step_down           # or holm (all cells one by one), bh (false discovery rate), none
   min_effect: 0.05                # smallest effect of interest, share of the distance between classes; 0: off
-  # effect: patch                 # finite effects: runs the rest of the model; `vtcav plan --patch` says what it costs
+  effect: first_order             # or patch: finite effects, which run the model; `vtcav plan --patch` has the price
 
 resources:
   # address: ray://head:10001     # null: RAY_ADDRESS, or Ray is started on this machine

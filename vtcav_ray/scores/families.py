@@ -127,7 +127,8 @@ def family_tests(
     are wrong. With a weight of 0 for the videos left out, the sizes of the sides that remain vary from arrangement to
     arrangement, while the observed ones are fixed: a concept of 20 videos, 16 of them of the class, has 4 left and is
     compared with arrangements that leave about 15, whose t varies less: at 5 % the test rejects in 10 % of null cells
-    (tests/scores/test_labels.py). And arrangements that keep every label's sizes test the effect within labels only.
+    (tests/scores/test_label_sets.py). And arrangements that keep every label's sizes test
+    the effect within labels only.
     """
     if options.labels_N is not None:
         labels_N, once = options.labels_N, dataclasses.replace(options, labels_N=None)

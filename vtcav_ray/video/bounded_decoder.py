@@ -13,7 +13,7 @@ import av.error
 import numpy as np
 
 from vtcav_ray.errors import InputError
-from vtcav_ray.video.containers import DEMUXERS
+from vtcav_ray.store.containers import DEMUXERS
 from vtcav_ray.video.encryption import encrypted_data, encrypted_head, encrypted_packet
 from vtcav_ray.video.ffmpeg_errors import head_of, raise_unless_bad_video, why_broken_off, why_not_open
 from vtcav_ray.video.file_kinds import still_brand
