@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from tests.helpers.small_house import SmallHouse, contents, data_files, manifests, records, unseal
+from tests.helpers.small_house import SmallHouse, contents, data_files, manifests, records, scores_of, unseal
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError

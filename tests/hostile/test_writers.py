@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.helpers.small_house import SmallHouse, contents, data_files
+from tests.helpers.small_house import SmallHouse, contents, data_files, scores_of
 from tests.helpers.waiting import make_old
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config

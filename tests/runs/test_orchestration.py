@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from tests.helpers.house import House
+from tests.helpers.small_house import scores_of
 from tests.helpers.small_runs import facts, run_here
 from vtcav_ray import engine, pipeline
 from vtcav_ray.config import Config
