@@ -72,7 +72,8 @@ def test_every_table_has_the_columns_that_its_page_promises(finished: vtcav_ray.
         table = finished.table(name)
         assert table.schema.names == tables.EMPTY_SCHEMAS[name].names, name
         if name != "failures":
-            assert table.num_rows > 0, name
+            # Of these videos the model may get none wrong.
+            assert table.num_rows > 0 or name == "mistakes", name
 
 
 def test_the_counts_fit_together(finished: vtcav_ray.Run, small: Config) -> None:
@@ -312,7 +313,7 @@ def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: 
     assert "truncated" in failures
     # A label that the model lacks is no error: its video serves concepts and random sets, and a warning names it.
     assert "unknown" not in failures
-    assert any("no class for 1 labels (juggle)" in w for w in result.manifest("clips")["warnings"])
+    assert any("no class for 1 labels ('juggle'" in w for w in result.manifest("clips")["warnings"])
     assert result.table("scores").num_rows > 0
     assert failed_inputs(result).fraction > 0.01
     # The command line reports it by its exit status.

@@ -52,7 +52,7 @@ def by_cell(explanation: Explanation) -> dict[tuple[str, str], Any]:
 
 
 def invoked(*words: str) -> Any:
-    return CliRunner().invoke(cli.application.app, ["explain", *words])
+    return CliRunner().invoke(cli.application.app, ["explain", *words], env={"COLUMNS": "160"})
 
 
 def test_an_example_is_explained_from_the_tables_without_the_model(

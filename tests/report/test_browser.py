@@ -329,7 +329,7 @@ def test_the_summary_is_there_without_javascript(browser: Browser, file: Path) -
     page = context.new_page()
     page.goto(file.as_uri())
     assert page.get_by_role("heading", name="What the model uses").is_visible()
-    assert page.get_by_text("raises the logit by").first.is_visible()
+    assert page.get_by_text("Uses ").first.is_visible()
     assert page.get_by_text("drawn by JavaScript").first.is_visible()
     context.close()
 

@@ -95,7 +95,7 @@ def test_after_the_head_it_is_the_concept_effect_with_its_test_and_its_interval(
     for key in at_head:
         for name in same:
             assert found[key][name] == pytest.approx(expected[key][name], rel=1e-3, abs=1e-4, nan_ok=True), (key, name)
-        for name in ("p", "p_within", "score", "p"):
+        for name in ("p", "p_within", "tcav_score", "tcav_p"):
             assert found[key][name] == pytest.approx(expected[key][name], abs=2e-3, nan_ok=True), (key, name)
         assert (found[key]["n_concept"], found[key]["n_random"]) == (
             expected[key]["n_concept"],
@@ -104,10 +104,10 @@ def test_after_the_head_it_is_the_concept_effect_with_its_test_and_its_interval(
 
 
 def test_before_it_the_effect_is_in_the_logits_of_the_head(result: Run, first_order: list[dict[str, Any]]) -> None:
-    """To first order, the effect at `late` is smaller by the number of places; put into clips, it is not."""
+    """To first order, the effect at `late` is smaller than at the head; put into clips, it is not."""
     expected, found = by_cell(first_order), by_cell(result.table("scores").to_pylist())
     late, head = ("lift", "late", UP, "random"), ("lift", "head", UP, "random")
-    assert expected[head]["effect"] > 10 * expected[late]["effect"]
+    assert expected[head]["effect"] > 1.2 * expected[late]["effect"]
     assert found[late]["effect"] == pytest.approx(found[head]["effect"], rel=0.2)
     assert found[late]["significant"]
     assert all(found[name, "late", UP, "random"]["effect"] < 0 for name in CLASSES if name != "lift")

@@ -125,7 +125,7 @@ def null_cells(rng: np.random.Generator, counts: tuple[int, ...]) -> tuple[Cell,
         [str(i) for i in range(len(of))],
     )
     cell = Cell("a/x", "random", "x", np.array([]), np.array([]), np.arange(n), np.arange(n, len(of)), False)
-    projected = Projections(columns, values.reshape(len(of), 8).astype(np.float32), np.full(8, 1e-9))
+    projected = Projections(columns, values.reshape(len(of), 8).astype(np.float32), np.full(8, 1e-9), np.ones(8))
     return cell, projected, pool, np.array([CLASSES[label] for label in of])
 
 

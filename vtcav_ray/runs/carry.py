@@ -145,7 +145,8 @@ def _merged(
 
 def _without_field_ids(table: pa.Table) -> pa.Table:
     """Return the table as it was before writing: a Parquet reader numbers the fields, and writing would keep that."""
-    return table.cast(pa.schema([(field.name, _plain(field.type)) for field in table.schema]))
+    columns = [(field.name, _plain(field.type)) for field in table.schema]
+    return table.cast(pa.schema(columns, metadata=table.schema.metadata))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
