@@ -22,7 +22,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from vtcav_ray.cli.preflight import check_line, preflight_json
 from vtcav_ray.cli.terminal import printable
+from vtcav_ray.preflight.checks import Preflight
 
 
 class _Rate(ProgressColumn):
@@ -43,6 +45,10 @@ class JsonProgress:
         """Write a line and flush it."""
         self.stream.write(json.dumps({"event": event, "time": round(time.time(), 3), **facts}) + "\n")
         self.stream.flush()
+
+    def checked(self, found: Preflight) -> None:
+        """Write the rows of the preflight."""
+        self.say("checked", **preflight_json(found))
 
     def stage_started(self, stage: str, *, shards: int, done: int) -> None:
         begun = time.monotonic()
@@ -99,6 +105,12 @@ class TerminalProgress:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+    def checked(self, found: Preflight) -> None:
+        """Print the warnings of the preflight. An error follows by itself."""
+        for check in found.checks:
+            if check.verdict == "warn":
+                self.console.print(check_line(check), soft_wrap=True)
 
     def stage_started(self, stage: str, *, shards: int, done: int) -> None:
         self._failures[stage] = 0
