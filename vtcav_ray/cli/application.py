@@ -177,18 +177,34 @@ def world(
 @app.command()
 def table(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(ALL_TABLES)}")],
-    form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help=f"one of: {', '.join(ALL_TABLES)}; without it, list them all"),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="table, csv, json (one array), jsonl (lines) or parquet (to stdout)")
+    ] = "table",
+    columns: Annotated[str | None, typer.Option(help="only these, in this order: class,layer,effect")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="only rows with layer=late, p<=0.05, message~codec, label=null; repeatable")
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="sort by these columns; -effect: largest first")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="maximum number of rows")] = None,
     options: StorageFile = None,
 ) -> None:
-    """Print a table of a run."""
-    from vtcav_ray.cli.tables import FORMATS, print_table
+    """Print a table of a run, or some of its rows and columns. Without NAME, list all tables."""
+    from vtcav_ray.cli.table_query import TableQuery, names_of
+    from vtcav_ray.cli.tables import FORMATS, print_list_of_tables, print_table
 
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: choose one of {', '.join(FORMATS)}", param_hint="--format")
     run = opened(run_url, options)
-    print_table(run.table(name) if limit is None else run.head(name, limit), form, out, sys.stdout.buffer)
+    if name is None:
+        print_list_of_tables(run, out)
+        return
+    query = TableQuery(names_of(columns), where or (), names_of(sort) or (), limit)
+    whole = limit is None or query.needs_all_rows
+    print_table(query.of(run.table(name) if whole else run.head(name, limit or 0)), form, out, sys.stdout.buffer)
 
 
 @app.command()
