@@ -47,6 +47,7 @@ from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
 from vtcav_ray.videos.stage import STAGE as VIDEOS
+from vtcav_ray.videos.stage import rendered_world
 
 STAGES: tuple[Stage, ...] = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
 
@@ -136,6 +137,12 @@ class _Running:
             self.record.retire(output, stage.all_ingredients(context))
         self.record.completed(output, manifest["warnings"])
 
+    def render(self) -> None:
+        """Render the planted world, if the config asks for one, and report each video."""
+        world = self.config.videos.world
+        if world is not None and self.base is None:
+            rendered_world(world, self.folder, getattr(self.completing.progress, "rendered", None))
+
     def check(self, stages: Sequence[Stage]) -> None:
         """Check what the stages from `tracks` on need, before their hours. See `vtcav_ray.preflight`.
 
@@ -181,6 +188,8 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
     try:
         for stage in stages:
             stage_now = stage.name
+            if stage is VIDEOS:
+                work.render()
             if stage is TRACKS:
                 work.check(stages)
             work.stage(stage)
@@ -193,7 +202,7 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
         if (fault := work.completing.session.fault) is not None:  # Ray died; the user did not press Ctrl-C
             stopped(str(fault))
             raise fault from None
-        stopped("Stopped by Ctrl-C. Run again to resume.")
+        stopped("Stopped by Ctrl-C or SIGTERM. Run again to resume.")
         raise
 
 

@@ -18,6 +18,7 @@ from vtcav_ray.cli.run_commands import StorageFile, TrustCode, opened
 from vtcav_ray.cli.terminal import printable_lines
 from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
 from vtcav_ray.runs import logs
+from vtcav_ray.runs.interrupt import end_like_ctrl_c
 from vtcav_ray.stages import ALL_TABLES
 from vtcav_ray.store.access import report_storage_errors
 from vtcav_ray.store.urls import WRITTEN, check_url
@@ -402,6 +403,7 @@ explain_command.register(app, out, err)
 
 def main() -> None:
     """Entry point. Exit status: 0 done, 2 config or arguments, 3 a stage failed, 4 too many inputs failed."""
+    end_like_ctrl_c()
     try:
         report_storage_errors(app)(standalone_mode=True)  # report all storage errors in the same way
     except VtcavError as error:

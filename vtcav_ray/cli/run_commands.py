@@ -92,7 +92,7 @@ def _add_status(app: typer.Typer, out: Console) -> None:
         if as_json:
             print(json.dumps(found.as_json()))
             return
-        out.print(f"{found.url}: {found.status}", highlight=False, soft_wrap=True, markup=False)
+        out.print(f"{found.url}: {found.sentence}", highlight=False, soft_wrap=True, markup=False)
         if found.error:
             out.print(printable_lines(found.error), highlight=False, soft_wrap=True, markup=False)
         out.print(status_table(found))
