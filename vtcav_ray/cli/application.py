@@ -11,17 +11,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from vtcav_ray.cli import demo as demo_commands
 from vtcav_ray.cli import explain as explain_command
 from vtcav_ray.cli import run_commands as commands
 from vtcav_ray.cli import watch as watch_command
+from vtcav_ray.cli.help import examples_text, grouped
 from vtcav_ray.cli.run_commands import StorageFile, TrustCode, opened
 from vtcav_ray.cli.terminal import printable_lines
 from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
 from vtcav_ray.runs import logs
 from vtcav_ray.runs.interrupt import end_like_ctrl_c
 from vtcav_ray.stages import ALL_TABLES
-from vtcav_ray.store.access import report_storage_errors
-from vtcav_ray.store.urls import WRITTEN, check_url
 from vtcav_ray.version import __version__
 
 # Names of files, labels and concepts are printed literally: `[b]` and `:car:` in them are not markup.
@@ -35,11 +35,12 @@ err = Console(stderr=True, markup=False, emoji=False)
 app = typer.Typer(
     cls=commands.interruptible(err),
     help="Video-TCAV on Ray: which concepts, moving or still, a video action recogniser uses, and how certain that is.",
+    epilog=examples_text(),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-ConfigPath = Annotated[str, typer.Argument(help="YAML config, for example configs/quickstart.yaml")]
+ConfigPath = Annotated[str, typer.Argument(help="YAML config, or asset:quickstart.yaml, which the package has")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example clips.frames=16")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON on stdout, and nothing else")]
 OutUrl = Annotated[str | None, typer.Option("--out", help="run folder, any fsspec URL")]
@@ -163,6 +164,7 @@ def world(
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes")] = 0,
 ) -> None:
     """Render the planted world: small videos of moving objects, with labels and ground truth."""
+    from vtcav_ray.store.urls import WRITTEN, check_url
     from vtcav_ray.world import write_world
 
     try:
@@ -399,13 +401,15 @@ def doctor(
 commands.register(app, out, err)
 watch_command.register(app, out, err)
 explain_command.register(app, out, err)
+demo_commands.register(app, out, err)
+grouped(app)
 
 
 def main() -> None:
     """Entry point. Exit status: 0 done, 2 config or arguments, 3 a stage failed, 4 too many inputs failed."""
     end_like_ctrl_c()
     try:
-        report_storage_errors(app)(standalone_mode=True)  # report all storage errors in the same way
+        app(standalone_mode=True)
     except VtcavError as error:
         message = Text.assemble(("vtcav:", "bold red"), " ", printable_lines(str(error)))
         err.print(message, soft_wrap=True, highlight=False)
