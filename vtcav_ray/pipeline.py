@@ -27,6 +27,8 @@ from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import Config
 from vtcav_ray.engine.completing import Completing, Progress, Silence
 from vtcav_ray.errors import ConfigError, StageError, VtcavError
+from vtcav_ray.preflight.checks import Preflight
+from vtcav_ray.preflight.run import preflight
 from vtcav_ray.report.stage import STAGE as REPORT
 from vtcav_ray.report.stage import publish_report
 from vtcav_ray.responses.stage import STAGE as RESPONSES
@@ -45,6 +47,7 @@ from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
 from vtcav_ray.videos.stage import STAGE as VIDEOS
+from vtcav_ray.videos.stage import rendered_world
 
 STAGES: tuple[Stage, ...] = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
 
@@ -134,6 +137,32 @@ class _Running:
             self.record.retire(output, stage.all_ingredients(context))
         self.record.completed(output, manifest["warnings"])
 
+    def render(self) -> None:
+        """Render the planted world, if the config asks for one, and report each video."""
+        world = self.config.videos.world
+        if world is not None and self.base is None:
+            rendered_world(world, self.folder, getattr(self.completing.progress, "rendered", None))
+
+    def check(self, stages: Sequence[Stage]) -> None:
+        """Check what the stages from `tracks` on need, before their hours. See `vtcav_ray.preflight`.
+
+        Raises:
+            VtcavError: the run would fail, or could score no class.
+        """
+        needed = [stage.name for stage in stages if stage is not TRACKS or not self._has_tracks()]
+        videos = self.record.inputs()[VIDEOS.name].read("videos")
+        found = preflight(self.config, videos, self.folder, needed)
+        tell_checked(self.completing.progress, found)
+        found.stop()
+
+    def _has_tracks(self) -> bool:
+        """Return whether the tracks are complete, so that no detector is needed."""
+        try:
+            place = locate(TRACKS, self.config, self.folder, self.record.inputs(), self.base)
+        except ConfigError:  # no such weights: the preflight says so
+            return False
+        return place.output.complete and (place.borrowed or not self.fresh)
+
     def _retry(self, stage: Stage, context: Context, output: StageFolder) -> StageFolder:
         """Retry the failures of a complete output, and supersede it if anything was recovered."""
         again = stage_folder(context.run, stage.name, retry_key(output.key))
@@ -159,6 +188,10 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
     try:
         for stage in stages:
             stage_now = stage.name
+            if stage is VIDEOS:
+                work.render()
+            if stage is TRACKS:
+                work.check(stages)
             work.stage(stage)
         if stage_now == REPORT.name:
             publish_report(Run(work.folder.url, work.folder.storage_options, verify=work.folder.verify))
@@ -169,8 +202,14 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
         if (fault := work.completing.session.fault) is not None:  # Ray died; the user did not press Ctrl-C
             stopped(str(fault))
             raise fault from None
-        stopped("Stopped by Ctrl-C. Run again to resume.")
+        stopped("Stopped by Ctrl-C or SIGTERM. Run again to resume.")
         raise
+
+
+def tell_checked(progress: Progress, found: Preflight) -> None:
+    """Report a preflight to a receiver of events, if it has the method `checked`."""
+    if (receive := getattr(progress, "checked", None)) is not None:
+        receive(found)
 
 
 def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Config:

@@ -54,7 +54,7 @@ def test_version() -> None:
     assert (result.exit_code, result.output.strip()) == (0, f"vtcav-ray {vtcav_ray.__version__}")
 
 
-@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet"])
 def test_tables_come_whole_in_every_format(
     finished_run: str, form: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -65,6 +65,8 @@ def test_tables_come_whole_in_every_format(
     if form == "csv":
         read = pyarrow.csv.read_csv(pa.py_buffer(data)).to_pylist()
     elif form == "json":
+        read = json.loads(data)
+    elif form == "jsonl":
         read = [json.loads(line) for line in data.splitlines()]
     else:
         read = pq.read_table(pa.py_buffer(data)).to_pylist()
@@ -109,7 +111,7 @@ def test_a_limit_reads_no_more_shards_than_it_needs(finished_run: str, monkeypat
 
     def first(limit: int) -> list[str]:
         read.clear()
-        options = ["--format", "json", "--limit", str(limit)]
+        options = ["--format", "jsonl", "--limit", str(limit)]
         result = CliRunner().invoke(cli.app, ["table", finished_run, "videos", *options])
         return [json.loads(line)["video_id"] for line in result.output.splitlines()]
 
@@ -126,12 +128,14 @@ def test_wide_tables_are_not_squeezed(finished_run: str) -> None:
 
 def test_json_has_null_where_there_is_no_figure(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     print_table(pa.table({"p": [float("nan"), 0.5]}), "json", application.out, sys.stdout.buffer)
-    assert [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()] == [{"p": None}, {"p": 0.5}]
+    assert json.loads(capfdbinary.readouterr().out) == [{"p": None}, {"p": 0.5}]
+    print_table(pa.table({"p": pa.array([], pa.float64())}), "json", application.out, sys.stdout.buffer)
+    assert json.loads(capfdbinary.readouterr().out) == []
 
 
 def test_failures_are_a_table(finished_run: str) -> None:
     result = CliRunner().invoke(cli.app, ["table", finished_run, "failures", "--format", "json"])
-    row = json.loads(result.output)
+    (row,) = json.loads(result.output)
     assert (row["stage"], row["uri"], row["error_kind"]) == ("videos", "c", "missing")
 
 

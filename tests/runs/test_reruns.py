@@ -115,7 +115,7 @@ def test_a_rerun_reads_no_video_and_computes_no_track(
         away.rename(videos)
     assert result.run.url.startswith(f"{finished.url}/checkpoints/epoch_2-")
     assert sorted(p.name for p in Path(result.run.url).iterdir() if p.is_dir()) == [
-        "activations", "cavs", "leases", "report", "scores",
+        "activations", "cavs", "leases", "preflight", "report", "scores",
     ]  # fmt: skip
     assert rows(result.run, "clips") == rows(finished, "clips")
     assert {r["model"] for r in rows(result.run, "scores")} != {r["model"] for r in rows(finished, "scores")}
@@ -137,12 +137,11 @@ def test_a_checkpoint_that_does_not_load_leaves_a_stopped_run(finished: Run, tmp
     with pytest.raises(StageError, match=r"bad\.pth"):
         rerun(finished.url, str(bad), str(tmp_path / "out"))
     status = run_status(Run(str(tmp_path / "out")))
-    # It stops where the checkpoint is needed, not before: clips need only the model's class names, which its config
-    # has, and the finished clips serve the next checkpoint.
-    assert status.status == "stopped: activations"
+    # The preflight finds it before any hours: a first run would have tracked its videos for nothing.
+    assert status.status == "stopped: tracks"
     states = {stage.stage: stage.state for stage in status.stages}
-    assert [states[name] for name in ("videos", "tracks", "clips")] == ["done"] * 3
-    assert (states["activations"], states["cavs"]) == ("unfinished", "not started")
+    assert states["videos"] == "done"
+    assert [states[name] for name in ("tracks", "clips", "activations")] == ["not started"] * 3
     assert "bad.pth" in str(status.error)
 
 

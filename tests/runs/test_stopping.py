@@ -17,7 +17,8 @@ from vtcav_ray.cli.progress import JsonProgress
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_the_actors_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_stop_the_actors_and_say_how_to_go_on(sent: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vtcav_ray", "run", "configs/quickstart.yaml", "--json",
                "--out", str(tmp_path / "run"),
                "--set", "videos.world.videos=48", "--set", "resources.num_cpus=1",
@@ -35,13 +36,16 @@ def test_ctrl_c_stops_the_actors_and_says_how_to_go_on(tmp_path: Path) -> None:
                 break
     assert events[-1]["total"] == 24
     assert events[-1]["seconds_left"] > 0
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     started = time.monotonic()
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert time.monotonic() - started < 60
     assert "Resume with: vtcav run configs/quickstart.yaml --set videos.world.videos=48" in errors
     assert "Traceback" not in errors
+    assert "Set ray log level" not in errors
+    assert "torch.meshgrid" not in errors
+    assert "(raylet)" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped: tracks"
     assert len(list((tmp_path / "run").glob("tracks/*/_commits/*.json"))) >= 1
     wait_for(lambda: not _of_session(process.pid), seconds=30)

@@ -65,7 +65,7 @@ def _prepare(context: Context) -> Work:
     warnings = []
     if description.untrained:
         warnings.append("The model is UNTRAINED: its weights are random, and so is what the scores say of it.")
-    warnings += _sampled_otherwise(context.config.clips, description.sampling)
+    warnings += sampled_otherwise(context.config.clips, description.sampling)
     return Work(
         shards=shards,
         make_worker=functools.partial(
@@ -92,7 +92,7 @@ def _reference_classes(context: Context) -> dict[str, list[str]]:
     return dict.fromkeys(reference_videos(class_of, size, config.seed), names)
 
 
-def _sampled_otherwise(clips: ClipsConfig, sampling: Sampling | None) -> list[str]:
+def sampled_otherwise(clips: ClipsConfig, sampling: Sampling | None) -> list[str]:
     """Return a warning if the clips sample frames differently from the model's own test pipeline."""
     if sampling is None:
         return []

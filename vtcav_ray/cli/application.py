@@ -11,16 +11,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from vtcav_ray.cli import demo as demo_commands
 from vtcav_ray.cli import explain as explain_command
 from vtcav_ray.cli import run_commands as commands
 from vtcav_ray.cli import watch as watch_command
+from vtcav_ray.cli.help import examples_text, grouped
 from vtcav_ray.cli.run_commands import StorageFile, TrustCode, opened
 from vtcav_ray.cli.terminal import printable_lines
 from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
 from vtcav_ray.runs import logs
+from vtcav_ray.runs.interrupt import end_like_ctrl_c
 from vtcav_ray.stages import ALL_TABLES
-from vtcav_ray.store.access import report_storage_errors
-from vtcav_ray.store.urls import WRITTEN, check_url
 from vtcav_ray.version import __version__
 
 # Names of files, labels and concepts are printed literally: `[b]` and `:car:` in them are not markup.
@@ -34,11 +35,12 @@ err = Console(stderr=True, markup=False, emoji=False)
 app = typer.Typer(
     cls=commands.interruptible(err),
     help="Video-TCAV on Ray: which concepts, moving or still, a video action recogniser uses, and how certain that is.",
+    epilog=examples_text(),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-ConfigPath = Annotated[str, typer.Argument(help="YAML config, for example configs/quickstart.yaml")]
+ConfigPath = Annotated[str, typer.Argument(help="YAML config, or asset:quickstart.yaml, which the package has")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example clips.frames=16")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON on stdout, and nothing else")]
 OutUrl = Annotated[str | None, typer.Option("--out", help="run folder, any fsspec URL")]
@@ -162,6 +164,7 @@ def world(
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes")] = 0,
 ) -> None:
     """Render the planted world: small videos of moving objects, with labels and ground truth."""
+    from vtcav_ray.store.urls import WRITTEN, check_url
     from vtcav_ray.world import write_world
 
     try:
@@ -177,18 +180,34 @@ def world(
 @app.command()
 def table(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(ALL_TABLES)}")],
-    form: Annotated[str, typer.Option("--format", help="table, csv, json (lines) or parquet (to stdout)")] = "table",
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help=f"one of: {', '.join(ALL_TABLES)}; without it, list them all"),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="table, csv, json (one array), jsonl (lines) or parquet (to stdout)")
+    ] = "table",
+    columns: Annotated[str | None, typer.Option(help="only these, in this order: class,layer,effect")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="only rows with layer=late, p<=0.05, message~codec, label=null; repeatable")
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="sort by these columns; -effect: largest first")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="maximum number of rows")] = None,
     options: StorageFile = None,
 ) -> None:
-    """Print a table of a run."""
-    from vtcav_ray.cli.tables import FORMATS, print_table
+    """Print a table of a run, or some of its rows and columns. Without NAME, list all tables."""
+    from vtcav_ray.cli.table_query import TableQuery, names_of
+    from vtcav_ray.cli.tables import FORMATS, print_list_of_tables, print_table
 
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: choose one of {', '.join(FORMATS)}", param_hint="--format")
     run = opened(run_url, options)
-    print_table(run.table(name) if limit is None else run.head(name, limit), form, out, sys.stdout.buffer)
+    if name is None:
+        print_list_of_tables(run, out)
+        return
+    query = TableQuery(names_of(columns), where or (), names_of(sort) or (), limit)
+    whole = limit is None or query.needs_all_rows
+    print_table(query.of(run.table(name) if whole else run.head(name, limit or 0)), form, out, sys.stdout.buffer)
 
 
 @app.command()
@@ -382,12 +401,15 @@ def doctor(
 commands.register(app, out, err)
 watch_command.register(app, out, err)
 explain_command.register(app, out, err)
+demo_commands.register(app, out, err)
+grouped(app)
 
 
 def main() -> None:
     """Entry point. Exit status: 0 done, 2 config or arguments, 3 a stage failed, 4 too many inputs failed."""
+    end_like_ctrl_c()
     try:
-        report_storage_errors(app)(standalone_mode=True)  # report all storage errors in the same way
+        app(standalone_mode=True)
     except VtcavError as error:
         message = Text.assemble(("vtcav:", "bold red"), " ", printable_lines(str(error)))
         err.print(message, soft_wrap=True, highlight=False)

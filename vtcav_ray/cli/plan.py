@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vtcav_ray.cli.preflight import preflight_json, print_preflight
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.pages.wording import duration, size
-from vtcav_ray.planning.dry_run import PlannedStage, dry_run
+from vtcav_ray.planning.dry_run import PlannedStage, check, dry_run
 from vtcav_ray.planning.estimate import Plan, Range, estimate
 from vtcav_ray.planning.sample import measure
 
@@ -116,16 +117,21 @@ def _range(value: Range, words: object) -> str:
 
 
 def print_dry_run(config: Config, *, until: str | None, fresh: bool, as_json: bool, console: Console) -> None:
-    """Print what `vtcav run` with the same options would do now, stage by stage.
+    """Print the preflight, and what `vtcav run` with the same options would do now, stage by stage.
 
     Raises:
-        ConfigError: as the run would raise it.
+        VtcavError: as the run would raise it; the preflight is printed first.
     """
-    stages = dry_run(config, until=until, fresh=fresh)
+    found = check(config, until=until)
+    stages = [] if found.stops else dry_run(config, until=until, fresh=fresh)
     if as_json:
-        print(json.dumps({"out": config.run_url, "stages": [dataclasses.asdict(stage) for stage in stages]}))
+        print(json.dumps({"out": config.run_url, "stages": [dataclasses.asdict(stage) for stage in stages],
+                          **preflight_json(found)}))  # fmt: skip
+        found.stop()
         return
     console.print(f"Run folder: {config.run_url}", soft_wrap=True, highlight=False, markup=False)
+    print_preflight(found, console)
+    found.stop()
     for stage in stages:
         console.print(_line(stage), soft_wrap=True)
     console.print("Nothing was run. `vtcav plan` estimates the cost.")

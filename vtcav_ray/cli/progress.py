@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -18,18 +19,57 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
-from vtcav_ray.cli.terminal import printable
+from vtcav_ray.cli.notes import MOST_SHOWN, grouped
+from vtcav_ray.cli.preflight import preflight_json
+from vtcav_ray.cli.terminal import printable, printable_lines
+from vtcav_ray.preflight.checks import Preflight
+from vtcav_ray.runs.pace import shards_per_second
+from vtcav_ray.runs.status import duration
+
+WORLD = "world"  # the bar of a planted world that is being rendered
+PREFLIGHT = "preflight"  # the source of its notes
+
+
+@dataclass
+class _Pace:
+    """When a stage began and its shards were done, by this process's monotonic clock."""
+
+    total: int
+    done: int
+    started: float = field(default_factory=time.monotonic)
+    times: list[float] = field(default_factory=list)
+    failures: int = 0
+
+    def note(self, count: int = 1, failures: int = 0) -> None:
+        self.done += count
+        self.times += [time.monotonic()] * count
+        self.failures += failures
+
+    def per_second(self) -> float | None:
+        return shards_per_second(self.times, self.started, time.monotonic())
+
+    def seconds_left(self) -> float | None:
+        rate = self.per_second()
+        return None if not rate else (self.total - self.done) / rate
 
 
 class _Rate(ProgressColumn):
-    """Shards per minute, over the most recent ones."""
+    """Shards per minute, as `vtcav_ray.runs.pace` counts them."""
 
     def render(self, task: Task) -> Text:
-        return Text("" if not task.speed else f"{60 * task.speed:,.3g}/min", style="progress.data.speed")
+        rate = task.fields["pace"].per_second()
+        return Text("" if not rate else f"{60 * rate:,.3g}/min", style="progress.data.speed")
+
+
+class _Left(ProgressColumn):
+    """Time left at that rate."""
+
+    def render(self, task: Task) -> Text:
+        left = task.fields["pace"].seconds_left()
+        return Text("" if left is None else f"{duration(left)} left", style="progress.remaining")
 
 
 class JsonProgress:
@@ -37,31 +77,33 @@ class JsonProgress:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self._shards: dict[str, dict[str, Any]] = {}
+        self._shards: dict[str, _Pace] = {}
 
     def say(self, event: str, **facts: Any) -> None:
         """Write a line and flush it."""
         self.stream.write(json.dumps({"event": event, "time": round(time.time(), 3), **facts}) + "\n")
         self.stream.flush()
 
+    def checked(self, found: Preflight) -> None:
+        """Write the rows of the preflight."""
+        self.say("checked", **preflight_json(found))
+
     def stage_started(self, stage: str, *, shards: int, done: int) -> None:
-        begun = time.monotonic()
-        self._shards[stage] = {"total": shards, "done": done, "there": done, "failures": 0, "begun": begun}
+        self._shards[stage] = _Pace(shards, done)
         self.say("stage_started", stage=stage, done=done, total=shards)
 
     def shard_done(self, stage: str, *, failures: int) -> None:
         now = self._shards[stage]
-        now["done"] += 1
-        now["failures"] += failures
-        rate = (now["done"] - now["there"]) / max(1e-9, time.monotonic() - now["begun"])
+        now.note(failures=failures)
+        rate, left = now.per_second(), now.seconds_left()
         self.say(
             "shard_done",
             stage=stage,
-            done=now["done"],
-            total=now["total"],
-            failures=now["failures"],
-            shards_per_second=round(rate, 4),
-            seconds_left=round((now["total"] - now["done"]) / rate, 1),
+            done=now.done,
+            total=now.total,
+            failures=now.failures,
+            shards_per_second=None if rate is None else round(rate, 4),
+            seconds_left=None if left is None else round(left, 1),
         )
 
     def stage_finished(self, stage: str, manifest: Mapping[str, Any], *, reused: bool) -> None:
@@ -70,21 +112,24 @@ class JsonProgress:
 
 
 class TerminalProgress:
-    """An implementation of `vtcav_ray.pipeline.Progress` for terminals. Use it as a context manager."""
+    """An implementation of `vtcav_ray.pipeline.Progress` for terminals. Use it as a context manager.
+
+    Notes are collected, and printed once, at the end or by `print_notes`.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._failures: dict[str, int] = {}
+        self._paces: dict[str, _Pace] = {}
         self._tasks: dict[str, TaskID] = {}
+        self._notes: list[tuple[str, str]] = []
         self._bars = Progress(
             TextColumn("{task.description:<12}"),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
-            TextColumn("shards"),
+            TextColumn("{task.fields[unit]}"),
             _Rate(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            _Left(),
             TextColumn("{task.fields[failed]}"),
             console=console,
             transient=True,
@@ -99,15 +144,36 @@ class TerminalProgress:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+        self.print_notes()
+
+    def checked(self, found: Preflight) -> None:
+        """Collect the warnings of the preflight. An error follows by itself."""
+        self._notes += [(PREFLIGHT, check.message) for check in found.checks if check.verdict == "warn"]
+
+    def rendered(self, done: int, total: int) -> None:
+        """Show how many videos of a planted world are rendered."""
+        if done and WORLD not in self._tasks:
+            self._start(WORLD, total, 0, "videos")
+        if WORLD in self._tasks:
+            self._advance(WORLD, done - self._paces[WORLD].done)
+            if done >= total:
+                self._bars.remove_task(self._tasks.pop(WORLD))
 
     def stage_started(self, stage: str, *, shards: int, done: int) -> None:
-        self._failures[stage] = 0
-        self._tasks[stage] = self._bars.add_task(stage, total=shards, completed=done, failed="")
+        self._start(stage, shards, done, "shards")
 
     def shard_done(self, stage: str, *, failures: int) -> None:
-        self._failures[stage] += failures
-        failed = f"{self._failures[stage]} failed" if self._failures[stage] else ""
-        self._bars.update(self._tasks[stage], advance=1, failed=failed)
+        self._advance(stage, 1, failures)
+
+    def _start(self, name: str, total: int, done: int, unit: str) -> None:
+        pace = self._paces[name] = _Pace(total, done)
+        self._tasks[name] = self._bars.add_task(name, total=total, completed=done, failed="", pace=pace, unit=unit)
+
+    def _advance(self, name: str, count: int, failures: int = 0) -> None:
+        pace = self._paces[name]
+        pace.note(count, failures)
+        failed = f"{pace.failures} failed" if pace.failures else ""
+        self._bars.update(self._tasks[name], completed=pace.done, failed=failed)
 
     def stage_finished(self, stage: str, manifest: Mapping[str, Any], *, reused: bool) -> None:
         if stage in self._tasks:
@@ -115,5 +181,18 @@ class TerminalProgress:
         rows = ", ".join(f"{count:,} {name}" for name, count in sorted(manifest["rows"].items()))
         how = "re-used" if reused else f"{manifest['seconds']:.1f} s"
         self.console.print(Text.assemble((f"{stage:<12}", "bold"), f" {how:>9}   {rows or 'nothing to store'}"))
-        for warning in manifest["warnings"]:
-            self.console.print(Text.assemble(("  note: ", "yellow"), printable(warning)))
+        if not reused:  # the run that computed the stage has told its notes
+            self._notes += [(stage, warning) for warning in manifest["warnings"]]
+
+    def print_notes(self) -> None:
+        """Print the notes that came since the last call, the worst first."""
+        groups, self._notes = grouped(self._notes), []
+        for group in groups[:MOST_SHOWN]:
+            style = "bold red" if group.rank == 0 else "yellow"
+            where = f"{', '.join(group.stages)}: "
+            self.console.print(
+                Text.assemble(("note: ", style), (where, "dim"), printable_lines(group.sentence)), soft_wrap=True
+            )
+        if len(groups) > MOST_SHOWN:
+            more = f"{len(groups) - MOST_SHOWN} more notes are in the report."
+            self.console.print(Text.assemble(("note: ", "yellow"), printable(more)))

@@ -112,6 +112,8 @@ def _run(
             highlight=False,
         )
         return EXIT_STOPPED
+    if isinstance(progress, TerminalProgress):
+        progress.print_notes()
     failures = pipeline.failed_inputs(result)
     if "report" not in result.keys:
         _tell_done_until(options, result, failures, events, console)

@@ -59,8 +59,10 @@ def interruptible(err: Console) -> type[TyperGroup]:
 
     class Interruptible(TyperGroup):
         def invoke(self, ctx: Any) -> Any:
+            from vtcav_ray.store.access import report_storage_errors  # imports fsspec, which `--help` does not need
+
             try:
-                return super().invoke(ctx)
+                return report_storage_errors(super().invoke)(ctx)  # report all storage errors in the same way
             except KeyboardInterrupt:
                 goes_on = ctx.invoked_subcommand in GO_ON
                 rest = " Finished work is kept: the same command, without --fresh, resumes from there."
@@ -92,7 +94,7 @@ def _add_status(app: typer.Typer, out: Console) -> None:
         if as_json:
             print(json.dumps(found.as_json()))
             return
-        out.print(f"{found.url}: {found.status}", highlight=False, soft_wrap=True, markup=False)
+        out.print(f"{found.url}: {found.sentence}", highlight=False, soft_wrap=True, markup=False)
         if found.error:
             out.print(printable_lines(found.error), highlight=False, soft_wrap=True, markup=False)
         out.print(status_table(found))

@@ -1,4 +1,4 @@
-"""Print a table of a run as text, CSV, JSON lines or Parquet.
+"""Print a table of a run as text, CSV, JSON, JSON lines or Parquet.
 
 Cells hold names from outside: markup in them is not interpreted, and formulas are escaped.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -15,13 +16,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vtcav_ray import stages
 from vtcav_ray.cli.terminal import printable
+from vtcav_ray.runs.run import Run
 from vtcav_ray.store.commits import parquet_bytes
 from vtcav_ray.tables import CELL_KEY
 from vtcav_ray.text.csv_text import without_formulas
 
-FORMATS = ("table", "csv", "json", "parquet")
+FORMATS = ("table", "csv", "json", "jsonl", "parquet")
 CELL_WIDTH = 28
+WHOLE = ("message", "verdict")  # columns of sentences, which are never shortened
 
 
 def print_table(rows: pa.Table, form: str, console: Console, stream: BinaryIO) -> None:
@@ -31,13 +35,41 @@ def print_table(rows: pa.Table, form: str, console: Console, stream: BinaryIO) -
     elif form == "csv":
         pyarrow.csv.write_csv(without_formulas(_flat(rows)), stream)
     elif form == "json":
-        for batch in rows.to_batches(max_chunksize=1024):
-            for row in batch.to_pylist():
-                line = json.dumps(_without_nan(row), default=_shown_bytes, ensure_ascii=False, allow_nan=False)
-                stream.write(line.encode() + b"\n")
+        separator = b"[\n"
+        for line in _json_lines(rows):
+            stream.write(separator + line)
+            separator = b",\n"
+        stream.write(b"\n]\n" if rows.num_rows else b"[]\n")
+    elif form == "jsonl":
+        for line in _json_lines(rows):
+            stream.write(line + b"\n")
     else:
         print_wide(_rich_table(rows), console)
     stream.flush()
+
+
+def _json_lines(rows: pa.Table) -> Iterator[bytes]:
+    """Iterate over the rows as JSON objects, a batch of rows in memory at a time."""
+    for batch in rows.to_batches(max_chunksize=1024):
+        for row in batch.to_pylist():
+            yield json.dumps(_without_nan(row), default=_shown_bytes, ensure_ascii=False, allow_nan=False).encode()
+
+
+def print_list_of_tables(run: Run, console: Console) -> None:
+    """Print every table with its stage, and the number of its rows if the stage is complete."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in (("table", "left"), ("stage", "left"), ("rows", "right")):
+        shown.add_column(name, justify=side)  # type: ignore[arg-type]
+    for table in stages.ALL_TABLES:
+        stage = stages.STAGE_OF_TABLE.get(table, "")
+        rows = ""
+        if stage in run.keys and (output := run.stage(stage)).complete:
+            rows = f"{output.manifest()['rows'].get(table, 0):,}"
+        elif table in ("failures", "interventions"):
+            rows = f"{run.table(table).num_rows:,}"
+        shown.add_row(table, stage or "every stage" if table == "failures" else stage or "intervene", rows)
+    console.print(shown)
+    console.print(f"vtcav table {run.url} NAME prints one of them.", soft_wrap=True, highlight=False, markup=False)
 
 
 def print_wide(table: Table, console: Console) -> None:
@@ -98,15 +130,15 @@ def _rich_table(rows: pa.Table) -> Table:
         )
         shown.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows.to_pylist():
-        shown.add_row(*(as_cell(value) for value in row.values()))
+        shown.add_row(*(as_cell(value, whole=name in WHOLE) for name, value in row.items()))
     return shown
 
 
-def as_cell(value: Any) -> Text:
-    """Return a value as the text of a table's cell, shortened."""
+def as_cell(value: Any, *, whole: bool = False) -> Text:
+    """Return a value as the text of a table's cell, shortened unless `whole`."""
     if value is None:
         return Text()
     if isinstance(value, bytes):
         return Text(_shown_bytes(value))
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return Text(printable(text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"))
+    return Text(printable(text if whole or len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"))

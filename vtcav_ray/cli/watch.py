@@ -10,7 +10,6 @@ from rich.console import Console
 
 from vtcav_ray.cli.run_commands import TrustCode
 from vtcav_ray.errors import EXIT_DONE, EXIT_STAGE
-from vtcav_ray.store.access import report_storage_errors
 
 if TYPE_CHECKING:
     from vtcav_ray.config import Config
@@ -52,6 +51,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
     ) -> None:
         """Run each complete new checkpoint once, also with several watchers, and write a report over training."""
         from vtcav_ray.config.loading import load_config
+        from vtcav_ray.store.access import report_storage_errors
         from vtcav_ray.watch.loop import WatchOptions, watch_for_ever
 
         settings = load_config(config, overrides or (), out=out_url, trust_code=trust_code)

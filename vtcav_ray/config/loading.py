@@ -17,6 +17,7 @@ import pydantic
 from vtcav_ray.config import Config, ConfigSection
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.registry import FRAMEWORKS, UnknownName
+from vtcav_ray.store.assets import resolve_asset
 from vtcav_ray.text.bounded_text import MOST_CHARACTERS, UnreadableText, read_yaml
 
 
@@ -26,7 +27,7 @@ def load_config(
     """Read a YAML config from a local path, with `key=value` overrides.
 
     Args:
-        path: the YAML file.
+        path: the YAML file; `asset:quickstart.yaml` is packaged.
         overrides: `a.b=value` strings; the value is read as YAML, so `[a, b]`, `1.5` and `null` have their YAML
             meaning.
         out: replaces the config's `out`.
@@ -36,9 +37,9 @@ def load_config(
     Raises:
         ConfigError: no such file, not YAML, an unknown key, or a value that is not allowed.
     """
-    file = Path(path)
+    file = Path(resolve_asset(path))
     if not file.is_file():
-        raise ConfigError(f"No config at {path}. Name a YAML file, for example configs/quickstart.yaml.")
+        raise ConfigError(f"No config at {path}. Name a YAML file. `vtcav init {path}` writes one.")
     try:
         data = read_yaml(_text_of(file)) or {}
     except (UnreadableText, UnicodeDecodeError) as error:

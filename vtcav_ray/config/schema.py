@@ -69,7 +69,12 @@ class VideosConfig(ConfigSection):
     @model_validator(mode="after")
     def _one_source(self) -> VideosConfig:
         if (self.uri is None) == (self.world is None):
-            raise ValueError("give exactly one of `uri` (your videos) and `world` (the planted world)")
+            if self.uri is not None:
+                raise ValueError(
+                    "there are both `uri` (your videos) and `world` (the planted world): remove one. On the command "
+                    "line, to read your videos: --set videos.world=null; to render the world: --set videos.uri=null"
+                )
+            raise ValueError("give `uri` (your videos: a folder, glob or manifest) or `world` (the planted world)")
         return self
 
     @property

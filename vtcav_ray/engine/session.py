@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 import tenacity
 
 from vtcav_ray.config import ResourcesConfig, StageResources
+from vtcav_ray.engine.stray import LOG_LEVEL_LINE, without_line
 from vtcav_ray.errors import EnvironmentFault
 from vtcav_ray.runs import logs
-from vtcav_ray.runs.interrupt import interrupter
+from vtcav_ray.runs.interrupt import interrupter, own_sigterm
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,8 @@ def _start(options: dict[str, object], address: str | None) -> None:
         reraise=True,
     )
     try:
-        starting(ray.init, **options)
+        with own_sigterm(), without_line(LOG_LEVEL_LINE):
+            starting(ray.init, **options)
     except Exception as error:
         if not _is_slow(error) and not isinstance(error, (ConnectionError, RuntimeError, ValueError, TimeoutError)):
             raise

@@ -54,6 +54,8 @@ def import_mmaction() -> None:
         drn.DRN = type("DRN", (), {})  # type: ignore[attr-defined]
         for module in (types.ModuleType(_DRN), drn):
             sys.modules.setdefault(module.__name__, module)
+        # MMAction2's Swin calls it so at every construction; there is nothing that a user could change.
+        warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release", category=UserWarning)
         with warnings.catch_warnings(), _without_multimodal(), _hidden_from(_PROBING, OPTIONAL):
             warnings.simplefilter("ignore")
             import mmaction.models  # noqa: F401 - which registers them

@@ -9,6 +9,8 @@ import pyarrow as pa
 from vtcav_ray import pipeline
 from vtcav_ray.config import Config, VideosConfig
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.preflight.checks import Preflight
+from vtcav_ray.preflight.run import preflight
 from vtcav_ray.runs.locate import locate
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import Folder
@@ -56,6 +58,27 @@ def dry_run(config: Config, *, until: str | None = None, fresh: bool = False) ->
     return planned
 
 
+def check(config: Config, *, until: str | None = None) -> Preflight:
+    """Check what the run needs, without writing anything: see `vtcav_ray.preflight`.
+
+    Args:
+        config: config of the run.
+        until: the last stage; None: all.
+
+    Raises:
+        ConfigError: no such stage or model config, or the videos can't be listed.
+    """
+    stages = pipeline.stages_until(until, config)
+    config = pipeline.layers_filled_in(config, stages)
+    folder = Folder(config.run_url, config.out_storage_options)
+    settings: VideosConfig | None = config.videos
+    if config.videos.world is not None:
+        world = _world(config, folder)
+        settings = _of_world(config.videos, world) if world.exists("videos.parquet") else None
+    videos = list_videos(settings)[0] if settings is not None else None
+    return preflight(config, videos, folder, [stage.name for stage in stages], keep=False)
+
+
 def _state(output: StageFolder, *, fresh: bool) -> str:
     there = len(output.committed())
     if fresh and there:
@@ -76,14 +99,19 @@ def corpus(config: Config) -> pa.Table:
         from vtcav_ray.videos.stage import rendered_world
 
         world = rendered_world(settings.world, Folder(config.run_url, config.out_storage_options))
-        settings = VideosConfig(uri=world.url, limit=settings.limit, labels=settings.labels,
-                                storage_options=dict(world.storage_options))  # fmt: skip
+        settings = _of_world(settings, world)
     videos, _ = list_videos(settings)
     if not videos.num_rows:
         raise ConfigError(
             f"There is no video at {settings.uri}: nothing to plan. Check videos.uri and videos.extensions."
         )
     return videos
+
+
+def _of_world(settings: VideosConfig, world: Folder) -> VideosConfig:
+    """Return the section `videos` for a world that is rendered."""
+    options = dict(world.storage_options)
+    return VideosConfig(uri=world.url, limit=settings.limit, labels=settings.labels, storage_options=options)
 
 
 def _world(config: Config, folder: Folder) -> Folder:

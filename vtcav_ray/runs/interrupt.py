@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+
+def end_like_ctrl_c() -> None:
+    """Let SIGTERM, which `kill` and job schedulers send, raise `KeyboardInterrupt` as Ctrl-C does.
+
+    Does nothing outside the main thread, or if the program has a handler of its own.
+    """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keep the program's handler of SIGTERM while Ray starts, which installs one that exits without cleaning up.
+
+    If the program has none, Ray's stays.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and callable(before):
+            signal.signal(signal.SIGTERM, before)
 
 
 def interrupter() -> Callable[[], None]:

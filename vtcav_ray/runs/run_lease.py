@@ -28,6 +28,7 @@ LEASES = "leases"
 NAME = "run"
 # A holder sends four heartbeats in this time. A killed holder on another machine blocks the folder for this time.
 EXPIRES_S = 60.0
+CLOCKS_APART_S = 30.0  # how far the clocks of a reader and of the storage may differ
 
 
 class LeaseHeld(EnvironmentFault):
@@ -120,6 +121,22 @@ def writing(folder: Folder, command: str = "vtcav run", *, take_over: bool = Fal
             lease.end("done")
         except storage_errors() as error:  # the lease expires on its own, and an earlier error says more
             logger.warning("the lease of %s could not be released: %s", folder.url, error)
+
+
+def silent_since(folder: Folder, now: float) -> float | None:
+    """Return when the last writer gave its last sign of life, if it no longer runs. Writes nothing.
+
+    Args:
+        folder: the run folder.
+        now: seconds since the epoch, by this machine's clock, which may differ from the storage's by half a minute.
+
+    Returns:
+        Seconds since the epoch; None: the writer runs, or nothing is known about it.
+    """
+    seen = Leases(folder.below(LEASES), EXPIRES_S).last_sign(NAME)
+    if seen is None or seen.at is None:
+        return None
+    return seen.at if seen.ended or now - seen.at > EXPIRES_S + CLOCKS_APART_S else None
 
 
 def _taken(folder: Folder, command: str, take_over: bool) -> Lease:

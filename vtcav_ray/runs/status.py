@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from rich.table import Table
 
+from vtcav_ray.runs.pace import shards_per_second
 from vtcav_ray.runs.record import PLAN
 from vtcav_ray.runs.run import Run
+from vtcav_ray.runs.run_lease import silent_since
 from vtcav_ray.stages import IN_ORDER, NAMES
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import modified_at
@@ -25,7 +27,8 @@ class StageStatus:
     Attributes:
         shards: planned shards; None: the stage has not begun.
         done: committed shards.
-        rate: shards per minute since the stage began or resumed; None: no shard since then.
+        rate: shards per minute, of the last minute if that had several, else since the stage began or resumed; None:
+            no shard since then.
         seconds_left: estimate at that rate.
         last: seconds since the newest shard was committed; None: none yet, or the storage keeps no times.
         failures: rows of `failures`.
@@ -45,13 +48,27 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """The status of a whole run: the facts in run.json, and its stages in order."""
+    """The status of a whole run: the facts in run.json, and its stages in order.
+
+    Attributes:
+        not_running_since: last sign of life of a process that says `running` and has ended or is silent, seconds since
+            the epoch; None: it runs, it has ended in order, or the storage can't tell.
+    """
 
     url: str
     status: str
     error: str | None
     updated: float
     stages: tuple[StageStatus, ...]
+    not_running_since: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The status in words: `running: tracks`, or `not running since 2026-01-01 12:00:00 UTC (it was ...)`."""
+        if self.not_running_since is None:
+            return self.status
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.not_running_since))
+        return f"not running since {since} (was {self.status}). Its process ended. Start it again: it resumes."
 
     @property
     def failures(self) -> int:
@@ -74,7 +91,9 @@ def run_status(run: Run, now: float | None = None) -> RunStatus:
     stages = tuple(
         _stage_status(run.stage(name), now) if name in run.keys else StageStatus(name, "not started") for name in shown
     )
-    return RunStatus(run.url, str(record.get("status", "")), record.get("error"), record.get("updated", now), stages)
+    status = str(record.get("status", ""))
+    silent = silent_since(run.folder, now) if status.startswith("running") else None
+    return RunStatus(run.url, status, record.get("error"), record.get("updated", now), stages, silent)
 
 
 def _stage_status(output: StageFolder, now: float) -> StageStatus:
@@ -89,10 +108,11 @@ def _stage_status(output: StageFolder, now: float) -> StageStatus:
         return StageStatus(output.stage, "unfinished", done=len(done))
     plan = checked(output.folder.read_json(PLAN), PLAN_JSON, f"{output.folder.url}/{PLAN}")
     rate = left = None
-    since, spent = len(done) - plan["done"], now - plan["started"]
-    if since > 0 and spent > 0:
-        rate = 60 * since / spent
-        left = 60 * (plan["shards"] - len(done)) / rate
+    times = _commit_times(output)
+    since = len(done) - plan["done"]
+    if since > 0 and (pace := _pace(times, since, plan["started"], now)) is not None:
+        rate = 60 * pace
+        left = (plan["shards"] - len(done)) / pace
     return StageStatus(
         output.stage,
         "unfinished",
@@ -100,16 +120,22 @@ def _stage_status(output: StageFolder, now: float) -> StageStatus:
         len(done),
         rate=rate,
         seconds_left=left,
-        last=_last_commit(output, now),
+        last=max(0.0, now - max(times)) if times else None,
         failures=sum(record["failures"] for record in output.records()),
         carried=plan.get("carried", {}).get("kept", 0),
     )
 
 
-def _last_commit(output: StageFolder, now: float) -> float | None:
-    """Return the seconds since the newest commit record was written."""
-    times = [t for entry in output.folder.entries(COMMITS) if (t := modified_at(entry)) is not None]
-    return max(0.0, now - max(times)) if times else None
+def _commit_times(output: StageFolder) -> list[float]:
+    """Return when each commit record was written, in seconds since the epoch; empty if the storage keeps no times."""
+    return [t for entry in output.folder.entries(COMMITS) if (t := modified_at(entry)) is not None]
+
+
+def _pace(times: list[float], since: int, started: float, now: float) -> float | None:
+    """Return shards per second, of the `since` shards that were done after the stage began or resumed."""
+    newest = sorted(times)[-since:]
+    # Without times, or with times of another clock, only the number of shards counts.
+    return shards_per_second(newest if len(newest) == since else [started] * since, started, now)
 
 
 def status_table(status: RunStatus) -> Table:

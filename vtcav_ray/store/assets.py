@@ -1,6 +1,7 @@
 """Files packaged with vtcav-ray, written `asset:NAME` in a config.
 
-`vtcav_ray/world/assets/` has the planted world's two models, `vtcav_ray/models/assets/` the class names of Kinetics.
+`vtcav_ray/world/assets/` has the planted world's two models, `vtcav_ray/models/assets/` the class names of Kinetics,
+`vtcav_ray/config/assets/` the quickstart's config.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from vtcav_ray.errors import ConfigError
 
 SCHEME = "asset:"
-ROOMS = ("world", "models")
+ROOMS = ("world", "models", "config")
 
 
 def resolve_asset(uri: str) -> str:

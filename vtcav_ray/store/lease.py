@@ -138,6 +138,19 @@ class Owner:
         return f"`{self.command or 'vtcav'}`{who} on host {self.host} (process {self.pid}), since {since}"
 
 
+@dataclass(frozen=True)
+class Sign:
+    """The last sign of life of a holder.
+
+    Attributes:
+        at: when it was written, seconds since the epoch by the storage's clock; None: the storage keeps no times.
+        ended: the holder has ended the lease, or its process on this machine is gone.
+    """
+
+    at: float | None
+    ended: bool
+
+
 def _machine() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -283,6 +296,17 @@ class Leases:
         """Return the owner of the newest attempt."""
         number = self.state(name).number
         return self._owner(name, number) if number else Owner()
+
+    def last_sign(self, name: str) -> Sign | None:
+        """Return the last sign of life of the newest holder, without writing; None: the lease was never taken."""
+        names = set(self.folder.names(name))
+        numbers = _numbers(names)
+        if not numbers:
+            return None
+        stem = f"{numbers[-1]:06d}"
+        ended = f"{stem}.end" in names
+        newest = next(f"{stem}{kind}" for kind in (".end", ".beat", ".json") if f"{stem}{kind}" in names)
+        return Sign(self._written(f"{name}/{newest}"), ended or self._owner(name, numbers[-1]).gone)
 
     def forget(self, name: str, before: int) -> None:
         """Delete the files of attempts before a number."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from vtcav_ray import stages
@@ -35,14 +36,25 @@ def _list(context: Context) -> Listing:
     return list_all(config)
 
 
-def rendered_world(world: WorldConfig, run: Folder) -> Folder:
-    """Return the planted world's folder inside the run folder. Render the world if it is not there yet."""
+def rendered_world(world: WorldConfig, run: Folder, progress: Callable[[int, int], None] | None = None) -> Folder:
+    """Return the planted world's folder inside the run folder. Render the world if it is not there yet.
+
+    Args:
+        world: the section of the config.
+        run: the run folder.
+        progress: called with (videos done, all videos) after each video.
+    """
     folder = run.below("world", canonical_digest(world.model_dump())[:16])
     from vtcav_ray.world import write_world  # imports OpenCV and PyAV, which a listing does not need
 
     # A complete world is kept; a partial one, left by a killed run, is rendered again.
     write_world(
-        folder.url, videos=world.videos, seed=world.seed, overwrite=True, storage_options=folder.storage_options
+        folder.url,
+        videos=world.videos,
+        seed=world.seed,
+        overwrite=True,
+        storage_options=folder.storage_options,
+        progress=progress,
     )
     return folder
 

@@ -66,6 +66,7 @@ class Pass:
     failed: dict[str, str] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)  # another watcher works on it
     unfinished: list[str] = field(default_factory=list)  # still being written, or truncated
+    no_match: str = ""  # the pattern, if no file matches it
 
     @property
     def sentence(self) -> str:
@@ -79,6 +80,11 @@ class Pass:
             )
             if names
         ]
+        if self.no_match:
+            return (
+                f"No checkpoint matches {self.no_match}. Check the folder. Put the pattern in quotes, so that the "
+                "shell does not expand it. `**/*.pth` also looks into sub-folders."
+            )
         return ", ".join(parts) + "." if parts else "Nothing new."
 
 
@@ -106,8 +112,10 @@ def watch_once(
         return list_checkpoints(options.pattern, storage_options)
 
     finished = registry.ids()
-    new = [c for c in look() if c.id not in finished]
+    there = look()
+    new = [c for c in there if c.id not in finished]
     if not new:
+        result.no_match = "" if there else options.pattern
         return result
     ready = settled(new, look, options.settle_s)
     result.unfinished = [c.name for c in new if c not in ready]

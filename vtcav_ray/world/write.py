@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -95,6 +95,7 @@ def write_world(
     workers: int | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> WorldSummary:
     """Render a planted world into the folder `out`, any fsspec URL.
 
@@ -109,6 +110,7 @@ def write_world(
         workers: number of rendering threads; one per core by default.
         overwrite: replace another world, or part of one, in `out`.
         storage_options: passed to the fsspec filesystem.
+        progress: called with (videos done, all videos) after each video.
 
     Raises:
         ValueError: a parameter is out of its range.
@@ -142,6 +144,8 @@ def write_world(
         truth.extend(_truth_row(video.scene, thing) for thing in video.objects)
         total_frames += video.scene.frames
         total_bytes += len(video.mp4)
+        if progress is not None:
+            progress(len(manifest), videos)
     _write_table(filesystem, f"{root}/{TRUTH}", pa.Table.from_pylist(truth, TRUTH_SCHEMA))
     _write_table(filesystem, f"{root}/{MANIFEST}", pa.Table.from_pylist(manifest, MANIFEST_SCHEMA))
     summary = WorldSummary(

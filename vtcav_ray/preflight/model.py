@@ -1,0 +1,148 @@
+"""Check the recogniser: build it on the CPU, load its weights, and run one synthetic clip through every layer."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vtcav_ray.config import Config
+from vtcav_ray.errors import ConfigError, VtcavError
+from vtcav_ray.preflight.checks import Check
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.records import BrokenFile, canonical_digest
+from vtcav_ray.version import __version__
+
+if TYPE_CHECKING:
+    from vtcav_ray.models import Description, Recogniser
+
+logger = logging.getLogger(__name__)
+
+PLACE = "preflight"  # folder of a run: names of the classes of models that passed, by digest
+
+
+def model_checks(config: Config, cache: Folder, *, keep: bool) -> tuple[list[Check], tuple[str, ...] | None]:
+    """Check that the model builds, that its weights fit, and that its layers and projections exist for these clips.
+
+    The model is built once: its class names are kept under a digest of the model and of the settings that were checked.
+
+    Args:
+        config: with layers filled in (`vtcav_ray.models.with_layers`).
+        cache: the run folder, where earlier checks are looked up.
+        keep: whether to write the result into `cache`.
+
+    Returns:
+        (rows, class names in the order of the logits; None: the model can't be used).
+    """
+    from vtcav_ray.activations.stage import sampled_otherwise
+    from vtcav_ray.models import describe
+
+    try:
+        description = describe(config.model, seed=config.seed)
+    except VtcavError as error:
+        return [Check.of("model", error)], None
+    key = canonical_digest(_checked_settings(config, description.digest))[:16]
+    names = _remembered(cache, key)
+    rows: list[Check] = []
+    if names is None:
+        rows, names = _built(config)
+        if names is None:
+            return rows, None
+        if keep:
+            cache.write_json(f"{PLACE}/{key}.json", {"class_names": list(names)})
+    layers = ", ".join(config.activations.layers)
+    rows = [
+        Check("model", "ok", f"{description.tag}: {len(names):,} classes; the weights fit"),
+        *rows,
+        Check("layers", "ok", f"{layers}: all run on clips of {config.clips.frames} frames"),
+    ]
+    return rows + _warnings(description, sampled_otherwise(config.clips, description.sampling)), names
+
+
+def _checked_settings(config: Config, digest: str) -> dict[str, object]:
+    activations = config.activations
+    return {
+        "version": __version__,
+        "model": digest,
+        "layers": activations.layers,
+        "projection": activations.projection,
+        "sketch_seed": activations.sketch_seed,
+        "clip": [config.clips.frames, config.clips.size],
+    }
+
+
+def _remembered(cache: Folder, key: str) -> tuple[str, ...] | None:
+    """Return the class names of a model that passed before; None: it was not checked, or the file is damaged."""
+    try:
+        found = cache.read_json(f"{PLACE}/{key}.json")
+    except FileNotFoundError:
+        return None
+    except BrokenFile as error:  # the model is built again, and the file rewritten
+        logger.warning("%s", error)
+        return None
+    names = found.get("class_names") if isinstance(found, dict) else None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names)
+
+
+def _built(config: Config) -> tuple[list[Check], tuple[str, ...] | None]:
+    """Build the model and run a clip through it. Return (rows, its class names; None: it can't be used)."""
+    from vtcav_ray.models import load_recogniser
+
+    try:
+        recogniser = load_recogniser(config.model, "cpu", seed=config.seed)
+    except VtcavError as error:
+        return [Check.of("model", error)], None
+    if wrong := _layer_checks(config, recogniser):
+        return wrong, None
+    try:
+        _run_one_clip(config, recogniser)
+    except VtcavError as error:
+        return [Check.of("layers", error)], None
+    except RuntimeError as error:  # torch: an operation that needs a GPU, or no memory on this machine
+        first = (str(error).strip().splitlines() or [""])[0]
+        hint = "The model did not run on this machine's CPU, so the layers' shapes are not checked"
+        return [Check("layers", "warn", f"{hint}: {first}")], recogniser.class_names
+    return [], recogniser.class_names
+
+
+def _layer_checks(config: Config, recogniser: Recogniser) -> list[Check]:
+    """Return a row for each layer that the model does not have."""
+    from vtcav_ray.activations.projections import layer_and_projection
+    from vtcav_ray.models import resolve_layer
+
+    wrong = []
+    for layer in config.activations.layers:
+        try:
+            resolve_layer(recogniser, layer_and_projection(layer, config.activations.projection)[0])
+        except ConfigError as error:
+            hint = "`vtcav layers CONFIG` lists all; to take the usual ones: --set activations.layers=auto"
+            wrong.append(Check.of("layers", ConfigError(f"{error} {hint}.")))
+    return wrong
+
+
+def _run_one_clip(config: Config, recogniser: Recogniser) -> None:
+    """Compute all layers' vectors of one clip of noise, as the stage `activations` does, in float32."""
+    from vtcav_ray.activations.stage import extractor_of
+
+    plain = {"precision": "float32", "compile": False, "views": "center"}
+    config = config.model_copy(update={"activations": config.activations.model_copy(update=plain)})
+    shape = (config.clips.frames, config.clips.size, config.clips.size, 3)
+    clip = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    extractor_of(config, recogniser, threads=1).extract([clip])
+
+
+def _warnings(description: Description, sampling: list[str]) -> list[Check]:
+    rows = [Check("model", "warn", sentence) for sentence in sampling]
+    if description.untrained:
+        rows.append(
+            Check(
+                "model",
+                "warn",
+                "The weights are random numbers (model.checkpoint: untrained), and so is what the scores say. "
+                "Give trained weights: --set model.checkpoint=FILE.pth",
+            )
+        )
+    return rows

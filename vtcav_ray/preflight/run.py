@@ -1,0 +1,68 @@
+"""The preflight of a run: all checks, in the order in which the run would meet their faults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
+
+from vtcav_ray.config import Config
+from vtcav_ray.errors import VtcavError
+from vtcav_ray.preflight.checks import Check, LabelRow, Preflight
+from vtcav_ray.preflight.corpus import corpus_checks
+from vtcav_ray.preflight.detector import detector_checks
+from vtcav_ray.preflight.model import model_checks
+from vtcav_ray.store.folder import Folder
+
+
+def preflight(
+    config: Config, videos: pa.Table | None, folder: Folder, stages: Collection[str], *, keep: bool = True
+) -> Preflight:
+    """Check what can be known before any video is decoded. Takes seconds; reads the weights, and no video.
+
+    Args:
+        config: of the run, with its layers filled in.
+        videos: VIDEOS table; None: not known yet, so labels and counts are not checked.
+        folder: the run folder, where models that passed are remembered.
+        stages: names of the stages that the run has to do. Without `tracks`, the detector is not checked; without
+            `activations`, model and labels are not.
+        keep: whether to write to `folder`; False for a dry run, which also checks that it could.
+
+    Returns:
+        The rows. `Preflight.stop` raises the errors among them.
+    """
+    checks = [] if keep else [output_check(folder)]
+    labels: list[LabelRow] = []
+    if "tracks" in stages:
+        checks += detector_checks(config)
+    if "activations" in stages:
+        found, classes = model_checks(config, folder, keep=keep)
+        checks += found
+        if classes is not None and videos is not None and videos.num_rows:
+            from vtcav_ray.models import describe
+
+            known = describe(config.model, seed=config.seed).class_names
+            found, labels = corpus_checks(videos, config, classes, known)
+            checks += found
+    return Preflight(tuple(checks), tuple(labels))
+
+
+def output_check(folder: Folder) -> Check:
+    """Check, without writing, that the run folder can be written. On object storage: that it can be listed."""
+    try:
+        folder.check()
+    except VtcavError as error:
+        return Check.of("output", error)
+    if not isinstance(folder.fs, LocalFileSystem):
+        return Check("output", "ok", f"{folder.url} can be reached")
+    place = folder.root
+    while not os.path.lexists(place) and os.path.dirname(place) != place:
+        place = os.path.dirname(place)
+    fix = "Choose another folder with --out."
+    if not os.path.isdir(place):
+        return Check("output", "stop", f"{folder.url} can't be a folder: {place} is a file. {fix}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        return Check("output", "stop", f"{folder.url} can't be written: no permission to write in {place}. {fix}")
+    return Check("output", "ok", f"{folder.url} can be written")
