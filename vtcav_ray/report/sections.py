@@ -20,6 +20,7 @@ from vtcav_ray.registry import REPORT_SECTIONS
 from vtcav_ray.report import mistakes, sentences
 from vtcav_ray.report.data import ReportData, StageSummary
 from vtcav_ray.report.depths import Depths, depths
+from vtcav_ray.report.examples import Driven
 from vtcav_ray.report.phrases import Sentence
 from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.report.undecided import undecided
@@ -85,11 +86,12 @@ class GroupShare:
 
 @dataclass(frozen=True)
 class Answer:
-    """One class: its verdict, its clearest findings by depth, and the figures behind it in sentences."""
+    """One class: its verdict, its clearest findings by depth, the figures behind it in sentences, and two of its examples."""
 
     verdict: Verdict
     depths: Depths
     figures: Sequence[Sentence]
+    driven: Driven | None
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,7 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
         ],
         shares=[GroupShare(*share) for share in sentences.group_shares(cells)],
         tiles=_tiles(data, cells),
-        answers=[Answer(one, depths(cells, one), figures[one.name]) for one in full],
+        answers=[Answer(one, depths(cells, one), figures[one.name], data.examples.driven.get(one.name)) for one in full],
         more=[one for one in every if one not in full],
         undecided=undecided(cells, alpha=data.alpha),
         warnings=data.warnings,
