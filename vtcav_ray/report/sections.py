@@ -107,6 +107,7 @@ class Summary:
         more: the other classes' verdicts.
         undecided: questions that could not be decided, and why.
         warnings: for the user.
+        note: which class examples have no preview; empty: all have one.
     """
 
     eyebrow: Sequence[str]
@@ -117,6 +118,7 @@ class Summary:
     more: Sequence[Verdict]
     undecided: Sequence[Sentence]
     warnings: Sequence[str]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class _Drawn(Section):
 
 @REPORT_SECTIONS.register("matrix")
 class MatrixSection(_Drawn):
-    """Every cell, classes by concepts."""
+    """Every comparison, classes by concepts."""
 
     title, heading = "Matrix", "Classes × concepts"
 
@@ -243,6 +245,7 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
         more=[one for one in every if one not in full],
         undecided=undecided(cells, alpha=data.alpha),
         warnings=data.warnings,
+        note=data.examples.note,
     )
 
 
