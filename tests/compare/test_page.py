@@ -46,11 +46,11 @@ def test_the_page_shows_what_moved(browser: Browser, tmp_path: Path, scheme: str
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-ready]")
     assert page.locator("tbody tr").count() == 1  # the effect that moved
-    assert "1 effect moved beyond its uncertainty, of 8 compared cells" in page.locator(".lead").inner_text()
+    assert "1 effect moved beyond its uncertainty, of 8 comparisons" in page.locator(".lead").inner_text()
     assert page.locator("#chart circle").count() == 3  # its effect in three runs
     page.get_by_label("moved only").uncheck()
     assert page.locator("tbody tr").count() == 8
-    page.get_by_label("Find cells").fill("drop")
+    page.get_by_label("Find effects").fill("drop")
     assert page.locator("tbody tr").count() == 4
     page.locator("tbody th button").first.click()
     assert page.locator("#chart h3").inner_text().startswith("drop × ")
