@@ -149,10 +149,7 @@ def _part_of_way(figures: MapFigures) -> float | None:
 def tcav_of_pair(pair: Comparison, figures: TcavFigures, layer: str) -> list[str]:
     """Describe what Video-TCAV shows about the same classes."""
     one, other = pair.concepts
-    parts = [
-        _moves(effect, p, name)
-        for name, effect, p in zip(pair.classes, figures.effect, figures.p, strict=True)
-    ]
+    parts = [_moves(effect, p, name) for name, effect, p in zip(pair.classes, figures.effect, figures.p, strict=True)]
     return [
         f"Against {other}, {one} at the layer {layer} {parts[0]} and {parts[1]}. Clip by clip, on the same clips, "
         f"this value tells the two classes apart with an AUC of {with_interval(figures.area)}."

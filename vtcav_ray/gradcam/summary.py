@@ -25,16 +25,14 @@ MEASURES = tuple(
 )
 
 
-def mean_interval(
-    values_V: np.ndarray, seed: int = 0, *, correlation: bool = False
-) -> tuple[float, float, float]:
+def mean_interval(values_V: np.ndarray, seed: int = 0, *, correlation: bool = False) -> tuple[float, float, float]:
     """Return the mean over source videos and both ends of its 95 % interval. A single video gives NaN ends.
 
     Args:
         values_V: one figure per source video.
         seed: of the resamples.
-        correlation: the figures are correlations. The interval is taken on Fisher's scale, artanh(r), where it is nearly
-            symmetric, so its ends lie inside [-1, 1].
+        correlation: the figures are correlations. The interval is taken on Fisher's scale, artanh(r), so its ends lie
+            inside [-1, 1].
     """
     if not len(values_V):
         return float("nan"), float("nan"), float("nan")

@@ -49,10 +49,11 @@ def build_report(data: ReportData) -> str:
     videos, packed_videos = pack_videos(cells, data.sensitivities)
     nulls, packed_nulls = pack_nulls(cells, data.nulls)
     placed = sections(data, cells)
+    own = function(asset(HERE, "theme.js", "tips.js", "downloads.js"), asset(ROOM, *SCRIPTS))
     shell = Shell(
         title=f"{data.title} · Video-TCAV",
         styles=[asset(HERE, "page.css")],
-        scripts=[asset(HERE, *CHARTS), function(asset(HERE, "theme.js", "tips.js", "downloads.js"), asset(ROOM, *SCRIPTS))],
+        scripts=[asset(HERE, *CHARTS), own],
         data={"facts": {**_facts(data), **head, "videos": videos, "nulls": nulls}},
         packed={"cells": packed, "videos": packed_videos, "nulls": packed_nulls},
         images=True,

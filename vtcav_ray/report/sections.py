@@ -86,7 +86,7 @@ class GroupShare:
 
 @dataclass(frozen=True)
 class Answer:
-    """One class: its verdict, its clearest findings by depth, the figures behind it in sentences, and two of its examples."""
+    """One class: its verdict, its findings by depth, the figures behind it in sentences, and two of its examples."""
 
     verdict: Verdict
     depths: Depths
@@ -230,6 +230,7 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
     """Collect what the summary shows."""
     every = verdicts(cells, data.movements)
     full = clearest(every, MAX_ANSWERS)
+    driven = data.examples.driven
     figures = {found.name: found.sentences for found in sentences.findings(cells, [one.name for one in full])}
     return Summary(
         eyebrow=_eyebrow(data),
@@ -241,7 +242,7 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
         ],
         shares=[GroupShare(*share) for share in sentences.group_shares(cells)],
         tiles=_tiles(data, cells),
-        answers=[Answer(one, depths(cells, one), figures[one.name], data.examples.driven.get(one.name)) for one in full],
+        answers=[Answer(one, depths(cells, one), figures[one.name], driven.get(one.name)) for one in full],
         more=[one for one in every if one not in full],
         undecided=undecided(cells, alpha=data.alpha),
         warnings=data.warnings,

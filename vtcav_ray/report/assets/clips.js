@@ -16,7 +16,7 @@ const clips = (() => {
 
   // A thumbnail of a clip; `about`: the class or concept that it is an example of.
   function picture(clip, about) {
-    return element("button", { type: "button", class: "preview", "data-tip": clip.video, "aria-haspopup": "dialog", onclick: () => enlarge(clip, about) }, ...movie(clip, about));
+    return element("button", { type: "button", class: "preview", "data-tip": clip.video, "aria-label": `Enlarge: ${about}, a clip of ${clip.video}`, "aria-haspopup": "dialog", onclick: () => enlarge(clip, about) }, ...movie(clip, about));
   }
 
   // The thumbnail of a class example, or its name where there is none.
