@@ -46,11 +46,12 @@ def test_the_page_shows_what_moved(browser: Browser, tmp_path: Path, scheme: str
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-ready]")
     assert page.locator("tbody tr").count() == 1  # the effect that moved
-    assert "1 effect moved beyond its uncertainty, of 8 compared cells" in page.locator(".lead").inner_text()
+    assert "1 effect moved beyond its uncertainty, of 8 comparisons" in page.locator(".lead").inner_text()
+    assert page.locator("#chart h3").inner_text().startswith("lift × up/spatiotemporal")
     assert page.locator("#chart circle").count() == 3  # its effect in three runs
     page.get_by_label("moved only").uncheck()
     assert page.locator("tbody tr").count() == 8
-    page.get_by_label("Find cells").fill("drop")
+    page.get_by_label("Find effects").fill("drop")
     assert page.locator("tbody tr").count() == 4
     page.locator("tbody th button").first.click()
     assert page.locator("#chart h3").inner_text().startswith("drop × ")
@@ -63,3 +64,18 @@ def test_the_page_shows_what_moved(browser: Browser, tmp_path: Path, scheme: str
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     assert problems == []
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+def test_the_page_opens_on_the_largest_significant_change(browser: Browser, tmp_path: Path) -> None:
+    rows = comparison().to_pylist()
+    rows[0] |= {"change": 9.0, "effect_b": 9.1}  # larger, but not significant
+    file = tmp_path / "compare.html"
+    file.write_text(build_page(pa.Table.from_pylist(rows, schema=COMPARISON), ["e0", "e1", "e2"]), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator("#chart h3").inner_text().startswith("lift × up/spatiotemporal")
+    with page.expect_download() as found:
+        page.get_by_role("button", name="Save as CSV: Comparison of runs").click()
+    assert len(Path(found.value.path()).read_text(encoding="utf-8").splitlines()) == 1 + len(rows)
+    page.close()

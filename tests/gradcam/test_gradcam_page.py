@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.gradcam_figures import NASTY, comparison, page_data, rows, tcav
 from vtcav_ray import tables
 from vtcav_ray.gradcam import sentences
+from vtcav_ray.gradcam.compare import Interval
 from vtcav_ray.gradcam.page import build_page
 from vtcav_ray.gradcam.summary import mean_interval, separation, summarise
 
@@ -110,3 +111,30 @@ def test_a_page_of_nothing_is_a_page() -> None:
     page = build_page(page_data(without, comparisons=[comparison(without, None)]))
     assert "nothing can be said of the background" in page
     assert "nan" not in page.replace("nance", "").lower().split("<body>")[1].split("data:image")[0]
+
+
+def test_a_correlations_interval_stays_inside_one() -> None:
+    values = np.array([0.999, 0.97, 0.995, 0.4])
+    plain = mean_interval(values)
+    mean, low, high = mean_interval(values, correlation=True)
+    assert plain[2] > 1  # what the plain scale gives
+    assert mean == plain[0]
+    assert -1 < low < mean < high <= 1
+    mean, low, high = mean_interval(-values, correlation=True)
+    assert -1 <= low < mean < high < 1
+    assert mean_interval(np.ones(4), correlation=True) == pytest.approx((1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("effect", "p", "text"),
+    [
+        ((-0.0074, -0.0120, -0.0021), 0.002, "lowers lift's logit by 0.0074 [0.0021, 0.012"),
+        ((0.5, 0.25, 0.75), 0.002, "raises lift's logit by 0.50 [0.25, 0.75] (p = 0.002)"),
+        ((0.5, -0.25, 1.25), 0.3, "by +0.50 [−0.25, +1.25], which is not shown to differ from 0 (p = 0.30)"),
+        ((0.5, -0.25, 1.25), 0.002, "which is not decided (p = 0.002, but the interval over other videos includes 0)"),
+    ],
+)
+def test_the_direction_is_in_the_verb_alone_and_p_never_contradicts_it(
+    effect: tuple[float, float, float], p: float, text: str
+) -> None:
+    assert text in sentences._moves(Interval(*effect), p, "lift")

@@ -100,7 +100,7 @@ def test_the_matrix_filters_and_sorts(opened: Opened) -> None:
     assert page.locator("#matrix .row-head").first.inner_text() == "push_right"  # raised most by `cup right`
     assert page.locator("#matrix .row-head").last.inner_text() == "push_left"
     assert page.locator("#matrix .head-cell").first.get_attribute("aria-sort") == "descending"
-    page.get_by_label("with a significant cell").check()
+    page.get_by_label("with a significant effect").check()
     assert page.locator("#matrix .row-head").all_inner_texts() == ["push_right", "push_left"]
     page.locator("#matrix").get_by_label("Find concepts").fill("no such")
     assert "widen the filters" in page.locator("#matrix-caption").inner_text()
@@ -329,7 +329,7 @@ def test_the_summary_is_there_without_javascript(browser: Browser, file: Path) -
     page = context.new_page()
     page.goto(file.as_uri())
     assert page.get_by_role("heading", name="What the model uses").is_visible()
-    assert page.get_by_text("Uses ").first.is_visible()
+    assert page.locator(".verdict", has_text="Uses").first.is_visible()
     assert page.get_by_text("drawn by JavaScript").first.is_visible()
     context.close()
 
@@ -340,5 +340,9 @@ def test_printing_draws_every_chart(opened: Opened) -> None:
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator(".card svg.plot").count() == 12
     assert page.locator(".class-row svg.plot").count() == 2 * 4
-    assert page.locator("#matrix .head-name").first.is_visible()
+    tables = page.locator(".print-matrix table")
+    assert tables.count() == 3
+    shown = tables.locator("thead th").evaluate_all("heads => heads.map(h => h.innerText.replace(/\\s+/g, '/'))")
+    assert len(shown) == 24  # a heading for every concept
+    assert set(page.locator(".print-matrix tbody tr").evaluate_all("rows => rows.map(r => r.cells.length)")) == {10, 7}
     assert not page.locator(".controls").first.is_visible()

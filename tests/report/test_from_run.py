@@ -129,6 +129,21 @@ def test_everything_is_read(run: Run) -> None:
     assert set(data.concepts) == set(CONCEPTS)
 
 
+def test_the_clips_of_a_concept_are_counted_by_label_object_and_source(run: Run) -> None:
+    parts = ReportData.from_run(run).concepts[CONCEPTS[0]].parts
+    assert set(parts) == {"label", "object", "source video"}
+    assert list(parts["source video"]) == [("v0", 2), ("v1", 2), ("v2", 2)]
+    for counts in parts.values():
+        assert sum(n for _, n in counts) == 6
+
+
+def test_class_examples_have_previews(run: Run) -> None:
+    examples = ReportData.from_run(run).examples
+    assert sum(len(of) for of in examples.previews.values()) + examples.left_out == 3
+    assert set(examples.previews) == {"lift"}
+    assert examples.note == ""
+
+
 def test_previews_show_the_stored_frames(run: Run) -> None:
     still, moving = (ReportData.from_run(run).concepts[c].previews[0] for c in CONCEPTS)
     assert (still.frames, moving.frames) == (1, 16)

@@ -53,5 +53,6 @@ def test_only_patched_cells_have_a_finite_change(tmp_path: Path) -> None:
     for row in scores.to_pylist():
         there = all(row[name] == lift[name] for name in tables.CELL_KEY)
         assert (row["effect_patch"], row["q_patch"]) == ((0.875, 0.004) if there else (None, None))
-    told = [plain(s) for one in findings(read_cells(scores, ["late"]), ["drop", "lift"]) for s in one.sentences]
+    cells = read_cells(scores, ["late"])
+    told = [plain(s) for one in findings(cells, cells.classes) for s in one.sentences]
     assert sum("Putting the concept's activations in place changes it by +0.88" in text for text in told) == 1

@@ -38,6 +38,17 @@ def test_points_are_placed_by_checkpoint_and_effect() -> None:
     assert "last +1.00 [+0.50, +1.50], score 0.90" in page
 
 
+def test_layers_keep_the_configs_order_and_small_effects_their_digits() -> None:
+    small = {0: Point(-0.0004, -0.0009, -0.0001, None, True)}
+    series = {("lift", "up/context", layer): small for layer in ("answer", "early", "head", "late", "middle")}
+    page = build_page([], series, ["early", "middle", "late", "head"])
+    heads = [f">{layer}</th>" for layer in ("early", "middle", "late", "head", "answer")]
+    places = [page.index(head) for head in heads]
+    assert places == sorted(places)
+    assert "last −0.00040 [−0.00090, −0.00010]" in page
+    assert "0.00 " not in page
+
+
 def test_the_policy_allows_its_own_style_alone() -> None:
     assert "unsafe-inline" not in page_text()
     assert "script-src" not in page_text()

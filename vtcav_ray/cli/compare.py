@@ -91,7 +91,7 @@ def _table(comparison: pa.Table, *, many: bool) -> Table:
         table.add_row(
             *(Text(printable(text)) for text in (mark, *names, *numbers)), style="bold" if row["moved"] else None
         )
-    table.caption = f"● moved   ○ not shown to have moved   × not learnable in either   {len(rows)} cells compared"
+    table.caption = f"● moved   ○ not shown to have moved   × not learnable in either   {len(rows)} comparisons"
     table.caption_justify = "left"
     return table
 

@@ -1,4 +1,4 @@
-"""The comparison as one HTML file: the changes in sentences, a table to filter and sort, cells over the runs."""
+"""The comparison as one HTML file: the changes in sentences, a table to filter and sort, effects over the runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sentences(comparison: pa.Table) -> list[str]:
     verb = "effect moved" if len(moved) == 1 else "effects moved"
     lines = [
         f"{len(moved):,} {verb} beyond {'its' if len(moved) == 1 else 'their'} uncertainty, of "
-        f"{count(len(rows), 'compared cell')} "
+        f"{count(len(rows), 'comparison')} "
         f"({paired:,} on the same videos, {len(rows) - paired:,} on different ones)."
     ]
     for row in moved[:MAX_SENTENCES]:
@@ -51,7 +51,7 @@ def build_page(comparison: pa.Table, names: Sequence[str]) -> str:
     shell = Shell(
         title=f"{title} · Video-TCAV comparison",
         styles=[asset(HERE, "page.css")],
-        scripts=[asset(HERE, *CHARTS), function(asset(ROOM, "compare.js"))],
+        scripts=[asset(HERE, *CHARTS), function(asset(HERE, "tips.js", "downloads.js"), asset(ROOM, "compare.js"))],
         data={"facts": _facts(comparison, names)},
         images=True,
         inline_styles=True,

@@ -157,8 +157,8 @@ def map_figures(parts: Sequence[pa.Table], classes: tuple[str, str]) -> MapFigur
     return MapFigures(
         videos=(len(set(parts[0]["video_id"].to_pylist())), len(set(parts[1]["video_id"].to_pylist()))),
         turned=(turned[0], turned[1]),
-        direction=Interval(*mean_interval(video_means(together, "direction_predicted"))),
-        direction_same=Interval(*mean_interval(video_means(together, "direction"))),
+        direction=Interval(*mean_interval(video_means(together, "direction_predicted"), correlation=True)),
+        direction_same=Interval(*mean_interval(video_means(together, "direction"), correlation=True)),
         axis=axis,
         drift=_two(parts, f"drift_{axis}"),
         track_drift=_two(parts, f"track_drift_{axis}"),

@@ -9,6 +9,7 @@ from typing import Any
 from vtcav_ray.gradcam.compare import AXES, Comparison, Interval, MapFigures, TcavFigures
 from vtcav_ray.pages.wording import count, equals, share, signed
 
+ALPHA = 0.05
 SAME, ALIKE = 0.9, 0.5  # smallest correlations of maps that are called nearly the same, and alike
 SummaryRows = Mapping[str, Mapping[str, Any]]  # measure -> its row of `gradcam_summary`
 
@@ -148,18 +149,24 @@ def _part_of_way(figures: MapFigures) -> float | None:
 def tcav_of_pair(pair: Comparison, figures: TcavFigures, layer: str) -> list[str]:
     """Describe what Video-TCAV shows about the same classes."""
     one, other = pair.concepts
-    parts = [
-        f"{_moves(effect)} {name}'s logit by {with_interval(effect, sign=True)} (p {equals(p)})"
-        for name, effect, p in zip(pair.classes, figures.effect, figures.p, strict=True)
-    ]
+    parts = [_moves(effect, p, name) for name, effect, p in zip(pair.classes, figures.effect, figures.p, strict=True)]
     return [
         f"Against {other}, {one} at the layer {layer} {parts[0]} and {parts[1]}. Clip by clip, on the same clips, "
         f"this value tells the two classes apart with an AUC of {with_interval(figures.area)}."
     ]
 
 
-def _moves(effect: Interval) -> str:
-    return "raises" if effect.low > 0 else "lowers" if effect.high < 0 else "is not shown to move"
+def _moves(effect: Interval, p: float, name: str) -> str:
+    """Write what the interval and p allow: a size without a sign where the verb gives the direction."""
+    if effect.low > 0 or effect.high < 0:
+        verb = "raises" if effect.low > 0 else "lowers"
+        size = effect if effect.low > 0 else Interval(-effect.value, -effect.high, -effect.low)
+        value, ends = (signed(size.value), f"[{signed(size.low)}, {signed(size.high)}]")
+        return f"{verb} {name}'s logit by {value.lstrip('+')} {ends.replace('+', '')} (p {equals(p)})"
+    change = f"changes {name}'s logit by {with_interval(effect, sign=True)}"
+    if p < ALPHA:
+        return f"{change}, which is not decided (p {equals(p)}, but the interval over other videos includes 0)"
+    return f"{change}, which is not shown to differ from 0 (p {equals(p)})"
 
 
 def has_opposite_effects(figures: TcavFigures) -> bool:

@@ -124,4 +124,4 @@ def _ingredients(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage(stages.GRADCAM, version=2, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.GRADCAM, version=3, ingredients=_ingredients, prepare=_prepare)

@@ -18,17 +18,21 @@ ALL = "all"
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 _STREAM = 31  # random stream of the resamples: figures with the same number of videos share one draw
+_MAX_R = 1 - 1e-12
+CORRELATIONS = ("direction", "direction_predicted", "shuffled_weights_similarity", "track_agreement")
 MEASURES = tuple(
     field.name for field in tables.GRADCAM if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
 )
 
 
-def mean_interval(values_V: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+def mean_interval(values_V: np.ndarray, seed: int = 0, *, correlation: bool = False) -> tuple[float, float, float]:
     """Return the mean over source videos and both ends of its 95 % interval. A single video gives NaN ends.
 
     Args:
         values_V: one figure per source video.
         seed: of the resamples.
+        correlation: the figures are correlations. The interval is taken on Fisher's scale, artanh(r), so its ends lie
+            inside [-1, 1].
     """
     if not len(values_V):
         return float("nan"), float("nan"), float("nan")
@@ -37,8 +41,16 @@ def mean_interval(values_V: np.ndarray, seed: int = 0) -> tuple[float, float, fl
     if n < 2:
         return mean, float("nan"), float("nan")
     resampled = weights(n, RESAMPLES, seed, _STREAM).numpy().astype(np.float64) @ values_V
+    if correlation:
+        low, high = _interval(_fisher(resampled), float(_fisher(np.array(mean))), n)
+        return mean, float(np.tanh(low)), float(np.tanh(high))
     low, high = _interval(resampled, mean, n)
     return mean, low, high
+
+
+def _fisher(correlation: np.ndarray) -> np.ndarray:
+    """Return artanh(r), finite also for r = 1 and for rounding errors beyond."""
+    return np.arctanh(np.clip(correlation, -_MAX_R, _MAX_R))
 
 
 def separation(a_N: np.ndarray, b_M: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
@@ -95,7 +107,7 @@ def summarise(table: pa.Table) -> pa.Table:
         part = table.take(members)
         for measure in MEASURES:
             values = video_means(part, measure)
-            mean, low, high = mean_interval(values)
+            mean, low, high = mean_interval(values, correlation=measure in CORRELATIONS)
             figures = {"mean": mean, "ci_low": low, "ci_high": high}
             rows.append(
                 {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,16 @@ import pyarrow.compute as pc
 from vtcav_ray import tables
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.report.companions import companions
-from vtcav_ray.report.previews import Preview, previews_of_clips
+from vtcav_ray.report.examples import Examples, find_driven, read_examples
+from vtcav_ray.report.previews import Preview, previews_of_concepts, read_heads
+from vtcav_ray.report.score_cells import read_cells
+from vtcav_ray.report.verdicts import verdicts
 from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import ALL_NAMES
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
-CLIP_COLUMNS = ("set", "name", "kind", "video_id")
+CLIP_COLUMNS = ("set", "name", "kind", "video_id", "label", "object")
+MAX_PARTS = 8  # labels, objects or source videos of a concept that are named
 SENSITIVITY_COLUMNS = ("class", "layer", "concept", "video_id", "sensitivity")
 
 
@@ -54,11 +59,19 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class ConceptFacts:
-    """The clips of one concept `<name>/<kind>`: their number, the number of source videos, and a few previews."""
+    """The clips of one concept `<name>/<kind>`.
+
+    Attributes:
+        clips: their number.
+        videos: number of their source videos.
+        previews: of a few clips.
+        parts: `label`, `object` and `source video` -> (value, number of clips), most frequent first.
+    """
 
     clips: int = 0
     videos: int = 0
     previews: Sequence[Preview] = ()
+    parts: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,7 @@ class ReportData:
         scores: rows of `tables.SCORES`; further columns are shown under their own names.
         concepts: `<name>/<kind>` -> its clips.
         class_clips: class -> number of example clips.
+        examples: previews of class examples, and which are driven most and least.
         accuracies: `ACCURACY_COLUMNS` of the cavs table; None: the distributions are left out.
         entanglement: how similar the concepts' directions are, one entry per layer.
         sensitivities: class, layer, concept, video_id, sensitivity: how each class video's logit changes along the CAVs
@@ -106,6 +120,7 @@ class ReportData:
     scores: pa.Table
     concepts: Mapping[str, ConceptFacts] = field(default_factory=dict)
     class_clips: Mapping[str, int] = field(default_factory=dict)
+    examples: Examples = field(default_factory=Examples)
     accuracies: pa.Table | None = None
     entanglement: Sequence[Entanglement] = ()
     sensitivities: pa.Table | None = None
@@ -184,10 +199,11 @@ class ReportData:
         clips = accepted.read("clips", columns=CLIP_COLUMNS)
         if clips is None:
             clips = tables.CLIPS.empty_table()
-        return cls(
+        heads = read_heads(accepted)
+        data = cls(
             title=run.config.name,
             scores=_with_patch_effects(run),
-            concepts=_concept_facts(clips, previews_of_clips(accepted)),
+            concepts=_concept_facts(clips, previews_of_concepts(accepted, heads)),
             class_clips=_class_counts(clips),
             accuracies=run.table("cavs", columns=list(ACCURACY_COLUMNS)),
             entanglement=read_entanglement(run.stage("cavs").read("entanglement"), run.config.activations.layers),
@@ -205,6 +221,9 @@ class ReportData:
             updated=record.get("updated"),
             links=[(one.page, one.title) for _, one in companions(run) if run.folder.exists(one.page)],
         )
+        cells = read_cells(data.scores, data.layers)
+        driven = find_driven(cells, verdicts(cells, data.movements), data.sensitivities)
+        return replace(data, examples=read_examples(accepted, heads, driven))
 
 
 def _mistakes(run: Run) -> pa.Table | None:
@@ -268,11 +287,29 @@ def _stage_facts(manifest: Mapping[str, Any]) -> StageSummary:
 
 def _concept_facts(clips: pa.Table, previews: Mapping[str, Sequence[Preview]]) -> dict[str, ConceptFacts]:
     columns = [clips[c].to_numpy(zero_copy_only=False) for c in CLIP_COLUMNS]
-    videos: dict[str, list[str]] = {}
-    for set_, name, kind, video in zip(*columns, strict=True):
+    parts: dict[str, dict[str, Counter[str]]] = {}
+    for set_, name, kind, video, label, object_ in zip(*columns, strict=True):
         if set_ == "concept":
-            videos.setdefault(f"{name}/{kind}", []).append(video)
-    return {c: ConceptFacts(len(v), len(set(v)), tuple(previews.get(c, ()))) for c, v in sorted(videos.items())}
+            of = parts.setdefault(f"{name}/{kind}", {key: Counter() for key in ("label", "object", "source video")})
+            for counter, value in zip(of.values(), (label or "no label", object_ or "no object", video), strict=True):
+                counter[value] += 1
+    return {
+        concept: ConceptFacts(
+            clips=of["label"].total(),
+            videos=len(of["source video"]),
+            previews=tuple(previews.get(concept, ())),
+            parts={key: _most_common(counter) for key, counter in of.items()},
+        )
+        for concept, of in sorted(parts.items())
+    }
+
+
+def _most_common(counter: Counter[str]) -> list[tuple[str, int]]:
+    """Return the most frequent values, then all others together."""
+    ordered = sorted(counter.items(), key=lambda pair: (-pair[1], pair[0]))
+    rest = ordered[MAX_PARTS:]
+    together = [(f"{len(rest):,} others", sum(n for _, n in rest))] if rest else []
+    return [*ordered[:MAX_PARTS], *together]
 
 
 def _class_counts(clips: pa.Table) -> dict[str, int]:

@@ -76,7 +76,7 @@ def pack_videos(
     place = np.full(shape, -1, np.int64)
     place[cells.class_N, cells.column_N, cells.layer_N] = np.arange(len(cells))
     keys = [
-        _known(sensitivities[name], known)
+        codes_of(sensitivities[name], known)
         for name, known in (("class", cells.classes), ("concept", concepts), ("layer", cells.layers))
     ]
     known = np.all([key >= 0 for key in keys], axis=0)
@@ -125,7 +125,7 @@ def pack_nulls(cells: ScoreCells, nulls: pa.Table | None) -> tuple[dict[str, Any
         place[cells.class_N, cells.column_N, cells.layer_N] = np.arange(rows)
         pairs = zip(nulls["concept"].to_pylist(), nulls["against"].to_pylist(), strict=True)
         column = np.array([column_of.get(pair, -1) for pair in pairs], np.int64)
-        keys = (_known(nulls["class"], cells.classes), column, _known(nulls["layer"], cells.layers))
+        keys = (codes_of(nulls["class"], cells.classes), column, codes_of(nulls["layer"], cells.layers))
         known = np.all([key >= 0 for key in keys], axis=0)
         cell = place[tuple(key[known] for key in keys)]
         there = np.flatnonzero(known)[cell >= 0]
@@ -157,7 +157,7 @@ def pack_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[list[list[str]], str]
     return fields, base64.b64encode(gzip.compress(raw, compresslevel=6, mtime=0)).decode()
 
 
-def _known(column: pa.ChunkedArray, known: Sequence[str | None]) -> np.ndarray:
+def codes_of(column: pa.ChunkedArray, known: Sequence[str | None]) -> np.ndarray:
     """Return each value's index in `known`, or -1 if it is not in it."""
     place = {value: i for i, value in enumerate(known) if value is not None}
     coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()

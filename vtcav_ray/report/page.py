@@ -15,6 +15,7 @@ from vtcav_ray.pages import Shell, asset, render
 from vtcav_ray.pages.render import CHARTS, HERE, data_url, function
 from vtcav_ray.report.data import ACCURACY_COLUMNS, ReportData
 from vtcav_ray.report.packed_tables import pack_cells, pack_nulls, pack_videos
+from vtcav_ray.report.previews import Preview
 from vtcav_ray.report.score_cells import read_cells
 from vtcav_ray.report.sections import sections
 
@@ -23,12 +24,16 @@ SCRIPTS = (
     "store.js",
     "words.js",
     "routes.js",
+    "address.js",
     "marks.js",
+    "clips.js",
     "charts.js",
     "evidence.js",
     "matrix.js",
     "classes.js",
     "concepts.js",
+    "search.js",
+    "print.js",
     "app.js",
 )
 
@@ -44,10 +49,11 @@ def build_report(data: ReportData) -> str:
     videos, packed_videos = pack_videos(cells, data.sensitivities)
     nulls, packed_nulls = pack_nulls(cells, data.nulls)
     placed = sections(data, cells)
+    own = function(asset(HERE, "theme.js", "tips.js", "downloads.js"), asset(ROOM, *SCRIPTS))
     shell = Shell(
         title=f"{data.title} · Video-TCAV",
         styles=[asset(HERE, "page.css")],
-        scripts=[asset(HERE, *CHARTS), function(asset(HERE, "theme.js"), asset(ROOM, *SCRIPTS))],
+        scripts=[asset(HERE, *CHARTS), own],
         data={"facts": {**_facts(data), **head, "videos": videos, "nulls": nulls}},
         packed={"cells": packed, "videos": packed_videos, "nulls": packed_nulls},
         images=True,
@@ -78,19 +84,16 @@ def _facts(data: ReportData) -> dict[str, Any]:
             name: {
                 "clips": facts.clips,
                 "videos": facts.videos,
-                "previews": [
-                    {
-                        "src": data_url(p.image, "image/webp"),
-                        "video": p.video_id,
-                        "width": p.width,
-                        "height": p.height,
-                        "frames": p.frames,
-                    }
-                    for p in facts.previews
-                ],
+                "previews": [_preview(p) for p in facts.previews],
+                "parts": facts.parts,
             }
             for name, facts in data.concepts.items()
         },
+        "examples": {
+            name: {video: _preview(p) for video, p in of_class.items()}
+            for name, of_class in data.examples.previews.items()
+        },
+        "examplesNote": data.examples.note,
         "accuracies": _accuracies(data),
         "entanglement": [
             {
@@ -101,6 +104,16 @@ def _facts(data: ReportData) -> dict[str, Any]:
             }
             for one in data.entanglement
         ],
+    }
+
+
+def _preview(preview: Preview) -> dict[str, Any]:
+    return {
+        "src": data_url(preview.image, "image/webp"),
+        "video": preview.video_id,
+        "width": preview.width,
+        "height": preview.height,
+        "frames": preview.frames,
     }
 
 

@@ -1,4 +1,4 @@
-"""Small animations of a few clips per concept: animated WebP, which every browser plays in an `<img>`."""
+"""Small animations of clips: animated WebP, which every browser plays in an `<img>`."""
 
 from __future__ import annotations
 
@@ -46,63 +46,82 @@ class Preview:
     frames: int
 
 
-def make_preview(clip_id: str, video_id: str, clip_THW3: np.ndarray, max_side: int = MAX_SIDE) -> Preview:
-    """Shrink a clip uint8 [T, H, W, 3] to at most `max_side` pixels and MAX_FRAMES frames. Never enlarge it."""
-    frames = clip_THW3[evenly(len(clip_THW3), MAX_FRAMES)]
+@dataclass(frozen=True)
+class ClipHead:
+    """Where a clip is stored (file, row in it), and what it shows: `concept` or `class`, its name, its source video."""
+
+    path: str
+    row: int
+    set: str
+    name: str
+    video_id: str
+
+
+def make_preview(
+    clip_id: str, video_id: str, clip_THW3: np.ndarray, max_side: int = MAX_SIDE, max_frames: int = MAX_FRAMES
+) -> Preview:
+    """Shrink a clip uint8 [T, H, W, 3] to at most `max_side` pixels and `max_frames` frames. Never enlarge it."""
+    frames = clip_THW3[evenly(len(clip_THW3), max_frames)]
     height, width = frames.shape[1:3]
     scale = min(1.0, max_side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     images = [Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in frames]
     if all(np.array_equal(frame, frames[0]) for frame in frames[1:]):
         images = images[:1]  # a still clip is one image
-    image = animated_webp(images, FRAME_MS, QUALITY, 4)
+    image = animated_webp(images, FRAME_MS * MAX_FRAMES // max_frames, QUALITY, 4)
     return Preview(clip_id, video_id, image, *size, len(images))
 
 
-def previews_of_clips(folder: AcceptedRows) -> dict[str, list[Preview]]:
-    """Return `<name>/<kind>` -> previews of a few of the concept's clips, from different source videos where possible.
-
-    Read the clips' metadata, then only the row groups that hold the frames of a chosen clip.
-    """
-    places = _choose(folder)
-    many = len({concept for _, _, concept in places}) > MANY_CONCEPTS
-    made: dict[tuple[str, int], Preview] = {}
-    for path in sorted({place[0] for place in places}):
-        rows = [row for p, row, _ in places if p == path]
-        made |= {
-            (path, row): preview for row, preview in _read(folder, path, rows, MANY_MAX_SIDE if many else MAX_SIDE)
-        }
-    found: dict[str, list[Preview]] = {}
-    for path, row, concept in places:
-        found.setdefault(concept, []).append(made[path, row])
-    return found
-
-
-def _choose(folder: AcceptedRows) -> list[tuple[str, int, str]]:
-    """Return (file, row, concept) of the clips to show."""
-    by_concept: dict[str, list[tuple[str, int, str]]] = {}
+def read_heads(folder: AcceptedRows) -> list[ClipHead]:
+    """Read the metadata of all accepted clips of concepts and classes."""
+    found = []
     for path in folder.files("clips"):
         # Read all rows: a row's position in the file determines its row group.
         heads = StageFolder.read_file(folder, path, ["clip_id", "set", "name", "kind", "video_id"]).to_pydict()
         for row, (clip_id, set_, name, kind, video) in enumerate(zip(*heads.values(), strict=True)):
-            if set_ == "concept" and clip_id not in folder.left_out:
-                by_concept.setdefault(f"{name}/{kind}", []).append((path, row, video))
-    each = CLIPS_PER_CONCEPT if len(by_concept) <= MANY_CONCEPTS else MANY_CLIPS_PER_CONCEPT
-    return [
-        (path, row, concept)
-        for concept, places in by_concept.items()
-        for path, row, _ in _of_different_videos(places, each)
-    ]
+            if set_ in ("concept", "class") and clip_id not in folder.left_out:
+                found.append(ClipHead(path, row, set_, f"{name}/{kind}" if set_ == "concept" else name, video))
+    return found
 
 
-def _of_different_videos(places: Sequence[tuple[str, int, str]], count: int) -> list[tuple[str, int, str]]:
-    first = {video: (path, row, video) for path, row, video in reversed(places)}
-    chosen = [first[video] for video in dict.fromkeys(video for _, _, video in places)][:count]
-    rest = [place for place in places if place not in chosen]
+def previews_of_concepts(folder: AcceptedRows, heads: Sequence[ClipHead]) -> dict[str, list[Preview]]:
+    """Return `<name>/<kind>` -> previews of a few of the concept's clips, from different source videos where possible.
+
+    Read only the row groups that hold the frames of a chosen clip.
+    """
+    by_concept: dict[str, list[ClipHead]] = {}
+    for head in heads:
+        if head.set == "concept":
+            by_concept.setdefault(head.name, []).append(head)
+    many = len(by_concept) > MANY_CONCEPTS
+    each = MANY_CLIPS_PER_CONCEPT if many else CLIPS_PER_CONCEPT
+    chosen = {concept: _of_different_videos(clips, each) for concept, clips in by_concept.items()}
+    made = read_previews(folder, [head for of in chosen.values() for head in of], MANY_MAX_SIDE if many else MAX_SIDE)
+    return {concept: [made[head] for head in of] for concept, of in chosen.items()}
+
+
+def read_previews(
+    folder: AcceptedRows, heads: Sequence[ClipHead], max_side: int = MAX_SIDE, max_frames: int = MAX_FRAMES
+) -> dict[ClipHead, Preview]:
+    """Read these clips' frames and return their previews."""
+    made: dict[ClipHead, Preview] = {}
+    for path in sorted({head.path for head in heads}):
+        of_row = {head.row: head for head in heads if head.path == path}
+        for row, preview in _read(folder, path, sorted(of_row), max_side, max_frames):
+            made[of_row[row]] = preview
+    return made
+
+
+def _of_different_videos(clips: Sequence[ClipHead], count: int) -> list[ClipHead]:
+    first = {head.video_id: head for head in reversed(clips)}
+    chosen = [first[video] for video in dict.fromkeys(head.video_id for head in clips)][:count]
+    rest = [head for head in clips if head not in chosen]
     return chosen + rest[: count - len(chosen)]
 
 
-def _read(folder: StageFolder, path: str, rows: Sequence[int], max_side: int) -> list[tuple[int, Preview]]:
+def _read(
+    folder: StageFolder, path: str, rows: Sequence[int], max_side: int, max_frames: int
+) -> list[tuple[int, Preview]]:
     def read(file: IO[bytes]) -> list[tuple[int, Preview]]:
         found = []
         parquet = pq.ParquetFile(file, pre_buffer=False)
@@ -117,7 +136,7 @@ def _read(folder: StageFolder, path: str, rows: Sequence[int], max_side: int) ->
                 for row in wanted:
                     clip = part.slice(row - start, 1).to_pylist()[0]
                     frames = decode_clip(clip["encoding"], clip["encoded"])
-                    found.append((row, make_preview(clip["clip_id"], clip["video_id"], frames, max_side)))
+                    found.append((row, make_preview(clip["clip_id"], clip["video_id"], frames, max_side, max_frames)))
             start += count
         return found
 

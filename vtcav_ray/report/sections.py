@@ -20,6 +20,7 @@ from vtcav_ray.registry import REPORT_SECTIONS
 from vtcav_ray.report import mistakes, sentences
 from vtcav_ray.report.data import ReportData, StageSummary
 from vtcav_ray.report.depths import Depths, depths
+from vtcav_ray.report.examples import Driven
 from vtcav_ray.report.phrases import Sentence
 from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.report.undecided import undecided
@@ -85,11 +86,12 @@ class GroupShare:
 
 @dataclass(frozen=True)
 class Answer:
-    """One class: its verdict, its clearest findings by depth, and the figures behind it in sentences."""
+    """One class: its verdict, its findings by depth, the figures behind it in sentences, and two of its examples."""
 
     verdict: Verdict
     depths: Depths
     figures: Sequence[Sentence]
+    driven: Driven | None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Summary:
         more: the other classes' verdicts.
         undecided: questions that could not be decided, and why.
         warnings: for the user.
+        note: which class examples have no preview; empty: all have one.
     """
 
     eyebrow: Sequence[str]
@@ -115,6 +118,7 @@ class Summary:
     more: Sequence[Verdict]
     undecided: Sequence[Sentence]
     warnings: Sequence[str]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ class _Drawn(Section):
 
 @REPORT_SECTIONS.register("matrix")
 class MatrixSection(_Drawn):
-    """Every cell, classes by concepts."""
+    """Every comparison, classes by concepts."""
 
     title, heading = "Matrix", "Classes × concepts"
 
@@ -226,6 +230,7 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
     """Collect what the summary shows."""
     every = verdicts(cells, data.movements)
     full = clearest(every, MAX_ANSWERS)
+    driven = data.examples.driven
     figures = {found.name: found.sentences for found in sentences.findings(cells, [one.name for one in full])}
     return Summary(
         eyebrow=_eyebrow(data),
@@ -237,10 +242,11 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
         ],
         shares=[GroupShare(*share) for share in sentences.group_shares(cells)],
         tiles=_tiles(data, cells),
-        answers=[Answer(one, depths(cells, one), figures[one.name]) for one in full],
+        answers=[Answer(one, depths(cells, one), figures[one.name], driven.get(one.name)) for one in full],
         more=[one for one in every if one not in full],
         undecided=undecided(cells, alpha=data.alpha),
         warnings=data.warnings,
+        note=data.examples.note,
     )
 
 

@@ -98,7 +98,7 @@ def _too_near(cells: ScoreCells, alpha: float) -> list[Sentence]:
     return [
         (
             Phrase("In "),
-            number(count(int(rows.sum()), "cell")),
+            number(count(int(rows.sum()), "comparison")),
             Phrase(" the effect differs from 0, and may be smaller than the smallest effect of interest."),
         )
     ]

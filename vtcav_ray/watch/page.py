@@ -26,7 +26,7 @@ WIDTH, HEIGHT, MARGIN = 180, 56, 7
 
 @dataclass(frozen=True)
 class Point:
-    """One cell of one checkpoint. `score` is the TCAV score in [0, 1]; effect and interval are in logits."""
+    """One effect at one checkpoint. `score` is the TCAV score in [0, 1]; effect and interval are in logits."""
 
     effect: float
     low: float
@@ -44,7 +44,7 @@ def update_report(folder: Folder) -> str:
     registry = CheckpointRecords(folder)
     records = registry.write_table()
     shared = Folder(folder.url.rstrip("/").rsplit("/", 1)[0], folder.storage_options)
-    folder.write_bytes(PAGE, build_page(records, read_series(records, shared)).encode())
+    folder.write_bytes(PAGE, build_page(records, read_series(records, shared), layer_order(records, shared)).encode())
     return f"{folder.url}/{PAGE}"
 
 
@@ -61,6 +61,12 @@ def read_series(records: Sequence[CheckpointRecord], shared: Folder) -> dict[tup
     return dict(found)
 
 
+def layer_order(records: Sequence[CheckpointRecord], shared: Folder) -> list[str]:
+    """Return the layers as the newest finished run's config lists them; empty: no run is finished."""
+    done = [record.run for record in records if record.run is not None]
+    return list(Run(shared.below(done[-1]).url, shared.storage_options).config.activations.layers) if done else []
+
+
 def _point(row: dict[str, Any]) -> Point:
     effect = row["effect"]
     low, high = (v if v is not None and np.isfinite(v) else effect for v in (row["ci_low"], row["ci_high"]))
@@ -68,8 +74,14 @@ def _point(row: dict[str, Any]) -> Point:
     return Point(effect, low, high, score, bool(row["significant"]))
 
 
-def build_page(records: Sequence[CheckpointRecord], series: Series) -> str:
-    """Build the page. It runs no scripts and loads nothing."""
+def build_page(records: Sequence[CheckpointRecord], series: Series, layers: Sequence[str] = ()) -> str:
+    """Build the page. It runs no scripts and loads nothing.
+
+    Args:
+        records: of the checkpoints, in the order of training.
+        series: the effects.
+        layers: order of the layers; others follow in the order of the effects.
+    """
     return render(
         ROOM,
         "watch.html",
@@ -77,7 +89,7 @@ def build_page(records: Sequence[CheckpointRecord], series: Series) -> str:
         done=sum(r.status == "done" for r in records),
         clips_changed=len({r.keys.get("clips") for r in records if r.status == "done"}) > 1,
         checkpoints=[_checkpoint(record) for record in records],
-        classes=_classes(len(records), series),
+        classes=_classes(len(records), series, layers),
         more_classes=max(0, len({name for name, _, _ in series}) - MOST_CLASSES),
         size=(WIDTH, HEIGHT),
     )
@@ -132,18 +144,19 @@ def _checkpoint(record: CheckpointRecord) -> CheckpointRow:
     )
 
 
-def _classes(count: int, series: Series) -> list[ClassTable]:
+def _classes(count: int, series: Series, order: Sequence[str]) -> list[ClassTable]:
     """Return the classes with the largest effects, sorted by name."""
     largest: dict[str, float] = defaultdict(float)
     for (name, _, _), points in series.items():
         largest[name] = max(largest[name], *(abs(p.effect) for p in points.values()))
     shown = sorted(largest, key=lambda name: (-largest[name], name))[:MOST_CLASSES]
-    return [_class(name, count, series) for name in sorted(shown)]
+    return [_class(name, count, series, order) for name in sorted(shown)]
 
 
-def _class(name: str, count: int, series: Series) -> ClassTable:
+def _class(name: str, count: int, series: Series, order: Sequence[str]) -> ClassTable:
     mine = {(concept, layer): points for (cls, concept, layer), points in series.items() if cls == name}
-    layers = list(dict.fromkeys(layer for _, layer in mine))
+    found_layers = dict.fromkeys(layer for _, layer in mine)
+    layers = [*(x for x in order if x in found_layers), *(x for x in found_layers if x not in order)]
     rows = []
     for concept in sorted({concept for concept, _ in mine}):
         found = [mine.get((concept, layer)) for layer in layers]
@@ -152,11 +165,11 @@ def _class(name: str, count: int, series: Series) -> ClassTable:
 
 
 def spark(points: Points, count: int) -> Spark:
-    """Lay out the chart of one cell.
+    """Lay out the chart of one effect.
 
     Args:
         points: at least one.
-        count: number of all checkpoints, including those without this cell.
+        count: number of all checkpoints, including those without this effect.
     """
     top = max(0.0, *(p.high for p in points.values()))
     bottom = min(0.0, *(p.low for p in points.values()))

@@ -1,4 +1,4 @@
-// The comparison's table with filters and sorting, and the selected cell's effect over the runs.
+// The comparison's table with filters and sorting, and the selected effect over the runs.
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const rows = facts.rows.map((values) => Object.fromEntries(facts.columns.map((name, i) => [name, values[i]])));
@@ -32,10 +32,14 @@ const columns = [
 ];
 const figures = new Set(["effect_a", "effect_b", "change", "ci_low", "q", "tcav_score_change"]);
 
+// The page opens on the largest significant change, or the largest of all if none is.
+const bySize = (a, b) => Number(b.moved) - Number(a.moved) || Math.abs(b.change ?? 0) - Math.abs(a.change ?? 0);
+const largest = d3.least(rows, bySize);
+
 const chart = element("div", { id: "chart" });
 const caption = element("p", { class: "muted small", "aria-live": "polite" });
 const body = element("tbody");
-const more = element("button", { type: "button", onclick: () => { state.all = true; draw(); } });
+const more = element("button", { type: "button", onclick: () => { const at = body.children.length; state.all = true; draw(); body.children[at]?.querySelector("button").focus(); } });
 const find = element("input", { type: "search", placeholder: "filter…", autocomplete: "off", oninput: () => { state.text = find.value.trim().toLowerCase(); draw(); } });
 const layer = element("select", { onchange: () => { state.layer = layer.value; draw(); } }, element("option", { value: "" }, "all"), ...new Set(rows.map((r) => r.layer)).values().map((name) => element("option", { value: name }, name)));
 const onlyMoved = element("input", { type: "checkbox", checked: state.moved, onchange: () => { state.moved = onlyMoved.checked; draw(); } });
@@ -55,13 +59,13 @@ function draw() {
   body.replaceChildren(...first.map((row) => element("tr", { class: row.moved ? "moved" : null }, ...columns.map(([name, , text], i) => (i === 0
     ? element("th", { scope: "row" }, element("button", { type: "button", class: "quiet", onclick: () => choose(row) }, text(row)))
     : element("td", { class: figures.has(name) ? "n" : null }, text(row)))))));
-  caption.textContent = shown.length ? `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} cells. Choose a class's name to see the cell over the runs.` : "No cell matches: widen the filters.";
+  caption.textContent = shown.length ? `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} comparisons. Choose a class's name to see its effect over the runs.` : "Nothing matches: widen the filters.";
   more.hidden = first.length === shown.length;
   more.textContent = `Show all ${shown.length.toLocaleString("en")}`;
-  if (!state.chosen && shown.length) choose(shown[0]);
+  if (!state.chosen && shown.length) choose(largest);
 }
 
-// The selected cell's effect in each run, and the interval of each step's change, drawn relative to the step's start.
+// The selected effect in each run, and the interval of each step's change, drawn relative to the step's start.
 function choose(row) {
   state.chosen = row;
   const same = rows.filter((r) => nameOf(r) === nameOf(row)).sort((a, b) => a.step - b.step);
@@ -78,15 +82,18 @@ function choose(row) {
       Plot.dot(points, { x: "at", y: "effect", r: 5, fill: "var(--accent)", title: (p) => `${names(p.at)}: ${number(p.effect)}` }),
     ],
   });
+  tips.ofChart(drawn);
   drawn.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
   drawn.setAttribute("role", "img");
-  chart.replaceChildren(element("h3", {}, nameOf(row)), drawn, element("p", { class: "muted small" }, "Bars: the run before, plus the 95 % interval of the change. A bar that leaves out the dot before it: moved."));
+  chart.replaceChildren(element("h3", {}, nameOf(row)), drawn, element("p", { class: "muted small" }, "Bars: the run before, plus the 95 % interval of the change. A bar that leaves out the dot before it: moved."),
+    downloads.ofChart(drawn, nameOf(row), points.map((p) => ({ run: names(p.at), effect: p.effect }))));
 }
 
 document.getElementById("comparison").replaceChildren(
-  element("div", { class: "controls" }, element("label", { class: "field" }, element("span", {}, "Find cells"), find), element("label", { class: "field" }, element("span", {}, "Layer"), layer), element("div", { class: "checks" }, element("label", {}, onlyMoved, "moved only"))),
+  element("div", { class: "controls" }, element("label", { class: "field" }, element("span", {}, "Find effects"), find), element("label", { class: "field" }, element("span", {}, "Layer"), layer), element("div", { class: "checks" }, element("label", {}, onlyMoved, "moved only"))),
   chart, caption,
-  element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Compared cells" }, element("table", { class: "plain" }, element("thead", {}, element("tr", {}, ...heads.values())), body)), more,
+  element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Compared effects" }, element("table", { class: "plain" }, element("thead", {}, element("tr", {}, ...heads.values())), body)),
+  downloads.line("Comparison of runs", { CSV: () => downloads.csvOfObjects(rows.map((r) => ({ from: facts.names[r.step], to: facts.names[r.step + 1], ...r }))) }), more,
 );
 draw();
 document.documentElement.dataset.ready = "true";

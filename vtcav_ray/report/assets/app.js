@@ -4,18 +4,21 @@ const app = (() => {
   let lastHash = "";
 
   function follow() {
+    address.read();
     const route = routes.read(location.hash);
     if (route?.view === "cell") {
       evidence.show(route.row, lastHash);
+      address.write();
       return;
     }
     evidence.close();
-    lastHash = location.hash;
     if (route?.view === "class" && route.name !== undefined) {
       classes.show(route.name);
       routes.hold(document.getElementById("class"), "start");
     } else if (route?.view === "concept") concepts.show(route.name);
     else if (document.getElementById(route?.view)?.matches("main > section")) routes.hold(document.getElementById(route.view), "start");
+    address.write();
+    lastHash = location.hash;
   }
 
   // A small overview chart for each class in the summary, all on one scale.
@@ -29,7 +32,7 @@ const app = (() => {
     for (const place of places) {
       const cells = cellsOf(place.dataset.class);
       const label = `Effect of each concept on ${place.dataset.class} at ${facts.layers[l]}, in logits`;
-      if (cells.length) charts.lazy(place, (width) => charts.strip(cells, { width, domain: [low - pad, high + pad], label, unit: `effect at ${facts.layers[l]}, logits` }));
+      if (cells.length) charts.lazy(place, (width) => charts.saved(charts.strip(cells, { width, domain: [low - pad, high + pad], label, unit: `effect at ${facts.layers[l]}, logits` }), label, charts.figures(cells)));
     }
   }
 
@@ -37,6 +40,9 @@ const app = (() => {
     for (const link of document.querySelectorAll("a.class-link")) link.href = routes.ofClass(link.dataset.class);
     if (facts.rows) {
       await store.unpack();
+      clips.build();
+      search.build();
+      document.getElementById("to-matrix").addEventListener("click", (event) => { event.preventDefault(); document.getElementById("matrix").scrollIntoView({ behavior: "instant" }); matrix.enter(); });
       drawStrips();
       matrix.build(document.getElementById("matrix-place"));
       classes.build(document.getElementById("class-place"));
@@ -48,6 +54,7 @@ const app = (() => {
         document.getElementById(`${name}-place`).replaceChildren(element("p", { class: "muted" }, "There are no scores to draw."));
       }
     }
+    downloads.addToTables(document.querySelector("main"));
     document.documentElement.dataset.ready = "true";
   }
 

@@ -31,7 +31,9 @@ const charts = (() => {
 
   function fill(place, width) {
     place.drawnWidth = width;
-    place.replaceChildren(place.draw(width));
+    const focused = place.contains(document.activeElement) ? [...place.querySelectorAll("a, button")].indexOf(document.activeElement) : -1;
+    place.replaceChildren(...[place.draw(width)].flat());
+    if (focused >= 0) place.querySelectorAll("a, button")[focused]?.focus({ preventScroll: true }); // redrawn at another width
   }
 
   // Observers must not keep a place alive after it was removed from the page.
@@ -45,9 +47,21 @@ const charts = (() => {
     for (let places = shown(); places.length; places = shown()) places.forEach(drawNow);
   });
 
+  // The figures behind a chart's marks, for its CSV file.
+  const figures = (cells) => cells.map((c) => ({
+    class: c.className, concept: c.column.concept, against: c.column.against, layer: c.layer, status: marks.statuses[c.status].word,
+    effect: c.effect, ci_low: c.low, ci_high: c.high, null_sd: c.nullSd, z: c.z, q: c.q, tcav_score: c.score, tcav_ci_low: c.scoreLow, tcav_ci_high: c.scoreHigh,
+  }));
+
+  // A chart with its buttons for saving. `rows`: its figures, as objects.
+  function saved(svg, name, rows) {
+    return [svg, downloads.ofChart(svg, name, rows)];
+  }
+
   // Plot labels its groups "bar", "rule", ..., which is useless in screen readers. A chart of links is a group, not an image.
   function plot(options) {
     const svg = Plot.plot(options);
+    tips.ofChart(svg);
     svg.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
     svg.setAttribute("role", svg.querySelector("a") ? "group" : "img");
     return svg;
@@ -204,5 +218,5 @@ const charts = (() => {
     });
   }
 
-  return { plot, videoStrip, lazy, forget, strip, effects, scores, accuracy, againstNull };
+  return { plot, saved, figures, videoStrip, lazy, forget, strip, effects, scores, accuracy, againstNull };
 })();

@@ -12,22 +12,38 @@ const classes = (() => {
     return medians.length && d3.max(medians) / d3.min(medians) > SPREADS_FROM ? "spreads" : "logits";
   }
 
+  let startUnit, startContrast;
   function build(place) {
-    state.unit = defaultUnit();
+    startUnit = defaultUnit();
+    state.unit = startUnit;
+    const contrasts = [...new Set(facts.columns.map((c) => c.contrast))];
+    startContrast = contrasts.includes("random") ? "random" : contrasts[0];
+    state.contrast = startContrast;
+    address.part("class", () => ({
+      ...(state.unit !== startUnit && { unit: state.unit }), ...(state.contrast !== startContrast && { against: state.contrast }), ...(state.text && { find: state.text }),
+    }), (values) => {
+      state.unit = ["logits", "spreads"].includes(values.unit) ? values.unit : startUnit;
+      state.contrast = contrasts.includes(values.against) ? values.against : startContrast;
+      state.text = values.find ?? "";
+      controls(place, contrasts);
+    });
+    controls(place, contrasts);
+  }
+
+  function controls(place, contrasts) {
+    const changed = () => { draw(); address.write("class"); };
     chooser = element("select", { onchange: () => { location.hash = routes.ofClass(facts.classes[Number(chooser.value)]); } },
       ...facts.classes.map((name, k) => element("option", { value: String(k) }, name)));
     const step = (by, label, text) => element("button", { type: "button", class: "quiet", "aria-label": label, onclick: () => {
       location.hash = routes.ofClass(facts.classes[(state.k + by + facts.classes.length) % facts.classes.length]);
     } }, text);
     const unit = element("fieldset", { class: "segments" }, element("legend", {}, "Effect in"), ...[["logits", "logits"], ["spreads", "null spreads"]].map(([value, text]) => {
-      const input = element("input", { type: "radio", name: "class-unit", value, checked: value === state.unit, onchange: () => { state.unit = value; draw(); } });
+      const input = element("input", { type: "radio", name: "class-unit", value, checked: value === state.unit, onchange: () => { state.unit = value; changed(); } });
       return element("label", {}, input, element("span", {}, text));
     }));
-    const contrasts = [...new Set(facts.columns.map((c) => c.contrast))];
     const contrast = contrasts.length < 2 ? null : element("label", { class: "field" }, element("span", {}, "Against"),
-      element("select", { onchange: (event) => { state.contrast = event.target.value; draw(); } }, ...contrasts.map((c) => element("option", { value: c }, { random: "random clips", rest: "the rest of its kind", pair: "another concept" }[c]))));
-    state.contrast = contrasts.includes("random") ? "random" : contrasts[0];
-    const find = element("input", { type: "search", placeholder: "filter…", autocomplete: "off", oninput: () => { state.text = find.value.trim().toLowerCase(); draw(); } });
+      element("select", { onchange: (event) => { state.contrast = event.target.value; changed(); } }, ...contrasts.map((c) => element("option", { value: c, selected: c === state.contrast }, marks.contrastWords[c]))));
+    const find = element("input", { type: "search", placeholder: "filter…", autocomplete: "off", value: state.text, oninput: () => { state.text = find.value.trim().toLowerCase(); changed(); } });
     head = element("div", { class: "class-head" });
     list = element("div", { class: "class-rows" });
     place.replaceChildren(
@@ -62,7 +78,7 @@ const classes = (() => {
     const kinds = marks.kindOrder.filter((kind) => cells.some((c) => c.kind === kind));
     const inSpreads = state.unit === "spreads";
     const domain = extent(cells, inSpreads);
-    const byName = [...d3.group(cells, (c) => (c.column.contrast === "random" ? c.column.name : `${c.column.name} against ${c.column.against}`))];
+    const byName = [...d3.group(cells, (c) => (c.column.contrast === "random" ? c.column.name : `${c.column.name} ${marks.against(c.column)}`))];
     const strongest = (group) => d3.max(group, (c) => (c.status <= marks.LOWERS ? Math.abs(c.effect) : 0)) ?? 0;
     byName.sort((a, b) => strongest(b[1]) - strongest(a[1]) || a[0].localeCompare(b[0]));
     const shown = state.all ? byName : byName.slice(0, MANY);
@@ -77,14 +93,14 @@ const classes = (() => {
     );
     if (!byName.length) list.replaceChildren(element("p", { class: "muted" }, "No concept matches: widen the filter."));
     if (shown.length < byName.length) {
-      list.append(element("button", { type: "button", onclick: () => { state.all = true; draw(); } }, `Show all ${byName.length} concepts`));
+      list.append(element("button", { type: "button", onclick: () => { const at = shown.length; state.all = true; draw(); list.querySelectorAll("article")[at]?.querySelector("a")?.focus(); } }, `Show all ${byName.length} concepts`));
     }
   }
 
   function tally(cells) {
     const count = (status) => cells.filter((c) => c.status === status).length;
-    const clips = facts.classClips[facts.classes[state.k]];
-    return ` ${count(marks.RAISES)} raise, ${count(marks.LOWERS)} lower, of ${cells.length} cells${clips ? ` · ${clips} example clips` : ""}`;
+    const examples = facts.classClips[facts.classes[state.k]];
+    return ` ${count(marks.RAISES)} raise, ${count(marks.LOWERS)} lower, of ${cells.length} comparisons${examples ? ` · ${examples} example clips` : ""}`;
   }
 
   // One scale for all concepts of the class, so they can be compared. Unreadable cells don't stretch it.
@@ -104,15 +120,15 @@ const classes = (() => {
       return element("li", {}, marks.kindDot(best.kind), element("a", { href: routes.ofConcept(concept) }, best.kind), " ", marks.statusMark(best.status), best.status <= marks.LOWERS ? ` ${words.signed(best.effect)} at ${best.layer}` : "");
     })));
     return element("article", { class: "class-row", "aria-label": name }, heading,
-      charts.lazy(element("div", { class: "chart" }), (width) => charts.effects(group, { width, ...options })),
-      charts.lazy(element("div", { class: "chart" }), (width) => charts.scores(group, { width, ...options })),
+      charts.lazy(element("div", { class: "chart" }), (width) => charts.saved(charts.effects(group, { width, ...options }), `Effect of ${name} on ${group[0].className}`, charts.figures(group))),
+      charts.lazy(element("div", { class: "chart" }), (width) => charts.saved(charts.scores(group, { width, ...options }), `TCAV score of ${name} on ${group[0].className}`, charts.figures(group))),
     );
   }
 
   function preview(group) {
     const concept = (group.find((c) => c.column.group === "dynamic") ?? group[0]).column.concept;
     const clip = facts.concepts[concept]?.previews[0];
-    return clip ? concepts.picture(clip, concept) : null;
+    return clip ? clips.picture(clip, concept) : null;
   }
 
   const bandLegend = () => element("ul", { class: "legend" }, element("li", {}, element("span", { class: "band-swatch", "aria-hidden": "true" }), "null: ± 1.96 spreads"));

@@ -3,39 +3,30 @@
 const concepts = (() => {
   const names = [...new Set(facts.columns.map((c) => c.concept))];
   const infoOf = new Map(facts.columns.map((c) => [c.concept, c]));
-  let list, more, playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+  let list, more;
   const state = { text: "", group: "", all: false };
   const MANY = 12; // cards shown before "Show all"
 
   function build(place) {
+    address.part("concepts", () => ({ ...(state.text && { find: state.text }), ...(state.group && { kind: state.group }) }), (values) => {
+      Object.assign(state, { text: values.find ?? "", group: facts.columns.some((c) => c.group === values.kind) ? values.kind : "" });
+      controls(place);
+    });
+    controls(place);
+  }
+
+  function controls(place) {
+    const changed = () => { draw(); address.write("concepts"); };
     const groups = [...new Set(facts.columns.map((c) => c.group))];
-    const find = element("input", { type: "search", placeholder: "filter…", autocomplete: "off", oninput: () => { state.text = find.value.trim().toLowerCase(); draw(); } });
-    const kind = element("select", { onchange: () => { state.group = kind.value; draw(); } }, element("option", { value: "" }, "all"), ...groups.map((g) => element("option", { value: g }, marks.groupWords[g])));
-    const play = element("button", { type: "button", class: "quiet", id: "play", "aria-pressed": String(playing), onclick: () => setPlaying(!playing) }, playing ? "Pause previews" : "Play previews");
+    const find = element("input", { type: "search", placeholder: "filter…", autocomplete: "off", value: state.text, oninput: () => { state.text = find.value.trim().toLowerCase(); changed(); } });
+    const kind = element("select", { onchange: () => { state.group = kind.value; changed(); } }, element("option", { value: "" }, "all"), ...groups.map((g) => element("option", { value: g, selected: g === state.group }, marks.groupWords[g])));
     list = element("div", { class: "cards" });
-    more = element("button", { type: "button", class: "more", onclick: () => { state.all = true; draw(); } });
+    more = element("button", { type: "button", class: "more", onclick: () => { const at = list.children.length; state.all = true; draw(); list.children[at]?.focus(); } });
     place.replaceChildren(
-      element("div", { class: "controls" }, element("label", { class: "field" }, element("span", {}, "Find concepts"), find), element("label", { class: "field" }, element("span", {}, "Concepts that are"), kind), play),
+      element("div", { class: "controls" }, element("label", { class: "field" }, element("span", {}, "Find concepts"), find), element("label", { class: "field" }, element("span", {}, "Concepts that are"), kind)),
       list, more, entanglement(),
     );
     draw();
-    setPlaying(playing);
-  }
-
-  // An animated preview. An <img> can't be paused, so its first frame is drawn on a canvas to show while paused.
-  function picture(clip, concept) {
-    const canvas = element("canvas", { width: clip.width, height: clip.height, "aria-hidden": "true" });
-    const image = element("img", { src: clip.src, width: clip.width, height: clip.height, loading: "lazy", decoding: "async", alt: `${concept}, a clip of ${clip.video}`, title: clip.video,
-      onload: () => canvas.getContext("2d").drawImage(image, 0, 0) });
-    return element("span", { class: "preview" }, image, canvas);
-  }
-
-  function setPlaying(value) {
-    playing = value;
-    document.documentElement.classList.toggle("paused", !playing);
-    const button = document.getElementById("play");
-    button.textContent = playing ? "Pause previews" : "Play previews";
-    button.setAttribute("aria-pressed", String(playing));
   }
 
   function draw() {
@@ -68,12 +59,34 @@ const concepts = (() => {
     const content = document.createDocumentFragment();
     content.append(
       element("h3", {}, marks.kindDot(column.kind), column.name, element("span", { class: "muted" }, ` ${column.kind}`)),
+      own ? makeup(own) : "",
       own ? element("p", { class: "muted small" }, `${words.whole(own.clips)} clips from ${words.whole(own.videos)} videos`) : "",
-      own?.previews.length ? element("div", { class: "previews" }, ...own.previews.map((clip) => picture(clip, name))) : element("p", { class: "muted small" }, "no preview"),
-      charts.lazy(element("div", { class: "chart small" }), (width) => charts.accuracy(points, singles, { width, color: marks.kindColor(column.kind) })),
+      own?.previews.length ? element("div", { class: "previews" }, ...own.previews.map((clip) => clips.picture(clip, name))) : element("p", { class: "muted small" }, "no preview"),
+      charts.lazy(element("div", { class: "chart small" }), (width) => charts.saved(charts.accuracy(points, singles, { width, color: marks.kindColor(column.kind) }), `Accuracy of ${name}`,
+        [...points.map((p) => ({ layer: p.layer, cav: "mean", accuracy: p.accuracy })), ...singles.map((s) => ({ layer: s.layer, cav: s.isNull ? "random sets" : "one", accuracy: s.value }))])),
       layerTable(name, points), strongest(name), driven(name), nearest(name),
     );
     return content;
+  }
+
+  // What the concept's clips are: one bar each for their labels, objects and source videos.
+  function makeup(own) {
+    const bars = Object.entries(own.parts).filter(([, parts]) => parts.length);
+    if (!bars.length) return "";
+    return element("dl", { class: "makeup" }, ...bars.map(([what, parts]) => {
+      const total = d3.sum(parts, ([, n]) => n);
+      const text = parts.map(([value, n]) => `${value} ${words.percent(n / total)}`).join(", ");
+      return element("div", { "data-tip": `${what}: ${text}` }, element("dt", {}, what),
+        element("dd", {}, element("span", { class: "makeup-bar", "aria-hidden": "true" }, ...parts.map(([value, n], i) => element("span", { style: `flex-grow:${n}`, class: / others$/.test(value) ? "rest" : `part${i % 4}` }))),
+          element("span", { class: "makeup-text" }, what === "source video" && parts.length > 3 ? `${words.whole(own.videos)} videos, ${parts[0][1] === 1 ? "one clip" : `at most ${words.whole(parts[0][1])} clips`} of each` : text)));
+    }));
+  }
+
+  // Whether an effect goes beyond the class of the clips.
+  function beyond(cell) {
+    const [effect, q] = ["effect_within", "q_within"].map((name) => (store.has(name) ? store.value(cell.row, name) : NaN));
+    if (!Number.isFinite(q)) return "";
+    return q < facts.alpha ? `; beyond the class itself: ${words.signed(effect)} (q ${words.probability(q)})` : `; not shown beyond the class itself (q ${words.probability(q)})`;
   }
 
   // Accuracy and stability depend only on (concept, layer), so the row of any class will do.
@@ -89,10 +102,11 @@ const concepts = (() => {
   // A table with one column per layer. Many layers are wider than a card and scroll inside it.
   const FIT = 6;
   const columnALayer = (label, table) => (facts.layers.length <= FIT ? table : element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table));
+  const withSave = (label, table) => { const around = element("div", {}, columnALayer(label, table)); around.append(downloads.ofTable(table, label)); return around; };
 
   function layerTable(name, points) {
     const row = (title, value) => element("tr", {}, element("th", { scope: "row" }, title), ...points.map((p) => element("td", { class: "n" }, value(p))));
-    return columnALayer(`Accuracy by layer, ${name}`, element("table", { class: "plain tiny" },
+    return withSave(`Accuracy by layer, ${name}`, element("table", { class: "plain tiny" },
       element("thead", {}, element("tr", {}, element("td"), ...points.map((p) => element("th", { scope: "col", class: "n" }, p.layer)))),
       element("tbody", {}, row("accuracy", (p) => words.fixed(p.accuracy)), row("random sets'", (p) => words.fixed(p.nullAccuracy)), row("stability", (p) => words.fixed(p.stability)))));
   }
@@ -104,7 +118,7 @@ const concepts = (() => {
       .sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, 4);
     if (!best.length) return element("p", { class: "small muted" }, "No class's logit is shown to depend on it.");
     return element("ul", { class: "small plain-list" }, ...best.map((cell) =>
-      element("li", {}, element("a", { href: routes.cell(cell), title: marks.sentence(cell) }, marks.statusMark(cell.status), ` ${cell.className} ${words.signed(cell.effect)}`), element("span", { class: "muted" }, ` at ${cell.layer}`))));
+      element("li", {}, element("a", { href: routes.cell(cell), "data-tip": marks.sentence(cell) }, marks.statusMark(cell.status), ` ${cell.className} ${words.signed(cell.effect)}`), element("span", { class: "muted" }, ` at ${cell.layer}${beyond(cell)}`))));
   }
 
   // The videos whose logit rises and falls most along the concept's direction, in the most informative cell.
@@ -118,7 +132,7 @@ const concepts = (() => {
     if (!cell) return many.length ? element("p", { class: "small muted" }, "At every layer the gradient is the same for all of a class's clips, so all videos are equally sensitive.") : "";
     const videos = store.videosOf(cell.row);
     const shown = Math.min(3, Math.floor(videos.length / 2));
-    const list = (title, some) => element("div", {}, element("h4", {}, title), element("ol", { class: "small plain-list" }, ...some.map((v) => element("li", {}, v.video, element("span", { class: "muted" }, ` ${words.general(Number(v.sensitivity.toPrecision(2)))}`)))));
+    const list = (title, some) => element("div", {}, element("h4", {}, title), element("ol", { class: "small plain-list" }, ...some.map((v) => element("li", {}, clips.ofVideo(cell.className, v.video), element("span", { class: "muted" }, ` ${words.general(Number(v.sensitivity.toPrecision(2)))}`)))));
     return element("div", {}, element("div", { class: "driven" }, list("most sensitive to it", videos.slice(0, shown)), list("least sensitive to it", videos.slice(-shown).reverse())),
       element("p", { class: "small muted" }, "Sensitivities of ", element("a", { href: routes.cell(cell) }, `${cell.className} at ${cell.layer}`), ", logits per unit."));
   }
@@ -136,7 +150,7 @@ const concepts = (() => {
     }
     const reach = (other) => d3.max(cosines.get(other).values(), Math.abs);
     const others = d3.sort(cosines.keys(), (other) => -reach(other)).slice(0, NEAREST);
-    return columnALayer(`Most entangled with ${name}, by layer`, element("table", { class: "plain tiny near" },
+    return withSave(`Most entangled with ${name}, by layer`, element("table", { class: "plain tiny near" },
       element("caption", {}, "most entangled with (cosine)"),
       element("thead", {}, element("tr", {}, element("td"), ...layers.map(({ layer }) => element("th", { scope: "col", class: "n" }, layer)))),
       element("tbody", {}, ...others.map((other) => element("tr", {},
@@ -157,7 +171,7 @@ const concepts = (() => {
       const size = Math.max(7, Math.min(22, Math.floor(560 / labels.length)));
       const data = cosine.map((value, i) => ({ a: labels[Math.floor(i / labels.length)], b: labels[i % labels.length], value: value / 100 }));
       const named = labels.length <= 60;
-      body.replaceChildren(charts.plot({
+      body.replaceChildren(...charts.saved(charts.plot({
         width: labels.length * size + (named ? 190 : 20), height: labels.length * size + (named ? 180 : 20), marginLeft: named ? 180 : 10, marginTop: 6, marginBottom: named ? 170 : 10, marginRight: 6, className: "plot",
         ariaLabel: `Cosines between the concepts' directions at ${layer}`, padding: 0.04,
         x: { domain: labels, label: null, tickRotate: -60, axis: named ? "bottom" : null, tickSize: 0 }, y: { domain: labels, label: null, axis: named ? "left" : null, tickSize: 0 },
@@ -165,7 +179,7 @@ const concepts = (() => {
           x: "b", y: "a", title: (d) => `${d.a} and ${d.b}: ${words.signed(d.value)}`,
           fill: { value: (d) => `color-mix(in oklab, var(--${d.value < 0 ? "lowers" : "raises"}) ${Math.round(Math.abs(d.value) * 90)}%, var(--surface))`, scale: null },
         })],
-      }));
+      }), `Cosines of directions at ${layer}`, data.map(({ a, b, value }) => ({ concept: a, other: b, cosine: value }))));
     };
     const select = element("select", { onchange: paint }, ...drawable.map((x, i) => element("option", { value: String(i), selected: i === drawable.length - 1 }, x.layer)));
     const details = element("details", { ontoggle: () => { if (details.open && !body.firstChild) paint(); } },
@@ -175,5 +189,5 @@ const concepts = (() => {
     return details;
   }
 
-  return { build, show, picture };
+  return { build, show };
 })();

@@ -25,7 +25,9 @@ const evidence = (() => {
     dialog.scrollTop = 0;
     drawPictures(pictures, cell);
     const strip = dialog.querySelector(".video-strip");
-    if (strip) strip.append(charts.videoStrip(store.videosOf(row), { width: Math.floor(strip.clientWidth) }));
+    const videos = store.videosOf(row);
+    if (strip) strip.append(...charts.saved(charts.videoStrip(videos, { width: Math.floor(strip.clientWidth) }), `Sensitivity to ${cell.column.concept} at ${cell.layer}`, videos));
+    downloads.addToTables(dialog);
     title.focus({ preventScroll: true });
   }
 
@@ -40,36 +42,40 @@ const evidence = (() => {
         color: statusColor(cell), symbol: marks.symbols[cell.status],
       }), effectBars.length
         ? `Bars: the test's own null, ${permuted}, in logits; values beyond ${facts.nulls.reach} standard errors are in the outermost. p is twice the share of the null beyond the line, on the side with less of it.`
-        : "No null is kept for this cell."),
+        : "No null is kept for this comparison.", histogram(cell.effect, cell.low, cell.high, effectBars)),
       picture("TCAV score against random-against-random", charts.againstNull({
         value: cell.score, low: cell.scoreLow, high: cell.scoreHigh, mean: cell.scoreNull, sd: cell.scoreNullSd, bars: scoreBars, width, unit: "TCAV score",
         label: "TCAV score against random-against-random scores", color: cell.degenerate ? "var(--faint)" : "var(--ink)", symbol: d3.symbolCircle, domain: [0, 1],
       }), cell.degenerate ? "The gradient is the same for every clip here, so this chart carries no information."
         : scoreBars.length ? `Bars: scores of single random sets against one another, shared by all concepts of the kind ${cell.kind} with as many clips. The wider they lie, the less a sign count can decide.`
-          : "No null is kept for this cell."),
+          : "No null is kept for this comparison.", histogram(cell.score, cell.scoreLow, cell.scoreHigh, scoreBars)),
     );
   }
+
+  // The figures of a chart, for its CSV file.
+  const histogram = (value, low, high, bars) => [{ what: "value", from: value, to: value, height: "" }, { what: "95 % interval", from: low, to: high, height: "" }, ...bars.map((bar) => ({ what: "null", from: bar.x1, to: bar.x2, height: bar.y }))];
 
   const NAMED = 5; // videos at either end
 
   function videoSection(row, cell) {
     const videos = store.videosOf(row);
     if (!videos.length) return null;
-    const list = (title, some) => element("div", {}, element("h4", {}, title), element("ol", { class: "small plain-list" },
-      ...some.map((v) => element("li", {}, element("span", { class: "muted" }, `${Number(v.sensitivity.toPrecision(2)).toString().replace("-", "−")} `), v.video))));
+    const list = (title, some) => element("div", {}, element("h4", {}, title), element("ol", { class: "small plain-list thumbs" },
+      ...some.map((v) => element("li", {}, clips.ofVideo(cell.className, v.video), element("span", { class: "muted" }, ` ${Number(v.sensitivity.toPrecision(2)).toString().replace("-", "−")}`)))));
     const half = Math.min(NAMED, Math.floor(videos.length / 2));
     return element("section", { class: "videos" },
       element("h3", {}, `The videos of ${cell.className}`),
       element("p", { class: "muted small" }, `${words.whole(videos.filter((v) => v.sensitivity > 0).length)} of ${words.whole(videos.length)} rise along the mean of the CAVs${cell.degenerate ? ". The gradient is the same for all of them here" : ""}.`),
       element("div", { class: "video-strip" }),
+      facts.examplesNote ? element("p", { class: "muted small" }, facts.examplesNote) : null,
       half ? element("div", { class: "pictures" }, list("Most sensitive to it", videos.slice(0, half)), list("Least sensitive to it", videos.slice(-half).reverse())) : null,
     );
   }
 
   const statusColor = (cell) => ({ raises: "var(--raises)", lowers: "var(--lowers)" })[marks.statuses[cell.status].key] ?? "var(--muted)";
 
-  function picture(title, chart, note) {
-    return element("figure", {}, element("figcaption", {}, title), chart, element("p", { class: "muted small" }, note));
+  function picture(title, chart, note, rows) {
+    return element("figure", {}, element("figcaption", {}, title), ...charts.saved(chart, title, rows), element("p", { class: "muted small" }, note));
   }
 
   function verdict(cell) {
@@ -96,7 +102,7 @@ const evidence = (() => {
       const other = store.cell(row);
       return element("a", { href: routes.cell(other), "aria-current": l === cell.l ? "true" : null }, marks.statusMark(other.status), layer);
     });
-    return element("nav", { class: "tabs", "aria-label": "The same cell at each layer" }, ...tabs);
+    return element("nav", { class: "tabs", "aria-label": "The same comparison at each layer" }, ...tabs);
   }
 
   function numbers(row) {
@@ -110,7 +116,7 @@ const evidence = (() => {
         const [heading, format, meaning] = words.columns[name] ?? [name, (v) => (typeof v === "number" ? words.general(v) : v), ""];
         return element("tr", { "data-column": name }, element("th", { scope: "row" }, heading), element("td", { class: "n" }, format(store.value(row, name))), element("td", { class: "muted" }, meaning));
       });
-      return element("section", {}, element("h3", {}, title), element("table", { class: "plain numbers" }, element("tbody", {}, ...body)));
+      return element("section", {}, element("h3", {}, title), element("table", { class: "plain numbers", "data-name": `${title} of ${store.cell(row).className} and ${store.cell(row).column.concept}` }, element("tbody", {}, ...body)));
     }).filter(Boolean);
   }
 
@@ -139,7 +145,10 @@ const evidence = (() => {
 
   dialog.addEventListener("close", () => {
     // Remove a closed cell from the address, or the same link would not open it again.
-    if (location.hash.startsWith("#cell/")) history.replaceState(null, "", before || location.pathname + location.search);
+    if (location.hash.startsWith("#cell/")) {
+      history.replaceState(null, "", before || location.pathname + location.search);
+      address.write();
+    }
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 

@@ -91,15 +91,19 @@ const marks = (() => {
     return d3.greatest(cells, (a, b) => rank(a) - rank(b) || size(a) - size(b));
   }
 
+  // What a column's concept is compared with.
+  const contrastWords = { random: "random clips", rest: "the other concepts of its kind", pair: "another concept" };
+  const against = (column) => `against ${column.contrast === "pair" ? column.against : contrastWords[column.contrast]}`;
+
   // Text of a cell for screen readers and tooltips.
   function sentence(cell) {
-    const against = cell.column.against === "random" ? "" : ` against ${cell.column.against}`;
+    const other = cell.column.contrast === "random" ? "" : ` ${against(cell.column)}`;
     return (
-      `${cell.column.concept}${against} at ${cell.layer} for ${cell.className}: ${statuses[cell.status].word}, ` +
+      `${cell.column.concept}${other} at ${cell.layer} for ${cell.className}: ${statuses[cell.status].word}, ` +
       `${words.signed(cell.effect)} logits (${words.signed(cell.low)} to ${words.signed(cell.high)}), q ${words.probability(cell.q)}; ` +
       `TCAV score ${words.fixed(cell.score)}${cell.degenerate ? ", which says nothing here" : ""}`
     );
   }
 
-  return { statuses, symbols, statusMark, kindDot, statusLegend, kindLegend, kindOrder, kindColor, kindRank, groupWords, strongest, sentence, RAISES, LOWERS, NOT_SHOWN, NOT_LEARNABLE, UNDECIDED, NO_EFFECT, readable };
+  return { statuses, symbols, statusMark, kindDot, statusLegend, kindLegend, kindOrder, kindColor, kindRank, groupWords, contrastWords, against, strongest, sentence, RAISES, LOWERS, NOT_SHOWN, NOT_LEARNABLE, UNDECIDED, NO_EFFECT, readable };
 })();

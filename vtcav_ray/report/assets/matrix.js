@@ -6,14 +6,14 @@ const matrix = (() => {
     z: { word: "effect, null spreads (z)", unit: "null spreads", column: "z" },
     score: { word: "TCAV score above its null", unit: "above its null", column: "tcav_effect" },
   };
-  const contrastWords = { random: "random clips", rest: "the rest of its kind", pair: "another concept" };
+  const { contrastWords } = marks;
   const { compare } = new Intl.Collator(); // like localeCompare, but many times faster
   const contrasts = ["random", "rest", "pair"].filter((name) => facts.columns.some((c) => c.contrast === name));
   const groups = Object.keys(marks.groupWords).filter((name) => facts.columns.some((c) => c.group === name));
 
   const state = {
     layer: 0, contrast: contrasts[0], measure: "effect", groups: new Set(groups), classText: "", conceptText: "", onlySignificant: false,
-    rowOrder: "name", columnOrder: "concept", sortColumn: -1, size: null,
+    rowOrder: "name", columnOrder: "concept", sortColumn: -1, size: "",
   };
   let rows = [], columns = [], top = 0, focus = { r: 0, c: 0 };
   const spare = []; // rows that a filter removed from the screen, for reuse
@@ -30,11 +30,50 @@ const matrix = (() => {
     sizer.append(element("div", { role: "rowgroup", class: "grid-headgroup" }, head), body);
     scroller.append(sizer);
     scroller.addEventListener("click", (event) => onCell(event, (node) => open(store.cell(node.at.row))));
-    scroller.addEventListener("mouseover", (event) => onCell(event, (node) => { node.title ||= marks.sentence(store.cell(node.at.row)); }));
     scroller.addEventListener("scroll", () => requestAnimationFrame(paint), { passive: true });
     new ResizeObserver(() => paint()).observe(scroller);
-    place.replaceChildren(controls(), caption, scroller, element("div", { class: "legends" }, marks.statusLegend(), scaleLegend()));
+    let shownControls = controls();
+    const saving = downloads.line("Classes by concepts", { SVG: () => downloads.svgText(picture()), CSV: () => downloads.csvOfObjects(charts.figures(shownCells())) });
+    place.replaceChildren(shownControls, caption, scroller, saving, element("div", { class: "legends" }, marks.statusLegend(), scaleLegend()));
+    address.part("matrix", readState, (values) => {
+      applyState(values);
+      const fresh = controls();
+      shownControls.replaceWith(fresh);
+      shownControls = fresh;
+      update();
+    });
     update();
+  }
+
+  const start = { measure: "effect", rowOrder: "name", columnOrder: "concept", size: "", classText: "", conceptText: "" };
+  const namesOf = { measure: "colour", rowOrder: "classes", columnOrder: "concepts", size: "cells", classText: "find", conceptText: "find-concepts" };
+
+  // What is not as at the start, for the address.
+  function readState() {
+    const found = {};
+    for (const [key, name] of Object.entries(namesOf)) if (state[key] !== start[key]) found[name] = state[key];
+    if (state.layer !== defaultLayer()) found.layer = facts.layers[state.layer];
+    if (state.contrast !== contrasts[0]) found.against = state.contrast;
+    if (state.groups.size < groups.length) found.kinds = [...state.groups].join(",");
+    if (state.onlySignificant) found.significant = "1";
+    if (state.rowOrder === "column" && state.sortColumn >= 0) found.by = `${facts.columns[state.sortColumn].concept}|${facts.columns[state.sortColumn].against}`;
+    return found;
+  }
+
+  const options = { measure: Object.keys(measures), rowOrder: ["name", "alphabet", "strongest", "count", "column"], columnOrder: ["concept", "kind", "strongest"], size: ["", "numbers", "small"] };
+
+  // A value that this report does not know counts as missing.
+  function applyState(values) {
+    for (const [key, name] of Object.entries(namesOf)) {
+      const value = values[name] ?? start[key];
+      state[key] = !options[key] || options[key].includes(value) ? value : start[key];
+    }
+    const layer = facts.layers.indexOf(values.layer);
+    state.layer = layer < 0 ? defaultLayer() : layer;
+    state.contrast = contrasts.includes(values.against) ? values.against : contrasts[0];
+    state.groups = new Set(values.kinds === undefined ? groups : values.kinds.split(",").filter((name) => groups.includes(name)));
+    state.onlySignificant = values.significant === "1";
+    state.sortColumn = values.by ? store.findColumn(...values.by.split("|")) : -1;
   }
 
   function defaultLayer() {
@@ -47,35 +86,36 @@ const matrix = (() => {
 
   function controls() {
     const choose = (label, options, value, onchange) => {
-      const select = element("select", { onchange: () => { onchange(select.value); update(); } }, ...options.map(([v, t]) => element("option", { value: v, selected: v === value }, t)));
+      const select = element("select", { onchange: () => { onchange(select.value); changed(); } }, ...options.map(([v, t]) => element("option", { value: v, selected: v === value }, t)));
       return element("label", { class: "field" }, element("span", {}, label), select);
     };
-    const find = (label, onInput) => {
-      const input = element("input", { type: "search", placeholder: "filter…", autocomplete: "off", oninput: () => { onInput(input.value.trim().toLowerCase()); update(); } });
+    const changed = () => { update(); address.write("matrix"); };
+    const find = (label, key) => {
+      const input = element("input", { type: "search", placeholder: "filter…", autocomplete: "off", value: state[key], oninput: () => { state[key] = input.value.trim().toLowerCase(); changed(); } });
       return element("label", { class: "field" }, element("span", {}, label), input);
     };
     const layers = element("fieldset", { class: "segments" }, element("legend", {}, "Layer"), ...facts.layers.map((name, l) => {
-      const input = element("input", { type: "radio", name: "matrix-layer", value: String(l), checked: l === state.layer, onchange: () => { state.layer = l; update(); } });
+      const input = element("input", { type: "radio", name: "matrix-layer", value: String(l), checked: l === state.layer, onchange: () => { state.layer = l; changed(); } });
       return element("label", {}, input, element("span", {}, name));
     }));
     const kinds = element("fieldset", { class: "checks" }, element("legend", {}, "Concepts that are"), ...groups.map((name) => {
-      const input = element("input", { type: "checkbox", checked: true, onchange: () => { state.groups[input.checked ? "add" : "delete"](name); update(); } });
+      const input = element("input", { type: "checkbox", checked: state.groups.has(name), onchange: () => { state.groups[input.checked ? "add" : "delete"](name); changed(); } });
       return element("label", {}, input, marks.groupWords[name]);
     }), significantBox());
     return element("div", { class: "controls" },
       layers,
       contrasts.length > 1 ? choose("Against", contrasts.map((c) => [c, contrastWords[c]]), state.contrast, (v) => (state.contrast = v)) : null,
       choose("Colour shows", Object.entries(measures).map(([v, m]) => [v, m.word]), state.measure, (v) => (state.measure = v)),
-      choose("Classes by", [["name", "as listed"], ["alphabet", "name"], ["strongest", "strongest effect"], ["count", "significant cells"], ["column", "the chosen concept"]], state.rowOrder, (v) => (state.rowOrder = v)),
+      choose("Classes by", [["name", "as listed"], ["alphabet", "name"], ["strongest", "strongest effect"], ["count", "significant effects"], ["column", "the chosen concept"]], state.rowOrder, (v) => (state.rowOrder = v)),
       choose("Concepts by", [["concept", "name, then kind"], ["kind", "kind, then name"], ["strongest", "strongest effect"]], state.columnOrder, (v) => (state.columnOrder = v)),
-      choose("Cells", [["", "as they fit"], ["numbers", "with numbers"], ["small", "small"]], "", (v) => (state.size = v || null)),
-      find("Find classes", (v) => (state.classText = v)), find("Find concepts", (v) => (state.conceptText = v)), kinds,
+      choose("Squares", [["", "as they fit"], ["numbers", "with numbers"], ["small", "small"]], state.size, (v) => (state.size = v)),
+      find("Find classes", "classText"), find("Find concepts", "conceptText"), kinds,
     );
   }
 
   function significantBox() {
-    const input = element("input", { type: "checkbox", onchange: () => { state.onlySignificant = input.checked; update(); } });
-    return element("label", {}, input, "with a significant cell");
+    const input = element("input", { type: "checkbox", checked: state.onlySignificant, onchange: () => { state.onlySignificant = input.checked; update(); address.write("matrix"); } });
+    return element("label", {}, input, "with a significant effect");
   }
 
   function scaleLegend() {
@@ -134,7 +174,7 @@ const matrix = (() => {
     focus = { r: Math.min(focus.r, Math.max(0, rows.length - 1)), c: Math.min(focus.c, Math.max(0, columns.length - 1)) };
     const found = d3.sum(rows, (k) => rowCount[k]);
     caption.textContent = rows.length && columns.length
-      ? `${words.whole(rows.length)} classes × ${words.whole(columns.length)} concepts at ${facts.layers[state.layer]}; ${words.whole(found)} significant cells. Choose a cell for its evidence, a concept's heading to sort by it.`
+      ? `${words.whole(rows.length)} classes × ${words.whole(columns.length)} concepts at ${facts.layers[state.layer]}; ${words.whole(found)} significant effects. Choose a square for its evidence, a concept's heading to sort by it.`
       : "No class or no concept matches: widen the filters.";
     scroller.setAttribute("aria-rowcount", String(rows.length + 1));
     scroller.setAttribute("aria-colcount", String(columns.length + 1));
@@ -152,11 +192,14 @@ const matrix = (() => {
 
   function paint() {
     const hadFocus = body.contains(document.activeElement);
+    const heading = head.contains(document.activeElement) ? document.activeElement.dataset.column : null;
     const g = geometry();
     const [left, y] = [scroller.scrollLeft, scroller.scrollTop];
     const visible = (from, length, size, count) => [Math.max(0, Math.floor(from / size) - 1), Math.min(count, Math.ceil((from + length) / size) + 1)];
     const [c0, c1] = visible(left, scroller.clientWidth, g.width, columns.length);
     const [r0, r1] = visible(y, scroller.clientHeight || 600, g.height, rows.length);
+    // The keyboard's place stays among the drawn cells, so that it is never lost while the grid scrolls.
+    focus = { r: Math.max(r0, Math.min(r1 - 1, focus.r)), c: Math.max(c0, Math.min(c1 - 1, focus.c)) };
     sizer.style.width = `${g.labels + columns.length * g.width}px`;
     sizer.style.height = `${g.head + rows.length * g.height}px`;
     scroller.style.setProperty("--labels", `${g.labels}px`);
@@ -168,7 +211,10 @@ const matrix = (() => {
     while (body.childElementCount > r1 - r0) { spare.push(body.lastElementChild); body.lastElementChild.remove(); }
     for (let r = r0; r < r1; r++) drawRow(body.children[r - r0] ?? body.appendChild(spare.pop() ?? newRow()), r, c0, c1, g);
     if (hadFocus) focusedCell()?.focus({ preventScroll: true });
+    if (heading !== null) (headingOf(heading) ?? focusedCell())?.focus({ preventScroll: true });
   }
+
+  const enter = () => focusedCell()?.focus();
 
   const focusedCell = () => [...body.querySelectorAll(".cell")].find((node) => node.at.r === focus.r && node.at.c === focus.c);
   // Whether another concept begins here: a thin line groups the kinds of a concept.
@@ -177,8 +223,8 @@ const matrix = (() => {
   function headCell(i, g) {
     const column = facts.columns[columns[i]];
     const sorted = state.rowOrder === "column" && state.sortColumn === columns[i];
-    const against = column.contrast === "random" ? "" : `against ${column.against}`;
-    const button = element("button", { type: "button", tabindex: "-1", "data-column": String(i), title: `${column.concept} ${against}: sort the classes by it`, onclick: () => sortBy(columns[i]) },
+    const against = column.contrast === "random" ? "" : marks.against(column);
+    const button = element("button", { type: "button", tabindex: "-1", "data-column": String(i), "data-tip": `${column.concept} ${against}: sort the classes by it`, onclick: () => sortBy(columns[i]) },
       element("span", { class: "head-name" }, marks.kindDot(column.kind), column.name), element("span", { class: "head-kind" }, column.kind), against ? element("span", { class: "head-kind" }, against) : null);
     return element("div", { class: `head-cell${starts(i) ? " starts" : ""}`, role: "columnheader", "aria-colindex": String(i + 2), "aria-sort": sorted ? "descending" : null, style: `left:${g.labels + i * g.width}px;width:${g.width}px` }, button);
   }
@@ -188,6 +234,7 @@ const matrix = (() => {
     state.sortColumn = c;
     document.querySelectorAll("#matrix-place option").forEach((option) => { if (option.value === "column") option.selected = true; });
     update();
+    address.write("matrix");
   }
 
   // Hundreds of cells are visible. Rows and cells are created once, then updated where they differ: style and layout of a
@@ -208,12 +255,13 @@ const matrix = (() => {
     change(row, "style", `top:${r * g.height}px;height:${g.height}px`);
     if (row.link.textContent !== name) row.link.textContent = name;
     change(row.link, "href", routes.ofClass(name));
-    change(row.link, "title", name);
+    change(row.link, "data-tip", name);
     change(row.skip, "style", `width:${c0 * g.width}px`);
     while (row.cells.length > c1 - c0) row.cells.pop().remove();
     while (row.cells.length < c1 - c0) {
       const cell = document.createElement("div");
       cell.setAttribute("role", "gridcell");
+      cell.tip = () => (cell.at?.row >= 0 ? marks.sentence(store.cell(cell.at.row)) : "");
       row.cells.push(row.appendChild(cell));
     }
     row.cells.forEach((cell, j) => drawCell(cell, r, c0 + j, g));
@@ -223,10 +271,9 @@ const matrix = (() => {
     if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
   }
 
-  // Cells of one look share a class instead of having inline styles. The tooltip is set on hover.
+  // Cells of one look share a class instead of having inline styles. The tip is made on hover.
   function drawCell(node, r, i, g) {
     const row = rowOf(rows[r], columns[i]);
-    if (node.at?.row !== row) node.removeAttribute("title");
     node.at = { r, c: i, row };
     change(node, "aria-colindex", i + 2);
     change(node, "tabindex", r === focus.r && i === focus.c ? 0 : -1);
@@ -314,5 +361,46 @@ const matrix = (() => {
     focusedCell()?.focus({ preventScroll: true });
   }
 
-  return { build, defaultLayer };
+  // What the filters leave: for paper, and for saving.
+  const shown = () => ({
+    classes: rows, columns, title: `${measures[state.measure].word} at ${facts.layers[state.layer]}, ${marks.against({ contrast: state.contrast, against: "another concept" })}; ▲ raises, ▼ lowers: significant`,
+    valueOf(k, c) {
+      const row = rowOf(k, c);
+      if (row < 0) return "";
+      const status = store.field("status")[row];
+      return `${{ [marks.RAISES]: "▲ ", [marks.LOWERS]: "▼ " }[status] ?? ""}${words.short(store.field(measures[state.measure].column)[row])}`;
+    },
+  });
+
+  const shownCells = () => rows.flatMap((k) => columns.map((c) => rowOf(k, c))).filter((row) => row >= 0).map((row) => store.cell(row));
+
+  // The matrix as one SVG picture, with every class and concept that the filters leave.
+  function picture() {
+    const [side, left, up] = [26, 170, 190];
+    const values = store.field(measures[state.measure].column), status = store.field("status");
+    const part = (tag, attributes, text) => {
+      const node = document.createElementNS(SVG, tag);
+      for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+      if (text) node.textContent = text;
+      return node;
+    };
+    const svg = part("svg", { viewBox: `0 0 ${left + columns.length * side + 60} ${up + rows.length * side + 10}`, width: left + columns.length * side + 60, height: up + rows.length * side + 10, class: "plot" });
+    columns.forEach((c, i) => svg.append(part("text", { x: left + i * side + side / 2, y: up - 8, "text-anchor": "start", transform: `rotate(-60 ${left + i * side + side / 2} ${up - 8})`, style: "fill: var(--ink)" }, facts.columns[c].concept)));
+    rows.forEach((k, r) => {
+      svg.append(part("text", { x: left - 8, y: up + r * side + 0.65 * side, "text-anchor": "end", style: "fill: var(--ink)" }, facts.classes[k]));
+      columns.forEach((c, i) => {
+        const row = rowOf(k, c);
+        if (row < 0) return;
+        const found = status[row] <= marks.LOWERS;
+        const strength = marks.readable(status[row]) && Number.isFinite(values[row]) ? Math.round(Math.min(1, Math.abs(values[row]) / top) * (found ? 88 : 26)) : 0;
+        svg.append(part("rect", { x: left + i * side + 1, y: up + r * side + 1, width: side - 2, height: side - 2, rx: 3, style: `fill: color-mix(in oklab, var(--${values[row] < 0 ? "lowers" : "raises"}) ${strength}%, var(--surface)); stroke: var(--line)` }));
+        if (found) svg.append(part("text", { x: left + i * side + side / 2, y: up + r * side + 0.65 * side, "text-anchor": "middle", style: `fill: ${strength >= 66 ? "#000" : "var(--ink)"}` }, values[row] < 0 ? "▼" : "▲"));
+      });
+    });
+    scroller.after(svg); // colours are read from the page
+    requestAnimationFrame(() => svg.remove());
+    return svg;
+  }
+
+  return { build, defaultLayer, enter, shown };
 })();

@@ -8,7 +8,7 @@ const routes = (() => {
 
   // {view, ...} of an address; null if it does not match anything in this report.
   function read(hash) {
-    const [view, ...rest] = hash.replace(/^#/, "").split("/");
+    const [view, ...rest] = address.split(hash)[0].replace(/^#/, "").split("/");
     let names;
     try {
       names = rest.map(decodeURIComponent);
