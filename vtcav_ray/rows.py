@@ -63,7 +63,7 @@ class ScoreRow:
     """One result cell, a row of `scores`. The fields that are None at first need other cells of the run."""
 
     class_: str
-    layer: str
+    layer: str  # or `answer`: the difference of the class's own logit, without a gradient and without CAVs
     concept: str  # `<name>/<kind>`
     against: str  # `random`, `rest of <kind>`, or another concept
     effect: float  # the concept effect, logits: first-order at the layer's gain, or patch, as `scores.effect` says
@@ -78,16 +78,17 @@ class ScoreRow:
     q_within: float | None = None  # p_within corrected like q
     between_share: float | None = None  # share of `effect` that goes with the class labels themselves
     share_of_margin: float  # effect over the median distance of the class's logit to the runner-up, at its examples
-    tcav_score: float  # the TCAV score (sign count), mean over the R CAVs, in [0, 1]
-    tcav_p: float  # of the score, two-sided
+    probability_change: float | None = None  # of the class, concept's clips minus the other side's; null: of a layer
+    tcav_score: float | None = None  # the TCAV score (sign count), mean over the R CAVs, in [0, 1]; null: `answer`
+    tcav_p: float | None = None  # of the score, two-sided
     tcav_q: float | None = None  # tcav_p corrected for all m cells of the run
-    tcav_ci_low: float  # of the score: two-level bootstrap, 95 %
-    tcav_ci_high: float
-    tcav_effect: float  # score minus the null's mean
-    tcav_null_mean: float  # of the random-against-random scores
-    tcav_null_sd: float
-    tcav_magnitude: float  # mean sensitivity, logits per unit of z
-    tcav_smooth: float  # mean sigmoid of the scaled sensitivity, in [0, 1]
+    tcav_ci_low: float | None = None  # of the score: two-level bootstrap, 95 %
+    tcav_ci_high: float | None = None
+    tcav_effect: float | None = None  # score minus the null's mean
+    tcav_null_mean: float | None = None  # of the random-against-random scores
+    tcav_null_sd: float | None = None
+    tcav_magnitude: float | None = None  # mean sensitivity, logits per unit of z
+    tcav_smooth: float | None = None  # mean sigmoid of the scaled sensitivity, in [0, 1]
     kind: str
     class_margin: float  # logits: how far other classes' clips are from the class's own, as the effect measures it
     min_effect: float | None = None  # smallest effect of interest, logits: `scores.min_effect` of class_margin
@@ -96,15 +97,16 @@ class ScoreRow:
     null_sd: float  # of the effect, if random clips replace the concept's
     p_symmetric: float | None = None  # p by the size of t: read it if spread_ratio is above 2
     spread_ratio: float | None = None  # of the two sides' standard deviations, larger over smaller; NaN for twins
-    learnable: bool  # held-out accuracy above what random sets in its place reach (5 %); a note, which decides nothing
+    # Held-out accuracy above what random sets in its place reach (5 %); a note, which decides nothing; null: `answer`
+    learnable: bool | None = None
     n: int  # class videos
-    R: int  # CAVs
+    R: int  # CAVs; 0: `answer`
     n_concept: int  # source videos of the concept
     n_random: int  # source videos on the other side
-    held_out_accuracy: float
-    null_accuracy: float  # what the held-out accuracy has to exceed: random sets in the concept's place, at 5 %
-    stability: float  # mean pairwise cosine of the R CAVs
-    collinearity: float  # mean pairwise cosine of the class's gradients at this layer
+    held_out_accuracy: float | None = None
+    null_accuracy: float | None = None  # to be exceeded by it: random sets in the concept's place reach it, at 5 %
+    stability: float | None = None  # mean pairwise cosine of the R CAVs
+    collinearity: float | None = None  # mean pairwise cosine of the class's gradients at this layer
     degenerate: bool  # the gradient is the same for every clip: the sign count says nothing
     decided_by: str | None = None  # which figures can be read: `effect`, `effect and score`, or `none`
     model: str

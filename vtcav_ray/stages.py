@@ -112,6 +112,7 @@ PATCH = StageFacts(
     command="vtcav patch RUN",
 )
 
+ANSWER = "answer"  # in the column `layer` of `scores`: no layer, but the model's own answer
 STAGES = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
 # With the stage that only some configs ask for.
 IN_ORDER = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, RESPONSES, SCORES, REPORT)

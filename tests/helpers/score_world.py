@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ class World:
         self.label_of: dict[str, str] = {}  # of a video; missing: null
         self.gain_of: dict[str, float] = {}  # of a class example's video; missing: 1
         self.margin_of: dict[str, float] = {}  # the same; missing: 2
+        self.logits_of: dict[str, np.ndarray] = {}  # clip id -> of the classes; empty: there is no table `answers`
+        self.classes: list[str] = []  # of the model, in the order of the logits
 
     def clips(self, role: str, name: str, count: int, shift: float = 0.0, *, like: np.ndarray | None = None) -> None:
         first = sum(n == name for _, n, _, _ in self.rows)
@@ -99,9 +102,17 @@ class World:
                 "vector": vector_array(np.array(vectors, np.float32)),
             }
             parts["gradients/layer=late"] = pa.table(of, schema=tables.gradients(D))
+        if self.logits_of:
+            parts["answers"] = self.answers(list(self.logits_of))
         output.commit("0", ShardOutput(parts))
         output.finish({}, {"warnings": [], "notes": {}})
         return output
+
+    def answers(self, clip_ids: list[str]) -> pa.Table:
+        logits = [self.logits_of[clip] for clip in clip_ids]
+        rows = [{"clip_id": clip, "logits": one.tolist()} for clip, one in zip(clip_ids, logits, strict=True)]
+        schema = tables.ANSWERS.with_metadata({tables.CLASSES: json.dumps(self.classes)})
+        return pa.Table.from_pylist(rows, schema=schema)
 
 
 def usual() -> World:
@@ -112,6 +123,17 @@ def usual() -> World:
     world.clips("concept", "nothing", N)
     world.of_class("lift", 10, 1.0)
     world.of_class("drop", 10, -1.0)
+    return world
+
+
+def answering(world: World, classes: tuple[str, ...] = ("drop", "lift", "other")) -> World:
+    """Give every clip logits: `lift` is its own axis 0, `drop` half of it downwards, the others noise."""
+    rng = np.random.default_rng(1)
+    world.classes = list(classes)
+    for role, name, video, z in world.rows:
+        logits = {"lift": z[0] + 2.0 * (name == "lift"), "drop": -0.5 * z[0] + 2.0 * (name == "drop")}
+        noise = 0.3 * rng.normal(size=len(classes))
+        world.logits_of[f"{role}/{name}/{video}"] = np.array([logits.get(c, 0.0) for c in classes]) + noise
     return world
 
 

@@ -17,6 +17,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.run import Run
 from vtcav_ray.scores.cells import Cell, find_cells, without_class
 from vtcav_ray.scores.responses import ReadResponses, filled
+from vtcav_ray.stages import ANSWER
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tables import CELL_KEY, EFFECT
 from vtcav_ray.tcav.responses import unit_gradients
@@ -41,7 +42,7 @@ COMPARISON = pa.schema(
         ("q", pa.float64()),  # over all compared cells, with run_a's correction (step_down: Holm)
         ("moved", pa.bool_()),  # q below run_a's alpha
         ("paired", pa.bool_()),  # both on the same videos and clips
-        ("learnable", pa.bool_()),  # in at least one of the two runs
+        ("learnable", pa.bool_()),  # in at least one of the two runs; true: `answer`
         ("tcav_score_a", pa.float64()),  # TCAV score
         ("tcav_score_b", pa.float64()),
         ("tcav_score_change", pa.float64()),  # paired by video if the videos are the same
@@ -87,7 +88,7 @@ def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
             "concepts and layers have the same names."
         )
     changes: dict[tuple[str, ...], Change] = {}
-    for layer in dict.fromkeys(key[1] for key in common):
+    for layer in dict.fromkeys(key[1] for key in common if key[1] != ANSWER):
         changes |= _paired_layer(a, b, layer)
     positive_a, positive_b = _positive_shares(a), _positive_shares(b)
     rows = []
@@ -110,7 +111,7 @@ def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
                 "ci_high": change.ci_high,
                 "p": change.p,
                 "paired": change.paired,
-                "learnable": bool(left["learnable"] or right["learnable"]),
+                "learnable": any(row["learnable"] is not False for row in (left, right)),
                 "tcav_score_a": left["tcav_score"],
                 "tcav_score_b": right["tcav_score"],
                 "tcav_score_change": score.change,

@@ -14,6 +14,7 @@ from vtcav_ray.config.gradcam import GradcamConfig
 from vtcav_ray.config.resources import ResourcesConfig
 from vtcav_ray.config.section import Code, ConfigSection, NamesCode, StorageOptions
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, PROJECTIONS, SOLVERS, TRACK_SOURCES, UnknownName
+from vtcav_ray.stages import ANSWER
 from vtcav_ray.store.containers import VIDEO_EXTENSIONS
 from vtcav_ray.store.urls import (
     ANY_ADDRESS,
@@ -277,6 +278,8 @@ class ActivationsConfig(ConfigSection):
     def _projections_of_layers(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
         for layer in layers:
             name, at, own = layer.partition("@")
+            if name == ANSWER:
+                raise ValueError(f"{layer!r} is the name of the model's own answer in the scores, beside the layers")
             if not at:
                 continue
             if not name:

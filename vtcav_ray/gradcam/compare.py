@@ -12,6 +12,7 @@ import pyarrow as pa
 from vtcav_ray.clips.usable import read_left_out
 from vtcav_ray.gradcam.summary import mean_interval, separation, video_means
 from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import ANSWER
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tables import CELL_KEY, EFFECT
 from vtcav_ray.tcav import concept_effect
@@ -123,7 +124,8 @@ def compare_methods(run: Run, table: pa.Table, classes: tuple[str, str], concept
                 else:
                     tcav[layer] = found
         rows = run.table("scores", columns=list(SCORE_COLUMNS)).to_pylist()
-        scores = [r for r in rows if r["class"] in classes and r["concept"] in concepts and r["against"] == "random"]
+        rows = [r for r in rows if r["against"] == "random" and r["layer"] != ANSWER]
+        scores = [r for r in rows if r["class"] in classes and r["concept"] in concepts]
     return Comparison(classes, concepts, maps, tcav, reason, scores)
 
 

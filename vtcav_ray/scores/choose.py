@@ -11,6 +11,7 @@ import numpy as np
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import ANSWER
 from vtcav_ray.tables import CELL_KEY
 
 
@@ -49,7 +50,8 @@ def choose(run: Run, wanted: Wanted) -> tuple[CellKey, ...]:
     Raises:
         ConfigError: a name that the scores don't have, or no such cell.
     """
-    scores = run.table("scores", columns=[*CELL_KEY, "z", "significant"]).to_pylist()
+    table = run.table("scores", columns=[*CELL_KEY, "z", "significant"])
+    scores = [row for row in table.to_pylist() if row["layer"] != ANSWER]  # there, no activation can be changed
     for option, names in (("class", wanted.classes), ("layer", wanted.layers), ("concept", wanted.concepts)):
         known = sorted({row[option] for row in scores})
         if unknown := [name for name in names if name not in known]:

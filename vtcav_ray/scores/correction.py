@@ -17,6 +17,7 @@ from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.config import Config
 from vtcav_ray.config.schema import ScoresConfig
 from vtcav_ray.rows import EffectTestRow, ScoreRow, read_rows, table_of
+from vtcav_ray.stages import ANSWER
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tables import CELL_KEY
 from vtcav_ray.tcav.diagnostics import needed
@@ -53,6 +54,7 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
     cells, nulls, tests = (output.read(table) for table in ("cells", "score_nulls", "effect_tests"))
     assert cells is not None, "every layer has cells"
     assert nulls is not None, "every cell has a null"
+    cells, nulls = (in_order(table, (*config.activations.layers, ANSWER)) for table in (cells, nulls))
     if tests is None:
         tests = table_of([], EffectTestRow)
     figures: Figures = {name: np.asarray(tests[name], np.float64) for name in _FIGURES}
@@ -144,6 +146,13 @@ def corrected(
     return q_T
 
 
+def in_order(table: pa.Table, layers: Sequence[str]) -> pa.Table:
+    """Return rows in the order of their layers. Rows of one layer keep theirs."""
+    place = {layer: i for i, layer in enumerate(layers)}
+    at_N = np.array([place[layer] for layer in table["layer"].to_pylist()], np.int64)
+    return table.take(pa.array(np.argsort(at_N, kind="stable")))
+
+
 def places(cells: pa.Table, tests: pa.Table) -> NDArray[np.int64]:
     """Return the row of `tests` that belongs to each cell, [N]; its last row stands for cells without a test."""
     cell_N, test_T = _codes(cells.select(CELL_KEY), tests.select(CELL_KEY))
@@ -197,7 +206,9 @@ class _Finished:
 
     def _row(self, row: ScoreRow, test_note: str, needed_p: float) -> ScoreRow:
         notes = (row.note, test_note, *self._why_not_called(row, needed_p))
-        return dataclasses.replace(row, decided_by=self._decided_by(row), note=" ".join(filter(None, notes)))
+        decided_by, note = self._decided_by(row), " ".join(filter(None, notes))
+        tcav_q = None if row.layer == ANSWER else row.tcav_q
+        return dataclasses.replace(row, decided_by=decided_by, tcav_q=tcav_q, note=note)
 
     def _why_not_called(self, row: ScoreRow, needed_p: float) -> list[str]:
         assert row.q is not None, "it was set just now"
@@ -220,7 +231,7 @@ class _Finished:
                 row.null_sd,
                 row.n_concept,
                 row.R,
-                num_cells=max(1, self.num_tests),
+                num_cells=max(1, self.num_tests) if row.R else None,
                 alpha=self.settings.alpha,
                 p_needed=needed_p,
                 min_effect=size,
@@ -232,7 +243,11 @@ class _Finished:
     def _decided_by(self, row: ScoreRow) -> str:
         if row.p is None or not np.isfinite(row.p):
             return "none"
-        can_decide = np.isfinite(row.tcav_p) and _smallest_p(row) * self.num_tests <= self.settings.alpha
+        can_decide = (
+            row.tcav_p is not None
+            and np.isfinite(row.tcav_p)
+            and _smallest_p(row) * self.num_tests <= self.settings.alpha
+        )
         return "effect and score" if can_decide else "effect"
 
 

@@ -18,7 +18,7 @@ from vtcav_ray.tcav.gains import at_gain
 from vtcav_ray.tcav.responses import unit_gradients
 
 if TYPE_CHECKING:
-    from vtcav_ray.scores.layer import LayerData, ScoreOptions
+    from vtcav_ray.scores.layer import LayerClips, ScoreOptions
 
 NO_EFFECT = ConceptEffect(
     effect=np.nan,
@@ -33,7 +33,7 @@ NO_EFFECT = ConceptEffect(
 )
 
 
-def effects_of(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
+def effects_of(cells: Sequence[Cell], data: LayerClips, options: ScoreOptions) -> list[list[ConceptEffect]]:
     """Return the effects without their tests, [J][K]. Cells of one form share every inner product."""
     found: list[list[ConceptEffect]] = [[] for _ in cells]
     compared = [cell.among(data.there_N) for cell in cells]
@@ -51,7 +51,7 @@ def effects_of(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) ->
     return [cells_of or [NO_EFFECT] * len(data.classes) for cells_of in found]
 
 
-def _batch(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[tuple[ConceptEffects, int]]:
+def _batch(cells: Sequence[Cell], data: LayerClips, options: ScoreOptions) -> list[tuple[ConceptEffects, int]]:
     """Return the effects of cells of one form: for each class, where its figures are."""
     compute = functools.partial(
         paired_concept_effects if cells[0].paired else concept_effects,
@@ -62,14 +62,15 @@ def _batch(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> lis
         device=options.device,
     )
     sides = [cell.concept_rows for cell in cells], [cell.other_rows for cell in cells]
-    if data.there_N is None:
+    if not data.patched:
         taken_at = [c.for_effect or (c.vectors, c.videos) for c in data.classes]
         gradients, videos = [vectors for vectors, _ in taken_at], [videos for _, videos in taken_at]
         found = compute(gradients, data.vectors_ND, *sides, class_groups=videos)
         return [(found, k) for k in range(len(data.classes))]
     each = []
+    assert data.there_N is not None, "responses come with the rows that have them"
     for one in data.classes:
-        assert one.responses_NV is not None, "with `there_N`, every class has responses"
+        assert one.responses_NV is not None, "every class of the layer has responses"
         rows_NV = filled(one.responses_NV, data.there_N)
         each.append((compute([unit_gradients(rows_NV.shape[1])], rows_NV, *sides), 0))
     return each

@@ -61,7 +61,8 @@ class Projections:
             clip_ids = layer.clip_ids
             cells += [(one.name, layer.layer) for one in layer.classes]
             gains += [one.gain for one in layer.classes]
-            if layer.there_N is not None:
+            if layer.patched:
+                assert layer.there_N is not None, "responses come with the rows that have them"
                 values_NK, size_K = _mean_responses(layer, layer.there_N)
                 values.append(values_NK)
                 negligible.append(FLAT * size_K)
@@ -87,7 +88,7 @@ def _mean_responses(layer: LayerClips, there_N: NDArray[np.bool_]) -> tuple[NDAr
     """Return each class's mean response over the reference videos, centred, [N, K], and the size of its responses."""
     means, sizes = [], []
     for one in layer.classes:
-        assert one.responses_NV is not None, "with `there_N`, every class has responses"
+        assert one.responses_NV is not None, "every class of the layer has responses"
         known = one.responses_NV[there_N]
         means.append(np.where(there_N, one.responses_NV.mean(axis=1), 0.0) - known.mean())
         sizes.append(np.sqrt(np.square(known).mean()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -96,6 +96,11 @@ class LayerClips:
     classes: Sequence[ClassGradients]
     there_N: NDArray[np.bool_] | None = dataclasses.field(default=None, kw_only=True)
 
+    @property
+    def patched(self) -> bool:
+        """Whether the effects are those of responses."""
+        return any(one.responses_NV is not None for one in self.classes)
+
 
 @dataclass(frozen=True)
 class LayerData(LayerClips):
@@ -113,7 +118,7 @@ class LayerData(LayerClips):
     cavs_Md: NDArray[np.float32]
     held_out_M: NDArray[np.float64]
     reasons_M: Sequence[str] = ()
-    chance: Mapping[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)
+    chance: Mapping[tuple[str, str], NDArray[np.float64]] = dataclasses.field(default_factory=dict)
 
     def chance_of(self, cell: Cell) -> tuple[float, NDArray[np.float64]]:
         """Return the accuracy of a concept, and those of its stand-ins; no accuracies: NaN, and none."""
@@ -186,7 +191,7 @@ class _SignCount(NamedTuple):
 def score_layer(data: LayerData, options: ScoreOptions) -> LayerScores:
     """Compute all rows of a layer."""
     cells = find_cells(data.pool, data.clip_ids, data.jobs)
-    effects = _all_effects(cells, data, options)
+    effects = all_effects(cells, data, options)
     about_cavs = [_about_cavs(cell, data) for cell in cells]
     found = LayerScores([], [], [])
     for k, gradients in enumerate(data.classes):
@@ -244,7 +249,7 @@ def _score_row(
 ) -> ScoreRow:
     signs = _sign_count(cell, of_class.scored.sign_count, of_class.degenerate)
     reasons = (cavs.learnable.reason, effect.reason)
-    notes = (DEGENERATE * of_class.degenerate, cavs.untrained, *(_as_sentence(reason) for reason in reasons))
+    notes = (DEGENERATE * of_class.degenerate, cavs.untrained, *(as_sentence(reason) for reason in reasons))
     return ScoreRow(
         class_=of_class.name,
         layer=data.layer,
@@ -368,7 +373,7 @@ def _untrained(cell: Cell, reasons_M: Sequence[str]) -> str:
     return " ".join(said)
 
 
-def _all_effects(cells: Sequence[Cell], data: LayerData, options: ScoreOptions) -> list[list[ConceptEffect]]:
+def all_effects(cells: Sequence[Cell], data: LayerClips, options: ScoreOptions) -> list[list[ConceptEffect]]:
     """Return the concept effects without their tests, [J][K]; of each class without its own videos, if asked for."""
     if options.labels_N is None:
         return effects_of(cells, data, options)
@@ -389,7 +394,7 @@ def _only_of_class(name: str) -> str:
     return f"All videos of the concept or of its other side are of the class {name}, so none is left to compare"
 
 
-def _as_sentence(reason: str) -> str:
+def as_sentence(reason: str) -> str:
     return f"{reason[:1].upper()}{reason[1:].removesuffix('.')}." if reason else ""
 
 

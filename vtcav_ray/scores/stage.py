@@ -36,10 +36,12 @@ from vtcav_ray.runs.devices import device_for
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.scores.correction import correct
 from vtcav_ray.scores.responses import ReadResponses
+from vtcav_ray.stages import ANSWER
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.vectors import vectors_of
 
 if TYPE_CHECKING:
+    from vtcav_ray.scores.answers import Answers
     from vtcav_ray.scores.cells import Cell
     from vtcav_ray.scores.families import Labels, Projections
     from vtcav_ray.scores.layer import ClassGradients, LayerClips, LayerData, ScoreOptions
@@ -67,8 +69,8 @@ def _prepare(context: Context) -> Work:
     clips = context.input("clips")
     matching = matching_of(clips, config)
     shards, num_cells = [], 0
-    for number, layer in enumerate(config.activations.layers):
-        names = _classes_with_gradients(activations, layer)
+    for number, layer in enumerate((*config.activations.layers, ANSWER)):
+        names = _classes_of(activations, config, layer)
         num_cells += len(names)
         for block, start in enumerate(range(0, len(names), BLOCK_CLASSES)):
             of = pa.table({"layer": [layer], "classes": [names[start : start + BLOCK_CLASSES]]})
@@ -110,6 +112,16 @@ def family_shards(activations: StageFolder, config: Config, num_cells: int, matc
     return shards
 
 
+def _classes_of(activations: StageFolder, config: Config, layer: str) -> list[str]:
+    """Return the classes of a layer's cells. `answer` has those of all layers; none if there are no answers."""
+    if layer != ANSWER:
+        return _classes_with_gradients(activations, layer)
+    if not activations.files("answers"):  # of an older version
+        return []
+    layers = config.activations.layers
+    return sorted({name for one in layers for name in _classes_with_gradients(activations, one)})
+
+
 def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
     """Return the classes that have a gradient at one of their own clips."""
     gradients = activations.read("gradients", columns=("clip_id", "class"), layer=layer)
@@ -128,7 +140,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": config.scores.model_dump(mode="json"), "seed": config.seed, **labels}
 
 
-STAGE = Stage(stages.SCORES, version=7, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.SCORES, version=8, ingredients=_ingredients, prepare=_prepare)
 
 
 # With `scores.effect: patch`, the stage also reads the responses of the model.
@@ -168,6 +180,7 @@ class ScoreWorker:
         self._device = device_for(config.resources.statistics)
         self._kept: LayerData | None = None
         self._tests: _Tests | None = None
+        self._answers: Answers | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         if "layer" in rows.column_names:
@@ -188,6 +201,8 @@ class ScoreWorker:
         from vtcav_ray.scores.layer import score_layer
 
         self._tests = None
+        if layer == ANSWER:
+            return self._score_answers(classes)
         if self._kept is None or self._kept.layer != layer:
             self._kept = None  # never hold two layers in memory
             self._kept = self._read_with_cavs(layer)
@@ -201,6 +216,22 @@ class ScoreWorker:
                 f"score_nulls/layer={layer}": table_of(scored.nulls, NullRow),
             },
             metrics={"cells": len(scored.cells)},
+        )
+
+    def _score_answers(self, classes: list[str]) -> ShardOutput:
+        from vtcav_ray.scores.answers import score_answers
+
+        self._kept = None
+        if self._answers is None:
+            self._answers = self._read_answers()
+        jobs = read_plan(self.activations, self.config.activations.layers[0], self.config, self._matching).jobs
+        cells, nulls = score_answers(self._answers, jobs, self._options(self._answers.clips.pool), classes)
+        return ShardOutput(
+            {
+                f"cells/layer={ANSWER}": table_of(cells, ScoreRow),
+                f"score_nulls/layer={ANSWER}": table_of(nulls, NullRow),
+            },
+            metrics={"cells": len(cells)},
         )
 
     def _test(self, families: list[tuple[str, str]]) -> ShardOutput:
@@ -224,8 +255,8 @@ class ScoreWorker:
         from vtcav_ray.scores.families import Labels, Projections
 
         layers = self.config.activations.layers
-        read = (self._read(layer) for layer in layers if _classes_with_gradients(self.activations, layer))
-        projections = Projections.of(read)
+        with_cells = [layer for layer in (*layers, ANSWER) if _classes_of(self.activations, self.config, layer)]
+        projections = Projections.of(self._read(layer) for layer in with_cells)
         names = self.activations.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layers[0])
         assert names is not None, "the layer was read just now"
         pool = pool_of(names, self._matching)
@@ -238,6 +269,8 @@ class ScoreWorker:
     def _read(self, layer: str) -> LayerClips:
         from vtcav_ray.scores.layer import LayerClips
 
+        if layer == ANSWER:
+            return self._read_answers().clips
         columns = ("clip_id", *POOL_COLUMNS, "model", "vector")
         pool = self.activations.read("activations", columns=columns, layer=layer)
         gradients = self.activations.read("gradients", layer=layer)
@@ -255,6 +288,27 @@ class ScoreWorker:
             classes=_by_class(gradients, own, self.config.scores.gradients_at),
         )
         return found if self._responses is None else self._responses.added_to(found, gradients, own)
+
+    def _read_answers(self) -> Answers:
+        from vtcav_ray.scores.answers import Answers
+
+        settings = self.config.activations
+        answers = self.activations.read("answers", columns=("clip_id", "logits"))
+        pool = self.activations.read(
+            "activations", columns=("clip_id", *POOL_COLUMNS, "model"), layer=settings.layers[0]
+        )
+        assert answers is not None, "the shards were made from this table"
+        assert pool is not None, "the CAVs were made from this table"
+        clip_ids = pool["clip_id"].to_pylist()
+        return Answers.of(
+            answers,
+            _classes_of(self.activations, self.config, ANSWER),
+            model=pool["model"][0].as_py(),
+            pool=pool_of(pool, self._matching),
+            clip_ids=clip_ids,
+            target=settings.target,
+            there_N=None if self._responses is None else self._responses.there(clip_ids),
+        )
 
     def _read_with_cavs(self, layer: str) -> LayerData:
         from vtcav_ray.scores.layer import LayerData

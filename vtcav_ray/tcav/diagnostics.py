@@ -188,7 +188,7 @@ def needed(
     n: int,
     random_sets: int,
     *,
-    num_cells: int = 1,
+    num_cells: int | None = 1,
     alpha: float = 0.05,
     power: float = 0.8,
     p_needed: float | None = None,
@@ -212,7 +212,8 @@ def needed(
         effect, null_sd: in logits, of the concept effect.
         n: current source videos on the concept's side.
         random_sets: current R.
-        num_cells: m, all cells in the correction of the sign counts (Bonferroni's bound, the strictest step of Holm).
+        num_cells: m, all cells in the correction of the sign counts (Bonferroni's bound, the strictest step of Holm);
+            None: there is no sign count, and it needs no random sets.
         alpha, power: both in (0, 1).
         p_needed: p*; None: alpha / m.
         min_effect: smallest effect of interest, in logits.
@@ -223,12 +224,12 @@ def needed(
     """
     from scipy.special import ndtri
 
-    if n < 1 or random_sets < 0 or num_cells < 1 or not 0 < alpha < 1 or not 0 < power < 1:
+    if n < 1 or random_sets < 0 or (num_cells is not None and num_cells < 1) or not 0 < alpha < 1 or not 0 < power < 1:
         raise ValueError("n and num_cells must be at least 1, random_sets at least 0, and alpha and power in (0, 1)")
-    level = alpha / num_cells if p_needed is None else p_needed
+    level = alpha / (num_cells or 1) if p_needed is None else p_needed
     if not 0 < level < 1 or min_effect < 0 or half_width < 0:
         raise ValueError("p_needed must be in (0, 1), and min_effect and half_width at least 0")
-    sets = math.ceil(num_cells / alpha - 1e-9) - 1
+    sets = 0 if num_cells is None else math.ceil(num_cells / alpha - 1e-9) - 1
     more_sets = max(0, sets - random_sets)
     if not (math.isfinite(effect) and math.isfinite(null_sd)) or effect == 0:
         return Needed(math.nan, math.nan, sets, more_sets, "There is no effect to go by, so no number of clips.")
