@@ -316,6 +316,36 @@ def intervene(
 
 
 @app.command()
+def maps(
+    run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; repeatable")] = None,
+    layers: Annotated[list[str] | None, typer.Option("--layer", help="only this layer; repeatable")] = None,
+    concepts: Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; repeatable")] = None,
+    against: Annotated[str, typer.Option(help="`random`, `rest of <kind>`, or another concept")] = "random",
+    cells: Annotated[str, typer.Option(help="`significant` or `all` of those that match")] = "significant",
+    most: Annotated[int, typer.Option(min=1, help="maximum number of cells, largest |z| first")] = 12,
+    clips: Annotated[int, typer.Option(min=2, help="class examples per class")] = 8,
+    overrides: commands.Overrides = None,
+    options: StorageFile = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Show where and when a clip has a concept: maps and time lines of its direction, beside random directions."""
+    if cells not in ("significant", "all"):
+        raise typer.BadParameter(f"{cells!r}: choose significant or all", param_hint="--cells")
+    from vtcav_ray.config.loading import read_options
+    from vtcav_ray.watch.rerun import reopened
+
+    run, config, _ = reopened(run_url, overrides or (), read_options(options), trust_code=trust_code)
+
+    from vtcav_ray.cli.maps import run_command
+    from vtcav_ray.scores.choose import Wanted
+
+    significant = cells == "significant"
+    wanted = Wanted(classes or (), layers or (), concepts or (), against, significant=significant, most=most)
+    raise typer.Exit(run_command(run, config, wanted, clips=clips, console=out, errors=err))
+
+
+@app.command()
 def patch(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
     classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; repeatable")] = None,

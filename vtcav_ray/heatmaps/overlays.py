@@ -142,12 +142,8 @@ def write(folder: Folder, picture_THW3: np.ndarray, what: Sequence[str], suffix:
     stem = f"overlays/{hashlib.sha256('|'.join(what).encode()).hexdigest()[:16]}{suffix}"
     folder.write_bytes(f"{stem}.mp4", as_mp4(picture_THW3))
     folder.write_bytes(f"{stem}.webp", as_webp(picture_THW3))
-    return {
-        "mp4": f"{stem}.mp4",
-        "webp": f"{stem}.webp",
-        "height": picture_THW3.shape[1],
-        "width": picture_THW3.shape[2],
-    }
+    _, height, width, _ = picture_THW3.shape
+    return {"mp4": f"{stem}.mp4", "webp": f"{stem}.webp", "height": height, "width": width}
 
 
 def with_timeline(picture_THW3: np.ndarray, upper_T: np.ndarray, lower_T: np.ndarray) -> np.ndarray:
@@ -167,12 +163,10 @@ def with_timeline(picture_THW3: np.ndarray, upper_T: np.ndarray, lower_T: np.nda
     edges = np.linspace(left, right, frames + 1).round().astype(int)
     cv2.line(strip, (left, middle), (right, middle), QUIET, 1)
     for t in range(frames):
-        end = middle - round(float(upper_T[t]) / top * reach)
-        cv2.rectangle(
-            strip, (int(edges[t]) + 1, middle), (int(edges[t + 1]) - 2, end), BAR if end < middle else QUIET, -1
-        )
-        tick = middle - round(float(lower_T[t]) / top * reach)
-        cv2.line(strip, (int(edges[t]) + 1, tick), (int(edges[t + 1]) - 2, tick), INK, 1)
+        start, stop = int(edges[t]) + 1, int(edges[t + 1]) - 2
+        end, tick = (middle - round(float(values[t]) / top * reach) for values in (upper_T, lower_T))
+        cv2.rectangle(strip, (start, middle), (stop, end), BAR if end < middle else QUIET, -1)
+        cv2.line(strip, (start, tick), (stop, tick), INK, 1)
     strips = np.repeat(strip[None], frames, axis=0)
     for t in range(frames):
         cv2.rectangle(strips[t], (int(edges[t]), 1), (int(edges[t + 1]) - 1, TIME - 2), INK, 1)
