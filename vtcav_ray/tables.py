@@ -447,6 +447,7 @@ SIDE_SCHEMAS = {
     "duplicates": DUPLICATES,
     "copies": COPIES,
     "contents": CONTENTS,
+    "map_overlays": MAP_OVERLAYS,
     "left_out": LEFT_OUT,
     "chance": CHANCE,
     "cells": SCORES,  # of one layer, without the tests of the effects and the correction

@@ -10,15 +10,14 @@ from typing import Any
 from vtcav_ray.maps import PAGE
 from vtcav_ray.pages import Shell, asset, render
 from vtcav_ray.pages.render import HERE, function
-from vtcav_ray.pages.wording import percent, probability, share, signed
+from vtcav_ray.pages.wording import equals, percent, share, signed
 from vtcav_ray.runs.run import Run
 from vtcav_ray.scores.choose import CellKey
 from vtcav_ray.tables import CELL_KEY
 
 ROOM = "vtcav_ray.maps"
 SECTIONS = (("summary", "Summary"), ("cells", "Clips"), ("words", "Words"))
-HEADS = ("class", "layer", "concept", "against", "removing what it points to beats", "points to the box, over chance",
-         "higher in the box, SD over chance", "follows the speed, r over chance", "videos")  # fmt: skip
+HEADS = (*CELL_KEY, "deletion", "points to box", "in box", "with speed", "videos")
 FAILURES = ("clip_id", "error_kind", "message")
 MAX_FAILURES = 100
 
@@ -45,13 +44,12 @@ class CellMaps:
     @property
     def finding(self) -> str:
         """The effect, in a sentence."""
-        effect = self.score["effect"]
-        verb = "raises" if effect > 0 else "lowers"
-        row = self.row
-        return (
-            f"{row['concept']} {verb} {row['class']} by {signed(abs(effect)).lstrip('+')} logits at {row['layer']} "
-            f"(q {probability(_number(self.score['q']))})."
-        )
+        effect, row = self.score["effect"], self.row
+        if self.score["significant"]:
+            verb = f"{'raises' if effect > 0 else 'lowers'} {row['class']} by {signed(abs(effect)).lstrip('+')} logits"
+        else:
+            verb = f"is not shown to move {row['class']}"
+        return f"{row['concept']} {verb} at {row['layer']} (q {equals(_number(self.score['q']))})."
 
     @property
     def verdict(self) -> str:
@@ -87,9 +85,6 @@ class MapsData:
     model: str = ""
     untrained: bool = False
     report: str = ""
-    sections: Sequence[tuple[str, str]] = field(
-        default=(("summary", "Summary"), ("cells", "Clips"), ("words", "Words"))
-    )
 
 
 def write_page(run: Run) -> None:

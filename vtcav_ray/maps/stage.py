@@ -7,7 +7,6 @@ choice of cells has its own output.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,8 +101,7 @@ def directions_of(
     """Return the directions of each comparison of the cells, and why some have none, as sentences."""
     found: dict[Compared, Directions] = {}
     warnings: list[str] = []
-    wanted: Mapping[str, list[Compared]] = {}
-    wanted = {layer: [] for layer in dict.fromkeys(cell.layer for cell in cells)}
+    wanted: dict[str, list[Compared]] = {layer: [] for layer in dict.fromkeys(cell.layer for cell in cells)}
     for one in dict.fromkeys((cell.layer, cell.concept, cell.against) for cell in cells):
         wanted[one[0]].append(one)
     for layer, compared in wanted.items():

@@ -188,7 +188,7 @@ class Pointer(TypedDict):
 
 @with_config(_OPEN)
 class BranchJson(TypedDict):
-    """`gradcam.json`, `patch.json`, `maps.json`: newest output of a branch, and keys of the stages that it was made from."""
+    """`gradcam.json`, `patch.json`, `maps.json`: key of a branch's newest output, and the keys of its inputs."""
 
     key: Name
     inputs: dict[Name, Name]
