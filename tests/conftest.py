@@ -92,6 +92,7 @@ LONGEST = (
     "test_memory.py",
     "test_poison.py",
     "test_gradcam_stage.py",
+    "test_maps_stage.py",
     "test_patch_stage.py",
     "test_shortcut.py",
     "test_explain_run.py",

@@ -227,6 +227,56 @@ class PatchEffectRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MapRow:
+    """The map of one comparison on one class example, a row of `maps`. Measures are null if they are not known."""
+
+    clip_id: str
+    video_id: str
+    class_: str
+    layer: str
+    concept: str
+    against: str
+    presence: float  # mean of the map: activation minus the other side's mean, along the direction of unit length
+    pointing: float | None  # share of steps whose largest place overlaps the tracked box
+    pointing_random: float | None  # the same, mean over random directions
+    inside: float | None  # map in the box minus elsewhere, in standard deviations of the map
+    inside_random: float | None
+    timing: float | None  # correlation over time of the map's mean over places with the box's speed
+    timing_random: float | None
+    deletion: float | None  # share of deletions elsewhere that lower `presence` less than those of the map's places
+    timeline: Floats  # map's mean over places, one per frame
+    timeline_random: Floats  # of random directions, each turned to be positive in the clip; their mean
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapSummaryRow:
+    """All maps of one result cell, a row of `maps_summary`. Intervals: 95 %, bootstrap over source videos."""
+
+    class_: str
+    layer: str
+    concept: str
+    against: str
+    localised: bool | None  # the interval of `deletion` lies above 0.5; null: it is not known
+    deletion: float | None  # mean over the source videos; 0.5: what the map points to matters no more than other places
+    deletion_low: float | None
+    deletion_high: float | None
+    pointing: float | None  # mean of pointing minus pointing_random
+    pointing_low: float | None
+    pointing_high: float | None
+    inside: float | None  # mean of inside minus inside_random
+    inside_low: float | None
+    inside_high: float | None
+    timing: float | None  # mean of timing minus timing_random
+    timing_low: float | None
+    timing_high: float | None
+    clips: int  # class examples with a map
+    n_present: int  # source videos with more of the concept than the other side's mean: only these are measured
+    model: str
+    note: str  # why a map is not shown; empty: it is shown
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerdictRow:
     """The answer for one class, a row of `verdicts`. The columns from `concept` on are null if nothing raises it."""
 

@@ -111,12 +111,21 @@ PATCH = StageFacts(
     unit="clips",
     command="vtcav patch RUN",
 )
+MAPS = StageFacts(
+    "maps",
+    inputs=("tracks", "clips", "activations", "cavs", "scores"),
+    tables=("maps", "maps_summary"),
+    side_tables=("map_overlays",),
+    resources="extract",
+    unit="clips",
+    command="vtcav maps RUN",
+)
 
 ANSWER = "answer"  # in the column `layer` of `scores`: no layer, but the model's own answer
 STAGES = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
 # With the stage that only some configs ask for.
 IN_ORDER = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, RESPONSES, SCORES, REPORT)
-BRANCHES = (GRADCAM, PATCH)  # `RUN/<stage>.json` has the key of each, and the keys of the stages that it read
+BRANCHES = (GRADCAM, PATCH, MAPS)  # `RUN/<stage>.json` has the key of each, and the keys of the stages that it read
 ALL_STAGES = (*IN_ORDER, *BRANCHES)
 NAMES = tuple(stage.name for stage in STAGES)
 ALL_NAMES = tuple(stage.name for stage in ALL_STAGES)

@@ -16,6 +16,8 @@ from vtcav_ray.rows import (
     CompositionRow,
     EffectTestRow,
     Failure,
+    MapRow,
+    MapSummaryRow,
     MistakeRow,
     NullRow,
     PatchedRow,
@@ -309,6 +311,8 @@ VERDICTS = schema_of(VerdictRow)
 RESPONSES = schema_of(ResponseRow)
 PATCHED = schema_of(PatchedRow)
 PATCH_EFFECTS = schema_of(PatchEffectRow)
+MAPS = schema_of(MapRow)
+MAPS_SUMMARY = schema_of(MapSummaryRow)
 FAILURES = schema_of(Failure)
 
 # The schema of a table without rows.
@@ -334,6 +338,8 @@ EMPTY_SCHEMAS = {
     "responses": RESPONSES,
     "patched": PATCHED,
     "patch_effects": PATCH_EFFECTS,
+    "maps": MAPS,
+    "maps_summary": MAPS_SUMMARY,
 }
 
 # Side tables: only later stages and pages read them.
@@ -408,6 +414,21 @@ OVERLAYS = pa.schema(
     ]
 )
 
+MAP_OVERLAYS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("concept", pa.string()),
+        ("against", pa.string()),
+        ("mp4", pa.string()),  # path below the stage's folder
+        ("webp", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+    ]
+)
+
 AGGREGATE = pa.schema(
     [
         ("class", pa.string()),
@@ -426,6 +447,7 @@ SIDE_SCHEMAS = {
     "duplicates": DUPLICATES,
     "copies": COPIES,
     "contents": CONTENTS,
+    "map_overlays": MAP_OVERLAYS,
     "left_out": LEFT_OUT,
     "chance": CHANCE,
     "cells": SCORES,  # of one layer, without the tests of the effects and the correction

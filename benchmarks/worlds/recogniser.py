@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from vtcav_ray.patch.responses import PatchSettings, Reference, responses
 
 from vtcav_ray.activations import Extractor
 from vtcav_ray.activations.extraction import Extraction
@@ -23,6 +22,7 @@ from vtcav_ray.activations.interventions import intervene
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.models import Recogniser, load_recogniser
 from vtcav_ray.models.mmaction import mmaction_layers
+from vtcav_ray.responses.passes import PatchSettings, Reference, responses
 
 CONFIG = Path(__file__).with_name("resnet3d_tiny.py")
 LAYERS = ("early", "middle", "late")

@@ -14,7 +14,8 @@ from vtcav_ray import tables
 from vtcav_ray.gradcam import sentences
 from vtcav_ray.gradcam.compare import Interval
 from vtcav_ray.gradcam.page import build_page
-from vtcav_ray.gradcam.summary import mean_interval, separation, summarise
+from vtcav_ray.gradcam.summary import summarise
+from vtcav_ray.heatmaps.intervals import mean_interval, separation
 
 
 def test_a_mean_has_an_interval_over_source_videos() -> None:

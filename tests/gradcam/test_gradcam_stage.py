@@ -17,8 +17,9 @@ from vtcav_ray.config import Config, ResourcesConfig
 from vtcav_ray.engine import ray_session
 from vtcav_ray.errors import StageError
 from vtcav_ray.gradcam.run import run_gradcam
-from vtcav_ray.gradcam.stage import STAGE, plan
+from vtcav_ray.gradcam.stage import STAGE
 from vtcav_ray.gradcam.worker import GradcamWorker
+from vtcav_ray.heatmaps.examples import plan
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Context
 from vtcav_ray.store.folder import Folder
@@ -129,7 +130,7 @@ def test_running_again_and_by_the_command_re_uses_everything(
 def test_a_clip_that_can_not_be_used_is_a_failure(finished: Run, small: Config) -> None:
     """Of two clips, one has a class that the model does not have. The other is still processed."""
     clips, tracks = finished.stage("clips"), finished.stage("tracks")
-    rows = plan(clips, tracks, None, 0, 0).slice(0, 2).to_pylist()
+    rows = plan(clips, tracks, "gradcam", most=None, overlays=0, seed=0).slice(0, 2).to_pylist()
     rows[0]["class"] = "juggle"
     changed = small.model_copy(update={"gradcam": small.gradcam.model_copy(update={"modes": ("clip",)})})
     worker = GradcamWorker(changed, clips, tracks, finished.stage("gradcam").folder)

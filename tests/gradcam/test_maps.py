@@ -10,7 +10,8 @@ from torch import nn
 
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.gradcam.clip import MapSettings, examine, shuffle_weights
-from vtcav_ray.gradcam.maps import GradCam, assemble, in_time, plays_of, seen_masks
+from vtcav_ray.gradcam.maps import GradCam, assemble, plays_of, seen_masks
+from vtcav_ray.heatmaps.resample import in_time
 from vtcav_ray.models import Recogniser, load_recogniser
 from vtcav_ray.models.base import Description
 from vtcav_ray.models.preprocess import Preprocessor

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vtcav_ray.gradcam import measures
+from vtcav_ray.heatmaps.pointing import pointing
 
 
 def moving_square(frames: int = 8, size: int = 40, side: int = 8, step: int = 4) -> np.ndarray:
@@ -50,7 +51,7 @@ def test_empty_frames_are_left_out_and_counted() -> None:
     for figure in (measures.flicker(nothing), measures.jump(nothing), *measures.drift(nothing)):
         assert np.isnan(figure)
     assert np.isnan(measures.background_share(nothing, nothing))
-    assert np.isnan(measures.pointing(nothing, np.ones((4, 8, 8), np.float32)))
+    assert np.isnan(pointing(nothing, np.ones((4, 8, 8), np.float32)))
 
 
 def test_similarity_is_one_for_the_same_map_and_near_zero_for_another() -> None:
@@ -69,10 +70,10 @@ def test_similarity_is_one_for_the_same_map_and_near_zero_for_another() -> None:
 def test_background_and_pointing_against_boxes() -> None:
     maps, inside = moving_square(), moving_square()
     assert measures.background_share(maps, inside) == 0
-    assert measures.pointing(maps, inside) == 1
+    assert pointing(maps, inside) == 1
     assert measures.background_share(np.ones_like(maps), inside) == pytest.approx(1 - 64 / 1600)
     assert measures.background_share(maps, np.roll(inside, 4, axis=2)) == pytest.approx(0.5)
-    assert measures.pointing(maps, np.roll(inside, 12, axis=1)) == 0
+    assert pointing(maps, np.roll(inside, 12, axis=1)) == 0
 
 
 def test_an_aligned_map_follows_the_box() -> None:

@@ -10,9 +10,9 @@ import pyarrow as pa
 from vtcav_ray import tables
 from vtcav_ray.gradcam.compare import Comparison, Interval, TcavFigures, map_figures
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
-from vtcav_ray.gradcam.overlays import as_webp, draw
 from vtcav_ray.gradcam.page_data import PageData, Picture
 from vtcav_ray.gradcam.summary import AGGREGATE, summarise
+from vtcav_ray.heatmaps.overlays import as_webp, draw
 
 NASTY = "<img src=x onerror=alert(1)>"
 BLIND = {"direction_predicted": 0.97, "direction": 0.6, "drift_y": 0.0}

@@ -21,9 +21,9 @@ from vtcav_ray import cli, engine, tables
 from vtcav_ray.config import Config, ResourcesConfig
 from vtcav_ray.engine import ray_session, run_shards
 from vtcav_ray.errors import ConfigError, InputError, StageError
-from vtcav_ray.patch.plan import Chosen, comparisons
+from vtcav_ray.patch.plan import Chosen
 from vtcav_ray.patch.run import cost, patch_run
-from vtcav_ray.patch.stage import CHOSEN_BY_P, accepted, patch_stage
+from vtcav_ray.patch.stage import CHOSEN_BY_P, patch_stage
 from vtcav_ray.patch.worker import PatchWorker
 from vtcav_ray.report import ReportData
 from vtcav_ray.responses import worker as workers
@@ -32,6 +32,7 @@ from vtcav_ray.runs.costs import BACKWARD
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Context
 from vtcav_ray.scores.choose import CellKey, Wanted, choose
+from vtcav_ray.scores.sides import accepted, comparisons
 from vtcav_ray.tcav import concept_effect
 from vtcav_ray.watch.rerun import reopened
 

@@ -17,7 +17,6 @@ from vtcav_ray import cli, tables
 from vtcav_ray.compare import compare_runs
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.patch.plan import comparisons
 from vtcav_ray.patch.run import patch_run
 from vtcav_ray.patch.stage import accepted
 from vtcav_ray.planning.estimate import reference_clips
@@ -25,6 +24,7 @@ from vtcav_ray.responses import worker as workers
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.status import run_status
 from vtcav_ray.scores.choose import Wanted
+from vtcav_ray.scores.sides import comparisons
 from vtcav_ray.tcav import class_margin, response_effect
 
 pytestmark = pytest.mark.slow

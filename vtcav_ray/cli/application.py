@@ -11,8 +11,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from vtcav_ray.cli import cell_options
 from vtcav_ray.cli import demo as demo_commands
 from vtcav_ray.cli import explain as explain_command
+from vtcav_ray.cli import maps as maps_command
 from vtcav_ray.cli import run_commands as commands
 from vtcav_ray.cli import watch as watch_command
 from vtcav_ray.cli.help import examples_text, grouped
@@ -312,10 +314,10 @@ def layers(
 @app.command()
 def intervene(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; repeatable")] = None,
-    layers: Annotated[list[str] | None, typer.Option("--layer", help="only this layer; repeatable")] = None,
-    concepts: Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; repeatable")] = None,
-    against: Annotated[str, typer.Option(help="`random`, `rest of <kind>`, or another concept")] = "random",
+    classes: cell_options.Classes = None,
+    layers: cell_options.Layers = None,
+    concepts: cell_options.Concepts = None,
+    against: cell_options.Against = "random",
     steps: Annotated[list[float] | None, typer.Option("--step", help="size t of the shift; repeatable")] = None,
     cells: Annotated[int, typer.Option(min=1, help="maximum number of cells, largest |z| first")] = 6,
     clips: Annotated[int, typer.Option(min=1, help="maximum number of class clips per cell")] = 16,
@@ -337,11 +339,11 @@ def intervene(
 @app.command()
 def patch(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
-    classes: Annotated[list[str] | None, typer.Option("--class", help="only this class; repeatable")] = None,
-    layers: Annotated[list[str] | None, typer.Option("--layer", help="only this layer; repeatable")] = None,
-    concepts: Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; repeatable")] = None,
-    against: Annotated[str, typer.Option(help="`random`, `rest of <kind>`, or another concept")] = "random",
-    cells: Annotated[str, typer.Option(help="`significant` or `all` of those that match")] = "significant",
+    classes: cell_options.Classes = None,
+    layers: cell_options.Layers = None,
+    concepts: cell_options.Concepts = None,
+    against: cell_options.Against = "random",
+    cells: cell_options.Cells = "significant",
     most: Annotated[int, typer.Option(min=1, help="maximum number of significant cells, largest |z| first")] = 24,
     limit_reference: Annotated[
         int | None, typer.Option(min=1, help="maximum number of reference videos, spread over the classes")
@@ -353,17 +355,12 @@ def patch(
     trust_code: TrustCode = False,
 ) -> None:
     """Test finite effects: put concept clips' activation into reference clips, and run the rest of the model."""
-    if cells not in ("significant", "all"):
-        raise typer.BadParameter(f"{cells!r}: choose significant or all", param_hint="--cells")
-    from vtcav_ray.config.loading import read_options
-    from vtcav_ray.watch.rerun import reopened
-
-    run, config, _ = reopened(run_url, overrides or (), read_options(options), trust_code=trust_code)
+    significant = cell_options.only_significant(cells)
+    run, config = cell_options.reopened_run(run_url, overrides, options, trust_code)
 
     from vtcav_ray.cli.patch import run_command
     from vtcav_ray.scores.choose import Wanted
 
-    significant = cells == "significant"
     limit = most if significant else None
     wanted = Wanted(classes or (), layers or (), concepts or (), against, significant=significant, most=limit)
     raise typer.Exit(
@@ -401,6 +398,7 @@ def doctor(
 commands.register(app, out, err)
 watch_command.register(app, out, err)
 explain_command.register(app, out, err)
+maps_command.register(app, out, err)
 demo_commands.register(app, out, err)
 grouped(app)
 

@@ -39,7 +39,7 @@ TrustCode = Annotated[
         help="allow programs to run: a .py model config or a TensorRT engine, from a URL or named by a run's run.json",
     ),
 ]
-GO_ON = ("run", "retry-failed", "rerun", "gradcam", "patch", "watch")  # commands that resume unfinished work
+GO_ON = ("run", "retry-failed", "rerun", "gradcam", "patch", "maps", "watch")  # commands that resume unfinished work
 
 
 def opened(run_url: str, storage_file: str | None) -> Run:

@@ -11,8 +11,10 @@ import torch
 
 from vtcav_ray.errors import InputError
 from vtcav_ray.gradcam import measures
-from vtcav_ray.gradcam.boxes import mask, own_object
-from vtcav_ray.gradcam.maps import GradCam, Maps, Mode, assemble, plays_of, seen_masks, upsample
+from vtcav_ray.gradcam.maps import GradCam, Maps, Mode, assemble, plays_of, seen_masks
+from vtcav_ray.heatmaps.boxes import mask, own_object
+from vtcav_ray.heatmaps.pointing import pointing
+from vtcav_ray.heatmaps.resample import upsample
 from vtcav_ray.models.base import Recogniser
 
 
@@ -104,7 +106,7 @@ def examine(
             if inside is not None:
                 figures["background_share"] = measures.background_share(own, inside.numpy())
                 figures["background_chance"] = float(1 - inside.mean())
-                figures["pointing"] = measures.pointing(own, inside.numpy())
+                figures["pointing"] = pointing(own, inside.numpy())
             aligned = None
             if own_mask is not None and own_boxes is not None:
                 grid = tuple(run.own.maps[layer].shape[1:])

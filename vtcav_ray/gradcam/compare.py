@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.clips.usable import read_left_out
-from vtcav_ray.gradcam.summary import mean_interval, separation, video_means
+from vtcav_ray.heatmaps.intervals import mean_interval, separation, video_means
 from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import ANSWER
 from vtcav_ray.store.vectors import vectors_of

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from vtcav_ray.heatmaps.resample import in_time
 from vtcav_ray.models.base import Recogniser
 from vtcav_ray.models.layers import find_forms, resolve_layer, watched
 
@@ -90,15 +91,6 @@ class GradCam:
         """Return a clip `uint8 [T, H, W, 3]` as the model's input `[C, T, h, w]`, centre crop."""
         return self.recogniser.preprocess([clip_THW3], "center")[0, 0]
 
-    def pixels(self, x_CThw: torch.Tensor) -> np.ndarray:
-        """Convert the model's input back to an image: `uint8 [T, h, w, 3]`, RGB."""
-        given = self.recogniser.preprocessor
-        mean, std = (torch.tensor(v, device=x_CThw.device).view(3, 1, 1, 1) for v in (given.mean, given.std))
-        shown = x_CThw.float() * std + mean
-        if given.swap_channels:
-            shown = shown.flip(0)
-        return shown.permute(1, 2, 3, 0).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-
     def __call__(self, x_CThw: torch.Tensor, plays: Sequence[Play], target: int) -> Maps:
         """Return the maps of class `target` for each play.
 
@@ -156,23 +148,6 @@ def assemble(maps_PTHW: torch.Tensor, plays: Sequence[Play]) -> torch.Tensor:
         total.index_add_(0, place, in_time(one, frames))
         times.index_add_(0, place, torch.ones(frames, 1, 1))
     return total / times
-
-
-def in_time(map_THW: torch.Tensor, length: int) -> torch.Tensor:
-    """Resample a map in time: `[T', H', W']` -> `[length, H', W']`."""
-    steps, h, w = map_THW.shape
-    if steps == length:
-        return map_THW
-    flat = map_THW.reshape(steps, h * w).T[None]
-    mode = "area" if length < steps else "linear"
-    options = {} if mode == "area" else {"align_corners": False}
-    return F.interpolate(flat, size=length, mode=mode, **options)[0].T.reshape(length, h, w)  # type: ignore[arg-type]
-
-
-def upsample(map_THW: torch.Tensor, height: int, width: int) -> np.ndarray:
-    """Resize a map `[T, H', W']` to the model's input: float32 `[T, height, width]`, bilinear, as overlays show it."""
-    larger = F.interpolate(map_THW[:, None], size=(height, width), mode="bilinear", align_corners=False)
-    return larger[:, 0].numpy()
 
 
 def seen_masks(mask_Thw: torch.Tensor, plays: Sequence[Play], grid: tuple[int, int, int]) -> torch.Tensor:

@@ -77,15 +77,6 @@ def background_share(maps_Thw: np.ndarray, inside_Thw: np.ndarray) -> float:
     return float((maps_Thw * (1 - inside_Thw)).sum(dtype=np.float64) / total) if total > 0 else float("nan")
 
 
-def pointing(maps_Thw: np.ndarray, inside_Thw: np.ndarray) -> float:
-    """Return the share of frames whose map peaks inside a box (the pointing game), among those with a box and a map."""
-    usable = (maps_Thw.max((1, 2)) > 0) & (inside_Thw.max((1, 2)) > 0)
-    if not usable.any():
-        return float("nan")
-    flat, inside = maps_Thw[usable].reshape(usable.sum(), -1), inside_Thw[usable].reshape(usable.sum(), -1)
-    return float(inside[np.arange(len(flat)), flat.argmax(1)].mean())
-
-
 def empty_share(maps_Thw: np.ndarray) -> float:
     """Return the share of frames whose map is zero everywhere: Grad-CAM shows no evidence for the class."""
     return float((maps_Thw.max((1, 2)) <= 0).mean())

@@ -79,8 +79,8 @@ def build_page(data: PageData) -> str:
     """Build the page as one HTML file that opens from disk and loads nothing from the network."""
     shell = Shell(
         title=f"{data.title} · Grad-CAM beside Video-TCAV",
-        styles=[asset(HERE, "page.css"), asset(ROOM, "gradcam.css")],
-        scripts=[function(asset(HERE, "theme.js"), asset(ROOM, "gradcam.js"))],
+        styles=[asset(HERE, "page.css", "overlays.css"), asset(ROOM, "gradcam.css")],
+        scripts=[function(asset(HERE, "theme.js", "overlays.js"))],
         images=True,
         inline_styles=True,
     )

@@ -13,10 +13,10 @@ from vtcav_ray.gradcam import sentences
 from vtcav_ray.gradcam.compare import CLIP, Comparison, Interval
 from vtcav_ray.gradcam.measure_panels import short
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
-from vtcav_ray.gradcam.overlays import heat, square_png
 from vtcav_ray.gradcam.page_data import PageData
 from vtcav_ray.gradcam.sentences import interval_of, with_interval
 from vtcav_ray.gradcam.summary import ALL
+from vtcav_ray.heatmaps.overlays import heat, square_png
 from vtcav_ray.pages.wording import duration, probability, share, signed, whole
 from vtcav_ray.tables import EFFECT
 

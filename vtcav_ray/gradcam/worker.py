@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import Any
 
@@ -12,11 +11,13 @@ import pyarrow as pa
 from vtcav_ray import tables
 from vtcav_ray.config import Config
 from vtcav_ray.errors import InputError
-from vtcav_ray.gradcam import overlays
-from vtcav_ray.gradcam.boxes import TRACK_COLUMNS, boxes_at, own_object, placement, tracks_by_video
 from vtcav_ray.gradcam.clip import ClipMaps, MapSettings, examine, shuffle_weights
 from vtcav_ray.gradcam.maps import MODES, GradCam, Mode
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
+from vtcav_ray.heatmaps import overlays
+from vtcav_ray.heatmaps.boxes import own_object
+from vtcav_ray.heatmaps.examples import Examples, Row, nulls
+from vtcav_ray.heatmaps.resample import as_image
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.rows import Failure
 from vtcav_ray.runs.devices import device_of_actor
@@ -27,8 +28,6 @@ from vtcav_ray.text.name_lists import NameIndex
 from vtcav_ray.video.codec import decode_clip
 
 BATCH_SIZE = 8  # plays per model call, unless the config sets it
-CLIP_COLUMNS = ("clip_id", "video_id", "label", "frames", "height", "width", "encoding", "encoded")
-Row = dict[str, Any]
 
 
 class GradcamWorker:
@@ -41,7 +40,7 @@ class GradcamWorker:
     """
 
     def __init__(self, config: Config, clips: StageFolder, tracks: StageFolder, folder: Folder) -> None:
-        self.clips, self.tracks, self.folder = clips, tracks, folder
+        self.folder = folder
         given = config.gradcam
         modes: list[Mode] = [mode for mode in MODES if mode in given.modes]
         self.settings = MapSettings(modes, given.window, given.stride)
@@ -54,22 +53,23 @@ class GradcamWorker:
         shuffle_weights(other, config.seed)
         self.model = GradCam(recogniser, given.layers, batch_size=batch)
         self.shuffled = GradCam(other, given.layers, batch_size=batch)
+        self.examples = Examples(clips, tracks, recogniser.preprocessor)
         self.tag = recogniser.description.tag
         self.class_index = NameIndex(recogniser.class_names)
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         wanted = {row["clip_id"]: row for row in rows.to_pylist()}
-        tracks = self._tracks(rows)
+        tracks = self.examples.tracks(rows)
         found: list[Row] = []
         drawn: list[Row] = []
         failures: list[Failure] = []
         sums: dict[tuple[str, str, str], list[Any]] = {}
         seconds = 0.0
-        for clip in self._clips(rows, set(wanted)):
+        for clip in self.examples.clips(rows):
             row = wanted[clip["clip_id"]]
             started = time.perf_counter()
             try:
-                boxes = self._boxes(clip, tracks.get(clip["video_id"], []))
+                boxes = self.examples.boxes(clip, tracks.get(clip["video_id"], []))
                 frames = decode_clip(clip["encoding"], clip["encoded"])
                 maps = examine(self.model, self.shuffled, frames, self._target(row["class"]), boxes, self.settings)
             except InputError as error:
@@ -78,7 +78,7 @@ class GradcamWorker:
             seconds += time.perf_counter() - started
             for (layer, mode), one in maps.items():
                 names = {name: row[name] for name in ("clip_id", "video_id", "class")}
-                found.append({**names, "layer": layer, "mode": mode, **_nulls(one.figures), "model": self.tag})
+                found.append({**names, "layer": layer, "mode": mode, **nulls(one.figures), "model": self.tag})
                 _add(sums, (row["class"], layer, mode), one)
             if row["draw"]:
                 drawn += self._draw(row, frames, boxes, maps)
@@ -98,58 +98,25 @@ class GradcamWorker:
             )
         return place
 
-    def _clips(self, rows: pa.Table, wanted: set[str]) -> list[Row]:
-        found: list[Row] = []
-        for shard in rows["shard"].unique().to_pylist():
-            part = self.clips.read_file(f"clips/{shard}.parquet", CLIP_COLUMNS)
-            found += [clip for clip in part.to_pylist() if clip["clip_id"] in wanted]
-        return found
-
-    def _tracks(self, rows: pa.Table) -> dict[str, list[Any]]:
-        found: dict[str, list[Any]] = {}
-        for shard in rows["tracks_shard"].drop_null().unique().to_pylist():
-            part = self.tracks.read_file(f"tracks/{shard}.parquet", TRACK_COLUMNS)
-            found |= {v: t for v, t in tracks_by_video(part, set(rows["video_id"].to_pylist())).items() if t}
-        return found
-
-    def _boxes(self, clip: Row, tracks: list[Any]) -> list[np.ndarray]:
-        """Return the boxes of the tracks that appear in the clip, on the model's input."""
-        found = []
-        for track in tracks:
-            place = placement(
-                self.model.recogniser.preprocessor, (track.height, track.width), (clip["height"], clip["width"])
-            )
-            boxes = place.boxes(boxes_at(track, np.array(clip["frames"])))
-            if np.isfinite(boxes[:, 0]).any():
-                found.append(boxes)
-        return found
-
     def _draw(
         self, row: Row, frames: np.ndarray, boxes: list[np.ndarray], maps: dict[tuple[str, Mode], ClipMaps]
     ) -> list[Row]:
-        pixels = self.model.pixels(self.model.prepare(frames))
+        pixels = as_image(self.model.recogniser.preprocessor, self.model.prepare(frames))
         number = own_object(boxes)
         drawn = []
         for mode in self.settings.modes:
             one = maps[self.drawn_layer, mode]
             picture = overlays.draw(
-                pixels, one.shown, one.shown_back, one.answers, None if number is None else boxes[number]
+                pixels,
+                one.shown,
+                one.shown_back,
+                (f"original: {one.answers[0]}", f"reversed: {one.answers[1]}"),
+                None if number is None else boxes[number],
             )
-            what = f"{row['clip_id']}|{self.drawn_layer}|{mode}"
-            stem = f"overlays/{hashlib.sha256(what.encode()).hexdigest()[:16]}-{mode}"
-            self.folder.write_bytes(f"{stem}.mp4", overlays.as_mp4(picture))
-            self.folder.write_bytes(f"{stem}.webp", overlays.as_webp(picture))
+            files = overlays.write(self.folder, picture, (row["clip_id"], self.drawn_layer, mode), f"-{mode}")
             names = {name: row[name] for name in ("clip_id", "video_id", "class")}
-            size = {"height": picture.shape[1], "width": picture.shape[2]}
-            drawn.append(
-                {**names, "layer": self.drawn_layer, "mode": mode, "mp4": f"{stem}.mp4", "webp": f"{stem}.webp", **size}
-            )
+            drawn.append({**names, "layer": self.drawn_layer, "mode": mode, **files})
         return drawn
-
-
-def _nulls(figures: Row) -> Row:
-    """Replace NaN by None: a figure that is not known is null in a table."""
-    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in figures.items()}
 
 
 def _add(sums: dict[tuple[str, str, str], list[Any]], key: tuple[str, str, str], one: ClipMaps) -> None:

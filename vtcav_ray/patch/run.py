@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from vtcav_ray import pipeline
 from vtcav_ray.config import Config
-from vtcav_ray.errors import ConfigError
-from vtcav_ray.models import describe
-from vtcav_ray.patch.plan import Chosen, comparisons, pool_clips
-from vtcav_ray.patch.stage import accepted, patch_stage
+from vtcav_ray.patch.plan import Chosen, pool_clips
+from vtcav_ray.patch.stage import patch_stage
 from vtcav_ray.report.stage import publish_report
 from vtcav_ray.responses.reference import read_reference
 from vtcav_ray.runs.costs import BACKWARD
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
-from vtcav_ray.scores.choose import Wanted, choose
+from vtcav_ray.scores.again import choose_again
+from vtcav_ray.scores.choose import Wanted
+from vtcav_ray.scores.sides import accepted, comparisons
 from vtcav_ray.store.access import report_storage_errors
 
 RECORD = "patch.json"
-# Sections in which the command's config may differ from the run's: they do not change which clips a cell compares.
-_FREE = {"model", "scores", "resources", "out", "out_storage_options"}
 
 
 @dataclass(frozen=True)
@@ -106,32 +103,4 @@ def cost(run: Run, config: Config, wanted: Wanted, *, limit_reference: int | Non
 
 
 def _chosen(run: Run, config: Config, wanted: Wanted, limit_reference: int | None) -> Chosen:
-    _check_config(run, config)
-    if chosen := run.config.clips.chosen_labels:
-        raise ConfigError(
-            f"The run has clips.{chosen}: {getattr(run.config.clips, chosen)}, and patch effects compare clips of any "
-            f"label. Patch a run with clips.{chosen}: any; it uses the same clips and activations."
-        )
-    cells = choose(run, wanted)
-    tag, now = run.manifest("activations")["notes"]["model"], describe(config.model, seed=config.seed).tag
-    if now != tag:
-        raise ConfigError(
-            f"The run was made with the model {tag}, and {config.model.checkpoint} is now {now}. Restore the old "
-            "weights, or run again."
-        )
-    # In one order, so that the same cells have the same key however they were chosen.
-    place = {layer: i for i, layer in enumerate(config.activations.layers)}
-    return Chosen(tuple(sorted(cells, key=lambda cell: (place[cell.layer], cell))), wanted.significant, limit_reference)
-
-
-def _check_config(run: Run, config: Config) -> None:
-    own, given = (_compared(one) for one in (run.config, config))
-    if other := [name for name in own if own[name] != given[name]]:
-        raise ConfigError(
-            f"`{other[0]}` differs from the run's. --set can change {', '.join(sorted(_FREE))} here, and nothing else: "
-            "the rest determines the run's tables. Start another run for that."
-        )
-
-
-def _compared(config: Config) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude=_FREE)
+    return Chosen(choose_again(run, config, wanted), wanted.significant, limit_reference)

@@ -15,17 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray import stages
-from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.models import describe
 from vtcav_ray.patch.effect import PatchEffects, corrected, paired_patch_effects, patch_effects
 from vtcav_ray.patch.plan import (
     Chosen,
-    Comparison,
-    Side,
     cell_rows,
-    comparisons,
     pool_clips,
 )
 from vtcav_ray.patch.worker import PatchWorker
@@ -34,6 +30,7 @@ from vtcav_ray.responses.stage import layer_shards
 from vtcav_ray.rows import PatchEffectRow, table_of
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.scores.choose import CellKey
+from vtcav_ray.scores.sides import Comparison, Side, accepted, comparisons
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tcav.arrays import video_means
 
@@ -66,11 +63,6 @@ def _ingredients(chosen: Chosen, context: Context) -> dict[str, Any]:
         "batch_size": config.resources.extract.batch_size,
         "seed": config.seed,
     }
-
-
-def accepted(activations: StageFolder, cavs: StageFolder) -> AcceptedRows:
-    """Return the activations without the clips that the stage `cavs` left out."""
-    return AcceptedRows.of(activations, read_left_out(cavs))
 
 
 def _prepare(chosen: Chosen, context: Context) -> Work:

@@ -92,6 +92,8 @@ def fix_of(url: str) -> str:
         return f"Remove it, or run `vtcav gradcam CONFIG --out {folder}` again."
     if name == "patch.json":
         return f"Remove it, or run `vtcav patch {folder}` again."
+    if name == "maps.json":
+        return f"Remove it, or run `vtcav maps {folder}` again."
     if name == "superseded.json":
         return "Remove it to return to the output beside it, then run `vtcav retry-failed` again."
     return "Remove it and run the command again to rewrite it."
@@ -186,7 +188,7 @@ class Pointer(TypedDict):
 
 @with_config(_OPEN)
 class BranchJson(TypedDict):
-    """`gradcam.json`, `patch.json`: the newest output of a branch, and the keys of the stages that it was made from."""
+    """`gradcam.json`, `patch.json`, `maps.json`: key of a branch's newest output, and the keys of its inputs."""
 
     key: Name
     inputs: dict[Name, Name]

@@ -1,17 +1,22 @@
-"""Overlays: source, heat map and both, the original above the reversed clip, as .mp4 and as animated WebP.
+"""Overlays: source, heat map and both, for two maps of a clip, as .mp4 and as animated WebP.
 
-The reversed clip's map is shown in the original frame order, so both rows show the same frame at the same time. If the
-rows look alike, the map does not depend on the direction of time.
+Grad-CAM draws the original above the reversed clip. The reversed clip's map is shown in the original frame order, so
+both rows show the same frame at the same time. If the rows look alike, the map does not depend on the direction of
+time. Concept maps draw a concept's direction above a random one, and a time line below.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.mp4 import encode_mp4
 from vtcav_ray.video.webp import animated_webp, evenly
 
@@ -22,6 +27,9 @@ SIDE = 30  # left of the panels
 SCALE = 58  # right of the panels
 GROUND, INK = (20, 22, 26), (235, 233, 228)
 OPACITY = 0.6
+MIN_LABEL = 11  # letters of a row's label that are never cut
+TIME, MARGIN = 56, 8  # height of the time line, and the space around it, pixels
+BAR, QUIET = (252, 165, 10), (96, 100, 110)  # bars of the time line: above and below 0
 FPS = 10
 WEBP_QUALITY = 60
 WEBP_FRAMES = 16
@@ -44,28 +52,27 @@ def both(pixels_Thw3: np.ndarray, maps_Thw: np.ndarray, top: float) -> np.ndarra
 
 def draw(
     pixels_Thw3: np.ndarray,
-    own_Thw: np.ndarray,
-    back_Thw: np.ndarray,
-    answers: tuple[str, str],
+    upper_Thw: np.ndarray,
+    lower_Thw: np.ndarray,
+    labels: tuple[str, str],
     boxes_T4: np.ndarray | None,
 ) -> np.ndarray:
     """Draw the overlay, uint8 `[T, height, width, 3]` with even sides. Each map is scaled by its own largest value.
 
     Args:
         pixels_Thw3: the model's input as an image, uint8.
-        own_Thw: the clip's map.
-        back_Thw: the reversed clip's map, in the original frame order.
-        answers: the class that each of the two maps explains, used as the rows' labels.
+        upper_Thw, lower_Thw: the maps of the two rows, in the clip's frame order.
+        labels: of the two rows; too long ones are cut.
         boxes_T4: the object's box in pixels of the model's input, drawn into the source panels; None: no box.
     """
-    frames, height, width = own_Thw.shape
+    frames, height, width = upper_Thw.shape
     zoom = PANEL / max(height, width)
     size = (max(2, round(width * zoom)), max(2, round(height * zoom)))  # OpenCV: width, height
-    picture = _ground(size, answers)
+    picture = _ground(size, labels)
     shown = np.repeat(picture[None], frames, axis=0)
     source = _larger(pixels_Thw3, size)
     framed = source if boxes_T4 is None else _with_boxes(source, boxes_T4 * zoom)
-    for row, maps in enumerate((own_Thw, back_Thw)):
+    for row, maps in enumerate((upper_Thw, lower_Thw)):
         top = float(maps.max())
         large = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR) for frame in maps])
         for column, panel in enumerate((framed, heat(large, top), both(source, large, top))):
@@ -75,7 +82,7 @@ def draw(
     return shown
 
 
-def _ground(size: tuple[int, int], answers: tuple[str, str]) -> np.ndarray:
+def _ground(size: tuple[int, int], labels: tuple[str, str]) -> np.ndarray:
     """Draw labels and colour scale, without the panels."""
     width, height = SIDE + 3 * (size[0] + GAP) + SCALE, HEAD + 2 * (size[1] + GAP)
     image = Image.new("RGB", (width + width % 2, height + height % 2), GROUND)
@@ -83,10 +90,9 @@ def _ground(size: tuple[int, int], answers: tuple[str, str]) -> np.ndarray:
     font = ImageFont.load_default(17)
     for column, word in enumerate(("source", "map", "both")):
         pen.text((SIDE + column * (size[0] + GAP) + size[0] / 2, HEAD / 2), word, INK, font, anchor="mm")
-    for row, (word, answer) in enumerate(zip(("original", "reversed"), answers, strict=True)):
+    for row, text in enumerate(labels):
         label = Image.new("RGB", (size[1], SIDE), GROUND)
-        text = f"{word}: {answer}"
-        while font.getlength(text) > size[1] and len(text) > len(word) + 3:
+        while font.getlength(text) > size[1] and len(text) > MIN_LABEL:
             text = text[:-2] + "…"
         ImageDraw.Draw(label).text((size[1] / 2, SIDE / 2), text, INK, font, anchor="mm")
         image.paste(label.rotate(90, expand=True), (0, HEAD + row * (size[1] + GAP)))
@@ -122,6 +128,49 @@ def as_webp(picture_THW3: np.ndarray) -> bytes:
     chosen = evenly(len(picture_THW3), WEBP_FRAMES)
     images = [Image.fromarray(picture_THW3[i]) for i in chosen]
     return animated_webp(images, round(1000 / FPS * len(picture_THW3) / len(chosen)), WEBP_QUALITY, 2)
+
+
+def write(folder: Folder, picture_THW3: np.ndarray, what: Sequence[str], suffix: str = "") -> dict[str, Any]:
+    """Write an overlay as .mp4 and .webp into a stage's folder; return the columns that say where and how large.
+
+    Args:
+        folder: the stage's folder.
+        picture_THW3: from `draw`.
+        what: names what is drawn; the file names are a digest of it.
+        suffix: end of the file names.
+    """
+    stem = f"overlays/{hashlib.sha256('|'.join(what).encode()).hexdigest()[:16]}{suffix}"
+    folder.write_bytes(f"{stem}.mp4", as_mp4(picture_THW3))
+    folder.write_bytes(f"{stem}.webp", as_webp(picture_THW3))
+    _, height, width, _ = picture_THW3.shape
+    return {"mp4": f"{stem}.mp4", "webp": f"{stem}.webp", "height": height, "width": width}
+
+
+def with_timeline(picture_THW3: np.ndarray, upper_T: np.ndarray, lower_T: np.ndarray) -> np.ndarray:
+    """Add a time line below an overlay: a bar for each frame, up for positive values, and a cursor at this frame.
+
+    Args:
+        picture_THW3: from `draw`, T frames.
+        upper_T: one value per frame, drawn as bars.
+        lower_T: the values to compare with, drawn as ticks on the same scale.
+    """
+    frames, _, width, _ = picture_THW3.shape
+    strip = np.empty((TIME, width, 3), np.uint8)
+    strip[:] = GROUND
+    top = max(float(np.abs(upper_T).max()), float(np.abs(lower_T).max()), 1e-30)
+    left, right = SIDE, width - SCALE
+    middle, reach = TIME // 2, TIME // 2 - MARGIN
+    edges = np.linspace(left, right, frames + 1).round().astype(int)
+    cv2.line(strip, (left, middle), (right, middle), QUIET, 1)
+    for t in range(frames):
+        start, stop = int(edges[t]) + 1, int(edges[t + 1]) - 2
+        end, tick = (middle - round(float(values[t]) / top * reach) for values in (upper_T, lower_T))
+        cv2.rectangle(strip, (start, middle), (stop, end), BAR if end < middle else QUIET, -1)
+        cv2.line(strip, (start, tick), (stop, tick), INK, 1)
+    strips = np.repeat(strip[None], frames, axis=0)
+    for t in range(frames):
+        cv2.rectangle(strips[t], (int(edges[t]), 1), (int(edges[t + 1]) - 1, TIME - 2), INK, 1)
+    return np.concatenate((picture_THW3, strips), axis=1)
 
 
 def square_png(values_SS: np.ndarray, top: float, side: int = 144) -> bytes:

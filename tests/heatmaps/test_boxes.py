@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vtcav_ray.clips.spans import Track
-from vtcav_ray.gradcam.boxes import boxes_at, mask, own_object, placement
+from vtcav_ray.heatmaps.boxes import boxes_at, mask, own_object, placement
 from vtcav_ray.models.preprocess import Crop, Preprocessor, Resize
 
 GIVEN = Preprocessor(

@@ -1,0 +1,1 @@
+"""Heat maps on clips: examples, boxes, drawing, the pointing game, and intervals over source videos."""
