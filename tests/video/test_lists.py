@@ -163,11 +163,11 @@ def test_a_text_file_that_is_no_manifest_says_what_one_is(tmp_path: Path, text: 
 
 def test_files_that_are_left_out_are_counted_by_extension(tmp_path: Path) -> None:
     read = ("a.ogv", "b.gif", "c.3gp", "d.MTS", "e.m2ts", "f.vob", "g.asf", "h.MOD", "i.f4v")
-    touch(tmp_path, *read, "x.jpg", "y.JPG", "z.rm", "noext", ".hidden", "sub/.x/a.jpg")
+    touch(tmp_path, *read, "x.jpg", "y.JPG", "z.wav", "noext", ".hidden", "sub/.x/a.jpg")
     found = list_all(VideosConfig(uri=str(tmp_path)))
     assert {row["video_id"] for row in found.videos.to_pylist()} == set(read)
     (warning,) = found.warnings
-    assert "4 files are left out by their extension: 2 .jpg, 1 .rm, 1 no extension" in warning
-    touch(tmp_path / "only", "x.rm")
-    with pytest.raises(ConfigError, match=r"no video in it.*1 \.rm"):
+    assert "4 files are left out by their extension: 2 .jpg, 1 .wav, 1 no extension" in warning
+    touch(tmp_path / "only", "x.wav")
+    with pytest.raises(ConfigError, match=r"no video in it.*1 \.wav"):
         listed(tmp_path / "only")

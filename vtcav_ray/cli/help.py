@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "layers": ("vtcav layers mine.yaml", "models.md"),
         "patch": ("vtcav patch runs/mine --class lift", "statistics.md"),
         "intervene": ("vtcav intervene runs/mine --class lift", "statistics.md"),
+        "maps": ("vtcav maps runs/mine", "maps.md"),
         "gradcam": ("vtcav gradcam mine.yaml", "gradcam.md"),
     },
     "Run again": {
