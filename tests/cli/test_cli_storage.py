@@ -61,6 +61,7 @@ COMMANDS = {  # command -> expected error once the storage is open; None: succes
     f"compare {RUN} {RERUN}": ConfigError,
     f"export {RUN}": ConfigError,
     f"intervene {RUN}": ConfigError,
+    f"maps {RUN}": ConfigError,
     f"patch {RUN}": ConfigError,
     f"rerun {RUN} --checkpoint absent.pth": ConfigError,
 }

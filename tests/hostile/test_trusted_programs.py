@@ -152,7 +152,7 @@ def test_every_command_on_a_config_hands_the_option_on(
     assert seen == ["anywhere" if trusted else "here"]
 
 
-FROM_RUN = {"rerun": ["--checkpoint", "untrained"], "retry-failed": [], "intervene": [], "patch": []}
+FROM_RUN = {"rerun": ["--checkpoint", "untrained"], "retry-failed": [], "intervene": [], "patch": [], "maps": []}
 
 
 @pytest.mark.parametrize("command", FROM_RUN)
