@@ -15,10 +15,10 @@ from vtcav_ray.clips import stage as clips_stage
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.patch.plan import Wanted, choose
 from vtcav_ray.runs.stage import Context, Stage
 from vtcav_ray.scores import stage as scores_stage
 from vtcav_ray.scores.cells import Cell, without_class
+from vtcav_ray.scores.choose import Wanted, choose
 from vtcav_ray.scores.families import Labels, Projections, family_tests
 from vtcav_ray.scores.layer import ScoreOptions
 from vtcav_ray.store.commits import StageFolder
