@@ -15,10 +15,11 @@ from vtcav_ray.clips import stage as clips_stage
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.patch.run import cost
 from vtcav_ray.runs.stage import Context, Stage
 from vtcav_ray.scores import stage as scores_stage
 from vtcav_ray.scores.cells import Cell, without_class
-from vtcav_ray.scores.choose import Wanted, choose
+from vtcav_ray.scores.choose import Wanted
 from vtcav_ray.scores.families import Labels, Projections, family_tests
 from vtcav_ray.scores.layer import ScoreOptions
 from vtcav_ray.store.commits import StageFolder
@@ -221,4 +222,4 @@ def test_patch_effects_need_clips_of_any_label(key: dict[str, str]) -> None:
         config = with_labels(**key)
 
     with pytest.raises(ConfigError, match="Patch a run with clips"):
-        choose(Stored(), Wanted())  # type: ignore[arg-type]
+        cost(Stored(), Stored.config, Wanted())  # type: ignore[arg-type]
