@@ -48,4 +48,4 @@ def test_the_shift_of_an_intervention_leaves_the_class_out(runs: dict[str, Run])
             continue
         _, _, gradients = layer.class_clips(row["class"], 100)
         shift = layer.shift(row["concept"], row["against"], row["class"])
-        assert np.mean(gradients, axis=0) @ shift == pytest.approx(row["effect_logits"], abs=1e-4)
+        assert np.mean(gradients, axis=0) @ shift == pytest.approx(row["effect"], abs=1e-4)

@@ -63,23 +63,23 @@ def test_a_class_is_left_out_of_its_own_effects_on_both_sides(
     lift, drop = found["lift", "moving"], found["drop", "moving"]
     assert (lift["n_concept"], lift["n_random"]) == (N - 2, 60)
     assert (drop["n_concept"], drop["n_random"]) == (N, 80)
-    for name in ("effect_logits", "effect_ci_low", "effect_p", "p_within"):
+    for name in ("effect", "ci_low", "p", "p_within"):
         assert drop[name] == pytest.approx(usual_cells["drop", "moving"][name], rel=1e-5), name
     gradient = np.mean([g for name, _, g in world.gradients if name == "lift"], axis=0)
     used = [(role, name, z) for role, name, v, z in world.rows if world.label_of[v] == "other"]
     sides = [[z for role, name, z in used if name == wanted] for wanted in ("moving", f"random/{KIND}")]
     expected = gradient @ (np.mean(sides[0], axis=0) - np.mean(sides[1], axis=0))
-    assert lift["effect_logits"] == pytest.approx(expected, abs=1e-4)
-    assert lift["effect_p"] < 0.01
+    assert lift["effect"] == pytest.approx(expected, abs=1e-4)
+    assert lift["p"] < 0.01
     # The CAVs are the same for all classes.
-    for name in ("score", "p", "held_out_accuracy", "learnable"):
+    for name in ("tcav_score", "p", "held_out_accuracy", "learnable"):
         assert lift[name] == usual_cells["lift", "moving"][name], name
 
 
 def test_a_concept_of_the_class_alone_has_no_effect_and_says_why(other: tuple[World, StageFolder]) -> None:
     row = cells(other[1])["lift", "own"]
-    assert np.isnan(row["effect_logits"])
-    assert np.isnan(row["effect_p"])
+    assert np.isnan(row["effect"])
+    assert np.isnan(row["p"])
     assert not row["significant"]
     assert row["decided_by"] == "none"
     assert "All videos of the concept or of its other side are of the class lift" in row["note"]
@@ -90,15 +90,15 @@ def test_each_class_is_a_family_of_its_own(other: tuple[World, StageFolder]) -> 
     tests, scores = other[1].read("effect_tests"), other[1].read("scores")
     assert tests is not None
     assert scores is not None
-    rows = [row for row in tests.to_pylist() if np.isfinite(row["effect_p"])]
+    rows = [row for row in tests.to_pylist() if np.isfinite(row["p"])]
     keys = [tuple(row[name] for name in ("class", "concept", "against")) for row in rows]
     assert len(set(keys)) == len(keys)
-    assert [row["p_adjusted"] for row in rows] == [row["effect_p"] for row in rows]  # a single layer
+    assert [row["p_adjusted"] for row in rows] == [row["p"] for row in rows]  # a single layer
     q = dict(zip(keys, holm_over_families([[row["p_adjusted"]] for row in rows]), strict=True))
     for row in scores.to_pylist():
         key = row["class"], row["concept"], row["against"]
         if key in q:
-            assert row["effect_q"] == pytest.approx(float(q[key][0]))
+            assert row["q"] == pytest.approx(float(q[key][0]))
 
 
 def test_twins_lose_the_same_videos() -> None:
@@ -125,7 +125,7 @@ def null_cells(rng: np.random.Generator, counts: tuple[int, ...]) -> tuple[Cell,
         [str(i) for i in range(len(of))],
     )
     cell = Cell("a/x", "random", "x", np.array([]), np.array([]), np.arange(n), np.arange(n, len(of)), False)
-    projected = Projections(columns, values.reshape(len(of), 8).astype(np.float32), np.full(8, 1e-9))
+    projected = Projections(columns, values.reshape(len(of), 8).astype(np.float32), np.full(8, 1e-9), np.ones(8))
     return cell, projected, pool, np.array([CLASSES[label] for label in of])
 
 
@@ -156,7 +156,7 @@ def test_the_level_holds_without_the_class_and_not_at_zero_weight(counts: tuple[
         options = ScoreOptions(bootstrap=2, permutations=199, seed=world, labels_N=labels_N)
         rows = family_tests(cell, projected, pool, Labels.of(pool, {}), options)
         assert [(row.class_, row.layer) for row in rows] == list(projected.cells)
-        wrong_cells += rows[0].effect_p <= 0.05
+        wrong_cells += rows[0].p <= 0.05
         of_lift = [row.p_adjusted for row in rows if row.class_ == "lift"]
         wrong_families += min(of_lift) <= 0.05
         families = [[row.p_adjusted for row in rows if row.class_ == name] for name in CLASSES]
@@ -178,8 +178,8 @@ def test_matched_random_clips_reach_every_figure(tmp_path: Path, usual_cells: di
     moving, nothing = found["lift", "moving"], found["lift", "nothing"]
     assert (moving["n_concept"], moving["n_random"]) == (N, 80)  # 2 and 6, as 20 and 60
     assert nothing["n_random"] == 60  # all of them are `other`
-    assert moving["effect_p"] < 0.01
-    assert moving["effect_logits"] == pytest.approx(usual_cells["lift", "moving"]["effect_logits"], rel=1e-4)
+    assert moving["p"] < 0.01
+    assert moving["effect"] == pytest.approx(usual_cells["lift", "moving"]["effect"], rel=1e-4)
     composition = scores.read("composition")
     assert composition is not None
     counts = {(r["concept"], r["label"]): r["n_random"] for r in composition.to_pylist()}
