@@ -103,6 +103,8 @@ class ScoreRow:
     R: int  # CAVs; 0: `answer`
     n_concept: int  # source videos of the concept
     n_random: int  # source videos on the other side
+    # Source videos a side to add to call an effect of this size in 80 % of cases; null: decided, or no effect to go by
+    more_clips: float | None = None
     held_out_accuracy: float | None = None
     null_accuracy: float | None = None  # to be exceeded by it: random sets in the concept's place reach it, at 5 %
     stability: float | None = None  # mean pairwise cosine of the R CAVs

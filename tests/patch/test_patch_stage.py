@@ -33,6 +33,7 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Context
 from vtcav_ray.scores.choose import CellKey, Wanted, choose
 from vtcav_ray.scores.sides import accepted, comparisons
+from vtcav_ray.stages import ANSWER
 from vtcav_ray.tcav import concept_effect
 from vtcav_ray.watch.rerun import reopened
 
@@ -192,12 +193,13 @@ def test_the_choice_of_cells(folder: str) -> None:
     run, _ = opened(folder)
     scores = run.table("scores").to_pylist()
     every = choose(run, Wanted(significant=False))
-    assert len(every) == sum(row["against"] == "random" for row in scores)
+    assert len(every) == sum(row["against"] == "random" and row["layer"] != ANSWER for row in scores)
     some = choose(run, Wanted(("lift",), ("late", "head"), (UP,)))
     assert sorted(some) == [CellKey("lift", "head", UP, "random"), CellKey("lift", "late", UP, "random")]
     assert choose(run, Wanted(("lift",), ("late", "head"), (UP,), most=1)) == some[:1]
     for wrong, match in (
         (Wanted(layers=("nose",)), "--layer 'nose'"),
+        (Wanted(layers=(ANSWER,)), "--layer 'answer'"),  # no activation that could be changed
         (Wanted(against="nobody"), "nobody"),
         (Wanted(classes=("put_down",), concepts=("cup/spatial",), significant=True), "--cells all"),
     ):
@@ -240,6 +242,7 @@ def test_significant_cells_are_taken_by_the_size_of_z(folder: str, monkeypatch: 
     place = scores.column_names.index("significant")
     monkeypatch.setattr(run, "table", lambda *_, **__: scores.set_column(place, "significant", called))
     rows = [row for row in scores.to_pylist() if abs(row["z"]) > 2 and row["against"] == "random"]
+    rows = [row for row in rows if row["layer"] != ANSWER]
     rows.sort(key=lambda row: -abs(row["z"]))
     assert len(rows) > 3
     expected = [CellKey(*(row[n] for n in tables.CELL_KEY)) for row in rows]

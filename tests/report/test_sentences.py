@@ -234,3 +234,16 @@ def test_groups_come_from_the_kind() -> None:
         "control",
         "other",
     ]
+
+
+def test_the_answer_stands_beside_the_effect_of_a_layer_and_is_no_layer() -> None:
+    answer = {"layer": "answer", "tcav_score": None, "tcav_null_mean": None, "learnable": None, "decided_by": "effect"}
+    own = cell(**{**RAISING, **answer, "effect": 3.3, "q": 0.002}, probability_change=0.31)
+    cells = cells_of(cell(**RAISING), own)
+    (finding,) = findings(cells)
+    assert finding.strongest == pytest.approx(0.41)
+    (sentence,) = texts(finding.sentences)
+    assert "raises the logit by 0.41 at late" in sentence
+    assert "The model's answer differs by +3.30 logits, its probability by +0.31 (q = 0.002)." in sentence
+    assert not any("TCAV score" in text for text in texts(undecided(cells)))
+    assert list(cells.status_N) == [Status.RAISES, Status.RAISES]

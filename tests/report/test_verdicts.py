@@ -165,3 +165,91 @@ def test_the_depth_picture_shows_the_findings_at_every_layer() -> None:
     assert second[2].status == "lowers the logit, q = 0.004"
     (nothing,) = verdicts(cells_of(cell()))
     assert depths(cells_of(cell()), nothing).rows == []
+
+
+def answer(**values: object) -> dict:
+    """Make a cell of the model's own answer."""
+    names = ("score", "ci_low", "ci_high", "p", "q", "magnitude", "smooth", "null_mean", "null_sd", "effect")
+    none = dict.fromkeys((*(f"tcav_{name}" for name in names), "learnable", "held_out_accuracy", "stability"))
+    return cell(**{**none, "layer": "answer", "R": 0, "decided_by": "effect", **values})
+
+
+WITH_ANSWER = ("early", "middle", "late", "head", "answer")
+
+
+def answers_of(*rows: dict) -> list[str]:
+    (verdict,) = verdicts(cells_of(*rows, layers=WITH_ANSWER), ("moving left", "moving right"))
+    return texts(verdict.sentences)
+
+
+def test_the_answer_is_no_depth() -> None:
+    rows = [cell(concept="moving left/context", layer="early")]
+    rows += [cell(**FOUND, concept="moving left/context", layer=layer) for layer in ("middle", "late", "head")]
+    own = answer(**{**FOUND, "effect": 3.1, "z": 30.0}, concept="moving left/context")
+    assert answers_of(*rows, own) == [
+        "Uses movement: moving left, from middle on (+0.41 logits at middle, q = 0.004).",
+    ]
+    assert answers_of(*rows[:2], own)[0].startswith("Uses movement: moving left, at middle only (+0.41 logits at mid")
+    assert answers_of(rows[0], own)[0] == (
+        "Uses movement: moving left, in the answer only (+3.10 logits in the answer, q = 0.004)."
+    )
+
+
+def test_a_layer_and_an_answer_of_opposite_signs_are_named() -> None:
+    layer = cell(**FOUND, concept="moving right/context", layer="early")
+    lowered = answer(**{**FOUND, "effect": -1.2, "z": -12.0}, concept="moving right/context")
+    sentence = (
+        "A layer and the answer disagree: moving right raises the logit at early and lowers it in the answer "
+        "(−1.20 logits, q = 0.004)."
+    )
+    assert sentence in answers_of(layer, lowered)
+    alike = answer(**FOUND, concept="moving right/context")
+    assert not any("disagree" in one for one in answers_of(layer, alike))
+    not_shown = {**lowered, "significant": False, "q": 0.4}
+    assert not any("disagree" in one for one in answers_of(layer, not_shown))
+    elsewhere = {**lowered, "concept": "moving left/context"}
+    assert not any("disagree" in one for one in answers_of(layer, elsewhere))
+
+
+def test_an_answer_that_all_classes_share_is_stated_once() -> None:
+    rows = [answer(**{**FOUND, "class": name}, concept="cup/spatial") for name in CLASSES]
+    cells = cells_of(*rows, layers=WITH_ANSWER)
+    assert texts(for_all_classes(cells)) == ["Every class alike: its logit is raised by cup/spatial (in the answer)."]
+    rows += [cell(**{**FOUND, "class": name}, concept="cup/spatial") for name in CLASSES]
+    assert "cup/spatial (at late and in the answer)" in texts(for_all_classes(cells_of(*rows, layers=WITH_ANSWER)))[0]
+
+
+def test_absence_is_claimed_only_where_every_interval_is_inside_the_limits() -> None:
+    none = {"negligible": True, "ci_low": -0.03, "ci_high": 0.04}
+    rows = [cell(**none, concept="cup/spatial"), cell(**none, concept="ball/spatial")]
+    assert only(*rows)[1] == "No object matters (2 tested, each within ±0.040 logits)."
+    open_ = cell(concept="box/spatial", ci_low=-0.03, ci_high=0.2)
+    assert only(*rows, open_)[1] == "No object is shown to matter (3 tested, each below 0.20 logits)."
+    untested = cell(concept="box/spatial", p=None, q=None)
+    assert only(*rows, untested)[1].startswith("No object matters (2 tested")
+
+
+def test_a_concept_that_is_nearly_found_says_how_many_clips_would_decide() -> None:
+    rows = [
+        cell(concept="cup/spatial", n_concept=50, more_clips=37.0),
+        cell(concept="ball/spatial", n_concept=50, more_clips=48.0),
+        cell(concept="box/spatial", n_concept=50),
+    ]
+    assert only(*rows)[1] == (
+        "No object is shown to matter (3 tested, each below 0.090 logits; about 40 more clips of cup would decide)."
+    )
+    far = [{**row, "n_concept": 20} for row in rows]
+    assert "would decide" not in only(*far)[1]
+    many = cell(concept="cup/spatial", n_concept=900, more_clips=401.0)
+    assert "about 450 more clips of cup" in only(many)[1]
+
+
+def test_the_answer_is_the_last_column_of_the_picture() -> None:
+    rows = [cell(**FOUND, concept="moving left/context"), answer(**FOUND, concept="moving left/context")]
+    cells = cells_of(*rows, layers=WITH_ANSWER)
+    (verdict,) = verdicts(cells, ("moving left",))
+    picture = depths(cells, verdict)
+    assert picture.layers == list(WITH_ANSWER)
+    ((name, _, line),) = picture.rows
+    assert name == "moving left"
+    assert [one.mark for one in line] == ["", "", "▲", "", "▲"]

@@ -25,6 +25,7 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.status import run_status
 from vtcav_ray.scores.choose import Wanted
 from vtcav_ray.scores.sides import comparisons
+from vtcav_ray.stages import ANSWER
 from vtcav_ray.tcav import class_margin, response_effect
 
 pytestmark = pytest.mark.slow
@@ -136,7 +137,8 @@ def test_the_margin_is_that_of_the_logit_and_the_same_at_every_layer(result: Run
         [row["value"] for row in rows], [names[row["clip_id"]] for row in rows], "lift",
         groups=[row["video_id"] for row in rows],
     )  # fmt: skip
-    margins = {r["class_margin"] for r in result.table("scores").to_pylist() if r["class"] == "lift"}
+    scores = [r for r in result.table("scores").to_pylist() if r["layer"] != ANSWER]
+    margins = {r["class_margin"] for r in scores if r["class"] == "lift"}
     assert sorted(margins) == pytest.approx([expected], rel=1e-5)
     assert expected > 1
 
@@ -202,7 +204,7 @@ def test_a_clip_without_a_response_is_left_out_of_every_cell(
     failures = [row for row in found.table("failures").to_pylist() if row["stage"] == "responses"]
     assert [(row["clip_id"], row["error_kind"]) for row in failures] == [(bad, "non_finite")]
     before, after = (by_cell(run.table("scores").to_pylist()) for run in (result, found))
-    for layer in ("late", "head"):  # the same clips at every layer: the cells share their permutations
+    for layer in ("late", "head", ANSWER):  # the same clips at every layer: the cells share their permutations
         key = ("lift", layer, UP, "random")
         assert after[key]["n_concept"] == before[key]["n_concept"] - 1
 
@@ -230,7 +232,7 @@ def test_runs_of_patch_effects_are_compared_on_pairs(planted: PlantedRun, result
     found = by_cell(other.table("scores").to_pylist())
     assert len(rows) == len(found)
     for row in rows:
-        assert row["paired"]
+        assert row["paired"] == (row["layer"] != ANSWER)
         assert row["change"] == pytest.approx(0, abs=1e-6)
         assert row["effect_a"] == found[tuple(row[name] for name in tables.CELL_KEY)]["effect"]
     with pytest.raises(ConfigError, match="other units"):

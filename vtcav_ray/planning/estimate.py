@@ -251,7 +251,7 @@ def estimate(
         seconds["responses"] = per_item(sample.responses)[0].times(passes)
     pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, videos.num_rows))
     compared = len({(j.concept, j.against) for j in jobs if not j.is_null})
-    cells = compared * max(1, len(classes)) * layers
+    cells = compared * max(1, len(classes)) * (layers + 1)  # and those of the answer
     if jobs and sample.dims:
         a_cav, a_class, a_cell = time_statistics(config, jobs, pool, int(np.mean(sample.dims)))
         of_classes = a_class * max(1, len(classes)) * layers

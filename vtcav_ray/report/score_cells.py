@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS
+from vtcav_ray.stages import ANSWER
 
 GROUP_WORDS: Mapping[str, str] = {
     "dynamic": "moving",
@@ -114,6 +115,11 @@ class ScoreCells:
     def degenerate_N(self) -> np.ndarray:
         """bool [N]: the layer is degenerate, so the sign count carries no information."""
         return self.numbers["degenerate"] == 1
+
+    @property
+    def answer_N(self) -> np.ndarray:
+        """bool [N]: the cell is of the model's own answer, not of a layer."""
+        return np.array([layer == ANSWER for layer in self.layers], bool)[self.layer_N]
 
     def contrast(self, name: str) -> np.ndarray:
         """Return bool [N]: the cell is against `random`, the `rest` of its group, or in a `pair`."""

@@ -113,7 +113,7 @@ def correction_words(correction: str) -> str:
 
 def findings(cells: ScoreCells, classes: Sequence[str]) -> list[ClassFinding]:
     """Describe what the logits of these classes depend on, in this order."""
-    against_random = cells.contrast("random")
+    against_random = cells.contrast("random") & ~cells.answer_N
     effect_N = np.abs(np.where(cells.significant_N & against_random, cells.numbers["effect"], 0.0))
     strongest = np.zeros(len(cells.classes))
     np.maximum.at(strongest, cells.class_N, np.nan_to_num(effect_N))
@@ -144,7 +144,7 @@ def _of_class(cells: ScoreCells, all_rows: np.ndarray, against_random: np.ndarra
         sentences += _counterparts(cells, rows, raising[0])
     if not raising and not lowering:
         sentences.append(_nothing_shown(cells, rows))
-    sentences += _paired(cells, all_rows[cells.contrast("pair")[all_rows]])
+    sentences += _paired(cells, all_rows[(cells.contrast("pair") & ~cells.answer_N)[all_rows]])
     return sentences
 
 
@@ -175,6 +175,7 @@ def _effect_sentence(cells: ScoreCells, i: int, verb: str) -> Sentence:
         *at_layer(cells, i),
         Phrase("."),
         *_finite_change(cells, i),
+        *_in_answer(cells, i),
         Phrase(f" 95\u00a0% interval {_interval(cells, i)}, q {equals(figures['q'][i])}; {tail}.", "detail"),
         *_beyond_class(cells, i),
     )
@@ -194,6 +195,19 @@ def _finite_change(cells: ScoreCells, i: int) -> list[Phrase]:
     if found is None or not np.isfinite(found[i]):
         return []
     return [Phrase(f" Putting the concept's activations in place changes it by {signed(found[i])}.", "detail")]
+
+
+def _in_answer(cells: ScoreCells, i: int) -> list[Phrase]:
+    """Write how the model's own answer differs between the same clips; nothing if the run has no such cell."""
+    same = (cells.class_N == cells.class_N[i]) & (cells.column_N == cells.column_N[i]) & cells.answer_N
+    effect, q, change = (cells.numbers.get(name) for name in ("effect", "q", "probability_change"))
+    if effect is None or q is None or change is None or not same.any():
+        return []
+    j = int(np.flatnonzero(same)[0])
+    if not np.isfinite(effect[j]):
+        return []
+    text = f" The model's answer differs by {signed(effect[j])} logits, its probability by {signed(change[j])}"
+    return [Phrase(f"{text} (q {equals(q[j])}).", "detail")]
 
 
 def _beyond_class(cells: ScoreCells, i: int) -> list[Phrase]:

@@ -63,6 +63,9 @@ def _only_effect(cells: ScoreCells) -> list[Sentence]:
     rows = cells.texts["decided_by"].equal("effect") & ~cells.degenerate_N & ~cells.of(Status.NOT_LEARNABLE)
     if not rows.any():
         return []
+    rows = rows & ~cells.answer_N
+    if not rows.any():
+        return []
     sd = float(np.nanmean(cells.numbers["tcav_null_sd"][rows]))
     return [
         (

@@ -7,6 +7,7 @@ stated once, for all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,8 +19,10 @@ from vtcav_ray.pages.wording import between, equals, percent, signed
 from vtcav_ray.report.phrases import Phrase, Sentence, amount, at_layer, name, names, number, plain, words
 from vtcav_ray.report.score_cells import Column, ScoreCells, Status
 from vtcav_ray.rows import VerdictRow, table_of
+from vtcav_ray.stages import ANSWER
 
 MAX_NAMED = 2  # concepts of one theme that a verdict names with their figures
+IN_ANSWER = " in the answer"
 
 
 class Theme(StrEnum):
@@ -111,10 +114,15 @@ def for_all_classes(cells: ScoreCells) -> list[Sentence]:
         phrases = [Phrase(f"Every class alike: its logit is {verb[:-1]}{'d' if verb[-2] == 'e' else 'ed'} by ")]
         commas = between(len(of_concept), more=False)
         for (concept, layers), comma in zip(of_concept.items(), commas, strict=True):
-            at = " and ".join(cells.layers[k] for k in sorted(layers))
-            phrases += [name(concept), Phrase(f" (at {at}){comma}")]
+            phrases += [name(concept), Phrase(f" ({_at(cells, layers)}){comma}")]
         sentences.append((*phrases, Phrase(".")))
     return sentences
+
+
+def _at(cells: ScoreCells, layers: Collection[int]) -> str:
+    named = [cells.layers[k] for k in sorted(layers)]
+    at = " and ".join(layer for layer in named if layer != ANSWER)
+    return " and ".join(filter(None, (f"at {at}" if at else "", IN_ANSWER.strip() if ANSWER in named else "")))
 
 
 def theme_of(column: Column, movements: Collection[str] = ()) -> Theme | None:
@@ -154,6 +162,8 @@ def _of_class(cells: ScoreCells, k: int, themes: Sequence[Theme | None], shared:
         sentences.append(_uses(cells, theme, concepts, first=not sentences))
     if lowering:
         sentences.append(_lowered(cells, lowering))
+    if disagreement := _disagreement(cells, found, themes):
+        sentences.append(disagreement)
     answered = {*raising, *lowering}
     absent = _not_shown(cells, rows, themes, answered)
     if not sentences:
@@ -171,11 +181,13 @@ def _by_theme(
 ) -> dict[Theme, list[tuple[str, list[int]]]]:
     """Return theme -> (concept, its rows) pairs: the clearest theme, concept and row first, by |z|.
 
+    Layers come before the model's own answer, which says that a concept counts and not where.
     Against another concept of the same name, a row belongs to the movement of that concept.
     """
     z = np.abs(np.nan_to_num(cells.numbers["z"]))
+    answer_N, degenerate_N = cells.answer_N, cells.degenerate_N
     found: dict[Theme, dict[str, list[int]]] = {}
-    for i in sorted(rows.tolist(), key=lambda i: (cells.degenerate_N[i], -z[i])):
+    for i in sorted(rows.tolist(), key=lambda i: (answer_N[i], degenerate_N[i], -z[i])):
         theme = themes[cells.column_N[i]]
         if theme is not None:
             found.setdefault(theme, {}).setdefault(cells.columns[cells.column_N[i]].name, []).append(i)
@@ -207,10 +219,12 @@ def _article(theme: Theme) -> str:
 
 
 def _depth(cells: ScoreCells, rows: Sequence[int]) -> list[Phrase]:
-    """Write at which layers the rows are: `, from middle on`, `, at early only`."""
+    """Write at which layers the rows are: `, from middle on`, `, at early only`. The answer is no depth."""
     of_layer = [layer.partition("@")[0] for layer in cells.layers]
-    order = list(dict.fromkeys(of_layer))
-    at = sorted({order.index(of_layer[cells.layer_N[i]]) for i in rows})
+    order = [layer for layer in dict.fromkeys(of_layer) if layer != ANSWER]
+    at = sorted({order.index(of_layer[cells.layer_N[i]]) for i in rows if not cells.answer_N[i]})
+    if not at:
+        return [Phrase(f",{IN_ANSWER} only")]
     if len(order) == 1:
         return []
     if len(at) == len(order):
@@ -229,9 +243,13 @@ def _size(cells: ScoreCells, i: int) -> list[Phrase]:
         Phrase(" ("),
         number(signed(figures["effect"][i])),
         Phrase(" logits"),
-        *at_layer(cells, i),
+        *_where(cells, i),
         Phrase(f"{of_margin}, q {equals(figures['q'][i])}{_compared(cells, i)})"),
     ]
+
+
+def _where(cells: ScoreCells, i: int) -> list[Phrase]:
+    return [Phrase(IN_ANSWER)] if cells.answer_N[i] else at_layer(cells, i)
 
 
 def _compared(cells: ScoreCells, i: int) -> str:
@@ -255,10 +273,39 @@ def _lowered(cells: ScoreCells, lowering: dict[Theme, list[tuple[str, list[int]]
     return (*phrases, Phrase("."))
 
 
+def _disagreement(cells: ScoreCells, found: np.ndarray, themes: Sequence[Theme | None]) -> Sentence | None:
+    """State where a layer and the model's own answer have effects of opposite signs, both significant."""
+    answer_N, z = cells.answer_N, np.abs(np.nan_to_num(cells.numbers["z"]))
+    of_column = {int(cells.column_N[i]): i for i in found.tolist() if answer_N[i]}
+    against: dict[int, list[int]] = {}
+    for i in sorted(found.tolist(), key=lambda i: (cells.degenerate_N[i], -z[i])):
+        k = int(cells.column_N[i])
+        opposite = k in of_column and cells.status_N[i] != cells.status_N[of_column[k]]
+        if opposite and not answer_N[i] and themes[k] is not None:
+            against.setdefault(k, []).append(i)
+    if not against:
+        return None
+    phrases = [Phrase("A layer and the answer disagree: ")]
+    for place, (k, rows) in enumerate(list(against.items())[:MAX_NAMED]):
+        verb, other = ("raises", "lowers") if cells.status_N[rows[0]] == Status.RAISES else ("lowers", "raises")
+        phrases += [
+            Phrase("; " if place else ""),
+            name(cells.columns[k].name),
+            Phrase(f" {verb} the logit"),
+            *at_layer(cells, rows[0]),
+            Phrase(f" and {other} it{IN_ANSWER} ("),
+            number(signed(cells.numbers["effect"][of_column[k]])),
+            Phrase(f" logits, q {equals(cells.numbers['q'][of_column[k]])}{_compared(cells, of_column[k])})"),
+        ]
+    if left := len(against) - MAX_NAMED:
+        phrases.append(Phrase(f"; and {left:,} more" if left > 0 else ""))
+    return (*(p for p in phrases if p.text), Phrase("."))
+
+
 def _not_shown(
     cells: ScoreCells, rows: np.ndarray, themes: Sequence[Theme | None], answered: Iterable[Theme]
 ) -> Sentence | None:
-    """State what was tested and not shown to matter, with the largest effect that the intervals allow."""
+    """State what does not matter, or is not shown to, with the largest effect that the intervals allow."""
     against_random = cells.contrast("random")
     clauses: list[list[Phrase]] = []
     for theme in Theme:
@@ -270,8 +317,13 @@ def _not_shown(
             continue
         count = len({cells.column_N[i] for i in tested})
         ends = np.abs([[cells.numbers[c][i] for i in tested] for c in ("ci_low", "ci_high")])
-        reach = f", each below {amount(float(np.nanmax(ends)))} logits" if np.isfinite(ends).any() else ""
-        clauses.append([Phrase(f"no {theme.value} is shown to matter ({count:,} tested{reach})")])
+        top = amount(float(np.nanmax(ends))) if np.isfinite(ends).any() else ""
+        if cells.of(Status.NO_EFFECT)[tested].all():
+            clauses.append([Phrase(f"no {theme.value} matters ({count:,} tested, each within ±{top} logits)")])
+            continue
+        reach = f", each below {top} logits" if top else ""
+        shown = f"no {theme.value} is shown to matter ({count:,} tested{reach}"
+        clauses.append([Phrase(shown), *_would_decide(cells, tested), Phrase(")")])
     if not clauses:
         return None
     phrases: list[Phrase] = []
@@ -279,3 +331,21 @@ def _not_shown(
         phrases += [*clause, Phrase(comma)]
     first = phrases[0].text
     return (Phrase(first[0].upper() + first[1:]), *(p for p in phrases[1:] if p.text), Phrase("."))
+
+
+def _would_decide(cells: ScoreCells, rows: Sequence[int]) -> list[Phrase]:
+    """Say which concept is nearly found, and how many clips would decide it: at most as many as it has now."""
+    more_clips, own = cells.numbers.get("more_clips"), cells.numbers["n_concept"]
+    if more_clips is None:  # the table of an older run
+        return []
+    near = [i for i in rows if 0 < more_clips[i] <= own[i]]
+    if not near:
+        return []
+    i = min(near, key=lambda i: more_clips[i])
+    step = 5 if more_clips[i] < 100 else 50
+    about = step * math.ceil(more_clips[i] / step)
+    return [
+        Phrase(f"; about {about:,} more clips of "),
+        name(cells.columns[cells.column_N[i]].name),
+        Phrase(" would decide"),
+    ]

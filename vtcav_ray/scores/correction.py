@@ -205,20 +205,22 @@ class _Finished:
         ]
 
     def _row(self, row: ScoreRow, test_note: str, needed_p: float) -> ScoreRow:
-        notes = (row.note, test_note, *self._why_not_called(row, needed_p))
+        why, more_clips = self._why_not_called(row, needed_p)
+        notes = (row.note, test_note, *why)
         decided_by, note = self._decided_by(row), " ".join(filter(None, notes))
         tcav_q = None if row.layer == ANSWER else row.tcav_q
-        return dataclasses.replace(row, decided_by=decided_by, tcav_q=tcav_q, note=note)
+        return dataclasses.replace(row, decided_by=decided_by, tcav_q=tcav_q, more_clips=more_clips, note=note)
 
-    def _why_not_called(self, row: ScoreRow, needed_p: float) -> list[str]:
+    def _why_not_called(self, row: ScoreRow, needed_p: float) -> tuple[list[str], float | None]:
+        """Return sentences, and the number of clips to add that would decide the cell."""
         assert row.q is not None, "it was set just now"
         assert row.min_effect is not None, "it was set just now"
         size = row.min_effect if np.isfinite(row.min_effect) else 0.0
         if row.significant:
-            return []
+            return [], None
         if row.negligible:
-            return [f"No effect of interest: the interval lies within ±{size:.3g} logits."]
-        notes = []
+            return [f"No effect of interest: the interval lies within ±{size:.3g} logits."], None
+        notes, more_clips = [], None
         if row.q < self.settings.alpha:
             notes.append(
                 f"The effect differs from 0 (q {row.q:.2g}), but its interval does not lie beyond the smallest "
@@ -238,7 +240,8 @@ class _Finished:
                 half_width=half if np.isfinite(half) else 0.0,
             )
             notes.append(found.sentence)
-        return notes
+            more_clips = found.more_clips if np.isfinite(found.more_clips) else None
+        return notes, more_clips
 
     def _decided_by(self, row: ScoreRow) -> str:
         if row.p is None or not np.isfinite(row.p):
