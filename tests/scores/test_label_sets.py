@@ -223,7 +223,7 @@ def test_patch_effects_need_clips_of_any_label(key: dict[str, str]) -> None:
     class Stored:
         config = with_labels(**key)
 
-    with pytest.raises(ConfigError, match="compares clips of any label. Use a run with"):
+    with pytest.raises(ConfigError, match="this command compares clips of any label"):
         _chosen(Stored(), Stored.config, Wanted(), None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"`scores\.effect: patch` compares clips of any label"):
         parse_config({"videos": {"uri": "unused"}, "clips": key, "scores": {"effect": "patch"}})
