@@ -129,12 +129,12 @@ def test_saved_text_is_no_formula_and_numbers_stay_numbers(browser: Browser, tmp
 def test_search_finds_classes_and_concepts(page: Page) -> None:
     search = page.get_by_role("combobox", name="Search classes and concepts")
     search.fill("push")
-    assert page.get_by_role("option").all_inner_texts() == ["push_left class", "push_right class"]
+    assert page.locator("#found [role=option]").all_inner_texts() == ["push_left class", "push_right class"]
     search.press("ArrowDown")
     search.press("Enter")
     page.wait_for_function("document.querySelector('.class-head h3').textContent.startsWith('push_right')")
     search.fill("cup up/sp")
-    assert page.get_by_role("option").count() == 2
+    assert page.locator("#found [role=option]").count() == 2
     search.fill("no such")
     assert "Nothing has this name" in page.locator("#found").inner_text()
     search.press("Escape")

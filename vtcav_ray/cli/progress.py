@@ -23,6 +23,9 @@ from rich.progress import (
 from rich.text import Text
 
 from vtcav_ray.cli.terminal import printable
+from vtcav_ray.stages import ALL_STAGES
+
+SIDE = {table for stage in ALL_STAGES for table in stage.side_tables}  # only later stages read them
 
 
 class _Rate(ProgressColumn):
@@ -112,7 +115,7 @@ class TerminalProgress:
     def stage_finished(self, stage: str, manifest: Mapping[str, Any], *, reused: bool) -> None:
         if stage in self._tasks:
             self._bars.remove_task(self._tasks.pop(stage))
-        rows = ", ".join(f"{count:,} {name}" for name, count in sorted(manifest["rows"].items()))
+        rows = ", ".join(f"{count:,} {name}" for name, count in sorted(manifest["rows"].items()) if name not in SIDE)
         how = "re-used" if reused else f"{manifest['seconds']:.1f} s"
         self.console.print(Text.assemble((f"{stage:<12}", "bold"), f" {how:>9}   {rows or 'nothing to store'}"))
         for warning in manifest["warnings"]:
