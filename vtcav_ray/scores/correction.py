@@ -254,7 +254,7 @@ def _resolution_warnings(config: Config, num_tests: int, m: int, num_families: i
         advice = (
             f"set scores.permutations to {needed_permutations} or more, or scores.correction to bh."
             if needed_permutations <= MOST_PERMUTATIONS
-            else f"set scores.correction to bh ({needed_permutations} permutations per comparison would take too long), "
+            else f"set scores.correction to bh ({needed_permutations} permutations per comparison take too long), "
             "or ask for fewer classes, concepts or layers."
         )
         warnings.append(
