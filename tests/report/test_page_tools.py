@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.helpers import report_factory as factory
 from tests.helpers.report_factory import preview, report_data, world_rows
-from vtcav_ray.report import build_report
+from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.examples import Driven, Examples
 
 pytestmark = pytest.mark.browser
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.browser
 A4_WIDTH = 688  # pixels at 96 per inch: 210 mm without two margins of 14 mm
 
 
-def data_with_examples(rows: list | None = None, left_out: int = 0):
+def data_with_examples(left_out: int = 0) -> ReportData:
     driven = Driven("cup up/spatiotemporal", "late", "video_000", "video_001", 0.02, -0.01)
     shown = {f"video_{k:03d}": preview("cup up/spatiotemporal", k) for k in range(4)}
-    return report_data(rows, examples=Examples({"lift": driven}, {"lift": shown}, left_out))
+    return report_data(examples=Examples({"lift": driven}, {"lift": shown}, left_out))
 
 
 @pytest.fixture(scope="module")
