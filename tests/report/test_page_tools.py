@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.helpers import report_factory as factory
 from tests.helpers.report_factory import preview, report_data, world_rows
-from vtcav_ray.report import build_report
+from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.examples import Driven, Examples
 
 pytestmark = pytest.mark.browser
@@ -20,10 +21,10 @@ pytestmark = pytest.mark.browser
 A4_WIDTH = 688  # pixels at 96 per inch: 210 mm without two margins of 14 mm
 
 
-def data_with_examples(rows: list | None = None, left_out: int = 0):
+def data_with_examples(left_out: int = 0) -> ReportData:
     driven = Driven("cup up/spatiotemporal", "late", "video_000", "video_001", 0.02, -0.01)
     shown = {f"video_{k:03d}": preview("cup up/spatiotemporal", k) for k in range(4)}
-    return report_data(rows, examples=Examples({"lift": driven}, {"lift": shown}, left_out))
+    return report_data(examples=Examples({"lift": driven}, {"lift": shown}, left_out))
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +130,12 @@ def test_saved_text_is_no_formula_and_numbers_stay_numbers(browser: Browser, tmp
 def test_search_finds_classes_and_concepts(page: Page) -> None:
     search = page.get_by_role("combobox", name="Search classes and concepts")
     search.fill("push")
-    assert page.get_by_role("option").all_inner_texts() == ["push_left class", "push_right class"]
+    assert page.locator("#found [role=option]").all_inner_texts() == ["push_left class", "push_right class"]
     search.press("ArrowDown")
     search.press("Enter")
     page.wait_for_function("document.querySelector('.class-head h3').textContent.startsWith('push_right')")
     search.fill("cup up/sp")
-    assert page.get_by_role("option").count() == 2
+    assert page.locator("#found [role=option]").count() == 2
     search.fill("no such")
     assert "Nothing has this name" in page.locator("#found").inner_text()
     search.press("Escape")
@@ -195,3 +196,20 @@ def test_depths_of_seven_layers_fit_a_telephone(
     )
     assert reach <= 0
     page.close()
+
+
+INSIDE = re.compile(r"\b(twins?|rest of its kind|cells?|looks?)\b", re.IGNORECASE)
+ATTRIBUTES = ["aria-label", "aria-description", "data-tip", "title", "placeholder", "alt"]
+TEXTS = """names => [...document.querySelectorAll('body > a, header, main, dialog[open]')].flatMap((part) =>
+    [part.innerText, ...[...part.querySelectorAll('*')].flatMap((e) => names.map((n) => e.getAttribute(n) ?? ''))])"""
+
+
+def test_the_page_has_no_word_of_the_code(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    found = page.evaluate(TEXTS, ATTRIBUTES)
+    page.locator("#matrix .cell:not(.empty)").first.click()
+    page.wait_for_selector("dialog[open]")
+    found += page.evaluate(TEXTS, ATTRIBUTES)
+    assert "raises the logit" in " ".join(found)
+    assert [text for text in found if INSIDE.search(text)] == []

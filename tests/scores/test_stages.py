@@ -158,7 +158,7 @@ def test_one_random_set_gives_no_p_of_the_score_and_says_so(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("correction", "enough", "of_what"), [("step_down", 240, "6 families"), ("holm", 480, "12 cells")]
+    ("correction", "enough", "of_what"), [("step_down", 240, "6 families"), ("holm", 480, "12 comparisons")]
 )
 def test_a_warning_never_asks_for_more_permutations_than_can_be_had(
     finished: tuple[StageFolder, StageFolder],

@@ -28,9 +28,11 @@ from vtcav_ray.cli.terminal import printable, printable_lines
 from vtcav_ray.preflight.checks import Preflight
 from vtcav_ray.runs.pace import shards_per_second
 from vtcav_ray.runs.status import duration
+from vtcav_ray.stages import ALL_STAGES
 
 WORLD = "world"  # the bar of a planted world that is being rendered
 PREFLIGHT = "preflight"  # the source of its notes
+SIDE = {table for stage in ALL_STAGES for table in stage.side_tables}  # only later stages read them
 
 
 @dataclass
@@ -178,7 +180,7 @@ class TerminalProgress:
     def stage_finished(self, stage: str, manifest: Mapping[str, Any], *, reused: bool) -> None:
         if stage in self._tasks:
             self._bars.remove_task(self._tasks.pop(stage))
-        rows = ", ".join(f"{count:,} {name}" for name, count in sorted(manifest["rows"].items()))
+        rows = ", ".join(f"{count:,} {name}" for name, count in sorted(manifest["rows"].items()) if name not in SIDE)
         how = "re-used" if reused else f"{manifest['seconds']:.1f} s"
         self.console.print(Text.assemble((f"{stage:<12}", "bold"), f" {how:>9}   {rows or 'nothing to store'}"))
         if not reused:  # the run that computed the stage has told its notes

@@ -147,8 +147,8 @@ def _legend(cells: ScoreCells, shown: int) -> list[Text]:
     lines.append(
         Text(
             "effect: change of the class's logit, from random clips to the concept's; of margin: over "
-            "the logit's distance to the runner-up; q is corrected for all cells. TCAV: share of class videos with a "
-            "positive sensitivity.",
+            "the logit's distance to the runner-up; q is corrected for all comparisons. TCAV: share of class videos "
+            "with a positive sensitivity.",
             style="dim",
         )
     )

@@ -80,7 +80,7 @@ def build_page(data: PageData) -> str:
     shell = Shell(
         title=f"{data.title} · Grad-CAM beside Video-TCAV",
         styles=[asset(HERE, "page.css", "overlays.css"), asset(ROOM, "gradcam.css")],
-        scripts=[function(asset(HERE, "theme.js", "overlays.js"))],
+        scripts=[function(asset(HERE, "theme.js", "downloads.js", "overlays.js"))],
         images=True,
         inline_styles=True,
     )

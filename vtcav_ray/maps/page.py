@@ -133,7 +133,7 @@ def build_page(data: MapsData) -> str:
     shell = Shell(
         title=f"{data.title} · Concept maps",
         styles=[asset(HERE, "page.css", "overlays.css")],
-        scripts=[function(asset(HERE, "theme.js", "overlays.js"))],
+        scripts=[function(asset(HERE, "theme.js", "downloads.js", "overlays.js"))],
         images=True,
     )
     return render(

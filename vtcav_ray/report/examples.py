@@ -101,8 +101,9 @@ def find_driven(cells: ScoreCells, verdicts: Sequence[Verdict], sensitivities: p
         sign = -1 if cells.status_N[chosen[name]] == Status.LOWERS else 1
         most, least = (int(of_class[np.argmax(s * sign * value_N[of_class])]) for s in (1, -1))
         layer, concept = wanted[name]
-        videos = [sensitivities["video_id"][i].as_py() for i in (most, least)]
-        found[name] = Driven(concept, cells.layers[layer], *videos, float(value_N[most]), float(value_N[least]))
+        most_video, least_video = (sensitivities["video_id"][i].as_py() for i in (most, least))
+        by = float(value_N[most]), float(value_N[least])
+        found[name] = Driven(concept, cells.layers[layer], most_video, least_video, *by)
     return found
 
 

@@ -265,15 +265,15 @@ def _resolution_warnings(config: Config, num_tests: int, m: int, num_families: i
     warnings = []
     if num_tests and (sentence := resolution_warning(config.cavs.random_sets, num_tests, settings.alpha)):
         warnings.append(sentence + ".")
-    steps, of_what = (num_families, "families") if settings.correction == "step_down" else (m, "cells")
+    steps, of_what = (num_families, "families") if settings.correction == "step_down" else (m, "comparisons")
     smallest = 2 / (settings.permutations + 1)  # twice the smaller tail
     if settings.correction in ("step_down", "holm") and steps * smallest > settings.alpha:
         needed_permutations = round(2 * steps / settings.alpha)
         advice = (
             f"set scores.permutations to {needed_permutations} or more, or scores.correction to bh."
             if needed_permutations <= MOST_PERMUTATIONS
-            else f"set scores.correction to bh ({needed_permutations} permutations a cell would take too long), or ask "
-            "for fewer classes, concepts or layers."
+            else f"set scores.correction to bh ({needed_permutations} permutations per comparison take too long), "
+            "or ask for fewer classes, concepts or layers."
         )
         warnings.append(
             f"{settings.permutations} permutations can't give a p below {smallest:.2g}, "

@@ -160,8 +160,9 @@ def resolution_warning(num_sets: int, num_cells: int, alpha: float = 0.05) -> st
         return None
     return (
         f"{num_sets} random sets can't give a p below {minimum_p(num_sets):.3g}, and the strictest of {num_cells} "
-        f"cells asks for {alpha / num_cells:.3g}: the sign count alone can decide none. It takes {needed} random sets "
-        f"({needed - num_sets} more), or fewer cells; the concept effect's permutation test is not bound by this"
+        f"comparisons asks for {alpha / num_cells:.3g}: the sign count alone can decide none. It takes {needed} random "
+        f"sets ({needed - num_sets} more), or fewer comparisons; the concept effect's permutation test is not bound by "
+        "this"
     )
 
 

@@ -1,4 +1,4 @@
-// Pause and play animated images. Everything else on this page is plain HTML.
+// Pause and play animated images, and save tables. Everything else on this page is plain HTML.
 (() => {
   const root = document.documentElement;
   const pause = document.getElementById("pause");
@@ -22,5 +22,6 @@
     pause.addEventListener("click", () => setPlaying(root.classList.contains("paused")));
     setPlaying(!matchMedia("(prefers-reduced-motion: reduce)").matches);
   }
+  downloads.addToTables(document.querySelector("main"));
   root.dataset.ready = "true";
 })();
