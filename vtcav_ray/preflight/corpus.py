@@ -56,8 +56,8 @@ def corpus_checks(
     """
     labels = videos["label"].to_pylist()
     rows = label_rows(labels, classes, described)
-    checks = [_wanted_check(config, classes), _label_check(rows, classes)]
-    checks = [check for check in checks if check is not None]
+    wanted = _wanted_check(config, classes)
+    checks = [*([] if wanted is None else [wanted]), _label_check(rows, classes)]
     if any(check.verdict == "stop" for check in checks):
         return checks, rows
     listed_videos = list(zip(*(videos[n].to_pylist() for n in ("video_id", "uri", "label")), strict=True))
