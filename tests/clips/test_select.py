@@ -188,6 +188,15 @@ def test_a_concept_without_enough_videos_is_dropped_and_reported() -> None:
     assert "plane" not in result.rows["name"].to_pylist()
 
 
+def test_auto_gives_motion_controls_to_moving_concepts_only() -> None:
+    rows = plan(200, concepts="auto", min_per_concept=5, controls=("frozen",)).rows.to_pylist()
+    controlled = {row["name"] for row in rows if row["set"] == "concept" and row["kind"] == "frozen"}
+    moving = {row["name"] for row in rows if row["set"] == "concept" and row["kind"] == "spatiotemporal"}
+    assert "ball still" in moving
+    assert controlled == moving - {"ball still"}
+    assert controlled
+
+
 def test_auto_proposes_objects_and_motions_by_rank() -> None:
     result = plan(200, concepts="auto", max_concepts=2)
     assert set(result.counts["concepts"]) == {"cup up", "cup right"}

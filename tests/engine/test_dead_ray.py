@@ -58,4 +58,4 @@ def test_a_run_whose_ray_is_killed_stops_with_a_sentence(tmp_path: Path, victim:
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "stopped: tracks"
     assert victim in record["error"]
-    assert {event["event"] for event in said} <= {"stage_started", "shard_done", "stage_finished"}
+    assert {event["event"] for event in said} <= {"checked", "stage_started", "shard_done", "stage_finished"}

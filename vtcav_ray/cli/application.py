@@ -141,7 +141,9 @@ def plan(
 @app.command()
 def init(
     file: Annotated[str, typer.Argument(metavar="[FILE]", help="to write")] = "vtcav.yaml",
-    videos: Annotated[str, typer.Option(help="folder, glob or manifest, any fsspec URL")] = "s3://bucket/videos",
+    videos: Annotated[
+        str | None, typer.Option(help="folder, glob or manifest, any fsspec URL; it is listed, and a few are opened")
+    ] = None,
     weights: Annotated[str, typer.Option(help="YOLO weights")] = "yolov8n.pt",
     model: Annotated[
         str, typer.Option(help="MMAction2 config: a file, a URL, or a packaged name")
@@ -150,13 +152,10 @@ def init(
     out_url: OutUrl = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
-    """Write a commented config for your own model and bucket."""
-    from vtcav_ray.config.template import write_config
+    """Write a commented config for your own model and videos. With --videos, it fits these."""
+    from vtcav_ray.cli.init import Wanted, write_and_print
 
-    path = write_config(
-        file, videos=videos, weights=weights, model_config=model, checkpoint=checkpoint, out=out_url, force=force
-    )
-    out.print(f"{path} is written. Review it, then: vtcav run {path} --dry-run", soft_wrap=True, highlight=False)
+    write_and_print(Wanted(file, videos, weights, model, checkpoint, out_url, force), out)
 
 
 @app.command()

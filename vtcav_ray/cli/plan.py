@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -120,7 +121,8 @@ def print_dry_run(config: Config, *, until: str | None, fresh: bool, as_json: bo
     """Print the preflight, and what `vtcav run` with the same options would do now, stage by stage.
 
     Raises:
-        VtcavError: as the run would raise it; the preflight is printed first.
+        typer.Exit: with the run's exit status, if a row of the preflight would stop it.
+        VtcavError: with `as_json`, the run's error instead.
     """
     found = check(config, until=until)
     stages = [] if found.stops else dry_run(config, until=until, fresh=fresh)
@@ -131,7 +133,9 @@ def print_dry_run(config: Config, *, until: str | None, fresh: bool, as_json: bo
         return
     console.print(f"Run folder: {config.run_url}", soft_wrap=True, highlight=False, markup=False)
     print_preflight(found, console)
-    found.stop()
+    if found.stops:  # the rows above say why
+        console.print("The run can't start. Nothing was run.", style="bold red")
+        raise typer.Exit(found.exit_status)
     for stage in stages:
         console.print(_line(stage), soft_wrap=True)
     console.print("Nothing was run. `vtcav plan` estimates the cost.")

@@ -171,7 +171,7 @@ class _Planner:
                         object=object_,
                         motion=MotionConfig(direction=direction),
                         kinds=("spatial", "spatiotemporal"),
-                        controls=None,
+                        controls=() if direction == "still" else None,  # nothing moves that a control could stop
                     )
                     self._candidates[name] = self._new_candidates(name)
         for name, concept in self._concepts.items():

@@ -176,6 +176,8 @@ def _clip_ingredients(context: Context) -> dict[str, Any]:
     return {
         # Only where there are some: other clips are as before.
         **({"respelled": respelled} if respelled else {}),
+        # Earlier versions gave motion controls to proposed concepts that stand still.
+        **({"proposals": 2} if isinstance(config.clips.concepts, str) else {}),
         "clips": config.clips.model_dump(mode="json", exclude=set(LATER)),
         **added_code({CONCEPT_KINDS: config.clips.kind_names, MOTION_CONTROLS: config.clips.control_names}),
         "seed": config.seed,

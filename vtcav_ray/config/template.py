@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -10,6 +11,7 @@ import yaml
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
 
+KINETICS = "asset:kinetics400.txt"
 TEMPLATE = """\
 # Video-TCAV for your own model and videos. Check it: vtcav run {file} --dry-run
 # Estimate its cost: vtcav plan {file} --rate gpu=2.50   Run it: vtcav run {file}
@@ -22,7 +24,7 @@ videos:
   # A folder with one folder per class, a glob, or a CSV or Parquet manifest with the columns uri and label;
   # a local path, s3://, gs:// and so on. Credentials come from the environment, as for other tools.
   uri: {videos}
-  # labels: labels.csv            # video_id or uri, and label; if the folders are not the labels
+{found}  # labels: labels.csv            # video_id or uri, and label; if the folders are not the labels
   # limit: 200                    # use only the first 200 videos
   # storage_options: {{endpoint_url: "http://localhost:9000"}}   # for fsspec, for example another S3 server
 
@@ -35,9 +37,10 @@ tracks:
 
 clips:
   frames: 32                      # T, as your recogniser expects
-  interval: 2                     # source frames from one frame to the next
+  interval: {interval}                     # source frames from one frame to the next
   size: 224                       # pixels
-  per_class: 30                   # class examples, each from a different video
+  per_class: {per_class:<21}# class examples, each from a different video
+  min_per_class: {min_per_class:<17}# classes with fewer videos are left out
   per_concept: 30
   random_pool: 300                # random clips per kind; ten times per_concept or more
   # random_labels: matched        # random sets with a concept's own labels: then a CAV can't learn the class
@@ -53,7 +56,7 @@ model:
   config: {model_config}
   # `untrained` runs without a checkpoint, and every page says so.
   checkpoint: {checkpoint}
-  # labels: classes.txt           # one class name per line; null: from the config or the checkpoint
+  {labels_line}
 
 activations:
   layers: auto                    # by the model's family. Or name aliases and modules: [early, early@moving, late]
@@ -77,7 +80,18 @@ resources:
 
 
 def write_config(
-    file: str, *, videos: str, weights: str, model_config: str, checkpoint: str, out: str | None, force: bool
+    file: str,
+    *,
+    videos: str,
+    weights: str,
+    model_config: str,
+    checkpoint: str,
+    out: str | None,
+    force: bool,
+    found: Sequence[str] = (),
+    interval: int = 2,
+    per_class: int = 30,
+    min_per_class: int = 5,
 ) -> Path:
     """Write a commented config, checked against the schema first.
 
@@ -86,6 +100,8 @@ def write_config(
         videos, weights, model_config, checkpoint: as in the config.
         out: run folder; None: `runs/<file name>`.
         force: overwrite an existing file.
+        found: sentences about the videos, written as comments.
+        interval, per_class, min_per_class: as in the section `clips`.
 
     Raises:
         ConfigError: the file exists already, or its folder is not writable.
@@ -101,6 +117,11 @@ def write_config(
         weights=_quoted(weights),
         model_config=_quoted(model_config),
         checkpoint=_quoted(checkpoint),
+        found="".join(f"  # Found: {line_of(sentence)}\n" for sentence in found),
+        interval=interval,
+        per_class=per_class,
+        min_per_class=min_per_class,
+        labels_line=labels_line(model_config),
     )
     parse_config(yaml.safe_load(text), where=file)
     try:
@@ -109,6 +130,18 @@ def write_config(
     except OSError as error:
         raise ConfigError(f"{file} can't be written: {error}. Name another file.") from error
     return path
+
+
+def labels_line(model_config: str) -> str:
+    """Return the line `labels` for a model. MMAction2's configs of Kinetics-400 name no classes."""
+    if "kinetics400" in model_config.lower():
+        return f"labels: {KINETICS}  # the model's class names, in the order of its logits"
+    return "# labels: classes.txt           # one class name per line; null: from the config or the checkpoint"
+
+
+def line_of(text: str) -> str:
+    """Return text from outside (labels) as one line of printable characters, for a comment."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _quoted(text: str) -> str:

@@ -28,6 +28,7 @@ WATCH_SECONDS = 0.5
 DATA_THREADS = ("StreamingExecutor-", "Prefetcher", "iter_threaded", "map_tp_", "ray-data-")
 DATA_THREADS_SECONDS = 10.0
 VITAL = ("raylet", "gcs_server")
+TASK_LINES = r"_ShardActor|infinite retries remaining|A worker died or was killed while executing"
 # Nothing may be downloaded or installed at run time, on any node, and Ray must not send usage statistics.
 WORKER_ENVIRONMENT = {
     "YOLO_OFFLINE": "true",
@@ -55,6 +56,8 @@ def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | No
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray 2.60 warns about a coming change for CUDA_VISIBLE_DEVICES each time a CPU actor starts. Users don't need it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray prints what happens to single tasks. The engine repeats them itself, and reports what matters.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", TASK_LINES)
     address = resources.address or os.environ.get("RAY_ADDRESS")
     if not address:
         # Only for a Ray that lives for this run: Ray Data's actors make its core log an "error" at every start

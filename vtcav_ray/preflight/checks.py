@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vtcav_ray.errors import ConfigError, VtcavError
+from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
 
 Verdict = Literal["ok", "warn", "stop"]
 MOST_LISTED = 12  # names in one message
@@ -78,6 +78,15 @@ class Preflight:
     def stops(self) -> tuple[Check, ...]:
         """The rows that stop a run."""
         return tuple(check for check in self.checks if check.verdict == "stop")
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status of a run that these rows stop; 0: none does."""
+        try:
+            self.stop()
+        except VtcavError as error:
+            return error.exit_status
+        return EXIT_DONE
 
     def stop(self) -> None:
         """Raise an error if a row stops the run.

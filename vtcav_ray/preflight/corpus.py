@@ -14,6 +14,7 @@ from vtcav_ray.preflight.checks import Check, LabelRow, listed
 from vtcav_ray.text.name_lists import NameIndex
 
 FEW = 2  # source videos without which no concept and no random set is made
+KINETICS = "asset:kinetics400.txt"
 _HOW_TO_LABEL = (
     "Put the videos of each class in a folder with its name (VIDEOS/arm wrestling/a.mp4), or list them in a CSV with "
     "the columns video_id and label: --set videos.labels=FILE.csv"
@@ -55,8 +56,8 @@ def corpus_checks(
     """
     labels = videos["label"].to_pylist()
     rows = label_rows(labels, classes, described)
-    checks = [_wanted_check(config, classes), _label_check(rows, classes)]
-    checks = [check for check in checks if check is not None]
+    wanted = _wanted_check(config, classes)
+    checks = [*([] if wanted is None else [wanted]), _label_check(rows, classes)]
     if any(check.verdict == "stop" for check in checks):
         return checks, rows
     listed_videos = list(zip(*(videos[n].to_pylist() for n in ("video_id", "uri", "label")), strict=True))
@@ -102,8 +103,7 @@ def _label_check(rows: Sequence[LabelRow], classes: Sequence[str]) -> Check:
             "labels",
             "stop",
             f"No label is a class of the model. {shown}. The model has {len(classes):,} classes: {listed(classes)}. "
-            "Rename the folders or the labels to the model's classes, or, if these names are not the model's own, give "
-            "a file with one class name per line: --set model.labels=FILE.txt",
+            f"{_how_to_match(classes)}",
         )
     if unknown:
         return Check(
@@ -115,6 +115,19 @@ def _label_check(rows: Sequence[LabelRow], classes: Sequence[str]) -> Check:
     if without:
         return Check("labels", "warn", f"{without:,} videos have no label. {_HOW_TO_LABEL}")
     return Check("labels", "ok", f"{len(named):,} labels, all of them classes of the model")
+
+
+def _how_to_match(classes: Sequence[str]) -> str:
+    file = KINETICS if len(classes) == 400 else "FILE.txt"
+    if all(name.isdecimal() for name in classes):
+        return (
+            "The model has no names for its classes, only numbers. Give a file with one class name per line: --set "
+            f"model.labels={file}"
+        )
+    return (
+        "Rename the folders or the labels to the model's classes. If these names are not the model's own, give a file "
+        f"with one class name per line: --set model.labels={file}"
+    )
 
 
 def _class_check(plan: ClassPlan, scored: Sequence[str], config: Config, rows: Sequence[LabelRow]) -> Check:

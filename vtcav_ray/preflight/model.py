@@ -124,14 +124,18 @@ def _layer_checks(config: Config, recogniser: Recogniser) -> list[Check]:
 
 
 def _run_one_clip(config: Config, recogniser: Recogniser) -> None:
-    """Compute all layers' vectors of one clip of noise, as the stage `activations` does, in float32."""
-    from vtcav_ray.activations.stage import extractor_of
+    """Run the model once on a clip of noise, and make every layer's projection for the shapes that it gives."""
+    from vtcav_ray.activations.projections import layer_and_projection, make_projection
+    from vtcav_ray.models.layers import find_forms, resolve_layer
 
-    plain = {"precision": "float32", "compile": False, "views": "center"}
-    config = config.model_copy(update={"activations": config.activations.model_copy(update=plain)})
+    settings = config.activations
+    words = [layer_and_projection(layer, settings.projection) for layer in settings.layers]
+    paths = [resolve_layer(recogniser, name) for name, _ in words]
     shape = (config.clips.frames, config.clips.size, config.clips.size, 3)
     clip = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    extractor_of(config, recogniser, threads=1).extract([clip])
+    forms = find_forms(recogniser, list(dict.fromkeys(paths)), recogniser.preprocess([clip])[:, 0])
+    for path, (_, spec) in zip(paths, words, strict=True):
+        make_projection(spec, forms[path].shape, settings.sketch_seed)
 
 
 def _warnings(description: Description, sampling: list[str]) -> list[Check]:

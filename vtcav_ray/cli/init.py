@@ -1,0 +1,71 @@
+"""`vtcav init`: write a config, with what is found in the folder of videos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from vtcav_ray.cli.terminal import printable
+from vtcav_ray.config.template import write_config
+
+PLACEHOLDER = "s3://bucket/videos"
+FRAMES, INTERVAL, PER_CLASS, MIN_PER_CLASS = 32, 2, 30, 5  # of the template
+LEAST = 2  # videos of a class without which it is not explained
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options of `vtcav init`; `videos` None: a placeholder is written, and nothing is looked at."""
+
+    file: str
+    videos: str | None
+    weights: str
+    model: str
+    checkpoint: str
+    out: str | None
+    force: bool
+
+
+def write_and_print(wanted: Wanted, console: Console) -> None:
+    """Write the config. Print what was found, the labels that the model does not have, and what to do next.
+
+    Raises:
+        ConfigError: the file exists already, or there is no video.
+    """
+    sentences: list[str] = []
+    interval, per_class, least = INTERVAL, PER_CLASS, MIN_PER_CLASS
+    found = None
+    if wanted.videos is not None:
+        from vtcav_ray.planning.survey import survey
+
+        found = survey(wanted.videos)
+        sentences = found.sentences
+        interval = found.interval(FRAMES, INTERVAL)
+        largest = max((n for label, n in found.labels.items() if label), default=0)
+        least = max(LEAST, min(MIN_PER_CLASS, largest))
+        # Class examples may not take the videos that concepts and random sets need.
+        per_class = max(least, min(PER_CLASS, largest // 2))
+    path = write_config(
+        wanted.file,
+        videos=wanted.videos or PLACEHOLDER,
+        weights=wanted.weights,
+        model_config=wanted.model,
+        checkpoint=wanted.checkpoint,
+        out=wanted.out,
+        force=wanted.force,
+        found=sentences,
+        interval=interval,
+        per_class=per_class,
+        min_per_class=least,
+    )
+    for sentence in sentences:
+        console.print(printable(sentence), soft_wrap=True, highlight=False)
+    if found is not None:
+        from vtcav_ray.config.loading import load_config
+        from vtcav_ray.planning.survey import matched_labels
+
+        for row in matched_labels(found, load_config(str(path))):
+            if row.match is None:
+                console.print(f"  {printable(row.sentence)}", soft_wrap=True, highlight=False)
+    console.print(f"{path} is written. Review it, then: vtcav run {path} --dry-run", soft_wrap=True, highlight=False)
