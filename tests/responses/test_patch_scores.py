@@ -105,17 +105,10 @@ def test_after_the_head_it_is_the_concept_effect_with_its_test_and_its_interval(
 
 
 def test_before_it_the_effect_is_in_the_logits_of_the_head(result: Run, first_order: list[dict[str, Any]]) -> None:
-<<<<<<< HEAD
-    """To first order, the effect at `late` is smaller than at the head; put into clips, it is not."""
-    expected, found = by_cell(first_order), by_cell(result.table("scores").to_pylist())
-    late, head = ("lift", "late", UP, "random"), ("lift", "head", UP, "random")
-    assert expected[head]["effect"] > 1.2 * expected[late]["effect"]
-=======
     """Without the gain, the first-order effect at `late` is smaller by the number of places; put into clips, not."""
     expected, found = by_cell(first_order), by_cell(result.table("scores").to_pylist())
     late, head = ("lift", "late", UP, "random"), ("lift", "head", UP, "random")
     assert expected[head]["effect"] > 10 * expected[late]["effect"] / expected[late]["gain"]
->>>>>>> w-answer
     assert found[late]["effect"] == pytest.approx(found[head]["effect"], rel=0.2)
     assert found[late]["significant"]
     assert all(found[name, "late", UP, "random"]["effect"] < 0 for name in CLASSES if name != "lift")
