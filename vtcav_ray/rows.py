@@ -78,7 +78,6 @@ class ScoreRow:
     q_within: float | None = None  # p_within corrected like q
     between_share: float | None = None  # share of `effect` that goes with the class labels themselves
     share_of_margin: float  # effect over the median distance of the class's logit to the runner-up, at its examples
-    probability_change: float | None = None  # of the class, concept's clips minus the other side's; null: of a layer
     tcav_score: float | None = None  # the TCAV score (sign count), mean over the R CAVs, in [0, 1]; null: `answer`
     tcav_p: float | None = None  # of the score, two-sided
     tcav_q: float | None = None  # tcav_p corrected for all m cells of the run
@@ -90,6 +89,7 @@ class ScoreRow:
     tcav_magnitude: float | None = None  # mean sensitivity, logits per unit of z
     tcav_smooth: float | None = None  # mean sigmoid of the scaled sensitivity, in [0, 1]
     kind: str
+    probability_change: float | None = None  # of the class, concept's clips minus the other side's; null: of a layer
     class_margin: float  # logits: how far other classes' clips are from the class's own, as the effect measures it
     min_effect: float | None = None  # smallest effect of interest, logits: `scores.min_effect` of class_margin
     negligible: bool | None = None  # the interval lies inside +-min_effect: no effect of interest

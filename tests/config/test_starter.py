@@ -38,7 +38,7 @@ def test_what_is_commented_out_is_valid_as_well(tmp_path: Path) -> None:
     assert len([1 for a, b in zip(lines, opened, strict=True) if a != b]) >= 8
     opened = [line for line in opened if not line.startswith("  concepts: auto")]
     data = yaml.safe_load("\n".join(opened))
-    assert data["scores"].pop("effect") == "patch"  # which excludes the choices of labels
+    assert data["scores"]["effect"] == "first_order"  # `patch` excludes the choices of labels
     config = parse_config(data)
     labels = {name: data["clips"].pop(name) for name in ("random_labels", "concept_labels")}
     assert labels == {"random_labels": "matched", "concept_labels": "other"}

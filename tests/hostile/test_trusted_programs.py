@@ -143,8 +143,9 @@ def test_every_command_on_a_config_hands_the_option_on(
         seen.append(load_config(*arguments, **named).model.code)
         raise ConfigError("seen")
 
-    monkeypatch.setattr("vtcav_ray.config.loading.load_config", load)
+    # This module first: imported later, it would keep the stand-in.
     monkeypatch.setattr("vtcav_ray.cli.gradcam.load_config", load)
+    monkeypatch.setattr("vtcav_ray.config.loading.load_config", load)
     (tmp_path / "c.yaml").write_text("videos: {uri: v}\n")
     arguments = [command.split()[0], str(tmp_path / "c.yaml"), *FROM_CONFIG[command], *["--trust-code"] * trusted]
     reported = CliRunner().invoke(cli.app, arguments)
