@@ -144,7 +144,7 @@ def test_jobs_run_on_the_head_from_the_working_directory(head: str, tmp_path: Pa
         "--checkpoints", f"{tmp_path}/none/*.pth", "--out", str(tmp_path / "watched"),
     )  # fmt: skip
     assert status == 0, printed
-    assert "Nothing new." in printed
+    assert "No checkpoint matches" in printed
 
 
 def test_the_package_comes_from_the_working_directory(head: str, tmp_path: Path) -> None:
