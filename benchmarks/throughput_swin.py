@@ -222,7 +222,7 @@ def whole_stage(clips: list[np.ndarray], options: argparse.Namespace) -> tuple[f
     def run() -> None:
         record = output.commit("shard", worker(pa.table({"shard": ["shard"]})))
         assert record["failures"] == 0
-        assert sum(file["rows"] for file in record["files"].values()) == 2 * len(clips) * len(LAYERS)
+        assert sum(file["rows"] for file in record["files"].values()) == 2 * len(clips) * len(LAYERS) + len(clips)
 
     return sum(len(content) for _, content in encoded) / sum(clip.nbytes for clip in clips), run
 

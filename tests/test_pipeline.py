@@ -23,7 +23,7 @@ from vtcav_ray.config.loading import load_config
 from vtcav_ray.engine import ray_session
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.pipeline import STAGES, failed_inputs
-from vtcav_ray.stages import TABLES
+from vtcav_ray.stages import ANSWER, TABLES
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +128,9 @@ def test_an_effect_is_checked_by_intervention(finished: vtcav_ray.Run) -> None:
 
 def test_the_scores_are_a_full_grid_with_figures_in_range(finished: vtcav_ray.Run, small: Config) -> None:
     rows = finished.table("scores").to_pylist()
-    random = [r for r in rows if r["against"] == "random"]
+    every = [r for r in rows if r["against"] == "random"]
+    random = [r for r in every if r["layer"] != ANSWER]
+    assert len(every) - len(random) == len(random) / len(small.activations.layers), "the answer is one more row"
     cells = {(r["class"], r["layer"], r["concept"]) for r in random}
     assert len(cells) == len(random)
     classes = {c for c, _, _ in cells}

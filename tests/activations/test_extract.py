@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vtcav_ray.activations import Extractor, intervene, make_projection
-from vtcav_ray.activations.extract import target_values
+from vtcav_ray.activations.targets import target_values
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import Recogniser
 from vtcav_ray.models.layers import find_forms, watched

@@ -148,7 +148,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     store_clips(run)
     with without_ray():
         files = parquet_files(complete(run, Quiet()))
-    assert len(files) == SHARDS * 4  # activations and gradients of two layers
+    assert len(files) == SHARDS * 5  # activations and gradients of two layers, and answers
     return files
 
 

@@ -167,7 +167,7 @@ def test_a_good_video_prints_its_answer_and_its_concepts(planted: PlantedRun, in
     found = invoked(planted.run.url, in_tables[0])
     assert found.exit_code == 0, found.stderr
     assert "The model answers" in found.stdout
-    assert "/context" in found.stdout
+    assert "moving" in found.stdout
 
 
 def test_text_from_outside_is_escaped_on_the_page(run: Run, in_tables: list[str]) -> None:

@@ -14,8 +14,8 @@ from torch import nn
 from tests.helpers.families import TRIALS, build
 from tests.helpers.toy_networks import SIDE, ToyRecogniser
 from vtcav_ray.activations import Extractor, intervene
-from vtcav_ray.activations.extract import Target, target_values
 from vtcav_ray.activations.projections import Projection, layer_and_projection, make_projection
+from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.models import Recogniser, resolve_layer
 from vtcav_ray.models.base import Views
 from vtcav_ray.models.layers import find_forms

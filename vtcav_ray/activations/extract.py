@@ -24,6 +24,7 @@ from vtcav_ray.activations.batch_size import LARGEST, Memory, batch_size_by_tria
 from vtcav_ray.activations.extraction import CallResults, Extraction, joined, nothing_read
 from vtcav_ray.activations.prefetch import batches_ahead
 from vtcav_ray.activations.projections import Projection, layer_and_projection, make_projection
+from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.errors import InputError
 from vtcav_ray.models.base import Recogniser, Views
 from vtcav_ray.models.compiled import compile_blocks
@@ -32,7 +33,6 @@ from vtcav_ray.models.layers import Form, find_forms, resolve_layer, watched
 logger = logging.getLogger(__name__)
 
 Precision = Literal["float32", "bfloat16", "float16"]
-Target = Literal["logit", "log_odds", "log_probability"]  # what is differentiated
 # float16 loses numbers below 6e-8, and gradients of a mean over thousands of positions are that small. So the target is
 # scaled up for the backward pass, and the gradients are scaled down again in float32. A power of two, so it is exact.
 FLOAT16_SCALE = 2.0**12
@@ -277,23 +277,3 @@ class Extractor:
             with torch.autocast(x.device.type, dtype=getattr(torch, self.precision), enabled=half):
                 logits = self.recogniser.logits(x)
         return logits.float() if half else logits, leaves, taken
-
-
-def target_values(logits: torch.Tensor, classes: torch.Tensor, target: Target) -> torch.Tensor:
-    """Compute the target of each clip.
-
-    Args:
-        logits: `[B, K]`.
-        classes: int `[B]`, the class of each clip.
-        target: `logit`: h_k; `log_probability`: log p_k; `log_odds`: log(p_k / (1 - p_k)).
-
-    Returns:
-        `[B]`, in logits (nats).
-    """
-    chosen = logits.gather(1, classes[:, None])[:, 0]
-    if target == "logit":
-        return chosen
-    if target == "log_probability":
-        return chosen - logits.logsumexp(1)
-    others = logits.scatter(1, classes[:, None], -torch.inf)
-    return chosen - others.logsumexp(1)

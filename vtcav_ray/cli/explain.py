@@ -72,7 +72,7 @@ def print_explanation(explanation: Explanation, console: Console) -> None:
     console.print(Text(printable(f"{explanation.video}: {verdict(explanation)}")), soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for name in ("concept", "layer"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")  # names are never cut: they tell rows apart
     for name in ("presence", "push", "95 % of runs", "on the runner-up", "weight"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in explanation.concepts[:MAX_ROWS]:

@@ -30,9 +30,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from vtcav_ray.activations.extract import Target, target_values
 from vtcav_ray.activations.interventions import intervene
 from vtcav_ray.activations.projections import Projection, layer_and_projection, make_projection
+from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.models.base import Recogniser, Views
 from vtcav_ray.models.layers import find_forms, resolve_layer
 from vtcav_ray.tcav.arrays import check_gradients, check_width, video_means

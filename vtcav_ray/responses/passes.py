@@ -27,8 +27,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from vtcav_ray.activations.extract import Precision, Target, target_values
+from vtcav_ray.activations.extract import Precision
 from vtcav_ray.activations.projections import Projection, layer_and_projection, make_projection
+from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.models.base import Recogniser, Views
 from vtcav_ray.models.layers import Form, find_forms, resolve_layer
 from vtcav_ray.models.rest import RestOfNetwork

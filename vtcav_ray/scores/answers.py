@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from vtcav_ray.activations.extract import Target, target_values
+from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.cavs.plan import CavJob, Pool
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.errors import StageError
