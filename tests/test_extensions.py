@@ -268,7 +268,7 @@ def test_a_run_of_all_of_them(tracks_file: Path, tmp_path: Path, monkeypatch: py
     assert {"cup/spatial", "cup/swapped"} <= against
     scores = run.table("scores").to_pylist()
     assert {"cup/slowed", "cup/swapped"} <= {row["concept"] for row in scores}
-    assert {row["layer"] for row in scores} == {"late@first:2"}
+    assert {row["layer"] for row in scores} == {"late@first:2", "answer"}
     page = (run_folder / "report.html").read_text(encoding="utf-8")
     assert '<section id="strongest"><h2>Strongest</h2><p>cup/' in page
     assert page.index('<a href="#strongest">Strongest</a>') < page.index('<a href="#run">')

@@ -188,7 +188,13 @@ def test_detection(classes: tuple[str, ...] | None) -> None:
 
 def config_with(gpus: float) -> Config:
     section = {"gpus": gpus, "batch_size": 2}
-    return parse_config({"videos": {"uri": "none"}, "resources": {"detect": section, "extract": section}})
+    return parse_config(
+        {
+            "videos": {"uri": "none"},
+            "activations": {"layers": ["late"]},
+            "resources": {"detect": section, "extract": section},
+        }
+    )
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.helpers.browser import AXE
 from tests.helpers.report_factory import report_data, world_rows
+from tests.helpers.waiting import wait_for
 from vtcav_ray.report import build_report
 
 pytestmark = pytest.mark.browser
@@ -91,7 +92,7 @@ def test_focus_is_never_lost(browser: Browser, tmp_path: Path) -> None:
     assert page.evaluate("document.activeElement.dataset.column") == "0"
     page.locator("#matrix .cell[tabindex='0']").focus()
     page.locator("#matrix .grid").evaluate("e => { e.scrollTop = e.scrollHeight; }")
-    page.wait_for_function("document.activeElement.at?.r > 20")  # the focused row is not drawn any more
+    wait_for(lambda: page.evaluate("document.activeElement.at?.r > 20"))  # the focused row is not drawn any more
     assert page.locator("#matrix .cell[tabindex='0']").count() == 1
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog[open]")

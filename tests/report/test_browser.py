@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.helpers import report_factory as factory
 from tests.helpers.report_factory import NASTY, cell, report_data
+from tests.helpers.waiting import wait_for
 from vtcav_ray.report import ReportData, build_report
 
 pytestmark = pytest.mark.browser
@@ -171,7 +172,7 @@ def test_the_evidence_shows_the_planted_numbers(opened: Opened) -> None:
     driven = sum(value > 0 for value in sensitivities_of(row))
     assert f"{driven} of 30 rise along" in videos.inner_text()
     page.locator("dialog .tabs a", has_text="early").click()
-    page.wait_for_function("document.querySelector('dialog .verdict').textContent.startsWith('Not decided')")
+    wait_for(lambda: page.evaluate("document.querySelector('dialog .verdict').textContent.startsWith('Not decided')"))
 
 
 def test_chart_marks_are_links_to_their_evidence(opened: Opened) -> None:
@@ -198,7 +199,7 @@ def test_the_matrix_is_used_from_the_keyboard(opened: Opened) -> None:
 
 def test_a_concept_link_shows_its_card_and_previews_can_be_stopped(opened: Opened) -> None:
     page = opened.go("#concept/" + quote("cup up/spatiotemporal", safe=""))
-    page.wait_for_function("document.activeElement.classList.contains('card')")
+    wait_for(lambda: page.evaluate("document.activeElement.classList.contains('card')"))
     card = page.locator("#" + page.evaluate("document.activeElement.id"))
     # Not inner_text(): a card that is not drawn yet (content-visibility) returns its text before styling.
     assert (card.locator("h3").text_content() or "").replace("/", " ").split() == ["cup", "up", "spatiotemporal"]

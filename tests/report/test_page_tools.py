@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.helpers import report_factory as factory
 from tests.helpers.report_factory import preview, report_data, world_rows
+from tests.helpers.waiting import wait_for
 from vtcav_ray.report import ReportData, build_report
 from vtcav_ray.report.examples import Driven, Examples
 
@@ -133,7 +134,7 @@ def test_search_finds_classes_and_concepts(page: Page) -> None:
     assert page.locator("#found [role=option]").all_inner_texts() == ["push_left class", "push_right class"]
     search.press("ArrowDown")
     search.press("Enter")
-    page.wait_for_function("document.querySelector('.class-head h3').textContent.startsWith('push_right')")
+    wait_for(lambda: page.evaluate("document.querySelector('.class-head h3').textContent.startsWith('push_right')"))
     search.fill("cup up/sp")
     assert page.locator("#found [role=option]").count() == 2
     search.fill("no such")

@@ -54,7 +54,7 @@ def test_small_shifts_move_the_logit_as_predicted(
     if spec in ("mean", "time"):
         assert found.gain == pytest.approx(projection.count)  # type: ignore[attr-defined]
     if not spec.startswith("sketch"):
-        assert extracted.gradient_gains[layer] == pytest.approx(found.gain)
+        assert extracted.gains[layer] == pytest.approx(found.gain)
 
 
 def test_at_the_head_the_model_is_linear_so_any_step_is_exact(packaged: Recogniser, clips: list[np.ndarray]) -> None:
@@ -81,7 +81,7 @@ def test_a_shift_where_things_move_moves_the_logit_as_predicted(
     assert found.gain > 1  # the lift moves all places, of which the mean counts 1 / gain
     assert found.predicted == pytest.approx([-0.002 * found.gain, 0.002 * found.gain])
     assert found.real[1] - found.real[0] == pytest.approx(2 * found.predicted[1], rel=0.03)
-    weighed, gain = with_gains(gradients, extracted.gradient_gains[layer])  # as `scores` does
+    weighed, gain = with_gains(gradients, extracted.gains[layer])  # as `scores` does
     assert gain * float((weighed @ shift).mean()) == pytest.approx(found.predicted[1], rel=1e-4)
 
 
