@@ -24,7 +24,15 @@ from vtcav_ray.clips.classes import same_class
 from vtcav_ray.errors import StageError
 from vtcav_ray.rows import NullRow, ScoreRow
 from vtcav_ray.scores.cells import Cell, find_cells, without_class
-from vtcav_ray.scores.layer import ClassGradients, LayerClips, ScoreOptions, all_effects, as_sentence, margin_of
+from vtcav_ray.scores.layer import (
+    ClassGradients,
+    LayerClips,
+    ScoreOptions,
+    all_effects,
+    as_sentence,
+    margin_of,
+    null_row,
+)
 from vtcav_ray.stages import ANSWER
 from vtcav_ray.tables import classes_of
 from vtcav_ray.tcav.arrays import video_means
@@ -154,7 +162,7 @@ def score_answers(
             change = _mean_difference(answers.probabilities_NK[:, k], compared, clips.pool.video_id)
             about = (clips.model, answers.num_videos_K[k], class_margin, change)
             rows.append(_row(cell, one, effects[j][place], *about))
-            nulls.append(_null_row(cell, one.name))
+            nulls.append(null_row(ANSWER, cell, one.name, []))
     return rows, nulls
 
 
@@ -199,16 +207,4 @@ def _row(
         degenerate=False,
         model=model,
         note=as_sentence(effect.reason),
-    )
-
-
-def _null_row(cell: Cell, name: str) -> NullRow:
-    return NullRow(
-        class_=name,
-        layer=ANSWER,
-        concept=cell.concept,
-        against=cell.against,
-        effect_unit=float("nan"),
-        effect_counts=(),
-        score_counts=(),
     )

@@ -202,7 +202,7 @@ def score_layer(data: LayerData, options: ScoreOptions) -> LayerScores:
             null = cell.null.tobytes()
             if null not in counts_of:
                 counts_of[null] = score_counts(of_class.scored.sign_count[cell.null]).tolist()
-            found.nulls.append(_null_row(data.layer, cell, of_class.name, counts_of[null]))
+            found.nulls.append(null_row(data.layer, cell, of_class.name, counts_of[null]))
             if cell.against == RANDOM:
                 found.sensitivities.extend(_sensitivity_rows(data.layer, cell, of_class))
     return found
@@ -288,7 +288,8 @@ def _score_row(
     )
 
 
-def _null_row(layer: str, cell: Cell, class_name: str, counts: list[int]) -> NullRow:
+def null_row(layer: str, cell: Cell, class_name: str, counts: list[int]) -> NullRow:
+    """Return a cell's nulls, with the counts of its scores; those of its effect come with its family's test."""
     return NullRow(
         class_=class_name,
         layer=layer,
