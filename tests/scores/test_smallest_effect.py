@@ -11,7 +11,7 @@ import scipy.stats
 
 from tests.helpers.score_world import KIND, World, cells, config, run
 from vtcav_ray.config.loading import parse_config
-from vtcav_ray.config.schema import ScoresConfig
+from vtcav_ray.config.statistics import ScoresConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.scores.correction import p_needed
 from vtcav_ray.store.commits import StageFolder

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vtcav_ray.cavs.plan import RANDOM
 from vtcav_ray.config import Config
-from vtcav_ray.config.schema import ScoresConfig
+from vtcav_ray.config.statistics import ScoresConfig
 from vtcav_ray.rows import EffectTestRow, ScoreRow, read_rows, table_of
 from vtcav_ray.stages import ANSWER
 from vtcav_ray.store.commits import ShardOutput, StageFolder

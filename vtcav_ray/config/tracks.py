@@ -1,0 +1,40 @@
+"""The section `tracks`: detection and tracking."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from vtcav_ray.config.section import NamesCode, StorageOptions
+from vtcav_ray.config.values import Fraction
+from vtcav_ray.registry import TRACK_SOURCES
+
+TrackSource = Annotated[str, AfterValidator(TRACK_SOURCES.check)]  # also those that other packages register
+
+
+class TracksConfig(NamesCode):
+    """Detection by YOLO in batches over many videos, and tracking video by video."""
+
+    weights: str = Field("asset:detector.pt", description=".pt, .onnx or .engine; `asset:` is a packaged file")
+    names: str | None = Field(None, description="label file for weights that carry no class names")
+    tracker: Literal["bytetrack", "botsort"] = "bytetrack"
+    tracker_options: dict[str, Any] = Field(default_factory=dict)
+    image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 640
+    confidence: Fraction = 0.1
+    iou: Fraction = 0.7
+    classes: tuple[str, ...] | None = Field(None, description="keep only these labels")
+    frame_stride: Annotated[int, Field(ge=1)] = 1
+    max_frames: Annotated[int, Field(ge=1)] = Field(20_000, description="maximum number of frames decoded per video")
+    max_pixels: Annotated[int, Field(ge=1)] = Field(8192 * 8192, description="refuse larger frames")
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    camera_motion: bool = True
+    decoder: Literal["pyav", "torchcodec"] = Field(
+        "pyav",
+        description="torchcodec: on the detector's GPU, if it has one; needs the extra `torchcodec` and FFmpeg's "
+        "shared libraries",
+    )
+    storage_options: StorageOptions = Field(default_factory=dict)
+    source: TrackSource | None = Field(
+        None, description="where tracks come from; null: `ultralytics`, which this section's other keys set up"
+    )
