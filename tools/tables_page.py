@@ -1,4 +1,4 @@
-"""Write docs/tables.md from vtcav_ray/tables.py, rows.py and stages.py: every table, its columns, types and comments.
+"""Write docs/tables.md from vtcav_ray/tables/, rows.py and stages.py: every table, its columns, types and comments.
 
     python tools/tables_page.py
 
@@ -31,8 +31,8 @@ ABOVE = re.compile(r"^\s*# (?P<text>.*)$")
 
 
 def descriptions() -> dict[tuple[str, str], str]:
-    """Return (constant or function of tables.py, column) -> its comment."""
-    source = Path(tables.__file__).read_text()
+    """Return (constant or function of vtcav_ray.tables, column) -> its comment."""
+    source = "".join(file.read_text() for file in sorted(Path(tables.__file__).parent.glob("*.py")))
     found = _comments(source, COLUMN)
     fields = _comments(Path(rows.__file__).read_text(), FIELD)
     for constant, row_type in OF_ROWS.findall(source):

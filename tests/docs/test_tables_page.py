@@ -1,4 +1,4 @@
-"""docs/tables.md agrees with vtcav_ray/tables.py, and that has a schema for every table of a stage."""
+"""docs/tables.md agrees with vtcav_ray/tables/, and that has a schema for every table of a stage."""
 
 from __future__ import annotations
 

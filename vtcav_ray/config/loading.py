@@ -1,4 +1,4 @@
-"""Read configs from YAML files, mappings and `--set`, and check them against the schema (`vtcav_ray/config/schema.py`).
+"""Read configs from YAML files, mappings and `--set`, and check them against the schema (`vtcav_ray.config.schema`).
 
 Errors name the key, its value, the allowed values, and the nearest valid key.
 """
