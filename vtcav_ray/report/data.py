@@ -230,7 +230,7 @@ def _mistakes(run: Run) -> pa.Table | None:
     """Return the table of mistakes; None: an older version made the activations, without the model's answers."""
     if "activations" not in run.keys or not run.stage("activations").files("answers"):
         return None
-    from vtcav_ray.explain.run_mistakes import mistakes_of_run
+    from vtcav_ray.why.run_mistakes import mistakes_of_run
 
     return mistakes_of_run(run)
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from vtcav_ray.explain.mistakes import (
+from vtcav_ray.why.mistakes import (
     NO_CONTRAST,
     NO_MISTAKES,
     NO_SPREAD,

@@ -13,9 +13,9 @@ from tests.helpers.answering import Answering, body
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import InputError
-from vtcav_ray.explain.subjects import cut_example
 from vtcav_ray.video.decode import Video
 from vtcav_ray.video.sample import spread_clips
+from vtcav_ray.why.subjects import cut_example
 from vtcav_ray.world import write_world
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from vtcav_ray.explain.page import build_page, sentences, verdict
-from vtcav_ray.explain.run import ConceptPush, Explanation
+from vtcav_ray.why.page import build_page, sentences, verdict
+from vtcav_ray.why.run import ConceptPush, Explanation
 
 
 def concept(name: str, layer: str, push: float, runner_up: float, presence: float = 0.5) -> ConceptPush:

@@ -1,4 +1,4 @@
-"""The table of mistakes of a run: see `vtcav_ray.explain.mistakes` for the test.
+"""The table of mistakes of a run: see `vtcav_ray.why.mistakes` for the test.
 
 Legend: V class examples, C cells (concept and layer), K classes with effects.
 """
@@ -14,17 +14,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vtcav_ray.clips.usable import read_left_out
-from vtcav_ray.explain.concepts import RunConcepts
-from vtcav_ray.explain.pushes import presence
-from vtcav_ray.explain.subjects import Answers, read_answers
 from vtcav_ray.rows import MistakeRow, table_of
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav.arrays import video_means
 from vtcav_ray.text.name_lists import NameIndex
+from vtcav_ray.why.concepts import RunConcepts
+from vtcav_ray.why.pushes import presence
+from vtcav_ray.why.subjects import Answers, read_answers
 
 if TYPE_CHECKING:
-    from vtcav_ray.explain.mistakes import MistakeTests
+    from vtcav_ray.why.mistakes import MistakeTests
 
 # The arrangements of the direction's test are fewer in a run with so many concepts and classes that it would take long.
 MOST_NUMBERS = 1 << 37  # products over all cells: about a minute of one core
@@ -62,7 +62,7 @@ def mistakes_of_run(run: Run) -> pa.Table:
     examples = read_examples(run)
     if not examples.mistaken.any():
         return table_of([], MistakeRow)
-    from vtcav_ray.explain.mistakes import mistake_tests
+    from vtcav_ray.why.mistakes import mistake_tests
 
     concepts = RunConcepts.of(run)
     config = run.config
@@ -120,7 +120,7 @@ class _Layer(NamedTuple):
 
 
 def _layer(concepts: RunConcepts, number: int, examples: Examples, cells: int) -> _Layer:
-    from vtcav_ray.explain.mistakes import Margins, direction_p, pushes_to_rival
+    from vtcav_ray.why.mistakes import Margins, direction_p, pushes_to_rival
 
     config, layer = concepts.run.config, concepts.layers[number]
     pool = concepts.layer(layer)

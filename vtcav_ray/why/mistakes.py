@@ -1,7 +1,7 @@
 """Which concepts push misclassified videos to the wrong class.
 
 For every class example i with true class t, its RIVAL r is the likeliest other class; of a misclassified video, r is
-the model's wrong answer. A concept with direction v at a layer (`vtcav_ray.explain.pushes`) gives the video one number,
+the model's wrong answer. A concept with direction v at a layer (`vtcav_ray.why.pushes`) gives the video one number,
 its push towards the rival: how far the margin of r over t moves, to first order, through the amount of the concept in
 this video that typical random clips do not have,
 

@@ -1,4 +1,4 @@
-"""`vtcav explain`: explain single videos with a run's concepts. See `vtcav_ray.explain.pushes` for the figures."""
+"""`vtcav explain`: explain single videos with a run's concepts. See `vtcav_ray.why.pushes` for the figures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
-from vtcav_ray.explain.concepts import LayerPool, RunConcepts
-from vtcav_ray.explain.pushes import presence, push
-from vtcav_ray.explain.subjects import (
+from vtcav_ray.runs.run import Run
+from vtcav_ray.store.storage_errors import reason, storage_errors
+from vtcav_ray.store.urls import check_url
+from vtcav_ray.text.name_lists import NameIndex
+from vtcav_ray.why.concepts import LayerPool, RunConcepts
+from vtcav_ray.why.pushes import presence, push
+from vtcav_ray.why.subjects import (
     Answers,
     Model,
     Subject,
@@ -22,10 +26,6 @@ from vtcav_ray.explain.subjects import (
     stored_frames,
     subjects_from_tables,
 )
-from vtcav_ray.runs.run import Run
-from vtcav_ray.store.storage_errors import reason, storage_errors
-from vtcav_ray.store.urls import check_url
-from vtcav_ray.text.name_lists import NameIndex
 
 NO_GRADIENT = "the tables have no gradient of its predicted class or of the runner-up"
 NOT_AN_EXAMPLE = "it is no class example of the run"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vtcav_ray.explain.pushes import ConceptClips, direction, presence, push
+from vtcav_ray.why.pushes import ConceptClips, direction, presence, push
 
 # Rows 0 to 2 are the concept's (two of one video), 3 to 8 the random clips of six videos.
 VIDEOS = ["a", "a", "b", *"cdefgh"]

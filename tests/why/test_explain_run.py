@@ -15,16 +15,16 @@ from typer.testing import CliRunner
 from tests.helpers.planted_run import PlantedRun
 from vtcav_ray import cli, tables
 from vtcav_ray.errors import EXIT_TOO_MANY_FAILED, ConfigError
-from vtcav_ray.explain import explain_videos, run_mistakes, subjects
-from vtcav_ray.explain.concepts import RunConcepts
-from vtcav_ray.explain.page import build_page
-from vtcav_ray.explain.pushes import push
-from vtcav_ray.explain.run import Explanation
-from vtcav_ray.explain.run_mistakes import mistakes_of_run, read_examples
-from vtcav_ray.explain.subjects import FROM_TABLES, Answers, Model, read_answers, subjects_from_tables
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.tcav import concept_effect
+from vtcav_ray.why import explain_videos, run_mistakes, subjects
+from vtcav_ray.why.concepts import RunConcepts
+from vtcav_ray.why.page import build_page
+from vtcav_ray.why.pushes import push
+from vtcav_ray.why.run import Explanation
+from vtcav_ray.why.run_mistakes import mistakes_of_run, read_examples
+from vtcav_ray.why.subjects import FROM_TABLES, Answers, Model, read_answers, subjects_from_tables
 
 pytestmark = pytest.mark.slow
 

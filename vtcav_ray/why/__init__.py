@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from vtcav_ray.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from vtcav_ray.explain.mistakes import Margins, MistakeTests, direction_p, mistake_tests, pushes_to_rival
-    from vtcav_ray.explain.pushes import ConceptClips, Push, presence
-    from vtcav_ray.explain.run import ConceptPush, Explained, Explanation, explain_videos
+    from vtcav_ray.why.mistakes import Margins, MistakeTests, direction_p, mistake_tests, pushes_to_rival
+    from vtcav_ray.why.pushes import ConceptClips, Push, presence
+    from vtcav_ray.why.run import ConceptPush, Explained, Explanation, explain_videos
 
 __all__ = [
     "ConceptClips",

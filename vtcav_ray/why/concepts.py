@@ -15,11 +15,11 @@ from vtcav_ray.cavs.stage import POOL_COLUMNS, matching_of, pool_of, read_plan
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.explain.pushes import ConceptClips, direction
 from vtcav_ray.runs.run import Run
 from vtcav_ray.scores.cells import find_cells
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav.arrays import video_means
+from vtcav_ray.why.pushes import ConceptClips, direction
 
 NO_ANSWERS = "has no table `answers`: an older version made its activations. Run it again, then explain it."
 

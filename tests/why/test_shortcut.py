@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from vtcav_ray.activations import Extractor
-from vtcav_ray.explain.mistakes import Margins, MistakeTests, direction_p, mistake_tests, pushes_to_rival
-from vtcav_ray.explain.pushes import ConceptClips, direction
+from vtcav_ray.why.mistakes import Margins, MistakeTests, direction_p, mistake_tests, pushes_to_rival
+from vtcav_ray.why.pushes import ConceptClips, direction
 
 pytestmark = pytest.mark.slow
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtcav_ray.explain.run import ConceptPush, Explanation
 from vtcav_ray.pages import Shell, asset, render
 from vtcav_ray.pages.render import HERE, function
 from vtcav_ray.pages.wording import layer_and_places, signed
+from vtcav_ray.why.run import ConceptPush, Explanation
 
-ROOM = "vtcav_ray.explain"
+ROOM = "vtcav_ray.why"
 MAX_CLASSES = 5
 HEADS = ("concept", "layer", "presence", "push on the prediction", "95 % of runs", "push on the runner-up", "weight")
 
