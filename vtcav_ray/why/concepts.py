@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vtcav_ray.cavs.plan import RANDOM
-from vtcav_ray.cavs.stage import POOL_COLUMNS, matching_of, pool_of, read_plan
+from vtcav_ray.cavs.pool import POOL_COLUMNS, pool_of
+from vtcav_ray.cavs.stage import matching_of, read_plan
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError

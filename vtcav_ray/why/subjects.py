@@ -193,7 +193,7 @@ class Model:
 
     def _loaded(self) -> Any:
         if self._extractor is None:
-            from vtcav_ray.activations.stage import extractor_of
+            from vtcav_ray.activations.clip_tables import extractor_of
             from vtcav_ray.models import load_recogniser
 
             recogniser = load_recogniser(self.config.model, seed=self.config.seed)
@@ -203,7 +203,7 @@ class Model:
                     f"The run was made with the model {tag}, and {self.config.model.checkpoint} is now "
                     f"{recogniser.description.tag}. Restore the old weights, or run again."
                 )
-            self._extractor = extractor_of(self.config, recogniser, threads=1)
+            self._extractor = extractor_of(self.config.activations, recogniser, threads=1)
         return self._extractor
 
 
