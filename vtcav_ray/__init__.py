@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav_ray.version import __version__ as __version__
 
-__all__ = ["About", "Config", "Explanation", "Run", "explain", "load_config", "parse_config", "run"]
+__all__ = ["About", "Config", "Explanation", "Run", "explain", "load_config", "parse_config", "read_clips", "run"]
 
 if TYPE_CHECKING:
     from vtcav_ray.config import Config
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vtcav_ray.notebook.explanation import Explanation
     from vtcav_ray.notebook.modules import About
     from vtcav_ray.notebook.opened_run import Run, run
+    from vtcav_ray.notebook.reading import read_clips
 
 # Imported on first use: the pipeline brings Arrow and every stage with it, and `--version` should not wait.
 _HOME = {
@@ -32,6 +33,7 @@ _HOME = {
     "explain": "vtcav_ray.notebook.explaining",
     "load_config": "vtcav_ray.config.loading",
     "parse_config": "vtcav_ray.config.loading",
+    "read_clips": "vtcav_ray.notebook.reading",
     "run": "vtcav_ray.notebook.opened_run",
 }
 

@@ -31,6 +31,7 @@ class Plan(NamedTuple):
     names: Pool
     jobs: list[CavJob]
     compared: list[Comparison]
+    warnings: list[str]
 
 
 class LayerCavs:
@@ -65,8 +66,8 @@ class LayerCavs:
         require_finite(vectors_ND, activations["clip_id"].to_pylist(), layer)
         names = pool_of(activations, matching)
         if plan is None or plan.names != names:
-            jobs = plan_of(names, settings, seed).jobs
-            plan = Plan(names, jobs, comparisons(names, jobs))
+            made = plan_of(names, settings, seed)
+            plan = Plan(names, made.jobs, comparisons(names, made.jobs), made.warnings)
         self.layer, self.plan = layer, plan
         self._settings, self._seed = settings, seed
         self._tag = activations["model"][0].as_py()

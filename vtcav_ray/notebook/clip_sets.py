@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS
+from vtcav_ray.runs.stage import shard_numbers, shard_size
 
 Clips = np.ndarray | Sequence[np.ndarray]
 RANDOM = "random"
@@ -69,6 +70,7 @@ class ClipSets:
         for name, clips, videos in _with_groups("examples", examples, given.get("examples")):
             found._add("class", name, "full", clips, videos, f"examples[{name!r}]", None)
         found._check()
+        found._sort()
         return found
 
     def _add(
@@ -87,18 +89,25 @@ class ClipSets:
             raise ValueError(f"{where}: {len(checked)} clip(s). A set needs at least 2, from different source videos.")
         if videos is None:
             videos = [f"{full}#{i}" for i in range(len(checked))]
+            ids = videos
+        else:
+            # A clip's twin in another kind, such as its motion control, has the same id but for the kind.
+            ids = [f"{full}/{video}/{place}" for video, place in _places(videos)]
         if len(videos) != len(checked):
             raise ValueError(f"groups: {where} has {len(checked)} clips and {len(videos)} source videos.")
-        seen: Counter[str] = Counter()
-        for clip, video in zip(checked, map(str, videos), strict=True):
-            # A clip's twin in another kind, such as its motion control, has the same id but for the kind.
-            clip_id = f"{full}/{video}/{seen[video]}"
-            seen[video] += 1
+        for clip, video, clip_id in zip(checked, map(str, videos), ids, strict=True):
             label = name if role == "class" else (labels or {}).get(video)
             self.rows.append(
                 {"clip_id": clip_id, "set": role, "name": name, "kind": kind, "video_id": video, "label": label}
             )
             self.clips[clip_id] = clip
+
+    def _sort(self) -> None:
+        """Put the rows in the order of a run's tables: the splits of CAVs into two parts depend on it."""
+        videos = [row["video_id"] for row in self.rows]
+        numbers = shard_numbers(videos, shard_size(len(set(videos))))
+        keyed = zip(numbers, videos, (row["clip_id"] for row in self.rows), self.rows, strict=True)
+        self.rows = [row for *_, row in sorted(keyed, key=lambda one: one[:3])]
 
     def _check(self) -> None:
         """Check what all sets together have to fulfil.
@@ -118,6 +127,14 @@ class ClipSets:
                     f"groups: the source video {row['video_id']!r} is in the sets `{other}` and `{row['set']}`. The "
                     "tests need source videos that are in one of concepts, random and examples only."
                 )
+
+
+def _places(videos: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Yield each video with the number of its clips before this one."""
+    seen: Counter[str] = Counter()
+    for video in map(str, videos):
+        yield video, seen[video]
+        seen[video] += 1
 
 
 def split_name(name: str) -> tuple[str, str]:

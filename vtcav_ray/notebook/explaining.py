@@ -15,7 +15,7 @@ from torch import nn
 
 from vtcav_ray.activations.clip_tables import ClipExtractor, ClipTables, extractor_of
 from vtcav_ray.activations.reference import reference_classes
-from vtcav_ray.cavs.layer_cavs import LayerCavs
+from vtcav_ray.cavs.layer_cavs import LayerCavs, Plan
 from vtcav_ray.cavs.stage import BLOCK_CAVS, BLOCK_CHANCE
 from vtcav_ray.config.clips import ClipsConfig
 from vtcav_ray.config.model import ActivationsConfig
@@ -33,7 +33,7 @@ from vtcav_ray.scores.class_names import classes_with_gradients
 from vtcav_ray.scores.correction import corrected_tables
 from vtcav_ray.scores.family_tests import FamilyTests
 from vtcav_ray.scores.inputs import layer_clips, with_cavs
-from vtcav_ray.scores.layer import LayerClips, ScoreOptions, score_layer
+from vtcav_ray.scores.layer import LayerClips, LayerData, ScoreOptions, score_layer
 from vtcav_ray.text.name_lists import NameIndex
 
 
@@ -136,7 +136,7 @@ def explain(
         nulls=made["nulls"],
         layers=tuple(activations.layers),
         movements=frozenset(movements),
-        warnings=tuple(warnings),
+        warnings=(*_lost(measured, len(sets.rows)), *warnings),
         failures=tuple(measured.failures),
     )
 
@@ -179,58 +179,56 @@ class _Work:
 
     def score(self, measured: ClipTables, steps: Steps) -> tuple[Mapping[str, pa.Table], list[str]]:
         """Train the CAVs, and compute and test all cells."""
-        layers = self.activations.layers
-        kept = {layer: self._tables(measured, layer) for layer in layers}
-        of_layers: list[LayerClips] = []
+        layers: list[LayerClips] = []
         cells: list[ScoreRow] = []
         nulls: list[NullRow] = []
-        trained: LayerCavs | None = None
-        warnings: list[str] = []
-        for layer, (activations, gradients) in kept.items():
-            plan = None if trained is None else trained.plan
-            trained = LayerCavs(layer, activations, self.cavs, self.seed, None, self.device, plan=plan)
-            jobs = trained.plan.jobs
-            if plan is None:
-                warnings += trained.plan.warnings
-            if not jobs:
-                raise ValueError(f"No concept has enough clips. {' '.join(trained.plan.warnings)}")
-            compared = trained.plan.compared
-            advance = steps.begin(f"CAVs at {layer}", len(jobs) + BLOCK_CAVS // BLOCK_CHANCE * len(compared))
-            vectors = _in_blocks(trained.cavs, len(jobs), BLOCK_CAVS, advance, 1)
-            chance = _in_blocks(trained.chance, len(compared), BLOCK_CHANCE, advance, BLOCK_CAVS // BLOCK_CHANCE)
-            of_layers.append(layer_clips(layer, activations, gradients, self.scores.gradients_at))
-            data = with_cavs(of_layers[-1], jobs, vectors, chance)
-            scored = score_layer(data, self._options(len(compared)))
+        plan: Plan | None = None
+        for layer in self.activations.layers:
+            plan, data = self._with_cavs(layer, measured, plan, steps)
+            scored = score_layer(data, self._options(plan))
             cells += scored.cells
             nulls += scored.nulls
-        assert trained is not None, "there is at least one layer"
-        options = self._options(len(trained.plan.compared))
-        answers = self._answers(measured, of_layers)
-        more_cells, more_nulls = score_answers(
-            answers, trained.plan.jobs, options, [one.name for one in answers.clips.classes]
-        )
-        families = [(one.concept, one.against) for one in trained.plan.compared]
-        tests = FamilyTests.of(
-            [*of_layers, answers.clips],
-            pool=answers.clips.pool,
-            clip_ids=answers.clips.clip_ids,
-            jobs=trained.plan.jobs,
-            label_of_video=self.labels,
-        )
-        advance = steps.begin("tests", len(families))
-        tested = []
-        for family in families:
-            tested.append(tests.of_families([family], options)[0])
-            advance(1)
+            layers.append(data)
+        assert plan is not None, "there is at least one layer"
+        options = self._options(plan)
+        answers = self._answers(measured, layers[0])
+        more_cells, more_nulls = score_answers(answers, plan.jobs, options, [one.name for one in answers.clips.classes])
         found = corrected_tables(
             table_of([*cells, *more_cells], ScoreRow),
             table_of([*nulls, *more_nulls], NullRow),
-            pa.concat_tables(tested),
-            layers=layers,
+            self._tested([*layers, answers.clips], plan, steps),
+            layers=self.activations.layers,
             settings=self.scores,
             random_sets=self.cavs.random_sets,
         )
-        return found.tables, [*warnings, *found.warnings]
+        return found.tables, [*plan.warnings, *found.warnings]
+
+    def _with_cavs(self, layer: str, measured: ClipTables, plan: Plan | None, steps: Steps) -> tuple[Plan, LayerData]:
+        """Train a layer's CAVs. `plan`: of another layer."""
+        activations, gradients = self._tables(measured, layer)
+        trained = LayerCavs(layer, activations, self.cavs, self.seed, None, self.device, plan=plan)
+        plan = trained.plan
+        if not plan.jobs:
+            raise ValueError(f"No concept has enough clips. {' '.join(plan.warnings)}")
+        each = BLOCK_CAVS // BLOCK_CHANCE  # CAVs of a comparison
+        advance = steps.begin(f"CAVs at {layer}", len(plan.jobs) + each * len(plan.compared))
+        cavs = _in_blocks(trained.cavs, len(plan.jobs), BLOCK_CAVS, advance, 1)
+        chance = _in_blocks(trained.chance, len(plan.compared), BLOCK_CHANCE, advance, each)
+        clips = layer_clips(layer, activations, gradients, self.scores.gradients_at)
+        return plan, with_cavs(clips, plan.jobs, cavs, chance)
+
+    def _tested(self, layers: Sequence[LayerClips], plan: Plan, steps: Steps) -> pa.Table:
+        """Test every family; rows of `effect_tests`."""
+        first = layers[0]
+        tests = FamilyTests.of(
+            layers, pool=first.pool, clip_ids=first.clip_ids, jobs=plan.jobs, label_of_video=self.labels
+        )
+        advance = steps.begin("tests", len(plan.compared))
+        found = []
+        for one in plan.compared:
+            found.append(tests.of_families([(one.concept, one.against)], self._options(plan))[0])
+            advance(1)
+        return pa.concat_tables(found)
 
     def _tables(self, measured: ClipTables, layer: str) -> tuple[pa.Table, pa.Table]:
         activations, gradients = (measured.tables.get(f"{what}/layer={layer}") for what in ("activations", "gradients"))
@@ -239,23 +237,22 @@ class _Work:
             raise ValueError(f"Every class example failed at the layer `{layer}`: {first}.")
         return activations, gradients
 
-    def _options(self, num_families: int) -> ScoreOptions:
+    def _options(self, plan: Plan) -> ScoreOptions:
         settings = self.scores
-        level = settings.alpha / max(1, num_families)
+        level = settings.alpha / len(plan.compared)
         return ScoreOptions(settings.bootstrap, settings.permutations, self.seed, self.device, level)
 
-    def _answers(self, measured: ClipTables, layers: Sequence[LayerClips]) -> Answers:
-        first = layers[0]
-        found = set()
+    def _answers(self, measured: ClipTables, clips: LayerClips) -> Answers:
+        names = set()
         for layer in self.activations.layers:
             activations, gradients = self._tables(measured, layer)
-            found |= set(classes_with_gradients(gradients, activations))
+            names |= set(classes_with_gradients(gradients, activations))
         return Answers.of(
             measured.tables["answers"],
-            sorted(found),
-            model=first.model,
-            pool=first.pool,
-            clip_ids=first.clip_ids,
+            sorted(names),
+            model=clips.model,
+            pool=clips.pool,
+            clip_ids=clips.clip_ids,
             target=self.activations.target,
         )
 
@@ -270,6 +267,17 @@ def _in_blocks(
         parts.append(make(begin, end))
         advance(each * (end - begin))
     return pa.concat_tables(parts)
+
+
+def _lost(measured: ClipTables, count: int) -> list[str]:
+    """Return a sentence about the clips that can't be used."""
+    if not measured.failures:
+        return []
+    first = measured.failures[0]
+    return [
+        f"{len(measured.failures)} of {count} clips can't be used. The first: {first.clip_id}, {first.message}. "
+        "`failures` has all."
+    ]
 
 
 def _layers(recogniser: Recogniser, layers: Sequence[str] | None) -> tuple[str, ...]:
