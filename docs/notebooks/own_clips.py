@@ -103,4 +103,4 @@ for sentence in found.warnings:
 
 # %%
 late = found.table.query("layer == 'late' and against == 'random' and `class` == 'lift'").set_index("concept")["effect"]
-assert late["rising/given"] > 0 > late["falling/given"]  # what lifts, rises
+assert late["rising/given"] > 1 > late["falling/given"]  # what lifts, rises

@@ -105,4 +105,4 @@ found.plot("push_left")
 
 # %%
 late = found.table.query("layer == 'late' and against == 'random' and `class` == 'push_left'").set_index("concept")
-assert late["effect"]["to the left/given"] > 0 > late["effect"]["to the right/given"]
+assert late["effect"]["to the left/given"] > 1 > late["effect"]["to the right/given"]
