@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from vtcav_ray.scores.answers import Answers
     from vtcav_ray.scores.cells import Cell
     from vtcav_ray.scores.families import Labels, Projections
-    from vtcav_ray.scores.layer import ClassGradients, LayerClips, LayerData, ScoreOptions
+    from vtcav_ray.scores.layer_data import ClassGradients, LayerClips, LayerData, ScoreOptions
 
 # Classes per shard: seconds of work for 500 concepts, to outweigh reading all CAVs of a layer.
 BLOCK_CLASSES = 8
@@ -188,7 +188,7 @@ class ScoreWorker:
         return self._test(list(zip(rows["concept"].to_pylist(), rows["against"].to_pylist(), strict=True)))
 
     def _options(self, pool: Pool) -> ScoreOptions:
-        from vtcav_ray.scores.layer import ScoreOptions
+        from vtcav_ray.scores.layer_data import ScoreOptions
 
         settings = self.config.scores
         other = self.config.clips.concept_labels == "other"
@@ -267,7 +267,7 @@ class ScoreWorker:
         return _Tests(pool, Labels.of(pool, self._label_of_video), projections, cells)
 
     def _read(self, layer: str) -> LayerClips:
-        from vtcav_ray.scores.layer import LayerClips
+        from vtcav_ray.scores.layer_data import LayerClips
 
         if layer == ANSWER:
             return self._read_answers().clips
@@ -311,7 +311,7 @@ class ScoreWorker:
         )
 
     def _read_with_cavs(self, layer: str) -> LayerData:
-        from vtcav_ray.scores.layer import LayerData
+        from vtcav_ray.scores.layer_data import LayerData
 
         clips = self._read(layer)
         cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector", "reason"), layer=layer)
@@ -353,7 +353,7 @@ def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], taken_at: str)
     Raises:
         StageError: no clip of the reference set is left.
     """
-    from vtcav_ray.scores.layer import ClassGradients
+    from vtcav_ray.scores.layer_data import ClassGradients
     from vtcav_ray.tcav.gains import margin, with_gains
 
     vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
