@@ -21,7 +21,7 @@ from vtcav_ray.scores import stage as scores_stage
 from vtcav_ray.scores.cells import Cell, without_class
 from vtcav_ray.scores.choose import Wanted
 from vtcav_ray.scores.families import Labels, Projections, family_tests
-from vtcav_ray.scores.layer import ScoreOptions
+from vtcav_ray.scores.layer_data import ScoreOptions
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tcav import holm_over_families

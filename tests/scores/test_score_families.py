@@ -18,7 +18,7 @@ from vtcav_ray.scores.families import (
     family_tests,
     no_contrast_note,
 )
-from vtcav_ray.scores.layer import ClassGradients, LayerClips, ScoreOptions
+from vtcav_ray.scores.layer_data import ClassGradients, LayerClips, ScoreOptions
 from vtcav_ray.tcav import (
     adjust,
     concept_effect,

@@ -16,7 +16,8 @@ from vtcav_ray.config import CavsConfig
 from vtcav_ray.rows import EffectTestRow, NullRow, ScoreRow
 from vtcav_ray.scores.cells import find_cells
 from vtcav_ray.scores.families import Labels, Projections, family_tests
-from vtcav_ray.scores.layer import ClassGradients, LayerData, ScoreOptions, score_layer
+from vtcav_ray.scores.layer import score_layer
+from vtcav_ray.scores.layer_data import ClassGradients, LayerData, ScoreOptions
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
 
 D = 12

@@ -11,14 +11,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from vtcav_ray.cli import cell_options
+from vtcav_ray.cli import cell_options, setup_commands
 from vtcav_ray.cli import demo as demo_commands
 from vtcav_ray.cli import explain as explain_command
 from vtcav_ray.cli import maps as maps_command
 from vtcav_ray.cli import run_commands as commands
 from vtcav_ray.cli import watch as watch_command
 from vtcav_ray.cli.help import examples_text, grouped
-from vtcav_ray.cli.run_commands import StorageFile, TrustCode, opened
+from vtcav_ray.cli.options import AsJson, ConfigPath, NoVerify, OutUrl, Overrides, StorageFile, TakeOver, TrustCode
+from vtcav_ray.cli.run_commands import opened
 from vtcav_ray.cli.terminal import printable_lines
 from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
 from vtcav_ray.runs import logs
@@ -41,11 +42,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-ConfigPath = Annotated[str, typer.Argument(help="YAML config, or asset:quickstart.yaml, which the package has")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example clips.frames=16")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON on stdout, and nothing else")]
-OutUrl = Annotated[str | None, typer.Option("--out", help="run folder, any fsspec URL")]
 
 
 def _version(wanted: bool) -> None:
@@ -81,8 +77,8 @@ def run(
     ] = False,
     until: Annotated[str | None, typer.Option("--until", help="last stage to run, for example clips")] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="print what would be done, and do nothing")] = False,
-    no_verify: commands.NoVerify = False,
-    take_over: commands.TakeOver = False,
+    no_verify: NoVerify = False,
+    take_over: TakeOver = False,
     as_json: AsJson = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -136,46 +132,6 @@ def plan(
     from vtcav_ray.cli.plan import plan as plan_and_print
 
     plan_and_print(settings, sample=sample, rates=rates or (), as_json=as_json, console=out)
-
-
-@app.command()
-def init(
-    file: Annotated[str, typer.Argument(metavar="[FILE]", help="to write")] = "vtcav.yaml",
-    videos: Annotated[
-        str | None, typer.Option(help="folder, glob or manifest, any fsspec URL; it is listed, and a few are opened")
-    ] = None,
-    weights: Annotated[str, typer.Option(help="YOLO weights")] = "yolov8n.pt",
-    model: Annotated[
-        str, typer.Option(help="MMAction2 config: a file, a URL, or a packaged name")
-    ] = "recognition/swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb",
-    checkpoint: Annotated[str, typer.Option(help="a .pth on any URL, or `untrained`")] = "untrained",
-    out_url: OutUrl = None,
-    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
-) -> None:
-    """Write a commented config for your own model and videos. With --videos, it fits these."""
-    from vtcav_ray.cli.init import Wanted, write_and_print
-
-    write_and_print(Wanted(file, videos, weights, model, checkpoint, out_url, force), out)
-
-
-@app.command()
-def world(
-    folder: Annotated[str, typer.Argument(metavar="OUT", help="folder to render into, any fsspec URL")],
-    videos: Annotated[int, typer.Option(min=8, help="number of videos")] = 400,
-    seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes")] = 0,
-) -> None:
-    """Render the planted world: small videos of moving objects, with labels and ground truth."""
-    from vtcav_ray.store.urls import WRITTEN, check_url
-    from vtcav_ray.world import write_world
-
-    try:
-        summary = write_world(check_url(folder, "OUT", WRITTEN), videos=videos, seed=seed)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"No world was rendered: {error}. Give another folder, or delete that one first.") from error
-    labels = ", ".join(f"{label} {count}" for label, count in summary.labels.items())
-    how = "already exist" if summary.reused else "rendered"
-    out.print(f"{summary.videos} videos {how} ({labels}): {summary.uri}", soft_wrap=True, highlight=False)
-    out.print("Labels are in videos.parquet, the truth (objects, boxes, motions) in truth.parquet beside it.")
 
 
 @app.command()
@@ -288,29 +244,6 @@ def review(
 
 
 @app.command()
-def layers(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    names: Annotated[
-        list[str] | None, typer.Option("--layer", help="only this layer (alias or path); repeatable")
-    ] = None,
-    depth: Annotated[int, typer.Option(min=1, help="maximum number of parts in a module's path")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, for programs")] = False,
-    trust_code: TrustCode = False,
-) -> None:
-    """List the recogniser's layers: aliases, shapes, cost, and the layers where a sign count is meaningless."""
-    from vtcav_ray.config.loading import load_config
-
-    settings = load_config(
-        config, overrides or (), trust_code=trust_code
-    )  # before the slow imports, to report a typo at once
-
-    from vtcav_ray.cli.layers import print_layers
-
-    print_layers(settings, names, depth, out=None if as_json else out)
-
-
-@app.command()
 def intervene(
     run_url: Annotated[str, typer.Argument(metavar="RUN", help="run folder")],
     classes: cell_options.Classes = None,
@@ -349,7 +282,7 @@ def patch(
     ] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="print the number of passes and their cost only")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
-    overrides: commands.Overrides = None,
+    overrides: Overrides = None,
     options: StorageFile = None,
     trust_code: TrustCode = False,
 ) -> None:
@@ -376,25 +309,8 @@ def patch(
     )
 
 
-@app.command()
-def doctor(
-    url: Annotated[
-        str | None, typer.Option("--url", help="also check that this bucket or folder can be listed")
-    ] = None,
-    options: StorageFile = None,
-) -> None:
-    """Check this machine: versions, devices, parts known to break, packaged models, storage."""
-    from vtcav_ray.cli.doctor import examine
-    from vtcav_ray.config.loading import read_options
-
-    findings = examine(url, read_options(options))
-    for finding in findings:
-        out.print(finding.line, highlight=False, soft_wrap=True)
-    if any(finding.broken for finding in findings):
-        raise typer.Exit(3)
-
-
 commands.register(app, out, err)
+setup_commands.register(app, out)
 watch_command.register(app, out, err)
 explain_command.register(app, out, err)
 maps_command.register(app, out, err)

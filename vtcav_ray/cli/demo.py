@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from vtcav_ray.cli.run_commands import RunUrl, StorageFile, opened
+from vtcav_ray.cli.options import RunUrl, StorageFile
+from vtcav_ray.cli.run_commands import opened
 from vtcav_ray.errors import ConfigError
 
 QUICKSTART = "asset:quickstart.yaml"

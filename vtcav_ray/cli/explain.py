@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vtcav_ray.cli.run_commands import Overrides, StorageFile, TrustCode
+from vtcav_ray.cli.options import Overrides, StorageFile, TrustCode
 from vtcav_ray.cli.terminal import printable, printable_lines
 from vtcav_ray.errors import EXIT_TOO_MANY_FAILED, ConfigError
 

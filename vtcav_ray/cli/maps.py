@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vtcav_ray.cli.cell_options import Against, Cells, Classes, Concepts, Layers, only_significant, reopened_run
-from vtcav_ray.cli.run_commands import Overrides, RunUrl, StorageFile, TrustCode
+from vtcav_ray.cli.options import Overrides, RunUrl, StorageFile, TrustCode
 
 if TYPE_CHECKING:
     from vtcav_ray.config import Config

@@ -9,36 +9,13 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from vtcav_ray.cli.options import AsJson, NoVerify, Overrides, RunUrl, StorageFile, TakeOver, TrustCode
 from vtcav_ray.cli.terminal import printable_lines
 from vtcav_ray.errors import EXIT_STOPPED
 
 if TYPE_CHECKING:
     from vtcav_ray.runs.run import Run
 
-RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="run folder, any fsspec URL")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example resources.num_cpus=8")]
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON object, for scripts")]
-# A file, because every process of a machine can see a command line.
-StorageFile = Annotated[
-    str | None,
-    typer.Option(
-        "--storage-options", metavar="FILE", help="YAML or JSON: fsspec's options for the run folder's storage"
-    ),
-]
-TakeOver = Annotated[
-    bool, typer.Option("--take-over", help="end another command that writes into the run folder, and resume from there")
-]
-NoVerify = Annotated[
-    bool,
-    typer.Option("--no-verify", help="do not check stored files against their digests, nor recompute broken ones"),
-]
-TrustCode = Annotated[
-    bool,
-    typer.Option(
-        "--trust-code",
-        help="allow programs to run: a .py model config or a TensorRT engine, from a URL or named by a run's run.json",
-    ),
-]
 GO_ON = ("run", "retry-failed", "rerun", "gradcam", "patch", "maps", "watch")  # commands that resume unfinished work
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from vtcav_ray.cli.run_commands import TrustCode
+from vtcav_ray.cli.options import TrustCode
 from vtcav_ray.errors import EXIT_DONE, EXIT_STAGE
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ from vtcav_ray.scores.class_names import classes_with_gradients
 from vtcav_ray.scores.correction import corrected_tables
 from vtcav_ray.scores.family_tests import FamilyTests
 from vtcav_ray.scores.inputs import layer_clips, with_cavs
-from vtcav_ray.scores.layer import LayerClips, LayerData, ScoreOptions, score_layer
+from vtcav_ray.scores.layer import score_layer
+from vtcav_ray.scores.layer_data import LayerClips, LayerData, ScoreOptions
 from vtcav_ray.text.name_lists import NameIndex
 
 

@@ -27,7 +27,8 @@ from vtcav_ray.runs.costs import BACKWARD
 from vtcav_ray.runs.stage import Context, Shard, Stage
 from vtcav_ray.scores.cells import find_cells
 from vtcav_ray.scores.families import Labels, Projections, family_tests
-from vtcav_ray.scores.layer import ClassGradients, LayerData, ScoreOptions, score_layer
+from vtcav_ray.scores.layer import score_layer
+from vtcav_ray.scores.layer_data import ClassGradients, LayerData, ScoreOptions
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS

@@ -24,15 +24,8 @@ from vtcav_ray.clips.classes import same_class
 from vtcav_ray.errors import StageError
 from vtcav_ray.rows import NullRow, ScoreRow
 from vtcav_ray.scores.cells import Cell, find_cells, without_class
-from vtcav_ray.scores.layer import (
-    ClassGradients,
-    LayerClips,
-    ScoreOptions,
-    all_effects,
-    as_sentence,
-    margin_of,
-    null_row,
-)
+from vtcav_ray.scores.layer import all_effects, as_sentence, margin_of, null_row
+from vtcav_ray.scores.layer_data import ClassGradients, LayerClips, ScoreOptions
 from vtcav_ray.stages import ANSWER
 from vtcav_ray.tables import classes_of
 from vtcav_ray.tcav.arrays import video_means

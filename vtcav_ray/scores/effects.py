@@ -18,7 +18,7 @@ from vtcav_ray.tcav.gains import at_gain
 from vtcav_ray.tcav.responses import unit_gradients
 
 if TYPE_CHECKING:
-    from vtcav_ray.scores.layer import LayerClips, ScoreOptions
+    from vtcav_ray.scores.layer_data import LayerClips, ScoreOptions
 
 NO_EFFECT = ConceptEffect(
     effect=np.nan,

@@ -22,7 +22,7 @@ from vtcav_ray.cavs.mix import NO_LABEL
 from vtcav_ray.cavs.plan import RANDOM, Pool
 from vtcav_ray.rows import CompositionRow, EffectTestRow
 from vtcav_ray.scores.cells import Cell, without_class
-from vtcav_ray.scores.layer import LayerClips, ScoreOptions
+from vtcav_ray.scores.layer_data import LayerClips, ScoreOptions
 from vtcav_ray.tcav.effect_cells import FLAT
 from vtcav_ray.tcav.family import EffectFamily, effect_family, paired_effect_family
 

@@ -13,7 +13,7 @@ from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
 from vtcav_ray.rows import CompositionRow, EffectTestRow, table_of
 from vtcav_ray.scores.cells import Cell, find_cells
 from vtcav_ray.scores.families import Labels, Projections, composition, family_tests
-from vtcav_ray.scores.layer import LayerClips, ScoreOptions
+from vtcav_ray.scores.layer_data import LayerClips, ScoreOptions
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from vtcav_ray.cavs.plan import CavJob
 from vtcav_ray.cavs.pool import pool_of, require_finite
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.errors import StageError
-from vtcav_ray.scores.layer import ClassGradients, LayerClips, LayerData
+from vtcav_ray.scores.layer_data import ClassGradients, LayerClips, LayerData
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav.gains import margin, with_gains
 

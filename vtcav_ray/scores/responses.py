@@ -16,7 +16,7 @@ from vtcav_ray.errors import StageError
 from vtcav_ray.store.commits import StageFolder
 
 if TYPE_CHECKING:
-    from vtcav_ray.scores.layer import LayerClips, Targets
+    from vtcav_ray.scores.layer_data import LayerClips, Targets
 
 NO_RESPONSES = (
     "There are no responses at the layer `{layer}`: every pass gave NaN or infinity, or no reference clip is left "
@@ -131,7 +131,7 @@ def _by_video(values_nV: NDArray[np.float64], videos_V: Sequence[str | None]) ->
 def _targets(gradients: pa.Table, name: str, class_of_clip: Mapping[str, str]) -> Targets:
     """Return a class's target at its own clips and at the reference clips of other classes."""
     from vtcav_ray.clips.classes import same_class
-    from vtcav_ray.scores.layer import Targets
+    from vtcav_ray.scores.layer_data import Targets
 
     part = gradients.filter(pc.equal(gradients["class"], name))
     labels = [class_of_clip[clip] for clip in part["clip_id"].to_pylist()]

@@ -33,7 +33,7 @@ from vtcav_ray.store.commits import ShardOutput, StageFolder
 if TYPE_CHECKING:
     from vtcav_ray.scores.answers import Answers
     from vtcav_ray.scores.family_tests import FamilyTests
-    from vtcav_ray.scores.layer import LayerClips, LayerData, ScoreOptions
+    from vtcav_ray.scores.layer_data import LayerClips, LayerData, ScoreOptions
 
 # Classes per shard: seconds of work for 500 concepts, to outweigh reading all CAVs of a layer.
 BLOCK_CLASSES = 8
@@ -167,7 +167,7 @@ class ScoreWorker:
         return self._test(list(zip(rows["concept"].to_pylist(), rows["against"].to_pylist(), strict=True)))
 
     def _options(self, pool: Pool) -> ScoreOptions:
-        from vtcav_ray.scores.layer import ScoreOptions
+        from vtcav_ray.scores.layer_data import ScoreOptions
 
         settings = self.config.scores
         other = self.config.clips.concept_labels == "other"
