@@ -52,16 +52,16 @@ model = MyModel()
 # %% [markdown]
 # ## Describe it
 #
-# `mean` and `std` are those of RGB values in [0, 1]. `layers` gives paths of submodules short names. A path with `:in`
-# is the input of a submodule. For models of `transformers`, set `axes="BTCHW"`.
+# `mean` and `std` are those of RGB values in [0, 1]. `layer_aliases` gives paths of submodules short names. A path with
+# `:in` is the input of a submodule. For models of `transformers`, set `axes="BTCHW"`.
 
 # %%
 about = vtcav_ray.About(
-    classes=["lift", "put_down", "push_left", "push_right"],
+    class_names=["lift", "put_down", "push_left", "push_right"],
     input_size=64,
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
-    layers={"early": "backbone.layers.0", "late": "backbone.layers.2"},
+    layer_aliases={"early": "backbone.layers.0", "late": "backbone.layers.2"},
 )
 
 # %% [markdown]

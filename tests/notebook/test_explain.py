@@ -43,7 +43,7 @@ def clips(count: int, *, red: int = 0, blue: int = 0, seed: int = 0, frames: int
     return (grey + np.array([red, 0, blue])).clip(0, 255).astype(np.uint8)
 
 
-ABOUT = vtcav_ray.About(classes=["warm", "cold"], input_size=8, layers={"early": "block", "head": "head:in"})
+ABOUT = vtcav_ray.About(class_names=["warm", "cold"], input_size=8, layer_aliases={"early": "block", "head": "head:in"})
 
 
 def arguments(**changes: Any) -> dict[str, Any]:
@@ -178,8 +178,8 @@ def test_kinds_have_random_clips_of_their_own() -> None:
         ({"groups": {"negatives": []}}, "groups: no set `negatives`"),
         ({"layers": ["erly"]}, "no layer `erly`. Nearest: early"),
         ({"permutations": 5}, "permutations: Input should be greater than or equal to 100"),
-        ({"about": vtcav_ray.About(classes=["a", "a"], input_size=8)}, "'a' is there twice"),
-        ({"about": vtcav_ray.About(["warm", "cold"], 8, layers={"late": "blok"})}, "'late' is 'blok'"),
+        ({"about": vtcav_ray.About(class_names=["a", "a"], input_size=8)}, "'a' is there twice"),
+        ({"about": vtcav_ray.About(["warm", "cold"], 8, layer_aliases={"late": "blok"})}, "'late' is 'blok'"),
     ],
 )
 def test_a_mistake_is_named(changes: dict[str, Any], message: str) -> None:
@@ -198,7 +198,7 @@ def test_a_plain_module_needs_a_description() -> None:
         vtcav_ray.explain(Warm(), **arguments(about=None))
     with pytest.raises(TypeError, match=r"no setting `permutation`\. Did you mean `permutations`"):
         vtcav_ray.explain(Warm(), **arguments(permutation=100))
-    with pytest.raises(ConfigError, match=r"about\.classes: 3 names"):
+    with pytest.raises(ConfigError, match=r"about\.class_names: 3 names"):
         vtcav_ray.explain(Warm(), **arguments(about=vtcav_ray.About(["warm", "cold", "mild"], 8), layers=["block"]))
 
 

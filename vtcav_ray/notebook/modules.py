@@ -22,23 +22,23 @@ class About:
     """What a plain `nn.Module` does not say about itself.
 
     Attributes:
-        classes: names in the order of the logits.
+        class_names: in the order of the logits; unique.
         input_size: pixels. A number: clips are resized to this short side, and the centre is cropped to a square.
             (height, width): clips are resized to exactly this.
         mean, std: of RGB values in [0, 1], as torchvision's and timm's configs have them.
         axes: of the module's input: `BCTHW` (PyTorch's order for 3D convolutions) or `BTCHW` (transformers).
         frames: the only number of frames that the model takes; None: any.
-        layers: alias -> path of a submodule, such as `{"late": "blocks.11"}`.
+        layer_aliases: name -> path of a submodule, such as `{"late": "blocks.11"}`.
         tokens: how the token sequences of a transformer lie on the video; None: it has none.
     """
 
-    classes: Sequence[str]
+    class_names: Sequence[str]
     input_size: int | tuple[int, int]
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     axes: Literal["BCTHW", "BTCHW"] = "BCTHW"
     frames: int | None = None
-    layers: Mapping[str, str] = field(default_factory=dict)
+    layer_aliases: Mapping[str, str] = field(default_factory=dict)
     tokens: TokenGrid | None = None
 
 
@@ -55,7 +55,7 @@ class ModuleRecogniser(Recogniser):
         if not isinstance(found, torch.Tensor) or found.shape != expected:
             shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
             raise ConfigError(
-                f"about.classes: {len(self.class_names)} names, so the model should return logits of the shape "
+                f"about.class_names: {len(self.class_names)} names, so the model should return logits of the shape "
                 f"{expected}, and it returns {shape}."
             )
         return found
@@ -73,14 +73,14 @@ def recogniser_of(module: Any, about: About | None) -> ModuleRecogniser:
         raise TypeError(f"model: give a torch.nn.Module or a recogniser, not {type(module).__name__}.")
     if about is None:
         raise TypeError(
-            "about: a plain nn.Module needs vtcav_ray.About(classes=[...], input_size=224, mean=..., std=...)."
+            "about: a plain nn.Module needs vtcav_ray.About(class_names=[...], input_size=224, mean=..., std=...)."
         )
-    if twice := repeated(tuple(about.classes)):
-        raise ValueError(f"about.classes: {twice[0]!r} is there twice.")
+    if twice := repeated(tuple(about.class_names)):
+        raise ValueError(f"about.class_names: {twice[0]!r} is there twice.")
     paths = dict(module.named_modules())
-    for alias, path in about.layers.items():
+    for alias, path in about.layer_aliases.items():
         if path.removesuffix(":in") not in paths:
-            raise ValueError(f"about.layers: {alias!r} is {path!r}, and the model has no such submodule.")
+            raise ValueError(f"about.layer_aliases: {alias!r} is {path!r}, and the model has no such submodule.")
     size = about.input_size
     if isinstance(size, int):
         steps: list[dict[str, Any]] = [
@@ -94,13 +94,13 @@ def recogniser_of(module: Any, about: About | None) -> ModuleRecogniser:
     if weight is None:
         raise TypeError("model: the module has no parameters.")
     digest = _digest(module)
-    names = tuple(about.classes)
+    names = tuple(about.class_names)
     return ModuleRecogniser(
         module=module,
         class_names=names,
         description=Description(digest, False, f"{type(module).__name__}@{digest[:12]}", names, None),
         preprocessor=make_preprocessor(steps, in_pixels),
-        layer_aliases=dict(about.layers),
+        layer_aliases=dict(about.layer_aliases),
         device=weight.device,
         tokens=about.tokens,
         frames=about.frames,
