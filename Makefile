@@ -14,7 +14,7 @@ DEV := $(VENV)/.setup-dev-$(INSTALLED)
 # Don't replace a worker that crashed: with `loadfile`, xdist 3.8 then hangs at the end (pytest-dev/pytest-xdist#1378).
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25
 
-.PHONY: setup quickstart test test-all test-fast lint types format docs constraints lock audit pin-images images bench-smoke clean
+.PHONY: setup quickstart test test-all test-fast lint types format docs docs-version constraints lock audit pin-images images bench-smoke clean
 # Both set-ups write into the same folder.
 .NOTPARALLEL:
 
@@ -68,6 +68,13 @@ format: setup
 # Build the pages of docs/, and the API from docstrings, into build/site.
 docs: setup
 	$(BIN)/mkdocs build --strict
+
+# Add the pages of this version to the branch gh-pages, beside those of earlier versions. It pushes nothing. mike is in
+# the extra `docs`.
+docs-version: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'mike>=2.1,<3'
+	$(BIN)/mike deploy --update-aliases "$$($(BIN)/python -c 'import vtcav_ray; print(vtcav_ray.__version__)')" latest
+	$(BIN)/mike set-default latest
 
 # Record the installed versions, after the tests passed. Leave out local version tags (torch's +cpu), and the CUDA
 # libraries, which torch requires in exact versions.
