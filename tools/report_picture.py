@@ -1,4 +1,4 @@
-"""Make the picture of a report for the README and the docs: the first screen of a run's report, as the browser shows it.
+"""Make the picture for the README and the docs: the first screen of a run's report, as the browser shows it.
 
     .venv/bin/python tools/report_picture.py runs/quickstart docs/images/answer.png
 
