@@ -36,7 +36,7 @@ settings = (
 # `run` takes a config: a path, a packaged name, or a mapping. A second call computes only what is missing.
 
 # %%
-run = vtcav_ray.run("asset:quickstart.yaml", settings, out="runs/notebook")
+run = vtcav_ray.run("asset:quickstart.yaml", overrides=settings, out="runs/notebook")
 run
 
 # %% [markdown]

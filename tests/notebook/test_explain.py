@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 from torch import nn
 
 import vtcav_ray
+from tests.helpers.pretend_gpu import ahead, pretended_gpu
+from vtcav_ray.activations import Extractor, extract
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.notebook import Explanation
+from vtcav_ray.video.mp4 import encode_mp4
 
 SMALL = {"random_sets": 6, "permutations": 300, "bootstrap": 100, "progress": False}
 
@@ -214,3 +218,33 @@ def test_a_clip_that_gives_no_number_is_a_failure() -> None:
     assert [failure.clip_id for failure in found.failures] == ["concept/red/given#3"]
     assert "1 of 62 clips can't be used. The first: concept/red/given#3, NaN" in found.warnings[0]
     assert set(found.table.query("concept == 'red/given'")["n_concept"]) == {9}
+
+
+def test_on_a_gpu_everything_is_in_the_right_place(explained: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a simulated GPU: the model, the CAVs and the statistics run where the model's weights are."""
+    monkeypatch.setattr(extract, "batches_ahead", ahead)
+    monkeypatch.setattr(Extractor, "choose_batch_size", lambda self, *_, **__: setattr(self, "batch_size", 8))
+    with pretended_gpu():
+        model = Warm()
+        model.to("cuda")
+        found = vtcav_ray.explain(model, **arguments())
+    for column in ("effect", "p", "tcav_score", "held_out_accuracy"):
+        np.testing.assert_allclose(found.table[column], explained.table[column], atol=1e-5, err_msg=column)
+
+
+def test_clips_are_read_from_the_middle_of_videos(tmp_path: Path) -> None:
+    for number, frames in enumerate((20, 16)):
+        ramp = np.repeat(np.arange(frames, dtype=np.uint8)[:, None, None, None] * 8, 32 * 48 * 3).reshape(-1, 32, 48, 3)
+        (tmp_path / f"{number}.mp4").write_bytes(encode_mp4(ramp, 25))
+    (tmp_path / ".hidden").write_bytes(b"")
+    one, other = vtcav_ray.read_clips(tmp_path, frames=16)
+    assert one.shape == other.shape == (16, 32, 48, 3)
+    np.testing.assert_allclose(one.mean((1, 2, 3)), np.arange(2, 18) * 8, atol=4)
+    (tmp_path / "2.mp4").write_bytes(b"no video")
+    with pytest.raises(ValueError, match=r"2\.mp4 can't be used"):
+        vtcav_ray.read_clips(tmp_path, frames=16)
+    with pytest.warns(UserWarning, match=r"2\.mp4 is left out"):
+        assert len(vtcav_ray.read_clips(tmp_path, frames=16, skip_bad=True)) == 2
+    assert len(vtcav_ray.read_clips([tmp_path / "0.mp4"], frames=4, interval=2)) == 1
+    with pytest.raises(ValueError, match="no video"):
+        vtcav_ray.read_clips([])

@@ -68,12 +68,12 @@ def test_run_takes_the_path_of_a_config(tmp_path: Path) -> None:
     config = tmp_path / "x.yaml"
     config.write_text(f"videos: {{uri: {tmp_path / 'videos'}}}\n")
     with without_ray():
-        run = vtcav_ray.run(config, ["seed=3"], out=str(tmp_path / "run"), until="videos")
+        run = vtcav_ray.run(config, overrides=["seed=3"], out=str(tmp_path / "run"), until="videos")
         assert isinstance(run, vtcav_ray.Run)
         assert (run.config.seed, run.table("videos").num_rows) == (3, 1)
         same = {"videos": {"uri": str(tmp_path / "videos")}}
         assert vtcav_ray.run(same, out=str(tmp_path / "other"), until="videos").table("videos").num_rows == 1
     with pytest.raises(TypeError, match="Change the given config"):
-        vtcav_ray.run(same, ["seed=3"])
+        vtcav_ray.run(same, overrides=["seed=3"])
     with pytest.raises(ConfigError, match=r"No config at .*nothing\.yaml"):
         vtcav_ray.run(str(tmp_path / "nothing.yaml"))

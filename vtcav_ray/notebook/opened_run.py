@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import load_config, parse_config
@@ -18,6 +18,17 @@ from vtcav_ray.runs.run import Run as StoredRun
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+
+class Options(TypedDict, total=False):
+    """Options of `vtcav_ray.pipeline.run`, which explains them."""
+
+    base: StoredRun | None
+    until: str | None
+    fresh: bool
+    retry_failed: bool
+    verify: bool
+    take_over: bool
 
 
 class Run(StoredRun):
@@ -106,20 +117,20 @@ def _cells(data: ReportData) -> ScoreCells:
 
 def run(
     config: Config | str | os.PathLike[str] | Mapping[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    out: str | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | None = None,
+    **options: Unpack[Options],
 ) -> Run:
     """Run every stage that is not complete yet, and open the result.
 
     Args:
         config: a config; or the path, URL or packaged name (`asset:quickstart.yaml`) of its YAML; or its content as a
             mapping.
+        progress: receives every stage and shard event; None: only the log.
         overrides: `key=value` settings over the YAML, as of `vtcav run --set`.
         out: the run folder, instead of the config's.
-        progress: receives every stage and shard event; None: only the log.
         **options: `base`, `until`, `fresh`, `retry_failed`, `verify` and `take_over` of `vtcav_ray.pipeline.run`.
 
     Returns:
