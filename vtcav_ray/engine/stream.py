@@ -24,7 +24,7 @@ import tenacity
 from vtcav_ray.config import DecodeLimits, StageResources
 from vtcav_ray.engine import observe
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
-from vtcav_ray.engine.caught import Caught, described
+from vtcav_ray.engine.caught import Caught, described, of_shard
 from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
 from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
 from vtcav_ray.registry import with_added
@@ -142,7 +142,9 @@ class _ShardActor:
             with caught:
                 self.worker = make_worker()
         except VtcavError as error:  # raised here, it would only show as "actor died": pass the message on
-            self.setup_error, self.setup_environment = str(error), isinstance(error, EnvironmentFault)
+            self.setup_environment = isinstance(error, EnvironmentFault)
+            # No shard is to blame: the worker did not start.
+            self.setup_error = f"{error} ({type(error).__name__} at the start of stage {output.stage})"
         except storage_errors() as error:
             self.setup_environment = True
             self.setup_error = f"Stage {output.stage} can't start: {type(error).__name__}: {error}. Run again."
@@ -176,7 +178,8 @@ class _ShardActor:
                 done = attempts(self._compute, name, worker, begin, started)
         except VtcavError as error:
             self.attempts.end(name)
-            return summary | {"error": str(error), "environment": isinstance(error, EnvironmentFault)}
+            environment = isinstance(error, EnvironmentFault)
+            return summary | {"error": of_shard(error, self.output.stage, name), "environment": environment}
         except storage_errors() as error:
             return summary | {
                 "environment": True,

@@ -109,9 +109,14 @@ def _card(explanation: Explanation, id: str) -> Card:
         verdict=verdict(explanation),
         sentences=sentences(explanation),
         probabilities=[(name, f"{p:.3f}") for name, p in shown],
-        rows=[_row(one) for one in explanation.concepts],
+        rows=rows_of(explanation),
         source=explanation.source,
     )
+
+
+def rows_of(explanation: Explanation) -> list[Row]:
+    """Return the lines of a video's table, in the explanation's order."""
+    return [_row(one) for one in explanation.concepts]
 
 
 def _row(one: ConceptPush) -> Row:

@@ -33,7 +33,7 @@ const matrix = (() => {
     scroller.addEventListener("scroll", () => requestAnimationFrame(paint), { passive: true });
     new ResizeObserver(() => paint()).observe(scroller);
     let shownControls = controls();
-    const saving = downloads.line("Classes by concepts", { SVG: () => downloads.svgText(picture()), CSV: () => downloads.csvOfObjects(charts.figures(shownCells())) });
+    const saving = downloads.line("Classes by concepts", { PNG: () => pictures.ofChart(picture()), SVG: () => pictures.ofChart(picture()), CSV: () => downloads.csvOfObjects(charts.figures(shownCells())) });
     place.replaceChildren(shownControls, caption, scroller, saving, element("div", { class: "legends" }, marks.statusLegend(), scaleLegend()));
     address.part("matrix", readState, (values) => {
       applyState(values);
