@@ -67,7 +67,7 @@ cavs:
 
 scores:
   alpha: 0.05
-  correction: step_down           # or holm (all cells one by one), bh (false discovery rate), none
+  correction: step_down           # or holm (all comparisons one by one), bh (false discovery rate), none
   min_effect: 0.05                # smallest effect of interest, share of the distance between classes; 0: off
   effect: first_order             # or patch: finite effects, which run the model; `vtcav plan --patch` has the price
 
