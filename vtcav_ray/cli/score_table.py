@@ -15,6 +15,7 @@ from vtcav_ray.cli.terminal import printable
 from vtcav_ray.pages.wording import percent, probability, share, signed, whole
 from vtcav_ray.report.score_cells import STATUS_WORDS, ScoreCells, Status, read_cells
 from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import ANSWER
 
 # Shape and colour carry the same information, so the table is readable without colour.
 MARKS = {
@@ -163,5 +164,7 @@ def _legend(cells: ScoreCells, shown: Sequence[int]) -> list[Text]:
     if ANSWER in {cells.layers[cells.layer_N[i]] for i in shown}:
         lines.append(Text(f"{ANSWER}: what the model answers, without a gradient and a TCAV score", style="dim"))
     if len(shown) < len(cells):
-        lines.append(Text(f"{len(cells) - len(shown)} more rows: `vtcav table RUN scores`, or the report.", style="dim"))
+        lines.append(
+            Text(f"{len(cells) - len(shown)} more rows: `vtcav table RUN scores`, or the report.", style="dim")
+        )
     return lines

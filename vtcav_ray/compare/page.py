@@ -51,7 +51,10 @@ def build_page(comparison: pa.Table, names: Sequence[str]) -> str:
     shell = Shell(
         title=f"{title} · Video-TCAV comparison",
         styles=[asset(HERE, "page.css")],
-        scripts=[asset(HERE, *CHARTS), function(asset(HERE, "tips.js", *SAVING), asset(ROOM, "compare.js"))],
+        scripts=[
+            asset(HERE, *CHARTS),
+            function(asset(HERE, "theme.js", "tips.js", *SAVING), asset(ROOM, "compare.js")),
+        ],
         data={"facts": _facts(comparison, names)},
         images=True,
         inline_styles=True,

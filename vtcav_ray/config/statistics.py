@@ -41,8 +41,8 @@ class ScoresConfig(ConfigSection):
     min_effect: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.05,
         description="smallest effect of interest, share of the class's margin (root mean square distance of the other "
-        "classes' clips from its own, measured as the effect is); an effect is called only if its interval lies beyond, "
-        "and has no effect only if it lies inside; 0: off",
+        "classes' clips from its own, measured as the effect is); an effect is called only if its interval lies "
+        "beyond, and 'no effect' is said only if it lies inside; 0: off",
     )
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     permutations: Annotated[int, Field(ge=100)] = 100_000

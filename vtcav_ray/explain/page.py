@@ -9,7 +9,7 @@ import numpy as np
 
 from vtcav_ray.explain.run import ConceptPush, Explanation
 from vtcav_ray.pages import Shell, asset, render
-from vtcav_ray.pages.render import HERE, function
+from vtcav_ray.pages.render import HERE, SAVING, function
 from vtcav_ray.pages.wording import layer_and_places, signed
 
 ROOM = "vtcav_ray.explain"
@@ -55,7 +55,8 @@ def build_page(explanations: Sequence[Explanation], title: str, failures: Sequen
     shell = Shell(
         title=f"{title} · Video-TCAV, single videos",
         styles=[asset(HERE, "page.css")],
-        scripts=[function(asset(HERE, "theme.js"))],
+        scripts=[function(asset(HERE, "theme.js", *SAVING, "saving.js"))],
+        images=True,
         inline_styles=True,
     )
     cards = [_card(one, f"video-{number}") for number, one in enumerate(explanations, 1)]
