@@ -99,8 +99,13 @@ def explain_examples(
         return ExplainedExamples(left_out=len(answers) - len(chosen))
     pairs = [likeliest(one.logits, one.classes) for one in chosen]
     at_clip = _at_clip(concepts, chosen, pairs)
+    typical = np.median([one.gains for one in answers.values()], axis=0)
     figures = np.concatenate(  # [7, V, C]
-        [_layer(concepts, number, chosen, pairs, at_clip) for number in range(len(concepts.layers))], axis=2
+        [
+            _layer(concepts, number, chosen, pairs, at_clip, float(typical[number]))
+            for number in range(len(concepts.layers))
+        ],
+        axis=2,
     )
     cells = [(clips.concept, layer) for layer in concepts.layers for clips in concepts.concepts]
     each = min(len(cells), max(LEAST_ROWS, most_rows // len(chosen)))
@@ -141,12 +146,13 @@ def _layer(
     chosen: Sequence[Answers],
     pairs: Sequence[tuple[str, str]],
     at_clip: NDArray[np.bool_],
+    typical: float,
 ) -> NDArray[np.float32]:
-    """Return the figures of one layer, [7, V, J], in the order of `_FIELDS`."""
+    """Return the figures of one layer, [7, V, J], in the order of `_FIELDS`; `typical`: the layer's usual gain."""
     layer = concepts.layers[number]
     pool = concepts.layer(layer)
     vectors = _means(pool, concepts, chosen)
-    gradients = _gradients(concepts, number, chosen, pairs, at_clip)
+    gradients = _gradients(concepts, number, chosen, pairs, at_clip, typical)
     videos = np.asarray(concepts.videos)
     found = np.empty((len(_FIELDS), len(chosen), len(concepts.concepts)), np.float32)
     for j, (clips, v, random) in enumerate(zip(concepts.concepts, pool.directions, pool.random, strict=True)):
@@ -179,6 +185,7 @@ def _gradients(
     chosen: Sequence[Answers],
     pairs: Sequence[tuple[str, str]],
     at_clip: NDArray[np.bool_],
+    typical: float,
 ) -> NDArray[np.float64]:
     """Return the gradients times the gain, of the predicted class and the runner-up, [V, 2, d]; NaN: there is none."""
     layer = concepts.layers[number]
@@ -194,7 +201,6 @@ def _gradients(
     vectors = vectors_of(part) if part.num_rows else np.zeros((0, d))
     elsewhere = sorted({name for pair, own in zip(pairs, at_clip, strict=True) if not own for name in pair})
     means = concepts.mean_gradients(layer, elsewhere) if elsewhere else np.zeros((0, d))
-    typical = float(np.median([one.gains[number] for one in chosen]))
     for v, (one, pair) in enumerate(zip(chosen, pairs, strict=True)):
         for which, name in enumerate(pair):
             if at_clip[v]:
