@@ -31,6 +31,7 @@ from vtcav_ray.registry import with_added
 from vtcav_ray.rows import Failure
 from vtcav_ray.runs import logs
 from vtcav_ray.runs.stage import Shard, Worker
+from vtcav_ray.stages import facts_of
 from vtcav_ray.store.access import storage_errors
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.video.guard import Guard
@@ -55,7 +56,7 @@ def run_shards(
     resources: StageResources,
     rehearsal: Rehearsal | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Run every shard and yield its summary (shard, failures, seconds), in the order in which they finish.
+    """Run every shard and yield its summary (shard, failures, seconds, items), in the order in which they finish.
 
     Args:
         shards: remaining shards.
@@ -103,7 +104,7 @@ def run_shards(
         for row in dataset.iter_rows():
             if row["error"]:
                 raise (EnvironmentFault if row["environment"] else StageError)(row["error"])
-            yield {"shard": row["shard"], "failures": row["failures"], "seconds": row["seconds"]}
+            yield {name: row[name] for name in ("shard", "failures", "seconds", "items")}
     except ray.exceptions.RayError as error:
         # Errors raised in an actor, or that ended it for good, concern the work; all others concern the cluster.
         of_the_work = ray.exceptions.UserCodeException | ray.exceptions.RayTaskError | ray.exceptions.RayActorError
@@ -157,7 +158,7 @@ class _ShardActor:
 
     def _run(self, row: dict[str, Any]) -> dict[str, Any]:
         started, name, worker = time.perf_counter(), row["name"], self.worker
-        summary: dict[str, Any] = {"shard": name, "failures": 0, "seconds": 0.0}
+        summary: dict[str, Any] = {"shard": name, "failures": 0, "seconds": 0.0, "items": 0.0}
         summary |= {"error": self.setup_error, "environment": self.setup_environment}
         if worker is None:
             return summary
@@ -204,7 +205,8 @@ class _ShardActor:
         record = self.output.commit(name, result)
         seconds = time.perf_counter() - started
         observe.shard_done(self.output.stage, name, rows, result, seconds)
-        return {"failures": record["failures"], "seconds": seconds}
+        items = float(result.metrics.get(facts_of(self.output.stage).unit or "", 0.0))
+        return {"failures": record["failures"], "seconds": seconds, "items": items}
 
 
 def _error(state: tenacity.RetryCallState) -> BaseException | None:
