@@ -35,13 +35,17 @@ PREFLIGHT = "preflight"  # the source of its notes
 SIDE = {table for stage in ALL_STAGES for table in stage.side_tables}  # only later stages read them
 
 
+def _now() -> float:
+    return time.monotonic()
+
+
 @dataclass
 class _Pace:
     """When a stage began and its shards were done, by this process's monotonic clock."""
 
     total: int
     done: int
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=_now)
     times: list[float] = field(default_factory=list)
     failures: int = 0
     items: list[float] = field(default_factory=list)
@@ -49,7 +53,7 @@ class _Pace:
 
     def note(self, count: int = 1, failures: int = 0) -> None:
         self.done += count
-        self.times += [time.monotonic()] * count
+        self.times += [_now()] * count
         self.failures += failures
 
     def note_items(self, items: float, unit: str) -> None:
@@ -60,10 +64,10 @@ class _Pace:
     def items_per_second(self) -> float | None:
         if not self.unit or len(self.items) != len(self.times):
             return None
-        return shards_per_second(self.times, self.started, time.monotonic(), self.items)
+        return shards_per_second(self.times, self.started, _now(), self.items)
 
     def per_second(self) -> float | None:
-        return shards_per_second(self.times, self.started, time.monotonic())
+        return shards_per_second(self.times, self.started, _now())
 
     def seconds_left(self) -> float | None:
         rate = self.per_second()
