@@ -84,6 +84,7 @@ const pictures = (() => {
       const fill = plainColor(style.backgroundColor);
       if (node !== root && box.width && !fill.endsWith(",0.000)")) svg.append(part("rect", { ...at(box), rx: Math.min(parseFloat(style.borderTopLeftRadius) || 0, box.height / 2), fill }));
       if (parseFloat(style.borderBottomWidth)) svg.append(part("line", { x1: box.left - around.left, x2: box.right - around.left, y1: box.bottom - around.top, y2: box.bottom - around.top, stroke: plainColor(style.borderBottomColor) }));
+      before(node, style, box);
       if (node.matches("img, canvas")) {
         const image = still(node);
         if (image) svg.append(part("image", { ...at(box), href: image }));
@@ -93,6 +94,14 @@ const pictures = (() => {
         else if (child.nodeType === Node.ELEMENT_NODE) draw(child);
       }
     })(root);
+
+    // Text that the style sheet puts before a node's own, such as a layer's name in a narrow table.
+    function before(node, style, box) {
+      const own = getComputedStyle(node, "::before");
+      if (!/^".+"$/.test(own.content)) return;
+      const size = parseFloat(own.fontSize);
+      svg.append(part("text", { x: box.left - around.left + parseFloat(style.paddingLeft), y: box.top - around.top + parseFloat(style.paddingTop) + size, "font-size": size, "font-weight": own.fontWeight, fill: plainColor(own.color) }, own.content.slice(1, -1)));
+    }
 
     // Word by word, where the browser broke the lines.
     function words(text, style) {
