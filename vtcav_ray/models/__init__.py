@@ -1,9 +1,9 @@
 """Recognisers: building, loading, and access by layer. Start with `load_recogniser`.
 
 A framework is an MMAction2 config (`mmaction2`), a folder of Hugging Face transformers (`transformers`), a function of
-your own module (`python`), torchvision's own video Swin (`torchvision`), or an entry of the registry `FRAMEWORKS`, such as an entry point of the group `vtcav_ray.recognisers`: a function `(config: ModelConfig,
-device: torch.device, seed: int) -> Recogniser`. With `described_by` it describes itself; otherwise its version
-identifies its code.
+your own module (`python`), torchvision's own video Swin (`torchvision`), or an entry of the registry `FRAMEWORKS`, such
+as an entry point of the group `vtcav_ray.recognisers`: a function `(config: ModelConfig, device: torch.device, seed:
+int) -> Recogniser`. With `described_by` it describes itself; otherwise its version identifies its code.
 """
 
 from __future__ import annotations

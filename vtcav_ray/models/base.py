@@ -128,7 +128,8 @@ class Recogniser(ABC):
         """
         if self.frames is not None and count != self.frames:
             raise ConfigError(
-                f"This model takes clips of exactly {self.frames} frames, not {count}: set clips.frames to {self.frames}."
+                f"This model takes clips of exactly {self.frames} frames, not {count}: "
+                f"set clips.frames to {self.frames}."
             )
 
     def to_input(self, pixels: torch.Tensor) -> torch.Tensor:

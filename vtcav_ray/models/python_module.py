@@ -159,8 +159,8 @@ def _import(name: str, config: ModelConfig) -> ModuleType:
 
 def _not_found(name: str, config: ModelConfig, why: object) -> str:
     return (
-        f"model.config: {config.config}: the module {name} can't be imported: {' '.join(str(why).split())}. Install its "
-        "package, or put its folder on PYTHONPATH (on every node), or start vtcav in its folder."
+        f"model.config: {config.config}: the module {name} can't be imported: {' '.join(str(why).split())}. Install "
+        "its package, or put its folder on PYTHONPATH (on every node), or start vtcav in its folder."
     )
 
 
@@ -191,7 +191,7 @@ def _preprocessor(spec: NetworkSpec, where: str) -> Preprocessor:
     short = spec.resize or min(height, width)
     if len(spec.mean) != 3 or len(spec.std) != 3 or min(spec.std) <= 0 or min(height, width) < 1:
         raise ConfigError(
-            f"model.config: {where}: give three numbers as `mean` and as `std` (above 0), and an `input_size` in pixels."
+            f"model.config: {where}: give three numbers as `mean` and as `std` (above 0), and `input_size` in pixels."
         )
     resize = AntialiasedResize(short, mode=spec.interpolation)
     if height != width and spec.resize is None:

@@ -95,8 +95,8 @@ class ModelFolder:
         if pickle := next((name for name in PICKLES if self._has(name)), None):
             raise ConfigError(
                 f"{self.uri} holds its weights as {pickle}, which can hold code and is not read. Where you trust it, "
-                "convert it: AutoModelForVideoClassification.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), which "
-                f"writes {WEIGHTS}; copy the processor's .json, too."
+                "convert it: AutoModelForVideoClassification.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER) "
+                f"writes {WEIGHTS}. Copy the processor's .json, too."
             )
         raise ConfigError(
             f"{self.uri} has no {WEIGHTS}. Give a folder that `save_pretrained` wrote (model.checkpoint)."
@@ -185,8 +185,9 @@ def _no_folder(uri: str, storage_options: Mapping[str, Any] | None, key: str) ->
         return f"{key}: {shown(uri)} is a file. Name the folder that `save_pretrained` wrote, with {CONFIG} in it."
     if "://" not in uri and not os.path.isdir(uri) and HUB_NAME.fullmatch(uri):
         return (
-            f"{key}: there is no folder {uri}. If it is a name on the Hugging Face hub: nothing is downloaded here. Fetch "
-            f"it first, where there is a network: `hf download {uri} --local-dir {name}`. Then set {key} to that folder."
+            f"{key}: there is no folder {uri}. If it is a name on the Hugging Face hub: nothing is downloaded here. "
+            f"Fetch it first, where there is a network: `hf download {uri} --local-dir {name}`. Then set {key} to that "
+            "folder."
         )
     return f"{key}: there is no {CONFIG} in {shown(uri)}. Give a folder that `save_pretrained` wrote."
 

@@ -1,4 +1,4 @@
-"""Hugging Face's video classifiers: every architecture of `AutoModelForVideoClassification`, from a local folder or URL.
+"""Hugging Face's video classifiers: every architecture of `AutoModelForVideoClassification`, from a folder or URL.
 
 `model.checkpoint` is a folder that `save_pretrained` wrote (`vtcav_ray.models.transformers_folder`). With `checkpoint:
 untrained`, `model.config` is the folder, and only its JSON files are read. No code of the folder runs, and the hub is
@@ -153,8 +153,8 @@ def _build(folder: ModelFolder, seed: int | None) -> nn.Module:
     kind = folder.config.get("model_type")
     if kind not in known:
         raise ConfigError(
-            f"{folder.uri}/{CONFIG}: `model_type` {kind!r} is no video classifier of the installed transformers. It has "
-            f"{', '.join(known)}."
+            f"{folder.uri}/{CONFIG}: `model_type` {kind!r} is no video classifier of the installed transformers, "
+            f"which has {', '.join(known)}."
         )
     from transformers import AutoConfig, AutoModelForVideoClassification
 
@@ -200,8 +200,8 @@ def _check_loaded(info: Mapping[str, Any], uri: str) -> None:
     problems += [str(message) for message in info.get("error_msgs", ())]
     if problems:
         raise StageError(
-            f"The checkpoint {uri} does not fit the video classifier of its {CONFIG}; {'; '.join(problems)}. A model that "
-            "was only pretrained has no classifier: fine-tune it first."
+            f"The checkpoint {uri} does not fit the video classifier of its {CONFIG}; {'; '.join(problems)}. A model "
+            "that was only pretrained has no classifier: fine-tune it first."
         )
 
 

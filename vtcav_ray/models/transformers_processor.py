@@ -79,8 +79,8 @@ def _own_settings(network: Mapping[str, Any], where: str) -> dict[str, Any]:
     known = NETWORKS.get(str(network.get("model_type")))
     if known is None:
         raise ConfigError(
-            f"{where} has no preprocessor_config.json, which says how frames become the model's input. Save the model's "
-            "processor into the folder, too: processor.save_pretrained(FOLDER)."
+            f"{where} has no preprocessor_config.json, which says how frames become the model's input. Save the "
+            "model's processor into the folder, too: processor.save_pretrained(FOLDER)."
         )
     kind, side = known
     size = network.get("crop_size" if kind == "VJEPA2" else "image_size", side)
@@ -120,7 +120,7 @@ def _read(settings: Mapping[str, Any], network: Mapping[str, Any], sampling: Sam
         raise ConfigError(
             "it ends with frames of any size: it needs `do_center_crop`, or a `size` of height and width."
         )
-    if crop is not None and resizes and resizes[0].exact is None and min(crop.height, crop.width) > _short(resizes[0]):
+    if crop is not None and resizes and _too_large(crop, resizes[0]):
         raise ConfigError(
             f"`crop_size` {crop.height}x{crop.width} is larger than the resized frames, which is not supported."
         )
@@ -138,9 +138,9 @@ def _kind(settings: Mapping[str, Any], network: Mapping[str, Any]) -> str:
     return NETWORKS.get(str(network.get("model_type")), ("", 0))[0]
 
 
-def _short(resize: AntialiasedResize) -> int:
-    assert resize.shortest is not None
-    return resize.shortest
+def _too_large(crop: Crop, resize: AntialiasedResize) -> bool:
+    height, width = resize.size(10_000, 10_000)  # of a square frame: no other has a smaller side
+    return crop.height > height or crop.width > width
 
 
 def _resize(size: Any, resample: int) -> AntialiasedResize:

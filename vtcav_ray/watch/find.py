@@ -26,7 +26,7 @@ ZIP_MAGIC, PICKLE_MAGIC = b"PK", b"\x80"
 
 @dataclass(frozen=True, order=True)
 class FoundCheckpoint:
-    """One checkpoint as listed: a file, or a folder that `save_pretrained` wrote. Checkpoints sort in the order of training.
+    """One checkpoint: a file, or a folder that `save_pretrained` wrote. They sort in the order of training.
 
     Attributes:
         order: (0, step), or (1, 0) if the name has no number.
@@ -138,9 +138,9 @@ def looks_whole(checkpoint: FoundCheckpoint, storage_options: Mapping[str, Any] 
     """Return whether the checkpoint looks complete: a PyTorch file, or a folder with all its safetensors.
 
     An interrupted copy of a PyTorch file (a zip, or the older pickle) lacks the zip's directory, which is at the end.
-    The header of a safetensors file states its length. A checkpoint that was deleted after it was listed (a training may
-    keep only its newest), or that may not be read, counts as incomplete, so the others need not wait for it. Reads a few
-    kilobytes and executes nothing.
+    The header of a safetensors file states its length. A checkpoint that was deleted after it was listed (a training
+    may keep only its newest), or that may not be read, counts as incomplete, so the others need not wait for it. Reads
+    a few kilobytes and executes nothing.
 
     Raises:
         OSError: the network failed.

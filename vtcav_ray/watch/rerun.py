@@ -12,7 +12,6 @@ from vtcav_ray import pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import apply_overrides, parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.models import checkpoint_digest
 from vtcav_ray.runs.record import RECORD
 from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import SHARED
@@ -85,6 +84,8 @@ def rerun(
         ConfigError: no run, no clips in it, no such checkpoint, or untrusted code in the run's config.
         StageError: the checkpoint does not load, or a stage could not be completed.
     """
+    from vtcav_ray.models import checkpoint_digest
+
     run, config, base = reopened(run_url, overrides, storage_options, trust_code=trust_code)
     base = base or run
     for name in SHARED:
