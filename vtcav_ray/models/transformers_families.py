@@ -54,7 +54,7 @@ def _vjepa2(module: Any, head: nn.Module) -> Family:
 
 @FAMILIES.register("VideoPrismForVideoClassification")
 def _videoprism(module: Any, head: nn.Module) -> Family:
-    # The temporal blocks have the positions in the batch axis. `late` is their output, in the pooling attention's order.
+    # The temporal blocks have the positions in the batch axis. `late` is their output, in time and place.
     spatial = _blocks(module, "vision_model.spatial_layers", last=1)
     aliases = {"early": spatial["middle"], "middle": spatial["late"], "late": "head:in", **HEAD}
     tubelet, *patch = module.config.tubelet_size

@@ -43,7 +43,7 @@ class TransformersRecogniser(Recogniser):
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         name = str(self.module.main_input_name)
         found: torch.Tensor = self.module(**{name: x.transpose(1, 2).contiguous()}).logits
-        return found
+        return found.flatten(1)  # VideoPrism's: one answer per pooled query, of which it has one
 
 
 def describe_transformers(config: ModelConfig, seed: int) -> Description:
@@ -62,12 +62,12 @@ def weights_of_transformers(config: ModelConfig) -> str:
 def load_transformers(config: ModelConfig, device: torch.device, seed: int) -> TransformersRecogniser:
     """Build the network of the folder's config and load its weights. See `vtcav_ray.models.load_recogniser`."""
     folder = _folder(config)
-    preprocessor = _preprocessor(folder)
+    preprocessor, class_names = _preprocessor(folder), _class_names(config, folder)
     module = _build(folder, seed if config.checkpoint == UNTRAINED else None)
     family = transformers_family(module)
     return TransformersRecogniser(
         module=module,
-        class_names=_class_names(config, folder),
+        class_names=class_names,
         description=_description(config, folder, preprocessor, seed),
         preprocessor=preprocessor,
         layer_aliases=family.aliases,
@@ -156,6 +156,7 @@ def _build(folder: ModelFolder, seed: int | None) -> nn.Module:
             f"{folder.uri}/{CONFIG}: `model_type` {kind!r} is no video classifier of the installed transformers, "
             f"which has {', '.join(known)}."
         )
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForVideoClassification
 
     with tempfile.TemporaryDirectory(prefix="vtcav-model-") as place, _quiet():
@@ -179,7 +180,7 @@ def _build(folder: ModelFolder, seed: int | None) -> nn.Module:
                     module = AutoModelForVideoClassification.from_config(
                         settings, trust_remote_code=False, dtype=torch.float32
                     )
-        except _UNUSABLE as error:
+        except (*_UNUSABLE, SafetensorError) as error:
             raise StageError(f"transformers can't load {folder.uri}: {' '.join(str(error).split())}") from error
     _check_loaded(info, folder.uri)
     if getattr(module.config, "attention_type", None) == "space_only":
