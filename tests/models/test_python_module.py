@@ -165,7 +165,7 @@ def test_functions_that_can_not_be_used_say_why(place: Place, text: str, match: 
 @pytest.mark.parametrize("name", ["asset:recogniser.py", "model.py", "package.module", "a b:c", "s3://b/m:build"])
 def test_a_config_that_names_no_function_is_refused(name: str) -> None:
     for use in (describe, lambda c: load_recogniser(c, "cpu")):
-        with pytest.raises(ConfigError, match="package.module:function"):
+        with pytest.raises(ConfigError, match=r"package\.module:function"):
             use(ModelConfig(framework="python", config=name))
 
 
