@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -184,3 +185,11 @@ def test_a_function_that_a_runs_record_names_is_not_run(place: Place, tmp_path: 
     assert not canary.exists()
     load_recogniser(config.trusting("anywhere"), "cpu")
     assert canary.exists()
+
+
+def test_the_example_of_the_page_runs(place: Place) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "any_model.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    recogniser = load_recogniser(place(text, checkpoint="built"), "cpu")
+    assert recogniser.class_names == ("open", "close")
+    assert [row.degenerate for row in layer_table(recogniser, ["late", "head"], frames=4)] == [True, True]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -368,3 +370,21 @@ def test_labels_of_the_config_rename_the_classes(tmp_path: Path, folders: dict[s
     assert load_recogniser(config, "cpu").class_names == ("a", "b", "c", "d") == describe(config).class_names
     labels.write_text("a\nb\n")
     refused(folders["vivit"], "names 2 classes, and the model has 4", labels=str(labels))
+
+
+def test_nothing_is_asked_of_the_hub(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for folder in folders.values():
+        recogniser_at(folder)
+    refused("MCG-NJU/videomae-base", "nothing is downloaded here")
+    code = (
+        "import vtcav_ray.models.transformers_models as m; m.import_transformers(); import huggingface_hub; "
+        "print(huggingface_hub.constants.HF_HUB_OFFLINE)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"

@@ -86,12 +86,12 @@ def test_gradcam_maps_patch_and_intervene(run: Run, config: Config) -> None:
     assert all(0 <= row["background_share"] <= 1 for row in cams)
     changes = intervene_run(run, ONE, (-0.5, 0.5), max_clips=2).to_pylist()
     assert len(changes) > 0
-    assert all(np.isfinite(row["change"]) for row in changes)
-    assert max(abs(row["change"]) for row in changes) > 1e-4
+    assert all(np.isfinite(row["real"]) for row in changes)
+    assert max(abs(row["real"]) for row in changes) > 1e-4
     assert maps_run(run, config, ONE, clips=2).table("maps").num_rows > 0
     patched = patch_run(run, config, ONE, limit_reference=8).table("patch_effects").to_pylist()
     assert patched
-    assert any(abs(row["effect"]) > 1e-6 for row in patched)
+    assert any(abs(row["effect_patch"]) > 1e-6 for row in patched)
 
 
 def test_rerun_keeps_the_clips_and_changes_the_model(run: Run, checkpoints: list[str]) -> None:

@@ -52,7 +52,7 @@ clips:
   #   - {{name: moving up, motion: {{direction: up, min_speed: 0.2}}, kinds: [context]}}
 
 model:
-  framework: mmaction2            # or torchvision, or your own entry point: docs/models.md
+  framework: mmaction2            # or transformers, python: docs/howto/any_model.md
   config: {model_config}
   # `untrained` runs without a checkpoint, and every page says so.
   checkpoint: {checkpoint}
