@@ -49,11 +49,11 @@ def _any_torchvision() -> Iterator[None]:
     """Let Ultralytics be imported where no torchvision is installed, inside the context: it asks for its version."""
     original = importlib.metadata.version
 
-    def version(name: str) -> str:
+    def version(distribution_name: str) -> str:
         try:
-            return original(name)
+            return original(distribution_name)
         except importlib.metadata.PackageNotFoundError:
-            if name == "torchvision":
+            if distribution_name == "torchvision":
                 return "0.0.0"
             raise
 
