@@ -16,11 +16,10 @@ from typing import Any
 
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.store.files import copy_to, has_file, read_bytes, sha256_of
+from vtcav_ray.store.saved_models import CONFIG, INDEX, WEIGHTS
 from vtcav_ray.store.urls import scheme_of, shown
 from vtcav_ray.text.bounded_text import UnreadableText, read_json
 
-CONFIG = "config.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
 # In the order in which the library looks for them. The first may hold several processors, below their kinds.
 PROCESSORS = ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json")

@@ -27,9 +27,10 @@ from vtcav_ray.models.digest import UNTRAINED, describe_model
 from vtcav_ray.models.preprocess import Preprocessor
 from vtcav_ray.models.torchvision_fit import mismatch
 from vtcav_ray.models.transformers_families import transformers_family
-from vtcav_ray.models.transformers_folder import CONFIG, ModelFolder, read_folder
+from vtcav_ray.models.transformers_folder import ModelFolder, read_folder
 from vtcav_ray.models.transformers_processor import read_processor
 from vtcav_ray.registry import FRAMEWORKS
+from vtcav_ray.store.saved_models import CONFIG
 from vtcav_ray.text.name_lists import repeated
 
 FRAMES = ("num_frames", "frames_per_clip")  # keys of config.json

@@ -10,17 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vtcav_ray.models.transformers_folder import CONFIG, INDEX, WEIGHTS
 from vtcav_ray.store.access import open_url, patiently
 from vtcav_ray.store.folder import modified_at
 from vtcav_ray.store.records import canonical_digest
+from vtcav_ray.store.saved_models import CONFIG, SUFFIX, is_whole_folder
 from vtcav_ray.store.urls import check_url
-from vtcav_ray.text.bounded_text import MOST_CHARACTERS, UnreadableText, read_json
 
 logger = logging.getLogger(__name__)
 
 UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".download", ".temp", "~")
-SAFETENSORS = ".safetensors"
 ZIP_MAGIC, PICKLE_MAGIC = b"PK", b"\x80"
 
 
@@ -91,7 +89,7 @@ def _files_of(fs: Any, place: str, pattern: str) -> dict[str, Mapping[str, Any]]
 
 
 def _folder(url: str, name: str, files: Mapping[str, Mapping[str, Any]]) -> list[FoundCheckpoint]:
-    if CONFIG not in files or not any(file.endswith(SAFETENSORS) for file in files):
+    if CONFIG not in files or not any(file.endswith(SUFFIX) for file in files):
         return []
     parts = [_checkpoint(f"{url}/{file}", file, info) for file, info in files.items()]
     times = [part.modified for part in parts if part.modified is not None]
@@ -147,7 +145,7 @@ def looks_whole(checkpoint: FoundCheckpoint, storage_options: Mapping[str, Any] 
     """
     fs, path = open_url(checkpoint.url, storage_options if "://" in checkpoint.url else None)
     try:
-        return patiently(lambda: _whole_folder(fs, path) if fs.isdir(path) else _whole_file(fs, path), checkpoint.url)
+        return patiently(lambda: is_whole_folder(fs, path) if fs.isdir(path) else _whole_file(fs, path), checkpoint.url)
     except (FileNotFoundError, PermissionError) as error:
         logger.warning("skipping %s: %s", checkpoint.url, error)
         return False
@@ -157,29 +155,3 @@ def _whole_file(fs: Any, path: str) -> bool:
     with fs.open(path, "rb") as file:
         head = file.read(2)
         return zipfile.is_zipfile(file) if head == ZIP_MAGIC else bool(head[:1] == PICKLE_MAGIC)
-
-
-def _whole_folder(fs: Any, path: str) -> bool:
-    names = [WEIGHTS]
-    if not fs.exists(f"{path}/{WEIGHTS}"):
-        with fs.open(f"{path}/{INDEX}", "rb") as file:
-            try:
-                names = sorted(set(read_json(file.read(MOST_CHARACTERS).decode())["weight_map"].values()))
-            except (UnreadableText, UnicodeDecodeError, LookupError, TypeError, AttributeError):
-                return False  # half of an index
-    return all(_whole_safetensors(fs, f"{path}/{name}") for name in names)
-
-
-def _whole_safetensors(fs: Any, path: str) -> bool:
-    """Return whether a file is as long as its header says: 8 bytes with the header's length, the header, the data."""
-    size = int(fs.info(path)["size"])
-    with fs.open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(size - 8, MOST_CHARACTERS):
-            return False
-        try:
-            header = read_json(file.read(length).decode())
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (UnreadableText, UnicodeDecodeError, LookupError, TypeError, AttributeError):
-            return False
-    return bool(size == 8 + length + max(ends, default=0))
