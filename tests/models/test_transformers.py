@@ -363,6 +363,15 @@ def test_processors_that_are_not_supported_are_refused_by_the_key(
     refused(folder, match)
 
 
+def test_a_processor_of_another_size_is_refused(tmp_path: Path, folders: dict[str, str]) -> None:
+    folder = Path(shutil.copytree(folders["videomae"], tmp_path / "m"))
+    file = folder / "video_preprocessor_config.json"
+    size = {"crop_size": {"height": 24, "width": 24}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | size))
+    with pytest.raises(ConfigError, match="gives frames of 24x24 pixels, and the network takes 32x32"):
+        recogniser_at(str(folder))
+
+
 def test_labels_of_the_config_rename_the_classes(tmp_path: Path, folders: dict[str, str]) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("a\nb\nc\nd\n")

@@ -64,7 +64,8 @@ def load_transformers(config: ModelConfig, device: torch.device, seed: int) -> T
     """Build the network of the folder's config and load its weights. See `vtcav_ray.models.load_recogniser`."""
     folder = _folder(config)
     preprocessor, class_names = _preprocessor(folder), _class_names(config, folder)
-    module = _build(folder, seed if config.checkpoint == UNTRAINED else None)
+    module: Any = _build(folder, seed if config.checkpoint == UNTRAINED else None)
+    _check_size(module.config, preprocessor, folder.uri)
     family = transformers_family(module)
     return TransformersRecogniser(
         module=module,
@@ -189,6 +190,20 @@ def _build(folder: ModelFolder, seed: int | None) -> nn.Module:
             f"{folder.uri}/{CONFIG}: `attention_type: space_only` answers for each frame, not for a clip."
         )
     return module
+
+
+def _check_size(settings: Any, preprocessor: Preprocessor, uri: str) -> None:
+    """Raise ConfigError if the processor's frames are not of the network's size."""
+    size = getattr(settings, "image_size", None) or getattr(settings, "crop_size", None)
+    if size is None:
+        return
+    wanted = (size, size) if isinstance(size, int) else tuple(size)
+    if preprocessor.input_size != wanted:
+        given = "x".join(map(str, preprocessor.input_size))
+        raise ConfigError(
+            f"The processor of {uri} gives frames of {given} pixels, and the network takes {wanted[0]}x{wanted[1]} "
+            f"({CONFIG}). Save the processor that belongs to the model into its folder."
+        )
 
 
 def _check_loaded(info: Mapping[str, Any], uri: str) -> None:
