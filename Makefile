@@ -12,7 +12,7 @@ RUN := $(VENV)/.setup-run-$(INSTALLED)
 DEV := $(VENV)/.setup-dev-$(INSTALLED)
 # tests/conftest.py orders the files, so that no long one starts at the very end.
 # Don't replace a worker that crashed: with `loadfile`, xdist 3.8 then hangs at the end (pytest-dev/pytest-xdist#1378).
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25
 
 .PHONY: setup quickstart test test-all test-fast lint types format docs docs-version constraints lock audit pin-images images bench-smoke clean
 # Both set-ups write into the same folder.
