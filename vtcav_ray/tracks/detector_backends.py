@@ -13,17 +13,28 @@ import torch
 
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
-from vtcav_ray.store.urls import scheme_of
 from vtcav_ray.text.name_lists import repeated
 from vtcav_ray.tracks.detector_files import read_bytes, read_names
 from vtcav_ray.tracks.detector_weights import load_pt
-from vtcav_ray.tracks.heads import PROMPTED, RTDETR, Export, classes_of_network, export_of, head_of_network
+from vtcav_ray.tracks.heads import (
+    PROMPTED,
+    RTDETR,
+    SEGMENTATION,
+    Export,
+    classes_of_network,
+    export_of,
+    head_of_network,
+    set_words,
+)
 from vtcav_ray.tracks.layouts import Rows, UnknownLayout, rows_of_export, rows_of_network, rows_of_unknown
 from vtcav_ray.tracks.onnx_files import checked_onnx, read_stated_names
+from vtcav_ray.tracks.programs import check_may_run
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+from vtcav_ray.tracks.vocabulary import TextFeatures
 
 MOST_SIDE = 8192  # of a network's input, pixels
 MOST_STRIDE = 1024
+_BUILT_FROM = "the .pt or .onnx file that it was built from"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Raised by inconsistent networks. Running out of memory is handled separately.
 _NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
@@ -34,7 +45,7 @@ class Backend(Protocol):
 
     `fixed_size` is (height, width) if the network accepts one input size only. With `fixed_batch`, it accepts one batch
     size only, and fills its batches itself. With `stretched`, frames are resized to the input without keeping their
-    shape. With `agnostic`, boxes of different classes suppress each other.
+    shape. With `agnostic`, boxes of different classes suppress each other. With `masks`, the rows have prototypes.
     """
 
     names: dict[int, str]
@@ -43,15 +54,25 @@ class Backend(Protocol):
     fixed_batch: bool
     stretched: bool
     agnostic: bool
+    masks: bool
 
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]: ...
 
 
-def load_backend(config: TracksConfig, device: torch.device) -> Backend:
-    """Load `config.weights` with the backend for its file extension."""
+def load_backend(config: TracksConfig, device: torch.device, features: TextFeatures | None = None) -> Backend:
+    """Load `config.weights` with the backend for its file extension.
+
+    Args:
+        features: of the words in `config.vocabulary`.
+    """
     suffix = Path(config.weights).suffix.lower()
     if suffix == ".pt":
-        return TorchBackend(config, device)
+        return TorchBackend(config, device, features)
+    if config.vocabulary is not None and suffix in (".onnx", ".engine"):
+        raise ConfigError(
+            f"`tracks.vocabulary`: the classes of {config.weights} were fixed when it was exported. Give the .pt file "
+            "(`tracks.weights`), or leave `tracks.vocabulary` out."
+        )
     if suffix == ".onnx":
         return OnnxBackend(config, device)
     if suffix == ".engine":
@@ -65,10 +86,14 @@ class TorchBackend:
     fixed_size: tuple[int, int] | None = None
     fixed_batch = False
 
-    def __init__(self, config: TracksConfig, device: torch.device) -> None:
+    def __init__(self, config: TracksConfig, device: torch.device, features: TextFeatures | None = None) -> None:
+        if (features is None) != (config.vocabulary is None):
+            raise ConfigError("`tracks.vocabulary` and the text features of its words are needed together.")
         model: Any = load_pt(read_bytes(config.weights, config.storage_options), config.weights)
-        head = head_of_network(model, config.weights)
-        self.stretched, self.agnostic = head == RTDETR, head in PROMPTED
+        head = head_of_network(model, config.weights, words=features is not None)
+        if features is not None:
+            set_words(model, head, features, config.weights)
+        self.stretched, self.agnostic, self.masks = head == RTDETR, head in PROMPTED, head in SEGMENTATION
         self.names = _names_of(getattr(model, "names", None), config, classes_of_network(model))
         self._where = config.weights
         self.stride = _stride_of(model, config.weights)
@@ -153,6 +178,7 @@ class OnnxBackend:
         self.stride = max(self._export.stride or 32, 32) if self._export is not None else 32
         self.stretched = self._export is not None and self._is_rtdetr(self._export)
         self.agnostic = metadata.get("head") in PROMPTED
+        self.masks = self._export is not None and self._export.task == "segment"
         # With one class, rows of six may be YOLOv7's: only the metadata can tell. Ultralytics never writes those.
         self._sixes_are_boxes = len(self.names) != 1 or "end2end" in metadata or metadata.get("author") == "Ultralytics"
         self._where = config.weights
@@ -229,6 +255,7 @@ class EngineBackend:
     fixed_batch = False
     stretched = False
     agnostic = False
+    masks = False
 
     def __init__(self, config: TracksConfig, device: torch.device) -> None:
         try:
@@ -242,7 +269,7 @@ class EngineBackend:
             raise StageError(
                 f"{config.weights} is a TensorRT engine, which needs a GPU; the device is {device}. Give the .pt file."
             )
-        _check_engine(config)
+        check_may_run(config, "tracks.weights", config.weights, "a TensorRT engine", _BUILT_FROM)
         import_ultralytics()
         from ultralytics.nn.autobackend import AutoBackend
 
@@ -272,17 +299,6 @@ class EngineBackend:
         )
 
 
-def _check_engine(config: TracksConfig) -> None:
-    """Check that an engine may run. It is compiled code, so it must lie on this machine and be named by the user."""
-    on_url = "://" in config.weights and scheme_of(config.weights) not in ("file", "local")
-    if config.code == "nowhere" or (on_url and config.code != "anywhere"):
-        place = "named by the record of a run (run.json)" if config.code == "nowhere" else "on a URL"
-        raise ConfigError(
-            f"`tracks.weights`: {config.weights} is a TensorRT engine, which is compiled code, and it is {place}. Give "
-            "--trust-code if you trust it, or the .pt or .onnx file that it was built from."
-        )
-
-
 def _stride_of(model: Any, where: str) -> int:
     """Return the largest stride of a network, in pixels; at least 32."""
     stride = getattr(model, "stride", 32)
@@ -309,6 +325,8 @@ def _names_of(stated: Any, config: TracksConfig, classes: int | None) -> dict[in
     Args:
         classes: how many classes the network has; None if it does not say.
     """
+    if config.vocabulary is not None:
+        return dict(enumerate(config.vocabulary))
     if config.names is not None:
         listed = read_names(config.names, config.storage_options)
         if classes is not None and len(listed) != classes:
