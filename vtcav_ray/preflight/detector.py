@@ -30,7 +30,7 @@ def detector_checks(config: Config, folder: Folder | None = None) -> list[Check]
             return [Check("detector", "stop", f"`clips.mask`: tracks from `{settings.source}` have no masks. {_BOXES}")]
         return [Check("detector", "ok", f"tracks come from `{settings.source}`, which is not checked")]
     if settings.weights.lower().endswith(".engine"):
-        return [Check("detector", "ok", f"{settings.weights} needs a GPU, and is not loaded here")]
+        return [_engine_check(config)]
     from vtcav_ray.tracks.detect import Detector
 
     try:
@@ -43,6 +43,24 @@ def detector_checks(config: Config, folder: Folder | None = None) -> list[Check]
         Check("detector", "ok", f"{settings.weights}: {len(names):,} classes: {listed(names)}"),
         *object_checks(config, names),
     ]
+
+
+def _engine_check(config: Config) -> Check:
+    """Check what an engine's header says. The engine itself is not loaded: it needs a GPU."""
+    from vtcav_ray.tracks.detector_backends import check_words
+    from vtcav_ray.tracks.detector_files import read_bytes
+    from vtcav_ray.tracks.engine_files import engine_export, engine_metadata
+
+    settings = config.tracks
+    if config.clips.mask:
+        return Check("detector", "stop", f"`clips.mask`: {settings.weights} gives no masks here. {_BOXES}")
+    try:
+        check_words(settings)
+        data = read_bytes(settings.weights, settings.storage_options)
+        engine_export(engine_metadata(data, settings.weights), settings.weights)
+    except VtcavError as error:
+        return Check.of("detector", error)
+    return Check("detector", "ok", f"{settings.weights} needs a GPU, and is not loaded here")
 
 
 def object_checks(config: Config, names: Sequence[str]) -> list[Check]:
