@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,14 @@ def test_the_program_in_clips_archive_is_not_run(encoders: dict[str, str], monke
     assert text_features(settings, None).vectors.shape == (3, 512)
 
 
-def test_another_program_runs_only_if_it_may(encoders: dict[str, str]) -> None:
+def test_another_program_runs_only_if_it_may(encoders: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     settings = tracks("x.pt", text_encoder=encoders["program"])
     tokens = torch.from_numpy(tokenize(WORDS))
     with torch.no_grad():
         wanted = Mobile()(tokens).numpy()
-    found = text_features(settings, None)
+    with caplog.at_level(logging.INFO, logger="vtcav_ray"):
+        found = text_features(settings, None)
+    assert "is a TorchScript program, and is run" in caplog.text
     assert found.encoder == "TorchScript"
     assert np.allclose(found.vectors, wanted, atol=1e-6)
     with pytest.raises(ConfigError, match=r"`tracks\.text_encoder`.*TorchScript program.*--trust-code"):

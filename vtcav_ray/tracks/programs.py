@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.store.urls import scheme_of
+from vtcav_ray.text.url_text import shown
+
+logger = logging.getLogger(__name__)
 
 
 def check_may_run(config: TracksConfig, key: str, url: str, what: str, instead: str) -> None:
@@ -26,3 +31,4 @@ def check_may_run(config: TracksConfig, key: str, url: str, what: str, instead: 
             f"`{key}`: {url} is {what}, which is compiled code, and it is {place}. Give --trust-code if you trust it, "
             f"or {instead}."
         )
+    logger.info("%s is %s, and is run", shown(url), what)
