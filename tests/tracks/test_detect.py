@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 import types
@@ -385,7 +386,10 @@ def test_what_is_no_onnx_is_reported(tmp_path: Path) -> None:
         Detector(TracksConfig(weights=str(path)), "cpu")
 
 
-def test_engine_without_tensorrt_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_without_tensorrt_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(StageError, match="TensorRT"):
-        Detector(TracksConfig(weights="a.engine"), "cpu")
+    header = json.dumps({"author": "Ultralytics", "task": "detect", "head": "Detect", "names": {"0": "cup"}}).encode()
+    path = tmp_path / "a.engine"
+    path.write_bytes(len(header).to_bytes(4, "little") + header + b"engine")
+    with pytest.raises(StageError, match="TensorRT is not installed"):
+        Detector(TracksConfig(weights=str(path)), "cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,9 +142,17 @@ def _trusting_named(config: Config, overrides: Sequence[str]) -> Config:
     keys = {override.partition("=")[0] for override in overrides}
     if keys & {"model", "model.config"}:
         config = config.model_copy(update={"model": config.model.trusting("here")})
-    if keys & {"tracks", "tracks.weights"}:
+    if "tracks" in keys or (keys & {"tracks.weights", "tracks.text_encoder"} and _named_all_programs(config, keys)):
         config = config.model_copy(update={"tracks": config.tracks.trusting("here")})
     return config
+
+
+def _named_all_programs(config: Config, keys: Collection[str]) -> bool:
+    """Return whether run.json alone names no program in the section `tracks`: no engine, and no text encoder."""
+    engine = config.tracks.weights.lower().endswith(".engine")
+    return ("tracks.weights" in keys or not engine) and (
+        "tracks.text_encoder" in keys or config.tracks.text_encoder is None
+    )
 
 
 def with_checkpoint(config: Config, checkpoint: str, out: str) -> Config:
