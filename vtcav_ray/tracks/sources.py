@@ -39,6 +39,7 @@ class Tracked:
         figures: numbers for the stage's metrics, summed over shards.
         signatures: video_id -> signature (`vtcav_ray.tracks.copies`). Copies are looked for among these videos alone.
         media: frame times of the videos whose rate varies (speeds are computed from them), and warnings about files.
+        warnings: further sentences for the user.
     """
 
     tracks: pa.Table
@@ -46,6 +47,7 @@ class Tracked:
     figures: dict[str, float] = field(default_factory=dict)
     signatures: Mapping[str, np.ndarray] = field(default_factory=dict)
     media: Media = field(default_factory=Media)
+    warnings: Sequence[str] = ()
 
 
 class TrackSource(ABC):
