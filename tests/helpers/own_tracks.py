@@ -58,7 +58,11 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
 
 
 def cvat_xml(
-    tracks: Sequence[tuple[str, Sequence[Row]]], *, name: str = "task", source: str = "", size: tuple[int, int] = (128, 96)
+    tracks: Sequence[tuple[str, Sequence[Row]]],
+    *,
+    name: str = "task",
+    source: str = "",
+    size: tuple[int, int] = (128, 96),
 ) -> str:
     """Return `CVAT for video 1.1`: (label, boxes with `frame`, `box` and, optionally, `outside`) for each track."""
     parts = []

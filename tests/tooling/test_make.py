@@ -143,7 +143,7 @@ def test_a_set_up_for_tests_alone_serves_a_quickstart(checkout: Checkout) -> Non
 def test_both_in_one_call_install_one_after_the_other(checkout: Checkout) -> None:
     assert installed(checkout.make("-j4", "lint", "quickstart")) == [".[dev,yolo]"]
     (checkout.folder / "constraints.txt").write_text("# other versions\n")
-    assert installed(checkout.make("-j4", "quickstart", "lint")) == [".", ".[dev]"]
+    assert installed(checkout.make("-j4", "quickstart", "lint")) == [".[yolo]", ".[dev,yolo]"]
 
 
 def test_other_versions_are_installed_again(checkout: Checkout) -> None:

@@ -1,13 +1,17 @@
-"""Check the detector: read its weights on the CPU, and compare its classes with the concepts' objects."""
+"""Check the detector: read its weights on the CPU, and compare its classes with the concepts' objects.
+
+Tracks that exist already are listed; the stage `tracks` reads them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vtcav_ray.config import Config
+from vtcav_ray.config import Config, TracksConfig
 from vtcav_ray.errors import VtcavError
 from vtcav_ray.preflight.checks import Check, listed
 from vtcav_ray.text.name_lists import NameIndex
+from vtcav_ray.tracks.given_files import list_files, reader_of
 from vtcav_ray.tracks.sources import BUILT_IN
 
 
@@ -17,6 +21,8 @@ def detector_checks(config: Config) -> list[Check]:
     Other sources of tracks, and engines (which run on a GPU only), are not loaded.
     """
     settings = config.tracks
+    if settings.given:
+        return [_given_check(settings)]
     if settings.source not in (None, BUILT_IN):
         return [Check("detector", "ok", f"tracks come from `{settings.source}`, which is not checked")]
     if settings.weights.lower().endswith(".engine"):
@@ -32,6 +38,16 @@ def detector_checks(config: Config) -> list[Check]:
         Check("detector", "ok", f"{settings.weights}: {len(names):,} classes: {listed(names)}"),
         *object_checks(config, names),
     ]
+
+
+def _given_check(settings: TracksConfig) -> Check:
+    """Check that `tracks.source` has files of the format."""
+    try:
+        found = list_files(settings, reader_of(settings))
+    except VtcavError as error:
+        return Check.of("tracks", error)
+    count = len(found.files)
+    return Check("tracks", "ok", f"{settings.source}: {count:,} file{'' if count == 1 else 's'} of `{settings.format}`")
 
 
 def object_checks(config: Config, names: Sequence[str]) -> list[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 import platform
@@ -187,5 +188,8 @@ def videos_processed(folder: Folder) -> int:
 
 def versions() -> dict[str, str]:
     """Return the versions of this package, of Python and of the packages that determine the results."""
-    found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
+    found = {}
+    for name in VERSIONS_OF:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra
+            found[name] = importlib.metadata.version(name)
     return {"vtcav-ray": __version__, "python": platform.python_version(), **found}

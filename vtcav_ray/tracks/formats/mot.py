@@ -20,7 +20,8 @@ from decimal import Context, Decimal, InvalidOperation
 import numpy as np
 
 from vtcav_ray.registry import TRACK_FORMATS
-from vtcav_ray.text.name_lists import BadNames, decoded, read_name_list
+from vtcav_ray.text.name_lists import BadNames, decoded
+from vtcav_ray.text.name_lists import lines_of as split_lines
 from vtcav_ray.tracks.formats.base import (
     BadFile,
     Declared,
@@ -120,7 +121,7 @@ class Mot(TrackFormat):
         if self.names is not None or (data := file.beside(_NAMES, _MOST_SIDE_BYTES)) is None:
             return CLASSES
         try:
-            return read_name_list(data, _NAMES)
+            return [name for line in split_lines(decoded(data)) if (name := line.strip())]
         except BadNames as error:
             raise BadFile(f"{_NAMES} beside it {error}") from error
 
