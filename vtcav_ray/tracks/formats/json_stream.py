@@ -11,6 +11,7 @@ from vtcav_ray.tracks.formats.base import MOST_FILE_BYTES, BadFile
 
 _CHUNK_BYTES = 1 << 20
 _MOST_ELEMENT = 64 << 20  # characters
+_CUT = 2  # characters after a number that may belong to it, as long as no more are read
 _SPACE = " \t\n\r"
 
 
@@ -47,8 +48,8 @@ class _Text:
         while True:
             try:
                 value, end = self._json.raw_decode(self._text, self._at)
-                # A number may go on in the next piece of the file.
-                if end < len(self._text) or not self._more():
+                # A number may go on in the next piece of the file: this one may end with `1`, `1.` or `1e-`.
+                if self._ended or end + _CUT < len(self._text):
                     self._at = end
                     return value
             except RecursionError as error:
@@ -58,8 +59,9 @@ class _Text:
                     raise BadFile(
                         f"a value in it has more than {_MOST_ELEMENT:,} characters, or is not JSON"
                     ) from error
-                if not self._more():
+                if self._ended:
                     raise BadFile(f"it is not JSON, or breaks off: {error}") from error
+            self._more()
 
     def _more(self) -> bool:
         """Read on, at least as much as is held already, so that long values are parsed a few times only."""
