@@ -225,6 +225,7 @@ TRACK_SOURCES = Registry("track source", "vtcav_ray.track_sources", {
 REPORT_SECTIONS = Registry("report section", "vtcav_ray.report_sections", {  # in the page's order
     "vtcav_ray.report.sections": ("summary", "matrix", "class", "concepts", "mistakes", "run"),
     "vtcav_ray.report.composition": ("labels",),
+    "vtcav_ray.report.faithfulness": ("checks",),
 })
 # fmt: on
 REGISTRIES = (

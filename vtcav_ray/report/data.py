@@ -19,7 +19,7 @@ from vtcav_ray.report.previews import Preview, previews_of_concepts, read_heads
 from vtcav_ray.report.score_cells import read_cells
 from vtcav_ray.report.verdicts import verdicts
 from vtcav_ray.runs.run import Run
-from vtcav_ray.stages import ALL_NAMES
+from vtcav_ray.stages import ALL_NAMES, FAITHFUL
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
 CLIP_COLUMNS = ("set", "name", "kind", "video_id", "label", "object")
@@ -107,6 +107,7 @@ class ReportData:
         composition: rows of `tables.COMPOSITION`; None: left out.
         failures: rows of `tables.FAILURES`.
         mistakes: rows of `tables.MISTAKES`; None: left out.
+        faithfulness: rows of `tables.FAITHFULNESS`; None: the run has no checks.
         stages: in the pipeline's order; a stage that is not complete is left out.
         config: as in run.json.
         versions: package -> version.
@@ -128,6 +129,7 @@ class ReportData:
     composition: pa.Table | None = None
     failures: pa.Table = field(default_factory=tables.FAILURES.empty_table)
     mistakes: pa.Table | None = None
+    faithfulness: pa.Table | None = None
     stages: Sequence[StageSummary] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -212,6 +214,7 @@ class ReportData:
             composition=run.stage("scores").read("composition"),
             failures=run.table("failures"),
             mistakes=_mistakes(run),
+            faithfulness=_faithfulness(run),
             stages=stages,
             config=record["config"],
             versions=record.get("versions", {}),
@@ -233,6 +236,11 @@ def _mistakes(run: Run) -> pa.Table | None:
     from vtcav_ray.explain.run_mistakes import mistakes_of_run
 
     return mistakes_of_run(run)
+
+
+def _faithfulness(run: Run) -> pa.Table | None:
+    done = FAITHFUL.name in run.keys and run.stage(FAITHFUL.name).complete
+    return run.table("faithfulness") if done else None
 
 
 def _with_patch_effects(run: Run) -> pa.Table:

@@ -7,6 +7,7 @@ stages and pages read. Tables whose rows are dataclasses have their columns in `
 from __future__ import annotations
 
 from vtcav_ray.tables.branches import (
+    FAITHFULNESS,
     GRADCAM,
     GRADCAM_SUMMARY,
     INTERVENTIONS,
@@ -24,10 +25,14 @@ from vtcav_ray.tables.side import (
     COPIES,
     DUPLICATES,
     EFFECT_TESTS,
+    ERASURES,
+    FINITE_CHANGES,
+    HALVES,
     LEFT_OUT,
     LOOKS,
     MAP_OVERLAYS,
     OVERLAYS,
+    RANDOMISED,
     SIGNATURE_NUMBERS,
     SIGNATURES,
     THUMB_NUMBERS,
@@ -81,6 +86,7 @@ EMPTY_SCHEMAS = {
     "patch_effects": PATCH_EFFECTS,
     "maps": MAPS,
     "maps_summary": MAPS_SUMMARY,
+    "faithfulness": FAITHFULNESS,
 }
 
 SIDE_SCHEMAS = {
@@ -99,6 +105,10 @@ SIDE_SCHEMAS = {
     "aligned": ALIGNED,
     "overlays": OVERLAYS,
     "aggregate": AGGREGATE,
+    "erasures": ERASURES,
+    "finite_changes": FINITE_CHANGES,
+    "randomised": RANDOMISED,
+    "halves": HALVES,
 }
 
 __all__ = [
@@ -119,9 +129,13 @@ __all__ = [
     "EFFECT_TESTS",
     "EMPTY_SCHEMAS",
     "ENTANGLEMENT",
+    "ERASURES",
     "FAILURES",
+    "FAITHFULNESS",
+    "FINITE_CHANGES",
     "GRADCAM",
     "GRADCAM_SUMMARY",
+    "HALVES",
     "INTERVENTIONS",
     "LEFT_OUT",
     "LOOKS",
@@ -135,6 +149,7 @@ __all__ = [
     "PATCHED",
     "PATCH_EFFECTS",
     "POINT",
+    "RANDOMISED",
     "RENAMED",
     "RESPONSES",
     "SCORES",
