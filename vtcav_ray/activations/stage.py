@@ -152,8 +152,9 @@ class ExtractWorker:
         listed = config.clips.classes or () if settings.classes == "listed" else ()
         if unknown := [name for name in listed if name not in self.class_index]:
             raise ConfigError(
-                f"`clips.classes`: the model has no class {unknown[0]!r}. Its {len(self.class_index.names)} names "
-                "come from the checkpoint; `model.labels` can give others."
+                f"`clips.classes`: the model has no class {unknown[0]!r}. It has: "
+                f"{', '.join(self.class_index.names[:12])}{', ...' if len(self.class_index.names) > 12 else ''}. "
+                "`model.labels` can give other names."
             )
         self.top = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 0
 
