@@ -47,7 +47,7 @@ TRACKS = StageFacts(
     "tracks",
     inputs=("videos",),
     tables=("tracks",),
-    side_tables=("signatures", "times"),
+    side_tables=("signatures", "times", "masks"),
     resources="detect",
     unit="videos",
     shared=True,

@@ -13,12 +13,12 @@ from tests.helpers import gradcam_figures
 from tests.helpers.report_factory import preview, report_data
 from tests.watch.test_watch_page import page_text as watch_page
 from vtcav_ray.compare.page import build_page as build_compare
-from vtcav_ray.explain.page import build_page as build_explain
 from vtcav_ray.gradcam.page import build_page as build_gradcam
 from vtcav_ray.maps.page import CellMaps, MapsData, Picture
 from vtcav_ray.maps.page import build_page as build_maps
 from vtcav_ray.report import build_report
 from vtcav_ray.report.examples import Driven, Examples
+from vtcav_ray.why.page import build_page as build_explain
 
 ATTRIBUTES = ("aria-label", "aria-description", "data-tip", "title", "placeholder", "alt")
 TEXTS = """names => [...document.querySelectorAll('body > a, header, main, footer, dialog[open]')].flatMap((part) =>

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.explain.examples import ExplainedExample, ExplainedExamples
-from vtcav_ray.explain.run import ConceptPush, Explanation
 from vtcav_ray.report.data import ACCURACY_COLUMNS, ConceptFacts, Entanglement, ReportData, StageSummary
 from vtcav_ray.report.previews import Preview, make_preview
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
+from vtcav_ray.why.examples import ExplainedExample, ExplainedExamples
+from vtcav_ray.why.run import ConceptPush, Explanation
 
 NASTY = "<script>alert(1)</script>\"'&</title><!--"
 LAYERS = ("early", "middle", "late", "head")

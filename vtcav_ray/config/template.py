@@ -51,7 +51,7 @@ clips:                            # what is cut from the videos: concepts, class
   #   - {{name: moving up, motion: {{direction: up, min_speed: 0.2}}, kinds: [context]}}
 
 model:                            # the recogniser to explain
-  framework: mmaction2            # or torchvision, or your own entry point: docs/models.md
+  framework: mmaction2            # or transformers, python, torchvision: docs/howto/any_model.md
   config: {model_config}  # the network, as its framework describes it
   checkpoint: {checkpoint}  # its weights; `untrained` runs without any, and every page says so
   {labels_line}

@@ -22,7 +22,7 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import ALL_NAMES
 
 if TYPE_CHECKING:
-    from vtcav_ray.explain.examples import ExplainedExamples
+    from vtcav_ray.why.examples import ExplainedExamples
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
 CLIP_COLUMNS = ("set", "name", "kind", "video_id", "label", "object")
@@ -236,7 +236,7 @@ def _mistakes(run: Run) -> pa.Table | None:
     """Return the table of mistakes; None: an older version made the activations, without the model's answers."""
     if "activations" not in run.keys or not run.stage("activations").files("answers"):
         return None
-    from vtcav_ray.explain.run_mistakes import mistakes_of_run
+    from vtcav_ray.why.run_mistakes import mistakes_of_run
 
     return mistakes_of_run(run)
 
@@ -245,7 +245,7 @@ def _explained(run: Run, driven: Mapping[str, Driven]) -> ExplainedExamples | No
     """Return the class examples one by one; None: an older version made the activations, without the answers."""
     if "activations" not in run.keys or not run.stage("activations").files("answers"):
         return None
-    from vtcav_ray.explain.examples import explain_examples
+    from vtcav_ray.why.examples import explain_examples
 
     return explain_examples(run, [video for one in driven.values() for video in (one.most, one.least)])
 

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from vtcav_ray.explain.examples import ExplainedExample, ExplainedExamples
-from vtcav_ray.explain.page import HEADS, Row, rows_of, sentences, verdict
 from vtcav_ray.pages.wording import count
 from vtcav_ray.registry import REPORT_SECTIONS
 from vtcav_ray.report.data import ReportData
@@ -21,6 +19,8 @@ from vtcav_ray.report.mistakes import example_address, example_id, mistaken
 from vtcav_ray.report.packed_tables import pack_arrays, rounded
 from vtcav_ray.report.score_cells import ScoreCells
 from vtcav_ray.report.sections import Section
+from vtcav_ray.why.examples import ExplainedExample, ExplainedExamples
+from vtcav_ray.why.page import HEADS, Row, rows_of, sentences, verdict
 
 MOST_PLAIN = 40  # examples in plain HTML
 PLAIN_ROWS = 8

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from vtcav_ray.explain.examples import ExplainedExample, ExplainedExamples
 from vtcav_ray.pages.wording import count, equals, signed
+from vtcav_ray.why.examples import ExplainedExample, ExplainedExamples
 
 MAX_ROWS = 12
 MOST_MISTAKES = 30  # misclassified examples that are named
