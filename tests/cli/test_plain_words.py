@@ -18,6 +18,8 @@ from tests.helpers.plain_words import INSIDE
 from tests.helpers.planted_run import PlantedRun
 from vtcav_ray import cli
 from vtcav_ray.cli.plan import print_plan
+from vtcav_ray.cli.run import _print_done
+from vtcav_ray.pipeline import failed_inputs
 from vtcav_ray.planning.estimate import Plan, Range
 from vtcav_ray.runs.run import Run
 
@@ -64,7 +66,7 @@ def test_plan() -> None:
 def test_run_table_and_explain(planted: PlantedRun) -> None:
     run = planted.run
     sink = io.StringIO()
-    cli.run._print_done(run, cli.run.pipeline.failed_inputs(run), Console(file=sink, width=160))
+    _print_done(run, failed_inputs(run), Console(file=sink, width=160))
     assert "raises the logit" in sink.getvalue()
     video = run.table("activations", columns=["video_id", "set"], layer="late").to_pylist()
     example = next(row["video_id"] for row in video if row["set"] == "class")
