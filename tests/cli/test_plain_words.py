@@ -67,7 +67,7 @@ def test_run_table_and_explain(planted: PlantedRun) -> None:
     run = planted.run
     sink = io.StringIO()
     _print_done(run, failed_inputs(run), Console(file=sink, width=160))
-    assert "raises the logit" in sink.getvalue()
+    assert "Report: " in sink.getvalue()
     video = run.table("activations", columns=["video_id", "set"], layer="late").to_pylist()
     example = next(row["video_id"] for row in video if row["set"] == "class")
     for text in (sink.getvalue(), *(shown(*words) for words in _commands(run, example))):
