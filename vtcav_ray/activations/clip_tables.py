@@ -74,8 +74,9 @@ class ClipExtractor:
             self._listed = classes or recogniser.class_names
         if unknown := [name for name in self._listed if name not in self._index]:
             raise ConfigError(
-                f"`clips.classes`: the model has no class {unknown[0]!r}. Its {len(self._index.names)} names "
-                "come from the checkpoint; `model.labels` can give others."
+                f"`clips.classes`: the model has no class {unknown[0]!r}. It has: "
+                f"{', '.join(self._index.names[:12])}{', ...' if len(self._index.names) > 12 else ''}. "
+                "`model.labels` can give other names."
             )
         self._top = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 0
 
