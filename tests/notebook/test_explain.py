@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,13 @@ def test_it_says_so_in_words_in_html_and_in_a_figure(explained: Explanation) -> 
         explained.plot("hot")
 
 
+def test_a_notebook_shows_some_notes_and_counts_the_others(explained: Explanation) -> None:
+    html = dataclasses.replace(explained, warnings=tuple(f"note {i}." for i in range(8)))._repr_html_()
+    assert "note 4." in html
+    assert "note 5." not in html
+    assert "3 more notes" in html
+
+
 def test_names_are_escaped_in_html() -> None:
     found = vtcav_ray.explain(Warm(), **arguments(concepts={"<b>red": clips(10, red=60, seed=1)}))
     assert "<b>red" not in found._repr_html_()
@@ -181,6 +189,10 @@ def test_kinds_have_random_clips_of_their_own() -> None:
         ({"groups": {"concepts": {"red": ["a"]}}}, "has 10 clips and 1 source videos"),
         ({"groups": {"negatives": []}}, "groups: no set `negatives`"),
         ({"layers": ["erly"]}, "no layer `erly`. Nearest: early"),
+        ({"random": clips(3)}, "No concept has enough clips. .* 10 source videos and 3 random ones"),
+        ({"gradients_at": "all"}, "gradients_at: choose `reference` or `own`"),
+        ({"reference": 0}, "reference: with 0, set gradients_at"),
+        ({"solver": "logit"}, "solver: No solver `logit`.* Did you mean `logistic`"),
         ({"permutations": 5}, "permutations: Input should be greater than or equal to 100"),
         ({"about": vtcav_ray.About(class_names=["a", "a"], input_size=8)}, "'a' is there twice"),
         ({"about": vtcav_ray.About(["warm", "cold"], 8, layer_aliases={"late": "blok"})}, "'late' is 'blok'"),

@@ -312,7 +312,12 @@ def _sections(
         activations, cavs, scores = (make(values) for make, values in zip(makers, chosen, strict=True))
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {message}") from error
+    if scores.gradients_at == "all":
+        raise ValueError("gradients_at: choose `reference` or `own`. At other examples there are no gradients here.")
+    if scores.gradients_at == "reference" and activations.reference == 0:
+        raise ValueError("reference: with 0, set gradients_at to `own`; or leave it out, for the default number.")
     return activations, cavs, scores
 
 
