@@ -12,7 +12,7 @@ RUN := $(VENV)/.setup-run-$(INSTALLED)
 DEV := $(VENV)/.setup-dev-$(INSTALLED)
 # tests/conftest.py orders the files, so that no long one starts at the very end.
 # Don't replace a worker that crashed: with `loadfile`, xdist 3.8 then hangs at the end (pytest-dev/pytest-xdist#1378).
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25
 
 .PHONY: setup quickstart test test-all test-fast lint types format docs docs-version constraints lock audit pin-images images bench-smoke clean
 # Both set-ups write into the same folder.
@@ -20,12 +20,14 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --
 
 # mmaction2, mmengine and ultralytics pull in OpenCV builds that need display libraries (libGL). Replace them with the
 # headless build in the same version. All builds share one folder, so removing any breaks the others: always reinstall
-# the headless one.
+# the headless one. At last, make sure that torchvision can be imported, or is absent: Ultralytics and timm require it,
+# an index may have it only for another build of torch, and transformers then can't be imported.
 define install
 	test -x $(BIN)/python || tools/make_venv.sh $(VENV) $(PYTHON)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '$(1)'
 	$(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-python-headless
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall --constraint constraints.txt opencv-contrib-python-headless
+	$(BIN)/python -m vtcav_ray.models.torchvision_fit
 	rm -f $(VENV)/.setup-*
 endef
 

@@ -85,8 +85,8 @@ def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
     common = [key for key in cells_a if key in cells_b]
     if not common:
         raise ConfigError(
-            f"{a.url} and {b.url} share no cell (class, layer, concept, against). Runs can be compared when their "
-            "concepts and layers have the same names."
+            f"{a.url} and {b.url} share no comparison (class, layer, concept, against). Runs can be compared when "
+            "their concepts and layers have the same names."
         )
     changes: dict[tuple[str, ...], Change] = {}
     for layer in dict.fromkeys(key[1] for key in common if key[1] != ANSWER):

@@ -148,8 +148,8 @@ def _no_margin(settings: ScoresConfig, min_effect_N: NDArray[np.float64]) -> lis
     if not settings.min_effect or not without:
         return []
     return [
-        f"scores.min_effect is not applied to {without} of {len(min_effect_N)} cells: their class has no margin, since "
-        "no other class has clips. They are called by q alone."
+        f"scores.min_effect is not applied to {without} of {len(min_effect_N)} comparisons: their class has no "
+        "margin, since no other class has clips. They are called by q alone."
     ]
 
 

@@ -5,6 +5,7 @@ Modules that need torch are imported where they are used, so that a driver start
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -24,31 +25,39 @@ def _prepare_tracks(context: Context) -> Work:
     videos = context.input("videos").read("videos")
     if videos is None or not videos.num_rows:
         raise StageError(
-            "There is no video to look at: every row of the manifest failed. See `vtcav table RUN failures`."
+            "There is no video to track: every row of the manifest failed. See `vtcav table RUN failures`."
         )
     config = context.config
     return Work(
         shards=make_shards(videos, shard_size(videos.num_rows, config.shard_videos)),
-        make_worker=functools.partial(TrackWorker, config, neighbours_of(videos)),
+        make_worker=functools.partial(
+            TrackWorker,
+            config,
+            neighbours_of(videos),
+            TRACK_SOURCES[_source_name(config)].shared(config, context.run),
+        ),
         resources=config.resources.detect,
     )
 
 
 def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
-    tracks = config.tracks.model_dump(mode="json", exclude={"weights", "names"})
+    tracks = config.tracks.model_dump(mode="json", exclude={"weights", "names", "text_encoder"})
     name = _source_name(config)
     # Tracks found before there was a choice are as good.
     if tracks["decoder"] == "pyav":
         del tracks["decoder"]
     if name == BUILT_IN:
         del tracks["source"]
+    if tracks["vocabulary"] is None:
+        del tracks["vocabulary"]
     if "source" not in context.memo:  # it reads the detector's files
         context.memo["source"] = TRACK_SOURCES[name].ingredients(config)
     return {
         "tracks": tracks,
         **context.memo["source"],
         **added_code({TRACK_SOURCES: [name]}),
+        **({"masks": 1} if config.clips.mask else {}),
         "shard_videos": config.shard_videos,
     }
 
@@ -62,10 +71,16 @@ class TrackWorker:
 
     Args:
         neighbours: of the run's videos (`vtcav_ray.video.neighbours`), read when one can't be read.
+        shared: of the source, from `TrackSource.shared`.
     """
 
-    def __init__(self, config: Config, neighbours: Neighbours = MappingProxyType({})) -> None:
-        self.source: TrackSource = TRACK_SOURCES[_source_name(config)](config)
+    def __init__(
+        self,
+        config: Config,
+        neighbours: Neighbours = MappingProxyType({}),
+        shared: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.source: TrackSource = TRACK_SOURCES[_source_name(config)](config, **shared)
         self.neighbours = dict(neighbours)
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
@@ -78,6 +93,8 @@ class TrackWorker:
         made = {"tracks": found.tracks, "signatures": signature_table(signatures)}
         if found.media.times:
             made["times"] = found.media.table([video_id for video_id, _ in videos])
+        if found.masks is not None:
+            made["masks"] = found.masks
         return ShardOutput(made, found.failures, found.figures, found.media.warnings())
 
 

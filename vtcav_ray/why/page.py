@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vtcav_ray.pages import Shell, asset, render
-from vtcav_ray.pages.render import HERE, function
+from vtcav_ray.pages.render import HERE, SAVING, function
 from vtcav_ray.pages.wording import layer_and_places, signed
 from vtcav_ray.why.run import ConceptPush, Explanation
 
@@ -55,7 +55,8 @@ def build_page(explanations: Sequence[Explanation], title: str, failures: Sequen
     shell = Shell(
         title=f"{title} · Video-TCAV, single videos",
         styles=[asset(HERE, "page.css")],
-        scripts=[function(asset(HERE, "theme.js"))],
+        scripts=[function(asset(HERE, "theme.js", *SAVING, "saving.js"))],
+        images=True,
         inline_styles=True,
     )
     cards = [_card(one, f"video-{number}") for number, one in enumerate(explanations, 1)]
@@ -109,9 +110,14 @@ def _card(explanation: Explanation, id: str) -> Card:
         verdict=verdict(explanation),
         sentences=sentences(explanation),
         probabilities=[(name, f"{p:.3f}") for name, p in shown],
-        rows=[_row(one) for one in explanation.concepts],
+        rows=rows_of(explanation),
         source=explanation.source,
     )
+
+
+def rows_of(explanation: Explanation) -> list[Row]:
+    """Return the lines of a video's table, in the explanation's order."""
+    return [_row(one) for one in explanation.concepts]
 
 
 def _row(one: ConceptPush) -> Row:

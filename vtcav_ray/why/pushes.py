@@ -112,7 +112,20 @@ def push(projections: ArrayLike, videos: ArrayLike, clips: ConceptClips, gain: f
         sides = (video_means(values[rows], names[rows]).mean() for rows in (own, other))
         return gain * float(next(sides) - next(sides))
 
-    runs = [difference(*rows) for rows in clips.runs]
-    tail = (1 - SHARE) / 2
-    low, high = np.quantile(runs, (tail, 1 - tail)) if runs else (np.nan, np.nan)
+    low, high = interval([difference(*rows) for rows in clips.runs])
     return Push(difference(clips.own, clips.random), float(low), float(high))
+
+
+def interval(runs: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the interval over the runs, [...] each; NaN without runs.
+
+    Args:
+        runs: the pushes of the runs, [..., R].
+    """
+    values = np.asarray(runs, np.float64)
+    if not values.shape[-1]:
+        none = np.full(values.shape[:-1], np.nan)
+        return none, none
+    tail = (1 - SHARE) / 2
+    low, high = np.quantile(values, (tail, 1 - tail), axis=-1)
+    return low, high

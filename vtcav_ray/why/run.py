@@ -22,6 +22,7 @@ from vtcav_ray.why.subjects import (
     Model,
     Subject,
     cut_example,
+    likeliest,
     read_answers,
     stored_frames,
     subjects_from_tables,
@@ -207,18 +208,39 @@ def _pushes(concepts: RunConcepts, pool: LayerPool, subject: Subject) -> list[Co
 
 
 def _explanation(subject: Subject, rows: list[ConceptPush], target: str) -> Explanation:
-    shifted = np.exp(subject.logits - subject.logits.max())
+    return explanation_of(
+        subject.video, subject.label, subject.classes, subject.logits, subject.source,
+        sorted(rows, key=lambda row: -abs(row.weight)), target,
+    )  # fmt: skip
+
+
+def explanation_of(
+    video: str,
+    label: str | None,
+    classes: Sequence[str],
+    logits: NDArray[np.float64],
+    source: str,
+    rows: list[ConceptPush],
+    target: str,
+) -> Explanation:
+    """Return an explanation of a video, with the probabilities of its mean logits.
+
+    Args:
+        video, label, source, target: as in `Explanation`.
+        classes, logits: of the model, [K].
+        rows: in their order.
+    """
+    shifted = np.exp(logits - logits.max())
     probabilities = shifted / shifted.sum()
     order = np.argsort(-probabilities, kind="stable")
-    predicted, runner_up = subject.likeliest
-    spelling = NameIndex(subject.classes)
+    predicted, runner_up = likeliest(logits, classes)
     return Explanation(
-        video=subject.video,
-        label=None if subject.label is None else spelling.spelling(subject.label) or subject.label,
+        video=video,
+        label=None if label is None else NameIndex(classes).spelling(label) or label,
         predicted=predicted,
         runner_up=runner_up,
-        probabilities={subject.classes[int(k)]: float(probabilities[k]) for k in order},
+        probabilities={classes[int(k)]: float(probabilities[k]) for k in order},
         target=target,
-        source=subject.source,
-        concepts=sorted(rows, key=lambda row: -abs(row.weight)),
+        source=source,
+        concepts=rows,
     )
