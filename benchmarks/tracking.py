@@ -39,7 +39,7 @@ def patch_torchvision_nms() -> None:
         return
     probe = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False)
     if probe.returncode == 0:
-        import torchvision  # noqa: F401 - `prefer_own_nms` looks at what is imported
+        import torchvision
 
         import_ultralytics()
         prefer_own_nms()  # the set-up may have left only torchvision's Python part
