@@ -31,13 +31,16 @@ define install
 	rm -f $(VENV)/.setup-*
 endef
 
+# `call` splits its arguments at commas, but not those of a variable.
+FOR_TESTS := .[dev,yolo]
+
 $(RUN):
 	$(call install,.[yolo])
 	touch $@
 
 # A set-up for tests also works for runs, so it writes both stamps.
 $(DEV):
-	$(call install,.[dev,yolo])
+	$(call install,$(FOR_TESTS))
 	touch $(RUN) $@
 
 setup: $(DEV)
