@@ -11,6 +11,7 @@ from vtcav_ray.config.values import Fraction
 from vtcav_ray.registry import TRACK_FORMATS, TRACK_SOURCES, UnknownName
 
 TrackFormat = Annotated[str, AfterValidator(TRACK_FORMATS.check)]  # also those that other packages register
+Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$", max_length=200)]
 
 
 class TracksConfig(NamesCode):
@@ -30,6 +31,14 @@ class TracksConfig(NamesCode):
     max_frames: Annotated[int, Field(ge=1)] = Field(20_000, description="maximum number of frames decoded per video")
     max_pixels: Annotated[int, Field(ge=1)] = Field(8192 * 8192, description="refuse larger frames")
     batch_size: Annotated[int, Field(ge=1)] = 32
+    vocabulary: Annotated[tuple[Word, ...], Field(min_length=1, max_length=1000)] | None = Field(
+        None, description="the words that an open-vocabulary detector (YOLO-World, YOLOE) looks for"
+    )
+    text_encoder: str | None = Field(
+        None,
+        description="weights that turn the vocabulary into numbers: ViT-B-32.pt for YOLO-World, mobileclip_blt.ts for "
+        "YOLOE; null: looked for beside `weights`",
+    )
     camera_motion: bool = True
     decoder: Literal["pyav", "torchcodec"] = Field(
         "pyav",
@@ -66,4 +75,17 @@ class TracksConfig(NamesCode):
     def _format_has_a_source(self) -> TracksConfig:
         if self.format is not None and self.source is None:
             raise ValueError("`tracks.format` needs `tracks.source`: the file or folder of the tracks")
+        return self
+
+    @model_validator(mode="after")
+    def _words_fit(self) -> TracksConfig:
+        words = self.vocabulary
+        if words is None:
+            if self.text_encoder is not None:
+                raise ValueError("`text_encoder` is set, and `vocabulary` is not. Set both, or neither")
+            return self
+        if twice := sorted({w for w in words if words.count(w) > 1}):
+            raise ValueError(f"words in `vocabulary` must be unique; twice: {', '.join(twice)}")
+        if self.names is not None:
+            raise ValueError("`names` and `vocabulary` both name the detector's classes. Set one of them")
         return self

@@ -27,11 +27,13 @@ from vtcav_ray.tables.side import (
     LEFT_OUT,
     LOOKS,
     MAP_OVERLAYS,
+    MASKS,
     OVERLAYS,
     SIGNATURE_NUMBERS,
     SIGNATURES,
     THUMB_NUMBERS,
     TIMES,
+    WINDOW,
 )
 from vtcav_ray.tables.stages import (
     ANSWERS,
@@ -86,6 +88,7 @@ EMPTY_SCHEMAS = {
 SIDE_SCHEMAS = {
     "signatures": SIGNATURES,
     "times": TIMES,
+    "masks": MASKS,
     "looks": LOOKS,
     "duplicates": DUPLICATES,
     "copies": COPIES,
@@ -129,6 +132,7 @@ __all__ = [
     "MAPS_SUMMARY",
     "MAP_OVERLAYS",
     "MARKER",
+    "MASKS",
     "MISTAKES",
     "NULLS",
     "OVERLAYS",
@@ -147,6 +151,7 @@ __all__ = [
     "TRACKS",
     "VERDICTS",
     "VIDEOS",
+    "WINDOW",
     "activations",
     "cavs",
     "classes_of",

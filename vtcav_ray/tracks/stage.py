@@ -5,6 +5,7 @@ Modules that need torch are imported where they are used, so that a driver start
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +17,6 @@ from vtcav_ray.errors import StageError
 from vtcav_ray.registry import TRACK_FORMATS, TRACK_SOURCES, added_code
 from vtcav_ray.runs.stage import Context, Stage, Work, make_shards, shard_size
 from vtcav_ray.store.commits import ShardOutput
-from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.tracks.sources import BUILT_IN, TrackSource
 from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbours
@@ -26,7 +26,7 @@ def _prepare_tracks(context: Context) -> Work:
     videos = context.input("videos").read("videos")
     if videos is None or not videos.num_rows:
         raise StageError(
-            "There is no video to look at: every row of the manifest failed. See `vtcav table RUN failures`."
+            "There is no video to track: every row of the manifest failed. See `vtcav table RUN failures`."
         )
     config = context.config
     size = shard_size(videos.num_rows, config.shard_videos)
@@ -34,7 +34,12 @@ def _prepare_tracks(context: Context) -> Work:
         return _prepare_given(context, videos, size)
     return Work(
         shards=make_shards(videos, size),
-        make_worker=functools.partial(TrackWorker, config, neighbours_of(videos)),
+        make_worker=functools.partial(
+            TrackWorker,
+            config,
+            neighbours_of(videos),
+            TRACK_SOURCES[_source_name(config)].shared(config, context.run),
+        ),
         resources=config.resources.detect,
     )
 
@@ -47,7 +52,7 @@ def _prepare_given(context: Context, videos: pa.Table, size: int) -> Work:
     found = find_tracks(config.tracks, videos, size, context.run)
     return Work(
         shards=make_shards(found.videos, size),
-        make_worker=functools.partial(TrackWorker, config, neighbours_of(videos), found.folder),
+        make_worker=functools.partial(TrackWorker, config, neighbours_of(videos), {"lines": found.folder}),
         resources=config.resources.detect.model_copy(update={"gpus": 0.0}),
         warnings=found.warnings,
     )
@@ -57,19 +62,22 @@ def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
     if config.tracks.given:
         return _given_ingredients(context)
-    tracks = config.tracks.model_dump(mode="json", exclude={"weights", "names", "format"})
+    tracks = config.tracks.model_dump(mode="json", exclude={"weights", "names", "text_encoder", "format"})
     name = _source_name(config)
     # Tracks found before there was a choice are as good.
     if tracks["decoder"] == "pyav":
         del tracks["decoder"]
     if name == BUILT_IN:
         del tracks["source"]
+    if tracks["vocabulary"] is None:
+        del tracks["vocabulary"]
     if "source" not in context.memo:  # it reads the detector's files
         context.memo["source"] = TRACK_SOURCES[name].ingredients(config)
     return {
         "tracks": tracks,
         **context.memo["source"],
         **added_code({TRACK_SOURCES: [name]}),
+        **({"masks": 1} if config.clips.mask else {}),
         "shard_videos": config.shard_videos,
     }
 
@@ -102,19 +110,22 @@ class TrackWorker:
 
     Args:
         neighbours: of the run's videos (`vtcav_ray.video.neighbours`), read when one can't be read.
-        lines: the folder of the sorted lines of given tracks (`vtcav_ray.tracks.given_index`).
+        shared: of the source, from `TrackSource.shared`; of given tracks, the folder of their lines.
     """
 
     def __init__(
-        self, config: Config, neighbours: Neighbours = MappingProxyType({}), lines: Folder | None = None
+        self,
+        config: Config,
+        neighbours: Neighbours = MappingProxyType({}),
+        shared: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.source: TrackSource | None = None
         if config.tracks.given:
             from vtcav_ray.tracks.given import GivenSource
 
-            self.given = GivenSource(config, lines)
+            self.given = GivenSource(config, **shared)
         else:
-            self.source = TRACK_SOURCES[_source_name(config)](config)
+            self.source = TRACK_SOURCES[_source_name(config)](config, **shared)
         self.neighbours = dict(neighbours)
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
@@ -127,6 +138,8 @@ class TrackWorker:
         made = {"tracks": found.tracks, "signatures": signature_table(signatures)}
         if found.media.times:
             made["times"] = found.media.table([video_id for video_id, _ in videos])
+        if found.masks is not None:
+            made["masks"] = found.masks
         return ShardOutput(made, found.failures, found.figures, [*found.media.warnings(), *found.warnings])
 
 

@@ -24,6 +24,7 @@ from vtcav_ray.rows import Failure
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.tracks import camera
 from vtcav_ray.tracks.decoder import Decoder, Frame
+from vtcav_ray.tracks.masks import Mask, masks_row
 from vtcav_ray.tracks.media import Media
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_HELD_BYTES, Source
@@ -45,6 +46,7 @@ class _Followed:
     camera: list[np.ndarray] = field(default_factory=list)
     shot: list[int] = field(default_factory=list)
     votes: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    masks: list[tuple[int, Mask]] = field(default_factory=list)
 
 
 def make_tracker(config: TracksConfig) -> Any:
@@ -90,7 +92,7 @@ class VideoTracks:
             self._shot += int(frame.step.cut)
         self._boxes_before = found.boxes
         height, width = frame.size
-        for *box, track_id, score, label, _ in self._followed(frame, found):
+        for *box, track_id, score, label, place in self._followed(frame, found):
             # The filter's estimate may extend beyond the frame; `track()` clips it, too.
             box = np.clip(np.array(box, np.float32), 0, (width, height, width, height))
             track = self._found[int(track_id)]
@@ -100,6 +102,8 @@ class VideoTracks:
             track.camera.append(self._camera)
             track.shot.append(self._shot)
             track.votes[int(label)] += float(score)
+            if found.masks is not None and (mask := found.masks[int(place)]) is not None:
+                track.masks.append((frame.index, mask))
             (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
             crop = frame.grey[y1:y2, x1:x2]
             track.sharpness.append(camera.sharpness(crop) if crop.size else 0.0)
@@ -135,6 +139,12 @@ class VideoTracks:
             )
         return rows
 
+    def mask_rows(self) -> list[dict[str, Any]]:
+        """Return rows of the MASKS table: one per track that has a mask, numbered as by `rows`."""
+        tracks = enumerate((track for _, track in sorted(self._found.items())), start=1)
+        rows = (masks_row(self.decoder.video_id, number, track.masks) for number, track in tracks)
+        return [row for row in rows if row is not None]
+
 
 class _Tracking:
     """The open videos, the frames that wait for a full batch, and the results so far."""
@@ -146,9 +156,10 @@ class _Tracking:
         config: TracksConfig,
         signatures: dict[str, np.ndarray] | None,
         media: Media | None,
+        masks: dict[str, list[dict[str, Any]]] | None,
     ) -> None:
         self._videos, self._detector, self._config = videos, detector, config
-        self._signatures, self._media = signatures, media
+        self._signatures, self._media, self._masks = signatures, media, masks
         self._open: dict[int, VideoTracks] = {}  # by the video's place in the list
         self._waiting: dict[tuple[int, ...], list[tuple[int, Frame]]] = defaultdict(list)  # by letterboxed shape
         self._rows: dict[int, list[dict[str, Any]]] = {}
@@ -239,6 +250,8 @@ class _Tracking:
         self._rows[place] = video.rows()
         if self._signatures is not None:
             self._signatures[decoder.video_id] = decoder.pictures.signature()
+        if self._masks is not None:
+            self._masks[decoder.video_id] = video.mask_rows()
         if self._media is not None:
             self._media.add(decoder.video_id, decoder.times, decoder.choice, decoder.pixel_aspect)
         self._figures["truncated"] += decoder.truncated
@@ -263,6 +276,7 @@ def track_videos(
     storage_options: Mapping[str, Any] | None = None,
     signatures: dict[str, np.ndarray] | None = None,
     media: Media | None = None,
+    masks: dict[str, list[dict[str, Any]]] | None = None,
 ) -> tuple[pa.Table, list[Failure], dict[str, float]]:
     """Detect and track all objects in the videos.
 
@@ -279,6 +293,7 @@ def track_videos(
         signatures: filled with the signature (see `vtcav_ray.tracks.copies`) of every video that did not fail, in the
             order in which they finish.
         media: filled with the facts about the files of these videos.
+        masks: filled with the rows of the MASKS table of every video that did not fail, if the detector draws masks.
 
     Returns:
         (TRACKS table in the order of `videos`, failure rows, metrics: `videos`, number of them `truncated`, `frames`,
@@ -293,7 +308,7 @@ def track_videos(
     # Before the first decoder: the import sets OpenCV's number of threads, and OpenCV divides by zero (SIGFPE) if
     # another thread is inside a call.
     import_ultralytics()
-    tracking = _Tracking(videos, detector, config, signatures, media)
+    tracking = _Tracking(videos, detector, config, signatures, media, masks)
     todo = iter(enumerate(videos))
     try:
         while True:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from vtcav_ray.errors import ConfigError
@@ -29,11 +33,46 @@ def import_ultralytics() -> Any:
         os.makedirs(os.environ["YOLO_CONFIG_DIR"], mode=0o700, exist_ok=True)
     try:
         import lap  # noqa: F401 - the trackers need it; Ultralytics would install it by itself
-        import ultralytics
+
+        with _any_torchvision():
+            import ultralytics
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"Detecting objects needs Ultralytics, and the package `{error.name}` is not installed. Install it with: "
             "pip install 'vtcav-ray[yolo]' (LICENSE-NOTES.md: it is AGPL-3.0). Or give your own tracks, which need no "
             "detector: set `tracks.source` and `tracks.format` (docs/howto/own_tracks.md)."
         ) from error
+
     return ultralytics
+
+
+def prefer_own_nms() -> None:
+    """Make Ultralytics use its own NMS where the process has imported a torchvision without compiled operators.
+
+    Ultralytics takes torchvision's if the process has imported it, as transformers and timm do.
+    """
+    vision = sys.modules.get("torchvision")
+    if vision is not None and not vision.extension._has_ops():
+        from ultralytics.utils.nms import TorchNMS
+
+        vision.ops.nms = TorchNMS.nms
+
+
+@contextlib.contextmanager
+def _any_torchvision() -> Iterator[None]:
+    """Let Ultralytics be imported where no torchvision is installed, inside the context: it asks for its version."""
+    original = importlib.metadata.version
+
+    def version(distribution_name: str) -> str:
+        try:
+            return original(distribution_name)
+        except importlib.metadata.PackageNotFoundError:
+            if distribution_name == "torchvision":
+                return "0.0.0"
+            raise
+
+    importlib.metadata.version = version
+    try:
+        yield
+    finally:
+        importlib.metadata.version = original
