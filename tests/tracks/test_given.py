@@ -64,7 +64,7 @@ def run(config: Config, folder: Path) -> tuple[pa.Table, dict[str, Failure], lis
     """Find and read the tracks, two videos per shard; return (tracks, failures by video, warnings)."""
     listed, _ = list_videos(config.videos)
     found = find_tracks(config.tracks, listed, 2, Folder(str(folder)))
-    worker = TrackWorker(config, {}, {"lines": found.folder})
+    worker = TrackWorker(config, {}, found.folder)
     parts: list[ShardOutput] = [worker(found.videos.slice(start, 2)) for start in range(0, listed.num_rows, 2)]
     failures = {str(f.video_id): f for part in parts for f in part.failures}
     warnings = [*found.warnings, *(warning for part in parts for warning in part.warnings)]
@@ -126,7 +126,7 @@ def test_the_pass_over_the_frames_is_that_of_tracking(videos: Path, tmp_path: Pa
     config = config_of(videos, file, "parquet")
     listed, _ = list_videos(config.videos)
     found = find_tracks(config.tracks, listed.slice(0, 2), 2, Folder(str(tmp_path / "run")))
-    output = TrackWorker(config, {}, {"lines": found.folder})(found.videos)
+    output = TrackWorker(config, {}, found.folder)(found.videos)
     assert output.tables["tracks"].drop_columns(["camera"]).equals(detected.drop_columns(["camera"]))
     for row in output.tables["signatures"].to_pylist():
         assert np.array_equal(np.array(row["signature"], np.float32), signatures[row["video_id"]])

@@ -10,8 +10,8 @@ from vtcav_ray.config.section import NamesCode, StorageOptions
 from vtcav_ray.config.values import Fraction
 from vtcav_ray.registry import TRACK_FORMATS, TRACK_SOURCES, UnknownName
 
-TrackFormat = Annotated[str, AfterValidator(TRACK_FORMATS.check)]  # also those that other packages register
 Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$", max_length=200)]
+TrackFormat = Annotated[str, AfterValidator(TRACK_FORMATS.check)]  # also those that other packages register
 
 
 class TracksConfig(NamesCode):
@@ -55,6 +55,19 @@ class TracksConfig(NamesCode):
         "a registered name; null: `ultralytics`, which this section's other keys set up",
     )
 
+    @model_validator(mode="after")
+    def _words_fit(self) -> TracksConfig:
+        words = self.vocabulary
+        if words is None:
+            if self.text_encoder is not None:
+                raise ValueError("`text_encoder` is set, and `vocabulary` is not. Set both, or neither")
+            return self
+        if twice := sorted({w for w in words if words.count(w) > 1}):
+            raise ValueError(f"words in `vocabulary` must be unique; twice: {', '.join(twice)}")
+        if self.names is not None:
+            raise ValueError("`names` and `vocabulary` both name the detector's classes. Set one of them")
+        return self
+
     @property
     def given(self) -> bool:
         """Whether the tracks exist already, in files that `source` names, so that nothing is detected."""
@@ -75,17 +88,4 @@ class TracksConfig(NamesCode):
     def _format_has_a_source(self) -> TracksConfig:
         if self.format is not None and self.source is None:
             raise ValueError("`tracks.format` needs `tracks.source`: the file or folder of the tracks")
-        return self
-
-    @model_validator(mode="after")
-    def _words_fit(self) -> TracksConfig:
-        words = self.vocabulary
-        if words is None:
-            if self.text_encoder is not None:
-                raise ValueError("`text_encoder` is set, and `vocabulary` is not. Set both, or neither")
-            return self
-        if twice := sorted({w for w in words if words.count(w) > 1}):
-            raise ValueError(f"words in `vocabulary` must be unique; twice: {', '.join(twice)}")
-        if self.names is not None:
-            raise ValueError("`names` and `vocabulary` both name the detector's classes. Set one of them")
         return self

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vtcav_ray.config import Config
+from vtcav_ray.config import Config, TracksConfig
 from vtcav_ray.errors import VtcavError
 from vtcav_ray.preflight.checks import Check, listed
 from vtcav_ray.registry import TRACK_SOURCES
@@ -30,7 +30,9 @@ def detector_checks(config: Config, folder: Folder | None = None) -> list[Check]
     """
     settings = config.tracks
     if settings.given:
-        return [_given_check(config)]
+        if config.clips.mask:
+            return [Check("tracks", "stop", f"`clips.mask`: tracks from files have no masks. {_BOXES}")]
+        return [_given_check(settings)]
     if settings.source not in (None, BUILT_IN):
         if config.clips.mask and not TRACK_SOURCES[settings.source].draws_masks:
             return [Check("detector", "stop", f"`clips.mask`: tracks from `{settings.source}` have no masks. {_BOXES}")]
@@ -51,21 +53,6 @@ def detector_checks(config: Config, folder: Folder | None = None) -> list[Check]
     ]
 
 
-def _given_check(config: Config) -> Check:
-    """Check that `tracks.source` has files of the format."""
-    settings = config.tracks
-    if config.clips.mask:
-        return Check(
-            "tracks", "stop", f"`clips.mask`: tracks of the format `{settings.format}` have no masks. {_BOXES}"
-        )
-    try:
-        found = list_files(settings, reader_of(settings))
-    except VtcavError as error:
-        return Check.of("tracks", error)
-    count = len(found.files)
-    return Check("tracks", "ok", f"{settings.source}: {count:,} file{'' if count == 1 else 's'} of `{settings.format}`")
-
-
 def _engine_check(config: Config) -> Check:
     """Check what an engine's header says. The engine itself is not loaded: it needs a GPU."""
     from vtcav_ray.tracks.detector_backends import check_words
@@ -82,6 +69,16 @@ def _engine_check(config: Config) -> Check:
     except VtcavError as error:
         return Check.of("detector", error)
     return Check("detector", "ok", f"{settings.weights} needs a GPU, and is not loaded here")
+
+
+def _given_check(settings: TracksConfig) -> Check:
+    """Check that `tracks.source` has files of the format."""
+    try:
+        found = list_files(settings, reader_of(settings))
+    except VtcavError as error:
+        return Check.of("tracks", error)
+    count = len(found.files)
+    return Check("tracks", "ok", f"{settings.source}: {count:,} file{'' if count == 1 else 's'} of `{settings.format}`")
 
 
 def object_checks(config: Config, names: Sequence[str]) -> list[Check]:

@@ -17,6 +17,7 @@ from vtcav_ray.errors import StageError
 from vtcav_ray.registry import TRACK_FORMATS, TRACK_SOURCES, added_code
 from vtcav_ray.runs.stage import Context, Stage, Work, make_shards, shard_size
 from vtcav_ray.store.commits import ShardOutput
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.tracks.sources import BUILT_IN, TrackSource
 from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbours
@@ -38,7 +39,7 @@ def _prepare_tracks(context: Context) -> Work:
             TrackWorker,
             config,
             neighbours_of(videos),
-            TRACK_SOURCES[_source_name(config)].shared(config, context.run),
+            shared=TRACK_SOURCES[_source_name(config)].shared(config, context.run),
         ),
         resources=config.resources.detect,
     )
@@ -52,7 +53,7 @@ def _prepare_given(context: Context, videos: pa.Table, size: int) -> Work:
     found = find_tracks(config.tracks, videos, size, context.run)
     return Work(
         shards=make_shards(found.videos, size),
-        make_worker=functools.partial(TrackWorker, config, neighbours_of(videos), {"lines": found.folder}),
+        make_worker=functools.partial(TrackWorker, config, neighbours_of(videos), found.folder),
         resources=config.resources.detect.model_copy(update={"gpus": 0.0}),
         warnings=found.warnings,
     )
@@ -110,20 +111,22 @@ class TrackWorker:
 
     Args:
         neighbours: of the run's videos (`vtcav_ray.video.neighbours`), read when one can't be read.
-        shared: of the source, from `TrackSource.shared`; of given tracks, the folder of their lines.
+        lines: the folder of the sorted lines of given tracks (`vtcav_ray.tracks.given_index`).
+        shared: of the source, from `TrackSource.shared`.
     """
 
     def __init__(
         self,
         config: Config,
         neighbours: Neighbours = MappingProxyType({}),
+        lines: Folder | None = None,
         shared: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.source: TrackSource | None = None
         if config.tracks.given:
             from vtcav_ray.tracks.given import GivenSource
 
-            self.given = GivenSource(config, **shared)
+            self.given = GivenSource(config, lines)
         else:
             self.source = TRACK_SOURCES[_source_name(config)](config, **shared)
         self.neighbours = dict(neighbours)

@@ -42,7 +42,6 @@ def import_ultralytics() -> Any:
             "pip install 'vtcav-ray[yolo]' (LICENSE-NOTES.md: it is AGPL-3.0). Or give your own tracks, which need no "
             "detector: set `tracks.source` and `tracks.format` (docs/howto/own_tracks.md)."
         ) from error
-
     return ultralytics
 
 
