@@ -71,7 +71,7 @@ class GivenSource:
         begun = time.perf_counter()
         lines = self._lines(rows)
         with ThreadPoolExecutor(self._config.resources.detect.decode_threads or OPEN_VIDEOS) as pool:
-            results = list(pool.map(lambda video: self._follow(*video, lines[video[0]]), videos))
+            results = list(pool.map(lambda video: self._follow(video[0], video[1], lines[video[0]]), videos))
         signatures, media = {}, Media()
         figures = {"videos": float(len(videos)), "frames": 0.0, "decode_cpu_seconds": 0.0, "truncated": 0.0}
         for (video_id, _), result in zip(videos, results, strict=True):
@@ -192,9 +192,9 @@ class _NoDetector:
         return frame
 
 
+_NOTHING = np.empty(0, np.int64)
 NONE = Boxes(
-    *(np.empty(0, np.int64) for _ in range(3)), np.empty((0, 4), np.float32), np.empty(0, np.float32),
-    np.empty(0, np.int64), (),
+    _NOTHING, _NOTHING, _NOTHING, np.empty((0, 4), np.float32), np.empty(0, np.float32), _NOTHING, ()
 )  # fmt: skip
 
 
