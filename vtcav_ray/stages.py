@@ -36,6 +36,11 @@ class StageFacts:
     retried: bool = False
     command: str | None = None
 
+    @property
+    def items(self) -> str:
+        """What its progress counts, in a reader's words; empty: it has no unit."""
+        return {"cells": "comparisons", "cavs": "CAVs"}.get(self.unit or "", self.unit or "")
+
 
 VIDEOS = StageFacts("videos", tables=("videos",), shared=True)
 TRACKS = StageFacts(
@@ -101,6 +106,7 @@ GRADCAM = StageFacts(
     tables=("gradcam", "gradcam_summary"),
     side_tables=("overlays", "aligned", "aggregate"),
     resources="extract",
+    unit="clips",
     command="vtcav gradcam CONFIG --out RUN",
 )
 PATCH = StageFacts(

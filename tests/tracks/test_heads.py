@@ -51,6 +51,7 @@ REFUSED = {
     "SemanticSegment": "26/yolo26-sem.yaml",
     "Depth": "26/yolo26-depth.yaml",
 }
+QUICK = ("Detect", "RTDETRDecoder", "v10Detect", "Segment26")  # one of each way to find boxes
 OTHER_NETWORKS = ("v5/yolov5-p6.yaml", "v6/yolov6.yaml", "v9/yolov9t.yaml", "26/yolo26.yaml", "v8/yolov8-world.yaml")
 
 
@@ -81,7 +82,13 @@ def test_every_head_of_the_installed_package_is_known() -> None:
     assert set(REFUSED) == set(_NO_BOXES)
 
 
-@pytest.mark.parametrize("name", [*WITH_NETWORK.values(), *OTHER_NETWORKS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *[pytest.param(n, marks=[] if head in QUICK else pytest.mark.slow) for head, n in WITH_NETWORK.items()],
+        *[pytest.param(n, marks=pytest.mark.slow) for n in OTHER_NETWORKS],
+    ],
+)
 def test_the_boxes_of_a_pt_are_those_of_predict(tmp_path: Path, name: str) -> None:
     same_boxes(saved_pt(network(name), tmp_path, name), name)
 
@@ -95,14 +102,15 @@ def test_the_boxes_of_an_onnx_are_those_of_predict(tmp_path: Path, head: str, op
     same_boxes(exported(saved_pt(network(name), tmp_path, name), name, **options), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
         "26/yolo26.yaml",
         "26/yolo26-pose.yaml",
         "v10/yolov10n.yaml",
-        pytest.param("26/yolo26-seg.yaml", marks=pytest.mark.slow),
-        pytest.param("26/yoloe-26-seg.yaml", marks=pytest.mark.slow),
+        "26/yolo26-seg.yaml",
+        "26/yoloe-26-seg.yaml",
     ],
 )
 def test_the_boxes_of_an_end_to_end_onnx_are_those_of_predict(tmp_path: Path, name: str) -> None:

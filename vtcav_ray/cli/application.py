@@ -251,8 +251,8 @@ def intervene(
     concepts: cell_options.Concepts = None,
     against: cell_options.Against = "random",
     steps: Annotated[list[float] | None, typer.Option("--step", help="size t of the shift; repeatable")] = None,
-    cells: Annotated[int, typer.Option(min=1, help="maximum number of cells, largest |z| first")] = 6,
-    clips: Annotated[int, typer.Option(min=1, help="maximum number of class clips per cell")] = 16,
+    cells: Annotated[int, typer.Option(min=1, help="maximum number of comparisons, largest |z| first")] = 6,
+    clips: Annotated[int, typer.Option(min=1, help="maximum number of class clips per comparison")] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
     options: StorageFile = None,
     trust_code: TrustCode = False,
@@ -276,7 +276,7 @@ def patch(
     concepts: cell_options.Concepts = None,
     against: cell_options.Against = "random",
     cells: cell_options.Cells = "significant",
-    most: Annotated[int, typer.Option(min=1, help="maximum number of significant cells, largest |z| first")] = 24,
+    most: Annotated[int, typer.Option(min=1, help="maximum number of significant comparisons, largest |z| first")] = 24,
     limit_reference: Annotated[
         int | None, typer.Option(min=1, help="maximum number of reference videos, spread over the classes")
     ] = None,

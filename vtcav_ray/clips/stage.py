@@ -22,7 +22,7 @@ from vtcav_ray.clips.spans import with_times
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, added_code
-from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_size
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_numbers, shard_size
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.text.name_lists import NameIndex, spoken
@@ -144,15 +144,10 @@ def _class_names(config: Config) -> tuple[str, ...] | None:
 def _by_video(plan: pa.Table, videos_a_shard: int) -> list[Shard]:
     """Make shards that hold all rows of their videos, so that each video is decoded once.
 
-    A video's shard depends on its id: adding a video to the plan changes one shard and leaves the others, with
-    everything computed from them, unchanged. The number of shards is a power of two, so it rarely changes either.
+    Adding a video to the plan changes one shard and leaves the others, with everything computed from them, unchanged.
     """
-    ids = plan["video_id"].to_pylist()
-    wanted = -(-len(set(ids)) // videos_a_shard)
-    buckets = 1 << max(0, (wanted - 1).bit_length())
     rows_of: dict[int, list[int]] = {}
-    for row, video in enumerate(ids):
-        number = int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big") % buckets
+    for row, number in enumerate(shard_numbers(plan["video_id"].to_pylist(), videos_a_shard)):
         rows_of.setdefault(number, []).append(row)
     shards = []
     for number, rows in sorted(rows_of.items()):

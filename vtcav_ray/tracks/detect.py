@@ -24,7 +24,7 @@ from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tracks.detector_backends import Backend, load_backend
 from vtcav_ray.tracks.layouts import with_mask
 from vtcav_ray.tracks.masks import Mask, masks_in_source
-from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics, prefer_own_nms
 from vtcav_ray.tracks.vocabulary import TextFeatures
 
 _PADDING = 114  # Ultralytics' grey
@@ -188,6 +188,7 @@ class Detector:
         """Suppress overlaps of one frame: [4 + nc + extra, n] (xywh, class scores, ...) -> [kept, 6 + extra]."""
         from ultralytics.utils.nms import non_max_suppression
 
+        prefer_own_nms()
         if candidates.shape[1] == 6:  # six columns would be taken for the output of an end-to-end model
             candidates = torch.nn.functional.pad(candidates, (0, 1))
         (kept,) = non_max_suppression(

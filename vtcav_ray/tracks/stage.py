@@ -25,7 +25,7 @@ def _prepare_tracks(context: Context) -> Work:
     videos = context.input("videos").read("videos")
     if videos is None or not videos.num_rows:
         raise StageError(
-            "There is no video to look at: every row of the manifest failed. See `vtcav table RUN failures`."
+            "There is no video to track: every row of the manifest failed. See `vtcav table RUN failures`."
         )
     config = context.config
     return Work(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 _SETTINGS = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
@@ -22,6 +26,39 @@ def import_ultralytics() -> Any:
     if "YOLO_CONFIG_DIR" not in os.environ:
         os.environ["YOLO_CONFIG_DIR"] = os.path.join(tempfile.gettempdir(), f"vtcav-ultralytics-{os.getuid()}")
         os.makedirs(os.environ["YOLO_CONFIG_DIR"], mode=0o700, exist_ok=True)
-    import ultralytics
+    with _any_torchvision():
+        import ultralytics
 
     return ultralytics
+
+
+def prefer_own_nms() -> None:
+    """Make Ultralytics use its own NMS where the process has imported a torchvision without compiled operators.
+
+    Ultralytics takes torchvision's if the process has imported it, as transformers and timm do.
+    """
+    vision = sys.modules.get("torchvision")
+    if vision is not None and not vision.extension._has_ops():
+        from ultralytics.utils.nms import TorchNMS
+
+        vision.ops.nms = TorchNMS.nms
+
+
+@contextlib.contextmanager
+def _any_torchvision() -> Iterator[None]:
+    """Let Ultralytics be imported where no torchvision is installed, inside the context: it asks for its version."""
+    original = importlib.metadata.version
+
+    def version(distribution_name: str) -> str:
+        try:
+            return original(distribution_name)
+        except importlib.metadata.PackageNotFoundError:
+            if distribution_name == "torchvision":
+                return "0.0.0"
+            raise
+
+    importlib.metadata.version = version
+    try:
+        yield
+    finally:
+        importlib.metadata.version = original
