@@ -32,12 +32,12 @@ define install
 endef
 
 $(RUN):
-	$(call install,.)
+	$(call install,.[yolo])
 	touch $@
 
 # A set-up for tests also works for runs, so it writes both stamps.
 $(DEV):
-	$(call install,.[dev])
+	$(call install,.[dev,yolo])
 	touch $(RUN) $@
 
 setup: $(DEV)

@@ -228,10 +228,18 @@ MOTION_CONTROLS = Registry("motion control", "vtcav_ray.motion_controls", {
 TRACK_SOURCES = Registry("track source", "vtcav_ray.track_sources", {
     "vtcav_ray.tracks.sources": ("ultralytics",),
 })
+TRACK_FORMATS = Registry("track format", "vtcav_ray.track_formats", {
+    "vtcav_ray.tracks.formats.parquet": ("parquet",),
+    "vtcav_ray.tracks.formats.mot": ("mot",),
+    "vtcav_ray.tracks.formats.cvat": ("cvat",),
+    "vtcav_ray.tracks.formats.coco_video": ("coco-video",),
+    "vtcav_ray.tracks.formats.csv_file": ("csv",),
+})
 REPORT_SECTIONS = Registry("report section", "vtcav_ray.report_sections", {  # in the page's order
     "vtcav_ray.report.sections": ("summary", "matrix", "class", "concepts", "mistakes", "run"),
     "vtcav_ray.report.explained": ("examples",),
     "vtcav_ray.report.composition": ("labels",),
+    "vtcav_ray.report.faithfulness": ("checks",),
 })
 # fmt: on
 REGISTRIES = (
@@ -242,5 +250,6 @@ REGISTRIES = (
     CONCEPT_KINDS,
     MOTION_CONTROLS,
     TRACK_SOURCES,
+    TRACK_FORMATS,
     REPORT_SECTIONS,
 )  # fmt: skip

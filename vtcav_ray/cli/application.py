@@ -14,6 +14,7 @@ from rich.text import Text
 from vtcav_ray.cli import cell_options, setup_commands
 from vtcav_ray.cli import demo as demo_commands
 from vtcav_ray.cli import explain as explain_command
+from vtcav_ray.cli import faithful as faithful_command
 from vtcav_ray.cli import maps as maps_command
 from vtcav_ray.cli import run_commands as commands
 from vtcav_ray.cli import watch as watch_command
@@ -204,10 +205,19 @@ def export(
         str | None, typer.Option("--log", help="log to tensorboard, mlflow or wandb at --to, instead of writing files")
     ] = None,
     step: Annotated[int, typer.Option(help="training step, for --log")] = 0,
+    tracks: Annotated[
+        str | None, typer.Option("--tracks", help="write the tracks instead, in this format: mot (MOTChallenge)")
+    ] = None,
     options: StorageFile = None,
 ) -> None:
-    """Export figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX), or log figures to an experiment tracker."""
+    """Export figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX), the tracks, or log to an experiment tracker."""
     run = opened(run_url, options)
+    if tracks is not None:
+        from vtcav_ray.exports.tracks import export_tracks
+
+        sequences = export_tracks(run, tracks, folder)
+        out.print(f"Tracks of {sequences:,} videos in {folder}, as {tracks}", soft_wrap=True, highlight=False)
+        return
     if tracker is not None:
         from vtcav_ray.exports.trackers import log_run
 
@@ -314,6 +324,7 @@ setup_commands.register(app, out)
 watch_command.register(app, out, err)
 explain_command.register(app, out, err)
 maps_command.register(app, out, err)
+faithful_command.register(app, out, err)
 demo_commands.register(app, out, err)
 grouped(app)
 

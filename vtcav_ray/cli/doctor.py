@@ -170,6 +170,11 @@ def _detector() -> tuple[Mark, str]:
     from vtcav_ray.config import TracksConfig
     from vtcav_ray.tracks.detect import Detector
 
+    if missing := [name for name in ("ultralytics", "lap") if importlib.util.find_spec(name) is None]:
+        return "note", (
+            f"not loaded: {' and '.join(missing)} not installed. Needed only to detect objects, not for own tracks "
+            "(`tracks.source`): pip install 'vtcav-ray[yolo]'"
+        )
     detector = Detector(TracksConfig(), device="cpu")
     return "ok", f"loads: {', '.join(detector.names.values())}"
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from vtcav_ray.config.section import NamesCode, StorageOptions
 from vtcav_ray.config.values import Fraction
-from vtcav_ray.registry import TRACK_SOURCES
+from vtcav_ray.registry import TRACK_FORMATS, TRACK_SOURCES, UnknownName
 
 Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$", max_length=200)]
-TrackSource = Annotated[str, AfterValidator(TRACK_SOURCES.check)]  # also those that other packages register
+TrackFormat = Annotated[str, AfterValidator(TRACK_FORMATS.check)]  # also those that other packages register
 
 
 class TracksConfig(NamesCode):
-    """Detection by YOLO in batches over many videos, and tracking video by video."""
+    """Detection by YOLO in batches over many videos, and tracking video by video; or tracks that exist already."""
 
     weights: str = Field("asset:detector.pt", description=".pt, .onnx or .engine; `asset:` is a packaged file")
-    names: str | None = Field(None, description="label file for weights that carry no class names")
+    names: str | None = Field(
+        None, description="label file for weights that carry no class names, and for `format`s that number the classes"
+    )
     tracker: Literal["bytetrack", "botsort"] = "bytetrack"
     tracker_options: dict[str, Any] = Field(default_factory=dict)
     image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 640
@@ -44,8 +46,13 @@ class TracksConfig(NamesCode):
         "shared libraries",
     )
     storage_options: StorageOptions = Field(default_factory=dict)
-    source: TrackSource | None = Field(
-        None, description="where tracks come from; null: `ultralytics`, which this section's other keys set up"
+    format: TrackFormat | None = Field(
+        None, description="of the tracks that `source` names: parquet, mot, cvat, coco-video or csv"
+    )
+    source: str | None = Field(
+        None,
+        description="where tracks come from: with `format`, a file, folder or glob of tracks, on any fsspec URL; else "
+        "a registered name; null: `ultralytics`, which this section's other keys set up",
     )
 
     @model_validator(mode="after")
@@ -59,4 +66,26 @@ class TracksConfig(NamesCode):
             raise ValueError(f"words in `vocabulary` must be unique; twice: {', '.join(twice)}")
         if self.names is not None:
             raise ValueError("`names` and `vocabulary` both name the detector's classes. Set one of them")
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether the tracks exist already, in files that `source` names, so that nothing is detected."""
+        return self.format is not None
+
+    @field_validator("source")
+    @classmethod
+    def _is_known(cls, source: str | None, info: ValidationInfo) -> str | None:
+        """Check the name of a registered source. With `format`, or where `format` is wrong, it is a file."""
+        if source is None or info.data.get("format", "wrong") is not None:
+            return source
+        try:
+            return TRACK_SOURCES.check(source)
+        except UnknownName as error:
+            raise UnknownName(f"{error} For a file or folder of tracks, also set `tracks.format`.") from error
+
+    @model_validator(mode="after")
+    def _format_has_a_source(self) -> TracksConfig:
+        if self.format is not None and self.source is None:
+            raise ValueError("`tracks.format` needs `tracks.source`: the file or folder of the tracks")
         return self

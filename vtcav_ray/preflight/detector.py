@@ -1,15 +1,19 @@
-"""Check the detector: read its weights on the CPU, and compare its classes with the concepts' objects."""
+"""Check the detector: read its weights on the CPU, and compare its classes with the concepts' objects.
+
+Tracks that exist already are listed; the stage `tracks` reads them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vtcav_ray.config import Config
+from vtcav_ray.config import Config, TracksConfig
 from vtcav_ray.errors import VtcavError
 from vtcav_ray.preflight.checks import Check, listed
 from vtcav_ray.registry import TRACK_SOURCES
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.text.name_lists import NameIndex
+from vtcav_ray.tracks.given_files import list_files, reader_of
 from vtcav_ray.tracks.sources import BUILT_IN, Ultralytics
 
 _BOXES = "Set clips.mask to false."
@@ -25,6 +29,10 @@ def detector_checks(config: Config, folder: Folder | None = None) -> list[Check]
         folder: the run folder, to keep the vectors of `tracks.vocabulary`; None: keep nothing.
     """
     settings = config.tracks
+    if settings.given:
+        if config.clips.mask:
+            return [Check("tracks", "stop", f"`clips.mask`: tracks from files have no masks. {_BOXES}")]
+        return [_given_check(settings)]
     if settings.source not in (None, BUILT_IN):
         if config.clips.mask and not TRACK_SOURCES[settings.source].draws_masks:
             return [Check("detector", "stop", f"`clips.mask`: tracks from `{settings.source}` have no masks. {_BOXES}")]
@@ -61,6 +69,16 @@ def _engine_check(config: Config) -> Check:
     except VtcavError as error:
         return Check.of("detector", error)
     return Check("detector", "ok", f"{settings.weights} needs a GPU, and is not loaded here")
+
+
+def _given_check(settings: TracksConfig) -> Check:
+    """Check that `tracks.source` has files of the format."""
+    try:
+        found = list_files(settings, reader_of(settings))
+    except VtcavError as error:
+        return Check.of("tracks", error)
+    count = len(found.files)
+    return Check("tracks", "ok", f"{settings.source}: {count:,} file{'' if count == 1 else 's'} of `{settings.format}`")
 
 
 def object_checks(config: Config, names: Sequence[str]) -> list[Check]:

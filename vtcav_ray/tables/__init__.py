@@ -7,6 +7,7 @@ stages and pages read. Tables whose rows are dataclasses have their columns in `
 from __future__ import annotations
 
 from vtcav_ray.tables.branches import (
+    FAITHFULNESS,
     GRADCAM,
     GRADCAM_SUMMARY,
     INTERVENTIONS,
@@ -24,11 +25,15 @@ from vtcav_ray.tables.side import (
     COPIES,
     DUPLICATES,
     EFFECT_TESTS,
+    ERASURES,
+    FINITE_CHANGES,
+    HALVES,
     LEFT_OUT,
     LOOKS,
     MAP_OVERLAYS,
     MASKS,
     OVERLAYS,
+    RANDOMISED,
     SIGNATURE_NUMBERS,
     SIGNATURES,
     THUMB_NUMBERS,
@@ -83,6 +88,7 @@ EMPTY_SCHEMAS = {
     "patch_effects": PATCH_EFFECTS,
     "maps": MAPS,
     "maps_summary": MAPS_SUMMARY,
+    "faithfulness": FAITHFULNESS,
 }
 
 SIDE_SCHEMAS = {
@@ -102,6 +108,10 @@ SIDE_SCHEMAS = {
     "aligned": ALIGNED,
     "overlays": OVERLAYS,
     "aggregate": AGGREGATE,
+    "erasures": ERASURES,
+    "finite_changes": FINITE_CHANGES,
+    "randomised": RANDOMISED,
+    "halves": HALVES,
 }
 
 __all__ = [
@@ -122,9 +132,13 @@ __all__ = [
     "EFFECT_TESTS",
     "EMPTY_SCHEMAS",
     "ENTANGLEMENT",
+    "ERASURES",
     "FAILURES",
+    "FAITHFULNESS",
+    "FINITE_CHANGES",
     "GRADCAM",
     "GRADCAM_SUMMARY",
+    "HALVES",
     "INTERVENTIONS",
     "LEFT_OUT",
     "LOOKS",
@@ -139,6 +153,7 @@ __all__ = [
     "PATCHED",
     "PATCH_EFFECTS",
     "POINT",
+    "RANDOMISED",
     "RENAMED",
     "RESPONSES",
     "SCORES",

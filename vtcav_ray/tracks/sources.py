@@ -43,6 +43,7 @@ class Tracked:
         signatures: video_id -> signature (`vtcav_ray.tracks.copies`). Copies are looked for among these videos alone.
         media: frame times of the videos whose rate varies (speeds are computed from them), and warnings about files.
         masks: rows of `vtcav_ray.tables.MASKS`; None: the source draws no masks.
+        warnings: further sentences for the user.
     """
 
     tracks: pa.Table
@@ -51,6 +52,7 @@ class Tracked:
     signatures: Mapping[str, np.ndarray] = field(default_factory=dict)
     media: Media = field(default_factory=Media)
     masks: pa.Table | None = None
+    warnings: Sequence[str] = ()
 
 
 class TrackSource(ABC):

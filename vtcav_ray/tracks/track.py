@@ -73,7 +73,7 @@ def make_tracker(config: TracksConfig) -> Any:
     return TRACKER_MAP[config.tracker](IterableSimpleNamespace(**options))
 
 
-class _VideoTracks:
+class VideoTracks:
     """The tracker of one video and its tracks so far."""
 
     def __init__(self, decoder: Decoder, names: Mapping[int, str], tracker: Any) -> None:
@@ -87,15 +87,12 @@ class _VideoTracks:
 
     def update(self, frame: Frame, found: Detections) -> None:
         """Add the next frame, in order, with its detections."""
-        from ultralytics.engine.results import Boxes
-
         if frame.step is not None:
             self._camera = self._camera + camera.camera_shift(frame.step, self._boxes_before, frame.size)
             self._shot += int(frame.step.cut)
         self._boxes_before = found.boxes
-        rows = np.column_stack((found.boxes, found.confidence, found.classes)).astype(np.float32)
         height, width = frame.size
-        for *box, track_id, score, label, place in self._tracker.update(Boxes(rows, frame.size), frame.bgr):
+        for *box, track_id, score, label, place in self._followed(frame, found):
             # The filter's estimate may extend beyond the frame; `track()` clips it, too.
             box = np.clip(np.array(box, np.float32), 0, (width, height, width, height))
             track = self._found[int(track_id)]
@@ -110,6 +107,13 @@ class _VideoTracks:
             (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
             crop = frame.grey[y1:y2, x1:x2]
             track.sharpness.append(camera.sharpness(crop) if crop.size else 0.0)
+
+    def _followed(self, frame: Frame, found: Detections) -> np.ndarray:
+        """Ask the tracker: float [n, 8], with a row x1, y1, x2, y2, track id, confidence, class, place in `found`."""
+        from ultralytics.engine.results import Boxes
+
+        rows = np.column_stack((found.boxes, found.confidence, found.classes)).astype(np.float32)
+        return np.asarray(self._tracker.update(Boxes(rows, frame.size), frame.bgr))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return rows of the TRACKS table, numbered from 1 in the order in which the tracks began."""
@@ -156,7 +160,7 @@ class _Tracking:
     ) -> None:
         self._videos, self._detector, self._config = videos, detector, config
         self._signatures, self._media, self._masks = signatures, media, masks
-        self._open: dict[int, _VideoTracks] = {}  # by the video's place in the list
+        self._open: dict[int, VideoTracks] = {}  # by the video's place in the list
         self._waiting: dict[tuple[int, ...], list[tuple[int, Frame]]] = defaultdict(list)  # by letterboxed shape
         self._rows: dict[int, list[dict[str, Any]]] = {}
         self._failures: list[Failure] = []
@@ -171,7 +175,7 @@ class _Tracking:
         return [place for place, video in self._open.items() if not video.ended]
 
     def add(self, place: int, decoder: Decoder, tracker: Any) -> None:
-        self._open[place] = _VideoTracks(decoder, self._detector.names, tracker)
+        self._open[place] = VideoTracks(decoder, self._detector.names, tracker)
 
     def advance(self, place: int) -> None:
         """Queue one more frame of a video, or mark the video as ended."""
