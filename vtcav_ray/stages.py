@@ -42,7 +42,7 @@ TRACKS = StageFacts(
     "tracks",
     inputs=("videos",),
     tables=("tracks",),
-    side_tables=("signatures", "times"),
+    side_tables=("signatures", "times", "segments"),
     resources="detect",
     unit="videos",
     shared=True,

@@ -27,10 +27,22 @@ VIDEOS = pa.schema(
     [
         ("video_id", pa.string()),  # stable name of the source video: the unit of analysis
         ("uri", pa.string()),
-        ("label", pa.string()),  # class name; null: unknown
+        ("label", pa.string()),  # class name; several are sorted, with `; ` between them; null: unknown
         ("split", pa.string()),  # null: not given
         ("size_bytes", pa.int64()),
         ("fingerprint", pa.string()),  # ETag, or size and time of change: shows that a file was replaced
+    ]
+)
+
+# Columns that the table `videos` has only if a manifest or a list of labels gives them.
+VIDEO_OPTIONS = pa.schema(
+    [
+        ("source", pa.string()),  # the source video that this file is a part of: then it is the unit; null: the file
+        # The parts that are used, in seconds since the first frame, each with its labels; null: all of the file
+        (
+            "segments",
+            pa.list_(pa.struct([("start", pa.float64()), ("end", pa.float64()), ("label", pa.string())])),
+        ),
     ]
 )
 
