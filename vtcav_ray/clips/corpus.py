@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from vtcav_ray.text.label_sets import join_labels, split_labels
+from vtcav_ray.text.name_lists import NameIndex
 from vtcav_ray.video.segments import Range, Segment
 
 
@@ -73,10 +74,19 @@ class Corpus:
             for unit, some in self.examples.items()
         ]
 
+    def labels(self, known: NameIndex | None = None) -> list[str | None]:
+        """Return every label of every source video, once per video; None for a video without one.
+
+        Args:
+            known: the model's classes, as for `split_labels`.
+        """
+        texts = [label for _, _, label in self.listed]
+        return [one for text in texts for one in split_labels(text, known) or (None,)]
+
     @property
-    def segmented(self) -> bool:
-        """Whether an example is a segment of its file."""
-        return any(example.segment is not None for some in self.examples.values() for example in some)
+    def segments(self) -> int:
+        """Number of examples that are segments of their file."""
+        return sum(example.segment is not None for some in self.examples.values() for example in some)
 
     def spelled(self, spelling: Mapping[str, str]) -> Corpus:
         """Return the corpus with each text of labels replaced."""

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.cavs.chance import CAVS
+from vtcav_ray.clips.corpus import Corpus
 from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import BACKWARD, Hours, price, stage_hours
@@ -122,7 +123,7 @@ def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) ->
     wanted = NameIndex(config.clips.classes) if config.clips.classes else None
     counts: dict[str, int] = {}
     shown: dict[str, str] = {}
-    for label in videos["label"].to_pylist():
+    for label in Corpus.of(videos).labels(names):
         if label is not None:
             name = shown.setdefault(letters(label) or label, spoken(label))
             counts[name] = counts.get(name, 0) + 1
