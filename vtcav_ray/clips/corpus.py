@@ -88,6 +88,12 @@ class Corpus:
         """Number of examples that are segments of their file."""
         return sum(example.segment is not None for some in self.examples.values() for example in some)
 
+    @property
+    def seconds(self) -> list[float]:
+        """Duration of each segment whose end is known."""
+        parts = [example.segment for some in self.examples.values() for example in some]
+        return [part.end - part.start for part in parts if part is not None and part.end is not None]
+
     def spelled(self, spelling: Mapping[str, str]) -> Corpus:
         """Return the corpus with each text of labels replaced."""
 

@@ -26,7 +26,8 @@ class Survey:
     Attributes:
         videos: number of videos.
         labels: label -> number of videos that have it; the empty label: those without one.
-        fps, height, width, frames: medians of the videos that were opened; 0: none could be.
+        fps, height, width, frames: medians of the videos that were opened; 0: none could be. With segments, `frames` is
+            that of a segment.
         segments: parts of videos that are used, where a list gives some.
         opened, unreadable: number of videos that were opened, and that could not be.
     """
@@ -92,6 +93,8 @@ def survey(uri: str, labels: str | None = None) -> Survey:
     fps, height, width, frames = (
         float(np.median([getattr(info, name) for info in found])) for name in ("fps", "height", "width", "num_frames")
     )
+    if lengths := corpus.seconds:
+        frames = min(frames, fps * float(np.median(lengths)))
     size = (fps, int(height), int(width), int(frames))
     return Survey(total, dict(counts), *size, len(found), unreadable, segments)
 

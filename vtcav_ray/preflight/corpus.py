@@ -159,8 +159,8 @@ def _set_check(plan: ClassPlan, config: Config, corpus: Corpus) -> Check:
     free = total - examples
     random = min(clips.random_pool, -(-free // 2))
     concepts = free - random
-    of = f" with {corpus.segments:,} segments" if corpus.segments else ""
-    split = f"{total:,} {'source ' if corpus.segments else ''}videos{of}: {examples:,} class examples, {concepts:,} for concepts, {random:,} for random sets"
+    what = f"source videos with {corpus.segments:,} segments" if corpus.segments else "videos"
+    split = f"{total:,} {what}: {examples:,} class examples, {concepts:,} for concepts, {random:,} for random sets"
     if min(concepts, random) < FEW:
         lacking = 2 * FEW - free
         return Check(
