@@ -14,7 +14,15 @@ from vtcav_ray.video.segments import Segment, frame_ranges, seconds_of, stretche
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("0", 0), ("83.5", 83.5), (" 7 ", 7), ("1:23.5", 83.5), ("00:01:23", 83), ("1:00:00.25", 3600.25), ("90:00", 5400)],
+    [
+        ("0", 0),
+        ("83.5", 83.5),
+        (" 7 ", 7),
+        ("1:23.5", 83.5),
+        ("00:01:23", 83),
+        ("1:00:00.25", 3600.25),
+        ("90:00", 5400),
+    ],
 )
 def test_times_in_words(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
