@@ -126,6 +126,8 @@ def test_files_of_one_source_video(tmp_path: Path) -> None:
     found = of(manifest(tmp_path, *lines))
     assert found.videos["source"].to_pylist() == ["match 7", "match 7", None]
     assert "segments" not in found.videos.column_names
+    with pytest.raises(ConfigError, match=r"'b\.mp4' is the `source` of a file, and the `video_id` of another"):
+        of(manifest(tmp_path, "uri,label,source", "a1.mp4,x,b.mp4", "b.mp4,x,"))
     (failure,) = of(manifest(tmp_path, *lines, "b.mp4,x,../up")).failures
     assert "can't be a `source`" in failure.message
 

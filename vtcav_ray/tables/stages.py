@@ -21,7 +21,7 @@ from vtcav_ray.rows import (
     VerdictRow,
     schema_of,
 )
-from vtcav_ray.tables.types import BOX, POINT, vector
+from vtcav_ray.tables.types import BOX, PART, POINT, vector
 
 VIDEOS = pa.schema(
     [
@@ -34,15 +34,11 @@ VIDEOS = pa.schema(
     ]
 )
 
-# Columns that the table `videos` has only if a manifest or a list of labels gives them.
-VIDEO_OPTIONS = pa.schema(
+VIDEO_OPTIONS = pa.schema(  # columns of `videos` that it has only if a manifest or a list of labels gives them
     [
-        ("source", pa.string()),  # the source video that this file is a part of: then it is the unit; null: the file
-        # The parts that are used, in seconds since the first frame, each with its labels; null: all of the file
-        (
-            "segments",
-            pa.list_(pa.struct([("start", pa.float64()), ("end", pa.float64()), ("label", pa.string())])),
-        ),
+        ("source", pa.string()),  # only if given: the source video that the file is a part of, which then is the unit
+        # Only if given: the parts that are used, in seconds since the first frame, with their labels; null: all of it
+        ("segments", pa.list_(PART)),
     ]
 )
 
@@ -71,7 +67,7 @@ CLIPS = pa.schema(
         ("name", pa.string()),  # the concept's or the class's name; for random clips `random/<kind>`
         ("kind", pa.string()),  # see vtcav_ray.clips.kinds; for class examples `full`
         ("video_id", pa.string()),
-        ("label", pa.string()),  # class of the source video; null: unknown
+        ("label", pa.string()),  # labels of the clip's source video, or of its segment; null: unknown
         ("object", pa.string()),  # the track's label; null: no track
         ("motion", pa.string()),  # direction word of the track over these frames; null: no track
         ("track_id", pa.int32()),
@@ -112,7 +108,7 @@ ANSWERS = pa.schema(  # one row per clip
         ("name", pa.string()),
         ("kind", pa.string()),
         ("video_id", pa.string()),
-        ("label", pa.string()),  # class of the source video; null: unknown
+        ("label", pa.string()),  # labels of the clip's source video, or of its segment; null: unknown
         ("predicted", pa.string()),  # the class of the largest logit
         # One per class of the model, the mean over the views; the files' metadata name the classes: see `classes_of`
         ("logits", pa.list_(pa.float32())),

@@ -296,6 +296,12 @@ def _labels_file(config: VideosConfig) -> ListTable | None:
 
 def _check_ids(rows: list[dict[str, Any]], uri: str) -> None:
     seen: set[str] = set()
+    ids = {row["video_id"] for row in rows}
+    if both := sorted({source for row in rows if (source := row.get("source")) in ids}):
+        raise ConfigError(
+            f"{uri}: {both[0]!r} is the `source` of a file, and the `video_id` of another. Give both files the same "
+            "`source`, under another name."
+        )
     twice = sorted({r["video_id"] for r in rows if r["video_id"] in seen or seen.add(r["video_id"])})  # type: ignore[func-returns-value]
     if twice:
         raise ConfigError(
