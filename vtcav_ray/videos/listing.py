@@ -297,7 +297,7 @@ def _labels_file(config: VideosConfig) -> ListTable | None:
 def _check_ids(rows: list[dict[str, Any]], uri: str) -> None:
     seen: set[str] = set()
     ids = {row["video_id"] for row in rows}
-    if both := sorted({source for row in rows if (source := row.get("source")) in ids}):
+    if both := sorted(ids & {row.get("source") for row in rows}):
         raise ConfigError(
             f"{uri}: {both[0]!r} is the `source` of a file, and the `video_id` of another. Give both files the same "
             "`source`, under another name."
