@@ -114,6 +114,12 @@ def test_concept_and_random_clips_stay_inside_a_segment_and_have_its_label() -> 
         assert row["label"] == LABELS[(int(row["video_id"][5:8]) + int(row["start"] // 10)) % 3]
 
 
+def test_a_source_of_tracks_that_knows_no_segments_gives_the_same_clips() -> None:
+    table, tracks, segments = matches(40)
+    known = plan_clips(table, iter(tracks), [], config(), 0, segments=segments).rows
+    assert plan_clips(table, iter(tracks), [], config(), 0).rows.equals(known)
+
+
 def test_a_track_that_runs_through_two_segments_gives_clips_of_each() -> None:
     segments = [{"start": 0.0, "end": 1.0, "label": "a"}, {"start": 1.0, "end": 2.0, "label": "b"}]
     table = videos([{"video_id": f"{i}.mp4", "label": "a; b", "segments": segments} for i in range(20)])

@@ -35,7 +35,7 @@ from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.kinds import CONTROLLED, builder_of
 from vtcav_ray.clips.motion import matches
 from vtcav_ray.clips.plan_table import PlanRows
-from vtcav_ray.clips.spans import FILTERS, Candidates, Span, different, iter_tracks, one_a_track, usable_spans, within
+from vtcav_ray.clips.spans import FILTERS, Candidates, Span, different, iter_tracks, one_a_track, part_in, usable_spans
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
 from vtcav_ray.registry import MOTION_CONTROLS
 from vtcav_ray.text.label_sets import split_labels
@@ -183,7 +183,7 @@ class _Planner:
             for track in iter_tracks(table):
                 self._tracks += 1
                 for example in self._of_file.get(track.video_id, ()):
-                    part = track if example.frames is None else within(track, example.frames)
+                    part = part_in(track, example)
                     spans = [] if part is None else usable_spans(part, self._config, self._dropped)
                     of = by_video if files[example.video_id] == 1 else of_several
                     of[example.video_id] += [

@@ -18,7 +18,7 @@ from vtcav_ray.clips.classes import draw
 from vtcav_ray.clips.corpus import Example
 from vtcav_ray.clips.motion import Motion, describe_motions
 from vtcav_ray.config import ClipsConfig
-from vtcav_ray.video.segments import Range
+from vtcav_ray.video.segments import Range, frame_ranges
 
 SECONDS = "seconds"  # column of times that `with_times` appends
 SPANS_A_TRACK = 6  # number of positions tried along a track
@@ -106,7 +106,18 @@ def iter_tracks(table: pa.Table) -> Iterator[Track]:
         yield Track(**dict(zip(single, values, strict=True)), **{k: v[part] for k, v in flat.items()}, times=seconds)
 
 
-def within(track: Track, frames: Range) -> Track | None:
+def part_in(track: Track, example: Example) -> Track | None:
+    """Return the part of a track that lies in an example; None if nothing does."""
+    if example.segment is None:
+        return track
+    frames = example.frames
+    if frames is None:  # the source of the tracks did not look at the frames
+        seconds = np.arange(track.num_frames) / track.fps if track.times is None else track.times
+        (frames,) = frame_ranges([example.segment], seconds)
+    return None if frames is None else _within(track, frames)
+
+
+def _within(track: Track, frames: Range) -> Track | None:
     """Return the part of a track that lies in a range of source frames; None if nothing does."""
     begin, end = np.searchsorted(track.frames, (frames[0], frames[1] + 1))
     if begin == end:
