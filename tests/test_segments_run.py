@@ -15,13 +15,13 @@ from tests.helpers.planted_run import QUICKSTART
 from tests.helpers.small_runs import ONE_ACTOR_A_STAGE, without_ray
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import load_config
-from vtcav_ray.explain import explain_videos
-from vtcav_ray.explain.page import verdict
-from vtcav_ray.explain.subjects import read_answers
 from vtcav_ray.planning.dry_run import check
 from vtcav_ray.planning.survey import survey
 from vtcav_ray.runs.run import Run
 from vtcav_ray.video.decode import decode_frames
+from vtcav_ray.why import explain_videos
+from vtcav_ray.why.page import verdict
+from vtcav_ray.why.subjects import read_answers
 from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from captum.attr import LayerGradCam
 from torch import nn
 
 from vtcav_ray.config import ModelConfig
-from vtcav_ray.gradcam.clip import MapSettings, examine, shuffle_weights
+from vtcav_ray.gradcam.clip import MapSettings, examine
 from vtcav_ray.gradcam.maps import GradCam, assemble, plays_of, seen_masks
 from vtcav_ray.heatmaps.resample import in_time
 from vtcav_ray.models import Recogniser, load_recogniser
 from vtcav_ray.models.base import Description
 from vtcav_ray.models.preprocess import Preprocessor
+from vtcav_ray.models.shuffled import shuffle_weights
 
 
 class Cnn(nn.Module):
@@ -62,6 +62,8 @@ def clip_of(frames: int, size: int, seed: int = 0) -> np.ndarray:
 
 def by_captum(recogniser: Recogniser, path: str, x: torch.Tensor, target: int, *, channels_last: bool) -> torch.Tensor:
     """Return Captum's map `[B, T', H', W']`. Captum needs channels first, so the layer's output is permuted for it."""
+    from captum.attr import LayerGradCam  # takes a second to import
+
     stage, point = recogniser.module.get_submodule(path), nn.Identity()
     forth, back = ((0, 4, 1, 2, 3), (0, 2, 3, 4, 1)) if channels_last else ((0, 1, 2, 3, 4),) * 2
     own = stage.forward
@@ -149,7 +151,7 @@ def test_a_cnn_clip_is_examined_whole(cnn: Recogniser) -> None:
     shuffled = CnnRecogniser(Cnn(), cnn.class_names, cnn.description, cnn.preprocessor, cnn.layer_aliases, cnn.device)
     shuffled.module.load_state_dict(cnn.module.state_dict())
     before = [w.clone() for w in shuffled.module.parameters()]
-    shuffle_weights(shuffled, 0)
+    shuffle_weights(list(shuffled.module.modules()), 0)
     for old, new in zip(before, shuffled.module.parameters(), strict=True):
         torch.testing.assert_close(old.flatten().sort().values, new.flatten().sort().values)
     assert any(not torch.equal(old, new) for old, new in zip(before, shuffled.module.parameters(), strict=True))

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.clips.kinds import ClipBuilder, builder_of
+from vtcav_ray.clips.masks import COLUMN, GREY, ObjectMasks, alone
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
 from vtcav_ray.rows import Failure
@@ -38,8 +39,9 @@ def cut_clips(
     """Cut all planned clips of some videos.
 
     Args:
-        plan: rows of `vtcav_ray.clips.plan_table.PLAN`; pass all rows of a video in one call. Rows with `start` are
-            cut from that segment alone. Files of one source video have different `uri`.
+        plan: rows of `vtcav_ray.clips.plan_table.PLAN`, with `vtcav_ray.clips.masks.with_masks` if `config.mask`; pass
+            all rows of a video in one call. Rows with `start` are cut from that segment alone. Files of one source
+            video have different `uri`.
         sources: video_id -> URI or bytes; or `uri` -> the same. Videos that it does not contain use the plan's `uri`.
             A `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
         max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits per video, see
@@ -114,10 +116,12 @@ def _cut(
     size = (video.height, video.width)
     spans = _spans(video, [row for row in rows if row["frames"] is None], max_frames)
     builders: dict[int, tuple[dict[str, Any], np.ndarray, ClipBuilder]] = {}  # those that wait for frames
-    takers: dict[int, list[tuple[int, int]]] = defaultdict(list)  # frame -> (number of the clip, position in it)
+    # Frame -> (number of the clip, position in it, masks of the clip).
+    takers: dict[int, list[tuple[int, int, ObjectMasks | None]]] = defaultdict(list)
     for number, row in enumerate(rows):
         try:
             frames = _frames(row, spans, config)
+            masks = _masks(row, frames, size, config)
         except InputError as error:
             failures.append(Failure.of_clip(row, error))
             continue
@@ -125,14 +129,20 @@ def _cut(
         builder = builder_of(row["kind"])(
             boxes, len(frames), size, config.size, pick=row["pick"], blur=config.context_blur, seed=row["seed"]
         )
+        if masks is not None:
+            builder.background = GREY
         builders[number] = (row, frames, builder)
         for position in builder.needs:
-            takers[int(frames[position])].append((number, position))
+            takers[int(frames[position])].append((number, position, masks))
     clips = []
     for index, frame in video.frames_at(sorted(takers)):
-        for number, position in takers[index]:
+        for number, position, masks in takers.pop(index):
             row, frames, builder = builders[number]
-            builder.put(position, frame)
+            if masks is None:
+                builder.put(position, frame)
+            else:
+                shown = masks.at(position)
+                builder.put(position, alone(frame, shown), shown)
             if builder.complete:  # encode it now: the clips of many segments would hold many frames
                 clips.append(_clip_row(row, frames, builder))
                 del builders[number]
@@ -159,6 +169,13 @@ def _spans(
     if None in parts:
         found[None] = 0, min(video.count(), max_frames)
     return found
+
+
+def _masks(row: dict[str, Any], frames: np.ndarray, size: tuple[int, int], config: ClipsConfig) -> ObjectMasks | None:
+    """Return the masks of a clip that shows its object alone; None: it shows all that is there."""
+    if not config.mask or row[COLUMN] is None:
+        return None
+    return ObjectMasks(row[COLUMN], frames, np.array(row["boxes"], np.float32), size)
 
 
 def _frames(

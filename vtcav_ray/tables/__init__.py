@@ -7,6 +7,7 @@ stages and pages read. Tables whose rows are dataclasses have their columns in `
 from __future__ import annotations
 
 from vtcav_ray.tables.branches import (
+    FAITHFULNESS,
     GRADCAM,
     GRADCAM_SUMMARY,
     INTERVENTIONS,
@@ -24,15 +25,21 @@ from vtcav_ray.tables.side import (
     COPIES,
     DUPLICATES,
     EFFECT_TESTS,
+    ERASURES,
+    FINITE_CHANGES,
+    HALVES,
     LEFT_OUT,
     LOOKS,
     MAP_OVERLAYS,
+    MASKS,
     OVERLAYS,
+    RANDOMISED,
     SEGMENTS,
     SIGNATURE_NUMBERS,
     SIGNATURES,
     THUMB_NUMBERS,
     TIMES,
+    WINDOW,
 )
 from vtcav_ray.tables.stages import (
     ANSWERS,
@@ -83,12 +90,14 @@ EMPTY_SCHEMAS = {
     "patch_effects": PATCH_EFFECTS,
     "maps": MAPS,
     "maps_summary": MAPS_SUMMARY,
+    "faithfulness": FAITHFULNESS,
 }
 
 SIDE_SCHEMAS = {
     "signatures": SIGNATURES,
     "times": TIMES,
     "segments": SEGMENTS,
+    "masks": MASKS,
     "looks": LOOKS,
     "duplicates": DUPLICATES,
     "copies": COPIES,
@@ -102,6 +111,10 @@ SIDE_SCHEMAS = {
     "aligned": ALIGNED,
     "overlays": OVERLAYS,
     "aggregate": AGGREGATE,
+    "erasures": ERASURES,
+    "finite_changes": FINITE_CHANGES,
+    "randomised": RANDOMISED,
+    "halves": HALVES,
 }
 
 __all__ = [
@@ -122,9 +135,13 @@ __all__ = [
     "EFFECT_TESTS",
     "EMPTY_SCHEMAS",
     "ENTANGLEMENT",
+    "ERASURES",
     "FAILURES",
+    "FAITHFULNESS",
+    "FINITE_CHANGES",
     "GRADCAM",
     "GRADCAM_SUMMARY",
+    "HALVES",
     "INTERVENTIONS",
     "LEFT_OUT",
     "LOOKS",
@@ -132,12 +149,14 @@ __all__ = [
     "MAPS_SUMMARY",
     "MAP_OVERLAYS",
     "MARKER",
+    "MASKS",
     "MISTAKES",
     "NULLS",
     "OVERLAYS",
     "PATCHED",
     "PATCH_EFFECTS",
     "POINT",
+    "RANDOMISED",
     "RENAMED",
     "RESPONSES",
     "SCORES",
@@ -152,6 +171,7 @@ __all__ = [
     "VERDICTS",
     "VIDEOS",
     "VIDEO_OPTIONS",
+    "WINDOW",
     "activations",
     "cavs",
     "classes_of",

@@ -63,14 +63,14 @@ def _given(
     rows: Sequence[dict[str, Any]], listed: ListTable, names: Sequence[tuple[Candidate, ...]]
 ) -> tuple[dict[str, list[Annotation]], dict[str, int], list[str]]:
     """Return the lines of each name, the first row of each name, and warnings about lines that can't be used."""
-    known = {key for row in rows for name in (row["video_id"], row["uri"]) for key in _keys(plain_name(name))}
+    known = {key for row in rows for name in (row["video_id"], row["uri"]) for key in name_keys(plain_name(name))}
     given: dict[str, list[Annotation]] = {}
     line_of: dict[str, int] = {}
     faults: list[str] = []
     for row, (some, line) in enumerate(zip(names, annotations_of(listed), strict=True)):
         if not some:
             continue
-        chosen = next((one for one in some if known & set(_keys(plain_name(one.name)))), some[0])
+        chosen = next((one for one in some if known & set(name_keys(plain_name(one.name)))), some[0])
         name = plain_name(chosen.name)
         line = line.untimed() if chosen.cut else line
         line_of.setdefault(name, row)
@@ -114,7 +114,7 @@ def _match(rows: list[dict[str, Any]], given: dict[str, list[Annotation]]) -> tu
         if name not in given and full in given:
             name = full
         if name not in given:
-            key = next((key for key in _keys(name) if key in named), None)
+            key = next((key for key in name_keys(name) if key in named), None)
             if key is None:
                 continue
             if len(named[key]) > 1 or len(sharing[key]) > 1:
@@ -137,12 +137,12 @@ def _by_key(names: Iterable[str]) -> dict[str, set[str]]:
     """Map each key to the names that have it."""
     found: dict[str, set[str]] = {}
     for name in names:
-        for key in _keys(name):
+        for key in name_keys(name):
             found.setdefault(key, set()).add(name)
     return found
 
 
-def _keys(name: str) -> tuple[str, ...]:
+def name_keys(name: str) -> tuple[str, ...]:
     """Return the keys of a name, most specific first: the name, without extension, and both without the folder."""
     file = name.rsplit("/", 1)[-1]
     stem = file.rsplit(".", 1)[0]
