@@ -141,7 +141,7 @@ class ClipExtractor:
             row: of the table `clips`.
             everywhere: the classes of the run if the clip is in the reference set, else none.
         """
-        label = row["label"] or ""
+        label = row["name"]  # of its labels, the class that it is an example of
         if label not in self._index:
             near = self._index.nearest(label)
             known = f"the nearest is {near!r}" if near else f"{', '.join(self.recogniser.class_names[:4])}, ..."

@@ -66,14 +66,14 @@ def _with_files(plan: pa.Table, videos: pa.Table, tracks: StageFolder) -> pa.Tab
     For a file that the listing could not identify (http), `seen` is what the stage `tracks` decoded. It is null for all
     other files, and if `tracks` found no track.
     """
-    columns = ["video_id", "size_bytes", "fingerprint"]
-    listed = {row.pop("video_id"): row for row in videos.select(columns).to_pylist()}
-    ids = plan["video_id"].to_pylist()
-    unknown = {video for video in ids if listed[video]["fingerprint"] is None}
+    columns = ["video_id", "uri", "size_bytes", "fingerprint"]
+    listed = {row["uri"]: row for row in videos.select(columns).to_pylist()}
+    files = [listed[uri] for uri in plan["uri"].to_pylist()]
+    unknown = {file["video_id"] for file in files if file["fingerprint"] is None}
     seen = _seen(tracks, unknown) if unknown else {}
     for name, kind in (("fingerprint", pa.string()), ("size_bytes", pa.int64())):
-        plan = plan.append_column(name, pa.array([listed[video][name] for video in ids], kind))
-    return plan.append_column("seen", pa.array([seen.get(video) for video in ids], SEEN))
+        plan = plan.append_column(name, pa.array([file[name] for file in files], kind))
+    return plan.append_column("seen", pa.array([seen.get(file["video_id"]) for file in files], SEEN))
 
 
 def _seen(tracks: StageFolder, videos: set[str]) -> dict[str, dict[str, Any]]:
@@ -122,8 +122,11 @@ def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
     videos = context.input("videos").read("videos")
     assert videos is not None, "the tracks stage would have stopped"
     tracks = context.input("tracks")
-    failed = tracks.read("failures", columns=["video_id"])
-    failed_ids = set(failed["video_id"].to_pylist()) if failed is not None else set()
+    failed = tracks.read("failures", columns=["video_id", "error_kind"])
+    failed_ids = set()
+    if failed is not None:  # a video without one of its segments has others
+        failed_ids = set(failed.filter(pc.not_equal(failed["error_kind"], "segment"))["video_id"].to_pylist())
+    segments = tracks.read("segments")
 
     def parts() -> Iterator[pa.Table]:
         varying = {path.rsplit("/", 1)[-1]: path for path in tracks.files("times")}
@@ -131,7 +134,8 @@ def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
             times = varying.get(f"{shard}.parquet")
             yield part if times is None else with_times(part, tracks.read_file(times))
 
-    return plan_clips(videos, parts(), failed_ids, config.clips, config.seed, _class_names(config), copies=copies)
+    names = _class_names(config)
+    return plan_clips(videos, parts(), failed_ids, config.clips, config.seed, names, copies=copies, segments=segments)
 
 
 def _class_names(config: Config) -> tuple[str, ...] | None:
@@ -202,11 +206,11 @@ class CutWorker:
         from vtcav_ray.clips.duplicates import looks_of
         from vtcav_ray.clips.masks import GREY
 
-        ids, found = rows["video_id"].to_pylist(), rows["seen"].to_pylist()
-        seen = {video: Seen(**facts) for video, facts in zip(ids, found, strict=True) if facts is not None}
+        uris, found = rows["uri"].to_pylist(), rows["seen"].to_pylist()
+        seen = {uri: Seen(**facts) for uri, facts in zip(uris, found, strict=True) if facts is not None}
         clips, failures = cut_clips(
             rows,
-            with_neighbours(rows, self.neighbours, seen),
+            with_neighbours(rows, self.neighbours, seen, by="uri"),
             self.config.clips,
             max_frames=self.config.tracks.max_frames,
             max_pixels=self.config.tracks.max_pixels,
