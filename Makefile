@@ -33,7 +33,6 @@ define install
 endef
 
 # `call` splits its arguments at commas, but not those of a variable.
-FOR_TESTS := .[dev,yolo]
 
 $(RUN):
 	$(call install,.[yolo])
