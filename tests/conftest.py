@@ -70,6 +70,21 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
 
 
 @pytest.fixture(scope="module")
+def planted_copy(planted: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A copy of the planted run for one file, whose tests may change it."""
+    return str(planted.copy(tmp_path_factory.mktemp("copy") / "run"))
+
+
+@pytest.fixture(scope="module")
+def no_ray() -> Iterator[None]:
+    """All shards run in this process, with the real models."""
+    from tests.helpers.small_runs import without_ray
+
+    with without_ray():
+        yield
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser for one file: Playwright's event loop would stop other tests of this process from starting theirs."""
     from tests.helpers.browser import chromium
