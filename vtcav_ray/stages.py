@@ -36,13 +36,18 @@ class StageFacts:
     retried: bool = False
     command: str | None = None
 
+    @property
+    def items(self) -> str:
+        """What its progress counts, in a reader's words; empty: it has no unit."""
+        return {"cells": "comparisons", "cavs": "CAVs"}.get(self.unit or "", self.unit or "")
+
 
 VIDEOS = StageFacts("videos", tables=("videos",), shared=True)
 TRACKS = StageFacts(
     "tracks",
     inputs=("videos",),
     tables=("tracks",),
-    side_tables=("signatures", "times"),
+    side_tables=("signatures", "times", "masks", "segments"),
     resources="detect",
     unit="videos",
     shared=True,
@@ -101,6 +106,7 @@ GRADCAM = StageFacts(
     tables=("gradcam", "gradcam_summary"),
     side_tables=("overlays", "aligned", "aggregate"),
     resources="extract",
+    unit="clips",
     command="vtcav gradcam CONFIG --out RUN",
 )
 PATCH = StageFacts(
@@ -120,12 +126,26 @@ MAPS = StageFacts(
     unit="clips",
     command="vtcav maps RUN",
 )
+FAITHFUL = StageFacts(
+    "faithful",
+    inputs=("clips", "activations", "cavs", "scores"),
+    tables=("faithfulness",),
+    side_tables=("erasures", "finite_changes", "randomised", "halves"),
+    resources="extract",
+    unit="clips",
+    command="vtcav faithful RUN",
+)
 
 ANSWER = "answer"  # in the column `layer` of `scores`: no layer, but the model's own answer
 STAGES = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
 # With the stage that only some configs ask for.
 IN_ORDER = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, RESPONSES, SCORES, REPORT)
-BRANCHES = (GRADCAM, PATCH, MAPS)  # `RUN/<stage>.json` has the key of each, and the keys of the stages that it read
+BRANCHES = (
+    GRADCAM,
+    PATCH,
+    MAPS,
+    FAITHFUL,
+)  # `RUN/<stage>.json` has the key of each, and the keys of the stages that it read
 ALL_STAGES = (*IN_ORDER, *BRANCHES)
 NAMES = tuple(stage.name for stage in STAGES)
 ALL_NAMES = tuple(stage.name for stage in ALL_STAGES)

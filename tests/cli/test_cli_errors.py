@@ -57,6 +57,12 @@ CASES = [
     (run(QUICKSTART, "--set", "seed=-1"), "seed"),
     (run(QUICKSTART, "--set", "videos.world.seed=-1"), "videos.world.seed"),
     (run(QUICKSTART, "--no-such-option"), "--no-such-option"),
+    (run(QUICKSTART, "--set", "videos.uri=page"), "--set videos.world=null"),
+    (
+        run(QUICKSTART, "--set", "clips.classes=[lift, yoga]", "--dry-run"),
+        "has no class 'yoga'. It has: lift, put_down",
+    ),
+    (["watch", QUICKSTART, "--checkpoints", "none-*.pth", "--once"], "No checkpoint matches none-*.pth"),
     (["plan", "absent.yaml"], "absent.yaml"),
     (["plan", QUICKSTART, "--rate", "gpu=free"], "gpu=free"),
     (["plan", QUICKSTART, "--rate", "gpus"], "gpus"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -199,18 +198,16 @@ def test_depths_of_seven_layers_fit_a_telephone(
     page.close()
 
 
-INSIDE = re.compile(r"\b(twins?|rest of its kind|cells?|looks?)\b", re.IGNORECASE)
-ATTRIBUTES = ["aria-label", "aria-description", "data-tip", "title", "placeholder", "alt"]
-TEXTS = """names => [...document.querySelectorAll('body > a, header, main, dialog[open]')].flatMap((part) =>
-    [part.innerText, ...[...part.querySelectorAll('*')].flatMap((e) => names.map((n) => e.getAttribute(n) ?? ''))])"""
-
-
-def test_the_page_has_no_word_of_the_code(page: Page) -> None:
-    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    found = page.evaluate(TEXTS, ATTRIBUTES)
-    page.locator("#matrix .cell:not(.empty)").first.click()
-    page.wait_for_selector("dialog[open]")
-    found += page.evaluate(TEXTS, ATTRIBUTES)
-    assert "raises the logit" in " ".join(found)
-    assert [text for text in found if INSIDE.search(text)] == []
+@pytest.mark.parametrize(("most", "opened"), [("early", "early"), ("answer", "late")])
+def test_the_matrix_opens_on_the_layer_with_most_findings_and_never_on_the_answer(
+    browser: Browser, tmp_path: Path, most: str, opened: str
+) -> None:
+    rows = world_rows()
+    rows += [{**row, "layer": "answer", "degenerate": False} for row in rows if row["layer"] == "late"]
+    rows = [{**row, "significant": True, "learnable": True} if row["layer"] == most else row for row in rows]
+    path = tmp_path / "report.html"
+    path.write_text(build_report(report_data(rows)), encoding="utf-8")
+    page = browser.new_page()
+    open_at(page, path)
+    assert page.locator("#matrix .corner").inner_text() == opened
+    page.close()

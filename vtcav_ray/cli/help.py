@@ -19,7 +19,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "open": ("vtcav open runs/mine", "report.md"),
         "doctor": ("vtcav doctor --url s3://bucket", "guide.md"),
     },
-    "Look at a run": {
+    "Read a run": {
         "status": ("vtcav status runs/mine", "engine.md"),
         "table": ("vtcav table runs/mine scores --where layer=late --sort -effect --limit 10", "tables.md"),
         "explain": ("vtcav explain runs/mine clip.mp4", "explain.md"),
@@ -33,6 +33,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "patch": ("vtcav patch runs/mine --class lift", "statistics.md"),
         "intervene": ("vtcav intervene runs/mine --class lift", "statistics.md"),
         "maps": ("vtcav maps runs/mine", "maps.md"),
+        "faithful": ("vtcav faithful runs/mine", "faithful.md"),
         "gradcam": ("vtcav gradcam mine.yaml", "gradcam.md"),
     },
     "Run again": {

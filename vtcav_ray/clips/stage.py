@@ -22,7 +22,7 @@ from vtcav_ray.clips.spans import with_times
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, added_code
-from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_size
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_numbers, shard_size
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.text.name_lists import NameIndex, spoken
@@ -46,6 +46,10 @@ def _prepare_clips(context: Context) -> Work:
     listed = context.input("videos").read("videos")
     assert listed is not None, "the plan was made from it"
     rows = _with_files(plan.rows, listed, context.input("tracks"))
+    if config.clips.mask:
+        from vtcav_ray.clips.masks import with_masks
+
+        rows = with_masks(rows, context.input("tracks"))
     return Work(
         shards=_by_video(rows, shard_size(len(videos), config.shard_videos)),
         make_worker=functools.partial(CutWorker, config, neighbours_of(listed)),
@@ -62,14 +66,14 @@ def _with_files(plan: pa.Table, videos: pa.Table, tracks: StageFolder) -> pa.Tab
     For a file that the listing could not identify (http), `seen` is what the stage `tracks` decoded. It is null for all
     other files, and if `tracks` found no track.
     """
-    columns = ["video_id", "size_bytes", "fingerprint"]
-    listed = {row.pop("video_id"): row for row in videos.select(columns).to_pylist()}
-    ids = plan["video_id"].to_pylist()
-    unknown = {video for video in ids if listed[video]["fingerprint"] is None}
+    columns = ["video_id", "uri", "size_bytes", "fingerprint"]
+    listed = {row["uri"]: row for row in videos.select(columns).to_pylist()}
+    files = [listed[uri] for uri in plan["uri"].to_pylist()]
+    unknown = {file["video_id"] for file in files if file["fingerprint"] is None}
     seen = _seen(tracks, unknown) if unknown else {}
     for name, kind in (("fingerprint", pa.string()), ("size_bytes", pa.int64())):
-        plan = plan.append_column(name, pa.array([listed[video][name] for video in ids], kind))
-    return plan.append_column("seen", pa.array([seen.get(video) for video in ids], SEEN))
+        plan = plan.append_column(name, pa.array([file[name] for file in files], kind))
+    return plan.append_column("seen", pa.array([seen.get(file["video_id"]) for file in files], SEEN))
 
 
 def _seen(tracks: StageFolder, videos: set[str]) -> dict[str, dict[str, Any]]:
@@ -118,8 +122,11 @@ def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
     videos = context.input("videos").read("videos")
     assert videos is not None, "the tracks stage would have stopped"
     tracks = context.input("tracks")
-    failed = tracks.read("failures", columns=["video_id"])
-    failed_ids = set(failed["video_id"].to_pylist()) if failed is not None else set()
+    failed = tracks.read("failures", columns=["video_id", "error_kind"])
+    failed_ids = set()
+    if failed is not None:  # a video without one of its segments has others
+        failed_ids = set(failed.filter(pc.not_equal(failed["error_kind"], "segment"))["video_id"].to_pylist())
+    segments = tracks.read("segments")
 
     def parts() -> Iterator[pa.Table]:
         varying = {path.rsplit("/", 1)[-1]: path for path in tracks.files("times")}
@@ -127,7 +134,8 @@ def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
             times = varying.get(f"{shard}.parquet")
             yield part if times is None else with_times(part, tracks.read_file(times))
 
-    return plan_clips(videos, parts(), failed_ids, config.clips, config.seed, _class_names(config), copies=copies)
+    names = _class_names(config)
+    return plan_clips(videos, parts(), failed_ids, config.clips, config.seed, names, copies=copies, segments=segments)
 
 
 def _class_names(config: Config) -> tuple[str, ...] | None:
@@ -140,15 +148,10 @@ def _class_names(config: Config) -> tuple[str, ...] | None:
 def _by_video(plan: pa.Table, videos_a_shard: int) -> list[Shard]:
     """Make shards that hold all rows of their videos, so that each video is decoded once.
 
-    A video's shard depends on its id: adding a video to the plan changes one shard and leaves the others, with
-    everything computed from them, unchanged. The number of shards is a power of two, so it rarely changes either.
+    Adding a video to the plan changes one shard and leaves the others, with everything computed from them, unchanged.
     """
-    ids = plan["video_id"].to_pylist()
-    wanted = -(-len(set(ids)) // videos_a_shard)
-    buckets = 1 << max(0, (wanted - 1).bit_length())
     rows_of: dict[int, list[int]] = {}
-    for row, video in enumerate(ids):
-        number = int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big") % buckets
+    for row, number in enumerate(shard_numbers(plan["video_id"].to_pylist(), videos_a_shard)):
         rows_of.setdefault(number, []).append(row)
     shards = []
     for number, rows in sorted(rows_of.items()):
@@ -178,7 +181,8 @@ def _clip_ingredients(context: Context) -> dict[str, Any]:
         **({"respelled": respelled} if respelled else {}),
         # Earlier versions gave motion controls to proposed concepts that stand still.
         **({"proposals": 2} if isinstance(config.clips.concepts, str) else {}),
-        "clips": config.clips.model_dump(mode="json", exclude=set(LATER)),
+        # Clips cut before there was a choice are as good.
+        "clips": config.clips.model_dump(mode="json", exclude={*LATER, *(() if config.clips.mask else ("mask",))}),
         **added_code({CONCEPT_KINDS: config.clips.kind_names, MOTION_CONTROLS: config.clips.control_names}),
         "seed": config.seed,
         "classes": names,
@@ -200,12 +204,13 @@ class CutWorker:
     def __call__(self, rows: pa.Table) -> ShardOutput:
         from vtcav_ray.clips.cut import cut_clips
         from vtcav_ray.clips.duplicates import looks_of
+        from vtcav_ray.clips.masks import GREY
 
-        ids, found = rows["video_id"].to_pylist(), rows["seen"].to_pylist()
-        seen = {video: Seen(**facts) for video, facts in zip(ids, found, strict=True) if facts is not None}
+        uris, found = rows["uri"].to_pylist(), rows["seen"].to_pylist()
+        seen = {uri: Seen(**facts) for uri, facts in zip(uris, found, strict=True) if facts is not None}
         clips, failures = cut_clips(
             rows,
-            with_neighbours(rows, self.neighbours, seen),
+            with_neighbours(rows, self.neighbours, seen, by="uri"),
             self.config.clips,
             max_frames=self.config.tracks.max_frames,
             max_pixels=self.config.tracks.max_pixels,
@@ -214,7 +219,8 @@ class CutWorker:
             threads=self.config.resources.cut.decode_threads or 2,
             storage_options=self.config.videos.read_options,
         )
-        made = {"clips": clips, "looks": looks_of(clips), CONTENTS: contents_of(clips)}
+        looks = looks_of(clips, background=GREY if self.config.clips.mask else 0)
+        made = {"clips": clips, "looks": looks, CONTENTS: contents_of(clips)}
         return ShardOutput(made, failures, {"clips": clips.num_rows})
 
 

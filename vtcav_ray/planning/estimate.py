@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.cavs.chance import CAVS
+from vtcav_ray.clips.corpus import Corpus
+from vtcav_ray.clips.select import SEGMENTS_A_VIDEO
 from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import BACKWARD, Hours, price, stage_hours
@@ -122,7 +124,7 @@ def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) ->
     wanted = NameIndex(config.clips.classes) if config.clips.classes else None
     counts: dict[str, int] = {}
     shown: dict[str, str] = {}
-    for label in videos["label"].to_pylist():
+    for label in Corpus.of(videos).labels(names):
         if label is not None:
             name = shown.setdefault(letters(label) or label, spoken(label))
             counts[name] = counts.get(name, 0) + 1
@@ -217,6 +219,15 @@ def response_passes(config: Config, clips: Range, classes: Mapping[str, int]) ->
     return pool.times(float(reference_clips(config, classes) * len(config.activations.layers)))
 
 
+def _with_segments(config: Config, corpus: Corpus) -> Config:
+    """Return a config with as many views per class video as it has with the maximum of segments that are examples."""
+    most = min(SEGMENTS_A_VIDEO, max((len(some) for some in corpus.examples.values()), default=1))
+    if most == 1:
+        return config
+    clips = config.clips.model_copy(update={"class_views": config.clips.class_views * most})
+    return config.model_copy(update={"clips": clips})
+
+
 def estimate(
     config: Config, videos: pa.Table, sample: Sample, known_classes: Sequence[str] | None, rates: Mapping[str, Any]
 ) -> Plan:
@@ -230,8 +241,10 @@ def estimate(
         rates: `gpu_hour`, `cpu_hour` and `currency`.
     """
     notes = list(sample.notes)
+    corpus = Corpus.of(videos)
+    config = _with_segments(config, corpus)
     concepts, classes = concepts_of(config), classes_of(config, videos, known_classes)
-    clips = clip_range(config, videos.num_rows, classes, concepts)
+    clips = clip_range(config, len(corpus.examples), classes, concepts)
     gradients = gradient_range(config, classes)
     num = float(videos.num_rows)
     tracking, measured = per_item(sample.tracks)
@@ -249,7 +262,7 @@ def estimate(
     if config.scores.effect == "patch":
         passes = response_passes(config, clips, classes)
         seconds["responses"] = per_item(sample.responses)[0].times(passes)
-    pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, videos.num_rows))
+    pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, len(corpus.examples)))
     compared = len({(j.concept, j.against) for j in jobs if not j.is_null})
     cells = compared * max(1, len(classes)) * (layers + 1)  # and those of the answer
     if jobs and sample.dims:

@@ -36,7 +36,7 @@ def preflight(
     checks = [] if keep else [output_check(folder)]
     labels: list[LabelRow] = []
     if "tracks" in stages:
-        checks += detector_checks(config)
+        checks += detector_checks(config, folder if keep else None)
     if "activations" in stages:
         found, classes = model_checks(config, folder, keep=keep)
         checks += found

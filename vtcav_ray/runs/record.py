@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import logging
@@ -193,4 +194,8 @@ def versions() -> dict[str, str]:
 
 @functools.cache  # reads a file for each package, and a run asks twice a stage
 def _versions_of_packages() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in VERSIONS_OF}
+    found = {}
+    for name in VERSIONS_OF:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra
+            found[name] = importlib.metadata.version(name)
+    return found

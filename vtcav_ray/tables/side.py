@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from vtcav_ray.rows import EffectTestRow, schema_of
+from vtcav_ray.rows import EffectTestRow, ErasureRow, FiniteChangeRow, HalfRow, RandomisedRow, schema_of
 
 EFFECT_TESTS = schema_of(EffectTestRow)
 
@@ -30,6 +30,28 @@ TIMES = pa.schema(
     [
         ("video_id", pa.string()),  # of a video whose frame rate varies; others are not in the table
         ("seconds", pa.list_(pa.float64())),  # of every frame of the source video, since its first
+    ]
+)
+
+SEGMENTS = pa.schema(  # only if a manifest gives segments
+    [
+        ("video_id", pa.string()),
+        ("start", pa.float64()),  # as in `videos`
+        ("end", pa.float64()),
+        ("first", pa.int32()),  # source frames of the segment; null: the video has no frame in it
+        ("last", pa.int32()),
+    ]
+)
+
+WINDOW = pa.list_(pa.int32(), 4)  # xyxy, whole pixels of the source frame
+MASKS = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("track_id", pa.int32()),
+        ("frames", pa.list_(pa.int32())),  # frames of the track in which the object has a mask, rising
+        ("windows", pa.list_(WINDOW)),  # one per frame: the smallest window that holds the mask
+        # One per frame: lengths of the runs of equal pixels in the window, row by row, the first of them off
+        ("runs", pa.list_(pa.list_(pa.uint32()))),
     ]
 )
 
@@ -113,3 +135,7 @@ AGGREGATE = pa.schema(
         ("map", pa.list_(pa.float64())),
     ]
 )
+ERASURES = schema_of(ErasureRow)
+FINITE_CHANGES = schema_of(FiniteChangeRow)
+RANDOMISED = schema_of(RandomisedRow)
+HALVES = schema_of(HalfRow)
