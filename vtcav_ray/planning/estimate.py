@@ -18,8 +18,9 @@ from vtcav_ray.cavs.chance import CAVS
 from vtcav_ray.clips.corpus import Corpus
 from vtcav_ray.clips.select import SEGMENTS_A_VIDEO
 from vtcav_ray.config import ConceptConfig, Config, Kind
+from vtcav_ray.pages.wording import duration
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
-from vtcav_ray.runs.costs import BACKWARD, Hours, price, stage_hours
+from vtcav_ray.runs.costs import BACKWARD, CheckSizes, Hours, price, stage_hours
 from vtcav_ray.text.name_lists import NameIndex, letters, spoken
 
 # Statistics are timed on random vectors of the planned size. Real vectors need other numbers of iterations.
@@ -197,6 +198,18 @@ def gradient_note(config: Config, classes: Mapping[str, int], clips: Range) -> s
     return f"{sentence} For fewer, {', or '.join(fewer)}."
 
 
+def checks_note(config: Config, classes: int, concepts: Sequence[tuple[str, str]], seconds_a_pass: float) -> str:
+    """Return a sentence on the cost of `vtcav faithful` at its default sizes, which the estimate leaves out."""
+    kinds = len({kind for _, kind in concepts})
+    passes = CheckSizes().passes(
+        classes=classes, concepts=len(concepts), kinds=kinds, layers=len(config.activations.layers)
+    )
+    return (
+        f"`vtcav faithful` afterwards takes at most {passes:,} passes of a part of the network, at most "
+        f"{duration(passes * seconds_a_pass)} of one actor."
+    )
+
+
 def reference_clips(config: Config, classes: Mapping[str, int]) -> int:
     """Return the number of reference clips, if no class example fails."""
     clips, size = config.clips, config.activations.reference
@@ -292,7 +305,12 @@ def estimate(
         price=None if prices[1] is None else Range(*(p or 0.0 for p in prices)),
         currency=str(rates.get("currency", "EUR")),
         dominates=max(weight, key=lambda name: weight[name] or 0.0),
-        notes=(*notes, *filter(None, (gradient_note(config, classes, clips),)), *_device_notes(config)),
+        notes=(
+            *notes,
+            *filter(None, (gradient_note(config, classes, clips),)),
+            checks_note(config, len(classes), concepts, extracting.estimate),
+            *_device_notes(config),
+        ),
     )
 
 
