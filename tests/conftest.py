@@ -135,6 +135,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
     for item in items:
+        if "planted" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)  # the run takes a minute
         if item.get_closest_marker("shared") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"no real videos and weights at {SHARED}"))
         if item.get_closest_marker("browser") and not shutil.which("chromium"):

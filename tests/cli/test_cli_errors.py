@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from vtcav_ray import cli, pipeline
 from vtcav_ray.store import folder as folder_module
