@@ -13,9 +13,12 @@ RUN := $(VENV)/.setup-run-$(INSTALLED)
 DEV := $(VENV)/.setup-dev-$(INSTALLED)
 # tests/conftest.py orders the files, so that no long one starts at the very end.
 # Don't replace a worker that crashed: with `loadfile`, xdist 3.8 then hangs at the end (pytest-dev/pytest-xdist#1378).
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25
+# Three workers for two cores, because tests of Ray and of servers wait; the fast part computes. Containers often forbid
+# compiled files (PYTHONDONTWRITEBYTECODE); here every worker, actor and subprocess would compile everything again.
+WORKERS := 3
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25
 
-.PHONY: setup quickstart test test-all test-fast lint types format docs docs-version constraints lock audit pin-images images bench-smoke clean
+.PHONY: setup quickstart test test-all test-fast coverage lint types format docs docs-version constraints lock audit pin-images images bench-smoke clean
 # Both set-ups write into the same folder.
 .NOTPARALLEL:
 
@@ -55,8 +58,14 @@ test: setup
 test-all: setup
 	$(PYTEST)
 
+test-fast: WORKERS := 2
 test-fast: setup
 	$(PYTEST) -m "not slow and not browser and not full"
+
+# The share of the package's lines that the fast part runs in its own processes.
+coverage: WORKERS := 2
+coverage: setup
+	$(PYTEST) -m "not slow and not browser and not full" --cov --cov-report=term
 
 lint: setup
 	$(BIN)/ruff check .

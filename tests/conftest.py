@@ -70,6 +70,21 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
 
 
 @pytest.fixture(scope="module")
+def planted_copy(planted: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A copy of the planted run for one file, whose tests may change it."""
+    return str(planted.copy(tmp_path_factory.mktemp("copy") / "run"))
+
+
+@pytest.fixture(scope="module")
+def no_ray() -> Iterator[None]:
+    """All shards run in this process, with the real models."""
+    from tests.helpers.small_runs import without_ray
+
+    with without_ray():
+        yield
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser for one file: Playwright's event loop would stop other tests of this process from starting theirs."""
     from tests.helpers.browser import chromium
@@ -80,20 +95,26 @@ def browser() -> Iterator[Browser]:
 
 # Files that take more than about 15 s, the longest first: files go to the workers in this order, so both end together.
 LONGEST = (
-    "test_object_storage.py",
-    "test_jobs.py",
-    "test_kills.py",
     "test_pipeline.py",
+    "test_object_storage_runs.py",
+    "test_jobs.py",
+    "test_nodes.py",
+    "test_kills.py",
+    "test_dead_ray.py",
+    "test_poison.py",
+    "test_demo.py",
+    "test_stopping.py",
     "test_kill.py",
     "test_reruns.py",
-    "test_dead_ray.py",
     "test_golden.py",
+    "test_object_storage.py",
     "test_gpu.py",
+    "test_heads.py",
     "test_memory.py",
-    "test_poison.py",
     "test_gradcam_stage.py",
     "test_maps_stage.py",
     "test_patch_stage.py",
+    "test_patch_engine.py",
     "test_shortcut.py",
     "test_explain_run.py",
     "test_patch_scores.py",
@@ -104,7 +125,8 @@ LONGEST = (
     "test_imports.py",
     "test_rehearse.py",
     "test_one_layer.py",
-    "test_stopping.py",
+    "test_fuzz.py",
+    "test_decode.py",
     "test_examples.py",
 )
 
@@ -113,6 +135,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
     for item in items:
+        if "planted" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)  # the run takes a minute
         if item.get_closest_marker("shared") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"no real videos and weights at {SHARED}"))
         if item.get_closest_marker("browser") and not shutil.which("chromium"):

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import toy_stage
 from tests.helpers.seaweed import Seaweed, weed
+from vtcav_ray.store.commits import StageFolder
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     server.start()
     yield server
     server.kill()  # its data is no longer needed, and a clean stop takes half a minute
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> StageFolder:
+    """The toy stage's output of a run without Ray and without kills."""
+    return toy_stage.undisturbed(tmp_path / "undisturbed")

@@ -62,6 +62,14 @@ class PlantedRun:
         return out
 
 
+def opened(url: str) -> tuple[Run, Config]:
+    """Open a run with the config that it was made with."""
+    from vtcav_ray.watch.rerun import reopened
+
+    run, config, _ = reopened(url)
+    return run, config
+
+
 def make(folder: Path) -> None:
     """Render the world and do the run. Takes about half a minute."""
     import vtcav_ray

@@ -25,8 +25,10 @@ def run_here(
     """Replace `vtcav_ray.engine.run_shards`: run one shard after another in this process, without Ray."""
     worker = make_worker()
     for shard in shards:
-        record = output.commit(shard.name, worker(shard.rows))
-        yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0}
+        made = worker(shard.rows)
+        record = output.commit(shard.name, made)
+        items = made.metrics.get(facts_of(output.stage).unit or "", 0.0)
+        yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0, "items": items}
 
 
 @contextmanager

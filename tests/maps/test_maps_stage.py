@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,8 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from tests.helpers.planted_run import PlantedRun
-from tests.helpers.small_runs import without_ray
+from tests.helpers.planted_run import PlantedRun, opened
 from vtcav_ray import cli, tables
-from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.maps.page import build_page, page_data
 from vtcav_ray.maps.run import maps_run
@@ -24,34 +21,17 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Context
 from vtcav_ray.scores.choose import CellKey, Wanted
 from vtcav_ray.video.mp4 import decode_mp4
-from vtcav_ray.watch.rerun import reopened
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray")]
 
 UP = "moving up/context"
 LIFT = Wanted(classes=("lift",), layers=("early", "middle", "head"), concepts=(UP,))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_ray() -> Iterator[None]:
-    with without_ray():
-        yield
-
-
 @pytest.fixture(scope="module")
-def folder(planted: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(planted.copy(tmp_path_factory.mktemp("copy") / "run"))
-
-
-def opened(folder: str) -> tuple[Run, Config]:
-    run, config, _ = reopened(folder)
-    return run, config
-
-
-@pytest.fixture(scope="module")
-def mapped(folder: str) -> Run:
+def mapped(planted_copy: str) -> Run:
     """A run with the maps of upward movement on the examples of `lift` at three layers."""
-    return maps_run(*opened(folder), LIFT)
+    return maps_run(*opened(planted_copy), LIFT)
 
 
 def test_there_is_a_row_a_clip_and_cell(mapped: Run) -> None:
@@ -106,23 +86,23 @@ def test_overlays_are_films_beside_the_tables(mapped: Run) -> None:
     assert f"maps/{stage.key}/{drawn[0]['mp4']}" in Path(mapped.url, "maps.html").read_text()
 
 
-def test_the_report_links_to_the_page_and_a_second_call_uses_everything(mapped: Run, folder: str) -> None:
-    assert 'href="maps.html"' in Path(folder, "report.html").read_text()
-    before = {p: p.stat().st_mtime_ns for p in Path(folder, "maps").rglob("*.parquet")}
+def test_the_report_links_to_the_page_and_a_second_call_uses_everything(mapped: Run, planted_copy: str) -> None:
+    assert 'href="maps.html"' in Path(planted_copy, "report.html").read_text()
+    before = {p: p.stat().st_mtime_ns for p in Path(planted_copy, "maps").rglob("*.parquet")}
     options = ["--class", "lift", "--concept", UP, "--cells", "all"]
     layers = [word for layer in LIFT.layers for word in ("--layer", layer)]
-    result = CliRunner().invoke(cli.app, ["maps", folder, *options, *layers])
+    result = CliRunner().invoke(cli.app, ["maps", planted_copy, *options, *layers])
     assert result.exit_code == 0, result.output
     assert "maps.html" in result.output
-    assert {p: p.stat().st_mtime_ns for p in Path(folder, "maps").rglob("*.parquet")} == before
+    assert {p: p.stat().st_mtime_ns for p in Path(planted_copy, "maps").rglob("*.parquet")} == before
 
 
-def test_a_lost_shard_is_made_again_with_the_same_content(mapped: Run, folder: str) -> None:
+def test_a_lost_shard_is_made_again_with_the_same_content(mapped: Run, planted_copy: str) -> None:
     stage = mapped.stage("maps")
-    lost = sorted(Path(folder, "maps", stage.key, "maps").glob("*.parquet"))[0]
+    lost = sorted(Path(planted_copy, "maps", stage.key, "maps").glob("*.parquet"))[0]
     content = lost.read_bytes()
     lost.unlink()
-    maps_run(*opened(folder), LIFT)
+    maps_run(*opened(planted_copy), LIFT)
     assert lost.read_bytes() == content
 
 
@@ -156,7 +136,7 @@ def test_projections_without_one_direction_for_all_places_are_refused(planted: P
     check_projections((CellKey("lift", "early@moving", UP, "random"),), config)
 
 
-def test_another_config_is_refused(folder: str) -> None:
-    run, config = opened(folder)
+def test_another_config_is_refused(planted_copy: str) -> None:
+    run, config = opened(planted_copy)
     with pytest.raises(ConfigError, match="seed"):
         maps_run(run, config.model_copy(update={"seed": 7}), LIFT)

@@ -129,6 +129,7 @@ def test_the_key_covers_the_source_and_the_function(place: Place, tmp_path: Path
     assert name not in sys.modules  # a description does not run it
 
 
+@pytest.mark.slow  # timm takes five seconds to import
 @pytest.mark.parametrize(("function", "shapes"), [
     ("resnet", {"early": (4, 8, 8, 128), "late": (4, 2, 2, 512), "head": (4, 1, 1, 512)}),
     ("vit", {"early": (4, 2, 2, 192), "late": (4, 2, 2, 192), "head": (4, 1, 1, 192)}),

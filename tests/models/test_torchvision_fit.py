@@ -64,5 +64,6 @@ def test_another_reason_is_not_hidden(package: Path, tmp_path: Path) -> None:
     assert "for another reason: uninstall it" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_set_up_left_one_that_can_be_imported_or_none() -> None:
     assert mismatch() is None, f"run `{COMMAND}` in this environment"

@@ -398,6 +398,7 @@ def test_labels_of_the_config_rename_the_classes(tmp_path: Path, folders: dict[s
     refused(folders["vivit"], "names 2 classes, and the model has 4", labels=str(labels))
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_the_hub(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 

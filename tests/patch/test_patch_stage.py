@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +11,9 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from tests.helpers.planted_run import PlantedRun
-from tests.helpers.small_runs import without_ray
-from tests.helpers.waiting import wait_for
-from vtcav_ray import cli, engine, tables
-from vtcav_ray.config import Config, ResourcesConfig
-from vtcav_ray.engine import ray_session, run_shards
+from tests.helpers.planted_run import PlantedRun, opened
+from vtcav_ray import cli, tables
+from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError, InputError, StageError
 from vtcav_ray.patch.plan import Chosen
 from vtcav_ray.patch.run import cost, patch_run
@@ -34,36 +28,19 @@ from vtcav_ray.runs.stage import Context
 from vtcav_ray.scores.choose import CellKey, Wanted, choose
 from vtcav_ray.scores.sides import accepted, comparisons
 from vtcav_ray.stages import ANSWER
-from vtcav_ray.tcav import concept_effect
 from vtcav_ray.watch.rerun import reopened
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray")]
 
 UP = "moving up/context"
 CLASSES = ["lift", "push_left", "push_right", "put_down"]
 TWO_LAYERS = Wanted(layers=("late", "head"), concepts=(UP,))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_ray() -> Iterator[None]:
-    with without_ray():
-        yield
-
-
 @pytest.fixture(scope="module")
-def folder(planted: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(planted.copy(tmp_path_factory.mktemp("copy") / "run"))
-
-
-def opened(folder: str) -> tuple[Run, Config]:
-    run, config, _ = reopened(folder)
-    return run, config
-
-
-@pytest.fixture(scope="module")
-def patched(folder: str) -> Run:
+def patched(planted_copy: str) -> Run:
     """A run with the patch effects of one concept on all classes at the last two layers."""
-    return patch_run(*opened(folder), TWO_LAYERS)
+    return patch_run(*opened(planted_copy), TWO_LAYERS)
 
 
 def worker_of(run: Run, config: Config, chosen: Chosen) -> tuple[PatchWorker, list[pa.Table]]:
@@ -130,10 +107,11 @@ def test_the_concept_effect_is_the_first_order_change_at_every_layer(patched: Ru
     assert gains["early"] > gains["late"] > gains["head"] == 1
 
 
-def test_the_concept_effect_is_the_first_order_change_where_each_clip_has_its_own_gain(folder: str) -> None:
+def test_the_concept_effect_is_the_first_order_change_where_each_clip_has_its_own_gain(planted_copy: str) -> None:
     wanted = Wanted(("lift",), ("early@moving",), (UP,), significant=False)
-    (row,) = patch_run(*opened(folder), wanted).table("patch_effects").to_pylist()
-    gradients = [r for r in opened(folder)[0].table("gradients", layer="early@moving").to_pylist() if r["reference"]]
+    (row,) = patch_run(*opened(planted_copy), wanted).table("patch_effects").to_pylist()
+    of_layer = opened(planted_copy)[0].table("gradients", layer="early@moving").to_pylist()
+    gradients = [row for row in of_layer if row["reference"]]
     assert len({r["gain"] for r in gradients}) > 1
     assert row["effect"] == pytest.approx(row["effect_first_order"], rel=1e-3)
 
@@ -156,8 +134,8 @@ def test_the_planted_motion_raises_its_class_and_lowers_the_others(patched: Run)
     assert all(rows[name]["effect_patch"] < 0 for name in CLASSES if name != "lift")
 
 
-def test_the_first_order_column_is_the_gradient_at_the_reference_set(folder: str, patched: Run) -> None:
-    run, _ = opened(folder)
+def test_the_first_order_column_is_the_gradient_at_the_reference_set(planted_copy: str, patched: Run) -> None:
+    run, _ = opened(planted_copy)
     activations = accepted(run.stage("activations"), run.stage("cavs"))
     gradients = read_reference(activations, "head", None, run.config.seed)
     assert set(gradients["class"].to_pylist()) == set(CLASSES)
@@ -170,9 +148,9 @@ def test_the_first_order_column_is_the_gradient_at_the_reference_set(folder: str
     assert set(half["clip_id"].to_pylist()) < set(gradients["clip_id"].to_pylist())
 
 
-def test_pairs_are_compared_clip_by_clip(folder: str) -> None:
+def test_pairs_are_compared_clip_by_clip(planted_copy: str) -> None:
     wanted = Wanted(("lift",), ("head",), ("cup/spatiotemporal",), "cup/frozen")
-    result = patch_run(*opened(folder), wanted)
+    result = patch_run(*opened(planted_copy), wanted)
     (row,) = result.table("patch_effects").to_pylist()
     assert row["n_concept"] == row["n_random"]
     assert np.isnan(row["spread_ratio"])
@@ -181,16 +159,16 @@ def test_pairs_are_compared_clip_by_clip(folder: str) -> None:
 
 
 @pytest.mark.parametrize("layer", ["early@moving"])
-def test_a_projection_that_differs_from_clip_to_clip_has_a_patch_effect(folder: str, layer: str) -> None:
-    result = patch_run(*opened(folder), Wanted(("lift",), (layer,), (UP,)), limit_reference=4)
+def test_a_projection_that_differs_from_clip_to_clip_has_a_patch_effect(planted_copy: str, layer: str) -> None:
+    result = patch_run(*opened(planted_copy), Wanted(("lift",), (layer,), (UP,)), limit_reference=4)
     (row,) = result.table("patch_effects").to_pylist()
     assert row["references"] == 4
     assert row["effect_patch"] > 0
     assert np.isfinite(row["z"])
 
 
-def test_the_choice_of_cells(folder: str) -> None:
-    run, _ = opened(folder)
+def test_the_choice_of_cells(planted_copy: str) -> None:
+    run, _ = opened(planted_copy)
     scores = run.table("scores").to_pylist()
     every = choose(run, Wanted(significant=False))
     assert len(every) == sum(row["against"] == "random" and row["layer"] != ANSWER for row in scores)
@@ -209,14 +187,14 @@ def test_the_choice_of_cells(folder: str) -> None:
         ("clips.per_concept=7", "`clips` differs"),
         ("model.checkpoint=untrained", "is now UNTRAINED"),
     ):
-        _, other, _ = reopened(folder, [override])
+        _, other, _ = reopened(planted_copy, [override])
         with pytest.raises(ConfigError, match=match):
             patch_run(run, other, TWO_LAYERS)
 
 
-def test_cells_without_an_effect_can_be_left_out(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_without_an_effect_can_be_left_out(planted_copy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`vtcav intervene` has nothing to predict there; `vtcav patch` takes them, and says why figures are missing."""
-    run, _ = opened(folder)
+    run, _ = opened(planted_copy)
     scores = run.table("scores")
     z = np.array(scores["z"].to_pylist())
     spoiled_rows = np.flatnonzero(np.array(scores["against"].to_pylist()) == "random")[:5]
@@ -234,8 +212,8 @@ def test_cells_without_an_effect_can_be_left_out(folder: str, monkeypatch: pytes
         choose(run, only)
 
 
-def test_significant_cells_are_taken_by_the_size_of_z(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, _ = opened(folder)
+def test_significant_cells_are_taken_by_the_size_of_z(planted_copy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = opened(planted_copy)
     scores = run.table("scores")
     z = np.abs(np.asarray(scores["z"]))
     called = pa.array(z > 2.0, pa.bool_())
@@ -250,19 +228,21 @@ def test_significant_cells_are_taken_by_the_size_of_z(folder: str, monkeypatch: 
     assert choose(run, Wanted(significant=True)) == tuple(expected)
 
 
-def test_cells_chosen_by_their_p_are_no_independent_test(folder: str, patched: Run) -> None:
+def test_cells_chosen_by_their_p_are_no_independent_test(planted_copy: str, patched: Run) -> None:
     assert CHOSEN_BY_P not in patched.manifest("patch")["warnings"]
     cells = (CellKey("lift", "head", UP, "random"),)
-    run, config = opened(folder)
+    run, config = opened(planted_copy)
     inputs = {name: run.stage(name) for name in patch_stage(Chosen(cells, True)).inputs}
     context = Context(config, run.folder, inputs)
     assert CHOSEN_BY_P in patch_stage(Chosen(cells, True)).prepare(context).warnings
     assert patch_stage(Chosen(cells, True)).key(context) != patch_stage(Chosen(cells, False)).key(context)
 
 
-def test_a_clip_with_a_response_that_is_no_number_is_a_failure(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clip_with_a_response_that_is_no_number_is_a_failure(
+    planted_copy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its comparison goes on without it."""
-    run, config = opened(folder)
+    run, config = opened(planted_copy)
     cell = CellKey("lift", "head", UP, "random")
     worker, (rows, *_) = worker_of(run, config, Chosen((cell,), False))
     bad = rows["clip_id"][3].as_py()
@@ -286,9 +266,9 @@ def test_a_clip_with_a_response_that_is_no_number_is_a_failure(folder: str, monk
 
 
 def test_a_reference_clip_that_can_not_be_decoded_is_left_out_and_named_once(
-    folder: str, monkeypatch: pytest.MonkeyPatch
+    planted_copy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, config = opened(folder)
+    run, config = opened(planted_copy)
     chosen = Chosen((CellKey("lift", "late", UP, "random"), CellKey("lift", "head", UP, "random")), False)
     activations = accepted(run.stage("activations"), run.stage("cavs"))
     reference = read_reference(activations, "head", None, config.seed)["clip_id"].unique().to_pylist()
@@ -315,30 +295,30 @@ def test_a_reference_clip_that_can_not_be_decoded_is_left_out_and_named_once(
         worker(rows)
 
 
-def test_the_cost_is_known_before(folder: str) -> None:
-    found = cost(*opened(folder), TWO_LAYERS, limit_reference=3)
+def test_the_cost_is_known_before(planted_copy: str) -> None:
+    found = cost(*opened(planted_copy), TWO_LAYERS, limit_reference=3)
     assert found.cells == 8
     assert found.passes == {"late": 32 * 3, "head": 32 * 3}
-    metrics = opened(folder)[0].manifest("activations")["metrics"]
+    metrics = opened(planted_copy)[0].manifest("activations")["metrics"]
     passes = metrics["clips"] + BACKWARD * metrics["gradients"]
     assert found.seconds_a_pass == pytest.approx(metrics["seconds"] / passes)
-    words = ["patch", folder, "--cells", "all", "--layer", "head", "--limit-reference", "3", "--dry-run"]
+    words = ["patch", planted_copy, "--cells", "all", "--layer", "head", "--limit-reference", "3", "--dry-run"]
     reported = CliRunner().invoke(cli.app, words)
     assert reported.exit_code == 0, reported.output
     assert "pool clips x 3 reference clips" in reported.stdout
     assert "at most" in reported.stdout
 
 
-def test_the_command_prints_the_rows_and_running_again_re_uses_them(folder: str, patched: Run) -> None:
-    before = {p: p.stat().st_mtime_ns for p in Path(folder).rglob("*.parquet")}
-    words = ["patch", folder, "--cells", "all", "--layer", "late", "--layer", "head", "--concept", UP]
+def test_the_command_prints_the_rows_and_running_again_re_uses_them(planted_copy: str, patched: Run) -> None:
+    before = {p: p.stat().st_mtime_ns for p in Path(planted_copy).rglob("*.parquet")}
+    words = ["patch", planted_copy, "--cells", "all", "--layer", "late", "--layer", "head", "--concept", UP]
     reported = CliRunner().invoke(cli.app, [*words, "--json"])
     assert reported.exit_code == 0, reported.output
     assert json.loads(reported.stdout) == patched.table("patch_effects").to_pylist()
-    assert {p: p.stat().st_mtime_ns for p in Path(folder).rglob("*.parquet")} == before
+    assert {p: p.stat().st_mtime_ns for p in Path(planted_copy).rglob("*.parquet")} == before
     shown = CliRunner().invoke(cli.app, words)
     assert "lift" in shown.stdout
-    table = CliRunner().invoke(cli.app, ["table", folder, "patch_effects", "--format", "csv"])
+    table = CliRunner().invoke(cli.app, ["table", planted_copy, "patch_effects", "--format", "csv"])
     assert table.output.splitlines()[0].replace('"', "").split(",") == tables.PATCH_EFFECTS.names
     assert CliRunner().invoke(cli.app, [*words, "--cells", "some"]).exit_code == 2
 
@@ -346,67 +326,3 @@ def test_the_command_prints_the_rows_and_running_again_re_uses_them(folder: str,
 def test_a_run_without_the_stage_says_how_to_get_it(planted: PlantedRun) -> None:
     with pytest.raises(ConfigError, match=f"Run `vtcav patch {planted.run.url}`"):
         planted.run.table("patch_effects")
-
-
-KILLED = """
-import sys
-from tests.helpers.small_runs import without_ray
-from vtcav_ray.scores.choose import Wanted
-from vtcav_ray.patch.run import patch_run
-from vtcav_ray.responses import stage
-from vtcav_ray.watch.rerun import reopened
-
-stage.CLIPS_A_SHARD = 4
-run, config, _ = reopened(sys.argv[1])
-with without_ray():
-    patch_run(run, config, Wanted(("lift",), ("early",), ("moving up/context",)))
-"""
-
-
-def test_a_killed_run_resumes_with_its_missing_shards(
-    planted: PlantedRun, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = str(planted.copy(tmp_path / "run"))
-    process = subprocess.Popen([sys.executable, "-c", KILLED, own], cwd=Path(__file__).parents[2])
-
-    def commits() -> list[Path]:
-        return sorted(Path(own, "patch").glob("*/_commits/*.json"))
-
-    try:
-        wait_for(lambda: len(commits()) >= 2, process=process)
-    finally:
-        process.kill()
-        process.wait()
-    done = {p: p.read_bytes() for p in commits()}
-    assert not list(Path(own, "patch").glob("*/manifest.json")), "it was killed too late"
-    assert not Path(own, "patch.json").exists()
-    monkeypatch.setattr("vtcav_ray.responses.stage.CLIPS_A_SHARD", 4)
-    wanted = Wanted(("lift",), ("early",), (UP,))
-    result = patch_run(*opened(own), wanted)
-    manifest = result.manifest("patch")
-    assert manifest["resumed"]
-    assert len(manifest["shards"]) == 32 // 4 + 1
-    assert {p: p.read_bytes() for p in done} == done
-    uninterrupted = patch_run(*opened(folder), wanted)
-    for name in ("patched", "patch_effects"):
-        assert result.table(name).equals(uninterrupted.table(name)), name
-
-
-def test_it_runs_on_ray(folder: str) -> None:
-    with ray_session(ResourcesConfig(num_cpus=2)), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "run_shards", run_shards)
-        result = patch_run(*opened(folder), Wanted(("lift",), ("head",), ("cup/spatial",)))
-    assert result.manifest("patch")["metrics"]["seconds"] > 0  # an actor's
-    (row,) = result.table("patch_effects").to_pylist()
-    gradients = [
-        r for r in result.table("gradients", layer="head").to_pylist() if r["reference"] and r["class"] == "lift"
-    ]
-    pool = {row["clip_id"]: row["vector"] for row in result.table("activations", layer="head").to_pylist()}
-    activations = accepted(result.stage("activations"), result.stage("cavs"))
-    sides = comparisons(activations, "head", result.config)["cup/spatial", "random"]
-    own, other = (np.array([pool[clip] for clip in side.clips]) for side in (sides.concept, sides.other))
-    expected = concept_effect(
-        [r["vector"] for r in gradients], own, other, groups=sides.concept.videos + sides.other.videos
-    )
-    assert row["effect"] == pytest.approx(expected.effect, rel=1e-3)  # the gain after the head is 1
-    assert row["z"] == pytest.approx(expected.z, rel=1e-2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from typer.testing import CliRunner
 
 import vtcav_ray
 from tests.helpers.planted_run import PlantedRun
-from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, tables
 from vtcav_ray.compare import compare_runs
 from vtcav_ray.config import Config
@@ -28,17 +26,11 @@ from vtcav_ray.scores.sides import comparisons
 from vtcav_ray.stages import ANSWER
 from vtcav_ray.tcav import class_margin, response_effect
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray")]
 
 UP = "moving up/context"
 CLASSES = ["lift", "push_left", "push_right", "put_down"]
 SETTINGS = ("activations.layers=[late, head]", "scores.permutations=20000")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_ray() -> Iterator[None]:
-    with without_ray():
-        yield
 
 
 @pytest.fixture(scope="module")

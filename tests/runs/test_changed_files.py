@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.helpers.class_folders import class_folders
-from tests.helpers.small_runs import without_ray
 from vtcav_ray import pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
@@ -19,13 +18,7 @@ from vtcav_ray.pipeline import Silence, failed_inputs
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store import access
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def here() -> Iterator[None]:
-    with without_ray():
-        yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray")]
 
 
 @pytest.fixture(scope="module")

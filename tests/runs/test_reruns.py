@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from typer.testing import CliRunner
 
 import vtcav_ray
 from tests.helpers.class_folders import class_folders
-from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import load_config
@@ -36,7 +34,7 @@ from vtcav_ray.watch.page import update_report
 from vtcav_ray.watch.rerun import rerun
 from vtcav_ray.watch.run_one import CheckpointRunner
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray")]
 
 GRADIENT_KEY = itemgetter("clip_id", "class", "layer")
 QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
@@ -53,12 +51,6 @@ SMALL = [
     "scores.bootstrap=100",
     "shard_videos=8",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def here() -> Iterator[None]:
-    with without_ray():
-        yield
 
 
 @pytest.fixture(scope="module")

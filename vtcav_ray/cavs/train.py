@@ -102,40 +102,42 @@ def train_cavs(
     matrix = given if isinstance(given, Gram) else gram(given, device=device)
 
     held_MP, held_MQ, possible_M = split(positives_MP, negatives_MQ, groups_N, held_out=held_out, seed=seed)
-    rows_MR = np.concatenate((positives_MP, negatives_MQ), axis=1)
-    held_MR = np.concatenate((held_MP, held_MQ), axis=1)
-    labels_MR = np.where(rows_MR == PAD, 0.0, 1.0)
-    labels_MR[:, positives_MP.shape[1] :] *= -1.0
-    train = _pack(rows_MR, labels_MR, (labels_MR != 0) & ~held_MR)
-    tested = _pack(rows_MR, labels_MR, held_MR)
-
-    num = len(rows_MR)
-    result = _Columns(num, train.rows.shape[1])
-    chunks = list(_chunks(train, tested, _chunk_numbers(method, matrix.device)))
-    job = _Job(matrix, train, tested, method)
-    workers = min(len(chunks), torch.get_num_threads()) if matrix.device.type == "cpu" else 1
-    # A BLAS that splits a small factorisation over its own threads spends its time waiting for them.
-    with _BLAS.limit(limits=1, user_api="blas"):
-        _run(job, chunks, result, workers)
-
-    reason = np.where(result.degenerate, NO_DIFFERENCE, np.where(result.converged, "", NOT_CONVERGED)).astype(object)
-    reason[~possible_M] = ONE_VIDEO
-    failed = np.flatnonzero(reason != "")
-    for column in (result.bias, result.train_accuracy, result.held_out_accuracy):
-        column[failed] = np.nan
-    result.coefficients[failed] = 0.0
-    coefficients = _sparse(train, result.coefficients, num_rows, failed)
+    train, tested = _parts(positives_MP, negatives_MQ, np.concatenate((held_MP, held_MQ), axis=1))
+    result = _trained(_Job(matrix, train, tested, method))
+    reason = result.explain_failures(possible_M)
     return Cavs(
         bias=result.bias.astype(np.float32),
         train_accuracy=result.train_accuracy.astype(np.float32),
         held_out_accuracy=result.held_out_accuracy.astype(np.float32),
-        coefficients=coefficients,
+        coefficients=_sparse(train, result.coefficients, num_rows, np.flatnonzero(reason != "")),
         reason=tuple(reason),
         n_positives=(positives_MP != PAD).sum(axis=1),
         n_negatives=(negatives_MQ != PAD).sum(axis=1),
         solver=solver,
         gram=matrix,
     )
+
+
+def _parts(
+    positives_MP: NDArray[np.int64], negatives_MQ: NDArray[np.int64], held_MR: NDArray[np.bool_]
+) -> tuple[_Packed, _Packed]:
+    """Return the train rows and the held-out rows of each CAV, with labels +1 and -1."""
+    rows_MR = np.concatenate((positives_MP, negatives_MQ), axis=1)
+    labels_MR = np.where(rows_MR == PAD, 0.0, 1.0)
+    labels_MR[:, positives_MP.shape[1] :] *= -1.0
+    return _pack(rows_MR, labels_MR, (labels_MR != 0) & ~held_MR), _pack(rows_MR, labels_MR, held_MR)
+
+
+def _trained(job: _Job) -> _Columns:
+    """Train all CAVs of a job, chunk by chunk."""
+    device = job.gram.device
+    result = _Columns(*job.train.rows.shape)
+    chunks = list(_chunks(job.train, job.tested, _chunk_numbers(job.solver, device)))
+    workers = min(len(chunks), torch.get_num_threads()) if device.type == "cpu" else 1
+    # A BLAS that splits a small factorisation over its own threads spends its time waiting for them.
+    with _BLAS.limit(limits=1, user_api="blas"):
+        _run(job, chunks, result, workers)
+    return result
 
 
 def _chunk_numbers(solver: Solver, device: torch.device) -> int:
@@ -177,6 +179,20 @@ class _Columns:
         self.held_out_accuracy = np.zeros(num)
         self.degenerate = np.zeros(num, dtype=bool)
         self.converged = np.zeros(num, dtype=bool)
+
+    def explain_failures(self, possible_M: NDArray[np.bool_]) -> NDArray[np.object_]:
+        """Return why each CAV has no result, "" for the others. Set the figures of those without one to NaN.
+
+        Args:
+            possible_M: False where nothing could be held out.
+        """
+        reason = np.where(self.degenerate, NO_DIFFERENCE, np.where(self.converged, "", NOT_CONVERGED)).astype(object)
+        reason[~possible_M] = ONE_VIDEO
+        failed = np.flatnonzero(reason != "")
+        for column in (self.bias, self.train_accuracy, self.held_out_accuracy):
+            column[failed] = np.nan
+        self.coefficients[failed] = 0.0
+        return reason
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,22 @@ class CellsTest:
     p_needed: float = float("nan")
 
 
+@dataclass(frozen=True)
+class _Permutations:
+    """How the cells of a family are tested; see `effect_family`."""
+
+    permutations: int
+    tails: Tails
+    level: float
+    seed: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        check_tails(self.tails)
+        if self.permutations < 1:
+            raise ValueError(f"permutations must be at least 1, and is {self.permutations}")
+
+
 def effect_family(
     concept: ArrayLike,
     random: ArrayLike,
@@ -118,15 +134,12 @@ def effect_family(
     Raises:
         ValueError: empty sides, shapes that do not fit, a video on both sides, a missing label, a video of two labels.
     """
-    check_tails(tails)
-    if permutations < 1:
-        raise ValueError(f"permutations must be at least 1, and is {permutations}")
+    how = _Permutations(permutations, tails, level, seed, torch.device(device))
     both_UC, n, labels_U = _by_video(_projections(concept, "concept"), _projections(random, "random"), groups, strata)
-    where = torch.device(device)
     effect, unit = both_UC[:n].mean(0) - both_UC[n:].mean(0), standard_error(both_UC, n)
     with np.errstate(invalid="ignore"):
         flat = ~(np.ptp(both_UC, axis=0) > _FLAT * np.abs(both_UC).max(axis=0))
-    plain = _tested(both_UC, ~flat, lambda s: WelchCells.of(s, n), permutations, tails, seed, where, level)
+    plain = _tested(both_UC, ~flat, lambda s: WelchCells.of(s, n), how)
     within, within_test = np.full_like(effect, np.nan), _untested(len(effect))
     no_contrast: tuple[str, ...] = ()
     if labels_U is not None:
@@ -134,15 +147,11 @@ def effect_family(
         within, no_contrast = split.effect_within(both_UC), split.no_contrast
         if split.counts:
             test = ~(flat | split.flat(both_UC))
-            within_test = _tested(both_UC, test, split.cells, permutations, "equal", seed, where)
+            within_test = _tested(both_UC, test, split.cells, dataclasses.replace(how, tails="equal"))
     return EffectFamily(
         effect=effect,
         null_unit=np.where(flat, np.nan, unit),
-        p=plain.p,
-        p_symmetric=plain.p_symmetric,
-        p_adjusted=plain.p_adjusted,
         spread_ratio=spread_ratio(both_UC, n),
-        null_counts=plain.null_counts,
         effect_within=within,
         p_within=within_test.p,
         p_within_adjusted=within_test.p_adjusted,
@@ -150,7 +159,7 @@ def effect_family(
         no_contrast=no_contrast,
         n_concept=n,
         n_random=len(both_UC) - n,
-        p_needed=plain.p_needed,
+        **vars(plain),
     )
 
 
@@ -177,23 +186,17 @@ def paired_effect_family(
     Raises:
         ValueError: no pairs, or shapes that do not fit.
     """
-    check_tails(tails)
-    if permutations < 1:
-        raise ValueError(f"permutations must be at least 1, and is {permutations}")
+    how = _Permutations(permutations, tails, level, seed, torch.device(device))
     rows_NC = _projections(differences, "differences")
     rows_UC = video_means(rows_NC, check_groups(groups, len(rows_NC)))
     unit = np.sqrt(np.square(rows_UC).sum(axis=0)) / len(rows_UC)
     present = unit > 0  # equal differences are an effect without noise
-    tested = _tested(rows_UC, present, SignCells.of, permutations, tails, seed, torch.device(device), level)
+    tested = _tested(rows_UC, present, SignCells.of, how)
     unknown = np.full(rows_UC.shape[1], np.nan)
     return EffectFamily(
         effect=rows_UC.mean(axis=0),
         null_unit=np.where(present, unit, np.nan),
-        p=tested.p,
-        p_symmetric=tested.p_symmetric,
-        p_adjusted=tested.p_adjusted,
         spread_ratio=unknown,
-        null_counts=tested.null_counts,
         effect_within=unknown,
         p_within=unknown,
         p_within_adjusted=unknown,
@@ -201,7 +204,7 @@ def paired_effect_family(
         no_contrast=(),
         n_concept=len(rows_UC),
         n_random=len(rows_UC),
-        p_needed=tested.p_needed,
+        **vars(tested),
     )
 
 
@@ -235,17 +238,13 @@ def _tested(
     both_UC: NDArray[np.float64],
     present: NDArray[np.bool_],
     cells_of: Callable[[torch.Tensor], Cells],
-    permutations: int,
-    tails: Tails,
-    seed: int,
-    device: torch.device,
-    level: float = 0.05,
+    how: _Permutations,
 ) -> CellsTest:
     """Test the cells that are present; the others are NaN."""
     out = _untested(len(present))
     if present.any():
-        cells = cells_of(torch.from_numpy(np.ascontiguousarray(both_UC[:, present])).to(device))
-        found = permute_cells(cells, permutations, tails, seed, device, correct=True, level=level)
+        cells = cells_of(torch.from_numpy(np.ascontiguousarray(both_UC[:, present])).to(how.device))
+        found = permute_cells(cells, **vars(how), correct=True)
         out.p[present], out.p_symmetric[present] = found.p, found.p_symmetric
         out.p_adjusted[present], out.null_counts[present] = found.p_adjusted, found.null_counts
         return dataclasses.replace(out, p_needed=found.p_needed)

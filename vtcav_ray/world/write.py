@@ -132,12 +132,27 @@ def write_world(
         raise FileExistsError(f"{out} holds {what}")
     if overwrite:
         _remove(filesystem, root)
-    filesystem.makedirs(f"{root}/videos", exist_ok=True)
 
+    summary = _write(filesystem, root, _make_all(videos, seed, geometry, rule, workers), videos, rule, progress)
+    record = json.dumps({"recipe": recipe, "summary": summary}, indent=2) + "\n"
+    _put(filesystem, f"{root}/{RECORD}", record.encode())
+    return WorldSummary(uri=out, **summary)
+
+
+def _write(
+    filesystem: fsspec.AbstractFileSystem,
+    root: str,
+    made: Iterator[EncodedVideo],
+    videos: int,
+    rule: ClassRule,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """Write the videos and both tables. Return the fields of their `WorldSummary` that the record stores."""
+    filesystem.makedirs(f"{root}/videos", exist_ok=True)
     manifest: list[dict[str, Any]] = []
     truth: list[dict[str, Any]] = []
     total_frames = total_bytes = 0
-    for video in _make_all(videos, seed, geometry, rule, workers):
+    for video in made:
         uri = f"videos/{video.scene.video_id}.mp4"
         _put(filesystem, f"{root}/{uri}", video.mp4)
         manifest.append(_manifest_row(video.scene, uri))
@@ -148,19 +163,14 @@ def write_world(
             progress(len(manifest), videos)
     _write_table(filesystem, f"{root}/{TRUTH}", pa.Table.from_pylist(truth, TRUTH_SCHEMA))
     _write_table(filesystem, f"{root}/{MANIFEST}", pa.Table.from_pylist(manifest, MANIFEST_SCHEMA))
-    summary = WorldSummary(
-        uri=out,
-        videos=videos,
-        frames=total_frames,
-        objects=len(truth),
-        bytes=total_bytes,
-        labels={label: sum(row["label"] == label for row in manifest) for label in rule.labels},
-        splits={split: sum(row["split"] == split for row in manifest) for split in ("train", "val", "test")},
-    )
-    figures = {name: value for name, value in asdict(summary).items() if name not in ("uri", "reused")}
-    record = json.dumps({"recipe": recipe, "summary": figures}, indent=2) + "\n"
-    _put(filesystem, f"{root}/{RECORD}", record.encode())
-    return summary
+    return {
+        "videos": videos,
+        "frames": total_frames,
+        "objects": len(truth),
+        "bytes": total_bytes,
+        "labels": {label: sum(row["label"] == label for row in manifest) for label in rule.labels},
+        "splits": {split: sum(row["split"] == split for row in manifest) for split in ("train", "val", "test")},
+    }
 
 
 def write_manifest(out: str, videos: int, seed: int, rule: ClassRule = MOTION_ONLY) -> None:
