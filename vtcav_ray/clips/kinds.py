@@ -9,9 +9,11 @@ Crops are square, uint8 [T, S, S, 3]; full frames keep their shape, with a short
   edge, so nothing is padded.
 - `context`: the full frame; places that the object never covers can be blurred.
 - `full`: the full frame of a class example.
+- `given`: the full frame of a person's own clip; `still`: one of them, or a person's own image, T times.
 
 Controls, each of a spatiotemporal clip: `frozen` (one of its frames, on the same canvas, T times), `shuffled`,
 `reversed`, `padding` (the box's mask on the canvas, moving as the box does, filled with the clip's mean colour).
+Controls of own clips, in full frame: `given_frozen`, `given_shuffled`, `given_reversed`.
 
 Each frame of a clip is made from one source frame, so frames can be given one at a time, in any order, and dropped.
 OpenCV is imported only where pixels are changed, so the planner can ask the kinds for their needs without it.
@@ -26,6 +28,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from vtcav_ray.config import ClipsConfig
+from vtcav_ray.config.clips import GIVEN, STILL
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS
 
 _CONTEXT_MARGIN = 0.05  # of the box's side, kept sharp around it
@@ -282,6 +285,58 @@ class Padding(Spatiotemporal):
         return (masks * np.maximum(colour, 1)).astype(np.uint8)  # at least 1, so that black objects leave a mask
 
 
+@CONCEPT_KINDS.register(GIVEN)
+class GivenClip(Full):
+    """The full frame of a person's own clip."""
+
+
+@CONCEPT_KINDS.register(STILL)
+class StillClip(Full):
+    """One full frame, T times."""
+
+    group = "static"
+
+    def frame_order(self, length: int) -> np.ndarray:
+        return np.full(length, self.pick)
+
+
+class GivenFrozen(StillClip):
+    """One of an own clip's frames, T times."""
+
+    group = "control"
+
+
+class GivenShuffled(Full):
+    """An own clip's frames in an order that goes neither forwards nor backwards."""
+
+    group = "control"
+
+    def frame_order(self, length: int) -> np.ndarray:
+        return _shuffle(length, self.seed)
+
+
+class GivenReversed(Full):
+    """An own clip backwards."""
+
+    group = "control"
+
+    def frame_order(self, length: int) -> np.ndarray:
+        return np.arange(length)[::-1].copy()
+
+
+# Not in the registry: a config names them by what they do to the clip, and its concept decides which one is meant.
+_GIVEN_CONTROLS: dict[str, type[ClipBuilder]] = {
+    "given_frozen": GivenFrozen,
+    "given_shuffled": GivenShuffled,
+    "given_reversed": GivenReversed,
+}
+
+
+def control_of_given(control: str) -> str:
+    """Return the kind of a motion control of own clips. Own kinds keep full frames apart from crops of tracks."""
+    return f"{GIVEN}_{control}"
+
+
 def builder_of(kind: str) -> type[ClipBuilder]:
     """Return the class that builds clips of a concept kind, a motion control, or `full`.
 
@@ -290,6 +345,8 @@ def builder_of(kind: str) -> type[ClipBuilder]:
     """
     if kind == "full":
         return Full
+    if kind in _GIVEN_CONTROLS:
+        return _GIVEN_CONTROLS[kind]
     registry = MOTION_CONTROLS if kind in MOTION_CONTROLS else CONCEPT_KINDS
     found: type[ClipBuilder] = registry[kind]
     return found
