@@ -37,7 +37,7 @@ class StageFacts:
     command: str | None = None
 
 
-VIDEOS = StageFacts("videos", tables=("videos",), shared=True)
+VIDEOS = StageFacts("videos", tables=("videos",), side_tables=("given",), shared=True)
 TRACKS = StageFacts(
     "tracks",
     inputs=("videos",),
@@ -52,7 +52,7 @@ CLIPS = StageFacts(
     "clips",
     inputs=("videos", "tracks"),
     tables=("clips",),
-    side_tables=("looks", "contents", "duplicates", "copies"),
+    side_tables=("looks", "contents", "duplicates", "copies", "clip_signatures"),
     resources="cut",
     unit="clips",
     shared=True,

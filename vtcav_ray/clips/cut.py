@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.clips.kinds import ClipBuilder, builder_of
+from vtcav_ray.clips.signed import part_of, signatures_of_image, signatures_of_video
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
 from vtcav_ray.rows import Failure
-from vtcav_ray.tables import CLIPS
+from vtcav_ray.tables import CLIP_SIGNATURES, CLIPS
 from vtcav_ray.video.codec import encode_clip
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_HELD_BYTES, MAX_PIXELS, Source, Video
+from vtcav_ray.video.images import is_image, read_image
 from vtcav_ray.video.listed import Listed, Seen, check_as_seen, check_still_unchanged
 from vtcav_ray.video.sample import random_clip, spread_clips
 
 
+Row = dict[str, Any]
+
+
+class Cut(NamedTuple):
+    """CLIPS table, failures, and CLIP_SIGNATURES table."""
+
+    clips: pa.Table
+    failures: list[Failure]
+    signatures: pa.Table
+
+
 def cut_clips(
+    plan: pa.Table, sources: Mapping[str, Source] | None, config: ClipsConfig, **options: Any
+) -> tuple[pa.Table, list[Failure]]:
+    """Cut all planned clips of some videos, without signatures: see `cut_files`."""
+    found = cut_files(plan, sources, config, **options)
+    return found.clips, found.failures
+
+
+def cut_files(
     plan: pa.Table,
     sources: Mapping[str, Source] | None,
     config: ClipsConfig,
@@ -32,33 +53,39 @@ def cut_clips(
     max_held_bytes: int = MAX_HELD_BYTES,
     threads: int = 2,
     storage_options: Mapping[str, Any] | None = None,
-) -> tuple[pa.Table, list[Failure]]:
+    sign: Callable[[Row], bool] | None = None,
+) -> Cut:
     """Cut all planned clips of some videos.
 
     Args:
-        plan: rows of `vtcav_ray.clips.plan_table.PLAN`; pass all rows of a video in one call.
-        sources: video_id -> URI or bytes. Videos that it does not contain use the plan's `uri`. A
+        plan: rows of `vtcav_ray.clips.plan_table.PLAN` or `GIVEN_PLAN`; pass all rows of a video in one call.
+        sources: video_id, or URI of an own clip -> URI or bytes. Videos that it does not contain use the plan's `uri`. A
             `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
         max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits per video, see
             `vtcav_ray.video.decode.Video`.
         threads: number of videos to decode in parallel.
+        sign: whether a row's file gets a signature, by which its copies are found: it is then decoded completely.
 
     Returns:
-        (CLIPS table in the order of the plan, failure rows: one per unreadable video, or one per clip).
+        The CLIPS table in the order of the plan, and a failure row per unreadable file, or per clip.
 
     Raises:
         OSError, EnvironmentFault: the storage is to blame, not a single video (`vtcav_ray.video.neighbours`).
     """
-    by_video: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_file: dict[tuple[str, str], list[Row]] = defaultdict(list)
     order = {}
     for place, row in enumerate(plan.to_pylist()):
-        by_video[row["video_id"]].append(row)
+        by_file[row["video_id"], row["uri"]].append(row)  # the own clips of one source may be several files
         order[row["clip_id"]] = place
 
-    def work(video_id: str) -> tuple[list[dict[str, Any]], list[Failure]]:
-        rows = by_video[video_id]
-        source = (sources or {}).get(video_id, rows[0]["uri"])
+    def work(file: tuple[str, str]) -> tuple[list[Row], list[Failure], list[Row]]:
+        rows = by_file[file]
+        source = (sources or {}).get(file[1]) or (sources or {}).get(file[0], rows[0]["uri"])
+        signed = [row for row in rows if sign is not None and row["control_of"] is None and sign(row)]
         try:
+            if is_image(file[1]):
+                image = read_image(source, max_pixels=max_pixels, storage_options=storage_options)
+                return *_cut_image(image, rows, config), signatures_of_image(image, signed)
             with Video(
                 source,
                 max_frames=max_frames,
@@ -68,20 +95,25 @@ def cut_clips(
                 storage_options=storage_options,
             ) as video:
                 _check_as_seen(video, source)
-                cut = _cut(video, rows, config)
+                cut, failed = _cut(video, rows, config)
+                found = signatures_of_video(video, signed) if signed else []
                 check_still_unchanged(source, storage_options)
-                return cut
+                return cut, failed, found
         except InputError as error:
-            return [], [Failure.of_video(rows[0], error)]
+            return [], [Failure.of_video(rows[0], error)], []
 
-    clips: list[dict[str, Any]] = []
+    clips: list[Row] = []
     failures: list[Failure] = []
+    signatures: list[Row] = []
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        for cut, failed in pool.map(work, by_video):
+        for cut, failed, found in pool.map(work, by_file):
             clips += cut
             failures += failed
+            signatures += found
     clips.sort(key=lambda c: order[c["clip_id"]])
-    return pa.Table.from_pylist(clips, schema=CLIPS), failures
+    return Cut(
+        pa.Table.from_pylist(clips, schema=CLIPS), failures, pa.Table.from_pylist(signatures, schema=CLIP_SIGNATURES)
+    )
 
 
 def _check_as_seen(video: Video, source: Source) -> None:
@@ -98,15 +130,25 @@ def _check_as_seen(video: Video, source: Source) -> None:
     check_as_seen(Seen(count, video.height, video.width, fps), source)
 
 
-def _cut(video: Video, rows: list[dict[str, Any]], config: ClipsConfig) -> tuple[list[dict[str, Any]], list[Failure]]:
+def _cut_image(image: np.ndarray, rows: list[Row], config: ClipsConfig) -> tuple[list[Row], list[Failure]]:
+    """Cut clips that show one image, T times."""
+    clips = []
+    for row in rows:
+        builder = builder_of(row["kind"])(None, config.frames, (image.shape[0], image.shape[1]), config.size)
+        builder.put(0, image)
+        clips.append(_clip_row(row, np.zeros(config.frames, np.int32), builder))
+    return clips, []
+
+
+def _cut(video: Video, rows: list[Row], config: ClipsConfig) -> tuple[list[Row], list[Failure]]:
     failures: list[Failure] = []
     size = (video.height, video.width)
     count = video.count() if any(row["frames"] is None for row in rows) else 0
-    builders: list[tuple[dict[str, Any], np.ndarray, ClipBuilder]] = []
+    builders: list[tuple[Row, np.ndarray, ClipBuilder]] = []
     takers: dict[int, list[tuple[ClipBuilder, int]]] = defaultdict(list)
     for row in rows:
         try:
-            frames = _frames(row, count, config)
+            frames = _frames_of_part(video, row, count, config) if row.get("given") else _frames(row, count, config)
         except InputError as error:
             failures.append(Failure.of_clip(row, error))
             continue
@@ -131,7 +173,13 @@ def _cut(video: Video, rows: list[dict[str, Any]], config: ClipsConfig) -> tuple
     return clips, failures
 
 
-def _frames(row: dict[str, Any], count: int, config: ClipsConfig) -> np.ndarray:
+def _frames_of_part(video: Video, row: Row, count: int, config: ClipsConfig) -> np.ndarray:
+    """Return the frames of an own clip: from the middle of its part of the file, as those of a class example."""
+    part = part_of(video, row, count)
+    return np.asarray(spread_clips(len(part), config.frames, config.interval, 1)[0] + part.start, np.int32)
+
+
+def _frames(row: Row, count: int, config: ClipsConfig) -> np.ndarray:
     if row["frames"] is not None:
         return np.array(row["frames"], np.int32)
     if row["set"] == "random":
@@ -139,7 +187,7 @@ def _frames(row: dict[str, Any], count: int, config: ClipsConfig) -> np.ndarray:
     return spread_clips(count, config.frames, config.interval, config.class_views)[row["view"]]
 
 
-def _clip_row(row: dict[str, Any], frames: np.ndarray, builder: ClipBuilder) -> dict[str, Any]:
+def _clip_row(row: Row, frames: np.ndarray, builder: ClipBuilder) -> Row:
     clip = builder.finish()
     encoding, encoded = encode_clip(clip)
     keep = ("clip_id", "set", "name", "kind", "video_id", "label", "object", "motion", "track_id", "control_of")

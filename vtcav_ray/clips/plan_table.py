@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from vtcav_ray.clips.classes import draw
-from vtcav_ray.clips.kinds import CONTROLLED
+from vtcav_ray.clips.kinds import CONTROLLED, control_of_given
 from vtcav_ray.clips.spans import Span
 from vtcav_ray.tables import BOX
 
@@ -30,6 +30,19 @@ PLAN = pa.schema(
         ("pick", pa.int32()),  # which of the T frames a still kind shows
         ("view", pa.int32()),  # which of the clips spread over a class video
         ("seed", pa.int64()),  # for random choices when this clip is cut
+    ]
+)
+
+
+# Of a person's own clips, whose files are not in the table `videos`.
+GIVEN_PLAN = pa.schema(
+    [
+        *PLAN,
+        ("given", pa.bool_()),
+        ("start", pa.float64()),  # seconds, of the part of the file; null: from the beginning
+        ("end", pa.float64()),
+        ("size_bytes", pa.int64()),
+        ("fingerprint", pa.string()),
     ]
 )
 
@@ -99,6 +112,45 @@ class PlanRows:
         )
         return clip_id
 
+    def add_given(
+        self, set_: str, named: Callable[[str], str], kind: str, clip: Mapping[str, Any], controls: Sequence[str]
+    ) -> None:
+        """Add a row for an own clip, and one for each of its motion controls, which are cut from the same frames.
+
+        Args:
+            set_: concept or random.
+            named: returns the name of a concept, or of a pool of random clips, of a kind.
+            kind: given or still.
+            clip: row of the table `given`.
+            controls: motion controls, as a config names them.
+        """
+        about = {name: clip[name] for name in ("video_id", "uri", "label", "start", "end", "size_bytes", "fingerprint")}
+        clip_id = None
+        for of in (kind, *(control_of_given(control) for control in controls)):
+            folder = named(of) if set_ == "random" else f"concept/{named(of)}/{of}"
+            own = f"{folder}/{clip['clip']}"
+            row = dict.fromkeys(PLAN.names) | about | {"set": set_, "name": named(of), "kind": of, "clip_id": own}
+            seed = int(draw(self._seed, "cut", clip_id or own, kind) * 2**62)
+            self._rows.append(row | {"control_of": clip_id, "pick": 0, "view": 0, "seed": seed, "given": True})
+            clip_id = clip_id or own
+
+    def add_from_corpus(self, named: Callable[[str], str], kind: str, video_id: str, number: int, controls: Sequence[str]) -> None:
+        """Add a random clip of the corpus in full frame, and its motion controls, cut from the same frames.
+
+        Args:
+            named, kind, controls: as for `add_given`.
+            video_id: of the corpus.
+            number: which clip of its video.
+        """
+        clip_id = self.add("random", named(kind), kind, video_id, None, number=number)
+        seed = self._rows[-1]["seed"]
+        for control in controls:
+            of = control_of_given(control)
+            self.add("random", named(of), of, video_id, None, number=number, control_of=clip_id)
+            self._rows[-1]["seed"] = seed
+
     def table(self) -> pa.Table:
-        """Return all rows, sorted by video_id and clip_id."""
-        return pa.Table.from_pylist(sorted(self._rows, key=lambda r: (r["video_id"], r["clip_id"])), schema=PLAN)
+        """Return all rows, sorted by video_id and clip_id: of `PLAN`, or of `GIVEN_PLAN` if there are own clips."""
+        own = any("given" in row for row in self._rows)
+        rows = sorted(self._rows, key=lambda r: (r["video_id"], r["clip_id"]))
+        return pa.Table.from_pylist(rows, schema=GIVEN_PLAN if own else PLAN)

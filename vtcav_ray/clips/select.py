@@ -19,6 +19,7 @@ candidates for each concept and each class, however many tracks there are.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +28,11 @@ from typing import Any
 import pyarrow as pa
 
 from vtcav_ray.clips.classes import ClassPlan, draw, plan_classes
+from vtcav_ray.clips.given import GivenPlan, plan_given
 from vtcav_ray.clips.kinds import CONTROLLED, builder_of
 from vtcav_ray.clips.motion import matches
 from vtcav_ray.clips.plan_table import PlanRows
+from vtcav_ray.clips.pools import corpus_pool, own_pool
 from vtcav_ray.clips.spans import FILTERS, Candidates, Span, different, iter_tracks, one_a_track, usable_spans
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
 from vtcav_ray.registry import MOTION_CONTROLS
@@ -68,6 +71,7 @@ def plan_clips(
     recogniser_classes: Sequence[str] | None = None,
     *,
     copies: Mapping[str, str] | None = None,
+    given: pa.Table | None = None,
 ) -> ClipPlan:
     """Choose the clips to cut.
 
@@ -78,19 +82,23 @@ def plan_clips(
         seed: of every choice.
         recogniser_classes: the model's class names; labels that differ only in case, `_` and `-` are mapped to them.
         copies: video_id -> the video that it repeats. Copies give no clips.
+        given: the own clips of the concepts (table `given`); corpus videos that are their sources give no other clips.
 
     Raises:
         ConfigError: `clips.classes` names a class that the model does not have.
     """
     copies = copies or {}
     listed = list(zip(*(videos.column(n).to_pylist() for n in ("video_id", "uri", "label")), strict=True))
-    left = {*failed_video_ids, *copies}
+    own = GivenPlan() if given is None else plan_given(given, {row[0] for row in listed}, config, seed)
+    left = {*failed_video_ids, *copies, *own.sources}
     usable = [row for row in listed if row[0] not in left]
     classes = plan_classes(usable, config, seed, recogniser_classes)
     planner = _Planner(config, seed, classes, {v: u for v, u, _ in usable})
     planner.note_copies(copies, {v: label for v, _, label in listed})
     planner.read(tracks)
-    planner.choose_concepts()
+    planner.choose_given(own)
+    if config.need_tracks:
+        planner.choose_concepts()
     planner.choose_random()
     return planner.result()
 
@@ -99,9 +107,7 @@ class _Planner:
     def __init__(self, config: ClipsConfig, seed: int, classes: ClassPlan, uris: Mapping[str, str]) -> None:
         self._config, self._seed, self._classes, self._uris = config, seed, classes, uris
         self._auto = isinstance(config.concepts, str)
-        self._concepts: dict[str, ConceptConfig] = {}
-        if not isinstance(config.concepts, str):
-            self._concepts = {c.name: c for c in config.concepts}
+        self._concepts: dict[str, ConceptConfig] = {c.name: c for c in config.tracked}
         self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
         groups = max(len(set(classes.label_of.values())), 1)
         self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
@@ -116,6 +122,8 @@ class _Planner:
         self._random_videos: set[str] = set()
         self._concept_counts: dict[str, dict[str, int]] = {}
         self._copies = 0
+        self._given = GivenPlan()
+        self._random_sizes: dict[str, int] = {}
         self._kinds: list[str] = []
         for label, ids in sorted(classes.examples.items()):
             for video_id in ids:
@@ -182,6 +190,12 @@ class _Planner:
                 tracks = one_a_track(fit)
                 self._dropped["clips_per_video"] += max(len(tracks) - limit, 0)
                 self._candidates[name].add(video_id, tracks[:limit])
+
+    def choose_given(self, given: GivenPlan) -> None:
+        """Add the rows of own clips."""
+        self._given = given
+        self._warnings += given.warnings
+        given.add_to(self._rows)
 
     def choose_concepts(self) -> None:
         """Pick the concepts that have enough videos, and their clips."""
@@ -307,9 +321,18 @@ class _Planner:
                     self._rows.add("random", f"random/{kind}", kind, video_id, None, number=number)
             self._warn_of_small_pool(kind, len(picks), min(sources, len(picks)))
         self._random_sizes = sizes
+        for concept, kind, controls_of in self._given.from_corpus:
+            named = corpus_pool if concept is None else functools.partial(own_pool, concept)
+            picks = [(v, number) for number in range(RANDOM_CLIPS_A_VIDEO) for v in order][: config.random_pool]
+            for video_id, number in picks:
+                self._rows.add_from_corpus(named, kind, video_id, number, controls_of)
+            sizes[named(kind).removeprefix("random/")] = len(picks)
+            self._random_videos |= {v for v, _ in picks}
+            self._warn_of_small_pool(kind, len(picks), min(len(order), len(picks)))
 
     def _warn_of_small_pool(self, kind: str, clips: int, sources: int) -> None:
-        largest = max((c["clips"] for c in self._concept_counts.values()), default=0)
+        counts = (*self._concept_counts.values(), *self._given.counts.values())
+        largest = max((c["clips"] for c in counts), default=0)
         if clips > sources:
             self._warnings.append(
                 f"Random clips ({kind}): only {sources} videos are left for them, so they give {clips} clips, up to "
@@ -348,7 +371,7 @@ class _Planner:
                 "copies": self._copies,
             },
             "classes": {label: len(ids) for label, ids in sorted(self._classes.examples.items())},
-            "concepts": dict(sorted(self._concept_counts.items())),
+            "concepts": dict(sorted((self._concept_counts | self._given.counts).items())),
             "random": self._random_sizes,
         }
         return ClipPlan(self._rows.table(), self._warnings, counts)

@@ -20,10 +20,12 @@ from vtcav_ray.tables.side import (
     AGGREGATE,
     ALIGNED,
     CHANCE,
+    CLIP_SIGNATURES,
     CONTENTS,
     COPIES,
     DUPLICATES,
     EFFECT_TESTS,
+    GIVEN,
     LEFT_OUT,
     LOOKS,
     MAP_OVERLAYS,
@@ -84,6 +86,8 @@ EMPTY_SCHEMAS = {
 }
 
 SIDE_SCHEMAS = {
+    "given": GIVEN,
+    "clip_signatures": CLIP_SIGNATURES,
     "signatures": SIGNATURES,
     "times": TIMES,
     "looks": LOOKS,
@@ -110,6 +114,7 @@ __all__ = [
     "CHANCE",
     "CLASSES",
     "CLIPS",
+    "CLIP_SIGNATURES",
     "COMPOSITION",
     "CONTENTS",
     "COPIES",
@@ -120,6 +125,7 @@ __all__ = [
     "EMPTY_SCHEMAS",
     "ENTANGLEMENT",
     "FAILURES",
+    "GIVEN",
     "GRADCAM",
     "GRADCAM_SUMMARY",
     "INTERVENTIONS",

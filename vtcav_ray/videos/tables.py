@@ -25,8 +25,11 @@ ID_COLUMNS = ("video_id", "id")
 URI_COLUMNS = ("uri", "url", "path", "file", "filename", "video")
 LABEL_COLUMNS = ("label", "class", "class_name")
 SPLIT_COLUMNS = ("split",)
+SOURCE_COLUMNS = ("source",)  # of a manifest of own clips: the video that a clip is part of
+START_COLUMNS, END_COLUMNS = ("start",), ("end",)  # of the part of the file
 KINETICS = ("youtube_id", "time_start", "time_end")
-KNOWN = frozenset({*ID_COLUMNS, *URI_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *KINETICS})
+KNOWN = frozenset({*ID_COLUMNS, *URI_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *SOURCE_COLUMNS, *START_COLUMNS, *END_COLUMNS,
+                   *KINETICS})  # fmt: skip
 JSON_LINES = (".jsonl", ".ndjson")
 TEXT_LISTS = (".csv", ".tsv", ".txt", ".lst", ".list")
 MANIFESTS = (*TEXT_LISTS, *JSON_LINES, ".parquet")
