@@ -76,7 +76,8 @@ def check(config: Config, *, until: str | None = None) -> Preflight:
         world = _world(config, folder)
         settings = _of_world(config.videos, world) if world.exists("videos.parquet") else None
     videos = list_videos(settings)[0] if settings is not None else None
-    return preflight(config, videos, folder, [stage.name for stage in stages], keep=False)
+    given = own_clips(config, videos, folder) if videos is not None else None
+    return preflight(config, videos, folder, [stage.name for stage in stages], keep=False, given=given)
 
 
 def _state(output: StageFolder, *, fresh: bool) -> str:
@@ -86,6 +87,24 @@ def _state(output: StageFolder, *, fresh: bool) -> str:
     if output.complete:
         return "complete: would be re-used"
     return f"would resume after {there} shards" if there else "to do"
+
+
+def own_clips(config: Config, videos: pa.Table, folder: Folder) -> pa.Table | None:
+    """Return the table `given` of the config's own clips; None: it has none.
+
+    Args:
+        config: of the run.
+        videos: VIDEOS table of the corpus.
+        folder: the run folder.
+
+    Raises:
+        ConfigError: a folder or manifest of own clips can't be read.
+    """
+    if not config.clips.has_given:
+        return None
+    from vtcav_ray.videos.given import list_given
+
+    return list_given(config, videos, folder).table
 
 
 def corpus(config: Config) -> pa.Table:

@@ -155,6 +155,8 @@ def _class_check(plan: ClassPlan, scored: Sequence[str], config: Config, rows: S
 def _set_check(plan: ClassPlan, config: Config, total: int) -> Check:
     """Check what the class examples leave for concepts and random sets, as `vtcav_ray.clips.select` divides it."""
     clips = config.clips
+    if not clips.need_tracks:
+        return _rest_check(plan, config, total)
     examples = sum(len(ids) for ids in plan.examples.values())
     free = total - examples
     random = min(clips.random_pool, -(-free // 2))
@@ -174,5 +176,20 @@ def _set_check(plan: ClassPlan, config: Config, total: int) -> Check:
             "warn",
             f"{split}. A concept needs {clips.min_per_concept} source videos for a firm result "
             f"(clips.min_per_concept). Add {2 * (clips.min_per_concept - concepts)} or more videos, of any label.",
+        )
+    return Check("videos", "ok", split)
+
+
+def _rest_check(plan: ClassPlan, config: Config, total: int) -> Check:
+    """Check what the class examples leave for random sets, if all concepts are a person's own clips."""
+    examples = sum(len(ids) for ids in plan.examples.values())
+    left = total - examples
+    split = f"{total:,} videos: {examples:,} class examples, {left:,} for random sets"
+    if left < 2 * FEW:
+        return Check(
+            "videos",
+            "warn",
+            f"{split}. Concepts of own clips without random clips of their own can't be compared: give them "
+            "`negatives`, or add videos.",
         )
     return Check("videos", "ok", split)
