@@ -294,8 +294,8 @@ def stages_until(name: str | None, config: Config) -> tuple[Stage, ...]:
 def _stages_of(config: Config) -> tuple[Stage, ...]:
     """Return the stages of a run.
 
-    If every concept is a person's own clips, nothing is tracked. With `scores.effect: patch`, the model's responses come
-    before the scores that test them.
+    If every concept is a person's own clips, nothing is tracked. With `scores.effect: patch`, the model's responses
+    come before the scores that test them.
     """
     found = STAGES if config.clips.need_tracks else tuple(stage for stage in STAGES if stage is not TRACKS)
     if config.scores.effect == "first_order":

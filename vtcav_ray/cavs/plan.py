@@ -1,8 +1,9 @@
 """The plan of the CAVs to train: every concept against R random sets, the null, and concepts against each other.
 
 - A concept is compared with R random sets of its own kind (a still one with still ones: see `random/<kind>`), or of the
-  random clips that it has for itself (`vtcav_ray.clips.pools`), with the same number of source videos, and of clips per video. A mean over more clips per video varies less, so sets with more
-  of them would not be exchangeable with the concept, and the test would reject too often.
+  random clips that it has for itself (`vtcav_ray.clips.pools`), with the same number of source videos, and of clips per
+  video. A mean over more clips per video varies less, so sets with more of them would not be exchangeable with the
+  concept, and the test would reject too often.
 - The null is these random sets against each other, every pair once, as the round-robin test of
   `vtcav_ray.tcav.significance` requires. All concepts of a kind and profile (clips of each video) share it.
 - Relative CAVs: a concept against the rest of its kind (`groups`), and against the same name in another kind or its own

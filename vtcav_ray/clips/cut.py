@@ -22,7 +22,6 @@ from vtcav_ray.video.images import is_image, read_image
 from vtcav_ray.video.listed import Listed, Seen, check_as_seen, check_still_unchanged
 from vtcav_ray.video.sample import random_clip, spread_clips
 
-
 Row = dict[str, Any]
 
 
@@ -59,7 +58,7 @@ def cut_files(
 
     Args:
         plan: rows of `vtcav_ray.clips.plan_table.PLAN` or `GIVEN_PLAN`; pass all rows of a video in one call.
-        sources: video_id, or URI of an own clip -> URI or bytes. Videos that it does not contain use the plan's `uri`. A
+        sources: video_id, or URI of an own clip -> URI or bytes. Videos that it lacks use the plan's `uri`. A
             `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
         max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits per video, see
             `vtcav_ray.video.decode.Video`.

@@ -155,12 +155,12 @@ def _choose_negatives(plan: GivenPlan, name: str, kind: str, clips: list[Clip]) 
     kept = [clip for clip in clips if clip["video_id"] not in own]
     if len(kept) < len(clips):
         plan.warnings.append(
-            f"Random clips of {name or 'all concepts'!r}: {len(clips) - len(kept)} of {len(clips)} are left out, since "
+            f"Random clips of {_whose(name)}: {len(clips) - len(kept)} of {len(clips)} are left out, since "
             "their source videos are also those of a concept."
         )
     if _videos(kept) < 2 * FEW:
         plan.warnings.append(
-            f"Random clips of {name or 'all concepts'!r} ({kind}): {_videos(kept)} source videos are left, and at "
+            f"Random clips of {_whose(name)} ({kind}): {_videos(kept)} source videos are left, and at "
             f"least {2 * FEW} are needed, so they are not used."
         )
         return
@@ -168,7 +168,7 @@ def _choose_negatives(plan: GivenPlan, name: str, kind: str, clips: list[Clip]) 
     largest = max(len(plan.concepts[user]) for user in users)
     if len(kept) < 10 * largest:
         plan.warnings.append(
-            f"Random clips of {name or 'all concepts'!r} ({kind}): there are {len(kept)}, and at least {10 * largest} "
+            f"Random clips of {_whose(name)} ({kind}): there are {len(kept)}, and at least {10 * largest} "
             "are wanted (10 times the largest concept). With fewer, random sets share source videos."
         )
 
@@ -199,11 +199,15 @@ def _enough(
                 "weak."
             )
     warnings += [
-        f"Concept {name!r} ({kind}) is left out: it has own clips of {_videos(clips)} source videos, {least} are needed."
+        f"Concept {name!r} ({kind}) is left out: its clips are of {_videos(clips)} source videos, {least} are needed."
         for (name, kind), clips in concepts.items()
         if (name, kind) not in enough
     ]
     return enough
+
+
+def _whose(name: str) -> str:
+    return repr(name) if name else "all concepts"
 
 
 def _videos(clips: Iterable[Clip]) -> int:

@@ -134,7 +134,9 @@ class PlanRows:
             self._rows.append(row | {"control_of": clip_id, "pick": 0, "view": 0, "seed": seed, "given": True})
             clip_id = clip_id or own
 
-    def add_from_corpus(self, named: Callable[[str], str], kind: str, video_id: str, number: int, controls: Sequence[str]) -> None:
+    def add_from_corpus(
+        self, named: Callable[[str], str], kind: str, video_id: str, number: int, controls: Sequence[str]
+    ) -> None:
         """Add a random clip of the corpus in full frame, and its motion controls, cut from the same frames.
 
         Args:

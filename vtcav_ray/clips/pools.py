@@ -1,8 +1,8 @@
 """Names of the pools of random clips, and which pool a concept is compared with.
 
-    random/<kind>                 clips of the corpus cut as the concept's kind is; random clips from folders
-    random/<name>/<kind>          those of one concept alone: its `negatives`
-    random/<kind> of the corpus   clips of the corpus beside a person's own clips, which come from elsewhere
+random/<kind>                 clips of the corpus cut as the concept's kind is; random clips from folders
+random/<name>/<kind>          those of one concept alone: its `negatives`
+random/<kind> of the corpus   clips of the corpus beside a person's own clips, which come from elsewhere
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Copies among own clips, and between these and the corpus: by signatures made while clips are cut.
 
-Copies of corpus videos are found before clips are planned, since a detector sees every video (`vtcav_ray.tracks.copies`).
+Copies of corpus videos are found before clips are planned, since a detector sees every video
+(`vtcav_ray.tracks.copies`).
 Own clips are first decoded when they are cut; so are the corpus videos of a run without a detector. Of two copies in
 sets that are compared, the later one is left out, like a near-duplicate: a concept's clip is kept before a class
 example, and that before a random clip.
@@ -50,7 +51,7 @@ def part_of(video: Video, row: Mapping[str, Any], count: int) -> range:
 
 
 def signatures_of_video(video: Video, rows: Iterable[Row]) -> list[Row]:
-    """Return rows of CLIP_SIGNATURES for rows of the plan that are cut from this file. Rows without frames have none."""
+    """Return rows of CLIP_SIGNATURES for rows of the plan that are cut from this file."""
     parts: dict[tuple[float | None, float | None], list[Row]] = defaultdict(list)
     for row in rows:
         parts[row.get("start"), row.get("end")].append(row)
@@ -87,7 +88,10 @@ def _signed(signature: np.ndarray, rows: Iterable[Row]) -> list[Row]:
 
 
 def repeated_clips(
-    signed: Iterable[pa.Table], corpus: Iterable[pa.Table], planned: Mapping[str, list[tuple[str, str]]], distance: float
+    signed: Iterable[pa.Table],
+    corpus: Iterable[pa.Table],
+    planned: Mapping[str, list[tuple[str, str]]],
+    distance: float,
 ) -> dict[str, str]:
     """Return clip_id -> the clip that it repeats, of another source video.
 

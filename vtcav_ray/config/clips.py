@@ -41,7 +41,7 @@ class MotionConfig(ConfigSection):
 class ConceptConfig(ConfigSection):
     """One concept: an object, a way of moving, or both; or your own clips.
 
-    Each kind makes a separate concept `<name>/<kind>`. Own clips have the kind `given`, and own images the kind `still`.
+    Each kind makes a separate concept `<name>/<kind>`. Own clips have the kind `given`, own images the kind `still`.
     """
 
     name: Name
@@ -72,7 +72,9 @@ class ConceptConfig(ConfigSection):
             if self.negatives is not None:
                 raise ValueError("`negatives` belongs to a concept of your own clips: give `clips`, or remove it")
             if own := [kind for kind in self.kinds if kind in GIVEN_KINDS]:
-                raise ValueError(f"the kind `{own[0]}` is that of a concept with `clips`: give `clips`, or another kind")
+                raise ValueError(
+                    f"the kind `{own[0]}` is that of a concept with `clips`: give `clips`, or another kind"
+                )
             return self
         if self.object is not None or self.motion is not None:
             raise ValueError("a concept of your own `clips` has no `object` and no `motion`: remove them")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -50,6 +51,7 @@ clips:
   # concepts:
   #   - {{name: racket, object: tennis racket, kinds: [spatial, spatiotemporal], controls: [frozen, reversed]}}
   #   - {{name: moving up, motion: {{direction: up, min_speed: 0.2}}, kinds: [context]}}
+  #   - {{name: mine, clips: "s3://bucket/spinning", negatives: "s3://bucket/not spinning"}}   # docs/howto/own_clips.md
 
 model:
   framework: mmaction2            # or torchvision, or your own entry point: docs/models.md
@@ -79,6 +81,18 @@ resources:
 """
 
 
+MIN_PER_CONCEPT = 10  # of the section `clips`
+
+
+@dataclass(frozen=True)
+class OwnConcepts:
+    """A folder of concept folders: its URL, the files of the smallest concept, and sentences about them."""
+
+    folder: str
+    fewest: int
+    sentences: tuple[str, ...] = ()
+
+
 def write_config(
     file: str,
     *,
@@ -92,6 +106,7 @@ def write_config(
     interval: int = 2,
     per_class: int = 30,
     min_per_class: int = 5,
+    concepts: OwnConcepts | None = None,
 ) -> Path:
     """Write a commented config, checked against the schema first.
 
@@ -102,6 +117,7 @@ def write_config(
         force: overwrite an existing file.
         found: sentences about the videos, written as comments.
         interval, per_class, min_per_class: as in the section `clips`.
+        concepts: a folder of own clips; None: concepts are found in tracks.
 
     Raises:
         ConfigError: the file exists already, or its folder is not writable.
@@ -123,6 +139,8 @@ def write_config(
         min_per_class=min_per_class,
         labels_line=labels_line(model_config),
     )
+    if concepts is not None:
+        text = _with_own_concepts(text, concepts)
     parse_config(yaml.safe_load(text), where=file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +148,24 @@ def write_config(
     except OSError as error:
         raise ConfigError(f"{file} can't be written: {error}. Name another file.") from error
     return path
+
+
+def _with_own_concepts(text: str, own: OwnConcepts) -> str:
+    """Replace the concepts of a config by own clips, and remove its section `tracks`, since nothing is detected."""
+    start, end = text.index("tracks:\n"), text.index("clips:\n")
+    text = text[:start] + text[end:]
+    start, end = text.index("  concepts: auto"), text.index("\nmodel:\n")
+    block = f"""\
+  controls: [frozen, reversed]    # the same clips without their motion, and backwards; images have none
+  # A folder of clips or images for each concept. Folders such as `random` are random clips for all of them; without
+  # one, clips of the videos take their place, and every page says so. More: docs/howto/own_clips.md
+  concepts: {{from: {_quoted(own.folder)}}}
+"""
+    if own.fewest < MIN_PER_CONCEPT:
+        least = f"  min_per_concept: {max(own.fewest, 2):<15}"
+        block = f"{least}# the smallest concept has {own.fewest}; 10 or more are better\n{block}"
+    text = text[:start] + block + text[end:]
+    return text.replace("  detect: {cpus: 1}              # per actor; with a GPU: {cpus: 4, gpus: 1}\n", "")
 
 
 def labels_line(model_config: str) -> str:

@@ -106,7 +106,10 @@ def given_concepts(config: Config, given: pa.Table) -> list[tuple[str, str]]:
     """Return (name, kind) of every concept of own clips, and of its motion controls."""
     plan = plan_given(given, (), config.clips, config.seed)
     controls = [
-        (name, control_of_given(control)) for name, kind in plan.concepts if kind == GIVEN for control in plan.controls[name]
+        (name, control_of_given(control))
+        for name, kind in plan.concepts
+        if kind == GIVEN
+        for control in plan.controls[name]
     ]
     return [*plan.concepts, *controls]
 
@@ -114,10 +117,7 @@ def given_concepts(config: Config, given: pa.Table) -> list[tuple[str, str]]:
 def concepts_of(config: Config, given: pa.Table | None = None) -> list[tuple[str, str]]:
     """Return (name, kind) of every concept that the config can give; for `auto`, as many as it may propose."""
     concepts: Sequence[ConceptConfig]
-    if given is not None:
-        found = given_concepts(config, given)
-    else:
-        found = []
+    found = given_concepts(config, given) if given is not None else []
     if config.clips.concepts == "auto":
         kinds: tuple[Kind, ...] = ("spatial", "spatiotemporal")
         concepts = [ConceptConfig(name=f"concept {i}", kinds=kinds) for i in range(config.clips.max_concepts)]

@@ -26,10 +26,14 @@ def given_checks(given: pa.Table, config: Config) -> list[Check]:
                 f"{config.clips.min_per_concept}, clips.min_per_concept). {' '.join(plan.warnings)}",
             )
         ]
-    counts = listed([f"{name}: {count['clips']} clips of {count['videos']} videos" for name, count in plan.counts.items()])
+    counts = listed(
+        [f"{name}: {count['clips']} clips of {count['videos']} videos" for name, count in plan.counts.items()]
+    )
     checks = [Check("own clips", "ok", counts)]
     few = [name for name, count in plan.counts.items() if count["videos"] < config.clips.min_per_concept]
-    left_out = {f"{row['concept']}/{row['kind']}" for row in given.to_pylist() if not row["negative"]} - set(plan.counts)
+    left_out = {f"{row['concept']}/{row['kind']}" for row in given.to_pylist() if not row["negative"]} - set(
+        plan.counts
+    )
     if few or left_out:
         weak = f"Few source videos: {listed(sorted(few))}. " if few else ""
         lost = f"Left out: {listed(sorted(left_out))}. " if left_out else ""

@@ -42,7 +42,9 @@ def read_image(
     name = "the image" if isinstance(source, bytes) else os.fspath(source)
     data = source if isinstance(source, bytes) else fetch(source, storage_options)
     try:
-        with Image.open(data if isinstance(data, str) else io.BytesIO(data), formats=sorted(set(_FORMATS.values()))) as image:
+        with Image.open(
+            data if isinstance(data, str) else io.BytesIO(data), formats=sorted(set(_FORMATS.values()))
+        ) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise InputError("too_large", f"{name}: {width}x{height} pixels are more than {max_pixels:,}.")
@@ -53,7 +55,9 @@ def read_image(
                 upright = Image.alpha_composite(black, seen)
             return np.asarray(upright.convert("RGB"), np.uint8)
     except UnidentifiedImageError as error:
-        raise InputError("not_image", f"{name} is no image that is read here: {', '.join(IMAGE_EXTENSIONS)}.") from error
+        raise InputError(
+            "not_image", f"{name} is no image that is read here: {', '.join(IMAGE_EXTENSIONS)}."
+        ) from error
     except Image.DecompressionBombError as error:
         raise InputError("too_large", f"{name}: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's own errors in damaged files

@@ -28,8 +28,10 @@ SPLIT_COLUMNS = ("split",)
 SOURCE_COLUMNS = ("source",)  # of a manifest of own clips: the video that a clip is part of
 START_COLUMNS, END_COLUMNS = ("start",), ("end",)  # of the part of the file
 KINETICS = ("youtube_id", "time_start", "time_end")
-KNOWN = frozenset({*ID_COLUMNS, *URI_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *SOURCE_COLUMNS, *START_COLUMNS, *END_COLUMNS,
-                   *KINETICS})  # fmt: skip
+KNOWN = frozenset(
+    {*ID_COLUMNS, *URI_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *KINETICS}
+    | {*SOURCE_COLUMNS, *START_COLUMNS, *END_COLUMNS}
+)
 JSON_LINES = (".jsonl", ".ndjson")
 TEXT_LISTS = (".csv", ".tsv", ".txt", ".lst", ".list")
 MANIFESTS = (*TEXT_LISTS, *JSON_LINES, ".parquet")

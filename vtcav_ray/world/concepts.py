@@ -25,7 +25,7 @@ from vtcav_ray.world.render import render_scene
 from vtcav_ray.world.rules import DIRECTIONS, KINDS, MOTION_OF_LABEL, Role
 from vtcav_ray.world.scene import Geometry, sample_scene
 
-RECORD = "concepts.json"  # written last: its presence marks the folders as complete
+RECORD = ".concepts.json"  # written last: its presence marks the folders as complete; hidden, so no listing shows it
 CLIPS, RANDOM = 24, 72  # files of each concept, and of each sort of random file
 _FORMAT = 1
 _FIRST = 1_000_000  # number of the first scene: a world has fewer videos
@@ -33,7 +33,12 @@ _LABEL_OF = {motion: label for label, motion in MOTION_OF_LABEL.items()}
 
 
 def write_concepts(
-    out: str, *, seed: int = 0, clips: int = CLIPS, random: int = RANDOM, storage_options: Mapping[str, Any] | None = None
+    out: str,
+    *,
+    seed: int = 0,
+    clips: int = CLIPS,
+    random: int = RANDOM,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
     """Render concept folders into `out`, any fsspec URL. The same folders are kept.
 
