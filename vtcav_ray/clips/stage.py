@@ -134,8 +134,8 @@ def _copied(pairs: dict[str, str]) -> str:
     shown = ", ".join(f"{clip} repeats {first}" for clip, first in sorted(pairs.items())[:3])
     more = ", ..." if len(pairs) > 3 else "."
     return (
-        f"{len(pairs)} clips are copies of another file's (clips.quality.copy_distance) and are left out: {shown}{more} "
-        "If your clips are parts of corpus videos, name these in a manifest's column `source`: then other videos "
+        f"{len(pairs)} clips are copies of another file's (clips.quality.copy_distance) and are left out: {shown}{more}"
+        " If your clips are parts of corpus videos, name these in a manifest's column `source`: then other videos "
         "take their place."
     )
 
