@@ -189,11 +189,12 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
             record.write(f"stopped: {stage_now}", error=error)
 
     try:
-        for place, stage in enumerate(stages):
+        first = TRACKS if TRACKS in stages else CLIPS  # the first that decodes videos
+        for stage in stages:
             stage_now = stage.name
             if stage is VIDEOS:
                 work.render()
-            if place == 1:  # the videos are listed, and nothing is decoded yet
+            if stage is first:
                 work.check(stages)
             work.stage(stage)
         if stage_now == REPORT.name:
