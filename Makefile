@@ -12,30 +12,32 @@ RUN := $(VENV)/.setup-run-$(INSTALLED)
 DEV := $(VENV)/.setup-dev-$(INSTALLED)
 # tests/conftest.py orders the files, so that no long one starts at the very end.
 # Don't replace a worker that crashed: with `loadfile`, xdist 3.8 then hangs at the end (pytest-dev/pytest-xdist#1378).
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25
 
-.PHONY: setup quickstart test test-all test-fast lint types format docs constraints lock audit pin-images images bench-smoke clean
+.PHONY: setup quickstart test test-all test-fast lint types format docs docs-version constraints lock audit pin-images images bench-smoke clean
 # Both set-ups write into the same folder.
 .NOTPARALLEL:
 
 # mmaction2, mmengine and ultralytics pull in OpenCV builds that need display libraries (libGL). Replace them with the
 # headless build in the same version. All builds share one folder, so removing any breaks the others: always reinstall
-# the headless one.
+# the headless one. At last, make sure that torchvision can be imported, or is absent: Ultralytics and timm require it,
+# an index may have it only for another build of torch, and transformers then can't be imported.
 define install
 	test -x $(BIN)/python || tools/make_venv.sh $(VENV) $(PYTHON)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '$(1)'
 	$(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-python-headless
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall --constraint constraints.txt opencv-contrib-python-headless
+	$(BIN)/python -m vtcav_ray.models.torchvision_fit
 	rm -f $(VENV)/.setup-*
 endef
 
 $(RUN):
-	$(call install,.)
+	$(call install,.[yolo])
 	touch $@
 
 # A set-up for tests also works for runs, so it writes both stamps.
 $(DEV):
-	$(call install,.[dev])
+	$(call install,.[dev,yolo])
 	touch $(RUN) $@
 
 setup: $(DEV)
@@ -68,6 +70,13 @@ format: setup
 # Build the pages of docs/, and the API from docstrings, into build/site.
 docs: setup
 	$(BIN)/mkdocs build --strict
+
+# Add the pages of this version to the branch gh-pages, beside those of earlier versions. It pushes nothing. mike is in
+# the extra `docs`.
+docs-version: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'mike>=2.1,<3'
+	$(BIN)/mike deploy --update-aliases "$$($(BIN)/python -c 'import vtcav_ray; print(vtcav_ray.__version__)')" latest
+	$(BIN)/mike set-default latest
 
 # Record the installed versions, after the tests passed. Leave out local version tags (torch's +cpu), and the CUDA
 # libraries, which torch requires in exact versions.

@@ -6,9 +6,9 @@
 
 There are three kinds of checks. None uses wall time:
 
-- **ratios** (`throughput`, `cavs`, `tracking`, `throughput_swin`, `extraction_core`): processor seconds of two ways,
-  theirs over ours, both warmed up, then in turns; the median. Compared with `results/smoke.json`, which has the ratios
-  of the same sizes: at tiny sizes they differ from those of the full benchmarks.
+- **ratios** (`throughput`, `cavs`, `tracking`, `throughput_swin`, `throughput_videomae`, `extraction_core`): processor
+  seconds of two ways, theirs over ours, both warmed up, then in turns; the median. Compared with `results/smoke.json`,
+  which has the ratios of the same sizes: at tiny sizes they differ from those of the full benchmarks.
 - **verdicts** (`truth`): lower bounds for the small run's power and area under ROC, and limits for false calls, in a
   separate process. (`calibration_effect`): the tests' false positives and power, on few cells.
 - **counts** (`scaling`): all shards and videos of tiny runs on simulated nodes arrive exactly once. Their speed is not
@@ -96,6 +96,7 @@ def measured_ways(only: str | None) -> Iterator[tuple[str, Measure]]:
             lambda: baselines.tracking_ways(few),
             lambda: baselines.extraction_ways(few),
             swin_ways,
+            videomae_ways,
             lambda: baselines_whole.clip_ways(world),
         ]
         for make in makers:
@@ -138,6 +139,17 @@ def swin_ways() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
         "swin, a model loop over all layers extracted": (ways["model loop"], ways["extract"]),
         "swin, --no-ray: MMAction2's own over ours": (theirs, ours),
     }
+
+
+def videomae_ways() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """`throughput_videomae.py` with three blocks on small clips."""
+    import throughput_videomae
+
+    options = SimpleNamespace(
+        device="cpu", precision="float32", clips=1, shard=2, frames=8, size=112, layers=3, threads=1
+    )  # fmt: skip
+    ways = throughput_videomae.ways_of(options)[0]
+    return {"videomae, a bare loop over all layers extracted": (ways["bare loop"], ways["extract"])}
 
 
 def same_tracks() -> list[str]:

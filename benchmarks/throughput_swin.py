@@ -24,7 +24,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,7 +95,8 @@ def ways_of(options: Any) -> tuple[dict[str, Callable[[], Any]], Callable[[], An
     count = options.clips * options.shard
     drawn = [drawn_clip(stream, options.frames, options.size) for _ in range(min(count, DISTINCT))]
     clips = [drawn[i % len(drawn)] for i in range(count)]
-    stored, stage = whole_stage(clips, options)
+    model = {"config": options.config, "checkpoint": "untrained", "labels": "asset:kinetics400.txt"}
+    stored, stage = whole_stage(clips, options, model)
     clips = clips[: options.clips]
     x = recogniser.preprocess(clips)[:, 0]
     classes = [[i % 400] for i in range(options.clips)]
@@ -184,13 +185,21 @@ def drawn_clip(stream: np.random.RandomState, frames: int, size: int) -> np.ndar
     return np.clip(np.stack(still) + noise, 0, 255).astype(np.uint8)
 
 
-def whole_stage(clips: list[np.ndarray], options: argparse.Namespace) -> tuple[float, Callable[[], Any]]:
-    """Store the clips like the previous stage. Return the stored share of raw bytes, and the stage's work on them."""
-    folder = Folder(tempfile.mkdtemp(prefix="throughput_swin_"))
+def whole_stage(
+    clips: list[np.ndarray], options: argparse.Namespace, model: Mapping[str, Any]
+) -> tuple[float, Callable[[], Any]]:
+    """Store the clips like the previous stage. Return the stored share of raw bytes, and the stage's work on them.
+
+    Args:
+        clips: `uint8 [T, H, W, 3]`.
+        options: clips (per batch), precision, threads, device.
+        model: section of the config.
+    """
+    folder = Folder(tempfile.mkdtemp(prefix="throughput_"))
     config = parse_config(
         {
             "videos": {"uri": "none"},
-            "model": {"config": options.config, "checkpoint": "untrained", "labels": "asset:kinetics400.txt"},
+            "model": model,
             "activations": {"layers": LAYERS, "precision": options.precision},
             "resources": {
                 "extract": {

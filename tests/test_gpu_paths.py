@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.pretend_gpu import GPU, OnGpu, pretended_gpu
+from tests.helpers.pretend_gpu import GPU, OnGpu, ahead, pretended_gpu
 from vtcav_ray.activations import Extractor, extract
-from vtcav_ray.activations.prefetch import Batch
 from vtcav_ray.activations.stage import ExtractWorker
 from vtcav_ray.cavs import gram, train, train_cavs
 from vtcav_ray.config import Config, ModelConfig, TracksConfig
@@ -116,13 +114,6 @@ def test_effects(compute: Any) -> None:
         there = compute(gradients, pool, concepts, others, **settings, device="cuda")
     for name in ("effect", "null_sd", "p", "ci_low", "ci_high", "null_counts"):
         np.testing.assert_allclose(getattr(there, name), getattr(here, name), rtol=1e-4, atol=1e-6)
-
-
-def ahead(load: Any, groups: Sequence[Sequence[int]], device: torch.device, threads: int) -> Iterator[Batch]:
-    """Act as `batches_ahead`, without its streams and its threads, which the simulation can't check."""
-    for group in groups:
-        pixels = torch.from_numpy(np.stack([load(i) for i in group])).to(device)
-        yield Batch(list(group), pixels, {})
 
 
 LAYERS = ["early@moving", "early@grid:2", "early@sketch:64", "middle@space", "late", "head"]

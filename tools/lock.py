@@ -36,7 +36,9 @@ class LockError(Exception):
 
 def main() -> None:
     try:
-        common, cuda = split(resolve(["pyproject.toml", "--extra", "cluster"], extra_packages=[OPENCV]))
+        common, cuda = split(
+            resolve(["pyproject.toml", "--extra", "cluster", "--extra", "yolo"], extra_packages=[OPENCV])
+        )
         write(ROOT / "requirements.lock", "Both images: everything but torch and the CUDA libraries.", common)
         write(ROOT / "cluster" / "torch-cuda.lock", "The GPU image: torch and its CUDA libraries.", cuda)
         cpu = lock_cpu_torch(version_of("torch", cuda))

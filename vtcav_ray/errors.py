@@ -68,8 +68,9 @@ class InputError(VtcavError):
 
     Args:
         kind: a short, stable word for counting: `empty`, `not_video`, `no_video_stream`, `encrypted`, `truncated`,
-            `too_short`, `too_large`, `decode`, `missing`, `changed`, `permission`, `unreadable`, `refused` (its
-            address may not be read), `label`, `non_finite`, `no_track`, `memory`, `timeout`, `crashed`.
+            `too_short`, `too_large`, `decode`, `annotation` (given tracks that can't be read, or do not fit the
+            video), `missing`, `changed`, `permission`, `unreadable`, `refused` (its address may not be read), `label`,
+            `non_finite`, `no_track`, `no_mask`, `memory`, `timeout`, `crashed`.
         message: one sentence for people; it names the problem and, if there is one, the fix.
     """
 

@@ -204,13 +204,19 @@ PROJECTIONS = Registry("projection", "vtcav_ray.projections", {
 })
 FRAMEWORKS = Registry("framework", "vtcav_ray.recognisers", {
     "vtcav_ray.models.mmaction": ("mmaction2",),
+    "vtcav_ray.models.transformers_models": ("transformers",),
+    "vtcav_ray.models.python_module": ("python",),
     "vtcav_ray.models.torchvision_swin": ("torchvision",),
 })
-FAMILIES = Registry("recogniser family", "vtcav_ray.families", {  # by the name of the backbone's class
+FAMILIES = Registry("recogniser family", "vtcav_ray.families", {  # by the name of the backbone's or the network's class
     "vtcav_ray.models.families": (
         "SwinTransformer3D", "TimeSformer", "VisionTransformer", "UniFormerV2", "MViT", "UniFormer", "C3D", "X3D",
         "MobileNetV2", "MobileNetV2TSM", "ResNet", "ResNetTSM", "ResNetTIN", "OmniResNet", "TANet", "C2D",
         "ResNet2Plus1d", "ResNet3d", "ResNet3dCSN", "ResNet3dSlowOnly", "ResNet3dSlowFast",
+    ),
+    "vtcav_ray.models.transformers_families": (
+        "VideoMAEForVideoClassification", "VivitForVideoClassification", "TimesformerForVideoClassification",
+        "VJEPA2ForVideoClassification", "VideoPrismForVideoClassification",
     ),
 })
 CONCEPT_KINDS = Registry("concept kind", "vtcav_ray.concept_kinds", {
@@ -222,8 +228,16 @@ MOTION_CONTROLS = Registry("motion control", "vtcav_ray.motion_controls", {
 TRACK_SOURCES = Registry("track source", "vtcav_ray.track_sources", {
     "vtcav_ray.tracks.sources": ("ultralytics",),
 })
+TRACK_FORMATS = Registry("track format", "vtcav_ray.track_formats", {
+    "vtcav_ray.tracks.formats.parquet": ("parquet",),
+    "vtcav_ray.tracks.formats.mot": ("mot",),
+    "vtcav_ray.tracks.formats.cvat": ("cvat",),
+    "vtcav_ray.tracks.formats.coco_video": ("coco-video",),
+    "vtcav_ray.tracks.formats.csv_file": ("csv",),
+})
 REPORT_SECTIONS = Registry("report section", "vtcav_ray.report_sections", {  # in the page's order
     "vtcav_ray.report.sections": ("summary", "matrix", "class", "concepts", "mistakes", "run"),
+    "vtcav_ray.report.explained": ("examples",),
     "vtcav_ray.report.composition": ("labels",),
 })
 # fmt: on
@@ -235,5 +249,6 @@ REGISTRIES = (
     CONCEPT_KINDS,
     MOTION_CONTROLS,
     TRACK_SOURCES,
+    TRACK_FORMATS,
     REPORT_SECTIONS,
 )  # fmt: skip

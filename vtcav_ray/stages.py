@@ -36,13 +36,18 @@ class StageFacts:
     retried: bool = False
     command: str | None = None
 
+    @property
+    def items(self) -> str:
+        """What its progress counts, in a reader's words; empty: it has no unit."""
+        return {"cells": "comparisons", "cavs": "CAVs"}.get(self.unit or "", self.unit or "")
+
 
 VIDEOS = StageFacts("videos", tables=("videos",), side_tables=("given",), shared=True)
 TRACKS = StageFacts(
     "tracks",
     inputs=("videos",),
     tables=("tracks",),
-    side_tables=("signatures", "times"),
+    side_tables=("signatures", "times", "masks"),
     resources="detect",
     unit="videos",
     shared=True,
@@ -101,6 +106,7 @@ GRADCAM = StageFacts(
     tables=("gradcam", "gradcam_summary"),
     side_tables=("overlays", "aligned", "aggregate"),
     resources="extract",
+    unit="clips",
     command="vtcav gradcam CONFIG --out RUN",
 )
 PATCH = StageFacts(

@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import binom
 
 from vtcav_ray.cavs.chance import DRAWS, RUNS, Comparison, comparisons
+from vtcav_ray.cavs.layer_cavs import train_sides
 from vtcav_ray.cavs.layer_pool import LayerPool
 from vtcav_ray.cavs.plan import Pool, plan_cavs
-from vtcav_ray.cavs.stage import train_sides
 from vtcav_ray.config import CavsConfig
 from vtcav_ray.tcav.diagnostics import Learnable, learnability
 

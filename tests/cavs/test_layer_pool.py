@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vtcav_ray.cavs.layer_cavs import train_jobs
 from vtcav_ray.cavs.layer_pool import LayerPool
 from vtcav_ray.cavs.plan import Pool, plan_cavs
-from vtcav_ray.cavs.stage import train_jobs
 from vtcav_ray.config import CavsConfig
 
 N, D = 120, 16

@@ -51,6 +51,7 @@ def test_the_demo_runs_without_a_checkout(tmp_path: Path) -> None:
     assert record["status"] == "done"
 
 
+@pytest.mark.slow
 def test_open_shows_the_report(planted: PlantedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(webbrowser, "open", lambda url: seen.append(url) or True)

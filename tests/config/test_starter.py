@@ -48,6 +48,18 @@ def test_what_is_commented_out_is_valid_as_well(tmp_path: Path) -> None:
     assert config.clips.concepts[0].controls == ("frozen", "reversed")
 
 
+def test_every_line_has_a_comment(tmp_path: Path) -> None:
+    """A line is a comment, or ends with one that YAML takes for one."""
+    found = ["30 videos: lift 10, put_down 20", "fps: 30"]
+    path = write_config(str(tmp_path / "mine.yaml"), **WANTED, out=None, force=False, found=found)
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    assert len(lines) > 50
+    comment = re.compile(r"(^|\s)#\s+\S")
+    assert [line for line in lines if not comment.search(line)] == []
+    bare = "\n".join(re.sub(r"(^|\s+)#\s.*$", "", line) for line in lines)
+    assert parse_config(yaml.safe_load(bare)) == load_config(str(path)).model_copy(update={"out": "runs/mine"})
+
+
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("mine")

@@ -16,6 +16,7 @@ import tenacity.nap
 
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards, stream
+from vtcav_ray.engine.caught import NoteShard
 from vtcav_ray.engine.session import DATA_THREADS
 from vtcav_ray.errors import EnvironmentFault, StageError
 from vtcav_ray.runs.stage import Shard, make_shards
@@ -53,6 +54,8 @@ class Doubler:
         if self.mode == "refused":
             marker.write_text(marker.read_text() + "x" if marker.exists() else "x")
             raise PermissionError("403 for this key")
+        if self.mode == "no room":
+            raise StageError("the detector takes pictures of 4 channels")
         if self.mode == "bug":
             raise TypeError("tuple has no attribute ndim")
         doubled = pa.table({"video_id": rows["video_id"], "n": pa.array([2 * n for n in rows["n"].to_pylist()])})
@@ -106,7 +109,7 @@ def test_the_waits_between_attempts_grow(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="the checkpoint does not load: mend it") as caught:
+    with pytest.raises(StageError, match=r"not load: mend it \(StageError at the start of stage tracks\)") as caught:
         run(tmp_path, "no model")
     assert not isinstance(caught.value, EnvironmentFault)
 
@@ -120,6 +123,26 @@ def test_an_error_of_a_worker_has_its_type_message_place_and_shard(tmp_path: Pat
     assert "test_stream.py, line" in message
     with pytest.raises(StageError, match=r"Stage tracks can't start: ZeroDivisionError: a foreign error \(in "):
         run(tmp_path, "broken model", [first])
+
+
+def test_our_own_error_has_its_type_and_shard_too(tmp_path: Path) -> None:
+    (first,) = shards()[:1]
+    with pytest.raises(StageError) as caught:
+        run(tmp_path, "no room", [first])
+    assert str(caught.value) == (
+        f"the detector takes pictures of 4 channels (StageError in shard {first.name} of stage tracks; finished shards "
+        "are kept)"
+    )
+
+
+def test_the_shard_is_added_where_the_driver_works_and_never_twice() -> None:
+    for given, expected in (
+        ("no clip is left", "no clip is left (EnvironmentFault in shard 07 of stage scores; finished shards are kept)"),
+        ("died over shard 07 of stage scores", "died over shard 07 of stage scores"),
+    ):
+        with pytest.raises(EnvironmentFault) as caught, NoteShard("scores", "07"):
+            raise EnvironmentFault(given)
+        assert str(caught.value) == expected
 
 
 def test_every_thread_that_ray_data_starts_here_is_waited_for(tmp_path: Path) -> None:

@@ -9,9 +9,6 @@ import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-import duckdb
-import pandas as pd
-import polars as pl
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -107,6 +104,10 @@ def test_latex_has_the_significant_cells_with_names_escaped(written: dict[str, P
 
 
 def test_pandas_polars_and_duckdb_read_the_scores_as_they_lie(run: Run) -> None:
+    import duckdb
+    import pandas as pd
+    import polars as pl
+
     files = f"{run.url}/scores/*/scores/*.parquet"
     want = [r[3] for r in pa_rows]
     assert pl.read_parquet(files)["effect"].to_list() == want

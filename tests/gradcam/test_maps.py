@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from captum.attr import LayerGradCam
 from torch import nn
 
 from vtcav_ray.config import ModelConfig
@@ -62,6 +61,8 @@ def clip_of(frames: int, size: int, seed: int = 0) -> np.ndarray:
 
 def by_captum(recogniser: Recogniser, path: str, x: torch.Tensor, target: int, *, channels_last: bool) -> torch.Tensor:
     """Return Captum's map `[B, T', H', W']`. Captum needs channels first, so the layer's output is permuted for it."""
+    from captum.attr import LayerGradCam  # takes a second to import
+
     stage, point = recogniser.module.get_submodule(path), nn.Identity()
     forth, back = ((0, 4, 1, 2, 3), (0, 2, 3, 4, 1)) if channels_last else ((0, 1, 2, 3, 4),) * 2
     own = stage.forward

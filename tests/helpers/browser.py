@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 AXE = Path(__file__).parents[1] / "report" / "axe" / "axe.min.js"  # axe-core 4.14.1, MPL-2.0, for tests only
 FLAGS = [
@@ -19,6 +19,16 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+
+def violations(page: Page, tags: list[str]) -> list[tuple[str, list[str]]]:
+    """Return the rules that axe-core finds violated, each with the elements; the page's policy must be bypassed."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})", tags)["violations"]
+    return [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found]
 
 
 @contextmanager

@@ -7,13 +7,16 @@ raise. Streams, kernels, half types and speed are not simulated. Threads other t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
+
+from vtcav_ray.activations.prefetch import Batch
 
 GPU = torch.device("cuda")
 _INDEXING = ("__getitem__", "__setitem__")  # a GPU tensor accepts an index on the CPU
@@ -138,3 +141,10 @@ def pretended_gpu() -> Iterator[torch.device]:
                 yield GPU
         finally:
             torch.__future__.set_overwrite_module_params_on_conversion(before)
+
+
+def ahead(load: Any, groups: Sequence[Sequence[int]], device: torch.device, threads: int) -> Iterator[Batch]:
+    """Act as `batches_ahead`, without its streams and its threads, which the simulation can't check."""
+    for group in groups:
+        pixels = torch.from_numpy(np.stack([load(i) for i in group])).to(device)
+        yield Batch(list(group), pixels, {})

@@ -12,6 +12,8 @@ from vtcav_ray import tables
 from vtcav_ray.report.data import ACCURACY_COLUMNS, ConceptFacts, Entanglement, ReportData, StageSummary
 from vtcav_ray.report.previews import Preview, make_preview
 from vtcav_ray.tcav.null_histograms import EFFECT_BINS, EFFECT_REACH, SCORE_BINS
+from vtcav_ray.why.examples import ExplainedExample, ExplainedExamples
+from vtcav_ray.why.run import ConceptPush, Explanation
 
 NASTY = "<script>alert(1)</script>\"'&</title><!--"
 LAYERS = ("early", "middle", "late", "head")
@@ -203,6 +205,35 @@ def nulls(rows: list[dict[str, Any]], *, permutations: int = 1000, seed: int = 0
     return pa.Table.from_pylist(found, schema=tables.NULLS)
 
 
+def explained(classes: tuple[str, ...] = CLASSES, *, videos: int = 4) -> ExplainedExamples:
+    """Explain a few examples of each class: the first is answered with the next class, and each has its own figures."""
+    found = []
+    for k, name in enumerate(classes):
+        for v in range(videos if len(classes) > 1 else 0):
+            predicted = classes[(k + 1) % len(classes)] if v == 0 else name
+            runner_up = name if v == 0 else classes[(k + 1) % len(classes)]
+            others = {c: 0.001 for c in classes if c not in (predicted, runner_up)}
+            rows = [
+                ConceptPush(f"{concept}/spatiotemporal", layer, 0.8, push, push - 0.2, push + 0.2, -0.5, -0.7, -0.3)
+                for depth, layer in enumerate(LAYERS)
+                for concept in OPPOSITE
+                if (push := 0.25 * (depth + 1) * (1 if OWN.get(predicted) == concept else -0.1) + 0.01 * v)
+            ]
+            rows.sort(key=lambda row: -abs(row.weight))
+            explanation = Explanation(
+                video=f"video_{v:03d}",
+                label=name,
+                predicted=predicted,
+                runner_up=runner_up,
+                probabilities={predicted: 0.7 + 0.02 * v, runner_up: 0.2, **others},
+                target="logit",
+                source="the run's tables",
+                concepts=rows,
+            )
+            found.append(ExplainedExample(name, explanation, at_clip=v < 2))
+    return ExplainedExamples(found)
+
+
 def report_data(rows: list[dict[str, Any]] | None = None, **changes: Any) -> ReportData:
     """Make a whole report's data. `rows`: of the scores table; None: the planted world."""
     rows = world_rows() if rows is None else rows
@@ -219,6 +250,7 @@ def report_data(rows: list[dict[str, Any]] | None = None, **changes: Any) -> Rep
         "entanglement": [Entanglement(layer, names, unit @ unit.T) for layer in LAYERS],
         "sensitivities": sensitivities(rows),
         "nulls": nulls(rows),
+        "explained": explained(tuple(dict.fromkeys(str(r["class"]) for r in rows))),
         "failures": pa.Table.from_pylist(
             [
                 {

@@ -161,12 +161,18 @@ def done(stage: Stage, context: Context) -> StageFolder:
     return output
 
 
-def run(world: World, folder: Path, settings: Config | None = None) -> tuple[StageFolder, StageFolder]:
-    settings = settings or config()
+def prepared(world: World, folder: Path, settings: Config) -> dict[str, StageFolder]:
+    """Return the inputs of the stage `scores`."""
     place = Folder(str(folder))
     inputs = {"activations": world.written(place), "clips": world.heads(place)}
     inputs["cavs"] = done(cavs_stage.STAGE, Context(settings, place, dict(inputs)))
-    return inputs["cavs"], done(scores_stage.STAGE, Context(settings, place, inputs))
+    return inputs
+
+
+def run(world: World, folder: Path, settings: Config | None = None) -> tuple[StageFolder, StageFolder]:
+    settings = settings or config()
+    inputs = prepared(world, folder, settings)
+    return inputs["cavs"], done(scores_stage.STAGE, Context(settings, Folder(str(folder)), inputs))
 
 
 def cells(scores: StageFolder) -> dict[tuple[str, str], dict]:  # type: ignore[type-arg]

@@ -8,10 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.svm import LinearSVC
 
 ReferenceSolver = Literal["logistic", "ridge", "svm", "sgd"]
 
@@ -44,6 +40,12 @@ def train_reference(
         solver: which estimator; `regularization` in its own convention.
         seed: of the estimators that draw random numbers.
     """
+    # Not at the top: collecting the tests would import scikit-learn in every worker.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.svm import LinearSVC
+
     estimator: Any
     if solver == "logistic":
         estimator = LogisticRegression(C=regularization, tol=1e-12, max_iter=20_000)

@@ -45,9 +45,11 @@ def verify(run: Run) -> tuple[int, str]:
 
 
 def big(folder: Folder) -> StageFolder:
-    """A stage with a file of several blocks. It holds random numbers, so that every bit matters."""
-    numbers = random.Random(0).randbytes(5 << 20)
-    rows = pa.table({"video_id": [str(i) for i in range(640)], "x": [numbers[i * 8192 :][:8192] for i in range(640)]})
+    """A stage with a file of five blocks. It holds random numbers, so that every bit matters."""
+    width = 5 * verified.BLOCK_BYTES // 640
+    numbers = random.Random(0).randbytes(640 * width)
+    values = [numbers[i * width : (i + 1) * width] for i in range(640)]
+    rows = pa.table({"video_id": [str(i) for i in range(640)], "x": values})
     stage = stage_folder(folder, "tracks", "k")
     stage.commit("s", ShardOutput({"tracks": rows}))
     stage.finish({}, {}, ["s"])
@@ -55,8 +57,9 @@ def big(folder: Folder) -> StageFolder:
 
 
 @pytest.mark.parametrize("blocks", [True, False], ids=["with blocks", "as of an older version"])
-def test_no_flipped_bit_is_read(tmp_path: Path, blocks: bool) -> None:
+def test_no_flipped_bit_is_read(tmp_path: Path, blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the whole file finds each of 150 random flipped bits, and no read gives other rows."""
+    monkeypatch.setattr(verified, "BLOCK_BYTES", 1 << 16)
     stage = big(Folder(str(tmp_path / "run")))
     root = Path(stage.folder.url)
     if not blocks:

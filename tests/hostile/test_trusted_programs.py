@@ -24,6 +24,7 @@ from vtcav_ray.models.config_files import packaged_names
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.assets import resolve_asset
 from vtcav_ray.tracks.detector_backends import load_backend
+from vtcav_ray.tracks.programs import check_may_run
 from vtcav_ray.watch import rerun
 
 
@@ -120,6 +121,31 @@ def test_an_engine_is_a_program_too(monkeypatch: pytest.MonkeyPatch) -> None:
     for config in (TracksConfig(weights="memory://d.engine"), TracksConfig(weights="d.engine").trusting("nowhere")):
         with pytest.raises(ConfigError, match="--trust-code"):
             load_backend(config, torch.device("cuda"))
+
+
+def test_an_encoder_that_a_runs_record_names_is_not_run(tmp_path: Path) -> None:
+    """Nor when the caller names other weights: these don't make the encoder of run.json the caller's."""
+    run = foreign_run(tmp_path / "run", "asset:recogniser.py", "w.pt")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["config"]["tracks"] |= {"vocabulary": ["cup"], "text_encoder": "e.ts"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+
+    def may_run(*overrides: str, trust_code: bool = False) -> bool:
+        tracks = rerun.reopened(run, overrides, trust_code=trust_code)[1].tracks
+        try:
+            check_may_run(tracks, "tracks.text_encoder", tracks.text_encoder or "", "a program", "weights")
+        except ConfigError:
+            return False
+        return True
+
+    assert not may_run()
+    assert not may_run("tracks.weights=mine.pt")
+    assert may_run("tracks.text_encoder=mine.ts")
+    assert may_run(trust_code=True)
+    record["config"]["tracks"]["weights"] = "d.engine"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    assert not may_run("tracks.text_encoder=mine.ts")
+    assert may_run("tracks.text_encoder=mine.ts", "tracks.weights=mine.engine")
 
 
 FROM_CONFIG = {

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.hugging_face import SIDE, need_transformers, save
 from vtcav_ray import registry
 from vtcav_ray.activations import Extractor
 from vtcav_ray.config import ModelConfig
@@ -99,3 +100,51 @@ def test_torchvision_swin(tmp_path: Path) -> None:
     found = extractor.extract([clip], [[1]])
     assert extractor.shapes()["early"] == (2, 28, 28, 192)
     assert all(np.abs(g).max() > 0 for g in found.gradients.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["transformers", "python"])
+def test_another_framework_imports_nothing_of_mmaction2(framework: str, tmp_path: Path) -> None:
+    """A whole run with the framework, in a fresh process."""
+    need_transformers()
+    if framework == "transformers":
+        model = f"model={{framework: transformers, checkpoint: '{save('videomae', tmp_path / 'm', image_size=SIDE)}'}}"
+    else:
+        (tmp_path / "own.py").write_text(OWN)
+        model = "model={framework: python, config: 'own:build'}"
+    done = subprocess.run(
+        [sys.executable, "-c", WHOLE_RUN, model, str(tmp_path / "run"), str(Path(__file__).parents[2])],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+OWN = """
+from torch import nn
+from vtcav_ray.models import NetworkSpec
+
+def build():
+    pool = nn.AdaptiveAvgPool3d(1)
+    network = nn.Sequential(nn.Conv3d(3, 4, 3, stride=4), nn.ReLU(), pool, nn.Flatten(), nn.Linear(4, 4))
+    return network, NetworkSpec(("lift", "put_down", "push_left", "push_right"), 32, layer_aliases={"late": "0"})
+"""
+WHOLE_RUN = """
+import sys
+model, out, root = sys.argv[1:]
+sys.path.insert(0, root)  # of the tests
+import numpy as np
+from tests.helpers.small_runs import without_ray
+from vtcav_ray import pipeline
+from vtcav_ray.config.loading import load_config
+
+settings = [
+    model, "videos.world.videos=24", "clips.frames=4", "clips.size=32", "clips.per_class=2", "clips.min_per_class=2",
+    "clips.concepts=[{name: cup, object: cup, kinds: [spatial]}]", "clips.min_per_concept=2", "clips.per_concept=2",
+    "clips.random_pool=4", "activations.layers=[late]", "cavs.random_sets=2", "scores.permutations=100",
+]
+with without_ray():
+    run = pipeline.run(load_config("asset:quickstart.yaml", settings, out=out))
+assert run.table("scores").num_rows > 0
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"mmaction", "mmcv", "mmengine"}))
+"""

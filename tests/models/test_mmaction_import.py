@@ -112,6 +112,7 @@ for config, needed in (
     python(code, installed(tmp_path / "beside", dict.fromkeys(OPTIONAL, MISMATCH)))
 
 
+@pytest.mark.slow
 def test_a_process_keeps_its_own_transformers_imported_before_and_after(tmp_path: Path) -> None:
     """A module that is already imported is not looked up again, so hiding it must not depend on the look-up."""
     lazy = 'def __getattr__(name):\n    raise RuntimeError(f"Failed to import transformers.{name}")\n'

@@ -230,7 +230,7 @@ def test_cells_without_an_effect_can_be_left_out(folder: str, monkeypatch: pytes
     assert measured == tuple(cell for cell in every if cell not in bad)
     cell = min(bad)
     only = Wanted((cell.class_,), (cell.layer,), (cell.concept,), measured=True)
-    with pytest.raises(ConfigError, match="No cell with an effect"):
+    with pytest.raises(ConfigError, match="No comparison with an effect"):
         choose(run, only)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +17,7 @@ from vtcav_ray import cli, models, pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.planning.dry_run import check
 from vtcav_ray.preflight.checks import Check, LabelRow, Preflight
 from vtcav_ray.preflight.corpus import corpus_checks, label_rows
 from vtcav_ray.preflight.detector import detector_checks, object_checks
@@ -22,6 +25,7 @@ from vtcav_ray.preflight.model import model_checks
 from vtcav_ray.preflight.run import output_check
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tables import VIDEOS
+from vtcav_ray.world import write_world
 
 CLASSES = ("lift", "put_down", "push_left", "push_right")
 SMALL = {"frames": 16, "interval": 1, "size": 64, "controls": []}
@@ -296,6 +300,25 @@ def test_a_dry_run_prints_the_preflight(tmp_path: Path) -> None:
     assert {c["subject"]: c["verdict"] for c in found["checks"]}["labels"] == "warn"
     assert [stage["state"] for stage in found["stages"]][1] == "to do"
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_of_a_world_that_is_not_rendered_are_checked(tmp_path: Path) -> None:
+    """A dry run knows them without rendering, and they are those that the world will have."""
+    settings = parse_config(
+        {
+            "videos": {"world": {"videos": 40, "seed": 3}},
+            "clips": {**SMALL, "per_class": 4, "min_per_class": 3, "classes": ["lift", "yoga"]},
+            "out": str(tmp_path / "run"),
+        }
+    )
+    found = check(settings)
+    assert not (tmp_path / "run").exists()
+    write_world(str(tmp_path / "world"), videos=40, seed=3)
+    labels = pq.read_table(tmp_path / "world" / "videos.parquet")["label"].to_pylist()
+    assert {row.label: row.videos for row in found.labels} == Counter(labels)
+    assert [(c.subject, c.message.split(". Change")[0]) for c in found.stops] == [
+        ("classes", "`clips.classes`: the model has no class 'yoga'. It has: lift, put_down, push_left, push_right")
+    ]
 
 
 def test_progress_without_the_method_is_left_alone() -> None:

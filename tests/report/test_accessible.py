@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.helpers.browser import AXE
+from tests.helpers.browser import WCAG, violations
 from tests.helpers.report_factory import report_data, world_rows
 from tests.helpers.waiting import wait_for
 from vtcav_ray.report import build_report
 
 pytestmark = pytest.mark.browser
-
-WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +21,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(build_report(report_data()), encoding="utf-8")
     return path
-
-
-def violations(page: Page) -> list[Any]:
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})", WCAG)["violations"]
-    return [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found]
 
 
 def open_page(browser: Browser, file: Path, **options: Any) -> Page:
@@ -44,10 +36,10 @@ def test_axe_finds_no_violation(browser: Browser, file: Path, scheme: str, width
     page = open_page(browser, file, color_scheme=scheme, viewport={"width": width, "height": 900})
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")  # draws every chart, also those out of view
-    assert violations(page) == []
+    assert violations(page, WCAG) == []
     page.locator("#matrix .cell:not(.empty)").first.click()
     page.wait_for_selector("dialog[open]")
-    assert violations(page) == []
+    assert violations(page, WCAG) == []
     page.close()
 
 
@@ -55,7 +47,7 @@ def test_axe_would_find_something(browser: Browser, file: Path) -> None:
     page = open_page(browser, file)
     page.evaluate("document.getElementById('theme').removeAttribute('aria-label')")
     page.evaluate("const b = document.getElementById('theme'); b.removeAttribute('title'); b.textContent = ''")
-    assert "button-name" in [name for name, _ in violations(page)]
+    assert "button-name" in [name for name, _ in violations(page, WCAG)]
     page.close()
 
 

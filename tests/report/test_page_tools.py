@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -197,20 +196,3 @@ def test_depths_of_seven_layers_fit_a_telephone(
     )
     assert reach <= 0
     page.close()
-
-
-INSIDE = re.compile(r"\b(twins?|rest of its kind|cells?|looks?)\b", re.IGNORECASE)
-ATTRIBUTES = ["aria-label", "aria-description", "data-tip", "title", "placeholder", "alt"]
-TEXTS = """names => [...document.querySelectorAll('body > a, header, main, dialog[open]')].flatMap((part) =>
-    [part.innerText, ...[...part.querySelectorAll('*')].flatMap((e) => names.map((n) => e.getAttribute(n) ?? ''))])"""
-
-
-def test_the_page_has_no_word_of_the_code(page: Page) -> None:
-    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    found = page.evaluate(TEXTS, ATTRIBUTES)
-    page.locator("#matrix .cell:not(.empty)").first.click()
-    page.wait_for_selector("dialog[open]")
-    found += page.evaluate(TEXTS, ATTRIBUTES)
-    assert "raises the logit" in " ".join(found)
-    assert [text for text in found if INSIDE.search(text)] == []

@@ -251,8 +251,12 @@ def test_status_says_how_far_a_run_is(finished: Run, tmp_path: Path) -> None:
     assert (stage.state, stage.done, stage.shards) == ("unfinished", 3, len(commits))
     assert stage.rate == pytest.approx(1.0)
     assert stage.seconds_left == pytest.approx(60.0 * (len(commits) - 3))
+    videos = [json.loads(path.read_text())["metrics"]["videos"] for path in commits[:3]]
+    assert stage.unit == "videos"
+    assert stage.items_per_second == pytest.approx(sum(videos) / 3 / 60)
     shown = CliRunner().invoke(cli.app, ["status", str(tmp_path / "run")])
     assert f"3/{len(commits)}" in shown.output
+    assert "videos/" in shown.output
     found = json.loads(CliRunner().invoke(cli.app, ["status", str(tmp_path / "run"), "--json"]).output)
     assert [s["stage"] for s in found["stages"]] == list(STAGES)
 

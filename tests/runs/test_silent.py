@@ -23,6 +23,8 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     assert shards_per_second(fast_then_slow, 0.0, 5000.0) == pytest.approx(103 / 5000)  # nothing in the last minute
     assert shards_per_second([10.0, 20.0], 0.0, 20.0) == pytest.approx(0.1)
     assert shards_per_second([], 0.0, 20.0) is None
+    clips = [8.0] * 100 + [2.0, 4.0, 6.0]
+    assert shards_per_second(fast_then_slow, 0.0, 620.0, clips) == pytest.approx(12 / 60)
 
 
 def begun(folder: Folder, **changes: object) -> Path:

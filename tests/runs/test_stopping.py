@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from tests.helpers.waiting import wait_for
-from vtcav_ray.cli.progress import JsonProgress
+from vtcav_ray.cli import progress
+from vtcav_ray.cli.progress import JsonProgress, TerminalProgress
 
 
 @pytest.mark.slow
@@ -77,3 +82,37 @@ def test_events_are_lines_of_json_with_rate_and_time_left(capsys: pytest.Capture
     assert second["shards_per_second"] > 0
     assert second["seconds_left"] >= 0
     assert finished["rows"] == {"tracks": 9}
+    assert "items_per_second" not in second
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock of the progress, which stands still until a test moves it."""
+    now = [100.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+    return now
+
+
+def test_events_count_what_the_shards_hold(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+    events = JsonProgress(sys.stdout)
+    events.stage_started("clips", shards=2, done=0)
+    for items in (30, 10):
+        clock[0] += 4.0
+        events.items_done("clips", items=items, unit="clips")
+        events.shard_done("clips", failures=0)
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["unit"] == "clips"
+    assert (last["items_per_second"], last["shards_per_second"]) == (5.0, 0.25)
+
+
+def test_a_bar_shows_items_a_second_and_the_time_left(clock: list[float]) -> None:
+    written = io.StringIO()
+    with TerminalProgress(Console(file=written, force_terminal=True, width=160)) as bars:
+        bars.stage_started("tracks", shards=4, done=0)
+        clock[0] += 10.0
+        bars.items_done("tracks", items=50, unit="videos")
+        bars.shard_done("tracks", failures=0)
+        bars._bars.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.getvalue())
+    assert "5 videos/s" in shown
+    assert "30 s left" in shown

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from vtcav_ray.errors import StageError
-from vtcav_ray.scores import stage as scores_stage
+from vtcav_ray.scores.inputs import by_class
 from vtcav_ray.store.vectors import vector_array
 
 
@@ -41,7 +41,7 @@ def test_where_the_effect_takes_its_gradients(
     taken_at: str, of_lift: list[list[int]] | None, of_drop: list[list[int]] | None
 ) -> None:
     table = gradient_table([True, True, True, True, False])
-    drop, lift = scores_stage._by_class(table, OF_CLIP, taken_at)
+    drop, lift = by_class(table, OF_CLIP, taken_at)
     assert (drop.name, list(drop.videos), list(lift.videos)) == ("drop", ["vb"], ["va", "vc"])
     assert lift.vectors.tolist() == [[0, 1], [8, 9]]  # the sign counts use the class's own clips
     for found, expected in ((lift, of_lift), (drop, of_drop)):
@@ -52,18 +52,18 @@ def test_where_the_effect_takes_its_gradients(
 
 def test_a_reference_set_without_a_clip_left_is_an_error() -> None:
     with pytest.raises(StageError, match=r"scores\.gradients_at"):
-        scores_stage._by_class(gradient_table([False] * 5), OF_CLIP, "reference")
+        by_class(gradient_table([False] * 5), OF_CLIP, "reference")
 
 
 def test_the_gain_and_the_margin_of_each_class() -> None:
-    drop, lift = scores_stage._by_class(gradient_table([True, True, True, True, False]), OF_CLIP, "reference")
+    drop, lift = by_class(gradient_table([True, True, True, True, False]), OF_CLIP, "reference")
     assert (lift.gain, lift.margin, drop.gain, drop.margin) == (8.0, 3.0, 8.0, 4.0)
 
 
 @pytest.mark.parametrize("taken_at", ["own", "reference"])
 def test_gradients_are_weighed_where_the_gain_differs_from_clip_to_clip(taken_at: str) -> None:
     table = gradient_table([True, True, True, True, False], gains=[4.0, 4.0, 12.0, 12.0, 20.0])
-    _, lift = scores_stage._by_class(table, OF_CLIP, taken_at)
+    _, lift = by_class(table, OF_CLIP, taken_at)
     assert lift.vectors.tolist() == [[0, 1], [8, 9]]  # the sign counts stay
     assert lift.for_effect is not None
     mean, other = (12.0, [20 * 8, 20 * 9]) if taken_at == "own" else (8.0, [12 * 4, 12 * 5])

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from tests.helpers.score_world import KIND, World, cells, config, run
+from tests.helpers.score_world import KIND, World, cells, config, done, prepared, run
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.config.statistics import ScoresConfig
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.runs.stage import Context
 from vtcav_ray.scores.correction import p_needed
-from vtcav_ray.store.commits import StageFolder
+from vtcav_ray.scores.stage import STAGE
+from vtcav_ray.store.folder import Folder
 from vtcav_ray.tcav import class_margin
 
 
 def world() -> World:
     """A large effect, a small and sure one, and none; the classes are 6 apart along the gradient."""
     made = World()
-    made.clips("random", f"random/{KIND}", 200)
+    made.clips("random", f"random/{KIND}", 100)
     for name, shift in (("large", 3.0), ("small", 0.8), ("none", 0.0)):
-        made.clips("concept", name, 150, shift)
+        made.clips("concept", name, 75, shift)
     for name, sign in (("lift", 1.0), ("drop", -1.0)):
         made.clips("class", name, 20, 3 * sign)
         rows = [(name, f"{name}-{i}", np.eye(8)[0] * sign + 0.01 * made.rng.normal(size=8)) for i in range(20)]
@@ -31,40 +36,47 @@ def world() -> World:
     return made
 
 
-def scored(folder: Path, min_effect: float, **scores: object) -> StageFolder:
-    return run(world(), folder, config({"min_effect": min_effect, **scores}))[1]
+Scored = Callable[[float], dict[tuple[str, str], dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def fifth(tmp_path_factory: pytest.TempPathFactory) -> StageFolder:
-    return scored(tmp_path_factory.mktemp("fifth"), 0.2)
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    """The cells of the world under a smallest effect."""
+    inputs = prepared(world(), tmp_path_factory.mktemp("inputs"), config(random_sets=2))
+
+    @functools.cache
+    def of(min_effect: float) -> dict[tuple[str, str], dict[str, Any]]:
+        place = Folder(str(tmp_path_factory.mktemp("scores")))
+        return cells(done(STAGE, Context(config({"min_effect": min_effect}, random_sets=2), place, inputs)))
+
+    return of
 
 
-def test_the_unit_is_the_margin_of_the_class_along_its_mean_gradient(fifth: StageFolder) -> None:
+def test_the_unit_is_the_margin_of_the_class_along_its_mean_gradient(scored: Scored) -> None:
     made = world()
     of_lift = np.mean([g for name, _, g in made.gradients if name == "lift"], axis=0)
     clips = [(name, z) for role, name, _, z in made.rows if role == "class"]
     expected = class_margin([z @ of_lift for _, z in clips], [name for name, _ in clips], "lift")
-    row = cells(fifth)["lift", "large"]
+    row = scored(0.2)["lift", "large"]
     assert row["class_margin"] == pytest.approx(expected, rel=1e-5)
     assert expected == pytest.approx(6, rel=0.1)
     assert row["min_effect"] == pytest.approx(0.2 * row["class_margin"])
 
 
 def test_a_small_and_sure_effect_is_not_called_and_no_effect_is_said_only_of_a_narrow_interval(
-    fifth: StageFolder, tmp_path: Path
+    scored: Scored,
 ) -> None:
-    found = cells(fifth)
+    found = scored(0.2)
     large, small, none = (found["lift", name] for name in ("large", "small", "none"))
     assert (large["significant"], large["negligible"]) == (True, False)
     assert (small["significant"], small["negligible"]) == (False, True)
     assert small["q"] < 0.05
     assert "No effect of interest: the interval lies within ±" in small["note"]
     assert (none["significant"], none["negligible"]) == (False, True)
-    off = cells(scored(tmp_path / "off", 0.0))
+    off = scored(0.0)
     assert [off["lift", name]["significant"] for name in ("large", "small", "none")] == [True, True, False]
     assert not any(row["negligible"] for row in off.values())
-    between = cells(scored(tmp_path / "between", 0.13))["lift", "small"]
+    between = scored(0.13)["lift", "small"]
     assert between["ci_low"] < between["min_effect"] < between["ci_high"]
     assert (between["significant"], between["negligible"]) == (False, False)
     assert "differs from 0" in between["note"]

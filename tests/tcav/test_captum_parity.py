@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("captum")
-
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "captum_parity.py"
 
 
 @pytest.mark.slow
 def test_sign_counts_agree_with_captum(monkeypatch):
+    pytest.importorskip("captum")
     spec = importlib.util.spec_from_file_location("captum_parity", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look up their module

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vtcav_ray.cavs.chance import comparisons
+from vtcav_ray.cavs.layer_cavs import by_chance
 from vtcav_ray.cavs.layer_pool import LayerPool
 from vtcav_ray.cavs.plan import CavJob, Pool, plan_cavs
-from vtcav_ray.cavs.stage import by_chance
 from vtcav_ray.cavs.train import train_cavs
 from vtcav_ray.config import CavsConfig
 from vtcav_ray.rows import EffectTestRow, NullRow, ScoreRow

@@ -68,7 +68,8 @@ def test_every_entry_has_a_hash_and_no_address(path: Path, tool: Tool) -> None:
 
 def test_the_lock_holds_all_that_the_package_asks_for(tool: Tool) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["cluster"]]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(line) for line in project["dependencies"] + extras["cluster"] + extras["yolo"]]
     locked = versions(COMMON, tool) | versions(CUDA, tool)
     for requirement in wanted:
         name = canonicalize_name(requirement.name)

@@ -31,7 +31,7 @@ from vtcav_ray.video.neighbours import neighbours_of, with_neighbours
 from vtcav_ray.videos.listing import list_videos
 
 NAMES = [f"{i:02d}.mp4" for i in range(12)]
-FRAMES = 24
+FRAMES = 16
 
 
 @functools.cache
@@ -154,6 +154,7 @@ def test_a_link_to_a_file_that_was_replaced_is_noticed(folder: Path, tmp_path: P
     assert tracked(videos)[1] == {"link.mp4": "changed"}
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_whole_folder_is_no_change(folder: Path, tmp_path: Path) -> None:
     """On another node's disk, or after unpacking an archive, all files have another time, and the list stays valid."""
     videos, _ = list_videos(VideosConfig(uri=str(folder)))

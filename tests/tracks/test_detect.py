@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +143,42 @@ def test_torchvision_is_not_needed(tiny_weights: str, monkeypatch: pytest.Monkey
     before = set(sys.modules)
     Detector(TracksConfig(weights=tiny_weights, image_size=64), "cpu")(square_video([(5, 5)])[0])
     assert not {m for m in set(sys.modules) - before if m.startswith("torchvision")}
+
+
+def test_a_torchvision_without_its_operators_is_not_used(tiny_weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers and timm import it in the process in which a detector runs, too."""
+    frames = square_video([(5, 5)])[0]
+    config = TracksConfig(weights=tiny_weights, image_size=64, confidence=0.0)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    expected = Detector(config, "cpu")(frames)
+    vision = types.ModuleType("torchvision")
+    vision.extension = types.SimpleNamespace(_has_ops=lambda: False)  # type: ignore[attr-defined]
+    vision.ops = types.SimpleNamespace(nms=None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision", vision)
+    found = Detector(config, "cpu")(frames)
+    assert len(expected[0].boxes) > 0
+    np.testing.assert_array_equal(found[0].boxes, expected[0].boxes)
+
+
+@pytest.mark.slow
+def test_ultralytics_can_be_imported_without_any_torchvision() -> None:
+    code = """
+import importlib.metadata
+known = importlib.metadata.version
+
+def version(name):
+    if name == "torchvision":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return known(name)
+
+importlib.metadata.version = version
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+import_ultralytics()
+import ultralytics.utils.nms
+assert importlib.metadata.version is version
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def onnx_file(
@@ -347,7 +386,10 @@ def test_what_is_no_onnx_is_reported(tmp_path: Path) -> None:
         Detector(TracksConfig(weights=str(path)), "cpu")
 
 
-def test_engine_without_tensorrt_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_without_tensorrt_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(StageError, match="TensorRT"):
-        Detector(TracksConfig(weights="a.engine"), "cpu")
+    header = json.dumps({"author": "Ultralytics", "task": "detect", "head": "Detect", "names": {"0": "cup"}}).encode()
+    path = tmp_path / "a.engine"
+    path.write_bytes(len(header).to_bytes(4, "little") + header + b"engine")
+    with pytest.raises(StageError, match="TensorRT is not installed"):
+        Detector(TracksConfig(weights=str(path)), "cpu")

@@ -7,7 +7,6 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -93,6 +92,8 @@ def test_json_lines(folder: Path) -> None:
 
 def test_lists_of_pandas(folder: Path) -> None:
     """A column of whole numbers with one missing is written as 0.0."""
+    import pandas as pd
+
     touch(folder, "c.mp4")
     frame = pd.DataFrame({"uri": [n for n, _ in TABLE] + ["c.mp4"], "label": pd.Series([0, 12, None], dtype=float)})
     wanted = {TABLE[0][0]: "0", TABLE[1][0]: "12", "c.mp4": None}

@@ -34,3 +34,8 @@ def reference_videos(class_of: Mapping[str, str], size: int, seed: int) -> set[s
     for videos in videos_of.values():
         turns += [(turn, place, video) for turn, (place, video) in enumerate(sorted(videos))]
     return {video for _, _, video in sorted(turns)[:size]}
+
+
+def reference_classes(class_of: Mapping[str, str], size: int, seed: int) -> dict[str, list[str]]:
+    """Map each video of the reference set to all classes, in alphabetical order. See `reference_videos`."""
+    return dict.fromkeys(reference_videos(class_of, size, seed), sorted(set(class_of.values())))

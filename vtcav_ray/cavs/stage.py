@@ -8,38 +8,43 @@ stage computes the cosines between concepts from all CAVs.
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import stages, tables
-from vtcav_ray.cavs.chance import CAVS, Comparison, comparisons
+from vtcav_ray.cavs.chance import CAVS
 from vtcav_ray.cavs.mix import NO_LABEL, Matching
-from vtcav_ray.cavs.plan import RANDOM, CavJob, CavPlan, Pool, Sides, plan_cavs
+from vtcav_ray.cavs.plan import RANDOM, CavPlan
+from vtcav_ray.cavs.pool import (
+    CURVE_REPEATS,
+    CURVE_SIZES,
+    POOL_COLUMNS,
+    against_random,
+    labels_of_rows,
+    plan_of,
+    pool_of,
+)
 from vtcav_ray.clips.decisions import Decisions, read_decisions
 from vtcav_ray.clips.usable import TABLE, AcceptedRows, LeftOut, left_out_of
-from vtcav_ray.config import CavsConfig, Config
+from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.registry import SOLVERS, added_code
 from vtcav_ray.runs.devices import device_for
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput, StageFolder
-from vtcav_ray.store.vectors import vector_array, vectors_of
+from vtcav_ray.store.vectors import vectors_of
 
 if TYPE_CHECKING:
-    from vtcav_ray.cavs.layer_pool import LayerPool
-    from vtcav_ray.cavs.trained import Cavs
+    from vtcav_ray.cavs.layer_cavs import LayerCavs
 
-POOL_COLUMNS = ("set", "name", "kind", "video_id")
 # CAVs per shard: about a second of work, so that opening a layer (once per worker) and a Gram matrix take less than the
 # training, and 24,000 CAVs still give shards for more cores than layers. Long vectors: smaller shards, as a shard's
 # vectors are one table.
 BLOCK_CAVS = 4096
 BLOCK_NUMBERS = 1 << 26  # of a shard's vectors: 268 MB
-CURVE_SIZES, CURVE_REPEATS = 5, 20
 BLOCK_CURVES = BLOCK_CAVS // (CURVE_SIZES * CURVE_REPEATS)  # concepts per shard
 BLOCK_CHANCE = BLOCK_CAVS // CAVS  # comparisons per shard
 
@@ -62,7 +67,7 @@ def _prepare(context: Context) -> Work:
 
 def cav_shards(activations: StageFolder, layers: Sequence[str], plan: CavPlan) -> list[Shard]:
     """Return the shards of every layer's CAVs, curves and accuracies by chance, in blocks."""
-    curves = len(_against_random(plan.jobs))
+    curves = len(against_random(plan.jobs))
     compared = len({(job.concept, job.against) for job in plan.jobs if not job.is_null})
     shards = []
     for number, layer in enumerate(layers):
@@ -96,15 +101,6 @@ def _length_of_vectors(activations: StageFolder, layer: str) -> int:
     for _, part in activations.iter_tables("activations", columns=("vector",), layer=layer):
         return int(part["vector"].type.list_size)
     raise StageError(f"There are no activations of layer `{layer}`: every clip failed. See `vtcav table RUN failures`.")
-
-
-def _against_random(jobs: list[CavJob]) -> dict[str, list[CavJob]]:
-    """Return concept -> its CAVs against random sets."""
-    found: dict[str, list[CavJob]] = {}
-    for job in jobs:
-        if not job.is_null and job.against == RANDOM:
-            found.setdefault(job.concept, []).append(job)
-    return found
 
 
 def _left_out(context: Context) -> LeftOut:
@@ -151,11 +147,6 @@ def left_out_labels(clips: StageFolder, videos: Sequence[str], config: Config) -
     return None if config.clips.concept_labels == "any" else labels_of_rows(labels_of(clips), videos)
 
 
-def labels_of_rows(labels: Mapping[str, str], videos: Sequence[str]) -> np.ndarray:
-    """Return the label of each row from those of the source videos."""
-    return np.array([labels[video] for video in videos])
-
-
 def read_plan(activations: StageFolder, layer: str, config: Config, matching: Matching | None) -> CavPlan:
     """Make the plan of a layer's CAVs from the names of its clips.
 
@@ -171,7 +162,7 @@ def read_plan(activations: StageFolder, layer: str, config: Config, matching: Ma
     rows = activations.read("activations", columns=POOL_COLUMNS, layer=layer)
     if rows is None:
         raise StageError("No activations to learn from: every clip failed. See `vtcav table RUN failures`.")
-    plan = _plan_of(pool_of(rows, matching), config)
+    plan = plan_of(pool_of(rows, matching), config.cavs, config.seed)
     if not plan.jobs:
         raise StageError(
             "No concept has enough clips for a CAV. "
@@ -180,17 +171,6 @@ def read_plan(activations: StageFolder, layer: str, config: Config, matching: Ma
             "lower clips.per_class so that fewer videos are kept for the classes."
         )
     return plan
-
-
-def _plan_of(pool: Pool, config: Config) -> CavPlan:
-    return plan_cavs(pool, config.cavs.random_sets, config.cavs.relative, config.seed)
-
-
-def pool_of(rows: pa.Table, matching: Matching | None) -> Pool:
-    """Return the pool's metadata. A concept's name is `<name>/<kind>`, that of random clips `random/<kind>`."""
-    role, name, kind, video = (rows[column].to_pylist() for column in POOL_COLUMNS)
-    full = [f"{n}/{k}" if s == "concept" else n for s, n, k in zip(role, name, kind, strict=True)]
-    return Pool(role, full, kind, video, matching)
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
@@ -222,92 +202,32 @@ class CavWorker:
         self.activations = activations
         self._matching = matching
         self._device = device_for(config.resources.statistics)
-        self._layer = ""
-        self._names: Pool | None = None
+        self._layer: LayerCavs | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         layer, what, begin, end = (rows[name][0].as_py() for name in ("layer", "what", "begin", "end"))
-        self._open(layer)
+        of_layer = self._open(layer)
         if what == "curves":
-            return ShardOutput({f"curves/layer={layer}": self._curves(layer, begin, end)})
+            return ShardOutput({f"curves/layer={layer}": of_layer.curves(begin, end)})
         if what == "chance":
-            return ShardOutput({f"chance/layer={layer}": self._chance(layer, begin, end)})
-        jobs = self._jobs[begin:end]
-        trained = train_jobs(self._pool, jobs, self.config.cavs, self.config.seed)
-        table = _table(layer, jobs, trained, self.config.cavs, self.config.seed, self._tag)
-        untrained = sum(int((~np.isfinite(part.bias)).sum()) for part in trained)
-        return ShardOutput({f"cavs/layer={layer}": table}, metrics={"cavs": len(jobs), "cavs_not_trained": untrained})
+            return ShardOutput({f"chance/layer={layer}": of_layer.chance(begin, end)})
+        table = of_layer.cavs(begin, end)
+        untrained = int((~np.isfinite(table["bias"].to_numpy())).sum())
+        metrics = {"cavs": table.num_rows, "cavs_not_trained": untrained}
+        return ShardOutput({f"cavs/layer={layer}": table}, metrics=metrics)
 
-    def _open(self, layer: str) -> None:
-        if layer == self._layer:
-            return
-        from vtcav_ray.cavs.layer_pool import LayerPool
+    def _open(self, layer: str) -> LayerCavs:
+        if self._layer is not None and self._layer.layer == layer:
+            return self._layer
+        from vtcav_ray.cavs.layer_cavs import LayerCavs
 
+        plan = None if self._layer is None else self._layer.plan
+        self._layer = None  # never hold two layers in memory
         table = self.activations.read("activations", columns=("clip_id", *POOL_COLUMNS, "model", "vector"), layer=layer)
         assert table is not None, "the plan was made from this table"
-        vectors_ND = vectors_of(table)
-        require_finite(vectors_ND, table["clip_id"].to_pylist(), layer)
-        names = pool_of(table, self._matching)
-        if names != self._names:  # usually the same for all layers
-            self._names, self._jobs = names, _plan_of(names, self.config).jobs
-            self._compared = comparisons(names, self._jobs)
-        self._tag = table["model"][0].as_py()
-        self._pool = LayerPool(vectors_ND, names.video_id, names.learnable(), self._device)
-        self._layer = layer
-
-    def _curves(self, layer: str, begin: int, end: int) -> pa.Table:
-        """Compute the held-out accuracy of each concept against its own random sets, over n."""
-        from vtcav_ray.cavs.curves import accuracy_curve
-
-        of = list(_against_random(self._jobs).items())[begin:end]
-        sides = []
-        for _, jobs in of:
-            drawn = [job.rows() for job in jobs]
-            sides.append([np.unique(np.concatenate(side)) for side in zip(*drawn, strict=True)])
-        settings = self.config.cavs
-        rows: list[dict[str, Any]] = []
-        for piece in self._pool.pieces([np.concatenate(both) for both in sides]):
-            for (concept, jobs), (positives, negatives) in zip(of[piece.items], sides[piece.items], strict=True):
-                sizes = curve_sizes(jobs[0].size)
-                curve = accuracy_curve(
-                    piece.gram,
-                    piece.place_N[positives],
-                    piece.place_N[negatives],
-                    sizes,
-                    groups=piece.groups,
-                    repeats=CURVE_REPEATS,
-                    solver=settings.solver,
-                    regularization=settings.regularization,
-                    held_out=settings.held_out,
-                    seed=self.config.seed,
-                )
-                for n, accuracy, sd in zip(sizes, curve.accuracy, curve.sd, strict=True):
-                    rows.append({"layer": layer, "concept": concept, "n": n, "accuracy": accuracy, "sd": sd})
-        return pa.Table.from_pylist(rows, schema=tables.CURVES)
-
-    def _chance(self, layer: str, begin: int, end: int) -> pa.Table:
-        """Compute the accuracies of concepts and of their stand-ins (`vtcav_ray.cavs.chance`)."""
-        rows: list[dict[str, Any]] = []
-        for one in self._compared[begin:end]:
-            for draw, accuracy in enumerate(by_chance(self._pool, one, self.config.cavs, self.config.seed)):
-                of = {"layer": layer, "concept": one.concept, "against": one.against}
-                rows.append({**of, "draw": draw, "accuracy": float(accuracy)})
-        return pa.Table.from_pylist(rows, schema=tables.CHANCE)
-
-
-def curve_sizes(most: int) -> list[int]:
-    """Return up to five evenly spaced sizes from 3 (or `most`, if smaller) to `most` source videos per side."""
-    return sorted({int(n) for n in np.linspace(min(3, most), most, CURVE_SIZES).round()})
-
-
-def require_finite(vectors_ND: np.ndarray, clip_ids: list[str], layer: str) -> None:
-    """Raise StageError if a stored vector holds NaN: extraction leaves such clips out, so the table is damaged."""
-    bad = np.flatnonzero(~np.isfinite(vectors_ND).all(axis=1))
-    if bad.size:
-        raise StageError(
-            f"{bad.size} stored vector(s) of layer `{layer}` hold NaN or infinity, the first that of clip "
-            f"{clip_ids[bad[0]]}. Delete the folder of the stage `activations` and run again."
-        )
+        settings = (self.config.cavs, self.config.seed, self._matching, self._device)
+        self._layer = LayerCavs(layer, table, *settings, plan=plan)
+        return self._layer
 
 
 def entangle(layers: tuple[str, ...], output: StageFolder) -> dict[str, pa.Table]:
@@ -334,63 +254,3 @@ def entangle(layers: tuple[str, ...], output: StageFolder) -> dict[str, pa.Table
         ]
         found[f"entanglement/layer={layer}"] = pa.Table.from_pylist(rows, schema=tables.ENTANGLEMENT)
     return found
-
-
-def train_jobs(pool: LayerPool, jobs: list[CavJob], config: CavsConfig, seed: int) -> list[Cavs]:
-    """Train `jobs`, sorted by split, in as few batches as their splits and the size of a Gram matrix allow."""
-    return train_sides(pool, [job.rows() for job in jobs], [job.split for job in jobs], config, seed)
-
-
-def train_sides(pool: LayerPool, sides: list[Sides], splits: list[int], config: CavsConfig, seed: int) -> list[Cavs]:
-    """Train a CAV for each of `sides`, in order. `splits`: added to the seed of its split."""
-    from vtcav_ray.cavs.train import train_cavs
-
-    trained = []
-    for piece in pool.pieces([np.concatenate(both) for both in sides]):
-        batches = itertools.groupby(zip(splits[piece.items], sides[piece.items], strict=True), key=lambda one: one[0])
-        for split, batch in batches:
-            of_batch = [both for _, both in batch]
-            trained.append(
-                train_cavs(
-                    piece.gram,
-                    [piece.place_N[both.positive] for both in of_batch],
-                    [piece.place_N[both.negative] for both in of_batch],
-                    groups=piece.groups,
-                    solver=config.solver,
-                    regularization=config.regularization,
-                    held_out=config.held_out,
-                    seed=seed + split,
-                )
-            )
-    return trained
-
-
-def by_chance(pool: LayerPool, compared: Comparison, config: CavsConfig, seed: int) -> np.ndarray:
-    """Return the mean held-out accuracies of a concept and of its stand-ins, in this order: [DRAWS + 1]."""
-    drawn = compared.draws(seed)
-    trained = train_sides(pool, drawn.sides, drawn.splits, config, seed)
-    return drawn.means(np.concatenate([part.held_out_accuracy for part in trained]))
-
-
-def _table(layer: str, jobs: list[CavJob], trained: list[Cavs], config: CavsConfig, seed: int, tag: str) -> pa.Table:
-    vectors = np.concatenate([part.vectors for part in trained])
-    return pa.table(
-        {
-            "layer": [layer] * len(jobs),
-            "concept": [job.concept for job in jobs],
-            "against": [job.against for job in jobs],
-            "negatives": [job.negatives for job in jobs],
-            "is_null": [job.is_null for job in jobs],
-            "seed": [seed + job.split for job in jobs],
-            "solver": [config.solver] * len(jobs),
-            "n_positives": np.concatenate([part.n_positives for part in trained]).astype(np.int32),
-            "n_negatives": np.concatenate([part.n_negatives for part in trained]).astype(np.int32),
-            "train_accuracy": np.concatenate([part.train_accuracy for part in trained]),
-            "held_out_accuracy": np.concatenate([part.held_out_accuracy for part in trained]),
-            "model": [tag] * len(jobs),
-            "bias": np.concatenate([part.bias for part in trained]),
-            "vector": vector_array(vectors.astype(np.float32)),
-            "reason": [reason for part in trained for reason in part.reason],
-        },
-        schema=tables.cavs(vectors.shape[1]),
-    )

@@ -204,10 +204,19 @@ def export(
         str | None, typer.Option("--log", help="log to tensorboard, mlflow or wandb at --to, instead of writing files")
     ] = None,
     step: Annotated[int, typer.Option(help="training step, for --log")] = 0,
+    tracks: Annotated[
+        str | None, typer.Option("--tracks", help="write the tracks instead, in this format: mot (MOTChallenge)")
+    ] = None,
     options: StorageFile = None,
 ) -> None:
-    """Export figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX), or log figures to an experiment tracker."""
+    """Export figures (PNG, SVG, PDF) and tables (Parquet, CSV, LaTeX), the tracks, or log to an experiment tracker."""
     run = opened(run_url, options)
+    if tracks is not None:
+        from vtcav_ray.exports.tracks import export_tracks
+
+        sequences = export_tracks(run, tracks, folder)
+        out.print(f"Tracks of {sequences:,} videos in {folder}, as {tracks}", soft_wrap=True, highlight=False)
+        return
     if tracker is not None:
         from vtcav_ray.exports.trackers import log_run
 
@@ -251,8 +260,8 @@ def intervene(
     concepts: cell_options.Concepts = None,
     against: cell_options.Against = "random",
     steps: Annotated[list[float] | None, typer.Option("--step", help="size t of the shift; repeatable")] = None,
-    cells: Annotated[int, typer.Option(min=1, help="maximum number of cells, largest |z| first")] = 6,
-    clips: Annotated[int, typer.Option(min=1, help="maximum number of class clips per cell")] = 16,
+    cells: Annotated[int, typer.Option(min=1, help="maximum number of comparisons, largest |z| first")] = 6,
+    clips: Annotated[int, typer.Option(min=1, help="maximum number of class clips per comparison")] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON list of rows")] = False,
     options: StorageFile = None,
     trust_code: TrustCode = False,
@@ -276,7 +285,7 @@ def patch(
     concepts: cell_options.Concepts = None,
     against: cell_options.Against = "random",
     cells: cell_options.Cells = "significant",
-    most: Annotated[int, typer.Option(min=1, help="maximum number of significant cells, largest |z| first")] = 24,
+    most: Annotated[int, typer.Option(min=1, help="maximum number of significant comparisons, largest |z| first")] = 24,
     limit_reference: Annotated[
         int | None, typer.Option(min=1, help="maximum number of reference videos, spread over the classes")
     ] = None,

@@ -1,4 +1,4 @@
-"""The options of commands that choose cells of a finished run."""
+"""The options of commands that choose cells (comparisons, for users) of a finished run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Classes = Annotated[list[str] | None, typer.Option("--class", help="only this cl
 Layers = Annotated[list[str] | None, typer.Option("--layer", help="only this layer; repeatable")]
 Concepts = Annotated[list[str] | None, typer.Option("--concept", help="`<name>/<kind>`; repeatable")]
 Against = Annotated[str, typer.Option(help="`random`, `rest of <kind>`, or another concept")]
-Cells = Annotated[str, typer.Option(help="`significant` or `all` of those that match")]
+Cells = Annotated[str, typer.Option(help="which comparisons: `significant`, or `all` that match")]
 
 
 def only_significant(cells: str) -> bool:

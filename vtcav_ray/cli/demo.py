@@ -41,7 +41,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
             *(word for o in overrides or () for word in ("--set", shown_override(o))),
         ]
         status = run_and_print(config, RunOptions(), again=shlex.join(words), console=out, errors=err)
-        out.print(f"Look at it: vtcav open {shlex.quote(folder)}", soft_wrap=True, highlight=False)
+        out.print(f"Open its report: vtcav open {shlex.quote(folder)}", soft_wrap=True, highlight=False)
         out.print("What the report should say: docs/planted_answer.md. Your own videos: vtcav init mine.yaml")
         raise typer.Exit(status)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vtcav_ray.errors import StageError
+from vtcav_ray.errors import ConfigError, StageError
 
 Mark = Literal["ok", "note", "broken"]
 
@@ -39,6 +39,7 @@ def examine(url: str | None = None, storage_options: Mapping[str, Any] | None = 
         ("versions", _versions),
         ("devices", _devices),
         ("torchvision", _torchvision),
+        ("transformers", _transformers),
         ("mmaction2", _mmaction),
         ("optional packages", _optional),
         ("decoding and encoding", _av),
@@ -85,8 +86,30 @@ def _torchvision() -> tuple[Mark, str]:
     except ImportError:
         return "ok", "not installed, not needed"
     except RuntimeError as error:
-        return "note", f"does not match this torch ({error}). Needed only for its own models (swin3d_*)"
+        from vtcav_ray.models.torchvision_fit import COMMAND
+
+        return "note", (
+            f"does not match this torch ({error}), so transformers and timm can't be imported: install a build that "
+            f"matches, or run `{COMMAND}`, as `make setup` does"
+        )
+    if not module.extension._has_ops():
+        return "ok", f"{module.__version__}: built for another torch; its Python part works, and no more is needed"
     return "ok", f"{module.__version__} matches torch"
+
+
+def _transformers() -> tuple[Mark, str]:
+    if importlib.util.find_spec("transformers") is None:
+        return (
+            "ok",
+            "not installed; needed only for `model.framework: transformers` (pip install 'vtcav-ray[transformers]')",
+        )
+    from vtcav_ray.models.transformers_models import architectures
+
+    try:
+        found = architectures()
+    except ConfigError as error:
+        return "note", str(error)
+    return "ok", f"{importlib.metadata.version('transformers')}: {', '.join(found)}"
 
 
 def _mmaction() -> tuple[Mark, str]:
@@ -147,6 +170,11 @@ def _detector() -> tuple[Mark, str]:
     from vtcav_ray.config import TracksConfig
     from vtcav_ray.tracks.detect import Detector
 
+    if missing := [name for name in ("ultralytics", "lap") if importlib.util.find_spec(name) is None]:
+        return "note", (
+            f"not loaded: {' and '.join(missing)} not installed. Needed only to detect objects, not for own tracks "
+            "(`tracks.source`): pip install 'vtcav-ray[yolo]'"
+        )
     detector = Detector(TracksConfig(), device="cpu")
     return "ok", f"loads: {', '.join(detector.names.values())}"
 

@@ -17,7 +17,7 @@ from vtcav_ray.cli.terminal import printable, printable_lines
 from vtcav_ray.errors import EXIT_TOO_MANY_FAILED, ConfigError
 
 if TYPE_CHECKING:
-    from vtcav_ray.explain import Explanation
+    from vtcav_ray.why import Explanation
 
 MAX_ROWS = 10
 
@@ -41,13 +41,13 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
     ) -> None:
         """Explain single videos: which concepts are there, and how far each pushes the model's answer."""
         from vtcav_ray.config.loading import read_options
-        from vtcav_ray.explain import explain_videos
         from vtcav_ray.watch.rerun import reopened
+        from vtcav_ray.why import explain_videos
 
         run, config, _ = reopened(run_url, overrides or (), read_options(options), trust_code=trust_code)
         found = explain_videos(run, config, videos)
         if page is not None:
-            from vtcav_ray.explain.page import build_page
+            from vtcav_ray.why.page import build_page
 
             _write(page, build_page(found.explanations, config.name, found.failures))
         for explanation in found.explanations:
@@ -66,8 +66,8 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
 
 def print_explanation(explanation: Explanation, console: Console) -> None:
     """Print one video's answer, and the concepts with the largest weights."""
-    from vtcav_ray.explain.page import verdict
     from vtcav_ray.pages.wording import signed
+    from vtcav_ray.why.page import verdict
 
     console.print(Text(printable(f"{explanation.video}: {verdict(explanation)}")), soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")

@@ -19,7 +19,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "open": ("vtcav open runs/mine", "report.md"),
         "doctor": ("vtcav doctor --url s3://bucket", "guide.md"),
     },
-    "Look at a run": {
+    "Read a run": {
         "status": ("vtcav status runs/mine", "engine.md"),
         "table": ("vtcav table runs/mine scores --where layer=late --sort -effect --limit 10", "tables.md"),
         "explain": ("vtcav explain runs/mine clip.mp4", "explain.md"),

@@ -30,7 +30,7 @@ def register(app: typer.Typer, out: Console, err: Console) -> None:
         concepts: Concepts = None,
         against: Against = "random",
         cells: Cells = "significant",
-        most: Annotated[int, typer.Option(min=1, help="maximum number of cells, largest |z| first")] = 12,
+        most: Annotated[int, typer.Option(min=1, help="maximum number of comparisons, largest |z| first")] = 12,
         clips: Annotated[int, typer.Option(min=2, help="class examples per class")] = 8,
         overrides: Overrides = None,
         options: StorageFile = None,

@@ -65,7 +65,7 @@ def _without_nan(row: dict[str, object]) -> dict[str, object]:
 def _print_effects(rows: pa.Table, console: Console) -> None:
     shown = Table(
         caption="change of the class's target, in logits, when a concept's clip takes the place of a random one in the "
-        "reference clips' activation; first order: its prediction; q: corrected for these cells",
+        "reference clips' activation; first order: its prediction; q: corrected for these comparisons",
         caption_justify="left",
     )
     for name in CELL_KEY:
@@ -106,7 +106,7 @@ def cost_sentences(found: Cost) -> Sequence[str]:
         "of the network after this layer"
         for layer, clips in found.pool.items()
     ]
-    total = f"{found.cells} cells, {sum(found.passes.values()):,} passes in all"
+    total = f"{found.cells} comparisons, {sum(found.passes.values()):,} passes in all"
     if found.most_seconds is None:
         return [*lines, f"{total}. The run has no record of the seconds of a pass."]
     return [

@@ -105,7 +105,7 @@ def _plan_table(found: Plan) -> Table:
         "activations": f"{clips}, {found.gradients.estimate:,.0f} gradients",
         "responses": _range(found.passes, lambda v: f"{v:,.0f}") + " passes",
         "cavs": f"{found.cavs:,} CAVs",
-        "scores": f"{found.cells:,} cells",
+        "scores": f"{found.cells:,} comparisons",
     }
     for name, seconds in found.worker_seconds.items():
         between = f"{duration(seconds.low)} and {duration(seconds.high)}"

@@ -27,12 +27,16 @@ from vtcav_ray.cli.preflight import preflight_json
 from vtcav_ray.cli.terminal import printable, printable_lines
 from vtcav_ray.preflight.checks import Preflight
 from vtcav_ray.runs.pace import shards_per_second
-from vtcav_ray.runs.status import duration
+from vtcav_ray.runs.status import duration, rate_text
 from vtcav_ray.stages import ALL_STAGES
 
 WORLD = "world"  # the bar of a planted world that is being rendered
 PREFLIGHT = "preflight"  # the source of its notes
 SIDE = {table for stage in ALL_STAGES for table in stage.side_tables}  # only later stages read them
+
+
+def _now() -> float:
+    return time.monotonic()
 
 
 @dataclass
@@ -41,17 +45,29 @@ class _Pace:
 
     total: int
     done: int
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=_now)
     times: list[float] = field(default_factory=list)
     failures: int = 0
+    items: list[float] = field(default_factory=list)
+    unit: str = ""
 
     def note(self, count: int = 1, failures: int = 0) -> None:
         self.done += count
-        self.times += [time.monotonic()] * count
+        self.times += [_now()] * count
         self.failures += failures
 
+    def note_items(self, items: float, unit: str) -> None:
+        """Note what the next shard holds."""
+        self.items.append(items)
+        self.unit = unit
+
+    def items_per_second(self) -> float | None:
+        if not self.unit or len(self.items) != len(self.times):
+            return None
+        return shards_per_second(self.times, self.started, _now(), self.items)
+
     def per_second(self) -> float | None:
-        return shards_per_second(self.times, self.started, time.monotonic())
+        return shards_per_second(self.times, self.started, _now())
 
     def seconds_left(self) -> float | None:
         rate = self.per_second()
@@ -59,11 +75,12 @@ class _Pace:
 
 
 class _Rate(ProgressColumn):
-    """Shards per minute, as `vtcav_ray.runs.pace` counts them."""
+    """Items per second, as `vtcav_ray.runs.pace` counts them; where a stage has no items, its shards."""
 
     def render(self, task: Task) -> Text:
-        rate = task.fields["pace"].per_second()
-        return Text("" if not rate else f"{60 * rate:,.3g}/min", style="progress.data.speed")
+        pace: _Pace = task.fields["pace"]
+        text = rate_text(pace.items_per_second(), pace.unit) or rate_text(pace.per_second(), task.fields["unit"])
+        return Text(text, style="progress.data.speed")
 
 
 class _Left(ProgressColumn):
@@ -94,16 +111,21 @@ class JsonProgress:
         self._shards[stage] = _Pace(shards, done)
         self.say("stage_started", stage=stage, done=done, total=shards)
 
+    def items_done(self, stage: str, *, items: float, unit: str) -> None:
+        """Note what the shard that is done next holds."""
+        self._shards[stage].note_items(items, unit)
+
     def shard_done(self, stage: str, *, failures: int) -> None:
         now = self._shards[stage]
         now.note(failures=failures)
-        rate, left = now.per_second(), now.seconds_left()
+        rate, left, items = now.per_second(), now.seconds_left(), now.items_per_second()
         self.say(
             "shard_done",
             stage=stage,
             done=now.done,
             total=now.total,
             failures=now.failures,
+            **({} if items is None else {"unit": now.unit, "items_per_second": round(items, 4)}),
             shards_per_second=None if rate is None else round(rate, 4),
             seconds_left=None if left is None else round(left, 1),
         )
@@ -163,6 +185,10 @@ class TerminalProgress:
 
     def stage_started(self, stage: str, *, shards: int, done: int) -> None:
         self._start(stage, shards, done, "shards")
+
+    def items_done(self, stage: str, *, items: float, unit: str) -> None:
+        """Note what the shard that is done next holds."""
+        self._paces[stage].note_items(items, unit)
 
     def shard_done(self, stage: str, *, failures: int) -> None:
         self._advance(stage, 1, failures)

@@ -145,8 +145,8 @@ def _tell_done_until(
         counts = {"failed_videos": failures.failed, "videos": failures.total}
         events.say("done", run=result.url, until=options.until, keys=result.keys, **counts)
         return
-    look = f" Look at the clips: vtcav review {result.url}" if "clips" in result.keys else ""
-    console.print(f"Done until {options.until}.{look}", soft_wrap=True, highlight=False)
+    check = f" Check the clips: vtcav review {result.url}" if "clips" in result.keys else ""
+    console.print(f"Done until {options.until}.{check}", soft_wrap=True, highlight=False)
     _print_failed(result, failures, console)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from vtcav_ray.cli.terminal import printable
 from vtcav_ray.pages.wording import percent, probability, share, signed, whole
 from vtcav_ray.report.score_cells import STATUS_WORDS, ScoreCells, Status, read_cells
 from vtcav_ray.runs.run import Run
+from vtcav_ray.stages import ANSWER
 
 # Shape and colour carry the same information, so the table is readable without colour.
 MARKS = {
@@ -76,7 +78,7 @@ def score_table_text(scores: pa.Table, *, width: int, max_rows: int | None = 10)
         table.add_column(heading, justify=justify, width=room, no_wrap=True, overflow="ellipsis")
     for i, row in zip(shown, rows, strict=True):
         table.add_row(*(Text(text) for text in row.values()), style=MARKS[Status(cells.status_N[i])][1] or None)
-    return Group(table, Text(), *_legend(cells, len(shown)))
+    return Group(table, Text(), *_legend(cells, shown))
 
 
 def _headings(cells: ScoreCells, width: int) -> list[str]:
@@ -133,14 +135,19 @@ def _row(cells: ScoreCells, i: int, headings: list[str]) -> dict[str, str]:
         "95 % interval": f"{signed(number['ci_low'][i])} … {signed(number['ci_high'][i])}",
         "q": probability(number["q"][i]),
         "TCAV": share(number["tcav_score"][i]) + ("°" if cells.degenerate_N[i] else ""),
-        "its null": f"{share(number['tcav_null_mean'][i])} ± {share(number['tcav_null_sd'][i])}",
+        "its null": _null(number["tcav_null_mean"][i], number["tcav_null_sd"][i]),
         "n": whole(number["n"][i]),
-        "R": whole(number["R"][i]),
+        "R": whole(number["R"][i]) if number["R"][i] else "–",
     }
     return {heading: every[heading] for heading in headings}
 
 
-def _legend(cells: ScoreCells, shown: int) -> list[Text]:
+def _null(mean: float, sd: float) -> str:
+    """Write the null of a TCAV score; the model's own answer has no gradient, and so neither score nor null."""
+    return f"{share(mean)} ± {share(sd)}" if np.isfinite(mean) else "none"
+
+
+def _legend(cells: ScoreCells, shown: Sequence[int]) -> list[Text]:
     counts = {status: int(cells.of(status).sum()) for status in Status}
     marks = "   ".join(f"{MARKS[s][0]} {STATUS_WORDS[s]} ({counts[s]})" for s in Status if counts[s])
     lines = [Text(marks)]
@@ -154,6 +161,10 @@ def _legend(cells: ScoreCells, shown: int) -> list[Text]:
     )
     if cells.degenerate_N.any():
         lines.append(Text("° the gradient is the same for every clip, so a sign count is meaningless", style="dim"))
-    if shown < len(cells):
-        lines.append(Text(f"{len(cells) - shown} more rows: `vtcav table RUN scores`, or the report.", style="dim"))
+    if ANSWER in {cells.layers[cells.layer_N[i]] for i in shown}:
+        lines.append(Text(f"{ANSWER}: what the model answers, without a gradient and a TCAV score", style="dim"))
+    if len(shown) < len(cells):
+        lines.append(
+            Text(f"{len(cells) - len(shown)} more rows: `vtcav table RUN scores`, or the report.", style="dim")
+        )
     return lines

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.clips.kinds import ClipBuilder, builder_of
+from vtcav_ray.clips.masks import COLUMN, GREY, ObjectMasks, alone
 from vtcav_ray.clips.signed import part_of, signatures_of_image, signatures_of_video
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
@@ -57,7 +58,8 @@ def cut_files(
     """Cut all planned clips of some videos.
 
     Args:
-        plan: rows of `vtcav_ray.clips.plan_table.PLAN` or `GIVEN_PLAN`; pass all rows of a video in one call.
+        plan: rows of `vtcav_ray.clips.plan_table.PLAN` or `GIVEN_PLAN`, with `vtcav_ray.clips.masks.with_masks` if
+            `config.mask`; pass all rows of a video in one call.
         sources: video_id, or URI of an own clip -> URI or bytes. Videos that it lacks use the plan's `uri`. A
             `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
         max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits per video, see
@@ -144,10 +146,11 @@ def _cut(video: Video, rows: list[Row], config: ClipsConfig) -> tuple[list[Row],
     size = (video.height, video.width)
     count = video.count() if any(row["frames"] is None for row in rows) else 0
     builders: list[tuple[Row, np.ndarray, ClipBuilder]] = []
-    takers: dict[int, list[tuple[ClipBuilder, int]]] = defaultdict(list)
+    takers: dict[int, list[tuple[ClipBuilder, int, ObjectMasks | None]]] = defaultdict(list)
     for row in rows:
         try:
             frames = _frames_of_part(video, row, count, config) if row.get("given") else _frames(row, count, config)
+            masks = _masks(row, frames, size, config)
         except InputError as error:
             failures.append(Failure.of_clip(row, error))
             continue
@@ -155,12 +158,18 @@ def _cut(video: Video, rows: list[Row], config: ClipsConfig) -> tuple[list[Row],
         builder = builder_of(row["kind"])(
             boxes, len(frames), size, config.size, pick=row["pick"], blur=config.context_blur, seed=row["seed"]
         )
+        if masks is not None:
+            builder.background = GREY
         builders.append((row, frames, builder))
         for position in builder.needs:
-            takers[int(frames[position])].append((builder, position))
+            takers[int(frames[position])].append((builder, position, masks))
     for index, frame in video.frames_at(sorted(takers)):
-        for builder, position in takers[index]:
-            builder.put(position, frame)
+        for builder, position, masks in takers[index]:
+            if masks is None:
+                builder.put(position, frame)
+            else:
+                shown = masks.at(position)
+                builder.put(position, alone(frame, shown), shown)
     clips = []
     for row, frames, builder in builders:
         if not builder.complete:
@@ -176,6 +185,13 @@ def _frames_of_part(video: Video, row: Row, count: int, config: ClipsConfig) -> 
     """Return the frames of an own clip: from the middle of its part of the file, as those of a class example."""
     part = part_of(video, row, count)
     return np.asarray(spread_clips(len(part), config.frames, config.interval, 1)[0] + part.start, np.int32)
+
+
+def _masks(row: Row, frames: np.ndarray, size: tuple[int, int], config: ClipsConfig) -> ObjectMasks | None:
+    """Return the masks of a clip that shows its object alone; None: it shows all that is there."""
+    if not config.mask or row.get(COLUMN) is None:
+        return None
+    return ObjectMasks(row[COLUMN], frames, np.array(row["boxes"], np.float32), size)
 
 
 def _frames(row: Row, count: int, config: ClipsConfig) -> np.ndarray:

@@ -37,14 +37,15 @@ class Appearance:
     thumbs: np.ndarray
 
 
-def appearance_of(clip: np.ndarray) -> Appearance:
-    """Compute the look of a clip from its first, middle and last frame, ignoring black borders.
+def appearance_of(clip: np.ndarray, background: int = 0) -> Appearance:
+    """Compute the look of a clip from its first, middle and last frame, ignoring borders of the background.
 
     Args:
         clip: uint8 [T, H, W, 3].
+        background: value of every channel of the border.
     """
     frames = clip[[0, len(clip) // 2, -1]]
-    lit = frames.max(axis=(0, 3)) > 0
+    lit = (frames != background).any(axis=(0, 3))
     rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
     if len(rows):
         frames = frames[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -63,19 +64,20 @@ def alike(a: Appearance, b: Appearance, distance: int) -> bool:
     return (a.bits ^ b.bits).bit_count() <= distance and float(np.abs(a.thumbs - b.thumbs).mean()) <= _SAME
 
 
-def looks_of(clips: pa.Table) -> pa.Table:
+def looks_of(clips: pa.Table, *, background: int = 0) -> pa.Table:
     """Return the looks of clips as a `LOOKS` table, small enough to be compared over a whole corpus.
 
     Three frames per clip are decoded. Controls have no look, since they follow the clip that they control.
 
     Args:
         clips: CLIPS table with at least `COLUMNS`.
+        background: see `appearance_of`; full frames have no border, whatever it is.
     """
     rows = []
     for row in clips.select(list(COLUMNS)).to_pylist():
         if row["control_of"] is None:
             last = row["num_frames"] - 1
-            look = appearance_of(decode_clip(row["encoding"], row["encoded"], [0, (last + 1) // 2, last]))
+            look = appearance_of(decode_clip(row["encoding"], row["encoded"], [0, (last + 1) // 2, last]), background)
             about = {name: row[name] for name in ("clip_id", "video_id", "set", "name", "kind")}
             rows.append({**about, "bits": look.bits, "thumbs": look.thumbs.round().astype(np.uint8).ravel()})
     return pa.Table.from_pylist(rows, schema=LOOKS)

@@ -15,6 +15,9 @@ Controls, each of a spatiotemporal clip: `frozen` (one of its frames, on the sam
 `reversed`, `padding` (the box's mask on the canvas, moving as the box does, filled with the clip's mean colour).
 Controls of own clips, in full frame: `given_frozen`, `given_shuffled`, `given_reversed`.
 
+With `clips.mask`, the source frames show the object alone (`vtcav_ray.clips.masks`), and canvases are grey, too. The
+control `padding` is then the object's silhouette instead of its box.
+
 Each frame of a clip is made from one source frame, so frames can be given one at a time, in any order, and dropped.
 OpenCV is imported only where pixels are changed, so the planner can ask the kinds for their needs without it.
 """
@@ -57,10 +60,14 @@ class ClipBuilder:
         full_frame: the clip has full frames: it needs no boxes, and its frames keep their shape.
         needs: positions in the span whose frames must be `put`.
         order: int [T], the span's position that each frame of the clip is made from.
+        background: what surrounds a crop on its canvas, in [0, 255]. Set it before frames are put.
+        shown: bool [H, W], the object's pixels in the frame that is being put; None: everything is shown.
     """
 
     group: ClassVar[Group] = "dynamic"
     full_frame: ClassVar[bool] = False
+    background: int = 0
+    shown: np.ndarray | None = None
 
     def __init__(
         self,
@@ -109,10 +116,16 @@ class ClipBuilder:
         """Return the clip, from the piece of each position in `needs`."""
         return np.stack([pieces[int(i)] for i in self.order])
 
-    def put(self, position: int, frame: np.ndarray) -> None:
-        """Pass in the source frame of a position of the span: uint8 [H, W, 3]."""
+    def put(self, position: int, frame: np.ndarray, shown: np.ndarray | None = None) -> None:
+        """Pass in the source frame of a position of the span.
+
+        Args:
+            frame: uint8 [H, W, 3]; with `shown`, already painted over outside the object.
+            shown: bool [H, W], the object's pixels.
+        """
         if frame.shape[:2] != self.frame_size:
             raise ValueError(f"frame of {frame.shape[:2]}, and the clip is of {self.frame_size}")
+        self.shown = shown
         self._pieces[position] = self.piece(position, frame)
 
     @property
@@ -131,11 +144,12 @@ class ClipBuilder:
         x1, y1, x2, y2 = self.windows[position]
         return frame[y1:y2, x1:x2]
 
-    def on_canvas(self, crop: np.ndarray, *, nearest: bool = False) -> np.ndarray:
+    def on_canvas(self, crop: np.ndarray, *, nearest: bool = False, background: int | None = None) -> np.ndarray:
         """Put a crop into the middle of the canvas, and the canvas into the middle of the square.
 
         Args:
             nearest: take the nearest pixel, without interpolation.
+            background: around the crop; None: the builder's own.
         """
         import cv2
 
@@ -146,7 +160,7 @@ class ClipBuilder:
         width = max(round(crop.shape[1] * ratio), 1)
         height, width = min(height, size), min(width, size)
         interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-        out = np.zeros((size, size, 3), np.uint8)
+        out = np.full((size, size, 3), self.background if background is None else background, np.uint8)
         top, left = (size - height) // 2, (size - width) // 2
         out[top : top + height, left : left + width] = cv2.resize(crop, (width, height), interpolation=interpolation)
         return out
@@ -271,18 +285,31 @@ class Reversed(Spatiotemporal):
 
 @MOTION_CONTROLS.register("padding")
 class Padding(Spatiotemporal):
-    """The box's mask on the canvas, moving as the box does, filled with the clip's mean colour."""
+    """The box's mask on the canvas, moving as the box does, filled with the clip's mean colour.
+
+    Where objects are shown alone, it is the object's own mask, filled with the object's mean colour.
+    """
 
     group = "control"
 
     def piece(self, position: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         crop = self.crop(position, frame)
-        return self.on_canvas(np.ones_like(crop), nearest=True), crop.reshape(-1, 3).mean(0)
+        if self.shown is None:
+            inside, colours = np.ones_like(crop), crop.reshape(-1, 3)
+        else:
+            shown = self.crop(position, self.shown)
+            inside, colours = np.repeat(shown[..., None], 3, 2).astype(np.uint8), crop[shown]
+        colour = colours.mean(0) if len(colours) else np.full(3, np.nan)  # NaN: the object is outside its box
+        return self.on_canvas(inside, nearest=True, background=0), colour
 
     def assemble(self, pieces: Mapping[int, Any]) -> np.ndarray:
         masks = np.stack([pieces[int(i)][0] for i in self.order])
-        colour = np.mean([pieces[p][1] for p in self.needs], axis=0).round()
-        return (masks * np.maximum(colour, 1)).astype(np.uint8)  # at least 1, so that black objects leave a mask
+        colours = np.stack([pieces[p][1] for p in self.needs])
+        colours = colours[np.isfinite(colours).all(1)]
+        colour = colours.mean(0).round() if len(colours) else np.full(3, 0.0)
+        # One step away from the background at least, so that an object of its colour leaves a mask.
+        colour = np.where((colour == self.background).all(), colour + 1, np.maximum(colour, 1))
+        return np.where(masks > 0, colour, self.background).astype(np.uint8)
 
 
 @CONCEPT_KINDS.register(GIVEN)

@@ -22,7 +22,7 @@ from vtcav_ray.clips.spans import with_times
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, added_code
-from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_size
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_numbers, shard_size
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.text.name_lists import NameIndex, spoken
@@ -46,7 +46,12 @@ def _prepare_clips(context: Context) -> Work:
     # Includes what reveals a replaced file: otherwise its old clips would be carried over (vtcav_ray.runs.carry).
     listed = context.input("videos").read("videos")
     assert listed is not None, "the plan was made from it"
-    rows = _with_files(plan.rows, listed, context.inputs.get(stages.TRACKS.name))
+    tracks = context.inputs.get(stages.TRACKS.name)
+    rows = _with_files(plan.rows, listed, tracks)
+    if config.clips.mask and tracks is not None:
+        from vtcav_ray.clips.masks import with_masks
+
+        rows = with_masks(rows, tracks)
     return Work(
         shards=_by_video(rows, shard_size(len(videos), config.shard_videos)),
         make_worker=functools.partial(CutWorker, config, neighbours_of(_files(listed, given_of(context)))),
@@ -196,15 +201,10 @@ def _class_names(config: Config) -> tuple[str, ...] | None:
 def _by_video(plan: pa.Table, videos_a_shard: int) -> list[Shard]:
     """Make shards that hold all rows of their videos, so that each video is decoded once.
 
-    A video's shard depends on its id: adding a video to the plan changes one shard and leaves the others, with
-    everything computed from them, unchanged. The number of shards is a power of two, so it rarely changes either.
+    Adding a video to the plan changes one shard and leaves the others, with everything computed from them, unchanged.
     """
-    ids = plan["video_id"].to_pylist()
-    wanted = -(-len(set(ids)) // videos_a_shard)
-    buckets = 1 << max(0, (wanted - 1).bit_length())
     rows_of: dict[int, list[int]] = {}
-    for row, video in enumerate(ids):
-        number = int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big") % buckets
+    for row, number in enumerate(shard_numbers(plan["video_id"].to_pylist(), videos_a_shard)):
         rows_of.setdefault(number, []).append(row)
     shards = []
     for number, rows in sorted(rows_of.items()):
@@ -234,7 +234,8 @@ def _clip_ingredients(context: Context) -> dict[str, Any]:
         **({"respelled": respelled} if respelled else {}),
         # Earlier versions gave motion controls to proposed concepts that stand still.
         **({"proposals": 2} if config.clips.concepts == "auto" else {}),
-        "clips": config.clips.model_dump(mode="json", exclude=set(LATER)),
+        # Clips cut before there was a choice are as good.
+        "clips": config.clips.model_dump(mode="json", exclude={*LATER, *(() if config.clips.mask else ("mask",))}),
         **added_code({CONCEPT_KINDS: config.clips.kind_names, MOTION_CONTROLS: config.clips.control_names}),
         "seed": config.seed,
         "classes": names,
@@ -261,6 +262,7 @@ class CutWorker:
     def __call__(self, rows: pa.Table) -> ShardOutput:
         from vtcav_ray.clips.cut import cut_files
         from vtcav_ray.clips.duplicates import looks_of
+        from vtcav_ray.clips.masks import GREY
 
         ids, found = rows["video_id"].to_pylist(), rows["seen"].to_pylist()
         seen = {video: Seen(**facts) for video, facts in zip(ids, found, strict=True) if facts is not None}
@@ -276,7 +278,8 @@ class CutWorker:
             storage_options=self._options,
             sign=self._sign if self.config.clips.has_given else None,
         )
-        made = {"clips": clips, "looks": looks_of(clips), CONTENTS: contents_of(clips)}
+        looks = looks_of(clips, background=GREY if self.config.clips.mask else 0)
+        made = {"clips": clips, "looks": looks, CONTENTS: contents_of(clips)}
         if signatures.num_rows:
             made[SIGNED] = signatures
         return ShardOutput(made, failures, {"clips": clips.num_rows})

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from vtcav_ray.pages import Shell, asset, render
-from vtcav_ray.pages.render import CHARTS, HERE, function
+from vtcav_ray.pages.render import CHARTS, HERE, SAVING, function
 from vtcav_ray.pages.wording import count, probability, signed
 
 ROOM = "vtcav_ray.compare"
@@ -51,7 +51,10 @@ def build_page(comparison: pa.Table, names: Sequence[str]) -> str:
     shell = Shell(
         title=f"{title} · Video-TCAV comparison",
         styles=[asset(HERE, "page.css")],
-        scripts=[asset(HERE, *CHARTS), function(asset(HERE, "tips.js", "downloads.js"), asset(ROOM, "compare.js"))],
+        scripts=[
+            asset(HERE, *CHARTS),
+            function(asset(HERE, "theme.js", "tips.js", *SAVING), asset(ROOM, "compare.js")),
+        ],
         data={"facts": _facts(comparison, names)},
         images=True,
         inline_styles=True,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.cavs.stage import POOL_COLUMNS, left_out_labels, matching_of, pool_of, read_plan
+from vtcav_ray.cavs.pool import POOL_COLUMNS, pool_of
+from vtcav_ray.cavs.stage import left_out_labels, matching_of, read_plan
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.compare.differences import Change, LayerVectors, effect_changes, independent_change, score_change
@@ -84,8 +85,8 @@ def _pair(a: Run, b: Run) -> list[dict[str, Any]]:
     common = [key for key in cells_a if key in cells_b]
     if not common:
         raise ConfigError(
-            f"{a.url} and {b.url} share no cell (class, layer, concept, against). Runs can be compared when their "
-            "concepts and layers have the same names."
+            f"{a.url} and {b.url} share no comparison (class, layer, concept, against). Runs can be compared when "
+            "their concepts and layers have the same names."
         )
     changes: dict[tuple[str, ...], Change] = {}
     for layer in dict.fromkeys(key[1] for key in common if key[1] != ANSWER):

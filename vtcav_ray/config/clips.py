@@ -178,6 +178,11 @@ class ClipsConfig(ConfigSection):
         description="motion controls of every spatiotemporal clip whose concept does not name its own",
     )
     context_blur: Annotated[float, Field(ge=0)] = Field(0.0, description="blur outside the object, fraction of size")
+    mask: bool = Field(
+        False,
+        description="show the object alone on grey in all kinds that crop it, random clips included; needs "
+        "segmentation weights",
+    )
     random_labels: Literal["any", "matched"] = Field(
         "any",
         description="matched: a concept's random sets have as many videos of each label as the concept has, so a CAV "

@@ -14,9 +14,17 @@ from vtcav_ray.stages import ANSWER
 class ModelConfig(NamesCode):
     """The recogniser that is explained."""
 
-    framework: str = Field("mmaction2", description="or `torchvision`, or the name of your own entry point")
-    config: str = Field("asset:recogniser.py", description="MMAction2 config: a file, a URL, or a packaged name")
-    checkpoint: str = Field("asset:recogniser.pth", description="a .pth on any URL, or `untrained`: random weights")
+    framework: str = Field(
+        "mmaction2", description="or `transformers`, `python`, `torchvision`, or the name of your own entry point"
+    )
+    config: str = Field(
+        "asset:recogniser.py",
+        description="MMAction2 config: a file, a URL, or a packaged name; with `python`: package.module:function",
+    )
+    checkpoint: str = Field(
+        "asset:recogniser.pth",
+        description="a .pth on any URL, or `untrained`: random weights; with `transformers`: a folder",
+    )
     labels: str | None = Field(None, description="file, one class name per line; null: from the config or checkpoint")
     storage_options: StorageOptions = Field(default_factory=dict)
 

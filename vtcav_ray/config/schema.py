@@ -75,7 +75,7 @@ class Config(ConfigSection):
     @model_validator(mode="after")
     def _urls_are_allowed(self) -> Config:
         for section in ("videos", "tracks", "model"):
-            for name in ("uri", "labels", "weights", "names", "config", "checkpoint"):
+            for name in ("uri", "labels", "weights", "names", "text_encoder", "source", "config", "checkpoint"):
                 if isinstance(url := getattr(getattr(self, section), name, None), str):
                     check_url(url, f"{section}.{name}")
         if self.out is not None:

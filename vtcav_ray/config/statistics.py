@@ -20,7 +20,7 @@ class CavsConfig(ConfigSection):
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.33
     random_sets: Annotated[int, Field(ge=1)] = Field(50, description="R")
     relative: tuple[Literal["groups", "pairs"], ...] = Field(
-        ("groups", "pairs"), description="a concept against the rest of its kind; moving against still and controls"
+        ("groups", "pairs"), description="a concept against the others of its kind; moving against still and controls"
     )
 
 
@@ -31,7 +31,7 @@ class ScoresConfig(ConfigSection):
     correction: Literal["step_down", "holm", "bh", "none"] = Field(
         "step_down",
         description="step_down: within a concept, the classes and layers share the permutations (Westfall and Young), "
-        "then Holm over the concepts; holm: over all cells one by one; bh: false discovery rate",
+        "then Holm over the concepts; holm: over all comparisons one by one; bh: false discovery rate",
     )
     effect: Literal["first_order", "patch"] = Field(
         "first_order",
@@ -41,8 +41,8 @@ class ScoresConfig(ConfigSection):
     min_effect: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.05,
         description="smallest effect of interest, share of the class's margin (root mean square distance of the other "
-        "classes' clips from its own, measured as the effect is); a cell is called only if its interval lies beyond, "
-        "and has no effect only if it lies inside; 0: off",
+        "classes' clips from its own, measured as the effect is); an effect is called only if its interval lies "
+        "beyond, and 'no effect' is said only if it lies inside; 0: off",
     )
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     permutations: Annotated[int, Field(ge=100)] = 100_000

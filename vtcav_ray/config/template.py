@@ -16,33 +16,32 @@ KINETICS = "asset:kinetics400.txt"
 TEMPLATE = """\
 # Video-TCAV for your own model and videos. Check it: vtcav run {file} --dry-run
 # Estimate its cost: vtcav plan {file} --rate gpu=2.50   Run it: vtcav run {file}
-name: {name}
-seed: 0
-# The run folder, any fsspec URL. A stopped run resumes there; a new checkpoint re-uses tracks and clips.
-out: {out}
+name: {name}  # of the run, on every page
+seed: 0                           # of every random choice: the same seed gives the same results
+out: {out}  # the run folder, any fsspec URL; a stopped run resumes there, a new checkpoint re-uses tracks and clips
 
-videos:
+videos:                           # what to read
   # A folder with one folder per class, a glob, or a CSV or Parquet manifest with the columns uri and label;
   # a local path, s3://, gs:// and so on. Credentials come from the environment, as for other tools.
-  uri: {videos}
+  uri: {videos}  # your videos
 {found}  # labels: labels.csv            # video_id or uri, and label; if the folders are not the labels
   # limit: 200                    # use only the first 200 videos
   # storage_options: {{endpoint_url: "http://localhost:9000"}}   # for fsspec, for example another S3 server
 
-tracks:
+tracks:                           # how objects are found and followed
   # Ultralytics YOLO weights (.pt, .onnx): they find the objects. `asset:detector.pt` knows only the planted world.
-  weights: {weights}
-  image_size: 640
-  confidence: 0.1
+  weights: {weights}  # a file or URL
+  image_size: 640                 # pixels; as the detector was trained
+  confidence: 0.1                 # least confidence of a detection; the tracker drops stray ones
   frame_stride: 2                 # detect in every second frame
 
-clips:
+clips:                            # what is cut from the videos: concepts, class examples, random sets
   frames: 32                      # T, as your recogniser expects
   interval: {interval}                     # source frames from one frame to the next
-  size: 224                       # pixels
+  size: 224                       # pixels, as your recogniser expects
   per_class: {per_class:<21}# class examples, each from a different video
   min_per_class: {min_per_class:<17}# classes with fewer videos are left out
-  per_concept: 30
+  per_concept: 30                 # clips of each concept, from different videos where possible
   random_pool: 300                # random clips per kind; ten times per_concept or more
   # random_labels: matched        # random sets with a concept's own labels: then a CAV can't learn the class
   # concept_labels: other         # a class's effects from concept clips of other classes: docs/concepts.md
@@ -53,30 +52,29 @@ clips:
   #   - {{name: moving up, motion: {{direction: up, min_speed: 0.2}}, kinds: [context]}}
   #   - {{name: mine, clips: "s3://bucket/spinning", negatives: "s3://bucket/not spinning"}}   # docs/howto/own_clips.md
 
-model:
-  framework: mmaction2            # or torchvision, or your own entry point: docs/models.md
-  config: {model_config}
-  # `untrained` runs without a checkpoint, and every page says so.
-  checkpoint: {checkpoint}
+model:                            # the recogniser to explain
+  framework: mmaction2            # or transformers, python, torchvision: docs/howto/any_model.md
+  config: {model_config}  # the network, as its framework describes it
+  checkpoint: {checkpoint}  # its weights; `untrained` runs without any, and every page says so
   {labels_line}
 
-activations:
+activations:                      # where the model is read
   layers: auto                    # by the model's family. Or name aliases and modules: [early, early@moving, late]
   projection: mean                # or time, space, flat, moving, still, grid:4, sketch:4096: see docs/models.md
 
-cavs:
+cavs:                             # the concepts' directions
   random_sets: 50                 # R; below 20 the p of the sign count has little power
 
-scores:
-  alpha: 0.05
-  correction: step_down           # or holm (all cells one by one), bh (false discovery rate), none
+scores:                           # the statistics; changing them runs no model
+  alpha: 0.05                     # family-wise error: how often any finding is wrong
+  correction: step_down           # or holm (all comparisons one by one), bh (false discovery rate), none
   min_effect: 0.05                # smallest effect of interest, share of the distance between classes; 0: off
   effect: first_order             # or patch: finite effects, which run the model; `vtcav plan --patch` has the price
 
-resources:
+resources:                        # of one worker of each stage; Ray starts as many as fit
   # address: ray://head:10001     # null: RAY_ADDRESS, or Ray is started on this machine
-  detect: {{cpus: 1}}              # per actor; with a GPU: {{cpus: 4, gpus: 1}}
-  extract: {{cpus: 1}}
+  detect: {{cpus: 1}}               # per worker; with a GPU: {{cpus: 4, gpus: 1}}
+  extract: {{cpus: 1}}              # runs the recogniser; with a GPU: {{cpus: 4, gpus: 1}}
   # rates: {{gpu_hour: 2.50, cpu_hour: 0.04, currency: EUR}}   # then plans and reports show a price
 """
 

@@ -43,15 +43,26 @@ def described(error: Exception) -> str:
     )
 
 
+def of_shard(error: VtcavError, stage: str, shard: str) -> str:
+    """Return the message of our own error with its type and shard, unless it names the shard already."""
+    message = str(error)
+    if f"shard {shard}" in message:
+        return message
+    return f"{message} ({type(error).__name__} in shard {shard} of stage {stage}; finished shards are kept)"
+
+
 class NoteShard:
     """Add the shard to an exception that passes, where the work is done in the driver."""
 
     def __init__(self, stage: str, shard: str) -> None:
+        self.stage, self.shard = stage, shard
         self.note = f"Shard {shard} of stage {stage} failed. Finished shards are kept."
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if isinstance(error, Exception) and not isinstance(error, VtcavError):
+        if isinstance(error, VtcavError):  # the terminal shows only its message
+            error.args = (of_shard(error, self.stage, self.shard),)
+        elif isinstance(error, Exception):
             error.add_note(self.note)

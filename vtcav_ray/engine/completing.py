@@ -20,6 +20,7 @@ from vtcav_ray.runs.damage import Damage, broken_files, examine
 from vtcav_ray.runs.fresh import fresh_attempt
 from vtcav_ray.runs.record import PLAN, versions
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.stages import facts_of
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.records import COMMITS, MANIFEST, BrokenFile
 
@@ -168,8 +169,15 @@ class Completing:
         for record in self._records(work, shards, output, context):
             self.check(False)
             logger.info("shard done", extra={"shard": record["shard"], "failures": record["failures"]})
+            self._tell_items(stage, record)
             self.progress.shard_done(stage.name, failures=record["failures"])
             yield record
+
+    def _tell_items(self, stage: Stage, record: Mapping[str, Any]) -> None:
+        """Report the number of items (videos, clips) in a shard, to a receiver that has the method `items_done`."""
+        receive = getattr(self.progress, "items_done", None)
+        if receive is not None and stage.facts.items:
+            receive(stage.name, items=record["items"], unit=stage.facts.items)
 
     def _records(
         self, work: Work, missing: list[Shard], output: StageFolder, context: Context
@@ -179,7 +187,8 @@ class Completing:
             for shard in missing:
                 with NoteShard(output.stage, shard.name):
                     made = worker(shard.rows)
-                yield output.commit(shard.name, made)
+                record = output.commit(shard.name, made)
+                yield {**record, "items": made.metrics.get(facts_of(output.stage).unit or "", 0.0)}
         elif missing:
             self.session.start()
             rehearsal = engine.Rehearsal.of(context.config)

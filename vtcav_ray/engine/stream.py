@@ -24,13 +24,14 @@ import tenacity
 from vtcav_ray.config import DecodeLimits, StageResources
 from vtcav_ray.engine import observe
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
-from vtcav_ray.engine.caught import Caught, described
+from vtcav_ray.engine.caught import Caught, described, of_shard
 from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
 from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
 from vtcav_ray.registry import with_added
 from vtcav_ray.rows import Failure
 from vtcav_ray.runs import logs
 from vtcav_ray.runs.stage import Shard, Worker
+from vtcav_ray.stages import facts_of
 from vtcav_ray.store.access import storage_errors
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.video.guard import Guard
@@ -55,7 +56,7 @@ def run_shards(
     resources: StageResources,
     rehearsal: Rehearsal | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Run every shard and yield its summary (shard, failures, seconds), in the order in which they finish.
+    """Run every shard and yield its summary (shard, failures, seconds, items), in the order in which they finish.
 
     Args:
         shards: remaining shards.
@@ -103,7 +104,7 @@ def run_shards(
         for row in dataset.iter_rows():
             if row["error"]:
                 raise (EnvironmentFault if row["environment"] else StageError)(row["error"])
-            yield {"shard": row["shard"], "failures": row["failures"], "seconds": row["seconds"]}
+            yield {name: row[name] for name in ("shard", "failures", "seconds", "items")}
     except ray.exceptions.RayError as error:
         # Errors raised in an actor, or that ended it for good, concern the work; all others concern the cluster.
         of_the_work = ray.exceptions.UserCodeException | ray.exceptions.RayTaskError | ray.exceptions.RayActorError
@@ -142,7 +143,9 @@ class _ShardActor:
             with caught:
                 self.worker = make_worker()
         except VtcavError as error:  # raised here, it would only show as "actor died": pass the message on
-            self.setup_error, self.setup_environment = str(error), isinstance(error, EnvironmentFault)
+            self.setup_environment = isinstance(error, EnvironmentFault)
+            # No shard is to blame: the worker did not start.
+            self.setup_error = f"{error} ({type(error).__name__} at the start of stage {output.stage})"
         except storage_errors() as error:
             self.setup_environment = True
             self.setup_error = f"Stage {output.stage} can't start: {type(error).__name__}: {error}. Run again."
@@ -155,7 +158,7 @@ class _ShardActor:
 
     def _run(self, row: dict[str, Any]) -> dict[str, Any]:
         started, name, worker = time.perf_counter(), row["name"], self.worker
-        summary: dict[str, Any] = {"shard": name, "failures": 0, "seconds": 0.0}
+        summary: dict[str, Any] = {"shard": name, "failures": 0, "seconds": 0.0, "items": 0.0}
         summary |= {"error": self.setup_error, "environment": self.setup_environment}
         if worker is None:
             return summary
@@ -176,7 +179,8 @@ class _ShardActor:
                 done = attempts(self._compute, name, worker, begin, started)
         except VtcavError as error:
             self.attempts.end(name)
-            return summary | {"error": str(error), "environment": isinstance(error, EnvironmentFault)}
+            environment = isinstance(error, EnvironmentFault)
+            return summary | {"error": of_shard(error, self.output.stage, name), "environment": environment}
         except storage_errors() as error:
             return summary | {
                 "environment": True,
@@ -201,7 +205,8 @@ class _ShardActor:
         record = self.output.commit(name, result)
         seconds = time.perf_counter() - started
         observe.shard_done(self.output.stage, name, rows, result, seconds)
-        return {"failures": record["failures"], "seconds": seconds}
+        items = float(result.metrics.get(facts_of(self.output.stage).unit or "", 0.0))
+        return {"failures": record["failures"], "seconds": seconds, "items": items}
 
 
 def _error(state: tenacity.RetryCallState) -> BaseException | None:

@@ -9,7 +9,7 @@ from vtcav_ray.gradcam import PAGE, measure_panels, sections
 from vtcav_ray.gradcam.compare import compare_methods
 from vtcav_ray.gradcam.page_data import PageData, Picture
 from vtcav_ray.pages import Shell, asset, render
-from vtcav_ray.pages.render import HERE, function
+from vtcav_ray.pages.render import HERE, SAVING, function
 from vtcav_ray.runs.run import Run
 
 ROOM = "vtcav_ray.gradcam"
@@ -80,7 +80,7 @@ def build_page(data: PageData) -> str:
     shell = Shell(
         title=f"{data.title} · Grad-CAM beside Video-TCAV",
         styles=[asset(HERE, "page.css", "overlays.css"), asset(ROOM, "gradcam.css")],
-        scripts=[function(asset(HERE, "theme.js", "downloads.js", "overlays.js"))],
+        scripts=[function(asset(HERE, "theme.js", *SAVING, "overlays.js"))],
         images=True,
         inline_styles=True,
     )

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import tables
-from vtcav_ray.cavs.stage import POOL_COLUMNS, left_out_labels, matching_of, pool_of, read_plan
+from vtcav_ray.cavs.pool import POOL_COLUMNS, pool_of
+from vtcav_ray.cavs.stage import left_out_labels, matching_of, read_plan
 from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.errors import ConfigError, StageError

@@ -9,7 +9,7 @@ from typing import Any
 
 from vtcav_ray.maps import PAGE
 from vtcav_ray.pages import Shell, asset, render
-from vtcav_ray.pages.render import HERE, function
+from vtcav_ray.pages.render import HERE, SAVING, function
 from vtcav_ray.pages.wording import equals, percent, share, signed
 from vtcav_ray.runs.run import Run
 from vtcav_ray.scores.choose import CellKey
@@ -133,7 +133,7 @@ def build_page(data: MapsData) -> str:
     shell = Shell(
         title=f"{data.title} · Concept maps",
         styles=[asset(HERE, "page.css", "overlays.css")],
-        scripts=[function(asset(HERE, "theme.js", "downloads.js", "overlays.js"))],
+        scripts=[function(asset(HERE, "theme.js", *SAVING, "overlays.js"))],
         images=True,
     )
     return render(

@@ -74,7 +74,7 @@ def _prepare(chosen: Chosen, context: Context) -> Work:
     config, tracks, cavs = context.config, context.inputs.get("tracks"), context.input("cavs")
     clips = AcceptedRows.of(context.input("clips"), read_left_out(cavs))
     found, warnings = directions_of(chosen.cells, accepted(context.input("activations"), cavs), config)
-    require(bool(found), "No cell has a direction. " + " ".join(warnings))
+    require(bool(found), "No comparison has a direction. " + " ".join(warnings))
     cells = tuple(cell for cell in chosen.cells if cell[1:] in found)
     classes = {cell.class_ for cell in cells}
     rows = plan(

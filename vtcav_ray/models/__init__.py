@@ -1,9 +1,9 @@
 """Recognisers: building, loading, and access by layer. Start with `load_recogniser`.
 
-A framework is an MMAction2 config (`mmaction2`), torchvision's own video Swin (`torchvision`), or an entry of the
-registry `FRAMEWORKS`, such as an entry point of the group `vtcav_ray.recognisers`: a function `(config: ModelConfig,
-device: torch.device, seed: int) -> Recogniser`. With `described_by` it describes itself; otherwise its version
-identifies its code.
+A framework is an MMAction2 config (`mmaction2`), a folder of Hugging Face transformers (`transformers`), a function of
+your own module (`python`), torchvision's own video Swin (`torchvision`), or an entry of the registry `FRAMEWORKS`, such
+as an entry point of the group `vtcav_ray.recognisers`: a function `(config: ModelConfig, device: torch.device, seed:
+int) -> Recogniser`. With `described_by` it describes itself; otherwise its version identifies its code.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from vtcav_ray.models.families import ALIASES
 from vtcav_ray.models.layer_table import LayerRow, layer_table
 from vtcav_ray.models.layers import resolve_layer
 from vtcav_ray.models.preprocess import Preprocessor, Sampling
+from vtcav_ray.models.python_module import NetworkSpec
 from vtcav_ray.registry import FRAMEWORKS, UnknownName
 from vtcav_ray.runs.devices import pick_device
-from vtcav_ray.store.files import read_bytes
+from vtcav_ray.store.files import read_bytes, sha256_of
 
 __all__ = [
     "Description",
     "LayerRow",
+    "NetworkSpec",
     "Preprocessor",
     "Recogniser",
     "Sampling",
     "TokenGrid",
+    "checkpoint_digest",
     "describe",
     "described_by",
     "layer_table",
@@ -76,6 +79,20 @@ def describe(config: ModelConfig, *, seed: int = 0) -> Description:
 def model_digest(config: ModelConfig, *, seed: int = 0) -> str:
     """Return the hex SHA-256 of all that determines a recogniser's output, for the stage's key. See `describe`."""
     return describe(config, seed=seed).digest
+
+
+def checkpoint_digest(config: ModelConfig) -> str:
+    """Return the hex SHA-256 of the weights alone, which `model.checkpoint` names: of a file, or of a folder's files.
+
+    Raises:
+        ConfigError: no such checkpoint or framework.
+        StageError: a file exists but can't be read.
+    """
+    own = getattr(_framework(config.framework), "weights", None)
+    if own is not None:
+        digest: str = own(config)
+        return digest
+    return sha256_of(config.checkpoint, config.storage_options, what="checkpoint")
 
 
 def with_layers(config: Config) -> Config:

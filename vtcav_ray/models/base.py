@@ -117,12 +117,20 @@ class Recogniser(ABC):
         Raises:
             ConfigError: the model does not take clips of this length.
         """
-        if self.frames is not None and len(clip) != self.frames:
+        self.check_frames(len(clip))
+        return self.preprocessor.pixels(clip, views)
+
+    def check_frames(self, count: int) -> None:
+        """Check the number of frames of a clip.
+
+        Raises:
+            ConfigError: the model does not take clips of this length.
+        """
+        if self.frames is not None and count != self.frames:
             raise ConfigError(
-                f"This model takes clips of exactly {self.frames} frames, not {len(clip)}: "
+                f"This model takes clips of exactly {self.frames} frames, not {count}: "
                 f"set clips.frames to {self.frames}."
             )
-        return self.preprocessor.pixels(clip, views)
 
     def to_input(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the device's part of `preprocess`: `uint8 [B, V, T, h, w, 3]`, on the device -> `[B, V, C, T, h, w]`."""
@@ -144,6 +152,7 @@ def described_by(
     describe: Callable[[ModelConfig, int], Description],
     *,
     layers: Callable[[ModelConfig], tuple[str, ...]] | None = None,
+    weights: Callable[[ModelConfig], str] | None = None,
 ) -> Callable[[Maker], Maker]:
     """Decorate a framework with functions that describe its recognisers without building them.
 
@@ -151,11 +160,13 @@ def described_by(
         describe: of (config, seed).
         layers: the layers of a run whose config names none (`activations.layers: auto`); None: `early`, `middle`,
             `late` and `head`.
+        weights: returns the hex SHA-256 of `model.checkpoint`; None: that of one file.
     """
 
     def add(make: Maker) -> Maker:
         setattr(make, "describe", describe)  # noqa: B010 - mypy knows no attributes of functions
         setattr(make, "layers", layers)  # noqa: B010
+        setattr(make, "weights", weights)  # noqa: B010
         return make
 
     return add

@@ -84,7 +84,7 @@ def read_checkpoint(uri: str, storage_options: Mapping[str, Any] | None = None) 
     except DamagedTorchFile as error:
         raise StageError(f"The checkpoint {uri} can't be read as a PyTorch file: {error}. Fetch it again.") from error
     if not weights:
-        raise StageError(f"The checkpoint {uri} holds no weights by name; its keys: {_listed(map(str, data))}.")
+        raise StageError(f"The checkpoint {uri} holds no weights by name; its keys: {listed(map(str, data))}.")
     return Checkpoint(weights, _class_names(data.get("meta")))
 
 
@@ -103,7 +103,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor], uri: st
     shapes = [f"{k} {list(given[k].shape)} (model: {list(expected[k].shape)})" for k in shared
               if given[k].shape != expected[k].shape]  # fmt: skip
     problems = [
-        f"{title}: {_listed(names)}"
+        f"{title}: {listed(names)}"
         for title, names in (("missing", missing), ("not in the model", unexpected), ("of another shape", shapes))
         if names
     ]
@@ -141,7 +141,7 @@ def _find_weights(data: Mapping[str, Any], file: TorchFile, uri: str, depth: int
     below = {name: found for name, found in below.items() if found}
     if len(below) > 1:
         raise StageError(
-            f"The checkpoint {uri} holds weights below several keys: {_listed(sorted(below))}. Save those of the model "
+            f"The checkpoint {uri} holds weights below several keys: {listed(sorted(below))}. Save those of the model "
             "alone: torch.save(torch.load(FILE)[KEY], NEW_FILE)."
         )
     return next(iter(below.values()), {})
@@ -178,7 +178,8 @@ def _class_names(meta: Any) -> tuple[str, ...] | None:
     return None
 
 
-def _listed(names: Any) -> str:
+def listed(names: Any) -> str:
+    """Join the first names; of the others, say how many there are."""
     names = [name if len(name) <= LONGEST_LISTED else f"{name[:LONGEST_LISTED]}..." for name in names]
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     return f"{', '.join(names[:MOST_LISTED])}{more}"

@@ -7,6 +7,8 @@ from collections import Counter
 import torch
 from torch import nn
 
+from vtcav_ray.models import swin_attention
+
 FEWEST = 3
 
 
@@ -45,6 +47,7 @@ def compile_blocks(module: nn.Module, *, backend: str = "inductor") -> int:
                 blocks.append(part)
         # a module that contains a block is not a block
         taken |= {id(owner) for owner in module.modules() if any(id(child) in taken for child in owner.modules())}
+    swin_attention.exclude_from_compilation()
     for block in blocks:
         block.forward = torch.compile(block.forward, dynamic=False, backend=backend)  # type: ignore[method-assign]
     module.blocks_are_compiled = True  # type: ignore[assignment]

@@ -57,7 +57,7 @@ def layer_table(
         and are left out.
 
     Raises:
-        ConfigError: the model has no layer of that name.
+        ConfigError: the model has no layer of that name, or does not take clips of this length.
     """
     alias_of = {path: alias for alias, path in recogniser.layer_aliases.items()}
     if names is None:
@@ -109,6 +109,7 @@ def _two_clips(recogniser: Recogniser, frames: int | None) -> torch.Tensor:
     """Return `[2, 3, T, H, W]`, normalised: noise, and a bright bar that moves over a dark background."""
     sampling = recogniser.preprocessor.sampling
     t = frames or recogniser.frames or (sampling.frames if sampling else 16)
+    recogniser.check_frames(t)
     h, w = recogniser.input_size
     stream = torch.Generator().manual_seed(0)
     noise = torch.randn(3, t, h, w, generator=stream)

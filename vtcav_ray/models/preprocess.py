@@ -8,6 +8,7 @@ stay `uint8` until they are on the model's device. A test compares the logits of
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -79,6 +80,55 @@ class Resize:
             factor = min(max(self.scale) / max(height, width), min(self.scale) / min(height, width))
         return int(height * factor + 0.5), int(width * factor + 0.5)
 
+    def apply(self, clip: np.ndarray) -> np.ndarray:
+        """Resize a clip: `uint8 [T, H, W, 3]` -> `uint8 [T, h, w, 3]`."""
+        return _resized(clip, self.size(*clip.shape[1:3]), self.interpolation)
+
+
+@dataclass(frozen=True)
+class AntialiasedResize:
+    """Resize as torchvision's and Hugging Face's transforms do: with antialiasing, in `uint8`, sizes cut off.
+
+    Attributes:
+        shortest: the new short side, pixels; None: `exact` is given.
+        exact: the new (height, width), pixels.
+        mode: `bilinear` or `bicubic`.
+    """
+
+    shortest: int | None
+    exact: tuple[int, int] | None = None
+    mode: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the new (height, width)."""
+        if self.exact is not None:
+            return self.exact
+        assert self.shortest is not None
+        if width <= height:
+            return int(self.shortest * height / width), self.shortest
+        return self.shortest, int(self.shortest * width / height)
+
+    def apply(self, clip: np.ndarray) -> np.ndarray:
+        """Resize a clip: `uint8 [T, H, W, 3]` -> `uint8 [T, h, w, 3]`."""
+        height, width = self.size(*clip.shape[1:3])
+        if clip.shape[1:3] == (height, width):
+            return clip
+        x = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2)
+        native = self.mode == "bicubic" or _has_native_bilinear()
+        if not native:
+            x = x.float()
+        x = torch.nn.functional.interpolate(
+            x, size=(height, width), mode=self.mode, align_corners=False, antialias=True
+        )
+        if not native:
+            x = x.round_().clamp_(0, 255).to(torch.uint8)
+        return x.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _has_native_bilinear() -> bool:
+    """Return whether torchvision resizes `uint8` without a detour through float32 on this processor."""
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -113,7 +163,7 @@ class Crop:
 class Preprocessor:
     """The pixel steps of a test pipeline, and the normalisation of the model's data preprocessor."""
 
-    resizes: tuple[Resize, ...]
+    resizes: tuple[Resize | AntialiasedResize, ...]
     crop: Crop | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -154,7 +204,7 @@ class Preprocessor:
         assert clip.dtype == np.uint8, clip.dtype
         assert clip.ndim == 4, clip.shape
         for resize in self.resizes:
-            clip = _resized(clip, resize.size(*clip.shape[1:3]), resize.interpolation)
+            clip = resize.apply(clip)
         if self.crop is None:
             return clip[None]
         h, w = self.crop.height, self.crop.width

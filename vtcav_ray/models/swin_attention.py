@@ -84,7 +84,15 @@ def _attention(self: Any, x: torch.Tensor, mask_wnn: torch.Tensor) -> torch.Tens
     return _Gather.apply(out_rc, places.inverse, places.order, False, places.padded).view(x.shape)
 
 
-@torch.compiler.disable  # the compiler would trace into the cached functions, and recompute their results at every call
+def exclude_from_compilation() -> None:
+    """Let `torch.compile` call `_tables`. It would trace into the cached functions and recompute them at every call.
+
+    Not a decorator of `_tables`: that imports the compiler, a second of CPU time in every process with a model.
+    """
+    global _tables
+    _tables = torch.compiler.disable(_tables)
+
+
 def _tables(
     self: Any,
     size: torch.Size,

@@ -23,6 +23,7 @@ HERE = "vtcav_ray.pages"
 # Observable Plot (ISC) draws SVG, which CSS can style for light, dark and print, and which screen readers can read.
 # With D3 (ISC) it is 0.5 MB. plotly.js is 4.6 MB and sets its own colours, so dark mode and print would need a redraw.
 CHARTS = ("d3.min.js", "plot.umd.min.js")
+SAVING = ("pictures.js", "downloads.js")  # buttons that save a table or a chart
 FILTERS = (
     wording.count,
     wording.duration,

@@ -35,9 +35,9 @@ from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tcav.arrays import video_means
 
 CHOSEN_BY_P = (
-    "The cells were chosen by the significance of their concept effect, from the same clips. So p and q check the sign "
-    "and the size of these effects, and are no second, independent test. For a test, name the cells, or take all "
-    "(--cells all)."
+    "The comparisons were chosen by the significance of their concept effect, from the same clips. So p and q check "
+    "the sign and the size of these effects, and are no second, independent test. For a test, name the comparisons, "
+    "or take all (--cells all)."
 )
 NOTHING = "No pool clip has a response: every pass gave NaN or infinity. See `vtcav table RUN failures`."
 Sides = Mapping[str, Mapping[tuple[str, str], Comparison]]  # layer -> (concept, against) -> both sides

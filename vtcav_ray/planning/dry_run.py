@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -71,12 +72,15 @@ def check(config: Config, *, until: str | None = None) -> Preflight:
     stages = pipeline.stages_until(until, config)
     config = pipeline.layers_filled_in(config, stages)
     folder = Folder(config.run_url, config.out_storage_options)
-    settings: VideosConfig | None = config.videos
-    if config.videos.world is not None:
-        world = _world(config, folder)
-        settings = _of_world(config.videos, world) if world.exists("videos.parquet") else None
-    videos = list_videos(settings)[0] if settings is not None else None
-    given = own_clips(config, videos, folder) if videos is not None else None
+    given: pa.Table | None = None
+    if config.videos.world is None:
+        videos = list_videos(config.videos)[0]
+        given = own_clips(config, videos, folder)
+    elif (world := _world(config, folder)).exists("videos.parquet"):
+        videos = list_videos(_of_world(config.videos, world))[0]
+        given = own_clips(config, videos, folder)
+    else:
+        videos = _planned_world(config.videos)
     return preflight(config, videos, folder, [stage.name for stage in stages], keep=False, given=given)
 
 
@@ -125,6 +129,16 @@ def corpus(config: Config) -> pa.Table:
             f"There is no video at {settings.uri}: nothing to plan. Check videos.uri and videos.extensions."
         )
     return videos
+
+
+def _planned_world(settings: VideosConfig) -> pa.Table:
+    """Return the VIDEOS table of a world that is not rendered yet: its labels are known without its pictures."""
+    assert settings.world is not None
+    from vtcav_ray.world.write import write_manifest  # imports OpenCV and PyAV
+
+    with tempfile.TemporaryDirectory() as place:
+        write_manifest(place, settings.world.videos, settings.world.seed)
+        return list_videos(_of_world(settings, Folder(place)))[0]
 
 
 def _of_world(settings: VideosConfig, world: Folder) -> VideosConfig:

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
+from vtcav_ray.cavs.layer_cavs import train_jobs
 from vtcav_ray.cavs.layer_pool import LayerPool
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, plan_cavs
-from vtcav_ray.cavs.stage import train_jobs
 from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import ConfigError, StageError

@@ -44,7 +44,7 @@ def preflight(
     checks = [] if keep else [output_check(folder)]
     labels: list[LabelRow] = []
     if "tracks" in stages:
-        checks += detector_checks(config)
+        checks += detector_checks(config, folder if keep else None)
     if given is not None:
         checks += given_checks(given, config)
     if "activations" in stages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 from vtcav_ray import tables
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.report.companions import companions
-from vtcav_ray.report.examples import Examples, find_driven, read_examples
+from vtcav_ray.report.examples import Driven, Examples, find_driven, read_examples
 from vtcav_ray.report.previews import Preview, previews_of_concepts, read_heads
 from vtcav_ray.report.score_cells import read_cells
 from vtcav_ray.report.verdicts import verdicts
 from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import ALL_NAMES
+
+if TYPE_CHECKING:
+    from vtcav_ray.why.examples import ExplainedExamples
 
 ACCURACY_COLUMNS = ("layer", "concept", "negatives", "is_null", "held_out_accuracy")
 CLIP_COLUMNS = ("set", "name", "kind", "video_id", "label", "object")
@@ -107,6 +110,7 @@ class ReportData:
         composition: rows of `tables.COMPOSITION`; None: left out.
         failures: rows of `tables.FAILURES`.
         mistakes: rows of `tables.MISTAKES`; None: left out.
+        explained: the class examples one by one; None: left out.
         stages: in the pipeline's order; a stage that is not complete is left out.
         config: as in run.json.
         versions: package -> version.
@@ -128,6 +132,7 @@ class ReportData:
     composition: pa.Table | None = None
     failures: pa.Table = field(default_factory=tables.FAILURES.empty_table)
     mistakes: pa.Table | None = None
+    explained: ExplainedExamples | None = None
     stages: Sequence[StageSummary] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -223,16 +228,26 @@ class ReportData:
         )
         cells = read_cells(data.scores, data.layers)
         driven = find_driven(cells, verdicts(cells, data.movements), data.sensitivities)
-        return replace(data, examples=read_examples(accepted, heads, driven))
+        examples = read_examples(accepted, heads, driven)
+        return replace(data, examples=examples, explained=_explained(run, driven))
 
 
 def _mistakes(run: Run) -> pa.Table | None:
     """Return the table of mistakes; None: an older version made the activations, without the model's answers."""
     if "activations" not in run.keys or not run.stage("activations").files("answers"):
         return None
-    from vtcav_ray.explain.run_mistakes import mistakes_of_run
+    from vtcav_ray.why.run_mistakes import mistakes_of_run
 
     return mistakes_of_run(run)
+
+
+def _explained(run: Run, driven: Mapping[str, Driven]) -> ExplainedExamples | None:
+    """Return the class examples one by one; None: an older version made the activations, without the answers."""
+    if "activations" not in run.keys or not run.stage("activations").files("answers"):
+        return None
+    from vtcav_ray.why.examples import explain_examples
+
+    return explain_examples(run, [video for one in driven.values() for video in (one.most, one.least)])
 
 
 def _with_patch_effects(run: Run) -> pa.Table:

@@ -1,13 +1,41 @@
-"""The sentences above the report's table of mistakes."""
+"""The sentences above the report's table of mistakes, and the misclassified examples below it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
 
 import pyarrow as pa
 
 from vtcav_ray.pages.wording import count, equals, signed
+from vtcav_ray.why.examples import ExplainedExample, ExplainedExamples
 
 MAX_ROWS = 12
+MOST_MISTAKES = 30  # misclassified examples that are named
 OLD = "An older version made this run's activations, without the model's answers: run it again to see its mistakes."
+
+
+@dataclass(frozen=True)
+class Mistaken:
+    """A misclassified example, as text; `address`: of its explanation."""
+
+    video: str
+    address: str
+    label: str
+    predicted: str
+    probability: str
+    of_label: str
+    push: str
+
+
+def example_id(name: str, video: str) -> str:
+    """Return the id of an example's plain HTML, which is also its address: as JavaScript's encodeURIComponent."""
+    return "/".join(("example", *(quote(part, safe="!'()*~") for part in (name, video))))
+
+
+def example_address(name: str, video: str) -> str:
+    """Return the address of an example's explanation, within the page."""
+    return f"#{example_id(name, video)}"
 
 
 def sentences(rows: pa.Table | None, alpha: float) -> list[str]:
@@ -40,3 +68,25 @@ def sentences(rows: pa.Table | None, alpha: float) -> list[str]:
     if others:
         found.append(f"{count(others, 'more row')} of the table {'is' if others == 1 else 'are'} significant.")
     return found
+
+
+def mistaken(found: ExplainedExamples | None) -> tuple[list[Mistaken], int]:
+    """Return the misclassified examples, the surest answers first, and how many more there are."""
+    wrong = [one for one in found.examples if one.mistaken] if found is not None else []
+    wrong.sort(key=lambda one: -one.explanation.probabilities[one.explanation.predicted])
+    return [_mistaken(one) for one in wrong[:MOST_MISTAKES]], max(0, len(wrong) - MOST_MISTAKES)
+
+
+def _mistaken(one: ExplainedExample) -> Mistaken:
+    found = one.explanation
+    of_label = found.probabilities.get(found.label or "")
+    towards = [row for row in found.concepts if row.weight > 0]
+    return Mistaken(
+        video=found.video,
+        address=example_address(one.name, found.video),
+        label=found.label or "–",
+        predicted=found.predicted,
+        probability=f"{found.probabilities[found.predicted]:.3f}",
+        of_label="–" if of_label is None else f"{of_label:.3f}",
+        push=f"{towards[0].concept} at {towards[0].layer} ({signed(towards[0].weight)})" if towards else "–",
+    )

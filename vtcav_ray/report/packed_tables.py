@@ -39,7 +39,7 @@ def pack_cells(cells: ScoreCells) -> tuple[dict[str, Any], str]:
         "column": cells.column_N.astype("<u4"),
         "layer": cells.layer_N.astype("u1"),
         "status": cells.status_N.astype("u1"),
-        **{name: _rounded(numbers) for name, numbers in cells.numbers.items()},
+        **{name: rounded(numbers) for name, numbers in cells.numbers.items()},
         **{name: column.code_N.astype("<u4") for name, column in cells.texts.items()},
     }
     fields, data = pack_arrays(arrays)
@@ -96,7 +96,7 @@ def pack_videos(
         {
             "cell": cell[rows].astype("<u4"),
             "video": video.indices.to_numpy()[rows].astype("<u4"),
-            "sensitivity": _rounded(sensitivities["sensitivity"].to_numpy()[rows]),
+            "sensitivity": rounded(sensitivities["sensitivity"].to_numpy()[rows]),
         }
     )
     return {"rows": len(rows), "videos": video.dictionary.to_pylist(), "fields": fields, "complete": complete}, data
@@ -133,7 +133,7 @@ def pack_nulls(cells: ScoreCells, nulls: pa.Table | None) -> tuple[dict[str, Any
         unit_N[cell] = nulls["effect_unit"].to_numpy()[there]
         for name, count in bins.items():
             heights[name][cell] = _heights(nulls[f"{name}_counts"], count)[there]
-    arrays = {"unit": _rounded(unit_N)}
+    arrays = {"unit": rounded(unit_N)}
     arrays |= {f"{name}{i}": heights[name][:, i] for name, count in bins.items() for i in range(count)}
     fields, data = pack_arrays(arrays)
     return {"rows": rows, "fields": fields, "reach": EFFECT_REACH, "bins": bins}, data
@@ -164,7 +164,7 @@ def codes_of(column: pa.ChunkedArray, known: Sequence[str | None]) -> np.ndarray
     return np.array([place.get(v, -1) for v in coded.dictionary.to_pylist()], np.int64)[coded.indices.to_numpy()]
 
 
-def _rounded(numbers: np.ndarray) -> np.ndarray:
+def rounded(numbers: np.ndarray) -> np.ndarray:
     """Round to float32 with 14 significant bits. Columns of whole numbers (counts) stay exact."""
     values = numbers.astype("<f4")
     finite = np.isfinite(values)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from vtcav_ray.pages import Shell, asset, render
-from vtcav_ray.pages.render import CHARTS, HERE, data_url, function
+from vtcav_ray.pages.render import CHARTS, HERE, SAVING, data_url, function
 from vtcav_ray.report.data import ACCURACY_COLUMNS, ReportData
+from vtcav_ray.report.explained import pack_examples
 from vtcav_ray.report.packed_tables import pack_cells, pack_nulls, pack_videos
 from vtcav_ray.report.previews import Preview
 from vtcav_ray.report.score_cells import read_cells
@@ -29,9 +30,11 @@ SCRIPTS = (
     "clips.js",
     "charts.js",
     "evidence.js",
+    "explained.js",
     "matrix.js",
     "classes.js",
     "concepts.js",
+    "examples.js",
     "search.js",
     "print.js",
     "app.js",
@@ -48,14 +51,15 @@ def build_report(data: ReportData) -> str:
     head, packed = pack_cells(cells)
     videos, packed_videos = pack_videos(cells, data.sensitivities)
     nulls, packed_nulls = pack_nulls(cells, data.nulls)
+    explained, packed_examples = pack_examples(data.explained)
     placed = sections(data, cells)
-    own = function(asset(HERE, "theme.js", "tips.js", "downloads.js"), asset(ROOM, *SCRIPTS))
+    own = function(asset(HERE, "theme.js", "tips.js", *SAVING), asset(ROOM, *SCRIPTS))
     shell = Shell(
         title=f"{data.title} · Video-TCAV",
         styles=[asset(HERE, "page.css")],
         scripts=[asset(HERE, *CHARTS), own],
-        data={"facts": {**_facts(data), **head, "videos": videos, "nulls": nulls}},
-        packed={"cells": packed, "videos": packed_videos, "nulls": packed_nulls},
+        data={"facts": {**_facts(data), **head, "videos": videos, "nulls": nulls, "explained": explained}},
+        packed={"cells": packed, "videos": packed_videos, "nulls": packed_nulls, "explained": packed_examples},
         images=True,
         inline_styles=True,
     )

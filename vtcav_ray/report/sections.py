@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -86,12 +86,16 @@ class GroupShare:
 
 @dataclass(frozen=True)
 class Answer:
-    """One class: its verdict, its findings by depth, the figures behind it in sentences, and two of its examples."""
+    """One class: its verdict, its findings by depth, the figures behind it in sentences, and two of its examples.
+
+    `addresses`: video of an example -> address of its explanation.
+    """
 
     verdict: Verdict
     depths: Depths
     figures: Sequence[Sentence]
     driven: Driven | None
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -207,10 +211,13 @@ class MistakesSection(Section):
 
     def values(self, data: ReportData, cells: ScoreCells) -> Mapping[str, Any]:
         rows = [] if data.mistakes is None else data.mistakes.to_pylist()
+        wrong, more = mistakes.mistaken(data.explained)
         return {
             "sentences": mistakes.sentences(data.mistakes, data.alpha),
             "rows": rows[: mistakes.MAX_ROWS],
             "more": max(0, len(rows) - mistakes.MAX_ROWS),
+            "examples": wrong,
+            "more_examples": more,
         }
 
 
@@ -231,6 +238,10 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
     every = verdicts(cells, data.movements)
     full = clearest(every, MAX_ANSWERS)
     driven = data.examples.driven
+    addresses: dict[str, dict[str, str]] = {}
+    for example in data.explained.examples if data.explained is not None else ():
+        video = example.explanation.video
+        addresses.setdefault(example.name, {})[video] = mistakes.example_address(example.name, video)
     figures = {found.name: found.sentences for found in sentences.findings(cells, [one.name for one in full])}
     return Summary(
         eyebrow=_eyebrow(data),
@@ -242,7 +253,10 @@ def summary(data: ReportData, cells: ScoreCells) -> Summary:
         ],
         shares=[GroupShare(*share) for share in sentences.group_shares(cells)],
         tiles=_tiles(data, cells),
-        answers=[Answer(one, depths(cells, one), figures[one.name], driven.get(one.name)) for one in full],
+        answers=[
+            Answer(one, depths(cells, one), figures[one.name], driven.get(one.name), addresses.get(one.name, {}))
+            for one in full
+        ],
         more=[one for one in every if one not in full],
         undecided=undecided(cells, alpha=data.alpha),
         warnings=data.warnings,

@@ -93,7 +93,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
 
 STAGE = Stage(
     stages.REPORT,
-    version=7,
+    version=8,
     ingredients=_ingredients,
     prepare=_prepare,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import logging
 import platform
@@ -187,5 +189,13 @@ def videos_processed(folder: Folder) -> int:
 
 def versions() -> dict[str, str]:
     """Return the versions of this package, of Python and of the packages that determine the results."""
-    found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
-    return {"vtcav-ray": __version__, "python": platform.python_version(), **found}
+    return {"vtcav-ray": __version__, "python": platform.python_version(), **_versions_of_packages()}
+
+
+@functools.cache  # reads a file for each package, and a run asks twice a stage
+def _versions_of_packages() -> dict[str, str]:
+    found = {}
+    for name in VERSIONS_OF:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -135,8 +136,8 @@ class Run:
         """Read a table into memory; `layer="late"` reads one layer of activations, gradients or cavs.
 
         Raises:
-            ConfigError: there is no table of this name, it has no such column, an older version wrote it, or the run
-                has not reached its stage.
+            ConfigError: there is no table of this name, it has no such column or layer, an older version wrote it, or
+                the run has not reached its stage.
         """
         if name == "failures":
             return self._failures()
@@ -144,6 +145,7 @@ class Run:
             return self._interventions()
         stage = self.stage(self._stage_of(name))
         check_columns(name, columns)
+        self._check_partition(name, stage, partition)
         with old_tables_reported(name, self.url):
             found = stage.read(name, columns=with_marker(name, columns), **partition)
         if found is None:
@@ -181,13 +183,28 @@ class Run:
 
     def _stage_of(self, table: str) -> str:
         if table not in stages.STAGE_OF_TABLE:
-            raise ConfigError(f"No table `{table}`. There are: {', '.join(stages.ALL_TABLES)}.")
+            raise ConfigError(f"No table `{table}`.{_near(table, stages.ALL_TABLES)}")
         return stages.STAGE_OF_TABLE[table]
+
+    def _check_partition(self, name: str, stage: StageFolder, partition: Mapping[str, str]) -> None:
+        """Raise ConfigError if the table has no such part, which would read as a table without rows."""
+        if not partition:
+            return
+        parts = [path.split("/")[1:-1] for path in stage.files(name)]
+        for key, value in partition.items():
+            known = {part.partition("=")[2] for path in parts for part in path if part.startswith(f"{key}=")}
+            if not known and parts:
+                raise ConfigError(f"The table `{name}` has no parts by `{key}`. Read it whole, and filter its rows.")
+            if value in known or (key == "layer" and value in self.config.activations.layers):
+                continue
+            if known:
+                raise ConfigError(f"The table `{name}` has no {key} `{value}`.{_near(value, sorted(known))}")
 
     def iter_tables(self, name: str, *, columns: Sequence[str] | None = None, **partition: str) -> Iterator[pa.Table]:
         """Iterate over a table, one shard at a time."""
         stage = self.stage(self._stage_of(name))
         check_columns(name, columns)
+        self._check_partition(name, stage, partition)
         with old_tables_reported(name, self.url):
             for _, part in stage.iter_tables(name, columns=with_marker(name, columns), **partition):
                 check_stored(part, name, self.url)
@@ -207,6 +224,12 @@ class Run:
         parts = [self.stage(name).read("failures") for name in stages.ALL_NAMES if name in self.keys]
         found = [part for part in parts if part is not None]
         return pa.concat_tables(found) if found else tables.FAILURES.empty_table()
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """Return the end of a message about an unknown name: the nearest name, and all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return (f" Did you mean `{near[0]}`?" if near else "") + f" There are: {', '.join(known)}."
 
 
 def join_url(url: str, reference: str) -> str:

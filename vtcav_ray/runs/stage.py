@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -113,6 +114,16 @@ class Stage:
 def shard_size(count: int, wanted: int | None = None) -> int:
     """Return the items per shard: about 32 shards for a small corpus; at most 64 items, as a lost shard is redone."""
     return wanted or max(4, min(64, -(-count // 32)))
+
+
+def shard_numbers(videos: Sequence[str], size: int) -> list[int]:
+    """Return the shard of each row's source video, so that a shard holds all rows of about `size` videos.
+
+    A video's shard depends on its id and on the number of shards. That is a power of two, so it rarely changes.
+    """
+    wanted = -(-len(set(videos)) // size)
+    shards = 1 << max(0, (wanted - 1).bit_length())
+    return [int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big") % shards for video in videos]
 
 
 def make_shards(rows: pa.Table, size: int) -> list[Shard]:

@@ -12,7 +12,7 @@ from vtcav_ray.runs.pace import shards_per_second
 from vtcav_ray.runs.record import PLAN
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import silent_since
-from vtcav_ray.stages import IN_ORDER, NAMES, TRACKS
+from vtcav_ray.stages import IN_ORDER, NAMES, TRACKS, facts_of
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import modified_at
 from vtcav_ray.store.records import COMMITS, PLAN_JSON, checked
@@ -29,6 +29,8 @@ class StageStatus:
         done: committed shards.
         rate: shards per minute, of the last minute if that had several, else since the stage began or resumed; None:
             no shard since then.
+        unit, items_per_second: what the shards hold (videos, clips), and their rate, from the mean shard; empty and
+            None: not known.
         seconds_left: estimate at that rate.
         last: seconds since the newest shard was committed; None: none yet, or the storage keeps no times.
         failures: rows of `failures`.
@@ -44,6 +46,8 @@ class StageStatus:
     last: float | None = None
     failures: int = 0
     carried: int = 0
+    unit: str = ""
+    items_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,10 @@ def _stage_status(output: StageFolder, now: float) -> StageStatus:
     if since > 0 and (pace := _pace(times, since, plan["started"], now)) is not None:
         rate = 60 * pace
         left = (plan["shards"] - len(done)) / pace
+    records = output.records()
+    facts = facts_of(output.stage)
+    items = [record["metrics"].get(facts.unit or "", 0.0) for record in records]
+    known = rate is not None and facts.items and any(items)
     return StageStatus(
         output.stage,
         "unfinished",
@@ -123,8 +131,10 @@ def _stage_status(output: StageFolder, now: float) -> StageStatus:
         rate=rate,
         seconds_left=left,
         last=max(0.0, now - max(times)) if times else None,
-        failures=sum(record["failures"] for record in output.records()),
+        failures=sum(record["failures"] for record in records),
         carried=plan.get("carried", {}).get("kept", 0),
+        unit=facts.items if known else "",
+        items_per_second=rate / 60 * sum(items) / len(items) if rate is not None and known else None,
     )
 
 
@@ -152,12 +162,20 @@ def status_table(status: RunStatus) -> Table:
             stage.stage,
             stage.state,
             shards or (str(stage.done) if stage.done else ""),
-            "" if stage.rate is None else f"{stage.rate:.1f}/min",
+            rate_text(stage.items_per_second, stage.unit)
+            or rate_text(None if stage.rate is None else stage.rate / 60, "shards"),
             "" if stage.seconds_left is None else duration(stage.seconds_left),
             "" if stage.last is None else f"{duration(stage.last)} ago",
             str(stage.failures) if stage.failures else "",
         )
     return table
+
+
+def rate_text(per_second: float | None, unit: str) -> str:
+    """Return a rate as text: `12.5 clips/s`, below one a second `7.2 videos/min`; empty: not known."""
+    if not per_second:
+        return ""
+    return f"{per_second:,.3g} {unit}/s" if per_second >= 1 else f"{60 * per_second:,.3g} {unit}/min"
 
 
 def duration(seconds: float) -> str:

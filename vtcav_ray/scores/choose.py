@@ -58,15 +58,15 @@ def choose(run: Run, wanted: Wanted) -> tuple[CellKey, ...]:
             raise ConfigError(f"--{option} {unknown[0]!r}: the run's scores have {', '.join(known)}.")
     fit = [row for row in scores if _fits(row, wanted)]
     if not fit:
-        what = "cell with an effect" if wanted.measured else "cell"
+        what = "comparison with an effect" if wanted.measured else "comparison"
         raise ConfigError(
             f"No {what} against {wanted.against!r} matches these options. `vtcav table {run.url} scores` lists all "
-            "cells."
+            "comparisons."
         )
     if wanted.significant:
         fit = [row for row in fit if row["significant"]]
         if not fit:
-            raise ConfigError("None of these cells is significant. `--cells all` takes all of them.")
+            raise ConfigError("None of these comparisons is significant. `--cells all` takes all of them.")
     fit.sort(key=lambda row: (-_size(row["z"]), *(row[name] for name in CELL_KEY)))
     return tuple(CellKey(*(row[name] for name in CELL_KEY)) for row in fit[: wanted.most])
 

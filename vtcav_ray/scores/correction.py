@@ -50,16 +50,43 @@ Figures = dict[str, NDArray[np.float64]]
 
 def correct(config: Config, output: StageFolder) -> ShardOutput:
     """Make the tables `scores` and `nulls` from the layers' cells and the families' tests."""
-    settings = config.scores
     cells, nulls, tests = (output.read(table) for table in ("cells", "score_nulls", "effect_tests"))
     assert cells is not None, "every layer has cells"
     assert nulls is not None, "every cell has a null"
-    cells, nulls = (in_order(table, (*config.activations.layers, ANSWER)) for table in (cells, nulls))
-    if tests is None:
-        tests = table_of([], EffectTestRow)
+    return corrected_tables(
+        cells,
+        nulls,
+        table_of([], EffectTestRow) if tests is None else tests,
+        layers=config.activations.layers,
+        settings=config.scores,
+        random_sets=config.cavs.random_sets,
+        by_class=config.clips.concept_labels == "other",
+    )
+
+
+def corrected_tables(
+    cells: pa.Table,
+    nulls: pa.Table,
+    tests: pa.Table,
+    *,
+    layers: Sequence[str],
+    settings: ScoresConfig,
+    random_sets: int,
+    by_class: bool = False,
+) -> ShardOutput:
+    """Make the tables `scores` and `nulls`.
+
+    Args:
+        cells, nulls, tests: the tables `cells`, `score_nulls` and `effect_tests` of all layers and families.
+        layers: in the order of the results; `answer` comes last.
+        settings: of the statistics.
+        random_sets: R.
+        by_class: each class has videos of its own, so it is a family of its own.
+    """
+    cells, nulls = (in_order(table, (*layers, ANSWER)) for table in (cells, nulls))
     figures: Figures = {name: np.asarray(tests[name], np.float64) for name in _FIGURES}
     # Cells of a family share arrangements: all classes of a concept, unless each has videos of its own.
-    family = tests.select(("concept", "against", *["class"] * (config.clips.concept_labels == "other")))
+    family = tests.select(("concept", "against", *["class"] * by_class))
     family_T = _codes(family, family)[0]
     for q, p_T, adjusted in (
         ("q", figures["p"], "p_adjusted"),
@@ -89,7 +116,8 @@ def correct(config: Config, output: StageFolder) -> ShardOutput:
     return ShardOutput(
         {"scores": pa.concat_tables(parts), "nulls": _with_tests(nulls, tests)},
         metrics={"m": m},
-        warnings=_resolution_warnings(config, num_tests, m, num_families) + _no_margin(settings, taken["min_effect"]),
+        warnings=_resolution_warnings(settings, random_sets, num_tests, m, num_families)
+        + _no_margin(settings, taken["min_effect"]),
     )
 
 
@@ -120,8 +148,8 @@ def _no_margin(settings: ScoresConfig, min_effect_N: NDArray[np.float64]) -> lis
     if not settings.min_effect or not without:
         return []
     return [
-        f"scores.min_effect is not applied to {without} of {len(min_effect_N)} cells: their class has no margin, since "
-        "no other class has clips. They are called by q alone."
+        f"scores.min_effect is not applied to {without} of {len(min_effect_N)} comparisons: their class has no "
+        "margin, since no other class has clips. They are called by q alone."
     ]
 
 
@@ -259,11 +287,12 @@ def _smallest_p(row: ScoreRow) -> float:
     return minimum_p(row.R if row.against == RANDOM else row.R // 2)
 
 
-def _resolution_warnings(config: Config, num_tests: int, m: int, num_families: int) -> list[str]:
+def _resolution_warnings(
+    settings: ScoresConfig, random_sets: int, num_tests: int, m: int, num_families: int
+) -> list[str]:
     """Warn if the random sets or the permutations are too few for any cell to pass the correction."""
-    settings = config.scores
     warnings = []
-    if num_tests and (sentence := resolution_warning(config.cavs.random_sets, num_tests, settings.alpha)):
+    if num_tests and (sentence := resolution_warning(random_sets, num_tests, settings.alpha)):
         warnings.append(sentence + ".")
     steps, of_what = (num_families, "families") if settings.correction == "step_down" else (m, "comparisons")
     smallest = 2 / (settings.permutations + 1)  # twice the smaller tail

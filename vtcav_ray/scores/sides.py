@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtcav_ray.cavs.stage import POOL_COLUMNS, pool_of, read_plan
+from vtcav_ray.cavs.pool import POOL_COLUMNS, pool_of
+from vtcav_ray.cavs.stage import read_plan
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.scores.cells import find_cells

@@ -9,42 +9,31 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from vtcav_ray import stages
 from vtcav_ray.cavs.mix import Matching
-from vtcav_ray.cavs.plan import RANDOM, Pool
-from vtcav_ray.cavs.stage import (
-    POOL_COLUMNS,
-    labels_of,
-    labels_of_rows,
-    matching_of,
-    pool_of,
-    read_plan,
-    require_finite,
-)
-from vtcav_ray.clips.classes import same_class
+from vtcav_ray.cavs.plan import Pool
+from vtcav_ray.cavs.pool import POOL_COLUMNS, labels_of_rows, pool_of
+from vtcav_ray.cavs.stage import labels_of, matching_of, read_plan
 from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
-from vtcav_ray.rows import CompositionRow, EffectTestRow, NullRow, ScoreRow, SensitivityRow, table_of
+from vtcav_ray.rows import NullRow, ScoreRow, SensitivityRow, table_of
 from vtcav_ray.runs.devices import device_for
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
+from vtcav_ray.scores.class_names import classes_with_gradients
 from vtcav_ray.scores.correction import correct
 from vtcav_ray.scores.responses import ReadResponses
 from vtcav_ray.stages import ANSWER
 from vtcav_ray.store.commits import ShardOutput, StageFolder
-from vtcav_ray.store.vectors import vectors_of
 
 if TYPE_CHECKING:
     from vtcav_ray.scores.answers import Answers
-    from vtcav_ray.scores.cells import Cell
-    from vtcav_ray.scores.families import Labels, Projections
-    from vtcav_ray.scores.layer_data import ClassGradients, LayerClips, LayerData, ScoreOptions
+    from vtcav_ray.scores.family_tests import FamilyTests
+    from vtcav_ray.scores.layer_data import LayerClips, LayerData, ScoreOptions
 
 # Classes per shard: seconds of work for 500 concepts, to outweigh reading all CAVs of a layer.
 BLOCK_CLASSES = 8
@@ -52,12 +41,6 @@ BLOCK_TESTS = 256  # cells per shard of families: seconds of work, unless a sing
 NO_GRADIENTS = (
     "There is nothing to score: no class example has a gradient. Use labels of the model (one folder per class, or "
     "videos.labels); see `vtcav table RUN failures`."
-)
-
-
-NO_REFERENCE = (
-    "No clip of the reference set has gradients: all failed or were left out in the review. Set scores.gradients_at to "
-    "`own`, or activations.reference to more videos."
 )
 
 
@@ -126,11 +109,7 @@ def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
     """Return the classes that have a gradient at one of their own clips."""
     gradients = activations.read("gradients", columns=("clip_id", "class"), layer=layer)
     clips = activations.read("activations", columns=("clip_id", "name"), layer=layer)
-    if gradients is None or clips is None:
-        return []
-    own = dict(zip(clips["clip_id"].to_pylist(), clips["name"].to_pylist(), strict=True))
-    pairs = zip(gradients["class"].to_pylist(), gradients["clip_id"].to_pylist(), strict=True)
-    return sorted({name for name, clip in pairs if clip in own and same_class(own[clip], name)})
+    return [] if gradients is None or clips is None else classes_with_gradients(gradients, clips)
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
@@ -179,7 +158,7 @@ class ScoreWorker:
         self._matching = matching
         self._device = device_for(config.resources.statistics)
         self._kept: LayerData | None = None
-        self._tests: _Tests | None = None
+        self._tests: FamilyTests | None = None
         self._answers: Answers | None = None
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
@@ -235,39 +214,31 @@ class ScoreWorker:
         )
 
     def _test(self, families: list[tuple[str, str]]) -> ShardOutput:
-        from vtcav_ray.scores.families import composition, family_tests
-
         self._kept = None
         if self._tests is None:
             self._tests = self._prepare_tests()
-        kept = self._tests
-        options = self._options(kept.pool)
-        cells = [kept.cells[family] for family in families]
-        tests = [row for cell in cells for row in family_tests(cell, kept.projections, kept.pool, kept.labels, options)]
-        counts = [row for cell in cells if cell.against == RANDOM for row in composition(cell, kept.pool, kept.labels)]
-        return ShardOutput(
-            {"effect_tests": table_of(tests, EffectTestRow), "composition": table_of(counts, CompositionRow)},
-            metrics={"tests": len(tests)},
-        )
+        tests, counts = self._tests.of_families(families, self._options(self._tests.pool))
+        return ShardOutput({"effect_tests": tests, "composition": counts}, metrics={"tests": tests.num_rows})
 
-    def _prepare_tests(self) -> _Tests:
-        from vtcav_ray.scores.cells import find_cells
-        from vtcav_ray.scores.families import Labels, Projections
+    def _prepare_tests(self) -> FamilyTests:
+        from vtcav_ray.scores.family_tests import FamilyTests
 
         layers = self.config.activations.layers
         with_cells = [layer for layer in (*layers, ANSWER) if _classes_of(self.activations, self.config, layer)]
-        projections = Projections.of(self._read(layer) for layer in with_cells)
         names = self.activations.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layers[0])
-        assert names is not None, "the layer was read just now"
-        pool = pool_of(names, self._matching)
-        jobs = read_plan(self.activations, layers[0], self.config, self._matching).jobs
+        assert names is not None, "the CAVs were made from this table"
         clip_ids = names["clip_id"].to_pylist()
-        there_N = None if self._responses is None else self._responses.there(clip_ids)
-        cells = {(c.concept, c.against): c.among(there_N) for c in find_cells(pool, clip_ids, jobs)}
-        return _Tests(pool, Labels.of(pool, self._label_of_video), projections, cells)
+        return FamilyTests.of(
+            (self._read(layer) for layer in with_cells),
+            pool=pool_of(names, self._matching),
+            clip_ids=clip_ids,
+            jobs=read_plan(self.activations, layers[0], self.config, self._matching).jobs,
+            label_of_video=self._label_of_video,
+            there_N=None if self._responses is None else self._responses.there(clip_ids),
+        )
 
     def _read(self, layer: str) -> LayerClips:
-        from vtcav_ray.scores.layer_data import LayerClips
+        from vtcav_ray.scores.inputs import layer_clips
 
         if layer == ANSWER:
             return self._read_answers().clips
@@ -276,18 +247,11 @@ class ScoreWorker:
         gradients = self.activations.read("gradients", layer=layer)
         assert pool is not None, "the CAVs were made from this table"
         assert gradients is not None, "the shards were made from this table"
+        found = layer_clips(layer, pool, gradients, self.config.scores.gradients_at, self._matching)
+        if self._responses is None:
+            return found
         own = dict(zip(pool["clip_id"].to_pylist(), pool["name"].to_pylist(), strict=True))
-        require_finite(vectors_of(gradients), gradients["clip_id"].to_pylist(), layer)
-        clip_ids = pool["clip_id"].to_pylist()
-        found = LayerClips(
-            layer=layer,
-            model=pool["model"][0].as_py(),
-            pool=pool_of(pool, self._matching),
-            clip_ids=clip_ids,
-            vectors_ND=vectors_of(pool),
-            classes=_by_class(gradients, own, self.config.scores.gradients_at),
-        )
-        return found if self._responses is None else self._responses.added_to(found, gradients, own)
+        return self._responses.added_to(found, gradients, own)
 
     def _read_answers(self) -> Answers:
         from vtcav_ray.scores.answers import Answers
@@ -311,76 +275,11 @@ class ScoreWorker:
         )
 
     def _read_with_cavs(self, layer: str) -> LayerData:
-        from vtcav_ray.scores.layer_data import LayerData
+        from vtcav_ray.scores.inputs import with_cavs
 
-        clips = self._read(layer)
         cavs = self.cavs.read("cavs", columns=("concept", "held_out_accuracy", "vector", "reason"), layer=layer)
+        chance = self.cavs.read("chance", columns=("concept", "against", "draw", "accuracy"), layer=layer)
         assert cavs is not None, "the cavs stage is complete"
+        assert chance is not None, "every comparison has accuracies"
         jobs = read_plan(self.activations, layer, self.config, self._matching).jobs
-        assert cavs["concept"].to_pylist() == [job.concept for job in jobs], "the plan is the same each time"
-        return LayerData(
-            **{field.name: getattr(clips, field.name) for field in dataclasses.fields(clips)},
-            jobs=jobs,
-            cavs_Md=vectors_of(cavs),
-            held_out_M=np.asarray(cavs["held_out_accuracy"], np.float64),
-            reasons_M=cavs["reason"].to_pylist(),
-            chance=self._chance(layer),
-        )
-
-    def _chance(self, layer: str) -> dict[tuple[str, str], np.ndarray]:
-        """Return the accuracies of every concept and of its stand-ins, by (concept, against)."""
-        table = self.cavs.read("chance", columns=("concept", "against", "draw", "accuracy"), layer=layer)
-        assert table is not None, "every comparison has accuracies"
-        found: dict[tuple[str, str], list[float]] = {}
-        for row in table.sort_by("draw").to_pylist():
-            found.setdefault((row["concept"], row["against"]), []).append(row["accuracy"])
-        return {key: np.array(accuracies) for key, accuracies in found.items()}
-
-
-@dataclass(frozen=True)
-class _Tests:
-    """What the tests of all families need; `cells` are by (concept, against)."""
-
-    pool: Pool
-    labels: Labels
-    projections: Projections
-    cells: dict[tuple[str, str], Cell]
-
-
-def _by_class(gradients: pa.Table, class_of_clip: dict[str, str], taken_at: str) -> list[ClassGradients]:
-    """Return the gradients of each class at its own clips, and at those that `scores.gradients_at` names.
-
-    Raises:
-        StageError: no clip of the reference set is left.
-    """
-    from vtcav_ray.scores.layer_data import ClassGradients
-    from vtcav_ray.tcav.gains import margin, with_gains
-
-    vectors, videos = vectors_of(gradients), gradients["video_id"].to_pylist()
-    gains, margins = (np.asarray(gradients[name], np.float64) for name in ("gain", "margin"))
-    own_rows: dict[str, list[int]] = {}
-    effect_rows: dict[str, list[int]] = {}
-    columns = (gradients[name].to_pylist() for name in ("class", "clip_id", "reference"))
-    for i, (name, clip, reference) in enumerate(zip(*columns, strict=True)):
-        own = same_class(class_of_clip[clip], name)
-        if own:
-            own_rows.setdefault(name, []).append(i)
-        if taken_at == "all" or (taken_at == "reference" and reference) or (taken_at == "own" and own):
-            effect_rows.setdefault(name, []).append(i)
-
-    if taken_at == "reference" and not own_rows.keys() <= effect_rows.keys():
-        raise StageError(NO_REFERENCE)
-
-    def of_class(name: str, own: list[int], taken: list[int]) -> ClassGradients:
-        plain = vectors[taken]
-        weighed, gain = with_gains(plain, gains[taken])
-        return ClassGradients(
-            name,
-            vectors[own],
-            [videos[i] for i in own],
-            for_effect=None if taken_at == "own" and weighed is plain else (weighed, [videos[i] for i in taken]),
-            gain=gain,
-            margin=margin(margins[own]),
-        )
-
-    return [of_class(name, rows, effect_rows[name]) for name, rows in sorted(own_rows.items())]
+        return with_cavs(self._read(layer), jobs, cavs, chance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping
 from typing import IO, Any, TypeVar
 
@@ -40,6 +41,32 @@ def read_bytes(
 def sha256_of(uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> str:
     """Return the hex SHA-256 of a file, read in pieces. Arguments and errors are those of `read_bytes`."""
     return _with_file(uri, storage_options, what, _digest)
+
+
+def has_file(uri: str, storage_options: Mapping[str, Any] | None = None) -> bool:
+    """Return whether there is a file at a path or URL.
+
+    Raises:
+        ConfigError: its URL is not allowed, or names a protocol unknown to fsspec.
+        StageError: the storage can't be read; EnvironmentFault if it does not answer or refuses.
+    """
+    fs, path = open_url(resolve_asset(uri), storage_options)
+    try:
+        return bool(patiently(lambda: fs.isfile(path), uri))
+    except ConnectionError as error:
+        raise EnvironmentFault(f"{uri} can't be read: {error}") from error
+    except storage_errors() as error:
+        raise StageError(f"{uri} can't be read: {error}") from error
+
+
+def copy_to(target: str, uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str = "file") -> None:
+    """Copy a file to the local path `target`, in pieces. Arguments and errors are those of `read_bytes`."""
+
+    def copy(file: IO[bytes]) -> None:
+        with open(target, "wb") as written:
+            shutil.copyfileobj(file, written, CHUNK_BYTES)
+
+    _with_file(uri, storage_options, what, copy)
 
 
 def _digest(file: IO[bytes]) -> str:

@@ -65,6 +65,7 @@ class TorchFile:
     Args:
         data: the file's bytes.
         check: see `vtcav_ray.store.pickle_data.read_pickle`; names in `DATA_NAMES` are always allowed.
+        program: the file is a TorchScript archive (`is_program`), whose weights are read, and whose program is not.
 
     Attributes:
         content: as returned by `read_pickle`. `tensor` turns its records into tensors.
@@ -76,7 +77,7 @@ class TorchFile:
 
     content: Any
 
-    def __init__(self, data: bytes, check: Callable[[str, bool], None]) -> None:
+    def __init__(self, data: bytes, check: Callable[[str, bool], None], *, program: bool = False) -> None:
         if not data.startswith(ZIP):
             raise RefusedFile(
                 "it is not in the zip format of torch.save (torch 1.6 or newer), or not a file of torch at all. "
@@ -91,7 +92,7 @@ class TorchFile:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except _ZIP_ERRORS as error:
             raise DamagedTorchFile(f"{error or 'it ends too early'}") from error
-        self._root = _root_of(self._zip, len(data))
+        self._root = _root_of(self._zip, len(data), program)
         pickled = self._member("data.pkl")
         if self._member("byteorder", b"little") != b"little":
             raise RefusedFile("it was written on a big-endian machine")
@@ -171,23 +172,34 @@ def _check(name: str, called: bool, check: Callable[[str, bool], None]) -> None:
         check(name, called)
 
 
-def _root_of(archive: zipfile.ZipFile, size: int) -> str:
+def is_program(data: bytes) -> bool:
+    """Return whether a file is a TorchScript archive. Nothing in it is read but its list of members."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist())
+    except _ZIP_ERRORS:
+        return False
+
+
+def _root_of(archive: zipfile.ZipFile, size: int, program: bool) -> str:
     """Return the folder in the zip that contains everything, with its slash."""
     members = archive.infolist()
     names = {member.filename for member in members}
     if len(members) > MOST_MEMBERS or len(names) != len(members):
         raise RefusedFile(f"it has members of one name, or more than {MOST_MEMBERS:,}")
-    for member in members:
+    # A program's code is compressed. It is not unpacked.
+    read = [m for m in members if not program or "/code/" not in m.filename]
+    for member in read:
         if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
             raise RefusedFile(f"{member.filename} is compressed in it, which torch.save never does")
         if member.flag_bits & 1:
             raise RefusedFile(f"{member.filename} is encrypted in it")
-    if sum(member.file_size for member in members) > size:
+    if sum(member.file_size for member in read) > size:
         raise RefusedFile("its members claim more bytes than the file has")
     roots = [name.removesuffix("data.pkl") for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise DamagedTorchFile("it has no data.pkl, or more than one")
-    if f"{roots[0]}constants.pkl" in names:
+    if f"{roots[0]}constants.pkl" in names and not program:
         raise RefusedFile("it is a TorchScript program, not weights")
     return roots[0]
 

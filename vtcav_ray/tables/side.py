@@ -33,6 +33,18 @@ TIMES = pa.schema(
     ]
 )
 
+WINDOW = pa.list_(pa.int32(), 4)  # xyxy, whole pixels of the source frame
+MASKS = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("track_id", pa.int32()),
+        ("frames", pa.list_(pa.int32())),  # frames of the track in which the object has a mask, rising
+        ("windows", pa.list_(WINDOW)),  # one per frame: the smallest window that holds the mask
+        # One per frame: lengths of the runs of equal pixels in the window, row by row, the first of them off
+        ("runs", pa.list_(pa.list_(pa.uint32()))),
+    ]
+)
+
 THUMB_NUMBERS = 3 * 16**2  # three small grey pictures of 16 x 16
 LOOKS = pa.schema(
     [

@@ -23,7 +23,9 @@ from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tracks.detector_backends import Backend, load_backend
 from vtcav_ray.tracks.layouts import with_mask
-from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+from vtcav_ray.tracks.masks import Mask, masks_in_source
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics, prefer_own_nms
+from vtcav_ray.tracks.vocabulary import TextFeatures
 
 _PADDING = 114  # Ultralytics' grey
 _NO_TIME_LIMIT = 1e6  # seconds per image; the default drops the rest of a batch on a slow machine
@@ -37,11 +39,13 @@ class Detections:
         boxes: float32 [n, 4], xyxy, pixels of the source frame. Inside it, except RT-DETR's, as in `predict()`.
         confidence: float32 [n], in [0, 1], in descending order.
         classes: int64 [n], keys of `Detector.names`.
+        masks: one per box, None if it has no pixel; None: the detector does not draw masks.
     """
 
     boxes: np.ndarray
     confidence: np.ndarray
     classes: np.ndarray
+    masks: tuple[Mask | None, ...] | None = None
 
 
 class Detector:
@@ -50,22 +54,33 @@ class Detector:
     Args:
         config: weights, image size, confidence, IoU, classes.
         device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`, ...
+        masks: also draw the objects' masks.
+        features: of the words in `config.vocabulary` (`vtcav_ray.tracks.vocabulary.text_features`).
 
     Raises:
-        ConfigError: the weights do not exist or have no class names, or `config.classes` names an unknown class.
+        ConfigError: the weights do not exist or have no class names, `config.classes` names an unknown class, or
+            `masks` is set and the weights give none.
         StageError: the weights are refused or do not load, or the runtime is not installed.
     """
 
-    def __init__(self, config: TracksConfig, device: str = "auto") -> None:
+    def __init__(
+        self, config: TracksConfig, device: str = "auto", *, masks: bool = False, features: TextFeatures | None = None
+    ) -> None:
         import_ultralytics()
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.config = config
         self.device = torch.device(device)
-        self._backend: Backend = load_backend(config, self.device)
+        self._backend: Backend = load_backend(config, self.device, features)
         self.names = self._backend.names
         self.stride = self._backend.stride
         self._wanted = self._class_numbers()
+        self._masks = masks
+        if masks and not self._backend.masks:
+            raise ConfigError(
+                f"`clips.mask` needs masks, and {config.weights} gives only boxes. Give segmentation weights, such as "
+                "yolo11n-seg.pt, in `tracks.weights`, or set clips.mask to false."
+            )
 
     def _class_numbers(self) -> list[int] | None:
         if self.config.classes is None:
@@ -136,12 +151,17 @@ class Detector:
                 kept = kept[torch.isin(kept[:, 5].long(), torch.tensor(self._wanted))]
             if row.prototypes is not None:
                 kept = with_mask(kept, row.prototypes, inputs[0].shape[:2])
-            boxes = self._in_source(kept[:, :4].clone(), inputs[0].shape[:2], size)
+            boxes = np.asarray(self._in_source(kept[:, :4].clone(), inputs[0].shape[:2], size), np.float32)
+            masks = None
+            if self._masks and row.prototypes is not None:
+                weights, prototypes = kept[:, 6:].numpy(), row.prototypes.numpy()
+                masks = tuple(masks_in_source(weights, prototypes, boxes, inputs[0].shape[:2], size))
             out.append(
                 Detections(
-                    np.asarray(boxes, np.float32),
+                    boxes,
                     kept[:, 4].numpy().astype(np.float32),
                     kept[:, 5].numpy().astype(np.int64),
+                    masks,
                 )
             )
         return out
@@ -168,6 +188,7 @@ class Detector:
         """Suppress overlaps of one frame: [4 + nc + extra, n] (xywh, class scores, ...) -> [kept, 6 + extra]."""
         from ultralytics.utils.nms import non_max_suppression
 
+        prefer_own_nms()
         if candidates.shape[1] == 6:  # six columns would be taken for the output of an end-to-end model
             candidates = torch.nn.functional.pad(candidates, (0, 1))
         (kept,) = non_max_suppression(

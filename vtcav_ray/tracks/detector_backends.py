@@ -13,17 +13,29 @@ import torch
 
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
-from vtcav_ray.store.urls import scheme_of
 from vtcav_ray.text.name_lists import repeated
 from vtcav_ray.tracks.detector_files import read_bytes, read_names
 from vtcav_ray.tracks.detector_weights import load_pt
-from vtcav_ray.tracks.heads import PROMPTED, RTDETR, Export, classes_of_network, export_of, head_of_network
+from vtcav_ray.tracks.engine_files import batch_of, engine_export, engine_metadata
+from vtcav_ray.tracks.heads import (
+    PROMPTED,
+    RTDETR,
+    SEGMENTATION,
+    Export,
+    classes_of_network,
+    export_of,
+    head_of_network,
+    set_words,
+)
 from vtcav_ray.tracks.layouts import Rows, UnknownLayout, rows_of_export, rows_of_network, rows_of_unknown
 from vtcav_ray.tracks.onnx_files import checked_onnx, read_stated_names
+from vtcav_ray.tracks.programs import check_may_run
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+from vtcav_ray.tracks.vocabulary import TextFeatures
 
 MOST_SIDE = 8192  # of a network's input, pixels
 MOST_STRIDE = 1024
+_BUILT_FROM = "the .pt or .onnx file that it was built from"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Raised by inconsistent networks. Running out of memory is handled separately.
 _NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
@@ -34,7 +46,7 @@ class Backend(Protocol):
 
     `fixed_size` is (height, width) if the network accepts one input size only. With `fixed_batch`, it accepts one batch
     size only, and fills its batches itself. With `stretched`, frames are resized to the input without keeping their
-    shape. With `agnostic`, boxes of different classes suppress each other.
+    shape. With `agnostic`, boxes of different classes suppress each other. With `masks`, the rows have prototypes.
     """
 
     names: dict[int, str]
@@ -43,20 +55,39 @@ class Backend(Protocol):
     fixed_batch: bool
     stretched: bool
     agnostic: bool
+    masks: bool
 
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]: ...
 
 
-def load_backend(config: TracksConfig, device: torch.device) -> Backend:
-    """Load `config.weights` with the backend for its file extension."""
+def load_backend(config: TracksConfig, device: torch.device, features: TextFeatures | None = None) -> Backend:
+    """Load `config.weights` with the backend for its file extension.
+
+    Args:
+        features: of the words in `config.vocabulary`.
+    """
     suffix = Path(config.weights).suffix.lower()
     if suffix == ".pt":
-        return TorchBackend(config, device)
+        return TorchBackend(config, device, features)
+    check_words(config)
     if suffix == ".onnx":
         return OnnxBackend(config, device)
     if suffix == ".engine":
         return EngineBackend(config, device)
     raise ConfigError(f"`tracks.weights`: {config.weights} is neither .pt, .onnx nor .engine: give one of these.")
+
+
+def check_words(config: TracksConfig) -> None:
+    """Check that weights may take the words of `tracks.vocabulary`: exports have the classes that they were made with.
+
+    Raises:
+        ConfigError: they may not.
+    """
+    if config.vocabulary is not None and Path(config.weights).suffix.lower() in (".onnx", ".engine"):
+        raise ConfigError(
+            f"`tracks.vocabulary`: the classes of {config.weights} were fixed when it was exported. Give the .pt file "
+            "(`tracks.weights`), or leave `tracks.vocabulary` out."
+        )
 
 
 class TorchBackend:
@@ -65,10 +96,14 @@ class TorchBackend:
     fixed_size: tuple[int, int] | None = None
     fixed_batch = False
 
-    def __init__(self, config: TracksConfig, device: torch.device) -> None:
+    def __init__(self, config: TracksConfig, device: torch.device, features: TextFeatures | None = None) -> None:
+        if (features is None) != (config.vocabulary is None):
+            raise ConfigError("`tracks.vocabulary` and the text features of its words are needed together.")
         model: Any = load_pt(read_bytes(config.weights, config.storage_options), config.weights)
-        head = head_of_network(model, config.weights)
-        self.stretched, self.agnostic = head == RTDETR, head in PROMPTED
+        head = head_of_network(model, config.weights, words=features is not None)
+        if features is not None:
+            set_words(model, head, features, config.weights)
+        self.stretched, self.agnostic, self.masks = head == RTDETR, head in PROMPTED, head in SEGMENTATION
         self.names = _names_of(getattr(model, "names", None), config, classes_of_network(model))
         self._where = config.weights
         self.stride = _stride_of(model, config.weights)
@@ -142,17 +177,13 @@ class OnnxBackend:
         self._run_errors = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
         self._read_input(config.weights)
         metadata = self._session.get_modelmeta().custom_metadata_map
-        try:
-            stated = read_stated_names(metadata["names"]) if "names" in metadata else None
-        except ValueError as error:
-            raise StageError(
-                f"{config.weights}: the class names in its metadata are not readable: {error}. Set `tracks.names`."
-            ) from error
+        stated = _stated_names(metadata, config.weights)
         self._export = export_of(metadata, config.weights)
         self.names = _names_of(stated, config, len(stated) if stated is not None and self._export is not None else None)
         self.stride = max(self._export.stride or 32, 32) if self._export is not None else 32
         self.stretched = self._export is not None and self._is_rtdetr(self._export)
         self.agnostic = metadata.get("head") in PROMPTED
+        self.masks = self._export is not None and self._export.task == "segment"
         # With one class, rows of six may be YOLOv7's: only the metadata can tell. Ultralytics never writes those.
         self._sixes_are_boxes = len(self.names) != 1 or "end2end" in metadata or metadata.get("author") == "Ultralytics"
         self._where = config.weights
@@ -224,39 +255,26 @@ class OnnxBackend:
 
 
 class EngineBackend:
-    """A TensorRT engine, run by Ultralytics' AutoBackend. Needs TensorRT and a GPU."""
+    """A TensorRT engine of a detection head, run by Ultralytics' AutoBackend. Needs TensorRT and a GPU.
 
-    fixed_batch = False
+    The engine's header says what the head is, and is read before anything is run.
+    """
+
     stretched = False
-    agnostic = False
+    masks = False
 
     def __init__(self, config: TracksConfig, device: torch.device) -> None:
-        try:
-            import tensorrt  # type: ignore[import-not-found]  # noqa: F401
-        except ImportError as error:
-            raise StageError(
-                f"{config.weights} is a TensorRT engine, and TensorRT is not installed. Install it, or give the .pt or "
-                ".onnx file that the engine was built from."
-            ) from error
-        if device.type != "cuda":
-            raise StageError(
-                f"{config.weights} is a TensorRT engine, which needs a GPU; the device is {device}. Give the .pt file."
-            )
-        _check_engine(config)
-        import_ultralytics()
-        from ultralytics.nn.autobackend import AutoBackend
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "detector.engine"
-            path.write_bytes(read_bytes(config.weights, config.storage_options))
-            self._model = AutoBackend(str(path), device=device, verbose=False)
-        task, head = getattr(self._model, "task", "detect"), getattr(self._model, "head", None)
-        if task != "detect" or head == RTDETR:
-            raise ConfigError(
-                f"`tracks.weights`: {config.weights} is an engine of a {head or task} model; only engines of detection "
-                "models are read. Give the .pt or .onnx file that it was built from."
-            )
-        self.names = _names_of(self._model.names, config, len(self._model.names))
+        check_may_run(config, "tracks.weights", config.weights, "a TensorRT engine", _BUILT_FROM)
+        data = read_bytes(config.weights, config.storage_options)
+        metadata = engine_metadata(data, config.weights)
+        self._export = engine_export(metadata, config.weights)
+        stated = _stated_names(metadata, config.weights)
+        self.names = _names_of(stated, config, len(stated) if stated is not None else None)
+        self.agnostic = metadata.get("head") in PROMPTED
+        self._batch = batch_of(metadata)
+        self.fixed_batch = self._batch is not None
+        self._where = config.weights
+        self._model = _loaded_engine(data, config.weights, device)
         self.stride = max(int(self._model.stride), 32)
         size = getattr(self._model, "imgsz", None)
         self.fixed_size = None if getattr(self._model, "dynamic", False) or size is None else (size[0], size[1])
@@ -265,22 +283,56 @@ class EngineBackend:
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
         x = batch.permute(0, 3, 1, 2).contiguous()
         x = (x.half() if self._model.fp16 else x.float()).div_(255)
-        output = self._model(x)
-        prediction = output[0] if isinstance(output, tuple | list) else output
-        return rows_of_network(
-            prediction, len(self.names), confidence, x.shape[2:], final=prediction.shape[-1] == 6, rtdetr=False
-        )
+        rows: list[Rows] = []
+        for part in torch.split(x, self._batch or len(x)):
+            empty = (self._batch or len(part)) - len(part)
+            output = self._model(torch.cat([part, *[part[-1:]] * empty]))
+            outputs = list(output) if isinstance(output, tuple | list) else [output]
+            try:
+                found = rows_of_export(outputs, self._export, len(self.names), confidence, x.shape[2:])
+            except UnknownLayout as error:
+                raise StageError(f"{self._where}: {error}. Export it again, and check `tracks.names`.") from error
+            rows += found[: len(part)]
+        return rows
 
 
-def _check_engine(config: TracksConfig) -> None:
-    """Check that an engine may run. It is compiled code, so it must lie on this machine and be named by the user."""
-    on_url = "://" in config.weights and scheme_of(config.weights) not in ("file", "local")
-    if config.code == "nowhere" or (on_url and config.code != "anywhere"):
-        place = "named by the record of a run (run.json)" if config.code == "nowhere" else "on a URL"
-        raise ConfigError(
-            f"`tracks.weights`: {config.weights} is a TensorRT engine, which is compiled code, and it is {place}. Give "
-            "--trust-code if you trust it, or the .pt or .onnx file that it was built from."
-        )
+def _loaded_engine(data: bytes, where: str, device: torch.device) -> Any:
+    """Load an engine into the GPU.
+
+    Raises:
+        StageError: TensorRT or the GPU is missing.
+    """
+    try:
+        import tensorrt  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError as error:
+        raise StageError(
+            f"{where} is a TensorRT engine, and TensorRT is not installed. Install it, or give {_BUILT_FROM}."
+        ) from error
+    if device.type != "cuda":
+        raise StageError(f"{where} is a TensorRT engine, which needs a GPU; the device is {device}. Give the .pt file.")
+    import_ultralytics()
+    from ultralytics.nn.autobackend import AutoBackend
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "detector.engine"
+        path.write_bytes(data)
+        return AutoBackend(str(path), device=device, verbose=False)
+
+
+def _stated_names(metadata: Mapping[str, str], where: str) -> dict[int, str] | None:
+    """Return the class names in an export's metadata; None if there are none.
+
+    Raises:
+        StageError: they are not readable.
+    """
+    if "names" not in metadata:
+        return None
+    try:
+        return read_stated_names(metadata["names"])
+    except ValueError as error:
+        raise StageError(
+            f"{where}: the class names in its metadata are not readable: {error}. Set `tracks.names`."
+        ) from error
 
 
 def _stride_of(model: Any, where: str) -> int:
@@ -309,6 +361,8 @@ def _names_of(stated: Any, config: TracksConfig, classes: int | None) -> dict[in
     Args:
         classes: how many classes the network has; None if it does not say.
     """
+    if config.vocabulary is not None:
+        return dict(enumerate(config.vocabulary))
     if config.names is not None:
         listed = read_names(config.names, config.storage_options)
         if classes is not None and len(listed) != classes:

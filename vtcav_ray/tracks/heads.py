@@ -11,12 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.tracks.text_encoder import CLIP, PROGRAM
+from vtcav_ray.tracks.vocabulary import TextFeatures
 
 DETECTION = frozenset({"Detect", "v10Detect", "WorldDetect", "YOLOEDetect"})
 SEGMENTATION = frozenset({"Segment", "Segment26", "YOLOESegment", "YOLOESegment26"})
 POSE = frozenset({"Pose", "Pose26"})
 RTDETR = "RTDETRDecoder"
+OPEN = frozenset({"WorldDetect", "YOLOEDetect", "YOLOESegment", "YOLOESegment26"})  # classes can be set
 PROMPTED = frozenset({"YOLOEDetect", "YOLOESegment", "YOLOESegment26"})
 WITH_BOXES = DETECTION | SEGMENTATION | POSE | {RTDETR}
 TASKS = frozenset({"detect", "segment", "pose"})
@@ -32,9 +37,10 @@ _NO_BOXES = {
     "Depth": "gives a depth per pixel and no boxes. " + _SAME_FAMILY.format("depth"),
 }
 _NO_BOXES_TASK = {"obb": "OBB", "classify": "Classify", "semantic": "SemanticSegment", "depth": "Depth"}
+_MOBILE = "mobileclip_blt.ts (YOLOE) or mobileclip2_b.ts (YOLOE-26)"
 _PROMPTS = (
-    "Set its classes with Ultralytics, and save it: model.set_classes(NAMES, model.get_text_pe(NAMES)); "
-    "model.save(FILE)."
+    "Set `tracks.vocabulary`, or set its classes with Ultralytics, and save it: model.set_classes(NAMES, "
+    "model.get_text_pe(NAMES)); model.save(FILE)."
 )
 
 
@@ -54,12 +60,13 @@ def check_head(name: str, where: str) -> None:
     )
 
 
-def head_of_network(model: Any, where: str) -> str:
+def head_of_network(model: Any, where: str, *, words: bool = False) -> str:
     """Return the class of a network's last layer.
 
     Args:
         model: from `vtcav_ray.tracks.detector_weights.load_pt`.
         where: the file's name, for messages.
+        words: its classes will be set by `set_words`.
 
     Raises:
         ConfigError: the head gives no boxes, is unknown, or has no classes of its own.
@@ -73,9 +80,48 @@ def head_of_network(model: Any, where: str) -> str:
                 f"`tracks.weights`: {where} is a prompt-free YOLOE (head `{name}`), whose output depends on the other "
                 f"frames of a batch. Give the YOLOE weights with prompts. {_PROMPTS}"
             )
-        if not last.is_fused and getattr(model, "pe", None) is None:
+        if not words and not last.is_fused and getattr(model, "pe", None) is None:
             raise ConfigError(f"`tracks.weights`: {where} is a YOLOE (head `{name}`) without classes. {_PROMPTS}")
     return name
+
+
+def set_words(model: Any, head: str, features: TextFeatures, where: str) -> None:
+    """Set the classes of an open-vocabulary network, as Ultralytics' `set_classes` does with these features.
+
+    Args:
+        model: the network, not fused yet; changed.
+        head: from `head_of_network`.
+        features: of the words.
+        where: the file's name, for messages.
+
+    Raises:
+        ConfigError: the network's classes are fixed, or the features are of another text encoder than it knows.
+    """
+    last = model.model[-1]
+    if head not in OPEN:
+        raise ConfigError(
+            f"`tracks.vocabulary`: {where} has the head `{head}`, whose classes are fixed. Give weights of YOLO-World "
+            "or YOLOE (`tracks.weights`), or leave `tracks.vocabulary` out."
+        )
+    if head in PROMPTED and last.is_fused:
+        raise ConfigError(
+            f"`tracks.vocabulary`: {where} is a YOLOE whose classes were fused into it. Give the weights before that "
+            "(`tracks.weights`), or leave `tracks.vocabulary` out."
+        )
+    wanted, file = (PROGRAM, _MOBILE) if head in PROMPTED else (CLIP, "ViT-B-32.pt of OpenAI's CLIP")
+    width = last.embed if head in PROMPTED else last.cv3[0][-1].out_channels
+    if features.encoder != wanted or features.vectors.shape[1] != width:
+        raise ConfigError(
+            f"`tracks.text_encoder`: {where} (head `{head}`) compares with vectors of {width} numbers from {file}. The "
+            f"given encoder is of the kind {features.encoder}, and gives {features.vectors.shape[1]} numbers."
+        )
+    vectors = torch.from_numpy(features.vectors)[None]
+    with torch.inference_mode(False), torch.no_grad():
+        if head in PROMPTED:
+            model.pe = last.get_tpe(vectors)
+        else:
+            model.txt_feats = vectors
+    last.nc = vectors.shape[1]
 
 
 def classes_of_network(model: Any) -> int | None:

@@ -48,7 +48,7 @@ class Media:
             aspects = {video: f"{aspect:.4g}:1" for video, aspect in self.pixel_aspects.items()}
             found.append(
                 f"Videos whose pixels are not square: {len(aspects)}. Frames are used as stored, as MMAction2's "
-                f"decoders give them, and look squeezed or stretched; a player corrects that: {_named(aspects)}."
+                f"decoders give them, and are squeezed or stretched; a player corrects that: {_named(aspects)}."
             )
         return found
 

@@ -24,6 +24,7 @@ from vtcav_ray.rows import Failure
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.tracks import camera
 from vtcav_ray.tracks.decoder import Decoder, Frame
+from vtcav_ray.tracks.masks import Mask, masks_row
 from vtcav_ray.tracks.media import Media
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_HELD_BYTES, Source
@@ -45,6 +46,7 @@ class _Followed:
     camera: list[np.ndarray] = field(default_factory=list)
     shot: list[int] = field(default_factory=list)
     votes: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    masks: list[tuple[int, Mask]] = field(default_factory=list)
 
 
 def make_tracker(config: TracksConfig) -> Any:
@@ -71,7 +73,7 @@ def make_tracker(config: TracksConfig) -> Any:
     return TRACKER_MAP[config.tracker](IterableSimpleNamespace(**options))
 
 
-class _VideoTracks:
+class VideoTracks:
     """The tracker of one video and its tracks so far."""
 
     def __init__(self, decoder: Decoder, names: Mapping[int, str], tracker: Any) -> None:
@@ -85,15 +87,12 @@ class _VideoTracks:
 
     def update(self, frame: Frame, found: Detections) -> None:
         """Add the next frame, in order, with its detections."""
-        from ultralytics.engine.results import Boxes
-
         if frame.step is not None:
             self._camera = self._camera + camera.camera_shift(frame.step, self._boxes_before, frame.size)
             self._shot += int(frame.step.cut)
         self._boxes_before = found.boxes
-        rows = np.column_stack((found.boxes, found.confidence, found.classes)).astype(np.float32)
         height, width = frame.size
-        for *box, track_id, score, label, _ in self._tracker.update(Boxes(rows, frame.size), frame.bgr):
+        for *box, track_id, score, label, place in self._followed(frame, found):
             # The filter's estimate may extend beyond the frame; `track()` clips it, too.
             box = np.clip(np.array(box, np.float32), 0, (width, height, width, height))
             track = self._found[int(track_id)]
@@ -103,9 +102,18 @@ class _VideoTracks:
             track.camera.append(self._camera)
             track.shot.append(self._shot)
             track.votes[int(label)] += float(score)
+            if found.masks is not None and (mask := found.masks[int(place)]) is not None:
+                track.masks.append((frame.index, mask))
             (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
             crop = frame.grey[y1:y2, x1:x2]
             track.sharpness.append(camera.sharpness(crop) if crop.size else 0.0)
+
+    def _followed(self, frame: Frame, found: Detections) -> np.ndarray:
+        """Ask the tracker: float [n, 8], with a row x1, y1, x2, y2, track id, confidence, class, place in `found`."""
+        from ultralytics.engine.results import Boxes
+
+        rows = np.column_stack((found.boxes, found.confidence, found.classes)).astype(np.float32)
+        return np.asarray(self._tracker.update(Boxes(rows, frame.size), frame.bgr))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return rows of the TRACKS table, numbered from 1 in the order in which the tracks began."""
@@ -131,6 +139,12 @@ class _VideoTracks:
             )
         return rows
 
+    def mask_rows(self) -> list[dict[str, Any]]:
+        """Return rows of the MASKS table: one per track that has a mask, numbered as by `rows`."""
+        tracks = enumerate((track for _, track in sorted(self._found.items())), start=1)
+        rows = (masks_row(self.decoder.video_id, number, track.masks) for number, track in tracks)
+        return [row for row in rows if row is not None]
+
 
 class _Tracking:
     """The open videos, the frames that wait for a full batch, and the results so far."""
@@ -142,10 +156,11 @@ class _Tracking:
         config: TracksConfig,
         signatures: dict[str, np.ndarray] | None,
         media: Media | None,
+        masks: dict[str, list[dict[str, Any]]] | None,
     ) -> None:
         self._videos, self._detector, self._config = videos, detector, config
-        self._signatures, self._media = signatures, media
-        self._open: dict[int, _VideoTracks] = {}  # by the video's place in the list
+        self._signatures, self._media, self._masks = signatures, media, masks
+        self._open: dict[int, VideoTracks] = {}  # by the video's place in the list
         self._waiting: dict[tuple[int, ...], list[tuple[int, Frame]]] = defaultdict(list)  # by letterboxed shape
         self._rows: dict[int, list[dict[str, Any]]] = {}
         self._failures: list[Failure] = []
@@ -160,7 +175,7 @@ class _Tracking:
         return [place for place, video in self._open.items() if not video.ended]
 
     def add(self, place: int, decoder: Decoder, tracker: Any) -> None:
-        self._open[place] = _VideoTracks(decoder, self._detector.names, tracker)
+        self._open[place] = VideoTracks(decoder, self._detector.names, tracker)
 
     def advance(self, place: int) -> None:
         """Queue one more frame of a video, or mark the video as ended."""
@@ -235,6 +250,8 @@ class _Tracking:
         self._rows[place] = video.rows()
         if self._signatures is not None:
             self._signatures[decoder.video_id] = decoder.pictures.signature()
+        if self._masks is not None:
+            self._masks[decoder.video_id] = video.mask_rows()
         if self._media is not None:
             self._media.add(decoder.video_id, decoder.times, decoder.choice, decoder.pixel_aspect)
         self._figures["truncated"] += decoder.truncated
@@ -259,6 +276,7 @@ def track_videos(
     storage_options: Mapping[str, Any] | None = None,
     signatures: dict[str, np.ndarray] | None = None,
     media: Media | None = None,
+    masks: dict[str, list[dict[str, Any]]] | None = None,
 ) -> tuple[pa.Table, list[Failure], dict[str, float]]:
     """Detect and track all objects in the videos.
 
@@ -275,6 +293,7 @@ def track_videos(
         signatures: filled with the signature (see `vtcav_ray.tracks.copies`) of every video that did not fail, in the
             order in which they finish.
         media: filled with the facts about the files of these videos.
+        masks: filled with the rows of the MASKS table of every video that did not fail, if the detector draws masks.
 
     Returns:
         (TRACKS table in the order of `videos`, failure rows, metrics: `videos`, number of them `truncated`, `frames`,
@@ -289,7 +308,7 @@ def track_videos(
     # Before the first decoder: the import sets OpenCV's number of threads, and OpenCV divides by zero (SIGFPE) if
     # another thread is inside a call.
     import_ultralytics()
-    tracking = _Tracking(videos, detector, config, signatures, media)
+    tracking = _Tracking(videos, detector, config, signatures, media, masks)
     todo = iter(enumerate(videos))
     try:
         while True:

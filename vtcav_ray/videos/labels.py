@@ -91,7 +91,7 @@ def _match(rows: list[dict[str, Any]], given: dict[str, tuple[str | None, str | 
         if name not in given and full in given:
             name = full
         if name not in given:
-            key = next((key for key in _keys(name) if key in named), None)
+            key = next((key for key in name_keys(name) if key in named), None)
             if key is None:
                 continue
             if len(named[key]) > 1 or len(sharing[key]) > 1:
@@ -114,12 +114,12 @@ def _by_key(names: Iterable[str]) -> dict[str, set[str]]:
     """Map each key to the names that have it."""
     found: dict[str, set[str]] = {}
     for name in names:
-        for key in _keys(name):
+        for key in name_keys(name):
             found.setdefault(key, set()).add(name)
     return found
 
 
-def _keys(name: str) -> tuple[str, ...]:
+def name_keys(name: str) -> tuple[str, ...]:
     """Return the keys of a name, most specific first: the name, without extension, and both without the folder."""
     file = name.rsplit("/", 1)[-1]
     stem = file.rsplit(".", 1)[0]

@@ -205,7 +205,7 @@ def _from_files(
     left_out = _left_out(name for name in (_relative(f, root) for f in found if f not in relatives))
     if not rows and not failures:
         raise ConfigError(
-            f"{config.uri} has no video in it (looked for {', '.join(config.extensions)}). "
+            f"{config.uri} has no video in it (searched for {', '.join(config.extensions)}). "
             f"{' '.join([*left_out, ''])}Check the path, or set `videos.extensions`."
         )
     warnings = left_out

@@ -83,7 +83,7 @@ class Pass:
         if self.no_match:
             return (
                 f"No checkpoint matches {self.no_match}. Check the folder. Put the pattern in quotes, so that the "
-                "shell does not expand it. `**/*.pth` also looks into sub-folders."
+                "shell does not expand it. `**/*.pth` also matches sub-folders."
             )
         return ", ".join(parts) + "." if parts else "Nothing new."
 

@@ -1,17 +1,17 @@
-"""The report over training: how each concept effect changes between checkpoints. One HTML file, no scripts."""
+"""The report over training: how each concept effect changes between checkpoints. One HTML file, made here."""
 
 from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from vtcav_ray.pages import Shell, asset, render
-from vtcav_ray.pages.render import HERE
+from vtcav_ray.pages.render import HERE, SAVING, function
 from vtcav_ray.runs.run import REPORT_PAGE, Run
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tables import CELL_KEY, EFFECT
@@ -75,24 +75,44 @@ def _point(row: dict[str, Any]) -> Point:
 
 
 def build_page(records: Sequence[CheckpointRecord], series: Series, layers: Sequence[str] = ()) -> str:
-    """Build the page. It runs no scripts and loads nothing.
+    """Build the page. It loads nothing, and is complete without its scripts, which only save and change colours.
 
     Args:
         records: of the checkpoints, in the order of training.
         series: the effects.
         layers: order of the layers; others follow in the order of the effects.
     """
+    found = _classes(len(records), series, layers)
+    shell = Shell(
+        title="Over training · Video-TCAV",
+        styles=[asset(HERE, "page.css"), asset(ROOM, "watch.css")],
+        scripts=[function(asset(HERE, "theme.js", *SAVING), asset(ROOM, "watch.js"), asset(HERE, "saving.js"))],
+        data={"points": _points(records, series, {one.name for one in found})},
+        images=True,
+    )
     return render(
         ROOM,
         "watch.html",
-        shell=Shell("Over training · Video-TCAV", [asset(HERE, "page.css"), asset(ROOM, "watch.css")]),
+        shell=shell,
         done=sum(r.status == "done" for r in records),
         clips_changed=len({r.keys.get("clips") for r in records if r.status == "done"}) > 1,
         checkpoints=[_checkpoint(record) for record in records],
-        classes=_classes(len(records), series, layers),
+        classes=found,
         more_classes=max(0, len({name for name, _, _ in series}) - MOST_CLASSES),
         size=(WIDTH, HEIGHT),
     )
+
+
+def _points(records: Sequence[CheckpointRecord], series: Series, shown: Collection[str]) -> dict[str, Any]:
+    """Return the figures of the charts: column names, and one row per effect and checkpoint."""
+    columns = ("class", "concept", "layer", "checkpoint", "effect", "ci_low", "ci_high", "tcav_score", "significant")
+    rows = [
+        [*key, records[i].name, *(float(f"{v:.5g}") for v in (p.effect, p.low, p.high)), p.score, p.significant]
+        for key, points in series.items()
+        if key[0] in shown
+        for i, p in sorted(points.items())
+    ]
+    return {"columns": columns, "rows": rows}
 
 
 @dataclass(frozen=True)

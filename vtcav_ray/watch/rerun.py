@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.record import RECORD
 from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import SHARED, TRACKS
-from vtcav_ray.store.files import sha256_of
 from vtcav_ray.store.folder import Folder
 
 CHECKPOINTS = "checkpoints"
@@ -72,7 +71,7 @@ def rerun(
 
     Args:
         run_url: a run whose clips are complete.
-        checkpoint: a .pth on any URL.
+        checkpoint: a .pth, or a folder of `save_pretrained`, on any URL.
         out: the new run's folder; None: `RUN/checkpoints/<name>-<digest>`.
         overrides: `key=value` for the config, for example `model.storage_options={...}`.
         progress: see `vtcav_ray.pipeline.run`.
@@ -85,13 +84,16 @@ def rerun(
         ConfigError: no run, no clips in it, no such checkpoint, or untrusted code in the run's config.
         StageError: the checkpoint does not load, or a stage could not be completed.
     """
+    from vtcav_ray.models import checkpoint_digest
+
     run, config, base = reopened(run_url, overrides, storage_options, trust_code=trust_code)
     base = base or run
     for name in SHARED:
         if name == TRACKS.name and not config.clips.need_tracks:
             continue
         base.manifest(name)  # raises an error that explains what to do if the stage is not complete
-    url = out or run_folder(base.folder, checkpoint, sha256_of(checkpoint, config.model.storage_options)).url
+    digest = checkpoint_digest(config.model.model_copy(update={"checkpoint": checkpoint}))
+    url = out or run_folder(base.folder, checkpoint, digest).url
     place = Folder(url, config.out_storage_options)
     if place.same_as(run.folder) or place.same_as(base.folder):
         raise ConfigError(f"--out {url} is the run itself. Give another folder, or omit --out.")
@@ -142,9 +144,17 @@ def _trusting_named(config: Config, overrides: Sequence[str]) -> Config:
     keys = {override.partition("=")[0] for override in overrides}
     if keys & {"model", "model.config"}:
         config = config.model_copy(update={"model": config.model.trusting("here")})
-    if keys & {"tracks", "tracks.weights"}:
+    if "tracks" in keys or (keys & {"tracks.weights", "tracks.text_encoder"} and _named_all_programs(config, keys)):
         config = config.model_copy(update={"tracks": config.tracks.trusting("here")})
     return config
+
+
+def _named_all_programs(config: Config, keys: Collection[str]) -> bool:
+    """Return whether run.json alone names no program in the section `tracks`: no engine, and no text encoder."""
+    engine = config.tracks.weights.lower().endswith(".engine")
+    return ("tracks.weights" in keys or not engine) and (
+        "tracks.text_encoder" in keys or config.tracks.text_encoder is None
+    )
 
 
 def with_checkpoint(config: Config, checkpoint: str, out: str) -> Config:

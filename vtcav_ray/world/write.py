@@ -163,6 +163,16 @@ def write_world(
     return summary
 
 
+def write_manifest(out: str, videos: int, seed: int, rule: ClassRule = MOTION_ONLY) -> None:
+    """Write a world's manifest and empty files into the local folder `out`: its list without its pictures."""
+    roles = [(f"{index:06d}", rule.role(seed, index)) for index in range(videos)]
+    rows = [{"video_id": v, "uri": f"videos/{v}.mp4", "label": r.label, "split": r.split} for v, r in roles]
+    os.makedirs(os.path.join(out, "videos"))
+    for row in rows:
+        open(os.path.join(out, row["uri"]), "xb").close()
+    pq.write_table(pa.Table.from_pylist(rows, MANIFEST_SCHEMA), os.path.join(out, MANIFEST))
+
+
 def _remove(filesystem: fsspec.AbstractFileSystem, root: str) -> None:
     # Remove the record first: an interrupted removal must not leave a folder that claims to be complete.
     for name in (RECORD, MANIFEST, TRUTH):

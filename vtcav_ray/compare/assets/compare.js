@@ -93,7 +93,7 @@ document.getElementById("comparison").replaceChildren(
   element("div", { class: "controls" }, element("label", { class: "field" }, element("span", {}, "Find effects"), find), element("label", { class: "field" }, element("span", {}, "Layer"), layer), element("div", { class: "checks" }, element("label", {}, onlyMoved, "moved only"))),
   chart, caption,
   element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Compared effects" }, element("table", { class: "plain" }, element("thead", {}, element("tr", {}, ...heads.values())), body)),
-  downloads.line("Comparison of runs", { CSV: () => downloads.csvOfObjects(rows.map((r) => ({ from: facts.names[r.step], to: facts.names[r.step + 1], ...r }))) }), more,
+  downloads.line("Comparison of runs", { PNG: () => pictures.ofElement(body.parentElement), CSV: () => downloads.csvOfObjects(rows.map((r) => ({ from: facts.names[r.step], to: facts.names[r.step + 1], ...r }))) }), more,
 );
 draw();
 document.documentElement.dataset.ready = "true";

@@ -1,4 +1,4 @@
-// Every table can be saved as CSV, every chart as SVG and as CSV.
+// Every table can be saved as CSV and PNG, every chart as PNG, SVG and CSV. Needs pictures.js.
 
 const downloads = (() => {
   const plainNumber = /^[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?(e[+-]?\d+)?$/;
@@ -22,9 +22,9 @@ const downloads = (() => {
     return csv([...table.rows].map((row) => [...row.cells].flatMap((one) => [one.innerText, ...Array(one.colSpan - 1).fill("")])));
   }
 
-  function save(name, type, text) {
+  function save(name, content) {
     const link = document.createElement("a");
-    const url = URL.createObjectURL(new Blob([text], { type }));
+    const url = URL.createObjectURL(content);
     link.href = url;
     link.download = name;
     document.body.append(link);
@@ -33,45 +33,16 @@ const downloads = (() => {
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
   }
 
-  // Drawing programs know neither CSS variables nor oklab(): read back each colour as the browser paints it.
-  const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const painted = new Map();
-  function plainColor(color) {
-    if (!color || color === "none") return "none";
-    if (!painted.has(color)) {
-      pixel.clearRect(0, 0, 1, 1);
-      pixel.fillStyle = color;
-      pixel.fillRect(0, 0, 1, 1);
-      const [r, g, b, a] = pixel.getImageData(0, 0, 1, 1).data;
-      painted.set(color, a === 255 ? `rgb(${r},${g},${b})` : `rgba(${r},${g},${b},${(a / 255).toFixed(3)})`);
-    }
-    return painted.get(color);
-  }
-
-  const copied = ["stroke-width", "stroke-opacity", "fill-opacity", "opacity", "font-size", "font-weight", "text-anchor", "stroke-dasharray", "paint-order", "stroke-linejoin"];
-
-  function svgText(svg) {
-    const copy = svg.cloneNode(true);
-    const [from, to] = [[svg, ...svg.querySelectorAll("*")], [copy, ...copy.querySelectorAll("*")]];
-    from.forEach((node, i) => {
-      if (node.matches("style, title")) return;
-      const style = getComputedStyle(node);
-      for (const name of copied) to[i].setAttribute(name, style.getPropertyValue(name));
-      for (const name of ["fill", "stroke"]) to[i].setAttribute(name, plainColor(style.getPropertyValue(name)));
-      for (const name of ["class", "style", "data-tip", "href", "tabindex"]) to[i].removeAttribute(name);
-    });
-    copy.querySelectorAll("style").forEach((node) => node.remove());
-    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-    copy.setAttribute("font-family", "sans-serif");
-    const ground = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const [name, value] of [["width", "100%"], ["height", "100%"], ["fill", plainColor(getComputedStyle(svg.closest("article, dialog, figure, body")).backgroundColor)]]) ground.setAttribute(name, value);
-    copy.prepend(ground);
-    return new XMLSerializer().serializeToString(copy);
-  }
-
   const fileName = (name, ending) => `${name.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 80) || "data"}.${ending}`;
 
-  // A line of buttons: kinds is {CSV: () => text, SVG: () => text}.
+  // What each kind of file is made from: PNG and SVG from the text of an SVG, CSV from its own text.
+  const files = {
+    PNG: (text) => pictures.png(text),
+    SVG: (text) => new Blob([text], { type: "image/svg+xml" }),
+    CSV: (text) => new Blob([text], { type: "text/csv;charset=utf-8" }),
+  };
+
+  // A line of buttons: kinds is {PNG: () => text, SVG: () => text, CSV: () => text}.
   function line(name, kinds) {
     const place = document.createElement("p");
     place.className = "save";
@@ -81,16 +52,22 @@ const downloads = (() => {
       button.className = "quiet";
       button.textContent = kind;
       button.setAttribute("aria-label", `Save as ${kind}: ${name}`);
-      button.addEventListener("click", () => save(fileName(name, kind.toLowerCase()), kind === "SVG" ? "image/svg+xml" : "text/csv;charset=utf-8", make()));
+      button.addEventListener("click", async () => save(fileName(name, kind.toLowerCase()), await files[kind](make())));
       place.append(button);
     }
     return place;
   }
 
-  const ofTable = (table, name) => line(name, { CSV: () => csvOfTable(table) });
+  const ofTable = (table, name) => line(name, { PNG: () => pictures.ofElement(table), CSV: () => csvOfTable(table) });
 
   // rows: the figures of the chart, as objects; or a function that returns them.
-  const ofChart = (svg, name, rows) => line(name, { SVG: () => svgText(svg), CSV: () => csvOfObjects(typeof rows === "function" ? rows() : rows) });
+  function ofChart(svg, name, rows) {
+    const picture = () => pictures.ofChart(svg);
+    return line(name, { PNG: picture, SVG: picture, CSV: () => csvOfObjects(typeof rows === "function" ? rows() : rows) });
+  }
+
+  // A part of the page that is a picture itself, such as a panel of marks or a map.
+  const ofPanel = (panel, name) => line(name, { PNG: () => pictures.ofElement(panel) });
 
   // The tables that are in the page already.
   function addToTables(root) {
@@ -102,5 +79,5 @@ const downloads = (() => {
     }
   }
 
-  return { ofTable, ofChart, line, addToTables, csvOfObjects, svgText };
+  return { ofTable, ofChart, ofPanel, line, addToTables, csvOfObjects };
 })();

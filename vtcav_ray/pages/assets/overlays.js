@@ -23,5 +23,7 @@
     setPlaying(!matchMedia("(prefers-reduced-motion: reduce)").matches);
   }
   downloads.addToTables(document.querySelector("main"));
+  for (const panel of document.querySelectorAll(".panel")) panel.append(downloads.ofPanel(panel, panel.querySelector("h3").textContent));
+  for (const overlay of document.querySelectorAll(".overlay")) overlay.append(downloads.ofPanel(overlay, overlay.querySelector("strong").textContent));
   root.dataset.ready = "true";
 })();

@@ -1,11 +1,21 @@
 // Start: set up the addresses, then build the parts in display order.
 
 const app = (() => {
-  let lastHash = "";
+  let lastHash = ""; // of the page itself, without a dialog
+  let followed = ""; // the last address of all
 
   function follow() {
     address.read();
     const route = routes.read(location.hash);
+    const from = followed;
+    followed = location.hash;
+    if (route?.view === "example") {
+      evidence.close();
+      explained.show(route.example, from.startsWith("#cell/") ? from : lastHash);
+      address.write();
+      return;
+    }
+    explained.close();
     if (route?.view === "cell") {
       evidence.show(route.row, lastHash);
       address.write();
@@ -47,6 +57,7 @@ const app = (() => {
       matrix.build(document.getElementById("matrix-place"));
       classes.build(document.getElementById("class-place"));
       concepts.build(document.getElementById("concepts-place"));
+      examples.build(document.getElementById("examples-place"));
       addEventListener("hashchange", follow);
       if (location.hash) follow();
     } else {

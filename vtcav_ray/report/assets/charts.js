@@ -202,6 +202,25 @@ const charts = (() => {
     });
   }
 
+  // The pushes of the concepts at one clip: filled on the predicted class, with its interval, hollow on the runner-up.
+  function pushes(rows, { width, predicted, runnerUp }) {
+    const named = rows.map((row) => ({ ...row, name: `${row.concept} at ${row.layer}` }));
+    const tip = (r) => `${r.name}: presence ${words.percent(r.presence)}, push on ${predicted} ${words.signed(r.push)} (${words.signed(r.low)} to ${words.signed(r.high)}), on ${runnerUp} ${words.signed(r.pushRunnerUp)}`;
+    const color = (r) => (r.push < 0 ? "var(--lowers)" : "var(--raises)");
+    return plot({
+      width, height: 44 + 34 * named.length, marginLeft: 12, marginRight: 12, marginTop: 6, marginBottom: 36, className: "plot",
+      ariaLabel: "Pushes of the concepts at this clip", ariaDescription: named.map(tip).join("; "),
+      x: { label: "push, logits", labelAnchor: "center", labelArrow: "none", ticks: Math.floor(width / 90), nice: true }, y: { type: "band", domain: named.map((r) => r.name), axis: null, padding: 0 },
+      marks: [
+        Plot.ruleX([0], { stroke: "var(--muted)", strokeOpacity: 0.7 }),
+        Plot.text(named, { y: "name", text: "name", frameAnchor: "left", dy: -9, fill: "var(--ink)", stroke: "var(--surface)", strokeWidth: 4 }),
+        Plot.ruleY(named.filter((r) => finite(r.low, r.high)), { y: "name", x1: "low", x2: "high", dy: 6, stroke: { value: color, scale: null }, strokeWidth: 2.5, strokeOpacity: 0.6 }),
+        Plot.dot(named.filter((r) => finite(r.pushRunnerUp)), { x: "pushRunnerUp", y: "name", dy: 6, r: 3.6, stroke: "var(--muted)", fill: "var(--surface)", strokeWidth: 1.6, title: tip }),
+        Plot.dot(named.filter((r) => finite(r.push)), { x: "push", y: "name", dy: 6, r: 4.6, fill: { value: color, scale: null }, title: tip }),
+      ],
+    });
+  }
+
   // Each video of the class, sorted by how much its logit rises along the concept's direction.
   function videoStrip(videos, { width }) {
     return plot({
@@ -218,5 +237,5 @@ const charts = (() => {
     });
   }
 
-  return { plot, saved, figures, videoStrip, lazy, forget, strip, effects, scores, accuracy, againstNull };
+  return { plot, pushes, saved, figures, videoStrip, lazy, forget, strip, effects, scores, accuracy, againstNull };
 })();

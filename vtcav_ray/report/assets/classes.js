@@ -86,6 +86,7 @@ const classes = (() => {
     head.replaceChildren(
       element("h3", {}, facts.classes[state.k] ?? "–", element("span", { class: "muted" }, tally(cells))),
       element("div", { class: "legends" }, marks.kindLegend(kinds), marks.statusLegend(), bandLegend()),
+      explained.listOf(facts.classes[state.k]) ?? "",
     );
     list.replaceChildren(
       element("div", { class: "class-row heads", "aria-hidden": "true" }, element("div"), element("h4", {}, "Concept effect"), element("h4", {}, "TCAV score (sign count)")),

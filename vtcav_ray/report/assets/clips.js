@@ -19,10 +19,17 @@ const clips = (() => {
     return element("button", { type: "button", class: "preview", "data-tip": clip.video, "aria-label": `Enlarge: ${about}, a clip of ${clip.video}`, "aria-haspopup": "dialog", onclick: () => enlarge(clip, about) }, ...movie(clip, about));
   }
 
-  // The thumbnail of a class example, or its name where there is none.
-  function ofVideo(className, video) {
+  // The thumbnail of a class example; null: it has none.
+  function thumbnail(className, video) {
     const clip = example(className, video);
-    return clip ? picture(clip, className) : element("span", { class: "no-preview" }, video);
+    return clip ? picture(clip, className) : null;
+  }
+
+  // A class example in a list: its thumbnail, or its name where there is none, with the link to its explanation.
+  function ofVideo(className, video) {
+    const clip = thumbnail(className, video);
+    if (!clip) return explained.link(className, video, video) ?? element("span", { class: "no-preview" }, video);
+    return element("span", { class: "thumb" }, clip, explained.link(className, video));
   }
 
   function enlarge(clip, about) {
@@ -60,5 +67,5 @@ const clips = (() => {
     }
   }
 
-  return { build, picture, ofVideo };
+  return { build, picture, thumbnail, ofVideo };
 })();

@@ -152,5 +152,5 @@ const evidence = (() => {
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 
-  return { show, close };
+  return { show, close, copyButton };
 })();

@@ -20,7 +20,7 @@ const matrix = (() => {
   let scroller, sizer, head, body, caption;
 
   function build(place) {
-    // Start with the deepest layer whose sign counts can be read: it is the most informative.
+    // Start with the layer with the most significant effects; of equals, the deepest whose sign counts can be read.
     state.layer = defaultLayer();
     scroller = element("div", { class: "grid", role: "grid", "aria-labelledby": "matrix-title", "aria-describedby": "matrix-caption", onkeydown: onKey });
     sizer = element("div", { class: "grid-size", role: "presentation" });
@@ -33,7 +33,7 @@ const matrix = (() => {
     scroller.addEventListener("scroll", () => requestAnimationFrame(paint), { passive: true });
     new ResizeObserver(() => paint()).observe(scroller);
     let shownControls = controls();
-    const saving = downloads.line("Classes by concepts", { SVG: () => downloads.svgText(picture()), CSV: () => downloads.csvOfObjects(charts.figures(shownCells())) });
+    const saving = downloads.line("Classes by concepts", { PNG: () => pictures.ofChart(picture()), SVG: () => pictures.ofChart(picture()), CSV: () => downloads.csvOfObjects(charts.figures(shownCells())) });
     place.replaceChildren(shownControls, caption, scroller, saving, element("div", { class: "legends" }, marks.statusLegend(), scaleLegend()));
     address.part("matrix", readState, (values) => {
       applyState(values);
@@ -76,12 +76,18 @@ const matrix = (() => {
     state.sortColumn = values.by ? store.findColumn(...values.by.split("|")) : -1;
   }
 
+  let opened = null;
   function defaultLayer() {
-    const counts = facts.layers.map(() => [0, 0]);
-    const [layers, degenerate] = [store.field("layer"), store.field("degenerate")];
-    for (let row = 0; row < facts.rows; row++) counts[layers[row]][degenerate[row] === 1 ? 1 : 0]++;
-    const readable = counts.map(([read, not], l) => (read > not ? l : -1)).filter((l) => l >= 0);
-    return readable.length ? readable[readable.length - 1] : facts.layers.length - 1;
+    if (opened !== null) return opened;
+    const found = facts.layers.map((name, l) => ({ l, answer: name === "answer", significant: 0, readable: 0 }));
+    const [layers, status, degenerate] = [store.field("layer"), store.field("status"), store.field("degenerate")];
+    for (let row = 0; row < facts.rows; row++) {
+      found[layers[row]].significant += status[row] <= marks.LOWERS ? 1 : 0;
+      found[layers[row]].readable += degenerate[row] === 1 ? -1 : 1;
+    }
+    // The answer is no layer, and stands in only for a run without any.
+    opened = d3.greatest(found, (a, b) => b.answer - a.answer || a.significant - b.significant || (a.readable > 0) - (b.readable > 0) || a.l - b.l).l;
+    return opened;
   }
 
   function controls() {

@@ -4,6 +4,7 @@ const routes = (() => {
   const part = encodeURIComponent;
   const cell = (c) => `#cell/${part(c.className)}/${part(c.column.concept)}/${part(c.column.against)}/${part(c.layer)}`;
   const ofClass = (name) => `#class/${part(name)}`;
+  const ofExample = (name, video) => `#example/${part(name)}/${part(video)}`;
   const ofConcept = (name) => `#concept/${part(name)}`;
 
   // {view, ...} of an address; null if it does not match anything in this report.
@@ -18,6 +19,10 @@ const routes = (() => {
     }
     if (view === "class" && names.length) return facts.classes.includes(names[0]) ? { view, name: names[0] } : null;
     if (view === "concept" && names.length) return facts.columns.some((c) => c.concept === names[0]) ? { view, name: names[0] } : null;
+    if (view === "example") {
+      const example = explained.find(names[0], names[1]);
+      return example ? { view, example } : null;
+    }
     if (view === "cell") {
       const [className, concept, against, layer] = names;
       const [k, c, l] = [facts.classes.indexOf(className), store.findColumn(concept, against), facts.layers.indexOf(layer)];
@@ -40,5 +45,5 @@ const routes = (() => {
     again();
   }
 
-  return { hold, cell, ofClass, ofConcept, read };
+  return { hold, cell, ofClass, ofConcept, ofExample, read };
 })();

@@ -124,5 +124,5 @@ const store = (() => {
   const columnNumber = new Map(facts.columns.map((c, i) => [`${c.concept}\n${c.against}`, i]));
   const findColumn = (concept, against) => columnNumber.get(`${concept}\n${against}`) ?? -1;
 
-  return { unpack, find, value, cell, videosOf, nullBars, field: (name) => fields.get(name), has: (name) => fields.has(name), names, findColumn };
+  return { unpack, columnsOf, find, value, cell, videosOf, nullBars, field: (name) => fields.get(name), has: (name) => fields.has(name), names, findColumn };
 })();
