@@ -1,6 +1,7 @@
 """Check whether cells of a person's own clips reject true nulls at their nominal rate.
 
-    python benchmarks/calibration_given.py            2,000 null cells per setting
+    python benchmarks/calibration_given.py                  2,000 null cells per setting
+    python benchmarks/calibration_given.py --setting 0      only this one, added to those in the file
 
 The pool is named as the stage `clips` names it: a concept of own clips, its own random clips or those of the corpus,
 and its motion controls. `plan_cavs` and `find_cells` decide what is compared with what, and `family_tests` gives p, as
@@ -83,21 +84,35 @@ def pool_of(setting: Setting) -> tuple[Pool, list[str]]:
     return Pool(role, full, kind_, video), clip_ids
 
 
-def vectors_of(setting: Setting, pool: Pool, world: World, rng: np.random.Generator) -> np.ndarray:
+@dataclass(frozen=True)
+class Places:
+    """Which source video each row of the pool is of, [N], which of its clips, and which rows lie elsewhere."""
+
+    videos: int
+    video_N: np.ndarray
+    clip_N: np.ndarray
+    other_N: np.ndarray
+    random_N: np.ndarray
+
+    @classmethod
+    def of(cls, pool: Pool) -> Places:
+        names = np.array(pool.video_id)
+        _, video_N = np.unique(names, return_inverse=True)
+        seen: dict[int, int] = {}
+        clip_N = []
+        for video in video_N.tolist():
+            clip_N.append(seen.get(video, 0))
+            seen[video] = clip_N[-1] + 1
+        other_N, random_N = (np.char.startswith(names, word) for word in ("other", "random"))
+        return cls(len(seen), video_N, np.array(clip_N), other_N, random_N)
+
+
+def vectors_of(setting: Setting, places: Places, world: World, rng: np.random.Generator) -> np.ndarray:
     """Draw a vector for each row of the pool. Clips of one source video share a part; the unused pool lies far away."""
-    videos = list(dict.fromkeys(pool.video_id))
-    drawn = world.activations(rng, len(videos))
-    next_clip = dict.fromkeys(videos, 0)
-    out = np.empty((len(pool.video_id), world.dim))
-    away = rng.normal(size=world.dim)
-    for i, video in enumerate(pool.video_id):
-        out[i] = drawn[videos.index(video), next_clip[video] % world.clips]
-        next_clip[video] += 1
-        if video.startswith("other"):
-            out[i] += 10 * world.spread
-        elif video.startswith("random"):
-            out[i] += setting.shift * world.spread * np.sign(away)
-    return out.astype(np.float32)
+    out = world.activations(rng, places.videos)[places.video_N, places.clip_N % world.clips]
+    way = np.sign(rng.normal(size=world.dim)) * world.spread
+    out = out + 10 * world.spread * places.other_N[:, None] + setting.shift * way * places.random_N[:, None]
+    return np.asarray(out, np.float32)
 
 
 def tested_cell(cells: list[Cell], setting: Setting) -> Cell:
@@ -111,10 +126,11 @@ def rejections(setting: Setting, cells: int, seed: int) -> dict[str, Any]:
     jobs = plan_cavs(pool, RANDOM_SETS, ("pairs",), seed).jobs
     cell = tested_cell(find_cells(pool, clip_ids, jobs), setting)
     world = World(clips=max(setting.clips, 2 if setting.twins else 1))
+    places = Places.of(pool)
     effects, scores = [], []
     for number in range(cells):
         rng = np.random.default_rng([seed, number, 7])
-        vectors = vectors_of(setting, pool, world, rng)
+        vectors = vectors_of(setting, places, world, rng)
         mean = world.direction(rng)
         values = (vectors @ mean)[:, None].astype(np.float32)
         projected = Projections([("class", "layer")], values, np.zeros(1), np.ones(1))
@@ -163,9 +179,14 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS / "calibration_given.json")
+    parser.add_argument("--setting", type=int, help="only this one of the settings, by number")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = {name: rejections(setting, options.cells, options.seed) for name, setting in SETTINGS.items()}
+    names = list(SETTINGS) if options.setting is None else [list(SETTINGS)[options.setting]]
+    there = json.loads(options.out.read_text()) if options.setting is not None and options.out.exists() else {}
+    made = {name: rejections(SETTINGS[name], options.cells, options.seed) for name in names}
+    either = there.get("rejection", {}) | made
+    found = {name: either[name] for name in SETTINGS if name in either}
     report = {"rejection": found, "settings": {"cells": options.cells, "seed": options.seed}}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=1) + "\n")
