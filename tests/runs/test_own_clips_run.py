@@ -167,7 +167,7 @@ def test_explain_maps_and_rerun_work_without_tracks(run: Run, tmp_path: Path) ->
     example = next(h["video_id"] for h in heads if h["set"] == "class")
     lines = [line for line in vtcav("explain", out, example, "--json").splitlines() if line.startswith("{")]
     assert "moving up/given" in {one["concept"] for one in json.loads(lines[0])["concepts"]}
-    vtcav("maps", out, "--concept", "moving up/given", "--clips", "2")
+    vtcav("maps", out, "--concept", "moving up/given", "--clips", "2", "--cells", "all")
     assert Run(out).table("maps").num_rows
     checkpoint = str(ROOT / "vtcav_ray" / "world" / "assets" / "recogniser.pth")
     vtcav("rerun", out, "--checkpoint", checkpoint, "--out", str(tmp_path / "rerun"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,9 +151,9 @@ def write_config(
 
 def _with_own_concepts(text: str, own: OwnConcepts) -> str:
     """Replace the concepts of a config by own clips, and remove its section `tracks`, since nothing is detected."""
-    start, end = text.index("tracks:\n"), text.index("clips:\n")
+    start, end = _place_of("tracks", text), _place_of("clips", text)
     text = text[:start] + text[end:]
-    start, end = text.index("  concepts: auto"), text.index("\nmodel:\n")
+    start, end = text.index("  concepts: auto"), _place_of("model", text) - 1
     block = f"""\
   controls: [frozen, reversed]    # the same clips without their motion, and backwards; images have none
   # A folder of clips or images for each concept. Folders such as `random` are random clips for all of them; without
@@ -163,7 +164,14 @@ def _with_own_concepts(text: str, own: OwnConcepts) -> str:
         least = f"  min_per_concept: {max(own.fewest, 2):<15}"
         block = f"{least}# the smallest concept has {own.fewest}; 10 or more are better\n{block}"
     text = text[:start] + block + text[end:]
-    return text.replace("  detect: {cpus: 1}              # per actor; with a GPU: {cpus: 4, gpus: 1}\n", "")
+    return re.sub(r"^  detect: .*\n", "", text, flags=re.MULTILINE)
+
+
+def _place_of(section: str, text: str) -> int:
+    """Return where a section begins."""
+    found = re.search(rf"^{section}:", text, re.MULTILINE)
+    assert found is not None, "the template has every section"
+    return found.start()
 
 
 def labels_line(model_config: str) -> str:
