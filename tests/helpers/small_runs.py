@@ -26,7 +26,7 @@ def run_here(
     worker = make_worker()
     for shard in shards:
         record = output.commit(shard.name, worker(shard.rows))
-        yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0}
+        yield {"shard": shard.name, "items": shard.rows.num_rows, "failures": record["failures"], "seconds": 0.0}
 
 
 @contextmanager
