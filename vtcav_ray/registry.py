@@ -239,6 +239,7 @@ REPORT_SECTIONS = Registry("report section", "vtcav_ray.report_sections", {  # i
     "vtcav_ray.report.sections": ("summary", "matrix", "class", "concepts", "mistakes", "run"),
     "vtcav_ray.report.explained": ("examples",),
     "vtcav_ray.report.composition": ("labels",),
+    "vtcav_ray.report.faithfulness": ("checks",),
 })
 # fmt: on
 REGISTRIES = (

@@ -279,6 +279,79 @@ class MapSummaryRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ErasureRow:
+    """Directions erased from one class example's activation at one layer, a row of the side table `erasures`."""
+
+    clip_id: str
+    video_id: str
+    class_: str
+    layer: str
+    # pattern: the concept's difference of means; filter: its mean CAV; random: a direction of chance;
+    # in_order, reversed, shuffled: the class's concepts one after the other; random_order: directions of chance
+    what: str
+    name: str  # the concept, or the number of the random set, `<kind>#<i>`
+    changes: Floats  # of the class's target, logits: after one direction, after two, ...
+    predicted: Counts  # 1 where the model still answers the class, one per change
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiniteChangeRow:
+    """A class's change when a reference clip moves by a concept's shift, a row of the side table `finite_changes`."""
+
+    clip_id: str
+    video_id: str
+    class_: str
+    layer: str
+    concept: str
+    predicted: float  # to first order, logits
+    real: float  # when the rest of the model is run
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomisedRow:
+    """One effect of a model with shuffled weights, a row of the side table `randomised`."""
+
+    level: str  # `whole`, or `after <layer>`: only what runs after this layer is shuffled
+    class_: str
+    layer: str
+    concept: str
+    z: float  # Welch's t of the effect
+    p_adjusted: float  # corrected for the cells of the concept's family
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfRow:
+    """One effect in both halves of the source videos, a row of the side table `halves`."""
+
+    split: int
+    class_: str
+    layer: str
+    concept: str
+    first: float  # effect in logits
+    second: float
+    first_called: int  # 1: raises the class, -1: lowers it, 0: not called at alpha
+    second_called: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaithfulnessRow:
+    """One figure of one check, a row of `faithfulness`. What a figure is not about is null."""
+
+    check: str  # necessity, deletion, insertion, randomised weights, stability, first order or layers
+    measure: str  # see docs/faithful.md
+    class_: str | None = None
+    layer: str | None = None
+    concept: str | None = None
+    value: float | None = None
+    ci_low: float | None = None  # 95 %, bootstrap over source videos
+    ci_high: float | None = None
+    random: float | None = None  # the same figure for random sets, their mean
+    p: float | None = None  # rank of the value among those of random sets
+    n: int | None = None  # source videos, cells or splits that the figure is a mean over
+    note: str = ""  # a sentence for the reader; empty: nothing to say
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerdictRow:
     """The answer for one class, a row of `verdicts`. The columns from `concept` on are null if nothing raises it."""
 

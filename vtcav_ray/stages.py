@@ -126,12 +126,26 @@ MAPS = StageFacts(
     unit="clips",
     command="vtcav maps RUN",
 )
+FAITHFUL = StageFacts(
+    "faithful",
+    inputs=("clips", "activations", "cavs", "scores"),
+    tables=("faithfulness",),
+    side_tables=("erasures", "finite_changes", "randomised", "halves"),
+    resources="extract",
+    unit="clips",
+    command="vtcav faithful RUN",
+)
 
 ANSWER = "answer"  # in the column `layer` of `scores`: no layer, but the model's own answer
 STAGES = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
 # With the stage that only some configs ask for.
 IN_ORDER = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, RESPONSES, SCORES, REPORT)
-BRANCHES = (GRADCAM, PATCH, MAPS)  # `RUN/<stage>.json` has the key of each, and the keys of the stages that it read
+BRANCHES = (
+    GRADCAM,
+    PATCH,
+    MAPS,
+    FAITHFUL,
+)  # `RUN/<stage>.json` has the key of each, and the keys of the stages that it read
 ALL_STAGES = (*IN_ORDER, *BRANCHES)
 NAMES = tuple(stage.name for stage in STAGES)
 ALL_NAMES = tuple(stage.name for stage in ALL_STAGES)

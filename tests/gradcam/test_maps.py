@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from vtcav_ray.config import ModelConfig
-from vtcav_ray.gradcam.clip import MapSettings, examine, shuffle_weights
+from vtcav_ray.gradcam.clip import MapSettings, examine
 from vtcav_ray.gradcam.maps import GradCam, assemble, plays_of, seen_masks
 from vtcav_ray.heatmaps.resample import in_time
 from vtcav_ray.models import Recogniser, load_recogniser
 from vtcav_ray.models.base import Description
 from vtcav_ray.models.preprocess import Preprocessor
+from vtcav_ray.models.shuffled import shuffle_weights
 
 
 class Cnn(nn.Module):
@@ -150,7 +151,7 @@ def test_a_cnn_clip_is_examined_whole(cnn: Recogniser) -> None:
     shuffled = CnnRecogniser(Cnn(), cnn.class_names, cnn.description, cnn.preprocessor, cnn.layer_aliases, cnn.device)
     shuffled.module.load_state_dict(cnn.module.state_dict())
     before = [w.clone() for w in shuffled.module.parameters()]
-    shuffle_weights(shuffled, 0)
+    shuffle_weights(list(shuffled.module.modules()), 0)
     for old, new in zip(before, shuffled.module.parameters(), strict=True):
         torch.testing.assert_close(old.flatten().sort().values, new.flatten().sort().values)
     assert any(not torch.equal(old, new) for old, new in zip(before, shuffled.module.parameters(), strict=True))

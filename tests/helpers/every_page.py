@@ -9,10 +9,10 @@ from typing import Any
 from playwright.sync_api import Page
 
 from tests.compare.test_page import comparison
-from tests.explain.test_explain_page import ONE
 from tests.helpers import gradcam_figures
 from tests.helpers.report_factory import preview, report_data
 from tests.watch.test_watch_page import page_text as watch_page
+from tests.why.test_explain_page import ONE
 from vtcav_ray.compare.page import build_page as build_compare
 from vtcav_ray.gradcam.page import build_page as build_gradcam
 from vtcav_ray.maps.page import CellMaps, MapsData, Picture

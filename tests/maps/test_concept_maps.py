@@ -11,9 +11,9 @@ from torch import nn
 
 from tests.helpers.toy_networks import SIDE, ToyRecogniser
 from vtcav_ray.errors import InputError
-from vtcav_ray.maps.directions import Directions, directions, on_channels
 from vtcav_ray.maps.examine import Examined, examine, inside, pointing, timing
 from vtcav_ray.maps.inner import OTHERS, LayerActivations, deletions, inner_products, places_of
+from vtcav_ray.tcav.directions import Directions, directions, on_channels
 
 FRAMES = 8
 RED = Directions(

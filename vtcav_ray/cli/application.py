@@ -14,6 +14,7 @@ from rich.text import Text
 from vtcav_ray.cli import cell_options, setup_commands
 from vtcav_ray.cli import demo as demo_commands
 from vtcav_ray.cli import explain as explain_command
+from vtcav_ray.cli import faithful as faithful_command
 from vtcav_ray.cli import maps as maps_command
 from vtcav_ray.cli import run_commands as commands
 from vtcav_ray.cli import watch as watch_command
@@ -323,6 +324,7 @@ setup_commands.register(app, out)
 watch_command.register(app, out, err)
 explain_command.register(app, out, err)
 maps_command.register(app, out, err)
+faithful_command.register(app, out, err)
 demo_commands.register(app, out, err)
 grouped(app)
 

@@ -33,6 +33,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "patch": ("vtcav patch runs/mine --class lift", "statistics.md"),
         "intervene": ("vtcav intervene runs/mine --class lift", "statistics.md"),
         "maps": ("vtcav maps runs/mine", "maps.md"),
+        "faithful": ("vtcav faithful runs/mine", "faithful.md"),
         "gradcam": ("vtcav gradcam mine.yaml", "gradcam.md"),
     },
     "Run again": {

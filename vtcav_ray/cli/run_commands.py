@@ -16,7 +16,16 @@ from vtcav_ray.errors import EXIT_STOPPED
 if TYPE_CHECKING:
     from vtcav_ray.runs.run import Run
 
-GO_ON = ("run", "retry-failed", "rerun", "gradcam", "patch", "maps", "watch")  # commands that resume unfinished work
+GO_ON = (
+    "run",
+    "retry-failed",
+    "rerun",
+    "gradcam",
+    "patch",
+    "maps",
+    "faithful",
+    "watch",
+)  # commands that resume unfinished work
 
 
 def opened(run_url: str, storage_file: str | None) -> Run:

@@ -15,7 +15,6 @@ from vtcav_ray.gradcam.maps import GradCam, Maps, Mode, assemble, plays_of, seen
 from vtcav_ray.heatmaps.boxes import mask, own_object
 from vtcav_ray.heatmaps.pointing import pointing
 from vtcav_ray.heatmaps.resample import upsample
-from vtcav_ray.models.base import Recogniser
 
 
 @dataclass(frozen=True)
@@ -44,19 +43,6 @@ class ClipMaps:
     answers: tuple[str, str]
     figures: dict[str, Any]
     aligned: tuple[np.ndarray, np.ndarray] | None
-
-
-def shuffle_weights(recogniser: Recogniser, seed: int) -> None:
-    """Permute the numbers inside each weight tensor in place: sizes and distributions stay, what was learnt is lost.
-
-    A map that does not change under this says nothing about what the model learnt (Adebayo et al., Sanity checks for
-    saliency maps, NeurIPS 2018).
-    """
-    stream = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in recogniser.module.parameters():
-            order = torch.randperm(weight.numel(), generator=stream).to(weight.device)
-            weight.copy_(weight.flatten()[order].view(weight.shape))
 
 
 def examine(

@@ -11,7 +11,7 @@ import pyarrow as pa
 from vtcav_ray import tables
 from vtcav_ray.config import Config
 from vtcav_ray.errors import InputError
-from vtcav_ray.gradcam.clip import ClipMaps, MapSettings, examine, shuffle_weights
+from vtcav_ray.gradcam.clip import ClipMaps, MapSettings, examine
 from vtcav_ray.gradcam.maps import MODES, GradCam, Mode
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
 from vtcav_ray.heatmaps import overlays
@@ -19,6 +19,7 @@ from vtcav_ray.heatmaps.boxes import own_object
 from vtcav_ray.heatmaps.examples import Examples, Row, nulls
 from vtcav_ray.heatmaps.resample import as_image
 from vtcav_ray.models import load_recogniser
+from vtcav_ray.models.shuffled import shuffle_weights
 from vtcav_ray.rows import Failure
 from vtcav_ray.runs.devices import device_of_actor
 from vtcav_ray.store.commits import ShardOutput, StageFolder
@@ -50,7 +51,7 @@ class GradcamWorker:
         device = device_of_actor(config.resources.extract)
         recogniser = load_recogniser(config.model, device, seed=config.seed)
         other = load_recogniser(config.model, device, seed=config.seed)
-        shuffle_weights(other, config.seed)
+        shuffle_weights(list(other.module.modules()), config.seed)
         self.model = GradCam(recogniser, given.layers, batch_size=batch)
         self.shuffled = GradCam(other, given.layers, batch_size=batch)
         self.examples = Examples(clips, tracks, recogniser.preprocessor)

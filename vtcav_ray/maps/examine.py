@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from vtcav_ray.heatmaps.boxes import mask
-from vtcav_ray.maps.directions import Directions, on_channels
 from vtcav_ray.maps.inner import Grid, deletions, inner_products, on_frames, timeline
+from vtcav_ray.tcav.directions import Directions, on_channels
 
 Activations = Callable[[torch.Tensor], torch.Tensor]  # [B, C, T, h, w] -> [B, T', H', W', C]
 NAN = float("nan")

@@ -16,7 +16,6 @@ from vtcav_ray.clips.usable import AcceptedRows, read_left_out
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.heatmaps.examples import plan
-from vtcav_ray.maps.directions import DEFINED, Directions, directions
 from vtcav_ray.maps.summary import finished
 from vtcav_ray.maps.worker import MapsWorker
 from vtcav_ray.models import describe
@@ -25,6 +24,7 @@ from vtcav_ray.scores.choose import CellKey
 from vtcav_ray.scores.sides import accepted, comparisons
 from vtcav_ray.store.commits import stage_folder
 from vtcav_ray.store.vectors import vectors_of
+from vtcav_ray.tcav.directions import DEFINED, Directions, directions
 
 CLIPS_A_SHARD = 4  # maximum: a clip takes a dozen passes per cell, and a lost shard is recomputed
 RANDOM_DIRECTIONS = 16

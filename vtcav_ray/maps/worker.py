@@ -15,7 +15,6 @@ from vtcav_ray.heatmaps import overlays
 from vtcav_ray.heatmaps.boxes import own_object
 from vtcav_ray.heatmaps.examples import Examples, Row, nulls
 from vtcav_ray.heatmaps.resample import as_image
-from vtcav_ray.maps.directions import Directions
 from vtcav_ray.maps.examine import Examined, examine
 from vtcav_ray.maps.inner import LayerActivations
 from vtcav_ray.models import load_recogniser
@@ -25,6 +24,7 @@ from vtcav_ray.scores.choose import CellKey
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tables import MAP_OVERLAYS
+from vtcav_ray.tcav.directions import Directions
 from vtcav_ray.video.codec import decode_clip
 
 BATCH_SIZE = 8  # inputs per model call, unless the config sets it

@@ -19,7 +19,7 @@ from vtcav_ray.report.previews import Preview, previews_of_concepts, read_heads
 from vtcav_ray.report.score_cells import read_cells
 from vtcav_ray.report.verdicts import verdicts
 from vtcav_ray.runs.run import Run
-from vtcav_ray.stages import ALL_NAMES
+from vtcav_ray.stages import ALL_NAMES, FAITHFUL
 
 if TYPE_CHECKING:
     from vtcav_ray.why.examples import ExplainedExamples
@@ -111,6 +111,7 @@ class ReportData:
         failures: rows of `tables.FAILURES`.
         mistakes: rows of `tables.MISTAKES`; None: left out.
         explained: the class examples one by one; None: left out.
+        faithfulness: rows of `tables.FAITHFULNESS`; None: the run has no checks.
         stages: in the pipeline's order; a stage that is not complete is left out.
         config: as in run.json.
         versions: package -> version.
@@ -133,6 +134,7 @@ class ReportData:
     failures: pa.Table = field(default_factory=tables.FAILURES.empty_table)
     mistakes: pa.Table | None = None
     explained: ExplainedExamples | None = None
+    faithfulness: pa.Table | None = None
     stages: Sequence[StageSummary] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -217,6 +219,7 @@ class ReportData:
             composition=run.stage("scores").read("composition"),
             failures=run.table("failures"),
             mistakes=_mistakes(run),
+            faithfulness=_faithfulness(run),
             stages=stages,
             config=record["config"],
             versions=record.get("versions", {}),
@@ -248,6 +251,11 @@ def _explained(run: Run, driven: Mapping[str, Driven]) -> ExplainedExamples | No
     from vtcav_ray.why.examples import explain_examples
 
     return explain_examples(run, [video for one in driven.values() for video in (one.most, one.least)])
+
+
+def _faithfulness(run: Run) -> pa.Table | None:
+    done = FAITHFUL.name in run.keys and run.stage(FAITHFUL.name).complete
+    return run.table("faithfulness") if done else None
 
 
 def _with_patch_effects(run: Run) -> pa.Table:

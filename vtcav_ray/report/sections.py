@@ -48,6 +48,10 @@ class Section:
     template: ClassVar[str] = ""
     room: ClassVar[str] = "vtcav_ray.report"
 
+    def shown(self, data: ReportData) -> bool:
+        """Return whether the report has this section."""
+        return True
+
     def values(self, data: ReportData, cells: ScoreCells) -> Mapping[str, Any]:
         """Return the values that the template needs."""
         return {}
@@ -72,7 +76,9 @@ def sections(data: ReportData, cells: ScoreCells) -> list[Placed]:
     """Return every section of a report: the built-in ones in their order, with the added ones before the run."""
     names = sorted(REPORT_SECTIONS, key=lambda name: name == "run")
     found: list[tuple[str, Section]] = [(name, REPORT_SECTIONS[name]()) for name in names]
-    return [Placed(name, section.title, section.html(name, data, cells)) for name, section in found]
+    return [
+        Placed(name, section.title, section.html(name, data, cells)) for name, section in found if section.shown(data)
+    ]
 
 
 @dataclass(frozen=True)

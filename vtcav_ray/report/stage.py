@@ -17,7 +17,7 @@ from vtcav_ray import stages
 from vtcav_ray.report.companions import companions
 from vtcav_ray.runs.run import REPORT_PAGE, Run
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
-from vtcav_ray.stages import PATCH
+from vtcav_ray.stages import FAITHFUL, PATCH
 from vtcav_ray.store.commits import ShardOutput
 from vtcav_ray.store.folder import Folder
 
@@ -79,11 +79,11 @@ def _write(run: Run, data: ReportData | None = None) -> bytes:
 def _name(run: Run) -> str:
     """Return the page's file name in the stage's folder.
 
-    It names what the page shows and the stage's key does not: linked companions and patch effects.
+    It names what the page shows and the stage's key does not: linked companions, patch effects and checks.
     """
     keys = [run.keys[stage] for stage, _ in companions(run)]
-    if PATCH.name in run.keys and run.stage(PATCH.name).complete:
-        keys.append(run.keys[PATCH.name])
+    shown = (stage.name for stage in (PATCH, FAITHFUL))
+    keys += [run.keys[name] for name in shown if name in run.keys and run.stage(name).complete]
     return f"report-{'-'.join(keys)}.html" if keys else REPORT_PAGE
 
 

@@ -7,6 +7,7 @@ stages and pages read. Tables whose rows are dataclasses have their columns in `
 from __future__ import annotations
 
 from vtcav_ray.tables.branches import (
+    FAITHFULNESS,
     GRADCAM,
     GRADCAM_SUMMARY,
     INTERVENTIONS,
@@ -25,12 +26,16 @@ from vtcav_ray.tables.side import (
     COPIES,
     DUPLICATES,
     EFFECT_TESTS,
+    ERASURES,
+    FINITE_CHANGES,
     GIVEN,
+    HALVES,
     LEFT_OUT,
     LOOKS,
     MAP_OVERLAYS,
     MASKS,
     OVERLAYS,
+    RANDOMISED,
     SIGNATURE_NUMBERS,
     SIGNATURES,
     THUMB_NUMBERS,
@@ -85,6 +90,7 @@ EMPTY_SCHEMAS = {
     "patch_effects": PATCH_EFFECTS,
     "maps": MAPS,
     "maps_summary": MAPS_SUMMARY,
+    "faithfulness": FAITHFULNESS,
 }
 
 SIDE_SCHEMAS = {
@@ -106,6 +112,10 @@ SIDE_SCHEMAS = {
     "aligned": ALIGNED,
     "overlays": OVERLAYS,
     "aggregate": AGGREGATE,
+    "erasures": ERASURES,
+    "finite_changes": FINITE_CHANGES,
+    "randomised": RANDOMISED,
+    "halves": HALVES,
 }
 
 __all__ = [
@@ -127,10 +137,14 @@ __all__ = [
     "EFFECT_TESTS",
     "EMPTY_SCHEMAS",
     "ENTANGLEMENT",
+    "ERASURES",
     "FAILURES",
+    "FAITHFULNESS",
+    "FINITE_CHANGES",
     "GIVEN",
     "GRADCAM",
     "GRADCAM_SUMMARY",
+    "HALVES",
     "INTERVENTIONS",
     "LEFT_OUT",
     "LOOKS",
@@ -145,6 +159,7 @@ __all__ = [
     "PATCHED",
     "PATCH_EFFECTS",
     "POINT",
+    "RANDOMISED",
     "RENAMED",
     "RESPONSES",
     "SCORES",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from vtcav_ray.rows import MapRow, MapSummaryRow, PatchedRow, PatchEffectRow, schema_of
+from vtcav_ray.rows import FaithfulnessRow, MapRow, MapSummaryRow, PatchedRow, PatchEffectRow, schema_of
 
 INTERVENTIONS = pa.schema(
     [
@@ -74,3 +74,4 @@ PATCHED = schema_of(PatchedRow)
 PATCH_EFFECTS = schema_of(PatchEffectRow)
 MAPS = schema_of(MapRow)
 MAPS_SUMMARY = schema_of(MapSummaryRow)
+FAITHFULNESS = schema_of(FaithfulnessRow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from vtcav_ray.rows import EffectTestRow, schema_of
+from vtcav_ray.rows import EffectTestRow, ErasureRow, FiniteChangeRow, HalfRow, RandomisedRow, schema_of
 
 EFFECT_TESTS = schema_of(EffectTestRow)
 
@@ -151,3 +151,7 @@ AGGREGATE = pa.schema(
         ("map", pa.list_(pa.float64())),
     ]
 )
+ERASURES = schema_of(ErasureRow)
+FINITE_CHANGES = schema_of(FiniteChangeRow)
+RANDOMISED = schema_of(RandomisedRow)
+HALVES = schema_of(HalfRow)
