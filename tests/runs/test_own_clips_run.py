@@ -182,7 +182,7 @@ def test_gradcam_and_patch_work_without_tracks(run: Run, place: Path, tmp_path: 
     settings = [word for one in overrides(place, "gradcam.layers=[late]") for word in ("--set", one)]
     vtcav("gradcam", OWN_CLIPS, "--out", out, "--limit", "2", *settings)
     assert Run(out).table("gradcam").num_rows
-    vtcav("patch", out, "--class", "lift", "--concept", "moving up/given")
+    vtcav("patch", out, "--class", "lift", "--concept", "moving up/given", "--cells", "all")
     (row,) = Run(out).table("patch_effects").to_pylist()
     assert row["effect"] > 0.5
 
