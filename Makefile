@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 # Set up again only when the installed packages would change. The stamp's name contains a checksum of the requirements.
 # File times are not compared: in a fresh clone they are all new. RUN: for runs. DEV: for runs, tests and checks.
 INSTALLED := $(shell cat pyproject.toml constraints.txt Makefile | cksum | cut -d' ' -f1)
+DEV_PACKAGE := .[dev,yolo]# a comma would separate arguments of `call`
 RUN := $(VENV)/.setup-run-$(INSTALLED)
 DEV := $(VENV)/.setup-dev-$(INSTALLED)
 # tests/conftest.py orders the files, so that no long one starts at the very end.
@@ -31,13 +32,15 @@ define install
 	rm -f $(VENV)/.setup-*
 endef
 
+# `call` splits its arguments at commas, but not those of a variable.
+
 $(RUN):
 	$(call install,.[yolo])
 	touch $@
 
 # A set-up for tests also works for runs, so it writes both stamps.
 $(DEV):
-	$(call install,.[dev,yolo])
+	$(call install,$(DEV_PACKAGE))
 	touch $(RUN) $@
 
 setup: $(DEV)

@@ -24,7 +24,7 @@ import torch
 from vtcav_ray.config import TracksConfig, VideosConfig
 from vtcav_ray.tracks.detect import Detector
 from vtcav_ray.tracks.track import track_videos
-from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics, prefer_own_nms
 from vtcav_ray.videos.listing import list_videos
 
 FrameBoxes = dict[int, dict[int, np.ndarray]]  # frame -> track id -> box xyxy
@@ -39,6 +39,10 @@ def patch_torchvision_nms() -> None:
         return
     probe = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False)
     if probe.returncode == 0:
+        import torchvision
+
+        import_ultralytics()
+        prefer_own_nms()  # the set-up may have left only torchvision's Python part
         return
     import_ultralytics()
     from ultralytics.utils.nms import TorchNMS

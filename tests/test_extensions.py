@@ -46,6 +46,7 @@ ADDED = {
     registry.CONCEPT_KINDS: "slowed",
     registry.MOTION_CONTROLS: "swapped",
     registry.TRACK_SOURCES: "parquet",
+    registry.TRACK_FORMATS: "lines",
     registry.REPORT_SECTIONS: "strongest",
 }
 

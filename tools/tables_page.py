@@ -55,11 +55,16 @@ def _comments(source: str, column: re.Pattern[str]) -> dict[tuple[str, str], str
 
 
 def section(table: str, stage: str, schema: pa.Schema, owner: str, comments: dict[tuple[str, str], str]) -> list[str]:
-    lines = [f"## `{table}`", "", f"Stage `{stage}`.", "", "| column | type | meaning |", "| --- | --- | --- |"]
+    head = [f"## `{table}`", "", f"Stage `{stage}`.", "", "| column | type | meaning |", "| --- | --- | --- |"]
+    return [*head, *_rows(schema, owner, comments), ""]
+
+
+def _rows(schema: pa.Schema, owner: str, comments: dict[tuple[str, str], str]) -> list[str]:
+    lines = []
     for field in schema:
         kind = str(field.type).replace("[1]", "[d]").replace("element: ", "").replace("item: ", "")
         lines.append(f"| `{field.name}` | {kind} | {comments.get((owner, field.name), '')} |")
-    return [*lines, ""]
+    return lines
 
 
 def page() -> str:
@@ -71,6 +76,8 @@ def page() -> str:
         for table in stage.tables:
             schema = tables.EMPTY_SCHEMAS[table]
             lines += section(table, stage.name, schema, owners.get(id(schema), table), comments)
+            if table == "videos":
+                lines[-1:] = [*_rows(tables.VIDEO_OPTIONS, "VIDEO_OPTIONS", comments), ""]
     lines += section("failures", "every stage", tables.FAILURES, "FAILURES", comments)
     lines += section("interventions", "vtcav intervene", tables.INTERVENTIONS, "INTERVENTIONS", comments)
     lines += [

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav_ray.version import __version__ as __version__
 
-__all__ = ["About", "Config", "Explanation", "Run", "explain", "load_config", "parse_config", "read_clips", "run"]
+__all__ = ["Config", "Explanation", "NetworkSpec", "Run", "explain", "load_config", "parse_config", "read_clips", "run"]
 
 if TYPE_CHECKING:
     from vtcav_ray.config import Config
     from vtcav_ray.config.loading import load_config, parse_config
+    from vtcav_ray.models.python_module import NetworkSpec
     from vtcav_ray.notebook.explaining import explain
     from vtcav_ray.notebook.explanation import Explanation
-    from vtcav_ray.notebook.modules import About
     from vtcav_ray.notebook.opened_run import Run, run
     from vtcav_ray.notebook.reading import read_clips
 
 # Imported on first use: the pipeline brings Arrow and every stage with it, and `--version` should not wait.
 _HOME = {
-    "About": "vtcav_ray.notebook.modules",
     "Config": "vtcav_ray.config",
     "Explanation": "vtcav_ray.notebook.explanation",
+    "NetworkSpec": "vtcav_ray.models.python_module",
     "Run": "vtcav_ray.notebook.opened_run",
     "explain": "vtcav_ray.notebook.explaining",
     "load_config": "vtcav_ray.config.loading",

@@ -47,7 +47,7 @@ TRACKS = StageFacts(
     "tracks",
     inputs=("videos",),
     tables=("tracks",),
-    side_tables=("signatures", "times", "masks"),
+    side_tables=("signatures", "times", "masks", "segments"),
     resources="detect",
     unit="videos",
     shared=True,

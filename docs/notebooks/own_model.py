@@ -53,10 +53,10 @@ model = MyModel()
 # ## Describe it
 #
 # `mean` and `std` are those of RGB values in [0, 1]. `layer_aliases` gives paths of submodules short names. A path with
-# `:in` is the input of a submodule. For models of `transformers`, set `axes="BTCHW"`.
+# `:in` is the input of a submodule. The same description serves a whole run: `model.framework: python`.
 
 # %%
-about = vtcav_ray.About(
+spec = vtcav_ray.NetworkSpec(
     class_names=["lift", "put_down", "push_left", "push_right"],
     input_size=64,
     mean=(0.485, 0.456, 0.406),
@@ -93,7 +93,7 @@ found = vtcav_ray.explain(
     concepts,
     random,
     examples,
-    about=about,
+    spec=spec,
     movements=concepts,
     random_sets=10 if SMALL else 50,
     permutations=1000 if SMALL else 100_000,

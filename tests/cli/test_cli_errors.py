@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from vtcav_ray import cli, pipeline
 from vtcav_ray.store import folder as folder_module
@@ -57,6 +58,7 @@ CASES = [
     (run(QUICKSTART, "--set", "seed=-1"), "seed"),
     (run(QUICKSTART, "--set", "videos.world.seed=-1"), "videos.world.seed"),
     (run(QUICKSTART, "--no-such-option"), "--no-such-option"),
+    (run(QUICKSTART, "--set", "videos.uri=page"), "--set videos.world=null"),
     (["plan", "absent.yaml"], "absent.yaml"),
     (["plan", QUICKSTART, "--rate", "gpu=free"], "gpu=free"),
     (["plan", QUICKSTART, "--rate", "gpus"], "gpus"),
@@ -167,3 +169,14 @@ def test_ctrl_c_says_how_to_go_on_and_no_secret(
     status, said = main(["rerun", "begun", "--checkpoint", "x.pth"], monkeypatch, capfd)
     assert status == 130
     assert "the same command, without --fresh, resumes" in said
+
+
+def test_a_dry_run_that_would_stop_names_the_class_and_those_of_the_model(place: Path) -> None:
+    result = CliRunner().invoke(cli.app, run(QUICKSTART, "--set", "clips.classes=[lift, yoga]", "--dry-run"))
+    assert result.exit_code == 2
+    assert "has no class 'yoga'. It has: lift, put_down" in result.stdout
+
+
+def test_a_pattern_that_no_checkpoint_matches_is_named(place: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["watch", QUICKSTART, "--checkpoints", "none-*.pth", "--once"])
+    assert "No checkpoint matches none-*.pth" in result.output

@@ -96,7 +96,7 @@ def test_a_manifest_names_sources_and_parts(tmp_path: Path) -> None:
     ]
     messages = sorted(failure.message for failure in found.failures)
     assert len(messages) == 3
-    assert any("line 4" in m and "not after the start" in m for m in messages)
+    assert any("line 4" in m and "not after its start" in m for m in messages)
     assert any("line 6" in m and "'soon'" in m for m in messages)
     assert any("c.mp4" in m for m in messages)
 
@@ -273,7 +273,7 @@ def test_a_part_stays_inside_its_seconds_and_one_bad_part_is_one_failure(video: 
     frames = shown(found.clips)["part"]
     assert min(frames) >= 10
     assert max(frames) < 26
-    assert [(f.clip_id, f.error_kind) for f in found.failures] == [("late", "too_short")]
+    assert [(f.clip_id, f.error_kind) for f in found.failures] == [("late", "segment")]
 
 
 def test_an_image_is_shown_t_times_and_a_damaged_file_is_one_failure(video: bytes) -> None:

@@ -92,3 +92,18 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 def test_a_missing_config_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         load_config("nowhere.yaml")
+
+
+def test_a_source_of_tracks_is_a_registered_name_or_with_a_format_a_file() -> None:
+    given = parse_config({"videos": {"uri": "x"}, "tracks": {"source": "s3://b/gt", "format": "mot"}}).tracks
+    assert (given.given, given.source) == (True, "s3://b/gt")
+    named = parse_config({"videos": {"uri": "x"}, "tracks": {"source": "ultralytics"}}).tracks
+    assert not named.given
+    for tracks, why in (
+        ({"source": "s3://b/gt"}, "`tracks.source` .*For a file or folder of tracks, also set `tracks.format`"),
+        ({"format": "mot"}, "`tracks.format` needs `tracks.source`"),
+        ({"source": "a", "format": "cvatt"}, "`tracks.format` .*Did you mean `cvat`"),
+        ({"source": "sftp://b/gt", "format": "mot"}, "`tracks.source`: `sftp` URLs are not opened"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            parse_config({"videos": {"uri": "x"}, "tracks": tracks})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +20,6 @@ from vtcav_ray.report import build_report
 from vtcav_ray.report.examples import Driven, Examples
 from vtcav_ray.why.page import build_page as build_explain
 
-# Words of the code, or words that claim a view of the model's inner life, and not of a reader.
-INSIDE = re.compile(r"\b(twins?|rest of its kind|cells?|looks?|looking|looked)\b", re.IGNORECASE)
 ATTRIBUTES = ("aria-label", "aria-description", "data-tip", "title", "placeholder", "alt")
 TEXTS = """names => [...document.querySelectorAll('body > a, header, main, footer, dialog[open]')].flatMap((part) =>
     [part.innerText, ...[...part.querySelectorAll('*')].flatMap((e) => names.map((n) => e.getAttribute(n) ?? ''))])"""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics, prefer_own_nms
 
 SIDE = 128
 CONFIDENCE = 0.3
@@ -100,6 +100,7 @@ def exported(path: str, name: str, **options: Any) -> str:
 
 def predicted(path: str, name: str, frame: np.ndarray) -> np.ndarray:
     """Return Ultralytics' boxes in a frame (uint8 RGB): float32 [n, 6], xyxy, confidence, class."""
+    prefer_own_nms()  # another test may have imported torchvision
     (found,) = opened(path, name).predict(
         frame[..., ::-1].copy(), conf=CONFIDENCE, iou=IOU, imgsz=SIDE, verbose=False, device="cpu", save=False
     )

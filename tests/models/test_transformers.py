@@ -342,6 +342,23 @@ def test_folders_that_can_not_be_used_say_why(tmp_path: Path, folders: dict[str,
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": "abc"}, {"hidden_size": 17}, {"hidden_act": "nope"}, {"patch_size": 0}, {"num_frames": "7"},
+        {"image_size": [64, "x"]}, {"image_size": None}, {"tubelet_size": None}, {"num_hidden_layers": -1},
+        {"num_labels": "z", "id2label": None}, {"model_type": ["a"]}, {"image_size": 10**12},
+    ],
+)  # fmt: skip
+def test_a_damaged_config_is_an_error_of_ours(tmp_path: Path, folders: dict[str, str], change: dict[str, Any]) -> None:
+    folder = Path(shutil.copytree(folders["videomae"], tmp_path / "m"))
+    (folder / "video_preprocessor_config.json").unlink()
+    data = json.loads((folder / "config.json").read_text()) | change
+    (folder / "config.json").write_text(json.dumps(data))
+    with pytest.raises((ConfigError, StageError), match=str(folder)):
+        recogniser_at(str(folder))
+
+
+@pytest.mark.parametrize(
     ("change", "match"),
     [
         ({"resample": 1}, "resample: 1"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,10 @@ SMALL = {"random_sets": 6, "permutations": 300, "bootstrap": 100, "progress": Fa
 
 
 class Warm(nn.Module):
-    """`[B, 3, T, H, W] -> [B, 2]`. `frames_first`: `[B, T, 3, H, W]`, as models of transformers take it."""
+    """`[B, 3, T, H, W] -> [B, 2]`."""
 
-    def __init__(self, *, frames_first: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.frames_first = frames_first
         self.block = nn.Conv3d(3, 3, 1)
         self.drop = nn.Dropout(0.5)  # in eval mode it does nothing
         self.head = nn.Linear(3, 2)
@@ -36,7 +37,6 @@ class Warm(nn.Module):
             self.head.bias.zero_()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.transpose(1, 2) if self.frames_first else x
         return self.head(self.drop(torch.tanh(self.block(x)).mean((2, 3, 4))))
 
 
@@ -47,7 +47,9 @@ def clips(count: int, *, red: int = 0, blue: int = 0, seed: int = 0, frames: int
     return (grey + np.array([red, 0, blue])).clip(0, 255).astype(np.uint8)
 
 
-ABOUT = vtcav_ray.About(class_names=["warm", "cold"], input_size=8, layer_aliases={"early": "block", "head": "head:in"})
+SPEC = vtcav_ray.NetworkSpec(
+    class_names=["warm", "cold"], input_size=8, layer_aliases={"early": "block", "head": "head:in"}
+)
 
 
 def arguments(**changes: Any) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def arguments(**changes: Any) -> dict[str, Any]:
         "concepts": {"red": clips(10, red=60, seed=1), "blue": list(clips(10, blue=60, seed=2))},
         "random": clips(40, seed=3),
         "examples": {"warm": clips(6, red=30, seed=4), "cold": clips(6, blue=30, seed=5)},
-        "about": ABOUT,
+        "spec": SPEC,
         **SMALL,
     }
     return {**found, **changes}
@@ -112,6 +114,13 @@ def test_it_says_so_in_words_in_html_and_in_a_figure(explained: Explanation) -> 
         explained.plot("hot")
 
 
+def test_a_notebook_shows_some_notes_and_counts_the_others(explained: Explanation) -> None:
+    html = dataclasses.replace(explained, warnings=tuple(f"note {i}." for i in range(8)))._repr_html_()
+    assert "note 4." in html
+    assert "note 5." not in html
+    assert "3 more notes" in html
+
+
 def test_names_are_escaped_in_html() -> None:
     found = vtcav_ray.explain(Warm(), **arguments(concepts={"<b>red": clips(10, red=60, seed=1)}))
     assert "<b>red" not in found._repr_html_()
@@ -151,9 +160,12 @@ def test_clips_of_one_source_video_are_one_unit() -> None:
     assert set(found.loc[("blue/given", "random"), "n_concept"]) == {10}
 
 
-def test_a_model_that_takes_frames_first_gives_the_same(explained: Explanation) -> None:
-    about = vtcav_ray.About(**{**vars(ABOUT), "axes": "BTCHW"})
-    found = vtcav_ray.explain(Warm(frames_first=True), **arguments(about=about))
+def test_a_model_whose_output_has_the_logits_gives_the_same(explained: Explanation) -> None:
+    class Wrapped(Warm):
+        def forward(self, x: torch.Tensor) -> Any:
+            return SimpleNamespace(logits=super().forward(x))
+
+    found = vtcav_ray.explain(Wrapped(), **arguments())
     np.testing.assert_allclose(found.table["effect"], explained.table["effect"], atol=1e-6)
 
 
@@ -181,9 +193,13 @@ def test_kinds_have_random_clips_of_their_own() -> None:
         ({"groups": {"concepts": {"red": ["a"]}}}, "has 10 clips and 1 source videos"),
         ({"groups": {"negatives": []}}, "groups: no set `negatives`"),
         ({"layers": ["erly"]}, "no layer `erly`. Nearest: early"),
+        ({"random": clips(3)}, "No concept has enough clips. .* 10 source videos and 3 random ones"),
+        ({"gradients_at": "all"}, "gradients_at: choose `reference` or `own`"),
+        ({"reference": 0}, "reference: with 0, set gradients_at"),
+        ({"solver": "logit"}, "solver: No solver `logit`.* Did you mean `logistic`"),
         ({"permutations": 5}, "permutations: Input should be greater than or equal to 100"),
-        ({"about": vtcav_ray.About(class_names=["a", "a"], input_size=8)}, "'a' is there twice"),
-        ({"about": vtcav_ray.About(["warm", "cold"], 8, layer_aliases={"late": "blok"})}, "'late' is 'blok'"),
+        ({"spec": vtcav_ray.NetworkSpec(class_names=["a", "a"], input_size=8)}, "'a' is there twice"),
+        ({"spec": vtcav_ray.NetworkSpec(["warm", "cold"], 8, layer_aliases={"late": "blok"})}, "'late' is 'blok'"),
     ],
 )
 def test_a_mistake_is_named(changes: dict[str, Any], message: str) -> None:
@@ -198,12 +214,14 @@ def test_a_source_video_in_two_sets_is_an_error() -> None:
 
 
 def test_a_plain_module_needs_a_description() -> None:
-    with pytest.raises(TypeError, match="About"):
-        vtcav_ray.explain(Warm(), **arguments(about=None))
+    with pytest.raises(TypeError, match="NetworkSpec"):
+        vtcav_ray.explain(Warm(), **arguments(spec=None))
     with pytest.raises(TypeError, match=r"no setting `permutation`\. Did you mean `permutations`"):
         vtcav_ray.explain(Warm(), **arguments(permutation=100))
-    with pytest.raises(ConfigError, match=r"about\.class_names: 3 names"):
-        vtcav_ray.explain(Warm(), **arguments(about=vtcav_ray.About(["warm", "cold", "mild"], 8), layers=["block"]))
+    with pytest.raises(ConfigError, match=r"spec\.class_names: 3 names"):
+        vtcav_ray.explain(
+            Warm(), **arguments(spec=vtcav_ray.NetworkSpec(["warm", "cold", "mild"], 8), layers=["block"])
+        )
 
 
 def test_a_clip_that_gives_no_number_is_a_failure() -> None:

@@ -15,7 +15,7 @@ from vtcav_ray.runs.run import Run as StoredRun
 
 
 def test_the_package_lists_the_names_that_are_for_users() -> None:
-    assert {"run", "load_config", "Run", "explain", "Explanation", "About"} <= set(dir(vtcav_ray))
+    assert {"run", "load_config", "Run", "explain", "Explanation", "NetworkSpec"} <= set(dir(vtcav_ray))
     for name in vtcav_ray.__all__:
         assert callable(getattr(vtcav_ray, name)), name
     with pytest.raises(AttributeError, match="nonsense"):

@@ -12,7 +12,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from tests.helpers.browser import WCAG, violations
-from tests.helpers.every_page import INSIDE, PAGES, open_everything, texts
+from tests.helpers.every_page import PAGES, open_everything, texts
+from tests.helpers.plain_words import INSIDE
 
 pytestmark = pytest.mark.browser
 

@@ -31,7 +31,7 @@ def ids(path: Path) -> str:
 
 
 def test_every_page_has_a_room_with_templates() -> None:
-    assert ROOMS == ["compare", "explain", "gradcam", "maps", "report", "review", "watch"]
+    assert ROOMS == ["compare", "gradcam", "maps", "report", "review", "watch", "why"]
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -116,7 +116,7 @@ def test_text_from_the_data_is_escaped_everywhere() -> None:
     html = build_report(data)
     page = Page(html)
     assert page.open == []
-    assert len(page.scripts) == 6  # four with data, two with code
+    assert len(page.scripts) == 7  # five with data, two with code
     assert "<script>alert" not in html
     assert page.text.count("<script>alert(1)</script>") >= 8
     facts = page.facts()

@@ -196,3 +196,18 @@ def test_depths_of_seven_layers_fit_a_telephone(
     )
     assert reach <= 0
     page.close()
+
+
+@pytest.mark.parametrize(("most", "opened"), [("early", "early"), ("answer", "late")])
+def test_the_matrix_opens_on_the_layer_with_most_findings_and_never_on_the_answer(
+    browser: Browser, tmp_path: Path, most: str, opened: str
+) -> None:
+    rows = world_rows()
+    rows += [{**row, "layer": "answer", "degenerate": False} for row in rows if row["layer"] == "late"]
+    rows = [{**row, "significant": True, "learnable": True} if row["layer"] == most else row for row in rows]
+    path = tmp_path / "report.html"
+    path.write_text(build_report(report_data(rows)), encoding="utf-8")
+    page = browser.new_page()
+    open_at(page, path)
+    assert page.locator("#matrix .corner").inner_text() == opened
+    page.close()

@@ -43,6 +43,16 @@ def test_marks_are_explained_and_rows_left_out_are_counted() -> None:
     assert len([line for line in text.splitlines() if line and line[0] in "▲▼·×?" and "raises" not in line]) == 10
 
 
+def test_the_answer_has_no_score_and_says_why() -> None:
+    none = {"tcav_score": None, "tcav_ci_low": None, "tcav_ci_high": None, "tcav_null_mean": None, "tcav_null_sd": None}
+    text = shown([cell(layer="answer", significant=True, effect=3.78, R=0, **none), cell()])
+    line = next(line for line in text.splitlines() if " answer " in line)
+    assert "– ± –" not in text
+    assert line.split()[-4:] == ["–", "none", "30", "–"]
+    assert "answer: what the model answers, without a gradient and a TCAV score" in text
+    assert "without a gradient" not in shown([cell()])
+
+
 def test_every_class_is_shown_when_there_is_no_room_for_all() -> None:
     lines = shown(world_rows(), max_rows=8).splitlines()[1:9]
     assert [line.split()[1] for line in lines] == [name for name in CLASSES for _ in range(2)]

@@ -92,7 +92,7 @@ def test_a_class_alone_is_called_by_q_and_a_warning_says_so(tmp_path: Path) -> N
     assert row["significant"]
     assert np.isnan([row["class_margin"], row["min_effect"]]).all()
     warnings = [line for record in scores.records() for line in record.get("warnings", ())]
-    assert any("scores.min_effect is not applied to 1 of 1 cells" in line for line in warnings)
+    assert any("scores.min_effect is not applied to 1 of 1 comparisons" in line for line in warnings)
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,9 @@ class ClipExtractor:
             self._listed = classes or recogniser.class_names
         if unknown := [name for name in self._listed if name not in self._index]:
             raise ConfigError(
-                f"`clips.classes`: the model has no class {unknown[0]!r}. Its {len(self._index.names)} names "
-                "come from the checkpoint; `model.labels` can give others."
+                f"`clips.classes`: the model has no class {unknown[0]!r}. It has: "
+                f"{', '.join(self._index.names[:12])}{', ...' if len(self._index.names) > 12 else ''}. "
+                "`model.labels` can give other names."
             )
         self._top = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 0
 
@@ -140,7 +141,7 @@ class ClipExtractor:
             row: of the table `clips`.
             everywhere: the classes of the run if the clip is in the reference set, else none.
         """
-        label = row["label"] or ""
+        label = row["name"]  # of its labels, the class that it is an example of
         if label not in self._index:
             near = self._index.nearest(label)
             known = f"the nearest is {near!r}" if near else f"{', '.join(self.recogniser.class_names[:4])}, ..."

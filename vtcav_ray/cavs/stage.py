@@ -8,7 +8,7 @@ stage computes the cosines between concepts from all CAVs.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from vtcav_ray.runs.devices import device_for
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.vectors import vectors_of
+from vtcav_ray.text.label_sets import join_labels, split_labels
 
 if TYPE_CHECKING:
     from vtcav_ray.cavs.layer_cavs import LayerCavs
@@ -129,11 +130,23 @@ def matching_of(clips: StageFolder, config: Config) -> Matching | None:
 
 
 def labels_of(clips: StageFolder) -> dict[str, str]:
-    """Return the label of each source video; `NO_LABEL`: it has none."""
+    """Return the labels of each source video, those of all its clips; `NO_LABEL`: it has none.
+
+    Of a video with several labels, or with clips from segments with different ones, it is the text of all of them
+    (`vtcav_ray.text.label_sets`): videos are alike in their labels only if they have the same ones.
+    """
     found = clips.read("clips", columns=("video_id", "label"))
     assert found is not None, "the stage is complete and has clips"
-    labels = (label or NO_LABEL for label in found["label"].to_pylist())
-    return dict(zip(found["video_id"].to_pylist(), labels, strict=True))
+    of: dict[str, set[str]] = {}
+    for video, label in zip(found["video_id"].to_pylist(), found["label"].to_pylist(), strict=True):
+        of.setdefault(video, set()).update({label} - {None, ""})
+    return {video: _label_of(some) for video, some in of.items()}
+
+
+def _label_of(texts: Collection[str]) -> str:
+    if len(texts) == 1:
+        return next(iter(texts))
+    return join_labels(label for text in texts for label in split_labels(text)) or NO_LABEL
 
 
 def left_out_labels(clips: StageFolder, videos: Sequence[str], config: Config) -> np.ndarray | None:

@@ -43,9 +43,14 @@ def plan(config: Config, *, sample: int, rates: Sequence[str], as_json: bool, co
     if as_json:
         print(json.dumps(dataclasses.asdict(found)))
     else:
-        console.print(_plan_table(found))
-        for line in plan_sentences(found):
-            console.print(Text(line), soft_wrap=True)
+        print_plan(found, console)
+
+
+def print_plan(found: Plan, console: Console) -> None:
+    """Print a plan: its stages as a table, then its totals and notes."""
+    console.print(_plan_table(found))
+    for line in plan_sentences(found):
+        console.print(Text(line), soft_wrap=True)
 
 
 def read_rates(rates: Sequence[str], config: Config) -> dict[str, object]:

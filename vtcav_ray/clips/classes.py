@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.text.label_sets import join_labels, split_labels
 from vtcav_ray.text.name_lists import NameIndex, same_name, without_nearest
 
 _SHARE = 0.4  # maximum share of the videos used as class examples
@@ -23,14 +24,16 @@ class ClassPlan:
 
     Attributes:
         examples: class -> video ids, in the order in which they were drawn.
-        label_of: video id -> class, in the model's spelling if the model has the class; videos without a label are
-            absent.
+        label_of: video id -> its labels (`vtcav_ray.text.label_sets`), in the model's spelling if the model has the
+            class; videos without a label are absent.
         warnings: sentences for the user.
+        turn_of: video id -> the one of its labels for which it counts wherever classes take turns.
     """
 
     examples: dict[str, list[str]]
     label_of: dict[str, str]
     warnings: list[str]
+    turn_of: dict[str, str]
 
 
 def same_class(label: str, other: str) -> bool:
@@ -52,7 +55,8 @@ def plan_classes(
 ) -> ClassPlan:
     """Draw the class examples at random from the usable videos (video_id, uri, label), without looking at content.
 
-    A label that the model does not have is not an error: such videos still give concept and random clips.
+    A label that the model does not have is not an error: such videos still give concept and random clips. A video with
+    several labels may be an example of each of them, but of one only: it goes to the class with the fewest videos.
 
     Raises:
         ConfigError: `clips.classes` names a class that the model does not have.
@@ -60,10 +64,16 @@ def plan_classes(
     warnings: list[str] = []
     known = NameIndex(recogniser_classes) if recogniser_classes else None
     label_of = labels_of({v: label for v, _, label in videos if label}, known, warnings)
+    labels = {video_id: split_labels(label, known) for video_id, label in label_of.items()}
+    having: dict[str, list[str]] = defaultdict(list)
+    for video_id, some in labels.items():
+        for label in some:
+            having[label].append(video_id)
+    wanted = _wanted(having, config, known, warnings)
+    turn_of = _one_label(labels, having, wanted, config.min_per_class, seed)
     by_class: dict[str, list[str]] = defaultdict(list)
-    for video_id, label in label_of.items():
+    for video_id, label in turn_of.items():
         by_class[label].append(video_id)
-    wanted = _wanted(by_class, config, known, warnings)
     classes = _with_enough_videos(wanted, by_class, config, warnings)
     classes, most = _share_of_videos(classes, by_class, config, len(videos), warnings)
     examples = {}
@@ -77,7 +87,34 @@ def plan_classes(
             f"{len(short)} of {len(classes)} classes have fewer examples than the {config.per_class} wanted "
             f"(the fewest: {fewest}); {len(videos)} videos have to serve classes, concepts and random sets."
         )
-    return ClassPlan(examples, label_of, warnings)
+    return ClassPlan(examples, label_of, warnings, turn_of)
+
+
+def _one_label(
+    labels: Mapping[str, Sequence[str]], having: Mapping[str, Sequence[str]], wanted: list[str], least: int, seed: int
+) -> dict[str, str]:
+    """Return one label for each video: of several, the explained class that has the fewest videos so far.
+
+    A source video serves one class only, so that no video is on two sides of a comparison of classes.
+
+    Args:
+        labels: video id -> its labels.
+        having: label -> videos that have it.
+        wanted: the classes to explain.
+        least: `clips.min_per_class`. Classes that can't reach it leave their videos to the others.
+    """
+    found = {video_id: some[0] for video_id, some in labels.items() if len(some) == 1}
+    several = [video_id for video_id, some in labels.items() if len(some) > 1]
+    if not several:
+        return found
+    large = {name for name in wanted if len(having.get(name, ())) >= least} or set(wanted)
+    counts = Counter(found.values())
+    order = sorted(several, key=lambda v: (sum(name in large for name in labels[v]), draw(seed, "label", v), v))
+    for video_id in order:
+        possible = [name for name in labels[video_id] if name in large] or labels[video_id]
+        found[video_id] = min(possible, key=lambda name: (counts[name], len(having[name]), name))
+        counts[found[video_id]] += 1
+    return {video_id: found[video_id] for video_id in labels}
 
 
 def _wanted(
@@ -147,13 +184,14 @@ def labels_of(given: Mapping[str, str], known: NameIndex | None, warnings: list[
     """Return video id -> label in the model's spelling. Labels that are all numbers are the places of the classes.
 
     Args:
-        given: video id -> label.
+        given: video id -> labels (`vtcav_ray.text.label_sets`).
         known: the model's classes; None: only the checkpoint has them.
         warnings: gets a sentence if the labels are numbers.
     """
     if known is None:
         return dict(given)
-    spelling = {label: known.spelling(label) for label in set(given.values())}
+    labels = {label for text in set(given.values()) for label in split_labels(text, known)}
+    spelling = {label: known.spelling(label) for label in labels}
     if spelling and not any(spelling.values()) and all(_NUMBER.fullmatch(label) for label in spelling):
         numbers = {label: int(label) for label in spelling}
         # Lists of MMAction2 begin at 0. Only a list without 0 and with the number of classes begins at 1.
@@ -164,7 +202,11 @@ def labels_of(given: Mapping[str, str], known: NameIndex | None, warnings: list[
                 f"The labels are numbers. They are read as places in the model's list of classes, from {first}: "
                 f"{first} is {known.names[0]!r}."
             )
-    return {video_id: spelling[label] or label for video_id, label in given.items()}
+    spelled = {
+        text: join_labels(spelling[label] or label for label in split_labels(text, known)) or text
+        for text in set(given.values())
+    }
+    return {video_id: spelled[text] for video_id, text in given.items()}
 
 
 def _known(name: str, known: NameIndex | None) -> str:

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from vtcav_ray.clips.kinds import ClipBuilder, builder_of
 from vtcav_ray.clips.masks import COLUMN, GREY, ObjectMasks, alone
-from vtcav_ray.clips.signed import part_of, signatures_of_image, signatures_of_video
+from vtcav_ray.clips.parts import Spans, segment_of, spans_of
+from vtcav_ray.clips.signed import signatures_of_image, signatures_of_video
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
 from vtcav_ray.rows import Failure
@@ -20,6 +21,7 @@ from vtcav_ray.tables import CLIP_SIGNATURES, CLIPS
 from vtcav_ray.video.codec import encode_clip
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_HELD_BYTES, MAX_PIXELS, Source, Video
 from vtcav_ray.video.images import is_image, read_image
+from vtcav_ray.video.limits import MAX_POSITION
 from vtcav_ray.video.listed import Listed, Seen, check_as_seen, check_still_unchanged
 from vtcav_ray.video.sample import random_clip, spread_clips
 
@@ -59,9 +61,10 @@ def cut_files(
 
     Args:
         plan: rows of `vtcav_ray.clips.plan_table.PLAN` or `GIVEN_PLAN`, with `vtcav_ray.clips.masks.with_masks` if
-            `config.mask`; pass all rows of a video in one call.
-        sources: video_id, or URI of an own clip -> URI or bytes. Videos that it lacks use the plan's `uri`. A
-            `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
+            `config.mask`; pass all rows of a video in one call. Rows with `start` or `end` are cut from that segment
+            alone. Files of one source video have different `uri`.
+        sources: video_id -> URI or bytes; or `uri` -> the same. Videos that it does not contain use the plan's `uri`.
+            A `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
         max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits per video, see
             `vtcav_ray.video.decode.Video`.
         threads: number of videos to decode in parallel.
@@ -76,12 +79,13 @@ def cut_files(
     by_file: dict[tuple[str, str], list[Row]] = defaultdict(list)
     order = {}
     for place, row in enumerate(plan.to_pylist()):
-        by_file[row["video_id"], row["uri"]].append(row)  # the own clips of one source may be several files
+        by_file[row["video_id"], row["uri"]].append(row)  # a source video may be several files
         order[row["clip_id"]] = place
 
     def work(file: tuple[str, str]) -> tuple[list[Row], list[Failure], list[Row]]:
         rows = by_file[file]
-        source = (sources or {}).get(file[1]) or (sources or {}).get(file[0], rows[0]["uri"])
+        known = sources or {}
+        source = known.get(file[1], known.get(file[0], file[1]))
         signed = [row for row in rows if sign is not None and row["control_of"] is None and sign(row)]
         try:
             if is_image(file[1]):
@@ -89,15 +93,16 @@ def cut_files(
                 return *_cut_image(image, rows, config), signatures_of_image(image, signed)
             with Video(
                 source,
-                max_frames=max_frames,
+                max_frames=MAX_POSITION if any(segment_of(row) for row in rows) else max_frames,
                 max_pixels=max_pixels,
                 max_cpu_seconds=max_cpu_seconds,
                 max_held_bytes=max_held_bytes,
                 storage_options=storage_options,
             ) as video:
                 _check_as_seen(video, source)
-                cut, failed = _cut(video, rows, config)
-                found = signatures_of_video(video, signed) if signed else []
+                spans = spans_of(video, [row for row in rows if row["frames"] is None], max_frames)
+                cut, failed = _cut(video, rows, spans, config)
+                found = signatures_of_video(video, signed, spans) if signed else []
                 check_still_unchanged(source, storage_options)
                 return cut, failed, found
         except InputError as error:
@@ -141,15 +146,15 @@ def _cut_image(image: np.ndarray, rows: list[Row], config: ClipsConfig) -> tuple
     return clips, []
 
 
-def _cut(video: Video, rows: list[Row], config: ClipsConfig) -> tuple[list[Row], list[Failure]]:
+def _cut(video: Video, rows: list[Row], spans: Spans, config: ClipsConfig) -> tuple[list[Row], list[Failure]]:
     failures: list[Failure] = []
     size = (video.height, video.width)
-    count = video.count() if any(row["frames"] is None for row in rows) else 0
-    builders: list[tuple[Row, np.ndarray, ClipBuilder]] = []
-    takers: dict[int, list[tuple[ClipBuilder, int, ObjectMasks | None]]] = defaultdict(list)
-    for row in rows:
+    builders: dict[int, tuple[Row, np.ndarray, ClipBuilder]] = {}  # those that wait for frames
+    # Frame -> (number of the clip, position in it, masks of the clip).
+    takers: dict[int, list[tuple[int, int, ObjectMasks | None]]] = defaultdict(list)
+    for number, row in enumerate(rows):
         try:
-            frames = _frames_of_part(video, row, count, config) if row.get("given") else _frames(row, count, config)
+            frames = _frames(row, spans, config)
             masks = _masks(row, frames, size, config)
         except InputError as error:
             failures.append(Failure.of_clip(row, error))
@@ -160,31 +165,26 @@ def _cut(video: Video, rows: list[Row], config: ClipsConfig) -> tuple[list[Row],
         )
         if masks is not None:
             builder.background = GREY
-        builders.append((row, frames, builder))
+        builders[number] = (row, frames, builder)
         for position in builder.needs:
-            takers[int(frames[position])].append((builder, position, masks))
+            takers[int(frames[position])].append((number, position, masks))
+    clips = []
     for index, frame in video.frames_at(sorted(takers)):
-        for builder, position, masks in takers[index]:
+        for number, position, masks in takers.pop(index):
+            row, frames, builder = builders[number]
             if masks is None:
                 builder.put(position, frame)
             else:
                 shown = masks.at(position)
                 builder.put(position, alone(frame, shown), shown)
-    clips = []
-    for row, frames, builder in builders:
-        if not builder.complete:
-            kind = "truncated" if video.truncated else "too_short"
-            message = f"{video.name} ends before this clip: {video.num_frames} frames decode."
-            failures.append(Failure.of_clip(row, InputError(kind, message)))
-            continue
-        clips.append(_clip_row(row, frames, builder))
+            if builder.complete:  # encode it now: the clips of many segments would hold many frames
+                clips.append(_clip_row(row, frames, builder))
+                del builders[number]
+    for row, _, _ in builders.values():
+        kind = "truncated" if video.truncated else "too_short"
+        message = f"{video.name} ends before this clip: {video.num_frames} frames decode."
+        failures.append(Failure.of_clip(row, InputError(kind, message)))
     return clips, failures
-
-
-def _frames_of_part(video: Video, row: Row, count: int, config: ClipsConfig) -> np.ndarray:
-    """Return the frames of an own clip: from the middle of its part of the file, as those of a class example."""
-    part = part_of(video, row, count)
-    return np.asarray(spread_clips(len(part), config.frames, config.interval, 1)[0] + part.start, np.int32)
 
 
 def _masks(row: Row, frames: np.ndarray, size: tuple[int, int], config: ClipsConfig) -> ObjectMasks | None:
@@ -194,12 +194,18 @@ def _masks(row: Row, frames: np.ndarray, size: tuple[int, int], config: ClipsCon
     return ObjectMasks(row[COLUMN], frames, np.array(row["boxes"], np.float32), size)
 
 
-def _frames(row: Row, count: int, config: ClipsConfig) -> np.ndarray:
+def _frames(row: Row, spans: Spans, config: ClipsConfig) -> np.ndarray:
     if row["frames"] is not None:
         return np.array(row["frames"], np.int32)
+    span = spans[segment_of(row)]
+    if isinstance(span, InputError):
+        raise span
+    first, count = span
+    if row.get("given"):  # from the middle, also those of a random set, which show what their owner chose
+        return first + spread_clips(count, config.frames, config.interval, 1)[0]
     if row["set"] == "random":
-        return random_clip(count, config.frames, config.interval, np.random.default_rng(row["seed"]))
-    return spread_clips(count, config.frames, config.interval, config.class_views)[row["view"]]
+        return first + random_clip(count, config.frames, config.interval, np.random.default_rng(row["seed"]))
+    return first + spread_clips(count, config.frames, config.interval, config.class_views)[row["view"]]
 
 
 def _clip_row(row: Row, frames: np.ndarray, builder: ClipBuilder) -> Row:

@@ -13,12 +13,16 @@ one video (`vtcav_ray.tracks.copies`) are one source video: one of them is used 
 3. The remaining videos give random clips, alternating over the classes, of every kind that a concept has, and of its
    controls.
 
+Segments and files of one source video (`vtcav_ray.clips.corpus`) share its use: they never serve two. A video whose
+segments have several labels is an example of one class only. A clip lies inside one segment.
+
 Memory: the list of videos (with a signature of 440 bytes each during the search for copies), and a bounded sample of
 candidates for each concept and each class, however many tracks there are.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,17 +31,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.clips.classes import ClassPlan, draw, plan_classes
+from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
+from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.given import GivenPlan, plan_given
 from vtcav_ray.clips.kinds import CONTROLLED, builder_of
 from vtcav_ray.clips.motion import matches
 from vtcav_ray.clips.plan_table import PlanRows
+from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
 from vtcav_ray.clips.pools import corpus_pool, own_pool
-from vtcav_ray.clips.spans import FILTERS, Candidates, Span, different, iter_tracks, one_a_track, usable_spans
+from vtcav_ray.clips.spans import FILTERS, Candidates, Span, different, iter_tracks, one_a_track, part_in, usable_spans
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
 from vtcav_ray.registry import MOTION_CONTROLS
+from vtcav_ray.text.label_sets import split_labels
+from vtcav_ray.text.name_lists import NameIndex
 
 RANDOM_CLIPS_A_VIDEO = 4  # maximum, if one per video does not fill the pool
+SEGMENTS_A_VIDEO = 4  # maximum of segments of one source video that are examples of its class
 _CANDIDATE_FACTOR = 4
 _FEW = 2  # minimum number of videos for a concept to be possible
 _FEW_CONCEPTS = 6
@@ -72,29 +81,33 @@ def plan_clips(
     *,
     copies: Mapping[str, str] | None = None,
     given: pa.Table | None = None,
+    segments: pa.Table | None = None,
 ) -> ClipPlan:
     """Choose the clips to cut.
 
     Args:
         videos: VIDEOS table.
         tracks: TRACKS tables, read one by one; all tracks of a video are in the same table.
-        failed_video_ids: videos that can't be used.
+        failed_video_ids: files that can't be used.
         seed: of every choice.
         recogniser_classes: the model's class names; labels that differ only in case, `_` and `-` are mapped to them.
-        copies: video_id -> the video that it repeats. Copies give no clips.
+        copies: video_id of a file -> the file that it repeats. Copies give no clips.
         given: the own clips of the concepts (table `given`); corpus videos that are their sources give no other clips.
+        segments: the table SEGMENTS of the stage `tracks`, if files have segments.
 
     Raises:
         ConfigError: `clips.classes` names a class that the model does not have.
     """
     copies = copies or {}
-    listed = list(zip(*(videos.column(n).to_pylist() for n in ("video_id", "uri", "label")), strict=True))
-    own = GivenPlan() if given is None else plan_given(given, {row[0] for row in listed}, config, seed)
-    left = {*failed_video_ids, *copies, *own.sources}
-    usable = [row for row in listed if row[0] not in left]
-    classes = plan_classes(usable, config, seed, recogniser_classes)
-    planner = _Planner(config, seed, classes, {v: u for v, u, _ in usable})
-    planner.note_copies(copies, {v: label for v, _, label in listed})
+    corpus = Corpus.of(videos, {*failed_video_ids, *copies}, segments)
+    own = GivenPlan() if given is None else plan_given(given, Corpus.of(videos).examples, config, seed)
+    corpus = corpus.without(own.sources)
+    classes = plan_classes(corpus.listed, config, seed, recogniser_classes)
+    known = NameIndex(recogniser_classes) if recogniser_classes else None
+    corpus = corpus.spelled(labels_of({text: text for text in corpus.texts}, known, []))
+    planner = _Planner(config, seed, classes, corpus)
+    labels = zip(videos["video_id"].to_pylist(), videos["label"].to_pylist(), strict=True)
+    planner.note_copies(copies, dict(labels))
     planner.read(tracks)
     planner.choose_given(own)
     if config.need_tracks:
@@ -104,19 +117,20 @@ def plan_clips(
 
 
 class _Planner:
-    def __init__(self, config: ClipsConfig, seed: int, classes: ClassPlan, uris: Mapping[str, str]) -> None:
-        self._config, self._seed, self._classes, self._uris = config, seed, classes, uris
+    def __init__(self, config: ClipsConfig, seed: int, classes: ClassPlan, corpus: Corpus) -> None:
+        self._config, self._seed, self._classes = config, seed, classes
+        self._examples, self._of_file = corpus.examples, corpus.of_files()
         self._auto = isinstance(config.concepts, str)
         self._concepts: dict[str, ConceptConfig] = {c.name: c for c in config.tracked}
         self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
-        groups = max(len(set(classes.label_of.values())), 1)
+        groups = max(len(set(classes.turn_of.values())), 1)
         self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
         self._random: dict[str | None, Candidates] = {}
         # From all videos, whatever their label: if most labels are rare, the candidates per label are too few.
         self._random_any = Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
         self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._tracks = 0
-        self._rows = PlanRows(seed, uris, classes.label_of, config.class_views)
+        self._rows = PlanRows(seed, config.class_views)
         self._warnings = list(classes.warnings)
         self._concept_videos: set[str] = set()
         self._random_videos: set[str] = set()
@@ -126,21 +140,30 @@ class _Planner:
         self._random_sizes: dict[str, int] = {}
         self._kinds: list[str] = []
         for label, ids in sorted(classes.examples.items()):
-            for video_id in ids:
+            for example in (example for video_id in ids for example in self._of_class(video_id, label)):
                 for view in range(config.class_views):
-                    self._rows.add("class", label, "full", video_id, None, number=view)
+                    self._rows.add("class", label, "full", example, None, number=view)
+
+    def _of_class(self, video_id: str, label: str) -> list[Example]:
+        """Return the examples of a class that its source video gives, in random order."""
+        return [one for one in self._in_random_order(video_id) if label in split_labels(one.own)][:SEGMENTS_A_VIDEO]
+
+    def _in_random_order(self, video_id: str) -> list[Example]:
+        return sorted(
+            self._examples[video_id],
+            key=lambda one: draw(self._seed, "segment", one.file, "" if one.segment is None else one.segment.name),
+        )
+
+    def _drawn_example(self, video_id: str, number: int) -> Example:
+        """Return the example that the random clip with a number is cut from: another segment each time."""
+        some = self._in_random_order(video_id)
+        return some[number % len(some)]
 
     def note_copies(self, copies: Mapping[str, str], labels: Mapping[str, str | None]) -> None:
         """Count the videos that are unused because they repeat another one, and warn about them."""
         self._copies = len(copies)
         if copies:
-            other = sum(labels[v] is not None and labels[v] != labels[first] for v, first in copies.items())
-            shown = ", ".join(f"{v} repeats {first}" for v, first in sorted(copies.items())[:3])
-            self._warnings.append(
-                f"{len(copies)} of {len(labels)} videos are copies of another one (clips.quality.copy_distance) and "
-                f"give no clips{f'; {other} of them have another label' if other else ''}: {shown}"
-                + (", ..." if len(copies) > 3 else ".")
-            )
+            self._warnings.append(of_copies(copies, labels))
 
     def _new_candidates(self, name: str) -> Candidates:
         return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
@@ -149,11 +172,11 @@ class _Planner:
         """Collect from each video's tracks what concepts and random clips could use."""
         taken = {v for ids in self._classes.examples.values() for v in ids}
         for video_id, spans in self._spans_by_video(tracks):
-            if video_id in taken or video_id not in self._uris:
+            if video_id in taken:
                 continue
             self._offer_to_concepts(video_id, spans)
             by_chance = sorted(spans, key=lambda s: draw(self._seed, "span", video_id, s.track_id, s.frames[0]))
-            label = self._classes.label_of.get(video_id)
+            label = self._classes.turn_of.get(video_id)
             if label not in self._random:
                 self._random[label] = Candidates(self._random_capacity, "random", self._seed)
             few = different(by_chance)[:RANDOM_CLIPS_A_VIDEO]
@@ -161,12 +184,22 @@ class _Planner:
             self._random_any.add(video_id, few)
 
     def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, list[Span]]]:
+        """Yield the source videos with spans. A video of several files comes last: its files are in several tables."""
+        files = {unit: len({example.file for example in some}) for unit, some in self._examples.items()}
+        of_several: dict[str, list[Span]] = defaultdict(list)
         for table in tracks:
             by_video: dict[str, list[Span]] = defaultdict(list)
             for track in iter_tracks(table):
                 self._tracks += 1
-                by_video[track.video_id] += usable_spans(track, self._config, self._dropped)
+                for example in self._of_file.get(track.video_id, ()):
+                    part = part_in(track, example)
+                    spans = [] if part is None else usable_spans(part, self._config, self._dropped)
+                    of = by_video if files[example.video_id] == 1 else of_several
+                    of[example.video_id] += [
+                        dataclasses.replace(span, video_id=example.video_id, example=example) for span in spans
+                    ]
             yield from ((v, s) for v, s in by_video.items() if s)
+        yield from ((v, s) for v, s in of_several.items() if s)
 
     def _offer_to_concepts(self, video_id: str, spans: list[Span]) -> None:
         limit = self._config.quality.max_clips_per_video
@@ -234,7 +267,7 @@ class _Planner:
                 for n in self._concepts
                 if n not in enough
             ]
-        free = len(self._uris) - sum(len(ids) for ids in self._classes.examples.values())
+        free = len(self._examples) - sum(len(ids) for ids in self._classes.examples.values())
         budget = free - min(config.random_pool, -(-free // 2))
         scarce = sum(min(config.per_concept, there[n]) for n in enough) > budget
         # All concepts named by the user count, so the rare ones choose first; proposed ones choose in order of rank.
@@ -276,7 +309,8 @@ class _Planner:
         controls = config.controls if concept.controls is None else concept.controls
         for kind in concept.kinds:
             for span in spans:
-                self._rows.add_with_controls("concept", name, kind, span, controls)
+                assert span.example is not None, "the planner has set it"
+                self._rows.add_with_controls("concept", name, kind, span.example, span, controls)
         kinds: tuple[str, ...] = concept.kinds
         if CONTROLLED in kinds:
             kinds += controls
@@ -294,7 +328,7 @@ class _Planner:
         """Fill a pool of matched random clips for each kind that a concept has, from the videos that are left."""
         config = self._config
         taken = self._concept_videos | {v for ids in self._classes.examples.values() for v in ids}
-        order = self._in_turn({v: draw(self._seed, "random", v) for v in self._uris if v not in taken})
+        order = self._in_turn({v: draw(self._seed, "random", v) for v in self._examples if v not in taken})
         kept = [*self._random.values(), self._random_any]
         spans = {v: s for group in kept for v, (_, s) in group.kept.items() if v not in taken}
         controls = tuple(k for k in self._kinds if k in MOTION_CONTROLS)
@@ -316,16 +350,18 @@ class _Planner:
             for video_id, number in picks:
                 if by_track:
                     span = spans[video_id][number]
-                    self._rows.add_with_controls("random", f"random/{kind}", kind, span, controls)
+                    assert span.example is not None, "the planner has set it"
+                    self._rows.add_with_controls("random", f"random/{kind}", kind, span.example, span, controls)
                 else:
-                    self._rows.add("random", f"random/{kind}", kind, video_id, None, number=number)
+                    example = self._drawn_example(video_id, number)
+                    self._rows.add("random", f"random/{kind}", kind, example, None, number=number)
             self._warn_of_small_pool(kind, len(picks), min(sources, len(picks)))
         self._random_sizes = sizes
         for concept, kind, controls_of in self._given.from_corpus:
             named = corpus_pool if concept is None else functools.partial(own_pool, concept)
             picks = [(v, number) for number in range(RANDOM_CLIPS_A_VIDEO) for v in order][: config.random_pool]
             for video_id, number in picks:
-                self._rows.add_from_corpus(named, kind, video_id, number, controls_of)
+                self._rows.add_from_corpus(named, kind, self._drawn_example(video_id, number), number, controls_of)
             sizes[named(kind).removeprefix("random/")] = len(picks)
             self._random_videos |= {v for v, _ in picks}
             self._warn_of_small_pool(kind, len(picks), min(len(order), len(picks)))
@@ -333,27 +369,13 @@ class _Planner:
     def _warn_of_small_pool(self, kind: str, clips: int, sources: int) -> None:
         counts = (*self._concept_counts.values(), *self._given.counts.values())
         largest = max((c["clips"] for c in counts), default=0)
-        if clips > sources:
-            self._warnings.append(
-                f"Random clips ({kind}): only {sources} videos are left for them, so they give {clips} clips, up to "
-                f"{RANDOM_CLIPS_A_VIDEO} each. Random sets then share source videos."
-            )
-        if clips < 10 * largest:
-            self._warnings.append(
-                f"Random clips ({kind}): the pool has {clips}, and at least {10 * largest} are wanted (10 times the "
-                f"largest concept), {10 * largest - clips} more. "
-                + (
-                    "Raise clips.random_pool."
-                    if clips == self._config.random_pool
-                    else "Give more videos, or lower clips.per_concept."
-                )
-            )
+        self._warnings += of_small_pool(kind, clips, sources, largest, self._config.random_pool, RANDOM_CLIPS_A_VIDEO)
 
     def _in_turn(self, priority: Mapping[str, float]) -> list[str]:
         """Return the videos by priority, one from each class in turn."""
         by_class: dict[str, list[str]] = defaultdict(list)
         for video_id in sorted(priority, key=lambda v: (priority[v], v)):
-            by_class[self._classes.label_of.get(video_id) or ""].append(video_id)
+            by_class[self._classes.turn_of.get(video_id) or ""].append(video_id)
         ranked = [(rank, label, v) for label, ids in by_class.items() for rank, v in enumerate(ids)]
         return [v for _, _, v in sorted(ranked)]
 
@@ -367,7 +389,7 @@ class _Planner:
                 "class": examples,
                 "concept": len(self._concept_videos),
                 "random": len(self._random_videos),
-                "unused": len(self._uris) - used,
+                "unused": len(self._examples) - used,
                 "copies": self._copies,
             },
             "classes": {label: len(ids) for label, ids in sorted(self._classes.examples.items())},

@@ -9,6 +9,8 @@ example, and that before a random clip.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -17,62 +19,44 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from vtcav_ray.clips.parts import Spans, segment_of
 from vtcav_ray.errors import InputError
 from vtcav_ray.tracks.copies import NUMBERS, Pictures, find_copies
 from vtcav_ray.video.decode import Video
+from vtcav_ray.video.segments import Segment
 
 _FIRST = {"concept": 0, "class": 1, "random": 2}
 Row = dict[str, Any]
 COLUMNS = ("clip_id", "video_id", "set", "given", "signature")
 
 
-def part_of(video: Video, row: Mapping[str, Any], count: int) -> range:
-    """Return the frames of the part of a file that an own clip is.
+def signatures_of_video(video: Video, rows: Iterable[Row], spans: Spans) -> list[Row]:
+    """Return rows of CLIP_SIGNATURES for rows of the plan that are cut from this file.
 
     Args:
-        video: open, and counted.
-        row: with `start` and `end`, seconds.
-        count: number of its frames.
-
-    Raises:
-        InputError: `too_short`: no frame lies in the part.
+        video: open.
+        rows: of the plan, without `frames`.
+        spans: of each part of the file that a row names. Parts without a frame have no signature.
     """
-    start, end = row.get("start"), row.get("end")
-    times = np.arange(count) / video.fps if video.seconds is None else np.asarray(video.seconds)[:count]
-    first = 0 if start is None else int(np.searchsorted(times, start - 1e-6))
-    last = count if end is None else int(np.searchsorted(times, end - 1e-6))
-    if first >= last:
-        raise InputError(
-            "too_short",
-            f"{video.name} has no frame from {start or 0:g} s to {'its end' if end is None else f'{end:g} s'}: it has "
-            f"{count} frames, {times[-1] if count else 0:.1f} s.",
-        )
-    return range(first, last)
-
-
-def signatures_of_video(video: Video, rows: Iterable[Row]) -> list[Row]:
-    """Return rows of CLIP_SIGNATURES for rows of the plan that are cut from this file."""
-    parts: dict[tuple[float | None, float | None], list[Row]] = defaultdict(list)
+    by_part: dict[Segment | None, list[Row]] = defaultdict(list)
     for row in rows:
-        parts[row.get("start"), row.get("end")].append(row)
+        by_part[segment_of(row)].append(row)
     found: list[Row] = []
-    for of in parts.values():
+    for part, of in by_part.items():
+        span = spans[part]
+        if isinstance(span, InputError):  # the clips have failed for the same reason
+            continue
         pictures = Pictures()
-        for frame in _frames(video, of[0]):
+        for frame in _frames(video, part, *span):
             pictures.add(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
-        found += _signed(pictures.signature(), of)
+        if not pictures.is_empty:
+            found += _signed(pictures.signature(), of)
     return found
 
 
-def _frames(video: Video, row: Row) -> Iterator[np.ndarray]:
-    if row.get("start") is None and row.get("end") is None:
-        yield from (frame for _, frame in video.frames())
-        return
-    try:
-        part = part_of(video, row, video.count())
-    except InputError:  # the clip has failed for the same reason
-        part = range(1)
-    yield from (frame for _, frame in video.frames_at(list(part)))
+def _frames(video: Video, part: Segment | None, first: int, count: int) -> Iterator[np.ndarray]:
+    pairs = video.frames() if part is None else video.frames_at(range(first, first + count))
+    yield from (frame for _, frame in itertools.islice(pairs, count))
 
 
 def signatures_of_image(image: np.ndarray, rows: Iterable[Row]) -> list[Row]:
@@ -105,8 +89,11 @@ def repeated_clips(
     of_video: dict[str, str] = {}
     for table in signed:
         for row in table.to_pylist():
-            name = row["clip_id"] if row["given"] else f"corpus/{row['video_id']}"
-            order, clips, vector = entries.get(name, ((9, ""), [], np.asarray(row["signature"], np.float32)))
+            vector = np.asarray(row["signature"], np.float32)
+            # The clips of one part of a corpus video share its signature; other segments of it have others.
+            part = hashlib.sha256(vector.tobytes()).hexdigest()[:16]
+            name = row["clip_id"] if row["given"] else f"corpus/{row['video_id']}/{part}"
+            order, clips, _ = entries.get(name, ((9, ""), [], vector))
             entries[name] = (min(order, (_FIRST[row["set"]], name)), [*clips, row["clip_id"]], vector)
             of_video[name] = row["video_id"]
     for table in corpus:

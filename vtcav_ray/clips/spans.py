@@ -5,6 +5,7 @@ The candidates for a set are a bounded number, so memory does not grow with the 
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray.clips.classes import draw
+from vtcav_ray.clips.corpus import Example
 from vtcav_ray.clips.motion import Motion, describe_motions
 from vtcav_ray.config import ClipsConfig
+from vtcav_ray.video.segments import Range, frame_ranges
 
 SECONDS = "seconds"  # column of times that `with_times` appends
 SPANS_A_TRACK = 6  # number of positions tried along a track
@@ -62,6 +65,7 @@ class Span:
         pick: the frame (0 to T-1) that shows the object best: detected, whole, sharp.
         confidence: mean over the span.
         interval: distance between consecutive frames, in source frames.
+        example: of the corpus that it lies in; the planner sets it.
     """
 
     video_id: str
@@ -73,6 +77,7 @@ class Span:
     pick: int
     confidence: float
     interval: int
+    example: Example | None = None
 
 
 def iter_tracks(table: pa.Table) -> Iterator[Track]:
@@ -99,6 +104,26 @@ def iter_tracks(table: pa.Table) -> Iterator[Track]:
         part = slice(int(offsets[i]), int(offsets[i + 1]))
         seconds = times[i].values.to_numpy() if times is not None and times[i].is_valid else None
         yield Track(**dict(zip(single, values, strict=True)), **{k: v[part] for k, v in flat.items()}, times=seconds)
+
+
+def part_in(track: Track, example: Example) -> Track | None:
+    """Return the part of a track that lies in an example; None if nothing does."""
+    if example.segment is None:
+        return track
+    frames = example.frames
+    if frames is None:  # the source of the tracks did not look at the frames
+        seconds = np.arange(track.num_frames) / track.fps if track.times is None else track.times
+        (frames,) = frame_ranges([example.segment], seconds)
+    return None if frames is None else _within(track, frames)
+
+
+def _within(track: Track, frames: Range) -> Track | None:
+    """Return the part of a track that lies in a range of source frames; None if nothing does."""
+    begin, end = np.searchsorted(track.frames, (frames[0], frames[1] + 1))
+    if begin == end:
+        return None
+    names = ("frames", "boxes", "confidence", "camera", "sharpness", "shot")
+    return dataclasses.replace(track, **{name: getattr(track, name)[begin:end] for name in names})
 
 
 def with_times(tracks: pa.Table, times: pa.Table) -> pa.Table:

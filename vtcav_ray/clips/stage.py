@@ -80,19 +80,23 @@ def _with_files(plan: pa.Table, videos: pa.Table, tracks: StageFolder | None) ->
     For a file that the listing could not identify (http), `seen` is what the stage `tracks` decoded. It is null for all
     other files, and if `tracks` found no track. The rows of own clips have their files' facts already.
     """
-    columns = ["video_id", "size_bytes", "fingerprint"]
-    listed = {row.pop("video_id"): row for row in videos.select(columns).to_pylist()}
-    ids = plan["video_id"].to_pylist()
-    own = plan["given"].to_pylist() if "given" in plan.column_names else [None] * len(ids)
-    unknown = {v for v, given in zip(ids, own, strict=True) if not given and listed[v]["fingerprint"] is None}
+    columns = ["uri", "video_id", "size_bytes", "fingerprint"]
+    listed = {row["uri"]: row for row in videos.select(columns).to_pylist()}
+    files = [row if row.get("given") else listed[row["uri"]] for row in _facts(plan)]
+    unknown = {file["video_id"] for file in files if not file.get("given") and file["fingerprint"] is None}
     seen = _seen(tracks, unknown) if unknown and tracks is not None else {}
     for name, kind in (("fingerprint", pa.string()), ("size_bytes", pa.int64())):
-        kept = plan[name].to_pylist() if name in plan.column_names else own
-        values = [k if given else listed[v][name] for v, k, given in zip(ids, kept, own, strict=True)]
         plan = plan.drop_columns([name]) if name in plan.column_names else plan
-        plan = plan.append_column(name, pa.array(values, kind))
-    found = [None if given else seen.get(video) for video, given in zip(ids, own, strict=True)]
+        plan = plan.append_column(name, pa.array([file[name] for file in files], kind))
+    found = [None if file.get("given") else seen.get(file["video_id"]) for file in files]
     return plan.append_column("seen", pa.array(found, SEEN))
+
+
+def _facts(plan: pa.Table) -> list[dict[str, Any]]:
+    """Return the columns by which the file of each row is known."""
+    names = ("uri", "video_id", "given", "size_bytes", "fingerprint")
+    rows: list[dict[str, Any]] = plan.select([name for name in names if name in plan.column_names]).to_pylist()
+    return rows
 
 
 def _seen(tracks: StageFolder, videos: set[str]) -> dict[str, dict[str, Any]]:
@@ -168,8 +172,10 @@ def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
     if videos is None:
         raise StageError("There is no video: every row of the manifest failed. See `vtcav table RUN failures`.")
     tracks = context.inputs.get(stages.TRACKS.name)
-    failed = tracks.read("failures", columns=["video_id"]) if tracks is not None else None
-    failed_ids = set(failed["video_id"].to_pylist()) if failed is not None else set()
+    failed = tracks.read("failures", columns=["video_id", "error_kind"]) if tracks is not None else None
+    failed_ids = set()
+    if failed is not None:  # a video without one of its segments has others
+        failed_ids = set(failed.filter(pc.not_equal(failed["error_kind"], "segment"))["video_id"].to_pylist())
 
     def parts() -> Iterator[pa.Table]:
         if tracks is None:
@@ -188,6 +194,7 @@ def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
         _class_names(config),
         copies=copies,
         given=given_of(context),
+        segments=tracks.read("segments") if tracks is not None else None,
     )
 
 
@@ -264,11 +271,11 @@ class CutWorker:
         from vtcav_ray.clips.duplicates import looks_of
         from vtcav_ray.clips.masks import GREY
 
-        ids, found = rows["video_id"].to_pylist(), rows["seen"].to_pylist()
-        seen = {video: Seen(**facts) for video, facts in zip(ids, found, strict=True) if facts is not None}
+        uris, found = rows["uri"].to_pylist(), rows["seen"].to_pylist()
+        seen = {uri: Seen(**facts) for uri, facts in zip(uris, found, strict=True) if facts is not None}
         clips, failures, signatures = cut_files(
             rows,
-            self._sources(rows, seen),
+            with_neighbours(rows, self.neighbours, seen, by="uri"),
             self.config.clips,
             max_frames=self.config.tracks.max_frames,
             max_pixels=self.config.tracks.max_pixels,

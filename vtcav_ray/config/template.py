@@ -35,6 +35,7 @@ tracks:                           # how objects are found and followed
   image_size: 640                 # pixels; as the detector was trained
   confidence: 0.1                 # least confidence of a detection; the tracker drops stray ones
   frame_stride: 2                 # detect in every second frame
+  # vocabulary: [red card]        # words for YOLO-World or YOLOE weights: docs/howto/words_and_masks.md
 
 clips:                            # what is cut from the videos: concepts, class examples, random sets
   frames: 32                      # T, as your recogniser expects
@@ -46,6 +47,7 @@ clips:                            # what is cut from the videos: concepts, class
   random_pool: 300                # random clips per kind; ten times per_concept or more
   # random_labels: matched        # random sets with a concept's own labels: then a CAV can't learn the class
   # concept_labels: other         # a class's effects from concept clips of other classes: docs/concepts.md
+  # mask: true                    # show objects alone on grey; needs segmentation weights
   # classes: [playing tennis, arm wrestling]   # null: every class with enough videos
   concepts: auto                  # proposed from the tracks. Or name your own:
   # concepts:

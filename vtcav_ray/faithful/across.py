@@ -64,7 +64,7 @@ def _neighbours(chosen: Chosen, scores: Mapping[CellKey, Mapping[str, Any]]) -> 
         array = np.array(pairs)
         rank = float(scipy.stats.spearmanr(array[:, 0], array[:, 1]).statistic)
         same = float((np.sign(array[:, 0]) == np.sign(array[:, 1])).mean())
-        of = {"check": "layers", "layer": one, "n": len(pairs), "note": f"With {other}."}
+        of: dict[str, Any] = {"check": "layers", "layer": one, "n": len(pairs), "note": f"With {other}."}
         rows.append(FaithfulnessRow(measure="rank correlation with the next layer", value=rank, **of))
         rows.append(FaithfulnessRow(measure="same sign as the next layer", value=same, **of))
     return rows

@@ -83,7 +83,7 @@ def insertion(opposite_VK: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((np.concatenate((with_first, whole), axis=1) - none_left).mean(axis=1))
 
 
-def _interval(values_V: NDArray[np.float64]) -> dict[str, float | None]:
+def _interval(values_V: NDArray[np.float64]) -> dict[str, Any]:
     mean, low, high = (None if np.isnan(v) else float(v) for v in mean_interval(values_V))
     return {"value": mean, "ci_low": low, "ci_high": high}
 

@@ -40,7 +40,7 @@ def orthonormal(directions_kSC: Grid) -> Grid:
             left = column.copy()
             for one in (*kept, *kept):  # twice: a single pass of Gram and Schmidt loses digits
                 left -= (one @ left) * one
-            if np.linalg.norm(left) > 1e-5 * max(np.linalg.norm(column), 1e-30):
+            if np.linalg.norm(left) > 1e-5 * max(float(np.linalg.norm(column)), 1e-30):
                 kept.append(left / np.linalg.norm(left))
         bases.append(kept)
     rank = min(len(kept) for kept in bases)

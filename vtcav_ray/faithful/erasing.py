@@ -13,9 +13,10 @@ from vtcav_ray.activations.targets import Target, target_values
 from vtcav_ray.faithful.erase import ErasedNetwork, Grid, orthonormal
 from vtcav_ray.faithful.plan import Chosen, LayerDirections, Vector
 from vtcav_ray.rows import ErasureRow, FiniteChangeRow
+from vtcav_ray.runs.costs import CheckSizes
 from vtcav_ray.tcav.directions import on_channels
 
-CHAINS = 20  # sequences of random directions that a curve is compared with: p is at least 1/21
+CHAINS = CheckSizes.chains
 
 
 @dataclass(frozen=True)

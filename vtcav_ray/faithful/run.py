@@ -8,6 +8,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.faithful.plan import Chosen, choose_sets
 from vtcav_ray.faithful.stage import check_projections, faithful_stage
 from vtcav_ray.report.stage import publish_report
+from vtcav_ray.runs.costs import CheckSizes
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import writing
 from vtcav_ray.scores.again import choose_again
@@ -16,10 +17,6 @@ from vtcav_ray.store.access import report_storage_errors
 from vtcav_ray.tables import CELL_KEY
 
 RECORD = "faithful.json"
-CLIPS = 8  # reference clips per class
-RANDOM_SETS = 60  # directions of chance: p is at least 1/61
-CONCEPTS = 12
-IN_CURVES = 4
 
 
 @report_storage_errors
@@ -28,9 +25,9 @@ def faithful_run(
     config: Config,
     wanted: Wanted,
     *,
-    clips: int = CLIPS,
-    random_sets: int = RANDOM_SETS,
-    concepts: int = CONCEPTS,
+    clips: int = CheckSizes.clips,
+    random_sets: int = CheckSizes.random_sets,
+    concepts: int = CheckSizes.concepts,
     progress: pipeline.Progress | None = None,
 ) -> Run:
     """Run all checks, and open the run with their table `faithfulness`.
@@ -83,5 +80,5 @@ def _chosen(run: Run, config: Config, wanted: Wanted, clips: int, random_sets: i
         effects,
         clips=clips,
         random_sets=random_sets,
-        in_curves=IN_CURVES,
+        in_curves=CheckSizes.in_curves,
     )

@@ -14,6 +14,7 @@ from vtcav_ray.errors import StageError
 from vtcav_ray.faithful.across import across_layers
 from vtcav_ray.faithful.curves import curve_rows
 from vtcav_ray.faithful.plan import Chosen
+from vtcav_ray.faithful.randomised import WHOLE
 from vtcav_ray.heatmaps.intervals import mean_interval
 from vtcav_ray.rows import FaithfulnessRow, table_of
 from vtcav_ray.scores.choose import CellKey
@@ -66,7 +67,7 @@ def necessity(erasures: pa.Table) -> Rows:
             change_V, right_V = _means(videos, 0), _means(videos, 1)
             mean, low, high = mean_interval(change_V)
             measure = "change" if what == "pattern" else "change along the CAV"
-            of = {"class_": name, "layer": layer, "concept": concept, "n": len(change_V)}
+            of: dict[str, Any] = {"class_": name, "layer": layer, "concept": concept, "n": len(change_V)}
             rows.append(
                 FaithfulnessRow(
                     check="necessity",
@@ -86,7 +87,10 @@ def necessity(erasures: pa.Table) -> Rows:
 
 
 def randomised(table: pa.Table | None, scores: dict[CellKey, dict[str, Any]], alpha: float) -> Rows:
-    """Return, per level of shuffled weights, the called effects and the correlation of z with the run's."""
+    """Return, per level of shuffled weights, the called effects and the correlation of z with the run's.
+
+    A note warns about calls with all weights shuffled, and about a correlation of `MUCH` at any level.
+    """
     rows: Rows = []
     if table is None:
         return rows
@@ -104,11 +108,12 @@ def randomised(table: pa.Table | None, scores: dict[CellKey, dict[str, Any]], al
             continue
         r = _correlation(np.array(pairs))
         notes = []
-        if called:
-            notes.append(f"{called} of {len(pairs)} effects are called although weights are shuffled ({level}).")
+        # Below a shuffled top, activations are trained: concepts differ there, and a random top responds to that.
+        if called and level == WHOLE:
+            notes.append(f"{called} of {len(pairs)} effects are called although all weights are shuffled.")
         if abs(r) >= MUCH:
             notes.append(f"The effects with shuffled weights ({level}) go along with the run's: r {r:.2f}.")
-        of = {"check": "randomised weights", "layer": level, "n": len(pairs)}
+        of: dict[str, Any] = {"check": "randomised weights", "layer": level, "n": len(pairs)}
         rows.append(FaithfulnessRow(measure="called", value=float(called), note=" ".join(notes), **of))
         rows.append(FaithfulnessRow(measure="correlation", value=r, **of))
     return rows
@@ -181,7 +186,7 @@ def first_order(table: pa.Table | None) -> Rows:
                 )
             )  # fmt: skip
         array = np.array(cells)
-        of = {"check": "first order", "layer": layer, "n": len(cells)}
+        of: dict[str, Any] = {"check": "first order", "layer": layer, "n": len(cells)}
         square = float(array[:, 0] @ array[:, 0])
         if len(cells) >= 3 and square > 0:
             rows.append(FaithfulnessRow(measure="slope", value=float(array[:, 0] @ array[:, 1]) / square, **of))
@@ -202,9 +207,9 @@ def _scaled_correlation(rows: Sequence[dict[str, Any]], pairs: NDArray[np.float6
 
 
 def _correlation(pairs_N2: NDArray[np.float64]) -> float:
-    if (pairs_N2.std(axis=0) == 0).any():
+    if bool(np.any(pairs_N2.std(axis=0) == 0)):
         return float("nan")
-    return float(np.corrcoef(pairs_N2.T)[0, 1])
+    return float(np.corrcoef(pairs_N2[:, 0], pairs_N2[:, 1])[0, 1])
 
 
 def _is_of(name: str, kind: str) -> bool:

@@ -90,7 +90,7 @@ class FaithfulWorker:
     def _erase(self, rows: pa.Table) -> ShardOutput:
         layer = rows["layer"][0].as_py()
         frames, failures = self._decoded(rows)
-        gradients = self._gradients(layer, frames.keys())
+        gradients = self._gradients(layer, list(frames))
         examples = [
             Example(row["clip_id"], row["video_id"], row["class"], gradients.get(row["clip_id"], {}))
             for row in rows.to_pylist()

@@ -105,7 +105,7 @@ def load_python(config: ModelConfig, device: torch.device, seed: int) -> PythonR
         module=module,
         class_names=names,
         description=describe_python(config, seed),
-        preprocessor=_preprocessor(spec, config.config),
+        preprocessor=preprocessor_of(spec, f"model.config: {config.config}"),
         layer_aliases=spec.layer_aliases,
         device=device,
         tokens=spec.tokens,
@@ -185,14 +185,21 @@ def _call(module: ModuleType, function: str, config: ModelConfig, seed: int) -> 
     return network, spec
 
 
-def _preprocessor(spec: NetworkSpec, where: str) -> Preprocessor:
+def preprocessor_of(spec: NetworkSpec, where: str) -> Preprocessor:
+    """Return the preprocessing that a spec describes.
+
+    Args:
+        spec: of the network.
+        where: what gave the spec, for the message.
+
+    Raises:
+        ConfigError: its sizes, means or deviations are not possible.
+    """
     size = (spec.input_size, spec.input_size) if isinstance(spec.input_size, int) else spec.input_size
     height, width = int(size[0]), int(size[1])
     short = spec.resize or min(height, width)
     if len(spec.mean) != 3 or len(spec.std) != 3 or min(spec.std) <= 0 or min(height, width) < 1:
-        raise ConfigError(
-            f"model.config: {where}: give three numbers as `mean` and as `std` (above 0), and `input_size` in pixels."
-        )
+        raise ConfigError(f"{where}: give three numbers as `mean` and as `std` (above 0), and `input_size` in pixels.")
     resize = AntialiasedResize(short, mode=spec.interpolation)
     if height != width and spec.resize is None:
         resize = AntialiasedResize(None, (height, width), spec.interpolation)

@@ -66,7 +66,10 @@ class ModelFolder:
         """
         found = self.config.get("id2label")
         if found is None:  # the library leaves it out if it is its default
-            return tuple(f"LABEL_{i}" for i in range(int(self.config.get("num_labels", 2))))
+            count = self.config.get("num_labels", 2)
+            if not isinstance(count, int):
+                raise ConfigError(f"{self.uri}/{CONFIG}: `num_labels` is {count!r}, not a number.")
+            return tuple(f"LABEL_{i}" for i in range(count))
         try:
             names = {int(place): str(name) for place, name in found.items()}
         except (AttributeError, ValueError) as error:

@@ -35,7 +35,7 @@ from vtcav_ray.text.name_lists import repeated
 
 FRAMES = ("num_frames", "frames_per_clip")  # keys of config.json
 # What the library raises for a config or weights that it can't use.
-_UNUSABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError, ImportError)
+_UNUSABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError, RuntimeError, ImportError)
 
 
 class TransformersRecogniser(Recogniser):
@@ -158,6 +158,7 @@ def _build(folder: ModelFolder, seed: int | None) -> nn.Module:
             f"{folder.uri}/{CONFIG}: `model_type` {kind!r} is no video classifier of the installed transformers, "
             f"which has {', '.join(known)}."
         )
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForVideoClassification
 
@@ -182,7 +183,7 @@ def _build(folder: ModelFolder, seed: int | None) -> nn.Module:
                     module = AutoModelForVideoClassification.from_config(
                         settings, trust_remote_code=False, dtype=torch.float32
                     )
-        except (*_UNUSABLE, SafetensorError) as error:
+        except (*_UNUSABLE, SafetensorError, StrictDataclassError) as error:
             raise StageError(f"transformers can't load {folder.uri}: {' '.join(str(error).split())}") from error
     _check_loaded(info, folder.uri)
     if getattr(module.config, "attention_type", None) == "space_only":

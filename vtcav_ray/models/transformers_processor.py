@@ -84,7 +84,10 @@ def _own_settings(network: Mapping[str, Any], where: str) -> dict[str, Any]:
         )
     kind, side = known
     size = network.get("crop_size" if kind == "VJEPA2" else "image_size", side)
-    height, width = (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    try:
+        height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    except (TypeError, ValueError, LookupError) as error:
+        raise ConfigError(f"{where}/config.json: the side of the input, {size!r}, is no number of pixels.") from error
     return {
         "video_processor_type": f"{kind}VideoProcessor",
         "size": {"shortest_edge": min(height, width)},

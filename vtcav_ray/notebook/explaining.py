@@ -23,9 +23,10 @@ from vtcav_ray.config.section import ConfigSection
 from vtcav_ray.config.statistics import CavsConfig, ScoresConfig
 from vtcav_ray.models.base import Recogniser
 from vtcav_ray.models.families import ALIASES
+from vtcav_ray.models.python_module import NetworkSpec
 from vtcav_ray.notebook.clip_sets import Clips, ClipSets, Groups
 from vtcav_ray.notebook.explanation import Explanation
-from vtcav_ray.notebook.modules import About, left_unchanged, recogniser_of
+from vtcav_ray.notebook.modules import left_unchanged, recogniser_of
 from vtcav_ray.notebook.progress import Steps
 from vtcav_ray.rows import NullRow, ScoreRow, table_of
 from vtcav_ray.scores.answers import Answers, score_answers
@@ -73,7 +74,7 @@ def explain(
     examples: Mapping[str, Clips],
     layers: Sequence[str] | None = None,
     *,
-    about: About | None = None,
+    spec: NetworkSpec | None = None,
     groups: Groups | None = None,
     labels: Mapping[str, str] | None = None,
     movements: Collection[str] = (),
@@ -88,14 +89,14 @@ def explain(
     where its weights are, and on a GPU so do the statistics.
 
     Args:
-        model: one of our recognisers (`vtcav_ray.models.load_recogniser`), or a `torch.nn.Module` with `about`.
+        model: one of our recognisers (`vtcav_ray.models.load_recogniser`), or a `torch.nn.Module` with `spec`.
         concepts: name -> clips that show the concept. `cup/spatial` also gives a kind; without one it is `given`.
         random: clips that concepts are compared with, matched to them in everything but the concept; if the concepts
             are of several kinds: kind -> clips.
         examples: class of the model -> clips of this class. The gradients are taken there.
         layers: aliases or names; `early@moving` gives one its own projection. None: those of `early`, `middle`, `late`
             and `head` that the model has.
-        about: class names and input of a plain `nn.Module`.
+        spec: class names and input of a plain `nn.Module`, which maps `[B, 3, T, H, W]` to `[B, K]`.
         groups: source video of each clip, which is the unit of all tests: `{"concepts": {name: [...]}, "random":
             [...], "examples": {class: [...]}}`. What is left out: each clip is its own source video.
         labels: source video -> class, for those of concepts and random clips whose class is known. The table then says
@@ -113,7 +114,7 @@ def explain(
 
     Raises:
         ValueError: clips of a wrong shape, an unknown class, a source video in two sets, or too few clips.
-        TypeError: an unknown setting, or an `nn.Module` without `about`.
+        TypeError: an unknown setting, or an `nn.Module` without `spec`.
         ConfigError: a layer that the model does not have, clips of a length that it does not take, or a bad setting.
 
     Example:
@@ -124,7 +125,7 @@ def explain(
         >>> found.table.query("significant")
     """
     with left_unchanged(model) if isinstance(model, nn.Module) else nullcontext():
-        recogniser = model if isinstance(model, Recogniser) else recogniser_of(model, about)
+        recogniser = model if isinstance(model, Recogniser) else recogniser_of(model, spec)
         activations, cavs, scores = _sections(settings, _layers(recogniser, layers))
         sets = ClipSets.of(concepts, random, examples, groups, labels)
         _check_classes(recogniser, list(examples))
@@ -312,7 +313,12 @@ def _sections(
         activations, cavs, scores = (make(values) for make, values in zip(makers, chosen, strict=True))
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {message}") from error
+    if scores.gradients_at == "all":
+        raise ValueError("gradients_at: choose `reference` or `own`. At other examples there are no gradients here.")
+    if scores.gradients_at == "reference" and activations.reference == 0:
+        raise ValueError("reference: with 0, set gradients_at to `own`; or leave it out, for the default number.")
     return activations, cavs, scores
 
 

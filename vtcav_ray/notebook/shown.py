@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOM = "vtcav_ray.notebook"
 MOST_CLASSES = 12  # in one cell of a notebook
+MOST_NOTES = 5
 NO_CLASS = "No class was tested."
 
 
@@ -46,9 +47,15 @@ def answer_html(
     every = verdicts(cells, movements)
     shown = clearest(every, MOST_CLASSES)
     answers = [(one.name, [plain(sentence) for sentence in one.sentences], depths(cells, one)) for one in shown]
-    return render(
-        ROOM, "answer.html", answers=answers, more=len(every) - len(shown), notes=notes, link=link, no_class=NO_CLASS
-    )
+    values = {
+        "answers": answers,
+        "more": len(every) - len(shown),
+        "notes": notes[:MOST_NOTES],
+        "more_notes": max(0, len(notes) - MOST_NOTES),
+        "link": link,
+        "no_class": NO_CLASS,
+    }
+    return render(ROOM, "answer.html", **values)
 
 
 def figure_of(cells: ScoreCells, class_name: str | None, movements: Collection[str] = ()) -> Figure:
@@ -68,6 +75,7 @@ def figure_of(cells: ScoreCells, class_name: str | None, movements: Collection[s
     with style():
         figure = effects(cells, class_name)
     assert figure is not None, "every class has cells against random clips"
+    figure.set_layout_engine("constrained")  # a notebook shows it as it is, without a tight box around it
     return figure
 
 

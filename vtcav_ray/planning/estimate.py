@@ -15,12 +15,15 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.cavs.chance import CAVS
+from vtcav_ray.clips.corpus import Corpus
 from vtcav_ray.clips.given import plan_given
 from vtcav_ray.clips.kinds import control_of_given
+from vtcav_ray.clips.select import SEGMENTS_A_VIDEO
 from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.config.clips import GIVEN
+from vtcav_ray.pages.wording import duration
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
-from vtcav_ray.runs.costs import BACKWARD, Hours, price, stage_hours
+from vtcav_ray.runs.costs import BACKWARD, CheckSizes, Hours, price, stage_hours
 from vtcav_ray.text.name_lists import NameIndex, letters, spoken
 
 # Statistics are timed on random vectors of the planned size. Real vectors need other numbers of iterations.
@@ -137,7 +140,7 @@ def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) ->
     wanted = NameIndex(config.clips.classes) if config.clips.classes else None
     counts: dict[str, int] = {}
     shown: dict[str, str] = {}
-    for label in videos["label"].to_pylist():
+    for label in Corpus.of(videos).labels(names):
         if label is not None:
             name = shown.setdefault(letters(label) or label, spoken(label))
             counts[name] = counts.get(name, 0) + 1
@@ -210,6 +213,18 @@ def gradient_note(config: Config, classes: Mapping[str, int], clips: Range) -> s
     return f"{sentence} For fewer, {', or '.join(fewer)}."
 
 
+def checks_note(config: Config, classes: int, concepts: Sequence[tuple[str, str]], seconds_a_pass: float) -> str:
+    """Return a sentence on the cost of `vtcav faithful` at its default sizes, which the estimate leaves out."""
+    kinds = len({kind for _, kind in concepts})
+    passes = CheckSizes().passes(
+        classes=classes, concepts=len(concepts), kinds=kinds, layers=len(config.activations.layers)
+    )
+    return (
+        f"`vtcav faithful` afterwards takes at most {passes:,} passes of a part of the network, at most "
+        f"{duration(passes * seconds_a_pass)} of one actor."
+    )
+
+
 def reference_clips(config: Config, classes: Mapping[str, int]) -> int:
     """Return the number of reference clips, if no class example fails."""
     clips, size = config.clips, config.activations.reference
@@ -232,6 +247,15 @@ def response_passes(config: Config, clips: Range, classes: Mapping[str, int]) ->
     return pool.times(float(reference_clips(config, classes) * len(config.activations.layers)))
 
 
+def _with_segments(config: Config, corpus: Corpus) -> Config:
+    """Return a config with as many views per class video as it has with the maximum of segments that are examples."""
+    most = min(SEGMENTS_A_VIDEO, max((len(some) for some in corpus.examples.values()), default=1))
+    if most == 1:
+        return config
+    clips = config.clips.model_copy(update={"class_views": config.clips.class_views * most})
+    return config.model_copy(update={"clips": clips})
+
+
 def estimate(
     config: Config,
     videos: pa.Table,
@@ -251,8 +275,10 @@ def estimate(
         given: the own clips of its concepts; None: there are none.
     """
     notes = list(sample.notes)
+    corpus = Corpus.of(videos)
+    config = _with_segments(config, corpus)
     concepts, classes = concepts_of(config, given), classes_of(config, videos, known_classes)
-    clips = clip_range(config, videos.num_rows, classes, concepts)
+    clips = clip_range(config, len(corpus.examples), classes, concepts)
     gradients = gradient_range(config, classes)
     num = float(videos.num_rows)
     tracking, measured = per_item(sample.tracks)
@@ -272,7 +298,7 @@ def estimate(
     if config.scores.effect == "patch":
         passes = response_passes(config, clips, classes)
         seconds["responses"] = per_item(sample.responses)[0].times(passes)
-    pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, videos.num_rows))
+    pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, len(corpus.examples)))
     compared = len({(j.concept, j.against) for j in jobs if not j.is_null})
     cells = compared * max(1, len(classes)) * (layers + 1)  # and those of the answer
     if jobs and sample.dims:
@@ -302,7 +328,12 @@ def estimate(
         price=None if prices[1] is None else Range(*(p or 0.0 for p in prices)),
         currency=str(rates.get("currency", "EUR")),
         dominates=max(weight, key=lambda name: weight[name] or 0.0),
-        notes=(*notes, *filter(None, (gradient_note(config, classes, clips),)), *_device_notes(config)),
+        notes=(
+            *notes,
+            *filter(None, (gradient_note(config, classes, clips),)),
+            checks_note(config, len(classes), concepts, extracting.estimate),
+            *_device_notes(config),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vtcav_ray.clips.corpus import Corpus
 from vtcav_ray.config import Config, VideosConfig
 from vtcav_ray.errors import InputError
 from vtcav_ray.preflight.checks import LabelRow, listed
@@ -24,8 +25,10 @@ class Survey:
 
     Attributes:
         videos: number of videos.
-        labels: label -> number of videos; the empty label: those without one.
-        fps, height, width, frames: medians of the videos that were opened; 0: none could be.
+        labels: label -> number of videos that have it; the empty label: those without one.
+        fps, height, width, frames: medians of the videos that were opened; 0: none could be. With segments, `frames` is
+            that of a segment.
+        segments: parts of videos that are used, where a list gives some.
         opened, unreadable: number of videos that were opened, and that could not be.
     """
 
@@ -37,6 +40,7 @@ class Survey:
     frames: int = 0
     opened: int = 0
     unreadable: int = 0
+    segments: int = 0
 
     @property
     def sentences(self) -> list[str]:
@@ -44,6 +48,8 @@ class Survey:
         named = sorted(((n, label) for label, n in self.labels.items() if label), reverse=True)
         shown = listed([f"{label} {count}" for count, label in named]) if named else "none"
         lines = [f"{self.videos:,} videos; {len(named):,} labels: {shown}"]
+        if self.segments:
+            lines.append(f"{self.segments:,} segments; clips are cut inside them, and the source video is the unit")
         if without := self.labels.get("", 0):
             lines.append(f"{without:,} videos have no label")
         if self.opened:
@@ -70,7 +76,8 @@ def survey(uri: str, labels: str | None = None) -> Survey:
     """
     settings = VideosConfig(uri=uri, labels=labels)
     videos, _ = list_videos(settings)
-    counts = Counter(label or "" for label in videos["label"].to_pylist())
+    corpus = Corpus.of(videos)
+    counts, total, segments = Counter(label or "" for label in corpus.labels()), len(corpus.examples), corpus.segments
     from vtcav_ray.video.decode import probe
 
     places = sorted({int(i) for i in np.linspace(0, videos.num_rows - 1, HEADERS)}) if videos.num_rows else []
@@ -82,11 +89,14 @@ def survey(uri: str, labels: str | None = None) -> Survey:
         except InputError:
             unreadable += 1
     if not found:
-        return Survey(videos.num_rows, dict(counts), unreadable=unreadable)
+        return Survey(total, dict(counts), unreadable=unreadable, segments=segments)
     fps, height, width, frames = (
         float(np.median([getattr(info, name) for info in found])) for name in ("fps", "height", "width", "num_frames")
     )
-    return Survey(videos.num_rows, dict(counts), fps, int(height), int(width), int(frames), len(found), unreadable)
+    if lengths := corpus.seconds:
+        frames = min(frames, fps * float(np.median(lengths)))
+    size = (fps, int(height), int(width), int(frames))
+    return Survey(total, dict(counts), *size, len(found), unreadable, segments)
 
 
 def matched_labels(found: Survey, config: Config) -> list[LabelRow]:

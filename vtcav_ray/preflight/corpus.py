@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from vtcav_ray.clips.classes import ClassPlan, labels_of, plan_classes
+from vtcav_ray.clips.corpus import Corpus
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.preflight.checks import Check, LabelRow, listed
@@ -25,7 +26,7 @@ def label_rows(labels: Sequence[str | None], classes: Sequence[str], described: 
     """Compare the videos' labels with the model's classes.
 
     Args:
-        labels: of every video.
+        labels: of every video; one with several labels has several entries.
         classes: the model's, in the order of the logits.
         described: the classes that are known without the checkpoint; labels that are numbers are places among these.
 
@@ -54,22 +55,21 @@ def corpus_checks(
         config: of the run.
         classes, described: as for `label_rows`.
     """
-    labels = videos["label"].to_pylist()
-    rows = label_rows(labels, classes, described)
+    corpus = Corpus.of(videos)
+    rows = label_rows(corpus.labels(NameIndex(classes)), classes, described)
     wanted = _wanted_check(config, classes)
     checks = [*([] if wanted is None else [wanted]), _label_check(rows, classes)]
     if any(check.verdict == "stop" for check in checks):
         return checks, rows
-    listed_videos = list(zip(*(videos[n].to_pylist() for n in ("video_id", "uri", "label")), strict=True))
     try:
-        plan = plan_classes(listed_videos, config.clips, config.seed, described)
+        plan = plan_classes(corpus.listed, config.clips, config.seed, described)
     except ConfigError as error:
         return [*checks, Check.of("classes", error)], rows
     index = NameIndex(classes)
     scored = [name for name in plan.examples if name in index]
     checks.append(_class_check(plan, scored, config, rows))
     if scored:
-        checks.append(_set_check(plan, config, len(listed_videos)))
+        checks.append(_set_check(plan, config, corpus))
     return checks, rows
 
 
@@ -152,16 +152,18 @@ def _class_check(plan: ClassPlan, scored: Sequence[str], config: Config, rows: S
     return Check("classes", "ok", f"{len(scored)} classes have examples ({counts})")
 
 
-def _set_check(plan: ClassPlan, config: Config, total: int) -> Check:
+def _set_check(plan: ClassPlan, config: Config, corpus: Corpus) -> Check:
     """Check what the class examples leave for concepts and random sets, as `vtcav_ray.clips.select` divides it."""
-    clips = config.clips
+    clips, total = config.clips, len(corpus.examples)
     if not clips.need_tracks:
-        return _rest_check(plan, config, total)
+        return _rest_check(plan, corpus)
     examples = sum(len(ids) for ids in plan.examples.values())
     free = total - examples
     random = min(clips.random_pool, -(-free // 2))
     concepts = free - random
-    split = f"{total:,} videos: {examples:,} class examples, {concepts:,} for concepts, {random:,} for random sets"
+    split = (
+        f"{total:,} {_what(corpus)}: {examples:,} class examples, {concepts:,} for concepts, {random:,} for random sets"
+    )
     if min(concepts, random) < FEW:
         lacking = 2 * FEW - free
         return Check(
@@ -180,11 +182,12 @@ def _set_check(plan: ClassPlan, config: Config, total: int) -> Check:
     return Check("videos", "ok", split)
 
 
-def _rest_check(plan: ClassPlan, config: Config, total: int) -> Check:
+def _rest_check(plan: ClassPlan, corpus: Corpus) -> Check:
     """Check what the class examples leave for random sets, if all concepts are a person's own clips."""
     examples = sum(len(ids) for ids in plan.examples.values())
+    total = len(corpus.examples)
     left = total - examples
-    split = f"{total:,} videos: {examples:,} class examples, {left:,} for random sets"
+    split = f"{total:,} {_what(corpus)}: {examples:,} class examples, {left:,} for random sets"
     if left < 2 * FEW:
         return Check(
             "videos",
@@ -193,3 +196,7 @@ def _rest_check(plan: ClassPlan, config: Config, total: int) -> Check:
             "`negatives`, or add videos.",
         )
     return Check("videos", "ok", split)
+
+
+def _what(corpus: Corpus) -> str:
+    return f"source videos with {corpus.segments:,} segments" if corpus.segments else "videos"

@@ -98,12 +98,12 @@ def _randomised(rows: Sequence[Row]) -> str:
     correlations = _of(rows, "randomised weights", "correlation")
     if not called:
         return ""
-    tested = sum(row["n"] for row in called)
     least, most = (f(row["value"] for row in correlations) for f in (min, max))
-    return (
-        f"With shuffled weights {int(sum(row['value'] for row in called))} of {tested} effects are called; they "
-        f"correlate with the run's by {signed(least)} to {signed(most)}."
-    )
+    whole = [row for row in called if row["layer"] == "whole"]
+    text = f"Effects with shuffled weights correlate with the run's by {signed(least)} to {signed(most)}."
+    if whole:
+        text = f"With all weights shuffled, {int(whole[0]['value'])} of {whole[0]['n']} effects are called. {text}"
+    return text
 
 
 def _stability(rows: Sequence[Row]) -> str:

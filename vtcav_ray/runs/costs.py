@@ -53,3 +53,28 @@ def price(hours: Hours, rates: Mapping[str, Any]) -> float | None:
     if (hours.gpu and gpu_hour is None) or (not hours.gpu and cpu_hour is None):
         return None
     return hours.gpu * float(gpu_hour or 0.0) + hours.cpu * float(cpu_hour or 0.0)
+
+
+@dataclass(frozen=True)
+class CheckSizes:
+    """Sizes of the checks of `vtcav faithful`.
+
+    Attributes:
+        clips: maximum reference clips per class.
+        random_sets: directions of chance per layer and kind: p is at least 1 / (1 + random_sets).
+        concepts: maximum number of concepts.
+        in_curves: concepts that a curve erases one after the other.
+        chains: sequences of directions of chance that a curve is compared with.
+    """
+
+    clips: int = 8
+    random_sets: int = 60
+    concepts: int = 12
+    in_curves: int = 4
+    chains: int = 20
+
+    def passes(self, *, classes: int, concepts: int, kinds: int, layers: int) -> int:
+        """Return the maximum number of forward passes of the rest of the network that erase or shift something."""
+        used = min(concepts, self.concepts)
+        each = 3 * used + kinds * self.random_sets + self.in_curves * (3 + self.chains)
+        return self.clips * classes * layers * each

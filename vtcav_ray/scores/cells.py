@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from vtcav_ray.cavs.mix import Mix, matched_rows
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
-from vtcav_ray.clips.classes import same_class
 from vtcav_ray.clips.pools import UNMATCHED, is_unmatched
+from vtcav_ray.text.label_sets import has_label
 
 Rows = NDArray[np.int64]
 
@@ -91,11 +91,11 @@ def without_class(cell: Cell, labels_N: NDArray[np.str_], class_name: str) -> Ce
 
     Args:
         cell: of any comparison.
-        labels_N: label of each row of the pool.
+        labels_N: labels of each row of the pool (`vtcav_ray.text.label_sets`); a video with several is of each class.
         class_name: in any spelling.
     """
     names, place_N = np.unique(labels_N, return_inverse=True)
-    keep_N = np.array([not same_class(name, class_name) for name in names.tolist()], bool)[place_N]
+    keep_N = np.array([not has_label(name, class_name) for name in names.tolist()], bool)[place_N]
     own, other = keep_N[cell.concept_rows], keep_N[cell.other_rows]
     if cell.paired:  # a clip and its twin are of one video
         other = own

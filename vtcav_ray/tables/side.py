@@ -33,6 +33,16 @@ TIMES = pa.schema(
     ]
 )
 
+SEGMENTS = pa.schema(  # only if a manifest gives segments
+    [
+        ("video_id", pa.string()),
+        ("start", pa.float64()),  # as in `videos`
+        ("end", pa.float64()),
+        ("first", pa.int32()),  # source frames of the segment; null: the video has no frame in it
+        ("last", pa.int32()),
+    ]
+)
+
 WINDOW = pa.list_(pa.int32(), 4)  # xyxy, whole pixels of the source frame
 MASKS = pa.schema(
     [

@@ -21,16 +21,24 @@ from vtcav_ray.rows import (
     VerdictRow,
     schema_of,
 )
-from vtcav_ray.tables.types import BOX, POINT, vector
+from vtcav_ray.tables.types import BOX, PART, POINT, vector
 
 VIDEOS = pa.schema(
     [
         ("video_id", pa.string()),  # stable name of the source video: the unit of analysis
         ("uri", pa.string()),
-        ("label", pa.string()),  # class name; null: unknown
+        ("label", pa.string()),  # class name; several are sorted, with `; ` between them; null: unknown
         ("split", pa.string()),  # null: not given
         ("size_bytes", pa.int64()),
         ("fingerprint", pa.string()),  # ETag, or size and time of change: shows that a file was replaced
+    ]
+)
+
+VIDEO_OPTIONS = pa.schema(  # columns of `videos` that it has only if a manifest or a list of labels gives them
+    [
+        ("source", pa.string()),  # only if given: the source video that the file is a part of, which then is the unit
+        # Only if given: the parts that are used, in seconds since the first frame, with their labels; null: all of it
+        ("segments", pa.list_(PART)),
     ]
 )
 
@@ -59,7 +67,7 @@ CLIPS = pa.schema(
         ("name", pa.string()),  # the concept's or the class's name; for random clips `random/<kind>`
         ("kind", pa.string()),  # see vtcav_ray.clips.kinds; for class examples `full`
         ("video_id", pa.string()),
-        ("label", pa.string()),  # class of the source video; null: unknown
+        ("label", pa.string()),  # labels of the clip's source video, or of its segment; null: unknown
         ("object", pa.string()),  # the track's label; null: no track
         ("motion", pa.string()),  # direction word of the track over these frames; null: no track
         ("track_id", pa.int32()),
@@ -100,7 +108,7 @@ ANSWERS = pa.schema(  # one row per clip
         ("name", pa.string()),
         ("kind", pa.string()),
         ("video_id", pa.string()),
-        ("label", pa.string()),  # class of the source video; null: unknown
+        ("label", pa.string()),  # labels of the clip's source video, or of its segment; null: unknown
         ("predicted", pa.string()),  # the class of the largest logit
         # One per class of the model, the mean over the views; the files' metadata name the classes: see `classes_of`
         ("logits", pa.list_(pa.float32())),

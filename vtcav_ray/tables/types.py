@@ -6,6 +6,7 @@ import pyarrow as pa
 
 BOX = pa.list_(pa.float32(), 4)
 POINT = pa.list_(pa.float32(), 2)
+PART = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("label", pa.string())])  # of a video
 
 
 def vector(d: int, numbers: str = "float32") -> pa.DataType:

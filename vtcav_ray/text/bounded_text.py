@@ -63,22 +63,25 @@ def place(mark: Any) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
 
 
-def read_json(text: str) -> Any:
+def read_json(text: str, *, most_characters: int = MOST_CHARACTERS, most_values: int = MOST_VALUES) -> Any:
     """Return data from JSON.
+
+    Args:
+        most_characters, most_values: limits.
 
     Raises:
         UnreadableText: the text is not JSON, or exceeds the limits.
     """
-    _check_length(text)
+    _check_length(text, most_characters)
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UnreadableText(str(error)) from error
-    left, below = MOST_VALUES, [data]
+    left, below = most_values, [data]
     for _ in range(MOST_DEPTH):
         left -= len(below)
         if left < 0:
-            raise UnreadableText(f"it has more than {MOST_VALUES:,} values")
+            raise UnreadableText(f"it has more than {most_values:,} values")
         below = [value for node in below for value in _values(node)]
         if not below:
             return data
@@ -89,9 +92,9 @@ def _values(node: Any) -> Any:
     return node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
 
 
-def _check_length(text: str) -> None:
-    if len(text) > MOST_CHARACTERS:
-        raise UnreadableText(f"it has more than {MOST_CHARACTERS:,} characters")
+def _check_length(text: str, most: int = MOST_CHARACTERS) -> None:
+    if len(text) > most:
+        raise UnreadableText(f"it has more than {most:,} characters")
 
 
 def _check_events(text: str) -> None:

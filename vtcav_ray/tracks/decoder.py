@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,15 @@ import cv2
 import numpy as np
 
 from vtcav_ray.config import TracksConfig
+from vtcav_ray.errors import InputError
+from vtcav_ray.rows import Failure
 from vtcav_ray.tracks import camera
 from vtcav_ray.tracks.copies import Pictures
 from vtcav_ray.video.decode import Source, Video
 from vtcav_ray.video.gpu_decode import TorchcodecVideo
-from vtcav_ray.video.listed import check_still_unchanged
+from vtcav_ray.video.limits import MAX_POSITION
+from vtcav_ray.video.listed import check_still_unchanged, segments_of
+from vtcav_ray.video.segments import Range, Segment, frame_ranges, outside, stretches
 
 if TYPE_CHECKING:
     from vtcav_ray.tracks.detect import Detector
@@ -36,7 +40,7 @@ class Frame:
         letterboxed: uint8 [h, w, 3] RGB, the detector's input.
         grey: uint8 [H, W].
         bgr: uint8 [H, W, 3]; None unless the tracker reads the picture.
-        step: the change since the previous frame; None for the first frame.
+        step: the change since the previous frame; None for the first frame of the video or of a stretch of segments.
     """
 
     index: int
@@ -80,6 +84,8 @@ class Decoder:
         self.truncated = False
         self.handed_over = False
         self.pictures = Pictures()
+        self._last_second = 0.0
+        self.segments: list[tuple[Segment, Range | None]] = []  # with their frames, if only these are decoded
         self.seconds = 0.0  # CPU time of this thread
         self._thread = threading.Thread(target=self._run, name=f"decode {video_id}", daemon=True)
         self._thread.start()
@@ -91,6 +97,15 @@ class Decoder:
         if isinstance(item, BaseException):
             raise item
         return item
+
+    def missing_segments(self) -> list[Failure]:
+        """Return a failure for each segment in which the video has no frame. Its other segments are used."""
+        row = {"video_id": self.video_id, "uri": None if isinstance(self.source, bytes) else str(self.source)}
+        missing = (segment for segment, frames in self.segments if frames is None)
+        return [
+            Failure.of_video(row, InputError("segment", f"{row['uri']} {outside(one, self._last_second)}"))
+            for one in missing
+        ]
 
     def stop(self) -> None:
         """Stop the thread after its current frame."""
@@ -119,7 +134,10 @@ class Decoder:
             for _ in range(_AHEAD_FRAMES - max(2, min(_AHEAD_FRAMES, _AHEAD_BYTES // frame_bytes))):
                 self._room.acquire()  # decode fewer large frames ahead
             before: camera.Glance | None = None
-            for index, rgb in video.frames(config.frame_stride):
+            begins, frames = self._frames_of(video)
+            for index, rgb in frames:
+                if index in begins:
+                    before = None
                 now = camera.glance(rgb)
                 self.pictures.add(now.grey)
                 yield Frame(
@@ -132,14 +150,34 @@ class Decoder:
                 )
                 before = now
             check_still_unchanged(self.source, self._storage_options)
-            self.num_frames, self.truncated = video.num_frames, video.truncated
-            self.fps, self.times = video.fps, video.seconds
+            self.truncated = video.truncated
+            if not self.segments:
+                self.num_frames, self.fps, self.times = video.num_frames, video.fps, video.seconds
             self.choice, self.pixel_aspect = video.choice, video.pixel_aspect
             self.handed_over = isinstance(video, TorchcodecVideo) and video.handed_over is not None
 
+    def _frames_of(self, video: Video) -> tuple[Collection[int], Iterator[tuple[int, np.ndarray]]]:
+        """Return the first frame of each stretch of segments, and the frames to look at: (index, RGB).
+
+        Raises:
+            InputError: `no_segment`: the video has no frame in any of its segments.
+        """
+        wanted = segments_of(self.source)
+        if not wanted:
+            return (), video.frames(self._config.frame_stride)
+        seconds = video.frame_seconds()
+        self.num_frames, self.fps, self.times = len(seconds), video.fps, video.seconds
+        self._last_second = float(seconds[-1]) if len(seconds) else 0.0
+        self.segments = list(zip(wanted, frame_ranges(wanted, seconds, self._config.max_frames), strict=True))
+        parts = stretches([frames for _, frames in self.segments])
+        if not parts:
+            raise InputError("no_segment", f"{video.name} {outside(wanted[0], self._last_second)}")
+        indices = [i for first, last in parts for i in range(first, last + 1, self._config.frame_stride)]
+        return {first for first, _ in parts}, video.frames_at(indices)
+
     def _open(self) -> Video:
         limits: dict[str, Any] = {
-            "max_frames": self._config.max_frames,
+            "max_frames": MAX_POSITION if segments_of(self.source) else self._config.max_frames,
             "max_pixels": self._config.max_pixels,
             "max_cpu_seconds": self._max_cpu_seconds,
             "max_held_bytes": self._max_held_bytes,

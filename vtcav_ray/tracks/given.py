@@ -53,11 +53,11 @@ class GivenSource:
     """Reads the tracks of videos from the files that `tracks.source` names. One instance per actor.
 
     Args:
-        folder: of the sorted lines; None: each video has its own file.
+        lines: the folder of the sorted lines; None: each video has its own file.
     """
 
-    def __init__(self, config: Config, folder: Folder | None) -> None:
-        self._config, self._folder = config, folder
+    def __init__(self, config: Config, lines: Folder | None) -> None:
+        self._config, self._folder = config, lines
         self._format = reader_of(config.tracks)
         cv2.setNumThreads(0)  # as Ultralytics does: the decoders' threads share the cores
 
@@ -71,7 +71,7 @@ class GivenSource:
         begun = time.perf_counter()
         lines = self._lines(rows)
         with ThreadPoolExecutor(self._config.resources.detect.decode_threads or OPEN_VIDEOS) as pool:
-            results = list(pool.map(lambda video: self._follow(*video, lines[video[0]]), videos))
+            results = list(pool.map(lambda video: self._follow(video[0], video[1], lines[video[0]]), videos))
         signatures, media = {}, Media()
         figures = {"videos": float(len(videos)), "frames": 0.0, "decode_cpu_seconds": 0.0, "truncated": 0.0}
         for (video_id, _), result in zip(videos, results, strict=True):
@@ -84,7 +84,7 @@ class GivenSource:
         found = pa.Table.from_pylist([row for result in results for row in result.rows], schema=TRACKS)
         figures |= {"tracks": float(found.num_rows), "seconds": time.perf_counter() - begun}
         failures = [failure for result in results for failure in result.failures]
-        return Tracked(found, failures, figures, signatures, media, _warnings(results))
+        return Tracked(found, failures, figures, signatures, media, warnings=_warnings(results))
 
     def _lines(self, rows: pa.Table) -> dict[str, Lines]:
         """Return the lines of each video, or why they can't be used."""
@@ -192,9 +192,9 @@ class _NoDetector:
         return frame
 
 
+_NOTHING = np.empty(0, np.int64)
 NONE = Boxes(
-    *(np.empty(0, np.int64) for _ in range(3)), np.empty((0, 4), np.float32), np.empty(0, np.float32),
-    np.empty(0, np.int64), (),
+    _NOTHING, _NOTHING, _NOTHING, np.empty((0, 4), np.float32), np.empty(0, np.float32), _NOTHING, ()
 )  # fmt: skip
 
 

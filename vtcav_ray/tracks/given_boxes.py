@@ -96,8 +96,16 @@ class Boxes:
 
     def take(self, rows: np.ndarray) -> Boxes:
         """Return some of the boxes."""
-        columns = (self.frames, self.tracks, self.labels, self.boxes, self.confidence, self.lines)
-        return Boxes(*(column[rows] for column in columns), self.names, self.outside)
+        return Boxes(
+            self.frames[rows],
+            self.tracks[rows],
+            self.labels[rows],
+            self.boxes[rows],
+            self.confidence[rows],
+            self.lines[rows],
+            self.names,
+            self.outside,
+        )
 
     def check_end(self, num_frames: int, given: GivenLines, video: str) -> None:
         """Raise InputError if a box is in a frame that the video does not have."""
@@ -145,7 +153,7 @@ def boxes_of(
     names, labels = _numbered(table["label"])
     confidence = pc.fill_null(table["confidence"], 1.0).to_numpy()
     frames = _frames(table, size)
-    clipped = np.clip(boxes.astype(np.float32), 0, np.float32([size.width, size.height] * 2))
+    clipped = np.clip(boxes.astype(np.float32), 0, np.array([size.width, size.height] * 2, np.float32))
     gone = x["gone"].astype(bool)
     outside = ((clipped[:, 2] <= clipped[:, 0]) | (clipped[:, 3] <= clipped[:, 1])) & ~gone
     _check_outside(outside, ~gone, boxes, x["line"], given, size, video)

@@ -78,7 +78,7 @@ def head_of_network(model: Any, where: str, *, words: bool = False) -> str:
         if hasattr(last, "lrpc"):
             raise ConfigError(
                 f"`tracks.weights`: {where} is a prompt-free YOLOE (head `{name}`), whose output depends on the other "
-                f"frames of a batch. Give the YOLOE weights with prompts. {_PROMPTS}"
+                f"frames of a batch. Export it to ONNX, or give the YOLOE weights with prompts. {_PROMPTS}"
             )
         if not words and not last.is_fused and getattr(model, "pe", None) is None:
             raise ConfigError(f"`tracks.weights`: {where} is a YOLOE (head `{name}`) without classes. {_PROMPTS}")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.tables import TIMES
+from vtcav_ray.tables import SEGMENTS, TIMES
+from vtcav_ray.video.segments import Range, Segment
 
 _NAMED = 3  # videos that a warning names
 
@@ -21,11 +22,13 @@ class Media:
         times: float64 [num_frames], seconds since the first frame; only of videos whose frame rate varies.
         choices: which of several video streams was decoded, in words.
         pixel_aspects: width of a stored pixel over its height, where it is not 1.
+        segments: the frames of each segment; None: the video has no frame in it.
     """
 
     times: dict[str, np.ndarray] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
     pixel_aspects: dict[str, float] = field(default_factory=dict)
+    segments: dict[str, list[tuple[Segment, Range | None]]] = field(default_factory=dict)
 
     def add(self, video_id: str, times: np.ndarray | None, choice: str | None, pixel_aspect: float) -> None:
         """Note the facts about a video that was decoded to its end."""
@@ -56,6 +59,21 @@ class Media:
         """Return the `TIMES` table; its rows are in the order of the given video_ids."""
         rows = [{"video_id": video, "seconds": self.times[video]} for video in order if video in self.times]
         return pa.Table.from_pylist(rows, schema=TIMES)
+
+    def segment_table(self, order: Collection[str]) -> pa.Table:
+        """Return the `SEGMENTS` table; its rows are in the order of the given video_ids."""
+        rows = [
+            {
+                "video_id": video,
+                "start": segment.start,
+                "end": segment.end,
+                "first": None if frames is None else frames[0],
+                "last": None if frames is None else frames[1],
+            }
+            for video in order
+            for segment, frames in self.segments.get(video, ())
+        ]
+        return pa.Table.from_pylist(rows, schema=SEGMENTS)
 
 
 def _named(facts: Mapping[str, str]) -> str:

@@ -141,6 +141,8 @@ class TrackWorker:
         made = {"tracks": found.tracks, "signatures": signature_table(signatures)}
         if found.media.times:
             made["times"] = found.media.table([video_id for video_id, _ in videos])
+        if found.media.segments:
+            made["segments"] = found.media.segment_table([video_id for video_id, _ in videos])
         if found.masks is not None:
             made["masks"] = found.masks
         return ShardOutput(made, found.failures, found.figures, [*found.media.warnings(), *found.warnings])

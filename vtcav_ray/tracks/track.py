@@ -8,10 +8,11 @@ timing. The tracks of a video do not depend on it (see `vtcav_ray.tracks.detect`
 from __future__ import annotations
 
 import difflib
+import functools
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -76,17 +77,25 @@ def make_tracker(config: TracksConfig) -> Any:
 class VideoTracks:
     """The tracker of one video and its tracks so far."""
 
-    def __init__(self, decoder: Decoder, names: Mapping[int, str], tracker: Any) -> None:
-        self.decoder, self._names, self._tracker = decoder, names, tracker
-        self._found: dict[int, _Followed] = defaultdict(_Followed)
+    def __init__(
+        self, decoder: Decoder, names: Mapping[int, str], tracker: Any, new_tracker: Callable[[], Any] | None = None
+    ) -> None:
+        self.decoder, self._names = decoder, names
+        self._tracker, self._new_tracker = tracker, new_tracker
+        self._stretch = 0  # of segments that follow each other; its tracks are separate
+        self._found: dict[tuple[int, int], _Followed] = defaultdict(_Followed)  # by stretch and the tracker's id
         self._camera = np.zeros(2, np.float32)
         self._shot = 0
+        self._started = False
         self._boxes_before = np.empty((0, 4), np.float32)
         self.waiting = 0
         self.ended = False
 
     def update(self, frame: Frame, found: Detections) -> None:
         """Add the next frame, in order, with its detections."""
+        if frame.step is None and self._started:
+            self._begin_stretch()
+        self._started = True
         if frame.step is not None:
             self._camera = self._camera + camera.camera_shift(frame.step, self._boxes_before, frame.size)
             self._shot += int(frame.step.cut)
@@ -95,7 +104,7 @@ class VideoTracks:
         for *box, track_id, score, label, place in self._followed(frame, found):
             # The filter's estimate may extend beyond the frame; `track()` clips it, too.
             box = np.clip(np.array(box, np.float32), 0, (width, height, width, height))
-            track = self._found[int(track_id)]
+            track = self._found[self._stretch, int(track_id)]
             track.frames.append(frame.index)
             track.boxes.append(box)
             track.confidence.append(float(score))
@@ -107,6 +116,15 @@ class VideoTracks:
             (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
             crop = frame.grey[y1:y2, x1:x2]
             track.sharpness.append(camera.sharpness(crop) if crop.size else 0.0)
+
+    def _begin_stretch(self) -> None:
+        """Forget what precedes the next frame: it does not follow the previous one."""
+        if self._new_tracker is not None:
+            self._tracker = self._new_tracker()
+        self._stretch += 1
+        self._shot += 1
+        self._camera = np.zeros(2, np.float32)
+        self._boxes_before = np.empty((0, 4), np.float32)
 
     def _followed(self, frame: Frame, found: Detections) -> np.ndarray:
         """Ask the tracker: float [n, 8], with a row x1, y1, x2, y2, track id, confidence, class, place in `found`."""
@@ -175,7 +193,8 @@ class _Tracking:
         return [place for place, video in self._open.items() if not video.ended]
 
     def add(self, place: int, decoder: Decoder, tracker: Any) -> None:
-        self._open[place] = VideoTracks(decoder, self._detector.names, tracker)
+        new_tracker = functools.partial(make_tracker, self._config)
+        self._open[place] = VideoTracks(decoder, self._detector.names, tracker, new_tracker)
 
     def advance(self, place: int) -> None:
         """Queue one more frame of a video, or mark the video as ended."""
@@ -254,6 +273,9 @@ class _Tracking:
             self._masks[decoder.video_id] = video.mask_rows()
         if self._media is not None:
             self._media.add(decoder.video_id, decoder.times, decoder.choice, decoder.pixel_aspect)
+            if decoder.segments:
+                self._media.segments[decoder.video_id] = decoder.segments
+        self._failures += decoder.missing_segments()
         self._figures["truncated"] += decoder.truncated
         if decoder.handed_over:
             self._figures["handed_over"] += 1

@@ -16,6 +16,7 @@ Special cases:
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,17 +31,16 @@ from vtcav_ray.errors import InputError
 from vtcav_ray.video.bounded_decoder import BoundedDecoder
 from vtcav_ray.video.fetch import Source, fetch
 from vtcav_ray.video.ffmpeg_errors import raise_unless_bad_video
-from vtcav_ray.video.frame_times import frame_times
+from vtcav_ray.video.frame_times import frame_times, seconds_of_frames
 from vtcav_ray.video.limits import MAX_CPU_SECONDS as MAX_CPU_SECONDS
 from vtcav_ray.video.limits import MAX_FRAMES as MAX_FRAMES
 from vtcav_ray.video.limits import MAX_HELD_BYTES as MAX_HELD_BYTES
 from vtcav_ray.video.limits import MAX_PIXELS as MAX_PIXELS
 from vtcav_ray.video.limits import MAX_RESULT_BYTES as MAX_RESULT_BYTES
 from vtcav_ray.video.orientation import UPRIGHT, orientation_of
+from vtcav_ray.video.packets import SEEKABLE, PacketIndex, read_index
 from vtcav_ray.video.sample import FALLBACK_FPS
 
-# Codecs in which each packet is one shown frame, so a packet's rank by time stamp is its frame's index.
-_SEEKABLE = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg"})
 _SEEK_GAIN = 24  # frames that a jump must save: a seek flushes the decoder and starts at an expensive keyframe
 _REORDERED = 64  # packets that may arrive before their frame's position, with a margin
 _MAX_FPS = 1000.0  # at or above it, FFmpeg found no rate and returns the unit of the time stamps
@@ -115,6 +115,7 @@ class Video(BoundedDecoder):
             threads=threads,
         )
         self._max_frames = max_frames
+        self._index: PacketIndex | None = None
         self.num_frames = 0
         self._open()
         try:
@@ -210,14 +211,31 @@ class Video(BoundedDecoder):
 
     def count(self) -> int:
         """Count the frames: from the packets if each packet is surely one frame, otherwise by decoding."""
-        stamps = self._time_stamps()
-        if stamps is not None:
-            used = stamps[: self._max_frames]
-            self._note_times([pts for pts, _ in used])
+        index = self._packet_index()
+        if index is not None:
+            used = index.stamps_T[: self._max_frames].tolist()
+            self._note_times(used)
             return len(used)
         for _ in self.frames(stride=2**31):
             pass
         return self.num_frames
+
+    def frame_seconds(self) -> np.ndarray:
+        """Return the time of each frame since the first, in seconds, rising: float64 [num_frames].
+
+        The times are read from the packets if each packet is surely one frame. Otherwise all frames are decoded.
+        """
+        index = self._packet_index()
+        if index is not None:
+            stamps: list[int | None] = index.stamps_T[: self._max_frames].tolist()
+        else:
+            self._reopen()
+            stamps = [frame.pts for frame in itertools.islice(self._decode(), self._max_frames)]
+        self.num_frames = len(stamps)
+        self._note_times(stamps)
+        if index is None:
+            self._note_end()
+        return seconds_of_frames(stamps, float(self._stream.time_base or 0), self.fps)
 
     def _in_order(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the wanted frames by decoding from the start up to the last of them."""
@@ -236,14 +254,12 @@ class Video(BoundedDecoder):
 
     def _seeking(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the wanted frames, jumping to keyframes. Ends early if no jump pays or exactness is in doubt."""
-        stamps = self._time_stamps()
-        if stamps is None or wanted[-1] >= min(len(stamps), self._max_frames):
+        packets = self._packet_index()
+        if packets is None or wanted[-1] >= min(len(packets), self._max_frames):
             return
-        keyframes = [i for i, (_, is_key) in enumerate(stamps) if is_key]
-        rank = {pts: i for i, (pts, _) in enumerate(stamps)}
         jumps, at = {}, 0
         for index in wanted:
-            key = keyframes[int(np.searchsorted(keyframes, index, side="right")) - 1]
+            key = packets.keyframe(index)
             if key >= at + _SEEK_GAIN:
                 jumps[index] = key
             at = index + 1
@@ -253,10 +269,11 @@ class Video(BoundedDecoder):
         frames = self._decode()
         for index in wanted:
             if index in jumps:
-                self._container.seek(stamps[jumps[index]][0], stream=self._stream, backward=True)
+                stamp = int(packets.stamps_T[jumps[index]])
+                self._container.seek(stamp, stream=self._stream, backward=True)
                 frames = self._decode()
             for frame in frames:
-                place = rank.get(frame.pts)
+                place = packets.rank(frame.pts)
                 if place is None or place > index or self.truncated:
                     return  # the seek landed too late, or the stream does not match its packets
                 if place == index:
@@ -264,36 +281,23 @@ class Video(BoundedDecoder):
                     break
             else:
                 return
-        self.num_frames = len(stamps)
+        self.num_frames = len(packets)
 
-    def _time_stamps(self) -> list[tuple[int, bool]] | None:
-        """Read (pts, is keyframe) of every frame, by index, from the packets; None if ranks can't be trusted."""
+    def _packet_index(self) -> PacketIndex | None:
+        """Return the index of all frames, read once from the packets; None if ranks can't be trusted."""
+        if self._index is not None:
+            return self._index
         self._reopen()
-        if self._stream.codec_context.name not in _SEEKABLE:
+        if self._stream.codec_context.name not in SEEKABLE:
             return None
         self._fresh = False
-        stamps: list[tuple[int, bool]] = []
-        most = self._max_frames + _REORDERED + 1
+        packets = self._container.demux(self._stream)
+        watched = iter(lambda: self._watched(next, packets, None), None)
         try:
-            packets = self._container.demux(self._stream)
-            while (packet := self._watched(next, packets, None)) is not None:
-                if len(stamps) == most:
-                    break  # a million packets may claim to be frames: list none after the last usable one
-                if packet.size == 0:
-                    continue
-                if packet.pts is None or packet.is_corrupt or packet.is_discard:
-                    return None
-                stamps.append((packet.pts, bool(packet.is_keyframe)))
+            self._index = read_index(watched, self._max_frames + _REORDERED + 1, self._promised)
         except av.error.FFmpegError as error:
             raise_unless_bad_video(self._data, error)
-            return None
-        if not stamps or not stamps[0][1] or (self._promised and len(stamps) != min(self._promised, most)):
-            return None
-        first = stamps[0][0]
-        stamps.sort()
-        if stamps[0][0] != first or len({pts for pts, _ in stamps}) != len(stamps):
-            return None  # frames before the first keyframe don't decode, and equal stamps have no order
-        return stamps
+        return self._index
 
 
 def probe(

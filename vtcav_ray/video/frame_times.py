@@ -52,6 +52,23 @@ def frame_times(stamps: Sequence[int | None], unit: float, stated: float) -> Fra
     return FrameTimes(fps, None if off <= _CONSTANT + unit * mean else seconds)
 
 
+def seconds_of_frames(stamps: Sequence[int | None], unit: float, fps: float) -> np.ndarray:
+    """Return the time of each frame since the first, in seconds: float64 [T], rising.
+
+    Unlike i / fps, it does not drift over a long video whose container states a rate that is slightly wrong.
+
+    Args:
+        stamps, unit: as for `frame_times`.
+        fps: the rate to use if the time stamps are not usable.
+    """
+    if len(stamps) > 1 and unit > 0 and all(stamp is not None for stamp in stamps):
+        given = np.array(stamps, np.int64)
+        ticks = given if (np.diff(given) > 0).all() else _rising(given)
+        if ticks is not None:
+            return (ticks - ticks[0]) * unit
+    return np.arange(len(stamps)) / fps
+
+
 def _rising(ticks: np.ndarray) -> np.ndarray | None:
     """Return time stamps that rise; None if most do not.
 

@@ -110,12 +110,12 @@ class TorchcodecVideo(Video):
             return
         # TorchCodec seeks before it decodes. If the seek lands too late (MPEG-TS), it silently returns other frames. So
         # compare each frame's time with that of the packets.
-        stamps = self._time_stamps()
-        if stamps is None:
+        packets = self._packet_index()
+        if packets is None:
             self.handed_over = "its packets don't identify the frames"
             return
-        count = min(len(stamps), self._max_frames)
-        seconds = np.array([pts for pts, _ in stamps[:count]]) * float(self._stream.time_base)
+        count = min(len(packets), self._max_frames)
+        seconds = packets.stamps_T[:count] * float(self._stream.time_base)
         block = max(1, min(_BLOCK_FRAMES, _BLOCK_BYTES // (self.height * self.width * 3)))
         try:
             decoder = self._watched(
@@ -143,5 +143,5 @@ class TorchcodecVideo(Video):
             self.handed_over = _first_line(error)
             return
         self.num_frames = count
-        self._note_times([pts for pts, _ in stamps[:count]])
+        self._note_times(packets.stamps_T[:count].tolist())
         self._note_end()

@@ -17,6 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from vtcav_ray.errors import InputError
 from vtcav_ray.store.access import may_pass, open_url, patiently, storage_errors
+from vtcav_ray.video.segments import Segment
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Listed(os.PathLike[str]):
         size_bytes, fingerprint: from the table `videos`; None if the listing could not find out (http).
         neighbours: other videos of the same bucket, host or disk, used to tell a bad object from bad storage.
         seen: None if no earlier stage has decoded it.
+        segments: the parts of the video that are used; none: all of it.
     """
 
     uri: str
@@ -44,6 +46,7 @@ class Listed(os.PathLike[str]):
     fingerprint: str | None = None
     neighbours: tuple[Listed, ...] = ()
     seen: Seen | None = None
+    segments: tuple[Segment, ...] = ()
 
     def __fspath__(self) -> str:
         return self.uri
@@ -60,6 +63,11 @@ class Listed(os.PathLike[str]):
 def as_listed(source: str | os.PathLike[str]) -> Listed:
     """Return the source itself if it is `Listed`, else a `Listed` with only the URI."""
     return source if isinstance(source, Listed) else Listed(os.fspath(source))
+
+
+def segments_of(source: object) -> tuple[Segment, ...]:
+    """Return the segments of a source; none: all of it is used."""
+    return source.segments if isinstance(source, Listed) else ()
 
 
 def facts(info: Mapping[str, Any] | None) -> tuple[int | None, str | None]:

@@ -13,7 +13,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import fsspec
@@ -25,6 +25,7 @@ from vtcav_ray.store.access import AccessError, open_url, patiently
 from vtcav_ray.store.storage_errors import Trouble, reason, refusal, sort, storage_errors
 from vtcav_ray.store.urls import LOCAL, scheme_of
 from vtcav_ray.video.listed import Listed, Seen
+from vtcav_ray.video.segments import Segment
 
 ASKED = 16  # maximum number of neighbours to read
 _A_LITTLE, _ALL = 1 << 16, 1 << 26  # bytes to read of a neighbour: 64 MiB of a large object count as all of it
@@ -61,23 +62,30 @@ def listed_with_neighbours(uri: str, neighbours: Neighbours) -> Listed:
 
 
 def with_neighbours(
-    rows: pa.Table, neighbours: Neighbours, seen: Mapping[str, Seen | None] | None = None
+    rows: pa.Table,
+    neighbours: Neighbours,
+    seen: Mapping[str, Seen | None] | None = None,
+    *,
+    by: Literal["video_id", "uri"] = "video_id",
 ) -> dict[str, Listed]:
-    """Map each video_id to a `Listed` with its neighbours.
+    """Map each video_id, or each URI, to a `Listed` with its neighbours.
 
     Args:
-        rows: with the columns `video_id`, `uri`, `size_bytes` and `fingerprint`.
-        seen: video_id -> what an earlier stage decoded.
+        rows: with the columns `video_id`, `uri`, `size_bytes` and `fingerprint`, and `segments` if some have any.
+        seen: video_id or URI -> what an earlier stage decoded.
+        by: which of them.
     """
+    known = [name for name in ("video_id", "uri", "size_bytes", "fingerprint", "segments") if name in rows.column_names]
     return {
-        row["video_id"]: Listed(
+        row[by]: Listed(
             row["uri"],
             row["size_bytes"],
             row["fingerprint"],
             neighbours.get(_place(row["uri"]), ()),
-            (seen or {}).get(row["video_id"]),
+            (seen or {}).get(row[by]),
+            tuple(Segment(part["start"], part["end"]) for part in row.get("segments") or ()),
         )
-        for row in rows.select(["video_id", "uri", "size_bytes", "fingerprint"]).to_pylist()
+        for row in rows.select(known).to_pylist()
     }
 
 

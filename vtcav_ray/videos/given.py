@@ -26,24 +26,17 @@ from vtcav_ray.rows import Failure
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.urls import ANY_ADDRESS, READ_LIMITS, ReadLimits, origin_of
 from vtcav_ray.tables import GIVEN as GIVEN_TABLE
+from vtcav_ray.text.label_sets import join_labels, split_labels
 from vtcav_ray.video.images import IMAGE_EXTENSIONS, is_image
+from vtcav_ray.videos.annotations import annotations_of
 from vtcav_ray.videos.listing import files_of_manifest, list_files
 from vtcav_ray.videos.lookup import open_listed
 from vtcav_ray.videos.manifests import decoded_path, failure
-from vtcav_ray.videos.tables import (
-    END_COLUMNS,
-    ID_COLUMNS,
-    MANIFESTS,
-    SOURCE_COLUMNS,
-    START_COLUMNS,
-    URI_COLUMNS,
-    ListTable,
-    read_table,
-)
+from vtcav_ray.videos.reading import read_table
+from vtcav_ray.videos.tables import ID_COLUMNS, MANIFESTS, URI_COLUMNS, ListTable
 
 PREFIX = "given/"
 _RANDOM = re.compile(r"(random|negatives?)[ _-]?(discovery|images?|clips?|videos?|sets?)?[ _-]?\d*([ _-]\d+)*", re.I)
-_CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
 
 
 @dataclass
@@ -115,11 +108,26 @@ def list_given(config: Config, videos: pa.Table, run: Folder) -> Given:
 
 
 class _Corpus:
-    """The ids and places of the corpus's videos."""
+    """The source videos of the corpus.
+
+    Attributes:
+        label_of: source video -> all its labels.
+        unit_at: URI of a file -> its source video.
+        unit_of: id of a file -> its source video.
+    """
 
     def __init__(self, videos: pa.Table) -> None:
-        self.label_of = dict(zip(videos["video_id"].to_pylist(), videos["label"].to_pylist(), strict=True))
-        self.id_of = dict(zip(videos["uri"].to_pylist(), videos["video_id"].to_pylist(), strict=True))
+        self.unit_at: dict[str, str] = {}
+        self.unit_of: dict[str, str] = {}
+        texts: dict[str, list[str | None]] = {}
+        for row in videos.to_pylist():
+            unit = row.get("source") or row["video_id"]
+            self.unit_at[row["uri"]] = self.unit_of[row["video_id"]] = unit
+            texts.setdefault(unit, []).append(row["label"])
+        self.label_of = {
+            unit: some[0] if len(some) == 1 else join_labels(label for text in some for label in split_labels(text))
+            for unit, some in texts.items()
+        }
 
 
 def _settings(config: Config, url: str, options: Mapping[str, Any] | None = None) -> VideosConfig:
@@ -221,55 +229,33 @@ def _rows_of_manifest(one: _Set, settings: VideosConfig, corpus: _Corpus, found:
     except ConfigError as error:
         raise ConfigError(f"`{one.key}`: {error}") from error
     found.failures += [dataclasses.replace(one_failure, video_id=None) for one_failure in failures]
-    nothing: list[str | None] = [None] * len(uris)
-    names = (ID_COLUMNS, SOURCE_COLUMNS, START_COLUMNS, END_COLUMNS)
-    ids, sources, starts, ends = (listed.column(name) or nothing for name in names)
-    labels = listed.labels() or nothing
+    lines = annotations_of(listed)
+    ids = listed.column(ID_COLUMNS) or [None] * len(uris)
     base = posixpath.basename(posixpath.dirname(path)) or "files"
     for row in rows:
         number = int(row["video_id"])
         where = f"{listed.place(number)} of {listed.where}"
-        try:
-            start, end = _seconds(starts[number], where, "start"), _seconds(ends[number], where, "end")
-            if start is not None and end is not None and end <= start:
-                raise ValueError(f"{where}: the end, {end:g} s, is not after the start, {start:g} s.")
-        except ValueError as error:
-            found.failures.append(failure(row["uri"], None, "manifest", str(error)))
+        line, name = lines[number], ids[number]
+        fault = line.fault
+        if not fault and name is not None and (not name.isprintable() or ".." in name.split("/")):
+            fault = f"{name!r} can't be a video_id."
+        if fault:
+            found.failures.append(failure(row["uri"], None, "manifest", f"{where}: {fault}"))
             continue
-        name = sources[number] or ids[number]
-        if name is not None and (not name.isprintable() or ".." in name.split("/")):
-            found.failures.append(failure(row["uri"], None, "manifest", f"{where}: {name!r} can't be a source."))
-            continue
-        row |= {"own_label": labels[number], "start": start, "end": end, "source": sources[number]}
+        row |= {"own_label": line.label, "segment": line.segment, "source": line.source}
         yield _row(one, row, ids[number] or f"{base}/{posixpath.basename(row['uri'])}", corpus)
-
-
-def _seconds(text: str | None, where: str, what: str) -> float | None:
-    """Parse seconds, or hh:mm:ss."""
-    if not text:
-        return None
-    if (clock := _CLOCK.fullmatch(text)) is not None:
-        return int(clock[1] or 0) * 3600.0 + int(clock[2]) * 60.0 + float(clock[3])
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e9:
-        raise ValueError(f"{where}: {what} {text!r} is neither seconds nor hh:mm:ss.")
-    return seconds
 
 
 def _row(one: _Set, row: Mapping[str, Any], name: str, corpus: _Corpus) -> dict[str, Any]:
     """Return a row of the table `given`.
 
     Args:
-        row: of VIDEOS, with `source`, `start`, `end` and `own_label` if it comes from a manifest.
+        row: of VIDEOS, with `source`, `segment` and `own_label` if it comes from a manifest.
         name: of the file, if it is no video of the corpus.
     """
-    source = row.get("source")
-    video = source or corpus.id_of.get(row["uri"]) or PREFIX + name
-    start, end = row.get("start"), row.get("end")
-    part = "" if start is None and end is None else f"@{start or 0:g}-{'' if end is None else f'{end:g}'}"
+    source, segment = row.get("source"), row.get("segment")
+    video = corpus.unit_of.get(source, source) if source else corpus.unit_at.get(row["uri"]) or PREFIX + name
+    part = "" if segment is None else f"@{segment.name}"
     return {
         "clip": f"{video}{f'#{name}' if source else ''}{part}",
         "concept": one.concept,
@@ -278,8 +264,8 @@ def _row(one: _Set, row: Mapping[str, Any], name: str, corpus: _Corpus) -> dict[
         "video_id": video,
         "uri": row["uri"],
         "label": corpus.label_of.get(video) or row.get("own_label"),  # a folder's name is no class
-        "start": start,
-        "end": end,
+        "start": None if segment is None else segment.start,
+        "end": None if segment is None else segment.end,
         "size_bytes": row["size_bytes"],
         "fingerprint": row["fingerprint"],
     }

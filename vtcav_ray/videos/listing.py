@@ -1,5 +1,8 @@
 """List the videos of a folder, a glob, one file, or a manifest (`vtcav_ray.videos.tables`), on any fsspec URL.
 
+One row per file. A manifest or a list of labels may have several rows per file, each for a segment of it
+(`vtcav_ray.videos.annotations`).
+
 Ids. A video's id is its path below the folder (or below the glob's fixed part, or the manifest's folder), with its
 extension. So `a.mp4` and `a.mkv` differ, and ids stay the same when the folder moves. A manifest may give its own ids.
 
@@ -45,12 +48,13 @@ from vtcav_ray.rows import Failure
 from vtcav_ray.store.access import AccessError, kind_of, patiently
 from vtcav_ray.store.storage_errors import Trouble, reason, sort
 from vtcav_ray.store.urls import check_scheme, scheme_of, shown
-from vtcav_ray.tables import VIDEOS
+from vtcav_ray.videos.annotations import videos_table
 from vtcav_ray.videos.labels import put_labels
 from vtcav_ray.videos.links import find_links, leads_out
 from vtcav_ray.videos.lookup import NO_STAT, full_url, open_listed
 from vtcav_ray.videos.manifests import as_utf8, decoded_path, failure, row_of, rows_of_manifest
-from vtcav_ray.videos.tables import MANIFESTS, WHAT_A_MANIFEST_IS, ListTable, read_table
+from vtcav_ray.videos.reading import read_table
+from vtcav_ray.videos.tables import MANIFESTS, WHAT_A_MANIFEST_IS, ListTable
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +118,7 @@ def list_files(config: VideosConfig) -> Listing:
     def attempt() -> Listing:
         fs, path = open_listed(uri, config.read_options)
         rows, failures, warnings = _from_files(fs, path, kind_of(fs, path), config, look_for_labels=False)
-        return Listing(pa.Table.from_pylist(rows, schema=VIDEOS), failures, warnings)
+        return Listing(videos_table(rows), failures, warnings)
 
     try:
         return patiently(attempt, uri)
@@ -156,7 +160,7 @@ def _list(config: VideosConfig, uri: str) -> Listing:
     rows.sort(key=lambda r: r["video_id"])
     if not rows and not failures:
         raise ConfigError(f"{uri} has no video in it.")
-    return Listing(pa.Table.from_pylist(rows, schema=VIDEOS), failures, warnings)
+    return Listing(videos_table(rows), failures, warnings)
 
 
 def _from_manifest(
@@ -324,9 +328,16 @@ def _labels_file(config: VideosConfig) -> ListTable | None:
 
 def _check_ids(rows: list[dict[str, Any]], uri: str) -> None:
     seen: set[str] = set()
+    ids = {row["video_id"] for row in rows}
+    if both := sorted(ids & {row.get("source") for row in rows}):
+        raise ConfigError(
+            f"{uri}: {both[0]!r} is the `source` of a file, and the `video_id` of another. Give both files the same "
+            "`source`, under another name."
+        )
     twice = sorted({r["video_id"] for r in rows if r["video_id"] in seen or seen.add(r["video_id"])})  # type: ignore[func-returns-value]
     if twice:
         raise ConfigError(
             f"{uri}: {len(twice)} video ids occur more than once, for example {twice[0]!r}. Give each row of the "
-            "manifest a unique `video_id`."
+            "manifest a unique `video_id`. Several rows of one file need `start` and `end`; several labels of one "
+            "video belong in one row, in the column `labels`, with `;` between them."
         )

@@ -28,10 +28,11 @@ from vtcav_ray.store.urls import (
     shown,
 )
 from vtcav_ray.video.listed import facts
+from vtcav_ray.videos.annotations import Annotation, annotations_of, put
 from vtcav_ray.videos.labels import plain_name
 from vtcav_ray.videos.links import why_outside
 from vtcav_ray.videos.lookup import full_url, look_up
-from vtcav_ray.videos.tables import ID_COLUMNS, SPLIT_COLUMNS, URI_COLUMNS, WHAT_A_MANIFEST_IS, ListTable
+from vtcav_ray.videos.tables import ID_COLUMNS, URI_COLUMNS, WHAT_A_MANIFEST_IS, Candidate, ListTable
 
 Files = Callable[[str], list[dict[str, Any]]]  # lists the videos below a folder, as rows
 
@@ -51,8 +52,8 @@ def rows_of_manifest(
     """
     uris = listed.column(URI_COLUMNS)
     base = posixpath.dirname(full_url(fs, listed.where))
-    if uris is None and (names := listed.clip_names()) is not None:
-        return _by_name(listed, names, files(posixpath.dirname(listed.where)), base)
+    if uris is None and (listed.of_kinetics or listed.by_name):
+        return _by_name(listed, listed.candidates() or [], files(posixpath.dirname(listed.where)), base)
     if uris is None:
         columns = ", ".join(listed.table.column_names)
         raise ConfigError(f"{listed.where} has no `uri` column (its columns: {columns}). {WHAT_A_MANIFEST_IS}")
@@ -60,7 +61,8 @@ def rows_of_manifest(
     kept, missing = look_up(rows, config.read_options, most)
     if rows and not kept and listed.headless and inside is None and all(f.error_kind == "missing" for f in missing):
         # Its paths begin in another folder, as in MMAction2, whose config names that folder.
-        kept, missing = _by_name(listed, uris, files(posixpath.dirname(listed.where)), base)
+        names = [(Candidate(uri),) if uri else () for uri in uris]
+        kept, missing = _by_name(listed, names, files(posixpath.dirname(listed.where)), base)
     return kept, [*failures, *missing]
 
 
@@ -73,14 +75,14 @@ def _rows(
     inside: str | None,
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
     path = listed.where
-    nothing: list[str | None] = [None] * len(uris)
-    ids, labels, splits = listed.column(ID_COLUMNS), listed.labels(), listed.column(SPLIT_COLUMNS)
+    ids = listed.column(ID_COLUMNS) or [None] * len(uris)
     # A remote manifest must not read this machine's files.
     schemes = [s for s in config.schemes if s in SCHEMES and ("file" in fs.protocol or s not in LOCAL)]
     private = config.read_options[READ_LIMITS].private
-    rows, failures = [], []
-    columns = zip(uris, ids or nothing, labels or nothing, splits or nothing, strict=True)
-    for number, (uri, video_id, label, split) in enumerate(columns, start=1):
+    kept: list[tuple[dict[str, Any], Annotation]] = []
+    failures = []
+    columns = zip(uris, ids, annotations_of(listed), strict=True)
+    for number, (uri, video_id, line) in enumerate(columns, start=1):
         where = f"row {number} of {path}"
         if not uri and listed.headless:
             continue  # an empty line
@@ -99,8 +101,37 @@ def _rows(
         if ".." in name.split("/") or name != name.strip() or not name.isprintable():
             failures.append(failure(uri, video_id, "manifest", f"{where}: {name!r} can't be a video_id."))
             continue
-        rows.append(row_of(name, full, label, split, None))
-    return rows, failures
+        if line.fault:
+            failures.append(failure(full, video_id, "manifest", f"{where}: {line.fault}"))
+            continue
+        kept.append((row_of(name, full, line.label, line.split, None), line))
+    return _by_file(kept, base), failures
+
+
+def _by_file(rows: Sequence[tuple[dict[str, Any], Annotation]], base: str) -> list[dict[str, Any]]:
+    """Return one row per file, from those of its segments. Rows without a segment stay as they are.
+
+    A file whose rows have different ids is named by its path, since each id names a segment.
+    """
+    timed = {row["uri"] for row, line in rows if line.segment is not None}
+    found: list[dict[str, Any]] = []
+    lines_of: dict[str, list[Annotation]] = {}
+    ids_of: dict[str, set[str]] = {}
+    for row, line in rows:
+        uri = row["uri"]
+        if uri not in timed:
+            put(row, [line])
+            found.append(row)
+            continue
+        if uri not in lines_of:
+            found.append(row)
+        lines_of.setdefault(uri, []).append(line)
+        ids_of.setdefault(uri, set()).add(row["video_id"])
+    for row in found:
+        if (uri := row["uri"]) in lines_of:
+            put(row, lines_of[uri])
+            row["video_id"] = row["video_id"] if len(ids_of[uri]) == 1 else _id_of(uri, base)
+    return found
 
 
 def _as_on_disk(path: str) -> str:
@@ -125,7 +156,7 @@ def _why_not(uri: str, schemes: Sequence[str], private: tuple[str, ...]) -> str:
 
 
 def _by_name(
-    listed: ListTable, names: Sequence[str | None], rows: list[dict[str, Any]], base: str
+    listed: ListTable, names: Sequence[tuple[Candidate, ...]], rows: list[dict[str, Any]], base: str
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
     """Find the files of a list by the end of their paths: `a/b.mp4` and `b` both name `x/a/b.mp4`."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -135,21 +166,28 @@ def _by_name(
             end = "/".join(parts[start:])
             for key in {end, end.rsplit(".", 1)[0]}:
                 found.setdefault(key, []).append(row)
-    nothing: list[str | None] = [None] * len(names)
-    labels, splits = listed.labels() or nothing, listed.column(SPLIT_COLUMNS) or nothing
-    kept: dict[str, dict[str, Any]] = {}
+    kept: dict[str, tuple[dict[str, Any], list[Annotation]]] = {}
     failures = []
-    for number, (name, label, split) in enumerate(zip(names, labels, splits, strict=True)):
-        if not name:
+    for number, (some, line) in enumerate(zip(names, annotations_of(listed), strict=True)):
+        if not some:
             continue
-        at = found.get(plain_name(name), [])
-        if len(at) == 1:
-            kept[at[0]["video_id"]] = {**at[0], "label": label or None, "split": split or at[0]["split"]}
-            continue
-        why = f"{len(at)} files in {base} have that name" if at else f"no file in {base} has that name"
+        chosen = next((one for one in some if plain_name(one.name) in found), some[0])
+        at = found.get(plain_name(chosen.name), [])
         where = f"{listed.place(number)} of {listed.where}"
-        failures.append(failure(shown(name), None, "missing", f"{where}: {name!r}: {why}."))
-    return list(kept.values()), failures
+        if len(at) != 1:
+            why = f"{len(at)} files in {base} have that name" if at else f"no file in {base} has that name"
+            failures.append(failure(shown(chosen.name), None, "missing", f"{where}: {chosen.name!r}: {why}."))
+        elif line.fault:
+            failures.append(failure(at[0]["uri"], at[0]["video_id"], "manifest", f"{where}: {line.fault}"))
+        else:
+            row, lines = kept.setdefault(at[0]["video_id"], ({**at[0]}, []))
+            line = line.untimed() if chosen.cut else line
+            if line.segment is None and lines and lines[0].segment is None:
+                lines.clear()  # of several lines without times, the last counts
+            lines.append(line)
+    for row, lines in kept.values():
+        put(row, lines)
+    return [row for row, _ in kept.values()], failures
 
 
 def decoded_path(uri: str) -> str:

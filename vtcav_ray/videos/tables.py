@@ -1,43 +1,48 @@
 """Read lists of videos and labels as tables: CSV, TSV, JSON Lines, Parquet, and lists of lines `PATH LABEL`.
 
-All cells are text. Kinetics' own lists name a video by `youtube_id`, `time_start` and `time_end`; they get a column
-`video_id` such as `-0dlk_2SXC0_000010_000020`, as the files are named.
+All cells are text; several labels of a row are one text (`vtcav_ray.text.label_sets`). Kinetics' own lists name a video
+by `youtube_id`, `time_start` and `time_end`: such a row means a file that was cut to these times, named
+`-0dlk_2SXC0_000010_000020`, or else the segment of a whole file named by the `youtube_id` alone. `published` reads the
+files of other data sets.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.store.reading import MAX_TABLE_BYTES, read_at_most
+from vtcav_ray.store.reading import MAX_TABLE_BYTES
 from vtcav_ray.text.bounded_text import UnreadableText, read_json
-from vtcav_ray.text.name_lists import BadNames, as_numbers, decoded, lines_of
+from vtcav_ray.text.label_sets import SEPARATOR, join_labels
+from vtcav_ray.text.name_lists import as_numbers, lines_of
 
 ID_COLUMNS = ("video_id", "id")
 URI_COLUMNS = ("uri", "url", "path", "file", "filename", "video")
 LABEL_COLUMNS = ("label", "class", "class_name")
 SPLIT_COLUMNS = ("split",)
-SOURCE_COLUMNS = ("source",)  # of a manifest of own clips: the video that a clip is part of
-START_COLUMNS, END_COLUMNS = ("start",), ("end",)  # of the part of the file
+LABELS_COLUMNS = ("labels",)  # several, with `;` between them, or a list
+START_COLUMNS, END_COLUMNS = ("start",), ("end",)  # of a segment, seconds or hh:mm:ss
+SOURCE_COLUMNS = ("source",)  # the source video that a file is a part of
 KINETICS = ("youtube_id", "time_start", "time_end")
-KNOWN = frozenset(
-    {*ID_COLUMNS, *URI_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *KINETICS}
-    | {*SOURCE_COLUMNS, *START_COLUMNS, *END_COLUMNS}
-)
+KNOWN = frozenset({
+    *ID_COLUMNS, *URI_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *KINETICS,
+    *LABELS_COLUMNS, *START_COLUMNS, *END_COLUMNS, *SOURCE_COLUMNS,
+})  # fmt: skip
 JSON_LINES = (".jsonl", ".ndjson")
 TEXT_LISTS = (".csv", ".tsv", ".txt", ".lst", ".list")
-MANIFESTS = (*TEXT_LISTS, *JSON_LINES, ".parquet")
+MANIFESTS = (*TEXT_LISTS, *JSON_LINES, ".json", ".parquet")
 WHAT_A_MANIFEST_IS = (
     "A manifest is a .csv, .tsv, .jsonl or .parquet table with a column `uri` (and, if you have them, `video_id`, "
-    "`label`, `split`), or a text file with a line `PATH` or `PATH LABEL` per video."
+    "`label` or `labels`, `split`, `start`, `end`, `source`), a text file with a line `PATH` or `PATH LABEL` per "
+    "video, or the label file of Kinetics, ActivityNet, Charades or AVA."
 )
 MAX_TABLE_ROWS = 10_000_000
 _ROWS_AT_ONCE = 65_536
@@ -50,6 +55,14 @@ _NUMBERS = re.compile(r"\d+(?:[\s,;|]+\d+)+")
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A name that a row's file may have. `cut`: a file of this name holds the row's segment and nothing else."""
+
+    name: str
+    cut: bool = False
+
+
+@dataclass(frozen=True)
 class ListTable:
     """A list of videos or labels.
 
@@ -58,15 +71,23 @@ class ListTable:
         where: its path.
         first_line: of the first row in the file, from 1; None if it has no lines.
         headless: the columns are `uri` and `label` by the form of its lines; the file does not name them.
+        lines: of each row in the file, from 1, where rows are not consecutive lines.
+        by_name: its `video_id` names a file by the end of its path; the list has no paths.
+        prefix: files may have it before their name.
     """
 
     table: pa.Table
     where: str
     first_line: int | None
     headless: bool = False
+    lines: Sequence[int] | None = None
+    by_name: bool = False
+    prefix: str = ""
 
     def place(self, row: int) -> str:
         """Return where a row (from 0) is, for messages."""
+        if self.lines is not None:
+            return f"line {self.lines[row]}"
         return f"row {row + 1}" if self.first_line is None else f"line {row + self.first_line}"
 
     def column(self, names: Iterable[str]) -> list[str | None] | None:
@@ -87,47 +108,59 @@ class ListTable:
         return None
 
     def labels(self) -> list[str | None] | None:
-        """Return the column of labels, with pandas' `3.0` as `3`; None if there is none."""
-        found = self.column(LABEL_COLUMNS)
-        return as_numbers(found) if found is not None else None
+        """Return the text of each row's labels, with pandas' `3.0` as `3`; None if there is no column of labels.
 
-    def clip_names(self) -> list[str | None] | None:
-        """Return the names of Kinetics' files, without extension; None if the table is no list of Kinetics."""
-        if (ids := self.column(("youtube_id",))) is None:
-            return None
-        starts, ends = self.column(("time_start",)), self.column(("time_end",))
-        if starts is None or ends is None:
-            return ids
+        A column `labels` holds several per row. A row without any takes the one of the column `label`.
+        """
+        found = self.column(LABEL_COLUMNS)
+        one = as_numbers(found) if found is not None else None
+        if (several := self.column(LABELS_COLUMNS)) is None:
+            return one
         return [
-            f"{name}_{_seconds(start)}_{_seconds(end)}" if name and start and end else name
-            for name, start, end in zip(ids, starts, ends, strict=True)
+            join_labels((text or "").split(SEPARATOR)) or label
+            for text, label in zip(several, one or [None] * len(several), strict=True)
         ]
 
+    def splits(self) -> list[str | None] | None:
+        """Return the column of splits, or None."""
+        return self.column(SPLIT_COLUMNS)
 
-def read_table(fs: fsspec.AbstractFileSystem, path: str) -> ListTable:
-    """Read a list as text, or the known columns of a Parquet file.
+    def sources(self) -> list[str | None] | None:
+        """Return the column of source videos, or None."""
+        return self.column(SOURCE_COLUMNS)
 
-    Raises:
-        ConfigError: the file is no such list, is not UTF-8, or has more than MAX_TABLE_BYTES or MAX_TABLE_ROWS.
-        OSError: permission is missing, or the network failed.
-    """
-    with fs.open(path, "rb") as file:
-        data = read_at_most(file, MAX_TABLE_BYTES, path)
-    try:
-        if path.lower().endswith(".parquet"):
-            return ListTable(_read_parquet(pq.ParquetFile(pa.BufferReader(data), pre_buffer=False), path), path, None)
-        text = decoded(data)
-        read = _read_json_lines if path.lower().endswith(JSON_LINES) else _read_text
-        found = read(text, path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a readable table: {error}") from error
-    except BadNames as error:
-        raise ConfigError(f"{path} is not a readable table: it {error}.") from error
-    _check_size(found.table.num_rows, found.table.nbytes, path)
-    return found
+    def times(self) -> tuple[list[str | None] | None, list[str | None] | None]:
+        """Return the columns of starts and ends as they are written, or None.
+
+        Kinetics' times count only if the list has no paths: a path may lead to a file that was cut already.
+        """
+        if self.of_kinetics:
+            return self.column(("time_start",)), self.column(("time_end",))
+        return self.column(START_COLUMNS), self.column(END_COLUMNS)
+
+    @property
+    def of_kinetics(self) -> bool:
+        """Whether the list names videos by `youtube_id` alone."""
+        names = {name.lower().strip() for name in self.table.column_names}
+        return "youtube_id" in names and not names & {*ID_COLUMNS, *URI_COLUMNS}
+
+    def candidates(self) -> list[tuple[Candidate, ...]] | None:
+        """Return the possible names of each row's file, most likely first; None: the list has none but paths.
+
+        A row without a name has no candidates.
+        """
+        if self.of_kinetics and (ids := self.column(("youtube_id",))) is not None:
+            starts, ends = self.column(("time_start",)), self.column(("time_end",))
+            if starts is None or ends is None:
+                return [(Candidate(name),) if name else () for name in ids]
+            return [_of_kinetics(*row) for row in zip(ids, starts, ends, strict=True)]
+        if (ids := self.column(ID_COLUMNS)) is None:
+            return None
+        extra = (self.prefix,) if self.prefix else ()
+        return [tuple(Candidate(p + name) for p in ("", *extra)) if name else () for name in ids]
 
 
-def _read_text(text: str, path: str) -> ListTable:
+def read_text(text: str, path: str) -> ListTable:
     """Read CSV with any delimiter if its header has a known column, else lines `PATH LABEL`."""
     head = next((line for line in lines_of(text[:_ROWS_AT_ONCE]) if line.strip()), "")
     delimiter = next((d for d in _DELIMITERS if KNOWN & set(_cells(head, d))), None)
@@ -191,7 +224,7 @@ def _path_and_label(line: str) -> tuple[str, str | None] | None:
     return None
 
 
-def _read_json_lines(text: str, path: str) -> ListTable:
+def read_json_lines(text: str, path: str) -> ListTable:
     rows: list[dict[str, str | None]] = []
     for number, line in enumerate(lines_of(text), start=1):
         if not line.strip():
@@ -204,33 +237,57 @@ def _read_json_lines(text: str, path: str) -> ListTable:
         if not isinstance(row, dict):
             raise ConfigError(f'{path}, line {number}, is not a JSON object such as {{"uri": ..., "label": ...}}.')
         known = {str(key).lower().strip(): value for key, value in row.items()}
-        rows.append({key: None if value is None else str(value) for key, value in known.items() if key in KNOWN})
+        rows.append({key: _cell(value, f"{path}, line {number}") for key, value in known.items() if key in KNOWN})
     while rows and not rows[-1]:
         rows.pop()
     names = sorted({key for row in rows for key in row})
     return ListTable(pa.table({n: pa.array([row.get(n) for row in rows], pa.string()) for n in names}), path, 1)
 
 
-def _read_parquet(parquet: pq.ParquetFile, path: str) -> pa.Table:
+def _cell(value: Any, where: str) -> str | None:
+    """Return a value as text, a list of labels with `;` between them.
+
+    Raises:
+        ConfigError: a label in a list has a `;`.
+    """
+    if isinstance(value, list):
+        labels = [str(one) for one in value if one is not None]
+        if bad := [label for label in labels if SEPARATOR in label]:
+            raise ConfigError(f"{where}: the label {bad[0]!r} has a `{SEPARATOR}`, which separates labels. Rename it.")
+        return join_labels(labels)
+    return None if value is None else str(value)
+
+
+def read_parquet(parquet: pq.ParquetFile, path: str) -> pa.Table:
     """Read in pieces and count their size: a few kilobytes of Parquet may expand to a billion rows."""
     wanted = list({n: None for n in parquet.schema_arrow.names if n.lower().strip() in KNOWN})
     pieces, rows, held = [], 0, 0
     for piece in parquet.iter_batches(_ROWS_AT_ONCE, columns=wanted, use_threads=False):
         rows, held = rows + piece.num_rows, held + piece.nbytes
-        _check_size(rows, held, path)
+        check_size(rows, held, path)
         pieces.append(piece)
     schema = pa.schema([field for field in parquet.schema_arrow if field.name in wanted])
     table = pa.Table.from_batches(pieces, pieces[0].schema if pieces else schema)
     table.validate(full=True)  # else invalid UTF-8 would be reported much later
+    for place, field in enumerate(table.schema):
+        if pa.types.is_list(field.type) or pa.types.is_large_list(field.type):
+            texts = [_cell(value, f"{path}, row {row + 1}") for row, value in enumerate(table[place].to_pylist())]
+            table = table.set_column(place, field.name, pa.array(texts, pa.string()))
     return table
 
 
-def _check_size(rows: int, held: int, path: str) -> None:
+def check_size(rows: int, held: int, path: str) -> None:
     if rows > MAX_TABLE_ROWS or held > MAX_TABLE_BYTES:
         raise ConfigError(
             f"{path} has more than {MAX_TABLE_ROWS:,} rows or {MAX_TABLE_BYTES:,} bytes in memory, the maximum. "
             "Split it, and run on the parts."
         )
+
+
+def _of_kinetics(name: str | None, start: str | None, end: str | None) -> tuple[Candidate, ...]:
+    if not (name and start and end):
+        return (Candidate(name),) if name else ()
+    return Candidate(f"{name}_{_seconds(start)}_{_seconds(end)}", cut=True), Candidate(name)
 
 
 def _seconds(text: str) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from vtcav_ray.pages import Shell, asset, render
 from vtcav_ray.pages.render import HERE, SAVING, function
 from vtcav_ray.pages.wording import layer_and_places, signed
+from vtcav_ray.text.label_sets import split_labels
+from vtcav_ray.text.name_lists import NameIndex
 from vtcav_ray.why.run import ConceptPush, Explanation
 
 ROOM = "vtcav_ray.why"
@@ -87,11 +89,19 @@ def verdict(explanation: Explanation) -> str:
     answer = f"The model answers {explanation.predicted} (probability {probability:.3f})"
     if explanation.label is None:
         return f"{answer}. The true class is not known."
-    if explanation.label == explanation.predicted:
-        return f"{answer}, which is right. The runner-up is {explanation.runner_up}."
-    true = explanation.probabilities.get(explanation.label)
-    of_true = f" (probability {true:.3f})" if true is not None else ", which the model does not have"
-    return f"{answer}, which is wrong. The true class is {explanation.label}{of_true}."
+    labels = split_labels(explanation.label, NameIndex(list(explanation.probabilities)))
+    if explanation.predicted in labels:
+        others = [label for label in labels if label != explanation.predicted]
+        also = f" It is also {' and '.join(others)}." if others else ""
+        return f"{answer}, which is right.{also} The runner-up is {explanation.runner_up}."
+    true = [f"{label}{_probability_of(explanation, label)}" for label in labels]
+    what = "The true class is" if len(true) == 1 else "The true classes are"
+    return f"{answer}, which is wrong. {what} {' and '.join(true)}."
+
+
+def _probability_of(explanation: Explanation, label: str) -> str:
+    probability = explanation.probabilities.get(label)
+    return f" (probability {probability:.3f})" if probability is not None else ", which the model does not have"
 
 
 def _best(explanation: Explanation) -> list[ConceptPush]:

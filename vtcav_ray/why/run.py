@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError, EnvironmentFault, InputError
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.storage_errors import reason, storage_errors
 from vtcav_ray.store.urls import check_url
+from vtcav_ray.text.label_sets import join_labels, split_labels
 from vtcav_ray.text.name_lists import NameIndex
 from vtcav_ray.why.concepts import LayerPool, RunConcepts
 from vtcav_ray.why.pushes import presence, push
@@ -66,7 +68,8 @@ class Explanation:
 
     Attributes:
         video: its id in the run, or the given name of a file that is not of the run.
-        label: true class, in the model's spelling if it has the class; None: unknown.
+        label: true class, in the model's spelling if it has the class; of several, the text that
+            `vtcav_ray.text.label_sets` makes; None: unknown.
         predicted, runner_up: the two likeliest classes.
         probabilities: class -> probability (softmax of the mean logits), the likeliest first.
         target: what a push is a change of: logit, log_odds or log_probability.
@@ -134,9 +137,9 @@ def explain_videos(run: Run, config: Config, videos: Sequence[str]) -> Explained
 
 def _subjects(run: Run, config: Config, videos: Sequence[str]) -> tuple[dict[str, Subject], list[tuple[str, str]]]:
     """Return the subjects by the given names, and the failures."""
-    listed = run.table("videos", columns=["video_id", "uri", "label"]).to_pylist()
-    by_name = {row["uri"]: row for row in listed} | {row["video_id"]: row for row in listed}
-    ids = {name: by_name[name]["video_id"] for name in videos if name in by_name}
+    by_name = _examples_by_name(run)
+    # A segment that is named is explained alone; its source video, by all its clips that are class examples.
+    ids = {name: by_name[name][0].video_id for name in videos if name in by_name and not _names_segment(name, by_name)}
     answers = read_answers(run, list(ids.values())) if ids else {}
     from_tables = subjects_from_tables(run, list(answers.values())) if answers else {}
     model = Model(run, config)
@@ -148,7 +151,7 @@ def _subjects(run: Run, config: Config, videos: Sequence[str]) -> tuple[dict[str
             subjects[name] = from_tables[video]
             continue
         try:
-            example = _example(run, config, name, by_name.get(name), answers.get(video or ""))
+            example = _example(run, config, name, by_name.get(name, ()), answers.get(video or ""))
         except (InputError, EnvironmentFault) as error:
             failures.append((name, str(error)))
             continue
@@ -171,11 +174,33 @@ class _Example(NamedTuple):
     why: str
 
 
-def _example(run: Run, config: Config, name: str, row: dict[str, Any] | None, answers: Answers | None) -> _Example:
+def _examples_by_name(run: Run) -> dict[str, list[Example]]:
+    """Map all names of the run's videos to what they name: ids, URIs, and segments as `FILE@START-END`."""
+    found: dict[str, list[Example]] = {}
+    for video, examples in Corpus.of(run.table("videos")).examples.items():
+        found[video] = examples
+        for file in {example.file for example in examples}:
+            some = [example for example in examples if example.file == file]
+            found[some[0].uri] = found[file] = some
+            found |= {f"{file}@{one.segment.name}": [one] for one in some if one.segment is not None}
+    return found
+
+
+def _names_segment(name: str, by_name: Mapping[str, Sequence[Example]]) -> bool:
+    one = by_name[name][0]
+    return one.segment is not None and name == f"{one.file}@{one.segment.name}"
+
+
+def _example(run: Run, config: Config, name: str, examples: Sequence[Example], answers: Answers | None) -> _Example:
     if answers is not None:
-        return _Example(answers.video, answers.label, stored_frames(run, answers.clip_ids), NO_GRADIENT)
-    if row is not None:
-        return _Example(row["video_id"], row["label"], cut_example(config, row["uri"], named=False), NOT_AN_EXAMPLE)
+        return _Example(answers.video, answers.labels, stored_frames(run, answers.clip_ids), NO_GRADIENT)
+    if len(examples) > 1:
+        first = examples[0].file + (f"@{examples[0].segment.name}" if examples[0].segment else "")
+        raise InputError("segment", f"{name} has {len(examples)} examples, and is no class example. Name one: {first}.")
+    if examples:
+        (one,) = examples
+        clips = cut_example(config, one.uri, named=False, segment=one.segment)
+        return _Example(name if one.segment else one.video_id, one.own, clips, NOT_AN_EXAMPLE)
     try:
         uri = check_url(name, "VIDEO")
     except ConfigError as error:
@@ -236,7 +261,7 @@ def explanation_of(
     predicted, runner_up = likeliest(logits, classes)
     return Explanation(
         video=video,
-        label=None if label is None else NameIndex(classes).spelling(label) or label,
+        label=join_labels(NameIndex(classes).spelling(one) or one for one in split_labels(label, NameIndex(classes))),
         predicted=predicted,
         runner_up=runner_up,
         probabilities={classes[int(k)]: float(probabilities[k]) for k in order},

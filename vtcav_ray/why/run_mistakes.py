@@ -18,6 +18,7 @@ from vtcav_ray.rows import MistakeRow, table_of
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav.arrays import video_means
+from vtcav_ray.text.label_sets import split_labels
 from vtcav_ray.text.name_lists import NameIndex
 from vtcav_ray.why.concepts import RunConcepts
 from vtcav_ray.why.pushes import presence
@@ -38,8 +39,9 @@ class Examples:
     Attributes:
         videos: their ids, sorted, [V].
         classes: the K classes.
-        truth, rival: index of each video's true class, and of the likeliest other one, [V].
-        mistaken: whether the answer is wrong, [V].
+        truth, rival: index of the class that each video is an example of, and of the likeliest class that is none of
+            its labels, [V].
+        mistaken: whether the answer is none of its labels, [V].
         answers: of each video.
     """
 
@@ -90,14 +92,15 @@ def read_examples(run: Run) -> Examples:
     videos, truth, rival, mistaken, used = [], [], [], [], []
     for video, one in answers.items():
         own = index.place(one.label)
+        true = {index.place(label) for label in split_labels(one.labels, index)}
         order = [index.place(one.classes[int(k)]) for k in np.argsort(-one.logits, kind="stable")]
-        others = [k for k in order if k is not None and k != own]
+        others = [k for k in order if k is not None and k not in true]
         if own is None or order[0] is None or not others:
             continue  # there is no effect on its true class, on the answer, or on any other class
         videos.append(video)
         truth.append(own)
         rival.append(others[0])
-        mistaken.append(order[0] != own)
+        mistaken.append(order[0] not in true)
         used.append(one)
     return Examples(
         videos, classes, np.array(truth, np.int64), np.array(rival, np.int64), np.array(mistaken, bool), used

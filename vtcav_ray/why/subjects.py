@@ -20,6 +20,8 @@ from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.vectors import vectors_of
+from vtcav_ray.text.label_sets import join_labels, split_labels
+from vtcav_ray.video.segments import Segment
 
 FROM_TABLES = "the run's tables"
 
@@ -30,7 +32,7 @@ class Subject:
 
     Attributes:
         video: its id in the run, or the given name of a file that is not of the run.
-        label: its true class; None: unknown.
+        label: its true class, or classes (`vtcav_ray.text.label_sets`); None: unknown.
         classes: the model's classes, in the order of `logits`.
         logits: [K].
         activations: layer -> [d].
@@ -56,10 +58,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Answers:
-    """The rows of `answers` of one class example's clips."""
+    """The rows of `answers` of one class example's clips: `label` is its class, `labels` are all its true labels."""
 
     video: str
     label: str
+    labels: str
     clip_ids: Sequence[str]
     classes: Sequence[str]
     logits: NDArray[np.float64]
@@ -93,6 +96,7 @@ def read_answers(run: Run, videos: Sequence[str] | None = None) -> dict[str, Ans
         video: Answers(
             video,
             rows[0]["name"],
+            _true_labels(rows),
             [row["clip_id"] for row in rows],
             classes,
             np.mean([row["logits"] for row in rows], axis=0),
@@ -100,6 +104,13 @@ def read_answers(run: Run, videos: Sequence[str] | None = None) -> dict[str, Ans
         )
         for video, rows in found.items()
     }
+
+
+def _true_labels(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the labels of all clips of one class example, in the form of `vtcav_ray.text.label_sets`."""
+    name = str(rows[0]["name"])
+    others = {row["label"] for row in rows} - {name, None}
+    return join_labels([name, *(one for label in others for one in split_labels(label))]) or name if others else name
 
 
 def subjects_from_tables(run: Run, answers: Sequence[Answers]) -> dict[str, Subject]:
@@ -120,7 +131,7 @@ def subjects_from_tables(run: Run, answers: Sequence[Answers]) -> dict[str, Subj
     return {
         one.video: Subject(
             one.video,
-            one.label,
+            one.labels,
             one.classes,
             one.logits,
             activations[one.video],
@@ -223,18 +234,20 @@ def stored_frames(run: Run, clip_ids: Sequence[str]) -> list[NDArray[np.uint8]]:
     return [found[clip] for clip in clip_ids]
 
 
-def cut_example(config: Config, uri: str, *, named: bool) -> list[NDArray[np.uint8]]:
+def cut_example(config: Config, uri: str, *, named: bool, segment: Segment | None = None) -> list[NDArray[np.uint8]]:
     """Cut the clips of one video as the run cuts those of its class examples.
 
     Args:
         config: of the run: sampling, limits and storage options.
         uri: of the video.
+        segment: to cut from; None: the whole video.
         named: the user named this URI, so it may lead to a host that is not public, as `videos.uri` may.
 
     Raises:
         InputError: the video can't be used.
         AccessError, EnvironmentFault, OSError and others: the storage can't be read.
     """
+    from vtcav_ray.clips.corpus import Example
     from vtcav_ray.clips.cut import cut_clips
     from vtcav_ray.clips.plan_table import PlanRows
     from vtcav_ray.store.urls import READ_LIMITS, origin_of
@@ -244,9 +257,10 @@ def cut_example(config: Config, uri: str, *, named: bool) -> list[NDArray[np.uin
     if named and (origin := origin_of(uri)):
         limits = options[READ_LIMITS]
         options[READ_LIMITS] = dataclasses.replace(limits, private=(*limits.private, origin))
-    rows = PlanRows(config.seed, {uri: uri}, {}, config.clips.class_views)
+    example = Example(uri, uri, uri, None, None, segment)
+    rows = PlanRows(config.seed, config.clips.class_views)
     for view in range(config.clips.class_views):
-        rows.add("class", "", "full", uri, None, number=view)
+        rows.add("class", "", "full", example, None, number=view)
     clips, failures = cut_clips(
         rows.table(),
         None,

@@ -89,15 +89,15 @@ def _piece(table: pa.Table, before: int) -> Piece:
     )
     bad = _wrong(table)
     if bad["video"].any():
-        row = int(bad["video"].argmax())
-        raise BadFile(f"row {before + row + 1} has no `video_id`")
+        first = int(bad["video"].argmax())
+        raise BadFile(f"row {before + first + 1} has no `video_id`")
     problems = []
     wrong = np.zeros(count, bool)
     for why, rows in bad.items():
-        for row in np.flatnonzero(rows & ~wrong):
-            box = [table[side][int(row)].as_py() for side in _SIDES]
+        for row in np.flatnonzero(rows & ~wrong).tolist():
+            box = [table[side][row].as_py() for side in _SIDES]
             text = why if None in box else why.format(box=shown(box))
-            problems.append(Problem(table["video_id"][int(row)].as_py(), f"row {before + int(row) + 1}: {text}"))
+            problems.append(Problem(table["video_id"][row].as_py(), f"row {before + row + 1}: {text}"))
         wrong |= rows
     return Piece(lines.select(LINES.names).cast(LINES).filter(pa.array(~wrong)), problems=problems)
 
