@@ -78,7 +78,9 @@ class GivenPlan:
         """Add a row for each clip, and for each of its motion controls."""
         for (concept, kind), clips in self.concepts.items():
             for clip in clips:
-                rows.add_given("concept", lambda _, name=concept: name, kind, clip, self._controls(concept, kind))
+                rows.add_given(
+                    "concept", functools.partial(_own_name, concept), kind, clip, self._controls(concept, kind)
+                )
         for (concept, kind), clips in self.negatives.items():
             of = sorted(c for c, k in self.concepts if k == kind and self.pool_of(c, k) == concept)
             controls = tuple(dict.fromkeys(control for c in of for control in self._controls(c, kind)))
@@ -204,6 +206,10 @@ def _enough(
         if (name, kind) not in enough
     ]
     return enough
+
+
+def _own_name(concept: str, kind: str) -> str:
+    return concept
 
 
 def _whose(name: str) -> str:

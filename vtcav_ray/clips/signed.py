@@ -13,6 +13,7 @@ import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -76,6 +77,7 @@ def repeated_clips(
     corpus: Iterable[pa.Table],
     planned: Mapping[str, list[tuple[str, str]]],
     distance: float,
+    source_of: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return clip_id -> the clip that it repeats, of another source video.
 
@@ -84,6 +86,7 @@ def repeated_clips(
         corpus: SIGNATURES tables of the corpus's videos, if a detector has seen them.
         planned: video_id -> (clip_id, set) of the clips cut from a corpus video, without motion controls.
         distance: `clips.quality.copy_distance`.
+        source_of: id of a file of the corpus -> its source video, where a manifest names one.
     """
     entries: dict[str, tuple[tuple[int, str], list[str], np.ndarray]] = {}
     of_video: dict[str, str] = {}
@@ -98,12 +101,13 @@ def repeated_clips(
             of_video[name] = row["video_id"]
     for table in corpus:
         for row in table.to_pylist():
-            clips_of = [(c, s) for c, s in planned.get(row["video_id"], ()) if s != "concept"]
+            video_id = source_of.get(row["video_id"], row["video_id"])
+            clips_of = [(c, s) for c, s in planned.get(video_id, ()) if s != "concept"]
             if clips_of:
                 name = f"corpus/{row['video_id']}"
                 order = min((_FIRST[s], name) for _, s in clips_of)
                 entries[name] = (order, [c for c, _ in clips_of], np.asarray(row["signature"], np.float32))
-                of_video[name] = row["video_id"]
+                of_video[name] = video_id
     names = sorted(entries, key=lambda name: entries[name][0])
     if not names:
         return {}

@@ -58,7 +58,9 @@ def _prepare_clips(context: Context) -> Work:
         resources=config.resources.cut,
         warnings=plan.warnings,
         notes={"plan": plan.counts},
-        finish=functools.partial(_repeats, config.clips, copies, context.inputs.get(stages.TRACKS.name)),
+        finish=functools.partial(
+            _repeats, config.clips, copies, _sources(listed), context.inputs.get(stages.TRACKS.name)
+        ),
     )
 
 
@@ -72,6 +74,14 @@ def _files(videos: pa.Table, given: pa.Table | None) -> pa.Table:
     columns = ["uri", "size_bytes", "fingerprint"]
     parts = [videos.select(columns)] if given is None else [videos.select(columns), given.select(columns)]
     return pa.concat_tables(parts)
+
+
+def _sources(videos: pa.Table) -> dict[str, str]:
+    """Return the source video of each file that a manifest names one for."""
+    if "source" not in videos.column_names:
+        return {}
+    pairs = zip(videos["video_id"].to_pylist(), videos["source"].to_pylist(), strict=True)
+    return {file: source for file, source in pairs if source}
 
 
 def _with_files(plan: pa.Table, videos: pa.Table, tracks: StageFolder | None) -> pa.Table:
@@ -109,7 +119,11 @@ def _seen(tracks: StageFolder, videos: set[str]) -> dict[str, dict[str, Any]]:
 
 
 def _repeats(
-    config: ClipsConfig, copies: dict[str, str], tracks: StageFolder | None, clips: StageFolder
+    config: ClipsConfig,
+    copies: dict[str, str],
+    source_of: dict[str, str],
+    tracks: StageFolder | None,
+    clips: StageFolder,
 ) -> ShardOutput:
     """Return clips and videos that repeat another one, over all shards.
 
@@ -130,7 +144,7 @@ def _repeats(
                 planned.setdefault(row["video_id"], []).append((row["clip_id"], row["set"]))
         signed = (part for _, part in clips.iter_tables(SIGNED))
         corpus = () if tracks is None else (part for _, part in tracks.iter_tables("signatures"))
-        of_others = repeated_clips(signed, corpus, planned, config.quality.copy_distance)
+        of_others = repeated_clips(signed, corpus, planned, config.quality.copy_distance, source_of)
         if of_others:
             warnings.append(_copied(of_others))
         repeats = of_others | repeats

@@ -51,7 +51,7 @@ class CheckpointRunner:
         """Return the run whose clips all checkpoints share. The first watcher makes it, the others wait."""
         if shared.exists(RECORD):
             run = Run(shared.url, shared.storage_options)
-            shared = [name for name in SHARED if name != TRACKS.name or config.clips.need_tracks]
-            if all(name in run.keys and run.stage(name).complete for name in shared):
+            names = [name for name in SHARED if name != TRACKS.name or config.clips.need_tracks]
+            if all(name in run.keys and run.stage(name).complete for name in names):
                 return run
         return pipeline.run(config, self.progress, until=SHARED[-1])

@@ -11,6 +11,7 @@ is a video of the world.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -65,7 +66,7 @@ def write_concepts(
     for name, data in _files(seed, clips, random):
         folder = name.partition("/")[0]
         filesystem.makedirs(f"{root}/{folder}", exist_ok=True)
-        patiently(lambda path=f"{root}/{name}", data=data: filesystem.pipe_file(path, data), name)
+        patiently(functools.partial(filesystem.pipe_file, f"{root}/{name}", data), name)
         files[folder] = files.get(folder, 0) + 1
     done = json.dumps({"recipe": recipe, "files": files}, indent=2).encode() + b"\n"
     patiently(lambda: filesystem.pipe_file(f"{root}/{RECORD}", done), RECORD)
