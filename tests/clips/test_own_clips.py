@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.helpers.drawn import encode, number_of, numbered_frames
 from vtcav_ray.clips.cut import cut_files
+from vtcav_ray.clips.plan_table import GIVEN_PLAN
 from vtcav_ray.clips.pools import UNMATCHED, corpus_pool, is_unmatched, own_pool, pool_of, shared_pool
 from vtcav_ray.clips.select import ClipPlan, plan_clips
 from vtcav_ray.clips.signed import repeated_clips
@@ -21,7 +22,7 @@ from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.preflight.given import given_checks
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.tables import VIDEOS
+from vtcav_ray.tables import VIDEO_OPTIONS, VIDEOS
 from vtcav_ray.video.codec import decode_clip
 from vtcav_ray.videos.given import Given, list_given
 
@@ -191,6 +192,61 @@ def test_a_source_of_the_corpus_serves_no_other_use() -> None:
     assert {r["video_id"] for r in other.rows.to_pylist()} & set(sources), "they would have been drawn"
 
 
+def long_files(count: int, per_file: int = 3) -> pa.Table:
+    """Long files of the corpus, each of a source video `game<i>`, with segments of one second."""
+    rows = [
+        {
+            "video_id": f"{i}.mp4", "uri": f"/corpus/{i}.mp4", "label": f"class {i % 2}", "size_bytes": 1,
+            "fingerprint": "f", "source": f"game{i}",
+            "segments": [{"start": 2.0 * k, "end": 2.0 * k + 1, "label": f"class {i % 2}"} for k in range(per_file)],
+        }
+        for i in range(count)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=pa.schema([*VIDEOS, *VIDEO_OPTIONS]))
+
+
+def test_own_clips_beside_a_corpus_of_segments(tmp_path: Path) -> None:
+    given = given_table(a=[f"game{i}" for i in range(4)], b=IDS)
+    both = [OWN[0], {"name": "b", "clips": "b"}]
+    made = config(both, random_pool=6, controls=["frozen"]).clips
+    plan = plan_clips(long_files(24), [], set(), made, 0, given=given)
+    assert plan.rows.schema == GIVEN_PLAN
+    rows = plan.rows.to_pylist()
+    assert len({row["clip_id"] for row in rows}) == len(rows)
+    others = [row for row in rows if not row["given"]]
+    # The source videos of own clips serve no other use, and the rest is cut from segments alone.
+    assert not {row["video_id"] for row in others} & {f"game{i}" for i in range(4)}
+    assert {row["video_id"] for row in others} <= {f"game{i}" for i in range(24)}
+    assert all((row["start"], row["end"]) in [(0, 1), (2, 3), (4, 5)] for row in others)
+    assert names(plan, "random") == {
+        "random/a/given", "random/a/given_frozen", "random/given of the corpus", "random/given_frozen of the corpus",
+    }  # fmt: skip
+    by_id = {row["clip_id"]: row for row in rows}
+    twins = [row for row in others if row["control_of"] is not None]
+    assert twins
+    for row in twins:
+        twin = by_id[row["control_of"]]
+        assert [twin[name] for name in ("seed", "uri", "start", "end")] == [
+            row[name] for name in ("seed", "uri", "start", "end")
+        ]
+    marks = [w for w in plan.warnings if w.startswith("UNMATCHED")]
+    assert len(marks) == 1
+    assert "'b'" in marks[0]
+
+
+def test_a_clip_of_a_corpus_file_is_of_that_file_s_source_video(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    put(tmp_path, "0.mp4", "x.mp4")
+    manifest.write_text("uri,source,start,end\n0.mp4,,1,\nx.mp4,1.mp4,,00:00:04\n")
+    videos = long_files(2)
+    videos = videos.set_column(1, "uri", pa.array([str(tmp_path / "0.mp4"), "/corpus/1.mp4"]))
+    rows = listed([{"name": "a", "clips": str(manifest)}], videos).rows
+    assert [(r["clip"], r["video_id"], r["start"], r["end"], r["label"]) for r in rows] == [
+        ("game0@1-", "game0", 1.0, None, "class 0"),
+        (f"game1#{tmp_path.name}/x.mp4@0-4", "game1", 0.0, 4.0, "class 1"),
+    ]
+
+
 def test_one_clip_of_a_source_counts_unless_more_are_allowed() -> None:
     table = given_table(a=["s0", "s0", "s1", "s2"])
     once = [r["video_id"] for r in planned(table, OWN[:1], controls=[]).rows.to_pylist() if r["set"] == "concept"]
@@ -239,8 +295,6 @@ def own_row(kind: str, uri: str, **changes: Any) -> dict[str, Any]:
 
 
 def cut(rows: list[dict[str, Any]], sources: dict[str, bytes]) -> Any:
-    from vtcav_ray.clips.plan_table import GIVEN_PLAN
-
     table = pa.Table.from_pylist(rows, schema=GIVEN_PLAN)
     return cut_files(table, sources, ClipsConfig(frames=T, interval=2, size=32), sign=lambda row: row["given"])
 
@@ -274,6 +328,34 @@ def test_a_part_stays_inside_its_seconds_and_one_bad_part_is_one_failure(video: 
     assert min(frames) >= 10
     assert max(frames) < 26
     assert [(f.clip_id, f.error_kind) for f in found.failures] == [("late", "segment")]
+
+
+def test_own_clips_and_segments_of_one_file_are_cut_and_signed_by_part(video: bytes) -> None:
+    of_corpus = {"given": None, "set": "random", "name": "random/given of the corpus"}
+    rows = [
+        own_row("given", "v.mp4", clip_id="own", start=None, end=0.8),
+        own_row("given", "v.mp4", clip_id="first", start=0.0, end=0.8, **of_corpus),
+        own_row("given", "v.mp4", clip_id="second", start=1.2, end=2.0, **of_corpus),
+        own_row("given_reversed", "v.mp4", clip_id="back", start=1.2, end=2.0, control_of="second", **of_corpus),
+        own_row("given", "v.mp4", clip_id="again", start=1.2, end=2.0, **of_corpus),
+    ]
+    table = pa.Table.from_pylist(rows, schema=GIVEN_PLAN)
+    found = cut_files(table, {"v.mp4": video}, ClipsConfig(frames=T, interval=1, size=32), sign=lambda row: True)
+    frames = shown(found.clips)
+    assert frames["own"] == list(range(6, 14))
+    for name in ("second", "back", "again"):
+        assert min(frames[name]) >= 30
+        assert max(frames[name]) < 50
+    assert frames["back"] == frames["second"][::-1]
+    signatures = {row["clip_id"]: row["signature"] for row in found.signatures.to_pylist()}
+    assert signatures.keys() == {"own", "first", "second", "again"}
+    assert signatures["own"] == signatures["first"]
+    assert signatures["second"] == signatures["again"] != signatures["first"]
+    assert repeated_clips([found.signatures], [], {}, 0.05) == {}, "parts of one source video are no copies"
+    # As another source video, the own clip is a copy of the first segment alone.
+    ids = pa.array(["t", "s", "s", "s"])
+    other = found.signatures.set_column(1, "video_id", ids)
+    assert repeated_clips([other], [], {}, 0.05) == {"first": "own"}
 
 
 def test_an_image_is_shown_t_times_and_a_damaged_file_is_one_failure(video: bytes) -> None:
