@@ -8,6 +8,8 @@ determines the output: config sections, the inputs' keys, and the digests of wei
 killed stage resumes with its missing shards, a new checkpoint reuses tracks and clips, and a change of the statistics
 runs no model. `vtcav_ray/stages.py` lists the facts about each stage.
 
+If every concept is a person's own clips (`clips.concepts`), there is no stage `tracks`, and no detector is needed.
+
 With `scores.effect: patch`, the stage `responses` runs between `cavs` and `scores`, on the tables of `clips` and
 `activations`. Its table takes the place of the gradients in the effects of `scores`.
 """
@@ -151,7 +153,8 @@ class _Running:
         """
         needed = [stage.name for stage in stages if stage is not TRACKS or not self._has_tracks()]
         videos = self.record.inputs()[VIDEOS.name].read("videos")
-        found = preflight(self.config, videos, self.folder, needed)
+        given = self.record.inputs()[VIDEOS.name].read("given") if self.config.clips.has_given else None
+        found = preflight(self.config, videos, self.folder, needed, given=given)
         tell_checked(self.completing.progress, found)
         found.stop()
 
@@ -186,11 +189,12 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
             record.write(f"stopped: {stage_now}", error=error)
 
     try:
+        first = TRACKS if TRACKS in stages else CLIPS  # the first that decodes videos
         for stage in stages:
             stage_now = stage.name
             if stage is VIDEOS:
                 work.render()
-            if stage is TRACKS:
+            if stage is first:
                 work.check(stages)
             work.stage(stage)
         if stage_now == REPORT.name:
@@ -260,7 +264,7 @@ def outputs_there(config: Config, result: Run, until: str) -> bool:
 @report_storage_errors
 def run_branch(config: Config, stage: Stage, result: Run, progress: Progress | None = None) -> StageFolder:
     """Run an extra stage on the tables of an existing run, without changing run.json. Raises what `run` raises."""
-    inputs = {name: result.stage(name) for name in stage.inputs}
+    inputs = {name: result.stage(name) for name in stage.inputs_of(result.keys)}
     place = locate(stage, config, result.folder, inputs)
     with (
         writing(result.folder, f"vtcav {stage.name}") as writer,
@@ -289,11 +293,16 @@ def stages_until(name: str | None, config: Config) -> tuple[Stage, ...]:
 
 
 def _stages_of(config: Config) -> tuple[Stage, ...]:
-    """Return the stages; with `scores.effect: patch`, the model's responses come before the scores that test them."""
+    """Return the stages of a run.
+
+    If every concept is a person's own clips, nothing is tracked. With `scores.effect: patch`, the model's responses
+    come before the scores that test them.
+    """
+    found = STAGES if config.clips.need_tracks else tuple(stage for stage in STAGES if stage is not TRACKS)
     if config.scores.effect == "first_order":
-        return STAGES
-    place = STAGES.index(SCORES)
-    return (*STAGES[:place], RESPONSES, SCORES_OF_PATCHES, *STAGES[place + 1 :])
+        return found
+    place = found.index(SCORES)
+    return (*found[:place], RESPONSES, SCORES_OF_PATCHES, *found[place + 1 :])
 
 
 @dataclass(frozen=True)

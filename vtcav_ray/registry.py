@@ -220,7 +220,7 @@ FAMILIES = Registry("recogniser family", "vtcav_ray.families", {  # by the name 
     ),
 })
 CONCEPT_KINDS = Registry("concept kind", "vtcav_ray.concept_kinds", {
-    "vtcav_ray.clips.kinds": ("spatial", "spatiotemporal", "tracked", "context"),
+    "vtcav_ray.clips.kinds": ("spatial", "spatiotemporal", "tracked", "context", "given", "still"),
 })
 MOTION_CONTROLS = Registry("motion control", "vtcav_ray.motion_controls", {
     "vtcav_ray.clips.kinds": ("frozen", "shuffled", "reversed", "padding"),

@@ -42,7 +42,7 @@ class StageFacts:
         return {"cells": "comparisons", "cavs": "CAVs"}.get(self.unit or "", self.unit or "")
 
 
-VIDEOS = StageFacts("videos", tables=("videos",), shared=True)
+VIDEOS = StageFacts("videos", tables=("videos",), side_tables=("given",), shared=True)
 TRACKS = StageFacts(
     "tracks",
     inputs=("videos",),
@@ -57,7 +57,7 @@ CLIPS = StageFacts(
     "clips",
     inputs=("videos", "tracks"),
     tables=("clips",),
-    side_tables=("looks", "contents", "duplicates", "copies"),
+    side_tables=("looks", "contents", "duplicates", "copies", "clip_signatures"),
     resources="cut",
     unit="clips",
     shared=True,

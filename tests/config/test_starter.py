@@ -115,3 +115,21 @@ def test_init_names_labels_that_the_model_does_not_have(tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     assert "no such class" in next(line for line in made.output.splitlines() if line.strip().startswith("yoga:"))
     assert isinstance(CliRunner().invoke(cli.app, [*words, "--force", "--videos", "none"]).exception, ConfigError)
+
+
+def test_a_folder_of_concepts_gives_a_config_without_a_detector(tmp_path: Path) -> None:
+    for name in ("spinning/a.mp4", "spinning/b.mp4", "spinning/c.mp4", "red/1.png", "red/2.png", "random/d.mp4"):
+        (tmp_path / "c" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "c" / name).write_bytes(b"x")
+    file = tmp_path / "mine.yaml"
+    result = CliRunner().invoke(cli.app, ["init", str(file), "--concepts", str(tmp_path / "c")])
+    assert result.exit_code == 0, result.output
+    assert "red 2 images, spinning 3 clips; 1 random" in " ".join(result.output.split())
+    config = load_config(str(file))
+    assert not config.clips.need_tracks
+    assert config.clips.given_urls == [(str(tmp_path / "c"), "clips.concepts.from")]
+    assert config.clips.min_per_concept == 2
+    assert "tracks" not in yaml.safe_load(file.read_text())
+    absent = CliRunner().invoke(cli.app, ["init", str(tmp_path / "b.yaml"), "--concepts", str(tmp_path / "absent")])
+    assert absent.exit_code != 0
+    assert not (tmp_path / "b.yaml").exists()

@@ -272,6 +272,55 @@ def test_a_stride_keeps_boxes_between_its_frames(videos: Path, tmp_path: Path) -
         assert len(tracks["camera"][0]) == kept
 
 
+def segments_of_a(videos: Path, place: Path, *times: tuple[str, str]) -> str:
+    """Write a manifest of segments of a.mp4."""
+    place.write_text("\n".join(["uri,video_id,start,end", *(f"{videos}/a.mp4,a.mp4,{s},{e}" for s, e in times)]))
+    return str(place)
+
+
+def given_in_segments(config: Config, folder: Path) -> ShardOutput:
+    listed, _ = list_videos(config.videos)
+    found = find_tracks(config.tracks, listed, 2, Folder(str(folder)))
+    return TrackWorker(config, {}, found.folder)(found.videos)
+
+
+def test_given_tracks_lie_inside_segments(videos: Path, tmp_path: Path) -> None:
+    manifest = segments_of_a(videos, tmp_path / "m.csv", ("0.12", "0.32"), ("0.6", "0.8"), ("9", "10"))
+    file = write_parquet(tmp_path / "t.parquet", rows_of("a"))
+    config = config_of(Path(manifest), file, "parquet")
+    output = given_in_segments(config, tmp_path / "run")
+    # One track for each stretch, with the frames of the file.
+    assert output.tables["tracks"]["frames"].to_pylist() == [list(range(3, 8)), list(range(15, 20))]
+    for row in output.tables["tracks"].to_pylist():
+        assert row["boxes"] == [box_of(frame) for frame in row["frames"]]
+        assert (row["num_frames"], row["fps"]) == (FRAMES, 25.0)
+        assert np.abs(np.array(row["camera"])).max() < 1.5
+    segments = output.tables["segments"].to_pylist()
+    assert [(row["start"], row["first"], row["last"]) for row in segments] == [
+        (0.12, 3, 7), (0.6, 15, 19), (9.0, None, None),
+    ]  # fmt: skip
+    assert [(failure.video_id, failure.error_kind) for failure in output.failures] == [("a.mp4", "segment")]
+    assert output.metrics["frames"] == 10
+    # A line beyond the file's end is wrong, wherever the segments are.
+    write_parquet(file, rows_of("a", range(FRAMES + 3)))
+    (failure,) = given_in_segments(config, tmp_path / "run2").failures
+    assert f"and {videos}/a.mp4 has {FRAMES} frames" in failure.message
+
+
+def test_the_boxes_of_segments_are_those_of_a_detector_with_a_stride(videos: Path, tmp_path: Path) -> None:
+    manifest = segments_of_a(videos, tmp_path / "m.csv", ("0.12", "0.48"))  # frames 3 to 11
+    every = write_parquet(tmp_path / "t.parquet", rows_of("a"))
+    output = given_in_segments(config_of(Path(manifest), every, "parquet", frame_stride=2), tmp_path / "run")
+    assert output.tables["tracks"]["frames"].to_pylist() == [list(range(3, 12))]
+    boxes = [{"frame": 0, "box": box_of(0)}, {"frame": 20, "box": box_of(20)}]
+    xml = tmp_path / "annotations.xml"
+    xml.write_text(cvat_xml([("square", boxes)], source="a.mp4"))
+    output = given_in_segments(config_of(Path(manifest), xml, "cvat", frame_stride=2), tmp_path / "run2")
+    (row,) = output.tables["tracks"].to_pylist()
+    assert row["frames"] == [3, 5, 7, 9, 11]
+    assert np.abs(np.array(row["boxes"]) - [box_of(frame) for frame in row["frames"]]).max() < 1e-4
+
+
 def test_only_the_classes_of_the_config_are_kept(videos: Path, tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "t.parquet", [*rows_of("a"), *rows_of("a", label="ball", track_id="b")])
     tracks, _, _ = run(config_of(videos, file, "parquet", classes=["ball"]), tmp_path / "run")

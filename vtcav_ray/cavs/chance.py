@@ -109,7 +109,7 @@ def comparisons(pool: Pool, jobs: Sequence[CavJob]) -> list[Comparison]:
         if paired:
             other = concepts[job.against]
         elif job.against == RANDOM:
-            other = randoms[f"{RANDOM}/{job.kind}"]
+            other = randoms[job.pool]
         else:
             other = _rest(concepts, [name for name, kind in members if kind == job.kind and name != job.concept], own)
         parts = tuple(

@@ -1,8 +1,9 @@
 """The plan of the CAVs to train: every concept against R random sets, the null, and concepts against each other.
 
-- A concept is compared with R random sets of its own kind (a still one with still ones: see `random/<kind>`), with the
-  same number of source videos, and of clips per video. A mean over more clips per video varies less, so sets with more
-  of them would not be exchangeable with the concept, and the test would reject too often.
+- A concept is compared with R random sets of its own kind (a still one with still ones: see `random/<kind>`), or of the
+  random clips that it has for itself (`vtcav_ray.clips.pools`), with the same number of source videos, and of clips per
+  video. A mean over more clips per video varies less, so sets with more of them would not be exchangeable with the
+  concept, and the test would reject too often.
 - The null is these random sets against each other, every pair once, as the round-robin test of
   `vtcav_ray.tcav.significance` requires. All concepts of a kind and profile (clips of each video) share it.
 - Relative CAVs: a concept against the rest of its kind (`groups`), and against the same name in another kind or its own
@@ -26,9 +27,10 @@ import numpy as np
 
 from vtcav_ray.cavs.mix import Matching, Mix, MixedPairs, draw_mixed, own_mix, profile_of, rows_of_videos, too_few
 from vtcav_ray.cavs.sets import NullPairs, RandomSet, Rows, rows_of
+from vtcav_ray.clips.pools import RANDOM as RANDOM
+from vtcav_ray.clips.pools import pool_of
 from vtcav_ray.registry import CONCEPT_KINDS
 
-RANDOM = "random"
 MOVING = ("dynamic", "context")  # groups of concept kinds
 _FEW = 2  # minimum source videos of a CAV's side
 
@@ -49,6 +51,7 @@ class CavJob:
         against: the other side of the comparison: `random`, `rest of <kind>`, or another concept's name.
         negatives: name of this run's negatives, `<against>#<run>`; random sets are `random/<kind>#<i>`.
         kind: of the positives.
+        pool: name of the random clips that the concept is compared with. The null is made of them.
         profile: clips of each source video of the positives, in descending order. The null has to match it.
         run: number of this run, from 0; for the null, the number of its pair.
         split: added to the seed of the split. Only runs that share all their rows need different values.
@@ -67,6 +70,7 @@ class CavJob:
     is_null: bool
     rows: Callable[[], Sides] = field(repr=False, compare=False)
     labels: tuple[str, ...] = ()
+    pool: str = ""
 
     @property
     def mix(self) -> Mix:
@@ -135,22 +139,26 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
     sets: dict[tuple[str, Mix], list[RandomSet]] = {}
     users: dict[tuple[str, Mix], list[str]] = {}
     usable: dict[str, dict[str, Rows]] = {}
+    kinds: dict[str, str] = {}
     for name, by_video in concepts.items():
         kind = kind_of[name]
-        negatives = randoms.get(f"{RANDOM}/{kind}", {})
+        pool_name = pool_of(name, kind, randoms)
+        negatives = randoms.get(pool_name, {})
         mix = own_mix(by_video, negatives, matching)
         warnings += _short_of_videos(name, by_video, negatives, mix, matching)
         if len(mix.profile) < _FEW:
             continue
         usable[name] = by_video
-        users.setdefault((kind, mix), []).append(name)
-        if (kind, mix) not in sets:
-            rng = _rng(seed, "sets", kind, *mix.profile, *mix.labels)
-            sets[kind, mix] = draw_mixed(negatives, mix, random_sets, rng, matching)
+        of = pool_name.removeprefix(f"{RANDOM}/")
+        users.setdefault((of, mix), []).append(name)
+        if (of, mix) not in sets:
+            rng = _rng(seed, "sets", of, *mix.profile, *mix.labels)
+            sets[of, mix] = draw_mixed(negatives, mix, random_sets, rng, matching)
+            kinds[of] = kind
         own = _Own(by_video, mix, matching, _rng(seed, "own", name))
-        jobs += _against_random(name, kind, own, sets[kind, mix])
-    for (kind, mix), drawn in sorted(sets.items(), key=lambda one: (one[0][0], one[0][1].profile, one[0][1].labels)):
-        jobs += _null(kind, mix, randoms[f"{RANDOM}/{kind}"], drawn, seed, matching)
+        jobs += _against_random(name, kind, of, own, sets[of, mix])
+    for (of, mix), drawn in sorted(sets.items(), key=lambda one: (one[0][0], one[0][1].profile, one[0][1].labels)):
+        jobs += _null(kinds[of], of, mix, randoms[f"{RANDOM}/{of}"], drawn, seed, matching)
     warnings += _overlapping(sets, randoms, random_sets, matching)
     warnings += _too_few_clips(sets, users)
     if "groups" in relative:
@@ -242,13 +250,15 @@ class _Own:
         return rows_of_videos(self.by_video, self.mix, self.matching, self.rng)
 
 
-def _against_random(name: str, kind: str, own: _Own, sets: list[RandomSet]) -> Iterator[CavJob]:
+def _against_random(name: str, kind: str, of: str, own: _Own, sets: list[RandomSet]) -> Iterator[CavJob]:
+    """Yield a job for every random set. `of`: the pool's name after `random/`."""
     for run, drawn in enumerate(sets):
         yield CavJob(
             concept=name,
             against=RANDOM,
-            negatives=f"{RANDOM}/{kind}#{run}",
+            negatives=f"{RANDOM}/{of}#{run}",
             kind=kind,
+            pool=f"{RANDOM}/{of}",
             profile=own.mix.profile,
             run=run,
             split=0,
@@ -264,6 +274,7 @@ def _against_set(own: Rows, drawn: RandomSet) -> Sides:
 
 def _null(
     kind: str,
+    of: str,
     mix: Mix,
     negatives: dict[str, Rows],
     sets: list[RandomSet],
@@ -271,7 +282,7 @@ def _null(
     matching: Matching | None,
 ) -> Iterator[CavJob]:
     """Yield a job for every pair of sets once, in the order (0, 1), (0, 2), ..."""
-    stream = stream_of(seed, "null", kind, *mix.profile, *mix.labels)
+    stream = stream_of(seed, "null", of, *mix.profile, *mix.labels)
     pairs: NullPairs | MixedPairs
     if matching is None:
         pairs = NullPairs(negatives, mix.profile, sets, stream)
@@ -279,10 +290,11 @@ def _null(
         pairs = MixedPairs(negatives, mix, sets, stream, matching)
     for run, (i, j) in enumerate(pairs.order()):
         yield CavJob(
-            concept=f"{RANDOM}/{kind}#{i}",
+            concept=f"{RANDOM}/{of}#{i}",
             against=RANDOM,
-            negatives=f"{RANDOM}/{kind}#{j}",
+            negatives=f"{RANDOM}/{of}#{j}",
             kind=kind,
+            pool=f"{RANDOM}/{of}",
             profile=mix.profile,
             run=run,
             split=0,

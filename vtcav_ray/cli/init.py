@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from vtcav_ray.cli.terminal import printable
-from vtcav_ray.config.template import write_config
+from vtcav_ray.config.clips import STILL
+from vtcav_ray.config.template import OwnConcepts, write_config
 
 PLACEHOLDER = "s3://bucket/videos"
 FRAMES, INTERVAL, PER_CLASS, MIN_PER_CLASS = 32, 2, 30, 5  # of the template
@@ -16,7 +18,10 @@ LEAST = 2  # videos of a class without which it is not explained
 
 @dataclass(frozen=True)
 class Wanted:
-    """The options of `vtcav init`; `videos` None: a placeholder is written, and nothing is looked at."""
+    """The options of `vtcav init`.
+
+    `videos` None: a placeholder is written, and nothing is looked at. `concepts` None: concepts are found in tracks.
+    """
 
     file: str
     videos: str | None
@@ -25,6 +30,7 @@ class Wanted:
     checkpoint: str
     out: str | None
     force: bool
+    concepts: str | None = None
 
 
 def write_and_print(wanted: Wanted, console: Console) -> None:
@@ -46,6 +52,8 @@ def write_and_print(wanted: Wanted, console: Console) -> None:
         least = max(LEAST, min(MIN_PER_CLASS, largest))
         # Class examples may not take the videos that concepts and random sets need.
         per_class = max(least, min(PER_CLASS, largest // 2))
+    own = own_concepts(wanted.concepts) if wanted.concepts is not None else None
+    sentences += own.sentences if own is not None else []
     path = write_config(
         wanted.file,
         videos=wanted.videos or PLACEHOLDER,
@@ -58,6 +66,7 @@ def write_and_print(wanted: Wanted, console: Console) -> None:
         interval=interval,
         per_class=per_class,
         min_per_class=least,
+        concepts=own,
     )
     for sentence in sentences:
         console.print(printable(sentence), soft_wrap=True, highlight=False)
@@ -69,3 +78,30 @@ def write_and_print(wanted: Wanted, console: Console) -> None:
             if row.match is None:
                 console.print(f"  {printable(row.sentence)}", soft_wrap=True, highlight=False)
     console.print(f"{path} is written. Review it, then: vtcav run {path} --dry-run", soft_wrap=True, highlight=False)
+
+
+def own_concepts(folder: str) -> OwnConcepts:
+    """Look at a folder of concept folders.
+
+    Raises:
+        ConfigError: it does not exist, or has no folder of clips or images.
+    """
+    from vtcav_ray.config.loading import parse_config
+    from vtcav_ray.store.folder import Folder
+    from vtcav_ray.tables import VIDEOS
+    from vtcav_ray.videos.given import list_given
+
+    config = parse_config({"videos": {"uri": PLACEHOLDER}, "clips": {"concepts": {"from": folder}}}, where="--concepts")
+    found = list_given(config, VIDEOS.empty_table(), Folder("."))
+    counts: Counter[tuple[str, str]] = Counter()
+    random = 0
+    for row in found.rows:
+        if row["negative"]:
+            random += 1
+        else:
+            counts[row["concept"], "images" if row["kind"] == STILL else "clips"] += 1
+    shown = ", ".join(f"{name} {count} {what}" for (name, what), count in sorted(counts.items()))
+    matched = (
+        f"{random:,} random clips or images" if random else "no folder `random`: they are compared with the corpus"
+    )
+    return OwnConcepts(folder, min(counts.values()), (f"own clips: {shown}; {matched}", *found.warnings))

@@ -18,6 +18,7 @@ from vtcav_ray.pages.wording import duration, size
 from vtcav_ray.planning.dry_run import PlannedStage, check, dry_run
 from vtcav_ray.planning.estimate import Plan, Range, estimate
 from vtcav_ray.planning.sample import measure
+from vtcav_ray.store.folder import Folder
 
 
 def plan(config: Config, *, sample: int, rates: Sequence[str], as_json: bool, console: Console) -> None:
@@ -27,7 +28,7 @@ def plan(config: Config, *, sample: int, rates: Sequence[str], as_json: bool, co
         ConfigError: a rate that can't be read.
     """
     from vtcav_ray.models import describe, with_layers
-    from vtcav_ray.planning.dry_run import corpus
+    from vtcav_ray.planning.dry_run import corpus, own_clips
 
     chosen = read_rates(rates, config)
     config = with_layers(config)
@@ -37,7 +38,8 @@ def plan(config: Config, *, sample: int, rates: Sequence[str], as_json: bool, co
             f"{videos.num_rows:,} videos. Measuring {min(sample, videos.num_rows)} of them ...", highlight=False
         )
     known = describe(config.model, seed=config.seed).class_names
-    found = estimate(config, videos, measure(config, videos, sample), known, chosen)
+    given = own_clips(config, videos, Folder(config.run_url, config.out_storage_options))
+    found = estimate(config, videos, measure(config, videos, sample, given), known, chosen, given)
     if as_json:
         print(json.dumps(dataclasses.asdict(found)))
     else:

@@ -21,6 +21,10 @@ def register(app: typer.Typer, out: Console) -> None:
             str | None, typer.Option(help="folder, glob or manifest, any fsspec URL; a few are opened")
         ] = None,
         weights: Annotated[str, typer.Option(help="YOLO weights")] = "yolov8n.pt",
+        concepts: Annotated[
+            str | None,
+            typer.Option(help="folder with a folder of clips or images for each concept; then no detector is needed"),
+        ] = None,
         model: Annotated[
             str, typer.Option(help="MMAction2 config: a file, a URL, or a packaged name")
         ] = "recognition/swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb",
@@ -31,13 +35,16 @@ def register(app: typer.Typer, out: Console) -> None:
         """Write a commented config for your own model and videos. With --videos, it fits these."""
         from vtcav_ray.cli.init import Wanted, write_and_print
 
-        write_and_print(Wanted(file, videos, weights, model, checkpoint, out_url, force), out)
+        write_and_print(Wanted(file, videos, weights, model, checkpoint, out_url, force, concepts), out)
 
     @app.command()
     def world(
         folder: Annotated[str, typer.Argument(metavar="OUT", help="folder to render into, any fsspec URL")],
         videos: Annotated[int, typer.Option(min=8, help="number of videos")] = 400,
         seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes")] = 0,
+        concepts: Annotated[
+            bool, typer.Option("--concepts", help="also render clips and images into folders of concepts")
+        ] = False,
     ) -> None:
         """Render the planted world: small videos of moving objects, with labels and ground truth."""
         from vtcav_ray.store.urls import WRITTEN, check_url
@@ -52,6 +59,12 @@ def register(app: typer.Typer, out: Console) -> None:
         how = "already exist" if summary.reused else "rendered"
         out.print(f"{summary.videos} videos {how} ({labels}): {summary.uri}", soft_wrap=True, highlight=False)
         out.print("Labels are in videos.parquet, the truth (objects, boxes, motions) in truth.parquet beside it.")
+        if concepts:
+            from vtcav_ray.world.concepts import write_concepts
+
+            place = f"{folder.rstrip('/')}/concepts"
+            files = ", ".join(f"{name} {count}" for name, count in write_concepts(place, seed=seed).items())
+            out.print(f"Concept folders ({files}): {place}", soft_wrap=True, highlight=False)
 
     @app.command()
     def layers(

@@ -74,6 +74,10 @@ class Corpus:
             for unit, some in self.examples.items()
         ]
 
+    def without(self, left_out: Collection[str]) -> Corpus:
+        """Return the corpus without some source videos."""
+        return Corpus({unit: some for unit, some in self.examples.items() if unit not in left_out})
+
     def labels(self, known: NameIndex | None = None) -> list[str | None]:
         """Return every label of every source video, once per video; None for a video without one.
 

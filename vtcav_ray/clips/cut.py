@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.clips.kinds import ClipBuilder, builder_of
 from vtcav_ray.clips.masks import COLUMN, GREY, ObjectMasks, alone
+from vtcav_ray.clips.parts import Spans, segment_of, spans_of
+from vtcav_ray.clips.signed import signatures_of_image, signatures_of_video
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
 from vtcav_ray.rows import Failure
-from vtcav_ray.tables import CLIPS
+from vtcav_ray.tables import CLIP_SIGNATURES, CLIPS
 from vtcav_ray.video.codec import encode_clip
 from vtcav_ray.video.decode import MAX_CPU_SECONDS, MAX_FRAMES, MAX_HELD_BYTES, MAX_PIXELS, Source, Video
+from vtcav_ray.video.images import is_image, read_image
 from vtcav_ray.video.limits import MAX_POSITION
 from vtcav_ray.video.listed import Listed, Seen, check_as_seen, check_still_unchanged
 from vtcav_ray.video.sample import random_clip, spread_clips
-from vtcav_ray.video.segments import Segment, frame_ranges, outside
+
+Row = dict[str, Any]
+
+
+class Cut(NamedTuple):
+    """CLIPS table, failures, and CLIP_SIGNATURES table."""
+
+    clips: pa.Table
+    failures: list[Failure]
+    signatures: pa.Table
 
 
 def cut_clips(
+    plan: pa.Table, sources: Mapping[str, Source] | None, config: ClipsConfig, **options: Any
+) -> tuple[pa.Table, list[Failure]]:
+    """Cut all planned clips of some videos, without signatures: see `cut_files`."""
+    found = cut_files(plan, sources, config, **options)
+    return found.clips, found.failures
+
+
+def cut_files(
     plan: pa.Table,
     sources: Mapping[str, Source] | None,
     config: ClipsConfig,
@@ -35,36 +55,42 @@ def cut_clips(
     max_held_bytes: int = MAX_HELD_BYTES,
     threads: int = 2,
     storage_options: Mapping[str, Any] | None = None,
-) -> tuple[pa.Table, list[Failure]]:
+    sign: Callable[[Row], bool] | None = None,
+) -> Cut:
     """Cut all planned clips of some videos.
 
     Args:
-        plan: rows of `vtcav_ray.clips.plan_table.PLAN`, with `vtcav_ray.clips.masks.with_masks` if `config.mask`; pass
-            all rows of a video in one call. Rows with `start` are cut from that segment alone. Files of one source
-            video have different `uri`.
+        plan: rows of `vtcav_ray.clips.plan_table.PLAN` or `GIVEN_PLAN`, with `vtcav_ray.clips.masks.with_masks` if
+            `config.mask`; pass all rows of a video in one call. Rows with `start` or `end` are cut from that segment
+            alone. Files of one source video have different `uri`.
         sources: video_id -> URI or bytes; or `uri` -> the same. Videos that it does not contain use the plan's `uri`.
             A `vtcav_ray.video.listed.Listed` that was replaced since its tracks were found fails as `changed`.
         max_frames, max_pixels, max_cpu_seconds, max_held_bytes: limits per video, see
             `vtcav_ray.video.decode.Video`.
         threads: number of videos to decode in parallel.
+        sign: whether a row's file gets a signature, by which its copies are found: it is then decoded completely.
 
     Returns:
-        (CLIPS table in the order of the plan, failure rows: one per unreadable video, or one per clip).
+        The CLIPS table in the order of the plan, and a failure row per unreadable file, or per clip.
 
     Raises:
         OSError, EnvironmentFault: the storage is to blame, not a single video (`vtcav_ray.video.neighbours`).
     """
-    by_file: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    by_file: dict[tuple[str, str], list[Row]] = defaultdict(list)
     order = {}
     for place, row in enumerate(plan.to_pylist()):
-        by_file[row["video_id"], row["uri"]].append(row)
+        by_file[row["video_id"], row["uri"]].append(row)  # a source video may be several files
         order[row["clip_id"]] = place
 
-    def work(file: tuple[str, str]) -> tuple[list[dict[str, Any]], list[Failure]]:
+    def work(file: tuple[str, str]) -> tuple[list[Row], list[Failure], list[Row]]:
         rows = by_file[file]
         known = sources or {}
         source = known.get(file[1], known.get(file[0], file[1]))
+        signed = [row for row in rows if sign is not None and row["control_of"] is None and sign(row)]
         try:
+            if is_image(file[1]):
+                image = read_image(source, max_pixels=max_pixels, storage_options=storage_options)
+                return *_cut_image(image, rows, config), signatures_of_image(image, signed)
             with Video(
                 source,
                 max_frames=MAX_POSITION if any(segment_of(row) for row in rows) else max_frames,
@@ -74,20 +100,26 @@ def cut_clips(
                 storage_options=storage_options,
             ) as video:
                 _check_as_seen(video, source)
-                cut = _cut(video, rows, config, max_frames)
+                spans = spans_of(video, [row for row in rows if row["frames"] is None], max_frames)
+                cut, failed = _cut(video, rows, spans, config)
+                found = signatures_of_video(video, signed, spans) if signed else []
                 check_still_unchanged(source, storage_options)
-                return cut
+                return cut, failed, found
         except InputError as error:
-            return [], [Failure.of_video(rows[0], error)]
+            return [], [Failure.of_video(rows[0], error)], []
 
-    clips: list[dict[str, Any]] = []
+    clips: list[Row] = []
     failures: list[Failure] = []
+    signatures: list[Row] = []
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        for cut, failed in pool.map(work, by_file):
+        for cut, failed, found in pool.map(work, by_file):
             clips += cut
             failures += failed
+            signatures += found
     clips.sort(key=lambda c: order[c["clip_id"]])
-    return pa.Table.from_pylist(clips, schema=CLIPS), failures
+    return Cut(
+        pa.Table.from_pylist(clips, schema=CLIPS), failures, pa.Table.from_pylist(signatures, schema=CLIP_SIGNATURES)
+    )
 
 
 def _check_as_seen(video: Video, source: Source) -> None:
@@ -104,18 +136,20 @@ def _check_as_seen(video: Video, source: Source) -> None:
     check_as_seen(Seen(count, video.height, video.width, fps), source)
 
 
-def segment_of(row: Mapping[str, Any]) -> Segment | None:
-    """Return the segment that a row of the plan is cut from; None: the whole video."""
-    return None if row.get("start") is None else Segment(row["start"], row["end"])
+def _cut_image(image: np.ndarray, rows: list[Row], config: ClipsConfig) -> tuple[list[Row], list[Failure]]:
+    """Cut clips that show one image, T times."""
+    clips = []
+    for row in rows:
+        builder = builder_of(row["kind"])(None, config.frames, (image.shape[0], image.shape[1]), config.size)
+        builder.put(0, image)
+        clips.append(_clip_row(row, np.zeros(config.frames, np.int32), builder))
+    return clips, []
 
 
-def _cut(
-    video: Video, rows: list[dict[str, Any]], config: ClipsConfig, max_frames: int
-) -> tuple[list[dict[str, Any]], list[Failure]]:
+def _cut(video: Video, rows: list[Row], spans: Spans, config: ClipsConfig) -> tuple[list[Row], list[Failure]]:
     failures: list[Failure] = []
     size = (video.height, video.width)
-    spans = _spans(video, [row for row in rows if row["frames"] is None], max_frames)
-    builders: dict[int, tuple[dict[str, Any], np.ndarray, ClipBuilder]] = {}  # those that wait for frames
+    builders: dict[int, tuple[Row, np.ndarray, ClipBuilder]] = {}  # those that wait for frames
     # Frame -> (number of the clip, position in it, masks of the clip).
     takers: dict[int, list[tuple[int, int, ObjectMasks | None]]] = defaultdict(list)
     for number, row in enumerate(rows):
@@ -153,46 +187,28 @@ def _cut(
     return clips, failures
 
 
-def _spans(
-    video: Video, rows: list[dict[str, Any]], max_frames: int
-) -> dict[Segment | None, tuple[int, int] | InputError]:
-    """Return the first frame and the number of frames of each segment that these rows name; None: the whole video."""
-    parts = {segment_of(row) for row in rows}
-    found: dict[Segment | None, tuple[int, int] | InputError] = {}
-    if segments := sorted(part for part in parts if part is not None):
-        seconds = video.frame_seconds()
-        for segment, frames in zip(segments, frame_ranges(segments, seconds, max_frames), strict=True):
-            if frames is None:
-                found[segment] = InputError("segment", f"{video.name} {outside(segment, float(seconds[-1]))}")
-            else:
-                found[segment] = frames[0], frames[1] - frames[0] + 1
-    if None in parts:
-        found[None] = 0, min(video.count(), max_frames)
-    return found
-
-
-def _masks(row: dict[str, Any], frames: np.ndarray, size: tuple[int, int], config: ClipsConfig) -> ObjectMasks | None:
+def _masks(row: Row, frames: np.ndarray, size: tuple[int, int], config: ClipsConfig) -> ObjectMasks | None:
     """Return the masks of a clip that shows its object alone; None: it shows all that is there."""
-    if not config.mask or row[COLUMN] is None:
+    if not config.mask or row.get(COLUMN) is None:
         return None
     return ObjectMasks(row[COLUMN], frames, np.array(row["boxes"], np.float32), size)
 
 
-def _frames(
-    row: dict[str, Any], spans: Mapping[Segment | None, tuple[int, int] | InputError], config: ClipsConfig
-) -> np.ndarray:
+def _frames(row: Row, spans: Spans, config: ClipsConfig) -> np.ndarray:
     if row["frames"] is not None:
         return np.array(row["frames"], np.int32)
     span = spans[segment_of(row)]
     if isinstance(span, InputError):
         raise span
     first, count = span
+    if row.get("given"):  # from the middle, also those of a random set, which show what their owner chose
+        return first + spread_clips(count, config.frames, config.interval, 1)[0]
     if row["set"] == "random":
         return first + random_clip(count, config.frames, config.interval, np.random.default_rng(row["seed"]))
     return first + spread_clips(count, config.frames, config.interval, config.class_views)[row["view"]]
 
 
-def _clip_row(row: dict[str, Any], frames: np.ndarray, builder: ClipBuilder) -> dict[str, Any]:
+def _clip_row(row: Row, frames: np.ndarray, builder: ClipBuilder) -> Row:
     clip = builder.finish()
     encoding, encoded = encode_clip(clip)
     keep = ("clip_id", "set", "name", "kind", "video_id", "label", "object", "motion", "track_id", "control_of")

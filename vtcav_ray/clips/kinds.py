@@ -9,9 +9,11 @@ Crops are square, uint8 [T, S, S, 3]; full frames keep their shape, with a short
   edge, so nothing is padded.
 - `context`: the full frame; places that the object never covers can be blurred.
 - `full`: the full frame of a class example.
+- `given`: the full frame of a person's own clip; `still`: one of them, or a person's own image, T times.
 
 Controls, each of a spatiotemporal clip: `frozen` (one of its frames, on the same canvas, T times), `shuffled`,
 `reversed`, `padding` (the box's mask on the canvas, moving as the box does, filled with the clip's mean colour).
+Controls of own clips, in full frame: `given_frozen`, `given_shuffled`, `given_reversed`.
 
 With `clips.mask`, the source frames show the object alone (`vtcav_ray.clips.masks`), and canvases are grey, too. The
 control `padding` is then the object's silhouette instead of its box.
@@ -28,7 +30,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from vtcav_ray.clips.geometry import shuffled, square_windows, whole_pixels
 from vtcav_ray.config import ClipsConfig
+from vtcav_ray.config.clips import GIVEN, STILL
 from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS
 
 _CONTEXT_MARGIN = 0.05  # of the box's side, kept sharp around it
@@ -102,7 +106,7 @@ class ClipBuilder:
 
     def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
         """Return the windows to cut, int [T, 4] xyxy, and the (height, width) of the canvas that holds each crop."""
-        windows = _whole_pixels(boxes, self.frame_size)
+        windows = whole_pixels(boxes, self.frame_size)
         return windows, (int((windows[:, 3] - windows[:, 1]).max()), int((windows[:, 2] - windows[:, 0]).max()))
 
     def piece(self, position: int, frame: np.ndarray) -> Any:
@@ -173,7 +177,7 @@ class Spatial(ClipBuilder):
         return np.full(length, self.pick)
 
     def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
-        windows = _whole_pixels(boxes, self.frame_size)
+        windows = whole_pixels(boxes, self.frame_size)
         x1, y1, x2, y2 = windows[self.pick]
         return windows, (int(y2 - y1), int(x2 - x1))
 
@@ -188,18 +192,18 @@ class TrackedClip(ClipBuilder):
     """A square window of constant size that follows the object."""
 
     def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
-        windows = _square_windows(boxes, self.frame_size)
+        windows = square_windows(boxes, self.frame_size)
         return windows, (int(windows[0, 3] - windows[0, 1]),) * 2
 
 
 class Full(ClipBuilder):
     """The full frame of a class example. No concept has this kind."""
 
-    group = "context"
+    group: ClassVar[Group] = "context"
     full_frame = True
 
     def windows_and_canvas(self, boxes: np.ndarray) -> WindowsAndCanvas:
-        return _whole_pixels(boxes, self.frame_size), self.shape
+        return whole_pixels(boxes, self.frame_size), self.shape
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -267,7 +271,7 @@ class Shuffled(Spatiotemporal):
     group = "control"
 
     def frame_order(self, length: int) -> np.ndarray:
-        return _shuffle(length, self.seed)
+        return shuffled(length, self.seed)
 
 
 @MOTION_CONTROLS.register("reversed")
@@ -309,6 +313,58 @@ class Padding(Spatiotemporal):
         return np.where(masks > 0, colour, self.background).astype(np.uint8)
 
 
+@CONCEPT_KINDS.register(GIVEN)
+class GivenClip(Full):
+    """The full frame of a person's own clip."""
+
+
+@CONCEPT_KINDS.register(STILL)
+class StillClip(Full):
+    """One full frame, T times."""
+
+    group: ClassVar[Group] = "static"
+
+    def frame_order(self, length: int) -> np.ndarray:
+        return np.full(length, self.pick)
+
+
+class GivenFrozen(StillClip):
+    """One of an own clip's frames, T times."""
+
+    group: ClassVar[Group] = "control"
+
+
+class GivenShuffled(Full):
+    """An own clip's frames in an order that goes neither forwards nor backwards."""
+
+    group: ClassVar[Group] = "control"
+
+    def frame_order(self, length: int) -> np.ndarray:
+        return shuffled(length, self.seed)
+
+
+class GivenReversed(Full):
+    """An own clip backwards."""
+
+    group: ClassVar[Group] = "control"
+
+    def frame_order(self, length: int) -> np.ndarray:
+        return np.arange(length)[::-1].copy()
+
+
+# Not in the registry: a config names them by what they do to the clip, and its concept decides which one is meant.
+_GIVEN_CONTROLS: dict[str, type[ClipBuilder]] = {
+    "given_frozen": GivenFrozen,
+    "given_shuffled": GivenShuffled,
+    "given_reversed": GivenReversed,
+}
+
+
+def control_of_given(control: str) -> str:
+    """Return the kind of a motion control of own clips. Own kinds keep full frames apart from crops of tracks."""
+    return f"{GIVEN}_{control}"
+
+
 def builder_of(kind: str) -> type[ClipBuilder]:
     """Return the class that builds clips of a concept kind, a motion control, or `full`.
 
@@ -317,39 +373,8 @@ def builder_of(kind: str) -> type[ClipBuilder]:
     """
     if kind == "full":
         return Full
+    if kind in _GIVEN_CONTROLS:
+        return _GIVEN_CONTROLS[kind]
     registry = MOTION_CONTROLS if kind in MOTION_CONTROLS else CONCEPT_KINDS
     found: type[ClipBuilder] = registry[kind]
     return found
-
-
-def _whole_pixels(boxes: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
-    """Return int [T, 4]: the smallest whole-pixel boxes around `boxes`, in the frame, at least one pixel per side."""
-    height, width = frame_size
-    low = np.floor(np.asarray(boxes, np.float64)[:, :2]).astype(int)
-    high = np.ceil(np.asarray(boxes, np.float64)[:, 2:]).astype(int)
-    low = np.clip(low, 0, [width - 1, height - 1])
-    high = np.clip(high, low + 1, [width, height])
-    return np.concatenate((low, high), axis=1)
-
-
-def _square_windows(boxes: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
-    """Return int [T, 4]: squares of one size around each box's centre, pushed back into the frame."""
-    height, width = frame_size
-    side = int(np.ceil((boxes[:, 2:] - boxes[:, :2]).max()))
-    side = int(np.clip(side, 1, min(height, width)))
-    low = np.round((boxes[:, :2] + boxes[:, 2:]) / 2 - side / 2).astype(int)
-    low = np.clip(low, 0, [width - side, height - side])
-    return np.concatenate((low, low + side), axis=1)
-
-
-def _shuffle(length: int, seed: int) -> np.ndarray:
-    """Return a permutation that runs neither forwards nor backwards in time (if the length allows it)."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(length)
-    for _ in range(20):
-        steps = np.diff(order)
-        # |mean sign| near 0: as many steps back as forth
-        if length < 4 or abs(np.sign(steps).mean()) <= 0.34:
-            break
-        order = rng.permutation(length)
-    return order

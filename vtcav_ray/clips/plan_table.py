@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from vtcav_ray.clips.classes import draw
 from vtcav_ray.clips.corpus import Example
-from vtcav_ray.clips.kinds import CONTROLLED
+from vtcav_ray.clips.kinds import CONTROLLED, control_of_given
 from vtcav_ray.clips.spans import Span
 from vtcav_ray.tables import BOX
 
@@ -33,8 +33,19 @@ PLAN = pa.schema(
         ("seed", pa.int64()),  # for random choices when this clip is cut
     ]
 )
-# Columns of a plan in which a clip is cut from a segment: seconds since the first frame; null: the whole file.
+# Of the segment that a clip is cut from: seconds since the first frame. Both null: the whole file.
 SEGMENT = pa.schema([("start", pa.float64()), ("end", pa.float64())])
+
+# With own clips, whose files are not in the table `videos`.
+GIVEN_PLAN = pa.schema(
+    [
+        *PLAN,
+        ("given", pa.bool_()),
+        *SEGMENT,
+        ("size_bytes", pa.int64()),
+        ("fingerprint", pa.string()),
+    ]
+)
 
 
 class PlanRows:
@@ -110,10 +121,54 @@ class PlanRows:
         )
         return clip_id
 
+    def add_given(
+        self, set_: str, named: Callable[[str], str], kind: str, clip: Mapping[str, Any], controls: Sequence[str]
+    ) -> None:
+        """Add a row for an own clip, and one for each of its motion controls, which are cut from the same frames.
+
+        Args:
+            set_: concept or random.
+            named: returns the name of a concept, or of a pool of random clips, of a kind.
+            kind: given or still.
+            clip: row of the table `given`.
+            controls: motion controls, as a config names them.
+        """
+        about = {name: clip[name] for name in ("video_id", "uri", "label", "start", "end", "size_bytes", "fingerprint")}
+        clip_id = None
+        for of in (kind, *(control_of_given(control) for control in controls)):
+            folder = named(of) if set_ == "random" else f"concept/{named(of)}/{of}"
+            own = f"{folder}/{clip['clip']}"
+            row = dict.fromkeys(PLAN.names) | about | {"set": set_, "name": named(of), "kind": of, "clip_id": own}
+            seed = int(draw(self._seed, "cut", clip_id or own, kind) * 2**62)
+            self._rows.append(row | {"control_of": clip_id, "pick": 0, "view": 0, "seed": seed, "given": True})
+            clip_id = clip_id or own
+
+    def add_from_corpus(
+        self, named: Callable[[str], str], kind: str, example: Example, number: int, controls: Sequence[str]
+    ) -> None:
+        """Add a random clip of the corpus in full frame, and its motion controls, cut from the same frames.
+
+        Args:
+            named, kind, controls: as for `add_given`.
+            example: the file or segment to cut from.
+            number: which clip of its video.
+        """
+        clip_id = self.add("random", named(kind), kind, example, None, number=number)
+        seed = self._rows[-1]["seed"]
+        for control in controls:
+            of = control_of_given(control)
+            self.add("random", named(of), of, example, None, number=number, control_of=clip_id)
+            self._rows[-1]["seed"] = seed
+
     def table(self) -> pa.Table:
-        """Return all rows, sorted by video_id and clip_id."""
+        """Return all rows, sorted by video_id and clip_id.
+
+        The schema is `PLAN`; with `SEGMENT` if some rows are cut from a segment; `GIVEN_PLAN` if some are own clips.
+        """
         schema = PLAN
-        if any("start" in row for row in self._rows):
+        if any("given" in row for row in self._rows):
+            schema = GIVEN_PLAN
+        elif any("start" in row for row in self._rows):
             schema = pa.schema([*PLAN, *SEGMENT])
         return pa.Table.from_pylist(sorted(self._rows, key=lambda r: (r["video_id"], r["clip_id"])), schema=schema)
 

@@ -23,6 +23,7 @@ candidates for each concept and each class, however many tracks there are.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,9 +33,12 @@ import pyarrow as pa
 
 from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
 from vtcav_ray.clips.corpus import Corpus, Example
+from vtcav_ray.clips.given import GivenPlan, plan_given
 from vtcav_ray.clips.kinds import CONTROLLED, builder_of
 from vtcav_ray.clips.motion import matches
 from vtcav_ray.clips.plan_table import PlanRows
+from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
+from vtcav_ray.clips.pools import corpus_pool, own_pool
 from vtcav_ray.clips.spans import FILTERS, Candidates, Span, different, iter_tracks, one_a_track, part_in, usable_spans
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
 from vtcav_ray.registry import MOTION_CONTROLS
@@ -76,6 +80,7 @@ def plan_clips(
     recogniser_classes: Sequence[str] | None = None,
     *,
     copies: Mapping[str, str] | None = None,
+    given: pa.Table | None = None,
     segments: pa.Table | None = None,
 ) -> ClipPlan:
     """Choose the clips to cut.
@@ -87,6 +92,7 @@ def plan_clips(
         seed: of every choice.
         recogniser_classes: the model's class names; labels that differ only in case, `_` and `-` are mapped to them.
         copies: video_id of a file -> the file that it repeats. Copies give no clips.
+        given: the own clips of the concepts (table `given`); corpus videos that are their sources give no other clips.
         segments: the table SEGMENTS of the stage `tracks`, if files have segments.
 
     Raises:
@@ -94,6 +100,8 @@ def plan_clips(
     """
     copies = copies or {}
     corpus = Corpus.of(videos, {*failed_video_ids, *copies}, segments)
+    own = GivenPlan() if given is None else plan_given(given, Corpus.of(videos).examples, config, seed)
+    corpus = corpus.without(own.sources)
     classes = plan_classes(corpus.listed, config, seed, recogniser_classes)
     known = NameIndex(recogniser_classes) if recogniser_classes else None
     corpus = corpus.spelled(labels_of({text: text for text in corpus.texts}, known, []))
@@ -101,7 +109,9 @@ def plan_clips(
     labels = zip(videos["video_id"].to_pylist(), videos["label"].to_pylist(), strict=True)
     planner.note_copies(copies, dict(labels))
     planner.read(tracks)
-    planner.choose_concepts()
+    planner.choose_given(own)
+    if config.need_tracks:
+        planner.choose_concepts()
     planner.choose_random()
     return planner.result()
 
@@ -111,9 +121,7 @@ class _Planner:
         self._config, self._seed, self._classes = config, seed, classes
         self._examples, self._of_file = corpus.examples, corpus.of_files()
         self._auto = isinstance(config.concepts, str)
-        self._concepts: dict[str, ConceptConfig] = {}
-        if not isinstance(config.concepts, str):
-            self._concepts = {c.name: c for c in config.concepts}
+        self._concepts: dict[str, ConceptConfig] = {c.name: c for c in config.tracked}
         self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
         groups = max(len(set(classes.turn_of.values())), 1)
         self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
@@ -128,6 +136,8 @@ class _Planner:
         self._random_videos: set[str] = set()
         self._concept_counts: dict[str, dict[str, int]] = {}
         self._copies = 0
+        self._given = GivenPlan()
+        self._random_sizes: dict[str, int] = {}
         self._kinds: list[str] = []
         for label, ids in sorted(classes.examples.items()):
             for example in (example for video_id in ids for example in self._of_class(video_id, label)):
@@ -144,17 +154,16 @@ class _Planner:
             key=lambda one: draw(self._seed, "segment", one.file, "" if one.segment is None else one.segment.name),
         )
 
+    def _drawn_example(self, video_id: str, number: int) -> Example:
+        """Return the example that the random clip with a number is cut from: another segment each time."""
+        some = self._in_random_order(video_id)
+        return some[number % len(some)]
+
     def note_copies(self, copies: Mapping[str, str], labels: Mapping[str, str | None]) -> None:
         """Count the videos that are unused because they repeat another one, and warn about them."""
         self._copies = len(copies)
         if copies:
-            other = sum(labels[v] is not None and labels[v] != labels[first] for v, first in copies.items())
-            shown = ", ".join(f"{v} repeats {first}" for v, first in sorted(copies.items())[:3])
-            self._warnings.append(
-                f"{len(copies)} of {len(labels)} videos are copies of another one (clips.quality.copy_distance) and "
-                f"give no clips{f'; {other} of them have another label' if other else ''}: {shown}"
-                + (", ..." if len(copies) > 3 else ".")
-            )
+            self._warnings.append(of_copies(copies, labels))
 
     def _new_candidates(self, name: str) -> Candidates:
         return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
@@ -214,6 +223,12 @@ class _Planner:
                 tracks = one_a_track(fit)
                 self._dropped["clips_per_video"] += max(len(tracks) - limit, 0)
                 self._candidates[name].add(video_id, tracks[:limit])
+
+    def choose_given(self, given: GivenPlan) -> None:
+        """Add the rows of own clips."""
+        self._given = given
+        self._warnings += given.warnings
+        given.add_to(self._rows)
 
     def choose_concepts(self) -> None:
         """Pick the concepts that have enough videos, and their clips."""
@@ -338,29 +353,23 @@ class _Planner:
                     assert span.example is not None, "the planner has set it"
                     self._rows.add_with_controls("random", f"random/{kind}", kind, span.example, span, controls)
                 else:
-                    some = self._in_random_order(video_id)
-                    example = some[number % len(some)]
+                    example = self._drawn_example(video_id, number)
                     self._rows.add("random", f"random/{kind}", kind, example, None, number=number)
             self._warn_of_small_pool(kind, len(picks), min(sources, len(picks)))
         self._random_sizes = sizes
+        for concept, kind, controls_of in self._given.from_corpus:
+            named = corpus_pool if concept is None else functools.partial(own_pool, concept)
+            picks = [(v, number) for number in range(RANDOM_CLIPS_A_VIDEO) for v in order][: config.random_pool]
+            for video_id, number in picks:
+                self._rows.add_from_corpus(named, kind, self._drawn_example(video_id, number), number, controls_of)
+            sizes[named(kind).removeprefix("random/")] = len(picks)
+            self._random_videos |= {v for v, _ in picks}
+            self._warn_of_small_pool(kind, len(picks), min(len(order), len(picks)))
 
     def _warn_of_small_pool(self, kind: str, clips: int, sources: int) -> None:
-        largest = max((c["clips"] for c in self._concept_counts.values()), default=0)
-        if clips > sources:
-            self._warnings.append(
-                f"Random clips ({kind}): only {sources} videos are left for them, so they give {clips} clips, up to "
-                f"{RANDOM_CLIPS_A_VIDEO} each. Random sets then share source videos."
-            )
-        if clips < 10 * largest:
-            self._warnings.append(
-                f"Random clips ({kind}): the pool has {clips}, and at least {10 * largest} are wanted (10 times the "
-                f"largest concept), {10 * largest - clips} more. "
-                + (
-                    "Raise clips.random_pool."
-                    if clips == self._config.random_pool
-                    else "Give more videos, or lower clips.per_concept."
-                )
-            )
+        counts = (*self._concept_counts.values(), *self._given.counts.values())
+        largest = max((c["clips"] for c in counts), default=0)
+        self._warnings += of_small_pool(kind, clips, sources, largest, self._config.random_pool, RANDOM_CLIPS_A_VIDEO)
 
     def _in_turn(self, priority: Mapping[str, float]) -> list[str]:
         """Return the videos by priority, one from each class in turn."""
@@ -384,7 +393,7 @@ class _Planner:
                 "copies": self._copies,
             },
             "classes": {label: len(ids) for label, ids in sorted(self._classes.examples.items())},
-            "concepts": dict(sorted(self._concept_counts.items())),
+            "concepts": dict(sorted((self._concept_counts | self._given.counts).items())),
             "random": self._random_sizes,
         }
         return ClipPlan(self._rows.table(), self._warnings, counts)

@@ -1,6 +1,6 @@
 """The config of a run: one typed schema, its loading from YAML, and the template of `vtcav init`."""
 
-from vtcav_ray.config.clips import ClipsConfig, ConceptConfig, Kind, MotionConfig, QualityConfig
+from vtcav_ray.config.clips import ClipsConfig, ConceptConfig, ConceptFolders, Kind, MotionConfig, QualityConfig
 from vtcav_ray.config.model import ModelConfig
 from vtcav_ray.config.resources import DecodeLimits, ResourcesConfig, StageResources
 from vtcav_ray.config.schema import Config
@@ -14,6 +14,7 @@ __all__ = [
     "ClipsConfig",
     "Code",
     "ConceptConfig",
+    "ConceptFolders",
     "Config",
     "ConfigSection",
     "DecodeLimits",

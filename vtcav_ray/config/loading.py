@@ -147,7 +147,7 @@ def _problem(error: Any) -> str:
     path = [p for p in error["loc"] if not (isinstance(p, str) and p.startswith(("tuple[", "function-", "literal[")))]
     key = ".".join(str(p) for p in path)
     if error["type"] == "extra_forbidden":
-        known = sorted(_section_at(path[:-1]).model_fields)
+        known = sorted(field.alias or name for name, field in _section_at(path[:-1]).model_fields.items())
         near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}."
         return f"`{key}`: unknown key{_shown(path, error['input'])}; {hint}"
@@ -167,10 +167,12 @@ def _shown(path: Sequence[Any], value: Any) -> str:
 
 def _section_at(path: Sequence[str | int]) -> type[ConfigSection]:
     section: type[ConfigSection] = Config
-    for part in path:
+    for place, part in enumerate(path):
         field = section.model_fields.get(str(part))
-        if field is not None:
-            section = next(_sections_in(field.annotation), section)
+        found = list(_sections_in(field.annotation)) if field is not None else []
+        if found:  # of a key that is a list of sections or one of another type, the list comes first
+            numbered = place + 1 < len(path) and isinstance(path[place + 1], int)
+            section = found[0] if numbered else found[-1]
     return section
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from vtcav_ray.config.clips import ClipsConfig, ReviewConfig
+from vtcav_ray.config.clips import OF_WORLD, ClipsConfig, ConceptFolders, ReviewConfig
 from vtcav_ray.config.gradcam import GradcamConfig
 from vtcav_ray.config.model import ActivationsConfig, ModelConfig
 from vtcav_ray.config.resources import ResourcesConfig
@@ -80,6 +80,18 @@ class Config(ConfigSection):
                     check_url(url, f"{section}.{name}")
         if self.out is not None:
             check_url(self.out, "out")
+        for url, key in self.clips.given_urls:
+            check_url(url, key)
+        return self
+
+    @model_validator(mode="after")
+    def _world_has_concepts(self) -> Config:
+        concepts = self.clips.concepts
+        if isinstance(concepts, ConceptFolders) and concepts.from_ == OF_WORLD and self.videos.world is None:
+            raise ValueError(
+                "`clips.concepts.from: world` renders concept folders with the planted world, and `videos.world` is "
+                "not set: set it, or write `./world` for a folder of that name"
+            )
         return self
 
     def trusting(self, code: Code) -> Config:

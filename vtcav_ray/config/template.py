@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -51,6 +53,7 @@ clips:                            # what is cut from the videos: concepts, class
   # concepts:
   #   - {{name: racket, object: tennis racket, kinds: [spatial, spatiotemporal], controls: [frozen, reversed]}}
   #   - {{name: moving up, motion: {{direction: up, min_speed: 0.2}}, kinds: [context]}}
+  #   - {{name: mine, clips: "s3://bucket/spinning", negatives: "s3://bucket/not spinning"}}   # docs/howto/own_clips.md
 
 model:                            # the recogniser to explain
   framework: mmaction2            # or transformers, python, torchvision: docs/howto/any_model.md
@@ -79,6 +82,18 @@ resources:                        # of one worker of each stage; Ray starts as m
 """
 
 
+MIN_PER_CONCEPT = 10  # of the section `clips`
+
+
+@dataclass(frozen=True)
+class OwnConcepts:
+    """A folder of concept folders: its URL, the files of the smallest concept, and sentences about them."""
+
+    folder: str
+    fewest: int
+    sentences: tuple[str, ...] = ()
+
+
 def write_config(
     file: str,
     *,
@@ -92,6 +107,7 @@ def write_config(
     interval: int = 2,
     per_class: int = 30,
     min_per_class: int = 5,
+    concepts: OwnConcepts | None = None,
 ) -> Path:
     """Write a commented config, checked against the schema first.
 
@@ -102,6 +118,7 @@ def write_config(
         force: overwrite an existing file.
         found: sentences about the videos, written as comments.
         interval, per_class, min_per_class: as in the section `clips`.
+        concepts: a folder of own clips; None: concepts are found in tracks.
 
     Raises:
         ConfigError: the file exists already, or its folder is not writable.
@@ -123,6 +140,8 @@ def write_config(
         min_per_class=min_per_class,
         labels_line=labels_line(model_config),
     )
+    if concepts is not None:
+        text = _with_own_concepts(text, concepts)
     parse_config(yaml.safe_load(text), where=file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +149,31 @@ def write_config(
     except OSError as error:
         raise ConfigError(f"{file} can't be written: {error}. Name another file.") from error
     return path
+
+
+def _with_own_concepts(text: str, own: OwnConcepts) -> str:
+    """Replace the concepts of a config by own clips, and remove its section `tracks`, since nothing is detected."""
+    start, end = _place_of("tracks", text), _place_of("clips", text)
+    text = text[:start] + text[end:]
+    start, end = text.index("  concepts: auto"), _place_of("model", text) - 1
+    block = f"""\
+  controls: [frozen, reversed]    # the same clips without their motion, and backwards; images have none
+  # A folder of clips or images for each concept. Folders such as `random` are random clips for all of them; without
+  # one, clips of the videos take their place, and every page says so. More: docs/howto/own_clips.md
+  concepts: {{from: {_quoted(own.folder)}}}
+"""
+    if own.fewest < MIN_PER_CONCEPT:
+        least = f"  min_per_concept: {max(own.fewest, 2):<15}"
+        block = f"{least}# the smallest concept has {own.fewest}; 10 or more are better\n{block}"
+    text = text[:start] + block + text[end:]
+    return re.sub(r"^  detect: .*\n", "", text, flags=re.MULTILINE)
+
+
+def _place_of(section: str, text: str) -> int:
+    """Return where a section begins."""
+    found = re.search(rf"^{section}:", text, re.MULTILINE)
+    assert found is not None, "the template has every section"
+    return found.start()
 
 
 def labels_line(model_config: str) -> str:

@@ -32,7 +32,7 @@ def _run(config: Config, progress: pipeline.Progress | None) -> Run:
     _bring_clips(config, progress)
     result = Run(config.run_url, config.out_storage_options)
     output = pipeline.run_branch(config, STAGE, result, progress)
-    inputs = {name: result.keys[name] for name in STAGE.inputs}
+    inputs = {name: result.keys[name] for name in STAGE.inputs_of(result.keys)}
     compare = [pair.model_dump(mode="json") for pair in config.gradcam.compare]
     record = {"key": output.key, "inputs": inputs, "compare": compare, "layer": config.gradcam.drawn_layer}
     result.folder.write_json(RECORD, record)

@@ -31,7 +31,7 @@ def _prepare(context: Context) -> Work:
     clips = AcceptedRows.of(context.input("clips"), _left_out(context))
     rows = plan(
         clips,
-        context.input("tracks"),
+        context.inputs.get("tracks"),
         STAGE.name,
         most=config.gradcam.max_clips,
         overlays=config.gradcam.overlays,
@@ -50,7 +50,7 @@ def _prepare(context: Context) -> Work:
     return Work(
         shards=_shards(rows),
         make_worker=functools.partial(
-            GradcamWorker, config, context.input("clips"), context.input("tracks"), output.folder
+            GradcamWorker, config, context.input("clips"), context.inputs.get("tracks"), output.folder
         ),
         resources=config.resources.extract,
         warnings=warnings,

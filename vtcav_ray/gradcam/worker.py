@@ -36,11 +36,11 @@ class GradcamWorker:
 
     Args:
         config: the whole config.
-        clips, tracks: folders of the clips and of the tracks of their videos.
+        clips, tracks: folders of the clips and of the tracks of their videos; None: nothing was tracked.
         folder: the stage's own folder, for the overlays.
     """
 
-    def __init__(self, config: Config, clips: StageFolder, tracks: StageFolder, folder: Folder) -> None:
+    def __init__(self, config: Config, clips: StageFolder, tracks: StageFolder | None, folder: Folder) -> None:
         self.folder = folder
         given = config.gradcam
         modes: list[Mode] = [mode for mode in MODES if mode in given.modes]

@@ -30,7 +30,7 @@ PLAN = pa.schema(
 
 def plan(
     clips: StageFolder,
-    tracks: StageFolder,
+    tracks: StageFolder | None,
     stream: str,
     *,
     most: int | None,
@@ -43,7 +43,7 @@ def plan(
     If there are more than `most`, choose by a hash of seed and clip, taking turns over the classes.
 
     Args:
-        clips, tracks: the stages' output.
+        clips, tracks: the stages' output; no tracks: the run has no detector.
         stream: name of the draw, such as the stage's name.
         most: maximum number of clips; None: all.
         overlays: number of clips to draw per class.
@@ -67,7 +67,8 @@ def plan(
     ranked.sort(key=lambda item: item[:2])
     chosen = {row["clip_id"] for _, _, row in ranked[:most]}
     place: dict[str, str] = {}
-    for shard, part in tracks.iter_tables("tracks", columns=["video_id"]):
+    parts = tracks.iter_tables("tracks", columns=["video_id"]) if tracks is not None else ()
+    for shard, part in parts:
         place.update(dict.fromkeys(part["video_id"].unique().to_pylist(), shard))
     kept = [
         {**{n: row[n] for n in PLAN.names if n in row}, "tracks_shard": place.get(row["video_id"])}
@@ -85,7 +86,7 @@ class Examples:
         preprocessor: of the model.
     """
 
-    def __init__(self, clips: StageFolder, tracks: StageFolder, preprocessor: Preprocessor) -> None:
+    def __init__(self, clips: StageFolder, tracks: StageFolder | None, preprocessor: Preprocessor) -> None:
         self._clips, self._tracks, self._preprocessor = clips, tracks, preprocessor
 
     def clips(self, rows: pa.Table) -> list[Row]:
@@ -101,6 +102,7 @@ class Examples:
         """Return video -> tracks of these rows of a `PLAN`. A video without tracks is absent."""
         found: dict[str, list[Track]] = {}
         for shard in rows["tracks_shard"].drop_null().unique().to_pylist():
+            assert self._tracks is not None, "a row names one of its shards"
             part = self._tracks.read_file(f"tracks/{shard}.parquet", TRACK_COLUMNS)
             found |= {v: t for v, t in tracks_by_video(part, set(rows["video_id"].to_pylist())).items() if t}
         return found

@@ -41,7 +41,7 @@ def maps_run(
         check_projections(cells, config)
         stage = maps_stage(Chosen(cells, clips))
         output = pipeline.run_branch(config, stage, run, progress)
-        inputs = {name: run.keys[name] for name in stage.inputs}
+        inputs = {name: run.keys[name] for name in stage.inputs_of(run.keys)}
         run.folder.write_json(RECORD, {"key": output.key, "inputs": inputs})
         result = Run(run.url, run.folder.storage_options, verify=run.folder.verify)
         write_page(result)

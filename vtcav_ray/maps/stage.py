@@ -71,7 +71,7 @@ def _ingredients(chosen: Chosen, context: Context) -> dict[str, Any]:
 
 
 def _prepare(chosen: Chosen, context: Context) -> Work:
-    config, tracks, cavs = context.config, context.input("tracks"), context.input("cavs")
+    config, tracks, cavs = context.config, context.inputs.get("tracks"), context.input("cavs")
     clips = AcceptedRows.of(context.input("clips"), read_left_out(cavs))
     found, warnings = directions_of(chosen.cells, accepted(context.input("activations"), cavs), config)
     require(bool(found), "No comparison has a direction. " + " ".join(warnings))

@@ -35,7 +35,7 @@ class MapsWorker:
 
     Args:
         config: the whole config.
-        clips, tracks: folders of the clips and of the tracks of their videos.
+        clips, tracks: folders of the clips and of the tracks of their videos; None: nothing was tracked.
         cells: the cells to examine; a clip is examined for those of its class.
         found: (layer, concept, against) -> directions.
         folder: the stage's own folder, for the overlays.
@@ -45,7 +45,7 @@ class MapsWorker:
         self,
         config: Config,
         clips: StageFolder,
-        tracks: StageFolder,
+        tracks: StageFolder | None,
         cells: Sequence[CellKey],
         found: Mapping[tuple[str, str, str], Directions],
         folder: Folder,

@@ -78,7 +78,7 @@ def patch_run(
         chosen = _chosen(run, config, wanted, limit_reference)
         stage = patch_stage(chosen)
         output = pipeline.run_branch(config, stage, run, progress)
-        inputs = {name: run.keys[name] for name in stage.inputs}
+        inputs = {name: run.keys[name] for name in stage.inputs_of(run.keys)}
         run.folder.write_json(RECORD, {"key": output.key, "inputs": inputs})
         result = Run(run.url, run.folder.storage_options, verify=run.folder.verify)
         if "report" in result.keys and result.stage("report").complete:

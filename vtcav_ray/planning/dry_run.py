@@ -72,13 +72,16 @@ def check(config: Config, *, until: str | None = None) -> Preflight:
     stages = pipeline.stages_until(until, config)
     config = pipeline.layers_filled_in(config, stages)
     folder = Folder(config.run_url, config.out_storage_options)
+    given: pa.Table | None = None
     if config.videos.world is None:
         videos = list_videos(config.videos)[0]
+        given = own_clips(config, videos, folder)
     elif (world := _world(config, folder)).exists("videos.parquet"):
         videos = list_videos(_of_world(config.videos, world))[0]
+        given = own_clips(config, videos, folder)
     else:
         videos = _planned_world(config.videos)
-    return preflight(config, videos, folder, [stage.name for stage in stages], keep=False)
+    return preflight(config, videos, folder, [stage.name for stage in stages], keep=False, given=given)
 
 
 def _state(output: StageFolder, *, fresh: bool) -> str:
@@ -88,6 +91,24 @@ def _state(output: StageFolder, *, fresh: bool) -> str:
     if output.complete:
         return "complete: would be re-used"
     return f"would resume after {there} shards" if there else "to do"
+
+
+def own_clips(config: Config, videos: pa.Table, folder: Folder) -> pa.Table | None:
+    """Return the table `given` of the config's own clips; None: it has none.
+
+    Args:
+        config: of the run.
+        videos: VIDEOS table of the corpus.
+        folder: the run folder.
+
+    Raises:
+        ConfigError: a folder or manifest of own clips can't be read.
+    """
+    if not config.clips.has_given:
+        return None
+    from vtcav_ray.videos.given import list_given
+
+    return list_given(config, videos, folder).table
 
 
 def corpus(config: Config) -> pa.Table:

@@ -16,8 +16,11 @@ import pyarrow as pa
 
 from vtcav_ray.cavs.chance import CAVS
 from vtcav_ray.clips.corpus import Corpus
+from vtcav_ray.clips.given import plan_given
+from vtcav_ray.clips.kinds import control_of_given
 from vtcav_ray.clips.select import SEGMENTS_A_VIDEO
 from vtcav_ray.config import ConceptConfig, Config, Kind
+from vtcav_ray.config.clips import GIVEN
 from vtcav_ray.pages.wording import duration
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import BACKWARD, CheckSizes, Hours, price, stage_hours
@@ -102,15 +105,27 @@ def per_item(timed: Timed) -> tuple[Range, bool]:
     return Range(max(rate - half, rate / (1 + half / rate)), rate, rate + half), True
 
 
-def concepts_of(config: Config) -> list[tuple[str, str]]:
+def given_concepts(config: Config, given: pa.Table) -> list[tuple[str, str]]:
+    """Return (name, kind) of every concept of own clips, and of its motion controls."""
+    plan = plan_given(given, (), config.clips, config.seed)
+    controls = [
+        (name, control_of_given(control))
+        for name, kind in plan.concepts
+        if kind == GIVEN
+        for control in plan.controls[name]
+    ]
+    return [*plan.concepts, *controls]
+
+
+def concepts_of(config: Config, given: pa.Table | None = None) -> list[tuple[str, str]]:
     """Return (name, kind) of every concept that the config can give; for `auto`, as many as it may propose."""
     concepts: Sequence[ConceptConfig]
-    if isinstance(config.clips.concepts, str):
+    found = given_concepts(config, given) if given is not None else []
+    if config.clips.concepts == "auto":
         kinds: tuple[Kind, ...] = ("spatial", "spatiotemporal")
         concepts = [ConceptConfig(name=f"concept {i}", kinds=kinds) for i in range(config.clips.max_concepts)]
     else:
-        concepts = config.clips.concepts
-    found: list[tuple[str, str]] = []
+        concepts = config.clips.tracked
     for concept in concepts:
         found += [(concept.name, kind) for kind in concept.kinds]
         if "spatiotemporal" in concept.kinds:  # controls are made only from these clips
@@ -150,7 +165,7 @@ def clip_range(
     )
     least = (
         sum(min(clips.min_per_class, n) for n in classes.values())
-        + (0 if isinstance(clips.concepts, str) else len(concepts)) * min(clips.min_per_concept, num_videos)
+        + (0 if clips.concepts == "auto" else len(concepts)) * min(clips.min_per_concept, num_videos)
         + kinds * min(random_clips, num_videos // 4)
     )
     return Range(float(min(least, most)), float(most), float(most))
@@ -242,7 +257,12 @@ def _with_segments(config: Config, corpus: Corpus) -> Config:
 
 
 def estimate(
-    config: Config, videos: pa.Table, sample: Sample, known_classes: Sequence[str] | None, rates: Mapping[str, Any]
+    config: Config,
+    videos: pa.Table,
+    sample: Sample,
+    known_classes: Sequence[str] | None,
+    rates: Mapping[str, Any],
+    given: pa.Table | None = None,
 ) -> Plan:
     """Return the plan of a run.
 
@@ -252,11 +272,12 @@ def estimate(
         sample: measurements on a part of it.
         known_classes: class names of the model; None: not known.
         rates: `gpu_hour`, `cpu_hour` and `currency`.
+        given: the own clips of its concepts; None: there are none.
     """
     notes = list(sample.notes)
     corpus = Corpus.of(videos)
     config = _with_segments(config, corpus)
-    concepts, classes = concepts_of(config), classes_of(config, videos, known_classes)
+    concepts, classes = concepts_of(config, given), classes_of(config, videos, known_classes)
     clips = clip_range(config, len(corpus.examples), classes, concepts)
     gradients = gradient_range(config, classes)
     num = float(videos.num_rows)
@@ -268,6 +289,8 @@ def estimate(
         "clips": cutting.times(clips),
         "activations": extracting.times(clips + gradients.times(BACKWARD)),
     }
+    if not config.clips.need_tracks:  # all concepts are own clips
+        measured = bool(seconds.pop("tracks"))
     if not (measured and cut_measured and extract_measured):
         notes.append("Where the sample has a single shard, the interval is a guess: half to twice the estimate.")
     layers = len(config.activations.layers)

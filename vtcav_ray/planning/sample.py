@@ -78,13 +78,14 @@ class Sample:
     notes: tuple[str, ...] = field(default=())
 
 
-def measure(config: Config, videos: pa.Table, count: int) -> Sample:
+def measure(config: Config, videos: pa.Table, count: int, given: pa.Table | None = None) -> Sample:
     """Run `count` random (seeded) videos through tracks, clips and activations.
 
     Args:
         config: config of the planned run.
         videos: the VIDEOS table of its whole corpus.
         count: size of the sample; capped at the number of videos.
+        given: the own clips of its concepts; None: there are none.
 
     Raises:
         StageError: no video of the sample could be used.
@@ -94,10 +95,12 @@ def measure(config: Config, videos: pa.Table, count: int) -> Sample:
     with tempfile.TemporaryDirectory(prefix="vtcav-plan-") as place:
         run = Folder(place)
         listed = stage_folder(run, "videos", "sample")
-        listed.commit("all", ShardOutput({"videos": videos.take(pa.array(chosen))}))
+        own = {} if given is None else {"given": given}
+        listed.commit("all", ShardOutput({"videos": videos.take(pa.array(chosen)), **own}))
         listed.finish({}, {"notes": {}, "warnings": []})
         inputs: dict[str, StageFolder] = {"videos": listed}
-        found = Sample(len(chosen), _run(TRACKS, small, run, inputs, VIDEOS_A_SHARD))
+        tracked = _run(TRACKS, small, run, inputs, VIDEOS_A_SHARD) if config.clips.need_tracks else Timed()
+        found = Sample(len(chosen), tracked)
         try:
             found = replace(found, clips=_run(CLIPS, small, run, inputs))
             found = replace(found, activations=_run(ACTIVATIONS, small, run, inputs))

@@ -155,12 +155,15 @@ def _class_check(plan: ClassPlan, scored: Sequence[str], config: Config, rows: S
 def _set_check(plan: ClassPlan, config: Config, corpus: Corpus) -> Check:
     """Check what the class examples leave for concepts and random sets, as `vtcav_ray.clips.select` divides it."""
     clips, total = config.clips, len(corpus.examples)
+    if not clips.need_tracks:
+        return _rest_check(plan, corpus)
     examples = sum(len(ids) for ids in plan.examples.values())
     free = total - examples
     random = min(clips.random_pool, -(-free // 2))
     concepts = free - random
-    what = f"source videos with {corpus.segments:,} segments" if corpus.segments else "videos"
-    split = f"{total:,} {what}: {examples:,} class examples, {concepts:,} for concepts, {random:,} for random sets"
+    split = (
+        f"{total:,} {_what(corpus)}: {examples:,} class examples, {concepts:,} for concepts, {random:,} for random sets"
+    )
     if min(concepts, random) < FEW:
         lacking = 2 * FEW - free
         return Check(
@@ -177,3 +180,23 @@ def _set_check(plan: ClassPlan, config: Config, corpus: Corpus) -> Check:
             f"(clips.min_per_concept). Add {2 * (clips.min_per_concept - concepts)} or more videos, of any label.",
         )
     return Check("videos", "ok", split)
+
+
+def _rest_check(plan: ClassPlan, corpus: Corpus) -> Check:
+    """Check what the class examples leave for random sets, if all concepts are a person's own clips."""
+    examples = sum(len(ids) for ids in plan.examples.values())
+    total = len(corpus.examples)
+    left = total - examples
+    split = f"{total:,} {_what(corpus)}: {examples:,} class examples, {left:,} for random sets"
+    if left < 2 * FEW:
+        return Check(
+            "videos",
+            "warn",
+            f"{split}. Concepts of own clips without random clips of their own can't be compared: give them "
+            "`negatives`, or add videos.",
+        )
+    return Check("videos", "ok", split)
+
+
+def _what(corpus: Corpus) -> str:
+    return f"source videos with {corpus.segments:,} segments" if corpus.segments else "videos"

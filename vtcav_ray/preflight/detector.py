@@ -90,8 +90,8 @@ def object_checks(config: Config, names: Sequence[str]) -> list[Check]:
     Returns:
         A `warn` for each concept that can't be found; a `stop` if none can.
     """
-    concepts = config.clips.concepts
-    if isinstance(concepts, str):
+    concepts = config.clips.tracked
+    if not concepts:
         return []
     kept = config.tracks.classes
     wrong: list[tuple[str, str]] = []

@@ -13,12 +13,19 @@ from vtcav_ray.errors import VtcavError
 from vtcav_ray.preflight.checks import Check, LabelRow, Preflight
 from vtcav_ray.preflight.corpus import corpus_checks
 from vtcav_ray.preflight.detector import detector_checks
+from vtcav_ray.preflight.given import given_checks
 from vtcav_ray.preflight.model import model_checks
 from vtcav_ray.store.folder import Folder
 
 
 def preflight(
-    config: Config, videos: pa.Table | None, folder: Folder, stages: Collection[str], *, keep: bool = True
+    config: Config,
+    videos: pa.Table | None,
+    folder: Folder,
+    stages: Collection[str],
+    *,
+    keep: bool = True,
+    given: pa.Table | None = None,
 ) -> Preflight:
     """Check what can be known before any video is decoded. Takes seconds; reads the weights, and no video.
 
@@ -28,6 +35,7 @@ def preflight(
         folder: the run folder, where models that passed are remembered.
         stages: names of the stages that the run has to do. Without `tracks`, the detector is not checked; without
             `activations`, model and labels are not.
+        given: the own clips of concepts (table `given`); None: there are none, or they are not known yet.
         keep: whether to write to `folder`; False for a dry run, which also checks that it could.
 
     Returns:
@@ -37,6 +45,8 @@ def preflight(
     labels: list[LabelRow] = []
     if "tracks" in stages:
         checks += detector_checks(config, folder if keep else None)
+    if given is not None:
+        checks += given_checks(given, config)
     if "activations" in stages:
         found, classes = model_checks(config, folder, keep=keep)
         checks += found

@@ -125,7 +125,8 @@ def _accuracies(data: ReportData) -> list[dict[str, Any]]:
     """Return the held-out accuracies of the single CAVs against random sets, in hundredths.
 
     The form is [{layer, concept or null, kind, values}]. A concept's accuracies are under its name. Those of the random
-    sets are under their kind, because a still concept is compared with still random clips.
+    sets are under their pool (a kind, or a concept with random clips of its own), as are the concept's, so that each
+    concept is shown beside the random clips that it is compared with.
     """
     if data.accuracies is None:
         return []

@@ -15,6 +15,7 @@ from enum import StrEnum
 import numpy as np
 import pyarrow as pa
 
+from vtcav_ray.config.clips import GIVEN_KINDS
 from vtcav_ray.pages.wording import between, equals, percent, signed
 from vtcav_ray.report.phrases import Phrase, Sentence, amount, at_layer, name, names, number, plain, words
 from vtcav_ray.report.score_cells import Column, ScoreCells, Status
@@ -133,6 +134,8 @@ def theme_of(column: Column, movements: Collection[str] = ()) -> Theme | None:
         return Theme.MOVEMENT if column.group in ("dynamic", "context") else None
     if column.name in movements:
         return Theme.MOVEMENT
+    if column.kind in GIVEN_KINDS:  # what own clips show is their author's
+        return Theme.OTHER
     of_group = {"dynamic": Theme.MOVING_OBJECT, "static": Theme.OBJECT, "context": Theme.SCENE}
     return of_group.get(column.group, Theme.OTHER)
 

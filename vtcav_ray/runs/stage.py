@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vtcav_ray.config import Config, StageResources
 from vtcav_ray.errors import StageError
-from vtcav_ray.stages import StageFacts
+from vtcav_ray.stages import TRACKS, StageFacts
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import canonical_digest
@@ -95,11 +95,15 @@ class Stage:
     def inputs(self) -> tuple[str, ...]:
         return self.facts.inputs
 
+    def inputs_of(self, there: Container[str]) -> tuple[str, ...]:
+        """Return its inputs; without `tracks` if the run has none, because all its concepts are own clips."""
+        return tuple(name for name in self.inputs if name in there or name != TRACKS.name)
+
     def all_ingredients(self, context: Context) -> dict[str, Any]:
         return {
             "stage": self.name,
             "version": self.version,
-            "inputs": {name: context.input(name).key for name in self.inputs},
+            "inputs": {name: context.input(name).key for name in self.inputs_of(context.inputs)},
             **self.ingredients(context),
         }
 

@@ -12,7 +12,7 @@ from vtcav_ray.runs.pace import shards_per_second
 from vtcav_ray.runs.record import PLAN
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import silent_since
-from vtcav_ray.stages import IN_ORDER, NAMES, facts_of
+from vtcav_ray.stages import IN_ORDER, NAMES, TRACKS, facts_of
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import modified_at
 from vtcav_ray.store.records import COMMITS, PLAN_JSON, checked
@@ -91,7 +91,9 @@ def run_status(run: Run, now: float | None = None) -> RunStatus:
     """
     now = time.time() if now is None else now
     record = run.record
-    shown = [stage.name for stage in IN_ORDER if stage.name in NAMES or stage.name in run.keys]
+    tracked = run.config.clips.need_tracks
+    expected = [name for name in NAMES if tracked or name != TRACKS.name]
+    shown = [stage.name for stage in IN_ORDER if stage.name in expected or stage.name in run.keys]
     stages = tuple(
         _stage_status(run.stage(name), now) if name in run.keys else StageStatus(name, "not started") for name in shown
     )

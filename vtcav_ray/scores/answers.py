@@ -199,5 +199,5 @@ def _row(
         n_random=effect.n_random,
         degenerate=False,
         model=model,
-        note=as_sentence(effect.reason),
+        note=" ".join(filter(None, (as_sentence(cell.mark), as_sentence(effect.reason)))),
     )

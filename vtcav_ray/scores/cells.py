@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vtcav_ray.cavs.mix import Mix, matched_rows
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
+from vtcav_ray.clips.pools import UNMATCHED, is_unmatched
 from vtcav_ray.text.label_sets import has_label
 
 Rows = NDArray[np.int64]
@@ -26,6 +27,7 @@ class Cell:
         null: rows of the random-against-random CAVs of the same kind and profile, in the order of `null_pairs`.
         concept_rows, other_rows: rows of the pool, for the concept effect.
         paired: `other_rows[i]` is the twin of `concept_rows[i]`.
+        mark: why the comparison is not a fair one, for the column `note`; empty: it is.
     """
 
     concept: str
@@ -36,6 +38,7 @@ class Cell:
     concept_rows: Rows
     other_rows: Rows
     paired: bool
+    mark: str = ""
 
     def among(self, there_N: NDArray[np.bool_] | None) -> Cell:
         """Return the comparison of only some rows of the pool, for the effect; None: all. A pair needs both clips."""
@@ -51,14 +54,14 @@ def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> l
     """Return the cells that `jobs` belong to, in the order of their first job."""
     runs: dict[tuple[str, str], list[int]] = {}
     nulls: dict[tuple[str, Mix], list[int]] = {}
-    mix_of: dict[str, Mix] = {}
+    null_of: dict[str, tuple[str, Mix]] = {}
     for i, job in enumerate(jobs):
         if job.is_null:
-            nulls.setdefault((job.kind, job.mix), []).append(i)
+            nulls.setdefault((job.pool, job.mix), []).append(i)
             continue
         runs.setdefault((job.concept, job.against), []).append(i)
         if job.against == RANDOM:
-            mix_of[job.concept] = job.mix
+            null_of[job.concept] = (job.pool, job.mix)
     videos, randoms = pool.rows("concept"), pool.rows(RANDOM)
     concepts = {name: np.concatenate(list(by_video.values())) for name, by_video in videos.items()}
     cells = []
@@ -69,12 +72,14 @@ def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> l
         if paired:
             own, other = _twins(clip_ids, own, concepts[against], concept, against)
         elif against == RANDOM:
-            other = _randoms(pool, concept, videos[concept], randoms[f"{RANDOM}/{kind}"])
+            other = _randoms(pool, concept, videos[concept], randoms[null_of[concept][0]])
         else:
             other = _rest(pool, jobs, concept, kind, concepts)
         members.sort(key=lambda i: jobs[i].run)
-        null = sorted(nulls.get((kind, mix_of[concept]), []), key=lambda i: jobs[i].run)
-        cells.append(Cell(concept, against, kind, np.array(members), np.array(null, np.int64), own, other, paired))
+        null = sorted(nulls.get(null_of[concept], []), key=lambda i: jobs[i].run)
+        marked = against == RANDOM and is_unmatched(null_of[concept][0])
+        found = Cell(concept, against, kind, np.array(members), np.array(null, np.int64), own, other, paired)
+        cells.append(dataclasses.replace(found, mark=UNMATCHED) if marked else found)
     return cells
 
 

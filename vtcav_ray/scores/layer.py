@@ -136,7 +136,7 @@ def _score_row(
     effect: ConceptEffect,
 ) -> ScoreRow:
     signs = _sign_count(cell, of_class.scored.sign_count, of_class.degenerate)
-    reasons = (cavs.learnable.reason, effect.reason)
+    reasons = (cell.mark, cavs.learnable.reason, effect.reason)
     notes = (DEGENERATE * of_class.degenerate, cavs.untrained, *(as_sentence(reason) for reason in reasons))
     return ScoreRow(
         class_=of_class.name,

@@ -71,6 +71,32 @@ LOOKS = pa.schema(
 DUPLICATES = pa.schema([("clip_id", pa.string()), ("repeats", pa.string())])  # repeats a clip of the same set
 COPIES = pa.schema([("video_id", pa.string()), ("repeats", pa.string())])  # is a copy of another video
 
+GIVEN = pa.schema(
+    [
+        ("clip", pa.string()),  # unique name of the own clip: its source, and what it is in there
+        ("concept", pa.string()),  # null: one of the random clips of every concept from folders
+        ("negative", pa.bool_()),  # one of the concept's random clips
+        ("kind", pa.string()),  # given (a video) or still (an image)
+        ("video_id", pa.string()),  # its source video
+        ("uri", pa.string()),
+        ("label", pa.string()),  # class of the source video; null: unknown
+        ("start", pa.float64()),  # seconds, of the part to use; null: from the beginning
+        ("end", pa.float64()),
+        ("size_bytes", pa.int64()),
+        ("fingerprint", pa.string()),
+    ]
+)
+
+CLIP_SIGNATURES = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("set", pa.string()),
+        ("given", pa.bool_()),  # an own clip; else a video of the corpus
+        ("signature", pa.list_(pa.float32(), SIGNATURE_NUMBERS)),  # of the file, or of the part of it that is used
+    ]
+)
+
 CONTENTS = pa.schema(
     [
         ("video_id", pa.string()),

@@ -57,6 +57,11 @@ class Pictures:
                 self._kept, self._step = self._kept[::2], 2 * self._step
         self._seen += 1
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no frame was added: then there is no signature."""
+        return not self._kept
+
     def signature(self) -> np.ndarray:
         """Return the signature of the frames so far (at least one): float32 [NUMBERS], with length at most sqrt(2)."""
         pictures_THW = np.stack(self._kept)

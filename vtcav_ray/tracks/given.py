@@ -35,6 +35,7 @@ from vtcav_ray.tracks.media import Media
 from vtcav_ray.tracks.sources import OPEN_VIDEOS, Tracked
 from vtcav_ray.tracks.track import VideoTracks
 from vtcav_ray.video.decode import Source
+from vtcav_ray.video.listed import segments_of
 
 Lines = GivenLines | InputError | None  # None: the video has no lines
 
@@ -46,6 +47,7 @@ class _Result:
     rows: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     decoder: Decoder | None = None
+    frames: int = 0  # that were looked at
     outside: tuple[str, int] | None = None  # the first box outside the frame, and their number
 
 
@@ -78,7 +80,9 @@ class GivenSource:
             if (decoder := result.decoder) is not None:
                 signatures[video_id] = decoder.pictures.signature()
                 media.add(video_id, decoder.times, decoder.choice, decoder.pixel_aspect)
-                figures["frames"] += decoder.num_frames
+                if decoder.segments:
+                    media.segments[video_id] = decoder.segments
+                figures["frames"] += result.frames
                 figures["decode_cpu_seconds"] += decoder.seconds
                 figures["truncated"] += decoder.truncated
         found = pa.Table.from_pylist([row for result in results for row in result.rows], schema=TRACKS)
@@ -134,21 +138,22 @@ class GivenSource:
                 break
             # The times of frames whose rate varies are known at the end only.
             size = Size(*decoder.size, decoder.fps, decoder.times)
-            if np.array_equal(self._boxes(lines, size, name).frames, used.frames):
+            if np.array_equal(self._boxes(lines, size, name, source).frames, used.frames):
                 break
-        whole = not decoder.truncated and decoder.num_frames < self._config.tracks.max_frames
+        # Segments limit what is decoded, and not the count of the file's frames.
+        whole = not decoder.truncated and (decoder.segments or decoder.num_frames < self._config.tracks.max_frames)
         if lines is not None and whole:
             used.check_end(decoder.num_frames, lines, name)
             check_length(lines, decoder.num_frames, name)
         outside = (lines.at(used.outside[0]), len(used.outside)) if lines is not None and used.outside else None
-        return _Result(video.rows(), [], decoder, outside)
+        return _Result(video.rows(), decoder.missing_segments(), decoder, video.num_seen, outside)
 
     def _one_pass(
         self, video_id: str, source: Source, lines: GivenLines | None, size: Size | None, name: str
     ) -> tuple[_GivenVideo, Boxes]:
         config = self._config
         tracks = config.tracks.model_copy(
-            update={"frame_stride": self._stride(lines), "tracker": "bytetrack", "decoder": "pyav"}
+            update={"frame_stride": self._stride(lines, source), "tracker": "bytetrack", "decoder": "pyav"}
         )
         decoder = Decoder(
             video_id,
@@ -161,7 +166,8 @@ class GivenSource:
         )
         try:
             frame = decoder.next()
-            boxes = self._boxes(lines, size or Size(*decoder.size, decoder.fps), name) if lines is not None else NONE
+            size = size or Size(*decoder.size, decoder.fps)
+            boxes = self._boxes(lines, size, name, source) if lines is not None else NONE
             video = _GivenVideo(decoder, boxes)
             while frame is not None:
                 video.next_frame(frame)
@@ -170,15 +176,19 @@ class GivenSource:
             decoder.stop()
         return video, boxes
 
-    def _boxes(self, lines: GivenLines, size: Size, name: str) -> Boxes:
+    def _boxes(self, lines: GivenLines, size: Size, name: str, source: Source) -> Boxes:
         tracks = self._config.tracks
-        return boxes_of(lines, size, self._format, name, stride=tracks.frame_stride, classes=tracks.classes)
+        # The frames of a segment are counted from its start: interpolate in all, and those that are decoded are used.
+        stride = 1 if segments_of(source) else tracks.frame_stride
+        return boxes_of(lines, size, self._format, name, stride=stride, classes=tracks.classes)
 
-    def _stride(self, lines: GivenLines | None) -> int:
+    def _stride(self, lines: GivenLines | None, source: Source) -> int:
         """Return the config's stride; 1 if some boxes are in frames between, and are not interpolated."""
         stride = self._config.tracks.frame_stride
         if lines is None or stride == 1 or self._format.linking != "none":
             return stride
+        if segments_of(source):  # they may begin at any frame
+            return 1
         frames = lines.table["frame"]
         return 1 if lines.timed or (frames.to_numpy() % stride).any() else stride
 
@@ -202,13 +212,16 @@ class _GivenVideo(VideoTracks):
     """The tracks of one video, with given boxes in the place of a detector's and a tracker's."""
 
     def __init__(self, decoder: Decoder, boxes: Boxes) -> None:
-        super().__init__(decoder, dict(enumerate(boxes.names)), None)
+        # Nothing has to be forgotten where a segment begins: the given ids say which boxes are one object.
+        super().__init__(decoder, dict(enumerate(boxes.names)), None, None)
         self._boxes = boxes
+        self.num_seen = 0
 
     def next_frame(self, frame: Frame) -> None:
         """Add the next frame, in order."""
         from vtcav_ray.tracks.detect import Detections
 
+        self.num_seen += 1
         first, last = np.searchsorted(self._boxes.frames, (frame.index, frame.index + 1))
         self._now = slice(int(first), int(last))
         boxes = self._boxes

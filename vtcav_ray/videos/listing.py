@@ -108,6 +108,38 @@ def list_all(config: VideosConfig) -> Listing:
     return found
 
 
+def list_files(config: VideosConfig) -> Listing:
+    """List a folder, a glob or one file without labels files: videos are its files, whatever else lies there.
+
+    Raises what `list_all` raises.
+    """
+    uri = decoded_path(str(config.uri))
+
+    def attempt() -> Listing:
+        fs, path = open_listed(uri, config.read_options)
+        rows, failures, warnings = _from_files(fs, path, kind_of(fs, path), config, look_for_labels=False)
+        return Listing(videos_table(rows), failures, warnings)
+
+    try:
+        return patiently(attempt, uri)
+    except PermissionError as error:  # from a local disk
+        raise AccessError(f"{error.filename or uri}: {error.strerror}. Check who may read it.") from error
+
+
+def files_of_manifest(config: VideosConfig, listed: ListTable) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Return a row of VIDEOS for each usable row of a manifest that the config names, and the failures.
+
+    Args:
+        listed: what was read at `config.uri`, possibly with other ids.
+    """
+    fs, _ = open_listed(decoded_path(str(config.uri)), config.read_options)
+
+    def files(folder: str) -> list[dict[str, Any]]:
+        return _from_files(fs, folder, "directory", config, look_for_labels=False)[0]
+
+    return rows_of_manifest(fs, listed, config, files, STAT_LIMIT, None)
+
+
 def _list(config: VideosConfig, uri: str) -> Listing:
     fs, path = open_listed(uri, config.read_options)
     kind = kind_of(fs, path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from vtcav_ray import stages
 from vtcav_ray.config import VideosConfig, WorldConfig
@@ -14,6 +16,9 @@ from vtcav_ray.store.commits import ShardOutput
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.videos.listing import Listing, list_all
+
+if TYPE_CHECKING:
+    from vtcav_ray.videos.given import Given
 
 # Fields of a failure that the stage's key covers. A further field would change the keys of all runs with a failure.
 FAILURE_IN_KEY = ("uri", "video_id", "clip_id", "error_kind", "message")
@@ -34,6 +39,28 @@ def _list(context: Context) -> Listing:
             uri=folder.url, limit=config.limit, labels=config.labels, storage_options=dict(folder.storage_options)
         )
     return list_all(config)
+
+
+def _given(context: Context) -> Given | None:
+    """Return the own clips of the config's concepts; None: it has none. Listed once, with the videos."""
+    if not context.config.clips.has_given:
+        return None
+    if "given" not in context.memo:
+        from vtcav_ray.videos.given import list_given
+
+        context.memo["given"] = list_given(context.config, _listing(context).videos, context.run)
+    found: Given = context.memo["given"]
+    return found
+
+
+def rendered_concepts(videos: VideosConfig, run: Folder) -> Folder:
+    """Return the concept folders that belong to the planted world. Render them if they are not there yet."""
+    assert videos.world is not None, "the config was checked"
+    folder = rendered_world(videos.world, run).below("concepts")
+    from vtcav_ray.world.concepts import write_concepts
+
+    write_concepts(folder.url, seed=videos.world.seed, storage_options=folder.storage_options)
+    return folder
 
 
 def rendered_world(world: WorldConfig, run: Folder, progress: Callable[[int, int], None] | None = None) -> Folder:
@@ -60,26 +87,34 @@ def rendered_world(world: WorldConfig, run: Folder, progress: Callable[[int, int
 
 
 def _prepare(context: Context) -> Work:
-    listing = _listing(context)
+    listing, given = _listing(context), _given(context)
     videos, failures = listing.videos, listing.failures
+    own = {} if given is None else {"given": given.table}
+    notes = {} if given is None else {"given": len(given.rows)}
     labels = videos["label"].combine_chunks().value_counts().to_pylist()
     return Work(
         shards=[Shard("all", videos)],
-        make_worker=functools.partial(_keep, failures),
-        warnings=listing.warnings,
-        notes={"videos": videos.num_rows, "labels": {str(c["values"]): c["counts"] for c in labels}},
+        make_worker=functools.partial(_keep, [*failures, *(given.failures if given is not None else ())], own),
+        warnings=[*listing.warnings, *(given.warnings if given is not None else ())],
+        notes={"videos": videos.num_rows, "labels": {str(c["values"]): c["counts"] for c in labels}, **notes},
     )
 
 
-def _keep(failures: list[Failure]) -> Any:
-    return lambda rows: ShardOutput({"videos": rows}, failures, {"videos": rows.num_rows})
+def _keep(failures: list[Failure], given: dict[str, pa.Table]) -> Any:
+    return lambda rows: ShardOutput({"videos": rows, **given}, failures, {"videos": rows.num_rows})
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
-    listing = _listing(context)
+    listing, given = _listing(context), _given(context)
     videos, failures = listing.videos, listing.failures
-    failed = [{name: getattr(failure, name) for name in FAILURE_IN_KEY} for failure in failures]
-    return {"listing": canonical_digest([videos.to_pylist(), failed])}
+    found = {"listing": canonical_digest([videos.to_pylist(), _in_key(failures)])}
+    if given is None:
+        return found
+    return {**found, "given": canonical_digest([given.table.to_pylist(), _in_key(given.failures)])}
+
+
+def _in_key(failures: list[Failure]) -> list[dict[str, Any]]:
+    return [{name: getattr(failure, name) for name in FAILURE_IN_KEY} for failure in failures]
 
 
 STAGE = Stage(stages.VIDEOS, version=1, ingredients=_ingredients, prepare=_prepare)

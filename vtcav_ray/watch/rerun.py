@@ -14,7 +14,7 @@ from vtcav_ray.config.loading import apply_overrides, parse_config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.record import RECORD
 from vtcav_ray.runs.run import Run
-from vtcav_ray.stages import SHARED
+from vtcav_ray.stages import SHARED, TRACKS
 from vtcav_ray.store.folder import Folder
 
 CHECKPOINTS = "checkpoints"
@@ -89,6 +89,8 @@ def rerun(
     run, config, base = reopened(run_url, overrides, storage_options, trust_code=trust_code)
     base = base or run
     for name in SHARED:
+        if name == TRACKS.name and not config.clips.need_tracks:
+            continue
         base.manifest(name)  # raises an error that explains what to do if the stage is not complete
     digest = checkpoint_digest(config.model.model_copy(update={"checkpoint": checkpoint}))
     url = out or run_folder(base.folder, checkpoint, digest).url

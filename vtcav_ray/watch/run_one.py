@@ -11,7 +11,7 @@ from vtcav_ray.models import describe
 from vtcav_ray.runs.record import RECORD
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.run_lease import LeaseHeld
-from vtcav_ray.stages import SHARED
+from vtcav_ray.stages import SHARED, TRACKS
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.watch.find import FoundCheckpoint
 from vtcav_ray.watch.loop import NotTheCheckpoint
@@ -51,6 +51,7 @@ class CheckpointRunner:
         """Return the run whose clips all checkpoints share. The first watcher makes it, the others wait."""
         if shared.exists(RECORD):
             run = Run(shared.url, shared.storage_options)
-            if all(name in run.keys and run.stage(name).complete for name in SHARED):
+            names = [name for name in SHARED if name != TRACKS.name or config.clips.need_tracks]
+            if all(name in run.keys and run.stage(name).complete for name in names):
                 return run
         return pipeline.run(config, self.progress, until=SHARED[-1])

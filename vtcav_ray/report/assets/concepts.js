@@ -54,7 +54,8 @@ const concepts = (() => {
     const column = infoOf.get(name);
     const own = facts.concepts[name];
     const points = byLayer(name);
-    const singles = facts.accuracies.filter((a) => a.concept === name || (a.concept === null && a.kind === column.kind))
+    const pool = facts.accuracies.find((a) => a.concept === name)?.kind; // its random clips, which the null is made of
+    const singles = facts.accuracies.filter((a) => a.concept === name || (a.concept === null && a.kind === pool))
       .flatMap((a) => a.values.map((v) => ({ layer: a.layer, value: v / 100, isNull: a.concept === null })));
     const content = document.createDocumentFragment();
     content.append(

@@ -39,7 +39,7 @@ const marks = (() => {
   };
   const symbols = [d3.symbolTriangle, triangleDown, d3.symbolCircle, d3.symbolTimes, d3.symbolDiamond, d3.symbolSquare];
 
-  const knownKinds = ["spatiotemporal", "tracked", "spatial", "context", "frozen", "shuffled", "reversed", "padding"];
+  const knownKinds = ["spatiotemporal", "tracked", "spatial", "context", "given", "still", "frozen", "shuffled", "reversed", "padding"];
   const kindOrder = [...knownKinds, ...new Set(facts.columns.map((c) => c.kind).filter((kind) => !knownKinds.includes(kind)))];
   const kindColor = (kind) => (knownKinds.includes(kind) ? `var(--kind-${kind})` : "var(--kind-other)");
   const kindRank = (kind) => kindOrder.indexOf(kind);
