@@ -97,18 +97,12 @@ def cut_files(
         except InputError as error:
             return [], [Failure.of_video(rows[0], error)], []
 
-    clips: list[Row] = []
-    failures: list[Failure] = []
-    signatures: list[Row] = []
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        for cut, failed, found in pool.map(work, by_file):
-            clips += cut
-            failures += failed
-            signatures += found
-    clips.sort(key=lambda c: order[c["clip_id"]])
-    return Cut(
-        pa.Table.from_pylist(clips, schema=CLIPS), failures, pa.Table.from_pylist(signatures, schema=CLIP_SIGNATURES)
-    )
+        done = list(pool.map(work, by_file))
+    clips = sorted((clip for cut, _, _ in done for clip in cut), key=lambda c: order[c["clip_id"]])
+    failures = [failure for _, failed, _ in done for failure in failed]
+    signatures = pa.Table.from_pylist([row for _, _, found in done for row in found], schema=CLIP_SIGNATURES)
+    return Cut(pa.Table.from_pylist(clips, schema=CLIPS), failures, signatures)
 
 
 def _cut_video(
