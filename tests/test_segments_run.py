@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,12 +14,13 @@ import vtcav_ray
 from tests.helpers.drawn import encode
 from tests.helpers.planted_run import QUICKSTART
 from tests.helpers.small_runs import ONE_ACTOR_A_STAGE, without_ray
+from vtcav_ray import pipeline
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import load_config
 from vtcav_ray.planning.dry_run import check
 from vtcav_ray.planning.survey import survey
 from vtcav_ray.runs.run import Run
-from vtcav_ray.video.decode import decode_frames
+from vtcav_ray.video.decode import Video, decode_frames
 from vtcav_ray.why import explain_videos
 from vtcav_ray.why.page import verdict
 from vtcav_ray.why.subjects import read_answers
@@ -144,3 +146,50 @@ def test_a_second_run_computes_nothing_again(run: Run, config: Config) -> None:
         vtcav_ray.run(config)
     assert {path: path.stat().st_mtime_ns for path in Path(config.run_url).glob("*/*/*/*.parquet")} == before
     assert len(before) > 10
+
+
+def write_tracks(run: Run, file: Path) -> None:
+    """Write the tracks of a run as a person's own."""
+    rows = []
+    for track in run.table("tracks").to_pylist():
+        about = {name: track[name] for name in ("video_id", "track_id", "label")}
+        for frame, box, confidence in zip(track["frames"], track["boxes"], track["confidence"], strict=True):
+            sides = dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
+            rows.append({**about, **sides, "frame": frame, "confidence": confidence})
+    pq.write_table(pa.Table.from_pylist(rows), file)
+
+
+def test_own_tracks_and_own_clips_of_the_segments_of_long_files(run: Run, config: Config, tmp_path: Path) -> None:
+    write_tracks(run, tmp_path / "tracks.parquet")
+    sources = [f"long{i:02d}.mp4" for i in range(4)]
+    parts = [row for row in run.table("videos").to_pylist() if row["video_id"] in sources]
+    times = {row["uri"]: (row["segments"][1]["start"], row["segments"][1]["end"]) for row in parts}
+    lines = [f"{uri},{start},{end}" for uri, (start, end) in times.items()]
+    (tmp_path / "own.csv").write_text("\n".join(["uri,start,end", *lines, f"{parts[0]['uri']},800,900"]))
+    concepts = (
+        f"clips.concepts=[{{name: cup, object: cup, kinds: [spatial]}}, {{name: mine, clips: {tmp_path}/own.csv}}]"
+    )
+    tracks = f"tracks={{source: '{tmp_path}/tracks.parquet', format: parquet}}"
+    wanted = [*SMALL, f"videos={{uri: '{config.videos.uri}'}}", concepts, tracks, "clips.quality.max_clips_per_video=2"]
+    with without_ray():
+        own = pipeline.run(load_config(QUICKSTART, wanted, out=str(tmp_path / "run")), until="clips")
+    (failed,) = own.table("failures").to_pylist()
+    assert (failed["error_kind"], failed["video_id"]) == ("segment", "long00.mp4")
+    clips = own.table("clips").to_pylist()
+    mine = [row for row in clips if row["name"] == "mine" and row["kind"] == "given"]
+    assert {row["video_id"] for row in mine} == set(sources)
+    seconds = {path: Video(path).frame_seconds() for path in times}
+    for row in mine:
+        uri = next(one["uri"] for one in parts if one["video_id"] == row["video_id"])
+        start, end = times[uri]
+        shown = seconds[uri][row["frames"]]
+        assert start - 1e-3 <= shown.min()
+        assert shown.max() < end
+    # The source of an own clip serves nothing else, and its random clips are segments of other files.
+    assert not {row["video_id"] for row in clips if row["name"] != "mine"} & set(sources)
+    assert [row["name"] for row in clips if row["name"] == "random/mine/given"]
+    # The same tracks give the same clips of their objects.
+    before = {row["clip_id"]: row["encoded"] for row in run.table("clips").to_pylist()}
+    again = [row for row in clips if row["track_id"] is not None and row["clip_id"] in before]
+    assert {row["set"] for row in again} == {"concept", "random"}
+    assert all(row["encoded"] == before[row["clip_id"]] for row in again)

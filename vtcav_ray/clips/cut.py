@@ -82,6 +82,8 @@ def cut_files(
         by_file[row["video_id"], row["uri"]].append(row)  # a source video may be several files
         order[row["clip_id"]] = place
 
+    limits = {"max_cpu_seconds": max_cpu_seconds, "max_held_bytes": max_held_bytes, "storage_options": storage_options}
+
     def work(file: tuple[str, str]) -> tuple[list[Row], list[Failure], list[Row]]:
         rows = by_file[file]
         known = sources or {}
@@ -91,35 +93,37 @@ def cut_files(
             if is_image(file[1]):
                 image = read_image(source, max_pixels=max_pixels, storage_options=storage_options)
                 return *_cut_image(image, rows, config), signatures_of_image(image, signed)
-            with Video(
-                source,
-                max_frames=MAX_POSITION if any(segment_of(row) for row in rows) else max_frames,
-                max_pixels=max_pixels,
-                max_cpu_seconds=max_cpu_seconds,
-                max_held_bytes=max_held_bytes,
-                storage_options=storage_options,
-            ) as video:
-                _check_as_seen(video, source)
-                spans = spans_of(video, [row for row in rows if row["frames"] is None], max_frames)
-                cut, failed = _cut(video, rows, spans, config)
-                found = signatures_of_video(video, signed, spans) if signed else []
-                check_still_unchanged(source, storage_options)
-                return cut, failed, found
+            return _cut_video(source, rows, signed, config, max_frames, max_pixels=max_pixels, **limits)
         except InputError as error:
             return [], [Failure.of_video(rows[0], error)], []
 
-    clips: list[Row] = []
-    failures: list[Failure] = []
-    signatures: list[Row] = []
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        for cut, failed, found in pool.map(work, by_file):
-            clips += cut
-            failures += failed
-            signatures += found
-    clips.sort(key=lambda c: order[c["clip_id"]])
-    return Cut(
-        pa.Table.from_pylist(clips, schema=CLIPS), failures, pa.Table.from_pylist(signatures, schema=CLIP_SIGNATURES)
-    )
+        done = list(pool.map(work, by_file))
+    clips = sorted((clip for cut, _, _ in done for clip in cut), key=lambda c: order[c["clip_id"]])
+    failures = [failure for _, failed, _ in done for failure in failed]
+    signatures = pa.Table.from_pylist([row for _, _, found in done for row in found], schema=CLIP_SIGNATURES)
+    return Cut(pa.Table.from_pylist(clips, schema=CLIPS), failures, signatures)
+
+
+def _cut_video(
+    source: Source, rows: list[Row], signed: list[Row], config: ClipsConfig, max_frames: int, **limits: Any
+) -> tuple[list[Row], list[Failure], list[Row]]:
+    """Return the clips, failures and signatures of one video file.
+
+    Args:
+        rows: of the plan, to cut.
+        signed: those of them that get a signature.
+        max_frames: of the video, or of each of its segments.
+        limits: further arguments of `Video`.
+    """
+    in_segments = any(segment_of(row) for row in rows)
+    with Video(source, max_frames=MAX_POSITION if in_segments else max_frames, **limits) as video:
+        _check_as_seen(video, source)
+        spans = spans_of(video, [row for row in rows if row["frames"] is None], max_frames)
+        cut, failed = _cut(video, rows, spans, config)
+        found = signatures_of_video(video, signed, spans) if signed else []
+        check_still_unchanged(source, limits["storage_options"])
+        return cut, failed, found
 
 
 def _check_as_seen(video: Video, source: Source) -> None:

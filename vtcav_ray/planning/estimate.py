@@ -290,7 +290,8 @@ def estimate(
         "activations": extracting.times(clips + gradients.times(BACKWARD)),
     }
     if not config.clips.need_tracks:  # all concepts are own clips
-        measured = bool(seconds.pop("tracks"))
+        del seconds["tracks"]
+        measured = True
     if not (measured and cut_measured and extract_measured):
         notes.append("Where the sample has a single shard, the interval is a guess: half to twice the estimate.")
     layers = len(config.activations.layers)
@@ -302,11 +303,8 @@ def estimate(
     compared = len({(j.concept, j.against) for j in jobs if not j.is_null})
     cells = compared * max(1, len(classes)) * (layers + 1)  # and those of the answer
     if jobs and sample.dims:
-        a_cav, a_class, a_cell = time_statistics(config, jobs, pool, int(np.mean(sample.dims)))
-        of_classes = a_class * max(1, len(classes)) * layers
-        trained = (len(jobs) + compared * CAVS) * layers
-        for stage, one in (("cavs", a_cav * trained), ("scores", of_classes + a_cell * cells)):
-            seconds[stage] = Range(one / STATISTICS_FACTOR, one, one * STATISTICS_FACTOR)
+        times = time_statistics(config, jobs, pool, int(np.mean(sample.dims)))
+        seconds |= _statistics(times, (len(jobs) + compared * CAVS) * layers, max(1, len(classes)) * layers, cells)
     resources = config.resources.model_dump()
     held = {name: _hours(name, one, resources) for name, one in seconds.items()}
     total = [sum((h[end] for h in held.values()), Hours()) for end in range(3)]
@@ -335,6 +333,20 @@ def estimate(
             *_device_notes(config),
         ),
     )
+
+
+def _statistics(times: tuple[float, float, float], cavs: int, classes: int, cells: int) -> dict[str, Range]:
+    """Return the seconds of the stages `cavs` and `scores`.
+
+    Args:
+        times: seconds of one CAV, of one class in one layer, and of one cell.
+        cavs: number of CAVs to train.
+        classes: number of pairs of a class and a layer.
+        cells: number of cells.
+    """
+    a_cav, a_class, a_cell = times
+    stages = {"cavs": a_cav * cavs, "scores": a_class * classes + a_cell * cells}
+    return {stage: Range(one / STATISTICS_FACTOR, one, one * STATISTICS_FACTOR) for stage, one in stages.items()}
 
 
 def _hours(stage: str, seconds: Range, resources: Mapping[str, Any]) -> tuple[Hours, Hours, Hours]:
