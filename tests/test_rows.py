@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from vtcav_ray import tables
+from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import InputError
 from vtcav_ray.rows import Failure, NullRow, ScoreRow, SensitivityRow, read_rows, table_of
 from vtcav_ray.videos.listing import Listing
@@ -91,5 +92,6 @@ def test_failed_rows_of_a_listing_have_the_digest_that_earlier_runs_have_in_thei
         Failure(uri="a.mp4", video_id="a", error_kind="missing", message="gone"),
         Failure(video_id="b", error_kind="manifest", message="row 2 has no uri."),
     ]
-    context: Any = SimpleNamespace(memo={"listing": Listing(tables.VIDEOS.empty_table(), failures, [])})
+    memo = {"listing": Listing(tables.VIDEOS.empty_table(), failures, [])}
+    context: Any = SimpleNamespace(memo=memo, config=SimpleNamespace(clips=ClipsConfig()))
     assert STAGE.ingredients(context) == {"listing": "0999b684411862407ebcb0626524c899a20bcecbbb046eb4a8e9fae225be0d1c"}

@@ -1,4 +1,4 @@
-"""Write docs/tables.md from vtcav_ray/tables/, rows.py and stages.py: every table, its columns, types and comments.
+"""Write docs/tables.md from vtcav_ray/tables/, rows/ and stages.py: every table, its columns, types and comments.
 
     python tools/tables_page.py
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 
@@ -32,12 +33,17 @@ ABOVE = re.compile(r"^\s*# (?P<text>.*)$")
 
 def descriptions() -> dict[tuple[str, str], str]:
     """Return (constant or function of vtcav_ray.tables, column) -> its comment."""
-    source = "".join(file.read_text() for file in sorted(Path(tables.__file__).parent.glob("*.py")))
+    source = _source(tables)
     found = _comments(source, COLUMN)
-    fields = _comments(Path(rows.__file__).read_text(), FIELD)
+    fields = _comments(_source(rows), FIELD)
     for constant, row_type in OF_ROWS.findall(source):
         found |= {(constant, name.removesuffix("_")): text for (of, name), text in fields.items() if of == row_type}
     return found
+
+
+def _source(package: ModuleType) -> str:
+    """Return the code of a package's files, one after the other."""
+    return "\n".join(file.read_text() for file in sorted(Path(str(package.__file__)).parent.glob("*.py")))
 
 
 def _comments(source: str, column: re.Pattern[str]) -> dict[tuple[str, str], str]:
