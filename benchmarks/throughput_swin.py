@@ -219,6 +219,7 @@ def whole_stage(
         "clip_id": [f"clip{i}" for i in range(len(clips))],
         "video_id": [f"video{i}" for i in range(len(clips))],
         "set": ["class"] * len(clips),
+        "name": ["abseiling"] * len(clips),
         "label": ["abseiling"] * len(clips),
         "encoding": [encoding for encoding, _ in encoded],
         "encoded": [content for _, content in encoded],
