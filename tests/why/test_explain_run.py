@@ -189,7 +189,9 @@ def test_the_mistakes_of_a_run_are_tested_and_ranked(run: Run, monkeypatch: pyte
     answers = read_answers(run)
     other = {"lift": "put_down", "put_down": "lift", "push_left": "push_right", "push_right": "push_left"}
     wrong = {video for i, video in enumerate(sorted(answers)) if i % 3 == 0}
-    relabelled = {v: replace(a, label=other[a.label]) if v in wrong else a for v, a in answers.items()}
+    relabelled = {
+        v: replace(a, label=other[a.label], labels=other[a.label]) if v in wrong else a for v, a in answers.items()
+    }
     monkeypatch.setattr(run_mistakes, "read_answers", lambda _: relabelled)
     examples = read_examples(run)
     assert {v for v, m in zip(examples.videos, examples.mistaken, strict=True) if m} == {

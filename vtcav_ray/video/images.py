@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import posixpath
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def read_image(
     name = "the image" if isinstance(source, bytes) else os.fspath(source)
     data = source if isinstance(source, bytes) else fetch(source, storage_options)
     try:
-        with Image.open(
+        with _open()(
             data if isinstance(data, str) else io.BytesIO(data), formats=sorted(set(_FORMATS.values()))
         ) as image:
             width, height = image.size
@@ -64,3 +65,12 @@ def read_image(
         if isinstance(error, OSError) and error.errno is not None:
             raise  # from the disk
         raise InputError("decode", f"{name} is not decoded: {error}") from error
+
+
+def _open() -> Callable[..., Any]:
+    """Return Pillow's own `open`: Ultralytics replaces it by one that installs a plugin for unknown files."""
+    from PIL import Image
+
+    patches = sys.modules.get("ultralytics.utils.patches")
+    found: Callable[..., Any] = getattr(patches, "_image_open", Image.open)
+    return found
