@@ -66,8 +66,9 @@ from vtcav_ray.faithful.effects import Tested
 OUT = RESULTS / "faithful_truth.json"
 # As in truth.py, and the checks' own sizes.
 SIZES = {
-    "full": truth.SIZES["full"] | {"clips": 8, "random_sets": 60, "permutations": 10_000},
-    "smoke": truth.SIZES["smoke"] | {"clips": 4, "random_sets": 19, "permutations": 1000},
+    "full": truth.SIZES["full"] | {"clips": 8, "random_sets": 60, "permutations": 10_000, "recipes": 1},
+    # Without the recipes, which `truth.py --check` runs.
+    "smoke": truth.SIZES["smoke"] | {"clips": 4, "random_sets": 19, "permutations": 1000, "recipes": 0},
 }
 LEVELS = (None, "late", "middle", "early")  # of shuffled weights
 LEAST_SMOKE = 0.8  # area of `necessity z` in the smoke run
@@ -81,11 +82,13 @@ def one_network(world: str, seed: int, pools: dict[str, Any], sizes: dict[str, i
     asked = ask(world, seed, pools, sizes)
     ending = " together" if world == "together" else ""
     report["moves"] = truth._moves(recogniser, pools["train"], pools["classes" + ending], sizes)
-    answers = truth._answers(recogniser, asked.pool, list(asked.own), asked.sets, seed, sizes["permutations"])
+    answers: dict[str, Answers] = {}
+    if sizes["recipes"]:
+        answers = truth._answers(recogniser, asked.pool, list(asked.own), asked.sets, seed, sizes["permutations"])
     found = checks.measured(recogniser, asked)
     effects = checks.run_effects(found, asked)
     counts = checks.sign_counts(recogniser, found, asked)
-    orders = orders_of(world, effects, counts, answers["paper"], np.random.default_rng([seed, 9]))
+    orders = orders_of(world, effects, counts, answers.get("paper"), np.random.default_rng([seed, 9]))
     erased = checks.erased(recogniser, found, asked, orders)
     shuffled = checks.with_shuffled_weights(lambda: checks.copied(recogniser, untrained(seed)), found, asked, LEVELS)
     by_column = cell_figures(erased, counts, shuffled)
@@ -132,7 +135,7 @@ def orders_of(
     world: str,
     effects: Sequence[Tested],
     counts: tuple[NDArray[Any], NDArray[Any]],
-    paper: Answers,
+    paper: Answers | None,
     rng: np.random.Generator,
 ) -> dict[str, dict[tuple[str, str], list[str]]]:
     """Return the orders of curves: each factor alone, and the first concepts by each way of ranking."""
@@ -144,14 +147,17 @@ def orders_of(
     true = [name for name in CONCEPTS if name in VERDICTS[world]]
     false = [name for name in CONCEPTS if name not in true]
     half = IN_CURVES // 2
+    scores, ps = counts
     ways: dict[str, Callable[[str, str], Sequence[str]]] = {
         "effect": lambda name, column: _first([(-size[name, column, f"{one}/{checks.KIND}"],) for one in CONCEPTS]),
-        "sign count": lambda name, column: _first(_by_p(counts, ALL_COLUMNS.index(column), CLASSES.index(name))),
-        "paper": lambda name, column: _first(
-            _by_p((paper.z + 0.5, paper.p), LAYERS.index(COLUMN_OF[column]), CLASSES.index(name))
+        "sign count": lambda name, column: _first(
+            _by_p((scores - 0.5, ps), ALL_COLUMNS.index(column), CLASSES.index(name))
         ),
         "random": lambda *_: list(rng.permutation(np.array(CONCEPTS))[:IN_CURVES]),
     }
+    if paper is not None:
+        ranked = (paper.z, paper.p)
+        ways["paper"] = lambda name, column: _first(_by_p(ranked, LAYERS.index(COLUMN_OF[column]), CLASSES.index(name)))
     if true:
         ways["truth"] = lambda *_: [*rng.permutation(np.array(true))[:half], *rng.permutation(np.array(false))[:half]]
     for way, order in ways.items():
@@ -159,9 +165,9 @@ def orders_of(
     return out
 
 
-def _by_p(counts: tuple[NDArray[Any], NDArray[Any]], layer: int, k: int) -> list[tuple[float, ...]]:
-    scores, ps = (one[layer, k] for one in counts)
-    return [(float(p), -abs(float(score) - 0.5)) for score, p in zip(scores, ps, strict=True)]
+def _by_p(ranked: tuple[NDArray[Any], NDArray[Any]], layer: int, k: int) -> list[tuple[float, ...]]:
+    sizes, ps = (one[layer, k] for one in ranked)
+    return [(float(p), -abs(float(size))) for size, p in zip(sizes, ps, strict=True)]
 
 
 def _first(keys: Sequence[tuple[float, ...]]) -> list[str]:
