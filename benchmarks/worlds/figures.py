@@ -32,6 +32,7 @@ from worlds.telling import MEASURES, is_true, layer_moves, surest
 GROUPS: dict[str, tuple[str, str]] = {**FACTORS, "random": (NULLS[0], NULLS[1])}
 COLUMN_OF = {name: layer for layer, names in COLUMNS.items() for name in names}
 IN_CURVES = 4
+SAME_SIGN = "same sign at columns"
 Orders = Mapping[str, Mapping[tuple[str, str], Sequence[str]]]  # name -> (class, column) -> concepts
 Figures = dict[tuple[str, str, str], dict[str, dict[str, float | None]]]  # (class, column, concept) -> figures
 
@@ -93,7 +94,7 @@ def _real_changes(rows: Sequence[FaithfulnessRow]) -> dict[tuple[Any, Any, Any],
         out[at] = {
             "real change": abs(one.value),
             "real change clear": abs(one.value) / half,
-            "same sign": float(one.value * row.value > 0),
+            SAME_SIGN: float(one.value * row.value > 0),
         }
     return out
 
@@ -110,7 +111,9 @@ def cells(report: dict[str, Any], answers: Mapping[str, Answers], by_column: Fig
                 }
                 columns = [by_column[class_, column, concept] for column in COLUMNS[layer]]
                 for name in dict.fromkeys(name for one in columns for name in one):
-                    best = surest([one[name] for one in columns if name in one])
+                    of = [one[name] for one in columns if name in one]
+                    # The surest column would agree as soon as one of three does.
+                    best = {"size": float(np.mean([one["size"] for one in of]))} if name == SAME_SIGN else surest(of)
                     figures[name] = {n: None if v is None else digits(v) for n, v in best.items()}
                 moved = layer_moves(report, layer, k, concept)
                 about = {"layer": layer, "class": class_, "subject": concept, "moved": moved}

@@ -1,0 +1,52 @@
+"""The report's answers from the table `faithfulness`, and what it leaves out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vtcav_ray.report.faithfulness import answers, real_changes
+
+
+def row(check: str, measure: str, value: float, **more: Any) -> dict[str, Any]:
+    names = ("class", "layer", "concept", "ci_low", "ci_high", "random", "p", "n")
+    return {"check": check, "measure": measure, "value": value, "note": "", **dict.fromkeys(names), **more}
+
+
+UP, CUP = {"class": "lift", "concept": "moving up/context"}, {"class": "lift", "concept": "cup/object"}
+ROWS = [
+    row("necessity", "change", -2.5, **UP, layer="late", p=0.016, random=-0.4),
+    row("deletion", "area beyond the reverse order", 0.3, layer="late"),
+    row("stability", "correlation of halves", 0.91, concept=UP["concept"]),
+    row("stability", "correlation of halves", -0.01, concept=CUP["concept"]),
+    row("first order", "real change", 0.2, **CUP, layer="late", note="The real change has the other sign."),
+    row("first order", "first-order change", -0.1, **CUP, layer="late"),
+    row("first order", "real change", -3.0, **UP, layer="middle"),
+    row("first order", "first-order change", -2.0, **UP, layer="middle"),
+    row("first order", "same sign", 0.5, layer="late"),
+    row("layers", "first decisive", 1.0, **UP, layer="middle"),
+    row("randomised weights", "called", 0.0, layer="whole"),
+]
+
+
+def test_only_checks_that_tell_true_concepts_from_false_are_answered() -> None:
+    found = {one.check: one.text for one in answers(ROWS)}
+    assert list(found) == ["stability", "real change", "layers"]
+    assert "-0.010 (cup/object) to +0.91 (moving up/context)" in found["stability"].replace("−", "-")
+    assert found["layers"].endswith("1 at middle.")
+
+
+def test_the_largest_real_change_comes_first_and_other_signs_are_counted() -> None:
+    assert [(one["value"], one["predicted"]) for one in real_changes(ROWS)] == [(-3.0, -2.0), (0.2, -0.1)]
+    text = {one.check: one.text for one in answers(ROWS)}["real change"].replace("−", "-")
+    assert "lift by moving up/context at middle, -3.00 logits (to first order -2.00)" in text
+    assert "In 1 comparison the real change has the other sign" in text
+
+
+def test_shuffled_weights_are_mentioned_only_if_effects_survive_them() -> None:
+    note = "3 of 64 effects are called although all weights are shuffled."
+    failed = [*ROWS, row("randomised weights", "called", 3.0, layer="whole", note=note)]
+    assert {one.check: one.text for one in answers(failed)}["randomised weights"] == note
+
+
+def test_a_table_without_these_checks_has_no_answers() -> None:
+    assert answers([ROWS[0]]) == []
