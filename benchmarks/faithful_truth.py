@@ -19,7 +19,8 @@ Figures of a cell (layer, class, concept):
   random directions; **necessity z**, **necessity fall**: by z alone, by logits alone; **CAV p**, ...: along the mean
   logistic CAV;
 - **real change**: the size of the logit's change under the concept's whole shift; **real change clear**: over the half
-  width of its interval; **same sign at columns**: at what share of the layer's columns its sign is that of first order;
+  width of its interval; **same sign**, **same sign at columns**: at one of the layer's columns, and at what
+  share of them, its sign is that of first order;
 - **shuffled whole**, **shuffled after ...**: |z| of the effect with shuffled weights. It should tell nothing.
 
 Of a curve (layer, class, factor): erase both levels of one factor (or two concepts of random clips); **area beyond

@@ -94,6 +94,7 @@ def _real_changes(rows: Sequence[FaithfulnessRow]) -> dict[tuple[Any, Any, Any],
         out[at] = {
             "real change": abs(one.value),
             "real change clear": abs(one.value) / half,
+            "same sign": float(one.value * row.value > 0),
             SAME_SIGN: float(one.value * row.value > 0),
         }
     return out
@@ -112,7 +113,7 @@ def cells(report: dict[str, Any], answers: Mapping[str, Answers], by_column: Fig
                 columns = [by_column[class_, column, concept] for column in COLUMNS[layer]]
                 for name in dict.fromkeys(name for one in columns for name in one):
                     of = [one[name] for one in columns if name in one]
-                    # The surest column would agree as soon as one of three does.
+                    # The surest column agrees as soon as one of three does.
                     best = {"size": float(np.mean([one["size"] for one in of]))} if name == SAME_SIGN else surest(of)
                     figures[name] = {n: None if v is None else digits(v) for n, v in best.items()}
                 moved = layer_moves(report, layer, k, concept)
