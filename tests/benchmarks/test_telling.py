@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,36 @@ def test_a_layer_moves_a_concept_if_the_logit_goes_as_planted() -> None:
     assert found == [True, False]
     assert layer_moves({"world": "motion", "moves": moves}, "early", 0, "right")
     assert not layer_moves({"world": "motion", "moves": moves}, "early", 0, "random a")
+
+
+def committed() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((BENCHMARKS / "results" / "faithful_truth.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_report_shows_what_tells_in_the_committed_runs_and_leaves_out_what_does_not() -> None:
+    from worlds.telling import TRAINED, summary, tells
+
+    found = summary(committed()["runs"])
+    assert all(found["necessity p"][world] for world in TRAINED)
+    told = {name: tells(found[name]) for name in found}
+    shown = ("halves r", "real change", "first decisive")
+    left_out = ("necessity p", "area beyond random", "insertion area", "same sign", "shuffled whole", "halves verdict")
+    assert [told[name] for name in shown] == [True] * len(shown)
+    assert [told[name] for name in left_out] == [False] * len(left_out)
+
+
+def test_the_smoke_run_fails_on_unstable_effects_and_on_calls_with_shuffled_weights() -> None:
+    from faithful_truth import complaints
+
+    found = {
+        "networks": {"motion": 1},
+        "summary": {"halves r": {"all": {"auc": 1.0}}},
+        "levels": {"whole": {"called": 0, "cells": 100}},
+    }
+    assert complaints(found) == []
+    found["summary"]["halves r"]["all"]["auc"] = 0.6
+    found["levels"]["whole"]["called"] = 20
+    assert [text.partition(": ")[2][:4] for text in complaints(found)] == ["area", "20 o"]
+    untrained = {"networks": {"motion": 0}, "runs": [{"not_scored": "0.7 of held-out clips right"}]}
+    assert complaints(untrained) == ["faithful_truth: 0.7 of held-out clips right"]
