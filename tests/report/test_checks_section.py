@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtcav_ray.report.faithfulness import answers, real_changes
+from vtcav_ray.pages import render
+from vtcav_ray.report.data import ReportData
+from vtcav_ray.report.faithfulness import ChecksSection, answers, real_changes
+from vtcav_ray.rows import FaithfulnessRow, table_of
+from vtcav_ray.tables import SCORES
 
 
 def row(check: str, measure: str, value: float, **more: Any) -> dict[str, Any]:
@@ -16,8 +20,8 @@ UP, CUP = {"class": "lift", "concept": "moving up/context"}, {"class": "lift", "
 ROWS = [
     row("necessity", "change", -2.5, **UP, layer="late", p=0.016, random=-0.4),
     row("deletion", "area beyond the reverse order", 0.3, layer="late"),
-    row("stability", "correlation of halves", 0.91, concept=UP["concept"]),
-    row("stability", "correlation of halves", -0.01, concept=CUP["concept"]),
+    row("stability", "correlation of halves", 0.91, concept=UP["concept"], ci_low=0.85, ci_high=0.95),
+    row("stability", "correlation of halves", -0.01, concept=CUP["concept"], ci_low=-0.4, ci_high=0.3),
     row("first order", "real change", 0.2, **CUP, layer="late", note="The real change has the other sign."),
     row("first order", "first-order change", -0.1, **CUP, layer="late"),
     row("first order", "real change", -3.0, **UP, layer="middle"),
@@ -50,3 +54,18 @@ def test_shuffled_weights_are_mentioned_only_if_effects_survive_them() -> None:
 
 def test_a_table_without_these_checks_has_no_answers() -> None:
     assert answers([ROWS[0]]) == []
+
+
+def test_the_section_shows_real_changes_and_names_what_it_leaves_out() -> None:
+    rows = [
+        FaithfulnessRow(**{("class_" if name == "class" else name): value for name, value in one.items()})
+        for one in ROWS
+    ]
+    data = ReportData(title="", scores=SCORES.empty_table(), faithfulness=table_of(rows, FaithfulnessRow))
+    section = ChecksSection()
+    page = render(section.room, section.template, id="checks", heading="", **section.values(data, None))  # type: ignore[arg-type]
+    table = page[page.index("What a concept's whole shift changes") :]
+    assert table.index("moving up/context") < table.index("cup/object")
+    assert "The real change has the other sign." in table
+    assert "necessity, deletion and insertion" in page
+    assert "0.016" not in page  # the p of necessity
