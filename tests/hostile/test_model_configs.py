@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import pickle
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.model_configs import base, written
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.config.loading import load_config, read_options
 from vtcav_ray.errors import ConfigError, StageError
@@ -21,20 +21,6 @@ from vtcav_ray.models.config_files import packaged_names, read_config, read_labe
 from vtcav_ray.models.config_types import check_registered
 from vtcav_ray.text.bounded_text import UnreadableText, read_json, read_yaml
 from vtcav_ray.tracks.detector_files import read_names
-
-
-def base() -> dict[str, Any]:
-    """Return the packaged recogniser's config as data."""
-    parsed = read_config("asset:recogniser.py")
-    data = {"model": parsed.model, "test_pipeline": list(parsed.pipeline), "classes": list(parsed.class_names or ())}
-    plain: dict[str, Any] = json.loads(json.dumps(data))
-    return plain
-
-
-def written(folder: Path, data: Any, suffix: str = ".json") -> ModelConfig:
-    path = folder / f"model{suffix}"
-    path.write_text(data if isinstance(data, str) else json.dumps(data))
-    return ModelConfig(config=str(path), checkpoint="untrained")
 
 
 def refused(config: ModelConfig, *words: str) -> str:
