@@ -86,6 +86,7 @@ def saved_pt(model: Any, folder: Path, name: str) -> str:
 
 def opened(path: str, name: str) -> Any:
     """Open weights with the class of Ultralytics that is made for them."""
+    prefer_own_nms()  # another test may have imported torchvision
     from ultralytics import RTDETR, YOLO, YOLOE, YOLOWorld
 
     world = YOLOWorld if path.endswith(".pt") else YOLO  # which opens no exports
@@ -100,7 +101,6 @@ def exported(path: str, name: str, **options: Any) -> str:
 
 def predicted(path: str, name: str, frame: np.ndarray) -> np.ndarray:
     """Return Ultralytics' boxes in a frame (uint8 RGB): float32 [n, 6], xyxy, confidence, class."""
-    prefer_own_nms()  # another test may have imported torchvision
     (found,) = opened(path, name).predict(
         frame[..., ::-1].copy(), conf=CONFIDENCE, iou=IOU, imgsz=SIDE, verbose=False, device="cpu", save=False
     )
