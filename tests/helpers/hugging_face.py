@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from vtcav_ray.config import ModelConfig
+from vtcav_ray.models import Recogniser, load_recogniser
+
 SIDE = 32  # of the input, pixels
 FRAMES = 4
 NAMES = {0: "lift", 1: "put_down", 2: "push_left", 3: "push_right"}
@@ -104,3 +107,8 @@ def save(kind: str, folder: Path, *, seed: int = 0, own_processor: Any = None, *
     model(kind, seed, **changes).save_pretrained(str(folder))
     (own_processor or processor(kind)).save_pretrained(str(folder))
     return str(folder)
+
+
+def recogniser_at(folder: str) -> Recogniser:
+    """Load a saved folder as the package does."""
+    return load_recogniser(ModelConfig(framework="transformers", checkpoint=folder), "cpu")
