@@ -1,10 +1,8 @@
-"""The notebooks of docs/notebooks run as scripts, at a small size."""
+"""The notebooks of docs/notebooks run as scripts, at a small size and without Ray."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -21,19 +19,20 @@ def test_there_are_three_in_the_percent_format() -> None:
         assert text.count("\n# %%\n") >= 4  # cells of code
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all, because two notebooks render the same world."""
+    return tmp_path_factory.mktemp("notebooks")
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_ray")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(notebook: Path, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [sys.executable, str(notebook)],
-        cwd=tmp_path,
-        env={**environment, "VTCAV_SMALL": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_notebook_runs(
+    notebook: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("VTCAV_SMALL", "1")
+    runpy.run_path(str(notebook), run_name="__main__")
     answer = {"quickstart": "lift: ", "own_clips": "lift: Uses movement: rising"}
-    assert answer.get(notebook.stem, "push_left: Uses movement: to the left") in done.stdout
+    assert answer.get(notebook.stem, "push_left: Uses movement: to the left") in capsys.readouterr().out

@@ -1,8 +1,8 @@
 """One run of a small planted world that is made once per session and shared by tests that read a run.
 
-It runs without Ray, which would load the models in an actor per stage: tests/engine/test_object_storage_runs.py compares
-whole runs with and without Ray. The videos are beside the run folder, so a copy of the folder has the same stage keys:
-tests that change a run copy it.
+It runs without Ray, which would load the models in an actor per stage. tests/engine/test_object_storage_runs.py
+compares whole runs with and without Ray. The videos are beside the run folder, so a copy of the folder has the same
+stage keys: tests that change a run copy it.
 """
 
 from __future__ import annotations

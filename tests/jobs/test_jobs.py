@@ -34,7 +34,8 @@ TOKEN = secrets.token_hex(32)
 RAY = str(Path(sys.executable).parent / "ray")
 SMALL = [
     *ONE_ACTOR_A_STAGE,
-    "videos.world.videos=40",
+    "videos.world.videos=24",
+    "shard_videos=8",
     "clips.per_class=4",
     "clips.min_per_class=2",
     "clips.per_concept=5",
@@ -117,10 +118,10 @@ def submit(head: str, *entrypoint: str, working_dir: Path = ROOT) -> tuple[int, 
 def test_jobs_run_on_the_head_from_the_working_directory(head: str, tmp_path: Path) -> None:
     overrides = [part for setting in SMALL for part in ("--set", setting)]
     out = str(tmp_path / "run")
-    status, printed = submit(head, "python", "jobs/benchmark.py", "--videos", "40", "--out", out, *overrides)
+    status, printed = submit(head, "python", "jobs/benchmark.py", "--videos", "24", "--out", out, *overrides)
     assert status == 0, printed
     figures = json.loads(next(line for line in printed.splitlines() if line.startswith('{"ray"')))
-    assert figures["stages"]["tracks"]["videos"] == 40
+    assert figures["stages"]["tracks"]["videos"] == 24
     assert figures["stages"]["tracks"]["videos_per_s"] > 0
     assert 0 < figures["stages"]["activations"]["batch_occupancy"] <= 1
     assert Run(out).table("scores").num_rows > 0
