@@ -25,7 +25,7 @@ import vtcav_ray
 SMALL = bool(os.environ.get("VTCAV_SMALL"))
 settings = (
     ["videos.world.videos=96", "clips.per_class=8", "clips.per_concept=8", "clips.min_per_concept=6",
-     "clips.random_pool=24", "activations.layers=[late]", "cavs.random_sets=10", "scores.permutations=500"]
+     "clips.random_pool=24", "cavs.random_sets=10", "scores.permutations=500"]
     if SMALL
     else []
 )  # fmt: skip
