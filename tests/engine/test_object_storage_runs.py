@@ -45,7 +45,7 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
         **SMALL,
         "shard_videos": 8,
         # One actor per stage, because loading a model's packages takes longer here than using them.
-        "resources": {"num_cpus": 2, **{name: {"max_actors": 1} for name in ("detect", "cut", "extract")}},
+        "resources": {"num_cpus": 2, **dict.fromkeys(("detect", "cut", "extract", "statistics"), {"max_actors": 1})},
         "videos": {"uri": f"{where}/videos", "labels": f"{where}/meta/labels.parquet"},
         "tracks": {"weights": f"{where}/models/detector.pt", "image_size": 128},
         "model": {
