@@ -45,7 +45,7 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
         **SMALL,
         "shard_videos": 8,
         # One actor per stage, because loading a model's packages takes longer here than using them.
-        "resources": {"num_cpus": 2, **dict.fromkeys(("detect", "cut", "extract", "statistics"), {"max_actors": 1})},
+        "resources": {"num_cpus": 2, **{key: {"max_actors": 1} for key in ("detect", "cut", "extract", "statistics")}},
         "videos": {"uri": f"{where}/videos", "labels": f"{where}/meta/labels.parquet"},
         "tracks": {"weights": f"{where}/models/detector.pt", "image_size": 128},
         "model": {
