@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def shared_ray() -> Iterator[str]:
     """The address of one Ray for most drivers of this file, because each start takes seconds of CPU."""
-    with ray_session(ResourcesConfig(num_cpus=3)):
+    with ray_session(ResourcesConfig(num_cpus=2)):
         yield ray.get_runtime_context().gcs_address
 
 
@@ -39,12 +39,12 @@ def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(
     """The first driver starts its own Ray, which ends with it."""
     folder = tmp_path / "run"
     folder.mkdir()
-    process = start(folder)
+    process = start(folder, actors=2)
     wait_for(lambda: len(committed_shards(folder)) >= 4, process=process)
     process.kill()
     process.wait()
 
-    process = start(folder, RAY_ADDRESS=shared_ray)
+    process = start(folder, 2, RAY_ADDRESS=shared_ray)
     wait_for(lambda: len(committed_shards(folder)) >= 12, process=process)
     assert not (Path(folder) / "tracks" / "k" / "manifest.json").exists()
     process.send_signal(signal.SIGINT)  # Ctrl-C
@@ -54,7 +54,7 @@ def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(
 
     for mark in folder.glob("pid-*"):
         mark.unlink()
-    process = start(folder, RAY_ADDRESS=shared_ray)
+    process = start(folder, 2, RAY_ADDRESS=shared_ray)
     wait_for(lambda: any(folder.glob("pid-*")), process=process)
     os.kill(int(next(folder.glob("pid-*")).name.removeprefix("pid-")), signal.SIGKILL)
     ends_well(process, folder)
@@ -74,14 +74,14 @@ def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(
     try:
         ballast = folder / "ballast"
         ballast.write_bytes(b"x" * 340_000)
-        assert start(folder, RAY_ADDRESS=shared_ray).wait(300) != 0
+        assert start(folder, 2, RAY_ADDRESS=shared_ray).wait(300) != 0
         errors = errors_of(folder).read_text()
         assert re.search(r"EnvironmentFault: .*No space left on device.*has room; run again", errors), errors
         assert not list(folder.rglob("*.tmp"))
         before = committed_shards(folder)
         assert 0 < len(before) < toy_stage.SHARDS
         ballast.write_bytes(b"")
-        ends_well(start(folder, RAY_ADDRESS=shared_ray), folder)
+        ends_well(start(folder, 2, RAY_ADDRESS=shared_ray), folder)
         check(folder, reference, kills=1)
     finally:
         subprocess.run(["umount", str(folder)], check=True)
