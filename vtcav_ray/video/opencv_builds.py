@@ -48,6 +48,15 @@ def fault(error: ImportError) -> str | None:
     return f"OpenCV can't be imported: {error}. Installed: {listed}.{why} Run: {command_for_one_build(builds)}"
 
 
+def mixture() -> str | None:
+    """Return what to do if builds of several versions are installed, whose files are mixed; None: there is one version."""
+    builds = installed_builds()
+    if len(set(builds.values())) <= 1:
+        return None
+    listed = ", ".join(f"{name} {version}" for name, version in builds.items())
+    return f"{listed} share one folder, and their files are mixed. Keep one: {command_for_one_build(builds)}"
+
+
 def finding() -> tuple[bool, str]:
     """Import OpenCV. Return whether its builds can't disturb each other, and a sentence about them.
 
@@ -59,14 +68,12 @@ def finding() -> tuple[bool, str]:
 
     builds = installed_builds()
     loaded = f"{cv2.__version__} {'without' if headless else 'with'} windows"
+    if mixed := mixture():
+        return False, f"{loaded}; {mixed}"
     listed = ", ".join(f"{name} {version}" for name, version in builds.items())
     if len(builds) <= 1:
         return True, f"{loaded} ({listed or 'not installed by pip'})"
-    if len(set(builds.values())) == 1:
-        return True, (
-            f"{loaded}; {listed} share one folder, in one version, so the last one installed works. To keep one: "
-            f"{command_for_one_build(builds)}"
-        )
-    return False, (
-        f"{loaded}; {listed} share one folder, and their files are mixed. Keep one: {command_for_one_build(builds)}"
+    return True, (
+        f"{loaded}; {listed} share one folder, in one version, so the last one installed works. To keep one: "
+        f"{command_for_one_build(builds)}"
     )
