@@ -49,7 +49,7 @@ def fault(error: ImportError) -> str | None:
 
 
 def mixture() -> str | None:
-    """Return what to do if builds of several versions are installed, whose files are mixed; None: there is one version."""
+    """Return what to do if builds of several versions, whose files are mixed, are installed; None: one version."""
     builds = installed_builds()
     if len(set(builds.values())) <= 1:
         return None
