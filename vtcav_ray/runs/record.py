@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 RECORD = "run.json"
 PLAN = "plan.json"  # in a stage's folder: number of shards, when the work began, and how many shards were done then
 VERSIONS_OF = ("ray", "torch", "mmaction2", "mmengine", "ultralytics", "numpy", "pyarrow", "scikit-learn", "av")
+OTHER_NAMES = {"ultralytics": "ultralytics-opencv-headless"}  # distributions of the same package
 
 
 class RunRecord:
@@ -196,6 +197,8 @@ def versions() -> dict[str, str]:
 def _versions_of_packages() -> dict[str, str]:
     found = {}
     for name in VERSIONS_OF:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra
-            found[name] = importlib.metadata.version(name)
+        for distribution in filter(None, (OTHER_NAMES.get(name), name)):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra
+                found[name] = importlib.metadata.version(distribution)
+                break
     return found
