@@ -153,7 +153,7 @@ class _Running:
                 manifest = output.manifest()
         if remake:
             self.record.retire(output, stage.all_ingredients(context))
-        self.record.completed(output, manifest["warnings"], manifest["notes"].get("enough"))
+        self.record.completed(output, manifest["warnings"], manifest.get("notes", {}).get("enough"))
 
     def _search(self, context: Context, output: StageFolder) -> Search:
         """Track in rounds until every set of clips is full. See `vtcav_ray.clips.enough`.
@@ -162,7 +162,8 @@ class _Running:
             context, output: of the stage `videos`, which is not complete yet.
         """
         corpus, search = whole_corpus(context), search_of(context)
-        assert corpus is not None and search is not None, "the stage asks only if there is a search"
+        assert corpus is not None, "the stage asks only if there is a search"
+        assert search is not None, "it has a corpus"
         given = given_of(context)
         self.check(corpus, given.table if given is not None else None, [stage.name for stage in self.stages])
         place = locate(TRACKS, self.config, self.folder, {VIDEOS.name: output}, self.base)
@@ -274,7 +275,9 @@ def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Confi
     """
     there = 0 if fresh else videos_processed(Folder(config.run_url, config.out_storage_options))
     limit = min(there + more, config.videos.limit or there + more)
-    return config.model_copy(update={"videos": config.videos.model_copy(update={"limit": limit})})
+    # Asked for a number of videos, the run takes them, unless the config itself asks for no more than enough.
+    enough = bool(config.videos.enough)
+    return config.model_copy(update={"videos": config.videos.model_copy(update={"limit": limit, "enough": enough})})
 
 
 def layers_filled_in(config: Config, stages: Sequence[Stage]) -> Config:

@@ -18,7 +18,6 @@ from vtcav_ray.clips.given import plan_given
 from vtcav_ray.clips.search import Search, round_size, sentence
 from vtcav_ray.clips.stage import class_names_of
 from vtcav_ray.runs.stage import Context, Work
-from vtcav_ray.store.commits import ShardOutput
 from vtcav_ray.tracks.stage import STAGE as TRACKS
 from vtcav_ray.videos import stage as listing
 from vtcav_ray.videos.stage import STAGE as WHOLE
@@ -78,17 +77,11 @@ def _prepare(context: Context) -> Work:
     search = searched()
     notes = search.notes()
     (shard,) = work.shards
-    keep = work.make_worker()
     videos = search.looked_at()
-
-    def looked(_: pa.Table) -> ShardOutput:
-        made = keep(videos)
-        return replace(made, tables={**made.tables, "videos": videos})
 
     return replace(
         work,
-        shards=[replace(shard, rows=videos)],
-        make_worker=lambda: looked,
+        shards=[replace(shard, rows=videos)],  # the worker keeps its rows, and adds own clips and failures
         warnings=[*work.warnings, sentence(notes)],
         notes={**work.notes, "videos": videos.num_rows, "enough": notes},
     )

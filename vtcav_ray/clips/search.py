@@ -82,7 +82,7 @@ class Search:
         self.size = shard_size(config.videos.round or ROUND, config.shard_videos)
         self.most = min(config.videos.limit or videos.num_rows, videos.num_rows)
         corpus = Corpus.of(videos).without(own_sources)
-        self._listed = {unit: row for unit, *row in corpus.listed}
+        self._listed = {row[0]: row for row in corpus.listed}
         classes = plan_classes(corpus.listed, config.clips, config.seed, class_names)
         self._label = {unit: classes.turn_of.get(unit, "") for unit in corpus.examples}
         self._in_corpus = Counter(self._label.values())
@@ -181,7 +181,7 @@ class Search:
 
     def _count(self) -> None:
         config, usable = self.config, [u for u, look in sorted(self.looks.items()) if look.usable]
-        listed: list[tuple[str, str, str | None]] = [(unit, *self._listed[unit]) for unit in usable]
+        listed = [self._listed[unit] for unit in usable]
         examples = plan_classes(listed, config.clips, config.seed, self._class_names, len(self._label)).examples
         left = self._in_corpus - Counter(look.label for look in self.looks.values())
         self._counts = count_sets(self.looks, examples, left, self.asked)
@@ -253,8 +253,8 @@ def sentence(notes: Mapping[str, Any]) -> str:
     }[notes["ended"]]
     missing = f" Not filled: {', '.join(short[:5])}{', ...' if len(short) > 5 else ''}." if short else ""
     return (
-        f"Adaptive sampling (videos.enough): {looked:,} of {of:,} videos were looked at, in {notes['rounds']:,} rounds; "
-        f"{why}.{missing}"
+        f"Adaptive sampling (videos.enough): {looked:,} of {of:,} videos were looked at, in {notes['rounds']:,} "
+        f"rounds; {why}.{missing}"
     )
 
 

@@ -98,8 +98,8 @@ class Config(ConfigSection):
     def _enough_needs_a_detector(self) -> Config:
         if self.videos.enough and not (self.clips.need_tracks and not self.tracks.given):
             raise ValueError(
-                "`videos.enough: true` saves tracking, and this run detects nothing (its concepts are own clips, or its "
-                "tracks exist already): remove the key, and set videos.limit to use fewer videos"
+                "`videos.enough: true` saves tracking, and this run detects nothing (its concepts are own clips, or "
+                "its tracks exist already): remove the key, and set videos.limit to use fewer videos"
             )
         return self
 

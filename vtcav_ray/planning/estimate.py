@@ -22,6 +22,7 @@ from vtcav_ray.clips.select import SEGMENTS_A_VIDEO
 from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.config.clips import GIVEN
 from vtcav_ray.pages.wording import duration
+from vtcav_ray.planning.looked import looked_at
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import BACKWARD, CheckSizes, Hours, price, stage_hours
 from vtcav_ray.text.name_lists import NameIndex, letters, spoken
@@ -67,6 +68,9 @@ class Plan:
         price: in `currency`; None: a required rate is not given.
         dominates: the stage with the largest share of the price (or, without a price, of the device hours).
         notes: explanations of the figures.
+        looked_at: number of videos to track with `videos.enough`; None: all are tracked.
+        whole_hours: CPU and GPU hours if all were tracked; None: they are.
+        whole_price: in `currency`, likewise.
     """
 
     videos: int
@@ -84,6 +88,9 @@ class Plan:
     currency: str
     dominates: str
     notes: tuple[str, ...]
+    looked_at: Range | None = None
+    whole_hours: tuple[float, float] | None = None
+    whole_price: float | None = None
 
 
 def per_item(timed: Timed) -> tuple[Range, bool]:
@@ -284,8 +291,10 @@ def estimate(
     tracking, measured = per_item(sample.tracks)
     cutting, cut_measured = per_item(sample.clips)
     extracting, extract_measured = per_item(sample.activations)
+    looked = looked_at(config, videos, sample.shown, known_classes)
+    to_track = Range(num, num, num) if looked is None else Range(*looked)
     seconds: dict[str, Range] = {
-        "tracks": tracking.times(num),
+        "tracks": tracking.times(to_track),
         "clips": cutting.times(clips),
         "activations": extracting.times(clips + gradients.times(BACKWARD)),
     }
@@ -307,6 +316,10 @@ def estimate(
         seconds |= _statistics(times, (len(jobs) + compared * CAVS) * layers, max(1, len(classes)) * layers, cells)
     resources = config.resources.model_dump()
     held = {name: _hours(name, one, resources) for name, one in seconds.items()}
+    whole = None
+    if looked is not None:
+        whole = sum((h[1] for name, h in held.items() if name != "tracks"), Hours())
+        whole += _hours("tracks", tracking.times(num), resources)[1]
     total = [sum((h[end] for h in held.values()), Hours()) for end in range(3)]
     prices = [price(hours, rates) for hours in total]
     # Each stage's share of the price, or of the device hours if no price is known.
@@ -322,7 +335,7 @@ def estimate(
         worker_seconds=seconds,
         cpu_hours=Range(*(hours.cpu for hours in total)),
         gpu_hours=Range(*(hours.gpu for hours in total)),
-        bytes=_bytes(sample, num, clips, gradients, len(jobs)) + passes.times(4.0 * max(1, len(classes))),
+        bytes=_bytes(sample, to_track.estimate, clips, gradients, len(jobs)) + passes.times(4.0 * max(1, len(classes))),
         price=None if prices[1] is None else Range(*(p or 0.0 for p in prices)),
         currency=str(rates.get("currency", "EUR")),
         dominates=max(weight, key=lambda name: weight[name] or 0.0),
@@ -332,6 +345,9 @@ def estimate(
             checks_note(config, len(classes), concepts, extracting.estimate),
             *_device_notes(config),
         ),
+        looked_at=None if looked is None else to_track,
+        whole_hours=None if whole is None else (whole.cpu, whole.gpu),
+        whole_price=None if whole is None else price(whole, rates),
     )
 
 
