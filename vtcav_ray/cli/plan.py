@@ -101,9 +101,9 @@ def _enough_sentences(found: Plan) -> list[str]:
     cpu, gpu = found.whole_hours
     cost = "" if found.whole_price is None else f", {_money(found.whole_price)} {found.currency}"
     return [
-        f"videos.enough tracks about {_range(found.looked_at, lambda v: f'{v:,.0f}')} of {found.videos:,} videos, until "
-        f"every set of clips is full. With videos.enough=false, all are tracked: {cpu:,.3g} CPU hours, {gpu:,.3g} GPU "
-        f"hours{cost}."
+        f"videos.enough tracks about {_range(found.looked_at, lambda v: f'{v:,.0f}')} of {found.videos:,} videos, "
+        f"until every set of clips is full. With videos.enough=false, all are tracked: {cpu:,.3g} CPU hours, "
+        f"{gpu:,.3g} GPU hours{cost}."
     ]
 
 

@@ -79,7 +79,7 @@ class Sample:
     activations: Timed = Timed()
     responses: Timed = Timed()
     dims: tuple[int, ...] = ()
-    shown: Shown = Shown()
+    shown: Shown = field(default_factory=Shown)
     notes: tuple[str, ...] = field(default=())
 
 
