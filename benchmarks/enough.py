@@ -25,6 +25,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ class Clock:
 
 
 def labels_of_kinetics() -> list[str]:
-    return resolve_asset("asset:kinetics400.txt").read_text(encoding="utf-8").split("\n")[:400]
+    return Path(resolve_asset("asset:kinetics400.txt")).read_text(encoding="utf-8").split("\n")[:400]
 
 
 def kinetics(seed: int) -> pa.Table:

@@ -116,9 +116,9 @@ def test_random_clips_come_from_the_reserve(enough: Run) -> None:
 
 def test_a_rare_concept_is_looked_for_in_its_label(enough: Run) -> None:
     labels = enough.table("videos", columns=["label"])["label"].to_pylist()
-    # From the third round on, half of a round is of `push_left`, which has all the balls.
+    # From the third round on, the share of `push_left` that is for balls is added to its turn.
     assert labels[:128].count("push_left") == 32
-    assert labels[128:192].count("push_left") >= 32
+    assert labels[128:192].count("push_left") > 20
     counts = {one["set"]: one for one in enough.manifest("videos")["notes"]["enough"]["sets"]}
     assert counts["concept/ball"]["found"] >= counts["concept/ball"]["wanted"] == 11
 
@@ -147,9 +147,8 @@ def test_no_shard_of_a_further_round_is_left(enough: Run) -> None:
     assert enough.record["status"] == "done until: tracks"
 
 
-def test_a_search_that_is_run_again_is_reused(enough: Run, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(enough.url, tmp_path / "run"))
-    config = enough.config.model_copy(update={"out": str(copy)})
+def test_a_search_that_is_run_again_is_reused(corpus: Path, enough: Run, tmp_path: Path) -> None:
+    config = config_of(corpus, Path(shutil.copytree(enough.url, tmp_path / "run")))
     seen = []
 
     class Seen(Silence):
@@ -160,11 +159,11 @@ def test_a_search_that_is_run_again_is_reused(enough: Run, tmp_path: Path) -> No
     assert seen == [("videos", True), ("tracks", True)]
 
 
-def test_a_broken_list_is_computed_again_from_the_tracks(enough: Run, tmp_path: Path) -> None:
+def test_a_broken_list_is_computed_again_from_the_tracks(corpus: Path, enough: Run, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(enough.url, tmp_path / "run"))
     (file,) = (copy / "videos" / enough.keys["videos"] / "videos").iterdir()
     file.write_bytes(b"broken")
-    run = tracked(enough.config.model_copy(update={"out": str(copy)}))
+    run = tracked(config_of(corpus, copy))
     assert looked_at(run) == looked_at(enough)
     assert run.keys == enough.keys
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import ray.cloudpickle
 
@@ -41,10 +42,10 @@ def run_here(corpus: str, out: str, actors: str, seconds: str = "0") -> Run:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus") / "videos"
     write_corpus(folder, VIDEOS)
-    yield folder
+    return folder
 
 
 def facts(run: Run) -> tuple[list[str], dict[str, str]]:
@@ -56,7 +57,7 @@ def facts(run: Run) -> tuple[list[str], dict[str, str]]:
 
 def start(corpus: Path, out: Path, actors: int) -> subprocess.Popen[bytes]:
     """Start a search in another process. A shard takes a quarter of a second there."""
-    command = [sys.executable, "-m", __name__, str(corpus), str(out), str(actors), "0.06"]
+    command = [sys.executable, "-m", "tests.engine.test_rounds", str(corpus), str(out), str(actors), "0.06"]
     return subprocess.Popen(command, cwd=Path(__file__).parents[2], start_new_session=True)
 
 
@@ -92,18 +93,16 @@ class Marking:
         self.folder = Path(folder)
         (self.folder / f"actor-{os.getpid()}").touch()
 
-    def __call__(self, rows: object) -> ShardOutput:
-        (video,) = rows["video_id"].to_pylist()  # type: ignore[index]
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        (video,) = rows["video_id"].to_pylist()
         if video == "v3" and not (died := self.folder / "died").exists():
             died.touch()
             os._exit(1)
         time.sleep(0.05)
-        return ShardOutput({"tracks": rows}, metrics={"videos": 1.0})  # type: ignore[dict-item]
+        return ShardOutput({"tracks": rows}, metrics={"videos": 1.0})
 
 
 def one_video_shards(count: int) -> list[Shard]:
-    import pyarrow as pa
-
     return make_shards(pa.table({"video_id": [f"v{i}" for i in range(count)]}), 1)
 
 

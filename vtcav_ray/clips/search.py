@@ -112,17 +112,18 @@ class Search:
     def choose(self) -> list[Shard]:
         """Choose the next round from what was seen so far, and return its shards; none if no video is left."""
         begin = self._ends[-1] if self._ends else 0
-        wanted = min(begin + round_size(self.config), self.most)
+        whole = begin + round_size(self.config)
         sets = needs(self.looks, self._counts)
         explore = not self._counts or any(not count.full for count in self._counts if count.kind != CLASS)
-        while len(self._rows) < wanted and len(self._order):
-            for drawn in self._order.draw_round(wanted - len(self._rows), sets, explore=explore):
+        while len(self._rows) < whole and len(self._order):
+            for drawn in self._order.draw_round(whole - len(self._rows), sets, explore=explore):
                 self._drawn.append(drawn)
                 self._rows += self._files[drawn.video_id]
                 if drawn.in_turn and reserved(self.config.seed, drawn.video_id):
                     self._reserved.add(drawn.video_id)
-        end = min(wanted, len(self._rows))
-        if end == begin:
+        # A limit cuts the last round off, so that a higher one adds videos and changes none.
+        end = min(whole, self.most, len(self._rows))
+        if end <= begin:
             return []
         self._ends.append(end)
         return _shards_of(self.videos, self._rows[:end], self.size, begin)
