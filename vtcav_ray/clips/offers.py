@@ -11,7 +11,7 @@ import pyarrow as pa
 from vtcav_ray.clips.corpus import Corpus
 from vtcav_ray.clips.motion import matches
 from vtcav_ray.clips.spans import Span, iter_tracks, part_in, usable_spans
-from vtcav_ray.config import ClipsConfig, ConceptConfig
+from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
 
 _AUTO_DIRECTIONS = ("up", "down", "left", "right", "towards", "away", "still")
 
@@ -44,6 +44,17 @@ def proposals(spans: Iterable[Span]) -> list[tuple[str, str, str]]:
     """Return (name, object, direction) of the concepts that `concepts: auto` sees in some spans."""
     seen = sorted({(span.object, span.motion.direction) for span in spans})
     return [(f"{what} {direction}", what, direction) for what, direction in seen if direction in _AUTO_DIRECTIONS]
+
+
+def proposed(name: str, what: str, direction: str) -> ConceptConfig:
+    """Return the concept of a proposal."""
+    return ConceptConfig.model_construct(
+        name=name,
+        object=what,
+        motion=MotionConfig(direction=direction),  # type: ignore[arg-type]
+        kinds=("spatial", "spatiotemporal"),
+        controls=() if direction == "still" else None,  # nothing moves that a control could stop
+    )
 
 
 def offers_of(corpus: Corpus, tracks: pa.Table, config: ClipsConfig) -> dict[str, Offer]:

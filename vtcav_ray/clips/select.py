@@ -35,12 +35,12 @@ from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
 from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.given import GivenPlan, plan_given
 from vtcav_ray.clips.kinds import CONTROLLED, builder_of
-from vtcav_ray.clips.offers import fits, proposals, reserved_videos
+from vtcav_ray.clips.offers import fits, proposals, proposed, reserved_videos
 from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
 from vtcav_ray.clips.pools import corpus_pool, own_pool
 from vtcav_ray.clips.spans import FILTERS, Candidates, Span, different, iter_tracks, one_a_track, part_in, usable_spans
-from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
+from vtcav_ray.config import ClipsConfig, ConceptConfig
 from vtcav_ray.registry import MOTION_CONTROLS
 from vtcav_ray.text.label_sets import split_labels
 from vtcav_ray.text.name_lists import NameIndex
@@ -213,13 +213,7 @@ class _Planner:
         if self._auto:
             for name, object_, direction in proposals(spans):
                 if name not in self._concepts:
-                    self._concepts[name] = ConceptConfig.model_construct(
-                        name=name,
-                        object=object_,
-                        motion=MotionConfig(direction=direction),
-                        kinds=("spatial", "spatiotemporal"),
-                        controls=() if direction == "still" else None,  # nothing moves that a control could stop
-                    )
+                    self._concepts[name] = proposed(name, object_, direction)
                     self._candidates[name] = self._new_candidates(name)
         for name, concept in self._concepts.items():
             fit = [span for span in spans if fits(span, concept)]
