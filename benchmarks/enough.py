@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from environment import RESULTS, write
+from environment import RESULTS, read, write
 from null_cells import rate
 
 from vtcav_ray.clips.classes import draw
@@ -193,14 +193,16 @@ def searches(seed: int) -> dict[str, Any]:
     for title, classes, asked, actors, size in (
         ("5 classes, 20 concepts, 1 GPU", labels[:5], names, 1, None),
         ("5 classes, 20 concepts, 8 GPUs", labels[:5], names, 8, None),
-        ("5 classes, 20 concepts, 64 GPUs, rounds of 2,048", labels[:5], names, 64, 2048),
+        ("5 classes, 20 concepts, 64 GPUs, rounds of 2,048, shards of 16", labels[:5], names, 64, 2048),
         ("5 classes, the 10 most frequent concepts, 8 GPUs", labels[:5], names[:10], 8, None),
         ("400 classes, 20 concepts, 8 GPUs", None, names, 8, None),
-        ("400 classes, 20 concepts, 64 GPUs, rounds of 2,048", None, names, 64, 2048),
+        ("400 classes, 20 concepts, 64 GPUs, rounds of 2,048, shards of 16", None, names, 64, 2048),
     ):
         config = config_of(seed, asked, **({"classes": classes} if classes else {}))
         if size:
-            config = config.model_copy(update={"videos": config.videos.model_copy(update={"round": size})})
+            config = config.model_copy(
+                update={"videos": config.videos.model_copy(update={"round": size}), "shard_videos": 16}
+            )
         found[title] = one_search(videos, config, shows, actors)
         print(title, found[title], flush=True)
     return found
@@ -297,8 +299,7 @@ def main() -> None:
     if args.part != "search":
         result["calibration"] = calibration(args.cells, args.seed)
         print(result["calibration"], flush=True)
-    if args.part is None:
-        write(RESULTS / "enough.json", result)
+    write(RESULTS / "enough.json", read(RESULTS / "enough.json") | result)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ the driver has seen enough, shards that wait are skipped.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 NOTHING = ""  # name of a row that is no shard
+PAUSE = 0.5  # seconds
 _ONE_ROW = 1  # bytes: Ray Data passes each row on at once, as a block of its own
 
 
@@ -107,15 +109,17 @@ class Board:
     async def wants(self, name: str) -> bool:
         return self._kept is None or name in self._kept
 
-    async def there(self, place: int) -> bool:
-        """Return whether `item` would answer at once."""
-        return self._closed or place < len(self._items)
-
     async def item(self, place: int) -> tuple[str, pa.Table] | None:
-        """Return the shard at a place, when it is known; None: no more shards follow."""
-        while place >= len(self._items) and not self._closed:
-            await self._changed.wait()
-        return self._items[place] if place < len(self._items) else None
+        """Return the shard at a place, or, if it is not known within `PAUSE` seconds, a row that is none.
+
+        None: no more shards follow.
+        """
+        if place >= len(self._items) and not self._closed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), PAUSE)
+        if place < len(self._items):
+            return self._items[place]
+        return None if self._closed else (NOTHING, pa.table({}))
 
     def _wake(self) -> None:
         self._changed.set()
@@ -136,8 +140,8 @@ def start_board(feed: Feed) -> Any:
 def dataset_of(board: Any, encode: Callable[[pa.Table], bytes]) -> Dataset:
     """Return the dataset of a feed: one row per shard, with `name` and `rows`.
 
-    Rows with the name `NOTHING` are no shards: Ray Data passes a block on when its read task makes the next one, so one
-    such row is made before each wait.
+    Rows with the name `NOTHING` are no shards. Ray Data passes a block on, and hands a summary out, when the next one
+    comes. So while the read task waits, it makes such a row every `PAUSE` seconds, and no summary stays behind.
 
     Args:
         board: from `start_board`.
@@ -148,13 +152,11 @@ def dataset_of(board: Any, encode: Callable[[pa.Table], bytes]) -> Dataset:
     from ray.data.block import BlockMetadata
 
     def read() -> Iterator[pa.Table]:
-        for place in itertools.count():
-            if not ray.get(board.there.remote(place)):
-                yield pa.table({"name": [NOTHING], "rows": [b""]})
-            if (item := ray.get(board.item.remote(place))) is None:
-                return
+        place = 0
+        while (item := ray.get(board.item.remote(place))) is not None:
             name, rows = item
             yield pa.table({"name": [name], "rows": [encode(rows)]})
+            place += name != NOTHING
 
     class Source(Datasource):  # type: ignore[misc]
         def estimate_inmemory_data_size(self) -> int | None:
