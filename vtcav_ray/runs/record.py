@@ -8,7 +8,7 @@ import importlib.metadata
 import logging
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtcav_ray.config import Config
@@ -56,6 +56,7 @@ class RunRecord:
         self.keys: dict[str, str] = {}
         self._done: dict[str, StageFolder] = {}
         self._warnings: list[str] = []
+        self._enough: dict[str, Any] | None = None
 
     @classmethod
     def begin(
@@ -114,8 +115,14 @@ class RunRecord:
         self.keys[output.stage] = output.key
         self.write(f"running: {output.stage}")
 
-    def completed(self, output: StageFolder, warnings: Sequence[str]) -> None:
-        """Record that a stage is complete."""
+    def completed(self, output: StageFolder, warnings: Sequence[str], enough: Mapping[str, Any] | None = None) -> None:
+        """Record that a stage is complete.
+
+        Args:
+            enough: how many videos of how many were looked at, by set (`videos.enough`); None: not this stage.
+        """
+        if enough is not None:
+            self._enough = dict(enough)
         self.keys[output.stage] = output.key
         self._done[output.stage] = output
         self._warnings += warnings
@@ -139,6 +146,8 @@ class RunRecord:
         }
         if self._base is not None:
             record["base"] = relative_url(self.folder.url, self._base.folder.url)
+        if self._enough is not None:
+            record["enough"] = self._enough
         if self._retired:
             record["retired"] = [list(pair) for pair in self._retired]
         if error is not None:
