@@ -41,7 +41,7 @@ def test_rank_correlation_equals_scipy_with_ties() -> None:
 def test_an_answer_that_ranks_as_the_truth_is_ahead() -> None:
     truth = np.linspace(0, 1, 27)
     noise = np.random.default_rng(1).normal(size=27)
-    found = correlations({"effect": truth**3, "share": truth, "sign count": noise, "paper": np.ones(27)}, truth)
+    found = correlations({"effect": truth**3, "sign count": noise, "paper": np.ones(27)}, truth)
     assert found["effect"]["rho"] == pytest.approx(1.0)
     assert found["paper"]["rho"] == 0.0
     assert found["ahead of sign count"]["interval"][0] > 0

@@ -244,3 +244,33 @@ def test_the_verdicts_are_one_line_per_class(run: Run, written: dict[str, Path])
     lines = written["verdicts.txt"].read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(set(run.table("scores")["class"].to_pylist()))
     assert any(line.startswith("lift: Uses ") for line in lines)
+
+
+def test_concepts_against_their_motion_controls_have_a_matrix_of_their_own() -> None:
+    import pyarrow as pa
+
+    from vtcav_ray.exports import figures
+
+    def cell(concept: str, against: str, effect: float) -> dict[str, object]:
+        return {
+            "class": "lift", "layer": "late", "concept": concept, "kind": concept.rpartition("/")[2],
+            "against": against, "effect": effect, "significant": True, "learnable": True, "decided_by": "effect",
+        }  # fmt: skip
+
+    rows = [
+        cell("up/given", "random", 0.5),
+        cell("up/given", "up/given_reversed", 2.0),
+        cell("down/given", "down/given_reversed", -1.0),
+        cell("up/given", "down/given", 9.0),  # another concept, no twin
+    ]
+    cells = read_cells(pa.Table.from_pylist(rows, schema=tables.SCORES), ["late"])
+    assert figures.controls(cells) == ["given_reversed"]
+    with figures.style():
+        figure = figures.matrix(cells, "late", "given_reversed")
+        plain = figures.matrix(cells, "late")
+    assert figure is not None
+    assert plain is not None
+    (image,) = figure.axes[0].images
+    assert image.get_array().tolist() == [[-1.0, 2.0]]
+    assert "against given reversed" in figure.axes[0].get_title(loc="left")
+    assert plain.axes[0].images[0].get_array().tolist() == [[0.5]]

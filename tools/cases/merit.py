@@ -4,7 +4,6 @@ For each class: the accuracy (and the class's logit) on its clips as they are, m
 frozen or shuffled. Beside it, at each layer and on the same activations:
 
 - `effect`: the concept effect of the clips against their changed twins, logits;
-- `share`: the same as a share of the class's margin to the runner-up;
 - `sign count`: the TCAV score of the CAVs between clips and twins;
 - `paper`: Video-TCAV's recipe: 10 CAVs (SGD) of the clips against random clips, and 10 of the changed clips against the
   same random clips; the difference of the two mean TCAV scores.
@@ -28,7 +27,7 @@ from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tables.stages import classes_of
 
 CHANGES = ("reversed", "frozen", "shuffled")
-RECIPES = ("effect", "share", "sign count", "paper")
+RECIPES = ("effect", "sign count", "paper")
 RESAMPLES = 2000
 
 
@@ -36,7 +35,7 @@ def measure(run: Run) -> dict[str, Any]:
     """Return the losses and the answers of every recipe for each class, and their rank correlations."""
     real = real_losses(run)
     classes = sorted(real)
-    layers = [layer for layer in run.config.activations.layers]
+    layers = run.config.activations.layers
     answers = _ours(run)
     for layer in layers:
         for (change, name), value in _paper(run, classes, layer).items():
@@ -45,7 +44,7 @@ def measure(run: Run) -> dict[str, Any]:
     for change in CHANGES:
         for layer in layers:
             by_recipe = {r: [answers[change, layer, r, name] for name in classes] for r in RECIPES}
-            found["answers"].append({"change": change, "layer": layer, **dict(zip(RECIPES, by_recipe.values()))})
+            found["answers"].append({"change": change, "layer": layer, **dict(zip(RECIPES, by_recipe.values(), strict=True))})
             for loss in ("accuracy", "logit"):
                 truth = [real[name][change][loss] for name in classes]
                 row = {"change": change, "layer": layer, "loss": loss}
@@ -75,7 +74,7 @@ def real_losses(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _ours(run: Run) -> dict[tuple[str, str, str, str], float]:
-    columns = {"effect": "effect", "share": "share_of_margin", "sign count": "tcav_score"}
+    columns = {"effect": "effect", "sign count": "tcav_score"}
     found = {}
     table = run.table("scores", columns=["class", "layer", "concept", "against", *columns.values()])
     own = pc.equal(pc.binary_join_element_wise(table["class"], "given", "/"), table["concept"])
