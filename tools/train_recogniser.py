@@ -125,7 +125,12 @@ def _start_from(model: Any, path: Path) -> int:
 
 
 def _write_list(
-    out: Path, side: str, folder: Path, clips: Sequence[LabelledClip], numbers: NDArray[np.int64], classes: Sequence[str]
+    out: Path,
+    side: str,
+    folder: Path,
+    clips: Sequence[LabelledClip],
+    numbers: NDArray[np.int64],
+    classes: Sequence[str],
 ) -> Path:
     """Write MMAction2's list of one side (`path number`), and a manifest for `vtcav`; return the list."""
     chosen = [clips[i] for i in numbers]

@@ -114,12 +114,12 @@ def test_errors_name_the_fault_and_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="one folder per class"):
         list_clips(tmp_path)
     videos = _render(tmp_path / "videos", people=1)
-    with pytest.raises(DataError, match="is not in the name of left/s0_t0.mp4"):
+    with pytest.raises(DataError, match=r"is not in the name of left/s0_t0\.mp4"):
         list_clips(videos, pattern="person[0-9]")
     (tmp_path / "groups.csv").write_text("uri,group\nleft/s0_t0.mp4,a\n")
     with pytest.raises(DataError, match="no column 'scene'"):
         list_clips(videos, tmp_path / "groups.csv", "scene")
-    with pytest.raises(DataError, match=r"no line for left/s0_t1.mp4 \(3 of 4"):
+    with pytest.raises(DataError, match=r"no line for left/s0_t1\.mp4 \(3 of 4"):
         list_clips(videos, tmp_path / "groups.csv")
     with pytest.raises(DataError, match="Use fewer folds"):
         split(list_clips(videos, pattern="^s[0-9]+"), 4, 0, seed=0)

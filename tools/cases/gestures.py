@@ -29,7 +29,9 @@ CONFIG = "configs/cases/gestures.yaml"
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", type=Path, help="UTD-MHAD's depth videos: a folder per gesture, s<person>_t<trial>.mp4")
+    parser.add_argument(
+        "videos", type=Path, help="UTD-MHAD's depth videos: a folder per gesture, s<person>_t<trial>.mp4"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--fold", type=int, default=0, help="which third of the people is held out; also the seed")
     parser.add_argument("--epochs", type=int, default=30)

@@ -44,7 +44,9 @@ def measure(run: Run) -> dict[str, Any]:
     for change in CHANGES:
         for layer in layers:
             by_recipe = {r: [answers[change, layer, r, name] for name in classes] for r in RECIPES}
-            found["answers"].append({"change": change, "layer": layer, **dict(zip(RECIPES, by_recipe.values(), strict=True))})
+            found["answers"].append(
+                {"change": change, "layer": layer, **dict(zip(RECIPES, by_recipe.values(), strict=True))}
+            )
             for loss in ("accuracy", "logit"):
                 truth = [real[name][change][loss] for name in classes]
                 row = {"change": change, "layer": layer, "loss": loss}
@@ -160,9 +162,7 @@ def draw(merit: Mapping[str, Any], path: Path, change: str = "reversed", layer: 
         panels = figure.subplots(2, 3, sharey="row")
         for y, loss in enumerate(("accuracy", "logit")):
             truth = [merit["classes"][name][change][loss] for name in sorted(merit["classes"])]
-            found = next(
-                s for s in merit["summary"] if (s["change"], s["layer"], s["loss"]) == (change, layer, loss)
-            )
+            found = next(s for s in merit["summary"] if (s["change"], s["layer"], s["loss"]) == (change, layer, loss))
             for x, (recipe, label) in enumerate(zip(shown, labels, strict=True)):
                 panels[y, x].scatter(row[recipe], truth, s=14, color=figures.LOWERS, alpha=0.8, linewidth=0)
                 panels[y, x].set_title(f"rank correlation {found[recipe]['rho']:.2f}", fontsize=8)

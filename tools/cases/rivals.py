@@ -26,7 +26,9 @@ ALPHA = 0.05
 
 def answers(run: Run, concepts: Sequence[str], kind: str = "given") -> list[dict[str, Any]]:
     """Return a row for each layer, class and concept: both recipes' scores, p and claims, beside the concept effect."""
-    ours = {(row["class"], row["layer"], row["concept"], row["against"]): row for row in run.table("scores").to_pylist()}
+    ours = {
+        (row["class"], row["layer"], row["concept"], row["against"]): row for row in run.table("scores").to_pylist()
+    }
     own = own_examples(run)
     rows = []
     for layer in run.config.activations.layers:

@@ -1,1 +1,1 @@
-"""The parts of `tools/train_recogniser.py`: clips and their groups, MMAction2 configs, and measures on held-out clips."""
+"""Parts of `tools/train_recogniser.py`: clips and their groups, MMAction2 configs, measures on held-out clips."""

@@ -39,7 +39,9 @@ class LabelledClip:
     group: str
 
 
-def list_clips(folder: Path, groups: Path | None = None, group_column: str = "group", pattern: str = "") -> list[LabelledClip]:
+def list_clips(
+    folder: Path, groups: Path | None = None, group_column: str = "group", pattern: str = ""
+) -> list[LabelledClip]:
     """List `class/name` videos of a folder, sorted.
 
     Args:
@@ -84,7 +86,9 @@ def _groups_of(path: Path, column: str) -> dict[str, str]:
         return {row["uri"]: row[column] for row in reader}
 
 
-def split(clips: Sequence[LabelledClip], folds: int, fold: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(
+    clips: Sequence[LabelledClip], folds: int, fold: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the indices of the clips to train on and of those held out: one of `folds` parts.
 
     Groups stay together, and labels are balanced as far as that allows.
@@ -178,7 +182,9 @@ def _decode_all(
         if frames.shape[1:] == shape:
             decoded[clip.uri] = frames
         else:
-            left_out[clip.uri] = f"its frames have {frames.shape[1:3]} pixels after resizing, the first video's {shape[:2]}"
+            left_out[clip.uri] = (
+                f"its frames have {frames.shape[1:3]} pixels after resizing, the first video's {shape[:2]}"
+            )
     if not decoded:
         raise DataError(f"No video of {folder} can be decoded; {clips[0].uri}: {left_out[clips[0].uri]}")
     return decoded, left_out

@@ -1,3 +1,4 @@
+# ruff: noqa: C408 (MMAction2's configs are written with dict)
 """MMAction2 configs of two small recognisers: a Video Swin and a 3D ResNet."""
 
 from __future__ import annotations
@@ -98,9 +99,7 @@ def test_pipeline(recipe: Recipe) -> list[dict[str, Any]]:
     crop = [dict(type="CenterCrop", crop_size=side)] if rows != side else []
     return [
         dict(type="DecordInit"),
-        dict(
-            type="SampleFrames", clip_len=recipe.frames, frame_interval=recipe.interval, num_clips=1, test_mode=True
-        ),
+        dict(type="SampleFrames", clip_len=recipe.frames, frame_interval=recipe.interval, num_clips=1, test_mode=True),
         dict(type="DecordDecode"),
         dict(type="Resize", scale=(side, rows), keep_ratio=False),
         *crop,

@@ -152,7 +152,7 @@ def _set(data: dict[str, Any], override: str) -> None:
 def _place(entries: list[Any], part: str, key: str) -> int:
     """Return the number of an entry of a list, which an override names from 0."""
     if not part.isascii() or not part.isdigit() or int(part) >= len(entries):
-        raise ConfigError(f"--set {key}: `{part}` is no entry of this list. Name one by number, 0 to {len(entries) - 1}.")
+        raise ConfigError(f"--set {key}: `{part}` is no entry of this list. Give a number, 0 to {len(entries) - 1}.")
     return int(part)
 
 

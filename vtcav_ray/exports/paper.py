@@ -34,8 +34,9 @@ def export(
 
     Returns:
         The written files: `effects-<class>.<format>` (concept effects by layer, with intervals over the null's band),
-        `matrix-<layer>.<format>` and, for motion controls, `matrix-<layer>-<control>.<format>`, `verdicts.txt` (one line per class),
-        `scores.parquet`, `scores.csv`, `scores.tex` (significant cells) and `summary.tex`.
+        `matrix-<layer>.<format>` and, for motion controls, `matrix-<layer>-<control>.<format>`,
+        `verdicts.txt` (one line per class), `scores.parquet`, `scores.csv`, `scores.tex` (significant cells) and
+        `summary.tex`.
 
     Raises:
         ConfigError: an unknown format or class, or the run has no scores.
