@@ -70,7 +70,7 @@ def set_scores(
     sets: int,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Return the sign counts of `sets` CAVs, each of all concept clips against as many random ones (or half of them)."""
+    """Return the sign counts of `sets` CAVs, each of the concept against as many random clips, or half of them."""
     rng = np.random.default_rng(seed)
     size = min(len(concept), max(len(random) // 2, 1))
     randoms = np.stack([rng.choice(random, size, replace=False) for _ in range(sets)])

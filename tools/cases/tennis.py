@@ -20,12 +20,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tools import train_recogniser
 from tools.cases import rivals
-from tools.cases.watermark import MARKED, UNMARKED, draw_mark, has_mark, mark_shape, write_again
+from tools.cases.watermark import MARKED, UNMARKED, draw_mark, has_mark, mark_shape, with_mark, write_again
+from tools.recognisers.clips import shrunk
+from vtcav_ray.video.decode import decode_frames
+from vtcav_ray.video.sample import spread_clips
 
 CONFIG = "configs/cases/tennis.yaml"
 CUT_ROWS = 0.1364  # of 240 rows, 32.7 at the top and at the bottom; the mark lies in the lowest 28
+FRAMES, INTERVAL, SIDE = 8, 6, 80  # as in CONFIG
 SIDES = {"seen": 0.0, "cut": CUT_ROWS}
 
 
@@ -50,15 +56,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         export(run, str(args.out / "figures" / side), formats=("png",))
     found = {side: rivals.answers(run, ("mark", "mark drawn")) for side, run in runs.items()}
     (args.out / "rivals.json").write_text(json.dumps(found, indent=1) + "\n")
+    truth = {side: real_effects(args.out, side) for side in SIDES}
+    (args.out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
     return 0
+
+
+def real_effects(out: Path, side: str) -> dict[str, Any]:
+    """Return what drawing the mark does to a recogniser's answers: the same held-out clips without and with it.
+
+    Returns:
+        For each class, the mean change of its logit; and how many clips are answered with a class that has the mark in
+        all of its clips (`MARKED`), without and with it.
+    """
+    import torch
+
+    from vtcav_ray.config.model import ModelConfig
+    from vtcav_ray.models.mmaction import load_mmaction
+
+    shape = mark_shape([Path(row["uri"]) for row in _read(out / "clips.csv") if row["label"] in MARKED])
+    settings = ModelConfig(config=str(out / side / "config.py"), checkpoint=str(out / side / "recogniser.pth"))
+    model = load_mmaction(settings, torch.device("cpu"), 0)
+    logits: dict[bool, list[Any]] = {False: [], True: []}
+    for row in _read(out / "no_mark.csv"):
+        frames, _ = decode_frames(row["uri"])
+        chosen = frames[spread_clips(len(frames), FRAMES, INTERVAL, 1)[0]]
+        for drawn in logits:
+            clip = np.stack([shrunk(f, SIDE) for f in (with_mark(chosen, shape) if drawn else chosen)])
+            with torch.no_grad():
+                x = model.preprocessor([clip], "center", torch.device("cpu"))[:, 0]
+                logits[drawn].append(model.logits(x)[0])
+    plain, marked = (torch.stack(logits[drawn]) for drawn in (False, True))
+    of_marked = [k for k, name in enumerate(model.class_names) if name in MARKED]
+    answered = [int(torch.isin(x.argmax(1), torch.tensor(of_marked)).sum()) for x in (plain, marked)]
+    change = (marked - plain).mean(0).tolist()
+    return {
+        "clips": len(plain),
+        "logit_change": dict(zip(model.class_names, change, strict=True)),
+        "answered_with_a_marked_class": {"without": answered[0], "with": answered[1]},
+    }
 
 
 def training_arguments(videos: Path, out: Path, fold: int, epochs: int, cut_rows: float) -> list[str]:
     """Return the arguments of `tools.train_recogniser`: held out is a quarter of the scenes."""
     settings = {
         "groups": videos / "scenes.csv", "group-column": "scene", "folds": 4, "fold": fold, "seed": fold,
-        "architecture": "resnet3d", "frames": 8, "interval": 6, "side": 80, "zoom": 0.85, "epochs": epochs,
-        "rate": 2e-3, "cut-rows": cut_rows,
+        "architecture": "resnet3d", "frames": FRAMES, "interval": INTERVAL, "side": SIDE, "zoom": 0.85,
+        "epochs": epochs, "rate": 2e-3, "cut-rows": cut_rows,
     }  # fmt: skip
     return [str(videos), "--out", str(out), *(part for k, v in settings.items() for part in (f"--{k}", str(v)))]
 

@@ -43,10 +43,16 @@ def has_mark(path: Path, shape: NDArray[np.float32]) -> bool:
 def draw_mark(source: Path, target: Path, shape: NDArray[np.float32]) -> None:
     """Write a clip with the mark drawn onto every frame."""
     frames, info = decode_frames(str(source))
-    region = frames[:, REGION[0], REGION[1]].astype(np.float32)
+    _write(target, with_mark(frames, shape), info.fps)
+
+
+def with_mark(frames: NDArray[np.uint8], shape: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the frames uint8 [T, 240, 426, 3] with the mark drawn onto each."""
+    drawn = frames.copy()
+    region = drawn[:, REGION[0], REGION[1]].astype(np.float32)
     region += shape[None, :, :, None] * (255 - region)
-    frames[:, REGION[0], REGION[1]] = np.clip(region, 0, 255).astype(np.uint8)
-    _write(target, frames, info.fps)
+    drawn[:, REGION[0], REGION[1]] = np.clip(region, 0, 255).astype(np.uint8)
+    return drawn
 
 
 def write_again(source: Path, target: Path) -> None:

@@ -174,7 +174,7 @@ def _decode_all(
     shape: tuple[int, ...] | None = None
     for clip in clips:
         try:
-            frames = np.stack([_shrunk(frame, short_side) for _, frame in iter_frames(str(folder / clip.uri))])
+            frames = np.stack([shrunk(frame, short_side) for _, frame in iter_frames(str(folder / clip.uri))])
         except InputError as error:
             left_out[clip.uri] = str(error)
             continue
@@ -190,7 +190,8 @@ def _decode_all(
     return decoded, left_out
 
 
-def _shrunk(frame: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+def shrunk(frame: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+    """Return a frame uint8 [H, W, 3] with at most this short side, as the stage `clips` stores it."""
     height, width = frame.shape[:2]
     ratio = min(short_side / min(height, width), 1.0)
     size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
