@@ -282,3 +282,25 @@ def test_concepts_against_their_motion_controls_have_a_matrix_of_their_own() -> 
     assert image.get_array().tolist() == [[-1.0, 2.0]]
     assert "against given reversed" in figure.axes[0].get_title(loc="left")
     assert plain.axes[0].images[0].get_array().tolist() == [[0.5]]
+
+
+def test_the_title_of_a_low_figure_is_above_those_of_its_panels() -> None:
+    """With an odd number of layers, the middle panel is below the figure's title."""
+    import pyarrow as pa
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from vtcav_ray.exports import figures
+
+    layers = ["early", "late", "head"]
+    rows = [
+        {"class": "lift", "layer": layer, "concept": "up/given", "kind": "given", "against": "random", "effect": 0.5}
+        for layer in layers
+    ]
+    with figures.style():
+        figure = figures.effects(read_cells(pa.Table.from_pylist(rows, schema=tables.SCORES), layers), "lift")
+        assert figure is not None
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        titles = [panel.title.get_window_extent(renderer) for panel in figure.axes]
+        ticks = [label.get_window_extent(renderer) for panel in figure.axes for label in panel.get_xticklabels()]
+        assert figure._suptitle.get_window_extent(renderer).y0 > max(box.y1 for box in titles)
+        assert figure._supxlabel.get_window_extent(renderer).y1 < min(box.y0 for box in ticks)

@@ -145,7 +145,6 @@ def full_config(recipe: Recipe, classes: Sequence[str], folder: str, lists: dict
         )
         for name in pipelines
     }
-    warm_up = max(1, recipe.epochs // 10)
     metric = dict(type="AccMetric", metric_list=("top_k_accuracy", "mean_class_accuracy"))
     return dict(
         default_scope="mmaction",
@@ -163,17 +162,7 @@ def full_config(recipe: Recipe, classes: Sequence[str], folder: str, lists: dict
             paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
             clip_grad=dict(max_norm=5.0),
         ),
-        param_scheduler=[
-            dict(type="LinearLR", start_factor=0.1, by_epoch=True, end=warm_up, convert_to_iter_based=True),
-            dict(
-                type="CosineAnnealingLR",
-                by_epoch=True,
-                begin=warm_up,
-                end=recipe.epochs,
-                eta_min=0.0,
-                convert_to_iter_based=True,
-            ),
-        ],
+        param_scheduler=_schedule(recipe.epochs),
         default_hooks=dict(
             timer=dict(type="IterTimerHook"),
             logger=dict(type="LoggerHook", interval=20),
@@ -185,3 +174,13 @@ def full_config(recipe: Recipe, classes: Sequence[str], folder: str, lists: dict
         env_cfg=dict(mp_cfg=dict(mp_start_method="fork", opencv_num_threads=1)),
         recipe=asdict(recipe),
     )
+
+
+def _schedule(epochs: int) -> list[dict[str, Any]]:
+    """Return a warm-up over a tenth of the epochs (none if there are fewer than 10), then a cosine down to zero."""
+    warm_up = epochs // 10
+    rise = dict(type="LinearLR", start_factor=0.1, by_epoch=True, end=warm_up, convert_to_iter_based=True)
+    fall = dict(
+        type="CosineAnnealingLR", by_epoch=True, begin=warm_up, end=epochs, eta_min=0.0, convert_to_iter_based=True
+    )
+    return [rise, fall] if warm_up else [fall]

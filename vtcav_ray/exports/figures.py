@@ -81,8 +81,10 @@ def effects(cells: ScoreCells, class_name: str) -> Figure | None:
         panel.tick_params(length=2)
         panel.xaxis.set_major_locator(MaxNLocator(3))
     panels[0].set_yticks(range(len(names)), names)
-    figure.suptitle(class_name, fontsize=9, fontweight="bold")
-    figure.supxlabel("concept effect, logits", fontsize=8)
+    # Beyond the panels by a fixed distance: at a share of the figure's height, they lie on the text of a low figure.
+    box, height = panels[0].get_position(), figure.get_figheight()
+    figure.suptitle(class_name, fontsize=9, fontweight="bold", y=box.y1 + 0.25 / height, va="bottom")
+    figure.supxlabel("concept effect, logits", fontsize=8, y=box.y0 - 0.25 / height, va="top")
     return figure
 
 
