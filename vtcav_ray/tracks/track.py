@@ -59,10 +59,9 @@ def make_tracker(config: TracksConfig) -> Any:
     """
     import_ultralytics()
     from ultralytics.trackers.track import TRACKER_MAP
-    from ultralytics.utils import YAML, IterableSimpleNamespace
-    from ultralytics.utils.checks import check_yaml
+    from ultralytics.utils import IterableSimpleNamespace
 
-    options = YAML.load(check_yaml(f"{config.tracker}.yaml"))
+    options = dict(_default_options(config.tracker))
     for name, value in config.tracker_options.items():
         if name not in options:
             near = difflib.get_close_matches(name, list(options), n=1)
@@ -72,6 +71,16 @@ def make_tracker(config: TracksConfig) -> Any:
     if options.get("with_reid"):
         raise ConfigError("`tracks.tracker_options.with_reid`: re-identification is not supported. Leave it out.")
     return TRACKER_MAP[config.tracker](IterableSimpleNamespace(**options))
+
+
+@functools.cache
+def _default_options(tracker: str) -> Mapping[str, Any]:
+    """Read a tracker's settings. Ultralytics searches its whole folder for the file, which takes 5 ms."""
+    from ultralytics.utils import YAML
+    from ultralytics.utils.checks import check_yaml
+
+    options: dict[str, Any] = YAML.load(check_yaml(f"{tracker}.yaml"))
+    return options
 
 
 class VideoTracks:
