@@ -71,6 +71,11 @@ def load_backend(config: TracksConfig, device: torch.device, features: TextFeatu
     if suffix == ".pt":
         return TorchBackend(config, device, features)
     check_words(config)
+    if config.precision != "float32" and suffix in (".onnx", ".engine"):
+        raise ConfigError(
+            f"`tracks.precision`: {config.weights} has the precision that it was exported with. Give the .pt file "
+            "(`tracks.weights`), or leave `tracks.precision` out."
+        )
     if suffix == ".onnx":
         return OnnxBackend(config, device)
     if suffix == ".engine":
@@ -115,6 +120,7 @@ class TorchBackend:
             raise _not_a_network(config.weights, error) from error
         self._model = model.to(device).requires_grad_(False).eval()
         self._device = device
+        self._reduced = config.precision == "bfloat16"
         if device.type == "cpu":
             self._model = self._model.to(memory_format=torch.channels_last)
             _activate_in_place(self._model)
@@ -124,8 +130,10 @@ class TorchBackend:
         x = batch.permute(0, 3, 1, 2)  # a channels-last view, as the CPU's convolutions prefer
         x = x.float().div_(255) if self._device.type == "cpu" else x.contiguous().float().div_(255)
         try:
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._reduced):
+                output = self._model(x)
             return rows_of_network(
-                self._model(x),
+                output,
                 len(self.names),
                 confidence,
                 x.shape[2:],
