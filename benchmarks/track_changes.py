@@ -24,7 +24,7 @@ import yaml
 
 from vtcav_ray.config import TracksConfig, VideosConfig
 from vtcav_ray.tracks.detect import Detector
-from vtcav_ray.tracks.keyframes import _iou
+from vtcav_ray.tracks.keyframes import box_iou
 from vtcav_ray.tracks.track import track_videos
 from vtcav_ray.videos.listing import list_videos
 
@@ -39,7 +39,7 @@ def overlaps(one: Track, other: Track) -> np.ndarray:
     found = np.zeros(len(one["frames"]))
     for i, frame in enumerate(one["frames"]):
         if (j := places.get(frame)) is not None:
-            found[i] = _iou(np.array([one["boxes"][i]]), np.array([other["boxes"][j]]))[0, 0]
+            found[i] = box_iou(np.array([one["boxes"][i]]), np.array([other["boxes"][j]]))[0, 0]
     return found
 
 

@@ -177,7 +177,7 @@ def _between(
 
 def _partners(before: Detections, after: Detections) -> tuple[list[int], list[int]]:
     """Return the places of the objects that are in both frames."""
-    overlap = _iou(before.boxes, after.boxes) * (before.classes[:, None] == after.classes[None])
+    overlap = box_iou(before.boxes, after.boxes) * (before.classes[:, None] == after.classes[None])
     first: list[int] = []
     last: list[int] = []
     for place in np.argsort(-overlap, axis=None, kind="stable").tolist():
@@ -196,7 +196,7 @@ def _lone(found: Detections, partners: Sequence[int], sure: float) -> bool:
     return bool((found.confidence[alone] >= sure).any())
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return intersection over union of boxes [n, 4] and [m, 4]: [n, m]."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
