@@ -87,6 +87,8 @@ def _track_ingredients(context: Context) -> dict[str, Any]:
     # Tracks found before there was a choice are as good.
     if tracks["decoder"] == "pyav":
         del tracks["decoder"]
+    if tracks["precision"] == "float32":
+        del tracks["precision"]
     if name == BUILT_IN:
         del tracks["source"]
     if tracks["vocabulary"] is None:
