@@ -57,10 +57,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def written(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {path.name: path for path in export(run, str(tmp_path_factory.mktemp("export") / "paper"))}
+    """The export with figures in one format."""
+    place = str(tmp_path_factory.mktemp("export") / "paper")
+    return {path.name: path for path in export(run, place, formats=["svg"])}
 
 
-def test_a_figure_a_class_and_a_layer_in_every_format(written: dict[str, Path]) -> None:
+@pytest.mark.slow
+def test_a_figure_a_class_and_a_layer_in_every_format(run: Run, tmp_path: Path) -> None:
+    written = {path.name: path for path in export(run, str(tmp_path / "paper"))}
     names = ("effects-lift", "effects-put_down_up", "effects-a_b", "matrix-early", "matrix-late")
     assert {n for n in written if not n.startswith(("scores", "summary", "verdicts"))} == {
         f"{name}.{form}" for name in names for form in ("png", "svg", "pdf")
@@ -68,11 +72,15 @@ def test_a_figure_a_class_and_a_layer_in_every_format(written: dict[str, Path]) 
     with Image.open(written["effects-lift.png"]) as image:
         assert image.info["dpi"][0] == pytest.approx(300, abs=1)
         assert len(image.convert("RGB").getcolors(1 << 24) or []) > 20
+    assert written["effects-lift.pdf"].read_bytes().startswith(b"%PDF")
+
+
+def test_names_in_figures_are_text(written: dict[str, Path]) -> None:
     svg = ET.parse(written["effects-lift.svg"])
     text = " ".join("".join(node.itertext()) for node in svg.iter("{http://www.w3.org/2000/svg}text"))
     assert "cup_up/spatiotemporal" in text  # text, not outlines
     assert "a$^$b" in written["effects-a_b.svg"].read_text(encoding="utf-8")  # a name, not a formula
-    assert written["effects-lift.pdf"].read_bytes().startswith(b"%PDF")
+    assert {"matrix-early.svg", "matrix-late.svg"} <= written.keys()
 
 
 def test_the_same_run_gives_the_same_files(run: Run, written: dict[str, Path], tmp_path: Path) -> None:
@@ -244,3 +252,55 @@ def test_the_verdicts_are_one_line_per_class(run: Run, written: dict[str, Path])
     lines = written["verdicts.txt"].read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(set(run.table("scores")["class"].to_pylist()))
     assert any(line.startswith("lift: Uses ") for line in lines)
+
+
+def test_concepts_against_their_motion_controls_have_a_matrix_of_their_own() -> None:
+    import pyarrow as pa
+
+    from vtcav_ray.exports import figures
+
+    def cell(concept: str, against: str, effect: float) -> dict[str, object]:
+        return {
+            "class": "lift", "layer": "late", "concept": concept, "kind": concept.rpartition("/")[2],
+            "against": against, "effect": effect, "significant": True, "learnable": True, "decided_by": "effect",
+        }  # fmt: skip
+
+    rows = [
+        cell("up/given", "random", 0.5),
+        cell("up/given", "up/given_reversed", 2.0),
+        cell("down/given", "down/given_reversed", -1.0),
+        cell("up/given", "down/given", 9.0),  # another concept, no twin
+    ]
+    cells = read_cells(pa.Table.from_pylist(rows, schema=tables.SCORES), ["late"])
+    assert figures.controls(cells) == ["given_reversed"]
+    with figures.style():
+        figure = figures.matrix(cells, "late", "given_reversed")
+        plain = figures.matrix(cells, "late")
+    assert figure is not None
+    assert plain is not None
+    (image,) = figure.axes[0].images
+    assert image.get_array().tolist() == [[-1.0, 2.0]]
+    assert "against given reversed" in figure.axes[0].get_title(loc="left")
+    assert plain.axes[0].images[0].get_array().tolist() == [[0.5]]
+
+
+def test_the_title_of_a_low_figure_is_above_those_of_its_panels() -> None:
+    """With an odd number of layers, the middle panel is below the figure's title."""
+    import pyarrow as pa
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from vtcav_ray.exports import figures
+
+    layers = ["early", "late", "head"]
+    rows = [
+        {"class": "lift", "layer": layer, "concept": "up/given", "kind": "given", "against": "random", "effect": 0.5}
+        for layer in layers
+    ]
+    with figures.style():
+        figure = figures.effects(read_cells(pa.Table.from_pylist(rows, schema=tables.SCORES), layers), "lift")
+        assert figure is not None
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        titles = [panel.title.get_window_extent(renderer) for panel in figure.axes]
+        ticks = [label.get_window_extent(renderer) for panel in figure.axes for label in panel.get_xticklabels()]
+        assert figure._suptitle.get_window_extent(renderer).y0 > max(box.y1 for box in titles)
+        assert figure._supxlabel.get_window_extent(renderer).y1 < min(box.y0 for box in ticks)
