@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 # Set up again only when the installed packages would change. The stamp's name contains a checksum of the requirements.
 # File times are not compared: in a fresh clone they are all new. RUN: for runs. DEV: for runs, tests and checks.
 INSTALLED := $(shell cat pyproject.toml constraints.txt Makefile | cksum | cut -d' ' -f1)
-DEV_PACKAGE := .[dev,yolo]# a comma would separate arguments of `call`
+RUN_PACKAGE := .[mmaction2,yolo]# a comma would separate arguments of `call`
+DEV_PACKAGE := .[dev,mmaction2,yolo]
 RUN := $(VENV)/.setup-run-$(INSTALLED)
 DEV := $(VENV)/.setup-dev-$(INSTALLED)
 # tests/conftest.py orders the files, so that no long one starts at the very end.
@@ -22,15 +23,15 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist l
 # Both set-ups write into the same folder.
 .NOTPARALLEL:
 
-# mmaction2, mmengine and ultralytics pull in OpenCV builds that need display libraries (libGL). Replace them with the
-# headless build in the same version. All builds share one folder, so removing any breaks the others: always reinstall
-# the headless one. At last, make sure that torchvision can be imported, or is absent: Ultralytics and timm require it,
-# an index may have it only for another build of torch, and transformers then can't be imported.
+# mmaction2, mmcv-lite and mmengine declare builds of OpenCV that need a display's libraries, beside the one that this
+# package declares. All share one folder: remove them, and install ours again, since removing any breaks the others. At
+# last, make sure that torchvision can be imported, or is absent: Ultralytics and timm require it, an index may have it
+# only for another build of torch, and transformers then can't be imported.
 define install
 	test -x $(BIN)/python || tools/make_venv.sh $(VENV) $(PYTHON)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '$(1)'
-	$(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-python-headless
-	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall --constraint constraints.txt opencv-contrib-python-headless
+	$(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-contrib-python-headless
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall --constraint constraints.txt opencv-python-headless
 	$(BIN)/python -m vtcav_ray.models.torchvision_fit
 	rm -f $(VENV)/.setup-*
 endef
@@ -38,7 +39,7 @@ endef
 # `call` splits its arguments at commas, but not those of a variable.
 
 $(RUN):
-	$(call install,.[yolo])
+	$(call install,$(RUN_PACKAGE))
 	touch $@
 
 # A set-up for tests also works for runs, so it writes both stamps.

@@ -1,15 +1,19 @@
 """Compare frames per second and tracks of `track_videos` with Ultralytics' own `track()`.
 
     python benchmarks/tracking.py --weights yolov8n.pt --videos FOLDER [--frames 60] [--tracker botsort]
+    python benchmarks/tracking.py ... --processes 2 --change precision=bfloat16 --change frame_stride=auto
 
-Both run on the same device, on the same frames of the same videos, in one process, after a warm-up of each. The
-relevant figures are the ratio and the share of equal boxes: seconds depend mostly on the machine.
+Both run on the same device, on the same frames of the same videos, after a warm-up of each. `track()` runs in one
+process, with all cores. So does `track_videos`, or with `--processes`, in this number of processes with one core each,
+as the stage's actors. The relevant figures are the ratio and the share of equal boxes: seconds depend mostly on the
+machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import platform
 import subprocess
 import sys
@@ -19,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
+import yaml
 
 from vtcav_ray.config import TracksConfig, VideosConfig
 from vtcav_ray.tracks.detect import Detector
@@ -142,8 +148,51 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--open-videos", type=int, default=4)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--no-camera-motion", action="store_true", help="leave out what `track()` does not do")
+    parser.add_argument("--processes", type=int, default=1, help="of ours, with one core each; 1: one, with all cores")
+    parser.add_argument("--change", action="append", default=[], help="KEY=VALUE of the section `tracks`, for ours")
     parser.add_argument("--out", help="JSON file")
     return parser.parse_args(arguments)
+
+
+def timed(
+    videos: Sequence[tuple[str, str]], detector: Detector, config: TracksConfig, open_videos: int, start: Any = None
+) -> tuple[pa.Table, list[Any], dict[str, float]]:
+    """Warm up, wait for the other processes at the barrier `start`, and track the videos.
+
+    Returns:
+        What `track_videos` does. The figures also have `clock` and `cpu` in seconds.
+    """
+    track_videos(videos[:2], detector, config.model_copy(update={"max_frames": 4}))
+    if start is not None:
+        start.wait()
+    begun, cpu = time.perf_counter(), time.process_time()
+    tracks, failures, figures = track_videos(videos, detector, config, open_videos=open_videos)
+    return tracks, failures, {**figures, "clock": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
+
+
+def _one_process(
+    videos: Sequence[tuple[str, str]], config: TracksConfig, args: argparse.Namespace, start: Any, results: Any
+) -> None:
+    torch.set_num_threads(1)
+    results.put(timed(videos, Detector(config, args.device), config, args.open_videos, start))
+
+
+def in_processes(
+    videos: Sequence[tuple[str, str]], config: TracksConfig, args: argparse.Namespace
+) -> tuple[pa.Table, list[Any], dict[str, float]]:
+    """Track the videos in several processes, every nth in one; `clock` is the time of the slowest."""
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Barrier(args.processes), context.Queue()
+    parts = [videos[i :: args.processes] for i in range(args.processes)]
+    workers = [context.Process(target=_one_process, args=(part, config, args, start, results)) for part in parts]
+    for worker in workers:
+        worker.start()
+    found = [results.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    figures = {name: sum(figures[name] for _, _, figures in found) for name in found[0][2]}
+    figures["clock"] = max(figures["clock"] for _, _, figures in found)
+    return pa.concat_tables([tracks for tracks, _, _ in found]), [f for _, fs, _ in found for f in fs], figures
 
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
@@ -158,9 +207,11 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         camera_motion=not args.no_camera_motion,
         decoder=args.decoder,
     )
+    changes = {k: yaml.safe_load(v) for k, v in (change.split("=", 1) for change in args.change)}
+    ours_config = TracksConfig.model_validate({**config.model_dump(), **changes})
     table, _ = list_videos(VideosConfig(uri=args.videos, limit=args.limit))
     videos = list(zip(table["video_id"].to_pylist(), table["uri"].to_pylist(), strict=True))
-    detector = Detector(config, args.device)
+    detector = Detector(ours_config, args.device)
     patch_torchvision_nms()
     from ultralytics import YOLO
 
@@ -168,14 +219,15 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     device = str(detector.device)
     warm = config.model_copy(update={"max_frames": 4})
     ultralytics_tracks(args.weights, videos[0][1], warm, device, model)
-    track_videos(videos[:2], detector, warm)
 
     begun, their_cpu = time.perf_counter(), time.process_time()
     theirs = {v: ultralytics_tracks(args.weights, uri, config, device, model) for v, uri in videos}
     their_seconds, their_cpu = time.perf_counter() - begun, time.process_time() - their_cpu
-    begun, our_cpu = time.perf_counter(), time.process_time()
-    tracks, failures, figures = track_videos(videos, detector, config, open_videos=args.open_videos)
-    our_seconds, our_cpu = time.perf_counter() - begun, time.process_time() - our_cpu
+    if args.processes > 1:
+        tracks, failures, figures = in_processes(videos, ours_config, args)
+    else:
+        tracks, failures, figures = timed(videos, detector, ours_config, args.open_videos)
+    our_seconds, our_cpu = figures["clock"], figures["cpu"]
     ours = our_tracks(tracks)
     frames = sum(len(f) for f in theirs.values())
     return {

@@ -20,9 +20,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OLDEST_PYTHON = "3.11"
-# One OpenCV without a display instead of those that the dependencies name: see Makefile.
-OPENCV = "opencv-contrib-python-headless"
-OPENCV_OTHERS = ("opencv-python", "opencv-contrib-python", "opencv-python-headless")
+# The images run models of each framework, on clusters. They have one OpenCV, without a display, so the builds that
+# mmaction2, mmcv-lite and mmengine declare are left out.
+EXTRAS = ("cluster", "mmaction2", "timm", "transformers", "yolo")
+OPENCV_OTHERS = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 CUDA = re.compile(r"torch|triton|cuda-.*|nvidia-(?!ml-py$).*")
 OPTIONS = (
     "--quiet", "--no-config", "--universal", "--python-version", OLDEST_PYTHON, "--generate-hashes", "--no-header",
@@ -36,9 +37,7 @@ class LockError(Exception):
 
 def main() -> None:
     try:
-        common, cuda = split(
-            resolve(["pyproject.toml", "--extra", "cluster", "--extra", "yolo"], extra_packages=[OPENCV])
-        )
+        common, cuda = split(resolve())
         write(ROOT / "requirements.lock", "Both images: everything but torch and the CUDA libraries.", common)
         write(ROOT / "cluster" / "torch-cuda.lock", "The GPU image: torch and its CUDA libraries.", cuda)
         cpu = lock_cpu_torch(version_of("torch", cuda))
@@ -47,13 +46,13 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def resolve(sources: list[str], extra_packages: list[str]) -> str:
-    """Resolve `sources` and further packages under constraints.txt, without the OpenCV builds that need a display."""
+def resolve() -> str:
+    """Resolve the package with `EXTRAS` under constraints.txt, without the OpenCV builds that need a display."""
+    extras = [word for extra in EXTRAS for word in ("--extra", extra)]
     with tempfile.TemporaryDirectory() as folder:
-        more, without = Path(folder, "more.in"), Path(folder, "without.txt")
-        more.write_text("\n".join(extra_packages) + "\n")
+        without = Path(folder, "without.txt")
         without.write_text("\n".join(OPENCV_OTHERS) + "\n")
-        return run_uv([*sources, str(more), "--constraints", "constraints.txt", "--excludes", str(without)])
+        return run_uv(["pyproject.toml", *extras, "--constraints", "constraints.txt", "--excludes", str(without)])
 
 
 def lock_cpu_torch(version: str) -> str:

@@ -18,16 +18,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import pyarrow as pa
 
 from vtcav_ray import engine
 from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
 from vtcav_ray.cavs.stage import STAGE as CAVS
 from vtcav_ray.clips.decisions import read_decisions
+from vtcav_ray.clips.looked import SEARCHED, search_of, whole_corpus
+from vtcav_ray.clips.looked import STAGE as VIDEOS
+from vtcav_ray.clips.search import Search
 from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import Config
 from vtcav_ray.engine.completing import Completing, Progress, Silence
+from vtcav_ray.engine.rounds import RunningRounds
 from vtcav_ray.errors import ConfigError, StageError, VtcavError
 from vtcav_ray.preflight.checks import Preflight
 from vtcav_ray.preflight.run import preflight
@@ -48,8 +55,8 @@ from vtcav_ray.store.access import report_storage_errors
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
-from vtcav_ray.videos.stage import STAGE as VIDEOS
-from vtcav_ray.videos.stage import rendered_world
+from vtcav_ray.tracks.stage import work_on
+from vtcav_ray.videos.stage import given_of, rendered_world
 
 STAGES: tuple[Stage, ...] = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
 
@@ -101,7 +108,7 @@ def run(
         record.remove_retired()
         with engine.LazySession(config.resources) as session:
             completing = Completing(session, progress or Silence(), lambda look: writer.check(look=look), verify)
-            work = _Running(config, folder, base, record, completing, fresh, retry_failed)
+            work = _Running(config, folder, base, record, completing, fresh, retry_failed, stages)
             _run_stages(work, stages)
         record.write("done" if until is None else f"done until: {until}")
     return Run(config.run_url, config.out_storage_options, verify=verify)
@@ -118,26 +125,56 @@ class _Running:
     completing: Completing
     fresh: bool
     retry_failed: bool
+    stages: Sequence[Stage]
+    spent: dict[str, float] = field(default_factory=dict)  # stage -> seconds of a search that has run its shards
 
     def stage(self, stage: Stage) -> None:
         """Complete a stage and add it to the record."""
         place = locate(stage, self.config, self.folder, self.record.inputs(), self.base)
         context, remake = place.context, self.fresh and not place.borrowed
-        output = fresh_attempt(place.planned) if remake else place.output
+        output = fresh_attempt(place.planned) if remake and stage.name not in self.spent else place.output
         self.record.reached(output)
         again = self.retry_failed and stage.facts.retried and output.complete
         # A borrowed stage is in another run's folder, which has a separate lease.
         own = functools.partial(writing, context.run) if place.borrowed else contextlib.nullcontext
         earlier = self.record.earlier(stage.name)
+        if stage is VIDEOS:
+            context.memo[SEARCHED] = functools.cache(functools.partial(self._search, context, output))
+            if not output.complete and not place.borrowed and whole_corpus(context) is not None:
+                context.memo[SEARCHED]()
+                self.record.reached(output)
         with logs.context(run=self.folder.url, stage=stage.name):
-            output, manifest = self.completing.complete(stage, context, output, earlier, writing=own)
+            output, manifest = self.completing.complete(
+                stage, context, output, earlier, spent=self.spent.get(stage.name, 0.0), writing=own
+            )
             if again and manifest["rows"].get("failures"):
                 with own():
                     output = self._retry(stage, context, output)
                 manifest = output.manifest()
         if remake:
             self.record.retire(output, stage.all_ingredients(context))
-        self.record.completed(output, manifest["warnings"])
+        self.record.completed(output, manifest["warnings"], manifest.get("notes", {}).get("enough"))
+
+    def _search(self, context: Context, output: StageFolder) -> Search:
+        """Track in rounds until every set of clips is full. See `vtcav_ray.clips.enough`.
+
+        Args:
+            context, output: of the stage `videos`, which is not complete yet.
+        """
+        corpus, search = whole_corpus(context), search_of(context)
+        assert corpus is not None, "the stage asks only if there is a search"
+        assert search is not None, "it has a corpus"
+        given = given_of(context)
+        self.check(corpus, given.table if given is not None else None, [stage.name for stage in self.stages])
+        place = locate(TRACKS, self.config, self.folder, {VIDEOS.name: output}, self.base)
+        self.record.reached(place.planned)
+        started = time.time()
+        work = work_on(place.context, corpus, ())
+        earlier = self.completing.carrying(TRACKS, place.context, work, self.record.earlier(TRACKS.name))
+        with logs.context(run=self.folder.url, stage=TRACKS.name):
+            RunningRounds(self.completing, TRACKS, place.context, place.planned, work, earlier).run(search)
+        self.spent[TRACKS.name] = time.time() - started
+        return search
 
     def render(self) -> None:
         """Render the planted world, if the config asks for one, and report each video."""
@@ -145,18 +182,27 @@ class _Running:
         if world is not None and self.base is None:
             rendered_world(world, self.folder, getattr(self.completing.progress, "rendered", None))
 
-    def check(self, stages: Sequence[Stage]) -> None:
+    def check(self, videos: pa.Table | None, given: pa.Table | None, needed: Sequence[str]) -> None:
         """Check what the stages from `tracks` on need, before their hours. See `vtcav_ray.preflight`.
+
+        Args:
+            videos, given: tables of the stage `videos`.
+            needed: names of the stages that have work.
 
         Raises:
             VtcavError: the run would fail, or could score no class.
         """
-        needed = [stage.name for stage in stages if stage is not TRACKS or not self._has_tracks()]
-        videos = self.record.inputs()[VIDEOS.name].read("videos")
-        given = self.record.inputs()[VIDEOS.name].read("given") if self.config.clips.has_given else None
         found = preflight(self.config, videos, self.folder, needed, given=given)
         tell_checked(self.completing.progress, found)
         found.stop()
+
+    def check_listed(self) -> None:
+        """Check as `check` does, once the stage `videos` is complete; not again after a search."""
+        if TRACKS.name in self.spent:
+            return
+        needed = [stage.name for stage in self.stages if stage is not TRACKS or not self._has_tracks()]
+        listed = self.record.inputs()[VIDEOS.name]
+        self.check(listed.read("videos"), listed.read("given") if self.config.clips.has_given else None, needed)
 
     def _has_tracks(self) -> bool:
         """Return whether the tracks are complete, so that no detector is needed."""
@@ -195,7 +241,7 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
             if stage is VIDEOS:
                 work.render()
             if stage is first:
-                work.check(stages)
+                work.check_listed()
             work.stage(stage)
         if stage_now == REPORT.name:
             publish_report(Run(work.folder.url, work.folder.storage_options, verify=work.folder.verify))
@@ -229,7 +275,9 @@ def with_more_videos(config: Config, more: int, *, fresh: bool = False) -> Confi
     """
     there = 0 if fresh else videos_processed(Folder(config.run_url, config.out_storage_options))
     limit = min(there + more, config.videos.limit or there + more)
-    return config.model_copy(update={"videos": config.videos.model_copy(update={"limit": limit})})
+    # Asked for a number of videos, the run takes them, unless the config itself asks for no more than enough.
+    enough = bool(config.videos.enough)
+    return config.model_copy(update={"videos": config.videos.model_copy(update={"limit": limit, "enough": enough})})
 
 
 def layers_filled_in(config: Config, stages: Sequence[Stage]) -> Config:

@@ -252,3 +252,55 @@ def test_the_verdicts_are_one_line_per_class(run: Run, written: dict[str, Path])
     lines = written["verdicts.txt"].read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(set(run.table("scores")["class"].to_pylist()))
     assert any(line.startswith("lift: Uses ") for line in lines)
+
+
+def test_concepts_against_their_motion_controls_have_a_matrix_of_their_own() -> None:
+    import pyarrow as pa
+
+    from vtcav_ray.exports import figures
+
+    def cell(concept: str, against: str, effect: float) -> dict[str, object]:
+        return {
+            "class": "lift", "layer": "late", "concept": concept, "kind": concept.rpartition("/")[2],
+            "against": against, "effect": effect, "significant": True, "learnable": True, "decided_by": "effect",
+        }  # fmt: skip
+
+    rows = [
+        cell("up/given", "random", 0.5),
+        cell("up/given", "up/given_reversed", 2.0),
+        cell("down/given", "down/given_reversed", -1.0),
+        cell("up/given", "down/given", 9.0),  # another concept, no twin
+    ]
+    cells = read_cells(pa.Table.from_pylist(rows, schema=tables.SCORES), ["late"])
+    assert figures.controls(cells) == ["given_reversed"]
+    with figures.style():
+        figure = figures.matrix(cells, "late", "given_reversed")
+        plain = figures.matrix(cells, "late")
+    assert figure is not None
+    assert plain is not None
+    (image,) = figure.axes[0].images
+    assert image.get_array().tolist() == [[-1.0, 2.0]]
+    assert "against given reversed" in figure.axes[0].get_title(loc="left")
+    assert plain.axes[0].images[0].get_array().tolist() == [[0.5]]
+
+
+def test_the_title_of_a_low_figure_is_above_those_of_its_panels() -> None:
+    """With an odd number of layers, the middle panel is below the figure's title."""
+    import pyarrow as pa
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from vtcav_ray.exports import figures
+
+    layers = ["early", "late", "head"]
+    rows = [
+        {"class": "lift", "layer": layer, "concept": "up/given", "kind": "given", "against": "random", "effect": 0.5}
+        for layer in layers
+    ]
+    with figures.style():
+        figure = figures.effects(read_cells(pa.Table.from_pylist(rows, schema=tables.SCORES), layers), "lift")
+        assert figure is not None
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        titles = [panel.title.get_window_extent(renderer) for panel in figure.axes]
+        ticks = [label.get_window_extent(renderer) for panel in figure.axes for label in panel.get_xticklabels()]
+        assert figure._suptitle.get_window_extent(renderer).y0 > max(box.y1 for box in titles)
+        assert figure._supxlabel.get_window_extent(renderer).y1 < min(box.y0 for box in ticks)

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
+OTHER_NAMES = {"ultralytics-opencv-headless": "ultralytics"}  # distributions of the same package
 
 
 def python_without(extra: str, folder: Path) -> Path:
@@ -48,13 +49,18 @@ def _closure(requirements: Iterable[str]) -> set[str]:
             requirement.marker is not None and not any(requirement.marker.evaluate(e) for e in environments)
         ):
             continue
-        try:
-            needs = importlib.metadata.requires(name) or []
-        except importlib.metadata.PackageNotFoundError:
+        if not _is_installed(name) and name in OTHER_NAMES:
+            name = OTHER_NAMES[name]
+        if not _is_installed(name):
             continue  # of another system, or replaced, as the builds of OpenCV are
+        needs = importlib.metadata.requires(name) or []
         found.add(name)
         todo += [need for need in needs if _wanted(need, requirement.extras)]
     return found
+
+
+def _is_installed(name: str) -> bool:
+    return any(True for _ in importlib.metadata.distributions(name=name))
 
 
 def _wanted(need: str, extras: Iterable[str]) -> bool:

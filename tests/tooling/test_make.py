@@ -122,36 +122,36 @@ def installed(calls: list[str]) -> list[str]:
 
 def test_a_quickstart_installs_what_a_run_needs_and_once(checkout: Checkout) -> None:
     calls = checkout.make("quickstart")
-    assert installed(calls) == [".[yolo]"]
+    assert installed(calls) == [".[mmaction2,yolo]"]
     assert calls[-1] == "vtcav run configs/quickstart.yaml"
     assert checkout.make("quickstart") == ["vtcav run configs/quickstart.yaml"]
 
 
 @pytest.mark.parametrize("target", ["test", "lint", "setup"])
 def test_tests_and_checks_install_the_rest_which_serves_a_quickstart_too(checkout: Checkout, target: str) -> None:
-    assert installed(checkout.make("quickstart")) == [".[yolo]"]
-    assert installed(checkout.make(target)) == [".[dev,yolo]"]
+    assert installed(checkout.make("quickstart")) == [".[mmaction2,yolo]"]
+    assert installed(checkout.make(target)) == [".[dev,mmaction2,yolo]"]
     for again in ("quickstart", target, "quickstart"):
         assert installed(checkout.make(again)) == []
 
 
 def test_a_set_up_for_tests_alone_serves_a_quickstart(checkout: Checkout) -> None:
-    assert installed(checkout.make("setup")) == [".[dev,yolo]"]
+    assert installed(checkout.make("setup")) == [".[dev,mmaction2,yolo]"]
     assert checkout.make("quickstart") == ["vtcav run configs/quickstart.yaml"]
 
 
 def test_both_in_one_call_install_one_after_the_other(checkout: Checkout) -> None:
-    assert installed(checkout.make("-j4", "lint", "quickstart")) == [".[dev,yolo]"]
+    assert installed(checkout.make("-j4", "lint", "quickstart")) == [".[dev,mmaction2,yolo]"]
     (checkout.folder / "constraints.txt").write_text("# other versions\n")
-    assert installed(checkout.make("-j4", "quickstart", "lint")) == [".[yolo]", ".[dev,yolo]"]
+    assert installed(checkout.make("-j4", "quickstart", "lint")) == [".[mmaction2,yolo]", ".[dev,mmaction2,yolo]"]
 
 
 def test_other_versions_are_installed_again(checkout: Checkout) -> None:
-    assert installed(checkout.make("setup")) == [".[dev,yolo]"]
+    assert installed(checkout.make("setup")) == [".[dev,mmaction2,yolo]"]
     (checkout.folder / "constraints.txt").write_text("# other versions\n")
-    assert installed(checkout.make("quickstart")) == [".[yolo]"]
+    assert installed(checkout.make("quickstart")) == [".[mmaction2,yolo]"]
     # The stamp of the old set-up was removed with it.
-    assert installed(checkout.make("setup")) == [".[dev,yolo]"]
+    assert installed(checkout.make("setup")) == [".[dev,mmaction2,yolo]"]
     assert len(list((checkout.folder / "venv").glob(".setup-*"))) == 2
 
 
@@ -161,4 +161,4 @@ def test_one_opencv_stays_whatever_was_installed(checkout: Checkout) -> None:
         place = next(i for i, call in enumerate(calls) if "--editable" in call)
         assert "pip uninstall" in calls[place + 1]
         assert "--force-reinstall" in calls[place + 2]
-        assert calls[place + 2].endswith("opencv-contrib-python-headless")
+        assert calls[place + 2].endswith("opencv-python-headless")

@@ -371,6 +371,9 @@ def test_tracks_go_by_what_is_in_the_detectors_files_and_not_by_where_they_lie(t
     assert key("there") != first, "the same weights, and every label another one"
     assert key("here", names=None) != first
     assert key("here", confidence=0.2) != first
+    assert key("here", precision="float32", frame_stride=1) == first
+    assert key("here", precision="bfloat16") != first
+    assert key("here", frame_stride="auto") != first
     (tmp_path / "here" / "d.onnx").write_bytes(b"other weights")
     assert key("here") != first
     (tmp_path / "here" / "names.txt").write_bytes(b"\xff\xfe")
@@ -393,3 +396,21 @@ def test_engine_without_tensorrt_says_what_to_do(tmp_path: Path, monkeypatch: py
     path.write_bytes(len(header).to_bytes(4, "little") + header + b"engine")
     with pytest.raises(StageError, match="TensorRT is not installed"):
         Detector(TracksConfig(weights=str(path)), "cpu")
+
+
+def test_reduced_precision_changes_boxes_little() -> None:
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 96, 128, 3), np.uint8))
+    exact, reduced = (
+        Detector(TracksConfig(image_size=128, precision=precision), "cpu")._backend(frames, 0.0)
+        for precision in ("float32", "bfloat16")
+    )
+    for one, other in zip(exact, reduced, strict=True):
+        assert one.detections.dtype == other.detections.dtype == torch.float32
+        assert not torch.equal(one.detections, other.detections)
+        assert (one.detections[:4] - other.detections[:4]).abs().max() < 5  # pixels
+        assert (one.detections[4:] - other.detections[4:]).abs().max() < 0.1
+
+
+def test_an_export_keeps_its_precision() -> None:
+    with pytest.raises(ConfigError, match=r"`tracks\.precision`: d\.onnx has the precision"):
+        Detector(TracksConfig(weights="d.onnx", precision="bfloat16"), "cpu")

@@ -22,7 +22,7 @@ from vtcav_ray.cli.help import examples_text, grouped
 from vtcav_ray.cli.options import AsJson, ConfigPath, NoVerify, OutUrl, Overrides, StorageFile, TakeOver, TrustCode
 from vtcav_ray.cli.run_commands import opened
 from vtcav_ray.cli.terminal import printable_lines
-from vtcav_ray.errors import EXIT_DONE, ConfigError, VtcavError
+from vtcav_ray.errors import EXIT_DONE, EXIT_STAGE, ConfigError, VtcavError
 from vtcav_ray.runs import logs
 from vtcav_ray.runs.interrupt import end_like_ctrl_c
 from vtcav_ray.stages import ALL_TABLES
@@ -335,7 +335,18 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except VtcavError as error:
-        message = Text.assemble(("vtcav:", "bold red"), " ", printable_lines(str(error)))
-        err.print(message, soft_wrap=True, highlight=False)
+        _print_error(printable_lines(str(error)))
         sys.exit(error.exit_status)
+    except ImportError as error:
+        from vtcav_ray.video.opencv_builds import fault
+
+        message = fault(error)
+        if message is None:
+            raise
+        _print_error(message)
+        sys.exit(EXIT_STAGE)
     sys.exit(EXIT_DONE)
+
+
+def _print_error(message: str) -> None:
+    err.print(Text.assemble(("vtcav:", "bold red"), " ", message), soft_wrap=True, highlight=False)

@@ -43,6 +43,7 @@ def examine(url: str | None = None, storage_options: Mapping[str, Any] | None = 
         ("mmaction2", _mmaction),
         ("optional packages", _optional),
         ("decoding and encoding", _av),
+        ("opencv", _opencv),
         ("torchcodec", _torchcodec),
         ("recogniser asset", _recogniser),
         ("detector asset", _detector),
@@ -113,8 +114,14 @@ def _transformers() -> tuple[Mark, str]:
 
 
 def _mmaction() -> tuple[Mark, str]:
-    from vtcav_ray.models.mmaction_import import import_mmaction, packaged_configs
+    from vtcav_ray.models.mmaction_import import import_mmaction, is_installed, packaged_configs
 
+    if not is_installed():
+        return (
+            "ok",
+            "not installed; needed only for `model.framework: mmaction2` with other models than the packaged one "
+            "(pip install 'vtcav-ray[mmaction2]')",
+        )
     import_mmaction()
     count = len(list((packaged_configs() / "recognition").glob("*/*.py")))
     return "ok", f"imports; {count} packaged recogniser configs"
@@ -140,10 +147,19 @@ def _with_version(name: str) -> str:
 
 def _av() -> tuple[Mark, str]:
     import av
-    import cv2
 
     av.Codec("libx264", "w")
-    return "ok", f"PyAV {av.__version__} with H.264, OpenCV {cv2.__version__}"
+    return "ok", f"PyAV {av.__version__} with H.264"
+
+
+def _opencv() -> tuple[Mark, str]:
+    from vtcav_ray.video.opencv_builds import fault, finding
+
+    try:
+        clean, text = finding()
+    except ImportError as error:
+        return "broken", fault(error) or str(error)
+    return ("ok" if clean else "note"), text
 
 
 def _torchcodec() -> tuple[Mark, str]:

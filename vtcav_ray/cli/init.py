@@ -13,6 +13,11 @@ from vtcav_ray.config.template import OwnConcepts, write_config
 
 PLACEHOLDER = "s3://bucket/videos"
 FRAMES, INTERVAL, PER_CLASS, MIN_PER_CLASS = 32, 2, 30, 5  # of the template
+NO_CLASS = (
+    "The model has none of these classes, so a run could score nothing. Name a model that was trained on them: set "
+    "`model.config`, `model.checkpoint` and `model.labels` (a file with one class name per line, in the order of its "
+    "logits) in {path}, or give --model and --checkpoint. Or rename the folders to the model's classes."
+)
 LEAST = 2  # videos of a class without which it is not explained
 
 
@@ -74,9 +79,12 @@ def write_and_print(wanted: Wanted, console: Console) -> None:
         from vtcav_ray.config.loading import load_config
         from vtcav_ray.planning.survey import matched_labels
 
-        for row in matched_labels(found, load_config(str(path))):
+        rows = matched_labels(found, load_config(str(path)))
+        for row in rows:
             if row.match is None:
                 console.print(f"  {printable(row.sentence)}", soft_wrap=True, highlight=False)
+        if rows and all(row.match is None for row in rows):
+            console.print(NO_CLASS.format(path=path), soft_wrap=True, highlight=False)
     console.print(f"{path} is written. Review it, then: vtcav run {path} --dry-run", soft_wrap=True, highlight=False)
 
 

@@ -90,7 +90,21 @@ def plan_sentences(found: Plan) -> list[str]:
         f"GPU hours {_range(found.gpu_hours, lambda v: f'{v:,.3g}')}, "
         f"stored {_range(found.bytes, size)}; {price}.",
         f"`{found.dominates}` dominates: {part:.0%} of the workers' time.",
+        *_enough_sentences(found),
         *found.notes,
+    ]
+
+
+def _enough_sentences(found: Plan) -> list[str]:
+    """Return what `videos.enough` saves; nothing where all videos are tracked."""
+    if found.looked_at is None or found.whole_hours is None:
+        return []
+    cpu, gpu = found.whole_hours
+    cost = "" if found.whole_price is None else f", {_money(found.whole_price)} {found.currency}"
+    return [
+        f"videos.enough tracks about {_range(found.looked_at, lambda v: f'{v:,.0f}')} of {found.videos:,} videos, "
+        f"until every set of clips is full. With videos.enough=false, all are tracked: {cpu:,.3g} CPU hours, "
+        f"{gpu:,.3g} GPU hours{cost}."
     ]
 
 
@@ -106,7 +120,7 @@ def _plan_table(found: Plan) -> Table:
     table.add_column("about 95 % of the time between", justify="right")
     clips = _range(found.clips, lambda v: f"{v:,.0f}") + " clips"
     many = {
-        "tracks": f"{found.videos:,} videos",
+        "tracks": f"{found.videos if found.looked_at is None else round(found.looked_at.estimate):,} videos",
         "clips": clips,
         "activations": f"{clips}, {found.gradients.estimate:,.0f} gradients",
         "responses": _range(found.passes, lambda v: f"{v:,.0f}") + " passes",

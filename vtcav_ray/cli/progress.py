@@ -111,6 +111,11 @@ class JsonProgress:
         self._shards[stage] = _Pace(shards, done)
         self.say("stage_started", stage=stage, done=done, total=shards)
 
+    def shards_added(self, stage: str, *, shards: int, done: int) -> None:
+        """Note that a round of shards follows."""
+        self._shards[stage].total += shards
+        self._shards[stage].done += done
+
     def items_done(self, stage: str, *, items: float, unit: str) -> None:
         """Note what the shard that is done next holds."""
         self._shards[stage].note_items(items, unit)
@@ -186,6 +191,12 @@ class TerminalProgress:
     def stage_started(self, stage: str, *, shards: int, done: int) -> None:
         self._start(stage, shards, done, "shards")
 
+    def shards_added(self, stage: str, *, shards: int, done: int) -> None:
+        """Show that a round of shards follows."""
+        pace = self._paces[stage]
+        pace.total, pace.done = pace.total + shards, pace.done + done
+        self._bars.update(self._tasks[stage], total=pace.total, completed=pace.done)
+
     def items_done(self, stage: str, *, items: float, unit: str) -> None:
         """Note what the shard that is done next holds."""
         self._paces[stage].note_items(items, unit)
@@ -194,6 +205,8 @@ class TerminalProgress:
         self._advance(stage, 1, failures)
 
     def _start(self, name: str, total: int, done: int, unit: str) -> None:
+        if name in self._tasks:  # after a search, the stage starts again and finds its shards
+            self._bars.remove_task(self._tasks.pop(name))
         pace = self._paces[name] = _Pace(total, done)
         self._tasks[name] = self._bars.add_task(name, total=total, completed=done, failed="", pace=pace, unit=unit)
 

@@ -52,11 +52,14 @@ def plan_classes(
     config: ClipsConfig,
     seed: int,
     recogniser_classes: Sequence[str] | None,
+    corpus_videos: int | None = None,
 ) -> ClassPlan:
     """Draw the class examples at random from the usable videos (video_id, uri, label), without looking at content.
 
     A label that the model does not have is not an error: such videos still give concept and random clips. A video with
     several labels may be an example of each of them, but of one only: it goes to the class with the fewest videos.
+
+    Class examples take a limited share of `corpus_videos`; None: of these videos.
 
     Raises:
         ConfigError: `clips.classes` names a class that the model does not have.
@@ -75,7 +78,8 @@ def plan_classes(
     for video_id, label in turn_of.items():
         by_class[label].append(video_id)
     classes = _with_enough_videos(wanted, by_class, config, warnings)
-    classes, most = _share_of_videos(classes, by_class, config, len(videos), warnings)
+    share_of = len(videos) if corpus_videos is None else corpus_videos
+    classes, most = _share_of_videos(classes, by_class, config, share_of, warnings)
     examples = {}
     for name in classes:
         drawn = sorted(by_class[name], key=lambda v: (draw(seed, "class", v), v))

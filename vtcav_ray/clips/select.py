@@ -35,12 +35,12 @@ from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
 from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.given import GivenPlan, plan_given
 from vtcav_ray.clips.kinds import CONTROLLED, builder_of
-from vtcav_ray.clips.motion import matches
+from vtcav_ray.clips.offers import fits, proposals, proposed, reserved_videos
 from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
 from vtcav_ray.clips.pools import corpus_pool, own_pool
 from vtcav_ray.clips.spans import FILTERS, Candidates, Span, different, iter_tracks, one_a_track, part_in, usable_spans
-from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
+from vtcav_ray.config import ClipsConfig, ConceptConfig
 from vtcav_ray.registry import MOTION_CONTROLS
 from vtcav_ray.text.label_sets import split_labels
 from vtcav_ray.text.name_lists import NameIndex
@@ -50,7 +50,6 @@ SEGMENTS_A_VIDEO = 4  # maximum of segments of one source video that are example
 _CANDIDATE_FACTOR = 4
 _FEW = 2  # minimum number of videos for a concept to be possible
 _FEW_CONCEPTS = 6
-_AUTO_DIRECTIONS = ("up", "down", "left", "right", "towards", "away", "still")
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ def plan_clips(
     copies: Mapping[str, str] | None = None,
     given: pa.Table | None = None,
     segments: pa.Table | None = None,
+    corpus_videos: int | None = None,
 ) -> ClipPlan:
     """Choose the clips to cut.
 
@@ -94,6 +94,8 @@ def plan_clips(
         copies: video_id of a file -> the file that it repeats. Copies give no clips.
         given: the own clips of the concepts (table `given`); corpus videos that are their sources give no other clips.
         segments: the table SEGMENTS of the stage `tracks`, if files have segments.
+        corpus_videos: number of source videos of the corpus, if `videos` has enough of them for every set
+            (`vtcav_ray.clips.enough`); None: it has all.
 
     Raises:
         ConfigError: `clips.classes` names a class that the model does not have.
@@ -102,10 +104,10 @@ def plan_clips(
     corpus = Corpus.of(videos, {*failed_video_ids, *copies}, segments)
     own = GivenPlan() if given is None else plan_given(given, Corpus.of(videos).examples, config, seed)
     corpus = corpus.without(own.sources)
-    classes = plan_classes(corpus.listed, config, seed, recogniser_classes)
+    classes = plan_classes(corpus.listed, config, seed, recogniser_classes, corpus_videos)
     known = NameIndex(recogniser_classes) if recogniser_classes else None
     corpus = corpus.spelled(labels_of({text: text for text in corpus.texts}, known, []))
-    planner = _Planner(config, seed, classes, corpus)
+    planner = _Planner(config, seed, classes, corpus, reserved_videos(videos))
     labels = zip(videos["video_id"].to_pylist(), videos["label"].to_pylist(), strict=True)
     planner.note_copies(copies, dict(labels))
     planner.read(tracks)
@@ -117,8 +119,10 @@ def plan_clips(
 
 
 class _Planner:
-    def __init__(self, config: ClipsConfig, seed: int, classes: ClassPlan, corpus: Corpus) -> None:
-        self._config, self._seed, self._classes = config, seed, classes
+    def __init__(
+        self, config: ClipsConfig, seed: int, classes: ClassPlan, corpus: Corpus, reserved: Collection[str]
+    ) -> None:
+        self._config, self._seed, self._classes, self._reserved = config, seed, classes, reserved
         self._examples, self._of_file = corpus.examples, corpus.of_files()
         self._auto = isinstance(config.concepts, str)
         self._concepts: dict[str, ConceptConfig] = {c.name: c for c in config.tracked}
@@ -174,7 +178,10 @@ class _Planner:
         for video_id, spans in self._spans_by_video(tracks):
             if video_id in taken:
                 continue
-            self._offer_to_concepts(video_id, spans)
+            if video_id not in self._reserved:
+                self._offer_to_concepts(video_id, spans)
+                if self._reserved:
+                    continue
             by_chance = sorted(spans, key=lambda s: draw(self._seed, "span", video_id, s.track_id, s.frames[0]))
             label = self._classes.turn_of.get(video_id)
             if label not in self._random:
@@ -204,19 +211,12 @@ class _Planner:
     def _offer_to_concepts(self, video_id: str, spans: list[Span]) -> None:
         limit = self._config.quality.max_clips_per_video
         if self._auto:
-            for object_, direction in sorted({(s.object, s.motion.direction) for s in spans}):
-                name = f"{object_} {direction}"
-                if direction in _AUTO_DIRECTIONS and name not in self._concepts:
-                    self._concepts[name] = ConceptConfig.model_construct(
-                        name=name,
-                        object=object_,
-                        motion=MotionConfig(direction=direction),
-                        kinds=("spatial", "spatiotemporal"),
-                        controls=() if direction == "still" else None,  # nothing moves that a control could stop
-                    )
+            for name, object_, direction in proposals(spans):
+                if name not in self._concepts:
+                    self._concepts[name] = proposed(name, object_, direction)
                     self._candidates[name] = self._new_candidates(name)
         for name, concept in self._concepts.items():
-            fit = [s for s in spans if concept.object in (None, s.object) and matches(s.motion, concept.motion)]
+            fit = [span for span in spans if fits(span, concept)]
             if fit:
                 moving = concept.motion is not None and concept.motion.direction is not None
                 fit.sort(key=lambda s: (-(s.motion.clarity if moving else 1) * s.confidence, s.track_id, s.frames[0]))
@@ -329,6 +329,7 @@ class _Planner:
         config = self._config
         taken = self._concept_videos | {v for ids in self._classes.examples.values() for v in ids}
         order = self._in_turn({v: draw(self._seed, "random", v) for v in self._examples if v not in taken})
+        order.sort(key=lambda v: v not in self._reserved)  # stable: reserved videos first
         kept = [*self._random.values(), self._random_any]
         spans = {v: s for group in kept for v, (_, s) in group.kept.items() if v not in taken}
         controls = tuple(k for k in self._kinds if k in MOTION_CONTROLS)

@@ -205,14 +205,21 @@ def _plan(context: Context, copies: dict[str, str]) -> ClipPlan:
         failed_ids,
         config.clips,
         config.seed,
-        _class_names(config),
+        class_names_of(config),
         copies=copies,
         given=given_of(context),
         segments=tracks.read("segments") if tracks is not None else None,
+        corpus_videos=_corpus_videos(context.input("videos")),
     )
 
 
-def _class_names(config: Config) -> tuple[str, ...] | None:
+def _corpus_videos(videos: StageFolder) -> int | None:
+    """Return the number of source videos of a corpus that was searched until every set was full; else None."""
+    found = videos.manifest()["notes"].get("enough") if videos.complete else None
+    return int(found["source_videos"]) if found is not None and found["ended"] == "full" else None
+
+
+def class_names_of(config: Config) -> tuple[str, ...] | None:
     """Return the model's classes, the only ones that get class examples; None if only the checkpoint has them."""
     from vtcav_ray.models import describe
 
@@ -248,7 +255,7 @@ def _respelled(context: Context, names: tuple[str, ...] | None) -> dict[str, str
 
 def _clip_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
-    names = _class_names(config)
+    names = class_names_of(config)
     respelled = _respelled(context, names)
     return {
         # Only where there are some: other clips are as before.

@@ -29,7 +29,7 @@ def load_config(
     Args:
         path: the YAML file; `asset:quickstart.yaml` is packaged.
         overrides: `a.b=value` strings; the value is read as YAML, so `[a, b]`, `1.5` and `null` have their YAML
-            meaning.
+            meaning. A number names an entry of a list: `clips.concepts.0.clips=FOLDER`.
         out: replaces the config's `out`.
         trust_code: run programs that the config names (a `.py` model config, a TensorRT engine) from URLs, too, and not
             only from this machine.
@@ -131,16 +131,29 @@ def _set(data: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"--set {key}: the value is not readable as YAML. Put it in quotes."
         ) from error  # it may be a secret
-    node = data
+    node: Any = data
     *parents, leaf = key.split(".")
     for part in parents:
-        child = node.get(part)
-        if child is None:
-            child = node[part] = {}
-        if not isinstance(child, dict):
+        if isinstance(node, list):
+            child = node[_place(node, part, key)]
+        else:
+            child = node.get(part)
+            if child is None:
+                child = node[part] = {}
+        if not isinstance(child, dict | list):
             raise ConfigError(f"--set {key}: `{part}` is a {type(child).__name__}, which has no keys below it.")
         node = child
-    node[leaf] = value
+    if isinstance(node, list):
+        node[_place(node, leaf, key)] = value
+    else:
+        node[leaf] = value
+
+
+def _place(entries: list[Any], part: str, key: str) -> int:
+    """Return the number of an entry of a list, which an override names from 0."""
+    if not part.isascii() or not part.isdigit() or int(part) >= len(entries):
+        raise ConfigError(f"--set {key}: `{part}` is no entry of this list. Give a number, 0 to {len(entries) - 1}.")
+    return int(part)
 
 
 def _problem(error: Any) -> str:

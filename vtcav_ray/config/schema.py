@@ -94,6 +94,28 @@ class Config(ConfigSection):
             )
         return self
 
+    @model_validator(mode="after")
+    def _enough_needs_a_detector(self) -> Config:
+        if self.videos.enough and not (self.clips.need_tracks and not self.tracks.given):
+            raise ValueError(
+                "`videos.enough: true` saves tracking, and this run detects nothing (its concepts are own clips, or "
+                "its tracks exist already): remove the key, and set videos.limit to use fewer videos"
+            )
+        return self
+
+    @property
+    def stops_at_enough(self) -> bool:
+        """Whether tracking may stop before the corpus ends (`videos.enough`).
+
+        Named concepts say when they have enough clips. `concepts: auto` asks for the `max_concepts` most frequent ones,
+        which a corpus may not have; so there, it is the default only if `videos.limit` bounds the search.
+        """
+        if not self.clips.need_tracks or self.tracks.given:
+            return False
+        if self.videos.enough is not None:
+            return self.videos.enough
+        return self.clips.concepts != "auto" or self.videos.limit is not None
+
     def trusting(self, code: Code) -> Config:
         """Return a copy that allows these of its programs: `.py` model configs and TensorRT engines."""
         return self.model_copy(update={"model": self.model.trusting(code), "tracks": self.tracks.trusting(code)})

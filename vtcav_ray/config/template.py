@@ -27,6 +27,7 @@ videos:                           # what to read
   uri: {videos}  # your videos
 {found}  # labels: labels.csv            # video_id or uri, and label; if the folders are not the labels
   # limit: 200                    # use only the first 200 videos
+  # enough: false                 # track all videos, not only until every set of clips is full: docs/scaling.md
   # storage_options: {{endpoint_url: "http://localhost:9000"}}   # for fsspec, for example another S3 server
 
 tracks:                           # how objects are found and followed

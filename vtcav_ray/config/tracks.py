@@ -27,10 +27,19 @@ class TracksConfig(NamesCode):
     confidence: Fraction = 0.1
     iou: Fraction = 0.7
     classes: tuple[str, ...] | None = Field(None, description="keep only these labels")
-    frame_stride: Annotated[int, Field(ge=1)] = 1
+    frame_stride: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1,
+        description="detect in every nth frame, and leave the others out; `auto`: detect where objects begin, end or "
+        "move, and interpolate their boxes in the other frames",
+    )
     max_frames: Annotated[int, Field(ge=1)] = Field(20_000, description="maximum number of frames decoded per video")
     max_pixels: Annotated[int, Field(ge=1)] = Field(8192 * 8192, description="refuse larger frames")
     batch_size: Annotated[int, Field(ge=1)] = 32
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="bfloat16: of the network's convolutions, for .pt weights; up to twice as fast on processors that "
+        "compute in it (AVX512-BF16, AMX) and on GPUs, and boxes differ by about a pixel",
+    )
     vocabulary: Annotated[tuple[Word, ...], Field(min_length=1, max_length=1000)] | None = Field(
         None, description="the words that an open-vocabulary detector (YOLO-World, YOLOE) looks for"
     )
@@ -69,6 +78,11 @@ class TracksConfig(NamesCode):
         return self
 
     @property
+    def decode_stride(self) -> int:
+        """Return how many frames lie from one decoded frame to the next; with `frame_stride: auto`, one."""
+        return 1 if self.frame_stride == "auto" else self.frame_stride
+
+    @property
     def given(self) -> bool:
         """Whether the tracks exist already, in files that `source` names, so that nothing is detected."""
         return self.format is not None
@@ -88,4 +102,6 @@ class TracksConfig(NamesCode):
     def _format_has_a_source(self) -> TracksConfig:
         if self.format is not None and self.source is None:
             raise ValueError("`tracks.format` needs `tracks.source`: the file or folder of the tracks")
+        if self.format is not None and self.frame_stride == "auto":
+            raise ValueError("`frame_stride: auto` is for a detector. With `tracks.format`, give the frames' distance")
         return self

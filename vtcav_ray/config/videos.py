@@ -37,6 +37,14 @@ class VideosConfig(ConfigSection):
     )
     extensions: tuple[str, ...] = VIDEO_EXTENSIONS
     limit: Annotated[int, Field(ge=1)] | None = None
+    enough: bool | None = Field(
+        None,
+        description="track videos in random order, and stop when every set of clips is full; null: true if concepts "
+        "are named, and for `concepts: auto` if `limit` is set",
+    )
+    round: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="with `enough`: number of videos after which the sets are counted; null: 512"
+    )
     follow_links: bool = Field(False, description="also take symbolic links that lead out of the folder")
     schemes: tuple[str, ...] = Field(SCHEMES, description="URL schemes that rows of a manifest may have")
     private_addresses: bool = Field(

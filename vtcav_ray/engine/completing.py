@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from vtcav_ray import engine
 from vtcav_ray.engine.caught import NoteShard
 from vtcav_ray.engine.heal import FINAL, Healing
-from vtcav_ray.runs.carry import CarryingWorker, carry, comparable
+from vtcav_ray.runs.carry import Carried, CarryingWorker, carry, comparable
 from vtcav_ray.runs.damage import Damage, broken_files, examine
 from vtcav_ray.runs.fresh import fresh_attempt
 from vtcav_ray.runs.record import PLAN, versions
@@ -67,6 +67,7 @@ class Completing:
         earlier: StageFolder | None = None,
         *,
         retry_of: str | None = None,
+        spent: float = 0.0,
         writing: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> tuple[StageFolder, dict[str, Any]]:
         """Complete a stage.
@@ -76,6 +77,7 @@ class Completing:
             output: folder to write to.
             earlier: a complete output of the stage for other inputs, to carry shards over from.
             retry_of: key of the output that this one retries, for the manifest.
+            spent: seconds that this run has worked on it before (`vtcav_ray.engine.rounds`), for the manifest.
             writing: context that is entered while something is written, for a folder shared with other writers.
 
         Returns:
@@ -95,20 +97,26 @@ class Completing:
             with writing():
                 return self._heal(stage, context, output, manifest, damage)
         with writing():
-            return self._make(stage, context, output, earlier, retry_of)
+            return self._make(stage, context, output, earlier, retry_of, spent)
 
     def _make(
-        self, stage: Stage, context: Context, output: StageFolder, earlier: StageFolder | None, retry_of: str | None
+        self,
+        stage: Stage,
+        context: Context,
+        output: StageFolder,
+        earlier: StageFolder | None,
+        retry_of: str | None,
+        spent: float = 0.0,
     ) -> tuple[StageFolder, dict[str, Any]]:
         """Compute the missing shards of a stage without a manifest."""
-        started = time.time()
+        started = time.time() - spent
         work = stage.prepare(context)
         work, kept = self._with_carried(stage, context, work, earlier)
         planned = _planned(work)
-        there = _committed(output, planned)
+        there = committed_of(output, planned)
         lost_manifest = there == planned  # only the manifest is missing, and other outputs may depend on it
         if self.verify and not lost_manifest:
-            there -= _broken(output, there)
+            there -= broken_of(output, there)
         missing = [shard for shard in work.shards if shard.name not in there]
         plan = {"shards": len(work.shards), "done": len(there), "started": started, **kept}
         output.folder.write_json(PLAN, plan)  # for `vtcav status`
@@ -167,11 +175,15 @@ class Completing:
     ) -> Iterator[Mapping[str, Any]]:
         """Run shards into a folder, and report each one."""
         for record in self._records(work, shards, output, context):
-            self.check(False)
-            logger.info("shard done", extra={"shard": record["shard"], "failures": record["failures"]})
-            self._tell_items(stage, record)
-            self.progress.shard_done(stage.name, failures=record["failures"])
+            self.tell_done(stage, record)
             yield record
+
+    def tell_done(self, stage: Stage, record: Mapping[str, Any]) -> None:
+        """Report a shard that is done. Raises what `check` raises."""
+        self.check(False)
+        logger.info("shard done", extra={"shard": record["shard"], "failures": record["failures"]})
+        self._tell_items(stage, record)
+        self.progress.shard_done(stage.name, failures=record["failures"])
 
     def _tell_items(self, stage: Stage, record: Mapping[str, Any]) -> None:
         """Report the number of items (videos, clips) in a shard, to a receiver that has the method `items_done`."""
@@ -198,27 +210,66 @@ class Completing:
         self, stage: Stage, context: Context, work: Work, earlier: StageFolder | None
     ) -> tuple[Work, dict[str, Any]]:
         """Return the work without the part that an earlier, complete output has, and a note of how much that is."""
-        if not stage.facts.retried or earlier is None:
+        before = self.carrying(stage, context, work, earlier)
+        if before is None:
             return work, {}
         try:
-            manifest = earlier.manifest()
-            if not comparable(manifest["ingredients"], stage.all_ingredients(context)):
-                return work, {}
-            shards = _earlier_shards(stage, context, work, manifest)
-            if shards is None:
-                return work, {}
-            bad = {d.shard for d in examine(earlier).damage if d.shard} if self.verify else set()
-            carried = carry(work.shards, shards, earlier, bad)
+            carried = before.carry(work.shards)
         except FileNotFoundError:  # the earlier output is not complete
             return work, {}
-        except BrokenFile as error:  # carried shards must be intact; otherwise compute everything
-            logger.warning("nothing is carried over from %s: %s", earlier.folder.url, error)
+        except BrokenFile as error:
+            _report_nothing_carried(before.output, error)
             return work, {}
         if not carried.kept:
             return work, {}
-        worker = functools.partial(CarryingWorker, work.make_worker, earlier)
-        note = {"carried": {"from": earlier.key, "units": carried.units, "kept": carried.kept}}
-        return dataclasses.replace(work, shards=carried.shards, make_worker=worker), note
+        note = {"carried": {"from": before.output.key, "units": carried.units, "kept": carried.kept}}
+        return dataclasses.replace(work, shards=carried.shards, make_worker=before.worker(work)), note
+
+    def carrying(self, stage: Stage, context: Context, work: Work, earlier: StageFolder | None) -> Earlier | None:
+        """Return what of an earlier, complete output could be carried over; None: nothing."""
+        if not stage.facts.retried or earlier is None:
+            return None
+        try:
+            manifest = earlier.manifest()
+            if not comparable(manifest["ingredients"], stage.all_ingredients(context)):
+                return None
+            shards = _earlier_shards(stage, context, work, manifest)
+            if shards is None:
+                return None
+            bad = {d.shard for d in examine(earlier).damage if d.shard} if self.verify else set()
+            return Earlier(earlier, list(shards), frozenset(bad))
+        except FileNotFoundError:  # the earlier output is not complete
+            return None
+        except BrokenFile as error:  # carried shards must be intact; otherwise compute everything
+            _report_nothing_carried(earlier, error)
+            return None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier, complete output of a stage, to carry over from.
+
+    Attributes:
+        output: its folder.
+        shards: its shards, with their rows.
+        broken: the shards whose files are damaged.
+    """
+
+    output: StageFolder
+    shards: list[Shard]
+    broken: frozenset[str]
+
+    def carry(self, shards: Sequence[Shard]) -> Carried:
+        """Find what of these shards it has."""
+        return carry(shards, self.shards, self.output, self.broken)
+
+    def worker(self, work: Work) -> Callable[[], CarryingWorker]:
+        """Return what creates the worker that copies carried videos."""
+        return functools.partial(CarryingWorker, work.make_worker, self.output)
+
+
+def _report_nothing_carried(earlier: StageFolder, error: BrokenFile) -> None:
+    logger.warning("nothing is carried over from %s: %s", earlier.folder.url, error)
 
 
 def _earlier_shards(
@@ -254,7 +305,7 @@ def _planned(work: Work) -> set[str]:
     return {shard.name for shard in work.shards} | ({FINAL} if work.finish is not None else set())
 
 
-def _committed(output: StageFolder, planned: set[str]) -> set[str]:
+def committed_of(output: StageFolder, planned: set[str]) -> set[str]:
     """Return the planned shards with a readable commit record. Delete records of other shards."""
     good, bad = output.readable_records()
     for error in bad.values():
@@ -265,7 +316,7 @@ def _committed(output: StageFolder, planned: set[str]) -> set[str]:
     return set(good) & planned
 
 
-def _broken(output: StageFolder, there: set[str]) -> set[str]:
+def broken_of(output: StageFolder, there: set[str]) -> set[str]:
     """Return the committed shards whose files are damaged."""
     files = {shard: found for shard, found in output.shards_by_record().items() if shard in there}
     damage = broken_files(output, files)

@@ -15,8 +15,8 @@ import functools
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import tenacity
@@ -25,6 +25,7 @@ from vtcav_ray.config import DecodeLimits, StageResources
 from vtcav_ray.engine import observe
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
 from vtcav_ray.engine.caught import Caught, described, of_shard
+from vtcav_ray.engine.feed import NOTHING, Feed, dataset_of, start_board
 from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
 from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
 from vtcav_ray.registry import with_added
@@ -35,6 +36,9 @@ from vtcav_ray.stages import facts_of
 from vtcav_ray.store.access import storage_errors
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.video.guard import Guard
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +54,7 @@ Begun = tuple[pa.Table, list[Failure]]  # the rows to compute, and failures of r
 
 
 def run_shards(
-    shards: Sequence[Shard],
+    shards: Sequence[Shard] | Feed,
     make_worker: Callable[[], Worker],
     output: StageFolder,
     resources: StageResources,
@@ -59,7 +63,7 @@ def run_shards(
     """Run every shard and yield its summary (shard, failures, seconds, items), in the order in which they finish.
 
     Args:
-        shards: remaining shards.
+        shards: remaining shards; a `Feed` to add more while they run, by the caller, between two summaries.
         make_worker: creates the worker, in the actor; must be picklable.
         output: where the actor commits the shard.
         resources: of one actor, and the number of actors.
@@ -69,6 +73,7 @@ def run_shards(
         StageError: a shard can't be completed: the worker raised it, or the shard failed `resources.attempts` times.
             EnvironmentFault if storage or the cluster is to blame.
     """
+    feed = shards if isinstance(shards, Feed) else None
     if not shards:
         return
     import ray.data
@@ -79,9 +84,9 @@ def run_shards(
     limit = resources.max_actors or cluster_slots(resources.cpus, resources.gpus)
     pool = max(1, min(limit, len(shards)))
     floor = min(resources.min_actors, pool)
-    items = [{"name": shard.name, "rows": _to_ipc(shard.rows)} for shard in shards]
     memory = int(resources.memory_gb * 1e9) if resources.memory_gb is not None else None
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+    board = start_board(feed) if feed is not None else None
+    dataset = (dataset_of(board, _to_ipc) if feed is not None else _dataset(shards)).map_batches(
         _ShardActor,
         fn_constructor_kwargs={
             "make_worker": with_added(make_worker),
@@ -89,6 +94,7 @@ def run_shards(
             "resources": resources,
             "rehearsal": rehearsal,
             "run": uuid.uuid4().hex,
+            "board": board,
         },
         batch_size=1,
         batch_format="pyarrow",
@@ -104,6 +110,8 @@ def run_shards(
         for row in dataset.iter_rows():
             if row["error"]:
                 raise (EnvironmentFault if row["environment"] else StageError)(row["error"])
+            if row["shard"] == NOTHING:
+                continue
             yield {name: row[name] for name in ("shard", "failures", "seconds", "items")}
     except ray.exceptions.RayError as error:
         # Errors raised in an actor, or that ended it for good, concern the work; all others concern the cluster.
@@ -112,6 +120,14 @@ def run_shards(
         raise (StageError if ours else EnvironmentFault)(
             f"Ray could not continue the stage {output.stage}: {_last_line(error)} Finished shards are kept: run again."
         ) from error
+
+
+def _dataset(shards: Iterable[Shard]) -> Dataset:
+    """Return the dataset of a fixed list of shards."""
+    import ray.data
+
+    items = [{"name": shard.name, "rows": _to_ipc(shard.rows)} for shard in shards]
+    return ray.data.from_items(items, override_num_blocks=len(items))
 
 
 class _ShardActor:
@@ -124,9 +140,11 @@ class _ShardActor:
         resources: StageResources,
         rehearsal: Rehearsal | None,
         run: str,
+        board: Any = None,
     ) -> None:
         import ray
 
+        self._board = board
         node = ray.get_runtime_context().get_node_id()
         self.output = output
         self.tries = resources.attempts
@@ -162,6 +180,8 @@ class _ShardActor:
         summary |= {"error": self.setup_error, "environment": self.setup_environment}
         if worker is None:
             return summary
+        if name == NOTHING or not self._wanted(name):
+            return summary | {"shard": NOTHING}
         # Cached: a retry after it succeeded does not begin again.
         begin = functools.cache(lambda: self.attempts.begin(name, _from_ipc(row["rows"]), worker))
         attempts = tenacity.Retrying(
@@ -192,6 +212,14 @@ class _ShardActor:
             self.attempts.end(name)
             return summary | {"error": f"Shard {name} of stage {self.output.stage} failed: {described(caught.error)}"}
         return summary | done
+
+    def _wanted(self, name: str) -> bool:
+        """Return whether a shard is still wanted: the driver may have seen enough while it waited."""
+        if self._board is None:
+            return True
+        import ray
+
+        return bool(ray.get(self._board.wants.remote(name)))
 
     def _compute(self, name: str, worker: Worker, begin: Callable[[], Begun], started: float) -> dict[str, Any]:
         """Compute and commit one shard. Return its failures and seconds."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtcav_ray.report.score_cells import ScoreCells, Status
+from vtcav_ray.report.score_cells import Column, ScoreCells, Status
 from vtcav_ray.tables import EFFECT
 
 if TYPE_CHECKING:
@@ -81,8 +81,10 @@ def effects(cells: ScoreCells, class_name: str) -> Figure | None:
         panel.tick_params(length=2)
         panel.xaxis.set_major_locator(MaxNLocator(3))
     panels[0].set_yticks(range(len(names)), names)
-    figure.suptitle(class_name, fontsize=9, fontweight="bold")
-    figure.supxlabel("concept effect, logits", fontsize=8)
+    # Beyond the panels by a fixed distance: at a share of the figure's height, they lie on the text of a low figure.
+    box, height = panels[0].get_position(), figure.get_figheight()
+    figure.suptitle(class_name, fontsize=9, fontweight="bold", y=box.y1 + 0.25 / height, va="bottom")
+    figure.supxlabel("concept effect, logits", fontsize=8, y=box.y0 - 0.25 / height, va="top")
     return figure
 
 
@@ -109,12 +111,34 @@ def _draw_cell(panel: Any, cells: ScoreCells, i: int, y: int) -> None:
     panel.scatter(number["effect"], y, marker=marker, s=16, facecolor=face, zorder=3, **edge)
 
 
-def matrix(cells: ScoreCells, layer: str) -> Figure | None:
-    """Draw classes x concepts against random clips at a layer. Dots mark significant cells; None: no cell."""
+def controls(cells: ScoreCells) -> list[str]:
+    """Return the kinds of motion control that concepts are compared with, `given_reversed` or `reversed`, sorted."""
+    names = {c.against.rpartition("/")[2] for c in cells.columns if c.contrast == "pair" and _is_twin(c)}
+    return sorted(names)
+
+
+def _is_twin(column: Column) -> bool:
+    """Return whether a column compares a concept with its own clips in another kind."""
+    return column.against.rpartition("/")[0] == column.name
+
+
+def matrix(cells: ScoreCells, layer: str, control: str = "") -> Figure | None:
+    """Draw classes x concepts at a layer. Dots mark significant cells.
+
+    Args:
+        cells: of a run.
+        layer: one of its layers.
+        control: the kind of the twins that the concepts are compared with, of `controls`; empty: random clips.
+
+    Returns:
+        None: there is no such cell.
+    """
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
     from matplotlib.figure import Figure
 
-    rows = np.flatnonzero(cells.contrast("random") & (cells.layer_N == list(cells.layers).index(layer)))
+    asked = [c.contrast == "pair" and _is_twin(c) and c.against.endswith(f"/{control}") for c in cells.columns]
+    compared = np.array(asked, bool)[cells.column_N] if control else cells.contrast("random")
+    rows = np.flatnonzero(compared & (cells.layer_N == list(cells.layers).index(layer)))
     if not len(rows):
         return None
     order = sorted(set(cells.column_N[rows].tolist()), key=lambda c: (cells.columns[c].name, cells.columns[c].kind))
@@ -136,6 +160,7 @@ def matrix(cells: ScoreCells, layer: str) -> Figure | None:
     panel.set_xticks(range(len(order)), [cells.columns[c].concept for c in order], rotation=90)
     panel.set_yticks(range(len(cells.classes)), cells.classes)
     panel.tick_params(length=0)
-    panel.set_title(f"{layer}\ndot: significant, grey: not learnable", fontsize=8, loc="left")
+    against = f", against {control.replace('_', ' ')}" if control else ""
+    panel.set_title(f"{layer}{against}\ndot: significant, grey: not learnable", fontsize=8, loc="left")
     figure.colorbar(image, ax=panel, shrink=0.8, label="concept effect, logits")
     return figure

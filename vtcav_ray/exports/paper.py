@@ -34,8 +34,9 @@ def export(
 
     Returns:
         The written files: `effects-<class>.<format>` (concept effects by layer, with intervals over the null's band),
-        `matrix-<layer>.<format>`, `verdicts.txt` (one line per class),
-        `scores.parquet`, `scores.csv`, `scores.tex` (significant cells) and `summary.tex`.
+        `matrix-<layer>.<format>` and, for motion controls, `matrix-<layer>-<control>.<format>`,
+        `verdicts.txt` (one line per class), `scores.parquet`, `scores.csv`, `scores.tex` (significant cells) and
+        `summary.tex`.
 
     Raises:
         ConfigError: an unknown format or class, or the run has no scores.
@@ -75,6 +76,8 @@ def _figures(cells: ScoreCells, place: Path, formats: Sequence[str], classes: Se
         class_files, layer_files = distinct_names(cells.classes), distinct_names(cells.layers)
         drawn = [(f"effects-{class_files[name]}", figures.effects(cells, name)) for name in classes]
         drawn += [(f"matrix-{layer_files[layer]}", figures.matrix(cells, layer)) for layer in cells.layers]
+        twins = [(layer, control) for layer in cells.layers for control in figures.controls(cells)]
+        drawn += [(f"matrix-{layer_files[layer]}-{c}", figures.matrix(cells, layer, c)) for layer, c in twins]
         for name, figure in drawn:
             if figure is None:
                 continue

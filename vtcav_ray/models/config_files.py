@@ -21,9 +21,9 @@ from typing import Any
 
 from vtcav_ray.config import Code
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.models.config_programs import check_version, data_of_program
+from vtcav_ray.models.config_programs import check_version, data_of_own_program, data_of_program
 from vtcav_ray.models.config_types import check_types
-from vtcav_ray.models.mmaction_import import packaged_configs
+from vtcav_ray.models.mmaction_import import packaged_configs, require_mmaction
 from vtcav_ray.store.assets import SCHEME, resolve_asset
 from vtcav_ray.store.files import read_bytes
 from vtcav_ray.store.urls import scheme_of, shown
@@ -84,8 +84,8 @@ def read_config(uri: str, storage_options: Mapping[str, Any] | None = None, *, c
             machine) or `anywhere`.
 
     Raises:
-        ConfigError: no config of that name (the message has the nearest packaged names), not a recogniser's config, or
-            a program that may not be run.
+        ConfigError: no config of that name (the message has the nearest packaged names), not a recogniser's config, a
+            program that may not be run, or one that needs MMAction2 where that is not installed.
     """
     path = resolve_asset(uri)
     remote = "://" in path
@@ -95,9 +95,12 @@ def read_config(uri: str, storage_options: Mapping[str, Any] | None = None, *, c
     options = storage_options if remote else None
     folder = posixpath.dirname(path) if remote else os.path.dirname(path)
     suffix = os.path.splitext(path)[1].lower()
-    if suffix == ".py":
+    if uri.startswith(SCHEME) and suffix == ".py":
+        data = data_of_own_program(path)
+    elif suffix == ".py":
         if not packaged:
             _check_trust(uri, code)
+        require_mmaction(f"The model config {shown(uri)} (model.config)")
         data = data_of_program(path, uri, options)
     elif suffix in (".yaml", ".yml", ".json"):
         data = _data_of_text(path, uri, options)
@@ -225,6 +228,7 @@ def packaged_names() -> tuple[str, ...]:
 
 
 def _packaged(name: str) -> Path:
+    require_mmaction(f"There is no file {name} (model.config), and a name of a packaged config")
     wanted = name.removesuffix(".py")
     for known in packaged_names():
         if wanted in (known, posixpath.basename(known)):

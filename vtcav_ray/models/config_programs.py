@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import logging
+import runpy
 import sys
 import tempfile
 import threading
@@ -28,6 +29,11 @@ logger = logging.getLogger(__name__)
 # Transforms that MMAction2 removed in 1.0.
 OLD_STEPS = frozenset({"Collect", "ToTensor", "Normalize"})
 _lock = threading.Lock()
+
+
+def data_of_own_program(path: str) -> dict[str, Any]:
+    """Run a `.py` config of this package, which has no `_base_` and needs no MMEngine, and return its variables."""
+    return {name: value for name, value in runpy.run_path(path).items() if not name.startswith("__")}
 
 
 def data_of_program(path: str, uri: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:

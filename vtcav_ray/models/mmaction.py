@@ -17,10 +17,12 @@ from vtcav_ray.models.config_programs import import_modules
 from vtcav_ray.models.config_types import check_registered
 from vtcav_ray.models.digest import UNTRAINED, describe_model
 from vtcav_ray.models.families import default_layers, family_of
-from vtcav_ray.models.mmaction_import import import_backbone_of, import_mmaction
+from vtcav_ray.models.mmaction_import import import_backbone_of, import_mmaction, is_installed, require_mmaction
+from vtcav_ray.models.planted_swin import build_planted_swin
 from vtcav_ray.models.preprocess import make_preprocessor
 from vtcav_ray.models.swin_attention import fuse_window_attention
 from vtcav_ray.registry import FRAMEWORKS
+from vtcav_ray.store.assets import SCHEME
 from vtcav_ray.text.name_lists import repeated
 
 
@@ -81,14 +83,21 @@ def load_mmaction(config: ModelConfig, device: torch.device, seed: int, *, fused
 def build_mmaction(parsed: MMActionConfig, uri: str, *, seed: int | None) -> nn.Module:
     """Build the unmodified MMAction2 network of a config, in eval mode.
 
+    Where MMAction2 is not installed, the network of the packaged config is built from `vtcav_ray.models.planted_swin`,
+    with the same results.
+
     Args:
         parsed: from `read_config`; nothing in it downloads.
         uri: for errors.
         seed: initialise all weights as the model itself does, from this seed; None: they will be loaded.
 
     Raises:
-        ConfigError: MMAction2 can't build it, or it names something that is no part of a recogniser.
+        ConfigError: MMAction2 can't build it or is not installed, or the config names something that is no part of a
+            recogniser.
     """
+    if uri.startswith(SCHEME) and seed is None and not is_installed():
+        return build_planted_swin(parsed.model)
+    require_mmaction(f"The model of {uri} (model.framework: mmaction2)")
     import_mmaction()
     try:
         import_backbone_of(parsed.model)  # which registers it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import importlib.util
 import sys
 import threading
 import types
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from vtcav_ray.errors import ConfigError
 
 # Packages that MMAction2, MMEngine and MMCV import at their own import if they are installed. No recogniser needs them,
 # and each may fail: transformers and timm if torchvision does not match torch, MMDetection and MMPreTrain if their
@@ -65,6 +68,27 @@ def import_mmaction() -> None:
         _ready = True
 
 
+def is_installed() -> bool:
+    """Return whether MMAction2 and what it needs are installed, without importing them."""
+    return all(importlib.util.find_spec(name) is not None for name in sorted(_PROBING))
+
+
+def require_mmaction(what: str) -> None:
+    """Check that MMAction2 is installed.
+
+    Args:
+        what: what needs it, the start of the message.
+
+    Raises:
+        ConfigError: it is not; the message says how to install it.
+    """
+    if not is_installed():
+        raise ConfigError(
+            f"{what} needs MMAction2, which is not installed. Install it with: pip install 'vtcav-ray[mmaction2]' "
+            "(README.md, Start, has the lines for a machine without a display)."
+        )
+
+
 def import_backbone_of(model: Mapping[str, Any]) -> None:
     """Import MMAction2's only backbone that needs an optional package, if the model uses it.
 
@@ -79,7 +103,12 @@ def import_backbone_of(model: Mapping[str, Any]) -> None:
 
 
 def packaged_configs() -> Path:
-    """Return the folder of model configs in the mmaction2 wheel, with e.g. `recognition/swin/*.py` below it."""
+    """Return the folder of model configs in the mmaction2 wheel, with e.g. `recognition/swin/*.py` below it.
+
+    Raises:
+        ConfigError: MMAction2 is not installed.
+    """
+    require_mmaction("A packaged model config")
     return Path(str(resources.files("mmaction"))) / ".mim" / "configs"
 
 

@@ -30,6 +30,7 @@ from vtcav_ray.planning.counts import (
     response_passes,
     with_segments,
 )
+from vtcav_ray.planning.looked import looked_at
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import BACKWARD, CheckSizes, Hours, price, stage_hours
 
@@ -55,6 +56,9 @@ class Plan:
         price: in `currency`; None: a required rate is not given.
         dominates: the stage with the largest share of the price (or, without a price, of the device hours).
         notes: explanations of the figures.
+        looked_at: number of videos to track with `videos.enough`; None: all are tracked.
+        whole_hours: CPU and GPU hours if all were tracked; None: they are.
+        whole_price: in `currency`, likewise.
     """
 
     videos: int
@@ -72,6 +76,9 @@ class Plan:
     currency: str
     dominates: str
     notes: tuple[str, ...]
+    looked_at: Range | None = None
+    whole_hours: tuple[float, float] | None = None
+    whole_price: float | None = None
 
 
 def per_item(timed: Timed) -> tuple[Range, bool]:
@@ -144,14 +151,21 @@ def estimate(
     corpus = Corpus.of(videos)
     config = with_segments(config, corpus)
     size = _size(config, videos.num_rows, corpus, concepts_of(config, given), classes_of(config, videos, known_classes))
-    seconds, guessed = _worker_seconds(config, sample, size)
-    costs = _Costs.of(seconds, config.resources.model_dump(), rates)
+    looked = looked_at(config, videos, sample.shown, known_classes)
+    tracked = Range(*((float(size.videos),) * 3 if looked is None else looked))
+    seconds, guessed = _worker_seconds(config, sample, size, tracked)
+    resources = config.resources.model_dump()
+    costs = _Costs.of(seconds, resources, rates)
+    whole = None
+    if looked is not None:
+        of_all = per_item(sample.tracks)[0].times(float(size.videos))
+        whole = _Costs.of({**seconds, "tracks": of_all}, resources, rates)
     notes = list(sample.notes)
     if guessed:
         notes.append("Where the sample has a single shard, the interval is a guess: half to twice the estimate.")
     notes += filter(None, (gradient_note(config, size.classes, size.clips),))
     notes.append(checks_note(config, len(size.classes), size.concepts, per_item(sample.activations)[0].estimate))
-    of_tables = _bytes(sample, float(size.videos), size.clips, size.gradients, len(size.jobs))
+    of_tables = _bytes(sample, tracked.estimate, size.clips, size.gradients, len(size.jobs))
     return Plan(
         videos=size.videos,
         sampled=sample.videos,
@@ -168,6 +182,9 @@ def estimate(
         currency=str(rates.get("currency", "EUR")),
         dominates=costs.dominates,
         notes=(*notes, *_device_notes(config)),
+        looked_at=None if looked is None else tracked,
+        whole_hours=None if whole is None else (whole.cpu_hours.estimate, whole.gpu_hours.estimate),
+        whole_price=None if whole is None or whole.price is None else whole.price.estimate,
     )
 
 
@@ -221,14 +238,14 @@ def _size(
     )
 
 
-def _worker_seconds(config: Config, sample: Sample, size: _Size) -> tuple[dict[str, Range], bool]:
-    """Return stage -> seconds of its workers, and whether an interval is a guess."""
+def _worker_seconds(config: Config, sample: Sample, size: _Size, tracked: Range) -> tuple[dict[str, Range], bool]:
+    """Return stage -> seconds of its workers if `tracked` videos are tracked, and whether an interval is a guess."""
     (tracking, tracks_known), (cutting, clips_known), (extracting, passes_known) = (
         per_item(timed) for timed in (sample.tracks, sample.clips, sample.activations)
     )
     seconds: dict[str, Range] = {}
     if config.clips.need_tracks:  # otherwise all concepts are own clips
-        seconds["tracks"] = tracking.times(float(size.videos))
+        seconds["tracks"] = tracking.times(tracked)
     seconds["clips"] = cutting.times(size.clips)
     seconds["activations"] = extracting.times(size.clips + size.gradients.times(BACKWARD))
     if config.scores.effect == "patch":

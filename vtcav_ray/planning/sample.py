@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,9 +19,12 @@ from vtcav_ray.activations.stage import STAGE as ACTIVATIONS
 from vtcav_ray.cavs.layer_cavs import train_jobs
 from vtcav_ray.cavs.layer_pool import LayerPool
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, plan_cavs
+from vtcav_ray.clips.corpus import Corpus
+from vtcav_ray.clips.offers import Offer, offers_of
 from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.errors import ConfigError, StageError
+from vtcav_ray.planning.looked import Shown
 from vtcav_ray.responses.stage import STAGE as RESPONSES
 from vtcav_ray.runs.costs import BACKWARD
 from vtcav_ray.runs.stage import Context, Shard, Stage
@@ -66,6 +69,7 @@ class Sample:
         responses: the cost of the stage `responses`, if the config asks for it; items are pairs of a pool clip and a
             reference clip, of which every layer has the same number.
         dims: length of a vector, by layer.
+        shown: the concepts that its videos show, for the number of videos that `videos.enough` looks at.
         notes: what could not be measured, and why.
     """
 
@@ -75,6 +79,7 @@ class Sample:
     activations: Timed = Timed()
     responses: Timed = Timed()
     dims: tuple[int, ...] = ()
+    shown: Shown = field(default_factory=Shown)
     notes: tuple[str, ...] = field(default=())
 
 
@@ -100,7 +105,7 @@ def measure(config: Config, videos: pa.Table, count: int, given: pa.Table | None
         listed.finish({}, {"notes": {}, "warnings": []})
         inputs: dict[str, StageFolder] = {"videos": listed}
         tracked = _run(TRACKS, small, run, inputs, VIDEOS_A_SHARD) if config.clips.need_tracks else Timed()
-        found = Sample(len(chosen), tracked)
+        found = Sample(len(chosen), tracked, shown=_shown(config, inputs))
         try:
             found = replace(found, clips=_run(CLIPS, small, run, inputs))
             found = replace(found, activations=_run(ACTIVATIONS, small, run, inputs))
@@ -113,6 +118,22 @@ def measure(config: Config, videos: pa.Table, count: int, given: pa.Table | None
             return replace(found, responses=_run_responses(small, run, inputs))
         except (ConfigError, StageError) as error:
             return replace(found, notes=(f"The passes of the patch effects could not be measured: {error}",))
+
+
+def _shown(config: Config, inputs: Mapping[str, StageFolder]) -> Shown:
+    """Return what the tracked videos show."""
+    tracks = inputs.get(TRACKS.name)
+    if tracks is None or not config.stops_at_enough:
+        return Shown()
+    videos, failed = inputs["videos"].read("videos"), tracks.read("failures", columns=["video_id"])
+    assert videos is not None, "the sample has videos"
+    left_out = set(failed["video_id"].to_pylist()) if failed is not None else ()
+    corpus = Corpus.of(videos, left_out, tracks.read("segments"))
+    offers: dict[str, Offer] = {}
+    for _, part in tracks.iter_tables("tracks"):
+        for video_id, offer in offers_of(corpus, part, config.clips).items():
+            offers[video_id] = offers.get(video_id, Offer()) | offer
+    return Shown.of(len(corpus.examples), [offer.concepts for offer in offers.values()])
 
 
 def _small(clips: ClipsConfig, videos: int) -> ClipsConfig:

@@ -18,7 +18,7 @@ class Check:
 
     Attributes:
         subject: what was checked: `model`, `layers`, `detector`, `tracks`, `concepts`, `labels`, `classes`, `videos`,
-            `output`.
+            `output`, `opencv`.
         verdict: `ok`; `warn`: the run goes on, with a weaker result; `stop`: it would fail, or could score nothing.
         message: what was found; with `warn` and `stop` also what to type.
         error: the error that the run would raise for this row; None: `ConfigError`.

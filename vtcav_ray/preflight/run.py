@@ -16,6 +16,7 @@ from vtcav_ray.preflight.detector import detector_checks
 from vtcav_ray.preflight.given import given_checks
 from vtcav_ray.preflight.model import model_checks
 from vtcav_ray.store.folder import Folder
+from vtcav_ray.video.opencv_builds import mixture
 
 
 def preflight(
@@ -42,6 +43,7 @@ def preflight(
         The rows. `Preflight.stop` raises the errors among them.
     """
     checks = [] if keep else [output_check(folder)]
+    checks += opencv_checks()
     labels: list[LabelRow] = []
     if "tracks" in stages:
         checks += detector_checks(config, folder if keep else None)
@@ -57,6 +59,12 @@ def preflight(
             found, labels = corpus_checks(videos, config, classes, known)
             checks += found
     return Preflight(tuple(checks), tuple(labels))
+
+
+def opencv_checks() -> list[Check]:
+    """Return a warning if builds of OpenCV of several versions are installed, whose files overwrite each other."""
+    mixed = mixture()
+    return [Check("opencv", "warn", mixed)] if mixed is not None else []
 
 
 def output_check(folder: Folder) -> Check:

@@ -118,6 +118,7 @@ class ReportData:
         warnings: sentences for the user about the whole run.
         url: URL of the run folder.
         updated: time of the last write to the run, in seconds since 1970; None: not known.
+        enough: how many videos of how many were looked at, by set (`enough` in run.json); None: all of them.
         links: (address, text) of the pages beside the report.
     """
 
@@ -141,6 +142,7 @@ class ReportData:
     warnings: Sequence[str] = ()
     url: str = ""
     updated: float | None = None
+    enough: Mapping[str, Any] | None = None
     links: Sequence[tuple[str, str]] = ()
 
     @property
@@ -227,6 +229,7 @@ class ReportData:
             warnings=list(dict.fromkeys([*record.get("warnings", ()), *(w for s in stages for w in s.warnings)])),
             url=run.url,
             updated=record.get("updated"),
+            enough=record.get("enough"),
             links=[(one.page, one.title) for _, one in companions(run) if run.folder.exists(one.page)],
         )
         cells = read_cells(data.scores, data.layers)

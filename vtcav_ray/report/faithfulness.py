@@ -90,7 +90,7 @@ def _stability(rows: Sequence[Row]) -> str:
     best, worst = max(rows, key=lambda row: row["value"]), min(rows, key=lambda row: row["value"])
     return (
         f"Between halves of the videos, effects correlate from {signed(worst['value'])} ({worst['concept']}) to "
-        f"{signed(best['value'])} ({best['concept']}). What does not repeat is not there."
+        f"{signed(best['value'])} ({best['concept']}). Do not rely on an effect that does not repeat."
     )
 
 

@@ -23,6 +23,7 @@ from vtcav_ray.report.depths import Depths, depths
 from vtcav_ray.report.examples import Driven
 from vtcav_ray.report.phrases import Sentence
 from vtcav_ray.report.score_cells import ScoreCells
+from vtcav_ray.report.searched import Searched, searched
 from vtcav_ray.report.undecided import undecided
 from vtcav_ray.report.verdicts import Verdict, clearest, for_all_classes, verdicts
 from vtcav_ray.runs.costs import Hours, price, stage_hours
@@ -168,6 +169,7 @@ class RunSection:
     failures: Failures
     config: str
     versions: Mapping[str, str]
+    searched: Searched | None = None
 
 
 @REPORT_SECTIONS.register("summary")
@@ -278,6 +280,7 @@ def run_section(data: ReportData) -> RunSection:
         failures=_failures(data),
         config=_as_yaml(data.config, width=100),
         versions=data.versions,
+        searched=searched(data.enough) if data.enough is not None else None,
     )
 
 

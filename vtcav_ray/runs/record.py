@@ -8,7 +8,7 @@ import importlib.metadata
 import logging
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtcav_ray.config import Config
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 RECORD = "run.json"
 PLAN = "plan.json"  # in a stage's folder: number of shards, when the work began, and how many shards were done then
 VERSIONS_OF = ("ray", "torch", "mmaction2", "mmengine", "ultralytics", "numpy", "pyarrow", "scikit-learn", "av")
+OTHER_NAMES = {"ultralytics": "ultralytics-opencv-headless"}  # distributions of the same package
 
 
 class RunRecord:
@@ -55,6 +56,7 @@ class RunRecord:
         self.keys: dict[str, str] = {}
         self._done: dict[str, StageFolder] = {}
         self._warnings: list[str] = []
+        self._enough: dict[str, Any] | None = None
 
     @classmethod
     def begin(
@@ -113,8 +115,14 @@ class RunRecord:
         self.keys[output.stage] = output.key
         self.write(f"running: {output.stage}")
 
-    def completed(self, output: StageFolder, warnings: Sequence[str]) -> None:
-        """Record that a stage is complete."""
+    def completed(self, output: StageFolder, warnings: Sequence[str], enough: Mapping[str, Any] | None = None) -> None:
+        """Record that a stage is complete.
+
+        Args:
+            enough: how many videos of how many were looked at, by set (`videos.enough`); None: not this stage.
+        """
+        if enough is not None:
+            self._enough = dict(enough)
         self.keys[output.stage] = output.key
         self._done[output.stage] = output
         self._warnings += warnings
@@ -138,6 +146,8 @@ class RunRecord:
         }
         if self._base is not None:
             record["base"] = relative_url(self.folder.url, self._base.folder.url)
+        if self._enough is not None:
+            record["enough"] = self._enough
         if self._retired:
             record["retired"] = [list(pair) for pair in self._retired]
         if error is not None:
@@ -196,6 +206,8 @@ def versions() -> dict[str, str]:
 def _versions_of_packages() -> dict[str, str]:
     found = {}
     for name in VERSIONS_OF:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra
-            found[name] = importlib.metadata.version(name)
+        for distribution in filter(None, (OTHER_NAMES.get(name), name)):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra
+                found[name] = importlib.metadata.version(distribution)
+                break
     return found

@@ -39,6 +39,10 @@ VIDEO_OPTIONS = pa.schema(  # columns of `videos` that it has only if a manifest
         ("source", pa.string()),  # only if given: the source video that the file is a part of, which then is the unit
         # Only if given: the parts that are used, in seconds since the first frame, with their labels; null: all of it
         ("segments", pa.list_(PART)),
+        (
+            "reserved",
+            pa.bool_(),
+        ),  # only if `videos.enough` stopped the search: kept for random clips, whatever it shows
     ]
 )
 

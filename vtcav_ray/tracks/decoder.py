@@ -41,6 +41,7 @@ class Frame:
         grey: uint8 [H, W].
         bgr: uint8 [H, W, 3]; None unless the tracker reads the picture.
         step: the change since the previous frame; None for the first frame of the video or of a stretch of segments.
+        small: uint8 [h, w], the small grey picture; None unless `frame_stride` is `auto`.
     """
 
     index: int
@@ -49,6 +50,7 @@ class Frame:
     grey: np.ndarray
     bgr: np.ndarray | None
     step: camera.Step | None
+    small: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
@@ -147,6 +149,7 @@ class Decoder:
                     cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY),
                     cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) if config.tracker == "botsort" else None,
                     None if before is None else camera.step(before, now, follow=config.camera_motion),
+                    now.grey if config.frame_stride == "auto" else None,
                 )
                 before = now
             check_still_unchanged(self.source, self._storage_options)
@@ -164,7 +167,7 @@ class Decoder:
         """
         wanted = segments_of(self.source)
         if not wanted:
-            return (), video.frames(self._config.frame_stride)
+            return (), video.frames(self._config.decode_stride)
         seconds = video.frame_seconds()
         self.num_frames, self.fps, self.times = len(seconds), video.fps, video.seconds
         self._last_second = float(seconds[-1]) if len(seconds) else 0.0
@@ -172,7 +175,7 @@ class Decoder:
         parts = stretches([frames for _, frames in self.segments])
         if not parts:
             raise InputError("no_segment", f"{video.name} {outside(wanted[0], self._last_second)}")
-        indices = [i for first, last in parts for i in range(first, last + 1, self._config.frame_stride)]
+        indices = [i for first, last in parts for i in range(first, last + 1, self._config.decode_stride)]
         return {first for first, _ in parts}, video.frames_at(indices)
 
     def _open(self) -> Video:

@@ -1,7 +1,7 @@
 """One detector for many videos: letterbox, one forward pass per batch, suppression, boxes in source pixels.
 
-The steps are Ultralytics' own (`LetterBox`, `non_max_suppression`, `scale_boxes`), so the boxes equal those of
-`track()`. torchvision is not needed.
+The steps are Ultralytics' own (`LetterBox`, `non_max_suppression`, `scale_boxes`), or equal them in every bit, so the
+boxes equal those of `track()`. torchvision is not needed.
 
 Every batch is padded to `tracks.batch_size`. For a fixed input shape, a network gives a frame bit-identical results,
 whatever its position and the other frames of the batch (tested with PyTorch on CPUs). For another shape other kernels
@@ -22,13 +22,13 @@ import torch
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tracks.detector_backends import Backend, load_backend
-from vtcav_ray.tracks.layouts import with_mask
+from vtcav_ray.tracks.layouts import Rows, with_mask
 from vtcav_ray.tracks.masks import Mask, masks_in_source
-from vtcav_ray.tracks.ultralytics_import import import_ultralytics, prefer_own_nms
+from vtcav_ray.tracks.suppression import suppress
+from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 from vtcav_ray.tracks.vocabulary import TextFeatures
 
 _PADDING = 114  # Ultralytics' grey
-_NO_TIME_LIMIT = 1e6  # seconds per image; the default drops the rest of a batch on a slow machine
 
 
 @dataclass(frozen=True)
@@ -142,62 +142,53 @@ class Detector:
         empty = 0 if self._backend.fixed_batch else max(0, self.config.batch_size - len(inputs))
         batch = torch.from_numpy(np.stack([*inputs, *[inputs[-1]] * empty]))
         rows = self._backend(batch.to(self.device), self.config.confidence)[: len(inputs)]
-        out = []
-        for row, size in zip(rows, sizes, strict=True):
-            kept = row.detections if row.final else self._suppress(row.detections)
-            kept = kept[torch.isfinite(kept).all(1)]
-            self._check_classes(kept)
-            if row.final and self._wanted is not None:
-                kept = kept[torch.isin(kept[:, 5].long(), torch.tensor(self._wanted))]
-            if row.prototypes is not None:
-                kept = with_mask(kept, row.prototypes, inputs[0].shape[:2])
-            boxes = np.asarray(self._in_source(kept[:, :4].clone(), inputs[0].shape[:2], size), np.float32)
-            masks = None
-            if self._masks and row.prototypes is not None:
-                weights, prototypes = kept[:, 6:].numpy(), row.prototypes.numpy()
-                masks = tuple(masks_in_source(weights, prototypes, boxes, inputs[0].shape[:2], size))
-            out.append(
-                Detections(
-                    boxes,
-                    kept[:, 4].numpy().astype(np.float32),
-                    kept[:, 5].numpy().astype(np.int64),
-                    masks,
-                )
-            )
-        return out
+        given = inputs[0].shape[:2]
+        return [self._found(row, given, size) for row, size in zip(rows, sizes, strict=True)]
 
-    def _in_source(self, boxes: torch.Tensor, given: tuple[int, ...], size: tuple[int, int]) -> torch.Tensor:
+    def _found(self, row: Rows, given: tuple[int, ...], size: tuple[int, int]) -> Detections:
+        """Return the objects in the network's rows for one frame.
+
+        Args:
+            given: (height, width) of the network's input.
+            size: (height, width) of the source frame.
+        """
+        kept = row.detections.numpy() if row.final else self._suppress(row.detections.numpy())
+        kept = kept[np.isfinite(kept).all(1)]
+        self._check_classes(kept)
+        if row.final and self._wanted is not None:
+            kept = kept[np.isin(kept[:, 5].astype(np.int64), self._wanted)]
+        if row.prototypes is not None:
+            kept = with_mask(torch.from_numpy(kept), row.prototypes, given).numpy()
+        boxes = self._in_source(kept[:, :4].astype(np.float32), given, size)
+        masks = None
+        if self._masks and row.prototypes is not None:
+            masks = tuple(masks_in_source(kept[:, 6:], row.prototypes.numpy(), boxes, given, size))
+        return Detections(boxes, kept[:, 4].astype(np.float32), kept[:, 5].astype(np.int64), masks)
+
+    def _in_source(self, boxes: np.ndarray, given: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
         """Map boxes [n, 4] from pixels of the input, of size `given`, to pixels of a frame of size `size`."""
         from ultralytics.utils.ops import scale_boxes
 
         if self._backend.stretched:
             x, y = size[1] / given[1], size[0] / given[0]
-            return boxes * torch.tensor([x, y, x, y])
-        scaled: torch.Tensor = scale_boxes(given, boxes, size)
-        return scaled
+            return boxes * np.array([x, y, x, y], np.float32)
+        return np.asarray(scale_boxes(given, boxes, size), np.float32)
 
-    def _check_classes(self, kept: torch.Tensor) -> None:
+    def _check_classes(self, kept: np.ndarray) -> None:
         """Check that the classes in rows [n, 6] have names."""
-        if unknown := {int(number) for number in kept[:, 5].unique()} - self.names.keys():
+        if unknown := {int(number) for number in kept[:, 5]} - self.names.keys():
             raise StageError(
                 f"{self.config.weights} returns the class {min(unknown)}, but names only {len(self.names)}. Check "
                 "`tracks.names`, and whether the file is a detector (`tracks.weights`)."
             )
 
-    def _suppress(self, candidates: torch.Tensor) -> torch.Tensor:
+    def _suppress(self, candidates: np.ndarray) -> np.ndarray:
         """Suppress overlaps of one frame: [4 + nc + extra, n] (xywh, class scores, ...) -> [kept, 6 + extra]."""
-        from ultralytics.utils.nms import non_max_suppression
-
-        prefer_own_nms()
-        if candidates.shape[1] == 6:  # six columns would be taken for the output of an end-to-end model
-            candidates = torch.nn.functional.pad(candidates, (0, 1))
-        (kept,) = non_max_suppression(
-            candidates[None],
+        return suppress(
+            candidates.T,
+            len(self.names),
             self.config.confidence,
             self.config.iou,
-            classes=self._wanted,
+            wanted=self._wanted,
             agnostic=self._backend.agnostic,  # as `predict()` does for YOLOE
-            nc=len(self.names),
-            max_time_img=_NO_TIME_LIMIT,
         )
-        return kept

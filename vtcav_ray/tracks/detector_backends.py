@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
@@ -70,6 +71,11 @@ def load_backend(config: TracksConfig, device: torch.device, features: TextFeatu
     if suffix == ".pt":
         return TorchBackend(config, device, features)
     check_words(config)
+    if config.precision != "float32" and suffix in (".onnx", ".engine"):
+        raise ConfigError(
+            f"`tracks.precision`: {config.weights} has the precision that it was exported with. Give the .pt file "
+            "(`tracks.weights`), or leave `tracks.precision` out."
+        )
     if suffix == ".onnx":
         return OnnxBackend(config, device)
     if suffix == ".engine":
@@ -114,16 +120,20 @@ class TorchBackend:
             raise _not_a_network(config.weights, error) from error
         self._model = model.to(device).requires_grad_(False).eval()
         self._device = device
+        self._reduced = config.precision == "bfloat16"
         if device.type == "cpu":
             self._model = self._model.to(memory_format=torch.channels_last)
+            _activate_in_place(self._model)
 
     @torch.inference_mode()
     def __call__(self, batch: torch.Tensor, confidence: float) -> list[Rows]:
         x = batch.permute(0, 3, 1, 2)  # a channels-last view, as the CPU's convolutions prefer
         x = x.float().div_(255) if self._device.type == "cpu" else x.contiguous().float().div_(255)
         try:
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._reduced):
+                output = self._model(x)
             return rows_of_network(
-                self._model(x),
+                output,
                 len(self.names),
                 confidence,
                 x.shape[2:],
@@ -134,6 +144,19 @@ class TorchBackend:
             raise
         except _NETWORK_ERRORS as error:
             raise _not_a_network(self._where, error) from error
+
+
+def _activate_in_place(model: Any) -> None:
+    """Let SiLU overwrite the output of its own convolution: equal numbers, and a fifth less time on a CPU's memory.
+
+    Each layer gets an activation of its own: one that several layers share may also get a tensor that is still needed.
+    """
+    import_ultralytics()
+    from ultralytics.nn.modules.conv import Conv, DWConv
+
+    for layer in model.modules():
+        if type(layer) in (Conv, DWConv) and type(layer.conv) is nn.Conv2d and type(layer.act) is nn.SiLU:
+            layer.act = nn.SiLU(inplace=True)
 
 
 class OnnxBackend:

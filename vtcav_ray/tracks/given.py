@@ -179,12 +179,12 @@ class GivenSource:
     def _boxes(self, lines: GivenLines, size: Size, name: str, source: Source) -> Boxes:
         tracks = self._config.tracks
         # The frames of a segment are counted from its start: interpolate in all, and those that are decoded are used.
-        stride = 1 if segments_of(source) else tracks.frame_stride
+        stride = 1 if segments_of(source) else tracks.decode_stride
         return boxes_of(lines, size, self._format, name, stride=stride, classes=tracks.classes)
 
     def _stride(self, lines: GivenLines | None, source: Source) -> int:
         """Return the config's stride; 1 if some boxes are in frames between, and are not interpolated."""
-        stride = self._config.tracks.frame_stride
+        stride = self._config.tracks.decode_stride
         if lines is None or stride == 1 or self._format.linking != "none":
             return stride
         if segments_of(source):  # they may begin at any frame

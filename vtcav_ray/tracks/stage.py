@@ -5,7 +5,7 @@ Modules that need torch are imported where they are used, so that a driver start
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -15,12 +15,14 @@ from vtcav_ray import stages
 from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.registry import TRACK_FORMATS, TRACK_SOURCES, added_code
-from vtcav_ray.runs.stage import Context, Stage, Work, make_shards, shard_size
+from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_size
 from vtcav_ray.store.commits import ShardOutput
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.tracks.sources import BUILT_IN, TrackSource
 from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbours
+
+RESERVED = "reserved"  # a column of `videos` that later stages use, and tracks do not depend on
 
 
 def _prepare_tracks(context: Context) -> Work:
@@ -33,8 +35,25 @@ def _prepare_tracks(context: Context) -> Work:
     size = shard_size(videos.num_rows, config.shard_videos)
     if config.tracks.given:
         return _prepare_given(context, videos, size)
+    listed = context.input("videos")
+    if config.stops_at_enough and listed.complete:  # the shards of the rounds (vtcav_ray.clips.search)
+        size = listed.manifest()["notes"].get("enough", {}).get("shard_videos", size)
+    if RESERVED in videos.column_names:
+        videos = videos.drop_columns([RESERVED])
+    return work_on(context, videos, make_shards(videos, size))
+
+
+def work_on(context: Context, videos: pa.Table, shards: Sequence[Shard]) -> Work:
+    """Return the work of detecting and tracking in some shards.
+
+    Args:
+        context: its config and run folder count.
+        videos: VIDEOS table of the corpus.
+        shards: of these videos.
+    """
+    config = context.config
     return Work(
-        shards=make_shards(videos, size),
+        shards=shards,
         make_worker=functools.partial(
             TrackWorker,
             config,
@@ -68,6 +87,8 @@ def _track_ingredients(context: Context) -> dict[str, Any]:
     # Tracks found before there was a choice are as good.
     if tracks["decoder"] == "pyav":
         del tracks["decoder"]
+    if tracks["precision"] == "float32":
+        del tracks["precision"]
     if name == BUILT_IN:
         del tracks["source"]
     if tracks["vocabulary"] is None:

@@ -25,6 +25,7 @@ from vtcav_ray.rows import Failure
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.tracks import camera
 from vtcav_ray.tracks.decoder import Decoder, Frame
+from vtcav_ray.tracks.keyframes import EveryFrame, FramePlan, Keyframes
 from vtcav_ray.tracks.masks import Mask, masks_row
 from vtcav_ray.tracks.media import Media
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
@@ -59,10 +60,9 @@ def make_tracker(config: TracksConfig) -> Any:
     """
     import_ultralytics()
     from ultralytics.trackers.track import TRACKER_MAP
-    from ultralytics.utils import YAML, IterableSimpleNamespace
-    from ultralytics.utils.checks import check_yaml
+    from ultralytics.utils import IterableSimpleNamespace
 
-    options = YAML.load(check_yaml(f"{config.tracker}.yaml"))
+    options = dict(_default_options(config.tracker))
     for name, value in config.tracker_options.items():
         if name not in options:
             near = difflib.get_close_matches(name, list(options), n=1)
@@ -74,11 +74,26 @@ def make_tracker(config: TracksConfig) -> Any:
     return TRACKER_MAP[config.tracker](IterableSimpleNamespace(**options))
 
 
+@functools.cache
+def _default_options(tracker: str) -> Mapping[str, Any]:
+    """Read a tracker's settings. Ultralytics searches its whole folder for the file, which takes 5 ms."""
+    from ultralytics.utils import YAML
+    from ultralytics.utils.checks import check_yaml
+
+    options: dict[str, Any] = YAML.load(check_yaml(f"{tracker}.yaml"))
+    return options
+
+
 class VideoTracks:
     """The tracker of one video and its tracks so far."""
 
     def __init__(
-        self, decoder: Decoder, names: Mapping[int, str], tracker: Any, new_tracker: Callable[[], Any] | None = None
+        self,
+        decoder: Decoder,
+        names: Mapping[int, str],
+        tracker: Any,
+        new_tracker: Callable[[], Any] | None = None,
+        plan: FramePlan | None = None,
     ) -> None:
         self.decoder, self._names = decoder, names
         self._tracker, self._new_tracker = tracker, new_tracker
@@ -88,6 +103,7 @@ class VideoTracks:
         self._shot = 0
         self._started = False
         self._boxes_before = np.empty((0, 4), np.float32)
+        self.plan: FramePlan = plan or EveryFrame()
         self.waiting = 0
         self.ended = False
 
@@ -187,6 +203,8 @@ class _Tracking:
         self._figures |= {"batch_items": 0.0, "batch_slots": 0.0, "truncated": 0.0}
         if config.decoder == "torchcodec":
             self._figures["handed_over"] = 0.0
+        if config.frame_stride == "auto":
+            self._figures["detected_frames"] = 0.0
 
     def running(self) -> list[int]:
         """Return the places of the videos that still give frames."""
@@ -194,7 +212,8 @@ class _Tracking:
 
     def add(self, place: int, decoder: Decoder, tracker: Any) -> None:
         new_tracker = functools.partial(make_tracker, self._config)
-        self._open[place] = VideoTracks(decoder, self._detector.names, tracker, new_tracker)
+        plan = Keyframes(tracker.args.new_track_thresh) if self._config.frame_stride == "auto" else EveryFrame()
+        self._open[place] = VideoTracks(decoder, self._detector.names, tracker, new_tracker, plan)
 
     def advance(self, place: int) -> None:
         """Queue one more frame of a video, or mark the video as ended."""
@@ -209,25 +228,24 @@ class _Tracking:
             return
         if frame is None:
             video.ended = True
+            self._queue([(place, frame) for frame in video.plan.end()])
             self._finish_if_done(place)
             return
         self._figures["frames"] += 1
         video.waiting += 1
-        shape = frame.letterboxed.shape
-        self._waiting[shape].append((place, frame))
-        if len(self._waiting[shape]) >= self._config.batch_size:
-            self._detect(shape)
+        self._queue([(place, wanted) for wanted in video.plan.add(frame)])
 
     def limit_memory(self) -> None:
         """Detect in the fullest batches until the waiting frames fit in `_WAITING_BYTES`."""
-        while sum(frame.nbytes for batch in self._waiting.values() for _, frame in batch) > _WAITING_BYTES:
+        while any(self._waiting.values()) and self._waiting_bytes() > _WAITING_BYTES:
             self._detect(max(self._waiting, key=lambda shape: len(self._waiting[shape])))
 
     def detect_rest(self) -> None:
         """Detect in all frames that still wait."""
-        for shape in list(self._waiting):
-            while self._waiting[shape]:
-                self._detect(shape)
+        while any(self._waiting.values()):
+            for shape in list(self._waiting):
+                while self._waiting[shape]:
+                    self._detect(shape)
 
     def stop(self) -> None:
         """Stop the decoders of all open videos."""
@@ -244,6 +262,18 @@ class _Tracking:
         }
         return pa.Table.from_pylist(rows, schema=TRACKS), self._failures, figures
 
+    def _waiting_bytes(self) -> int:
+        queued = sum(frame.nbytes for batch in self._waiting.values() for _, frame in batch)
+        return queued + sum(video.plan.nbytes for video in self._open.values())
+
+    def _queue(self, frames: Sequence[tuple[int, Frame]]) -> None:
+        """Add frames, each with the place of its video, to the batches. Detect in those that are full."""
+        for place, frame in frames:
+            shape = frame.letterboxed.shape
+            self._waiting[shape].append((place, frame))
+            if len(self._waiting[shape]) >= self._config.batch_size:
+                self._detect(shape)
+
     def _detect(self, shape: tuple[int, ...]) -> None:
         """Run the detector on one batch of frames of one shape, and pass the detections to the trackers."""
         size = self._config.batch_size
@@ -253,17 +283,25 @@ class _Tracking:
         self._detect_seconds += time.perf_counter() - begun
         self._figures["batch_items"] += len(batch)
         self._figures["batch_slots"] += size
+        if "detected_frames" in self._figures:
+            self._figures["detected_frames"] += len(batch)
+        wanted: list[tuple[int, Frame]] = []
         for (place, frame), found in zip(batch, results, strict=True):
             self._figures["detections"] += len(found.boxes)
             if place in self._open:  # else it failed after this frame was queued
-                self._open[place].update(frame, found)
-                self._open[place].waiting -= 1
+                video = self._open[place]
+                ready, more = video.plan.take(frame, found)
+                for next_frame, its_boxes in ready:
+                    video.update(next_frame, its_boxes)
+                    video.waiting -= 1
+                wanted += [(place, one) for one in more]
                 self._finish_if_done(place)
+        self._queue(wanted)
 
     def _finish_if_done(self, place: int) -> None:
         """Close a video that has ended and has no frame waiting, and keep its tracks."""
-        video = self._open[place]
-        if not video.ended or video.waiting:
+        video = self._open.get(place)
+        if video is None or not video.ended or video.waiting:
             return
         decoder = self._close(place)
         self._rows[place] = video.rows()
@@ -320,8 +358,8 @@ def track_videos(
     Returns:
         (TRACKS table in the order of `videos`, failure rows, metrics: `videos`, number of them `truncated`, `frames`,
         `detections`, `tracks`, `seconds`, `decode_cpu_seconds`, `detect_seconds`, `batch_items` of `batch_slots` (how
-        full batches were) and, with `decoder: torchcodec`, `handed_over`: videos that PyAV decoded completely or from
-        some frame on).
+        full batches were), with `decoder: torchcodec`, `handed_over`: videos that PyAV decoded completely or from some
+        frame on, and with `frame_stride: auto`, `detected_frames`).
 
     Raises:
         OSError, EnvironmentFault: the storage is to blame, not a single video (`vtcav_ray.video.neighbours`).

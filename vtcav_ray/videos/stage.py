@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FAILURE_IN_KEY = ("uri", "video_id", "clip_id", "error_kind", "message")
 
 
-def _listing(context: Context) -> Listing:
+def listing_of(context: Context) -> Listing:
     """Return the videos and the failed manifest rows. Each run lists them again, so that changes are noticed."""
     if "listing" not in context.memo:
         context.memo["listing"] = _list(context)
@@ -41,14 +41,14 @@ def _list(context: Context) -> Listing:
     return list_all(config)
 
 
-def _given(context: Context) -> Given | None:
+def given_of(context: Context) -> Given | None:
     """Return the own clips of the config's concepts; None: it has none. Listed once, with the videos."""
     if not context.config.clips.has_given:
         return None
     if "given" not in context.memo:
         from vtcav_ray.videos.given import list_given
 
-        context.memo["given"] = list_given(context.config, _listing(context).videos, context.run)
+        context.memo["given"] = list_given(context.config, listing_of(context).videos, context.run)
     found: Given = context.memo["given"]
     return found
 
@@ -87,7 +87,7 @@ def rendered_world(world: WorldConfig, run: Folder, progress: Callable[[int, int
 
 
 def _prepare(context: Context) -> Work:
-    listing, given = _listing(context), _given(context)
+    listing, given = listing_of(context), given_of(context)
     videos, failures = listing.videos, listing.failures
     own = {} if given is None else {"given": given.table}
     notes = {} if given is None else {"given": len(given.rows)}
@@ -105,7 +105,7 @@ def _keep(failures: list[Failure], given: dict[str, pa.Table]) -> Any:
 
 
 def _ingredients(context: Context) -> dict[str, Any]:
-    listing, given = _listing(context), _given(context)
+    listing, given = listing_of(context), given_of(context)
     videos, failures = listing.videos, listing.failures
     found = {"listing": canonical_digest([videos.to_pylist(), _in_key(failures)])}
     if given is None:

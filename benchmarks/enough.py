@@ -1,0 +1,306 @@
+"""Simulate `videos.enough` on a Kinetics-400 of 240,000 videos: videos tracked, GPU hours, time, and calibration.
+
+    python benchmarks/enough.py                   everything, about five minutes
+    python benchmarks/enough.py search            only the searches
+    python benchmarks/enough.py calibration       only the share of true nulls that are rejected
+
+The search itself is the real one (`vtcav_ray.clips.search`), with the real list of labels. What a video shows is drawn
+instead of tracked, and a simulated clock runs the pool: rounds are chosen and ended as `vtcav_ray.engine.rounds` does
+it, and shards that are running when the search ends cost their whole time.
+
+Assumptions, none of them measured on Kinetics: 250 to 950 videos of each label; 2 % of the videos can't be read; 95 %
+have a span for a random clip; 20 concepts whose frequencies fall geometrically from 30 % to 1 % of the videos; each
+concept's frequency differs between labels by a gamma factor of shape 0.3 (a tenth of the labels have half of it); a
+GPU tracks one video in 0.22 s (`scaling.py projection`), and a shard's time varies by a factor of up to 1.5.
+
+Calibration: the null concept is drawn without regard to the model's vectors and to labels, and is as rare as that a
+search needs many rounds. Vectors have a part that videos of a label share. A cell is the concept effect of one such
+concept, with sets from the videos that were looked at, or from the whole corpus, chosen as the planner chooses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from environment import RESULTS, read, write
+from null_cells import rate
+
+from vtcav_ray.clips.classes import draw
+from vtcav_ray.clips.enough import Look
+from vtcav_ray.clips.search import Search
+from vtcav_ray.config import Config
+from vtcav_ray.config.loading import parse_config
+from vtcav_ray.runs.stage import Shard
+from vtcav_ray.store.assets import resolve_asset
+from vtcav_ray.store.commits import StageFolder
+from vtcav_ray.store.folder import Folder
+from vtcav_ray.tables import VIDEOS
+from vtcav_ray.tcav import concept_effect
+
+VIDEOS_IN_ALL = 240_000
+SECONDS_A_VIDEO = 0.22  # of one GPU
+CONCEPTS = 20
+MOST, LEAST = 0.3, 0.01  # share of the videos that show the most and the least frequent concept
+SHAPE = 0.3
+READABLE, MOVING = 0.98, 0.95
+AHEAD = 2
+NOWHERE = StageFolder("tracks", "none", Folder("memory://none"))
+Shows = Callable[[str, str], tuple[frozenset[str], bool, bool]]  # (video, label) -> concepts, moving, usable
+
+
+class Drawn(Search):
+    """A search in which the content of a video is drawn instead of tracked."""
+
+    shows: Shows
+
+    def look(self, output: StageFolder, shard: Shard) -> None:
+        for video in shard.rows["video_id"].to_pylist():
+            label = self._label[video]
+            concepts, moving, usable = self.shows(video, label)
+            self.looks[video] = Look(label, concepts, moving, video in self._reserved, usable)
+
+
+@dataclass
+class Clock:
+    """A simulated pool: `actors` work on shards in order, one at a time each.
+
+    Attributes:
+        now: seconds since the first shard began.
+        worked: seconds of all actors.
+        idle: seconds that actors waited while the search went on.
+    """
+
+    actors: int
+    seed: int
+    now: float = 0.0
+    worked: float = 0.0
+    idle: float = 0.0
+
+    def seconds(self, shard: Shard) -> float:
+        return SECONDS_A_VIDEO * shard.rows.num_rows * (0.75 + 0.75 * draw(self.seed, "time", shard.name))
+
+    def run(self, search: Search) -> None:
+        """Run the search as the engine does, and stop when it ends; running shards are finished."""
+        rounds, free = [search.choose() for _ in range(AHEAD)], [0.0] * self.actors
+        waiting = [shard for shards in rounds for shard in shards]
+        running: list[tuple[float, str]] = []
+        done: set[str] = set()
+        ended = 0
+        while True:
+            while waiting and free:
+                begun = heapq.heappop(free)
+                self.idle += max(0.0, self.now - begun)
+                shard = waiting.pop(0)
+                seconds = self.seconds(shard)
+                self.worked += seconds
+                heapq.heappush(running, (max(begun, self.now) + seconds, shard.name))
+            self.now, name = heapq.heappop(running)
+            heapq.heappush(free, self.now)
+            done.add(name)
+            while ended < len(rounds) and all(shard.name in done for shard in rounds[ended]):
+                for shard in rounds[ended]:
+                    search.look(NOWHERE, shard)
+                ended += 1
+                if search.end_round(NOWHERE):
+                    self.now = max([self.now, *(end for end, _ in running)])
+                    return
+                if following := search.choose():
+                    rounds.append(following)
+                    waiting += following
+
+
+def labels_of_kinetics() -> list[str]:
+    return Path(resolve_asset("asset:kinetics400.txt")).read_text(encoding="utf-8").split("\n")[:400]
+
+
+def kinetics(seed: int) -> pa.Table:
+    """Return the VIDEOS table of a simulated Kinetics-400."""
+    rng, labels = np.random.default_rng(seed), labels_of_kinetics()
+    share = rng.uniform(250, 950, len(labels))
+    counts = np.floor(share / share.sum() * VIDEOS_IN_ALL).astype(int)
+    counts[: VIDEOS_IN_ALL - counts.sum()] += 1
+    return listed({label: int(count) for label, count in zip(labels, counts, strict=True)})
+
+
+def listed(counts: Mapping[str, int]) -> pa.Table:
+    ids = [f"{label}/{i:05d}.mp4" for label, count in counts.items() for i in range(count)]
+    columns = {"video_id": ids, "uri": ids, "label": [video.rpartition("/")[0] for video in ids]}
+    return pa.table({name: columns.get(name, pa.nulls(len(ids), VIDEOS.field(name).type)) for name in VIDEOS.names})
+
+
+def contents(seed: int, concepts: int, labels: list[str]) -> Shows:
+    """Return what videos show: concept `c0` is the most frequent one."""
+    rng = np.random.default_rng([seed, 1])
+    shares = np.geomspace(MOST, LEAST, concepts)
+    factors = rng.gamma(SHAPE, 1 / SHAPE, (len(labels), concepts))
+    rates = {label: np.minimum(shares * row, 0.95) for label, row in zip(labels, factors, strict=True)}
+
+    def shows(video: str, label: str) -> tuple[frozenset[str], bool, bool]:
+        own = np.random.default_rng(int(draw(seed, "content", video) * 2**62))
+        hit = own.random(concepts) < rates[label]
+        usable, moving = own.random() < READABLE, own.random() < MOVING
+        names = frozenset(f"c{i}" for i in np.flatnonzero(hit)) if usable else frozenset[str]()
+        return names, usable and (moving or bool(names)), usable
+
+    return shows
+
+
+def config_of(seed: int, names: list[str], **clips: Any) -> Config:
+    settings: dict[str, Any] = {
+        "concepts": [{"name": name, "object": name, "kinds": ["spatial"]} for name in names],
+        "quality": {"copy_distance": None},
+        **clips,
+    }
+    return parse_config({"seed": seed, "videos": {"uri": "videos"}, "clips": settings})
+
+
+def one_search(videos: pa.Table, config: Config, shows: Shows, actors: int) -> dict[str, Any]:
+    search, clock = Drawn(config, videos, None), Clock(actors, config.seed)
+    search.shows = shows
+    clock.run(search)
+    notes = search.notes()
+    whole = videos.num_rows * SECONDS_A_VIDEO * 1.125 / 3600  # the mean of a shard's factor
+    slowest = sorted(notes["sets"], key=lambda one: -one["looked_at"])
+    return {
+        "videos": notes["looked_at"],
+        "of": notes["of"],
+        "rounds": notes["rounds"],
+        "ended": notes["ended"],
+        "gpu_hours": round(clock.worked / 3600, 3),
+        "gpu_hours_whole": round(whole, 3),
+        "hours": round(clock.now / 3600, 4),
+        "hours_whole": round(whole / actors, 4),
+        "busy": round(clock.worked / (clock.now * actors), 3),
+        "discarded_videos": round(clock.worked / SECONDS_A_VIDEO / 1.125) - notes["looked_at"],
+        "last_sets": [one["set"] for one in slowest if one["set"].startswith("concept")][:3],
+    }
+
+
+def searches(seed: int) -> dict[str, Any]:
+    """Run searches for all classes and for five, with 1, 8 and 64 GPUs."""
+    videos, labels = kinetics(seed), labels_of_kinetics()
+    names = [f"c{i}" for i in range(CONCEPTS)]
+    shows = contents(seed, CONCEPTS, labels)
+    found: dict[str, Any] = {}
+    for title, classes, asked, actors, size in (
+        ("5 classes, 20 concepts, 1 GPU", labels[:5], names, 1, None),
+        ("5 classes, 20 concepts, 8 GPUs", labels[:5], names, 8, None),
+        ("5 classes, 20 concepts, 64 GPUs, rounds of 2,048, shards of 16", labels[:5], names, 64, 2048),
+        ("5 classes, the 10 most frequent concepts, 8 GPUs", labels[:5], names[:10], 8, None),
+        ("400 classes, 20 concepts, 8 GPUs", None, names, 8, None),
+        ("400 classes, 20 concepts, 64 GPUs, rounds of 2,048, shards of 16", None, names, 64, 2048),
+    ):
+        config = config_of(seed, asked, **({"classes": classes} if classes else {}))
+        if size:
+            config = config.model_copy(
+                update={"videos": config.videos.model_copy(update={"round": size}), "shard_videos": 16}
+            )
+        found[title] = one_search(videos, config, shows, actors)
+        print(title, found[title], flush=True)
+    return found
+
+
+def in_turn(
+    looks: Mapping[str, Look], priority: Mapping[str, float], first: Callable[[str], bool], count: int
+) -> list[str]:
+    """Return videos of every label in turn by priority, as the planner orders them; those that are `first` before."""
+    by_label: dict[str, list[str]] = defaultdict(list)
+    for video in sorted(priority, key=lambda v: priority[v]):
+        by_label[looks[video].label].append(video)
+    ranked = sorted((rank, label, v) for label, some in by_label.items() for rank, v in enumerate(some))
+    return sorted((v for _, _, v in ranked), key=lambda v: not first(v))[:count]
+
+
+def chosen(
+    looks: Mapping[str, Look], seed: int, concept: int, random: int, reserve: bool
+) -> tuple[list[str], list[str]]:
+    """Return the concept's and the random videos."""
+    free = {v: look for v, look in looks.items() if look.usable}
+    showing = {
+        v: draw(seed, "concept", v) for v, look in free.items() if look.concepts and not (reserve and look.reserved)
+    }
+    of_concept = in_turn(free, showing, lambda v: False, concept)
+    left = {v: draw(seed, "random", v) for v, look in free.items() if v not in set(of_concept) and look.moving}
+    return of_concept, in_turn(free, left, lambda v: reserve and free[v].reserved, random)
+
+
+def calibration(cells: int, seed: int) -> dict[str, Any]:
+    """Return the share of true nulls with p <= 0.05 from adaptive sets and from sets of the whole corpus.
+
+    Also the share of random clips that show the concept.
+    """
+    dim, per_concept, pool, prevalence = 16, 20, 100, 0.06
+    counts = {f"label {i}": 150 for i in range(20)}
+    videos = listed(counts)
+    p: dict[str, list[float]] = defaultdict(list)
+    shown: dict[str, list[float]] = defaultdict(list)
+    looked: list[int] = []
+    for cell in range(cells):
+        number = seed * 100_003 + cell
+        config = config_of(number, ["null"], per_concept=per_concept, random_pool=pool, per_class=5, min_per_class=5)
+        config = config.model_copy(update={"videos": config.videos.model_copy(update={"round": 128})})
+
+        def shows(video: str, _: str, number: int = number) -> tuple[frozenset[str], bool, bool]:
+            hit = draw(number, "null", video) < prevalence
+            return frozenset({"null"} if hit else ()), True, True
+
+        search = Drawn(config, videos, None)
+        search.shows = shows
+        Clock(1, number).run(search)
+        looked.append(search.looked)
+        everything = {v: Look(search._label[v], *shows(v, "")[:2]) for v in search._label}
+        rng = np.random.default_rng([number, 2])
+        of_label = rng.normal(size=(len(counts), dim)) * np.sqrt(0.3)
+        place = {label: i for i, label in enumerate(counts)}
+        ids = sorted(everything)
+        own = np.random.default_rng([number, 3]).gamma(4.0, 0.5, size=(len(ids), dim)) - 2.0
+        vectors = {v: of_label[place[everything[v].label]] + own[i] * np.sqrt(0.7) for i, v in enumerate(ids)}
+        gradients = rng.normal(size=dim) + rng.normal(size=(20, dim)) * 0.5
+        for name, looks, reserve in (("adaptive", search.looks, True), ("whole corpus", everything, False)):
+            concept, random = chosen(looks, number, per_concept, pool, reserve)
+            effect = concept_effect(
+                gradients,
+                np.array([vectors[v] for v in concept]),
+                np.array([vectors[v] for v in random]),
+                permutations=999,
+                bootstrap=2,
+                seed=number,
+            )
+            p[name].append(float(effect.p))
+            shown[name].append(sum("null" in looks[v].concepts for v in random) / len(random))
+    print(Counter(looked).most_common(5), flush=True)
+    return {
+        "cells": cells,
+        "looked_at": float(np.mean(looked)),
+        "of": videos.num_rows,
+        **{name: {"0.05": rate(np.array(values) <= 0.05 + 1e-12)} for name, values in p.items()},
+        "random_clips_that_show_it": {name: round(float(np.mean(values)), 4) for name, values in shown.items()},
+        "corpus_share": prevalence,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", choices=("search", "calibration"))
+    parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    result: dict[str, Any] = {}
+    if args.part != "calibration":
+        result["search"] = searches(args.seed)
+    if args.part != "search":
+        result["calibration"] = calibration(args.cells, args.seed)
+        print(result["calibration"], flush=True)
+    write(RESULTS / "enough.json", read(RESULTS / "enough.json") | result)
+
+
+if __name__ == "__main__":
+    main()

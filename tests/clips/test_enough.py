@@ -1,0 +1,180 @@
+"""The rule of `videos.enough`: which videos come next, and when every set is full."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vtcav_ray.clips.enough import (
+    CLASS,
+    CONCEPT,
+    RANDOM,
+    Asked,
+    Look,
+    Order,
+    SetCount,
+    all_full,
+    count_sets,
+    needs,
+    reserved,
+    richer_labels,
+    with_margin,
+)
+
+corpora = st.dictionaries(st.integers(0, 500).map(lambda i: f"v{i}"), st.sampled_from(["", "a", "b", "c"]), min_size=1)
+wishes = st.lists(
+    st.dictionaries(st.sampled_from(["", "a", "b", "c", "not there"]), st.none() | st.integers(0, 20)), max_size=4
+)
+
+
+@given(
+    corpora, st.lists(st.tuples(st.integers(1, 60), wishes, st.booleans()), min_size=1, max_size=8), st.integers(0, 9)
+)
+def test_every_video_is_drawn_once_and_rounds_are_whole(labels: dict[str, str], rounds: list, seed: int) -> None:
+    order, drawn = Order.of(labels, seed), list[str]()
+    for size, wanted, explore in rounds:
+        left = len(order)
+        found = order.draw_round(size, wanted, explore=explore)
+        assert len(found) == min(size, left)
+        assert len(order) == left - len(found)
+        drawn += [one.video_id for one in found]
+    assert len(set(drawn)) == len(drawn)
+    assert set(drawn) <= set(labels)
+    assert order.taken == Counter(labels[video] for video in drawn)
+    assert order.counts_left() == {label: n - order.taken[label] for label, n in Counter(labels.values()).items()}
+
+
+@given(corpora, st.integers(1, 100), st.integers(0, 9))
+def test_labels_take_turns(labels: dict[str, str], size: int, seed: int) -> None:
+    order = Order.of(labels, seed)
+    taken = Counter(labels[one.video_id] for one in order.draw_round(size))
+    left = order.counts_left()
+    for label, n in left.items():
+        assert n == 0 or taken[label] >= max(taken.values()) - 1
+
+
+@given(corpora, st.integers(1, 40), st.integers(0, 9), st.randoms())
+def test_the_order_of_the_list_plays_no_part(labels: dict[str, str], size: int, seed: int, chance: object) -> None:
+    shuffled = list(labels.items())
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = Order.of(labels, seed), Order.of(dict(shuffled), seed)
+    for _ in range(3):
+        assert one.draw_round(size, [{"a": None}]) == other.draw_round(size, [{"a": None}])
+
+
+def test_another_seed_gives_another_order() -> None:
+    labels = {f"v{i}": "a" for i in range(50)}
+    assert Order.of(labels, 0).draw_round(10) != Order.of(labels, 1).draw_round(10)
+
+
+def test_half_of_a_round_goes_to_the_labels_of_unfilled_sets() -> None:
+    labels = {f"{label}{i}": label for label in "abcdefgh" for i in range(100)}
+    drawn = Order.of(labels, 0).draw_round(64, [{"a": None, "b": None}])
+    by_label = Counter(one.video_id[0] for one in drawn)
+    assert sum(one.in_turn for one in drawn) == 32
+    assert by_label["a"] == by_label["b"] == 4 + 16
+    assert all(by_label[label] == 4 for label in "cdefgh")
+
+
+def test_a_class_takes_no_more_than_it_lacks() -> None:
+    labels = {f"{label}{i}": label for label in "ab" for i in range(100)}
+    drawn = Order.of(labels, 0).draw_round(60, [{"a": 5}], explore=False)
+    assert sum(not one.in_turn for one in drawn) == 5
+    assert sum(one.in_turn for one in drawn) == 55  # the round is whole
+
+
+def test_a_reserve_is_half_of_the_videos_whatever_they_show() -> None:
+    assert 400 < sum(reserved(3, f"v{i}") for i in range(1000)) < 600
+    assert reserved(3, "v1") == reserved(3, "v1")
+
+
+def test_richer_labels_show_a_concept_more_often_than_the_corpus() -> None:
+    looks = [Look("rich", frozenset({"cup"}))] * 5 + [Look("rich")] * 5
+    looks += [Look("poor", frozenset({"cup"}))] + [Look("poor")] * 19 + [Look("none")] * 10
+    looks += [Look("richest", frozenset({"cup"}))]
+    assert richer_labels(looks, "cup") == ["richest", "rich"]
+    assert richer_labels(looks, "ball") == []
+
+
+ASKED = Asked({"lift": 2}, ("cup",), 20, per_concept=3, random=4)
+
+
+def looks_of(cups: int, reserve: int, *, label: str = "lift") -> dict[str, Look]:
+    found = {f"c{i}": Look(label, frozenset({"cup"}), True) for i in range(cups)}
+    return found | {f"r{i}": Look(label, frozenset({"cup"}), True, reserved=True) for i in range(reserve)}
+
+
+def test_sets_are_full_when_each_has_its_margin() -> None:
+    looks = looks_of(cups=5, reserve=7)
+    counts = count_sets(looks, {"lift": ["r0", "c4"]}, {"lift": 9}, ASKED)
+    assert counts == [
+        SetCount(CLASS, "lift", 2, 2, True),
+        SetCount(CONCEPT, "cup", 4, 4, True),  # c4 is a class example, and the reserve is not for concepts
+        SetCount(RANDOM, "", 5, 6, True),
+    ]
+    assert all_full(counts)
+    assert needs(looks, counts) == []
+
+
+@pytest.mark.parametrize(
+    ("cups", "reserve", "examples", "unfilled"),
+    [
+        (4, 7, ["r0", "c3"], {CONCEPT}),
+        (5, 5, ["r0", "c4"], {RANDOM}),
+        (5, 7, ["c4"], {CLASS}),
+        (3, 3, [], {CLASS, CONCEPT, RANDOM}),
+    ],
+)
+def test_a_set_that_lacks_one_video_is_not_full(
+    cups: int, reserve: int, examples: list[str], unfilled: set[str]
+) -> None:
+    counts = count_sets(looks_of(cups, reserve), {"lift": examples}, {"lift": 1}, ASKED)
+    assert {count.kind for count in counts if not count.full} == unfilled
+
+
+def test_a_class_whose_videos_are_all_known_needs_no_more() -> None:
+    (lift, *_) = count_sets(looks_of(1, 1), {"lift": ["c0"]}, {"lift": 0, "other": 50}, ASKED)
+    assert lift == SetCount(CLASS, "lift", 2, 1, True)
+
+
+def test_proposed_concepts_fill_up_to_their_number() -> None:
+    auto = Asked({}, None, 2, per_concept=3, random=4)
+    looks = {f"c{i}": Look("", frozenset({"cup up"}), True) for i in range(9)}
+    looks |= {f"r{i}": Look("", frozenset({"rare"}), True, reserved=True) for i in range(9)}
+    one, other, _ = count_sets(looks, {}, {}, auto)
+    assert (one.name, one.full) == ("cup up", True)
+    assert (other.found, other.full) == (0, False)  # the reserve gives no concepts
+
+
+def test_unusable_videos_fill_nothing() -> None:
+    looks = {
+        video: Look("lift", look.concepts, look.moving, look.reserved, usable=False)
+        for video, look in looks_of(9, 9).items()
+    }
+    assert not any(count.full for count in count_sets(looks, {}, {"lift": 1}, ASKED))
+
+
+@given(
+    st.dictionaries(
+        st.integers(0, 300).map(lambda i: f"v{i}"),
+        st.builds(
+            Look, st.sampled_from("ab"), st.frozensets(st.sampled_from(["x", "y"])), st.booleans(), st.booleans()
+        ),
+        max_size=80,
+    ),
+    st.integers(1, 6),
+    st.integers(1, 12),
+)
+@settings(max_examples=200)
+def test_more_videos_never_empty_a_set(looks: dict[str, Look], per_concept: int, random: int) -> None:
+    asked = Asked({}, ("x", "y"), 2, per_concept, random)
+    full = all_full(count_sets(looks, {}, {}, asked))
+    more = looks | {"new": Look("a", frozenset(), False, False)}
+    assert not full or all_full(count_sets(more, {}, {}, asked))
+
+
+def test_the_margin_is_a_tenth_and_at_least_one() -> None:
+    assert [with_margin(n) for n in (1, 10, 30, 300)] == [2, 11, 33, 330]

@@ -1,0 +1,258 @@
+"""When to stop tracking, and which videos to track next: the rule of `videos.enough`. Pure, and without any clock.
+
+Videos are looked at in rounds. Their order is random (seeded) inside each label. A round takes labels in turn. From the
+third round on, half of a round goes to the labels in which an unfilled set was found more often than in the corpus, and
+to classes that lack examples. A round is chosen from the results of all rounds but the one before it, which still runs
+then. So the chosen videos depend on the seed, the corpus and the config alone.
+
+Random clips must show what the corpus shows. If concepts took what they need from every video, a rare concept would
+vanish from the random clips; and rounds that look for a concept hold too much of it. So half of the videos taken in
+turn are reserved for random clips before anything in them is seen, and concepts use only the others.
+
+The rule counts videos that could give a clip, after the quality filters. It never sees an activation, a score or a p.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vtcav_ray.clips.classes import draw
+
+ROUND = 512  # videos; a smaller corpus is looked at whole
+AHEAD = 2  # rounds that are chosen before the first one ends: one runs, one waits
+MARGIN = 0.1  # more candidates than clips: some are lost when clips are cut, and to near-duplicates
+RESERVED = 0.5  # share of the videos taken in turn that only random clips use
+CLASS, CONCEPT, RANDOM = "class", "concept", "random"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one source video could give.
+
+    Attributes:
+        label: the one label for which it counts; empty: none.
+        concepts: names of the concepts that it shows, after the quality filters.
+        moving: whether a random clip that follows a track could be cut from it.
+        reserved: it is kept for random clips.
+        usable: it could be read, and is no copy of another video.
+    """
+
+    label: str
+    concepts: frozenset[str] = frozenset()
+    moving: bool = False
+    reserved: bool = False
+    usable: bool = True
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The sets that a config asks for.
+
+    Attributes:
+        classes: class -> number of examples that the whole corpus gives.
+        concepts: names; None: the `most` concepts that the most videos show.
+        most: maximum number of concepts that are proposed.
+        per_concept: clips of each concept, from different videos.
+        random: random clips of each kind, from different videos.
+    """
+
+    classes: Mapping[str, int]
+    concepts: tuple[str, ...] | None
+    most: int
+    per_concept: int
+    random: int
+
+
+@dataclass(frozen=True)
+class SetCount:
+    """One set after some rounds.
+
+    Attributes:
+        kind: class, concept or random.
+        name: of the class or concept; empty for random clips.
+        wanted: number of candidates that fill it, including the margin.
+        found: number of candidates.
+        full: it needs no more videos: it has what it wants, or no video of its label is left.
+    """
+
+    kind: str
+    name: str
+    wanted: int
+    found: int
+    full: bool
+
+
+def with_margin(count: int) -> int:
+    """Return the number of candidates that are wanted for a number of clips."""
+    return count + math.ceil(MARGIN * count)
+
+
+def reserved(seed: int, video_id: str) -> bool:
+    """Return whether a video that is taken in turn is kept for random clips."""
+    return draw(seed, "reserved", video_id) < RESERVED
+
+
+def count_sets(
+    looks: Mapping[str, Look], examples: Mapping[str, Sequence[str]], left: Mapping[str, int], asked: Asked
+) -> list[SetCount]:
+    """Count the candidates of every set.
+
+    If all sets are full, `vtcav_ray.clips.select` gives each of them as many clips as it would with the whole corpus.
+
+    Args:
+        looks: source video -> what it could give, of all that were looked at.
+        examples: class -> the usable videos that are its examples.
+        left: label -> number of its source videos that were not looked at.
+        asked: the sets.
+    """
+    counts = []
+    for name, wanted in sorted(asked.classes.items()):
+        found = len(examples.get(name, ()))
+        counts.append(SetCount(CLASS, name, wanted, found, found >= wanted or not left.get(name)))
+    taken = {video for ids in examples.values() for video in ids}
+    free = [look for video, look in looks.items() if look.usable and video not in taken]
+    shown = Counter(name for look in free if not look.reserved for name in look.concepts)
+    names = asked.concepts
+    if names is None:
+        ranked = sorted(shown, key=lambda name: (-shown[name], name))[: asked.most]
+        names = (*ranked, *(f"(proposal {i + 1})" for i in range(len(ranked), asked.most)))
+    wanted = with_margin(asked.per_concept)
+    counts += [SetCount(CONCEPT, name, wanted, shown[name], shown[name] >= wanted) for name in names]
+    # The planner leaves up to half of the free videos to random clips. With this number, concepts need not share.
+    room = asked.random + len(names) * asked.per_concept
+    wanted = with_margin(asked.random)
+    moving = sum(look.moving and look.reserved for look in free)
+    return [
+        *counts,
+        SetCount(RANDOM, "", wanted, moving, moving >= wanted and len(free) >= max(room, 2 * asked.random)),
+    ]
+
+
+def all_full(counts: Iterable[SetCount]) -> bool:
+    """Return whether no set needs more videos."""
+    return all(count.full for count in counts)
+
+
+def richer_labels(looks: Iterable[Look], concept: str) -> list[str]:
+    """Return the labels whose videos show a concept more often than all videos together, the richest first."""
+    seen: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    for look in looks:
+        seen[look.label] += 1
+        hits[look.label] += concept in look.concepts
+    if not (total := sum(hits.values())):
+        return []
+    usual = total / sum(seen.values())
+    rich = [label for label in seen if hits[label] / seen[label] > usual]
+    return sorted(rich, key=lambda label: (-hits[label] / seen[label], label))
+
+
+def needs(looks: Mapping[str, Look], counts: Sequence[SetCount]) -> list[dict[str, int | None]]:
+    """Return, for each unfilled class and concept, the labels to take videos from: label -> how many, None: any number.
+
+    A concept that no label is known to have needs no label in particular.
+    """
+    found: list[dict[str, int | None]] = []
+    for count in counts:
+        if count.full or count.kind == RANDOM:
+            continue
+        if count.kind == CLASS:
+            found.append({count.name: count.wanted - count.found})
+        elif rich := richer_labels(looks.values(), count.name):
+            found.append(dict.fromkeys(rich))
+    return found
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One source video of a round, and whether it was taken in turn, or for a set that needs its label."""
+
+    video_id: str
+    in_turn: bool
+
+
+@dataclass
+class Order:
+    """The videos that were not looked at yet, by label, each label in random order. Drawing changes it.
+
+    Args:
+        left: label -> source videos, the last one first.
+        seed: of ties between labels.
+        taken: label -> number of videos drawn.
+    """
+
+    left: dict[str, list[str]]
+    seed: int
+    taken: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, labels: Mapping[str, str], seed: int) -> Order:
+        """Return the order of a corpus.
+
+        Args:
+            labels: source video -> its label; empty: none.
+        """
+        left: dict[str, list[str]] = {}
+        for video in sorted(labels, key=lambda v: (draw(seed, "look", v), v), reverse=True):
+            left.setdefault(labels[video], []).append(video)
+        return cls(left, seed)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.left.values()))
+
+    def counts_left(self) -> dict[str, int]:
+        """Return label -> number of videos that are left."""
+        return {label: len(videos) for label, videos in self.left.items()}
+
+    def draw_round(
+        self, size: int, wanted: Sequence[Mapping[str, int | None]] = (), *, explore: bool = True
+    ) -> list[Drawn]:
+        """Take the next round.
+
+        Args:
+            size: number of videos; fewer if fewer are left.
+            wanted: from `needs`. Half of the round is divided among these.
+            explore: whether the other half is taken from all labels in turn; False: the needs come first, and may take
+                the whole round.
+        """
+        share = size - size // 2 if explore or not wanted else 0
+        drawn = self._in_turn(share if wanted else size)
+        room = size - len(drawn)
+        for place, labels in enumerate(wanted):
+            drawn += self._for_set(-(-room // (len(wanted) - place)), labels)
+            room = size - len(drawn)
+        return drawn + self._in_turn(room)
+
+    def _in_turn(self, size: int) -> list[Drawn]:
+        """Take videos of every label in turn."""
+        return [Drawn(video, True) for video in self._take(size, self.left, self.taken)]
+
+    def _for_set(self, size: int, labels: Mapping[str, int | None]) -> list[Drawn]:
+        """Take videos of some labels in turn, at most so many of each."""
+        most = {label: len(self.left.get(label, ())) if some is None else some for label, some in labels.items()}
+        return [Drawn(video, False) for video in self._take(size, labels, Counter(), most)]
+
+    def _take(
+        self, size: int, labels: Iterable[str], turns: Mapping[str, int], most: Mapping[str, int] | None = None
+    ) -> list[str]:
+        """Take up to `size` videos, each time of the label with the fewest turns; ties by chance."""
+        found: list[str] = []
+        waiting = [self._turn(label, turns.get(label, 0)) for label in labels if self.left.get(label)]
+        heapq.heapify(waiting)
+        begun = {label: turn for turn, _, label in waiting}
+        while waiting and len(found) < size:
+            turn, _, label = heapq.heappop(waiting)
+            if most is not None and turn - begun[label] >= most[label]:
+                continue
+            found.append(self.left[label].pop())
+            self.taken[label] += 1
+            if self.left[label]:
+                heapq.heappush(waiting, self._turn(label, turn + 1))
+        return found
+
+    def _turn(self, label: str, turn: int) -> tuple[int, float, str]:
+        return turn, draw(self.seed, "turn", self.left[label][-1]), label
