@@ -230,7 +230,9 @@ def _best_frames(track: Track, frames_ST: np.ndarray, boxes_ST4: np.ndarray) -> 
     place = np.clip(np.searchsorted(track.frames, frames_ST), 0, len(track.frames) - 1)
     detected = track.frames[place] == frames_ST
     confidence = np.where(detected, track.confidence[place], np.nan)
-    usual = np.nanmedian(np.where(detected.any(1, keepdims=True), confidence, 0.0), axis=1, keepdims=True)
+    known = np.where(detected.any(1, keepdims=True), confidence, 0.0)
+    median = np.nanmedian if np.isnan(known).any() else np.median  # the latter is ten times faster
+    usual = median(known, axis=1, keepdims=True)
     sure = np.nan_to_num(confidence, nan=-1.0) >= usual
     whole = (boxes_ST4[..., :2] > 1).all(2)
     whole &= (boxes_ST4[..., 2] < track.width - 1) & (boxes_ST4[..., 3] < track.height - 1)
