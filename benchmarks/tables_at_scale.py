@@ -9,18 +9,16 @@ Signatures differ from video to video; one in 1,000 videos repeats the one befor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
-from itertools import repeat
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from vtcav_ray.runs.stage import make_shards
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
+from vtcav_ray.store.read_ahead import read_ahead
 from vtcav_ray.tables import SIGNATURE_NUMBERS, SIGNATURES, TRACKS, VIDEOS
 
 SHARD_VIDEOS = 64
@@ -64,41 +62,57 @@ def videos_table(count: int, bucket: str = "s3://kinetics") -> pa.Table:
     )
 
 
-def write_tables(folder: str, count: int, processes: int = 2) -> tuple[StageFolder, StageFolder]:
-    """Write the stages `videos` and `tracks`, if they are not complete there yet, and return them."""
-    videos, tracks = (stage_folder(Folder(folder), name, "scale") for name in ("videos", "tracks"))
-    if not videos.complete:
-        table = videos_table(count)
-        videos.commit("all", ShardOutput({"videos": table}))
-        videos.finish({"inputs": {}}, {"notes": {"videos": count}})
-    if not tracks.complete:
-        table = videos.read("videos", columns=["video_id"])
-        shards = make_shards(table, SHARD_VIDEOS)
-        with ProcessPoolExecutor(processes) as pool:
-            parts = [(number, shard.name, shard.rows["video_id"].to_pylist()) for number, shard in enumerate(shards)]
-            for _ in pool.map(_write_shard, repeat(folder), parts, chunksize=50):
-                pass
-        tracks.finish({"inputs": {"videos": "scale"}}, {"notes": {}})
-    return videos, tracks
+def opened(folder: str) -> tuple[StageFolder, StageFolder]:
+    """Return the folders of the stages `videos` and `tracks`."""
+    return stage_folder(Folder(folder), "videos", "scale"), stage_folder(Folder(folder), "tracks", "scale")
 
 
-def _write_shard(folder: str, part: tuple[int, str, list[str]]) -> None:
-    number, name, ids = part
-    output = stage_folder(Folder(folder), "tracks", "scale")
-    made = {"tracks": tracks_of(ids, number % TEMPLATES), "signatures": signatures_of(ids, number)}
-    output.commit(name, ShardOutput(made, metrics={"videos": len(ids), "frames": len(ids) * FRAMES}))
+def write_tables(folder: str, count: int) -> None:
+    """Write the table `videos` of `count` videos, and `TEMPLATES` shards of `tracks`."""
+    videos, tracks = opened(folder)
+    table = videos_table(count)
+    videos.commit("all", ShardOutput({"videos": table}))
+    videos.finish({"inputs": {}}, {"notes": {"videos": count}})
+    for number in range(TEMPLATES):
+        tracks.commit(f"{number:05d}", ShardOutput({"tracks": tracks_of(table["video_id"][:SHARD_VIDEOS], number)}))
+    tracks.finish({"inputs": {"videos": "scale"}}, {"notes": {}})
 
 
-_templates: dict[int, dict[str, Any]] = {}
+@dataclass(frozen=True)
+class RepeatedTracks(StageFolder):
+    """The stage `tracks` of a large corpus: `TEMPLATES` files, read and checked again for each shard, under its ids."""
+
+    ids: pa.Array = field(default=None, repr=False)
+
+    def iter_tables(
+        self, table: str, *, columns: Sequence[str] | None = None, **partition: str
+    ) -> Iterator[tuple[str, pa.Table]]:
+        starts = range(0, len(self.ids), SHARD_VIDEOS)
+        if table == "signatures":
+            for number, start in enumerate(starts):
+                yield f"{number:05d}", signatures_of(self.ids[start : start + SHARD_VIDEOS], number)
+            return
+        assert table == "tracks", table
+        paths = self.files("tracks")
+        sizes = {f"{number:05d}": 1 for number in range(len(starts))}
+        parts = read_ahead(sizes, lambda name: self.read_file(paths[int(name) % len(paths)], columns))
+        for name, start, part in zip(sizes, starts, parts, strict=True):
+            ids = self.ids[start : start + SHARD_VIDEOS]
+            part = part.slice(0, len(ids) * TRACKS_A_VIDEO)
+            yield name, part.set_column(0, "video_id", [_repeated(ids)])
+
+    def read(self, table: str, *, columns: Sequence[str] | None = None, **partition: str) -> pa.Table | None:
+        assert table != "tracks", "too large to be read at once"
+        return super().read(table, columns=columns, **partition)
 
 
-def tracks_of(ids: list[str], template: int) -> pa.Table:
+def _repeated(ids: pa.Array) -> pa.Array:
+    return ids.take(pa.array(np.repeat(np.arange(len(ids)), TRACKS_A_VIDEO)))
+
+
+def tracks_of(ids: pa.Array, template: int) -> pa.Table:
     """Return the TRACKS rows of a shard."""
-    if template not in _templates:
-        _templates[template] = _template(template)
-    rows = len(ids) * TRACKS_A_VIDEO
-    columns = {name: column[:rows] for name, column in _templates[template].items()}
-    columns["video_id"] = pa.array(np.repeat(np.array(ids, object), TRACKS_A_VIDEO))
+    columns = {"video_id": _repeated(ids), **_template(template)}
     return pa.table([columns[name] for name in TRACKS.names], schema=TRACKS)
 
 
@@ -112,7 +126,9 @@ def _template(seed: int) -> dict[str, pa.Array]:
     frames = ((np.repeat(starts, lengths) + at) * STRIDE).astype(np.int32)
     speed = np.where(rng.random((rows, 1)) < 0.4, 0.0, rng.normal(0, 1.2, (rows, 2)))
     begin, size = rng.uniform(40, 200, (rows, 2)), rng.uniform(15, 90, (rows, 2))
-    centre = np.repeat(begin, lengths, 0) + at[:, None] * np.repeat(speed, lengths, 0) + rng.normal(0, 0.7, (len(at), 2))
+    centre = (
+        np.repeat(begin, lengths, 0) + at[:, None] * np.repeat(speed, lengths, 0) + rng.normal(0, 0.7, (len(at), 2))
+    )
     half = np.repeat(size, lengths, 0) / 2 + rng.normal(0, 0.5, (len(at), 2))
     limit = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
     boxes = np.clip(np.concatenate((centre - half, centre + half), 1), 0, limit).astype(np.float32)
@@ -122,7 +138,9 @@ def _template(seed: int) -> dict[str, pa.Array]:
 
     def fixed(values: np.ndarray, kind: pa.DataType) -> pa.Array:
         inner = kind.value_type
-        return listed(pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), inner.value_type), inner.list_size), kind)
+        return listed(
+            pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), inner.value_type), inner.list_size), kind
+        )
 
     fields = {field.name: field.type for field in TRACKS}
     camera = np.repeat(rng.normal(0, 0.05, (rows, 2)), lengths, 0) * at[:, None]
@@ -142,11 +160,11 @@ def _template(seed: int) -> dict[str, pa.Array]:
     }
 
 
-def signatures_of(ids: list[str], number: int) -> pa.Table:
+def signatures_of(ids: pa.Array, number: int) -> pa.Table:
     """Return the SIGNATURES rows of a shard: spread like real ones (most of the variance in a few directions)."""
     rng = np.random.default_rng(number)
     scale = 1 / np.sqrt(np.arange(1, SIGNATURE_NUMBERS + 1))
-    vectors = rng.normal(0, 1, (len(ids), SIGNATURE_NUMBERS)) * scale
+    vectors = rng.standard_normal((len(ids), SIGNATURE_NUMBERS), np.float32) * scale
     vectors *= np.sqrt(2) / np.linalg.norm(vectors, axis=1, keepdims=True)
     for row in range(1, len(ids)):
         if (number * SHARD_VIDEOS + row) % COPY_EVERY == 0:

@@ -17,6 +17,7 @@ from vtcav_ray.tables.branches import (
     PATCHED,
 )
 from vtcav_ray.tables.names import CELL_KEY, EFFECT, MARKER, RENAMED
+from vtcav_ray.tables.rows import rows_of
 from vtcav_ray.tables.side import (
     AGGREGATE,
     ALIGNED,
@@ -181,6 +182,8 @@ __all__ = [
     "activations",
     "cavs",
     "classes_of",
+    "rows_of",
     "gradients",
+    "rows_of",
     "vector",
 ]
