@@ -158,11 +158,6 @@ class _Running:
         tell_checked(self.completing.progress, found)
         found.stop()
 
-    def start_early(self) -> None:
-        """Start Ray before the checks if videos will be decoded; otherwise it starts when a stage needs it."""
-        if self.config.clips.need_tracks and not self._has_tracks():
-            self.completing.session.start_early()
-
     def _has_tracks(self) -> bool:
         """Return whether the tracks are complete, so that no detector is needed."""
         try:
@@ -200,7 +195,6 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
             if stage is VIDEOS:
                 work.render()
             if stage is first:
-                work.start_early()
                 work.check(stages)
             work.stage(stage)
         if stage_now == REPORT.name:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import tenacity
 
 from vtcav_ray.config import ResourcesConfig, StageResources
-from vtcav_ray.engine import resident
 from vtcav_ray.engine.stray import LOG_LEVEL_LINE, without_line
 from vtcav_ray.errors import EnvironmentFault
 from vtcav_ray.runs import logs
@@ -30,7 +28,7 @@ WATCH_SECONDS = 0.5
 DATA_THREADS = ("StreamingExecutor-", "Prefetcher", "iter_threaded", "map_tp_", "ray-data-")
 DATA_THREADS_SECONDS = 10.0
 VITAL = ("raylet", "gcs_server")
-TASK_LINES = r"_ShardActor|run_in_kept|infinite retries remaining|A worker died or was killed while executing"
+TASK_LINES = r"_ShardActor|infinite retries remaining|A worker died or was killed while executing"
 # Nothing may be downloaded or installed at run time, on any node, and Ray must not send usage statistics.
 WORKER_ENVIRONMENT = {
     "YOLO_OFFLINE": "true",
@@ -42,9 +40,7 @@ WORKER_ENVIRONMENT = {
 
 
 @contextlib.contextmanager
-def ray_session(
-    resources: ResourcesConfig, on_death: Callable[[str], None] | None = None, imports: Sequence[str] = ()
-) -> Iterator[None]:
+def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | None = None) -> Iterator[None]:
     """Connect to `resources.address` or RAY_ADDRESS, or start Ray on this machine for the duration of the block.
 
     If this process is already connected to Ray, use that connection and leave it open.
@@ -53,8 +49,6 @@ def ray_session(
         resources: address or size of the cluster.
         on_death: called from another thread when a vital process of the Ray started here has died, with the name of
             the process.
-        imports: modules that the worker processes of a Ray started here import as they start, if these processes are
-            kept from stage to stage (`vtcav_ray.engine.resident`).
 
     Raises:
         EnvironmentFault: no cluster answers at the address, or metrics are requested and their packages are missing.
@@ -76,10 +70,13 @@ def ray_session(
         _configure_data()
         yield
         return
-    options: dict[str, object] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    variables = {**WORKER_ENVIRONMENT, **logs.environment()}
+    options: dict[str, object] = {
+        "runtime_env": {"env_vars": {**WORKER_ENVIRONMENT, **logs.environment()}},
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+    }
     if address:
-        options |= {"address": address, "runtime_env": {"env_vars": variables}}
+        options["address"] = address
     else:
         # No dashboard, and therefore no job server: anyone who can reach these can run code here.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": resources.num_cpus}
@@ -88,19 +85,10 @@ def ray_session(
             options["_metrics_export_port"] = resources.metrics_port
         if resources.object_store_gb is not None:
             options["object_store_memory"] = int(resources.object_store_gb * 1e9)
-        if resident.can_keep(resources):
-            variables["OMP_NUM_THREADS"] = str(resident.threads_of(resources.detect))  # as Ray would set it
-            options["_system_config"] = {
-                "idle_worker_killing_time_threshold_ms": 1000 * resident.IDLE_SECONDS,
-                "preload_python_modules": [name for name in imports if importlib.util.find_spec(name) is not None],
-            }
-    # The processes of a Ray that starts here inherit the variables; a runtime environment would delay each of them.
-    with resident.environment({} if address else variables):
-        _start(options, address)
+    _start(options, address)
     try:
         _configure_data()
-        kept = resident.keeping(resources) if not address else contextlib.nullcontext()
-        with kept, _watched(on_death) if on_death is not None and not address else contextlib.nullcontext():
+        with _watched(on_death) if on_death is not None and not address else contextlib.nullcontext():
             yield
     finally:
         _wait_for_data_threads()
@@ -272,17 +260,8 @@ class LazySession:
         """Connect or start, once."""
         if not self._started:
             self._interrupt = interrupter()
-            self._stack.enter_context(ray_session(self.resources, self._died, resident.IMPORTS))
+            self._stack.enter_context(ray_session(self.resources, self._died))
             self._started = True
-
-    def start_early(self) -> None:
-        """Start before the driver's own preparations, so that the worker processes import their modules meanwhile.
-
-        torch, which the preparations need, is imported in another thread: this one mostly waits for Ray's processes.
-        """
-        if importlib.util.find_spec("torch") is not None:
-            threading.Thread(target=importlib.import_module, args=("torch",), name="imports").start()
-        self.start()
 
     def _died(self, process: str) -> None:
         self.fault = EnvironmentFault(

@@ -22,7 +22,7 @@ import pyarrow as pa
 import tenacity
 
 from vtcav_ray.config import DecodeLimits, StageResources
-from vtcav_ray.engine import observe, resident
+from vtcav_ray.engine import observe
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
 from vtcav_ray.engine.caught import Caught, described, of_shard
 from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
@@ -73,6 +73,7 @@ def run_shards(
         return
     import ray.data
     import ray.exceptions
+    from ray.data import ActorPoolStrategy
 
     check_demand(output.stage, resources)
     limit = resources.max_actors or cluster_slots(resources.cpus, resources.gpus)
@@ -80,17 +81,21 @@ def run_shards(
     floor = min(resources.min_actors, pool)
     items = [{"name": shard.name, "rows": _to_ipc(shard.rows)} for shard in shards]
     memory = int(resources.memory_gb * 1e9) if resources.memory_gb is not None else None
-    actor = {
-        "make_worker": with_added(make_worker),
-        "output": output,
-        "resources": resources,
-        "rehearsal": rehearsal,
-        "run": uuid.uuid4().hex,
-    }
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        **(_tasks(actor, pool) if resident.keeps(resources) else _actors(actor, floor, pool)),
+        _ShardActor,
+        fn_constructor_kwargs={
+            "make_worker": with_added(make_worker),
+            "output": output,
+            "resources": resources,
+            "rehearsal": rehearsal,
+            "run": uuid.uuid4().hex,
+        },
         batch_size=1,
         batch_format="pyarrow",
+        # Start all actors at once: a pool grows by one per decision, but here the amount of work is known.
+        compute=ActorPoolStrategy(
+            min_size=floor, max_size=pool, initial_size=pool, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
+        ),
         num_cpus=resources.cpus,
         num_gpus=resources.gpus,
         memory=memory,
@@ -107,27 +112,6 @@ def run_shards(
         raise (StageError if ours else EnvironmentFault)(
             f"Ray could not continue the stage {output.stage}: {_last_line(error)} Finished shards are kept: run again."
         ) from error
-
-
-def _actors(actor: dict[str, Any], floor: int, pool: int) -> dict[str, Any]:
-    """Return the arguments of `map_batches` for a pool of actors."""
-    from ray.data import ActorPoolStrategy
-
-    # Start all actors at once: a pool grows by one per decision, but here the amount of work is known.
-    compute = ActorPoolStrategy(
-        min_size=floor, max_size=pool, initial_size=pool, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
-    )
-    return {"fn": _ShardActor, "fn_constructor_kwargs": actor, "compute": compute}
-
-
-def _tasks(actor: dict[str, Any], pool: int) -> dict[str, Any]:
-    """Return the arguments of `map_batches` for tasks in processes that are kept (`vtcav_ray.engine.resident`)."""
-    import ray.cloudpickle
-    from ray.data import TaskPoolStrategy
-
-    made_by = ray.cloudpickle.dumps(functools.partial(_ShardActor, **actor))
-    kept = {"token": actor["run"], "made_by": made_by}
-    return {"fn": resident.run_in_kept, "fn_kwargs": kept, "compute": TaskPoolStrategy(size=pool)}
 
 
 class _ShardActor:

@@ -182,6 +182,7 @@ __all__ = [
     "activations",
     "cavs",
     "classes_of",
+    "rows_of",
     "gradients",
     "rows_of",
     "vector",
