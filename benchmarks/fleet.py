@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow as pa
 import ray.cloudpickle
 import sleeping_worker
 from environment import environment, write

@@ -1,9 +1,9 @@
 """Write the tables `videos`, `tracks` and `signatures` of a large corpus: the real schemas, synthetic rows.
 
-A video has a label of Kinetics-400, 10 s of 25 frames per second, and `TRACKS_A_VIDEO` tracks with a box on every second
-frame. Lengths are exponential, with a mean of 50 boxes; an object moves at a constant speed, or stands still. Numbers are
-drawn once per `TEMPLATES` shards and repeated under other ids, since drawing and compressing them would take hours.
-Signatures differ from video to video; one in 1,000 videos repeats the one before it.
+A video has a label of Kinetics-400, 10 s of 25 frames per second, and `TRACKS_A_VIDEO` tracks with a box on every
+second frame. Lengths are exponential, with a mean of 50 boxes; an object moves at a constant speed, or stands still.
+`TEMPLATES` shards of tracks are written. They are read again and again, each time under other ids: 10,000 different
+files would only test the disk. Signatures differ from video to video; one in 1,000 videos repeats the one before it.
 """
 
 from __future__ import annotations

@@ -59,10 +59,13 @@ class Corpus:
         """
         frames = _frames_by_segment(found)
         examples: dict[str, list[Example]] = {}
+        texts: dict[str, str] = {}  # one object for each text of labels, not one for each video
         for row in rows_of(videos):
             if row["video_id"] in left_out:
                 continue
             unit = row.get("source") or row["video_id"]
+            if row["label"]:
+                row["label"] = texts.setdefault(row["label"], row["label"])
             for example in _examples(unit, row, frames):
                 examples.setdefault(unit, []).append(example)
         return cls(examples)

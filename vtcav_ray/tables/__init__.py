@@ -182,7 +182,6 @@ __all__ = [
     "activations",
     "cavs",
     "classes_of",
-    "rows_of",
     "gradients",
     "rows_of",
     "vector",

@@ -206,6 +206,7 @@ def _from_files(
         elif file not in links.aliases:
             # For a link, the listing gives the time at which the link was created.
             info = fs.info(file) if found[file].get("islink") else found[file]
+            found[file] = {}  # read; two sets of rows of a large corpus would be held otherwise
             rows.append(row_of(name, full, *_label_and_split(name), info))
     left_out = _left_out(name for name in (_relative(f, root) for f in found if f not in relatives))
     if not rows and not failures:
