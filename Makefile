@@ -60,12 +60,12 @@ test-all: setup
 
 test-fast: WORKERS := 2
 test-fast: setup
-	$(PYTEST) -m "not slow and not browser and not full"
+	$(PYTEST) --hypothesis-profile=quick -m "not slow and not browser and not full"
 
 # The share of the package's lines that the fast part runs in its own processes.
 coverage: WORKERS := 2
 coverage: setup
-	$(PYTEST) -m "not slow and not browser and not full" --cov --cov-report=term
+	$(PYTEST) --hypothesis-profile=quick -m "not slow and not browser and not full" --cov --cov-report=term
 
 lint: setup
 	$(BIN)/ruff check .

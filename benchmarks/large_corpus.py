@@ -1,4 +1,4 @@
-"""Measure the driver's memory and time for a large corpus: its table of videos, copies, the plan of clips, `vtcav plan`.
+"""Measure the driver's memory and time for a large corpus: the table of videos, copies, the plan, `vtcav plan`.
 
     python benchmarks/large_corpus.py --videos 650000 --out benchmarks/results/large_corpus.json
 

@@ -22,7 +22,8 @@ from threadpoolctl import threadpool_limits
 from vtcav_ray.cavs.stage import BLOCK_CAVS
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import load_config
-from vtcav_ray.planning.estimate import Plan, classes_of, estimate
+from vtcav_ray.planning.counts import classes_of
+from vtcav_ray.planning.estimate import Plan, estimate
 from vtcav_ray.planning.sample import Sample, Timed
 from vtcav_ray.runs.stage import shard_size
 from vtcav_ray.scores.stage import BLOCK_CLASSES

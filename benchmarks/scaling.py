@@ -108,6 +108,7 @@ def add_node(to: Cluster, cpus: int, **options: Any) -> Any:
         except Exception as error:  # Ray gives a node 30 s, which a busy machine may exceed, and raises a plain one
             if "timed out during startup" not in str(error) or attempt == 3:
                 raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def run_videos(

@@ -9,8 +9,8 @@ There are three kinds of checks. None uses wall time:
 - **ratios** (`throughput`, `cavs`, `tracking`, `throughput_swin`, `throughput_videomae`, `extraction_core`): processor
   seconds of two ways, theirs over ours, both warmed up, then in turns; the median. Compared with `results/smoke.json`,
   which has the ratios of the same sizes: at tiny sizes they differ from those of the full benchmarks.
-- **verdicts** (`truth`): lower bounds for the small run's power and area under ROC, and limits for false calls, in a
-  separate process. (`calibration_effect`): the tests' false positives and power, on few cells.
+- **verdicts** (`truth`, `faithful_truth`): lower bounds for a small run's power and areas under ROC, and limits for
+  false calls, in separate processes. (`calibration_effect`): the tests' false positives and power, on few cells.
 - **counts** (`scaling`): all shards and videos of tiny runs on simulated nodes arrive exactly once. Their speed is not
   checked: on two busy cores it only shows how busy they are.
 
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,7 +43,7 @@ MARGIN = 0.7
 TRIES = 3
 REPEATS = 3
 LEFT_OUT = ("clips, an OpenCV loop that stores nothing",)  # our side is the same as in the way that stores PNG
-TRUTH = Path(__file__).with_name("truth.py")
+VERDICTS = {"truth.py": ["--check"], "faithful_truth.py": ["--size", "smoke"]}
 Measure = Callable[[], dict[str, Any]]
 
 
@@ -213,6 +214,11 @@ def grows() -> list[str]:
     return found if all(corpus["on_gpus"] for corpus in hours.values()) else [*found, f"projection: {hours}"]
 
 
+def _verdicts(name: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(Path(__file__).with_name(name)), *VERDICTS[name]]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Check, or write the figures for later checks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,10 +238,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     found: list[str] = []
     if options.only is None:
-        # Run it beside the ratios, which use processor seconds and are robust to other work.
-        with subprocess.Popen([sys.executable, str(TRUTH), "--check"], stdout=subprocess.DEVNULL) as truth:
+        # Run these beside the ratios, which use processor seconds and are robust to other work.
+        with ExitStack() as stack:
+            running = {name: stack.enter_context(_verdicts(name)) for name in VERDICTS}
             found += ratios_checked(None, before) + same_tracks() + all_together() + grows() + calibrated()
-        found += [f"truth.py --check ended with {truth.returncode}; see above"] if truth.returncode else []
+        found += [f"{name} ended with {one.returncode}; see above" for name, one in running.items() if one.returncode]
     else:
         found += ratios_checked(options.only, before)
     if found:

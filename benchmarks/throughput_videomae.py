@@ -19,27 +19,22 @@ The model's weights are random, which does not affect timing. Prints a table and
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import sys
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
-from throughput_swin import (
-    DISTINCT,
+from throughput_parts import (
     LAYERS,
-    RESULTS,
-    count,
-    drawn_clip,
-    spread,
-    timed,
+    Ways,
+    drawn_clips,
+    measured,
+    parser_of,
+    table_lines,
     to_the_earliest_layer,
     whole_stage,
+    write,
 )
 
 from vtcav_ray.activations import Extractor
@@ -56,38 +51,23 @@ RATIOS = {  # name -> (slower, faster, target for slower / faster)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=1, help="clips a batch")
-    parser.add_argument("--shard", type=int, default=4, help="batches in the stage's shard")
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--size", type=int, default=224)
+    parser = parser_of(__doc__, frames=16)
     parser.add_argument("--layers", type=int, default=12, help="blocks of the network")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     result = measure(options)
-    print(as_table(result))
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"throughput_videomae_{result['device_type']}_{options.precision}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {path}")
+    print("\n".join(table_lines(result["network"], result, RATIOS)))
+    write(result, "throughput_videomae")
 
 
-def ways_of(options: Any) -> tuple[dict[str, Callable[[], Any]], Callable[[], Any], float, torch.device]:
+def ways_of(options: Any) -> Ways:
     """Return the five ways, a forward pass alone, stored clip bytes as a share of raw bytes, and the device."""
     folder = network_folder(options)
     model = {"framework": "transformers", "config": folder, "checkpoint": "untrained"}
     recogniser = load_recogniser(ModelConfig(**model), options.device)
     eager = load_recogniser(ModelConfig(**model), options.device).module
     eager.set_attn_implementation("eager")  # type: ignore[operator]
-    stream = np.random.RandomState(0)
-    number = options.clips * options.shard
-    drawn = [drawn_clip(stream, options.frames, options.size) for _ in range(min(number, DISTINCT))]
-    clips = [drawn[i % len(drawn)] for i in range(number)]
+    clips = drawn_clips(options)
     stored, stage = whole_stage(clips, options, model)
     clips = clips[: options.clips]
     x = recogniser.preprocess(clips)[:, 0]
@@ -125,53 +105,9 @@ def to_the_input(module: Any, x: torch.Tensor, precision: str) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    ways, forward, stored, device = ways_of(options)
-    operations = 2 * count(forward)  # with frozen parameters, backward has one product per product of forward
-    for way in ways.values():
-        way()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(options.repeats):
-        for name, way in ways.items():
-            batches = options.shard if name == "stage" else 1
-            seconds[name].append(timed(way, options.clock, device) / batches)
-        taken = ", ".join(f"{name} {values[-1]:.3f}" for name, values in seconds.items())
-        print(f"repeat {number + 1} of {options.repeats}: {taken}", file=sys.stderr, flush=True)
-    return {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "network": f"VideoMAE-B, {options.layers} blocks",
-        "clips": options.clips,
-        "input": [options.frames, options.size, options.size],
-        "precision": options.precision,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
-        "device_type": device.type,
-        "threads": options.threads,
-        "clock": options.clock,
-        "repeats": options.repeats,
-        "seconds": {name: spread(values) for name, values in seconds.items()},
-        "ratios": {
-            title: spread([a / b for a, b in zip(seconds[slower], seconds[faster], strict=True)])
-            for title, (slower, faster, _) in RATIOS.items()
-        },
-        "stored_bytes_of_raw": stored,
-        "operations": operations,
-        "operations_per_second": operations / median(seconds["sdpa"]),
-    }
-
-
-def as_table(result: dict[str, Any]) -> str:
-    lines = [
-        f"{result['network']}: {result['clips']} clip(s) of {'x'.join(map(str, result['input']))}, "
-        f"{result['precision']}, {result['device']} ({result['threads']} threads), {result['clock']} time, "
-        f"{result['repeats']} repeats",
-        "",
-        f"{'seconds a batch':<58}{'median':>9}{'min':>9}{'max':>9}",
-    ]
-    for name, s in result["seconds"].items():
-        lines.append(f"{name:<58}{s['median']:>9.3f}{s['min']:>9.3f}{s['max']:>9.3f}")
-    lines += ["", f"{'ratio, of passes in the same repeat':<58}{'median':>9}{'min':>9}{'max':>9}  wanted"]
-    for title, s in result["ratios"].items():
-        lines.append(f"{title:<58}{s['median']:>9.2f}{s['min']:>9.2f}{s['max']:>9.2f}  {RATIOS[title][2]}")
-    return "\n".join(lines)
+    seconds, figures = measured(ways_of(options), options, RATIOS)
+    rate = figures["operations"] / median(seconds["sdpa"])
+    return {"network": f"VideoMAE-B, {options.layers} blocks", **figures, "operations_per_second": rate}
 
 
 if __name__ == "__main__":

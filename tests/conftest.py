@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -11,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
+import typer.main
+import typer.testing
 from filelock import FileLock
 
 if TYPE_CHECKING:
@@ -29,6 +33,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
+# `make test-fast` draws a quarter of the examples that a property-based test names (tests/helpers/examples.py).
+hypothesis.settings.register_profile("default", max_examples=100)
+hypothesis.settings.register_profile("quick", max_examples=25)
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -39,6 +47,16 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real videos and weights at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_command_line() -> Iterator[None]:
+    """Build the command `vtcav` once per worker: typer builds all subcommands for every call."""
+    built = functools.cache(typer.main.get_command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", built)
+        patch.setattr(typer.testing, "_get_command", built)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -100,34 +118,42 @@ LONGEST = (
     "test_jobs.py",
     "test_nodes.py",
     "test_kills.py",
+    "test_heads.py",
+    "test_wheel.py",
+    "test_stopping.py",
     "test_dead_ray.py",
     "test_poison.py",
-    "test_demo.py",
-    "test_stopping.py",
     "test_kill.py",
-    "test_reruns.py",
-    "test_golden.py",
-    "test_object_storage.py",
     "test_gpu.py",
-    "test_heads.py",
+    "test_object_storage.py",
+    "test_reruns.py",
     "test_memory.py",
-    "test_gradcam_stage.py",
+    "test_segments_run.py",
+    "test_own_clips_run.py",
+    "test_golden.py",
+    "test_segment_memory.py",
+    "test_families.py",
+    "test_faithful_run.py",
+    "test_patch_scores.py",
     "test_maps_stage.py",
     "test_patch_stage.py",
     "test_patch_engine.py",
     "test_shortcut.py",
     "test_explain_run.py",
-    "test_patch_scores.py",
+    "test_without_yolo.py",
+    "test_transformers_run.py",
     "test_watch_s3.py",
     "test_observe.py",
     "test_copies.py",
-    "test_orchestration.py",
+    "test_stream.py",
+    "test_gradcam_stage.py",
     "test_imports.py",
     "test_rehearse.py",
     "test_one_layer.py",
     "test_fuzz.py",
     "test_decode.py",
     "test_examples.py",
+    "test_notebooks.py",
 )
 
 

@@ -310,6 +310,7 @@ print(json.dumps([early, solver.__name__, added_code({SOLVERS: ["mean_difference
 """
 
 
+@pytest.mark.slow
 def test_an_installed_package_adds_by_entry_point(module_file: Path) -> None:
     info = module_file.parent / "my_extensions-3.1.dist-info"
     info.mkdir()

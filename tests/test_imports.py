@@ -176,6 +176,7 @@ def test_a_worker_imports_no_client_of_object_stores_for_local_files(
     assert not small[1][stage] & S3
 
 
+@pytest.mark.slow
 def test_every_name_that_a_package_offers_is_imported_on_first_use() -> None:
     code = f"""{PRELUDE}
 import importlib

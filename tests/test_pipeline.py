@@ -1,10 +1,14 @@
-"""The main job, end to end, on a small planted world and a real local Ray."""
+"""The main job, end to end, on a small planted world.
+
+The shards run in this process. tests/engine/test_object_storage_runs.py, tests/jobs and tests/tooling/test_wheel.py do
+whole runs on a real Ray.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +19,15 @@ from typer.testing import CliRunner
 import vtcav_ray
 from tests.helpers.class_folders import class_folders
 from tests.helpers.planted_run import QUICKSTART, SMALL, PlantedRun
-from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, tables
 from vtcav_ray.clips.decisions import FILE, Decisions, Subject, format_decisions
-from vtcav_ray.config import Config, ResourcesConfig
+from vtcav_ray.config import Config
 from vtcav_ray.config.loading import load_config
-from vtcav_ray.engine import ray_session
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.pipeline import STAGES, failed_inputs
 from vtcav_ray.stages import ANSWER, TABLES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray")]
 
 
 class Recorder:
@@ -43,13 +45,6 @@ class Recorder:
 
     def stage_finished(self, stage: str, manifest: Mapping[str, Any], *, reused: bool) -> None:
         (self.reused if reused else self.ran).append(stage)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    """One Ray for all tests of this file, because the pipeline uses a running Ray."""
-    with ray_session(ResourcesConfig(num_cpus=2)):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -255,8 +250,8 @@ def test_a_new_checkpoint_keeps_tracks_and_clips(finished: vtcav_ray.Run, small:
     changed = small.model_copy(
         update={"model": small.model.model_copy(update={"checkpoint": str(tmp_path / "next.pth")})}
     )
-    with without_ray():
-        vtcav_ray.run(changed, recorder)
+    vtcav_ray.run(changed, recorder, until="activations")
+    assert recorder.ran == ["activations"]
     assert recorder.reused == ["videos", "tracks", "clips"]
 
 
@@ -303,12 +298,13 @@ def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: 
             f"videos={{uri: '{folder}'}}",
             "clips.min_per_class=2",
             "clips.per_class=4",
+            "activations.layers=[late]",
+            "cavs.random_sets=4",
             "max_failed_fraction=0.01",
         ],
         out=str(tmp_path / "run"),
     )
-    with without_ray():  # tests/engine/test_poison.py covers Ray's part
-        result = vtcav_ray.run(config)
+    result = vtcav_ray.run(config)  # tests/engine/test_poison.py covers Ray's part
     failures = {Path(row["video_id"]).stem: row["error_kind"] for row in result.table("failures").to_pylist()}
     assert failures["empty"] == "empty"
     assert failures["words"] == "not_video"

@@ -14,6 +14,7 @@ from typing import Any
 
 import extraction_core
 import numpy as np
+import throughput_parts
 import throughput_swin
 import torch
 from torch import nn
@@ -170,7 +171,7 @@ def _passes(pair: Pair, precision: str, batch: int, repeats: int) -> tuple[dict[
     memory = {name: extraction_core.peak_memory(way, pair.device) / 1e9 for name, way in backward.items()}
     ways = {f"forward and backward, {name}": way for name, way in backward.items()}
     ways |= {f"forward, {name}": lambda module=m: forward(module, x, precision) for name, m in modules.items()}
-    ways["model loop, to the earliest layer"] = lambda: throughput_swin.to_the_earliest_layer(
+    ways["model loop, to the earliest layer"] = lambda: throughput_parts.to_the_earliest_layer(
         pair.recogniser, x, PRECISIONS[precision]
     )
     return in_turns(ways, pair.device, repeats), memory
@@ -218,7 +219,7 @@ def channels_last(module: nn.Module) -> Iterator[None]:
 def kernels(part: Part, pair: Pair, batch: int) -> None:
     """Note the largest kernels by device time, in one forward and backward pass of ours in bf16."""
     x = pair.inputs(batch)
-    way = lambda: throughput_swin.to_the_earliest_layer(pair.recogniser, x, "bfloat16")  # noqa: E731
+    way = lambda: throughput_parts.to_the_earliest_layer(pair.recogniser, x, "bfloat16")  # noqa: E731
     way()
     on_gpu = pair.device.type == "cuda"
     kind = torch.profiler.ProfilerActivity

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import environment as machine
 import extraction_core
 import numpy as np
+import throughput_parts
 import throughput_swin
 import torch
 
@@ -44,7 +45,7 @@ def decoding(part: Part) -> None:
     """Measure CPU seconds per clip, and clips per second by threads, from stored clip to pixels as in the stage."""
     frames, size = sizes(part)
     stream = np.random.RandomState(0)
-    stored = [encode_clip(throughput_swin.drawn_clip(stream, frames, size)) for _ in range(4)]
+    stored = [encode_clip(throughput_parts.drawn_clip(stream, frames, size)) for _ in range(4)]
     recogniser = load_recogniser(ModelConfig(config=extraction_core.MODELS["swin-tiny"], checkpoint="untrained"), "cpu")
 
     def one(number: int) -> None:

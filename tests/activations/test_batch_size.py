@@ -62,6 +62,7 @@ def test_memory_of_a_cpu_is_this_process_s_part() -> None:
     assert one.peak() > 10e6
 
 
+@pytest.mark.slow
 def test_an_extractor_uses_what_it_found(swin: Recogniser, clips: list[np.ndarray]) -> None:
     extractor = Extractor(swin, ["late"], batch_size=3)
     before = extractor.extract(clips[:3], [[0], None, [1]])

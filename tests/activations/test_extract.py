@@ -36,7 +36,9 @@ def plain_gradients(recogniser: Recogniser, clip: np.ndarray, path: str, k: int)
     return kept[0].detach(), gradient
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(
+    "layer", [pytest.param(name, marks=pytest.mark.slow if name in ("middle", "late") else ()) for name in LAYERS]
+)
 @pytest.mark.parametrize("spec", ["mean", "time", "space", "flat", "grid:2", "sketch:96"])
 def test_the_identity_that_everything_rests_on(
     exact: Recogniser, clips: list[np.ndarray], spec: str, layer: str

@@ -40,7 +40,13 @@ from vtcav_ray.video.codec import encode_clip
 pytestmark = pytest.mark.slow
 
 CONFIG: Config = parse_config(
-    {"videos": {"uri": "none"}, "model": {"checkpoint": "untrained"}, "activations": {"layers": ["early", "late"]}}
+    {
+        "videos": {"uri": "none"},
+        "model": {"checkpoint": "untrained"},
+        "activations": {"layers": ["early", "late"]},
+        # Each actor loads the model's packages, for seconds. Pools of several actors die in tests/engine.
+        "resources": {"extract": {"max_actors": 1}},
+    }
 )
 SHARDS = 8
 

@@ -172,6 +172,7 @@ def test_a_shard_of_nothing_but_damaged_clips(tmp_path: Path) -> None:
     assert [failure.error_kind for failure in found.failures] == ["decode"] * 3
 
 
+@pytest.mark.slow
 def test_all_actors_and_later_runs_use_the_batch_size_that_the_first_one_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ FULL_SIZE = [pytest.param(name, False, marks=pytest.mark.full) for name in ("net
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "small"),
-    [("environment", False), ("networks", True), ("stage", True), ("tracks", False), ("cavs", False), *FULL_SIZE],
+    [("environment", False), ("stage", True), ("tracks", False), ("cavs", False), *FULL_SIZE],
 )
 def test_a_part(name: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`small`: with the packaged Video Swin of 1.5 M parameters, for 400 classes, in place of Video Swin-T."""

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from vtcav_ray.cavs import against_each, against_pairs, against_rest, random_against_random, random_sets
 from vtcav_ray.tcav import null_pairs
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(1, 8), st.integers(1, 6), st.integers(0, 20), st.integers(0, 1000))
 def test_sets_are_disjoint_in_source_videos(count, size, spare, seed):
     videos = np.arange(count * size + spare)

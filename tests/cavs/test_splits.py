@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from vtcav_ray.cavs import train_cavs
 from vtcav_ray.cavs.indices import PAD
 from vtcav_ray.cavs.splits import split
@@ -23,7 +24,7 @@ def problems(draw):
     return left, right, groups, draw(st.floats(0.05, 0.9)), draw(st.integers(0, 2**31))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(problems())
 def test_a_video_is_never_on_both_sides_of_a_split(problem):
     left, right, groups, held_out, seed = problem
@@ -52,7 +53,7 @@ def test_it_is_possible_whenever_both_sides_have_two_videos_of_their_own():
         assert split(left, right, groups, held_out=float(rng.uniform(0.01, 0.99)), seed=seed)[2].all()
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(problems())
 def test_only_a_side_of_a_single_video_makes_it_impossible(problem):
     left, right, groups, held_out, seed = problem

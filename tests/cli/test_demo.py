@@ -1,18 +1,17 @@
-"""`vtcav demo` needs no checkout, `vtcav open` finds the report, and the help shows groups, examples and pages."""
+"""`vtcav open` finds the report, and the help shows groups, examples and pages.
+
+tests/tooling/test_wheel.py runs `vtcav demo` without a checkout.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import webbrowser
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.helpers.planted_run import SMALL, PlantedRun
+from tests.helpers.planted_run import PlantedRun
 from vtcav_ray import cli
 from vtcav_ray.cli.application import app
 from vtcav_ray.cli.help import EXAMPLES, GROUPS, PAGES, name_of
@@ -27,28 +26,6 @@ def test_the_packaged_quickstart_is_the_one_of_the_checkout() -> None:
     packaged = load_config("asset:quickstart.yaml")
     assert packaged == load_config(str(ROOT / "configs" / "quickstart.yaml"))
     assert packaged.videos.world is not None
-
-
-@pytest.mark.slow
-def test_the_demo_runs_without_a_checkout(tmp_path: Path) -> None:
-    """Only the package is there, as after `pip install`: a copy outside the checkout, from another folder."""
-    import shutil
-
-    shutil.copytree(ROOT / "vtcav_ray", tmp_path / "site" / "vtcav_ray", symlinks=True)
-    (tmp_path / "home").mkdir()
-    sets = [word for override in [*SMALL, "videos.world.videos=64"] for word in ("--set", override)]
-    made = subprocess.run(
-        [sys.executable, "-m", "vtcav_ray", "demo", "--out", "mine", *sets],
-        cwd=tmp_path / "home",
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site"), "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert "vtcav open mine" in made.stdout
-    assert (tmp_path / "home" / "mine" / "report.html").is_file()
-    record = json.loads((tmp_path / "home" / "mine" / "run.json").read_text())
-    assert record["status"] == "done"
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from vtcav_ray import cli
 from vtcav_ray.cli.plan import print_plan
 from vtcav_ray.cli.run import _print_done
 from vtcav_ray.pipeline import failed_inputs
-from vtcav_ray.planning.estimate import Plan, Range
+from vtcav_ray.planning.counts import Range
+from vtcav_ray.planning.estimate import Plan
 from vtcav_ray.runs.run import Run
 
 COMMANDS = sorted(typer.main.get_command(cli.application.app).commands)  # type: ignore[attr-defined]

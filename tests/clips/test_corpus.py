@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def videos(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pa.schema([*VIDEOS, *used]))
 
 
+@cache
 def matches(count: int, per_file: int = 6) -> tuple[pa.Table, list[pa.Table], pa.Table]:
     """Make long files. Each has segments of all labels, 10 s apart, and in each segment a cup."""
     rows, tables, found = [], [], []
@@ -57,6 +59,7 @@ def matches(count: int, per_file: int = 6) -> tuple[pa.Table, list[pa.Table], pa
     return videos(rows), tables, pa.Table.from_pylist(found, schema=SEGMENTS)
 
 
+@cache  # several tests read the same plan
 def plan_matches(count: int, seed: int = 0, **changes: Any) -> ClipPlan:
     table, tracks, segments = matches(count)
     return plan_clips(table, iter(tracks), [], config(**changes), seed, segments=segments)

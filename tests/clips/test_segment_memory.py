@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FPS, SECONDS, SIZE, GOP = 25, 300, (360, 640), 50
-LENGTH = 4.0  # of a segment, seconds
+FPS, SECONDS, SIZE, GOP = 25, 150, (360, 640), 50
+LENGTH = 2.0  # of a segment, seconds
 
 SCRIPT = """
 import json, sys
@@ -87,8 +87,8 @@ def measure(path: Path, starts: list[float]) -> dict[str, Any]:
 @pytest.mark.slow
 def test_twenty_segments_cost_twenty_times_the_frames_and_the_memory_of_one(tmp_path: Path) -> None:
     write_long(tmp_path / "long.mp4")
-    one = measure(tmp_path / "long.mp4", [280.0])
-    many = measure(tmp_path / "long.mp4", [14.2 * i for i in range(20)])
+    one = measure(tmp_path / "long.mp4", [140.0])
+    many = measure(tmp_path / "long.mp4", [7.1 * i for i in range(20)])
     print(f"one segment {one}, twenty {many}, of {SECONDS * FPS} frames")
     own = LENGTH * FPS
     assert (one["frames"], many["frames"]) == (own, 20 * own)
@@ -96,6 +96,6 @@ def test_twenty_segments_cost_twenty_times_the_frames_and_the_memory_of_one(tmp_
     assert one["tracked"] <= own + GOP + 2
     assert many["tracked"] <= 20 * (own + GOP) + 2
     assert many["cut"] <= 20 * (own + GOP) + 2
-    # The frames of 19 more segments are 1.3 GB; what grows a little is what is kept of each frame, and the results.
+    # The frames of 19 more segments are 0.6 GB; what grows a little is what is kept of each frame, and the results.
     frames_mb = 19 * own * SIZE[0] * SIZE[1] * 3 / 2**20
-    assert many["peak_mb"] - one["peak_mb"] < 0.05 * frames_mb
+    assert many["peak_mb"] - one["peak_mb"] < 0.08 * frames_mb

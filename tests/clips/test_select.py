@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ CUP = ConceptConfig(name="cup", object="cup", kinds=("spatial", "spatiotemporal"
 RIGHT = ConceptConfig(name="right", motion=MotionConfig(direction="right"), kinds=("context",))
 
 
+@cache
 def corpus(count: int) -> tuple[Any, list[Any]]:
     """Make videos of three classes. Each has a cup that moves right or up, and every third has a still ball."""
     labels: dict[str, str | None] = {f"{i:04d}.mp4": CLASSES[i % 3] for i in range(count)}
@@ -48,6 +50,7 @@ def config(**changes: Any) -> ClipsConfig:
     return ClipsConfig(**{**small, **changes})
 
 
+@cache  # several tests read the same plan
 def plan(count: int, seed: int = 0, **changes: Any) -> ClipPlan:
     videos, tracks = corpus(count)
     return plan_clips(videos, iter(tracks), [], config(**changes), seed)

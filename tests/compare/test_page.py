@@ -9,29 +9,11 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.helpers.browser import AXE
+from tests.helpers.page_figures import comparison
 from vtcav_ray.compare import COMPARISON
 from vtcav_ray.compare.page import build_page
 
 pytestmark = pytest.mark.browser
-
-
-def comparison() -> pa.Table:
-    rows = []
-    for step in range(2):
-        for name in ("lift", "drop"):
-            for concept in ("cup/spatial", "up/spatiotemporal"):
-                moved = name == "lift" and concept.startswith("up") and step == 1
-                change = 0.4 if moved else 0.01
-                rows.append(
-                    {
-                        "run_a": f"runs/e{step}", "run_b": f"runs/e{step + 1}", "model_a": "a", "model_b": "b",
-                        "class": name, "layer": "late", "concept": concept, "against": "random", "effect_a": 0.1,
-                        "effect_b": 0.1 + change, "change": change, "ci_low": change - 0.05, "ci_high": change + 0.05,
-                        "p": 0.001, "q": 0.004 if moved else 1.0, "moved": moved, "paired": True, "learnable": True,
-                        "tcav_score_a": 0.5, "tcav_score_b": float("nan"), "tcav_score_change": float("nan"),
-                    }
-                )  # fmt: skip
-    return pa.Table.from_pylist(rows, schema=COMPARISON)
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])

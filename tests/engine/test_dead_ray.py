@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.whole_run import SEED, SMALL, VIDEOS, vtcav
+from tests.helpers.whole_run import SEED, SMALL, vtcav
 from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ def child(parent: int, name: str) -> int:
 
 @pytest.mark.parametrize("victim", ["raylet", "gcs_server"])
 def test_a_run_whose_ray_is_killed_stops_with_a_sentence(tmp_path: Path, victim: str) -> None:
-    write_world(str(tmp_path / "world"), videos=VIDEOS, seed=SEED)
+    write_world(str(tmp_path / "world"), videos=16, seed=SEED)
     config = {
         **SMALL,
         "shard_videos": 2,

@@ -1,4 +1,4 @@
-"""Whole runs on a real S3 server, from bucket to bucket, one of which loses the server."""
+"""Whole runs on a real S3 server, from bucket to bucket: without Ray, and on a real Ray while the server dies."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 
 import vtcav_ray
 from tests.helpers.seaweed import SECRET, Seaweed
+from tests.helpers.small_runs import without_ray
 from tests.helpers.waiting import wait_for
 from tests.helpers.whole_run import SEED, SMALL, VIDEOS, vtcav
 from vtcav_ray.config.loading import parse_config
@@ -44,7 +45,7 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
         **SMALL,
         "shard_videos": 8,
         # One actor per stage, because loading a model's packages takes longer here than using them.
-        "resources": {"num_cpus": 2, **{name: {"max_actors": 1} for name in ("detect", "cut", "extract")}},
+        "resources": {"num_cpus": 2, **{key: {"max_actors": 1} for key in ("detect", "cut", "extract", "statistics")}},
         "videos": {"uri": f"{where}/videos", "labels": f"{where}/meta/labels.parquet"},
         "tracks": {"weights": f"{where}/models/detector.pt", "image_size": 128},
         "model": {
@@ -56,13 +57,13 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(s3: Seaweed, inputs: dict[str, Any]) -> vtcav_ray.Run:
-    """A run in this process with credentials in `storage_options`. The bucket's model config is a program."""
+def undisturbed(s3: Seaweed, inputs: dict[str, Any]) -> Iterator[vtcav_ray.Run]:
+    """A run in this process with credentials from the environment. The bucket's model config is a program."""
     where = s3.bucket("runs-a")
-    options = {"storage_options": s3.storage_options}
-    config = inputs | {name: {**inputs[name], **options} for name in ("videos", "tracks", "model")}
-    config |= {"out": f"{where}/r", "out_storage_options": s3.storage_options}
-    return vtcav_ray.run(parse_config(config).trusting("anywhere"))
+    with pytest.MonkeyPatch.context() as patch, without_ray():
+        for name, value in s3.environment.items():
+            patch.setenv(name, value)
+        yield vtcav_ray.run(parse_config(inputs | {"out": f"{where}/r"}).trusting("anywhere"))
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def data_files(s3: Seaweed, bucket: str) -> dict[str, bytes]:
     return {key: s3.read(bucket, key) for key in s3.keys(bucket) if key.endswith(".parquet")}
 
 
-def test_bucket_to_bucket_with_options(undisturbed: vtcav_ray.Run, s3: Seaweed) -> None:
+def test_bucket_to_bucket_with_the_environment(undisturbed: vtcav_ray.Run, s3: Seaweed) -> None:
     assert undisturbed.table("scores").num_rows > 0
     assert undisturbed.table("failures").num_rows == 0
     assert set(undisturbed.keys) == {stage.name for stage in STAGES}
@@ -87,11 +88,15 @@ def test_bucket_to_bucket_with_options(undisturbed: vtcav_ray.Run, s3: Seaweed) 
 def test_the_server_dies_in_mid_run_and_comes_back(
     undisturbed: vtcav_ray.Run, s3: Seaweed, inputs: dict[str, Any], tmp_path: Path, short_ray_dir: Path
 ) -> None:
-    """A run by command line, with credentials from the environment, gives the tables of the undisturbed run."""
+    """A run on Ray, with credentials in `storage_options`, gives the tables of the undisturbed run."""
     where = s3.bucket("runs-b")
-    (tmp_path / "c.yaml").write_text(json.dumps(inputs))  # JSON is YAML
+    options = {"storage_options": s3.storage_options}
+    config = inputs | {name: {**inputs[name], **options} for name in ("videos", "tracks", "model")}
+    config |= {"out_storage_options": s3.storage_options}
+    (tmp_path / "c.yaml").write_text(json.dumps(config))  # JSON is YAML
     command = vtcav("run", tmp_path / "c.yaml", "--trust-code", "--out", f"{where}/r")
-    environment = {**os.environ, **s3.environment, "RAY_TMPDIR": str(short_ray_dir)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_ADDRESS"))}
+    environment |= {"RAY_TMPDIR": str(short_ray_dir)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said: list[str] = []
     reader = threading.Thread(target=lambda: said.extend(process.stdout or ()))
@@ -99,7 +104,7 @@ def test_the_server_dies_in_mid_run_and_comes_back(
     try:
         wait_for(lambda: any("tracks/" in key and "_commits" in key for key in s3.keys("runs-b")), process=process)
         s3.kill()
-        time.sleep(2)
+        time.sleep(1)
         s3.start()
         assert process.wait(300) == 0, "".join(said)
     finally:

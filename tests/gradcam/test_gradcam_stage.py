@@ -11,10 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.helpers.planted_run import QUICKSTART, PlantedRun
-from tests.helpers.small_runs import here_except
+from tests.helpers.small_runs import run_pickled
 from vtcav_ray import cli, engine, tables
-from vtcav_ray.config import Config, ResourcesConfig
-from vtcav_ray.engine import ray_session
+from vtcav_ray.config import Config
 from vtcav_ray.errors import StageError
 from vtcav_ray.gradcam.run import run_gradcam
 from vtcav_ray.gradcam.stage import STAGE
@@ -31,9 +30,10 @@ SMALL = ["gradcam.layers=[middle]", "gradcam.max_clips=4", "gradcam.overlays=1"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    with ray_session(ResourcesConfig(num_cpus=2)), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "run_shards", here_except(STAGE.name))
+def pickled(no_ray: None) -> Iterator[None]:
+    """Send the worker as to an actor. tests/patch/test_patch_engine.py has a real Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "run_shards", run_pickled)
         yield
 
 

@@ -38,3 +38,15 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         yield browser
         browser.close()
+
+
+@contextmanager
+def sound_page(browser: Browser) -> Iterator[Page]:
+    """Open a page 1280 pixels wide. At the end, no script may have failed, and the console has no warning."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+    yield page
+    page.close()
+    assert problems == []

@@ -7,11 +7,9 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from tests.compare.test_page import comparison
 from tests.helpers import gradcam_figures
+from tests.helpers.page_figures import EXPLAINED, comparison, watch_page
 from tests.helpers.report_factory import preview, report_data
-from tests.watch.test_watch_page import page_text as watch_page
-from tests.why.test_explain_page import ONE
 from vtcav_ray.compare.page import build_page as build_compare
 from vtcav_ray.gradcam.page import build_page as build_gradcam
 from vtcav_ray.maps.page import CellMaps, MapsData, Picture
@@ -48,7 +46,7 @@ def maps_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "report": report_page,
-    "explain": lambda: build_explain([ONE], "quickstart", [("b.mp4", "The file ends early.")]),
+    "explain": lambda: build_explain([EXPLAINED], "quickstart", [("b.mp4", "The file ends early.")]),
     "compare": lambda: build_compare(comparison(), ["e0", "e1", "e2"]),
     "gradcam": lambda: build_gradcam(gradcam_figures.page_data()),
     "watch": watch_page,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+
+from vtcav_ray.config import ModelConfig
+from vtcav_ray.models import Recogniser, load_recogniser
 
 SIDE = 32  # of the input, pixels
 FRAMES = 4
@@ -27,10 +28,12 @@ def need_transformers() -> None:
 
 @cache
 def _why_not() -> str | None:
-    # A torchvision that does not match torch leaves half an import behind, so it is tried in another process.
-    code = "import torchvision, transformers; from transformers import VideoMAEVideoProcessor"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return None if found.returncode == 0 else f"transformers can't be imported: {found.stderr.strip().splitlines()[-1]}"
+    try:
+        import torchvision  # noqa: F401 - a build for another torch fails here, whoever imports it
+        from transformers import VideoMAEVideoProcessor  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        return f"transformers can't be imported: {error}"
+    return None
 
 
 def settings(kind: str, **changes: Any) -> Any:
@@ -104,3 +107,8 @@ def save(kind: str, folder: Path, *, seed: int = 0, own_processor: Any = None, *
     model(kind, seed, **changes).save_pretrained(str(folder))
     (own_processor or processor(kind)).save_pretrained(str(folder))
     return str(folder)
+
+
+def recogniser_at(folder: str) -> Recogniser:
+    """Load a saved folder as the package does."""
+    return load_recogniser(ModelConfig(framework="transformers", checkpoint=folder), "cpu")

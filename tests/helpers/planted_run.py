@@ -1,6 +1,8 @@
-"""One run of a small planted world, on a real Ray, that is made once per session and shared by tests that read a run.
+"""One run of a small planted world that is made once per session and shared by tests that read a run.
 
-The videos are beside the run folder, so a copy of the folder has the same stage keys: tests that change a run copy it.
+It runs without Ray, which would load the models in an actor per stage. tests/engine/test_object_storage_runs.py
+compares whole runs with and without Ray. The videos are beside the run folder, so a copy of the folder has the same
+stage keys: tests that change a run copy it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.helpers.small_runs import ONE_ACTOR_A_STAGE
+from tests.helpers.small_runs import ONE_ACTOR_A_STAGE, without_ray
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import load_config
 from vtcav_ray.runs.run import Run
@@ -20,6 +22,7 @@ QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 VIDEOS = 96
 SMALL = [
     *ONE_ACTOR_A_STAGE,
+    "shard_videos=16",  # every reader opens each shard's files
     "clips.per_class=8",
     "clips.per_concept=8",
     "clips.min_per_concept=6",
@@ -79,7 +82,8 @@ def make(folder: Path) -> None:
     folder.mkdir(parents=True)
     write_world(str(folder / "world"), videos=VIDEOS, seed=0)
     planted = PlantedRun(folder)
-    vtcav_ray.run(planted.config(folder / "run"))
+    with without_ray():
+        vtcav_ray.run(planted.config(folder / "run"))
 
 
 if __name__ == "__main__":

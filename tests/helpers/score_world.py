@@ -12,6 +12,7 @@ from vtcav_ray import tables
 from vtcav_ray.cavs import stage as cavs_stage
 from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
+from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Context, Stage
 from vtcav_ray.scores import stage as scores_stage
 from vtcav_ray.store.commits import ShardOutput, StageFolder
@@ -87,7 +88,7 @@ class World:
         if self.gradients:
             name, video, vectors = zip(*self.gradients, strict=True)
             of = {
-                "clip_id": [f"class/{n}/{v}" for n, v in zip(name, video, strict=True)],
+                "clip_id": [f"class/{v.rpartition('-')[0]}/{v}" for v in video],
                 "video_id": video,
                 "class": [self.name_in_model.get(n, n) for n in name],
                 "layer": ["late"] * len(name),
@@ -109,8 +110,12 @@ class World:
         return output
 
     def answers(self, clip_ids: list[str]) -> pa.Table:
-        logits = [self.logits_of[clip] for clip in clip_ids]
-        rows = [{"clip_id": clip, "logits": one.tolist()} for clip, one in zip(clip_ids, logits, strict=True)]
+        about = {f"{s}/{n}/{v}": {"set": s, "name": n, "video_id": v} for s, n, v, _ in self.rows}
+        rows = []
+        for clip in clip_ids:
+            of: dict[str, str] = about.get(clip, {})  # a test may ask for answers to clips that are not of the world
+            gain, label = self.gain_of.get(of.get("video_id", ""), 1.0), self.label_of.get(of.get("video_id", ""))
+            rows.append({**of, "clip_id": clip, "label": label, "logits": self.logits_of[clip], "gains": [gain]})
         schema = tables.ANSWERS.with_metadata({tables.CLASSES: json.dumps(self.classes)})
         return pa.Table.from_pylist(rows, schema=schema)
 
@@ -173,6 +178,19 @@ def run(world: World, folder: Path, settings: Config | None = None) -> tuple[Sta
     settings = settings or config()
     inputs = prepared(world, folder, settings)
     return inputs["cavs"], done(scores_stage.STAGE, Context(settings, Folder(str(folder)), inputs))
+
+
+def opened(world: World, folder: Path, settings: Config) -> Run:
+    """Return a run with finished CAVs."""
+    inputs = prepared(world, folder, settings)
+    place = Folder(str(folder))
+    videos = StageFolder("videos", "key", place.below("videos", "key"))
+    rows = [{"video_id": v, "uri": f"/nowhere/{v}.mp4"} for v in dict.fromkeys(v for _, _, v, _ in world.rows)]
+    videos.commit("0", ShardOutput({"videos": pa.Table.from_pylist(rows, schema=tables.VIDEOS)}))
+    videos.finish({}, {"warnings": [], "notes": {}})
+    keys = dict.fromkeys(("videos", *inputs), "key")
+    place.write_json("run.json", {"config": settings.model_dump(mode="json"), "keys": keys})
+    return Run(place.url)
 
 
 def cells(scores: StageFolder) -> dict[tuple[str, str], dict]:  # type: ignore[type-arg]

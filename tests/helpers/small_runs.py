@@ -46,16 +46,14 @@ def without_ray() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def here_except(*stages: str) -> Callable[..., Iterator[dict[str, Any]]]:
-    """Like `run_here`, but run these stages on Ray, for tests of one stage that need the output of earlier stages."""
-    from vtcav_ray.engine import run_shards
+def run_pickled(
+    shards: list[Shard], make_worker: Callable[[], Worker], output: StageFolder, *rest: object
+) -> Iterator[dict[str, Any]]:
+    """Like `run_here`, but pickle the worker's constructor and the output, as on their way to an actor of Ray."""
+    import ray.cloudpickle
 
-    def choose(
-        shards: list[Shard], make_worker: Callable[[], Worker], output: StageFolder, *rest: Any
-    ) -> Iterator[dict[str, Any]]:
-        return (run_shards if output.stage in stages else run_here)(shards, make_worker, output, *rest)
-
-    return choose
+    sent = ray.cloudpickle.loads(ray.cloudpickle.dumps((make_worker, output)))
+    return run_here(shards, *sent, *rest)
 
 
 def facts(name: str, inputs: tuple[str, ...]) -> StageFacts:

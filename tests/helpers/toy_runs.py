@@ -33,9 +33,9 @@ def check(folder: Path, reference: StageFolder, kills: int, at_once: int = 3) ->
     assert sum(done.values()) - len(done) <= kills * at_once
 
 
-def start(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, actors: int = 3, **environment: str) -> subprocess.Popen[bytes]:
     """Start a separate driver, so that a kill does not make Ray end the tests' process."""
-    command = [sys.executable, str(Path(toy_stage.__file__)), str(folder)]
+    command = [sys.executable, str(Path(toy_stage.__file__)), str(folder), str(toy_stage.SHARDS), str(actors)]
     with errors_of(folder).open("wb") as errors:
         return subprocess.Popen(command, stderr=errors, env=os.environ | environment)
 

@@ -1,4 +1,4 @@
-"""A stage without a model, run or resumed as `vtcav run` does it: `toy_stage.py FOLDER [SHARDS]`."""
+"""A stage without a model, run or resumed as `vtcav run` does it: `toy_stage.py FOLDER [SHARDS] [ACTORS]`."""
 
 from __future__ import annotations
 
@@ -72,4 +72,6 @@ def complete(
 
 if __name__ == "__main__":
     Path(sys.argv[1]).mkdir(exist_ok=True)
-    complete(sys.argv[1], ResourcesConfig(num_cpus=3), count=int(sys.argv[2]) if len(sys.argv) > 2 else SHARDS)
+    numbers = [int(given) for given in sys.argv[2:]]
+    pool = StageResources(max_actors=numbers[1] if len(numbers) > 1 else 3)
+    complete(sys.argv[1], ResourcesConfig(num_cpus=3), pool, numbers[0] if numbers else SHARDS)

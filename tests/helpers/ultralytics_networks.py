@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import io
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
+from vtcav_ray.config import TracksConfig
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics, prefer_own_nms
 
 SIDE = 128
@@ -75,17 +77,45 @@ def _vary(model: Any, prompted: bool) -> None:
             part.logit_scale.data.fill_(1.5)
 
 
+def tracks_config(weights: str, **options: Any) -> TracksConfig:
+    """Return the settings of these networks, and of `predicted`."""
+    given = {"image_size": SIDE, "confidence": CONFIDENCE, "iou": IOU, "batch_size": 2, **options}
+    return TracksConfig(weights=weights, **given)
+
+
+def pt_of(name: str, folder: Path) -> str:
+    """Save `network(name)`. Each network is built once per process."""
+    path = _path(folder, name)
+    path.write_bytes(_saved(name))
+    return str(path)
+
+
+@cache
+def _saved(name: str) -> bytes:
+    buffer = io.BytesIO()
+    _save(network(name), buffer, name)
+    return buffer.getvalue()
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"w_{name.replace('/', '_').removesuffix('.yaml')}.pt"
+
+
 def saved_pt(model: Any, folder: Path, name: str) -> str:
     """Save a network as Ultralytics does after training."""
-    path = folder / f"w_{name.replace('/', '_').removesuffix('.yaml')}.pt"
-    model = copy.deepcopy(model)
-    model.args = {"task": model.task, "imgsz": SIDE, "model": str(path)}
-    torch.save({"model": model.half(), "train_args": model.args, "version": "8", "license": ""}, path)
+    path = _path(folder, name)
+    _save(copy.deepcopy(model), path, name)
     return str(path)
+
+
+def _save(model: Any, place: Path | io.BytesIO, name: str) -> None:
+    model.args = {"task": model.task, "imgsz": SIDE, "model": name}
+    torch.save({"model": model.half(), "train_args": model.args, "version": "8", "license": ""}, place)
 
 
 def opened(path: str, name: str) -> Any:
     """Open weights with the class of Ultralytics that is made for them."""
+    prefer_own_nms()  # another test may have imported torchvision
     from ultralytics import RTDETR, YOLO, YOLOE, YOLOWorld
 
     world = YOLOWorld if path.endswith(".pt") else YOLO  # which opens no exports
@@ -100,7 +130,6 @@ def exported(path: str, name: str, **options: Any) -> str:
 
 def predicted(path: str, name: str, frame: np.ndarray) -> np.ndarray:
     """Return Ultralytics' boxes in a frame (uint8 RGB): float32 [n, 6], xyxy, confidence, class."""
-    prefer_own_nms()  # another test may have imported torchvision
     (found,) = opened(path, name).predict(
         frame[..., ::-1].copy(), conf=CONFIDENCE, iou=IOU, imgsz=SIDE, verbose=False, device="cpu", save=False
     )
@@ -111,12 +140,3 @@ def picture() -> np.ndarray:
     """Draw coloured squares: uint8 [90, 140, 3]."""
     colours = np.random.default_rng(0).integers(0, 255, (9, 14, 3), np.uint8)
     return np.kron(colours, np.ones((10, 10, 1), np.uint8))
-
-
-@pytest.fixture
-def no_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the warm-up of Ultralytics, which imports torchvision: no build of it need fit the installed torch."""
-    import_ultralytics()
-    from ultralytics.nn.autobackend import AutoBackend
-
-    monkeypatch.setattr(AutoBackend, "warmup", lambda *_, **__: None)

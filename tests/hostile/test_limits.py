@@ -106,6 +106,7 @@ def test_limits_of_the_config_are_those_that_hold() -> None:
     assert (limits.private, limits.max_bytes) == ((), 4 * 2**30)
 
 
+@pytest.mark.slow
 def test_files_that_the_config_names_have_limits_too(server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("/names.txt", "/m.csv", "/config.py", "/weights.pth"):
         server.answers[path] = endless(b"a\n" * MEBI)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples, examples_in_one_folder
+from tests.helpers.model_configs import base, written
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.config.loading import load_config, read_options
 from vtcav_ray.errors import ConfigError, StageError
@@ -21,20 +22,6 @@ from vtcav_ray.models.config_files import packaged_names, read_config, read_labe
 from vtcav_ray.models.config_types import check_registered
 from vtcav_ray.text.bounded_text import UnreadableText, read_json, read_yaml
 from vtcav_ray.tracks.detector_files import read_names
-
-
-def base() -> dict[str, Any]:
-    """Return the packaged recogniser's config as data."""
-    parsed = read_config("asset:recogniser.py")
-    data = {"model": parsed.model, "test_pipeline": list(parsed.pipeline), "classes": list(parsed.class_names or ())}
-    plain: dict[str, Any] = json.loads(json.dumps(data))
-    return plain
-
-
-def written(folder: Path, data: Any, suffix: str = ".json") -> ModelConfig:
-    path = folder / f"model{suffix}"
-    path.write_text(data if isinstance(data, str) else json.dumps(data))
-    return ModelConfig(config=str(path), checkpoint="untrained")
 
 
 def refused(config: ModelConfig, *words: str) -> str:
@@ -267,7 +254,7 @@ def test_packaged_configs_pass(tmp_path: Path) -> None:
     assert passed > 20
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.one_of(st.text(max_size=80), st.text(alphabet="{}[]&*a:,-|>!?%@`'\"\n #<=1.0_e~", max_size=80)))
 def test_any_text_is_data_or_refused(text: str) -> None:
     for read in (read_yaml, read_json):
@@ -286,7 +273,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples_in_one_folder(200)
 @given(model=JSON, pipeline=JSON, more=JSON)
 def test_any_data_in_the_place_of_a_config_is_a_clear_error(
     tmp_path: Path, model: Any, pipeline: Any, more: Any

@@ -10,9 +10,10 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tracks.detect import Detector
@@ -255,13 +256,13 @@ def test_stated_names_that_are_no_names_are_reported_and_not_run(tmp_path: Path,
     assert not canary.exists()
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.dictionaries(st.integers(0, 999), st.text(st.characters(codec="utf-8"), max_size=30), max_size=5))
 def test_whatever_python_writes_of_names_is_read_again(names: dict[int, str]) -> None:
     assert read_stated_names(str(names)) == names
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.one_of(st.text(max_size=60), st.text(alphabet="{}[]():,'\"\\0123 ab", max_size=60)))
 def test_any_metadata_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(ValueError):
@@ -269,7 +270,7 @@ def test_any_metadata_is_read_or_refused(text: str) -> None:
         assert all(isinstance(k, int) and isinstance(v, str) for k, v in found.items())
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(data=st.data())
 def test_any_damage_to_a_model_is_a_clear_error(data: st.DataObject) -> None:
     content = bytearray(model().SerializeToString())

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from tests.helpers.examples import examples_in_one_folder
 from tests.helpers.small_house import SmallHouse, contents, manifests, records, unseal
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config import Config
@@ -185,7 +186,7 @@ RECORD = {"shard": "s", "files": {"tracks/s.parquet": {"rows": 1, "bytes": 1, "s
 MANIFEST = {"stage": "tracks", "key": "k", "ingredients": {}, "shards": {"s": RECORD["files"]}, "rows": {"tracks": 1},
             "bytes": 1, "metrics": {}, "warnings": []}  # fmt: skip
 RUN = {"config": {"videos": {"uri": "v"}}, "keys": {"tracks": "k"}, "status": "done", "previous": {}}
-fuzzed = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzed = examples_in_one_folder(300)
 
 
 def changed(value: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:

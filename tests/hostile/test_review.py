@@ -187,6 +187,7 @@ for i in range(count):
 """
 
 
+@pytest.mark.slow
 def test_every_decision_of_several_processes_is_in_the_file(run: Folder) -> None:
     each, who = 60, "abc"
     others = [

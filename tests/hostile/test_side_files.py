@@ -13,9 +13,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples_in_one_folder
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.videos import tables as labels_module
@@ -150,7 +151,7 @@ PIECES = st.sampled_from(
      "\n", "é", "~", "secret.mp4", "way", "out.mp4", "@", "?x=1", "#f"]
 )  # fmt: skip
 CELLS = st.none() | st.lists(PIECES, max_size=6).map("/".join) | st.lists(PIECES, max_size=6).map("".join)
-RELAXED = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = examples_in_one_folder(120)
 
 
 @RELAXED

@@ -10,10 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tests.helpers.examples import examples
 from vtcav_ray import tables
 from vtcav_ray.cli.tables import print_table
 from vtcav_ray.clips.decisions import Decision, Decisions, Subject, format_decisions, parse_decisions
@@ -73,7 +74,7 @@ def test_the_paper_exports_no_formula(tmp_path: Path, monkeypatch: pytest.Monkey
 TEXTS = (st.text(max_size=12) | st.sampled_from(FORMULAS + PLAIN)).map(str.strip)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(st.tuples(st.sampled_from(["concept", "class", "random"]), TEXTS.filter(bool), TEXTS, TEXTS), max_size=6)
 )
@@ -87,7 +88,7 @@ def test_fuzz_decisions_come_back(rows: list[tuple[str, str, str, str]]) -> None
         assert all(as_text(from_text(cell)) == cell for cell in line)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.text(max_size=120) | st.text("set,name,clip_id,decision,note\n\"='@accept reject\r\0", max_size=160))
 def test_fuzz_any_review_file_is_read_or_refused(text: str) -> None:
     for case in (text, f"set,name,clip_id,decision,note\n{text}"):
@@ -112,7 +113,7 @@ def test_names_that_would_meet_in_one_file_are_kept_apart() -> None:
     assert len(set(again.values())) == 4
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.text(max_size=100), unique=True, max_size=12))
 def test_fuzz_file_names(names: list[str]) -> None:
     files = distinct_names(names)

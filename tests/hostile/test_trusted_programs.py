@@ -15,6 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.helpers.model_configs import asset_text
 from vtcav_ray import cli
 from vtcav_ray.config import ModelConfig, TracksConfig
 from vtcav_ray.config.loading import load_config, parse_config
@@ -22,7 +23,6 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import describe, load_recogniser
 from vtcav_ray.models.config_files import packaged_names
 from vtcav_ray.runs.run import Run
-from vtcav_ray.store.assets import resolve_asset
 from vtcav_ray.tracks.detector_backends import load_backend
 from vtcav_ray.tracks.programs import check_may_run
 from vtcav_ray.watch import rerun
@@ -32,12 +32,6 @@ def program(folder: Path, canary: Path) -> Path:
     path = folder / "model.py"
     path.write_text(f"_ = __import__('os').makedirs({str(canary)!r}, exist_ok=True)\n{asset_text()}")
     return path
-
-
-def asset_text() -> str:
-    text = Path(resolve_asset("asset:recogniser.py")).read_text()
-    labels = repr(resolve_asset("asset:recogniser_labels.txt"))
-    return f"{text}\nlabel_file = {labels}\n"
 
 
 def test_a_program_on_this_machine_runs_and_the_log_says_so(

@@ -14,10 +14,11 @@ from typing import Any
 import aiohttp
 import pytest
 import yarl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.answering import Answering, answering, body, redirect
+from tests.helpers.examples import examples
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, InputError, RefusedURL
@@ -317,7 +318,7 @@ def urls_with_a_secret(draw: st.DrawFn) -> tuple[str, str]:
     return chain + url, secret
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(urls_with_a_secret())
 def test_fuzz_a_secret_is_found_and_hidden_wherever_it_stands(case: tuple[str, str]) -> None:
     url, secret = case
@@ -326,7 +327,7 @@ def test_fuzz_a_secret_is_found_and_hidden_wherever_it_stands(case: tuple[str, s
         assert secret not in text
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.text(max_size=60) | st.builds("{}://{}".format, WORDS, st.text(max_size=40)))
 def test_fuzz_any_text_is_taken_or_refused(text: str) -> None:
     assert isinstance(shown(text), str)

@@ -183,6 +183,7 @@ def test_what_a_layer_says_of_its_size_is_held_to_its_weights(tmp_path: Path) ->
     refused(saved({"model": model}), tmp_path, "does not work")
 
 
+@pytest.mark.slow
 def test_ultralytics_own_switch_is_on() -> None:
     program = (
         "from vtcav_ray.tracks.ultralytics_import import import_ultralytics as i; i(); "

@@ -103,6 +103,7 @@ def test_the_batch_script_takes_whole_nodes(stand_ins: dict[str, str]) -> None:
     assert (done.returncode, "usage: sbatch" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_ray_has_the_command_and_the_options() -> None:
     ray = shutil.which("ray", path=str(Path(sys.executable).parent)) or shutil.which("ray")
     if ray is None:

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.hostile.test_model_configs import base, written
-from tests.hostile.test_trusted_programs import asset_text
+from tests.helpers.model_configs import asset_text, base, written
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.config.loading import load_config
 from vtcav_ray.errors import ConfigError, StageError

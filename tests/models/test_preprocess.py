@@ -141,6 +141,7 @@ def real_logits(
     return ours.flatten(0, 1), expected  # MMAction2 returns all clips of the first crop first
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_logits_of_real_clips_equal_mmaction(swin: Recogniser, shared_data: Path) -> None:
     import copy

@@ -13,17 +13,16 @@ from vtcav_ray import cli, tables
 from vtcav_ray.cli.plan import read_rates
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.planning.estimate import (
+from vtcav_ray.planning.counts import (
     Range,
     classes_of,
     clip_range,
     concepts_of,
-    gradient_note,
     gradient_range,
-    per_item,
     reference_clips,
     response_passes,
 )
+from vtcav_ray.planning.estimate import gradient_note, per_item
 from vtcav_ray.planning.sample import Timed, planned_jobs
 from vtcav_ray.runs.costs import Hours, price, stage_hours
 

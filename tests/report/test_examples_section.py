@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.helpers.browser import sound_page
 from tests.helpers.every_page import report_page
 from tests.helpers.report_factory import explained, report_data, world_rows
 from tests.helpers.waiting import wait_for
@@ -31,15 +32,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Browser, file: Path) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.goto(file.as_uri())
-    page.wait_for_selector("html[data-ready]")
-    yield page
-    page.close()
-    assert problems == []
+    with sound_page(browser) as page:
+        page.goto(file.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        yield page
 
 
 def opened_example(page: Page) -> str:

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.helpers import report_factory as factory
+from tests.helpers.browser import sound_page
 from tests.helpers.report_factory import preview, report_data, world_rows
 from tests.helpers.waiting import wait_for
 from vtcav_ray.report import ReportData, build_report
@@ -36,15 +37,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Browser, file: Path) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.set_default_timeout(60_000)
-    open_at(page, file)
-    yield page
-    page.close()
-    assert problems == []
+    with sound_page(browser) as page:
+        page.set_default_timeout(60_000)
+        open_at(page, file)
+        yield page
 
 
 def open_at(page: Page, file: Path, address: str = "") -> None:

@@ -17,7 +17,7 @@ from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.patch.run import patch_run
 from vtcav_ray.patch.stage import accepted
-from vtcav_ray.planning.estimate import reference_clips
+from vtcav_ray.planning.counts import reference_clips
 from vtcav_ray.responses import worker as workers
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.status import run_status

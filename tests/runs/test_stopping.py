@@ -26,7 +26,7 @@ from vtcav_ray.cli.progress import JsonProgress, TerminalProgress
 def test_ctrl_c_and_sigterm_stop_the_actors_and_say_how_to_go_on(sent: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vtcav_ray", "run", "configs/quickstart.yaml", "--json",
                "--out", str(tmp_path / "run"),
-               "--set", "videos.world.videos=48", "--set", "resources.num_cpus=1",
+               "--set", "videos.world.videos=24", "--set", "resources.num_cpus=1",
                "--set", "shard_videos=2"]  # fmt: skip
     # A separate session, so that the signal goes only to this process, as with `kill -INT`. Ray's are its children.
     process = subprocess.Popen(
@@ -39,14 +39,14 @@ def test_ctrl_c_and_sigterm_stop_the_actors_and_say_how_to_go_on(sent: signal.Si
             events.append(json.loads(line))
             if events[-1]["event"] == "shard_done" and events[-1]["stage"] == "tracks":
                 break
-    assert events[-1]["total"] == 24
+    assert events[-1]["total"] == 12
     assert events[-1]["seconds_left"] > 0
     process.send_signal(sent)
     started = time.monotonic()
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert time.monotonic() - started < 60
-    assert "Resume with: vtcav run configs/quickstart.yaml --set videos.world.videos=48" in errors
+    assert "Resume with: vtcav run configs/quickstart.yaml --set videos.world.videos=24" in errors
     assert "Traceback" not in errors
     assert "Set ray log level" not in errors
     assert "torch.meshgrid" not in errors

@@ -21,6 +21,7 @@ from vtcav_ray.tcav import adjust, holm_over_families
 from vtcav_ray.tcav.diagnostics import Learnable
 
 D, N, KIND = 8, 8, "spatial"
+NO_REST = config(relative=[])  # random clips are the only other side
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_sensitivities_say_which_videos(finished: tuple[StageFolder, StageFolder
 def test_a_concept_of_one_clip_is_left_out_with_a_warning(tmp_path: Path) -> None:
     world = usual()
     world.clips("concept", "once", 1, 3.0)
-    cavs, scores = run(world, tmp_path)
+    cavs, scores = run(world, tmp_path, NO_REST)
     assert any("once/spatial: 1 source videos" in w for w in cavs.manifest()["warnings"])
     assert ("lift", "once") not in cells(scores)
     assert cells(scores)["lift", "moving"]["significant"]
@@ -102,7 +103,7 @@ def test_equal_activations_are_marked_and_never_significant(tmp_path: Path) -> N
     world.clips("random", f"random/{KIND}", 80, like=np.ones(D))
     world.clips("concept", "same", N, like=np.ones(D))
     world.of_class("lift", 10, 1.0)
-    cavs, scores = run(world, tmp_path)
+    cavs, scores = run(world, tmp_path, NO_REST)
     trained = cavs.read("cavs")
     assert trained is not None
     assert np.isnan(trained["bias"].to_numpy()).all()
@@ -120,7 +121,7 @@ def test_a_class_without_clips_or_gradients_is_reported(tmp_path: Path) -> None:
     world = usual()
     world.gradients = []
     with pytest.raises(StageError, match="nothing to score: no class example has a gradient"):
-        run(world, tmp_path)
+        run(world, tmp_path, NO_REST)
 
 
 def test_a_class_may_be_spelled_as_people_spell_it(tmp_path: Path) -> None:
@@ -131,14 +132,14 @@ def test_a_class_may_be_spelled_as_people_spell_it(tmp_path: Path) -> None:
         gradient = np.eye(D)[0] + 0.3 * world.rng.normal(size=D)
         world.gradients.append(("arm_wrestling", f"arm_wrestling-{i}", gradient))
     world.name_in_model["arm_wrestling"] = "Arm wrestling"
-    rows = cells(run(world, tmp_path)[1])
+    rows = cells(run(world, tmp_path, NO_REST)[1])
     assert ("Arm wrestling", "moving") in rows
 
 
 def test_a_class_of_one_video_has_no_interval(tmp_path: Path) -> None:
     world = usual()
     world.of_class("rare", 1, 1.0)
-    row = cells(run(world, tmp_path)[1])["rare", "moving"]
+    row = cells(run(world, tmp_path, NO_REST)[1])["rare", "moving"]
     assert row["n"] == 1
     assert np.isnan(row["tcav_ci_low"])
     assert np.isnan(row["ci_low"])
@@ -280,7 +281,7 @@ def test_nan_in_the_tables_is_an_error_that_names_the_clip(tmp_path: Path, where
         world.gradients[4][2][0] = np.nan
         name = "class/lift/lift-4"
     with pytest.raises(StageError, match=f"late.*{name}"):
-        run(world, tmp_path)
+        run(world, tmp_path, NO_REST)
 
 
 def test_no_concept_at_all_is_an_error(tmp_path: Path) -> None:
@@ -288,7 +289,7 @@ def test_no_concept_at_all_is_an_error(tmp_path: Path) -> None:
     world.clips("random", f"random/{KIND}", 80)
     world.of_class("lift", 10, 1.0)
     with pytest.raises(StageError, match="No concept has enough clips"):
-        run(world, tmp_path)
+        run(world, tmp_path, NO_REST)
 
 
 def test_the_gain_scales_sizes_and_nothing_else(finished: tuple[StageFolder, StageFolder], tmp_path: Path) -> None:

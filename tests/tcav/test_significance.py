@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from vtcav_ray.tcav import (
     adjust,
     empirical_test,
@@ -30,7 +31,7 @@ def test_round_robin_by_hand():
     assert got.smallest_p == 0.25
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.integers(3, 9), st.integers(0, 10_000))
 def test_round_robin_treats_all_sets_alike(num, seed):
     """With each of the R + 1 sets as the concept in turn, the p-values are the ranks, for any scores."""
@@ -104,7 +105,7 @@ def test_holm_and_bh_by_hand():
     assert adjust([[0.01], [0.02]]).shape == (2, 1)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 20))
 def test_corrections_keep_the_order_and_never_help(p, extra):
     p = np.array(p)

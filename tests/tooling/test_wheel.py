@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import json
 import os
 import re
 import shutil
@@ -122,10 +123,13 @@ def test_the_installed_command_is_the_wheels_own(installed: Path, tmp_path: Path
 
 
 def test_the_demo_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    sets = [word for override in [*SMALL, "videos.world.videos=64"] for word in ("--set", override)]
+    smaller = ["videos.world.videos=64", "activations.layers=[late]", "cavs.random_sets=4"]
+    sets = [word for override in [*SMALL, *smaller] for word in ("--set", override)]
     done = vtcav(installed, tmp_path, "demo", "--out", "mine", *sets)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "vtcav open mine" in done.stdout
     assert (tmp_path / "mine" / "report.html").is_file()
+    assert json.loads((tmp_path / "mine" / "run.json").read_text())["status"] == "done"
     opened = vtcav(installed, tmp_path, "open", "mine")
     assert opened.returncode == 0, opened.stderr
     assert "report.html" in opened.stdout

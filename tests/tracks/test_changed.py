@@ -143,6 +143,7 @@ def test_another_file_of_the_same_size_is_noticed(folder: Path, tmp_path: Path) 
     assert cut(tmp_path, videos, tracks)[1] == {NAMES[2]: "changed"}
 
 
+@pytest.mark.slow
 def test_a_link_to_a_file_that_was_replaced_is_noticed(folder: Path, tmp_path: Path) -> None:
     real = tmp_path / "real.mp4"
     real.write_bytes(video(30))

@@ -11,15 +11,12 @@ import pytest
 import torch
 
 from tests.helpers.ultralytics_networks import (
-    CONFIDENCE,
-    IOU,
     SIDE,
     exported,
-    network,
-    no_warm_up,
     picture,
     predicted,
-    saved_pt,
+    pt_of,
+    tracks_config,
 )
 from vtcav_ray.config import Config, TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
@@ -29,7 +26,6 @@ from vtcav_ray.tracks.detect import Detector
 from vtcav_ray.tracks.engine_files import batch_of, engine_export, engine_metadata
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("no_warm_up")]
-__all__ = ["no_warm_up"]
 DETECT = {
     "description": "Ultralytics YOLO11n model", "author": "Ultralytics", "stride": 32, "task": "detect",
     "head": "Detect", "batch": 1, "imgsz": [96, 128], "names": {0: "cup", 1: "it's"},
@@ -134,6 +130,7 @@ class FakeEngine:
         return torch.from_numpy(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v8/yolov8.yaml", "26/yolo26.yaml"])
 def test_the_rows_of_an_engine_are_read_as_the_header_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -141,15 +138,14 @@ def test_the_rows_of_an_engine_are_read_as_the_header_says(
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     final = name.startswith("26")
-    made = exported(saved_pt(network(name), tmp_path, name), name, batch=3, **({"nms": False} if final else {}))
+    made = exported(pt_of(name, tmp_path), name, batch=3, **({"nms": False} if final else {}))
     stated = {entry.key: entry.value for entry in onnx.load(made).metadata_props}
     assert (stated["end2end"] == "True") == final
     header = {"head": stated["head"], "batch": 3, "end2end": final, "names": {i: f"thing {i}" for i in range(3)}}
     path = tmp_path / "e.engine"
     path.write_bytes(engine(**header, imgsz=[SIDE, SIDE]))
     monkeypatch.setattr(detector_backends, "_loaded_engine", lambda *_: FakeEngine(made))
-    options = {"image_size": SIDE, "confidence": CONFIDENCE, "iou": IOU, "batch_size": 8}
-    detector = Detector(TracksConfig(weights=str(path), **options), "cpu")
+    detector = Detector(tracks_config(str(path), batch_size=8), "cpu")
     wanted = predicted(made, name, picture())
     assert len(wanted) > 5
     found = detector([picture()] * 4)
@@ -160,4 +156,4 @@ def test_the_rows_of_an_engine_are_read_as_the_header_says(
         assert apart.min(1).max() < 0.5
     path.write_bytes(engine(**{**header, "end2end": not final}, imgsz=[SIDE, SIDE]))
     with pytest.raises(StageError, match=r"e\.engine: output of shape"):
-        Detector(TracksConfig(weights=str(path), **options), "cpu")([picture()])
+        Detector(tracks_config(str(path)), "cpu")([picture()])

@@ -13,24 +13,21 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from tests.helpers.ultralytics_networks import (
-    CONFIDENCE,
-    IOU,
     SIDE,
     exported,
     network,
-    no_warm_up,
     picture,
     predicted,
+    pt_of,
     saved_pt,
+    tracks_config,
 )
-from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tracks.detect import Detector
 from vtcav_ray.tracks.heads import _NO_BOXES, WITH_BOXES, check_head
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("no_warm_up")]
-__all__ = ["no_warm_up"]
 WITH_NETWORK = {
     "Detect": "v8/yolov8.yaml",
     "Segment": "v8/yolov8-seg.yaml",
@@ -51,13 +48,13 @@ REFUSED = {
     "SemanticSegment": "26/yolo26-sem.yaml",
     "Depth": "26/yolo26-depth.yaml",
 }
+ONNX_BATCHES: dict[str, dict[str, Any]] = {"fixed batch": {"batch": 3}, "dynamic": {"dynamic": True}}
 QUICK = ("Detect", "RTDETRDecoder", "v10Detect", "Segment26")  # one of each way to find boxes
 OTHER_NETWORKS = ("v5/yolov5-p6.yaml", "v6/yolov6.yaml", "v9/yolov9t.yaml", "26/yolo26.yaml", "v8/yolov8-world.yaml")
 
 
 def detector(path: str, **options: Any) -> Detector:
-    given = {"image_size": SIDE, "confidence": CONFIDENCE, "iou": IOU, "batch_size": 2, **options}
-    return Detector(TracksConfig(weights=path, **given), "cpu")
+    return Detector(tracks_config(path, **options), "cpu")
 
 
 def same_boxes(path: str, name: str) -> None:
@@ -90,16 +87,23 @@ def test_every_head_of_the_installed_package_is_known() -> None:
     ],
 )
 def test_the_boxes_of_a_pt_are_those_of_predict(tmp_path: Path, name: str) -> None:
-    same_boxes(saved_pt(network(name), tmp_path, name), name)
+    same_boxes(pt_of(name, tmp_path), name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", sorted(WITH_NETWORK))
-@pytest.mark.parametrize("options", [{"batch": 3}, {"dynamic": True}], ids=["fixed batch", "dynamic"])
+@pytest.mark.parametrize(
+    ("head", "options"),
+    [
+        # A batch of any size concerns the input alone: one head shows it, and `make test-all` has all.
+        pytest.param(h, o, id=f"{i}-{h}", marks=[] if i == "fixed batch" or h == "Detect" else pytest.mark.full)
+        for h in sorted(WITH_NETWORK)
+        for i, o in ONNX_BATCHES.items()
+    ],
+)
 def test_the_boxes_of_an_onnx_are_those_of_predict(tmp_path: Path, head: str, options: dict[str, Any]) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     name = WITH_NETWORK[head]
-    same_boxes(exported(saved_pt(network(name), tmp_path, name), name, **options), name)
+    same_boxes(exported(pt_of(name, tmp_path), name, **options), name)
 
 
 @pytest.mark.slow
@@ -136,8 +140,10 @@ def prompt_free(name: str) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"batch": 3}, {"dynamic": True}], ids=["fixed batch", "dynamic"])
-@pytest.mark.parametrize("name", ["v8/yoloe-v8.yaml", "v8/yoloe-v8-seg.yaml"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("v8/yoloe-v8.yaml", ONNX_BATCHES["dynamic"]), ("v8/yoloe-v8-seg.yaml", ONNX_BATCHES["fixed batch"])],
+)
 def test_the_boxes_of_a_prompt_free_onnx_are_those_of_predict(
     tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:
@@ -151,13 +157,13 @@ def test_the_boxes_of_a_prompt_free_onnx_are_those_of_predict(
 @pytest.mark.parametrize(("head", "name"), sorted(REFUSED.items()))
 def test_a_head_without_upright_boxes_is_refused_by_its_name(tmp_path: Path, head: str, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"`{head}`.*Give the detection weights"):
-        detector(saved_pt(network(name), tmp_path, name))
+        detector(pt_of(name, tmp_path))
 
 
 def test_an_onnx_of_a_head_without_upright_boxes_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     name = REFUSED["OBB"]
-    path = exported(saved_pt(network(name), tmp_path, name), name)
+    path = exported(pt_of(name, tmp_path), name)
     with pytest.raises(ConfigError, match=r"`OBB`.*Give the detection weights"):
         detector(path)
     rewritten(path, drop=("head",))  # as older packages export it
@@ -230,7 +236,7 @@ def test_a_network_with_layers_of_more_than_a_million_parameters_loads(tmp_path:
 
 def test_label_lists_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
     name = WITH_NETWORK["Detect"]
-    path = saved_pt(network(name), tmp_path, name)
+    path = pt_of(name, tmp_path)
     names = tmp_path / "names.txt"
     names.write_text("cup\nball\n")
     with pytest.raises(ConfigError, match=r"`tracks\.names`.*2 names.*3 classes"):
@@ -242,7 +248,7 @@ def test_label_lists_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
     names.write_text("cup\nball\ncup\n")
     with pytest.raises(ConfigError, match=r"`tracks\.names`.*twice: cup"):
         detector(path, names=str(names))
-    world = saved_pt(network(WITH_NETWORK["WorldDetect"]), tmp_path, WITH_NETWORK["WorldDetect"])
+    world = pt_of(WITH_NETWORK["WorldDetect"], tmp_path)
     names.write_text("cup\nball\n")
     with pytest.raises(ConfigError, match=r"2 names.*80 classes"):
         detector(world, names=str(names))
@@ -265,7 +271,7 @@ def test_names_in_the_weights_fit_the_network(tmp_path: Path) -> None:
 def test_label_lists_for_an_onnx_fit_its_own_names(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     name = WITH_NETWORK["Detect"]
-    path = exported(saved_pt(network(name), tmp_path, name), name)
+    path = exported(pt_of(name, tmp_path), name)
     names = tmp_path / "names.txt"
     names.write_text("cup\nball\n")
     with pytest.raises(ConfigError, match=r"2 names.*3 classes"):

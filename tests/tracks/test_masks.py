@@ -17,11 +17,10 @@ from tests.helpers.ultralytics_networks import (
     IOU,
     SIDE,
     exported,
-    network,
-    no_warm_up,
     opened,
     picture,
-    saved_pt,
+    pt_of,
+    tracks_config,
 )
 from vtcav_ray.config import Config, TracksConfig
 from vtcav_ray.errors import ConfigError
@@ -35,7 +34,6 @@ from vtcav_ray.tracks.stage import TrackWorker, _track_ingredients
 from vtcav_ray.tracks.track import track_videos
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("no_warm_up")]
-__all__ = ["no_warm_up"]
 WITH_MASKS = ("v8/yolov8-seg.yaml", "26/yolo26-seg.yaml", "v8/yoloe-v8-seg.yaml", "26/yoloe-26-seg.yaml")
 
 
@@ -84,9 +82,7 @@ def test_a_mask_lies_where_the_prototype_does() -> None:
 
 
 def detector(path: str, **options: Any) -> Detector:
-    return Detector(
-        TracksConfig(weights=path, image_size=SIDE, confidence=CONFIDENCE, iou=IOU, batch_size=2), "cpu", **options
-    )
+    return Detector(tracks_config(path), "cpu", **options)
 
 
 def same_masks(path: str, name: str) -> None:
@@ -118,21 +114,23 @@ def same_masks(path: str, name: str) -> None:
     assert np.median(overlaps) > 0.93
 
 
-@pytest.mark.parametrize("name", WITH_MASKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "yoloe" in name else ()) for name in WITH_MASKS]
+)
 def test_the_masks_of_a_pt_are_those_of_predict(tmp_path: Path, name: str) -> None:
-    same_masks(saved_pt(network(name), tmp_path, name), name)
+    same_masks(pt_of(name, tmp_path), name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_MASKS[:2])
 def test_the_masks_of_an_onnx_are_those_of_predict(tmp_path: Path, name: str) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    path = exported(saved_pt(network(name), tmp_path, name), name, dynamic=True)
+    path = exported(pt_of(name, tmp_path), name, dynamic=True)
     same_masks(path, name)
 
 
 def test_boxes_are_the_same_with_and_without_masks(tmp_path: Path) -> None:
-    path = saved_pt(network(WITH_MASKS[0]), tmp_path, WITH_MASKS[0])
+    path = pt_of(WITH_MASKS[0], tmp_path)
     (plain,), (drawn,) = detector(path)([picture()]), detector(path, masks=True)([picture()])
     assert plain.masks is None
     assert np.array_equal(plain.boxes, drawn.boxes)
@@ -140,7 +138,7 @@ def test_boxes_are_the_same_with_and_without_masks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["v8/yolov8.yaml", "v8/yolov8-pose.yaml", "v8/yolov8-rtdetr.yaml"])
 def test_weights_without_masks_stop_the_run_before_it_starts(tmp_path: Path, name: str) -> None:
-    path = saved_pt(network(name), tmp_path, name)
+    path = pt_of(name, tmp_path)
     with pytest.raises(ConfigError, match=r"`clips\.mask` needs masks.*gives only boxes.*segmentation weights"):
         detector(path, masks=True)
     assert detector(path)

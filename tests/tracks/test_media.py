@@ -51,7 +51,7 @@ def track(video: bytes, decoder: str = "pyav") -> tuple[pa.Table, Media]:
     return tracks, media
 
 
-@pytest.mark.parametrize("decoder", ["pyav", "torchcodec"])
+@pytest.mark.parametrize("decoder", ["pyav", pytest.param("torchcodec", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ORIENTATIONS)
 def test_a_box_is_tracked_where_a_player_shows_it(name: str, decoder: str) -> None:
     if decoder == "torchcodec":

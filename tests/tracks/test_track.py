@@ -61,6 +61,7 @@ def test_one_track_a_square_with_its_boxes(red_squares: RedSquares) -> None:
     assert figures["frames"] == sum(len(b) for b in truth.values())
 
 
+@pytest.mark.slow
 def test_ultralytics_is_there_before_any_decoder_starts() -> None:
     """Importing it changes OpenCV's threads, which ends the process (SIGFPE) if a decoder is already running."""
     code = """

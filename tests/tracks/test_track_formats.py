@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from tests.helpers.own_tracks import cvat_xml
 from vtcav_ray.registry import TRACK_FORMATS
 from vtcav_ray.tracks.formats.base import BadFile, Declared, Piece, TrackFile
@@ -390,7 +391,7 @@ def test_what_is_no_parquet_of_tracks_is_refused(tmp_path: Path) -> None:
             read("parquet", "a.parquet", data)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.sampled_from(["mot", "cvat", "coco-video", "csv", "parquet"]), st.binary(max_size=300))
 def test_arbitrary_bytes_are_refused_or_read(form: str, data: bytes) -> None:
     with suppress(BadFile):

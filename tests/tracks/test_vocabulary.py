@@ -13,14 +13,12 @@ import torch
 
 from tests.helpers.text_encoders import Clip, Mobile, saved_program, saved_weights
 from tests.helpers.ultralytics_networks import (
-    CONFIDENCE,
-    IOU,
-    SIDE,
     network,
-    no_warm_up,
     picture,
     predicted,
+    pt_of,
     saved_pt,
+    tracks_config,
 )
 from vtcav_ray.config import Config, TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
@@ -33,7 +31,6 @@ from vtcav_ray.tracks.sources import Ultralytics
 from vtcav_ray.tracks.vocabulary import TextFeatures, text_features
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("no_warm_up")]
-__all__ = ["no_warm_up"]
 WORLD, YOLOE = "v8/yolov8-worldv2.yaml", "v8/yoloe-v8-seg.yaml"
 WORDS = ("red card", "stretcher", "goal keeper")
 
@@ -50,8 +47,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def tracks(weights: str, **options: Any) -> TracksConfig:
-    given = {"image_size": SIDE, "confidence": CONFIDENCE, "iou": IOU, "batch_size": 2, "vocabulary": WORDS, **options}
-    return TracksConfig(weights=weights, **given)
+    return tracks_config(weights, **{"vocabulary": WORDS, **options})
 
 
 def run_config(settings: TracksConfig, **sections: Any) -> Config:
@@ -136,7 +132,7 @@ def test_weights_of_the_wrong_size_are_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_without_an_encoder_the_error_says_which_file_and_how_to_give_it(tmp_path: Path) -> None:
-    weights = saved_pt(network(WORLD), tmp_path, WORLD)
+    weights = pt_of(WORLD, tmp_path)
     config = run_config(tracks(weights))
     with pytest.raises(ConfigError) as caught:
         Ultralytics.ingredients(config)
@@ -171,7 +167,7 @@ def test_vectors_are_computed_once_and_kept_beside_the_run(
 
 
 def test_the_key_covers_words_and_encoder_but_not_their_place(tmp_path: Path, encoders: dict[str, str]) -> None:
-    weights = saved_pt(network(WORLD), tmp_path, WORLD)
+    weights = pt_of(WORLD, tmp_path)
     (tmp_path / "ViT-B-32.pt").write_bytes(Path(encoders["archive"]).read_bytes())
     named = Ultralytics.ingredients(run_config(tracks(weights, text_encoder=encoders["archive"])))
     assert named == Ultralytics.ingredients(run_config(tracks(weights)))
@@ -192,7 +188,9 @@ def with_words(model: Any, features: TextFeatures) -> Any:
     return model
 
 
-@pytest.mark.parametrize(("name", "encoder"), [(WORLD, "archive"), (YOLOE, "program")])
+@pytest.mark.parametrize(
+    ("name", "encoder"), [(WORLD, "archive"), pytest.param(YOLOE, "program", marks=pytest.mark.slow)]
+)
 def test_the_boxes_are_those_of_predict_with_these_classes(
     tmp_path: Path, encoders: dict[str, str], name: str, encoder: str
 ) -> None:
@@ -220,13 +218,13 @@ def test_the_boxes_are_those_of_predict_with_these_classes(
 
 def test_weights_that_take_no_words_are_refused_by_their_head(tmp_path: Path, encoders: dict[str, str]) -> None:
     name = "v8/yolov8.yaml"
-    settings = tracks(saved_pt(network(name), tmp_path, name), text_encoder=encoders["archive"])
+    settings = tracks(pt_of(name, tmp_path), text_encoder=encoders["archive"])
     features = text_features(settings, None)
     with pytest.raises(ConfigError, match=r"`tracks\.vocabulary`.*`Detect`, whose classes are fixed"):
         Detector(settings, "cpu", features=features)
     with pytest.raises(ConfigError, match=r"fixed when it was exported"):
         Detector(tracks("any.onnx"), "cpu", features=features)
-    world = tracks(saved_pt(network(WORLD), tmp_path, WORLD), text_encoder=encoders["program"])
+    world = tracks(pt_of(WORLD, tmp_path), text_encoder=encoders["program"])
     with pytest.raises(ConfigError, match=r"`tracks\.text_encoder`.*ViT-B-32\.pt.*TorchScript"):
         Detector(world, "cpu", features=text_features(world, None))
     fused = network(YOLOE)
@@ -237,7 +235,7 @@ def test_weights_that_take_no_words_are_refused_by_their_head(tmp_path: Path, en
 
 
 def test_the_preflight_knows_the_words(tmp_path: Path, encoders: dict[str, str]) -> None:
-    weights = saved_pt(network(WORLD), tmp_path, WORLD)
+    weights = pt_of(WORLD, tmp_path)
     settings = tracks(weights, text_encoder=encoders["archive"])
     concepts = [{"name": "card", "object": "red card"}, {"name": "cup", "object": "cup"}]
     checks = detector_checks(run_config(settings, clips={"concepts": concepts}), Folder(str(tmp_path / "run")))

@@ -15,6 +15,8 @@ from vtcav_ray.runs.run import Run
 from vtcav_ray.world import write_world
 
 VTCAV = "import sys; from vtcav_ray.cli import main; sys.argv[0] = 'vtcav'; main()"
+# All stages in one process: there, too, nothing may need the packages.
+VTCAV_WITHOUT_RAY = f"from tests.helpers.small_runs import without_ray\nwith without_ray():\n    {VTCAV}"
 SMALL = [
     *ONE_ACTOR_A_STAGE,
     "clips.per_class=2",
@@ -51,8 +53,8 @@ def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def vtcav(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run(python, "-c", VTCAV, *arguments)
+def vtcav(python: Path, *arguments: str, code: str = VTCAV) -> subprocess.CompletedProcess[str]:
+    return run(python, "-c", code, *arguments)
 
 
 @pytest.mark.slow
@@ -73,7 +75,7 @@ def test_a_run_with_own_tracks_needs_no_detector(python: Path, tmp_path: Path) -
     ]  # fmt: skip
     words = [word for setting in settings for word in ("--set", setting)]
     config = str(ROOT / "configs" / "quickstart.yaml")
-    done = vtcav(python, "run", config, *words, "--out", str(tmp_path / "run"))
+    done = vtcav(python, "run", config, *words, "--out", str(tmp_path / "run"), code=VTCAV_WITHOUT_RAY)
     assert done.returncode == 0, done.stdout + done.stderr
     result = Run(str(tmp_path / "run"))
     assert result.table("failures").num_rows == 0

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.video.test_listing import touch
+from tests.helpers.listed_videos import touch
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.tables import VIDEOS

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.drawn import square_video
+from tests.helpers.examples import examples
 from vtcav_ray.errors import InputError
 from vtcav_ray.video.codec import decode_clip, encode_clip
 from vtcav_ray.video.decode import decode_frames
 
 
 @given(shape=st.tuples(*[st.integers(1, 9)] * 3), seed=st.integers(0, 99), levels=st.sampled_from([2, 256]))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_any_clip_comes_back_exactly(shape: tuple[int, int, int], seed: int, levels: int) -> None:
     clip = np.random.default_rng(seed).integers(0, levels, (*shape, 3), np.uint8)
     encoded = encode_clip(clip)

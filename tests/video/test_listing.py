@@ -12,21 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.helpers.listed_videos import listed, touch
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError, InputError
 from vtcav_ray.store.commits import failure_table
 from vtcav_ray.store.records import canonical_digest
-from vtcav_ray.tables import VIDEOS
 from vtcav_ray.video.fetch import fetch
 from vtcav_ray.videos import listing
 from vtcav_ray.videos.listing import list_videos
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x" * (1 + len(name)))
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -35,13 +28,6 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     return str(path)
-
-
-def listed(uri: str | Path, **options: Any) -> list[dict[str, Any]]:
-    table, failures = list_videos(VideosConfig(uri=str(uri), **options))
-    assert table.schema == VIDEOS
-    assert failures == []
-    return table.to_pylist()
 
 
 def test_folder_takes_labels_from_sub_folders(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.video.test_listing import listed, touch
+from tests.helpers.listed_videos import listed, touch
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.videos.listing import list_all

@@ -8,29 +8,13 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.helpers.browser import AXE
+from tests.helpers.page_figures import watch_page
 from vtcav_ray.watch.page import Point, build_page
 from vtcav_ray.watch.registry import CheckpointRecord
 
 
-def page_text() -> str:
-    records = [
-        CheckpointRecord(
-            f"{k}", "u", f"epoch_{k}.pth", k, "f", 1, "done", run=f"checkpoints/e{k}", model="m@1", keys={"clips": "a"}
-        )
-        for k in range(3)
-    ]
-    records.append(CheckpointRecord("3", "u", "epoch_3.pth", 3, "f", 1, "failed", error="The file is cut off."))
-    effects = {
-        0: Point(-0.5, -0.7, -0.3, 0.2, True),
-        1: Point(0.0, -0.1, 0.1, None, False),
-        2: Point(1, 0.5, 1.5, 0.9, True),
-    }
-    series = {("lift" * 30, "up/spatiotemporal", layer): effects for layer in ("early", "late")}
-    return build_page(records, series)
-
-
 def test_points_are_placed_by_checkpoint_and_effect() -> None:
-    page = page_text()
+    page = watch_page()
     assert "4 checkpoints, 3 done, 1 failed" in page
     # Effects from -0.7 to 1.5 span 42 px from y = 7 px; three of four checkpoints span 166 px from x = 7 px.
     assert '<circle class="down" cx="7.0" cy="45.2" r="2.6"/><circle class="open" cx="62.3" cy="35.6" r="2.6"/>' in page
@@ -51,8 +35,8 @@ def test_layers_keep_the_configs_order_and_small_effects_their_digits() -> None:
 
 
 def test_the_policy_allows_its_own_style_and_script_alone() -> None:
-    assert "unsafe-inline" not in page_text()
-    assert page_text().count("script-src 'sha256-") == 1
+    assert "unsafe-inline" not in watch_page()
+    assert watch_page().count("script-src 'sha256-") == 1
 
 
 @pytest.mark.browser
@@ -61,7 +45,7 @@ def test_the_page_is_styled_accessible_and_never_scrolls_sideways(
     browser: Browser, tmp_path: Path, scheme: str, width: int
 ) -> None:
     file = tmp_path / "report.html"
-    file.write_text(page_text(), encoding="utf-8")
+    file.write_text(watch_page(), encoding="utf-8")
     problems: list[str] = []
     page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
     page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)

@@ -6,28 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.helpers.page_figures import EXPLAINED
 from vtcav_ray.why.page import build_page, sentences, verdict
-from vtcav_ray.why.run import ConceptPush, Explanation
-
-
-def concept(name: str, layer: str, push: float, runner_up: float, presence: float = 0.5) -> ConceptPush:
-    return ConceptPush(name, layer, presence, push, push - 0.1, push + 0.1, runner_up, runner_up - 0.1, runner_up + 0.1)
-
-
-ONE = Explanation(
-    video="a.mp4",
-    label="lift",
-    predicted="push_left",
-    runner_up="lift",
-    probabilities={"push_left": 0.7, "lift": 0.25, "put_down": 0.05},
-    target="logit",
-    source="the run's tables",
-    concepts=[
-        concept("stripes/context", "late", 2.0, -1.0, 0.9),
-        concept("stripes/context", "early", 1.0, -1.0, 0.9),
-        concept("moving up/context", "late", -1.0, 1.0),
-    ],
-)
 
 
 @pytest.mark.parametrize(
@@ -40,18 +20,18 @@ ONE = Explanation(
     ],
 )
 def test_the_answer_is_said_with_what_is_true(changes: dict[str, str | None], said: str) -> None:
-    assert said in verdict(replace(ONE, **changes))
+    assert said in verdict(replace(EXPLAINED, **changes))
 
 
 def test_each_concept_is_named_once_on_the_side_that_it_pushes_to() -> None:
-    toward, away = sentences(ONE)
+    toward, away = sentences(EXPLAINED)
     assert toward.startswith("Towards push_left and away from lift: stripes/context at late (weight +2.70")
     assert "early" not in toward
     assert away.startswith("Towards lift and away from push_left: moving up/context at late (weight −1.00")
 
 
 def test_the_page_has_every_row_and_loads_nothing() -> None:
-    html = build_page([ONE], "my run")
+    html = build_page([EXPLAINED], "my run")
     assert html.count('<th scope="row">') == 3
     assert "−1.10 … −0.90" in html
     assert "default-src 'none'" in html
@@ -60,7 +40,7 @@ def test_the_page_has_every_row_and_loads_nothing() -> None:
 
 def test_missing_numbers_are_null_in_json() -> None:
     nan = float("nan")
-    found = replace(ONE, concepts=[replace(ONE.concepts[0], ci_low=nan, ci_high=nan)]).as_json()
+    found = replace(EXPLAINED, concepts=[replace(EXPLAINED.concepts[0], ci_low=nan, ci_high=nan)]).as_json()
     assert found["concepts"][0]["ci_low"] is None
     assert found["concepts"][0]["push"] == 2.0
     assert found["concepts"][0]["weight"] == pytest.approx(0.9 * 3.0)

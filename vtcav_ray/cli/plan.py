@@ -15,8 +15,9 @@ from vtcav_ray.cli.preflight import preflight_json, print_preflight
 from vtcav_ray.config import Config
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.pages.wording import duration, size
+from vtcav_ray.planning.counts import Range
 from vtcav_ray.planning.dry_run import PlannedStage, check, dry_run
-from vtcav_ray.planning.estimate import Plan, Range, estimate
+from vtcav_ray.planning.estimate import Plan, estimate
 from vtcav_ray.planning.sample import measure
 from vtcav_ray.store.folder import Folder
 

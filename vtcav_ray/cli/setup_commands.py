@@ -13,7 +13,11 @@ from vtcav_ray.errors import ConfigError
 
 def register(app: typer.Typer, out: Console) -> None:
     """Add the commands to `app`."""
+    for add in (_add_init, _add_world, _add_layers, _add_doctor):
+        add(app, out)
 
+
+def _add_init(app: typer.Typer, out: Console) -> None:
     @app.command()
     def init(
         file: Annotated[str, typer.Argument(metavar="[FILE]", help="to write")] = "vtcav.yaml",
@@ -37,6 +41,8 @@ def register(app: typer.Typer, out: Console) -> None:
 
         write_and_print(Wanted(file, videos, weights, model, checkpoint, out_url, force, concepts), out)
 
+
+def _add_world(app: typer.Typer, out: Console) -> None:
     @app.command()
     def world(
         folder: Annotated[str, typer.Argument(metavar="OUT", help="folder to render into, any fsspec URL")],
@@ -66,6 +72,8 @@ def register(app: typer.Typer, out: Console) -> None:
             files = ", ".join(f"{name} {count}" for name, count in write_concepts(place, seed=seed).items())
             out.print(f"Concept folders ({files}): {place}", soft_wrap=True, highlight=False)
 
+
+def _add_layers(app: typer.Typer, out: Console) -> None:
     @app.command()
     def layers(
         config: ConfigPath,
@@ -88,6 +96,8 @@ def register(app: typer.Typer, out: Console) -> None:
 
         print_layers(settings, names, depth, out=None if as_json else out)
 
+
+def _add_doctor(app: typer.Typer, out: Console) -> None:
     @app.command()
     def doctor(
         url: Annotated[

@@ -324,7 +324,11 @@ class _Batch:
         confidence = np.concatenate([track.confidence for track in self.tracks])
         sharpness = np.concatenate([track.sharpness for track in self.tracks])
         confidence_ST = np.where(detected, confidence[place_ST], np.nan)
-        usual = np.nanmedian(np.where(detected.any(1, keepdims=True), confidence_ST, 0.0), axis=1, keepdims=True)
+        known = np.where(detected.any(1, keepdims=True), confidence_ST, 0.0)
+        # np.median is ten times faster; a span's own median does not depend on the others.
+        usual = np.median(known, axis=1, keepdims=True)
+        if (missing := np.flatnonzero(np.isnan(known).any(1))).size:
+            usual[missing] = np.nanmedian(known[missing], axis=1, keepdims=True)
         sure = np.nan_to_num(confidence_ST, nan=-1.0) >= usual
         whole = (boxes_ST4[..., :2] > 1).all(2)
         whole &= boxes_ST4[..., 2] < self._of_track("width", good)[:, None] - 1

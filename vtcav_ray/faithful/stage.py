@@ -38,7 +38,7 @@ def faithful_stage(chosen: Chosen) -> Stage:
     """Return the stage for this choice."""
     return Stage(
         stages.FAITHFUL,
-        version=1,
+        version=2,
         ingredients=functools.partial(_ingredients, chosen),
         prepare=functools.partial(_prepare, chosen),
     )

@@ -15,38 +15,26 @@ import numpy as np
 import pyarrow as pa
 
 from vtcav_ray.cavs.chance import CAVS
+from vtcav_ray.cavs.plan import CavJob, Pool
 from vtcav_ray.clips.corpus import Corpus
-from vtcav_ray.clips.given import plan_given
-from vtcav_ray.clips.kinds import control_of_given
-from vtcav_ray.clips.select import SEGMENTS_A_VIDEO
-from vtcav_ray.config import ConceptConfig, Config, Kind
-from vtcav_ray.config.clips import GIVEN
+from vtcav_ray.config import Config
 from vtcav_ray.pages.wording import duration
+from vtcav_ray.planning.counts import (
+    NOTHING,
+    Range,
+    backward_passes,
+    classes_of,
+    clip_range,
+    concepts_of,
+    gradient_range,
+    response_passes,
+    with_segments,
+)
 from vtcav_ray.planning.sample import Sample, Timed, planned_jobs, time_statistics
 from vtcav_ray.runs.costs import BACKWARD, CheckSizes, Hours, price, stage_hours
-from vtcav_ray.text.name_lists import NameIndex, letters, spoken
 
 # Statistics are timed on random vectors of the planned size. Real vectors need other numbers of iterations.
 STATISTICS_FACTOR = 3.0
-
-
-@dataclass(frozen=True)
-class Range:
-    """An estimate with both ends of an interval of about 95 %."""
-
-    low: float
-    estimate: float
-    high: float
-
-    def times(self, other: Range | float) -> Range:
-        other = other if isinstance(other, Range) else Range(other, other, other)
-        return Range(self.low * other.low, self.estimate * other.estimate, self.high * other.high)
-
-    def __add__(self, other: Range) -> Range:
-        return Range(self.low + other.low, self.estimate + other.estimate, self.high + other.high)
-
-
-NOTHING = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -105,99 +93,9 @@ def per_item(timed: Timed) -> tuple[Range, bool]:
     return Range(max(rate - half, rate / (1 + half / rate)), rate, rate + half), True
 
 
-def given_concepts(config: Config, given: pa.Table) -> list[tuple[str, str]]:
-    """Return (name, kind) of every concept of own clips, and of its motion controls."""
-    plan = plan_given(given, (), config.clips, config.seed)
-    controls = [
-        (name, control_of_given(control))
-        for name, kind in plan.concepts
-        if kind == GIVEN
-        for control in plan.controls[name]
-    ]
-    return [*plan.concepts, *controls]
-
-
-def concepts_of(config: Config, given: pa.Table | None = None) -> list[tuple[str, str]]:
-    """Return (name, kind) of every concept that the config can give; for `auto`, as many as it may propose."""
-    concepts: Sequence[ConceptConfig]
-    found = given_concepts(config, given) if given is not None else []
-    if config.clips.concepts == "auto":
-        kinds: tuple[Kind, ...] = ("spatial", "spatiotemporal")
-        concepts = [ConceptConfig(name=f"concept {i}", kinds=kinds) for i in range(config.clips.max_concepts)]
-    else:
-        concepts = config.clips.tracked
-    for concept in concepts:
-        found += [(concept.name, kind) for kind in concept.kinds]
-        if "spatiotemporal" in concept.kinds:  # controls are made only from these clips
-            controls = config.clips.controls if concept.controls is None else concept.controls
-            found += [(concept.name, control) for control in controls]
-    return found
-
-
-def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) -> dict[str, int]:
-    """Return class -> number of videos, for the classes that would be explained."""
-    names = NameIndex(known) if known is not None else None
-    wanted = NameIndex(config.clips.classes) if config.clips.classes else None
-    counts: dict[str, int] = {}
-    shown: dict[str, str] = {}
-    for label in Corpus.of(videos).labels(names):
-        if label is not None:
-            name = shown.setdefault(letters(label) or label, spoken(label))
-            counts[name] = counts.get(name, 0) + 1
-    return {
-        name: n
-        for name, n in counts.items()
-        if n >= config.clips.min_per_class and (names is None or name in names) and (wanted is None or name in wanted)
-    }
-
-
-def clip_range(
-    config: Config, num_videos: int, classes: Mapping[str, int], concepts: Sequence[tuple[str, str]]
-) -> Range:
-    """Return the minimum and maximum number of clips that config and videos allow. The estimate is the maximum."""
-    clips = config.clips
-    kinds = len({kind for _, kind in concepts})
-    random_clips = min(clips.random_pool, num_videos)
-    most = (
-        sum(min(clips.per_class, n) * clips.class_views for n in classes.values())
-        + len(concepts) * min(clips.per_concept, num_videos)
-        + kinds * random_clips
-    )
-    least = (
-        sum(min(clips.min_per_class, n) for n in classes.values())
-        + (0 if clips.concepts == "auto" else len(concepts)) * min(clips.min_per_concept, num_videos)
-        + kinds * min(random_clips, num_videos // 4)
-    )
-    return Range(float(min(least, most)), float(most), float(most))
-
-
-def gradient_range(config: Config, classes: Mapping[str, int]) -> Range:
-    """Return the minimum and maximum number of backward passes: one for each class example and differentiated class."""
-    most = float(sum(_backward_passes(config, classes, config.clips.per_class)))
-    least = float(sum(_backward_passes(config, classes, config.clips.min_per_class)))
-    return Range(min(least, most), most, most)
-
-
-def _backward_passes(config: Config, classes: Mapping[str, int], examples_each: int) -> tuple[int, int]:
-    """Return the numbers of backward passes at class examples as such, and, beyond these, at the reference set.
-
-    Args:
-        config: of the run.
-        classes: class -> number of its videos.
-        examples_each: maximum number of examples per class.
-    """
-    clips, settings = config.clips, config.activations
-    examples = sum(min(examples_each, n) for n in classes.values())
-    if settings.classes == "listed":
-        return examples * len(classes) * clips.class_views, 0
-    own = int(settings.classes.removeprefix("top-")) if settings.classes.startswith("top-") else 1
-    reference = min(clips.per_class if settings.reference is None else settings.reference, examples)
-    return examples * own * clips.class_views, reference * max(0, len(classes) - own) * clips.class_views
-
-
 def gradient_note(config: Config, classes: Mapping[str, int], clips: Range) -> str:
     """Return a sentence on the backward passes if they cost more than the forward passes of all clips, or ""."""
-    own, reference = _backward_passes(config, classes, config.clips.per_class)
+    own, reference = backward_passes(config, classes, config.clips.per_class)
     cost = BACKWARD * (own + reference)
     if cost <= clips.estimate:
         return ""
@@ -225,37 +123,6 @@ def checks_note(config: Config, classes: int, concepts: Sequence[tuple[str, str]
     )
 
 
-def reference_clips(config: Config, classes: Mapping[str, int]) -> int:
-    """Return the number of reference clips, if no class example fails."""
-    clips, size = config.clips, config.activations.reference
-    examples = sum(min(clips.per_class, n) for n in classes.values())
-    return min(clips.per_class if size is None else size, examples) * clips.class_views
-
-
-def response_passes(config: Config, clips: Range, classes: Mapping[str, int]) -> Range:
-    """Return the passes of the rest of the network: pool clips x reference clips x layers.
-
-    Args:
-        config: config of the run.
-        clips: all clips, from `clip_range`; those that are no class examples are the pool.
-        classes: class -> number of videos.
-    """
-    per_class = config.clips.per_class, config.clips.min_per_class
-    most = sum(min(per_class[0], n) for n in classes.values()) * config.clips.class_views
-    least = sum(min(per_class[1], n) for n in classes.values())
-    pool = Range(max(0.0, clips.low - least), clips.estimate - most, clips.high - most)
-    return pool.times(float(reference_clips(config, classes) * len(config.activations.layers)))
-
-
-def _with_segments(config: Config, corpus: Corpus) -> Config:
-    """Return a config with as many views per class video as it has with the maximum of segments that are examples."""
-    most = min(SEGMENTS_A_VIDEO, max((len(some) for some in corpus.examples.values()), default=1))
-    if most == 1:
-        return config
-    clips = config.clips.model_copy(update={"class_views": config.clips.class_views * most})
-    return config.model_copy(update={"clips": clips})
-
-
 def estimate(
     config: Config,
     videos: pa.Table,
@@ -274,65 +141,128 @@ def estimate(
         rates: `gpu_hour`, `cpu_hour` and `currency`.
         given: the own clips of its concepts; None: there are none.
     """
-    notes = list(sample.notes)
     corpus = Corpus.of(videos)
-    config = _with_segments(config, corpus)
-    concepts, classes = concepts_of(config, given), classes_of(config, videos, known_classes)
-    clips = clip_range(config, len(corpus.examples), classes, concepts)
-    gradients = gradient_range(config, classes)
-    num = float(videos.num_rows)
-    tracking, measured = per_item(sample.tracks)
-    cutting, cut_measured = per_item(sample.clips)
-    extracting, extract_measured = per_item(sample.activations)
-    seconds: dict[str, Range] = {
-        "tracks": tracking.times(num),
-        "clips": cutting.times(clips),
-        "activations": extracting.times(clips + gradients.times(BACKWARD)),
-    }
-    if not config.clips.need_tracks:  # all concepts are own clips
-        del seconds["tracks"]
-        measured = True
-    if not (measured and cut_measured and extract_measured):
+    config = with_segments(config, corpus)
+    size = _size(config, videos.num_rows, corpus, concepts_of(config, given), classes_of(config, videos, known_classes))
+    seconds, guessed = _worker_seconds(config, sample, size)
+    costs = _Costs.of(seconds, config.resources.model_dump(), rates)
+    notes = list(sample.notes)
+    if guessed:
         notes.append("Where the sample has a single shard, the interval is a guess: half to twice the estimate.")
-    layers = len(config.activations.layers)
-    passes = NOTHING
-    if config.scores.effect == "patch":
-        passes = response_passes(config, clips, classes)
-        seconds["responses"] = per_item(sample.responses)[0].times(passes)
-    pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, len(corpus.examples)))
-    compared = len({(j.concept, j.against) for j in jobs if not j.is_null})
-    cells = compared * max(1, len(classes)) * (layers + 1)  # and those of the answer
-    if jobs and sample.dims:
-        times = time_statistics(config, jobs, pool, int(np.mean(sample.dims)))
-        seconds |= _statistics(times, (len(jobs) + compared * CAVS) * layers, max(1, len(classes)) * layers, cells)
-    resources = config.resources.model_dump()
-    held = {name: _hours(name, one, resources) for name, one in seconds.items()}
-    total = [sum((h[end] for h in held.values()), Hours()) for end in range(3)]
-    prices = [price(hours, rates) for hours in total]
-    # Each stage's share of the price, or of the device hours if no price is known.
-    weight = {name: price(h[1], rates) if prices[1] is not None else h[1].cpu + h[1].gpu for name, h in held.items()}
+    notes += filter(None, (gradient_note(config, size.classes, size.clips),))
+    notes.append(checks_note(config, len(size.classes), size.concepts, per_item(sample.activations)[0].estimate))
+    of_tables = _bytes(sample, float(size.videos), size.clips, size.gradients, len(size.jobs))
     return Plan(
-        videos=videos.num_rows,
+        videos=size.videos,
         sampled=sample.videos,
-        clips=clips,
-        gradients=gradients,
-        cavs=len(jobs) * layers,
-        cells=cells,
-        passes=passes,
+        clips=size.clips,
+        gradients=size.gradients,
+        cavs=len(size.jobs) * size.layers,
+        cells=size.cells,
+        passes=size.passes,
         worker_seconds=seconds,
-        cpu_hours=Range(*(hours.cpu for hours in total)),
-        gpu_hours=Range(*(hours.gpu for hours in total)),
-        bytes=_bytes(sample, num, clips, gradients, len(jobs)) + passes.times(4.0 * max(1, len(classes))),
-        price=None if prices[1] is None else Range(*(p or 0.0 for p in prices)),
+        cpu_hours=costs.cpu_hours,
+        gpu_hours=costs.gpu_hours,
+        bytes=of_tables + size.passes.times(4.0 * max(1, len(size.classes))),
+        price=costs.price,
         currency=str(rates.get("currency", "EUR")),
-        dominates=max(weight, key=lambda name: weight[name] or 0.0),
-        notes=(
-            *notes,
-            *filter(None, (gradient_note(config, classes, clips),)),
-            checks_note(config, len(classes), concepts, extracting.estimate),
-            *_device_notes(config),
-        ),
+        dominates=costs.dominates,
+        notes=(*notes, *_device_notes(config)),
     )
+
+
+@dataclass(frozen=True)
+class _Size:
+    """The numbers of things that a run computes.
+
+    Attributes:
+        videos: rows of the table `videos`; segments of one file count each.
+        concepts: (name, kind) of each.
+        classes: class -> number of videos.
+        layers: number of layers.
+        clips, gradients, passes: as in `Plan`.
+        pool, jobs: the clips of one layer's CAVs, and these CAVs.
+        compared: number of pairs of a concept and its other side.
+        cells: of the scores table.
+    """
+
+    videos: int
+    concepts: Sequence[tuple[str, str]]
+    classes: Mapping[str, int]
+    layers: int
+    clips: Range
+    gradients: Range
+    passes: Range
+    pool: Pool
+    jobs: Sequence[CavJob]
+    compared: int
+    cells: int
+
+
+def _size(
+    config: Config, videos: int, corpus: Corpus, concepts: Sequence[tuple[str, str]], classes: Mapping[str, int]
+) -> _Size:
+    clips = clip_range(config, len(corpus.examples), classes, concepts)
+    pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, len(corpus.examples)))
+    compared = len({(job.concept, job.against) for job in jobs if not job.is_null})
+    layers = len(config.activations.layers)
+    return _Size(
+        videos=videos,
+        concepts=concepts,
+        classes=classes,
+        layers=layers,
+        clips=clips,
+        gradients=gradient_range(config, classes),
+        passes=response_passes(config, clips, classes) if config.scores.effect == "patch" else NOTHING,
+        pool=pool,
+        jobs=jobs,
+        compared=compared,
+        cells=compared * max(1, len(classes)) * (layers + 1),  # and those of the answer
+    )
+
+
+def _worker_seconds(config: Config, sample: Sample, size: _Size) -> tuple[dict[str, Range], bool]:
+    """Return stage -> seconds of its workers, and whether an interval is a guess."""
+    (tracking, tracks_known), (cutting, clips_known), (extracting, passes_known) = (
+        per_item(timed) for timed in (sample.tracks, sample.clips, sample.activations)
+    )
+    seconds: dict[str, Range] = {}
+    if config.clips.need_tracks:  # otherwise all concepts are own clips
+        seconds["tracks"] = tracking.times(float(size.videos))
+    seconds["clips"] = cutting.times(size.clips)
+    seconds["activations"] = extracting.times(size.clips + size.gradients.times(BACKWARD))
+    if config.scores.effect == "patch":
+        seconds["responses"] = per_item(sample.responses)[0].times(size.passes)
+    if size.jobs and sample.dims:
+        times = time_statistics(config, size.jobs, size.pool, int(np.mean(sample.dims)))
+        cavs = (len(size.jobs) + size.compared * CAVS) * size.layers
+        seconds |= _statistics(times, cavs, max(1, len(size.classes)) * size.layers, size.cells)
+    return seconds, not ((tracks_known or not config.clips.need_tracks) and clips_known and passes_known)
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """What the stages' seconds cost; the attributes are those of `Plan`."""
+
+    cpu_hours: Range
+    gpu_hours: Range
+    price: Range | None
+    dominates: str
+
+    @classmethod
+    def of(cls, seconds: Mapping[str, Range], resources: Mapping[str, Any], rates: Mapping[str, Any]) -> _Costs:
+        held = {name: _hours(name, one, resources) for name, one in seconds.items()}
+        total = [sum((hours[end] for hours in held.values()), Hours()) for end in range(3)]
+        prices = [price(hours, rates) for hours in total]
+        known = prices[1] is not None
+        # Each stage's share of the price, or of the device hours if no price is known.
+        weight = {name: price(h[1], rates) if known else h[1].cpu + h[1].gpu for name, h in held.items()}
+        return cls(
+            Range(*(hours.cpu for hours in total)),
+            Range(*(hours.gpu for hours in total)),
+            Range(*(one or 0.0 for one in prices)) if known else None,
+            max(weight, key=lambda name: weight[name] or 0.0),
+        )
 
 
 def _statistics(times: tuple[float, float, float], cavs: int, classes: int, cells: int) -> dict[str, Range]:

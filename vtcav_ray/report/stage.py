@@ -93,7 +93,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
 
 STAGE = Stage(
     stages.REPORT,
-    version=8,
+    version=9,
     ingredients=_ingredients,
     prepare=_prepare,
 )

@@ -97,20 +97,16 @@ def explain_examples(
     chosen = _choose(answers, first, max(1, min(most_examples, room)))
     if not chosen or not concepts.concepts:
         return ExplainedExamples(left_out=len(answers) - len(chosen))
-    pairs = [likeliest(one.logits, one.classes) for one in chosen]
-    at_clip = _at_clip(concepts, chosen, pairs)
+    examples = _Examples.of(concepts, chosen)
     typical = np.median([one.gains for one in answers.values()], axis=0)
     figures = np.concatenate(  # [7, V, C]
-        [
-            _layer(concepts, number, chosen, pairs, at_clip, float(typical[number]))
-            for number in range(len(concepts.layers))
-        ],
+        [_layer(concepts, number, examples, float(typical[number])) for number in range(len(concepts.layers))],
         axis=2,
     )
     cells = [(clips.concept, layer) for layer in concepts.layers for clips in concepts.concepts]
     each = min(len(cells), max(LEAST_ROWS, most_rows // len(chosen)))
     found = [
-        _example(one, figures[:, v], cells, each, bool(at_clip[v]), run.config.activations.target)
+        _example(one, figures[:, v], cells, each, bool(examples.at_clip[v]), run.config.activations.target)
         for v, one in enumerate(chosen)
     ]
     return ExplainedExamples(found, len(answers) - len(chosen), len(cells) - each)
@@ -128,6 +124,20 @@ def _choose(answers: dict[str, Answers], first: Sequence[str], most: int) -> lis
     return sorted((answers[video] for *_, video in sorted(order)[:most]), key=lambda one: (one.label, one.video))
 
 
+@dataclass(frozen=True)
+class _Examples:
+    """V examples: their answers, predicted class and runner-up, and whether the tables have both gradients, [V]."""
+
+    answers: Sequence[Answers]
+    pairs: Sequence[tuple[str, str]]
+    at_clip: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, concepts: RunConcepts, answers: Sequence[Answers]) -> _Examples:
+        pairs = [likeliest(one.logits, one.classes) for one in answers]
+        return cls(answers, pairs, _at_clip(concepts, answers, pairs))
+
+
 def _at_clip(concepts: RunConcepts, chosen: Sequence[Answers], pairs: Sequence[tuple[str, str]]) -> NDArray[np.bool_]:
     """Return whether the tables have the gradients of both classes at each example and every layer, [V]."""
     there: set[tuple[str, str]] | None = None
@@ -140,21 +150,14 @@ def _at_clip(concepts: RunConcepts, chosen: Sequence[Answers], pairs: Sequence[t
     return np.array([all((one.video, name) in known for name in pair) for one, pair in zip(chosen, pairs, strict=True)])
 
 
-def _layer(
-    concepts: RunConcepts,
-    number: int,
-    chosen: Sequence[Answers],
-    pairs: Sequence[tuple[str, str]],
-    at_clip: NDArray[np.bool_],
-    typical: float,
-) -> NDArray[np.float32]:
+def _layer(concepts: RunConcepts, number: int, examples: _Examples, typical: float) -> NDArray[np.float32]:
     """Return the figures of one layer, [7, V, J], in the order of `_FIELDS`; `typical`: the layer's usual gain."""
     layer = concepts.layers[number]
     pool = concepts.layer(layer)
-    vectors = _means(pool, concepts, chosen)
-    gradients = _gradients(concepts, number, chosen, pairs, at_clip, typical)
+    vectors = _means(pool, concepts, examples.answers)
+    gradients = _gradients(concepts, number, examples, typical)
     videos = np.asarray(concepts.videos)
-    found = np.empty((len(_FIELDS), len(chosen), len(concepts.concepts)), np.float32)
+    found = np.empty((len(_FIELDS), len(examples.answers), len(concepts.concepts)), np.float32)
     for j, (clips, v, random) in enumerate(zip(concepts.concepts, pool.directions, pool.random, strict=True)):
         found[0, :, j] = presence(vectors @ v, random)
         runs = _run_directions(pool, videos, clips)
@@ -179,29 +182,22 @@ def _means(pool: LayerPool, concepts: RunConcepts, chosen: Sequence[Answers]) ->
     return np.stack([pool.vectors[[place[c] for c in one.clip_ids]].astype(np.float64).mean(axis=0) for one in chosen])
 
 
-def _gradients(
-    concepts: RunConcepts,
-    number: int,
-    chosen: Sequence[Answers],
-    pairs: Sequence[tuple[str, str]],
-    at_clip: NDArray[np.bool_],
-    typical: float,
-) -> NDArray[np.float64]:
+def _gradients(concepts: RunConcepts, number: int, examples: _Examples, typical: float) -> NDArray[np.float64]:
     """Return the gradients times the gain, of the predicted class and the runner-up, [V, 2, d]; NaN: there is none."""
-    layer = concepts.layers[number]
+    layer, at_clip = concepts.layers[number], examples.at_clip
     rows = concepts.activations.read("gradients", columns=("video_id", "class", "vector"), layer=layer)
     assert rows is not None, "class examples have gradients"
     d = rows["vector"].type.list_size
-    found = np.full((len(chosen), 2, d), np.nan)
+    found = np.full((len(examples.answers), 2, d), np.nan)
     place: dict[tuple[str, str], list[int]] = {}
-    inside = pa.array([one.video for one, own in zip(chosen, at_clip, strict=True) if own], pa.string())
+    inside = pa.array([one.video for one, own in zip(examples.answers, at_clip, strict=True) if own], pa.string())
     part = rows.filter(pc.is_in(rows["video_id"], inside))
     for i, key in enumerate(zip(part["video_id"].to_pylist(), part["class"].to_pylist(), strict=True)):
         place.setdefault(key, []).append(i)
     vectors = vectors_of(part) if part.num_rows else np.zeros((0, d))
-    elsewhere = sorted({name for pair, own in zip(pairs, at_clip, strict=True) if not own for name in pair})
+    elsewhere = sorted({name for pair, own in zip(examples.pairs, at_clip, strict=True) if not own for name in pair})
     means = concepts.mean_gradients(layer, elsewhere) if elsewhere else np.zeros((0, d))
-    for v, (one, pair) in enumerate(zip(chosen, pairs, strict=True)):
+    for v, (one, pair) in enumerate(zip(examples.answers, examples.pairs, strict=True)):
         for which, name in enumerate(pair):
             if at_clip[v]:
                 found[v, which] = one.gains[number] * vectors[place[one.video, name]].astype(np.float64).mean(axis=0)
