@@ -5,8 +5,9 @@ So memory does not grow with the number of tracks.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from vtcav_ray.clips.classes import draw
@@ -20,31 +21,43 @@ class Candidates:
     Attributes:
         capacity: number of videos that are kept for sure. Up to twice as many are held.
         available: number of videos that were offered.
-        bound: a video with a higher hash is not among the candidates.
     """
 
     capacity: int
     role: str
     seed: int
     available: int = 0
-    kept: dict[str, tuple[float, list[Span]]] = field(default_factory=dict)
-    bound: float = 1.0
+    _held: dict[str, tuple[float, Callable[[], list[Span]]]] = field(default_factory=dict)
 
     def add(self, video_id: str, spans: Callable[[], list[Span]]) -> None:
         """Offer a video. Offer each video only once.
 
         Args:
-            spans: returns its spans; called only if the video becomes a candidate.
+            video_id: of the video.
+            spans: returns its spans; called only for the videos that are kept.
         """
         self.available += 1
-        hash_ = draw(self.seed, self.role, video_id)
-        if hash_ > self.bound:
-            return
-        self.kept[video_id] = (hash_, spans())
-        if len(self.kept) > 2 * self.capacity:
-            best = sorted(self.kept.items(), key=lambda item: item[1][0])[: self.capacity]
-            self.kept = dict(best)
-            self.bound = best[-1][1][0] if best else 0.0
+        self._held[video_id] = (draw(self.seed, self.role, video_id), spans)
+        if len(self._held) > 2 * self.capacity:
+            best = sorted(self._held.items(), key=lambda item: item[1][0])[: self.capacity]
+            # A list instead of the function, which may hold many more spans.
+            self._held = {video: (hash_, functools.partial(list, spans())) for video, (hash_, spans) in best}
+
+    @property
+    def kept(self) -> dict[str, tuple[float, list[Span]]]:
+        """The candidates: video -> its hash and spans."""
+        return {video: (hash_, spans()) for video, (hash_, spans) in self._held.items()}
+
+
+def clearest(spans: Sequence[Span], moving: bool, limit: int) -> list[Span]:
+    """Return the span of each track that shows a concept best, for at most `limit` tracks, the best first."""
+    order = sorted(spans, key=lambda s: (-(s.motion.clarity if moving else 1) * s.confidence, s.track_id, s.frames[0]))
+    return one_a_track(order)[:limit]
+
+
+def few_by_chance(spans: Sequence[Span], limit: int, seed: int, video_id: str) -> list[Span]:
+    """Return at most `limit` spans of a video for random clips, drawn by hash, of as many tracks as possible."""
+    return different(sorted(spans, key=lambda s: draw(seed, "span", video_id, s.track_id, s.frames[0])))[:limit]
 
 
 def one_a_track(spans: list[Span]) -> list[Span]:

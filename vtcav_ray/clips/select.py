@@ -30,7 +30,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.clips.candidates import Candidates, different, one_a_track
+from vtcav_ray.clips.candidates import Candidates, clearest, few_by_chance
 from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
 from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.given import GivenPlan, plan_given
@@ -133,13 +133,12 @@ class _Planner:
         # From all videos, whatever their label: if most labels are rare, the candidates per label are too few.
         self._random_any = Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
         self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
-        self._tracks = 0
+        self._tracks = self._copies = 0
         self._rows = PlanRows(seed, config.class_views)
         self._warnings = list(classes.warnings)
         self._concept_videos: set[str] = set()
         self._random_videos: set[str] = set()
         self._concept_counts: dict[str, dict[str, int]] = {}
-        self._copies = 0
         self._given = GivenPlan()
         self._random_sizes: dict[str, int] = {}
         self._kinds: list[str] = []
@@ -166,8 +165,7 @@ class _Planner:
     def note_copies(self, copies: Mapping[str, str], labels: Mapping[str, str | None]) -> None:
         """Count the videos that are unused because they repeat another one, and warn about them."""
         self._copies = len(copies)
-        if copies:
-            self._warnings.append(of_copies(copies, labels))
+        self._warnings += [of_copies(copies, labels)] if copies else []
 
     def _new_candidates(self, name: str) -> Candidates:
         return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
@@ -183,15 +181,10 @@ class _Planner:
                 if self._reserved:
                     continue
             label = self._classes.turn_of.get(video_id)
-            if label not in self._random:
-                self._random[label] = Candidates(self._random_capacity, "random", self._seed)
-            few = functools.partial(self._few_by_chance, video_id, spans)
-            self._random[label].add(video_id, few)
+            of_label = self._random.setdefault(label, Candidates(self._random_capacity, "random", self._seed))
+            few = functools.partial(few_by_chance, spans, RANDOM_CLIPS_A_VIDEO, self._seed, video_id)
+            of_label.add(video_id, few)
             self._random_any.add(video_id, few)
-
-    def _few_by_chance(self, video_id: str, spans: Sequence[Span]) -> list[Span]:
-        by_chance = sorted(spans, key=lambda s: draw(self._seed, "span", video_id, s.track_id, s.frames[0]))
-        return different(by_chance)[:RANDOM_CLIPS_A_VIDEO]
 
     def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, list[Span]]]:
         """Yield the source videos with spans. A video of several files comes last: its files are in several tables."""
@@ -215,9 +208,9 @@ class _Planner:
         limit = self._config.quality.max_clips_per_video
         seen = {(s.object, s.motion.direction) for s in spans}
         if self._auto:
-            for name, object_, direction in proposals(spans):
+            for name, *shown in proposals(spans):
                 if name not in self._concepts:
-                    self._concepts[name] = proposed(name, object_, direction)
+                    self._concepts[name] = proposed(name, *shown)
                     self._candidates[name] = self._new_candidates(name)
         # Most of the concepts need an object or a direction that the video does not have.
         objects, directions = {None, *(o for o, _ in seen)}, {None, *(d for _, d in seen)}
@@ -228,7 +221,7 @@ class _Planner:
             fit = [span for span in spans if fits(span, concept)]
             if fit:
                 self._dropped["clips_per_video"] += max(len({s.track_id for s in fit}) - limit, 0)
-                best = functools.partial(_clearest, fit, direction is not None, limit)
+                best = functools.partial(clearest, fit, direction is not None, limit)
                 self._candidates[name].add(video_id, best)
 
     def choose_given(self, given: GivenPlan) -> None:
@@ -405,9 +398,3 @@ class _Planner:
             "random": self._random_sizes,
         }
         return ClipPlan(self._rows.table(), self._warnings, counts)
-
-
-def _clearest(spans: Sequence[Span], moving: bool, limit: int) -> list[Span]:
-    """Return the span of each track that shows a concept best, for at most `limit` tracks, the best first."""
-    order = sorted(spans, key=lambda s: (-(s.motion.clarity if moving else 1) * s.confidence, s.track_id, s.frames[0]))
-    return one_a_track(order)[:limit]
