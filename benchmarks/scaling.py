@@ -93,21 +93,22 @@ def cluster(nodes: Sequence[int]) -> Iterator[Cluster]:
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for cpus in nodes:
-            _add_node(found, cpus)
+            add_node(found, cpus, object_store_memory=100 * 2**20)
         found.wait_for_nodes()
         yield found
     finally:
         found.shutdown()
 
 
-def _add_node(to: Cluster, cpus: int) -> None:
+def add_node(to: Cluster, cpus: int, **options: Any) -> Any:
+    """Add a node to a cluster, with Ray's options of a node, and return it."""
     for attempt in range(4):
         try:
-            to.add_node(num_cpus=cpus, object_store_memory=100 * 2**20)
-            return
+            return to.add_node(num_cpus=cpus, **options)
         except Exception as error:  # Ray gives a node 30 s, which a busy machine may exceed, and raises a plain one
             if "timed out during startup" not in str(error) or attempt == 3:
                 raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def run_videos(

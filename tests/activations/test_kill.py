@@ -40,13 +40,7 @@ from vtcav_ray.video.codec import encode_clip
 pytestmark = pytest.mark.slow
 
 CONFIG: Config = parse_config(
-    {
-        "videos": {"uri": "none"},
-        "model": {"checkpoint": "untrained"},
-        "activations": {"layers": ["early", "late"]},
-        # Each actor loads the model's packages, for seconds. Pools of several actors die in tests/engine.
-        "resources": {"extract": {"max_actors": 1}},
-    }
+    {"videos": {"uri": "none"}, "model": {"checkpoint": "untrained"}, "activations": {"layers": ["early", "late"]}}
 )
 SHARDS = 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +26,9 @@ def run_here(
     """Replace `vtcav_ray.engine.run_shards`: run one shard after another in this process, without Ray."""
     worker = make_worker()
     for shard in shards:
+        started = time.perf_counter()
         made = worker(shard.rows)
+        made = replace(made, metrics={"seconds": time.perf_counter() - started, **made.metrics})  # as an actor does
         record = output.commit(shard.name, made)
         items = made.metrics.get(facts_of(output.stage).unit or "", 0.0)
         yield {"shard": shard.name, "failures": record["failures"], "seconds": 0.0, "items": items}

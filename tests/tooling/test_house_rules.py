@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("vtcav_ray", "tests", "benchmarks", "tools", "jobs")
 MOST_LINES, MOST_LINES_OF_FUNCTION = 400, 60
+OTHER_TESTS = re.compile(r"^\s*(from|import) tests(?!\.helpers)", re.MULTILINE)
 
 
 def sources(*folders: str) -> list[Path]:
@@ -48,6 +50,7 @@ def test_files_have_at_most_400_lines() -> None:
     assert {str(path): n for path, n in lines.items() if n > MOST_LINES} == {}
 
 
+@pytest.mark.slow  # it parses every file
 def test_functions_have_at_most_60_lines() -> None:
     found = {
         f"{path}: {name}": lines
@@ -58,7 +61,8 @@ def test_functions_have_at_most_60_lines() -> None:
 
 
 def test_tests_do_not_import_each_other() -> None:
-    found = {str(path): imports_of_tests(path.read_text(encoding="utf-8")) for path in sources("tests")}
+    texts = {str(path): path.read_text(encoding="utf-8") for path in sources("tests")}
+    found = {path: imports_of_tests(text) for path, text in texts.items() if OTHER_TESTS.search(text)}
     assert {path: names for path, names in found.items() if names} == {}
 
 
@@ -82,3 +86,4 @@ def test_a_docstring_does_not_count(lines: int, long: bool) -> None:
 )
 def test_an_import_of_a_test_is_found(line: str, found: list[str]) -> None:
     assert imports_of_tests(line) == found
+    assert not found or OTHER_TESTS.search(line)

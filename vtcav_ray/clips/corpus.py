@@ -13,12 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from vtcav_ray.tables import rows_of
 from vtcav_ray.text.label_sets import join_labels, split_labels
 from vtcav_ray.text.name_lists import NameIndex
 from vtcav_ray.video.segments import Range, Segment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # slots: there is one for each video of the corpus
 class Example:
     """A part of a source video that clips may be cut from.
 
@@ -58,10 +59,13 @@ class Corpus:
         """
         frames = _frames_by_segment(found)
         examples: dict[str, list[Example]] = {}
-        for row in videos.to_pylist():
+        texts: dict[str, str] = {}  # one object for each text of labels, not one for each video
+        for row in rows_of(videos):
             if row["video_id"] in left_out:
                 continue
             unit = row.get("source") or row["video_id"]
+            if row["label"]:
+                row["label"] = texts.setdefault(row["label"], row["label"])
             for example in _examples(unit, row, frames):
                 examples.setdefault(unit, []).append(example)
         return cls(examples)

@@ -67,21 +67,27 @@ def describe_motion(
     if boxes.ndim != 2 or boxes.shape[1] != 4 or len(frames) != len(boxes) or not len(boxes):
         raise ValueError(f"boxes {boxes.shape} and frames {frames.shape} don't belong together")
     shift = np.zeros((len(boxes), 2)) if camera is None else np.asarray(camera, np.float64)
-    return describe_motions(boxes[None], frames[None], fps, height, width, shift[None])[0]
+    rate, tall, wide = (np.array([number], np.float64) for number in (fps, height, width))
+    return describe_motions(boxes[None], frames[None], rate, tall, wide, shift[None])[0]
 
 
 def describe_motions(
-    boxes_ST4: np.ndarray, frames_ST: np.ndarray, fps: float, height: int, width: int, camera_ST2: np.ndarray
+    boxes_ST4: np.ndarray,
+    frames_ST: np.ndarray,
+    fps_S: np.ndarray,
+    height_S: np.ndarray,
+    width_S: np.ndarray,
+    camera_ST2: np.ndarray,
 ) -> list[Motion]:
     """Apply `describe_motion` to S spans of equal length at once (S: spans, T: frames)."""
     spans, length_T = frames_ST.shape
-    short = float(min(height, width))
-    rate = fps if fps and math.isfinite(fps) and fps > 0 else FALLBACK_FPS
+    short_S = np.minimum(height_S, width_S).astype(np.float64)
+    rate_S = np.where(np.isfinite(fps_S) & (fps_S > 0), fps_S, FALLBACK_FPS)
     if length_T == 1:
         return [Motion("still", 0.0, "straight", (0.0, 0.0), 0.0, 1.0)] * spans
     duration_S = frames_ST[:, -1] - frames_ST[:, 0]
     t_ST = frames_ST - frames_ST.mean(1, keepdims=True)
-    at_ST2 = ((boxes_ST4[..., :2] + boxes_ST4[..., 2:]) / 2 + camera_ST2) / short
+    at_ST2 = ((boxes_ST4[..., :2] + boxes_ST4[..., 2:]) / 2 + camera_ST2) / short_S[:, None, None]
     # Least squares: one bad box changes the net displacement little.
     slope_S2 = (t_ST[..., None] * (at_ST2 - at_ST2.mean(1, keepdims=True))).sum(1) / (t_ST**2).sum(1)[:, None]
     net_S2 = slope_S2 * duration_S[:, None]
@@ -90,10 +96,10 @@ def describe_motions(
     shape_S = _shapes(path_SP2, length_S)
     length_S = length_S * (length_T - 1) / (path_SP2.shape[1] - 1)  # smoothing shortens the path at its ends
     extent_S = np.ptp(path_SP2, axis=1).max(1)
-    growth_S, side_S = _growth(boxes_ST4, t_ST, duration_S, height, width)
-    spread_S = side_S / short * np.abs(np.sinh(growth_S / 2))  # movement of the box's sides through growth alone
+    growth_S, side_S = _growth(boxes_ST4, t_ST, duration_S, height_S, width_S)
+    spread_S = side_S / short_S * np.abs(np.sinh(growth_S / 2))  # movement of the box's sides through growth alone
     out = []
-    for net, length, extent, growth, spread, shape, duration in zip(
+    for net, length, extent, growth, spread, shape, duration, rate in zip(
         net_S2.tolist(),
         length_S.tolist(),
         extent_S.tolist(),
@@ -101,6 +107,7 @@ def describe_motions(
         spread_S.tolist(),
         shape_S,
         duration_S.tolist(),
+        rate_S.tolist(),
         strict=True,
     ):
         direction, clarity = _direction(net, length, extent, growth, spread)
@@ -145,13 +152,13 @@ def _smooth(at_ST2: np.ndarray) -> np.ndarray:
 
 
 def _growth(
-    boxes_ST4: np.ndarray, t_ST: np.ndarray, duration_S: np.ndarray, height: int, width: int
+    boxes_ST4: np.ndarray, t_ST: np.ndarray, duration_S: np.ndarray, height_S: np.ndarray, width_S: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (log growth of the side over the span, median side in pixels), from boxes not cut by the frame."""
     sides_ST2 = np.maximum(boxes_ST4[..., 2:] - boxes_ST4[..., :2], 1e-3)
     side_ST = np.sqrt(sides_ST2[..., 0] * sides_ST2[..., 1])
-    whole_ST = (boxes_ST4[..., :2] > _BORDER).all(2) & (boxes_ST4[..., 2] < width - _BORDER)
-    whole_ST &= boxes_ST4[..., 3] < height - _BORDER
+    whole_ST = (boxes_ST4[..., :2] > _BORDER).all(2) & (boxes_ST4[..., 2] < width_S[:, None] - _BORDER)
+    whole_ST &= boxes_ST4[..., 3] < height_S[:, None] - _BORDER
     count_S = whole_ST.sum(1)
     enough_S = count_S >= max(3, side_ST.shape[1] // 3)
     weight_ST = whole_ST / np.maximum(count_S, 1)[:, None]

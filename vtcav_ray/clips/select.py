@@ -22,7 +22,6 @@ candidates for each concept and each class, however many tracks there are.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vtcav_ray.clips.candidates import Candidates, clearest, few_by_chance
 from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
 from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.given import GivenPlan, plan_given
@@ -39,7 +39,7 @@ from vtcav_ray.clips.offers import fits, proposals, proposed, reserved_videos
 from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
 from vtcav_ray.clips.pools import corpus_pool, own_pool
-from vtcav_ray.clips.spans import FILTERS, Candidates, Span, different, iter_tracks, one_a_track, part_in, usable_spans
+from vtcav_ray.clips.spans import FILTERS, Span, Track, iter_tracks, part_in, usable_spans_of
 from vtcav_ray.config import ClipsConfig, ConceptConfig
 from vtcav_ray.registry import MOTION_CONTROLS
 from vtcav_ray.text.label_sets import split_labels
@@ -133,13 +133,12 @@ class _Planner:
         # From all videos, whatever their label: if most labels are rare, the candidates per label are too few.
         self._random_any = Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
         self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
-        self._tracks = 0
+        self._tracks = self._copies = 0
         self._rows = PlanRows(seed, config.class_views)
         self._warnings = list(classes.warnings)
         self._concept_videos: set[str] = set()
         self._random_videos: set[str] = set()
         self._concept_counts: dict[str, dict[str, int]] = {}
-        self._copies = 0
         self._given = GivenPlan()
         self._random_sizes: dict[str, int] = {}
         self._kinds: list[str] = []
@@ -166,8 +165,7 @@ class _Planner:
     def note_copies(self, copies: Mapping[str, str], labels: Mapping[str, str | None]) -> None:
         """Count the videos that are unused because they repeat another one, and warn about them."""
         self._copies = len(copies)
-        if copies:
-            self._warnings.append(of_copies(copies, labels))
+        self._warnings += [of_copies(copies, labels)] if copies else []
 
     def _new_candidates(self, name: str) -> Candidates:
         return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
@@ -182,12 +180,10 @@ class _Planner:
                 self._offer_to_concepts(video_id, spans)
                 if self._reserved:
                     continue
-            by_chance = sorted(spans, key=lambda s: draw(self._seed, "span", video_id, s.track_id, s.frames[0]))
             label = self._classes.turn_of.get(video_id)
-            if label not in self._random:
-                self._random[label] = Candidates(self._random_capacity, "random", self._seed)
-            few = different(by_chance)[:RANDOM_CLIPS_A_VIDEO]
-            self._random[label].add(video_id, few)
+            of_label = self._random.setdefault(label, Candidates(self._random_capacity, "random", self._seed))
+            few = functools.partial(few_by_chance, spans, RANDOM_CLIPS_A_VIDEO, self._seed, video_id)
+            of_label.add(video_id, few)
             self._random_any.add(video_id, few)
 
     def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, list[Span]]]:
@@ -196,33 +192,37 @@ class _Planner:
         of_several: dict[str, list[Span]] = defaultdict(list)
         for table in tracks:
             by_video: dict[str, list[Span]] = defaultdict(list)
+            parts: list[tuple[Track, Example]] = []
             for track in iter_tracks(table):
                 self._tracks += 1
                 for example in self._of_file.get(track.video_id, ()):
-                    part = part_in(track, example)
-                    spans = [] if part is None else usable_spans(part, self._config, self._dropped)
-                    of = by_video if files[example.video_id] == 1 else of_several
-                    of[example.video_id] += [
-                        dataclasses.replace(span, video_id=example.video_id, example=example) for span in spans
-                    ]
+                    if (part := part_in(track, example)) is not None:
+                        parts.append((part, example))
+            for (_, example), spans in zip(parts, usable_spans_of(parts, self._config, self._dropped), strict=True):
+                of = by_video if files[example.video_id] == 1 else of_several
+                of[example.video_id] += spans
             yield from ((v, s) for v, s in by_video.items() if s)
         yield from ((v, s) for v, s in of_several.items() if s)
 
     def _offer_to_concepts(self, video_id: str, spans: list[Span]) -> None:
         limit = self._config.quality.max_clips_per_video
+        seen = {(s.object, s.motion.direction) for s in spans}
         if self._auto:
-            for name, object_, direction in proposals(spans):
+            for name, *shown in proposals(spans):
                 if name not in self._concepts:
-                    self._concepts[name] = proposed(name, object_, direction)
+                    self._concepts[name] = proposed(name, *shown)
                     self._candidates[name] = self._new_candidates(name)
+        # Most of the concepts need an object or a direction that the video does not have.
+        objects, directions = {None, *(o for o, _ in seen)}, {None, *(d for _, d in seen)}
         for name, concept in self._concepts.items():
+            direction = None if concept.motion is None else concept.motion.direction
+            if concept.object not in objects or direction not in directions:
+                continue
             fit = [span for span in spans if fits(span, concept)]
             if fit:
-                moving = concept.motion is not None and concept.motion.direction is not None
-                fit.sort(key=lambda s: (-(s.motion.clarity if moving else 1) * s.confidence, s.track_id, s.frames[0]))
-                tracks = one_a_track(fit)
-                self._dropped["clips_per_video"] += max(len(tracks) - limit, 0)
-                self._candidates[name].add(video_id, tracks[:limit])
+                self._dropped["clips_per_video"] += max(len({s.track_id for s in fit}) - limit, 0)
+                best = functools.partial(clearest, fit, direction is not None, limit)
+                self._candidates[name].add(video_id, best)
 
     def choose_given(self, given: GivenPlan) -> None:
         """Add the rows of own clips."""

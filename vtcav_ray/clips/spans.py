@@ -1,20 +1,17 @@
-"""From tracks to spans that could become clips: quality filters and motion words, on metadata alone.
-
-The candidates for a set are a bounded number, so memory does not grow with the number of tracks.
-"""
+"""From tracks to spans that could become clips: quality filters and motion words, on metadata alone."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vtcav_ray.clips.classes import draw
 from vtcav_ray.clips.corpus import Example
 from vtcav_ray.clips.motion import Motion, describe_motions
 from vtcav_ray.config import ClipsConfig
@@ -65,7 +62,7 @@ class Span:
         pick: the frame (0 to T-1) that shows the object best: detected, whole, sharp.
         confidence: mean over the span.
         interval: distance between consecutive frames, in source frames.
-        example: of the corpus that it lies in; the planner sets it.
+        example: of the corpus that it lies in; None: unknown.
     """
 
     video_id: str
@@ -146,134 +143,195 @@ def usable_spans(track: Track, config: ClipsConfig, dropped: Counter[str]) -> li
     Args:
         dropped: if no span is left, the filter that removed the last one is counted here.
     """
+    return usable_spans_of([(track, None)], config, dropped)[0]
+
+
+def usable_spans_of(
+    tracks: Sequence[tuple[Track, Example | None]], config: ClipsConfig, dropped: Counter[str]
+) -> list[list[Span]]:
+    """Apply `usable_spans` to many tracks at once: ten times as fast, and equal bit for bit.
+
+    Args:
+        tracks: each with the example of the corpus that it lies in; its spans then have the example's source video.
+        dropped: as for `usable_spans`.
+    """
+    found: list[list[Span]] = [[] for _ in tracks]
+    positions = [_positions(track, config, dropped) for track, _ in tracks]
+    long = [i for i, some in enumerate(positions) if some]
+    if not long:
+        return found
+    batch = _Batch([tracks[i][0] for i in long], [positions[i] for i in long])
+    passed_S = batch.passed(config)
+    best = np.zeros(len(long), int)
+    np.maximum.at(best, batch.owner_S, passed_S)
+    for place in np.flatnonzero(best < 3).tolist():
+        dropped[("box_size", "confidence", "blur")[best[place]]] += 1
+    for place, span in batch.spans(np.flatnonzero(passed_S == 3), [tracks[i][1] for i in long]):
+        found[long[place]].append(span)
+    return found
+
+
+def _positions(track: Track, config: ClipsConfig, dropped: Counter[str]) -> list[tuple[int, np.ndarray]]:
+    """Return (interval, first frames) of the positions to try, in order; empty: the track is too short, or broken."""
     quality = config.quality
     span = (config.frames - 1) * config.interval + 1
     needed = max(min(quality.min_track_frames or span, span), config.frames)
-    if len(track.frames) < 2 or track.frames[-1] - track.frames[0] + 1 < max(needed, quality.min_track_frames or 0):
+    frames = track.frames
+    if len(frames) < 2 or frames[-1] - frames[0] + 1 < max(needed, quality.min_track_frames or 0):
         dropped["track_length"] += 1
         return []
-    stride = int(np.diff(track.frames).min())
-    gap = np.diff(track.frames) - stride > quality.max_gap
-    cut = np.diff(track.shot) != 0
-    segments = _segments(track.frames, gap | (cut & (not quality.allow_cuts)), needed)
+    steps = np.diff(frames)
+    gap = steps - int(steps.min()) > quality.max_gap
+    cut = track.shot[1:] != track.shot[:-1]
+    segments = _segments(frames, gap | (cut & (not quality.allow_cuts)), needed)
     if not segments:
-        dropped["cut" if _segments(track.frames, gap, needed) else "gaps"] += 1
+        dropped["cut" if _segments(frames, gap, needed) else "gaps"] += 1
         return []
-    # Spans with equal intervals have equal shapes, so they are described together.
     by_interval: dict[int, list[np.ndarray]] = {}
     for first, last in segments:
-        covered = int(track.frames[last] - track.frames[first] + 1)
+        covered = int(frames[last] - frames[first] + 1)
         interval = min(config.interval, (covered - 1) // max(config.frames - 1, 1))
         room = covered - ((config.frames - 1) * interval + 1)
-        starts = track.frames[first] + np.unique(np.linspace(0, room, SPANS_A_TRACK).round().astype(int))
-        by_interval.setdefault(interval, []).append(starts)
-    spans: list[Span] = []
-    passed = 0
-    for interval, starts in by_interval.items():
-        frames_ST = np.concatenate(starts)[:, None] + np.arange(config.frames) * interval
-        found, stage = _spans(track, frames_ST, interval, config)
-        spans += found
-        passed = max(passed, stage)
-    if not spans:
-        dropped[("box_size", "confidence", "blur")[passed]] += 1
-    return spans
+        by_interval.setdefault(interval, []).append(frames[first] + _spread(room))
+    return [(interval, np.concatenate(starts)) for interval, starts in by_interval.items()]
+
+
+@functools.lru_cache(maxsize=4096)
+def _spread(room: int) -> np.ndarray:
+    """Return up to `SPANS_A_TRACK` different offsets, spread evenly from 0 to `room`."""
+    return np.unique(np.linspace(0, room, SPANS_A_TRACK).round().astype(int))
 
 
 def _segments(frames: np.ndarray, breaks: np.ndarray, needed: int) -> list[tuple[int, int]]:
     """Return (first, last) positions between breaks that cover at least `needed` source frames."""
+    if not breaks.any():
+        return [(0, len(frames) - 1)] if frames[-1] - frames[0] + 1 >= needed else []
     edges = np.flatnonzero(breaks)
     firsts, lasts = np.concatenate(([0], edges + 1)), np.concatenate((edges, [len(frames) - 1]))
     return [(int(a), int(b)) for a, b in zip(firsts, lasts, strict=True) if frames[b] - frames[a] + 1 >= needed]
 
 
-def _spans(track: Track, frames_ST: np.ndarray, interval: int, config: ClipsConfig) -> tuple[list[Span], int]:
-    """Return the spans at these frames that pass the last three filters, and how many of these the best one passed."""
-    quality = config.quality
-    boxes_ST4 = np.stack([np.interp(frames_ST, track.frames, track.boxes[:, i]) for i in range(4)], axis=2)
-    size_S = np.median((boxes_ST4[..., 2:] - boxes_ST4[..., :2]).min(2), axis=1)
-    begins = np.searchsorted(track.frames, frames_ST[:, 0])
-    ends = np.searchsorted(track.frames, frames_ST[:, -1], "right")
-    total = np.concatenate(([0.0], track.confidence.cumsum(dtype=np.float64)))
-    confidence_S = (total[ends] - total[begins]) / np.maximum(ends - begins, 1)
-    sharp_S = np.ones(len(frames_ST), bool)
-    if quality.min_sharpness > 0:
-        medians = [np.median(track.sharpness[a:b]) for a, b in zip(begins, ends, strict=True)]
-        sharp_S = np.array(medians) >= quality.min_sharpness
-    passes = np.column_stack((size_S >= quality.min_box_side, confidence_S >= quality.min_confidence, sharp_S))
-    passed = np.logical_and.accumulate(passes, axis=1).sum(1)
-    good = np.flatnonzero(passed == 3)
-    if not len(good):
-        return [], int(passed.max())
-    camera_ST2 = np.stack([np.interp(frames_ST[good], track.frames, track.camera[:, i]) for i in range(2)], axis=2)
-    motions = describe_motions(
-        boxes_ST4[good], track.at(frames_ST[good]), track.fps, track.height, track.width, camera_ST2
-    )
-    spans = [
-        Span(
-            track.video_id,
-            track.track_id,
-            track.label,
-            frames_ST[i].astype(np.int32),
-            boxes_ST4[i].astype(np.float32),
-            motion,
-            int(pick),
-            float(confidence_S[i]),
-            interval,
+class _Batch:
+    """Spans of several tracks, S in all, as arrays. All boxes of the tracks lie one after the other.
+
+    Args:
+        tracks: with at least one position each.
+        positions: of each track, from `_positions`.
+    """
+
+    def __init__(self, tracks: Sequence[Track], positions: Sequence[Sequence[tuple[int, np.ndarray]]]) -> None:
+        self.tracks = tracks
+        counts = [sum(len(starts) for _, starts in some) for some in positions]
+        self.owner_S = np.repeat(np.arange(len(tracks)), counts)
+        starts_S = np.concatenate([starts for some in positions for _, starts in some])
+        self.interval_S = np.repeat(
+            [interval for some in positions for interval, _ in some],
+            [len(starts) for some in positions for _, starts in some],
         )
-        for i, motion, pick in zip(good, motions, _best_frames(track, frames_ST[good], boxes_ST4[good]), strict=True)
-    ]
-    return spans, 3
+        self.starts_S = starts_S
+        lengths = [len(track.frames) for track in tracks]
+        self.offset = np.concatenate(([0], np.cumsum(lengths)))  # of each track's first box
+        # A frame's key rises over all tracks, so one search finds the place of each frame in its own track.
+        self.stride = 1 + max(int(track.frames[-1]) for track in tracks)
+        self.keys = np.concatenate([i * self.stride + track.frames for i, track in enumerate(tracks)])
 
+    def passed(self, config: ClipsConfig) -> np.ndarray:
+        """Return int [S]: how many of the last three filters each span passes, in their order."""
+        quality, length_T = config.quality, config.frames
+        self.frames_ST = self.starts_S[:, None] + np.arange(length_T) * self.interval_S[:, None]
+        keys_ST = self.owner_S[:, None] * self.stride + self.frames_ST
+        self.place_ST = np.searchsorted(self.keys, keys_ST, "right") - 1  # of the box at the frame, or the one before
+        boxes = np.concatenate([track.boxes for track in self.tracks])
+        self.boxes_ST4 = self._interpolated(boxes, np.arange(len(self.owner_S)))
+        size_S = np.median((self.boxes_ST4[..., 2:] - self.boxes_ST4[..., :2]).min(2), axis=1)
+        begins, ends = np.searchsorted(self.keys, keys_ST[:, 0]), self.place_ST[:, -1] + 1
+        first_S = self.offset[self.owner_S]
+        # Sums of each track alone: the sum over all tracks would round differently.
+        totals = [np.concatenate(([0.0], track.confidence.cumsum(dtype=np.float64))) for track in self.tracks]
+        total, shift_S = np.concatenate(totals), self.owner_S  # each track has one sum more than boxes
+        self.confidence_S = (total[ends + shift_S] - total[begins + shift_S]) / np.maximum(ends - begins, 1)
+        sharp_S = np.ones(len(self.owner_S), bool)
+        if quality.min_sharpness > 0:
+            spans = zip(self.owner_S.tolist(), (begins - first_S).tolist(), (ends - first_S).tolist(), strict=True)
+            medians = [np.median(self.tracks[owner].sharpness[a:b]) for owner, a, b in spans]
+            sharp_S = np.array(medians) >= quality.min_sharpness
+        passes = (size_S >= quality.min_box_side, self.confidence_S >= quality.min_confidence, sharp_S)
+        return np.logical_and.accumulate(np.column_stack(passes), axis=1).sum(1)
 
-def _best_frames(track: Track, frames_ST: np.ndarray, boxes_ST4: np.ndarray) -> np.ndarray:
-    """Return int [S]: the sharpest frame with the object whole and detected with at least median confidence."""
-    place = np.clip(np.searchsorted(track.frames, frames_ST), 0, len(track.frames) - 1)
-    detected = track.frames[place] == frames_ST
-    confidence = np.where(detected, track.confidence[place], np.nan)
-    known = np.where(detected.any(1, keepdims=True), confidence, 0.0)
-    median = np.nanmedian if np.isnan(known).any() else np.median  # the latter is ten times faster
-    usual = median(known, axis=1, keepdims=True)
-    sure = np.nan_to_num(confidence, nan=-1.0) >= usual
-    whole = (boxes_ST4[..., :2] > 1).all(2)
-    whole &= (boxes_ST4[..., 2] < track.width - 1) & (boxes_ST4[..., 3] < track.height - 1)
-    wanted = np.where((sure & whole).any(1, keepdims=True), sure & whole, sure)
-    return np.where(wanted, track.sharpness[place], -1.0).argmax(1)
+    def spans(self, good: np.ndarray, examples: Sequence[Example | None]) -> Iterator[tuple[int, Span]]:
+        """Yield (place of its track, span) for the spans at these places.
 
+        Args:
+            examples: of each track.
+        """
+        if not len(good):
+            return
+        owner_S, frames_ST, boxes_ST4 = self.owner_S[good], self.frames_ST[good], self.boxes_ST4[good]
+        camera = np.concatenate([track.camera for track in self.tracks])
+        motions = describe_motions(
+            boxes_ST4, self._times(good), self._of_track("fps", good), self._of_track("height", good),
+            self._of_track("width", good), self._interpolated(camera, good),
+        )  # fmt: skip
+        rows = zip(
+            owner_S.tolist(),
+            frames_ST.astype(np.int32),
+            boxes_ST4.astype(np.float32),
+            motions,
+            self._best_frames(good).tolist(),
+            self.confidence_S[good].tolist(),
+            self.interval_S[good].tolist(),
+            strict=True,
+        )
+        for owner, frames, boxes, motion, pick, confidence, interval in rows:
+            track, example = self.tracks[owner], examples[owner]
+            video_id = track.video_id if example is None else example.video_id
+            # Copies: a view would keep the arrays of all spans alive with each span that is kept.
+            yield owner, Span(
+                video_id, track.track_id, track.label, frames.copy(), boxes.copy(), motion, pick, confidence, interval,
+                example,
+            )  # fmt: skip
 
-@dataclass
-class Candidates:
-    """Spans by video for one concept, or for one class's random clips: a bounded number, those of the lowest hashes."""
+    def _of_track(self, name: str, good: np.ndarray) -> np.ndarray:
+        return np.array([getattr(track, name) for track in self.tracks])[self.owner_S[good]]
 
-    capacity: int
-    role: str
-    seed: int
-    available: int = 0
-    kept: dict[str, tuple[float, list[Span]]] = field(default_factory=dict)
+    def _times(self, good: np.ndarray) -> np.ndarray:
+        """Return when the frames of spans are shown, as `Track.at` does: float [S, T]."""
+        times_ST = self.frames_ST[good].astype(float)
+        owner_S = self.owner_S[good]
+        for owner, track in enumerate(self.tracks):
+            if track.times is not None and (mine := np.flatnonzero(owner_S == owner)).size:
+                times_ST[mine] = track.at(self.frames_ST[good[mine]])
+        return times_ST
 
-    def add(self, video_id: str, spans: list[Span]) -> None:
-        """Offer a video. Offer each video only once."""
-        self.available += 1
-        self.kept[video_id] = (draw(self.seed, self.role, video_id), spans)
-        if len(self.kept) > 2 * self.capacity:
-            best = sorted(self.kept.items(), key=lambda item: item[1][0])[: self.capacity]
-            self.kept = dict(best)
+    def _interpolated(self, values: np.ndarray, good: np.ndarray) -> np.ndarray:
+        """Interpolate values between the boxes of a track, as `np.interp` does: [boxes, N] -> float64 [S, T, N]."""
+        values = values.astype(np.float64)
+        place_ST, frames_ST = self.place_ST[good], self.frames_ST[good]
+        following_ST = np.minimum(place_ST + 1, len(values) - 1)
+        past_ST = frames_ST + self.owner_S[good][:, None] * self.stride - self.keys[place_ST]
+        step_ST = self.keys[following_ST] - self.keys[place_ST]
+        before, after = values[place_ST], values[following_ST]
+        slope = (after - before) / np.where(past_ST == 0, 1, step_ST)[..., None]
+        return np.where((past_ST == 0)[..., None], before, slope * past_ST[..., None] + before)
 
-
-def one_a_track(spans: list[Span]) -> list[Span]:
-    """Return the first span of each track, in order."""
-    first: dict[int, Span] = {}
-    for span in spans:
-        first.setdefault(span.track_id, span)
-    return list(first.values())
-
-
-def different(spans: list[Span]) -> list[Span]:
-    """Drop spans that overlap another of their track; order the rest: one of each track, then a second, and so on."""
-    rounds: list[tuple[int, Span]] = []
-    by_track: dict[int, list[Span]] = defaultdict(list)
-    for span in spans:
-        mine = by_track[span.track_id]
-        if all(span.frames[0] > o.frames[-1] or span.frames[-1] < o.frames[0] for o in mine):
-            rounds.append((len(mine), span))
-            mine.append(span)
-    return [span for _, span in sorted(rounds, key=lambda r: r[0])]
+    def _best_frames(self, good: np.ndarray) -> np.ndarray:
+        """Return int [S]: the sharpest frame with the object whole and detected with at least median confidence."""
+        owner_S, frames_ST, boxes_ST4 = self.owner_S[good], self.frames_ST[good], self.boxes_ST4[good]
+        keys_ST = frames_ST + owner_S[:, None] * self.stride
+        detected = self.keys[self.place_ST[good]] == keys_ST
+        # The box at the frame, or the one after it.
+        place_ST = self.place_ST[good] + ~detected
+        confidence = np.concatenate([track.confidence for track in self.tracks])
+        sharpness = np.concatenate([track.sharpness for track in self.tracks])
+        confidence_ST = np.where(detected, confidence[place_ST], np.nan)
+        known = np.where(detected.any(1, keepdims=True), confidence_ST, 0.0)
+        # np.median is ten times faster; a span's own median does not depend on the others.
+        usual = np.median(known, axis=1, keepdims=True)
+        if (missing := np.flatnonzero(np.isnan(known).any(1))).size:
+            usual[missing] = np.nanmedian(known[missing], axis=1, keepdims=True)
+        sure = np.nan_to_num(confidence_ST, nan=-1.0) >= usual
+        whole = (boxes_ST4[..., :2] > 1).all(2)
+        whole &= boxes_ST4[..., 2] < self._of_track("width", good)[:, None] - 1
+        whole &= boxes_ST4[..., 3] < self._of_track("height", good)[:, None] - 1
+        wanted = np.where((sure & whole).any(1, keepdims=True), sure & whole, sure)
+        return np.where(wanted, sharpness[place_ST], -1.0).argmax(1)

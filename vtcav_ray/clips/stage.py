@@ -91,7 +91,8 @@ def _with_files(plan: pa.Table, videos: pa.Table, tracks: StageFolder | None) ->
     other files, and if `tracks` found no track. The rows of own clips have their files' facts already.
     """
     columns = ["uri", "video_id", "size_bytes", "fingerprint"]
-    listed = {row["uri"]: row for row in videos.select(columns).to_pylist()}
+    used = videos.filter(pc.is_in(videos["uri"], plan["uri"].combine_chunks())).select(columns)
+    listed = {row["uri"]: row for row in used.to_pylist()}
     files = [row if row.get("given") else listed[row["uri"]] for row in _facts(plan)]
     unknown = {file["video_id"] for file in files if not file.get("given") and file["fingerprint"] is None}
     seen = _seen(tracks, unknown) if unknown and tracks is not None else {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NotRequired, TypeVar
 
 import pydantic
@@ -48,6 +48,21 @@ class BrokenFile(StageError):
 def canonical_digest(value: Any) -> str:
     """Return the hex SHA-256 of a JSON-like value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_of_lists(*lists: Iterable[Any]) -> str:
+    """Return `canonical_digest` of a list of these lists, without holding their items or their JSON in memory."""
+    digest, before = hashlib.sha256(b"["), ""
+    for items in lists:
+        digest.update(f"{before}[".encode())
+        between = ""
+        for item in items:
+            digest.update(f"{between}{json.dumps(item, sort_keys=True, default=str)}".encode())
+            between = ", "
+        digest.update(b"]")
+        before = ", "
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def sealed_bytes(value: Any) -> bytes:

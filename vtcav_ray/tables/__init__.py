@@ -17,6 +17,7 @@ from vtcav_ray.tables.branches import (
     PATCHED,
 )
 from vtcav_ray.tables.names import CELL_KEY, EFFECT, MARKER, RENAMED
+from vtcav_ray.tables.rows import rows_of
 from vtcav_ray.tables.side import (
     AGGREGATE,
     ALIGNED,
@@ -182,5 +183,6 @@ __all__ = [
     "cavs",
     "classes_of",
     "gradients",
+    "rows_of",
     "vector",
 ]

@@ -109,13 +109,18 @@ def copies_among(videos: pa.Table, signatures: Iterable[pa.Table], distance: flo
         distance: `clips.quality.copy_distance`.
     """
     ids: list[str] = []
-    vectors = [np.empty((0, NUMBERS), np.float32)]
+    # One array for all: for a large corpus it is most of the memory.
+    vectors = np.empty((videos.num_rows, NUMBERS), np.float32)
     for table in signatures:
+        part = vectors[len(ids) : len(ids) + table.num_rows]
+        part[:] = table["signature"].combine_chunks().flatten().to_numpy().reshape(-1, NUMBERS)
         ids += table["video_id"].to_pylist()
-        vectors += [chunk.flatten().to_numpy().reshape(-1, NUMBERS) for chunk in table["signature"].chunks]
+    vectors = vectors[: len(ids)]
     unlabelled = set(videos.filter(pc.is_null(videos["label"]))["video_id"].to_pylist())
     order = sorted(range(len(ids)), key=lambda i: (ids[i] in unlabelled, ids[i]))
-    return find_copies([ids[i] for i in order], np.concatenate(vectors)[order], distance)
+    if order == list(range(len(ids))):  # as the stages write them, if all or none have a label: no copy is needed
+        return find_copies(ids, vectors, distance)
+    return find_copies([ids[i] for i in order], vectors[order], distance)
 
 
 def find_copies(video_ids: Sequence[str], signatures: np.ndarray, distance: float) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,8 @@ from torch import nn
 
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
-from vtcav_ray.text.name_lists import repeated
-from vtcav_ray.tracks.detector_files import read_bytes, read_names
+from vtcav_ray.tracks.detector_files import read_bytes
+from vtcav_ray.tracks.detector_names import names_of
 from vtcav_ray.tracks.detector_weights import load_pt
 from vtcav_ray.tracks.engine_files import batch_of, engine_export, engine_metadata
 from vtcav_ray.tracks.heads import (
@@ -37,7 +36,6 @@ from vtcav_ray.tracks.vocabulary import TextFeatures
 MOST_SIDE = 8192  # of a network's input, pixels
 MOST_STRIDE = 1024
 _BUILT_FROM = "the .pt or .onnx file that it was built from"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Raised by inconsistent networks. Running out of memory is handled separately.
 _NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 
@@ -110,7 +108,7 @@ class TorchBackend:
         if features is not None:
             set_words(model, head, features, config.weights)
         self.stretched, self.agnostic, self.masks = head == RTDETR, head in PROMPTED, head in SEGMENTATION
-        self.names = _names_of(getattr(model, "names", None), config, classes_of_network(model))
+        self.names = names_of(getattr(model, "names", None), config, classes_of_network(model))
         self._where = config.weights
         self.stride = _stride_of(model, config.weights)
         self._end_to_end = bool(getattr(model, "end2end", False))
@@ -202,7 +200,7 @@ class OnnxBackend:
         metadata = self._session.get_modelmeta().custom_metadata_map
         stated = _stated_names(metadata, config.weights)
         self._export = export_of(metadata, config.weights)
-        self.names = _names_of(stated, config, len(stated) if stated is not None and self._export is not None else None)
+        self.names = names_of(stated, config, len(stated) if stated is not None and self._export is not None else None)
         self.stride = max(self._export.stride or 32, 32) if self._export is not None else 32
         self.stretched = self._export is not None and self._is_rtdetr(self._export)
         self.agnostic = metadata.get("head") in PROMPTED
@@ -292,7 +290,7 @@ class EngineBackend:
         metadata = engine_metadata(data, config.weights)
         self._export = engine_export(metadata, config.weights)
         stated = _stated_names(metadata, config.weights)
-        self.names = _names_of(stated, config, len(stated) if stated is not None else None)
+        self.names = names_of(stated, config, len(stated) if stated is not None else None)
         self.agnostic = metadata.get("head") in PROMPTED
         self._batch = batch_of(metadata)
         self.fixed_batch = self._batch is not None
@@ -376,31 +374,3 @@ def _not_a_network(where: str, error: Exception) -> StageError:
         f"The network in {where} does not work: {type(error).__name__}: {first} Give weights that Ultralytics itself "
         "can run (`tracks.weights`)."
     )
-
-
-def _names_of(stated: Any, config: TracksConfig, classes: int | None) -> dict[int, str]:
-    """Return class names from the label file if one is given, else from the weights.
-
-    Args:
-        classes: how many classes the network has; None if it does not say.
-    """
-    if config.vocabulary is not None:
-        return dict(enumerate(config.vocabulary))
-    if config.names is not None:
-        listed = read_names(config.names, config.storage_options)
-        if classes is not None and len(listed) != classes:
-            raise ConfigError(
-                f"`tracks.names`: {config.names} has {len(listed)} names, and the detector {config.weights} has "
-                f"{classes} classes. Give one name per class, in the order used to train it."
-            )
-        return dict(enumerate(listed))
-    pairs: Any = stated.items() if isinstance(stated, Mapping) else enumerate(stated or ())
-    names = {key: name for key, name in pairs if isinstance(name, str) and name.strip() and not _CONTROL.search(name)}
-    hint = "Set `tracks.names` to a file with one name per line, in the order used to train the detector."
-    if not stated or set(names) != set(range(len(stated))):
-        raise ConfigError(f"{config.weights} has no class names, or they are not plain text numbered from 0. {hint}")
-    if classes is not None and len(names) != classes:
-        raise ConfigError(f"{config.weights} has {classes} classes, and names for {len(names)}. {hint}")
-    if twice := repeated(names.values()):
-        raise ConfigError(f"{config.weights} has two classes of the name {twice[0]!r}. {hint}")
-    return names

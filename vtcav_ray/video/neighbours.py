@@ -24,6 +24,7 @@ from vtcav_ray.errors import EnvironmentFault, InputError
 from vtcav_ray.store.access import AccessError, open_url, patiently
 from vtcav_ray.store.storage_errors import Trouble, reason, refusal, sort, storage_errors
 from vtcav_ray.store.urls import LOCAL, scheme_of
+from vtcav_ray.tables import rows_of
 from vtcav_ray.video.listed import Listed, Seen
 from vtcav_ray.video.segments import Segment
 
@@ -42,7 +43,7 @@ def neighbours_of(videos: pa.Table) -> Neighbours:
         videos: with the columns `uri`, `size_bytes` and `fingerprint` of the table `videos`.
     """
     found: dict[str, list[tuple[bytes, Listed]]] = {}
-    for row in videos.select(["uri", "size_bytes", "fingerprint"]).to_pylist():
+    for row in rows_of(videos.select(["uri", "size_bytes", "fingerprint"])):
         video = Listed(**row)
         near = found.setdefault(_place(video.uri), [])
         near.append((hashlib.sha256(video.uri.encode()).digest(), video))

@@ -53,6 +53,7 @@ from vtcav_ray.videos.labels import put_labels
 from vtcav_ray.videos.links import find_links, leads_out
 from vtcav_ray.videos.lookup import NO_STAT, full_url, open_listed
 from vtcav_ray.videos.manifests import as_utf8, decoded_path, failure, row_of, rows_of_manifest
+from vtcav_ray.videos.objects import find_files
 from vtcav_ray.videos.reading import read_table
 from vtcav_ray.videos.tables import MANIFESTS, WHAT_A_MANIFEST_IS, ListTable
 
@@ -205,6 +206,7 @@ def _from_files(
         elif file not in links.aliases:
             # For a link, the listing gives the time at which the link was created.
             info = fs.info(file) if found[file].get("islink") else found[file]
+            found[file] = {}  # read; two sets of rows of a large corpus would be held otherwise
             rows.append(row_of(name, full, *_label_and_split(name), info))
     left_out = _left_out(name for name in (_relative(f, root) for f in found if f not in relatives))
     if not rows and not failures:
@@ -241,7 +243,7 @@ def _find(
     if kind == "file":
         return posixpath.dirname(path), {path: fs.info(path)}
     if kind == "directory":
-        return path.rstrip("/"), fs.find(path, detail=True)
+        return path.rstrip("/"), find_files(fs, path)
     wild = [path.index(c) for c in "*?[" if c in path]
     if kind is not None or not wild:
         raise ConfigError(f"{uri} does not exist. Give a folder, a glob, or a manifest. {WHAT_A_MANIFEST_IS}")

@@ -14,7 +14,8 @@ from vtcav_ray.rows import Failure
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work
 from vtcav_ray.store.commits import ShardOutput
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.store.records import canonical_digest
+from vtcav_ray.store.records import canonical_digest, digest_of_lists
+from vtcav_ray.tables import rows_of
 from vtcav_ray.videos.listing import Listing, list_all
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ def _keep(failures: list[Failure], given: dict[str, pa.Table]) -> Any:
 def _ingredients(context: Context) -> dict[str, Any]:
     listing, given = listing_of(context), given_of(context)
     videos, failures = listing.videos, listing.failures
-    found = {"listing": canonical_digest([videos.to_pylist(), _in_key(failures)])}
+    if "digest" not in context.memo:  # asked for several times; a large corpus takes seconds
+        context.memo["digest"] = digest_of_lists(rows_of(videos), _in_key(failures))
+    found = {"listing": context.memo["digest"]}
     if given is None:
         return found
     return {**found, "given": canonical_digest([given.table.to_pylist(), _in_key(given.failures)])}
