@@ -133,6 +133,7 @@ def test_figures_of_classes_with_like_names_are_all_written(tmp_path: Path, monk
     class Cells:
         classes = ("a/b", "a b", "a_b")
         layers = ("early@grid:2", "early@grid_2")
+        columns = ()  # of comparisons with motion controls: none
 
     written = paper._figures(Cells(), tmp_path, ["svg"], Cells.classes)  # type: ignore[arg-type]
     assert len(set(written)) == 5

@@ -153,7 +153,9 @@ def _activate_in_place(model: Any) -> None:
     from ultralytics.nn.modules.conv import Conv, DWConv
 
     for layer in model.modules():
-        if type(layer) in (Conv, DWConv) and type(layer.conv) is nn.Conv2d and type(layer.act) is nn.SiLU:
+        # A file's layer may lack its parts. The first pass reports that.
+        conv, act = getattr(layer, "conv", None), getattr(layer, "act", None)
+        if type(layer) in (Conv, DWConv) and type(conv) is nn.Conv2d and type(act) is nn.SiLU:
             layer.act = nn.SiLU(inplace=True)
 
 
