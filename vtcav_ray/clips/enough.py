@@ -232,7 +232,7 @@ class Order:
         return [Drawn(video, True) for video in self._take(size, self.left, self.taken)]
 
     def _for_set(self, size: int, labels: Mapping[str, int | None]) -> list[Drawn]:
-        """Take videos of some labels in turn, at most so many of each."""
+        """Take videos of some labels in turn, no more of each than `labels` allows."""
         most = {label: len(self.left.get(label, ())) if some is None else some for label, some in labels.items()}
         return [Drawn(video, False) for video in self._take(size, labels, Counter(), most)]
 
