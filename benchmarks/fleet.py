@@ -8,6 +8,8 @@ sleeps for a shard's time, between half and one and a half of `--seconds`, and w
 200 kills its actor's process, at a random moment of its first start. Nodes leave without a warning, at even intervals,
 and another joins after `--away` seconds.
 
+Not yet run to its end, so `RESULTS.md` has no figure of it.
+
 What is simulated: the compute time, the GPUs and the network between nodes. What is real: Ray's processes, the engine
 (`vtcav_ray.engine.run_shards`), its bookkeeping of attempts, the commits, and the driver as its own process.
 
