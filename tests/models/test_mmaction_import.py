@@ -173,3 +173,16 @@ def test_an_import_hook_that_came_meanwhile_stays(monkeypatch: pytest.MonkeyPatc
         builtins.__import__ = theirs  # type: ignore[assignment]
     assert builtins.__import__ is theirs
     exec("import json", {"__name__": "mmaction"})  # no longer hidden
+
+
+@pytest.mark.slow
+def test_yapfs_cache_is_neither_read_nor_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """yapf 0.43 renames an empty file into its cache, then writes it: another process reads the empty file."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    python("import yapf", tmp_path)
+    grammars = sorted(tmp_path.glob("YAPF/*/*.pickle"))
+    assert len(grammars) == 2  # else this test has emptied nothing
+    for grammar in grammars:
+        grammar.write_bytes(b"")
+    python(f"{BUILD}\nforward()", tmp_path)
+    assert [grammar.stat().st_size for grammar in grammars] == [0, 0]

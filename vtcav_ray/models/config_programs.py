@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.models.mmaction_import import import_mmaction
+from vtcav_ray.models.mmaction_import import import_mmaction, import_mmengine
 from vtcav_ray.store.files import read_bytes
 from vtcav_ray.store.urls import shown
 
@@ -46,6 +46,7 @@ def data_of_program(path: str, uri: str, storage_options: Mapping[str, Any] | No
     Raises:
         ConfigError: the program fails, or is written for MMAction2 0.x.
     """
+    import_mmengine()
     from mmengine.config import Config
     from mmengine.config.utils import ConfigParsingError
 

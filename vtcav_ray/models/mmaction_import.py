@@ -5,14 +5,15 @@ from __future__ import annotations
 import builtins
 import contextlib
 import importlib.util
+import os
 import sys
 import threading
 import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from vtcav_ray.errors import ConfigError
 
@@ -42,6 +43,7 @@ def import_mmaction() -> None:
       after.
     - mmaction2 1.2.0's wheel lacks `mmaction.models.localizers.drn`, which `mmaction.models` imports. A stub replaces
       it: it belongs to a temporal localiser, which no recogniser uses.
+    - yapf, which MMEngine imports, does not use its cache: see `import_mmengine`.
 
     MMAction2's other modules (data sets, hooks, metrics) would take another second of processor time. MMEngine's
     registries import them on request.
@@ -61,6 +63,7 @@ def import_mmaction() -> None:
         warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release", category=UserWarning)
         with warnings.catch_warnings(), _without_multimodal(), _hidden_from(_PROBING, OPTIONAL):
             warnings.simplefilter("ignore")
+            import_mmengine()
             import mmaction.models  # noqa: F401 - which registers them
             from mmengine.registry import init_default_scope
 
@@ -109,7 +112,26 @@ def packaged_configs() -> Path:
         ConfigError: MMAction2 is not installed.
     """
     require_mmaction("A packaged model config")
-    return Path(str(resources.files("mmaction"))) / ".mim" / "configs"
+    spec = importlib.util.find_spec("mmaction")  # which, unlike importlib.resources, does not import it
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / ".mim" / "configs"
+
+
+def import_mmengine() -> None:
+    """Import MMEngine. Call it before any `from mmengine...`, where MMAction2 is not needed.
+
+    MMEngine imports yapf, which caches its grammar in the user's cache folder. yapf 0.43 renames the file into place
+    before it is written, so processes that start together can read an empty one. Here yapf does not use the cache;
+    building the grammar takes less than 0.02 s.
+
+    Raises:
+        ImportError: mmengine is not installed.
+    """
+    import platformdirs
+
+    with mock.patch.object(platformdirs, "user_cache_dir", return_value=f"{os.devnull}/yapf"):
+        import mmengine  # noqa: F401 - which imports yapf
 
 
 @contextlib.contextmanager
