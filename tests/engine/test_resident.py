@@ -18,10 +18,12 @@ import ray.cloudpickle
 from tests.helpers.drawn import encode, numbered_frames
 from tests.helpers.poison import install
 from tests.helpers.waiting import wait_for
+from vtcav_ray import pipeline
 from vtcav_ray.config import ResourcesConfig, StageResources
+from vtcav_ray.config.loading import load_config
 from vtcav_ray.engine import LazySession, Rehearsal, ray_session, resident, run_shards, session, stream
 from vtcav_ray.engine.feed import Feed
-from vtcav_ray.errors import InputError, StageError
+from vtcav_ray.errors import ConfigError, InputError, StageError
 from vtcav_ray.rows import Failure
 from vtcav_ray.runs.stage import Shard, make_shards
 from vtcav_ray.store.commits import ShardOutput, StageFolder
@@ -29,7 +31,11 @@ from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.decode import Video
 from vtcav_ray.video.rehearse import Limits
 
+QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 LIMITS = Limits(max_frames=2000, max_pixels=10**6, cpu_seconds=30.0, stall_seconds=3.0, memory_bytes=400 * 2**20)
+
+
+start_early = LazySession.start_early  # tests/conftest.py replaces it
 
 
 @pytest.fixture(scope="module")
@@ -294,8 +300,30 @@ def test_ray_starts_early_only_where_processes_are_kept(
         monkeypatch.setenv("RAY_ADDRESS", address)
     starts: list[bool] = []
     monkeypatch.setattr(LazySession, "start", lambda self: starts.append(True))
-    LazySession(resources).start_early(lambda: None)
+    start_early(LazySession(resources), lambda: None)
     assert starts == [True] * started
+
+
+@pytest.mark.parametrize("enough", ["true", "false"])
+def test_ray_starts_before_the_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: str) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"listed, but not read")
+    calls: list[str] = []
+
+    def check(*_: Any, **__: Any) -> None:
+        calls.append("check")
+        raise ConfigError("the checks stop this run")
+
+    def start(self: LazySession, imports: Callable[[], None] | None) -> None:
+        assert imports is not None, "a detector's packages take seconds"
+        calls.append("start")
+
+    monkeypatch.setattr(LazySession, "start_early", start)
+    monkeypatch.setattr(pipeline, "preflight", check)
+    settings = [f"videos={{uri: '{tmp_path / 'videos'}', enough: {enough}}}"]
+    with pytest.raises(ConfigError, match="the checks stop this run"):
+        pipeline.run(load_config(QUICKSTART, settings, out=str(tmp_path / "run")))
+    assert calls == ["start", "check"]
 
 
 def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
