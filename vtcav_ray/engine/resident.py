@@ -26,6 +26,7 @@ from typing import Any
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine.feed import Feed
 from vtcav_ray.errors import VtcavError
+from vtcav_ray.runs.stage import Shard
 
 Row = dict[str, Any]  # of one shard: `name`, and `rows` as bytes; or its summary
 
@@ -87,23 +88,34 @@ def _import(imports: Callable[[], None]) -> None:
 
 
 def run_kept(
-    feed: Feed, made_by: bytes, call: str, resources: StageResources, at_once: int, row_of: Callable[[Any], Row]
+    feed: Feed,
+    row_of: Callable[[Shard], Row],
+    made_by: bytes,
+    call: str,
+    *,
+    name: str,
+    resources: StageResources,
+    at_once: int,
 ) -> Iterator[Row]:
     """Run every shard of a feed as a task, and yield the summaries in the order in which the shards finish.
 
     Args:
         feed: the shards; the caller may add more between two summaries, until it closes the feed.
+        row_of: turns a shard into a row.
         made_by: pickled function that creates what turns a shard's row into its summary.
         call: id of this call of `run_shards`.
+        name: of the tasks; a process shows it while it works.
         resources: of one process.
         at_once: maximum number of shards that Ray has at a time.
-        row_of: turns a shard into a row.
     """
     import ray
     import ray.exceptions
 
     task = ray.remote(_run).options(
-        num_cpus=resources.cpus, max_retries=-1, retry_exceptions=[ray.exceptions.RaySystemError]
+        name=name,
+        num_cpus=resources.cpus,
+        max_retries=-1,  # no limit
+        retry_exceptions=[ray.exceptions.RaySystemError],
     )
     maker = ray.put(made_by)
     running: list[Any] = []

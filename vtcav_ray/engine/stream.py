@@ -146,7 +146,8 @@ def _kept_rows(shards: Sequence[Shard] | Feed, actor: Mapping[str, Any], pool: i
     resources: StageResources = actor["resources"]
     # One more waits, so that no process waits for the driver; but Ray would run it at once if a CPU is free.
     at_once = pool + (pool >= cluster_slots(resources.cpus, resources.gpus))
-    return resident.run_kept(feed, made_by, actor["run"], resources, at_once, _row)
+    name = f"shard of {actor['output'].stage}"
+    return resident.run_kept(feed, _row, made_by, actor["run"], name=name, resources=resources, at_once=at_once)
 
 
 def _make_runner(**actor: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
