@@ -45,10 +45,7 @@ class NamesCode(ConfigSection):
 def _merged(full: Any, changed: Any) -> Any:
     """Return `full` with the values of `changed`, of which dictionaries and lists may lack what is a default."""
     if isinstance(full, dict) and isinstance(changed, dict):
-        return {
-            **full,
-            **{name: _merged(full.get(name), value) for name, value in changed.items() if value != full.get(name)},
-        }
+        return {**full, **{name: _merged(full.get(name), value) for name, value in changed.items()}}
     if isinstance(full, list) and isinstance(changed, list):
         return [_merged(*both) for both in zip(full, changed, strict=True)]
     return changed
