@@ -128,5 +128,5 @@ def test_a_null_that_replaces_a_default_is_recorded_and_others_are_not() -> None
     assert recorded["clips"]["quality"]["copy_distance"] is None
     assert recorded["tracks"]["tracker_options"] == {"gmc_method": None, "track_buffer": 30}
     assert "out" not in recorded
-    assert "mask" not in recorded["clips"]
+    assert "classes" not in recorded["clips"]
     assert parse_config(json.loads(json.dumps(recorded))) == config
