@@ -28,6 +28,7 @@ WATCH_SECONDS = 0.5
 # (ray-project/ray#19115).
 DATA_THREADS = ("StreamingExecutor-", "Prefetcher", "iter_threaded", "map_tp_", "ray-data-")
 DATA_THREADS_SECONDS = 10.0
+EARLY_PROCESSES = 32  # that import packages before there is work: a small corpus has about as many shards
 VITAL = ("raylet", "gcs_server")
 TASK_LINES = r"_ShardActor|infinite retries remaining|A worker died or was killed while executing"
 # Nothing may be downloaded or installed at run time, on any node, and Ray must not send usage statistics.
@@ -300,7 +301,7 @@ class LazySession:
         self.start()
         if imports is not None and resident.keeps(self.resources.detect):
             slots = cluster_slots(self.resources.detect.cpus, 0.0)
-            count = min(slots, self.resources.detect.max_actors or slots)
+            count = min(slots, self.resources.detect.max_actors or slots, EARLY_PROCESSES)
             resident.import_early(imports, self.resources.detect, count)
 
     def _died(self, process: str) -> None:
