@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in checkouts:
         print(name, json.dumps(results[name]["summary"], indent=1))
     if options.out:
-        write(options.out, {"environment": environment(), **results})
+        write(options.out, {"environment": environment(), "settings": options.set, **results})
     if results.get("same_files") is False:
         sys.exit("the tables differ")
 
