@@ -239,7 +239,7 @@ def test_packages_are_imported_early_in_the_processes_that_then_work(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("kept")
-def test_other_stages_and_nested_sessions_use_actors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_with_other_needs_use_actors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resident.keeps(StageResources())
     for other in (
         StageResources(gpus=1),
@@ -249,10 +249,19 @@ def test_other_stages_and_nested_sessions_use_actors(tmp_path: Path, monkeypatch
     ):
         assert not resident.keeps(other)
     way: list[str] = []
+
+    def noted(name: str) -> Callable[..., Iterator[Any]]:
+        def rows(*_: Any) -> Iterator[Any]:
+            way.append(name)
+            return iter(())
+
+        return rows
+
     for name in ("_kept_rows", "_pool_rows"):
-        monkeypatch.setattr(stream, name, lambda *_, name=name: way.append(name) or iter(()))
+        monkeypatch.setattr(stream, name, noted(name))
+    make = functools.partial(Marking, str(tmp_path), "tracks")
     for resources in (StageResources(), StageResources(memory_gb=1)):
-        list(run_shards(shards(1), Marking, output_of(tmp_path, "tracks"), resources))
+        list(run_shards(shards(1), make, output_of(tmp_path, "tracks"), resources))
     assert way == ["_kept_rows", "_pool_rows"]
 
 
