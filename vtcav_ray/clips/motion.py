@@ -172,9 +172,12 @@ def _growth(
 
 def _shapes(path_SP2: np.ndarray, length_S: np.ndarray) -> list[str]:
     reach_S = np.linalg.norm(path_SP2[:, -1] - path_SP2[:, 0], axis=1)
-    axes_S2 = np.linalg.svd(path_SP2 - path_SP2.mean(1, keepdims=True), compute_uv=False)
-    flat_S = axes_S2[:, -1] <= _FLAT * axes_S2[:, 0]
-    return [
-        "straight" if reach >= _STRAIGHT * length else "back_and_forth" if flat else "curved"
-        for reach, length, flat in zip(reach_S, length_S, flat_S, strict=True)
-    ]
+    straight_S = reach_S >= _STRAIGHT * length_S
+    shapes = np.where(straight_S, "straight", "curved").astype(object)
+    others = np.flatnonzero(~straight_S)
+    if len(others):
+        path = path_SP2[others]
+        axes = np.linalg.svd(path - path.mean(1, keepdims=True), compute_uv=False)
+        shapes[others[axes[:, -1] <= _FLAT * axes[:, 0]]] = "back_and_forth"
+    found: list[str] = shapes.tolist()
+    return found
