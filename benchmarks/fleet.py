@@ -204,7 +204,9 @@ def _pauses(slept: Sequence[Mapping[str, float]]) -> list[float]:
 def _rows(options: argparse.Namespace, videos: Any) -> dict[str, int]:
     """Return how many rows are there, were lost, or are there twice."""
     seen = Counter(videos["video_id"].to_pylist())
-    wanted = {row for shard in sleeping_worker.video_shards(options.shards) for row in shard.rows["video_id"].to_pylist()}
+    wanted = {
+        row for shard in sleeping_worker.video_shards(options.shards) for row in shard.rows["video_id"].to_pylist()
+    }
     assert len(wanted) == options.shards * sleeping_worker.VIDEOS_A_SHARD
     assert not seen.keys() - wanted, "rows of videos that are not in the corpus"
     return {

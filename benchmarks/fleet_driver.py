@@ -1,6 +1,6 @@
 """The driver of `fleet.py`, in its own process: it imports what the driver of a stage imports, so its memory is that.
 
-    python benchmarks/fleet_driver.py ADDRESS FOLDER --shards 3750 --seconds 9
+python benchmarks/fleet_driver.py ADDRESS FOLDER --shards 3750 --seconds 9
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ from vtcav_ray.clips.offers import fits, proposals, proposed, reserved_videos
 from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
 from vtcav_ray.clips.pools import corpus_pool, own_pool
+from vtcav_ray.clips.settled import settled
 from vtcav_ray.clips.spans import FILTERS, Span, Track, iter_tracks, part_in, usable_spans_of
 from vtcav_ray.config import ClipsConfig, ConceptConfig
 from vtcav_ray.registry import MOTION_CONTROLS
@@ -170,6 +171,7 @@ class _Planner:
     def _new_candidates(self, name: str) -> Candidates:
         return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
 
+    @settled()
     def read(self, tracks: Iterable[pa.Table]) -> None:
         """Collect from each video's tracks what concepts and random clips could use."""
         taken = {v for ids in self._classes.examples.values() for v in ids}

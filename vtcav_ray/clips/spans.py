@@ -23,7 +23,7 @@ Positions = tuple[int, np.ndarray]  # interval, first frames of the spans
 FILTERS = ("track_length", "gaps", "cut", "box_size", "confidence", "blur")  # in the order of application
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Track:
     """One row of the TRACKS table as arrays; see the table for units.
 
@@ -52,7 +52,7 @@ class Track:
         return np.asarray(self.times)[np.clip(frames, 0, len(self.times) - 1)] * self.fps
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Span:
     """T frames of a track that are good enough for a clip.
 
