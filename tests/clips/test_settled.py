@@ -39,9 +39,13 @@ def test_only_objects_from_before_are_left_out() -> None:
 
 
 def test_an_error_ends_it_too() -> None:
-    with pytest.raises(KeyError), settled():
-        assert gc.get_freeze_count()
-        raise KeyError
+    def scan() -> None:
+        with settled():
+            assert gc.get_freeze_count()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        scan()
     assert not gc.get_freeze_count()
 
 
