@@ -92,7 +92,9 @@ def describe_motions(
     slope_S2 = (t_ST[..., None] * (at_ST2 - at_ST2.mean(1, keepdims=True))).sum(1) / (t_ST**2).sum(1)[:, None]
     net_S2 = slope_S2 * duration_S[:, None]
     path_SP2 = _smooth(at_ST2)
-    length_S = np.linalg.norm(np.diff(path_SP2, axis=1), axis=2).sum(1)
+    # Over x and y, here and below, arithmetic on the two columns is several times as fast as a reduction.
+    step_SP2 = path_SP2[:, 1:] - path_SP2[:, :-1]
+    length_S = np.sqrt(step_SP2[..., 0] ** 2 + step_SP2[..., 1] ** 2).sum(1)
     shape_S = _shapes(path_SP2, length_S)
     length_S = length_S * (length_T - 1) / (path_SP2.shape[1] - 1)  # smoothing shortens the path at its ends
     extent_S = np.ptp(path_SP2, axis=1).max(1)
@@ -160,7 +162,8 @@ def _growth(
     """Return (log growth of the side over the span, median side in pixels), from boxes not cut by the frame."""
     sides_ST2 = np.maximum(boxes_ST4[..., 2:] - boxes_ST4[..., :2], 1e-3)
     side_ST = np.sqrt(sides_ST2[..., 0] * sides_ST2[..., 1])
-    whole_ST = (boxes_ST4[..., :2] > _BORDER).all(2) & (boxes_ST4[..., 2] < width_S[:, None] - _BORDER)
+    whole_ST = (boxes_ST4[..., 0] > _BORDER) & (boxes_ST4[..., 1] > _BORDER)
+    whole_ST &= boxes_ST4[..., 2] < width_S[:, None] - _BORDER
     whole_ST &= boxes_ST4[..., 3] < height_S[:, None] - _BORDER
     count_S = whole_ST.sum(1)
     enough_S = count_S >= max(3, side_ST.shape[1] // 3)

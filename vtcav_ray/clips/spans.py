@@ -276,7 +276,8 @@ class _Batch:
         self.place_ST = np.searchsorted(self.keys, keys_ST, "right") - 1  # of the box at the frame, or the one before
         boxes = np.concatenate([track.boxes for track in self.tracks])
         self.boxes_ST4 = self._interpolated(boxes, np.arange(len(self.owner_S)))
-        size_S = np.median((self.boxes_ST4[..., 2:] - self.boxes_ST4[..., :2]).min(2), axis=1)
+        sides_ST2 = self.boxes_ST4[..., 2:] - self.boxes_ST4[..., :2]
+        size_S = np.median(np.minimum(sides_ST2[..., 0], sides_ST2[..., 1]), axis=1)
         begins, ends = np.searchsorted(self.keys, keys_ST[:, 0]), self.place_ST[:, -1] + 1
         first_S = self.offset[self.owner_S]
         # Sums of each track alone: the sum over all tracks would round differently.
@@ -365,7 +366,7 @@ class _Batch:
         if (missing := np.flatnonzero(np.isnan(known).any(1))).size:
             usual[missing] = np.nanmedian(known[missing], axis=1, keepdims=True)
         sure = np.nan_to_num(confidence_ST, nan=-1.0) >= usual
-        whole = (boxes_ST4[..., :2] > 1).all(2)
+        whole = (boxes_ST4[..., 0] > 1) & (boxes_ST4[..., 1] > 1)
         whole &= boxes_ST4[..., 2] < self._of_track("width", good)[:, None] - 1
         whole &= boxes_ST4[..., 3] < self._of_track("height", good)[:, None] - 1
         wanted = np.where((sure & whole).any(1, keepdims=True), sure & whole, sure)
