@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     options = parser.parse_args()
     ray.cloudpickle.register_pickle_by_value(sleeping_worker)
-    resources = StageResources(cpus=1, gpus=1, max_actors=1000)
+    resources = StageResources(cpus=1, gpus=1)  # as many actors as the cluster holds
     worker = sleeping_worker.mortal(options.seconds, DEATHS, str(Path(options.out) / "deaths"))
     with ray_session(ResourcesConfig(address=options.address)):
         shards = sleeping_worker.video_shards(options.shards)

@@ -84,6 +84,9 @@ def run_shards(
     limit = resources.max_actors or cluster_slots(resources.cpus, resources.gpus)
     pool = max(1, min(limit, len(shards)))
     floor = min(resources.min_actors, pool)
+    # An actor that restarts queues for a place behind all that never started, and keeps its shards meanwhile. So ask
+    # only for those that have a place now. The pool grows when nodes come.
+    first = max(floor, min(pool, cluster_slots(resources.cpus, resources.gpus)))
     memory = int(resources.memory_gb * 1e9) if resources.memory_gb is not None else None
     board = start_board(feed) if feed is not None else None
     dataset = (dataset_of(board, _to_ipc) if feed is not None else _dataset(shards)).map_batches(
@@ -98,9 +101,9 @@ def run_shards(
         },
         batch_size=1,
         batch_format="pyarrow",
-        # Start all actors at once: a pool grows by one per decision, but here the amount of work is known.
+        # Start them at once: a pool grows by one per decision, but here the amount of work is known.
         compute=ActorPoolStrategy(
-            min_size=floor, max_size=pool, initial_size=pool, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
+            min_size=floor, max_size=pool, initial_size=first, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
         ),
         num_cpus=resources.cpus,
         num_gpus=resources.gpus,
