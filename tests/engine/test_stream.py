@@ -169,18 +169,21 @@ def test_shard_names_follow_their_content() -> None:
 
 
 class FirstDies:
-    """A worker whose process dies over the first shard. The other shards wait until that one is done."""
+    """A worker whose process dies over the first shard. Shards that are given out later wait until that one is done."""
 
     def __init__(self, folder: str) -> None:
         self.died, self.done = Path(folder) / "died", Path(folder) / "done"
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
-        if rows["video_id"][0].as_py() == "v0":
+        number = int(rows["video_id"][0].as_py().removeprefix("v"))
+        if number == 0:
             if not self.died.exists():
                 self.died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             self.done.touch()
-        wait_for(self.done.exists, 120)
+        # Two actors are given two shards each at once. What the dead one had may start again in any order.
+        if number >= 4:
+            wait_for(self.done.exists, 120)
         return ShardOutput({"tracks": rows})
 
 
