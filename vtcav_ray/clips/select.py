@@ -128,8 +128,7 @@ class _Planner:
         self._auto = isinstance(config.concepts, str)
         self._concepts: dict[str, ConceptConfig] = {c.name: c for c in config.tracked}
         self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
-        groups = max(len(set(classes.turn_of.values())), 1)
-        capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
+        capacity = _CANDIDATE_FACTOR * config.random_pool // max(len(set(classes.turn_of.values())), 1) + 8
         self._random = defaultdict[str | None, Candidates](functools.partial(Candidates, capacity, "random", seed))
         # From all videos, whatever their label: if most labels are rare, the candidates per label are too few.
         self._random_any = Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
