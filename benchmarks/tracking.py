@@ -29,6 +29,7 @@ import yaml
 
 from vtcav_ray.config import TracksConfig, VideosConfig
 from vtcav_ray.tracks.detect import Detector
+from vtcav_ray.tracks.freed_memory import keep_freed_memory
 from vtcav_ray.tracks.track import track_videos
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics, prefer_own_nms
 from vtcav_ray.videos.listing import list_videos
@@ -174,6 +175,7 @@ def _one_process(
     videos: Sequence[tuple[str, str]], config: TracksConfig, args: argparse.Namespace, start: Any, results: Any
 ) -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the stage's actors do
     results.put(timed(videos, Detector(config, args.device), config, args.open_videos, start))
 
 
