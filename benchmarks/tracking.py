@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -187,8 +189,9 @@ def in_processes(
     start, results = context.Barrier(args.processes), context.Queue()
     parts = [videos[i :: args.processes] for i in range(args.processes)]
     workers = [context.Process(target=_one_process, args=(part, config, args, start, results)) for part in parts]
-    for worker in workers:
-        worker.start()
+    with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):  # as Ray sets it for actors of one core
+        for worker in workers:
+            worker.start()
     found = [results.get() for _ in workers]
     for worker in workers:
         worker.join()
