@@ -1,16 +1,16 @@
-"""Quantize a detector to int8 and measure what that loses: `python -m tools.quantize_detector WEIGHTS VIDEOS OUT`.
+"""Export a detector to ONNX, in int8 or float32, and measure what that changes.
 
-    python -m tools.quantize_detector yolov8n.pt my/videos yolov8n_int8.onnx --image-size 640
+    python -m tools.export_detector yolov8n.pt my/videos yolov8n_int8.onnx --image-size 640
     vtcav run mine.yaml --set tracks.weights=yolov8n_int8.onnx
 
-ONNX Runtime quantizes the network's weights per channel, and its activations by their ranges on frames of every other
-video (`--frames` of them). The head's arithmetic stays in float32, since a box's place needs more than 256 levels.
-The other videos measure the loss: `ap50` and `ap50_95` are average precisions of int8's boxes, where float32's boxes of
-at least 0.25 are the truth, and `lost` is the share of these that int8 does not find. Labels are not needed. Read them
-before you use the file: they say what int8 changes, not how good the detector is.
+For int8, ONNX Runtime quantizes the network's weights per channel, and its activations by their ranges on frames of
+every other video (`--frames` of them). The head's arithmetic stays in float32, since a box's place needs more than 256
+levels. The other videos measure the change: `ap50` and `ap50_95` are average precisions of the export's boxes, with the
+.pt file's boxes of at least 0.25 as the truth, and `lost` is the share of these that the export does not find. Labels
+are not needed. Read them before you use the file: they say what the export changes, not how good the detector is.
 
-`OUT` is weights like any other: the key of `tracks` contains its digest. It needs ONNX Runtime (the extra `onnx`), and
-is faster on processors with AVX512-VNNI or AVX-VNNI.
+The export is weights like any other: the key of `tracks` contains its digest, and every machine of a cluster runs the
+same file. It needs ONNX Runtime (the extra `onnx`). int8 is fast on processors with AVX512-VNNI or AVX-VNNI.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from vtcav_ray.tracks.keyframes import box_iou
 from vtcav_ray.video.decode import Video
 from vtcav_ray.videos.listing import list_videos
 
-TRUE = 0.25  # confidence of float32's boxes that count as the truth
+TRUE = 0.25  # confidence of the .pt file's boxes that count as the truth
 LOWEST = 0.05  # confidence of the boxes that are compared
 IOUS = np.arange(0.5, 1.0, 0.05)
 
@@ -84,7 +84,9 @@ def export(detector: Detector, shape: Sequence[int], path: Path) -> list[str]:
     model = backend._model.to(memory_format=torch.contiguous_format)
     head = model.model[-1]
     if type(head).__name__ != "Detect" or getattr(model, "end2end", False):
-        raise ConfigError(f"{detector.config.weights} has the head {type(head).__name__}; only `Detect` is quantized.")
+        raise ConfigError(
+            f"{detector.config.weights} has the head {type(head).__name__}; only `Detect` is exported here."
+        )
     head.export, head.format, head.dynamic = True, "onnx", True
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 2: "anchors"}}
     with torch.no_grad():
@@ -180,26 +182,29 @@ def _average_precision(hits: np.ndarray, count: int) -> float:
     return float(np.append(precision, 0.0)[places].mean())
 
 
-def quantized(args: argparse.Namespace) -> dict[str, Any]:
-    """Quantize, measure, and write the file. Return the report."""
+def exported_and_measured(args: argparse.Namespace) -> dict[str, Any]:
+    """Export, measure, and write the file. Return the report."""
     torch.set_num_threads(args.threads)
     config = TracksConfig(weights=args.weights, image_size=args.image_size, confidence=LOWEST, batch_size=16)
     exact = Detector(config, "cpu")
     calibration, measuring = frames_of(args.videos, args.frames)
-    truth, float_seconds = _timed(exact, measuring)
+    truth, pt_ms = _timed(exact, measuring)
     inputs = [exact.letterbox(frame) for frame in calibration]
-    exported = args.out.with_suffix(".float.onnx")
+    exported = args.out.with_name(f".{args.out.stem}.{os.getpid()}.onnx")
     try:
         as_float = export(exact, inputs[0].shape[:2], exported)
-        quantize(exported, inputs, as_float, args.out)
+        if args.precision == "int8":
+            quantize(exported, inputs, as_float, args.out)
+        else:
+            os.replace(exported, args.out)
     finally:
         exported.unlink(missing_ok=True)
         exported.with_suffix(".prepared").unlink(missing_ok=True)
-    found, int8_seconds = _timed(Detector(config.model_copy(update={"weights": str(args.out)}), "cpu"), measuring)
+    found, export_ms = _timed(Detector(config.model_copy(update={"weights": str(args.out)}), "cpu"), measuring)
     return {
         **loss(truth, found),
         "frames": {"calibration": len(calibration), "measured": len(measuring)},
-        "processor_ms_per_frame": {"float32": float_seconds, "int8": int8_seconds},
+        "processor_ms_per_frame": {"pt": pt_ms, "export": export_ms},
     }
 
 
@@ -216,12 +221,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("weights", help="an Ultralytics .pt of a detector with the head `Detect`")
     parser.add_argument("videos", help="folder, glob or manifest; like those that will be tracked")
     parser.add_argument("out", type=Path, help=".onnx")
+    parser.add_argument("--precision", choices=["int8", "float32"], default="int8")
     parser.add_argument("--image-size", type=int, default=640)
     parser.add_argument("--frames", type=int, default=64, help="to calibrate with, and as many to measure with")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
     try:
-        report = quantized(args)
+        report = exported_and_measured(args)
     except (ConfigError, StageError, InputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
