@@ -16,7 +16,7 @@ import functools
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Stopwatch:
     """Processor seconds by part, over all threads."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
 
     def timing(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,7 +124,9 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "failures": len(failures),
         "batches_filled": round(figures["batch_items"] / figures["batch_slots"], 3),
         "ms_per_frame": round(spent / frames * 1e3, 3),
-        "parts_ms_per_frame": {part: round(s / frames * 1e3, 3) for part, s in watch.seconds.most_common()},
+        "parts_ms_per_frame": {
+            part: round(s / frames * 1e3, 3) for part, s in sorted(watch.seconds.items(), key=lambda item: -item[1])
+        },
         "share_in_network": round(watch.seconds["network"] / spent, 3),
         "bare_network_ms_per_frame": bare,
         "share_of_bare_network": round(min(bare.values()) * frames / spent / 1e3, 3),

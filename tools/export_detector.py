@@ -56,7 +56,7 @@ def frames_of(videos: str, count: int) -> tuple[list[np.ndarray], list[np.ndarra
     for uri in uris:
         try:
             with Video(uri) as video:
-                wanted = np.unique(np.linspace(0, video.count() - 1, each).astype(int))
+                wanted = np.unique(np.linspace(0, video.count() - 1, each).astype(int)).tolist()
                 found = list(video.read(wanted))
         except InputError as error:
             print(f"left out: {error}", file=sys.stderr)

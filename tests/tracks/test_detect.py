@@ -20,10 +20,8 @@ from vtcav_ray.runs.stage import Context
 from vtcav_ray.store.commits import stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.detect import Detector
-from vtcav_ray.tracks.detector_backends import TorchBackend
 from vtcav_ray.tracks.detector_files import read_bytes
 from vtcav_ray.tracks.detector_weights import load_pt
-from vtcav_ray.tracks.layouts import Rows
 from vtcav_ray.tracks.stage import STAGE as TRACKS
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics
 
@@ -118,31 +116,6 @@ def test_pt_weights_load_and_boxes_do_not_depend_on_the_batch(tiny_weights: str)
         assert (found.boxes[:, 3] <= height).all()
         assert (np.diff(found.confidence) <= 1e-6).all()
     assert detector([]) == []
-
-
-@pytest.mark.parametrize(("batch_size", "shapes"), [(32, [16, 16]), (16, [16, 16]), (8, [8, 8]), (20, [20])])
-def test_batches_run_in_pieces_of_one_size(batch_size: int, shapes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    frames = list(np.random.default_rng(0).integers(0, 256, (sum(shapes) - 3, 64, 96, 3), np.uint8))
-    detector = Detector(TracksConfig(image_size=96, confidence=0.001, batch_size=batch_size), "cpu")
-    kind, seen = type(detector._backend), []
-    run = kind.__call__
-
-    def watched(backend: TorchBackend, batch: torch.Tensor, confidence: float) -> list[Rows]:
-        seen.append(len(batch))
-        return run(backend, batch, confidence)
-
-    monkeypatch.setattr(kind, "__call__", watched)
-    pieces = detector(frames)
-    assert seen == shapes
-    monkeypatch.setattr(detector, "_piece", batch_size)
-    for one, other in zip(pieces, detector(frames), strict=True):
-        assert len(one.boxes) > 0
-        # Equal in every bit with AVX-512. Other processors may have other kernels for other batches.
-        assert np.allclose(one.boxes, other.boxes, atol=0.01)
-        assert np.allclose(one.confidence, other.confidence, atol=1e-4)
-        if torch.backends.cpu.get_cpu_capability() == "AVX512":
-            assert np.array_equal(one.boxes, other.boxes)
-            assert np.array_equal(one.confidence, other.confidence)
 
 
 def test_letterbox_is_ultralytics_own(tiny_weights: str) -> None:
