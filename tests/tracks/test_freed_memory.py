@@ -64,3 +64,14 @@ def test_an_older_glibc_takes_the_largest_size_that_it_allows(monkeypatch: pytes
     monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
     assert freed_memory.keep_freed_memory()
     assert asked == [(-3, 2**31 - 1), (-3, 32 << 20), (-1, 2**31 - 1)]
+
+
+def test_workers_on_a_cpu_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vtcav_ray.config import Config
+    from vtcav_ray.tracks import sources
+    from vtcav_ray.tracks.stage import TrackWorker
+
+    kept = []
+    monkeypatch.setattr(sources, "keep_freed_memory", lambda: kept.append(True))
+    TrackWorker(Config.model_validate({"videos": {"uri": "x"}, "out": "y"}))
+    assert kept == [True]
