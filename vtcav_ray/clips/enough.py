@@ -2,9 +2,9 @@
 
 Videos are looked at in rounds. Their order is random (seeded) inside each label. A round takes labels in turn. From the
 third round on, half of a round goes to the labels in which an unfilled set was found more often than in the corpus, and
-to classes that lack examples. Labels that gave less than their share of a concept come first. A round is chosen from the
-results of all rounds but the one before it, which still runs then. So the chosen videos depend on the seed, the corpus
-and the config alone.
+to classes that lack examples. Labels that gave less than their share of a concept come first. A round is chosen from
+the results of all rounds but the one before it, which still runs then. So the chosen videos depend on the seed, the
+corpus and the config alone.
 
 A concept's clips must not come from a few labels where the whole corpus would give clips of many. The model's
 activations differ between labels, so two sets with other labels differ without the concept, and a permutation test
