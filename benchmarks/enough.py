@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from environment import RESULTS, read, write
-from null_cells import rate
 
 from vtcav_ray.clips.classes import draw
 from vtcav_ray.clips.enough import Look
@@ -43,7 +41,6 @@ from vtcav_ray.store.assets import resolve_asset
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tables import VIDEOS
-from vtcav_ray.tcav import concept_effect
 
 VIDEOS_IN_ALL = 240_000
 SECONDS_A_VIDEO = 0.22  # of one GPU
@@ -208,98 +205,12 @@ def searches(seed: int) -> dict[str, Any]:
     return found
 
 
-def in_turn(
-    looks: Mapping[str, Look], priority: Mapping[str, float], first: Callable[[str], bool], count: int
-) -> list[str]:
-    """Return videos of every label in turn by priority, as the planner orders them; those that are `first` before."""
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for video in sorted(priority, key=lambda v: priority[v]):
-        by_label[looks[video].label].append(video)
-    ranked = sorted((rank, label, v) for label, some in by_label.items() for rank, v in enumerate(some))
-    return sorted((v for _, _, v in ranked), key=lambda v: not first(v))[:count]
-
-
-def chosen(
-    looks: Mapping[str, Look], seed: int, concept: int, random: int, reserve: bool
-) -> tuple[list[str], list[str]]:
-    """Return the concept's and the random videos."""
-    free = {v: look for v, look in looks.items() if look.usable}
-    showing = {
-        v: draw(seed, "concept", v) for v, look in free.items() if look.concepts and not (reserve and look.reserved)
-    }
-    of_concept = in_turn(free, showing, lambda v: False, concept)
-    left = {v: draw(seed, "random", v) for v, look in free.items() if v not in set(of_concept) and look.moving}
-    return of_concept, in_turn(free, left, lambda v: reserve and free[v].reserved, random)
-
-
-def calibration(cells: int, seed: int) -> dict[str, Any]:
-    """Return the share of true nulls with p <= 0.05 from adaptive sets and from sets of the whole corpus.
-
-    Also the share of random clips that show the concept.
-    """
-    dim, per_concept, pool, prevalence = 16, 20, 100, 0.06
-    counts = {f"label {i}": 150 for i in range(20)}
-    videos = listed(counts)
-    p: dict[str, list[float]] = defaultdict(list)
-    shown: dict[str, list[float]] = defaultdict(list)
-    looked: list[int] = []
-    for cell in range(cells):
-        number = seed * 100_003 + cell
-        config = config_of(number, ["null"], per_concept=per_concept, random_pool=pool, per_class=5, min_per_class=5)
-        config = config.model_copy(update={"videos": config.videos.model_copy(update={"round": 128})})
-
-        def shows(video: str, _: str, number: int = number) -> tuple[frozenset[str], bool, bool]:
-            hit = draw(number, "null", video) < prevalence
-            return frozenset({"null"} if hit else ()), True, True
-
-        search = Drawn(config, videos, None)
-        search.shows = shows
-        Clock(1, number).run(search)
-        looked.append(search.looked)
-        everything = {v: Look(search._label[v], *shows(v, "")[:2]) for v in search._label}
-        rng = np.random.default_rng([number, 2])
-        of_label = rng.normal(size=(len(counts), dim)) * np.sqrt(0.3)
-        place = {label: i for i, label in enumerate(counts)}
-        ids = sorted(everything)
-        own = np.random.default_rng([number, 3]).gamma(4.0, 0.5, size=(len(ids), dim)) - 2.0
-        vectors = {v: of_label[place[everything[v].label]] + own[i] * np.sqrt(0.7) for i, v in enumerate(ids)}
-        gradients = rng.normal(size=dim) + rng.normal(size=(20, dim)) * 0.5
-        for name, looks, reserve in (("adaptive", search.looks, True), ("whole corpus", everything, False)):
-            concept, random = chosen(looks, number, per_concept, pool, reserve)
-            effect = concept_effect(
-                gradients,
-                np.array([vectors[v] for v in concept]),
-                np.array([vectors[v] for v in random]),
-                permutations=999,
-                bootstrap=2,
-                seed=number,
-            )
-            p[name].append(float(effect.p))
-            shown[name].append(sum("null" in looks[v].concepts for v in random) / len(random))
-    print(Counter(looked).most_common(5), flush=True)
-    return {
-        "cells": cells,
-        "looked_at": float(np.mean(looked)),
-        "of": videos.num_rows,
-        **{name: {"0.05": rate(np.array(values) <= 0.05 + 1e-12)} for name, values in p.items()},
-        "random_clips_that_show_it": {name: round(float(np.mean(values)), 4) for name, values in shown.items()},
-        "corpus_share": prevalence,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", choices=("search", "calibration"))
-    parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    result: dict[str, Any] = {}
-    if args.part != "calibration":
-        result["search"] = searches(args.seed)
-    if args.part != "search":
-        result["calibration"] = calibration(args.cells, args.seed)
-        print(result["calibration"], flush=True)
-    write(RESULTS / "enough.json", read(RESULTS / "enough.json") | result)
+    found = searches(args.seed)
+    write(RESULTS / "enough.json", read(RESULTS / "enough.json") | {"search": found})
 
 
 if __name__ == "__main__":
