@@ -1,27 +1,26 @@
-"""Simulate `videos.enough` on a Kinetics-400 of 240,000 videos: videos tracked, GPU hours, time, and calibration.
+"""Simulate `videos.enough` on a Kinetics-400 of 240,000 videos: videos tracked, GPU hours, time.
 
-    python benchmarks/enough.py                   everything, about five minutes
-    python benchmarks/enough.py search            only the searches
-    python benchmarks/enough.py calibration       only the share of true nulls that are rejected
+    python benchmarks/enough.py                   about two minutes of one core
+    python benchmarks/enough_calibration.py       whether its sets are as random as those of the whole corpus
 
 The search itself is the real one (`vtcav_ray.clips.search`), with the real list of labels. What a video shows is drawn
 instead of tracked, and a simulated clock runs the pool: rounds are chosen and ended as `vtcav_ray.engine.rounds` does
 it, and shards that are running when the search ends cost their whole time.
 
-Assumptions, none of them measured on Kinetics: 250 to 950 videos of each label; 2 % of the videos can't be read; 95 %
-have a span for a random clip; 20 concepts whose frequencies fall geometrically from 30 % to 1 % of the videos; each
-concept's frequency differs between labels by a gamma factor of shape 0.3 (a tenth of the labels have half of it); a
-GPU tracks one video in 0.22 s (`scaling.py projection`), and a shard's time varies by a factor of up to 1.5.
+What videos show is fitted to real clips (`enough_fit.py` writes `enough_fitted.json`): 39 labels of tennis strokes and
+of gestures in colour and depth. For each concept, every label draws its rate from the concept's beta distribution; most
+concepts are in few labels. The 20 concepts are the fitted ones, each as often as needed, with rates of their own. Also
+a label's share of videos with a span for a random clip is drawn so. Kinetics is more diverse than these clips.
 
-Calibration: the null concept is drawn without regard to the model's vectors and to labels, and is as rare as that a
-search needs many rounds. Vectors have a part that videos of a label share. A cell is the concept effect of one such
-concept, with sets from the videos that were looked at, or from the whole corpus, chosen as the planner chooses them.
+Assumptions that are not measured: 250 to 950 videos of each label; 2 % of the videos can't be read; a GPU tracks one
+video in 0.22 s (`scaling.py projection`), and a shard's time varies by a factor of up to 1.5.
 """
 
 from __future__ import annotations
 
 import argparse
 import heapq
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from enough_fit import FITTED
 from environment import RESULTS, read, write
 
 from vtcav_ray.clips.classes import draw
@@ -45,9 +45,7 @@ from vtcav_ray.tables import VIDEOS
 VIDEOS_IN_ALL = 240_000
 SECONDS_A_VIDEO = 0.22  # of one GPU
 CONCEPTS = 20
-MOST, LEAST = 0.3, 0.01  # share of the videos that show the most and the least frequent concept
-SHAPE = 0.3
-READABLE, MOVING = 0.98, 0.95
+READABLE = 0.98
 AHEAD = 2
 NOWHERE = StageFolder("tracks", "none", Folder("memory://none"))
 Shows = Callable[[str, str], tuple[frozenset[str], bool, bool]]  # (video, label) -> concepts, moving, usable
@@ -135,19 +133,26 @@ def listed(counts: Mapping[str, int]) -> pa.Table:
 
 def contents(seed: int, concepts: int, labels: list[str]) -> Shows:
     """Return what videos show: concept `c0` is the most frequent one."""
-    rng = np.random.default_rng([seed, 1])
-    shares = np.geomspace(MOST, LEAST, concepts)
-    factors = rng.gamma(SHAPE, 1 / SHAPE, (len(labels), concepts))
-    rates = {label: np.minimum(shares * row, 0.95) for label, row in zip(labels, factors, strict=True)}
+    fitted = json.loads(FITTED.read_text(encoding="utf-8"))
+    rng, rows = np.random.default_rng([seed, 1]), fitted["concepts"]
+    some = [rows[i * len(rows) // concepts] for i in range(concepts)]
+    rates = dict(zip(labels, np.column_stack([rates_of(row, len(labels), rng) for row in some]), strict=True))
+    tracked = dict(zip(labels, rates_of(fitted["tracked"], len(labels), rng), strict=True))
 
     def shows(video: str, label: str) -> tuple[frozenset[str], bool, bool]:
         own = np.random.default_rng(int(draw(seed, "content", video) * 2**62))
         hit = own.random(concepts) < rates[label]
-        usable, moving = own.random() < READABLE, own.random() < MOVING
+        usable, moving = own.random() < READABLE, own.random() < tracked[label]
         names = frozenset(f"c{i}" for i in np.flatnonzero(hit)) if usable else frozenset[str]()
         return names, usable and (moving or bool(names)), usable
 
     return shows
+
+
+def rates_of(fitted: Mapping[str, float], labels: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the rates of a fitted concept in new labels, [labels]."""
+    mean, concentration = fitted["mean"], fitted["concentration"]
+    return rng.beta(mean * concentration, (1 - mean) * concentration, labels)
 
 
 def config_of(seed: int, names: list[str], **clips: Any) -> Config:

@@ -3,9 +3,8 @@
     python benchmarks/enough_fit.py --videos FOLDER --weights yolov8n.pt      FOLDER/.../LABEL/CLIP.mp4
 
 The detector and tracker of the stage `tracks` look at every 8th frame of a seeded sample of clips of each label. A
-concept is an object, or an object that moves in a direction. The latter is what `concepts: auto` proposes from the
-spans that pass the quality filters. An object alone counts if it was tracked with the filters' confidence, however
-long: at this stride, small objects are rarely followed over a whole span.
+concept is an object that moves in a direction, as `concepts: auto` proposes it from the spans that pass the quality
+filters. (At this stride, small objects are rarely followed over a whole span.)
 
 The number of a label's clips that show a concept is beta-binomial: each label has a rate, and the rates of a concept
 have a beta distribution over labels, with `mean` m and `concentration` s: Beta(m s, (1 - m) s). The fit is by maximum
@@ -20,7 +19,6 @@ import argparse
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,39 +81,27 @@ def fit(hits: Sequence[int], clips: Sequence[int]) -> dict[str, float]:
     return {"mean": round(float(a / (a + b)), 5), "concentration": round(float(a + b), 4)}
 
 
-@dataclass
-class Seen:
-    """What one clip shows: objects that were tracked, and usable spans."""
-
-    objects: set[str] = field(default_factory=set)
-    spans: list[Span] = field(default_factory=list)
-
-    @property
-    def concepts(self) -> set[str]:
-        return self.objects | {name for name, *_ in proposals(self.spans)}
-
-
-def look(clips: Mapping[str, Sequence[Path]], config: TracksConfig) -> dict[str, list[Seen]]:
-    """Return what each clip that could be read shows, by label."""
+def look(clips: Mapping[str, Sequence[Path]], config: TracksConfig) -> dict[str, list[list[Span]]]:
+    """Return the usable spans of each clip that could be read, by label."""
     detector, found, filters = Detector(config, "cpu"), {}, ClipsConfig.model_validate(CLIPS)
     for label, paths in clips.items():
         table, failures, _ = track_videos([(str(path), str(path)) for path in paths], detector, config)
         failed = {failure.video_id for failure in failures}
-        seen = {str(path): Seen() for path in paths if str(path) not in failed}
+        spans: dict[str, list[Span]] = {str(path): [] for path in paths if str(path) not in failed}
         for track in iter_tracks(table):
-            if track.video_id in seen:
-                if track.confidence.mean() >= filters.quality.min_confidence:
-                    seen[track.video_id].objects.add(track.label)
-                seen[track.video_id].spans += usable_spans(track, filters, Counter())
-        found[label] = list(seen.values())
-        print(label, Counter(name for one in seen.values() for name in one.concepts).most_common(8), flush=True)
+            if track.video_id in spans:
+                spans[track.video_id] += usable_spans(track, filters, Counter())
+        found[label] = list(spans.values())
+        print(
+            label, Counter(name for some in spans.values() for name, *_ in proposals(some)).most_common(8), flush=True
+        )
     return found
 
 
-def concepts_of(found: Mapping[str, Sequence[Seen]]) -> list[dict[str, Any]]:
+def concepts_of(found: Mapping[str, Sequence[Sequence[Span]]]) -> list[dict[str, Any]]:
     """Fit every concept that enough clips show, the most frequent first."""
     clips = [len(some) for some in found.values()]
-    shown = {label: Counter(name for one in some for name in one.concepts) for label, some in found.items()}
+    shown = {label: Counter(name for spans in some for name, *_ in proposals(spans)) for label, some in found.items()}
     total = sum(shown.values(), Counter())
     rows = []
     for name, count in sorted(total.items(), key=lambda item: (-item[1], item[0])):
@@ -129,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=Path, required=True)
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--per-label", type=int, default=12)
+    parser.add_argument("--per-label", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=320)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -139,7 +125,7 @@ def main() -> None:
     config = TracksConfig(weights=args.weights, image_size=args.image_size, frame_stride=STRIDE)
     found = look(clips, config)
     counts = [len(some) for some in found.values()]
-    tracks = [[len({span.track_id for span in one.spans}) for one in some] for some in found.values()]
+    tracks = [[len({span.track_id for span in spans}) for spans in some] for some in found.values()]
     result = {
         "clips": sum(counts),
         "unreadable": sum(map(len, clips.values())) - sum(counts),

@@ -83,6 +83,13 @@ def test_half_of_a_round_goes_to_the_labels_of_unfilled_sets() -> None:
     assert all(by_label[label] == 4 for label in "cdefgh")
 
 
+def test_videos_drawn_for_a_set_are_no_turns() -> None:
+    order = Order.of({f"{label}{i}": label for label in "abcd" for i in range(100)}, 0)
+    in_turn = Counter(one.video_id[0] for _ in range(4) for one in order.draw_round(32, [{"a": None}]) if one.in_turn)
+    assert in_turn == dict.fromkeys("abcd", 16)
+    assert order.taken == {"a": 16 + 64, "b": 16, "c": 16, "d": 16}
+
+
 def test_a_class_takes_no_more_than_it_lacks() -> None:
     labels = {f"{label}{i}": label for label in "ab" for i in range(100)}
     drawn = Order.of(labels, 0).draw_round(60, [{"a": 5}], explore=False)
@@ -231,6 +238,19 @@ def test_a_concept_of_few_labels_needs_more_videos() -> None:
     assert counted({"a": 9}, left | {"a": 0}).full  # no label that shows it has videos left
 
 
+def test_a_label_that_should_have_shown_a_concept_lacks_it() -> None:
+    left, asked = {"a": 50, "b": 50}, Asked({}, ("cup",), 1, per_concept=8, random=40, labels=2)
+    looks = {f"a{i}": Look("a", frozenset({"cup"} if i < 9 else ())) for i in range(40)}
+    more = {f"b{i}": Look("b") for i in range(27)}  # 9 of 67 videos show it: of 22 others, 3 would
+    counts = count_sets(looks | more, {}, left, asked)
+    assert (counts[0].full, counts[0].possible) == (True, ())
+    few = dict(list(more.items())[:10])
+    counts = count_sets(looks | few, {}, left, asked)
+    assert (counts[0].full, counts[0].possible) == (False, ("b",))
+    shown = more | {"b0": Look("b", frozenset({"cup"}))}
+    assert count_sets(looks | shown, {}, left, asked)[0].possible == ("b",)
+
+
 def test_labels_that_gave_less_than_their_share_come_first() -> None:
     looks = {f"a{i}": Look("a", frozenset({"cup"})) for i in range(3)} | {"b0": Look("b", frozenset({"cup"}))}
     looks |= {f"{label}{i}": Look(label) for label in "abcd" for i in range(4, 8)}
@@ -248,11 +268,13 @@ def test_labels_that_gave_less_than_their_share_come_first() -> None:
 
 def test_labels_that_a_clumped_concept_lacks_share_its_part_of_a_round() -> None:
     looks = {f"a{i}": Look("a", frozenset({"cup"})) for i in range(12)} | {"b0": Look("b", frozenset({"cup"}))}
-    looks |= {f"{label}{i}": Look(label) for label in "bcd" for i in range(1, 12)}
+    looks |= {f"{label}{i}": Look(label) for label in "bcd" for i in range(1, 8)}
     left = dict.fromkeys("abcd", 50)
-    counts = count_sets(looks, {}, left, Asked({}, ("cup",), 1, per_concept=8, random=40, labels=4))
+    asked = Asked({}, ("cup",), 1, per_concept=8, random=40, labels=4)
+    counts = count_sets(looks, {}, left, asked)
     assert counts[0].found > counts[0].wanted
     assert not counts[0].full
     # `b` shows it, and `c` and `d` may; `a` can give no further clip.
     assert needs(looks, counts, left, 4) == [{"b": None}, {"b": None, "c": None, "d": None}]
-    assert needs(looks, counts, left | {"b": 0}, 4) == [{"a": None}, {"c": None, "d": None}]
+    left |= {"b": 0}
+    assert needs(looks, count_sets(looks, {}, left, asked), left, 4) == [{"a": None}, {"c": None, "d": None}]

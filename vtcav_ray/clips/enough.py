@@ -10,8 +10,8 @@ A concept's clips must not come from a few labels where the whole corpus would g
 activations differ between labels, so two sets with other labels differ without the concept, and a permutation test
 calls that an effect. So the rule also looks at the candidates' labels: a concept needs more videos if its clips, with
 labels in turn, are less like the random clips in their labels than two sets drawn by chance would be (`is_clumped`).
-A concept that belongs to few labels can't get there; it ends with `MOST` times the candidates, as many as a plan of the
-whole corpus keeps.
+A concept that belongs to few labels can't get there. It ends when no other label seems to have it, when the labels that
+have it are exhausted, or with `MOST` times the candidates, as many as a plan of the whole corpus keeps.
 
 Random clips must show what the corpus shows. If concepts took what they need from every video, a rare concept would
 vanish from the random clips; and rounds that look for a concept hold too much of it. So half of the videos taken in
@@ -35,6 +35,7 @@ ROUND = 512  # videos; a smaller corpus is looked at whole
 AHEAD = 2  # rounds that are chosen before the first one ends: one runs, one waits
 MARGIN = 0.1  # more candidates than clips: some are lost when clips are cut, and to near-duplicates
 MOST = FACTOR  # times the candidates that are wanted: with these, a concept is full whatever their labels
+NONE = 3.0  # a label lacks a concept if it shows none, and the corpus's rate lets expect this number: a chance of 5 %
 RESERVED = 0.5  # share of the videos taken in turn that only random clips use
 CLASS, CONCEPT, RANDOM = "class", "concept", "random"
 
@@ -90,6 +91,7 @@ class SetCount:
         found: number of candidates.
         full: it needs no more videos: it has what it wants, or no video of its label is left.
         by_label: label -> number of candidates, of a concept.
+        possible: labels of which more candidates would spread a concept's clips over more labels.
     """
 
     kind: str
@@ -98,6 +100,7 @@ class SetCount:
     found: int
     full: bool
     by_label: Mapping[str, int] = field(default_factory=dict, compare=False)
+    possible: tuple[str, ...] = field(default=(), compare=False)
 
 
 def with_margin(count: int) -> int:
@@ -152,8 +155,8 @@ def count_sets(
     """Count the candidates of every set.
 
     If all sets are full, `vtcav_ray.clips.select` gives each of them as many clips as it would with the whole corpus.
-    A concept whose clips are clumped is full only if it has `MOST` times the candidates that are wanted, or if no label
-    that shows it has videos left.
+    A concept whose clips are clumped is full only if it has `MOST` times the candidates that are wanted, or if more
+    videos would hardly spread its clips.
 
     Args:
         looks: source video -> what it could give, of all that were looked at.
@@ -167,12 +170,14 @@ def count_sets(
         counts.append(SetCount(CLASS, name, wanted, found, found >= wanted or not left.get(name)))
     taken = {video for ids in examples.values() for video in ids}
     free = [look for video, look in looks.items() if look.usable and video not in taken]
-    shown = _candidates(free)
+    seen, hits = Counter(look.label for look in free), _by_label(free)
+    shown = _by_label(look for look in free if not look.reserved)
     names = asked.concepts
     if names is None:
         ranked = sorted(shown, key=lambda name: (-shown[name].total(), name))[: asked.most]
         names = (*ranked, *(f"(proposal {i + 1})" for i in range(len(ranked), asked.most)))
-    counts += [_count_concept(name, shown.get(name, Counter()), left, asked) for name in names]
+    none = Counter[str]()
+    counts += [_count_concept(name, shown.get(name, none), hits.get(name, none), seen, left, asked) for name in names]
     # The planner leaves up to half of the free videos to random clips. With this number, concepts need not share.
     room = asked.random + len(names) * asked.per_concept
     wanted = with_margin(asked.random)
@@ -183,22 +188,44 @@ def count_sets(
     ]
 
 
-def _candidates(looks: Iterable[Look]) -> dict[str, Counter[str]]:
-    """Return concept -> label -> number of videos that could give a clip of it."""
+def _by_label(looks: Iterable[Look]) -> dict[str, Counter[str]]:
+    """Return concept -> label -> number of videos that show it."""
     found: dict[str, Counter[str]] = {}
     for look in looks:
-        if not look.reserved:
-            for name in look.concepts:
-                found.setdefault(name, Counter())[look.label] += 1
+        for name in look.concepts:
+            found.setdefault(name, Counter())[look.label] += 1
     return found
 
 
-def _count_concept(name: str, by_label: Counter[str], left: Mapping[str, int], asked: Asked) -> SetCount:
+def _count_concept(
+    name: str, by_label: Counter[str], hits: Counter[str], seen: Counter[str], left: Mapping[str, int], asked: Asked
+) -> SetCount:
+    """Count a concept's candidates.
+
+    Args:
+        name: of the concept.
+        by_label: label -> number of candidates.
+        hits: label -> number of videos that show it, also reserved ones.
+        seen: label -> number of videos that were looked at.
+        left: label -> number of source videos that were not.
+        asked: the sets.
+    """
     wanted, found = with_margin(asked.per_concept), by_label.total()
-    full = found >= wanted and (
-        found >= MOST * wanted or not any(left.get(label) for label in by_label) or not is_clumped(by_label, asked)
+    # A label with as many candidates as the level can give no further clip.
+    level = max(in_turns(by_label, wanted), default=0)
+    enough = NONE * seen.total() / max(hits.total(), 1)  # videos without it, after which a label lacks it
+    possible = tuple(
+        label
+        for label, videos in sorted(left.items())
+        if videos and by_label[label] < level and (hits[label] or seen[label] < enough)
     )
-    return SetCount(CONCEPT, name, wanted, found, full, by_label)
+    full = found >= wanted and (
+        found >= MOST * wanted
+        or not possible
+        or not any(left.get(label) for label in by_label)
+        or not is_clumped(by_label, asked)
+    )
+    return SetCount(CONCEPT, name, wanted, found, full, by_label, possible)
 
 
 def all_full(counts: Iterable[SetCount]) -> bool:
@@ -250,10 +277,8 @@ def _labels_for(looks: Iterable[Look], count: SetCount, left: Mapping[str, int],
     if count.found < count.wanted:
         share = math.ceil(count.wanted / max(labels, 1))
         return [[label for label in rich if count.by_label.get(label, 0) < share] or rich]
-    # It lacks labels, not videos. A label with as many candidates as the level can give no further clip.
-    level = max(in_turns(count.by_label, count.wanted))
-    low = sorted(label for label, videos in left.items() if videos and count.by_label.get(label, 0) < level)
-    return [[label for label in low if label in count.by_label] or rich, low]
+    # It lacks labels, not videos.
+    return [[label for label in count.possible if label in count.by_label] or rich, list(count.possible)]
 
 
 @dataclass(frozen=True)
@@ -272,11 +297,14 @@ class Order:
         left: label -> source videos, the last one first.
         seed: of ties between labels.
         taken: label -> number of videos drawn.
+        turns: label -> number of videos drawn in turn. Videos drawn for a set count as no turn: else a label would get
+            fewer reserved videos if its first ones show a concept, and the random clips would show it too often.
     """
 
     left: dict[str, list[str]]
     seed: int
     taken: Counter[str] = field(default_factory=Counter)
+    turns: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, labels: Mapping[str, str], seed: int) -> Order:
@@ -318,18 +346,23 @@ class Order:
 
     def _in_turn(self, size: int) -> list[Drawn]:
         """Take videos of every label in turn."""
-        return [Drawn(video, True) for video in self._take(size, self.left, self.taken)]
+        found = self._take(size, self.left, self.turns)
+        self.turns.update(label for label, _ in found)
+        return [Drawn(video, True) for _, video in found]
 
     def _for_set(self, size: int, labels: Mapping[str, int | None]) -> list[Drawn]:
         """Take videos of some labels in turn, no more of each than `labels` allows."""
         most = {label: len(self.left.get(label, ())) if some is None else some for label, some in labels.items()}
-        return [Drawn(video, False) for video in self._take(size, labels, Counter(), most)]
+        return [Drawn(video, False) for _, video in self._take(size, labels, Counter(), most)]
 
     def _take(
         self, size: int, labels: Iterable[str], turns: Mapping[str, int], most: Mapping[str, int] | None = None
-    ) -> list[str]:
-        """Take up to `size` videos, each time of the label with the fewest turns; ties by chance."""
-        found: list[str] = []
+    ) -> list[tuple[str, str]]:
+        """Take up to `size` videos, each time of the label with the fewest turns; ties by chance.
+
+        Return each with its label.
+        """
+        found: list[tuple[str, str]] = []
         waiting = [self._turn(label, turns.get(label, 0)) for label in labels if self.left.get(label)]
         heapq.heapify(waiting)
         begun = {label: turn for turn, _, label in waiting}
@@ -337,7 +370,7 @@ class Order:
             turn, _, label = heapq.heappop(waiting)
             if most is not None and turn - begun[label] >= most[label]:
                 continue
-            found.append(self.left[label].pop())
+            found.append((label, self.left[label].pop()))
             self.taken[label] += 1
             if self.left[label]:
                 heapq.heappush(waiting, self._turn(label, turn + 1))
