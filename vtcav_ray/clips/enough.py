@@ -35,7 +35,7 @@ ROUND = 512  # videos; a smaller corpus is looked at whole
 AHEAD = 2  # rounds that are chosen before the first one ends: one runs, one waits
 MARGIN = 0.1  # more candidates than clips: some are lost when clips are cut, and to near-duplicates
 MOST = FACTOR  # times the candidates that are wanted: with these, a concept is full whatever their labels
-NONE = 3.0  # a label lacks a concept if it shows none, and the corpus's rate lets expect this number: a chance of 5 %
+NONE = 3.0  # a label lacks a concept if it shows none where the corpus's rate would give 3 (a chance of 5 %)
 RESERVED = 0.5  # share of the videos taken in turn that only random clips use
 CLASS, CONCEPT, RANDOM = "class", "concept", "random"
 
