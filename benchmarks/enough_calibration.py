@@ -4,7 +4,7 @@
     python benchmarks/enough_calibration.py even     one of them
 
 The search is the real one (`vtcav_ray.clips.search`). What videos show is drawn, and sets are chosen as the planner
-chooses them (`tests/benchmarks/test_enough.py` compares the two). 20 concept and 100 random clips of a corpus of 20
+chooses them (`tests/benchmarks/test_enough_calibration.py` compares the two). 20 concept and 100 random clips of a corpus of 20
 labels with 150 videos each, of which 6 % show the concept: `even`, with the same rate in every label; `mild` and
 `fitted`, with rates from a beta distribution whose concentration is the largest and the median of `enough_fitted.json`
 (5.7 and 1.4; the smaller, the fewer labels have the concept).
