@@ -4,10 +4,10 @@
     python benchmarks/enough_calibration.py even     one of them
 
 The search is the real one (`vtcav_ray.clips.search`). What videos show is drawn, and sets are chosen as the planner
-chooses them (`tests/benchmarks/test_enough_calibration.py` compares the two). 20 concept and 100 random clips of a corpus of 20
-labels with 150 videos each, of which 6 % show the concept: `even`, with the same rate in every label; `mild` and
-`fitted`, with rates from a beta distribution whose concentration is the largest and the median of `enough_fitted.json`
-(5.7 and 1.4; the smaller, the fewer labels have the concept).
+chooses them (`tests/benchmarks/test_enough_calibration.py` compares the two). 20 concept and 100 random clips of a
+corpus of 20 labels with 150 videos each, of which 6 % show the concept: `even`, with the same rate in every label;
+`mild` and `fitted`, with rates from a beta distribution whose concentration is the largest and the median of
+`enough_fitted.json` (5.7 and 1.4; the smaller, the fewer labels have the concept).
 
 A cell is one concept effect. Vectors never depend on the concept. A share of their variance belongs to their label: 0,
 0.3 or 0.8. If that share is 0, cells are exchangeable, and 5 % must be rejected. Every search (with its own corpus) has
