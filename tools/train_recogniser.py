@@ -115,6 +115,7 @@ def _runner(written: dict[str, Any], out: Path, frames: Path) -> Any:
 def _start_from(model: Any, path: Path) -> int:
     """Load the tensors whose names and shapes fit, all but the classifier's. Returns their number."""
     weights = read_checkpoint(str(path)).weights
+    model.init_weights()  # now: Runner.train() would do so after this function, and overwrite what it loads
     own = model.state_dict()
     fit = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape and not k.startswith("cls_head")}
     if not fit:

@@ -96,6 +96,21 @@ def test_start_takes_only_weights_that_fit(tmp_path: Path, capsys: pytest.Captur
     assert "No tensor of" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_training_continues_from_the_start_weights(tmp_path: Path) -> None:
+    """At a learning rate of 0, the backbone keeps the weights that it started from."""
+    from vtcav_ray.models.checkpoints import read_checkpoint
+    from vtcav_ray.world import asset
+
+    videos, start = _render(tmp_path / "videos"), str(asset("recogniser.pth"))
+    assert _train(videos, tmp_path / "run", "--epochs", "1", "--rate", "0", "--start", start) == 0
+    before, after = (read_checkpoint(path).weights for path in (start, str(tmp_path / "run" / "recogniser.pth")))
+    backbone = [name for name in before if name.startswith("backbone")]
+    assert len(backbone) > 50
+    for name in backbone:
+        np.testing.assert_array_equal(after[name].numpy(), before[name].numpy(), err_msg=name)
+
+
 def test_groups_from_a_csv_stay_on_one_side(tmp_path: Path) -> None:
     videos = _render(tmp_path / "videos")
     with (tmp_path / "groups.csv").open("w", newline="") as file:
