@@ -186,6 +186,7 @@ def test_a_concept_of_too_few_videos_is_named_and_not_called_enough(tmp_path: Pa
     world.clips("random", f"random/{KIND}", 30)
     world.clips("concept", "few", 2, 30.0)
     world.clips("concept", "many", N, 3.0)
+    world.clips("concept", "nothing", N)
     world.of_class("lift", 10, 1.0)
     settings = {"alpha": 0.005, "permutations": 20_000, "min_effect": 0.0}
     scores = run(world, tmp_path, config(settings, relative=[]))[1]
@@ -197,7 +198,7 @@ def test_a_concept_of_too_few_videos_is_named_and_not_called_enough(tmp_path: Pa
     assert many["significant"]
     warnings = [line for record in scores.records() for line in record.get("warnings", ())]
     (warning,) = [line for line in warnings if "too few source videos" in line]
-    assert warning.startswith("1 of 2 families")
+    assert warning.startswith("1 of 3 families")
     other = correct(config({**settings, "correction": "bh"}, relative=[]), scores)
     assert not [line for line in other.warnings if "too few source videos" in line]
     assert not [row for row in other.tables["scores"].to_pylist() if "No p that" in row["note"]]
