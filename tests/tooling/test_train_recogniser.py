@@ -15,6 +15,7 @@ pytest.importorskip("mmaction")
 
 from tools import train_recogniser
 from tools.recognisers.clips import DataError, LabelledClip, decode_clips, list_clips, split
+from tools.recognisers.head_norm import add_norm, fold_norm
 from tools.recognisers.measures import CHANGES, accuracy_interval
 
 
@@ -152,6 +153,26 @@ def test_frames_are_decoded_again_when_a_file_changes(tmp_path: Path) -> None:
     again = decode_clips(videos, clips, 20, tmp_path / "cache")[0]
     assert again.shape == (9, 20, 20, 3)
     assert again.min() > 240
+
+
+def test_the_folded_norm_gives_the_same_logits() -> None:
+    import torch
+    from mmaction.models.heads import I3DHead
+
+    torch.manual_seed(0)
+    head = I3DHead(num_classes=3, in_channels=8, dropout_ratio=0.0)
+    plain = list(head.state_dict())
+    add_norm(head)
+    for _ in range(20):
+        head(torch.randn(6, 8, 2, 2, 2) * 3 + 5)
+    torch.nn.init.normal_(head.avg_pool[1].weight)
+    torch.nn.init.normal_(head.avg_pool[1].bias)
+    head.eval()
+    x = torch.randn(4, 8, 2, 2, 2) * 3 + 5
+    before = head(x).detach()
+    fold_norm(head)
+    torch.testing.assert_close(head(x).detach(), before, rtol=1e-4, atol=1e-4)
+    assert list(head.state_dict()) == plain
 
 
 def test_changes_of_time() -> None:
