@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from tools.cases import gestures, tennis
 from tools.cases.merit import correlations, rank_correlation
 from tools.cases.rivals import set_scores
 from tools.cases.tennis_clips import BOLD_CLASS, plant_shortcut
+from tools.cases.tennis_truth import shares_in_place
 from tools.cases.watermark import REGION, VIDEO, bold, draw_mark, has_mark, with_mark
 from vtcav_ray import load_config
+from vtcav_ray.gradcam.maps import Maps
 from vtcav_ray.video.decode import decode_frames
 from vtcav_ray.video.mp4 import encode_mp4
 
@@ -124,6 +127,26 @@ def _clips_of(shared_data: Path, name: str) -> Path:
     if not source.is_dir():
         pytest.skip(f"{source} is not there")
     return source
+
+
+def test_the_share_of_a_map_in_the_marks_place() -> None:
+    """A flat map has the area's share there; one that lies in the place alone, all; an empty one, none to speak of."""
+    rows, columns = REGION
+    inside = torch.zeros(1, 4, *VIDEO)
+    inside[:, :, rows, columns] = 2.0
+    maps = {"early": torch.ones(1, 4, 10, 12), "middle": inside, "late": torch.zeros(1, 2, 5, 5)}
+    asked: list[tuple[list[tuple[int, ...]], int]] = []
+
+    def cam(x_CThw: torch.Tensor, plays: list[tuple[int, ...]], target: int) -> Maps:
+        asked.append((plays, target))
+        return Maps(maps, np.zeros((1, 3), np.float32))
+
+    early, middle, late = shares_in_place(cam, torch.zeros(3, 8, 80, 80), 2)  # type: ignore[arg-type]
+    area = (rows.stop - rows.start) * (columns.stop - columns.start) / (VIDEO[0] * VIDEO[1])
+    assert early == pytest.approx(area)
+    assert middle == pytest.approx(1.0)
+    assert np.isnan(late)
+    assert asked == [([tuple(range(8))], 2)]
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def real_effects(out: Path, recogniser: str, mark: str, size: tuple[int, int, in
             with torch.no_grad():
                 logits[drawn].append(model.logits(x_CThw[None])[0])
             if mapped:
-                shares[drawn].append(_shares(cam, x_CThw, int(logits[drawn][-1].argmax())))
+                shares[drawn].append(shares_in_place(cam, x_CThw, int(logits[drawn][-1].argmax())))
     plain, marked = (torch.stack(logits[drawn]) for drawn in (False, True))
     counts = [torch.bincount(x.argmax(1), minlength=x.shape[1]).tolist() for x in (plain, marked)]
     found: dict[str, Any] = {
@@ -73,7 +73,7 @@ def _load(out: Path, recogniser: str) -> Recogniser:
     return load_mmaction(settings, torch.device("cpu"), 0)
 
 
-def _shares(cam: GradCam, x_CThw: torch.Tensor, target: int) -> list[float]:
+def shares_in_place(cam: GradCam, x_CThw: torch.Tensor, target: int) -> list[float]:
     """Return the share of each layer's map that lies in the mark's place; NaN: the map is zero everywhere."""
     found = cam(x_CThw, [tuple(range(x_CThw.shape[1]))], target).maps
     shares = []
