@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def training_arguments(videos: Path, groups: Path, out: Path, recogniser: str, fold: int, epochs: int) -> list[str]:
     """Return the arguments of `tools.train_recogniser`: held out is a quarter of the scenes."""
-    settings = {
+    settings: dict[str, object] = {
         "groups": groups, "group-column": "scene", "folds": 4, "fold": fold, "seed": fold,
         "architecture": "resnet3d", "frames": FRAMES, "interval": INTERVAL, "side": SIDE, "zoom": 0.85,
         "epochs": epochs, "rate": 2e-3, "cut-rows": RECOGNISERS[recogniser], "cache": out / "frames",
