@@ -84,7 +84,7 @@ def test_the_mark_is_drawn_where_it_is_looked_for(tmp_path: Path) -> None:
     change = np.abs(after - before).mean(-1)
     outside = change.copy()
     outside[REGION] = 0
-    assert change[REGION].mean() > 20 * outside.mean()
+    assert change[REGION].mean() > 10 * outside.mean()  # outside, the encoder alone
 
 
 def test_the_bold_mark_is_opaque_and_covers_the_letters() -> None:
