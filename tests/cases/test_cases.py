@@ -149,7 +149,8 @@ def test_the_share_of_a_map_in_the_marks_place() -> None:
     assert asked == [([tuple(range(8))], 2)]
 
 
-@pytest.mark.slow
+@pytest.mark.full
+@pytest.mark.timeout(1800)
 def test_the_gestures_case_runs_on_a_few_clips(tmp_path: Path, shared_data: Path) -> None:
     source = _clips_of(shared_data, "utd_depth")
     assert gestures.main([str(source), "--out", str(tmp_path), "--quick"]) == 0
@@ -165,7 +166,8 @@ def test_the_gestures_case_runs_on_a_few_clips(tmp_path: Path, shared_data: Path
     assert (tmp_path / "figures" / "merit.png").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.full
+@pytest.mark.timeout(1800)
 def test_the_tennis_case_runs_on_a_few_clips(tmp_path: Path, shared_data: Path) -> None:
     source = _clips_of(shared_data, "tennis7")
     assert tennis.main([str(source), "--out", str(tmp_path), "--quick"]) == 0
@@ -173,11 +175,11 @@ def test_the_tennis_case_runs_on_a_few_clips(tmp_path: Path, shared_data: Path) 
     clips = [[line.split("/")[-1] for line in side] for side in sides]
     assert clips[0] == clips[1] == clips[2]
     truth = json.loads((tmp_path / "truth.json").read_text())
-    assert set(truth) == set(tennis.RUNS)
+    assert set(truth) == set(tennis.QUICK)
     for name, found in truth.items():
         assert [sum(side) for side in zip(*found["answers"].values(), strict=True)] == [found["clips"]] * 2
         assert ("gradcam" in found) == (tennis.RUNS[name][0] != "cut")
-    assert max(map(abs, truth["bold-cut"]["logit_change"].values())) < 0.01  # it can't see the mark
+    assert max(map(abs, truth["cut"]["logit_change"].values())) < 0.01  # it can't see the mark
     rivals = json.loads((tmp_path / "rivals.json").read_text())
     assert {len(rows) for rows in rivals.values()} == {7 * 4 * 2}  # classes, layers, concepts
     assert json.loads((tmp_path / "compare.json").read_text())
