@@ -19,8 +19,8 @@ The files in `DIR`:
 - `truth.json`: what drawing the mark really does to the answers;
 - `compare.json`: what `vtcav compare` says of `bold-seen` and `bold-marked`, what moved most first.
 
-`--quick` uses a few clips of each stroke, one epoch, three of the runs and few random sets: it shows that the case runs,
-and nothing else.
+`--quick` uses a few clips of each stroke, one epoch, three of the runs and few random sets: it shows that the case
+runs, and nothing else.
 """
 
 from __future__ import annotations
