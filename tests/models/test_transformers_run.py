@@ -59,7 +59,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, _here: None) -> list[s
 def config(planted: PlantedRun, tmp_path_factory: pytest.TempPathFactory, checkpoints: list[str]) -> Config:
     out = planted.copy(tmp_path_factory.mktemp("copy") / "run", ["videos", "tracks", "clips"])
     model = f"model={{framework: transformers, checkpoint: '{checkpoints[0]}'}}"
-    more = ["gradcam.layers=[middle]", "gradcam.max_clips=2", "gradcam.overlays=1"]
+    small = ["cavs.random_sets=3", "scores.permutations=100", "scores.bootstrap=100"]
+    more = [*small, "gradcam.layers=[middle]", "gradcam.max_clips=2", "gradcam.overlays=1"]
     return planted.config(out, model, f"activations.layers=[{', '.join(LAYERS)}]", *more)
 
 
