@@ -108,6 +108,7 @@ def test_watch_runs_each_folder_once_in_the_order_of_training(run: Run, config: 
     found = list_checkpoints(pattern)
     assert [(one.name, one.step) for one in found] == [("checkpoint-9", 9), ("checkpoint-10", 10)]
     options = WatchOptions(pattern, settle_s=1.0, expires_s=60.0, attempts=1)
+    config = config.model_copy(update={"activations": config.activations.model_copy(update={"layers": ("late",)})})
     passed = watch_once(config, options, CheckpointRunner(pipeline.Silence()), lambda folder: None)
     assert passed.done == ["checkpoint-9", "checkpoint-10"]
     assert watch_once(config, options, CheckpointRunner(pipeline.Silence()), lambda folder: None).done == []
