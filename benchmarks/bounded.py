@@ -71,9 +71,11 @@ class Watcher:
 
 
 def _is_actor(process: psutil.Process) -> bool:
-    """Return whether the process is an actor of this Ray: its raylet is a descendant of this process."""
+    """Return whether the process works on a shard for this Ray: its raylet is a descendant of this process."""
     title = " ".join(process.info["cmdline"] or ())
-    return "ShardActor" in title and any(parent.pid == psutil.Process().pid for parent in process.parents())
+    return ("ShardActor" in title or "ray::shard of" in title) and any(
+        parent.pid == psutil.Process().pid for parent in process.parents()
+    )
 
 
 def one(videos: int) -> dict[str, Any]:

@@ -11,8 +11,8 @@ There are three kinds of checks. None uses wall time:
   which has the ratios of the same sizes: at tiny sizes they differ from those of the full benchmarks.
 - **verdicts** (`truth`, `faithful_truth`): lower bounds for a small run's power and areas under ROC, and limits for
   false calls, in separate processes. (`calibration_effect`): the tests' false positives and power, on few cells.
-- **counts** (`scaling`): all shards and videos of tiny runs on simulated nodes arrive exactly once. Their speed is not
-  checked: on two busy cores it only shows how busy they are.
+- **counts** (`scaling`): all shards and videos of tiny runs on simulated nodes arrive exactly once. (`overheads`): a
+  small run has all its stages and gaps. Their speed is not checked: on two busy cores it only shows how busy they are.
 
 Not included: `cav_tasks.py`, `soak.py`, `calibration.py`, `many_classes.py` and `report.py`, which take minutes at
 their smallest size.
@@ -218,6 +218,13 @@ def grows() -> list[str]:
     return found if all(corpus["on_gpus"] for corpus in hours.values()) else [*found, f"projection: {hours}"]
 
 
+def small_run() -> list[str]:
+    """`overheads.py`: a small run in a separate process has shards of every stage, and the gaps between them."""
+    import overheads
+
+    return overheads.smoke()
+
+
 def _verdicts(name: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, str(Path(__file__).with_name(name)), *VERDICTS[name]]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -245,7 +252,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Run these beside the ratios, which use processor seconds and are robust to other work.
         with ExitStack() as stack:
             running = {name: stack.enter_context(_verdicts(name)) for name in VERDICTS}
-            found += ratios_checked(None, before) + same_tracks() + all_together() + grows() + calibrated()
+            found += (
+                ratios_checked(None, before) + same_tracks() + all_together() + grows() + calibrated() + small_run()
+            )
         found += [f"{name} ended with {one.returncode}; see above" for name, one in running.items() if one.returncode]
     else:
         found += ratios_checked(options.only, before)

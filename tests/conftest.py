@@ -59,6 +59,16 @@ def one_command_line() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_early_ray() -> Iterator[None]:
+    """Start Ray in this process only when a stage needs it: many tests stop at a run's checks."""
+    from vtcav_ray.engine import LazySession
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LazySession, "start_early", lambda self, imports=None: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def swin() -> Recogniser:
     """The planted world's architecture (a small Video Swin for 16 x 64 x 64), with random weights. Don't change it."""

@@ -55,7 +55,7 @@ from vtcav_ray.store.access import report_storage_errors
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
-from vtcav_ray.tracks.stage import work_on
+from vtcav_ray.tracks.stage import imports_of, work_on
 from vtcav_ray.videos.stage import given_of, rendered_world
 
 STAGES: tuple[Stage, ...] = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
@@ -165,6 +165,7 @@ class _Running:
         assert corpus is not None, "the stage asks only if there is a search"
         assert search is not None, "it has a corpus"
         given = given_of(context)
+        self.completing.session.start_early(imports_of(self.config))
         self.check(corpus, given.table if given is not None else None, [stage.name for stage in self.stages])
         place = locate(TRACKS, self.config, self.folder, {VIDEOS.name: output}, self.base)
         self.record.reached(place.planned)
@@ -201,6 +202,8 @@ class _Running:
         if TRACKS.name in self.spent:
             return
         needed = [stage.name for stage in self.stages if stage is not TRACKS or not self._has_tracks()]
+        if TRACKS.name in needed:
+            self.completing.session.start_early(imports_of(self.config))
         listed = self.record.inputs()[VIDEOS.name]
         self.check(listed.read("videos"), listed.read("given") if self.config.clips.has_given else None, needed)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,25 @@ def test_a_source_of_tracks_is_a_registered_name_or_with_a_format_a_file() -> No
     ):
         with pytest.raises(ConfigError, match=why):
             parse_config({"videos": {"uri": "x"}, "tracks": tracks})
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_what_a_run_records_is_the_config(path: Path) -> None:
+    config = load_config(str(path), ["videos.uri=somewhere"] if "uri: null" in path.read_text() else [])
+    assert parse_config(json.loads(json.dumps(config.recorded()))) == config
+
+
+def test_a_null_that_replaces_a_default_is_recorded_and_others_are_not() -> None:
+    concepts = [{"name": "cup", "object": "cup"}, {"object": None, "name": "any", "kinds": ["spatial"]}]
+    given = {
+        "videos": {"uri": "v"},
+        "clips": {"concepts": concepts, "quality": {"copy_distance": None}},
+        "tracks": {"weights": "asset:detector.pt", "tracker_options": {"gmc_method": None, "track_buffer": 30}},
+    }
+    config = parse_config(given)
+    recorded = config.recorded()
+    assert recorded["clips"]["quality"]["copy_distance"] is None
+    assert recorded["tracks"]["tracker_options"] == {"gmc_method": None, "track_buffer": 30}
+    assert "out" not in recorded
+    assert "classes" not in recorded["clips"]
+    assert parse_config(json.loads(json.dumps(recorded))) == config

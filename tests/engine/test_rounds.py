@@ -1,4 +1,4 @@
-"""Rounds on a real Ray: the same videos with any number of actors, after kills, and although actors die."""
+"""Rounds on a real Ray: the videos are those of a run without Ray, after kills, and although actors die."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import ray.cloudpickle
 import vtcav_ray
 from tests.helpers import searched_corpus, tracked_things
 from tests.helpers.searched_corpus import config_of, hash_source, write_corpus
+from tests.helpers.small_runs import without_ray
 from tests.helpers.waiting import wait_for
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards
@@ -29,6 +30,7 @@ from vtcav_ray.store.folder import Folder
 pytestmark = pytest.mark.slow
 
 VIDEOS = 600
+SECONDS = "0.03"  # a video; part of the stage's key
 SETTINGS = ("clips.per_concept=6", "clips.random_pool=20", "clips.per_class=10", "resources.num_cpus=3")
 
 
@@ -56,13 +58,14 @@ def facts(run: Run) -> tuple[list[str], dict[str, str]]:
 
 
 def start(corpus: Path, out: Path, actors: int) -> subprocess.Popen[bytes]:
-    """Start a search in another process. A shard takes a quarter of a second there."""
-    command = [sys.executable, "-m", "tests.engine.test_rounds", str(corpus), str(out), str(actors), "0.06"]
+    """Start a search in another process. A shard takes an eighth of a second."""
+    command = [sys.executable, "-m", "tests.engine.test_rounds", str(corpus), str(out), str(actors), SECONDS]
     return subprocess.Popen(command, cwd=Path(__file__).parents[2], start_new_session=True)
 
 
 def test_actors_and_kills_change_nothing(corpus: Path, tmp_path: Path) -> None:
-    alone = run_here(str(corpus), str(tmp_path / "alone"), "1", "0.06")
+    with without_ray():
+        alone = run_here(str(corpus), str(tmp_path / "alone"), "1", SECONDS)
     assert len(facts(alone)[0]) < VIDEOS
     assert alone.record["enough"]["ended"] == "full"
     killed = start(corpus, tmp_path / "killed", 3)
@@ -72,7 +75,7 @@ def test_actors_and_kills_change_nothing(corpus: Path, tmp_path: Path) -> None:
     finally:
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
-    again = run_here(str(corpus), str(tmp_path / "killed"), "3", "0.06")
+    again = run_here(str(corpus), str(tmp_path / "killed"), "3", SECONDS)
     assert facts(again) == facts(alone)
     assert again.manifest("tracks")["resumed"]
     assert again.stage("tracks").committed() == set(alone.manifest("tracks")["shards"])

@@ -62,7 +62,7 @@ def complete(
         return output
     # As in the pipeline. Importing the pipeline itself would import every model's package and delay the kills.
     there = output.committed()
-    with ray_session(resources):
+    with ray_session(resources, keep=True):
         missing = [shard for shard in shards(count) if shard.name not in there]
         for _ in run_shards(missing, lambda: Toy(folder), output, stage_resources):
             pass

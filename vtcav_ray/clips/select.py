@@ -39,6 +39,7 @@ from vtcav_ray.clips.offers import fits, proposals, proposed, reserved_videos
 from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
 from vtcav_ray.clips.pools import corpus_pool, own_pool
+from vtcav_ray.clips.settled import settled
 from vtcav_ray.clips.spans import FILTERS, Span, Track, iter_tracks, part_in, usable_spans_of
 from vtcav_ray.config import ClipsConfig, ConceptConfig
 from vtcav_ray.registry import MOTION_CONTROLS
@@ -127,9 +128,8 @@ class _Planner:
         self._auto = isinstance(config.concepts, str)
         self._concepts: dict[str, ConceptConfig] = {c.name: c for c in config.tracked}
         self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
-        groups = max(len(set(classes.turn_of.values())), 1)
-        self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
-        self._random: dict[str | None, Candidates] = {}
+        capacity = _CANDIDATE_FACTOR * config.random_pool // max(len(set(classes.turn_of.values())), 1) + 8
+        self._random = defaultdict[str | None, Candidates](functools.partial(Candidates, capacity, "random", seed))
         # From all videos, whatever their label: if most labels are rare, the candidates per label are too few.
         self._random_any = Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
         self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
@@ -170,6 +170,7 @@ class _Planner:
     def _new_candidates(self, name: str) -> Candidates:
         return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
 
+    @settled()
     def read(self, tracks: Iterable[pa.Table]) -> None:
         """Collect from each video's tracks what concepts and random clips could use."""
         taken = {v for ids in self._classes.examples.values() for v in ids}
@@ -180,11 +181,10 @@ class _Planner:
                 self._offer_to_concepts(video_id, spans)
                 if self._reserved:
                     continue
-            label = self._classes.turn_of.get(video_id)
-            of_label = self._random.setdefault(label, Candidates(self._random_capacity, "random", self._seed))
             few = functools.partial(few_by_chance, spans, RANDOM_CLIPS_A_VIDEO, self._seed, video_id)
-            of_label.add(video_id, few)
-            self._random_any.add(video_id, few)
+            drawn = few, draw(self._seed, "random", video_id)
+            self._random[self._classes.turn_of.get(video_id)].add(video_id, *drawn)
+            self._random_any.add(video_id, *drawn)
 
     def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, list[Span]]]:
         """Yield the source videos with spans. A video of several files comes last: its files are in several tables."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,7 @@ class Feed:
     def __init__(self, most: int) -> None:
         self.most = most
         self._shards: list[Shard] = []
+        self._taken = 0
         self._closed = False
         self._kept: frozenset[str] | None = None
         self._tell: Callable[[str, Any], None] = lambda method, value: None
@@ -55,6 +55,14 @@ class Feed:
         self._tell("stop", sorted(keep))
         self.close()
 
+    @classmethod
+    def of(cls, shards: Sequence[Shard]) -> Feed:
+        """Create a closed feed of these shards."""
+        feed = cls(len(shards))
+        feed.add(shards)
+        feed.close()
+        return feed
+
     @property
     def closed(self) -> bool:
         return self._closed
@@ -67,14 +75,20 @@ class Feed:
         """Return the maximum number of shards."""
         return self.most
 
+    def take(self) -> Shard | None:
+        """Return the next shard that is wanted; None: there is none now, but more may be added until it is closed."""
+        while self._taken < len(self._shards):
+            shard = self._shards[self._taken]
+            self._taken += 1
+            if self.wants(shard.name):
+                return shard
+        return None
+
     def __iter__(self) -> Iterator[Shard]:
         """Yield the shards one by one, for a caller that runs them itself and adds more between two of them."""
-        for place in itertools.count():
-            if place == len(self._shards):
-                assert self._closed, "nothing is running, so nothing can be added"
-                return
-            if self.wants((shard := self._shards[place]).name):
-                yield shard
+        while (shard := self.take()) is not None:
+            yield shard
+        assert self._closed, "nothing is running, so nothing can be added"
 
     def attach(self, tell: Callable[[str, Any], None]) -> None:
         """Send what was added so far, and every later call, to the actor that serves other processes."""

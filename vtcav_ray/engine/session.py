@@ -8,11 +8,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import tenacity
 
 from vtcav_ray.config import ResourcesConfig, StageResources
+from vtcav_ray.engine import resident
 from vtcav_ray.engine.stray import LOG_LEVEL_LINE, without_line
 from vtcav_ray.errors import EnvironmentFault
 from vtcav_ray.runs import logs
@@ -27,6 +28,7 @@ WATCH_SECONDS = 0.5
 # (ray-project/ray#19115).
 DATA_THREADS = ("StreamingExecutor-", "Prefetcher", "iter_threaded", "map_tp_", "ray-data-")
 DATA_THREADS_SECONDS = 10.0
+EARLY_PROCESSES = 32  # that import packages before there is work: a small corpus has about as many shards
 VITAL = ("raylet", "gcs_server")
 TASK_LINES = r"_ShardActor|infinite retries remaining|A worker died or was killed while executing"
 # Nothing may be downloaded or installed at run time, on any node, and Ray must not send usage statistics.
@@ -40,7 +42,9 @@ WORKER_ENVIRONMENT = {
 
 
 @contextlib.contextmanager
-def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | None = None) -> Iterator[None]:
+def ray_session(
+    resources: ResourcesConfig, on_death: Callable[[str], None] | None = None, *, keep: bool = False
+) -> Iterator[None]:
     """Connect to `resources.address` or RAY_ADDRESS, or start Ray on this machine for the duration of the block.
 
     If this process is already connected to Ray, use that connection and leave it open.
@@ -49,6 +53,8 @@ def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | No
         resources: address or size of the cluster.
         on_death: called from another thread when a vital process of the Ray started here has died, with the name of
             the process.
+        keep: keep worker processes from stage to stage, if Ray is started here and the stages suit each other
+            (`vtcav_ray.engine.resident`). Only for one run: the processes keep the modules that they have imported.
 
     Raises:
         EnvironmentFault: no cluster answers at the address, or metrics are requested and their packages are missing.
@@ -67,16 +73,13 @@ def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | No
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     if ray.is_initialized():
-        _configure_data()
         yield
         return
-    options: dict[str, object] = {
-        "runtime_env": {"env_vars": {**WORKER_ENVIRONMENT, **logs.environment()}},
-        "logging_level": logging.ERROR,
-        "log_to_driver": False,
-    }
+    options: dict[str, object] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    variables = {**WORKER_ENVIRONMENT, **logs.environment()}
+    keep = keep and not address and resident.can_keep(resources)
     if address:
-        options["address"] = address
+        options |= {"address": address, "runtime_env": {"env_vars": variables}}
     else:
         # No dashboard, and therefore no job server: anyone who can reach these can run code here.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": resources.num_cpus}
@@ -85,14 +88,36 @@ def ray_session(resources: ResourcesConfig, on_death: Callable[[str], None] | No
             options["_metrics_export_port"] = resources.metrics_port
         if resources.object_store_gb is not None:
             options["object_store_memory"] = int(resources.object_store_gb * 1e9)
-    _start(options, address)
+        if keep and "OMP_NUM_THREADS" not in os.environ:  # as Ray sets it in the process of an actor
+            variables["OMP_NUM_THREADS"] = str(resident.threads_of(resources.detect))
+    # Processes of a Ray that starts here inherit the variables. With a runtime environment, Ray would not use the
+    # processes that it starts first, and would ask another process before it starts one.
+    with environment({} if address else variables):
+        _start(options, address)
     try:
-        _configure_data()
-        with _watched(on_death) if on_death is not None and not address else contextlib.nullcontext():
+        with (
+            resident.keeping(resources) if keep else contextlib.nullcontext(),
+            _watched(on_death) if on_death is not None and not address else contextlib.nullcontext(),
+        ):
             yield
     finally:
         _wait_for_data_threads()
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables inside the block, for processes that are started there."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _wait_for_data_threads() -> None:
@@ -176,7 +201,8 @@ def _is_slow(error: BaseException) -> bool:
     return type(error) is Exception  # Ray raises this if a node did not start within 30 s
 
 
-def _configure_data() -> None:
+def configure_data() -> None:
+    """Set what Ray Data does in this process. Call this before it is used: its import takes a second."""
     from ray.data import DataContext
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -260,8 +286,23 @@ class LazySession:
         """Connect or start, once."""
         if not self._started:
             self._interrupt = interrupter()
-            self._stack.enter_context(ray_session(self.resources, self._died))
+            self._stack.enter_context(ray_session(self.resources, self._died, keep=True))
             self._started = True
+
+    def start_early(self, imports: Callable[[], None] | None = None) -> None:
+        """Start Ray while the driver has yet to check the run, if processes are kept.
+
+        Args:
+            imports: imports what the first shards will need; called in the worker processes. Must be picklable.
+        """
+        elsewhere = self.resources.address or os.environ.get("RAY_ADDRESS")
+        if self._started or elsewhere or not resident.can_keep(self.resources):
+            return
+        self.start()
+        if imports is not None and resident.keeps(self.resources.detect):
+            slots = cluster_slots(self.resources.detect.cpus, 0.0)
+            count = min(slots, self.resources.detect.max_actors or slots, EARLY_PROCESSES)
+            resident.import_early(imports, self.resources.detect, count)
 
     def _died(self, process: str) -> None:
         self.fault = EnvironmentFault(

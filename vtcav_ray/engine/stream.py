@@ -5,6 +5,8 @@ decodes videos next to the model, so frames never cross the object store. A shar
 work that dies can be restarted without losing or repeating a row. Ray restarts an actor that dies, without end;
 `vtcav_ray.engine.attempts` finds the video that caused it. Exceptions of our code are handled here. docs/engine.md
 shows which operators run where.
+
+In a Ray that was started for one run, tasks take the place of actors (`vtcav_ray.engine.resident`).
 """
 
 from __future__ import annotations
@@ -15,18 +17,18 @@ import functools
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import tenacity
 
 from vtcav_ray.config import DecodeLimits, StageResources
-from vtcav_ray.engine import observe
+from vtcav_ray.engine import observe, resident
 from vtcav_ray.engine.attempts import Attempts, Rehearsal
 from vtcav_ray.engine.caught import Caught, described, of_shard
 from vtcav_ray.engine.feed import NOTHING, Feed, dataset_of, start_board
-from vtcav_ray.engine.session import check_demand, cluster_slots, node_is_there
+from vtcav_ray.engine.session import check_demand, cluster_slots, configure_data, node_is_there
 from vtcav_ray.errors import EnvironmentFault, StageError, VtcavError
 from vtcav_ray.registry import with_added
 from vtcav_ray.rows import Failure
@@ -73,41 +75,22 @@ def run_shards(
         StageError: a shard can't be completed: the worker raised it, or the shard failed `resources.attempts` times.
             EnvironmentFault if storage or the cluster is to blame.
     """
-    feed = shards if isinstance(shards, Feed) else None
     if not shards:
         return
-    import ray.data
     import ray.exceptions
-    from ray.data import ActorPoolStrategy
 
     check_demand(output.stage, resources)
     limit = resources.max_actors or cluster_slots(resources.cpus, resources.gpus)
     pool = max(1, min(limit, len(shards)))
-    floor = min(resources.min_actors, pool)
-    memory = int(resources.memory_gb * 1e9) if resources.memory_gb is not None else None
-    board = start_board(feed) if feed is not None else None
-    dataset = (dataset_of(board, _to_ipc) if feed is not None else _dataset(shards)).map_batches(
-        _ShardActor,
-        fn_constructor_kwargs={
-            "make_worker": with_added(make_worker),
-            "output": output,
-            "resources": resources,
-            "rehearsal": rehearsal,
-            "run": uuid.uuid4().hex,
-            "board": board,
-        },
-        batch_size=1,
-        batch_format="pyarrow",
-        # Start all actors at once: a pool grows by one per decision, but here the amount of work is known.
-        compute=ActorPoolStrategy(
-            min_size=floor, max_size=pool, initial_size=pool, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
-        ),
-        num_cpus=resources.cpus,
-        num_gpus=resources.gpus,
-        memory=memory,
-    )
+    actor = {
+        "make_worker": with_added(make_worker),
+        "output": output,
+        "resources": resources,
+        "rehearsal": rehearsal,
+        "run": uuid.uuid4().hex,
+    }
     try:
-        for row in dataset.iter_rows():
+        for row in _kept_rows(shards, actor, pool) if resident.keeps(resources) else _pool_rows(shards, actor, pool):
             if row["error"]:
                 raise (EnvironmentFault if row["environment"] else StageError)(row["error"])
             if row["shard"] == NOTHING:
@@ -122,16 +105,70 @@ def run_shards(
         ) from error
 
 
+def _pool_rows(shards: Sequence[Shard] | Feed, actor: Mapping[str, Any], pool: int) -> Iterator[dict[str, Any]]:
+    """Run shards in a pool of actors, and yield their summaries.
+
+    Args:
+        shards: as for `run_shards`.
+        actor: arguments of `_ShardActor`.
+        pool: maximum number of actors.
+    """
+    from ray.data import ActorPoolStrategy
+
+    configure_data()
+    resources: StageResources = actor["resources"]
+    floor = min(resources.min_actors, pool)
+    # An actor that restarts queues for a place behind all that never started, and keeps its shards meanwhile. So ask
+    # only for those that have a place now. The pool grows when nodes come.
+    first = max(floor, min(pool, cluster_slots(resources.cpus, resources.gpus)))
+    board = start_board(shards) if isinstance(shards, Feed) else None
+    dataset = dataset_of(board, _to_ipc) if isinstance(shards, Feed) else _dataset(shards)
+    return dataset.map_batches(
+        _ShardActor,
+        fn_constructor_kwargs={**actor, "board": board},
+        batch_size=1,
+        batch_format="pyarrow",
+        # Start them at once: a pool grows by one per decision, but here the amount of work is known.
+        compute=ActorPoolStrategy(
+            min_size=floor, max_size=pool, initial_size=first, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
+        ),
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
+        memory=int(resources.memory_gb * 1e9) if resources.memory_gb is not None else None,
+    ).iter_rows()
+
+
+def _kept_rows(shards: Sequence[Shard] | Feed, actor: Mapping[str, Any], pool: int) -> Iterator[dict[str, Any]]:
+    """Run shards as tasks in processes that are kept, and yield their summaries. Arguments as for `_pool_rows`."""
+    import ray.cloudpickle
+
+    feed = shards if isinstance(shards, Feed) else Feed.of(shards)
+    made_by = ray.cloudpickle.dumps(functools.partial(_make_runner, **actor))
+    resources: StageResources = actor["resources"]
+    # One more waits, so that no process waits for the driver; but Ray would run it at once if a CPU is free.
+    at_once = pool + (pool >= cluster_slots(resources.cpus, resources.gpus))
+    name = f"shard of {actor['output'].stage}"
+    return resident.run_kept(feed, _row, made_by, actor["run"], name=name, resources=resources, at_once=at_once)
+
+
+def _make_runner(**actor: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return _ShardActor(**actor).run
+
+
 def _dataset(shards: Iterable[Shard]) -> Dataset:
     """Return the dataset of a fixed list of shards."""
     import ray.data
 
-    items = [{"name": shard.name, "rows": _to_ipc(shard.rows)} for shard in shards]
+    items = [_row(shard) for shard in shards]
     return ray.data.from_items(items, override_num_blocks=len(items))
 
 
+def _row(shard: Shard) -> dict[str, Any]:
+    return {"name": shard.name, "rows": _to_ipc(shard.rows)}
+
+
 class _ShardActor:
-    """The Ray side of a worker: attempts, commit, summary."""
+    """The Ray side of a worker: attempts, commit, summary. An actor, or an object in a process that is kept."""
 
     def __init__(
         self,
@@ -171,8 +208,12 @@ class _ShardActor:
             self.setup_error = f"Stage {output.stage} can't start: {described(caught.error)}"
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist([self.run(row) for row in batch.to_pylist()])
+
+    def run(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Run one shard, from a row with `name` and `rows` to its summary."""
         with self.guard, logs.context(run=self.output.run.url, stage=self.output.stage):
-            return pa.Table.from_pylist([self._run(row) for row in batch.to_pylist()])
+            return self._run(row)
 
     def _run(self, row: dict[str, Any]) -> dict[str, Any]:
         started, name, worker = time.perf_counter(), row["name"], self.worker

@@ -136,7 +136,7 @@ class RunRecord:
         if self._writer is not None:
             self._writer.check(look=True)
         record: dict[str, Any] = {
-            "config": self.config.model_dump(mode="json", exclude_none=True),  # never holds any storage_options
+            "config": self.config.recorded(),  # never holds any storage_options
             "keys": dict(self.keys),
             "previous": self.previous,
             "status": status,

@@ -5,7 +5,7 @@ Modules that need torch are imported where they are used, so that a driver start
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -125,6 +125,18 @@ def _given_ingredients(context: Context) -> dict[str, Any]:
 
 def _source_name(config: Config) -> str:
     return config.tracks.source or BUILT_IN
+
+
+def imports_of(config: Config) -> Callable[[], None] | None:
+    """Return what imports the packages that the stage's worker needs, which takes seconds; None: it needs few."""
+    return _import_detector if not config.tracks.given and _source_name(config) == BUILT_IN else None
+
+
+def _import_detector() -> None:
+    from vtcav_ray.tracks import detect, track  # noqa: F401 - torch, OpenCV and PyAV
+    from vtcav_ray.tracks.ultralytics_import import import_ultralytics
+
+    import_ultralytics()
 
 
 class TrackWorker:
