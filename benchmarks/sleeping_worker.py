@@ -6,7 +6,9 @@ import functools
 import hashlib
 import os
 import random
+import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -59,6 +61,8 @@ class Mortal:
 
     def __init__(self, seconds: float, deaths: int, marks: str) -> None:
         self.seconds, self.deaths, self.marks = seconds, deaths, Path(marks)
+        # What the start of this process cost, with all imports; Ray's own are most of it.
+        self.start_cpu = time.process_time()
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         began, name = time.time(), rows["video_id"][0].as_py()
@@ -70,7 +74,15 @@ class Mortal:
             threading.Timer(seconds * rng.random(), os.kill, (os.getpid(), signal.SIGKILL)).start()
         time.sleep(seconds)
         table = pa.table({"video_id": rows["video_id"], "track_id": pa.array([0] * rows.num_rows, pa.int32())})
-        metrics = {"began": began, "ended": time.time(), "pid": os.getpid(), "videos": rows.num_rows}
+        metrics = {
+            "began": began,
+            "ended": time.time(),
+            "pid": os.getpid(),
+            "videos": rows.num_rows,
+            "start_cpu": self.start_cpu,
+            "torch": float("torch" in sys.modules),
+            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
         return ShardOutput({"tracks": table}, metrics=metrics)
 
 

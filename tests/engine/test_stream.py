@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ import pytest
 import ray.cloudpickle
 import tenacity.nap
 
+from tests.helpers import waiting
+from tests.helpers.waiting import wait_for
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import ray_session, run_shards, stream
 from vtcav_ray.engine.caught import NoteShard
@@ -162,3 +166,34 @@ def test_shard_names_follow_their_content() -> None:
     assert [s.name for s in first] == [s.name for s in again]
     other = make_shards(pa.table({"video_id": [f"w{i}" for i in range(10)], "n": list(range(10))}), 3)
     assert {s.name for s in first}.isdisjoint(s.name for s in other)
+
+
+class FirstDies:
+    """A worker whose process dies over the first shard. Shards that are given out later wait until that one is done."""
+
+    def __init__(self, folder: str) -> None:
+        self.died, self.done = Path(folder) / "died", Path(folder) / "done"
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        number = int(rows["video_id"][0].as_py().removeprefix("v"))
+        if number == 0:
+            if not self.died.exists():
+                self.died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.done.touch()
+        # Two actors are given two shards each at once. What the dead one had may start again in any order.
+        if number >= 4:
+            wait_for(self.done.exists, 120)
+        return ShardOutput({"tracks": rows})
+
+
+def test_an_actor_that_restarts_has_its_place_however_many_more_are_wanted(tmp_path: Path) -> None:
+    """With six actors wanted and room for two, actors that never started must not take the place of one that died."""
+    ray.cloudpickle.register_pickle_by_value(waiting)
+    output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
+    resources = StageResources(max_actors=6)
+    todo = make_shards(pa.table({"video_id": [f"v{i}" for i in range(12)]}), 1)
+    done = list(run_shards(todo, functools.partial(FirstDies, str(tmp_path)), output, resources))
+    assert len(done) == len(todo)
+    assert (tmp_path / "died").exists()
+    assert len(output.read("tracks")) == len(todo)

@@ -13,7 +13,8 @@ import pytest
 from tests.helpers.listed_videos import touch
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.errors import ConfigError
-from vtcav_ray.tables import VIDEOS
+from vtcav_ray.tables import VIDEO_OPTIONS, VIDEOS
+from vtcav_ray.videos import annotations
 from vtcav_ray.videos.listing import Listing, list_all
 
 Part = tuple[float, float | None, str | None]
@@ -253,3 +254,19 @@ def test_ava(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text(text + "what is this\n")
     with pytest.raises(ConfigError, match=r"bad\.csv, line 5"):
         of(tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5])
+def test_a_table_in_parts_is_the_whole_one_and_takes_the_rows(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a large corpus are freed while its table is made."""
+    monkeypatch.setattr(annotations, "ROWS_AT_ONCE", 2)
+    rows = [
+        {"video_id": f"v{i}", "uri": f"/v{i}", "size_bytes": i, "source": "s" if i == 3 else None} for i in range(count)
+    ]
+    fields = [*VIDEOS, *(field for field in VIDEO_OPTIONS if field.name == "source" and count > 3)]
+    expected = pa.Table.from_pylist(rows, schema=pa.schema(fields))
+    made = annotations.videos_table(rows)
+    assert made.schema == expected.schema
+    assert made.equals(expected)
+    assert all(column.num_chunks <= 1 for column in made.columns)
+    assert rows == []

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from vtcav_ray.clips.classes import draw
 from vtcav_ray.clips.spans import Span
 
+FACTOR = 4  # times the clips that are wanted: candidates that a plan keeps
+
 
 @dataclass
 class Candidates:
@@ -29,15 +31,16 @@ class Candidates:
     available: int = 0
     _held: dict[str, tuple[float, Callable[[], list[Span]]]] = field(default_factory=dict)
 
-    def add(self, video_id: str, spans: Callable[[], list[Span]]) -> None:
+    def add(self, video_id: str, spans: Callable[[], list[Span]], hash_: float | None = None) -> None:
         """Offer a video. Offer each video only once.
 
         Args:
             video_id: of the video.
             spans: returns its spans; called only for the videos that are kept.
+            hash_: `draw(seed, role, video_id)`, if it is known.
         """
         self.available += 1
-        self._held[video_id] = (draw(self.seed, self.role, video_id), spans)
+        self._held[video_id] = (draw(self.seed, self.role, video_id) if hash_ is None else hash_, spans)
         if len(self._held) > 2 * self.capacity:
             best = sorted(self._held.items(), key=lambda item: item[1][0])[: self.capacity]
             # A list instead of the function, which may hold many more spans.

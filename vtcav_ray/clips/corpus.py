@@ -104,6 +104,8 @@ class Corpus:
 
     def spelled(self, spelling: Mapping[str, str]) -> Corpus:
         """Return the corpus with each text of labels replaced."""
+        if all(text == spelling[text] for text in self.texts):
+            return self
 
         def of(example: Example) -> Example:
             label, own = (None if text is None else spelling[text] for text in (example.label, example.own))

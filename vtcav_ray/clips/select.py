@@ -30,7 +30,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.clips.candidates import Candidates, clearest, few_by_chance
+from vtcav_ray.clips.candidates import FACTOR, Candidates, clearest, few_by_chance
 from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
 from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.given import GivenPlan, plan_given
@@ -39,6 +39,7 @@ from vtcav_ray.clips.offers import fits, proposals, proposed, reserved_videos
 from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
 from vtcav_ray.clips.pools import corpus_pool, own_pool
+from vtcav_ray.clips.settled import settled
 from vtcav_ray.clips.spans import FILTERS, Span, Track, iter_tracks, part_in, usable_spans_of
 from vtcav_ray.config import ClipsConfig, ConceptConfig
 from vtcav_ray.registry import MOTION_CONTROLS
@@ -47,7 +48,6 @@ from vtcav_ray.text.name_lists import NameIndex
 
 RANDOM_CLIPS_A_VIDEO = 4  # maximum, if one per video does not fill the pool
 SEGMENTS_A_VIDEO = 4  # maximum of segments of one source video that are examples of its class
-_CANDIDATE_FACTOR = 4
 _FEW = 2  # minimum number of videos for a concept to be possible
 _FEW_CONCEPTS = 6
 
@@ -127,11 +127,10 @@ class _Planner:
         self._auto = isinstance(config.concepts, str)
         self._concepts: dict[str, ConceptConfig] = {c.name: c for c in config.tracked}
         self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
-        groups = max(len(set(classes.turn_of.values())), 1)
-        self._random_capacity = _CANDIDATE_FACTOR * config.random_pool // groups + 8
-        self._random: dict[str | None, Candidates] = {}
+        capacity = FACTOR * config.random_pool // max(len(set(classes.turn_of.values())), 1) + 8
+        self._random = defaultdict[str | None, Candidates](functools.partial(Candidates, capacity, "random", seed))
         # From all videos, whatever their label: if most labels are rare, the candidates per label are too few.
-        self._random_any = Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
+        self._random_any = Candidates(FACTOR * config.random_pool, "random", seed)
         self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._tracks = self._copies = 0
         self._rows = PlanRows(seed, config.class_views)
@@ -168,8 +167,9 @@ class _Planner:
         self._warnings += [of_copies(copies, labels)] if copies else []
 
     def _new_candidates(self, name: str) -> Candidates:
-        return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
+        return Candidates(FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
 
+    @settled()
     def read(self, tracks: Iterable[pa.Table]) -> None:
         """Collect from each video's tracks what concepts and random clips could use."""
         taken = {v for ids in self._classes.examples.values() for v in ids}
@@ -180,11 +180,10 @@ class _Planner:
                 self._offer_to_concepts(video_id, spans)
                 if self._reserved:
                     continue
-            label = self._classes.turn_of.get(video_id)
-            of_label = self._random.setdefault(label, Candidates(self._random_capacity, "random", self._seed))
             few = functools.partial(few_by_chance, spans, RANDOM_CLIPS_A_VIDEO, self._seed, video_id)
-            of_label.add(video_id, few)
-            self._random_any.add(video_id, few)
+            drawn = few, draw(self._seed, "random", video_id)
+            self._random[self._classes.turn_of.get(video_id)].add(video_id, *drawn)
+            self._random_any.add(video_id, *drawn)
 
     def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, list[Span]]]:
         """Yield the source videos with spans. A video of several files comes last: its files are in several tables."""
@@ -326,14 +325,15 @@ class _Planner:
 
     def choose_random(self) -> None:
         """Fill a pool of matched random clips for each kind that a concept has, from the videos that are left."""
-        config = self._config
+        config, reserved = self._config, self._reserved
         taken = self._concept_videos | {v for ids in self._classes.examples.values() for v in ids}
-        order = self._in_turn({v: draw(self._seed, "random", v) for v in self._examples if v not in taken})
-        order.sort(key=lambda v: v not in self._reserved)  # stable: reserved videos first
-        kept = [*self._random.values(), self._random_any]
-        spans = {v: s for group in kept for v, (_, s) in group.kept.items() if v not in taken}
-        controls = tuple(k for k in self._kinds if k in MOTION_CONTROLS)
-        sizes: dict[str, int] = {}
+        free = {v: draw(self._seed, "random", v) for v in self._examples if v not in taken}
+        # Reserved videos take turns among themselves: a search looks at more videos of some labels than it reserves.
+        parts = ({v: p for v, p in free.items() if (v in reserved) is kept} for kept in (True, False))
+        order = [video_id for part in parts for video_id in self._in_turn(part)]
+        groups = (*self._random.values(), self._random_any)
+        spans = {v: s for group in groups for v, (_, s) in group.kept.items() if v not in taken}
+        controls, sizes = tuple(k for k in self._kinds if k in MOTION_CONTROLS), dict[str, int]()
         for kind in self._kinds:
             if kind in controls:
                 continue

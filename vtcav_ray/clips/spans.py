@@ -19,10 +19,11 @@ from vtcav_ray.video.segments import Range, frame_ranges
 
 SECONDS = "seconds"  # column of times that `with_times` appends
 SPANS_A_TRACK = 6  # number of positions tried along a track
+Positions = tuple[int, np.ndarray]  # interval, first frames of the spans
 FILTERS = ("track_length", "gaps", "cut", "box_size", "confidence", "blur")  # in the order of application
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Track:
     """One row of the TRACKS table as arrays; see the table for units.
 
@@ -51,7 +52,7 @@ class Track:
         return np.asarray(self.times)[np.clip(frames, 0, len(self.times) - 1)] * self.fps
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Span:
     """T frames of a track that are good enough for a clip.
 
@@ -156,7 +157,7 @@ def usable_spans_of(
         dropped: as for `usable_spans`.
     """
     found: list[list[Span]] = [[] for _ in tracks]
-    positions = [_positions(track, config, dropped) for track, _ in tracks]
+    positions = _positions([track for track, _ in tracks], config, dropped)
     long = [i for i, some in enumerate(positions) if some]
     if not long:
         return found
@@ -171,28 +172,62 @@ def usable_spans_of(
     return found
 
 
-def _positions(track: Track, config: ClipsConfig, dropped: Counter[str]) -> list[tuple[int, np.ndarray]]:
-    """Return (interval, first frames) of the positions to try, in order; empty: the track is too short, or broken."""
+def _positions(tracks: Sequence[Track], config: ClipsConfig, dropped: Counter[str]) -> list[list[Positions]]:
+    """Return the positions to try of each track, in order; none if the track is too short, or broken."""
     quality = config.quality
     span = (config.frames - 1) * config.interval + 1
     needed = max(min(quality.min_track_frames or span, span), config.frames)
-    frames = track.frames
-    if len(frames) < 2 or frames[-1] - frames[0] + 1 < max(needed, quality.min_track_frames or 0):
-        dropped["track_length"] += 1
-        return []
-    steps = np.diff(frames)
-    gap = steps - int(steps.min()) > quality.max_gap
-    cut = track.shot[1:] != track.shot[:-1]
-    segments = _segments(frames, gap | (cut & (not quality.allow_cuts)), needed)
-    if not segments:
-        dropped["cut" if _segments(frames, gap, needed) else "gaps"] += 1
-        return []
+    least = max(needed, quality.min_track_frames or 0)
+    edges = [(int(t.frames[0]), int(t.frames[-1])) if len(t.frames) >= 2 else (0, -1) for t in tracks]
+    long = [i for i, (first, last) in enumerate(edges) if last - first + 1 >= least]
+    found: list[list[Positions]] = [[] for _ in tracks]
+    if len(long) < len(tracks):
+        dropped["track_length"] += len(tracks) - len(long)
+    if not long:
+        return found
+    gaps, cuts, begins = _gaps_and_cuts([tracks[i] for i in long], quality.max_gap)
+    breaks = gaps if quality.allow_cuts else gaps | cuts
+    broken = np.logical_or.reduceat(breaks, begins[:-1]).tolist()
+    for i, some, begin, end in zip(long, broken, begins[:-1].tolist(), begins[1:].tolist(), strict=True):
+        if not some:  # nearly all
+            found[i] = _of_segments([edges[i]], config)
+            continue
+        frames, inside = tracks[i].frames, slice(begin, end - 1)
+        segments = _segments(frames, breaks[inside], needed)
+        if not segments:
+            dropped["cut" if _segments(frames, gaps[inside], needed) else "gaps"] += 1
+        found[i] = _of_segments([(int(frames[a]), int(frames[b])) for a, b in segments], config)
+    return found
+
+
+def _gaps_and_cuts(tracks: Sequence[Track], max_gap: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where tracks have a gap and a cut after a box: bool [boxes of all tracks], and where each track begins.
+
+    Each track has two boxes at least. A gap is a step that is more than `max_gap` longer than the track's shortest one.
+    """
+    lengths = [len(track.frames) for track in tracks]
+    begins = np.concatenate(([0], np.cumsum(lengths)))
+    lasts = begins[1:] - 1
+    frames = np.concatenate([track.frames for track in tracks])
+    shot = np.concatenate([track.shot for track in tracks])
+    steps = np.empty(len(frames), np.int64)
+    steps[:-1] = frames[1:] - frames[:-1]
+    steps[lasts] = np.iinfo(np.int64).max  # not between two boxes of one track
+    gaps = steps - np.repeat(np.minimum.reduceat(steps, begins[:-1]), lengths) > max_gap
+    cuts = np.empty(len(frames), bool)
+    cuts[:-1] = shot[1:] != shot[:-1]
+    gaps[lasts] = cuts[lasts] = False
+    return gaps, cuts, begins
+
+
+def _of_segments(segments: Sequence[tuple[int, int]], config: ClipsConfig) -> list[Positions]:
+    """Return the positions inside segments (first and last frame), those of equal intervals together."""
     by_interval: dict[int, list[np.ndarray]] = {}
     for first, last in segments:
-        covered = int(frames[last] - frames[first] + 1)
+        covered = last - first + 1
         interval = min(config.interval, (covered - 1) // max(config.frames - 1, 1))
         room = covered - ((config.frames - 1) * interval + 1)
-        by_interval.setdefault(interval, []).append(frames[first] + _spread(room))
+        by_interval.setdefault(interval, []).append(first + _spread(room))
     return [(interval, np.concatenate(starts)) for interval, starts in by_interval.items()]
 
 
@@ -203,9 +238,7 @@ def _spread(room: int) -> np.ndarray:
 
 
 def _segments(frames: np.ndarray, breaks: np.ndarray, needed: int) -> list[tuple[int, int]]:
-    """Return (first, last) positions between breaks that cover at least `needed` source frames."""
-    if not breaks.any():
-        return [(0, len(frames) - 1)] if frames[-1] - frames[0] + 1 >= needed else []
+    """Return (first, last) places between breaks that cover at least `needed` source frames."""
     edges = np.flatnonzero(breaks)
     firsts, lasts = np.concatenate(([0], edges + 1)), np.concatenate((edges, [len(frames) - 1]))
     return [(int(a), int(b)) for a, b in zip(firsts, lasts, strict=True) if frames[b] - frames[a] + 1 >= needed]
@@ -219,7 +252,7 @@ class _Batch:
         positions: of each track, from `_positions`.
     """
 
-    def __init__(self, tracks: Sequence[Track], positions: Sequence[Sequence[tuple[int, np.ndarray]]]) -> None:
+    def __init__(self, tracks: Sequence[Track], positions: Sequence[Sequence[Positions]]) -> None:
         self.tracks = tracks
         counts = [sum(len(starts) for _, starts in some) for some in positions]
         self.owner_S = np.repeat(np.arange(len(tracks)), counts)
@@ -243,7 +276,8 @@ class _Batch:
         self.place_ST = np.searchsorted(self.keys, keys_ST, "right") - 1  # of the box at the frame, or the one before
         boxes = np.concatenate([track.boxes for track in self.tracks])
         self.boxes_ST4 = self._interpolated(boxes, np.arange(len(self.owner_S)))
-        size_S = np.median((self.boxes_ST4[..., 2:] - self.boxes_ST4[..., :2]).min(2), axis=1)
+        sides_ST2 = self.boxes_ST4[..., 2:] - self.boxes_ST4[..., :2]
+        size_S = np.median(np.minimum(sides_ST2[..., 0], sides_ST2[..., 1]), axis=1)
         begins, ends = np.searchsorted(self.keys, keys_ST[:, 0]), self.place_ST[:, -1] + 1
         first_S = self.offset[self.owner_S]
         # Sums of each track alone: the sum over all tracks would round differently.
@@ -306,13 +340,15 @@ class _Batch:
     def _interpolated(self, values: np.ndarray, good: np.ndarray) -> np.ndarray:
         """Interpolate values between the boxes of a track, as `np.interp` does: [boxes, N] -> float64 [S, T, N]."""
         values = values.astype(np.float64)
-        place_ST, frames_ST = self.place_ST[good], self.frames_ST[good]
-        following_ST = np.minimum(place_ST + 1, len(values) - 1)
-        past_ST = frames_ST + self.owner_S[good][:, None] * self.stride - self.keys[place_ST]
-        step_ST = self.keys[following_ST] - self.keys[place_ST]
-        before, after = values[place_ST], values[following_ST]
-        slope = (after - before) / np.where(past_ST == 0, 1, step_ST)[..., None]
-        return np.where((past_ST == 0)[..., None], before, slope * past_ST[..., None] + before)
+        place_ST = self.place_ST[good]
+        # From each box to the next one. After a track's last box nothing is interpolated.
+        slopes = np.zeros_like(values)
+        slopes[:-1] = (values[1:] - values[:-1]) / np.maximum(self.keys[1:] - self.keys[:-1], 1)[:, None]
+        past_ST = self.frames_ST[good] + self.owner_S[good][:, None] * self.stride - self.keys[place_ST]
+        found = values[place_ST]
+        between = past_ST != 0
+        found[between] += slopes[place_ST[between]] * past_ST[between][:, None]
+        return found
 
     def _best_frames(self, good: np.ndarray) -> np.ndarray:
         """Return int [S]: the sharpest frame with the object whole and detected with at least median confidence."""
@@ -330,7 +366,7 @@ class _Batch:
         if (missing := np.flatnonzero(np.isnan(known).any(1))).size:
             usual[missing] = np.nanmedian(known[missing], axis=1, keepdims=True)
         sure = np.nan_to_num(confidence_ST, nan=-1.0) >= usual
-        whole = (boxes_ST4[..., :2] > 1).all(2)
+        whole = (boxes_ST4[..., 0] > 1) & (boxes_ST4[..., 1] > 1)
         whole &= boxes_ST4[..., 2] < self._of_track("width", good)[:, None] - 1
         whole &= boxes_ST4[..., 3] < self._of_track("height", good)[:, None] - 1
         wanted = np.where((sure & whole).any(1, keepdims=True), sure & whole, sure)

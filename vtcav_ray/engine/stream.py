@@ -117,6 +117,10 @@ def _pool_rows(shards: Sequence[Shard] | Feed, actor: Mapping[str, Any], pool: i
 
     configure_data()
     resources: StageResources = actor["resources"]
+    floor = min(resources.min_actors, pool)
+    # An actor that restarts queues for a place behind all that never started, and keeps its shards meanwhile. So ask
+    # only for those that have a place now. The pool grows when nodes come.
+    first = max(floor, min(pool, cluster_slots(resources.cpus, resources.gpus)))
     board = start_board(shards) if isinstance(shards, Feed) else None
     dataset = dataset_of(board, _to_ipc) if isinstance(shards, Feed) else _dataset(shards)
     return dataset.map_batches(
@@ -124,12 +128,9 @@ def _pool_rows(shards: Sequence[Shard] | Feed, actor: Mapping[str, Any], pool: i
         fn_constructor_kwargs={**actor, "board": board},
         batch_size=1,
         batch_format="pyarrow",
-        # Start all actors at once: a pool grows by one per decision, but here the amount of work is known.
+        # Start them at once: a pool grows by one per decision, but here the amount of work is known.
         compute=ActorPoolStrategy(
-            min_size=min(resources.min_actors, pool),
-            max_size=pool,
-            initial_size=pool,
-            max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT,
+            min_size=floor, max_size=pool, initial_size=first, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT
         ),
         num_cpus=resources.cpus,
         num_gpus=resources.gpus,

@@ -46,6 +46,8 @@ class VerifiedFile(io.RawIOBase):
         self._file, self._size, self._url = file, entry["bytes"], url
         self._blocks = _blocks(file, entry, url)
         self._at = 0
+        # The last block that was read, and its number: most files are one block, and are read column by column.
+        self._held: tuple[int, bytes] = (-1, b"")
 
     def readable(self) -> bool:
         return True
@@ -72,14 +74,23 @@ class VerifiedFile(io.RawIOBase):
             return b""
         first, last = self._at // BLOCK_BYTES, (self._at + count - 1) // BLOCK_BYTES
         start = first * BLOCK_BYTES
+        data = self._held[1] if first == last == self._held[0] else self._checked(first, last)
+        skipped, self._at = self._at - start, self._at + count
+        # Not copied: it may be a whole column.
+        return data if len(data) == count else memoryview(data)[skipped : skipped + count]
+
+    def _checked(self, first: int, last: int) -> bytes:
+        """Read and check some blocks, and hold the last one."""
+        start = first * BLOCK_BYTES
         data = _read_all(self._file, start, min((last + 1) * BLOCK_BYTES, self._size) - start)
         view = memoryview(data)
+        block = view
         for number in range(first, last + 1):
             block = view[(number - first) * BLOCK_BYTES : (number - first + 1) * BLOCK_BYTES]
             if hashlib.sha256(block).hexdigest() != self._blocks[number]:
                 raise broken(self._url)
-        skipped, self._at = self._at - start, self._at + count
-        return data if len(data) == count else view[skipped : skipped + count]  # not copied: it may be a whole column
+        self._held = (last, data if first == last else bytes(block))
+        return data
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]

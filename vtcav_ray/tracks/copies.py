@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 
 from vtcav_ray.tables import COPIES as COPIES
 from vtcav_ray.tables import SIGNATURE_NUMBERS, SIGNATURES
+from vtcav_ray.tracks.near import with_neighbour
 
 _SIDE = 64  # of the small pictures, pixels
 _PICTURES = 64  # minimum number kept of a longer video; fewer than twice as many are kept
@@ -36,7 +37,6 @@ _PLACES_MOVING = 5
 # Grey levels: parts shorter than these are mostly noise, and count less instead of being amplified.
 _FAINT_LOOK, _FAINT_MOTION = 2.0, 1.0
 _DIRECTIONS = 24  # dimensions of the projection in which neighbours are searched
-_QUERIES = 4096  # per call of the k-d tree
 NUMBERS = _PLACES**2 - 1 + (_TIMES - 1) * _PLACES_MOVING**2
 assert NUMBERS == SIGNATURE_NUMBERS
 
@@ -126,9 +126,8 @@ def copies_among(videos: pa.Table, signatures: Iterable[pa.Table], distance: flo
 def find_copies(video_ids: Sequence[str], signatures: np.ndarray, distance: float) -> dict[str, str]:
     """Find videos that are copies of another one: video_id -> the video that it repeats, which is not itself a copy.
 
-    A k-d tree finds neighbours, so time grows far more slowly than the square of the number of videos. It holds the
-    signatures projected onto the few directions in which they differ most. The projection only shortens distances, so
-    no near pair is missed.
+    Videos with a near one are found first (`vtcav_ray.tracks.near`), by the few directions in which signatures differ
+    most. This projection only shortens distances, so no near pair is missed. Only these videos are compared in full.
 
     Args:
         video_ids: in order of preference, those to keep first.
@@ -139,17 +138,15 @@ def find_copies(video_ids: Sequence[str], signatures: np.ndarray, distance: floa
 
     directions = np.linalg.eigh(signatures.T @ signatures)[1][:, -_DIRECTIONS:]
     short = signatures @ directions
-    tree = scipy.spatial.cKDTree(short)
     bound = distance + 1e-4  # for rounding
-    crowded: list[int] = []
-    for start in range(0, len(short), _QUERIES):
-        # Query two neighbours, not all: thousands of equal signatures would give millions of pairs.
-        near, _ = tree.query(short[start : start + _QUERIES], k=2, distance_upper_bound=bound, workers=-1)
-        crowded += (start + np.flatnonzero(np.isfinite(np.asarray(near)[:, 1]))).tolist()
+    crowded = np.flatnonzero(with_neighbour(short, bound))
+    short = short[crowded]
+    tree = scipy.spatial.cKDTree(short)
     copies: dict[str, str] = {}
-    for place in crowded:
+    for number, place in enumerate(crowded.tolist()):
         if video_ids[place] not in copies:
-            others = np.array([i for i in tree.query_ball_point(short[place], bound) if i > place], np.int64)
+            near = np.array(tree.query_ball_point(short[number], bound), np.int64)
+            others = crowded[near[near > number]]
             apart = np.linalg.norm(signatures[others] - signatures[place], axis=1)
             for other in others[apart <= distance].tolist():
                 copies.setdefault(video_ids[other], video_ids[place])

@@ -18,6 +18,8 @@ from vtcav_ray.text.label_sets import join_labels, split_labels
 from vtcav_ray.video.segments import WHOLE, Segment, seconds_of
 from vtcav_ray.videos.tables import ListTable
 
+ROWS_AT_ONCE = 16_384
+
 
 @dataclass(frozen=True)
 class Annotation:
@@ -76,10 +78,18 @@ def put(row: dict[str, Any], lines: Sequence[Annotation]) -> None:
         ]
 
 
-def videos_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Return the table `videos` of these rows. It has an optional column only if a row has a value for it."""
+def videos_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Return the table `videos` of these rows. It has an optional column only if a row has a value for it.
+
+    The list is empty afterwards: a large corpus would be in memory twice otherwise.
+    """
     options = [field for field in VIDEO_OPTIONS if any(row.get(field.name) is not None for row in rows)]
-    return pa.Table.from_pylist(list(rows), schema=pa.schema([*VIDEOS, *options]))
+    schema = pa.schema([*VIDEOS, *options])
+    parts = []
+    while rows:
+        parts.append(pa.Table.from_pylist(rows[-ROWS_AT_ONCE:], schema=schema))
+        del rows[-ROWS_AT_ONCE:]
+    return pa.concat_tables(parts[::-1]).combine_chunks() if parts else schema.empty_table()
 
 
 def _joined(lines: Iterable[Annotation]) -> str | None:

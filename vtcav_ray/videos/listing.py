@@ -30,6 +30,7 @@ becomes a failure; the other rows are not affected.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -207,7 +208,7 @@ def _from_files(
             # For a link, the listing gives the time at which the link was created.
             info = fs.info(file) if found[file].get("islink") else found[file]
             found[file] = {}  # read; two sets of rows of a large corpus would be held otherwise
-            rows.append(row_of(name, full, *_label_and_split(name), info))
+            rows.append(row_of(name, full, *_label_and_split(posixpath.dirname(name)), info))
     left_out = _left_out(name for name in (_relative(f, root) for f in found if f not in relatives))
     if not rows and not failures:
         raise ConfigError(
@@ -257,9 +258,10 @@ def _relative(file: str, root: str) -> str:
     return posixpath.relpath(file, root or "/") if root or file.startswith("/") else file
 
 
-def _label_and_split(name: str) -> tuple[str | None, str | None]:
-    """Return the label and the split that the sub-folders of a file give it."""
-    folders = name.split("/")[:-1]
+@functools.lru_cache(maxsize=1024)  # files of one folder come one after the other, and share these objects
+def _label_and_split(folder: str) -> tuple[str | None, str | None]:
+    """Return the label and the split that a sub-folder gives its files."""
+    folders = folder.split("/") if folder else []
     split = folders[0] if folders and folders[0].lower() in SPLITS else None
     only_split = split is not None and len(folders) == 1
     return (folders[-1] if folders and not only_split else None), split
