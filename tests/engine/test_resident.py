@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -356,3 +357,18 @@ def test_a_feed_hands_out_each_wanted_shard_once() -> None:
     assert feed.take() is fourth
     assert feed.take() is None
     assert [shard.name for shard in Feed.of([first, second])] == [first.name, second.name]
+
+
+def test_memory_that_a_stage_has_freed_is_returned() -> None:
+    code = """
+from vtcav_ray.tracks.freed_memory import keep_freed_memory, return_freed_memory
+from vtcav_ray.video.guard import resident_bytes
+if keep_freed_memory():
+    blocks = [b"x" * 2**20 for _ in range(200)]
+    last = b"y" * 2**20  # so that the freed blocks do not lie at the end
+    del blocks
+    kept = resident_bytes()
+    return_freed_memory()
+    assert kept - resident_bytes() > 100 * 2**20, (kept, resident_bytes())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -27,6 +27,7 @@ from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine.feed import Feed
 from vtcav_ray.errors import VtcavError
 from vtcav_ray.runs.stage import Shard
+from vtcav_ray.tracks.freed_memory import return_freed_memory
 
 Row = dict[str, Any]  # of one shard: `name`, and `rows` as bytes; or its summary
 
@@ -137,5 +138,6 @@ def _run(row: Row, call: str, made_by: bytes) -> Row:
 
         _kept = None  # release the model of the stage before
         gc.collect()
+        return_freed_memory()
         _kept = call, ray.cloudpickle.loads(made_by)()
     return _kept[1](row)

@@ -8,6 +8,7 @@ frames (`vtcav_ray.tracks.detect`) blocks are half as large, and at 640 x 384 st
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 
@@ -32,3 +33,9 @@ def keep_freed_memory() -> bool:
         return False
     kept = any(mallopt(_MMAP_THRESHOLD, size) for size in (_MOST, _MOST_OF_OLDER_GLIBC))
     return kept and bool(mallopt(_TRIM_THRESHOLD, _MOST))
+
+
+def return_freed_memory() -> None:
+    """Return freed memory to the kernel once, for a process that goes on to other work. Does nothing without glibc."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
