@@ -28,7 +28,7 @@ from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow
 
-FILES, PER_FILE, REST = 34, 3, 1.0  # seconds of grey between two segments
+FILES, PER_FILE, REST = 24, 3, 1.0  # seconds of grey between two segments
 SMALL = [
     *ONE_ACTOR_A_STAGE,
     "clips.per_class=3",

@@ -52,7 +52,7 @@ def run(part: Part) -> None:
 def three(part: Part, folder: Path) -> None:
     """Make the runs, each in a separate folder, and compare them."""
     gpu = part.options.device == "cuda"
-    write_world(str(folder / WORLD), videos=40 if part.options.tiny else 200, seed=1)
+    write_world(str(folder / WORLD), videos=32 if part.options.tiny else 200, seed=1)
     first, second, third = folder / "gpu", folder / "cpu", folder / "cpu-tracks"
     done = part.attempt("run", lambda: whole(part, first, resources(part, gpu), "on the GPU" if gpu else "one"))
     if not done:

@@ -54,7 +54,7 @@ def run(part: Part) -> None:
 
 def videos_of(part: Part, folder: Path, size: tuple[int, int]) -> list[tuple[str, str]]:
     """Render once per size; return (id, path)."""
-    count, frames = (3, 16) if part.options.tiny else (24, 60)
+    count, frames = (2, 16) if part.options.tiny else (24, 60)
     place = folder / f"{size[1]}x{size[0]}"
     if not place.is_dir():
         began = time.perf_counter()
@@ -102,7 +102,7 @@ def measure_detector(part: Part, folder: Path, detector: str, size: tuple[int, i
     name = f"{detector}, {size[1]}x{size[0]}"
     videos = videos_of(part, folder, size)
     config = config_of(part, folder, detector, videos[0][1])
-    theirs, their_rate = by_track(part, config, videos[: 3 if part.options.tiny else 8])
+    theirs, their_rate = by_track(part, config, videos[: 2 if part.options.tiny else 8])
     cores = len(os.sched_getaffinity(0))
     ways = [(32, cores, "pyav"), (64, cores, "pyav"), (8, cores, "pyav"), (32, 4, "pyav")]
     if part.options.tiny:

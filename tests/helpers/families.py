@@ -64,11 +64,23 @@ TRIALS = {
 }
 
 
-def build(trial: Trial, folder: Path) -> Recogniser:
+def build(trial: Trial, folder: Path, width: int | None = None, **backbone: int) -> Recogniser:
+    """Build a trial's network.
+
+    Args:
+        trial: the packaged config and the input.
+        folder: for the changed config.
+        width: of the backbone's output, for a network smaller than the packaged one.
+        backbone: the backbone's settings that make it so.
+    """
     config = trial.config
-    if trial.setting is not None:
+    if trial.setting is not None or backbone:
         parsed = read_config(config)
-        parsed.model["backbone"][trial.setting] = trial.size
+        parsed.model["backbone"].update(backbone)
+        if trial.setting is not None:
+            parsed.model["backbone"][trial.setting] = trial.size
+        if width is not None:
+            parsed.model["cls_head"]["in_channels"] = width
         config = str(folder / "model.json")
         Path(config).write_text(json.dumps({"model": parsed.model, "test_pipeline": parsed.pipeline}))
     recogniser = load_recogniser(ModelConfig(config=config, checkpoint="untrained"), "cpu")

@@ -24,6 +24,8 @@ from vtcav_ray.responses.passes import PatchSettings, Reference, equal_weights, 
 from vtcav_ray.tcav import concept_effect
 from vtcav_ray.tcav.gains import at_gain, with_gains
 
+THIN_TIMESFORMER = {"width": 96, "embed_dims": 96, "num_heads": 4, "num_transformer_layers": 6}
+
 ALL = ("mean", "time", "space", "flat", "grid:2", "sketch:16", "moving", "still")
 
 
@@ -216,10 +218,12 @@ def test_a_video_swin_responds_as_in_the_plain_loop(swin: Recogniser, layer: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["TSN", "TimeSformer, divided"])
-def test_frames_in_the_batch_and_class_tokens_respond_as_in_the_plain_loop(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "thin"), [("TSN", {}), ("TimeSformer, divided", THIN_TIMESFORMER)])
+def test_frames_in_the_batch_and_class_tokens_respond_as_in_the_plain_loop(
+    family: str, thin: dict[str, int], tmp_path: Path
+) -> None:
     trial = TRIALS[family]
-    recogniser = build(trial, tmp_path)
+    recogniser = build(trial, tmp_path, **thin)
     shape = (4, trial.frames, trial.size, trial.size, 3)
     clips = list(np.random.RandomState(0).randint(0, 256, shape, np.uint8))
     reference = reference_of(recogniser, "middle", "mean", clips[:2], [1, 5])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -50,6 +52,12 @@ def patch_config(planted: PlantedRun, folder: Path, *more: str) -> Config:
 @pytest.fixture(scope="module")
 def result(planted: PlantedRun, folder: Path, first_order: list[dict[str, Any]]) -> Run:
     return vtcav_ray.run(patch_config(planted, folder))
+
+
+@pytest.fixture(scope="module")
+def copied(result: Run, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the finished run, whose stages have the same keys."""
+    return Path(shutil.copytree(folder, tmp_path_factory.mktemp("copied") / "run"))
 
 
 def by_cell(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
@@ -172,8 +180,9 @@ def test_running_again_computes_nothing_and_a_lost_shard_is_computed_again(
 
 
 def test_a_clip_without_a_response_is_left_out_of_every_cell(
-    result: Run, planted: PlantedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: Run, copied: Path, planted: PlantedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Only the lost shard with its response is computed again, and the scores."""
     bad = next(r["clip_id"] for r in result.table("responses").to_pylist() if r["clip_id"].startswith(f"concept/{UP}/"))
     row_of: dict[str, int] = {}
     plain, call = workers.responses, workers.ResponseWorker.__call__
@@ -191,8 +200,14 @@ def test_a_clip_without_a_response_is_left_out_of_every_cell(
 
     monkeypatch.setattr(workers.ResponseWorker, "__call__", noted)
     monkeypatch.setattr(workers, "responses", spoiled)
-    own = planted.copy(tmp_path / "run")
-    found = vtcav_ray.run(patch_config(planted, own))
+    of_clip = next(
+        file
+        for file in sorted((copied / "responses").rglob("*.parquet"))
+        if any((r["clip_id"], r["layer"]) == (bad, "late") for r in pq.read_table(file).to_pylist())
+    )
+    of_clip.unlink()
+    shutil.rmtree(copied / "scores")
+    found = vtcav_ray.run(patch_config(planted, copied))
     failures = [row for row in found.table("failures").to_pylist() if row["stage"] == "responses"]
     assert [(row["clip_id"], row["error_kind"]) for row in failures] == [(bad, "non_finite")]
     before, after = (by_cell(run.table("scores").to_pylist()) for run in (result, found))
@@ -216,10 +231,9 @@ def test_a_review_runs_no_model(result: Run, planted: PlantedRun, folder: Path) 
     assert row["effect"] == pytest.approx(np.mean(own) - np.mean(other), rel=1e-4)
 
 
-def test_runs_of_patch_effects_are_compared_on_pairs(planted: PlantedRun, result: Run, tmp_path: Path) -> None:
-    """A run and its copy differ by nothing; a run with first-order effects is in other units."""
-    own = planted.copy(tmp_path / "run")
-    other = vtcav_ray.run(patch_config(planted, own))
+def test_runs_of_patch_effects_are_compared_on_pairs(planted: PlantedRun, result: Run) -> None:
+    """A run and itself differ by nothing; a run with first-order effects is in other units."""
+    other = Run(str(result.url))
     rows = compare_runs([other, other]).to_pylist()
     found = by_cell(other.table("scores").to_pylist())
     assert len(rows) == len(found)
