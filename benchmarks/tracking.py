@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +31,7 @@ import yaml
 
 from vtcav_ray.config import TracksConfig, VideosConfig
 from vtcav_ray.tracks.detect import Detector
+from vtcav_ray.tracks.freed_memory import keep_freed_memory
 from vtcav_ray.tracks.track import track_videos
 from vtcav_ray.tracks.ultralytics_import import import_ultralytics, prefer_own_nms
 from vtcav_ray.videos.listing import list_videos
@@ -174,6 +177,7 @@ def _one_process(
     videos: Sequence[tuple[str, str]], config: TracksConfig, args: argparse.Namespace, start: Any, results: Any
 ) -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the stage's actors do
     results.put(timed(videos, Detector(config, args.device), config, args.open_videos, start))
 
 
@@ -185,8 +189,9 @@ def in_processes(
     start, results = context.Barrier(args.processes), context.Queue()
     parts = [videos[i :: args.processes] for i in range(args.processes)]
     workers = [context.Process(target=_one_process, args=(part, config, args, start, results)) for part in parts]
-    for worker in workers:
-        worker.start()
+    with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):  # as Ray sets it for actors of one core
+        for worker in workers:
+            worker.start()
     found = [results.get() for _ in workers]
     for worker in workers:
         worker.join()

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from tools.recognisers.clips import DataError, LabelledClip, decode_clips, list_clips, split
 from tools.recognisers.configs import MODELS, Recipe, full_config
+from tools.recognisers.head_norm import add_norm, fold_norm
 from tools.recognisers.measures import CHANGES, logits_of, summary
 from vtcav_ray.models.checkpoints import read_checkpoint
 from vtcav_ray.models.mmaction_import import import_mmaction
@@ -63,9 +64,15 @@ def train(recipe: Recipe, args: argparse.Namespace) -> dict[str, Any]:
     classes = sorted({clip.label for clip in clips})
     args.out.mkdir(parents=True, exist_ok=True)
     lists = {name: str(_write_list(args.out, name, args.videos, clips, sides[name], classes)) for name in sides}
-    runner = _runner(full_config(recipe, classes, str(args.videos), lists), args.out, frames)
+    written = full_config(recipe, classes, str(args.videos), lists)
+    written["train_dataloader"]["drop_last"] = len(sides["train"]) % recipe.batch == 1  # a batch norm needs two clips
+    runner = _runner(written, args.out, frames)
     started = _start_from(runner.model, args.start) if args.start else 0
+    if recipe.architecture == "swin":
+        add_norm(runner.model.cls_head)
     runner.train()
+    if recipe.architecture == "swin":
+        fold_norm(runner.model.cls_head)
     seconds = time.monotonic() - start
     labels = np.array([classes.index(clip.label) for clip in clips])
     held_out = sides["held_out"]
@@ -115,6 +122,7 @@ def _runner(written: dict[str, Any], out: Path, frames: Path) -> Any:
 def _start_from(model: Any, path: Path) -> int:
     """Load the tensors whose names and shapes fit, all but the classifier's. Returns their number."""
     weights = read_checkpoint(str(path)).weights
+    model.init_weights()  # now: Runner.train() would do so after this function, and overwrite what it loads
     own = model.state_dict()
     fit = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape and not k.startswith("cls_head")}
     if not fit:

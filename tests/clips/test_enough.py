@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from vtcav_ray.clips.enough import (
     CLASS,
     CONCEPT,
+    MOST,
     RANDOM,
     Asked,
     Look,
@@ -18,6 +20,8 @@ from vtcav_ray.clips.enough import (
     SetCount,
     all_full,
     count_sets,
+    in_turns,
+    is_clumped,
     needs,
     reserved,
     richer_labels,
@@ -79,6 +83,13 @@ def test_half_of_a_round_goes_to_the_labels_of_unfilled_sets() -> None:
     assert all(by_label[label] == 4 for label in "cdefgh")
 
 
+def test_videos_drawn_for_a_set_are_no_turns() -> None:
+    order = Order.of({f"{label}{i}": label for label in "abcd" for i in range(100)}, 0)
+    in_turn = Counter(one.video_id[0] for _ in range(4) for one in order.draw_round(32, [{"a": None}]) if one.in_turn)
+    assert in_turn == dict.fromkeys("abcd", 16)
+    assert order.taken == {"a": 16 + 64, "b": 16, "c": 16, "d": 16}
+
+
 def test_a_class_takes_no_more_than_it_lacks() -> None:
     labels = {f"{label}{i}": label for label in "ab" for i in range(100)}
     drawn = Order.of(labels, 0).draw_round(60, [{"a": 5}], explore=False)
@@ -116,7 +127,7 @@ def test_sets_are_full_when_each_has_its_margin() -> None:
         SetCount(RANDOM, "", 5, 6, True),
     ]
     assert all_full(counts)
-    assert needs(looks, counts) == []
+    assert needs(looks, counts, {"lift": 9}, 1) == []
 
 
 @pytest.mark.parametrize(
@@ -167,14 +178,103 @@ def test_unusable_videos_fill_nothing() -> None:
     ),
     st.integers(1, 6),
     st.integers(1, 12),
+    st.sets(st.sampled_from(["x", "y"])),
 )
 @settings(max_examples=200)
-def test_more_videos_never_empty_a_set(looks: dict[str, Look], per_concept: int, random: int) -> None:
-    asked = Asked({}, ("x", "y"), 2, per_concept, random)
-    full = all_full(count_sets(looks, {}, {}, asked))
-    more = looks | {"new": Look("a", frozenset(), False, False)}
-    assert not full or all_full(count_sets(more, {}, {}, asked))
+def test_more_videos_never_empty_a_set(looks: dict[str, Look], per_concept: int, random: int, shown: set[str]) -> None:
+    asked, left = Asked({}, ("x", "y"), 2, per_concept, random, labels=3), {"a": 1, "b": 1, "c": 1}
+    full = all_full(count_sets(looks, {}, left, asked))
+    more = looks | {"new": Look("a", frozenset(shown), False, False)}
+    assert not full or all_full(count_sets(more, {}, left, asked))
 
 
 def test_the_margin_is_a_tenth_and_at_least_one() -> None:
     assert [with_margin(n) for n in (1, 10, 30, 300)] == [2, 11, 33, 330]
+
+
+@given(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 9)), st.integers(1, 40))
+def test_labels_give_clips_in_turn(by_label: dict[str, int], clips: int) -> None:
+    left, taken = Counter(by_label), Counter[str]()
+    while left.total() and taken.total() < clips:
+        label = min((label for label in left if left[label]), key=lambda label: taken[label])
+        left[label] -= 1
+        taken[label] += 1
+    assert sorted(n for n in in_turns(by_label, clips) if n) == sorted(taken.values())
+
+
+def of_labels(counts: list[int]) -> dict[str, int]:
+    return {f"l{i}": count for i, count in enumerate(counts)}
+
+
+def test_chance_decides_what_is_clumped() -> None:
+    asked = Asked({}, ("cup",), 1, per_concept=20, random=100, labels=20)
+    assert not is_clumped(of_labels([1] * 20), asked)
+    assert is_clumped({"l0": 20}, asked)
+    # (1/20 + 1/100) * 19/20 = 0.057. The squared distances from 1/20 are 42/400 - 1/20 = 0.055, and 44/400 - 1/20.
+    assert not is_clumped(of_labels([3, *[2] * 8, 1]), asked)
+    assert is_clumped(of_labels([3, 3, *[2] * 6, 1, 1]), asked)
+    assert not is_clumped({"": 20}, Asked({}, ("cup",), 1, 20, 100, labels=1))  # without labels nothing is
+
+
+def test_two_sets_drawn_by_chance_are_as_far_apart_as_the_bound() -> None:
+    rng, n, m, labels = np.random.default_rng(0), 20, 100, 20
+    one, other = (rng.multinomial(k, np.full(labels, 1 / labels), 20_000) / k for k in (n, m))
+    distance = np.square(one - other).sum(1)
+    assert abs(distance.mean() / ((1 / n + 1 / m) * (1 - 1 / labels)) - 1) < 0.01
+
+
+def counted(by_label: dict[str, int], left: dict[str, int]) -> SetCount:
+    looks = {f"{label}{i}": Look(label, frozenset({"cup"}), True) for label, n in by_label.items() for i in range(n)}
+    count, _ = count_sets(looks, {}, left, Asked({}, ("cup",), 1, per_concept=8, random=40, labels=8))
+    return count
+
+
+def test_a_concept_of_few_labels_needs_more_videos() -> None:
+    left = dict.fromkeys("abcdefgh", 50)
+    assert counted(dict.fromkeys("abcdefgh", 2), left).full
+    assert not counted({"a": 9}, left).full
+    assert not counted({"a": 9 * MOST - 1}, left).full
+    assert counted({"a": 9 * MOST}, left).full  # no more than that: it may belong to one label
+    assert counted({"a": 9}, left | {"a": 0}).full  # no label that shows it has videos left
+
+
+def test_a_label_that_should_have_shown_a_concept_lacks_it() -> None:
+    left, asked = {"a": 50, "b": 50}, Asked({}, ("cup",), 1, per_concept=8, random=40, labels=2)
+    looks = {f"a{i}": Look("a", frozenset({"cup"} if i < 9 else ())) for i in range(40)}
+    more = {f"b{i}": Look("b") for i in range(27)}  # 9 of 67 videos show it: of 22 others, 3 would
+    counts = count_sets(looks | more, {}, left, asked)
+    assert (counts[0].full, counts[0].possible) == (True, ())
+    few = dict(list(more.items())[:10])
+    counts = count_sets(looks | few, {}, left, asked)
+    assert (counts[0].full, counts[0].possible) == (False, ("b",))
+    shown = more | {"b0": Look("b", frozenset({"cup"}))}
+    assert count_sets(looks | shown, {}, left, asked)[0].possible == ("b",)
+
+
+def test_labels_that_gave_less_than_their_share_come_first() -> None:
+    looks = {f"a{i}": Look("a", frozenset({"cup"})) for i in range(3)} | {"b0": Look("b", frozenset({"cup"}))}
+    looks |= {f"{label}{i}": Look(label) for label in "abcd" for i in range(4, 8)}
+    left = dict.fromkeys("abcd", 50)
+
+    def wanted(labels: int) -> list[dict[str, int | None]]:
+        counts = count_sets(looks, {}, left, Asked({}, ("cup",), 1, per_concept=7, random=1, labels=labels))
+        return needs(looks, counts, left, labels)
+
+    assert wanted(1) == [{"a": None}]  # the share is 8: `a` is the only label richer than the corpus
+    looks |= {"b1": Look("b", frozenset({"cup"}))}
+    assert wanted(1) == [{"a": None, "b": None}]
+    assert wanted(3) == [{"b": None}]  # the share is 3, which `a` has given
+
+
+def test_labels_that_a_clumped_concept_lacks_share_its_part_of_a_round() -> None:
+    looks = {f"a{i}": Look("a", frozenset({"cup"})) for i in range(12)} | {"b0": Look("b", frozenset({"cup"}))}
+    looks |= {f"{label}{i}": Look(label) for label in "bcd" for i in range(1, 8)}
+    left = dict.fromkeys("abcd", 50)
+    asked = Asked({}, ("cup",), 1, per_concept=8, random=40, labels=4)
+    counts = count_sets(looks, {}, left, asked)
+    assert counts[0].found > counts[0].wanted
+    assert not counts[0].full
+    # `b` shows it, and `c` and `d` may; `a` can give no further clip.
+    assert needs(looks, counts, left, 4) == [{"b": None}, {"b": None, "c": None, "d": None}]
+    left |= {"b": 0}
+    assert needs(looks, count_sets(looks, {}, left, asked), left, 4) == [{"a": None}, {"c": None, "d": None}]

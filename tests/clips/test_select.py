@@ -318,3 +318,16 @@ def test_best_frame_is_sharp_sure_and_whole() -> None:
     (track,) = iter_tracks(tracks_table([track_row("v", sharpness=sharpness, boxes=boxes)]))
     spans = usable_spans(track, config(frames=32, interval=1), Counter())
     assert all(s.frames[s.pick] == 20 for s in spans)
+
+
+def test_reserved_videos_give_random_clips_of_all_labels_alike() -> None:
+    # As after a search that looked for a concept: many videos of `lift` that are not reserved.
+    labels = {f"{label} {i:03d}.mp4": label for label in CLASSES for i in range(200 if label == "lift" else 40)}
+    videos = videos_table(dict(labels))
+    reserved = [int(video.split()[1][:3]) < 30 for video in videos["video_id"].to_pylist()]
+    videos = videos.append_column("reserved", [reserved])
+    tracks = [tracks_table([track_row(video, 1, "cup", step=(0, 0)) for video in labels])]
+    result = plan_clips(videos, tracks, [], config(concepts=(CUP,), random_pool=30, per_class=2), 0)
+    found = Counter(labels[row["video_id"]] for row in result.rows.to_pylist() if row["set"] == "random")
+    assert len(set(found.values())) == 1
+    assert set(found) == set(CLASSES)

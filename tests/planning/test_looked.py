@@ -34,6 +34,17 @@ def test_a_rarer_concept_needs_more_videos() -> None:
     assert all(end % 512 == 0 for end in (*often, *seldom))
 
 
+def test_the_upper_end_allows_for_a_concept_of_few_labels() -> None:
+    one_label = videos_table({f"{i:05d}.mp4": "label" for i in range(20_000)})
+    found, alone = (
+        looked_at(config(), videos, Shown(100, {"cup": 20}, 90), None) for videos in (corpus(20_000), one_label)
+    )
+    assert found is not None
+    assert alone is not None
+    assert found[:2] == alone[:2]
+    assert found[2] > 2 * alone[2]  # with one label, no clip can come from another
+
+
 def test_a_concept_that_the_sample_lacks_may_take_all_videos() -> None:
     found = looked_at(config(), corpus(5_000), Shown(8, {}, 8), None)
     assert found is not None

@@ -180,6 +180,30 @@ def test_a_warning_never_asks_for_more_permutations_than_can_be_had(
     assert not [w for w in correct(plenty, finished[1]).warnings if "permutations can't" in w]
 
 
+def test_a_concept_of_too_few_videos_is_named_and_not_called_enough(tmp_path: Path) -> None:
+    """Two videos among 30 random ones have 496 arrangements, so p is at least 0.004."""
+    world = World()
+    world.clips("random", f"random/{KIND}", 30)
+    world.clips("concept", "few", 2, 30.0)
+    world.clips("concept", "many", N, 3.0)
+    world.clips("concept", "nothing", N)
+    world.of_class("lift", 10, 1.0)
+    settings = {"alpha": 0.005, "permutations": 20_000, "min_effect": 0.0}
+    scores = run(world, tmp_path, config(settings, relative=[]))[1]
+    few, many = (cells(scores)["lift", name] for name in ("few", "many"))
+    assert few["p"] == pytest.approx(2 / 496)
+    assert few["more_clips"] is None
+    assert "No p that this test can give passes" in few["note"]
+    assert "enough" not in few["note"]
+    assert many["significant"]
+    warnings = [line for record in scores.records() for line in record.get("warnings", ())]
+    (warning,) = [line for line in warnings if "too few source videos" in line]
+    assert warning.startswith("1 of 3 families")
+    other = correct(config({**settings, "correction": "bh"}, relative=[]), scores)
+    assert not [line for line in other.warnings if "too few source videos" in line]
+    assert not [row for row in other.tables["scores"].to_pylist() if "No p that" in row["note"]]
+
+
 @pytest.mark.parametrize("correction", ["step_down", "holm", "bh", "none"])
 def test_every_correction_is_that_of_its_name(finished: tuple[StageFolder, StageFolder], correction: str) -> None:
     found = correct(config({"correction": correction}), finished[1]).tables["scores"]

@@ -232,5 +232,6 @@ def test_the_strictest_step_accepts_this_p_and_no_larger_one(copies: bool, level
 def test_too_few_permutations_leave_no_p_that_is_small_enough() -> None:
     smallest = np.array([2, 4, 6, 8], np.int32)
     assert strictest_p(smallest, 0.2) == 0.0
+    assert strictest_p(smallest, 0.3) == 0.0  # one arrangement in four may pass, and each has a p of 2 / 4 or more
     assert strictest_p(smallest, 0.5) == pytest.approx(2 / 4)
     assert strictest_p(smallest, 1.0) == 1.0

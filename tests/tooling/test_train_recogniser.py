@@ -15,6 +15,7 @@ pytest.importorskip("mmaction")
 
 from tools import train_recogniser
 from tools.recognisers.clips import DataError, LabelledClip, decode_clips, list_clips, split
+from tools.recognisers.head_norm import add_norm, fold_norm
 from tools.recognisers.measures import CHANGES, accuracy_interval
 
 
@@ -96,6 +97,21 @@ def test_start_takes_only_weights_that_fit(tmp_path: Path, capsys: pytest.Captur
     assert "No tensor of" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_training_continues_from_the_start_weights(tmp_path: Path) -> None:
+    """At a learning rate of 0, the backbone keeps the weights that it started from."""
+    from vtcav_ray.models.checkpoints import read_checkpoint
+    from vtcav_ray.world import asset
+
+    videos, start = _render(tmp_path / "videos"), str(asset("recogniser.pth"))
+    assert _train(videos, tmp_path / "run", "--epochs", "1", "--rate", "0", "--start", start) == 0
+    before, after = (read_checkpoint(path).weights for path in (start, str(tmp_path / "run" / "recogniser.pth")))
+    backbone = [name for name in before if name.startswith("backbone")]
+    assert len(backbone) > 50
+    for name in backbone:
+        np.testing.assert_array_equal(after[name].numpy(), before[name].numpy(), err_msg=name)
+
+
 def test_groups_from_a_csv_stay_on_one_side(tmp_path: Path) -> None:
     videos = _render(tmp_path / "videos")
     with (tmp_path / "groups.csv").open("w", newline="") as file:
@@ -137,6 +153,26 @@ def test_frames_are_decoded_again_when_a_file_changes(tmp_path: Path) -> None:
     again = decode_clips(videos, clips, 20, tmp_path / "cache")[0]
     assert again.shape == (9, 20, 20, 3)
     assert again.min() > 240
+
+
+def test_the_folded_norm_gives_the_same_logits() -> None:
+    import torch
+    from mmaction.models.heads import I3DHead
+
+    torch.manual_seed(0)
+    head = I3DHead(num_classes=3, in_channels=8, dropout_ratio=0.0)
+    plain = list(head.state_dict())
+    add_norm(head)
+    for _ in range(20):
+        head(torch.randn(6, 8, 2, 2, 2) * 3 + 5)
+    torch.nn.init.normal_(head.avg_pool[1].weight)
+    torch.nn.init.normal_(head.avg_pool[1].bias)
+    head.eval()
+    x = torch.randn(4, 8, 2, 2, 2) * 3 + 5
+    before = head(x).detach()
+    fold_norm(head)
+    torch.testing.assert_close(head(x).detach(), before, rtol=1e-4, atol=1e-4)
+    assert list(head.state_dict()) == plain
 
 
 def test_changes_of_time() -> None:

@@ -17,7 +17,7 @@ from vtcav_ray.config import Config, TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tables import TRACKS
 from vtcav_ray.tracks import decoder
-from vtcav_ray.tracks.camera import camera_shift, glance, step
+from vtcav_ray.tracks.camera import Step, camera_shift, glance, step
 from vtcav_ray.tracks.stage import STAGE as TRACKS_STAGE
 from vtcav_ray.tracks.stage import TrackWorker
 from vtcav_ray.tracks.track import make_tracker, track_videos
@@ -224,6 +224,22 @@ def test_an_object_that_moves_is_no_pan() -> None:
     assert len(flow.points) > 8
     for known in (np.empty((0, 4)), np.array([[20.0, 30, 50, 60]])):  # also at places where it was not detected
         assert camera_shift(flow, known, (96, 128)).tolist() == [0, 0]
+
+
+def test_the_camera_shift_is_what_most_points_agree_on() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 100, (80, 2)).astype(np.float32)
+    flow = np.where(np.arange(80)[:, None] % 4 < 3, (3.0, -2.0), rng.normal(0, 20, (80, 2))).astype(np.float32)
+    flow += rng.uniform(-0.2, 0.2, flow.shape).astype(np.float32)
+    # A point that agrees in one coordinate only does not count.
+    flow[3], flow[7] = (3.0, 9.0), (9.0, -2.0)
+    seen = Step(points, flow, 0.7, 7.5, False)
+    distance = np.abs(flow[:, None] - flow[None]).max(2)
+    best = max(range(80), key=lambda i: int((distance[i] <= 0.7).sum()))
+    agreeing = flow[distance[best] <= 0.7]
+    shift = camera_shift(seen, np.empty((0, 4), np.float32), (100, 100))
+    assert np.allclose(shift, -agreeing.mean(0), atol=1e-5)
+    assert np.allclose(shift, (-3, 2), atol=0.1)
 
 
 def test_cuts_are_counted_and_flashes_are_not(red_squares: RedSquares) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,30 @@ def test_frames_come_one_at_a_time(long_video: bytes) -> None:
         first = list(itertools.islice(video.frames(), 3))
         assert [i for i, _ in first] == [0, 1, 2]
         assert video.num_frames <= 3
+
+
+def test_a_video_is_opened_once_for_its_frames(long_video: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = itertools.count()
+    original = Video._opened
+
+    def counting(self: Video, *args: Any, **options: str) -> Any:
+        next(opened)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(Video, "_opened", counting)
+    with Video(long_video) as video:
+        first = [(index, number_of(frame)) for index, frame in video.frames()]
+        assert first == [(i, i) for i in range(200)]
+        assert next(opened) == 1
+        # From the start again: after all frames, after a few of them, and after a look at the packets.
+        assert [(index, number_of(frame)) for index, frame in video.frames()] == first
+        assert [number_of(frame) for _, frame in itertools.islice(video.frames(), 3)] == [0, 1, 2]
+        assert len(list(video.frames(50))) == 4
+        assert video.count() == 200
+        assert [number_of(frame) for frame in video.read([0, 5])] == [0, 5]
+    with Video(long_video) as video:
+        assert video.count() == 200
+        assert [number_of(frame) for _, frame in video.frames(100)] == [0, 100]
 
 
 def test_max_frames_is_the_end(long_video: bytes) -> None:

@@ -8,6 +8,9 @@ reversing and of freezing a class's clips with what that really costs the class.
 - `run/`: the run; `vtcav` resumes it;
 - `figures/`: what `vtcav export` writes, and `merit.png`;
 - `merit.json`: rank correlations over classes, for the concept effect, the sign count and the paper's recipe.
+
+`--quick` uses a few clips of four gestures, one epoch and few random sets: it shows that the case runs, and nothing
+else.
 """
 
 from __future__ import annotations
@@ -23,8 +26,10 @@ from typing import Any
 
 from tools import train_recogniser
 from tools.cases.merit import draw, measure
+from tools.cases.quick import SETTINGS, few_clips
 
 CONFIG = "configs/cases/gestures.yaml"
+QUICK = ("circle_ccw", "circle_cw", "sit_to_stand", "stand_to_sit")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,13 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fold", type=int, default=0, help="which third of the people is held out; also the seed")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="a few clips and one epoch: try the case out")
     args = parser.parse_args(argv)
+    videos, epochs, more = args.videos, args.epochs, tuple[str, ...]()
+    if args.quick:
+        videos, epochs, more = few_clips(args.videos, args.out / "few", each=16, classes=QUICK), 1, SETTINGS
     if not (args.out / "model" / "report.json").is_file():
-        code = train_recogniser.main(training_arguments(args.videos, args.out / "model", args.fold, args.epochs))
+        code = train_recogniser.main(training_arguments(videos, args.out / "model", args.fold, epochs))
         if code:
             return code
     lay_out(args.out / "model", args.out / "clips")
-    run = run_case(args.out, args.cpus)
+    run = run_case(args.out, args.cpus, more)
     from vtcav_ray.exports.paper import export
 
     merit = measure(run)
@@ -90,12 +99,12 @@ def settings_of(out: Path, cpus: int) -> list[str]:
     ]
 
 
-def run_case(out: Path, cpus: int) -> Any:
+def run_case(out: Path, cpus: int, more: Sequence[str] = ()) -> Any:
     """Run the config, or what is missing of it; return the run."""
     from vtcav_ray import load_config, pipeline
     from vtcav_ray.runs.run import Run
 
-    config = load_config(CONFIG, settings_of(out, cpus), out=str((out / "run").resolve()))
+    config = load_config(CONFIG, [*settings_of(out, cpus), *more], out=str((out / "run").resolve()))
     pipeline.run(config)
     return Run(config.out)
 

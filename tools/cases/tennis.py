@@ -1,38 +1,54 @@
 """Case study "tennis": `python -m tools.cases.tennis TENNIS7 --out DIR`. See docs/cases/tennis.md.
 
-Trains two recognisers, one on the clips as they are, one without the rows that hold an editor's mark, and asks both the
-same questions about it with `configs/cases/tennis.yaml`. The files in `DIR`:
+Trains three recognisers and asks them the same questions about an editor's mark, with `configs/cases/tennis.yaml`:
 
-- `seen/`, `cut/`: the recognisers (see `tools/train_recogniser.py`); existing ones are used;
-- `*.csv`, `drawn/`: manifests for the config, and clips with the mark drawn onto them;
-- `runs/seen`, `runs/cut`: the runs; `vtcav compare` and `vtcav gradcam` take them;
-- `figures/`: what `vtcav export` writes of both;
-- `rivals.json`: what the paper's recipe and Captum's say of both, on the same activations;
-- `truth.json`: what drawing the mark really does to the answers.
+- `seen`: on the clips as they are;
+- `cut`: without the rows that hold the mark;
+- `marked`: `seen` with a new classifier, trained for a quarter of the epochs more, on clips with a bold version of the
+  mark drawn onto each serve: a shortcut that is there by construction.
+
+The files in `DIR`:
+
+- `seen/`, `cut/`, `marked/`: the recognisers (see `tools/train_recogniser.py`); existing ones are used;
+- `*.csv`, `*drawn/`: manifests for the config, and clips with a mark drawn onto them; `shortcut/`: the clips that
+  `marked` is trained on;
+- `runs/`: the runs; `vtcav compare` and `vtcav gradcam` take them. `seen` and `cut` ask about the editor's mark,
+  `bold-marked`, `bold-seen` and `bold-cut` about the bold one;
+- `figures/`: what `vtcav export` writes;
+- `rivals.json`: what the paper's recipe and Captum's say, on the same activations;
+- `truth.json`: what drawing the mark really does to the answers;
+- `compare.json`: what `vtcav compare` says of `bold-seen` and `bold-marked`, what moved most first.
+
+`--quick` uses a few clips of each stroke, one epoch, three of the runs and few random sets: it shows that the case
+runs, and nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tools import train_recogniser
 from tools.cases import rivals
-from tools.cases.watermark import MARKED, UNMARKED, draw_mark, has_mark, mark_shape, with_mark, write_again
-from tools.recognisers.clips import shrunk
-from vtcav_ray.video.decode import decode_frames
-from vtcav_ray.video.sample import spread_clips
+from tools.cases.quick import SETTINGS, few_clips
+from tools.cases.tennis_clips import lay_out, plant_shortcut
+from tools.cases.tennis_truth import real_effects
 
 CONFIG = "configs/cases/tennis.yaml"
 CUT_ROWS = 0.1364  # of 240 rows, 32.7 at the top and at the bottom; the mark lies in the lowest 28
 FRAMES, INTERVAL, SIDE = 8, 6, 80  # as in CONFIG
-SIDES = {"seen": 0.0, "cut": CUT_ROWS}
+RECOGNISERS = {"seen": 0.0, "cut": CUT_ROWS, "marked": 0.0}  # name -> rows that are cut off
+RUNS = {
+    "seen": ("seen", "mark"),
+    "cut": ("cut", "mark"),
+    "bold-seen": ("seen", "bold"),
+    "bold-cut": ("cut", "bold"),
+    "bold-marked": ("marked", "bold"),
+}  # run -> recogniser, and the mark that is drawn
+QUICK = ("cut", "bold-seen", "bold-marked")  # each recogniser, each mark, and the two runs to compare
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,126 +58,78 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fold", type=int, default=0, help="which quarter of the scenes is held out; also the seed")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="a few clips and one epoch: try the case out")
     args = parser.parse_args(argv)
-    for side, rows in SIDES.items():
-        if not (args.out / side / "report.json").is_file():
-            code = train_recogniser.main(training_arguments(args.videos, args.out / side, args.fold, args.epochs, rows))
-            if code:
-                return code
+    videos, groups, epochs, more = args.videos, args.videos / "scenes.csv", args.epochs, tuple[str, ...]()
+    if args.quick:
+        videos, epochs, more = few_clips(args.videos, args.out / "few", each=12), 1, SETTINGS
+    for name in RECOGNISERS:
+        if (args.out / name / "report.json").is_file():
+            continue
+        folder = plant_shortcut(videos, args.out) if name == "marked" else videos
+        code = train_recogniser.main(training_arguments(folder, groups, args.out, name, args.fold, epochs))
+        if code:
+            return code
     lay_out(args.out)
-    runs = {side: run_case(args.out, side, args.cpus) for side in SIDES}
-    from vtcav_ray.exports.paper import export
-
-    for side, run in runs.items():
-        export(run, str(args.out / "figures" / side), formats=("png",))
-    found = {side: rivals.answers(run, ("mark", "mark drawn")) for side, run in runs.items()}
-    (args.out / "rivals.json").write_text(json.dumps(found, indent=1) + "\n")
-    truth = {side: real_effects(args.out, side) for side in SIDES}
-    (args.out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+    runs = {name: run_case(args.out, name, args.cpus, more) for name in (QUICK if args.quick else RUNS)}
+    write_answers(args.out, runs)
     return 0
 
 
-def real_effects(out: Path, side: str) -> dict[str, Any]:
-    """Return what drawing the mark does to a recogniser's answers: the same held-out clips without and with it.
-
-    Returns:
-        For each class, the mean change of its logit; and how many clips are answered with a class that has the mark in
-        all of its clips (`MARKED`), without and with it.
-    """
-    import torch
-
-    from vtcav_ray.config.model import ModelConfig
-    from vtcav_ray.models.mmaction import load_mmaction
-
-    shape = mark_shape([Path(row["uri"]) for row in _read(out / "clips.csv") if row["label"] in MARKED])
-    settings = ModelConfig(config=str(out / side / "config.py"), checkpoint=str(out / side / "recogniser.pth"))
-    model = load_mmaction(settings, torch.device("cpu"), 0)
-    logits: dict[bool, list[Any]] = {False: [], True: []}
-    for row in _read(out / "no_mark.csv"):
-        frames, _ = decode_frames(row["uri"])
-        chosen = frames[spread_clips(len(frames), FRAMES, INTERVAL, 1)[0]]
-        for drawn in logits:
-            clip = np.stack([shrunk(f, SIDE) for f in (with_mark(chosen, shape) if drawn else chosen)])
-            with torch.no_grad():
-                x = model.preprocessor([clip], "center", torch.device("cpu"))[:, 0]
-                logits[drawn].append(model.logits(x)[0])
-    plain, marked = (torch.stack(logits[drawn]) for drawn in (False, True))
-    of_marked = [k for k, name in enumerate(model.class_names) if name in MARKED]
-    answered = [int(torch.isin(x.argmax(1), torch.tensor(of_marked)).sum()) for x in (plain, marked)]
-    change = (marked - plain).mean(0).tolist()
-    return {
-        "clips": len(plain),
-        "logit_change": dict(zip(model.class_names, change, strict=True)),
-        "answered_with_a_marked_class": {"without": answered[0], "with": answered[1]},
-    }
-
-
-def training_arguments(videos: Path, out: Path, fold: int, epochs: int, cut_rows: float) -> list[str]:
+def training_arguments(videos: Path, groups: Path, out: Path, recogniser: str, fold: int, epochs: int) -> list[str]:
     """Return the arguments of `tools.train_recogniser`: held out is a quarter of the scenes."""
-    settings = {
-        "groups": videos / "scenes.csv", "group-column": "scene", "folds": 4, "fold": fold, "seed": fold,
+    settings: dict[str, object] = {
+        "groups": groups, "group-column": "scene", "folds": 4, "fold": fold, "seed": fold,
         "architecture": "resnet3d", "frames": FRAMES, "interval": INTERVAL, "side": SIDE, "zoom": 0.85,
-        "epochs": epochs, "rate": 2e-3, "cut-rows": cut_rows,
+        "epochs": epochs, "rate": 2e-3, "cut-rows": RECOGNISERS[recogniser], "cache": out / "frames",
     }  # fmt: skip
-    return [str(videos), "--out", str(out), *(part for k, v in settings.items() for part in (f"--{k}", str(v)))]
+    if recogniser == "marked":
+        further = {"epochs": max(epochs // 4, 1), "start": out / "seen" / "recogniser.pth"}
+        settings |= {"cache": out / "frames-shortcut", **further}
+    place = str(out / recogniser)
+    return [str(videos), "--out", place, *(part for k, v in settings.items() for part in (f"--{k}", str(v)))]
 
 
-def lay_out(out: Path) -> None:
-    """Write the manifests of the config, and the clips with the mark drawn onto them.
-
-    Concepts are of held-out scenes, class examples of the scenes that were trained on. Of the held-out clips without
-    the mark, every second one has it drawn on; the others are written again through the same encoder.
-    """
-    trained, held_out = _read(out / "seen" / "trained.csv"), _read(out / "seen" / "held_out.csv")
-    _write(out / "clips.csv", trained)
-    shape = mark_shape([Path(row["uri"]) for row in trained if row["label"] in MARKED])
-    marked = [row for row in held_out if row["label"] not in UNMARKED and has_mark(Path(row["uri"]), shape)]
-    plain = [row for row in held_out if row not in marked]
-    _write(out / "mark.csv", marked)
-    _write(out / "no_mark.csv", plain)
-    drawn, others = [], []
-    for number, row in enumerate(sorted(plain, key=lambda row: (row["label"], row["uri"]))):
-        source = Path(row["uri"])
-        target = out / "drawn" / f"{row['label']}_{source.name}"
-        if not target.is_file():
-            draw_mark(source, target, shape) if number % 2 == 0 else write_again(source, target)
-        (others if number % 2 else drawn).append({**row, "uri": str(target.resolve())})
-    _write(out / "drawn.csv", drawn)
-    _write(out / "not_drawn.csv", others)
-
-
-def run_case(out: Path, side: str, cpus: int) -> Any:
-    """Run the config for one recogniser, or what is missing of it; return the run."""
+def run_case(out: Path, name: str, cpus: int, more: Sequence[str] = ()) -> Any:
+    """Run the config for one of `RUNS`, or what is missing of it; return the run."""
     from vtcav_ray import load_config, pipeline
 
-    return pipeline.run(load_config(CONFIG, settings_of(out, side, cpus), out=str((out / "runs" / side).resolve())))
+    settings = [*settings_of(out, name, cpus), *more]
+    return pipeline.run(load_config(CONFIG, settings, out=str((out / "runs" / name).resolve())))
 
 
-def settings_of(out: Path, side: str, cpus: int) -> list[str]:
+def settings_of(out: Path, name: str, cpus: int) -> list[str]:
     """Return the overrides that point the config to the files in `out`."""
     place = out.resolve()
+    recogniser, mark = RUNS[name]
     return [
         f"videos.uri={place}/clips.csv",
         f"clips.concepts.0.clips={place}/mark.csv",
         f"clips.concepts.0.negatives={place}/no_mark.csv",
-        f"clips.concepts.1.clips={place}/drawn.csv",
+        f"clips.concepts.1.clips={place}/{mark}_drawn.csv",
         f"clips.concepts.1.negatives={place}/not_drawn.csv",
-        f"model.config={place}/{side}/config.py",
-        f"model.checkpoint={place}/{side}/recogniser.pth",
+        f"model.config={place}/{recogniser}/config.py",
+        f"model.checkpoint={place}/{recogniser}/recogniser.pth",
         f"resources.num_cpus={cpus}",
     ]
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def write_answers(out: Path, runs: dict[str, Any]) -> None:
+    """Write figures, the rivals' answers, the truth, and what `vtcav compare` puts first."""
+    from vtcav_ray.compare.runs import compare_runs
+    from vtcav_ray.exports.paper import export
+
+    for name, run in runs.items():
+        export(run, str(out / "figures" / name), formats=("png",))
+    found = {name: rivals.answers(run, ("mark", "mark drawn")) for name, run in runs.items()}
+    _write(out / "rivals.json", found)
+    _write(out / "truth.json", {n: real_effects(out, *RUNS[n], (FRAMES, INTERVAL, SIDE)) for n in runs})
+    moved = compare_runs([runs["bold-seen"], runs["bold-marked"]]).to_pylist()
+    _write(out / "compare.json", sorted(moved, key=lambda row: (not row["moved"], row["q"], -abs(row["change"]))))
 
 
-def _write(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ("uri", "label", "source"), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"uri": row["uri"], "label": row["label"], "source": row["group"]} for row in rows)
+def _write(path: Path, found: Any) -> None:
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -48,11 +48,11 @@ def swin(frames: int, classes: int) -> dict[str, Any]:
             pretrained2d=False,
             patch_size=(2, 4, 4),
             window_size=(max(frames // 2, 8), 4, 4),  # all of time; 8 as in the planted world, so its weights fit
-            drop_path_rate=0.1,
+            drop_path_rate=0.0,
             patch_norm=True,
         ),
         data_preprocessor=dict(type="ActionDataPreprocessor", mean=MEAN, std=STD, format_shape="NCTHW"),
-        cls_head=_head(256, classes),
+        cls_head=_head(256, classes, dropout=0.0),
     )
 
 
@@ -75,20 +75,20 @@ def resnet3d(frames: int, classes: int) -> dict[str, Any]:
             zero_init_residual=False,
         ),
         data_preprocessor=dict(type="ActionDataPreprocessor", mean=MEAN, std=STD, format_shape="NCTHW"),
-        cls_head=_head(128, classes),
+        cls_head=_head(128, classes, dropout=0.2),
     )
 
 
 MODELS = {"swin": swin, "resnet3d": resnet3d}
 
 
-def _head(channels: int, classes: int) -> dict[str, Any]:
+def _head(channels: int, classes: int, dropout: float) -> dict[str, Any]:
     return dict(
         type="I3DHead",
         in_channels=channels,
         num_classes=classes,
         spatial_type="avg",
-        dropout_ratio=0.2,
+        dropout_ratio=dropout,
         average_clips="prob",
     )
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from vtcav_ray.clips.classes import draw
 from vtcav_ray.clips.spans import Span
 
+FACTOR = 4  # times the clips that are wanted: candidates that a plan keeps
+
 
 @dataclass
 class Candidates:

@@ -22,7 +22,7 @@ from vtcav_ray.tracks.stage import STAGE as TRACKS
 from vtcav_ray.videos import stage as listing
 from vtcav_ray.videos.stage import STAGE as WHOLE
 
-RULE = 1  # raised when the rule chooses other videos
+RULE = 2  # raised when the rule chooses other videos, or when a plan uses reserved videos otherwise
 # Of config.clips: how clips look, not which videos could give one.
 OF_LOOKS = {"size", "class_views", "controls", "context_blur", "random_labels", "concept_labels"}
 SEARCHED = "searched"  # in a context's memo: a function that returns the search, ended

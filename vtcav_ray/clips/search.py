@@ -87,7 +87,8 @@ class Search:
         self._label = {unit: classes.turn_of.get(unit, "") for unit in corpus.examples}
         self._in_corpus = Counter(self._label.values())
         self._files = self._places()
-        self.asked = _asked(config, {name: len(ids) for name, ids in classes.examples.items()})
+        sizes = {name: len(ids) for name, ids in classes.examples.items()}
+        self.asked = _asked(config, sizes, len(self._in_corpus))
         self._order = Order.of(self._label, config.seed)
         self._drawn: list[Drawn] = []
         self._rows: list[int] = []  # of `videos`, in the order of the rounds
@@ -113,7 +114,7 @@ class Search:
         """Choose the next round from what was seen so far, and return its shards; none if no video is left."""
         begin = self._ends[-1] if self._ends else 0
         whole = begin + round_size(self.config)
-        sets = needs(self.looks, self._counts)
+        sets = needs(self.looks, self._counts, self._order.counts_left(), self.asked.labels)
         explore = not self._counts or any(not count.full for count in self._counts if count.kind != CLASS)
         while len(self._rows) < whole and len(self._order):
             for drawn in self._order.draw_round(whole - len(self._rows), sets, explore=explore):
@@ -259,11 +260,11 @@ def sentence(notes: Mapping[str, Any]) -> str:
     )
 
 
-def _asked(config: Config, classes: Mapping[str, int]) -> Asked:
+def _asked(config: Config, classes: Mapping[str, int], labels: int) -> Asked:
     clips = config.clips
     auto = clips.concepts == "auto"
     names = None if auto else tuple(concept.name for concept in clips.tracked)
-    return Asked(classes, names, clips.max_concepts, clips.per_concept, clips.random_pool)
+    return Asked(classes, names, clips.max_concepts, clips.per_concept, clips.random_pool, max(labels, 1))
 
 
 def _units(videos: pa.Table) -> list[str]:

@@ -30,7 +30,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.clips.candidates import Candidates, clearest, few_by_chance
+from vtcav_ray.clips.candidates import FACTOR, Candidates, clearest, few_by_chance
 from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
 from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.given import GivenPlan, plan_given
@@ -48,7 +48,6 @@ from vtcav_ray.text.name_lists import NameIndex
 
 RANDOM_CLIPS_A_VIDEO = 4  # maximum, if one per video does not fill the pool
 SEGMENTS_A_VIDEO = 4  # maximum of segments of one source video that are examples of its class
-_CANDIDATE_FACTOR = 4
 _FEW = 2  # minimum number of videos for a concept to be possible
 _FEW_CONCEPTS = 6
 
@@ -128,10 +127,10 @@ class _Planner:
         self._auto = isinstance(config.concepts, str)
         self._concepts: dict[str, ConceptConfig] = {c.name: c for c in config.tracked}
         self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
-        capacity = _CANDIDATE_FACTOR * config.random_pool // max(len(set(classes.turn_of.values())), 1) + 8
+        capacity = FACTOR * config.random_pool // max(len(set(classes.turn_of.values())), 1) + 8
         self._random = defaultdict[str | None, Candidates](functools.partial(Candidates, capacity, "random", seed))
         # From all videos, whatever their label: if most labels are rare, the candidates per label are too few.
-        self._random_any = Candidates(_CANDIDATE_FACTOR * config.random_pool, "random", seed)
+        self._random_any = Candidates(FACTOR * config.random_pool, "random", seed)
         self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._tracks = self._copies = 0
         self._rows = PlanRows(seed, config.class_views)
@@ -168,7 +167,7 @@ class _Planner:
         self._warnings += [of_copies(copies, labels)] if copies else []
 
     def _new_candidates(self, name: str) -> Candidates:
-        return Candidates(_CANDIDATE_FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
+        return Candidates(FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
 
     @settled()
     def read(self, tracks: Iterable[pa.Table]) -> None:
@@ -326,14 +325,15 @@ class _Planner:
 
     def choose_random(self) -> None:
         """Fill a pool of matched random clips for each kind that a concept has, from the videos that are left."""
-        config = self._config
+        config, reserved = self._config, self._reserved
         taken = self._concept_videos | {v for ids in self._classes.examples.values() for v in ids}
-        order = self._in_turn({v: draw(self._seed, "random", v) for v in self._examples if v not in taken})
-        order.sort(key=lambda v: v not in self._reserved)  # stable: reserved videos first
-        kept = [*self._random.values(), self._random_any]
-        spans = {v: s for group in kept for v, (_, s) in group.kept.items() if v not in taken}
-        controls = tuple(k for k in self._kinds if k in MOTION_CONTROLS)
-        sizes: dict[str, int] = {}
+        free = {v: draw(self._seed, "random", v) for v in self._examples if v not in taken}
+        # Reserved videos take turns among themselves: a search looks at more videos of some labels than it reserves.
+        parts = ({v: p for v, p in free.items() if (v in reserved) is kept} for kept in (True, False))
+        order = [video_id for part in parts for video_id in self._in_turn(part)]
+        groups = (*self._random.values(), self._random_any)
+        spans = {v: s for group in groups for v, (_, s) in group.kept.items() if v not in taken}
+        controls, sizes = tuple(k for k in self._kinds if k in MOTION_CONTROLS), dict[str, int]()
         for kind in self._kinds:
             if kind in controls:
                 continue

@@ -1,6 +1,7 @@
 """Predict how many videos `videos.enough` looks at, from the concepts that a sample of videos shows.
 
-The prediction takes all labels in turn. If a concept belongs to some labels, the search finds it sooner.
+The prediction takes all labels in turn. If a concept belongs to some labels, the search finds it sooner, but its clips
+may need candidates of more labels: the upper end allows for the most that are looked for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from vtcav_ray.clips.classes import plan_classes
 from vtcav_ray.clips.corpus import Corpus
-from vtcav_ray.clips.enough import RESERVED, with_margin
+from vtcav_ray.clips.enough import MOST, RESERVED, with_margin
 from vtcav_ray.clips.search import round_size
 from vtcav_ray.config import Config
 
@@ -65,10 +66,11 @@ def looked_at(
     largest = max(map(len, classes.examples.values()), default=0)
     # In turn, or, for a few classes of many labels, in the half of each round that is theirs.
     for_classes = min(sum(min(n, largest) for n in of_label.values()), 2 * examples)
-    ends = []
+    ends, several = [], len(of_label) > 1
     for end in (2, 1, 0):  # frequent concepts need the fewest videos
         rates = _rates(config, shown, end)
-        concept = with_margin(config.clips.per_concept) / ((1 - RESERVED) * min(rates))
+        candidates = with_margin(config.clips.per_concept) * (MOST if end == 0 and several else 1)
+        concept = candidates / ((1 - RESERVED) * min(rates))
         random = with_margin(config.clips.random_pool) / (RESERVED * _share(shown.moving, shown.videos, end))
         room = max(len(rates) * config.clips.per_concept + config.clips.random_pool, 2 * config.clips.random_pool)
         needed = max(for_classes, examples + max(concept, random, room))

@@ -44,6 +44,7 @@ _UNTESTED = EffectTestRow(
     effect_counts=(),
     note="",
 )
+_OUT_OF_REACH = "No p that this test can give passes the correction's strictest step: see the warnings of the run."
 _FIGURES = ("p", "p_symmetric", "spread_ratio", "effect_within", "p_within", "between_share")
 Figures = dict[str, NDArray[np.float64]]
 
@@ -96,6 +97,7 @@ def corrected_tables(
     p = np.asarray(cells["tcav_p"], np.float64)
     num_tests, m = int(np.isfinite(p).sum()), int(np.isfinite(figures["p"]).sum())
     num_families = len(np.unique(family_T[np.isfinite(figures["p"])]))
+    asked_T = np.asarray(tests["p_needed"], np.float64)
     tests = pa.concat_tables([tests, table_of([_UNTESTED], EffectTestRow)])
     place_N = places(cells, tests)
     taken = {name: np.append(values, np.nan)[place_N] for name, values in figures.items()}
@@ -104,7 +106,9 @@ def corrected_tables(
     low, high = (np.asarray(cells[name], np.float64) for name in ("ci_low", "ci_high"))
     called = calls(taken["q"], low, high, taken["min_effect"], alpha=settings.alpha)
     notes = tests["note"].take(pa.array(place_N))
-    needed_N = p_needed(settings, np.asarray(tests["p_needed"], np.float64)[place_N], taken["q"])
+    of_family_N = np.append(asked_T, np.nan)[place_N]
+    needed_N = p_needed(settings, of_family_N, taken["q"])
+    out_of_reach_N = (of_family_N == 0) & (settings.correction == "step_down")
     rows = _Finished(settings, num_tests)
     parts = []
     for start in range(0, cells.num_rows, _ROWS_AT_A_TIME):
@@ -112,11 +116,12 @@ def corrected_tables(
         part = read_rows(cells.slice(start, _ROWS_AT_A_TIME), ScoreRow)
         texts = notes.slice(start, _ROWS_AT_A_TIME).to_pylist()
         found = {name: v[some] for name, v in {**taken, **called._asdict()}.items()}
-        parts.append(table_of(rows.of(part, found, texts, needed_N[some].tolist()), ScoreRow))
+        parts.append(table_of(rows.of(part, found, texts, needed_N[some], out_of_reach_N[some]), ScoreRow))
     return ShardOutput(
         {"scores": pa.concat_tables(parts), "nulls": _with_tests(nulls, tests)},
         metrics={"m": m},
         warnings=_resolution_warnings(settings, random_sets, num_tests, m, num_families)
+        + _few_videos(settings, num_families, len(np.unique(family_T[(asked_T == 0) & np.isfinite(figures["p"])])))
         + _no_margin(settings, taken["min_effect"]),
     )
 
@@ -223,24 +228,27 @@ class _Finished:
         rows: Sequence[ScoreRow],
         figures: Mapping[str, NDArray[Any]],
         notes: Sequence[str],
-        needed_p: Sequence[float],
+        needed_p: NDArray[np.float64],
+        out_of_reach: NDArray[np.bool_],
     ) -> list[ScoreRow]:
         names = list(figures)
         values = zip(*(figures[name].tolist() for name in names), strict=True)
         return [
-            self._row(dataclasses.replace(row, **dict(zip(names, one, strict=True))), note, p)
-            for row, one, note, p in zip(rows, values, notes, needed_p, strict=True)
+            self._row(dataclasses.replace(row, **dict(zip(names, one, strict=True))), note, p, beyond)
+            for row, one, note, p, beyond in zip(
+                rows, values, notes, needed_p.tolist(), out_of_reach.tolist(), strict=True
+            )
         ]
 
-    def _row(self, row: ScoreRow, test_note: str, needed_p: float) -> ScoreRow:
-        why, more_clips = self._why_not_called(row, needed_p)
+    def _row(self, row: ScoreRow, test_note: str, needed_p: float, out_of_reach: bool) -> ScoreRow:
+        why, more_clips = self._why_not_called(row, needed_p, out_of_reach)
         notes = (row.note, test_note, *why)
         decided_by, note = self._decided_by(row), " ".join(filter(None, notes))
         tcav_q = None if row.layer == ANSWER else row.tcav_q
         return dataclasses.replace(row, decided_by=decided_by, tcav_q=tcav_q, more_clips=more_clips, note=note)
 
-    def _why_not_called(self, row: ScoreRow, needed_p: float) -> tuple[list[str], float | None]:
-        """Return sentences, and the number of clips to add that would decide the cell."""
+    def _why_not_called(self, row: ScoreRow, needed_p: float, out_of_reach: bool) -> tuple[list[str], float | None]:
+        """Return sentences, and the number of clips to add that would decide the cell; None: unknown."""
         assert row.q is not None, "it was set just now"
         assert row.min_effect is not None, "it was set just now"
         size = row.min_effect if np.isfinite(row.min_effect) else 0.0
@@ -248,6 +256,8 @@ class _Finished:
             return [], None
         if row.negligible:
             return [f"No effect of interest: the interval lies within ±{size:.3g} logits."], None
+        if out_of_reach and row.q >= self.settings.alpha:
+            return [_OUT_OF_REACH], None
         notes, more_clips = [], None
         if row.q < self.settings.alpha:
             notes.append(
@@ -309,3 +319,22 @@ def _resolution_warnings(
             f"and the strictest of {steps} {of_what} asks for {settings.alpha / steps:.2g}: {advice}"
         )
     return warnings
+
+
+def _few_videos(settings: ScoresConfig, num_families: int, out_of_reach: int) -> list[str]:
+    """Warn of families whose source videos have too few arrangements to pass the correction's strictest step.
+
+    Args:
+        settings: of the statistics.
+        num_families: of the run.
+        out_of_reach: families of which no p passes.
+    """
+    too_few_permutations = num_families * 2 / (settings.permutations + 1) > settings.alpha  # another warning says so
+    if settings.correction != "step_down" or not out_of_reach or too_few_permutations:
+        return []
+    return [
+        f"{out_of_reach} of {num_families} families (a concept and its other side) have too few source videos: none of "
+        f"their arrangements gives a p that the strictest step, {settings.alpha / num_families:.2g} per family, "
+        "accepts. Their comparisons can be called only after others. Use more videos per concept, ask for fewer "
+        "concepts and controls, or set scores.correction to bh."
+    ]

@@ -119,7 +119,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
     return {"scores": config.scores.model_dump(mode="json"), "seed": config.seed, **labels}
 
 
-STAGE = Stage(stages.SCORES, version=8, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.SCORES, version=9, ingredients=_ingredients, prepare=_prepare)
 
 
 # With `scores.effect: patch`, the stage also reads the responses of the model.

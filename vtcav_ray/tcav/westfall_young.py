@@ -125,7 +125,8 @@ def strictest_p(smallest_N: NDArray[np.int32], level: float) -> float:
     ordered_N = np.sort(smallest_N)
     # The value at `accepted` is the first that too many arrangements reach. p is a count over N.
     limit = int(ordered_N[accepted]) - 1 if accepted < total else total
-    return min(max(limit, 0), accepted) / total  # a cell's adjusted p is never below its own
+    count = min(limit, accepted)  # a cell's adjusted p is never below its own
+    return count / total if count >= ordered_N[0] else 0.0  # an arrangement's p is never below the smallest of all
 
 
 def _ranks(row_N: NDArray[np.float32], tails: Tails) -> NDArray[np.int32]:

@@ -19,6 +19,7 @@ from vtcav_ray.registry import TRACK_SOURCES
 from vtcav_ray.rows import Failure
 from vtcav_ray.store.records import canonical_digest
 from vtcav_ray.tracks.detector_files import read_bytes, read_names
+from vtcav_ray.tracks.freed_memory import keep_freed_memory
 from vtcav_ray.tracks.masks import masks_table
 from vtcav_ray.tracks.media import Media
 from vtcav_ray.tracks.vocabulary import TextFeatures, encoder_digest, text_features
@@ -108,6 +109,8 @@ class Ultralytics(TrackSource):
         super().__init__(config)
         device = device_of_actor(config.resources.detect)
         self.detector = Detector(config.tracks, device, masks=config.clips.mask, features=features)
+        if self.detector.device.type == "cpu":
+            keep_freed_memory()
         if config.tracks.decoder == "torchcodec":
             from vtcav_ray.video.gpu_decode import check_torchcodec
 

@@ -116,12 +116,15 @@ class Video(BoundedDecoder):
         )
         self._max_frames = max_frames
         self._index: PacketIndex | None = None
+        self._begun: tuple[Any, Iterator[Any]] | None = None  # the first frame and those after it, until used
         self.num_frames = 0
         self._open()
         try:
-            first = next(self._decode(), None)
+            frames = self._decode()
+            first = next(frames, None)
             if first is None:
                 raise self._no_frame()
+            self._begun = (first, frames)
             self.height, self.width = self._shown(first).shape[:2]
             self.turned = orientation_of(first) != UPRIGHT
             self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
@@ -146,10 +149,9 @@ class Video(BoundedDecoder):
 
     def frames(self, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """Yield every `stride`-th frame from the start: (index, uint8 [H, W, 3] RGB). Holds one frame in memory."""
-        self._reopen()
         self.num_frames = 0
         stamps: list[int | None] = []
-        for frame in self._decode():
+        for frame in self._from_start():
             if self.num_frames >= self._max_frames:
                 self._note_times(stamps)
                 return
@@ -159,6 +161,23 @@ class Video(BoundedDecoder):
             self.num_frames += 1
         self._note_times(stamps)
         self._note_end()
+
+    def close(self) -> None:
+        """Free the file, the decoder and the first frame."""
+        self._begun = None
+        super().close()
+
+    def _from_start(self) -> Iterator[Any]:
+        """Yield PyAV frames from the first one. A video that was just opened is not opened and decoded again."""
+        if self._begun is None:
+            self._reopen()
+            yield from self._decode()
+            return
+        first, rest = self._begun
+        self._begun = None
+        yield first
+        del first  # hold no frame longer than its user
+        yield from rest
 
     def _note_times(self, stamps: Sequence[int | None]) -> None:
         """Set `fps` and `seconds` from the time stamps of all frames, in the stream's time base."""
@@ -229,8 +248,7 @@ class Video(BoundedDecoder):
         if index is not None:
             stamps: list[int | None] = index.stamps_T[: self._max_frames].tolist()
         else:
-            self._reopen()
-            stamps = [frame.pts for frame in itertools.islice(self._decode(), self._max_frames)]
+            stamps = [frame.pts for frame in itertools.islice(self._from_start(), self._max_frames)]
         self.num_frames = len(stamps)
         self._note_times(stamps)
         if index is None:
@@ -239,10 +257,9 @@ class Video(BoundedDecoder):
 
     def _in_order(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the wanted frames by decoding from the start up to the last of them."""
-        self._reopen()
         self.num_frames = 0
         want = set(wanted)
-        for frame in self._decode():
+        for frame in self._from_start():
             if self.num_frames >= self._max_frames:
                 return
             if self.num_frames in want:
