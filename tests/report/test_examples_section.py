@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.helpers.browser import sound_page
 from tests.helpers.every_page import report_page
@@ -87,7 +87,7 @@ def test_an_example_goes_back_to_the_evidence_and_on_to_its_neighbours(page: Pag
     page.locator("#evidence .thumb a, #evidence a.explain").first.click()
     opened_example(page)
     page.get_by_role("button", name="Next example").click()
-    page.wait_for_function("document.querySelector('#example-title').innerText === 'lift video_001'")
+    expect(page.locator("#example-title")).to_have_text("lift video_001")
     page.locator("#example").get_by_role("button", name="Close").click()
     page.wait_for_selector("dialog#evidence[open]")
     assert page.evaluate("location.hash").startswith("#cell/lift/")
