@@ -4,8 +4,8 @@
     python benchmarks/tracking.py ... --processes 2 --change precision=bfloat16 --change frame_stride=auto
 
 Both run on the same device, on the same frames of the same videos, after a warm-up of each. `track()` runs in one
-process, with all cores. So does `track_videos`, or with `--processes`, in this number of processes with one core each,
-as the stage's actors. The relevant figures are the ratio and the share of equal boxes: seconds depend mostly on the
+process, with the threads that Ultralytics gives itself: one fewer than there are cores, at most 8. So does
+`track_videos`, or with `--processes`, in this number of processes with one core each, as the stage's actors. The relevant figures are the ratio and the share of equal boxes: seconds depend mostly on the
 machine.
 """
 
@@ -151,7 +151,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--open-videos", type=int, default=4)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--no-camera-motion", action="store_true", help="leave out what `track()` does not do")
-    parser.add_argument("--processes", type=int, default=1, help="of ours, with one core each; 1: one, with all cores")
+    parser.add_argument("--processes", type=int, default=1, help="of ours, with one core each; 1: one")
     parser.add_argument("--change", action="append", default=[], help="KEY=VALUE of the section `tracks`, for ours")
     parser.add_argument("--out", help="JSON file")
     return parser.parse_args(arguments)
