@@ -5,8 +5,8 @@
 
 Both run on the same device, on the same frames of the same videos, after a warm-up of each. `track()` runs in one
 process, with the threads that Ultralytics gives itself: one fewer than there are cores, at most 8. So does
-`track_videos`, or with `--processes`, in this number of processes with one core each, as the stage's actors. The relevant figures are the ratio and the share of equal boxes: seconds depend mostly on the
-machine.
+`track_videos`, or with `--processes`, in this number of processes with one core each, as the stage's actors. The
+relevant figures are the ratio and the share of equal boxes: seconds depend mostly on the machine.
 """
 
 from __future__ import annotations
