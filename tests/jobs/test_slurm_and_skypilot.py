@@ -55,7 +55,7 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "bin"
     folder.mkdir()
     answers = {
-        "scontrol": "printf 'node-3\\nnode-4\\n'",
+        "scontrol": "printf 'node-3\\nnode-4\\n'; seq -f node-%g 5 20000",  # more than a pipe holds
         "srun": 'case "$*" in *hostname*) echo "10.0.0.3 fe80::1";; esac',
         "ray": "echo token",
     }
