@@ -94,13 +94,9 @@ def committed() -> dict[str, Any]:
     return found
 
 
-def test_the_report_shows_what_tells_in_the_committed_runs_and_leaves_out_what_does_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from worlds import telling
+def test_the_report_shows_what_tells_in_the_committed_runs_and_leaves_out_what_does_not() -> None:
     from worlds.telling import TRAINED, summary, tells
 
-    monkeypatch.setattr(telling, "RESAMPLES", 150)
     found = summary(committed()["runs"])
     assert all(found["necessity p"][world] for world in TRAINED)
     told = {name: tells(found[name]) for name in found}

@@ -64,7 +64,7 @@ def null_rate(clips: Pool, relative: tuple[str, ...], wanted: tuple[str, str], w
 def test_a_concept_of_random_clips_is_learnable_in_one_case_of_twenty(
     clips: Pool, relative: tuple[str, ...], wanted: tuple[str, str]
 ) -> None:
-    found, worlds = null_rate(clips, relative, wanted, 300)
+    found, worlds = null_rate(clips, relative, wanted, 600)
     low, high = binom.ppf([0.0005, 0.9995], worlds, 0.05)
     # Accuracies of few clips are often equal, and ties count against the concept.
     assert found <= high

@@ -32,7 +32,7 @@ def test_same_tracks_as_ultralytics(shared_data: Path, tracker: str, monkeypatch
     from tracking import compare, our_tracks, patch_torchvision_nms, ultralytics_tracks
 
     weights = str(shared_data / "weights" / "yolov8n_dequant_coco.pt")
-    config = TracksConfig(weights=weights, tracker=tracker, image_size=256, max_frames=16, batch_size=8)
+    config = TracksConfig(weights=weights, tracker=tracker, image_size=320, max_frames=24, batch_size=8)
     videos = [(name, str(shared_data / "videos" / name)) for name in REAL_CLIPS]
     table, failures, _ = track_videos(videos, Detector(config, "cpu"), config)
     assert failures == []
@@ -52,7 +52,7 @@ def test_planted_world_is_found_again(tmp_path: Path) -> None:
 
     if not (ROOT / "vtcav_ray" / "world" / "assets" / "detector.pt").is_file():
         pytest.skip("the packaged detector is not there")
-    write_world(str(tmp_path), 24, seed=11)
+    write_world(str(tmp_path), 40, seed=11)
     truth = defaultdict(list)
     for row in pq.read_table(tmp_path / "truth.parquet").to_pylist():
         truth[row["video_id"]].append(row)

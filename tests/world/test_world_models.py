@@ -19,7 +19,7 @@ UNSEEN_SEED = 424_242
 
 @pytest.fixture(scope="module")
 def clips() -> ClipPool:
-    return clip_pool(UNSEEN_SEED, 104)
+    return clip_pool(UNSEEN_SEED, 208)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_ultralytics_own_loader_takes_the_detector() -> None:
 
 @pytest.fixture(scope="module")
 def frames() -> list[LabelledFrame]:
-    return labelled_frames(UNSEEN_SEED + 1, 56, 2, crf=18)
+    return labelled_frames(UNSEEN_SEED + 1, 96, 2, crf=18)
 
 
 @pytest.mark.slow
