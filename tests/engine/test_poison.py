@@ -13,54 +13,34 @@ import pytest
 import ray.cloudpickle
 from typer.testing import CliRunner
 
+from tests.helpers import poison
 from tests.helpers.drawn import encode, numbered_frames
-from tests.helpers.poison import install
+from tests.helpers.poison import LIMITS, Counter, install
 from vtcav_ray import cli
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import Rehearsal, ray_session, run_shards
-from vtcav_ray.errors import InputError, StageError
-from vtcav_ray.rows import Failure
+from vtcav_ray.errors import StageError
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import make_shards
-from vtcav_ray.store.commits import ShardOutput, StageFolder
+from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.video.decode import Video
-from vtcav_ray.video.rehearse import Limits
 from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow
 QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
-LIMITS = Limits(max_frames=2000, max_pixels=10**6, cpu_seconds=30.0, stall_seconds=3.0, memory_bytes=400 * 2**20)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.cloudpickle.register_pickle_by_value(poison)
     site = install(tmp_path_factory.mktemp("site"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([site, os.environ.get("PYTHONPATH", "")]))
         with ray_session(ResourcesConfig(num_cpus=2)):
             yield
+    ray.cloudpickle.unregister_pickle_by_value(poison)
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-
-
-class Counter:
-    """A worker that counts the frames of each video."""
-
-    def __init__(self, dies_in_the_worker: str = "") -> None:
-        self.dies_in_the_worker = dies_in_the_worker
-
-    def __call__(self, rows: pa.Table) -> ShardOutput:
-        counted, failures = [], []
-        for row in rows.to_pylist():
-            if row["video_id"] == self.dies_in_the_worker:
-                os._exit(1)  # decoding it is harmless, but the worker dies on it
-            try:
-                with Video(row["uri"], max_frames=LIMITS.max_frames, max_pixels=LIMITS.max_pixels) as video:
-                    counted.append({"video_id": row["video_id"], "n": sum(1 for _ in video.frames())})
-            except InputError as error:
-                failures.append(Failure.of_video(row, error))
-        return ShardOutput({"tracks": pa.Table.from_pylist(counted)} if counted else {}, failures)
 
 
 def gif(width: int, height: int) -> bytes:

@@ -16,24 +16,21 @@ import pytest
 import ray
 import ray.cloudpickle
 
+from tests.helpers import poison
 from tests.helpers.drawn import encode, numbered_frames
-from tests.helpers.poison import install
+from tests.helpers.poison import LIMITS, Counter, install
 from tests.helpers.waiting import wait_for
 from vtcav_ray import pipeline
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.config.loading import load_config
 from vtcav_ray.engine import LazySession, Rehearsal, ray_session, resident, run_shards, session, stream
 from vtcav_ray.engine.feed import Feed
-from vtcav_ray.errors import ConfigError, InputError, StageError
-from vtcav_ray.rows import Failure
+from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.runs.stage import Shard, make_shards
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.video.decode import Video
-from vtcav_ray.video.rehearse import Limits
 
 QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
-LIMITS = Limits(max_frames=2000, max_pixels=10**6, cpu_seconds=30.0, stall_seconds=3.0, memory_bytes=400 * 2**20)
 
 
 start_early = LazySession.start_early  # tests/conftest.py replaces it
@@ -43,6 +40,7 @@ start_early = LazySession.start_early  # tests/conftest.py replaces it
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Ray that keeps its processes. They can't import a test module, so its definitions travel with the pickle."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.cloudpickle.register_pickle_by_value(poison)
     site = install(tmp_path_factory.mktemp("site"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([site, os.environ.get("PYTHONPATH", "")]))
@@ -52,6 +50,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             assert "OMP_NUM_THREADS" not in os.environ
             assert os.environ["YOLO_AUTOINSTALL"] == "true"
             yield
+    ray.cloudpickle.unregister_pickle_by_value(poison)
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
@@ -138,25 +137,6 @@ def test_max_actors_limits_the_shards_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "died").touch()
     make = functools.partial(Marking, str(tmp_path), "tracks", alone=True)
     assert len(list(run_shards(shards(6), make, output_of(tmp_path, "tracks"), StageResources(max_actors=1)))) == 6
-
-
-class Counter:
-    """A worker that counts the frames of each video."""
-
-    def __init__(self, dies_in_the_worker: str) -> None:
-        self.dies_in_the_worker = dies_in_the_worker
-
-    def __call__(self, rows: pa.Table) -> ShardOutput:
-        counted, failures = [], []
-        for row in rows.to_pylist():
-            if row["video_id"] == self.dies_in_the_worker:
-                os._exit(1)  # decoding it is harmless, but the worker dies on it
-            try:
-                with Video(row["uri"], max_frames=LIMITS.max_frames, max_pixels=LIMITS.max_pixels) as video:
-                    counted.append({"video_id": row["video_id"], "n": sum(1 for _ in video.frames())})
-            except InputError as error:
-                failures.append(Failure.of_video(row, error))
-        return ShardOutput({"tracks": pa.Table.from_pylist(counted)} if counted else {}, failures)
 
 
 @pytest.mark.slow

@@ -5,7 +5,18 @@ Real files that crash one FFmpeg would work in the next. The tests check that th
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pyarrow as pa
+
+from vtcav_ray.errors import InputError
+from vtcav_ray.rows import Failure
+from vtcav_ray.store.commits import ShardOutput
+from vtcav_ray.video.decode import Video
+from vtcav_ray.video.rehearse import Limits
+
+LIMITS = Limits(max_frames=2000, max_pixels=10**6, cpu_seconds=30.0, stall_seconds=3.0, memory_bytes=400 * 2**20)
 
 SITECUSTOMIZE = """
 import av, ctypes, time
@@ -34,3 +45,22 @@ def install(folder: Path) -> str:
     """Write the module that Python imports at its start; return the folder, for PYTHONPATH."""
     (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
     return str(folder)
+
+
+class Counter:
+    """A worker that counts the frames of each video."""
+
+    def __init__(self, dies_in_the_worker: str = "") -> None:
+        self.dies_in_the_worker = dies_in_the_worker
+
+    def __call__(self, rows: pa.Table) -> ShardOutput:
+        counted, failures = [], []
+        for row in rows.to_pylist():
+            if row["video_id"] == self.dies_in_the_worker:
+                os._exit(1)  # decoding it is harmless, but the worker dies on it
+            try:
+                with Video(row["uri"], max_frames=LIMITS.max_frames, max_pixels=LIMITS.max_pixels) as video:
+                    counted.append({"video_id": row["video_id"], "n": sum(1 for _ in video.frames())})
+            except InputError as error:
+                failures.append(Failure.of_video(row, error))
+        return ShardOutput({"tracks": pa.Table.from_pylist(counted)} if counted else {}, failures)
