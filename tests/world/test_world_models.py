@@ -104,6 +104,12 @@ def test_detector_finds_objects_that_the_edge_cuts(frames: list[LabelledFrame]) 
     assert train_detector.evaluate(shipped_detector(), cut)["mAP50"] >= 0.85
 
 
+@pytest.mark.slow
+def test_evaluation_needs_no_compiled_torchvision(frames: list[LabelledFrame]) -> None:
+    pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))  # Ultralytics then takes its NMS
+    assert train_detector.evaluate(shipped_detector(), frames[:8])["mAP50"] > 0.5
+
+
 def test_a_perfect_detection_is_a_hit_and_others_are_not() -> None:
     image = np.zeros((128, 128, 3), np.uint8)
     truth = LabelledFrame(image, np.array([[10, 10, 50, 50]], np.float32), np.array([2]))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tools.world_models.frame_pool import IMAGE_SIDE, LabelledFrame, augment, labelled_frames, letterbox
+from vtcav_ray.tracks.ultralytics_import import prefer_own_nms
 from vtcav_ray.world import asset
 from vtcav_ray.world.rules import KINDS
 
@@ -67,6 +68,7 @@ def evaluate(model: Any, frames: list[LabelledFrame]) -> dict[str, float]:
     from ultralytics.utils.metrics import ap_per_class
     from ultralytics.utils.nms import non_max_suppression
 
+    prefer_own_nms()
     model.eval()
     hits, confidences, kinds, truths = [], [], [], []
     for first in range(0, len(frames), 64):
