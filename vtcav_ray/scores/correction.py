@@ -305,20 +305,33 @@ def _resolution_warnings(
     if num_tests and (sentence := resolution_warning(random_sets, num_tests, settings.alpha)):
         warnings.append(sentence + ".")
     steps, of_what = (num_families, "families") if settings.correction == "step_down" else (m, "comparisons")
-    smallest = 2 / (settings.permutations + 1)  # twice the smaller tail
-    if settings.correction in ("step_down", "holm") and steps * smallest > settings.alpha:
-        needed_permutations = round(2 * steps / settings.alpha)
-        advice = (
-            f"set scores.permutations to {needed_permutations} or more, or scores.correction to bh."
-            if needed_permutations <= MOST_PERMUTATIONS
-            else f"set scores.correction to bh ({needed_permutations} permutations per comparison take too long), "
-            "or ask for fewer classes, concepts or layers."
-        )
-        warnings.append(
-            f"{settings.permutations} permutations can't give a p below {smallest:.2g}, "
-            f"and the strictest of {steps} {of_what} asks for {settings.alpha / steps:.2g}: {advice}"
-        )
+    if settings.correction in ("step_down", "holm") and (sentence := permutations_warning(settings, steps, of_what)):
+        warnings.append(sentence)
     return warnings
+
+
+def permutations_warning(settings: ScoresConfig, steps: int, of_what: str) -> str | None:
+    """Return a warning if the permutations are too few for any p to pass Holm's strictest step; None: they suffice.
+
+    Args:
+        settings: of the statistics.
+        steps: number of tests that Holm's correction covers.
+        of_what: what these are, for the text.
+    """
+    smallest = 2 / (settings.permutations + 1)  # twice the smaller tail
+    if steps * smallest <= settings.alpha:
+        return None
+    needed = round(2 * steps / settings.alpha)
+    advice = (
+        f"set scores.permutations to {needed} or more, or scores.correction to bh."
+        if needed <= MOST_PERMUTATIONS
+        else f"set scores.correction to bh ({needed} permutations per comparison take too long), "
+        "or ask for fewer classes, concepts or layers."
+    )
+    return (
+        f"{settings.permutations} permutations can't give a p below {smallest:.2g}, "
+        f"and the strictest of {steps} {of_what} asks for {settings.alpha / steps:.2g}: {advice}"
+    )
 
 
 def _few_videos(settings: ScoresConfig, num_families: int, out_of_reach: int) -> list[str]:
