@@ -221,7 +221,9 @@ def _sign_count(cell: Cell, sign_count_M: NDArray[np.float64], degenerate: bool)
     complete = bool(np.isfinite(runs).all() and np.isfinite(null).all())
     if degenerate or not complete or len(runs) < 2 or not len(null):
         return untested
-    if cell.against == RANDOM:
+    if cell.paired and cell.against == RANDOM:  # each null CAV is of pairs that were swapped by a coin
+        test = empirical_test(runs, null)
+    elif cell.against == RANDOM:
         test = round_robin_test(runs, null)
     else:  # these runs do not face the random sets: compare their mean with scores of disjoint random pairs
         test = empirical_test(runs, null[_disjoint_pairs(len(null))])
