@@ -5,8 +5,8 @@
 
 The pool is named as the stage `clips` names it: a concept of own clips, its own random clips, those of the corpus or
 the partners of its clips, and its motion controls. `plan_cavs` and `find_cells` decide what is compared with what, and
-`family_tests` gives p, as in the stage `scores`. In a null cell, the concept's clips are draws like its random clips'. The share of cells with
-p <= alpha must not exceed alpha beyond its own interval (Clopper & Pearson).
+`family_tests` gives p, as in the stage `scores`. In a null cell, the concept's clips are draws like its random clips'.
+The share of cells with p <= alpha must not exceed alpha beyond its own interval (Clopper & Pearson).
 
 The last setting is no null of the test, but one of the reader: the concept says nothing, and the random clips come from
 other footage. It shows what the mark `unmatched` warns of.
