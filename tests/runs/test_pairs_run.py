@@ -132,6 +132,12 @@ def test_preflight_review_report_and_tables_know_the_concept(run: Run, place: Pa
     assert [(row["n_concept"], row["n_random"]) for row in rows] == [(PAIRS - 1, PAIRS - 1)]
 
 
+def test_a_plan_counts_it(run: Run, place: Path) -> None:
+    settings = [word for one in overrides(place) for word in ("--set", one)]
+    planned = json.loads(vtcav("plan", OWN_CLIPS, "--sample", "4", "--json", *settings).splitlines()[-1])
+    assert planned["clips"]["low"] <= run.table("clips", columns=["clip_id"]).num_rows <= planned["clips"]["high"]
+
+
 def test_the_commands_treat_it_like_any_other_concept(run: Run, tmp_path: Path) -> None:
     out = str(shutil.copytree(run.folder.url, tmp_path / "run"))
     video = next(
