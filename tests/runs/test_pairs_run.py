@@ -15,6 +15,7 @@ from tests.helpers.drawn import encode
 from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config.loading import load_config
+from vtcav_ray.errors import ConfigError
 from vtcav_ray.planning.dry_run import check
 from vtcav_ray.review.clip_groups import ClipGroups
 from vtcav_ray.runs.run import Run
@@ -131,6 +132,12 @@ def test_preflight_review_report_and_tables_know_the_concept(run: Run, place: Pa
     assert [(row["n_concept"], row["n_random"]) for row in rows] == [(PAIRS - 1, PAIRS - 1)]
 
 
+def test_a_plan_counts_it(run: Run, place: Path) -> None:
+    settings = [word for one in overrides(place) for word in ("--set", one)]
+    planned = json.loads(vtcav("plan", OWN_CLIPS, "--sample", "4", "--json", *settings).splitlines()[-1])
+    assert planned["clips"]["low"] <= run.table("clips", columns=["clip_id"]).num_rows <= planned["clips"]["high"]
+
+
 def test_the_commands_treat_it_like_any_other_concept(run: Run, tmp_path: Path) -> None:
     out = str(shutil.copytree(run.folder.url, tmp_path / "run"))
     video = next(
@@ -146,7 +153,7 @@ def test_the_commands_treat_it_like_any_other_concept(run: Run, tmp_path: Path) 
     patched = {row["against"]: row for row in Run(out).table("patch_effects").to_pylist()}
     assert patched["random"]["effect_patch"] > 0
     assert patched["random"]["n_concept"] == patched["random"]["n_random"] == PAIRS - 1
-    vtcav("faithful", out, "--layer", "late", "--clips", "2")
+    vtcav("faithful", out, "--layer", "late", "--clips", "2", "--cells", "all")
     checkpoint = str(ROOT / "vtcav_ray" / "world" / "assets" / "recogniser.pth")
     vtcav("rerun", out, "--checkpoint", checkpoint, "--out", str(tmp_path / "rerun"))
     again = Run(str(tmp_path / "rerun"))
@@ -165,6 +172,7 @@ def test_a_file_without_partner_stops_before_anything_is_written(place: Path, tm
         result = CliRunner().invoke(
             cli.application.app, ["run", OWN_CLIPS, "--out", str(tmp_path / "run"), *settings], env={"COLUMNS": "400"}
         )
-    assert result.exit_code == 2
-    assert "alone.mp4" in result.output
-    assert "clips.concepts.0.pairs" in result.output
+    assert isinstance(result.exception, ConfigError)
+    assert "alone.mp4" in str(result.exception)
+    assert "clips.concepts.0.pairs" in str(result.exception)
+    assert not list((tmp_path / "run").rglob("*.parquet"))
