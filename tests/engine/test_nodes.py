@@ -28,13 +28,16 @@ from vtcav_ray.store.folder import Folder
 
 pytestmark = pytest.mark.slow
 
+# Nothing here reads logs in the driver or asks for nodes, so these processes would only cost time.
+HEAD = {"num_cpus": 0, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[object]:
     """A cluster: a head without CPUs, and three nodes with one CPU and one simulated GPU each."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made = Cluster(initialize_head=True, head_node_args=HEAD)
     nodes = [add_node(made, num_cpus=1, num_gpus=1) for _ in range(3)]
     made.wait_for_nodes()
     yield made, nodes
