@@ -24,7 +24,7 @@ import pytest
 
 from tests.helpers.planted_run import PlantedRun
 from tests.helpers.ports import free_ports
-from tests.helpers.small_runs import ONE_ACTOR_A_STAGE
+from tests.helpers.small_runs import SMALLEST
 from vtcav_ray.runs.run import Run
 
 pytestmark = pytest.mark.slow
@@ -32,21 +32,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 TOKEN = secrets.token_hex(32)
 RAY = str(Path(sys.executable).parent / "ray")
-SMALL = [
-    *ONE_ACTOR_A_STAGE,
-    "videos.world.videos=24",
-    "shard_videos=8",
-    "clips.per_class=4",
-    "clips.min_per_class=2",
-    "clips.per_concept=5",
-    "clips.min_per_concept=3",
-    "clips.random_pool=10",
-    "clips.concepts=[{name: cup, object: cup, kinds: [spatial]}, {name: ball, object: ball, kinds: [spatial]}]",
-    "activations.layers=[late]",
-    "cavs.random_sets=3",
-    "scores.permutations=100",
-    "scores.bootstrap=100",
-]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +101,7 @@ def submit(head: str, *entrypoint: str, working_dir: Path = ROOT) -> tuple[int, 
 
 
 def test_jobs_run_on_the_head_from_the_working_directory(head: str, tmp_path: Path) -> None:
-    overrides = [part for setting in SMALL for part in ("--set", setting)]
+    overrides = [part for setting in SMALLEST for part in ("--set", setting)]
     out = str(tmp_path / "run")
     status, printed = submit(head, "python", "jobs/benchmark.py", "--videos", "24", "--out", out, *overrides)
     assert status == 0, printed
