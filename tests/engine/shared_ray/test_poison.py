@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.helpers.drawn import encode, numbered_frames
-from tests.helpers.poison import LIMITS, Counter
+from tests.helpers.poison import LIMITS, SOURCE, Counter, decoding_source
 from vtcav_ray import cli
 from vtcav_ray.config import StageResources
 from vtcav_ray.engine import Rehearsal, run_shards
@@ -70,10 +70,16 @@ def test_the_command_line_counts_them(tmp_path: Path) -> None:
     shutil.copy(path, videos / "segv.mp4")
 
     def run_until_tracks(allowed: float) -> tuple[int, str]:
-        settings = [f"videos={{uri: '{videos}'}}", f"max_failed_fraction={allowed}", "resources.detect.attempts=2"]
+        settings = [
+            f"videos={{uri: '{videos}'}}",
+            f"tracks={{source: {SOURCE}}}",
+            f"max_failed_fraction={allowed}",
+            "resources.detect.attempts=2",
+        ]
         options = [part for setting in settings for part in ("--set", setting)]
         command = ["run", QUICKSTART, "--until", "tracks", "--out", str(tmp_path / "run"), *options]
-        result = CliRunner().invoke(cli.app, command)
+        with decoding_source():
+            result = CliRunner().invoke(cli.app, command)
         return result.exit_code, " ".join(result.output.split())
 
     status, said = run_until_tracks(0.1)
