@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import ray
 
 from tests.helpers.drawn import encode, numbered_frames
 from tests.helpers.poison import LIMITS, Counter
@@ -201,3 +202,10 @@ def test_stages_with_other_needs_use_actors(tmp_path: Path, monkeypatch: pytest.
     for resources in (StageResources(), StageResources(memory_gb=1)):
         list(run_shards(shards(1), make, output_of(tmp_path, "tracks"), resources))
     assert way == ["_kept_rows", "_pool_rows"]
+
+
+def test_a_ray_of_this_machine_has_no_monitors() -> None:
+    """They forward logs that the driver does not print, and ask for nodes that no cloud gives."""
+    node = ray._private.worker._global_node
+    assert {"raylet", "gcs_server"} <= node.all_processes.keys()
+    assert not {"log_monitor", "monitor"} & node.all_processes.keys()
