@@ -143,6 +143,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.full
 def test_kill_the_driver(tmp_path: Path, undisturbed: dict[str, bytes], shared_ray: str) -> None:
     store_clips(tmp_path)
     driver = subprocess.Popen(
