@@ -121,17 +121,16 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-# Files that take more than about 15 s, the longest first: files go to the workers in this order, so both end together.
+# What takes more than about 15 s, the longest first: files go to the workers in this order, so all end together.
 LONGEST = (
-    "test_pipeline.py",
     "shared_ray",
-    "test_object_storage_runs.py",
+    "test_pipeline.py",
     "test_jobs.py",
     "test_nodes.py",
+    "test_object_storage_runs.py",
     "test_heads.py",
     "test_wheel.py",
     "test_stopping.py",
-    "test_dead_ray.py",
     "test_gpu.py",
     "test_object_storage.py",
     "test_reruns.py",
@@ -151,7 +150,7 @@ LONGEST = (
     "test_without_yolo.py",
     "test_transformers_run.py",
     "test_watch_s3.py",
-    "test_observe.py",
+    "test_dead_ray.py",
     "test_copies.py",
     "test_gradcam_stage.py",
     "test_imports.py",
