@@ -373,11 +373,17 @@ class _Planner:
         self._warnings += of_small_pool(kind, clips, sources, largest, self._config.random_pool, RANDOM_CLIPS_A_VIDEO)
 
     def _in_turn(self, priority: Mapping[str, float]) -> list[str]:
-        """Return the videos by priority, one from each class in turn."""
-        by_class: dict[str, list[str]] = defaultdict(list)
-        for video_id in sorted(priority, key=lambda v: (priority[v], v)):
-            by_class[self._classes.turn_of.get(video_id) or ""].append(video_id)
-        ranked = [(rank, label, v) for label, ids in by_class.items() for rank, v in enumerate(ids)]
+        """Return the videos by priority, one from each class in turn.
+
+        Within a turn they stay in the order of priority. In the order of labels, a set that is smaller than the number
+        of labels would hold only those that come first in the alphabet.
+        """
+        turns: Counter[str] = Counter()
+        ranked = []
+        for place, video_id in enumerate(sorted(priority, key=lambda v: (priority[v], v))):
+            label = self._classes.turn_of.get(video_id) or ""
+            ranked.append((turns[label], place, video_id))
+            turns[label] += 1
         return [v for _, _, v in sorted(ranked)]
 
     def result(self) -> ClipPlan:
