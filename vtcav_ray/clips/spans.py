@@ -7,6 +7,8 @@ import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,7 @@ Positions = tuple[int, np.ndarray]  # interval, first frames of the spans
 FILTERS = ("track_length", "gaps", "cut", "box_size", "confidence", "blur")  # in the order of application
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)  # not frozen: that takes three times as long to create, and there are millions
 class Track:
     """One row of the TRACKS table as arrays; see the table for units.
 
@@ -52,7 +54,7 @@ class Track:
         return np.asarray(self.times)[np.clip(frames, 0, len(self.times) - 1)] * self.fps
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)  # not frozen, as above
 class Span:
     """T frames of a track that are good enough for a clip.
 
@@ -88,20 +90,32 @@ def iter_tracks(table: pa.Table) -> Iterator[Track]:
         return
     columns = {name: table.column(name).chunk(0) for name in table.column_names}
     offsets = columns["frames"].offsets.to_numpy()
-    flat = {
-        "frames": columns["frames"].values.to_numpy().astype(np.int64),
-        "boxes": columns["boxes"].values.values.to_numpy().reshape(-1, 4),
-        "confidence": columns["confidence"].values.to_numpy(),
-        "camera": columns["camera"].values.values.to_numpy().reshape(-1, 2),
-        "sharpness": columns["sharpness"].values.to_numpy(),
-        "shot": columns["shot"].values.to_numpy(),
-    }
+    flat = (
+        columns["frames"].values.to_numpy().astype(np.int64),
+        columns["boxes"].values.values.to_numpy().reshape(-1, 4),
+        columns["confidence"].values.to_numpy(),
+        columns["camera"].values.values.to_numpy().reshape(-1, 2),
+        columns["sharpness"].values.to_numpy(),
+        columns["shot"].values.to_numpy(),
+    )
     single = ("video_id", "track_id", "label", "fps", "height", "width", "num_frames")
+    rows = zip(offsets[:-1].tolist(), offsets[1:].tolist(), *(_values(columns[name]) for name in single), strict=True)
     times = columns.get(SECONDS)
-    for i, values in enumerate(zip(*(columns[name].to_pylist() for name in single), strict=True)):
-        part = slice(int(offsets[i]), int(offsets[i + 1]))
+    for i, (begin, end, video_id, track_id, label, fps, height, width, num_frames) in enumerate(rows):
+        frames, boxes, confidence, camera, sharpness, shot = (values[begin:end] for values in flat)
         seconds = times[i].values.to_numpy() if times is not None and times[i].is_valid else None
-        yield Track(**dict(zip(single, values, strict=True)), **{k: v[part] for k, v in flat.items()}, times=seconds)
+        yield Track(
+            video_id, track_id, label, frames, boxes, confidence, fps, height, width, num_frames, camera, sharpness,
+            shot, seconds,
+        )  # fmt: skip
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return a column as Python objects."""
+    if pa.types.is_primitive(column.type) and not column.null_count:  # ten times as fast
+        values: list[Any] = column.to_numpy().tolist()
+        return values
+    return column.to_pylist()
 
 
 def part_in(track: Track, example: Example) -> Track | None:
@@ -190,7 +204,7 @@ def _positions(tracks: Sequence[Track], config: ClipsConfig, dropped: Counter[st
     broken = np.logical_or.reduceat(breaks, begins[:-1]).tolist()
     for i, some, begin, end in zip(long, broken, begins[:-1].tolist(), begins[1:].tolist(), strict=True):
         if not some:  # nearly all
-            found[i] = _of_segments([edges[i]], config)
+            found[i] = [_of_segment(*edges[i], config)]
             continue
         frames, inside = tracks[i].frames, slice(begin, end - 1)
         segments = _segments(frames, breaks[inside], needed)
@@ -224,11 +238,15 @@ def _of_segments(segments: Sequence[tuple[int, int]], config: ClipsConfig) -> li
     """Return the positions inside segments (first and last frame), those of equal intervals together."""
     by_interval: dict[int, list[np.ndarray]] = {}
     for first, last in segments:
-        covered = last - first + 1
-        interval = min(config.interval, (covered - 1) // max(config.frames - 1, 1))
-        room = covered - ((config.frames - 1) * interval + 1)
-        by_interval.setdefault(interval, []).append(first + _spread(room))
+        interval, starts = _of_segment(first, last, config)
+        by_interval.setdefault(interval, []).append(starts)
     return [(interval, np.concatenate(starts)) for interval, starts in by_interval.items()]
+
+
+def _of_segment(first: int, last: int, config: ClipsConfig) -> Positions:
+    covered, steps = last - first + 1, config.frames - 1
+    interval = min(config.interval, (covered - 1) // max(steps, 1))
+    return interval, first + _spread(covered - (steps * interval + 1))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -274,100 +292,133 @@ class _Batch:
         self.frames_ST = self.starts_S[:, None] + np.arange(length_T) * self.interval_S[:, None]
         keys_ST = self.owner_S[:, None] * self.stride + self.frames_ST
         self.place_ST = np.searchsorted(self.keys, keys_ST, "right") - 1  # of the box at the frame, or the one before
-        boxes = np.concatenate([track.boxes for track in self.tracks])
-        self.boxes_ST4 = self._interpolated(boxes, np.arange(len(self.owner_S)))
-        sides_ST2 = self.boxes_ST4[..., 2:] - self.boxes_ST4[..., :2]
-        size_S = np.median(np.minimum(sides_ST2[..., 0], sides_ST2[..., 1]), axis=1)
-        begins, ends = np.searchsorted(self.keys, keys_ST[:, 0]), self.place_ST[:, -1] + 1
-        first_S = self.offset[self.owner_S]
-        # Sums of each track alone: the sum over all tracks would round differently.
-        totals = [np.concatenate(([0.0], track.confidence.cumsum(dtype=np.float64))) for track in self.tracks]
-        total, shift_S = np.concatenate(totals), self.owner_S  # each track has one sum more than boxes
-        self.confidence_S = (total[ends + shift_S] - total[begins + shift_S]) / np.maximum(ends - begins, 1)
-        sharp_S = np.ones(len(self.owner_S), bool)
+        self.past_ST = keys_ST - self.keys[self.place_ST]  # frames since that box
+        # The coordinates come first, so that each is one contiguous array.
+        self.edges_4ST = self._interpolated([track.boxes for track in self.tracks], self.place_ST, self.past_ST)
+        size_S = _medians_reach(
+            np.minimum(self.edges_4ST[2] - self.edges_4ST[0], self.edges_4ST[3] - self.edges_4ST[1]),
+            quality.min_box_side,
+        )
+        # The first box in the span, and the first one after it.
+        begins, ends = self.place_ST[:, 0] + (self.past_ST[:, 0] > 0), self.place_ST[:, -1] + 1
+        self.confidence_S = self._mean_confidence(begins, ends)
+        passes = [size_S, self.confidence_S >= quality.min_confidence]
         if quality.min_sharpness > 0:
-            spans = zip(self.owner_S.tolist(), (begins - first_S).tolist(), (ends - first_S).tolist(), strict=True)
-            medians = [np.median(self.tracks[owner].sharpness[a:b]) for owner, a, b in spans]
-            sharp_S = np.array(medians) >= quality.min_sharpness
-        passes = (size_S >= quality.min_box_side, self.confidence_S >= quality.min_confidence, sharp_S)
+            passes.append(self._sharp(begins, ends, quality.min_sharpness))
+        else:
+            passes.append(np.ones(len(self.owner_S), bool))
         return np.logical_and.accumulate(np.column_stack(passes), axis=1).sum(1)
 
+    def _mean_confidence(self, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        # Sums of each track alone: the sum over all tracks would round differently.
+        sums = np.zeros(self.offset[-1] + len(self.tracks))  # each track has one sum more than boxes
+        for number, (track, begin) in enumerate(zip(self.tracks, self.offset.tolist(), strict=False)):
+            first = begin + number + 1
+            track.confidence.cumsum(dtype=np.float64, out=sums[first : first + len(track.confidence)])
+        return (sums[ends + self.owner_S] - sums[begins + self.owner_S]) / np.maximum(ends - begins, 1)
+
+    def _sharp(self, begins: np.ndarray, ends: np.ndarray, least: float) -> np.ndarray:
+        """Return whether the median sharpness of the boxes in each span is at least `least`: bool [S]."""
+        sharpness = np.concatenate([track.sharpness for track in self.tracks])
+        above, strange = (np.concatenate(([0], some.cumsum())) for some in (sharpness >= least, np.isnan(sharpness)))
+        count_S, many_S = ends - begins, 2 * (above[ends] - above[begins])
+        sharp_S = many_S > count_S
+        # With exactly half of them above, the two middle ones decide.
+        for place in np.flatnonzero((many_S == count_S) | (strange[ends] > strange[begins])).tolist():
+            sharp_S[place] = count_S[place] and np.median(sharpness[begins[place] : ends[place]]) >= least
+        return sharp_S
+
     def spans(self, good: np.ndarray, examples: Sequence[Example | None]) -> Iterator[tuple[int, Span]]:
-        """Yield (place of its track, span) for the spans at these places.
+        """Yield (place of its track, span) for the spans at these places, which rise.
 
         Args:
             examples: of each track.
         """
         if not len(good):
             return
-        owner_S, frames_ST, boxes_ST4 = self.owner_S[good], self.frames_ST[good], self.boxes_ST4[good]
-        camera = np.concatenate([track.camera for track in self.tracks])
-        motions = describe_motions(
-            boxes_ST4, self._times(good), self._of_track("fps", good), self._of_track("height", good),
-            self._of_track("width", good), self._interpolated(camera, good),
-        )  # fmt: skip
-        rows = zip(
-            owner_S.tolist(),
-            frames_ST.astype(np.int32),
-            boxes_ST4.astype(np.float32),
-            motions,
-            self._best_frames(good).tolist(),
-            self.confidence_S[good].tolist(),
-            self.interval_S[good].tolist(),
-            strict=True,
+        owner_S, frames_ST, edges_4ST = self.owner_S[good], self.frames_ST[good], self.edges_4ST[:, good]
+        place_ST, past_ST = self.place_ST[good], self.past_ST[good]
+        fps_S, height_S, width_S = (
+            np.array([getattr(track, name) for track in self.tracks])[owner_S] for name in ("fps", "height", "width")
         )
-        for owner, frames, boxes, motion, pick, confidence, interval in rows:
-            track, example = self.tracks[owner], examples[owner]
+        camera_2ST = self._interpolated([track.camera for track in self.tracks], place_ST, past_ST)
+        motions = describe_motions(edges_4ST, self._times(owner_S, frames_ST), fps_S, height_S, width_S, camera_2ST)
+        whole_ST = (edges_4ST[0] > 1) & (edges_4ST[1] > 1)
+        whole_ST &= edges_4ST[2] < width_S[:, None] - 1
+        whole_ST &= edges_4ST[3] < height_S[:, None] - 1
+        picks = self._best_frames(place_ST, past_ST == 0, whole_ST).tolist()
+        frames_ST, boxes_ST4 = frames_ST.astype(np.int32), edges_4ST.transpose(1, 2, 0).astype(np.float32, order="C")
+        rows = zip(motions, picks, self.confidence_S[good].tolist(), self.interval_S[good].tolist(), strict=True)
+        counts = np.bincount(owner_S, minlength=len(self.tracks)).tolist()
+        begin = 0
+        for owner, (track, example, count) in enumerate(zip(self.tracks, examples, counts, strict=True)):
             video_id = track.video_id if example is None else example.video_id
-            # Copies: a view would keep the arrays of all spans alive with each span that is kept.
-            yield owner, Span(
-                video_id, track.track_id, track.label, frames.copy(), boxes.copy(), motion, pick, confidence, interval,
-                example,
-            )  # fmt: skip
+            mine = slice(begin, begin + count)
+            begin += count
+            # One copy per track: views of all would keep them alive with each span that is kept.
+            for frames, boxes, row in zip(
+                frames_ST[mine].copy(), boxes_ST4[mine].copy(), islice(rows, count), strict=True
+            ):
+                yield owner, Span(video_id, track.track_id, track.label, frames, boxes, *row, example)
 
-    def _of_track(self, name: str, good: np.ndarray) -> np.ndarray:
-        return np.array([getattr(track, name) for track in self.tracks])[self.owner_S[good]]
-
-    def _times(self, good: np.ndarray) -> np.ndarray:
+    def _times(self, owner_S: np.ndarray, frames_ST: np.ndarray) -> np.ndarray:
         """Return when the frames of spans are shown, as `Track.at` does: float [S, T]."""
-        times_ST = self.frames_ST[good].astype(float)
-        owner_S = self.owner_S[good]
+        times_ST = frames_ST.astype(float)
         for owner, track in enumerate(self.tracks):
             if track.times is not None and (mine := np.flatnonzero(owner_S == owner)).size:
-                times_ST[mine] = track.at(self.frames_ST[good[mine]])
+                times_ST[mine] = track.at(frames_ST[mine])
         return times_ST
 
-    def _interpolated(self, values: np.ndarray, good: np.ndarray) -> np.ndarray:
-        """Interpolate values between the boxes of a track, as `np.interp` does: [boxes, N] -> float64 [S, T, N]."""
-        values = values.astype(np.float64)
-        place_ST = self.place_ST[good]
+    def _interpolated(self, values: Sequence[np.ndarray], place_ST: np.ndarray, past_ST: np.ndarray) -> np.ndarray:
+        """Interpolate values between the boxes of a track, as `np.interp` does.
+
+        Args:
+            values: of each track, [boxes, N].
+            place_ST: of the box at each frame, or the one before it.
+            past_ST: frames since that box.
+
+        Returns:
+            float64 [N, S, T].
+        """
+        columns = np.ascontiguousarray(np.concatenate(values).T, np.float64)
         # From each box to the next one. After a track's last box nothing is interpolated.
-        slopes = np.zeros_like(values)
-        slopes[:-1] = (values[1:] - values[:-1]) / np.maximum(self.keys[1:] - self.keys[:-1], 1)[:, None]
-        past_ST = self.frames_ST[good] + self.owner_S[good][:, None] * self.stride - self.keys[place_ST]
-        found = values[place_ST]
-        between = past_ST != 0
-        found[between] += slopes[place_ST[between]] * past_ST[between][:, None]
+        slopes = np.zeros_like(columns)
+        slopes[:, :-1] = (columns[:, 1:] - columns[:, :-1]) / np.maximum(self.keys[1:] - self.keys[:-1], 1)
+        found = columns.take(place_ST, axis=1)
+        if (between := np.flatnonzero(past_ST)).size:
+            places = place_ST.ravel()[between]
+            found.reshape(len(columns), -1)[:, between] += slopes.take(places, axis=1) * past_ST.ravel()[between]
         return found
 
-    def _best_frames(self, good: np.ndarray) -> np.ndarray:
-        """Return int [S]: the sharpest frame with the object whole and detected with at least median confidence."""
-        owner_S, frames_ST, boxes_ST4 = self.owner_S[good], self.frames_ST[good], self.boxes_ST4[good]
-        keys_ST = frames_ST + owner_S[:, None] * self.stride
-        detected = self.keys[self.place_ST[good]] == keys_ST
-        # The box at the frame, or the one after it.
-        place_ST = self.place_ST[good] + ~detected
+    def _best_frames(self, place_ST: np.ndarray, detected_ST: np.ndarray, whole_ST: np.ndarray) -> np.ndarray:
+        """Return int [S]: the sharpest frame with the object whole and detected with at least median confidence.
+
+        Args:
+            place_ST: of the box at each frame, or the one before it.
+            detected_ST: whether there is a box at the frame.
+            whole_ST: whether the object is inside the frame.
+        """
+        place_ST = place_ST + ~detected_ST  # the box at the frame, or the one after it
         confidence = np.concatenate([track.confidence for track in self.tracks])
         sharpness = np.concatenate([track.sharpness for track in self.tracks])
-        confidence_ST = np.where(detected, confidence[place_ST], np.nan)
-        known = np.where(detected.any(1, keepdims=True), confidence_ST, 0.0)
-        # np.median is ten times faster; a span's own median does not depend on the others.
-        usual = np.median(known, axis=1, keepdims=True)
-        if (missing := np.flatnonzero(np.isnan(known).any(1))).size:
-            usual[missing] = np.nanmedian(known[missing], axis=1, keepdims=True)
-        sure = np.nan_to_num(confidence_ST, nan=-1.0) >= usual
-        whole = (boxes_ST4[..., 0] > 1) & (boxes_ST4[..., 1] > 1)
-        whole &= boxes_ST4[..., 2] < self._of_track("width", good)[:, None] - 1
-        whole &= boxes_ST4[..., 3] < self._of_track("height", good)[:, None] - 1
-        wanted = np.where((sure & whole).any(1, keepdims=True), sure & whole, sure)
-        return np.where(wanted, sharpness[place_ST], -1.0).argmax(1)
+        confidence_ST = np.where(detected_ST, confidence.take(place_ST), np.nan)
+        # The median of those that are numbers, as `np.nanmedian`, which takes ten times as long.
+        rising_ST = np.sort(confidence_ST, axis=1)  # those that are not come last
+        last_S = np.maximum(np.count_nonzero(~np.isnan(rising_ST), axis=1) - 1, 0)
+        rows = np.arange(len(rising_ST))
+        usual_S = (rising_ST[rows, last_S // 2] + rising_ST[rows, (last_S + 1) // 2]) / 2
+        sure_ST = confidence_ST >= usual_S[:, None]
+        both_ST = sure_ST & whole_ST
+        wanted_ST = np.where(both_ST.any(1, keepdims=True), both_ST, sure_ST)
+        return np.where(wanted_ST, sharpness.take(place_ST), -1.0).argmax(1)
+
+
+def _medians_reach(values_ST: np.ndarray, least: float) -> np.ndarray:
+    """Return whether the median of each row is at least `least`: bool [S]. Most rows need no sorting."""
+    length_T = values_ST.shape[1]
+    many_S = 2 * np.count_nonzero(values_ST >= least, axis=1)
+    reach_S = many_S > length_T
+    # With exactly half of them above, the two middle ones decide. A sum shows whether all values are numbers.
+    if (open_ := np.flatnonzero((many_S == length_T) | np.isnan(values_ST.sum(1)))).size:
+        reach_S[open_] = np.median(values_ST[open_], axis=1) >= least
+    return reach_S
