@@ -11,7 +11,8 @@ import pytest
 
 from tests.helpers.tracked_things import track_row, tracks_table
 from vtcav_ray.clips.motion import describe_motion
-from vtcav_ray.clips.spans import SPANS_A_TRACK, Span, Track, iter_tracks, usable_spans, usable_spans_of
+from vtcav_ray.clips.span_filters import SPANS_A_TRACK, usable_spans, usable_spans_of
+from vtcav_ray.clips.spans import Span, Track, iter_tracks
 from vtcav_ray.config import ClipsConfig, QualityConfig
 
 EASY = {"min_box_side": 0.0, "min_confidence": 0.0, "min_sharpness": 0.0}

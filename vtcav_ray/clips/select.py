@@ -30,18 +30,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.clips.candidates import FACTOR, Candidates, clearest, few_by_chance
+from vtcav_ray.clips.candidates import FACTOR, Candidates, few_by_chance
 from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
+from vtcav_ray.clips.concept_candidates import ConceptCandidates
 from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.given import GivenPlan, plan_given
 from vtcav_ray.clips.kinds import CONTROLLED, builder_of
-from vtcav_ray.clips.offers import fits, proposals, proposed, reserved_videos
+from vtcav_ray.clips.offers import reserved_videos
 from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
 from vtcav_ray.clips.pools import corpus_pool, own_pool
 from vtcav_ray.clips.settled import settled
-from vtcav_ray.clips.spans import FILTERS, Span, Track, iter_tracks, part_in, usable_spans_of
-from vtcav_ray.config import ClipsConfig, ConceptConfig
+from vtcav_ray.clips.span_filters import FILTERS, usable_spans_by_video
+from vtcav_ray.clips.spans import Span, Spans, Track, iter_tracks, part_in
+from vtcav_ray.config import ClipsConfig
 from vtcav_ray.registry import MOTION_CONTROLS
 from vtcav_ray.text.label_sets import split_labels
 from vtcav_ray.text.name_lists import NameIndex
@@ -124,14 +126,14 @@ class _Planner:
     ) -> None:
         self._config, self._seed, self._classes, self._reserved = config, seed, classes, reserved
         self._examples, self._of_file = corpus.examples, corpus.of_files()
+        self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._auto = isinstance(config.concepts, str)
-        self._concepts: dict[str, ConceptConfig] = {c.name: c for c in config.tracked}
-        self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
+        self._offered = ConceptCandidates(config, seed, self._dropped)
+        self._concepts, self._candidates = self._offered.concepts, self._offered.candidates
         capacity = FACTOR * config.random_pool // max(len(set(classes.turn_of.values())), 1) + 8
         self._random = defaultdict[str | None, Candidates](functools.partial(Candidates, capacity, "random", seed))
         # From all videos, whatever their label: if most labels are rare, the candidates per label are too few.
         self._random_any = Candidates(FACTOR * config.random_pool, "random", seed)
-        self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._tracks = self._copies = 0
         self._rows = PlanRows(seed, config.class_views)
         self._warnings = list(classes.warnings)
@@ -166,9 +168,6 @@ class _Planner:
         self._copies = len(copies)
         self._warnings += [of_copies(copies, labels)] if copies else []
 
-    def _new_candidates(self, name: str) -> Candidates:
-        return Candidates(FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
-
     @settled()
     def read(self, tracks: Iterable[pa.Table]) -> None:
         """Collect from each video's tracks what concepts and random clips could use."""
@@ -177,51 +176,33 @@ class _Planner:
             if video_id in taken:
                 continue
             if video_id not in self._reserved:
-                self._offer_to_concepts(video_id, spans)
+                self._offered.offer(video_id, spans)
                 if self._reserved:
                     continue
-            few = functools.partial(few_by_chance, spans, RANDOM_CLIPS_A_VIDEO, self._seed, video_id)
-            drawn = few, draw(self._seed, "random", video_id)
+            drawn = functools.partial(self._few_by_chance, video_id, spans), draw(self._seed, "random", video_id)
             self._random[self._classes.turn_of.get(video_id)].add(video_id, *drawn)
             self._random_any.add(video_id, *drawn)
 
-    def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, list[Span]]]:
+    def _few_by_chance(self, video_id: str, spans: Spans) -> list[Span]:
+        return few_by_chance(spans.at(range(len(spans))), RANDOM_CLIPS_A_VIDEO, self._seed, video_id)
+
+    def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, Spans]]:
         """Yield the source videos with spans. A video of several files comes last: its files are in several tables."""
-        files = {unit: len({example.file for example in some}) for unit, some in self._examples.items()}
-        of_several: dict[str, list[Span]] = defaultdict(list)
+        several = {unit for unit, some in self._examples.items() if len({example.file for example in some}) > 1}
+        of_several: dict[str, list[Spans]] = defaultdict(list)
         for table in tracks:
-            by_video: dict[str, list[Span]] = defaultdict(list)
             parts: list[tuple[Track, Example]] = []
             for track in iter_tracks(table):
                 self._tracks += 1
                 for example in self._of_file.get(track.video_id, ()):
                     if (part := part_in(track, example)) is not None:
                         parts.append((part, example))
-            for (_, example), spans in zip(parts, usable_spans_of(parts, self._config, self._dropped), strict=True):
-                of = by_video if files[example.video_id] == 1 else of_several
-                of[example.video_id] += spans
-            yield from ((v, s) for v, s in by_video.items() if s)
-        yield from ((v, s) for v, s in of_several.items() if s)
-
-    def _offer_to_concepts(self, video_id: str, spans: list[Span]) -> None:
-        limit = self._config.quality.max_clips_per_video
-        seen = {(s.object, s.motion.direction) for s in spans}
-        if self._auto:
-            for name, *shown in proposals(spans):
-                if name not in self._concepts:
-                    self._concepts[name] = proposed(name, *shown)
-                    self._candidates[name] = self._new_candidates(name)
-        # Most of the concepts need an object or a direction that the video does not have.
-        objects, directions = {None, *(o for o, _ in seen)}, {None, *(d for _, d in seen)}
-        for name, concept in self._concepts.items():
-            direction = None if concept.motion is None else concept.motion.direction
-            if concept.object not in objects or direction not in directions:
-                continue
-            fit = [span for span in spans if fits(span, concept)]
-            if fit:
-                self._dropped["clips_per_video"] += max(len({s.track_id for s in fit}) - limit, 0)
-                best = functools.partial(clearest, fit, direction is not None, limit)
-                self._candidates[name].add(video_id, best)
+            for video_id, spans in usable_spans_by_video(parts, self._config, self._dropped).items():
+                if video_id in several:
+                    of_several[video_id].append(spans)
+                else:
+                    yield video_id, spans
+        yield from ((video_id, Spans.joined(some)) for video_id, some in of_several.items())
 
     def choose_given(self, given: GivenPlan) -> None:
         """Add the rows of own clips."""
