@@ -13,6 +13,7 @@ is the frame's short side, so the words mean the same for every video size.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -107,9 +108,11 @@ def describe_motions(
     growth_S, spread_S = _growth(edges_4ST, t_ST, duration_S, height_S, width_S)
     direction_S, clarity_S = _directions(net_2S, length_S, extent_S, growth_S, spread_S)
     shape_S[direction_S == "still"] = "straight"
-    columns = (direction_S, length_S * rate_S / duration_S, shape_S)
-    net = zip(*net_2S.tolist(), strict=True)
-    return list(map(Motion, *(column.tolist() for column in columns), net, growth_S.tolist(), clarity_S.tolist()))
+    columns = (direction_S, length_S * rate_S / duration_S, shape_S, growth_S, clarity_S)
+    direction, speed, shape, growth, clarity = (column.tolist() for column in columns)
+    rows = zip(direction, speed, shape, zip(*net_2S.tolist(), strict=True), growth, clarity, strict=True)
+    # As `Motion(*row)`, without a call of Python for each.
+    return list(map(functools.partial(tuple.__new__, Motion), rows))
 
 
 def _running_sums(values_2TS: np.ndarray) -> np.ndarray:

@@ -294,10 +294,7 @@ class _Batch:
         slopes = np.zeros_like(columns)
         slopes[:, :-1] = (columns[:, 1:] - columns[:, :-1]) / np.maximum(self.keys[1:] - self.keys[:-1], 1)
         found = columns.take(place_ST, axis=1)
-        if (between := np.flatnonzero(past_ST)).size:
-            places = place_ST.ravel()[between]
-            found.reshape(len(columns), -1)[:, between] += slopes.take(places, axis=1) * past_ST.ravel()[between]
-        return found
+        return np.add(found, slopes.take(place_ST, axis=1) * past_ST, out=found, where=past_ST != 0)
 
     def _best_frames(self, place_ST: np.ndarray, detected_ST: np.ndarray, whole_ST: np.ndarray) -> np.ndarray:
         """Return int [S]: the sharpest frame with the object whole and detected with at least median confidence.
