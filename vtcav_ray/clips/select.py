@@ -26,6 +26,7 @@ import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -321,12 +322,12 @@ class _Planner:
             by_track = builder_of(kind).negatives_need_tracks(config)
             picks: list[tuple[str, int]] = []
             for number in range(RANDOM_CLIPS_A_VIDEO):
-                picks += [(v, number) for v in order if not by_track or number < len(spans.get(v, ()))]
+                fit = ((v, number) for v in order if not by_track or number < len(spans.get(v, ())))
+                picks += islice(fit, config.random_pool - len(picks))
                 if number == 0:
                     sources = len(picks)
-                if len(picks) >= config.random_pool:
+                if len(picks) == config.random_pool:
                     break
-            picks = picks[: config.random_pool]
             sizes[kind] = len(picks)
             self._random_videos |= {v for v, _ in picks}
             for video_id, number in picks:
@@ -337,11 +338,12 @@ class _Planner:
                 else:
                     example = self._drawn_example(video_id, number)
                     self._rows.add("random", f"random/{kind}", kind, example, None, number=number)
-            self._warn_of_small_pool(kind, len(picks), min(sources, len(picks)))
+            self._warn_of_small_pool(kind, len(picks), sources)
         self._random_sizes = sizes
         for concept, kind, controls_of in self._given.from_corpus:
             named = corpus_pool if concept is None else functools.partial(own_pool, concept)
-            picks = [(v, number) for number in range(RANDOM_CLIPS_A_VIDEO) for v in order][: config.random_pool]
+            every = ((v, number) for number in range(RANDOM_CLIPS_A_VIDEO) for v in order)
+            picks = list(islice(every, config.random_pool))
             for video_id, number in picks:
                 self._rows.add_from_corpus(named, kind, self._drawn_example(video_id, number), number, controls_of)
             sizes[named(kind).removeprefix("random/")] = len(picks)
