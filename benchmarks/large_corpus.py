@@ -5,9 +5,9 @@
 The tables have the real schemas and synthetic rows (`tables_at_scale.py`). What the driver of a run does with them is
 done here in the same order, in one process: the key of the stage `videos`, the preflight's counts, the shards of
 `tracks`, the search for copies, the plan of `clips` (concepts proposed, 30 clips each, 400 classes), and the counts of
-`vtcav plan`. `--write-tables` and `--tables` keep the tables for several runs. `--scan SHARDS` reads only so many shards of tracks for the plan, which bounds the time and not the memory
-of the corpus. `seconds` are by the clock, `cpu_seconds` of this process; `peak_mb` is the largest resident memory so
-far.
+`vtcav plan`. `--write-tables` and `--tables` keep the tables for several runs. `--scan SHARDS` reads only so many
+shards of tracks for the plan, which bounds the time and not the memory of the corpus. `seconds` are by the clock,
+`cpu_seconds` of this process; `peak_mb` is the largest resident memory so far.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 import pyarrow as pa
@@ -41,13 +41,14 @@ from vtcav_ray.clips.offers import reserved_videos
 from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
 from vtcav_ray.clips.pools import corpus_pool, own_pool
-from vtcav_ray.clips.settled import settled
+from vtcav_ray.clips.settled import settled, uncollected
 from vtcav_ray.clips.span_filters import FILTERS, usable_spans_by_video
 from vtcav_ray.clips.spans import Span, Spans, Track, iter_tracks, part_in
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.registry import MOTION_CONTROLS
 from vtcav_ray.text.label_sets import split_labels
 from vtcav_ray.text.name_lists import NameIndex
+from vtcav_ray.tracks.freed_memory import keep_some_freed_memory
 
 RANDOM_CLIPS_A_VIDEO = 4  # maximum, if one per video does not fill the pool
 SEGMENTS_A_VIDEO = 4  # maximum of segments of one source video that are examples of its class
@@ -104,21 +105,23 @@ def plan_clips(
         ConfigError: `clips.classes` names a class that the model does not have.
     """
     copies = copies or {}
-    corpus = Corpus.of(videos, {*failed_video_ids, *copies}, segments)
-    own = GivenPlan() if given is None else plan_given(given, Corpus.of(videos).examples, config, seed)
-    corpus = corpus.without(own.sources)
-    classes = plan_classes(corpus.listed, config, seed, recogniser_classes, corpus_videos)
-    known = NameIndex(recogniser_classes) if recogniser_classes else None
-    corpus = corpus.spelled(labels_of({text: text for text in corpus.texts}, known, []))
-    planner = _Planner(config, seed, classes, corpus, reserved_videos(videos))
-    labels = zip(videos["video_id"].to_pylist(), videos["label"].to_pylist(), strict=True)
-    planner.note_copies(copies, dict(labels))
+    with uncollected():
+        corpus = Corpus.of(videos, {*failed_video_ids, *copies}, segments)
+        own = GivenPlan() if given is None else plan_given(given, Corpus.of(videos).examples, config, seed)
+        corpus = corpus.without(own.sources)
+        classes = plan_classes(corpus.listed, config, seed, recogniser_classes, corpus_videos)
+        known = NameIndex(recogniser_classes) if recogniser_classes else None
+        corpus = corpus.spelled(labels_of({text: text for text in corpus.texts}, known, []))
+        planner = _Planner(config, seed, classes, corpus, reserved_videos(videos))
+        labels = zip(videos["video_id"].to_pylist(), videos["label"].to_pylist(), strict=True)
+        planner.note_copies(copies, dict(labels))
     planner.read(tracks)
-    planner.choose_given(own)
-    if config.need_tracks:
-        planner.choose_concepts()
-    planner.choose_random()
-    return planner.result()
+    with uncollected():
+        planner.choose_given(own)
+        if config.need_tracks:
+            planner.choose_concepts()
+        planner.choose_random()
+        return planner.result()
 
 
 class _Planner:
@@ -172,6 +175,7 @@ class _Planner:
     @settled()
     def read(self, tracks: Iterable[pa.Table]) -> None:
         """Collect from each video's tracks what concepts and random clips could use."""
+        keep_some_freed_memory()
         taken = {v for ids in self._classes.examples.values() for v in ids}
         for video_id, spans in self._spans_by_video(tracks):
             if video_id in taken:
@@ -358,10 +362,10 @@ class _Planner:
     def _in_turn(self, priority: Mapping[str, float]) -> list[str]:
         """Return the videos by priority, one from each class in turn."""
         by_class: dict[str, list[str]] = defaultdict(list)
-        for video_id in sorted(priority, key=lambda v: (priority[v], v)):
+        for _, video_id in sorted(zip(priority.values(), priority, strict=True)):
             by_class[self._classes.turn_of.get(video_id) or ""].append(video_id)
-        ranked = [(rank, label, v) for label, ids in by_class.items() for rank, v in enumerate(ids)]
-        return [v for _, _, v in sorted(ranked)]
+        rounds = zip_longest(*(ids for _, ids in sorted(by_class.items())))
+        return [video_id for some in rounds for video_id in some if video_id is not None]
 
     def result(self) -> ClipPlan:
         examples = sum(len(ids) for ids in self._classes.examples.values())
