@@ -26,7 +26,7 @@ import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -360,12 +360,20 @@ class _Planner:
         self._warnings += of_small_pool(kind, clips, sources, largest, self._config.random_pool, RANDOM_CLIPS_A_VIDEO)
 
     def _in_turn(self, priority: Mapping[str, float]) -> list[str]:
-        """Return the videos by priority, one from each class in turn."""
-        by_class: dict[str, list[str]] = defaultdict(list)
+        """Return the videos by priority, one from each class in turn.
+
+        Within a turn they stay in the order of priority. In the order of labels, a set that is smaller than the number
+        of labels would hold only those that come first in the alphabet.
+        """
+        turns: Counter[str] = Counter()
+        rounds: list[list[str]] = []
         for _, video_id in sorted(zip(priority.values(), priority, strict=True)):
-            by_class[self._classes.turn_of.get(video_id) or ""].append(video_id)
-        rounds = zip_longest(*(ids for _, ids in sorted(by_class.items())))
-        return [video_id for some in rounds for video_id in some if video_id is not None]
+            label = self._classes.turn_of.get(video_id) or ""
+            if turns[label] == len(rounds):
+                rounds.append([])
+            rounds[turns[label]].append(video_id)
+            turns[label] += 1
+        return list(chain(*rounds))
 
     def result(self) -> ClipPlan:
         examples = sum(len(ids) for ids in self._classes.examples.values())
