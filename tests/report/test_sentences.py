@@ -160,10 +160,12 @@ def test_overall_counts_m_and_names_alpha_and_correction() -> None:
 
 def test_shares_count_each_comparison_for_itself() -> None:
     rows = [cell(**RAISING), cell(layer="early"), cell(concept="x/frozen"), cell(**RAISING, against="cup up/frozen")]
+    rows.append(cell(against="cup up/padding"))
     assert sentences.group_shares(cells_of(*rows)) == [
         ("moving, against random", 1, 2),
         ("motion control, against random", 0, 1),
         ("against the same clips without their movement", 1, 1),
+        ("against the same movement without the object", 0, 1),
     ]
 
 

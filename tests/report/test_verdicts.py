@@ -68,6 +68,15 @@ def test_movement_of_an_object_is_found_against_the_same_object_still() -> None:
     assert "against the same clips frozen" in only(frozen)[0]
 
 
+def test_a_difference_from_what_moves_alike_is_the_object_and_not_its_movement() -> None:
+    rows = [cell(**FOUND, concept="cup/spatiotemporal", against="cup/padding"), cell(concept="cup/spatiotemporal")]
+    (verdict,) = verdicts(cells_of(*rows))
+    assert verdict.themes == (Theme.OBJECT,)
+    assert plain(verdict.sentences[0]) == (
+        "Uses an object: cup, at late only (+0.41 logits at late, q = 0.004, against padding, which moves alike)."
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "theme"),
     [("spatial", Theme.OBJECT), ("spatiotemporal", Theme.MOVING_OBJECT), ("context", Theme.SCENE)],

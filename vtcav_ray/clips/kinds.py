@@ -58,6 +58,8 @@ class ClipBuilder:
     Attributes:
         group: the purpose of the kind; the report sorts kinds by it. Kinds that are `dynamic` or `context` are compared
             with the `static` ones and the `control`s of the same name.
+        keeps_movement: of a motion control, the clip moves as its original does, and lacks something else. A difference
+            from it is then not the effect of the movement.
         full_frame: the clip has full frames: it needs no boxes, and its frames keep their shape.
         needs: positions in the span whose frames must be `put`.
         order: int [T], the span's position that each frame of the clip is made from.
@@ -66,6 +68,7 @@ class ClipBuilder:
     """
 
     group: ClassVar[Group] = "dynamic"
+    keeps_movement: ClassVar[bool] = False
     full_frame: ClassVar[bool] = False
     background: int = 0
     shown: np.ndarray | None = None
@@ -292,6 +295,7 @@ class Padding(Spatiotemporal):
     """
 
     group = "control"
+    keeps_movement = True
 
     def piece(self, position: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         crop = self.crop(position, frame)

@@ -62,6 +62,12 @@ class Column:
     against: str
     contrast: str
 
+    @property
+    def keeps_movement(self) -> bool:
+        """Whether it is compared with clips that move in the same way, such as its moving outline alone."""
+        other = self.against.rpartition("/")[2]
+        return self.contrast == "pair" and other in MOTION_CONTROLS and bool(MOTION_CONTROLS[other].keeps_movement)
+
 
 @dataclass(frozen=True)
 class Texts:

@@ -93,10 +93,12 @@ def _open(cells: ScoreCells) -> np.ndarray:
 
 def group_shares(cells: ScoreCells) -> list[tuple[str, int, int]]:
     """Return (label, significant cells, all cells): by group against random clips, then the other comparisons."""
+    alike = np.array([column.keeps_movement for column in cells.columns], bool)[cells.column_N]
     parts = [(f"{word}, against random", cells.group(g) & cells.contrast("random")) for g, word in GROUP_WORDS.items()]
     parts += [
         ("against the other concepts of its kind", cells.contrast("rest")),
-        ("against the same clips without their movement", cells.contrast("pair")),
+        ("against the same clips without their movement", cells.contrast("pair") & ~alike),
+        ("against the same movement without the object", cells.contrast("pair") & alike),
     ]
     return [(word, int((rows & cells.significant_N).sum()), int(rows.sum())) for word, rows in parts if rows.any()]
 

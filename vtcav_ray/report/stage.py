@@ -93,7 +93,7 @@ def _ingredients(context: Context) -> dict[str, Any]:
 
 STAGE = Stage(
     stages.REPORT,
-    version=9,
+    version=10,
     ingredients=_ingredients,
     prepare=_prepare,
 )

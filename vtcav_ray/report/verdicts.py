@@ -1,8 +1,8 @@
 """One verdict per class: what the model uses for it, from which depth on, how much, and what was not shown to matter.
 
 A verdict reads all comparisons of a class together: with random clips, with the other concepts of the same kind, and
-with the same clips without their movement. A finding that all classes share says nothing about one of them, so it is
-stated once, for all.
+with the same clips without their movement, or without what moves. A finding that all classes share says nothing about
+one of them, so it is stated once, for all.
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ def theme_of(column: Column, movements: Collection[str] = ()) -> Theme | None:
     if column.group == "control":
         return None
     if column.contrast == "pair":  # the same clips with and without their movement, or two kinds of one object
-        return Theme.MOVEMENT if column.group in ("dynamic", "context") else None
+        if column.group not in ("dynamic", "context"):
+            return None
+        return Theme.OBJECT if column.keeps_movement else Theme.MOVEMENT
     if column.name in movements:
         return Theme.MOVEMENT
     if column.kind in GIVEN_KINDS:  # what own clips show is their author's
@@ -185,7 +187,7 @@ def _by_theme(
     """Return theme -> (concept, its rows) pairs: the clearest theme, concept and row first, by |z|.
 
     Layers come before the model's own answer, which says that a concept counts and not where.
-    Against another concept of the same name, a row belongs to the movement of that concept.
+    Against another concept of the same name, a row belongs to what that one lacks: movement, or the object itself.
     """
     z = np.abs(np.nan_to_num(cells.numbers["z"]))
     answer_N, degenerate_N = cells.answer_N, cells.degenerate_N
@@ -202,8 +204,8 @@ def _uses(cells: ScoreCells, theme: Theme, concepts: list[tuple[str, list[int]]]
     phrases: list[Phrase] = [Phrase("Uses " if first else "Also uses "), Phrase(f"{_article(theme)}", "raises")]
     phrases.append(Phrase(": "))
     for place, (concept, rows) in enumerate(concepts[:MAX_NAMED]):
-        pair = cells.columns[cells.column_N[rows[0]]].contrast == "pair"
-        start = f"{'; ' if place else ''}{'that of ' if pair else ''}"
+        of_concept = theme is Theme.MOVEMENT and cells.columns[cells.column_N[rows[0]]].contrast == "pair"
+        start = f"{'; ' if place else ''}{'that of ' if of_concept else ''}"
         phrases += [Phrase(start), name(concept), *_depth(cells, rows), *_size(cells, rows[0])]
     left = concepts[MAX_NAMED:]
     if left:
@@ -261,6 +263,8 @@ def _compared(cells: ScoreCells, i: int) -> str:
         return ", against the other concepts of its kind"
     if column.contrast == "pair":
         other = column.against.rpartition("/")[2]
+        if column.keeps_movement:
+            return f", against {other}, which moves alike"
         return ", against the same objects still" if other == "spatial" else f", against the same clips {other}"
     return ""
 
