@@ -10,7 +10,8 @@ import pytest
 from tests.helpers.tracked_things import track_row, tracks_table, videos_table
 from vtcav_ray.clips.plan_table import PLAN
 from vtcav_ray.clips.select import RANDOM_CLIPS_A_VIDEO, ClipPlan, plan_clips
-from vtcav_ray.clips.spans import FILTERS, iter_tracks, usable_spans
+from vtcav_ray.clips.span_filters import FILTERS, usable_spans
+from vtcav_ray.clips.spans import iter_tracks
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig, QualityConfig
 from vtcav_ray.errors import ConfigError
 
