@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shutil
 import signal
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     from tests.helpers.planted_run import PlantedRun
     from vtcav_ray.models import Recogniser
+
+# Collecting files imports large libraries, which the garbage collector would go through again and again: without it,
+# each worker saves a third of the time. `pytest_collection_finish` enables it.
+gc.disable()
 
 # A shell's background job ignores SIGINT, and so would every process that the tests start and end with Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -177,3 +182,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"no real videos and weights at {SHARED}"))
         if item.get_closest_marker("browser") and not shutil.which("chromium"):
             item.add_marker(pytest.mark.skip(reason="chromium is not installed (apt-get install chromium)"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()  # imported modules stay
+    gc.enable()
