@@ -22,6 +22,7 @@ from vtcav_ray.store.commits import StageFolder
 QUICKSTART = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
 SMALL = [
     *ONE_ACTOR_A_STAGE,
+    "shard_videos=24",
     "videos.world.videos=24",
     "clips.per_class=2",
     "clips.min_per_class=2",

@@ -75,8 +75,8 @@ def test_its_packages_are_absent_and_every_module_imports(python: Path, answer: 
 def test_the_packaged_model_answers_the_same_under_the_same_key(
     answer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ours = "load_recogniser(ModelConfig(), device=\"cpu\")"
-    theirs = "load_mmaction(ModelConfig(), torch.device(\"cpu\"), 0, fused=False)"
+    ours = 'load_recogniser(ModelConfig(), device="cpu")'
+    theirs = 'load_mmaction(ModelConfig(), torch.device("cpu"), 0, fused=False)'
     assert ours in LOGITS
     exec(LOGITS.replace(ours, theirs), {})
     with_it = capsys.readouterr().out
