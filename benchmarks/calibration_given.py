@@ -3,10 +3,10 @@
     python benchmarks/calibration_given.py                  2,000 null cells per setting
     python benchmarks/calibration_given.py --setting 0      only this one, added to those in the file
 
-The pool is named as the stage `clips` names it: a concept of own clips, its own random clips or those of the corpus,
-and its motion controls. `plan_cavs` and `find_cells` decide what is compared with what, and `family_tests` gives p, as
-in the stage `scores`. In a null cell, the concept's clips are draws like its random clips'. The share of cells with
-p <= alpha must not exceed alpha beyond its own interval (Clopper & Pearson).
+The pool is named as the stage `clips` names it: a concept of own clips, its own random clips, those of the corpus or
+the partners of its clips, and its motion controls. `plan_cavs` and `find_cells` decide what is compared with what, and
+`family_tests` gives p, as in the stage `scores`. In a null cell, the concept's clips are draws like its random clips'.
+The share of cells with p <= alpha must not exceed alpha beyond its own interval (Clopper & Pearson).
 
 The last setting is no null of the test, but one of the reader: the concept says nothing, and the random clips come from
 other footage. It shows what the mark `unmatched` warns of.
@@ -26,11 +26,11 @@ from null_cells import World, rate
 
 from vtcav_ray.cavs import train_cavs
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, plan_cavs
-from vtcav_ray.clips.pools import corpus_pool, own_pool
+from vtcav_ray.clips.pools import corpus_pool, is_paired, own_pool, pair_pool
 from vtcav_ray.scores.cells import Cell, find_cells
 from vtcav_ray.scores.families import Labels, Projections, family_tests
 from vtcav_ray.scores.layer_data import ScoreOptions
-from vtcav_ray.tcav import round_robin_test, score
+from vtcav_ray.tcav import empirical_test, round_robin_test, score
 
 ALPHAS = (0.05, 0.01)
 RESULTS = Path(__file__).parent / "results"
@@ -46,6 +46,7 @@ class Setting:
         n, m: source videos of the concept, and of the random clips.
         clips: clips of each of the concept's source videos.
         twins: compare with the motion control instead.
+        pairs: the random clips are the partners of the concept's own.
         shift: of the random clips, in SDs along each axis: other footage.
     """
 
@@ -54,6 +55,7 @@ class Setting:
     m: int = 100
     clips: int = 1
     twins: bool = False
+    pairs: bool = False
     shift: float = 0.0
 
 
@@ -64,6 +66,9 @@ SETTINGS = {
     "own random clips, 3 clips of each source": Setting(own=True, clips=3),
     "random clips of the corpus, the same footage": Setting(own=False),
     "against its own motion control": Setting(own=True, twins=True),
+    "in pairs": Setting(own=True, pairs=True),
+    "in pairs, few": Setting(own=True, n=8, pairs=True),
+    "in pairs, 3 of each source": Setting(own=True, clips=3, pairs=True),
     "UNMATCHED: random clips of other footage": Setting(own=False, shift=0.25),
 }
 
@@ -71,12 +76,18 @@ SETTINGS = {
 def pool_of(setting: Setting) -> tuple[Pool, list[str]]:
     """Return the pool's rows, and their clip ids; the rows of another, unused pool come last."""
     pool = own_pool("null", "given") if setting.own else corpus_pool("given")
+    if setting.pairs:
+        pool = pair_pool("null", "given")
     other = corpus_pool("given") if setting.own else own_pool("another", "given")
     rows = []
     for kind in ("given", "given_frozen") if setting.twins else ("given",):
         rows += [("concept", "null", kind, f"source {i}", f"concept/null/{kind}/{i}#{c}")
                  for i in range(setting.n) for c in range(setting.clips)]  # fmt: skip
         name = pool.replace("/given", f"/{kind}")
+        if setting.pairs:
+            rows += [(RANDOM, name, kind, f"source {i}", f"{name}/{i}#{c}")
+                     for i in range(setting.n) for c in range(setting.clips)]  # fmt: skip
+            continue
         rows += [(RANDOM, name, kind, f"random {i}", f"{name}/{i}") for i in range(setting.m)]
     rows += [(RANDOM, other, "given", f"other {i}", f"{other}/{i}") for i in range(40)]
     role, name_, kind_, video, clip_ids = (list(column) for column in zip(*rows, strict=True))
@@ -125,7 +136,7 @@ def rejections(setting: Setting, cells: int, seed: int) -> dict[str, Any]:
     pool, clip_ids = pool_of(setting)
     jobs = plan_cavs(pool, RANDOM_SETS, ("pairs",), seed).jobs
     cell = tested_cell(find_cells(pool, clip_ids, jobs), setting)
-    world = World(clips=max(setting.clips, 2 if setting.twins else 1))
+    world = World(clips=setting.clips * (2 if setting.twins or setting.pairs else 1))
     places = Places.of(pool)
     effects, scores = [], []
     for number in range(cells):
@@ -136,9 +147,10 @@ def rejections(setting: Setting, cells: int, seed: int) -> dict[str, Any]:
         projected = Projections([("class", "layer")], values, np.zeros(1), np.ones(1))
         options = ScoreOptions(2, PERMUTATIONS, number)
         effects.append(family_tests(cell, projected, pool, Labels.of(pool, {}), options)[0].p)
-        if not setting.twins and setting.m >= setting.n * RANDOM_SETS:
+        if setting.pairs or (not setting.twins and setting.m >= setting.n * RANDOM_SETS):
             scores.append(_score_p(jobs, pool, vectors, world.gradients(rng, mean, CLASS_VIDEOS), number))
-    found = {"concept effect (permutation)": effects} | ({"score, round robin": scores} if scores else {})
+    of_scores = "score, swapped pairs" if setting.pairs else "score, round robin"
+    found = {"concept effect (permutation)": effects} | ({of_scores: scores} if scores else {})
     return {
         name: {str(alpha): rate(np.array(values) <= alpha + 1e-12) for alpha in ALPHAS}
         for name, values in found.items()
@@ -154,7 +166,8 @@ def _score_p(jobs: list[CavJob], pool: Pool, vectors: np.ndarray, gradients: np.
         seed=seed,
     )  # fmt: skip
     counts = score(gradients, cavs.vectors).sign_count
-    return float(round_robin_test(counts[~is_null], counts[is_null]).p[0])
+    test = empirical_test if is_paired(own[0].pool) else round_robin_test
+    return float(test(counts[~is_null], counts[is_null]).p[0])
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -30,7 +30,8 @@ from scipy.stats import betabinom
 
 from vtcav_ray.clips.classes import draw
 from vtcav_ray.clips.offers import proposals
-from vtcav_ray.clips.spans import Span, iter_tracks, usable_spans
+from vtcav_ray.clips.span_filters import usable_spans
+from vtcav_ray.clips.spans import Span, iter_tracks
 from vtcav_ray.config import ClipsConfig, TracksConfig
 from vtcav_ray.tracks.detect import Detector
 from vtcav_ray.tracks.track import track_videos
@@ -92,16 +93,18 @@ def look(clips: Mapping[str, Sequence[Path]], config: TracksConfig) -> dict[str,
             if track.video_id in spans:
                 spans[track.video_id] += usable_spans(track, filters, Counter())
         found[label] = list(spans.values())
-        print(
-            label, Counter(name for some in spans.values() for name, *_ in proposals(some)).most_common(8), flush=True
-        )
+        print(label, Counter(name for some in spans.values() for name in _shown(some)).most_common(8), flush=True)
     return found
+
+
+def _shown(spans: Sequence[Span]) -> list[str]:
+    return [name for name, _, _ in proposals({(span.object, span.motion.direction) for span in spans})]
 
 
 def concepts_of(found: Mapping[str, Sequence[Sequence[Span]]]) -> list[dict[str, Any]]:
     """Fit every concept that enough clips show, the most frequent first."""
     clips = [len(some) for some in found.values()]
-    shown = {label: Counter(name for spans in some for name, *_ in proposals(spans)) for label, some in found.items()}
+    shown = {label: Counter(name for spans in some for name in _shown(spans)) for label, some in found.items()}
     total = sum(shown.values(), Counter())
     rows = []
     for name, count in sorted(total.items(), key=lambda item: (-item[1], item[0])):

@@ -53,6 +53,13 @@ def write(path: Path, result: dict[str, Any]) -> None:
     print(f"written to {path}", flush=True)
 
 
+def show(result: dict[str, Any], out: Path | None = None) -> None:
+    """Print a result as JSON. With `out`, also write it, with its environment."""
+    print(json.dumps(result, indent=1), flush=True)
+    if out:
+        write(out, result)
+
+
 def read(path: Path) -> dict[str, Any]:
     """Return earlier results without their environment; empty: no earlier results."""
     if not path.is_file():

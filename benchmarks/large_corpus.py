@@ -5,16 +5,18 @@
 The tables have the real schemas and synthetic rows (`tables_at_scale.py`). What the driver of a run does with them is
 done here in the same order, in one process: the key of the stage `videos`, the preflight's counts, the shards of
 `tracks`, the search for copies, the plan of `clips` (concepts proposed, 30 clips each, 400 classes), and the counts of
-`vtcav plan`. `--scan SHARDS` reads only so many shards of tracks for the plan, which bounds the time and not the memory
-of the corpus. `seconds` are by the clock, `cpu_seconds` of this process; `peak_mb` is the largest resident memory so
-far.
+`vtcav plan`. `--write-tables` and `--tables` keep the tables for several runs. `--scan SHARDS` reads only so many
+shards of tracks for the plan, which bounds the time and not the memory of the corpus. `seconds` are by the clock,
+`cpu_seconds` of this process; `peak_mb` is the largest resident memory so far.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -102,7 +104,11 @@ def measure(folder: str, scan: int | None) -> dict[str, Any]:
         "copies": len(copies),
         "clips": plan.rows.num_rows,
         "steps": steps.found,
-        "planning_seconds": round(sum(steps.found[name]["seconds"] for name in ("copies", "plan of clips")), 1),
+        **{
+            f"planning_{kind}": round(sum(steps.found[name][kind] for name in ("copies", "plan of clips")), 1)
+            for kind in ("seconds", "cpu_seconds")
+        },
+        "load": os.getloadavg()[1],
         "peak_mb": max(step["peak_mb"] for step in steps.found.values()),
     }
 
@@ -113,14 +119,17 @@ def main() -> None:
     parser.add_argument("--scan", type=int, help="maximum number of shards of tracks to read; default: all")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--write-tables", metavar="FOLDER", help="only write the tables")
+    parser.add_argument("--tables", metavar="FOLDER", help="that `--write-tables` has filled; default: a temporary one")
     options = parser.parse_args()
     if options.write_tables:
         write_tables(options.write_tables, options.videos)
         return
-    with tempfile.TemporaryDirectory(prefix="large-") as folder:
-        # In its own process, whose memory is not measured.
-        command = [sys.executable, __file__, "--write-tables", folder, "--videos", str(options.videos)]
-        subprocess.run(command, check=True)
+    with contextlib.ExitStack() as stack:
+        if (folder := options.tables) is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="large-"))
+            # In its own process, whose memory is not measured.
+            command = [sys.executable, __file__, "--write-tables", folder, "--videos", str(options.videos)]
+            subprocess.run(command, check=True)
         found = measure(folder, options.scan)
     print(json.dumps(found, indent=1))
     if options.out:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import bisect
-import json
 import multiprocessing
 import resource
 import time
@@ -23,7 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 from xml.sax.saxutils import escape
 
-from environment import write
+from environment import show
 from tables_at_scale import video_names
 
 from vtcav_ray.config import VideosConfig
@@ -149,9 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     found = measure(options.videos, options.latency)
-    print(json.dumps(found, indent=1))
-    if options.out:
-        write(options.out, found)
+    show(found, options.out)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from environment import show
 from ray.cluster_utils import Cluster
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -326,9 +327,7 @@ def soak(args: argparse.Namespace, folder: Path) -> None:
         "seconds": state["seconds"] + round(time.monotonic() - began),
         "seed": args.seed,
     }
-    print(json.dumps(summary, indent=1))
-    if args.out:
-        args.out.write_text(json.dumps(summary, indent=1) + "\n")
+    show(summary, args.out)
     if any(summary[name] for name in bad):
         raise SystemExit("rows were lost, doubled or changed, or finished work was done again")
 

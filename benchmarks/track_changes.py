@@ -12,7 +12,6 @@ its frames.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from environment import show
 
 from vtcav_ray.config import TracksConfig, VideosConfig
 from vtcav_ray.tracks.detect import Detector
@@ -109,13 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--frames-of-a-clip", type=int, default=16)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--out", help="JSON file")
+    parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args(arguments)
     report = measured(args)
-    text = json.dumps(report, indent=2)
-    print(text)
-    if args.out:
-        Path(args.out).write_text(text + "\n", encoding="utf-8")
+    show(report, args.out)
     return report
 
 

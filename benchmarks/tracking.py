@@ -12,7 +12,6 @@ relevant figures are the ratio and the share of equal boxes: seconds depend most
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import platform
@@ -28,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import yaml
+from environment import show
 
 from vtcav_ray.config import TracksConfig, VideosConfig
 from vtcav_ray.tracks.detect import Detector
@@ -153,7 +153,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-camera-motion", action="store_true", help="leave out what `track()` does not do")
     parser.add_argument("--processes", type=int, default=1, help="of ours, with one core each; 1: one")
     parser.add_argument("--change", action="append", default=[], help="KEY=VALUE of the section `tracks`, for ours")
-    parser.add_argument("--out", help="JSON file")
+    parser.add_argument("--out", type=Path, help="JSON file")
     return parser.parse_args(arguments)
 
 
@@ -265,10 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and print the figures, and return them."""
     args = parsed(arguments)
     report = measured(args)
-    text = json.dumps(report, indent=2)
-    print(text)
-    if args.out:
-        Path(args.out).write_text(text + "\n", encoding="utf-8")
+    show(report, args.out)
     return report
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import json
 import threading
 import time
 from collections import Counter, defaultdict
@@ -23,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from environment import show
 
 from vtcav_ray.config import TracksConfig, VideosConfig
 from vtcav_ray.tracks import camera, copies, detect, track
@@ -144,13 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8, 16, 32])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", help="JSON file")
+    parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args(arguments)
     report = measured(args)
-    text = json.dumps(report, indent=2)
-    print(text)
-    if args.out:
-        Path(args.out).write_text(text + "\n", encoding="utf-8")
+    show(report, args.out)
     return report
 
 

@@ -18,7 +18,6 @@ forward passes are measured too, as part of the stage's time.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from environment import show
 
 from vtcav_ray.runs.damage import broken_files
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
@@ -126,9 +126,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     found = measure(args.clips, args.repeats, args.model)
-    print(json.dumps(found, indent=1))
-    if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
+    show(found, args.out)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ REPORT = StageFacts(
 GRADCAM = StageFacts(
     "gradcam",
     inputs=("tracks", "clips"),
-    tables=("gradcam", "gradcam_summary"),
+    tables=("gradcam", "gradcam_summary", "gradcam_places", "gradcam_places_summary"),
     side_tables=("overlays", "aligned", "aggregate"),
     resources="extract",
     unit="clips",

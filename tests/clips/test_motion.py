@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vtcav_ray.clips.motion import describe_motion, matches
+from vtcav_ray.clips.motion import _flat, describe_motion, matches
 from vtcav_ray.config import MotionConfig
 
 T = np.arange(32)
@@ -94,3 +94,18 @@ def test_one_frame_is_still_and_nonsense_is_refused() -> None:
     assert describe_motion(boxes(1, 1)[:1], T[:1], 25, 200, 300).direction == "still"
     with pytest.raises(ValueError, match="belong together"):
         describe_motion(boxes(1, 1), T[:5], 25, 200, 300)
+
+
+def test_flat_paths_are_those_of_the_singular_values() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(2, 20, 400))
+    path = np.stack((x, y * rng.uniform(0.05, 0.6, 400)))  # [2, P, S]
+    path[..., 0] = 0.0
+    # On the edge, where only the singular values decide: one axis is a quarter of the other.
+    circle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+    path[..., 1:40] = np.stack((np.cos(circle), np.sin(circle) / 4))[..., None] * rng.uniform(0.1, 9, 39)
+    centred = np.ascontiguousarray(path.transpose(2, 1, 0))
+    axes = np.linalg.svd(centred - centred.mean(1, keepdims=True), compute_uv=False)
+    wanted = axes[:, 1] <= 0.25 * axes[:, 0]
+    assert np.array_equal(_flat(path), wanted)
+    assert 100 < np.count_nonzero(wanted) < 300

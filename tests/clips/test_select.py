@@ -10,7 +10,8 @@ import pytest
 from tests.helpers.tracked_things import track_row, tracks_table, videos_table
 from vtcav_ray.clips.plan_table import PLAN
 from vtcav_ray.clips.select import RANDOM_CLIPS_A_VIDEO, ClipPlan, plan_clips
-from vtcav_ray.clips.spans import FILTERS, iter_tracks, usable_spans
+from vtcav_ray.clips.span_filters import FILTERS, usable_spans
+from vtcav_ray.clips.spans import iter_tracks
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig, QualityConfig
 from vtcav_ray.errors import ConfigError
 
@@ -91,6 +92,25 @@ def test_large_corpus_gets_all_that_was_asked_for() -> None:
     }
     assert result.counts["concepts"]["cup"]["clips"] == 8
     assert result.counts["random"] == {"spatial": 80, "spatiotemporal": 80, "context": 80}
+
+
+def test_sets_smaller_than_the_number_of_labels_take_labels_by_chance() -> None:
+    labels = [f"label {i:02d}" for i in range(40)]
+    videos = videos_table({f"{i:03d}.mp4": labels[i % 40] for i in range(240)})
+    tracks = tracks_table([track_row(f"{i:03d}.mp4", 1, "cup", step=(0.0, -1.0)) for i in range(240)])
+    small = config(concepts=(CUP,), classes=labels[:2], per_class=2, per_concept=8, random_pool=20)
+    label_of = dict(zip(videos["video_id"].to_pylist(), videos["label"].to_pylist(), strict=True))
+    found: dict[str, Counter[str]] = {"concept": Counter(), "random": Counter()}
+    for seed in range(12):
+        use = videos_by_use(plan_clips(videos, iter([tracks]), [], small, seed))
+        for set_name, count in found.items():
+            chosen = [label_of[video_id] for video_id in use[set_name]]
+            assert len(set(chosen)) == len(chosen), "one of each label before a second of any"
+            count.update(chosen)
+    # 96 and 240 draws of 40 labels: the later half of the alphabet gets its share.
+    for count in found.values():
+        late = sum(number for label, number in count.items() if label >= "label 20")
+        assert 0.3 < late / count.total() < 0.7
 
 
 def test_a_class_video_gives_as_many_clips_as_views_and_counts_once() -> None:

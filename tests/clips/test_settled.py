@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vtcav_ray.clips.settled import settled
+from vtcav_ray.clips.settled import settled, uncollected
 
 
 class Node:
@@ -54,3 +54,22 @@ def test_what_the_program_froze_stays_frozen() -> None:
     with settled():
         pass
     assert gc.get_freeze_count()
+
+
+def test_nothing_is_collected_inside_and_everything_after_it() -> None:
+    with uncollected():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(KeyError), uncollected():
+        raise KeyError
+    assert gc.isenabled()
+
+
+def test_a_program_without_collection_keeps_it_off() -> None:
+    gc.disable()
+    try:
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

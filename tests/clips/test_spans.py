@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 
 from tests.helpers.tracked_things import track_row, tracks_table
+from vtcav_ray.clips.corpus import Example
 from vtcav_ray.clips.motion import describe_motion
-from vtcav_ray.clips.spans import SPANS_A_TRACK, Span, Track, iter_tracks, usable_spans, usable_spans_of
+from vtcav_ray.clips.span_filters import (
+    SPANS_A_TRACK,
+    _medians_reach,
+    usable_spans,
+    usable_spans_by_video,
+    usable_spans_of,
+)
+from vtcav_ray.clips.spans import Span, Spans, Track, iter_tracks
 from vtcav_ray.config import ClipsConfig, QualityConfig
 
 EASY = {"min_box_side": 0.0, "min_confidence": 0.0, "min_sharpness": 0.0}
@@ -139,3 +147,40 @@ def test_boxes_and_motion_are_those_of_numpy_and_of_one_span() -> None:
             assert span.motion == describe_motion(boxes, times, track.fps, track.height, track.width, camera)
             shapes[span.motion.path] += 1
     assert set(shapes) == {"straight", "curved", "back_and_forth"}
+
+
+def test_spans_by_video_are_those_of_its_tracks_in_their_order() -> None:
+    config = ClipsConfig(frames=8, interval=2, size=32, quality=QualityConfig(**EASY))  # type: ignore[arg-type]
+    # Neighbouring tracks are of different source videos, so a video's spans lie apart.
+    tracks = [
+        (track, Example(f"source {number % 5}", track.video_id, "", None, None))
+        for number, track in enumerate(many_tracks(60))
+    ]
+    wanted: dict[str, list[tuple[Any, ...]]] = {}
+    for (_, example), spans in zip(tracks, usable_spans_of(tracks, config, Counter()), strict=True):
+        wanted.setdefault(example.video_id, []).extend(facts(span) for span in spans)
+    found = usable_spans_by_video(tracks, config, Counter())
+    assert {name: [facts(span) for span in spans.at(range(len(spans)))] for name, spans in found.items()} == wanted
+    assert list(found) == list(wanted)
+    both = Spans.joined([found["source 0"], found["source 1"]])
+    assert [facts(span) for span in both.at([0, len(both) - 1])] == [wanted["source 0"][0], wanted["source 1"][-1]]
+
+
+def test_spans_do_not_keep_the_others_in_memory() -> None:
+    config = ClipsConfig(frames=8, interval=2, size=32, quality=QualityConfig(**EASY))  # type: ignore[arg-type]
+    tracks = [(track, Example(track.video_id, track.video_id, "", None, None)) for track in many_tracks(60)]
+    for spans in usable_spans_by_video(tracks, config, Counter()).values():
+        assert spans.frames.base is None
+        assert spans.boxes.base is None
+        assert all(span.boxes.base is None and span.frames.base is None for span in spans.at(range(len(spans))))
+
+
+@pytest.mark.parametrize("length", [1, 7, 8])
+def test_medians_reach_a_value_as_numpy_says(length: int) -> None:
+    rng = np.random.default_rng(length)
+    values = rng.integers(0, 4, (200, length)).astype(float)
+    values[::9, 0] = np.nan
+    for least in (0.0, 1.0, 1.5, 3.0):
+        wanted = np.median(values, axis=1) >= least
+        assert np.array_equal(_medians_reach(values, least), wanted)
+        assert 0 < np.count_nonzero(wanted) < 200

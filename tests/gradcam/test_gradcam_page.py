@@ -8,14 +8,16 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from tests.helpers.gradcam_figures import NASTY, comparison, page_data, rows, tcav
 from vtcav_ray import tables
+from vtcav_ray.config.gradcam import GradcamConfig
 from vtcav_ray.gradcam import sentences
 from vtcav_ray.gradcam.compare import Interval
 from vtcav_ray.gradcam.page import build_page
 from vtcav_ray.gradcam.summary import summarise
-from vtcav_ray.heatmaps.intervals import mean_interval, separation
+from vtcav_ray.heatmaps.intervals import mean_interval, median_interval, separation
 
 
 def test_a_mean_has_an_interval_over_source_videos() -> None:
@@ -31,6 +33,32 @@ def test_a_mean_has_an_interval_over_source_videos() -> None:
     for one, two in zip(*pairs, strict=True):
         for figure in ("mean", "ci_low", "ci_high"):
             assert one[figure] is two[figure] is None or one[figure] == pytest.approx(two[figure])
+
+
+def test_a_median_has_an_interval_that_covers_whatever_the_distribution() -> None:
+    rng = np.random.default_rng(0)
+    found = [median_interval(rng.lognormal(size=14)) for _ in range(400)]
+    assert np.mean([low <= 1 <= high for _, low, high in found]) >= 0.94
+    assert all(low <= median <= high for median, low, high in found)
+    assert np.isnan(median_interval(np.ones(5))[1:]).all()
+    assert np.isnan(median_interval(np.array([]))).all()
+
+
+def test_the_place_is_on_the_page_only_if_it_was_asked_about() -> None:
+    row = {"class": "lift", "layer": "middle", "mode": "clip", "median": 0.098, "ci_low": 0.07, "ci_high": 0.13,
+           "area": 0.035, "n": 12}  # fmt: skip
+    few = {**row, "class": "all", "ci_low": None, "ci_high": None, "n": 3}
+    page = build_page(page_data(place=[0.5, 0.9, 1, 1], places=[row, few]))
+    assert "50 to 100 % of the width, 90 to 100 % of the height" in page
+    assert all(text in page for text in ("9.8 %", "7.0 % to 13.0 %", "3.5 %"))
+    assert "In the place" not in build_page(page_data())
+
+
+def test_a_place_is_a_box_in_fractions() -> None:
+    assert GradcamConfig(place=(0, 0.5, 1, 1)).place == (0, 0.5, 1, 1)
+    for place in ([0.5, 0, 0.2, 1], [0, 0, 1, 20]):
+        with pytest.raises(ValidationError):
+            GradcamConfig.model_validate({"place": place})
 
 
 def test_separation_counts_pairs_in_order() -> None:

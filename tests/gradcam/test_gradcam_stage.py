@@ -139,6 +139,48 @@ def test_a_clip_that_can_not_be_used_is_a_failure(finished: Run, small: Config) 
     assert output.tables["gradcam"]["clip_id"].to_pylist() == [rows[1]["clip_id"]]
 
 
+def test_the_share_in_a_place_adds_up_over_places_and_is_that_of_the_map(finished: Run, small: Config) -> None:
+    clips, tracks = finished.stage("clips"), finished.stage("tracks")
+    rows = plan(clips, tracks, "gradcam", most=2, overlays=0, seed=0)
+    assert finished.stage("gradcam").read("gradcam_places") is None, "no place was asked about"
+
+    def shares(*place: float) -> np.ndarray:
+        settings = small.gradcam.model_copy(update={"modes": ("clip",), "place": place})
+        worker = GradcamWorker(small.model_copy(update={"gradcam": settings}), clips, tracks, finished.folder)
+        table = worker(rows).tables["gradcam_places"]
+        assert table.schema == tables.GRADCAM_PLACES
+        return np.stack([table["place_share"], table["place_area"]], axis=1)
+
+    left, right, everywhere = shares(0, 0, 0.4, 1), shares(0.4, 0, 1, 1), shares(0, 0, 1, 1)
+    np.testing.assert_allclose(everywhere, 1, rtol=1e-6)
+    np.testing.assert_allclose(left + right, 1, rtol=1e-5)
+    np.testing.assert_allclose(left[:, 1], 0.4, atol=0.02)  # the model crops the sides of wide frames off
+    assert np.abs(left[:, 0] - 0.4).max() > 0.02, "the maps are not the same everywhere"
+
+
+def test_the_command_reports_the_share_in_a_place(small: Config, planted: PlantedRun, tmp_path: Path) -> None:
+    out = planted.copy(tmp_path / "run", ["videos", "tracks", "clips"])
+    settings = [*planted.overrides, *SMALL, "gradcam.max_clips=8", "gradcam.modes=[clip]"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    result = CliRunner().invoke(
+        cli.app, ["gradcam", QUICKSTART, "--out", str(out), "--place", "0,0,0.5,1", *options], env={"COLUMNS": "200"}
+    )
+    assert result.exit_code == 0, result.output
+    assert "Maps' mass in the place" in result.output
+    run = Run(str(out))
+    summary = {row["class"]: row for row in run.table("gradcam_places_summary").to_pylist()}
+    assert set(summary) == {"all", "lift", "put_down", "push_left", "push_right"}
+    values = run.table("gradcam_places")["place_share"].to_numpy()
+    assert summary["all"]["median"] == pytest.approx(np.median(values))
+    assert values.min() <= summary["all"]["ci_low"] <= summary["all"]["median"] <= summary["all"]["ci_high"]
+    assert summary["all"]["area"] == pytest.approx(0.5, abs=0.02)
+    assert summary["lift"]["ci_low"] is None, "two videos have no interval"
+    page = Path(out, "gradcam.html").read_text()
+    assert "0 to 50 % of the width, 0 to 100 % of the height" in page
+    assert f"{100 * summary['all']['median']:.1f} %" in page
+    assert STAGE.key(Context(small, run.folder, {n: run.stage(n) for n in STAGE.inputs})) != run.keys["gradcam"]
+
+
 def test_rejected_clips_are_not_looked_at(finished: Run, small: Config) -> None:
     inputs = {name: finished.stage(name) for name in STAGE.inputs}
     before = Context(small, finished.folder, inputs)

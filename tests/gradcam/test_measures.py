@@ -91,3 +91,12 @@ def test_an_aligned_map_follows_the_box() -> None:
     assert measures.aligned(maps, boxes)[1].max() == 4
     uniform, seen = measures.aligned(np.ones_like(maps), boxes)
     assert np.nanmax(uniform / np.where(seen > 0, seen, np.nan)) == pytest.approx(1)
+
+
+def test_the_share_in_a_place_is_its_part_of_the_mass() -> None:
+    maps = moving_square(frames=8, step=4)  # it begins at column 0 and ends at columns 28 to 35
+    place = np.zeros((1, 40, 40), np.float32)
+    place[:, :, :8] = 1
+    assert measures.inside_share(maps, place) == pytest.approx((8 + 4) / (8 * 8))
+    assert measures.inside_share(maps * 3, np.ones((1, 40, 40), np.float32)) == pytest.approx(1)
+    assert np.isnan(measures.inside_share(np.zeros_like(maps), place))

@@ -195,6 +195,10 @@ def test_undecided_says_why() -> None:
     assert len(found) == 5
 
 
+def test_a_score_that_was_compared_with_nothing_is_not_called_too_wide() -> None:
+    assert not undecided(cells_of(cell(**RAISING), cell(concept="c/spatial", decided_by="effect", tcav_null_sd=None)))
+
+
 def test_long_lists_of_names_are_cut() -> None:
     rows = [cell(concept=f"thing {i}/spatial", learnable=False) for i in range(9)]
     (found,) = texts(undecided(cells_of(*rows)))

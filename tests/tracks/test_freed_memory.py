@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import platform
 import subprocess
 import sys
@@ -64,6 +65,20 @@ def test_an_older_glibc_takes_the_largest_size_that_it_allows(monkeypatch: pytes
     monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
     assert freed_memory.keep_freed_memory()
     assert asked == [(-3, 2**31 - 1), (-3, 32 << 20), (-1, 2**31 - 1)]
+
+
+def test_some_is_kept_unless_all_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    library: Any = SimpleNamespace(mallopt=lambda *numbers: asked.append(numbers) or 1)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(freed_memory, "keep_freed_memory", functools.cache(freed_memory.keep_freed_memory))
+    keep_some = freed_memory.keep_some_freed_memory.__wrapped__
+    assert keep_some()
+    assert asked == [(-3, 4 << 20), (-1, 64 << 20)]
+    assert freed_memory.keep_freed_memory()
+    asked.clear()
+    assert keep_some()
+    assert not asked
 
 
 def test_workers_on_a_cpu_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:

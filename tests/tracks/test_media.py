@@ -17,7 +17,8 @@ from tests.helpers.odd_videos import ORIENTATIONS, encrypted_mp4, of_streams, or
 from tests.helpers.tracked_things import RedSquares, track_row, tracks_table, videos_table
 from vtcav_ray.clips.cut import cut_clips
 from vtcav_ray.clips.plan_table import PLAN
-from vtcav_ray.clips.spans import Span, iter_tracks, usable_spans, with_times
+from vtcav_ray.clips.span_filters import usable_spans
+from vtcav_ray.clips.spans import Span, iter_tracks, with_times
 from vtcav_ray.clips.stage import STAGE as CLIPS
 from vtcav_ray.config import ClipsConfig, Config, TracksConfig
 from vtcav_ray.errors import StageError

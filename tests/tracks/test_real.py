@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from vtcav_ray.clips.spans import iter_tracks, usable_spans
+from vtcav_ray.clips.span_filters import usable_spans
+from vtcav_ray.clips.spans import iter_tracks
 from vtcav_ray.config import ClipsConfig, TracksConfig, VideosConfig
 from vtcav_ray.tracks.detect import Detector
 from vtcav_ray.tracks.track import track_videos

@@ -15,7 +15,8 @@ videos for 5 %. Stand-ins need no more than the videos that are there.
 
 Where random sets match the concept's labels, videos are divided within each label.
 
-Against its own twins (motion controls), the clip and the twin of a video are swapped instead, or not, by a coin.
+Against its own twins (motion controls, or the negatives of `pairs: by_name`), the clip and the twin of a video are
+swapped instead, or not, by a coin.
 
 A few videos allow few divisions, and 2^U swaps of U videos. The observed one is then among the draws, with an accuracy
 like the concept's own. So p can't become small, and the concept is not learnable.
@@ -32,9 +33,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vtcav_ray.cavs.jobs import CavJob, Pool, Sides, stream_of
 from vtcav_ray.cavs.mix import Matching
-from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool, Sides, stream_of
+from vtcav_ray.cavs.paired import common, swapped
 from vtcav_ray.cavs.sets import Profile, Rows, draw_sets, rows_of
+from vtcav_ray.clips.pools import RANDOM, is_paired
 
 DRAWS = 39  # with the observed one 40: the largest two are 5 %
 RUNS = 10  # CAVs of each draw, averaged
@@ -58,7 +61,7 @@ class Comparison:
     Attributes:
         concept, against: as in the table `cavs`.
         parts: of its videos; divided separately.
-        paired: the other side has a twin of each clip, cut from the same video.
+        paired: the other side has a twin of each clip, of the same source video.
     """
 
     concept: str
@@ -73,7 +76,12 @@ class Comparison:
         for draw in range(draws + 1):
             now = list(self.parts)
             if draw:
-                now = [_swapped(part, rng) if self.paired else _divided(part, rng) for part in now]
+                now = [
+                    part._replace(**swapped(part.own, part.other, rng)._asdict())
+                    if self.paired
+                    else _divided(part, rng)
+                    for part in now
+                ]
             drawn.append([_both(now)] * runs if self.paired else list(_runs(now, runs, rng)))
         # Runs that share all their rows differ in the split. CAVs of one split are trained together.
         sides = [of_draw[run] for run in range(runs) for of_draw in drawn]
@@ -103,11 +111,13 @@ def comparisons(pool: Pool, jobs: Sequence[CavJob]) -> list[Comparison]:
     for job in jobs:
         if job.is_null or (job.concept, job.against) in found:
             continue
-        own = concepts[job.concept]
-        paired = job.against in concepts
+        own: ByVideo = concepts[job.concept]
+        paired = job.against in concepts or is_paired(job.pool)
         other: ByVideo
-        if paired:
+        if job.against in concepts:
             other = concepts[job.against]
+        elif paired:
+            own, other = common(own, randoms[job.pool])
         elif job.against == RANDOM:
             other = randoms[job.pool]
         else:
@@ -141,16 +151,6 @@ def _divided(part: Part, rng: np.random.Generator) -> Part:
     videos = [list(both)[place] for place in rng.permutation(len(both))]
     own, other = videos[: len(part.own)], videos[len(part.own) :]
     return Part({v: both[v] for v in own}, {v: both[v] for v in other}, part.profile)
-
-
-def _swapped(part: Part, rng: np.random.Generator) -> Part:
-    """Swap a video's clips with their twins, or not, by a coin for each video that is on both sides."""
-    own, other = dict(part.own), dict(part.other)
-    twins = [video for video in own if video in other]
-    for video, swap in zip(twins, rng.random(len(twins)) < 0.5, strict=True):
-        if swap:
-            own[video], other[video] = other[video], own[video]
-    return Part(own, other, part.profile)
 
 
 def _runs(parts: Sequence[Part], runs: int, rng: np.random.Generator) -> Iterator[Sides]:

@@ -40,6 +40,8 @@ def accuracy_curve(
 ) -> AccuracyCurve:
     """Train on random subsets of increasing size, all in one batch.
 
+    If both sides have the same videos (pairs), so have the two sides of a subset.
+
     Args:
         pool, groups, solver, regularization, held_out: as for `train_cavs`.
         positives, negatives: row indices of the two sides, one-dimensional.
@@ -59,13 +61,14 @@ def accuracy_curve(
         raise ValueError(f"sizes must be between 2 and {most}, the source videos of the smaller side: {list(sizes)}")
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, and is {repeats}")
+    in_pairs = np.array_equal(videos[0], videos[1])
     generator = np.random.default_rng(seed)
     left, right = [], []
     for size in sizes:
         for _ in range(repeats):
-            chosen = [generator.choice(one, size=size, replace=False) for one in videos]
+            chosen = [generator.choice(one, size=size, replace=False) for one in videos[: 1 if in_pairs else 2]]
             left.append(sides[0][np.isin(video_N[sides[0]], chosen[0])])
-            right.append(sides[1][np.isin(video_N[sides[1]], chosen[1])])
+            right.append(sides[1][np.isin(video_N[sides[1]], chosen[-1])])
     cavs = train_cavs(
         matrix, left, right, groups=video_N, solver=solver, regularization=regularization, held_out=held_out, seed=seed
     )

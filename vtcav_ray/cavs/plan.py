@@ -4,6 +4,8 @@
   random clips that it has for itself (`vtcav_ray.clips.pools`), with the same number of source videos, and of clips per
   video. A mean over more clips per video varies less, so sets with more of them would not be exchangeable with the
   concept, and the test would reject too often.
+- A concept whose negatives are the partners of its own clips is compared with all of them, R times
+  (`vtcav_ray.cavs.paired`).
 - The null is these random sets against each other, every pair once, as the round-robin test of
   `vtcav_ray.tcav.significance` requires. All concepts of a kind and profile (clips of each video) share it.
 - Relative CAVs: a concept against the rest of its kind (`groups`), and against the same name in another kind or its own
@@ -19,68 +21,25 @@ worker longer than training a block.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
+from vtcav_ray.cavs.jobs import CavJob as CavJob
+from vtcav_ray.cavs.jobs import Pool as Pool
+from vtcav_ray.cavs.jobs import Sides as Sides
+from vtcav_ray.cavs.jobs import gather
+from vtcav_ray.cavs.jobs import stream_of as stream_of
 from vtcav_ray.cavs.mix import Matching, Mix, MixedPairs, draw_mixed, own_mix, profile_of, rows_of_videos, too_few
+from vtcav_ray.cavs.paired import against_partners, common
 from vtcav_ray.cavs.sets import NullPairs, RandomSet, Rows, rows_of
 from vtcav_ray.clips.pools import RANDOM as RANDOM
-from vtcav_ray.clips.pools import pool_of
+from vtcav_ray.clips.pools import is_paired, pool_of
 from vtcav_ray.registry import CONCEPT_KINDS
 
 MOVING = ("dynamic", "context")  # groups of concept kinds
 _FEW = 2  # minimum source videos of a CAV's side
-
-
-class Sides(NamedTuple):
-    """Rows of the pool that a CAV is trained on."""
-
-    positive: Rows
-    negative: Rows
-
-
-@dataclass(frozen=True)
-class CavJob:
-    """One CAV to train.
-
-    Attributes:
-        concept: name of the positives, `<name>/<kind>`; for the null, a random set, `random/<kind>#<i>`.
-        against: the other side of the comparison: `random`, `rest of <kind>`, or another concept's name.
-        negatives: name of this run's negatives, `<against>#<run>`; random sets are `random/<kind>#<i>`.
-        kind: of the positives.
-        pool: name of the random clips that the concept is compared with. The null is made of them.
-        profile: clips of each source video of the positives, in descending order. The null has to match it.
-        run: number of this run, from 0; for the null, the number of its pair.
-        split: added to the seed of the split. Only runs that share all their rows need different values.
-        is_null: random against random.
-        rows: draws the rows of the pool that the CAV is trained on; the same at each call.
-        labels: of each source video of the positives, if the random sets match them; else empty.
-    """
-
-    concept: str
-    against: str
-    negatives: str
-    kind: str
-    profile: tuple[int, ...]
-    run: int
-    split: int
-    is_null: bool
-    rows: Callable[[], Sides] = field(repr=False, compare=False)
-    labels: tuple[str, ...] = ()
-    pool: str = ""
-
-    @property
-    def mix(self) -> Mix:
-        """What the positives are made of. The null has to match it."""
-        return Mix(self.profile, self.labels)
-
-    @property
-    def size(self) -> int:
-        """Source videos of the positives."""
-        return len(self.profile)
 
 
 @dataclass(frozen=True)
@@ -89,32 +48,6 @@ class CavPlan:
 
     jobs: list[CavJob]
     warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The clips of a layer, one entry per row: set, name, kind, source video.
-
-    `matching`: random sets have a concept's own labels (`clips.random_labels`); None: any.
-    """
-
-    set: Sequence[str]
-    name: Sequence[str]
-    kind: Sequence[str]
-    video_id: Sequence[str]
-    matching: Matching | None = None
-
-    def rows(self, role: str) -> dict[str, dict[str, Rows]]:
-        """Return name -> source video -> its rows, for the clips of one set."""
-        found: dict[str, dict[str, list[int]]] = {}
-        for i, (s, name, video) in enumerate(zip(self.set, self.name, self.video_id, strict=True)):
-            if s == role:
-                found.setdefault(name, {}).setdefault(video, []).append(i)
-        return {n: {v: np.array(r) for v, r in sorted(by.items())} for n, by in sorted(found.items())}
-
-    def learnable(self) -> Rows:
-        """Return the rows that CAVs are trained on: all but the class examples."""
-        return np.flatnonzero([role != "class" for role in self.set])
 
 
 def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) -> CavPlan:
@@ -144,6 +77,16 @@ def plan_cavs(pool: Pool, random_sets: int, relative: Sequence[str], seed: int) 
         kind = kind_of[name]
         pool_name = pool_of(name, kind, randoms)
         negatives = randoms.get(pool_name, {})
+        if is_paired(pool_name):
+            pairs_of = common(by_video, negatives)
+            if len(pairs_of.own) < _FEW:
+                warnings.append(
+                    f"{name}: pairs of {len(pairs_of.own)} source videos; a CAV needs at least {_FEW}. It is left out."
+                )
+                continue
+            usable[name] = by_video
+            jobs += against_partners(name, kind, pool_name, pairs_of, random_sets, seed)
+            continue
         mix = own_mix(by_video, negatives, matching)
         warnings += _short_of_videos(name, by_video, negatives, mix, matching)
         if len(mix.profile) < _FEW:
@@ -246,7 +189,7 @@ class _Own:
     def rows(self) -> Rows:
         """Return the rows of the next CAV: of all videos, or of as many as a random set has."""
         if len(self.mix.profile) == len(self.by_video):
-            return _gather(self.by_video, list(self.by_video))
+            return gather(self.by_video, list(self.by_video))
         return rows_of_videos(self.by_video, self.mix, self.matching, self.rng)
 
 
@@ -345,7 +288,7 @@ def _own_against_rest(
             if queue and len(drawn) < len(own):
                 drawn.append(queue.pop())
                 taken.add(drawn[-1][1])
-    return Sides(_gather(own, list(own)), np.concatenate([rest[o][v] for o, v in drawn]))
+    return Sides(gather(own, list(own)), np.concatenate([rest[o][v] for o, v in drawn]))
 
 
 def _against_other(
@@ -366,7 +309,7 @@ def _against_other(
 
 
 def _all_of_both(own: dict[str, Rows], other: dict[str, Rows]) -> Sides:
-    return Sides(_gather(own, list(own)), _gather(other, list(other)))
+    return Sides(gather(own, list(own)), gather(other, list(other)))
 
 
 def pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -380,16 +323,6 @@ def pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
                 yield name, other
 
 
-def _gather(by_video: dict[str, Rows], videos: Sequence[str]) -> Rows:
-    return np.concatenate([by_video[v] for v in videos])
-
-
 def _rng(seed: int, *words: object) -> np.random.Generator:
     """Return a separate generator for each purpose, so that an additional concept does not change the others' draws."""
     return np.random.default_rng([seed, *"/".join(map(str, words)).encode()])
-
-
-def stream_of(seed: int, *words: object) -> tuple[int, ...]:
-    """Return the seed of such a stream as numbers. Thousands of streams each append one number, and hash no words."""
-    entropy = np.random.SeedSequence([seed, *"/".join(map(str, words)).encode()])
-    return tuple(int(word) for word in entropy.generate_state(4))

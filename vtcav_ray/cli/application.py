@@ -174,12 +174,19 @@ def gradcam(
     out_url: OutUrl = None,
     overrides: Overrides = None,
     limit: Annotated[int | None, typer.Option(min=1, help="maximum number of clips, in turn over the classes")] = None,
+    place: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X0,Y0,X1,Y1", help="part of the frame, in fractions: which share of each map lies there?"
+        ),
+    ] = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Run the baseline, Grad-CAM, on a run's class examples, and write a page that compares it with Video-TCAV."""
     from vtcav_ray.cli.gradcam import run_command
 
-    raise typer.Exit(run_command(config, out_url, overrides or (), limit, out, err, trust_code=trust_code))
+    asked = [*(overrides or ()), *([f"gradcam.place=[{place}]"] if place is not None else [])]
+    raise typer.Exit(run_command(config, out_url, asked, limit, out, err, trust_code=trust_code))
 
 
 @app.command()

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from vtcav_ray.cli.terminal import printable
 from vtcav_ray.config.loading import load_config
+
+if TYPE_CHECKING:
+    from vtcav_ray.runs.run import Run
 
 SHOWN = ("flicker", "track_flicker", "jump", "track_jump", "direction", "background_share", "background_chance",
          "track_agreement", "shuffled_weights_similarity", "passes")  # fmt: skip
@@ -53,6 +59,8 @@ def run_command(
         figures = ["–" if cells[m]["mean"] is None else f"{cells[m]['mean']:.3g}" for m in SHOWN]
         shown.add_row(layer, mode, str(cells["logit"]["n"]), *figures)
     console.print(shown)
+    if settings.gradcam.place is not None:
+        console.print(_place_table(result))
     manifest = result.manifest("gradcam")
     failed = sum(1 for row in result.table("failures").to_pylist() if row["stage"] == "gradcam")
     if failed:
@@ -61,3 +69,17 @@ def run_command(
         console.print("The model is UNTRAINED: these are the maps of random weights.", style="bold red")
     console.print(f"Page: {result.url.rstrip('/')}/gradcam.html", soft_wrap=True)
     return status_of(result, settings.max_failed_fraction, errors)
+
+
+def _place_table(run: Run) -> Table:
+    """Return the shares of the maps in `gradcam.place`, by class."""
+    shown = Table(caption="Maps' mass in the place: median over source videos, 95 % interval", caption_justify="left")
+    for name in ("class", "layer", "mode", "share of map", "interval", "share of area", "videos"):
+        shown.add_column(name, justify="left" if name in ("class", "layer", "mode") else "right")
+    for row in run.table("gradcam_places_summary").to_pylist():
+        share, low, high, area = (
+            "–" if row[name] is None else f"{row[name]:.1%}" for name in ("median", "ci_low", "ci_high", "area")
+        )
+        names = (Text(printable(row[name])) for name in ("class", "layer", "mode"))
+        shown.add_row(*names, share, f"{low} to {high}", area, str(row["n"]))
+    return shown

@@ -5,7 +5,6 @@ So memory does not grow with the number of tracks.
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ class Candidates:
     role: str
     seed: int
     available: int = 0
-    _held: dict[str, tuple[float, Callable[[], list[Span]]]] = field(default_factory=dict)
+    _held: dict[str, tuple[float, Callable[[], list[Span]] | list[Span]]] = field(default_factory=dict)
 
     def add(self, video_id: str, spans: Callable[[], list[Span]], hash_: float | None = None) -> None:
         """Offer a video. Offer each video only once.
@@ -44,12 +43,16 @@ class Candidates:
         if len(self._held) > 2 * self.capacity:
             best = sorted(self._held.items(), key=lambda item: item[1][0])[: self.capacity]
             # A list instead of the function, which may hold many more spans.
-            self._held = {video: (hash_, functools.partial(list, spans())) for video, (hash_, spans) in best}
+            self._held = {video: (hash_, _listed(spans)) for video, (hash_, spans) in best}
 
     @property
     def kept(self) -> dict[str, tuple[float, list[Span]]]:
         """The candidates: video -> its hash and spans."""
-        return {video: (hash_, spans()) for video, (hash_, spans) in self._held.items()}
+        return {video: (hash_, _listed(spans)) for video, (hash_, spans) in self._held.items()}
+
+
+def _listed(spans: Callable[[], list[Span]] | list[Span]) -> list[Span]:
+    return spans if isinstance(spans, list) else spans()
 
 
 def clearest(spans: Sequence[Span], moving: bool, limit: int) -> list[Span]:

@@ -43,7 +43,7 @@ def same_class(label: str, other: str) -> bool:
 
 def draw(seed: int, *what: object) -> float:
     """Return a number in [0, 1) that depends only on the seed and `what`."""
-    text = "\x1f".join(str(w) for w in (seed, *what))
+    text = "\x1f".join(map(str, (seed, *what)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2.0**64
 
 

@@ -6,7 +6,6 @@ of a file, which are examples of that file, and may name the source video that s
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +79,8 @@ class Corpus:
 
     def without(self, left_out: Collection[str]) -> Corpus:
         """Return the corpus without some source videos."""
+        if not left_out:
+            return self
         return Corpus({unit: some for unit, some in self.examples.items() if unit not in left_out})
 
     def labels(self, known: NameIndex | None = None) -> list[str | None]:
@@ -107,9 +108,10 @@ class Corpus:
         if all(text == spelling[text] for text in self.texts):
             return self
 
-        def of(example: Example) -> Example:
-            label, own = (None if text is None else spelling[text] for text in (example.label, example.own))
-            return dataclasses.replace(example, label=label, own=own)
+        texts: dict[str | None, str | None] = {None: None, **spelling}
+
+        def of(one: Example) -> Example:  # `dataclasses.replace` takes five times as long
+            return Example(one.video_id, one.file, one.uri, texts[one.label], texts[one.own], one.segment, one.frames)
 
         return Corpus({unit: [of(example) for example in some] for unit, some in self.examples.items()})
 

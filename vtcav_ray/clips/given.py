@@ -4,7 +4,7 @@ Each concept's clips are drawn by a hash of the seed and their names: at most `c
 `clips.quality.max_clips_per_video` of one source video. A concept is compared with its own random clips (`negatives`);
 with those of the random folders, if it comes from folders; or else with random clips of the corpus. Unless its clips
 are parts of corpus videos, these show another footage, which a CAV may learn instead of the concept: such a concept is
-marked everywhere.
+marked everywhere. If clips and `negatives` are pairs, a concept is compared with the partners of its own clips.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 import pyarrow as pa
 
 from vtcav_ray.clips.classes import draw
+from vtcav_ray.clips.pairs import source_of_pairs
 from vtcav_ray.clips.plan_table import PlanRows
-from vtcav_ray.clips.pools import own_pool, shared_pool
+from vtcav_ray.clips.pools import own_pool, pair_pool, shared_pool
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.config.clips import GIVEN
 
@@ -38,6 +39,8 @@ class GivenPlan:
         warnings: sentences for the user.
         counts: concept/kind -> numbers of source videos and clips.
         of_corpus: concepts (and kinds) whose clips are all parts of corpus videos.
+        in_pairs: concepts whose random clips are the partners of their clips.
+        source_of: video -> the source video that it has in all clips, for videos of pairs.
     """
 
     concepts: dict[tuple[str, str], list[Clip]] = field(default_factory=dict)
@@ -46,12 +49,15 @@ class GivenPlan:
     warnings: list[str] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     of_corpus: set[tuple[str, str]] = field(default_factory=set)
+    in_pairs: frozenset[str] = frozenset()
+    source_of: dict[str, str] = field(default_factory=dict)
 
     @property
     def sources(self) -> set[str]:
         """Source videos of all these clips. Those in the corpus serve no other use."""
         every = (*self.concepts.values(), *self.negatives.values())
-        return {clip["video_id"] for clips in every for clip in clips}
+        found = {clip["video_id"] for clips in every for clip in clips}
+        return found | {video for video, source in self.source_of.items() if source in found}
 
     def pool_of(self, concept: str, kind: str) -> str | None:
         """Return the concept whose random clips these are compared with, "" for shared ones; None: the corpus."""
@@ -84,7 +90,8 @@ class GivenPlan:
         for (concept, kind), clips in self.negatives.items():
             of = sorted(c for c, k in self.concepts if k == kind and self.pool_of(c, k) == concept)
             controls = tuple(dict.fromkeys(control for c in of for control in self._controls(c, kind)))
-            named = functools.partial(own_pool, concept) if concept else shared_pool
+            own = pair_pool if concept in self.in_pairs else own_pool
+            named = functools.partial(own, concept) if concept else shared_pool
             for clip in clips:
                 rows.add_given("random", named, kind, clip, controls)
 
@@ -94,14 +101,17 @@ def plan_given(given: pa.Table, corpus: Container[str], config: ClipsConfig, see
 
     Args:
         given: table `given`.
-        corpus: ids of the corpus's videos.
+        corpus: ids of the corpus's source videos.
         config: section `clips`.
         seed: of the draws.
     """
-    plan = GivenPlan()
+    rows = given.to_pylist()
+    plan = GivenPlan(in_pairs=config.in_pairs)
+    plan.source_of = source_of_pairs(_pairs(rows, config), corpus)
     by_set: dict[tuple[bool, str, str], list[Clip]] = defaultdict(list)
-    for row in given.to_pylist():
-        by_set[row["negative"], row["concept"] or "", row["kind"]].append(row)
+    for row in rows:
+        source = plan.source_of.get(row["video_id"], row["video_id"])
+        by_set[row["negative"], row["concept"] or "", row["kind"]].append(row | {"video_id": source})
     listed = {concept.name: concept for concept in config.listed}
     chosen = {
         key: _drawn(clips, f"given/{key[1]}", config.random_pool if key[0] else config.per_concept, config, seed)
@@ -126,10 +136,25 @@ def plan_given(given: pa.Table, corpus: Container[str], config: ClipsConfig, see
                 "(clips.quality.max_clips_per_video)."
             )
     for (negative, name, kind), clips in chosen.items():
-        if negative:
+        if negative and name in plan.in_pairs:
+            own = {clip["clip"] for clip in plan.concepts.get((name, kind), ())}
+            if own:
+                plan.negatives[name, kind] = [c for c in by_set[True, name, kind] if c["clip"] in own]
+        elif negative:
             _choose_negatives(plan, name, kind, clips)
     plan.warnings += [_unmatched(name, kind) for name, kind in plan.concepts if plan.is_unmatched(name, kind)]
     return plan
+
+
+def _pairs(rows: Iterable[Clip], config: ClipsConfig) -> Iterable[tuple[str, str]]:
+    """Yield the source videos of both clips of every pair, the concept's first."""
+    own: dict[tuple[str, str], str] = {}
+    partners: dict[tuple[str, str], str] = {}
+    for row in rows:
+        if row["concept"] in config.in_pairs:
+            side = partners if row["negative"] else own
+            side[row["concept"], row["clip"]] = row["video_id"]
+    return ((video, partners[clip]) for clip, video in own.items())
 
 
 def _unmatched(name: str, kind: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from vtcav_ray.clips.corpus import Corpus
 from vtcav_ray.clips.motion import matches
-from vtcav_ray.clips.spans import Span, iter_tracks, part_in, usable_spans
+from vtcav_ray.clips.span_filters import usable_spans_by_video
+from vtcav_ray.clips.spans import Spans, iter_tracks, part_in
 from vtcav_ray.config import ClipsConfig, ConceptConfig, MotionConfig
 
 _AUTO_DIRECTIONS = ("up", "down", "left", "right", "towards", "away", "still")
@@ -35,15 +35,22 @@ def reserved_videos(videos: pa.Table) -> set[str]:
     return {row.get("source") or row["video_id"] for row in rows}
 
 
-def fits(span: Span, concept: ConceptConfig) -> bool:
-    """Return whether a span shows a concept."""
-    return concept.object in (None, span.object) and matches(span.motion, concept.motion)
+def fitting(spans: Spans, concept: ConceptConfig) -> list[int]:
+    """Return the places of the spans that show a concept."""
+    what, motion = concept.object, concept.motion
+    pairs = enumerate(zip(spans.objects, spans.motions, strict=True))
+    return [i for i, (shown, moved) in pairs if what in (None, shown) and matches(moved, motion)]
 
 
-def proposals(spans: Iterable[Span]) -> list[tuple[str, str, str]]:
-    """Return (name, object, direction) of the concepts that `concepts: auto` sees in some spans."""
-    seen = sorted({(span.object, span.motion.direction) for span in spans})
-    return [(f"{what} {direction}", what, direction) for what, direction in seen if direction in _AUTO_DIRECTIONS]
+def proposals(seen: set[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Return (name, object, direction) of the concepts that `concepts: auto` sees in spans.
+
+    Args:
+        seen: (object, direction) of the spans.
+    """
+    return [
+        (f"{what} {direction}", what, direction) for what, direction in sorted(seen) if direction in _AUTO_DIRECTIONS
+    ]
 
 
 def proposed(name: str, what: str, direction: str) -> ConceptConfig:
@@ -65,21 +72,20 @@ def offers_of(corpus: Corpus, tracks: pa.Table, config: ClipsConfig) -> dict[str
         tracks: a TRACKS table, which may have the column of `vtcav_ray.clips.spans.with_times`.
         config: its quality filters and concepts.
     """
-    offers: dict[str, Offer] = {}
-    for video_id, spans in _spans(corpus, tracks, config):
-        if config.concepts == "auto":
-            names = frozenset(name for name, _, _ in proposals(spans))
-        else:
-            names = frozenset(c.name for c in config.tracked if any(fits(span, c) for span in spans))
-        offers[video_id] = offers.get(video_id, Offer()) | Offer(names, True)
-    return offers
+    of_file = corpus.of_files()
+    parts = [
+        (part, example)
+        for track in iter_tracks(tracks)
+        for example in of_file.get(track.video_id, ())
+        if (part := part_in(track, example)) is not None
+    ]
+    return {
+        video_id: Offer(_concepts(spans, config), moving=True)
+        for video_id, spans in usable_spans_by_video(parts, config, Counter()).items()
+    }
 
 
-def _spans(corpus: Corpus, tracks: pa.Table, config: ClipsConfig) -> Iterator[tuple[str, list[Span]]]:
-    """Yield (source video, usable spans of one track)."""
-    of_file, dropped = corpus.of_files(), Counter[str]()
-    for track in iter_tracks(tracks):
-        for example in of_file.get(track.video_id, ()):
-            part = part_in(track, example)
-            if part is not None and (spans := usable_spans(part, config, dropped)):
-                yield example.video_id, spans
+def _concepts(spans: Spans, config: ClipsConfig) -> frozenset[str]:
+    if config.concepts == "auto":
+        return frozenset(name for name, _, _ in proposals(spans.shown))
+    return frozenset(concept.name for concept in config.tracked if fitting(spans, concept))

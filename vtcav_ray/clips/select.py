@@ -26,25 +26,29 @@ import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.clips.candidates import FACTOR, Candidates, clearest, few_by_chance
+from vtcav_ray.clips.candidates import FACTOR, Candidates, few_by_chance
 from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
+from vtcav_ray.clips.concept_candidates import ConceptCandidates
 from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.given import GivenPlan, plan_given
 from vtcav_ray.clips.kinds import CONTROLLED, builder_of
-from vtcav_ray.clips.offers import fits, proposals, proposed, reserved_videos
+from vtcav_ray.clips.offers import reserved_videos
 from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.plan_warnings import of_copies, of_small_pool
 from vtcav_ray.clips.pools import corpus_pool, own_pool
-from vtcav_ray.clips.settled import settled
-from vtcav_ray.clips.spans import FILTERS, Span, Track, iter_tracks, part_in, usable_spans_of
-from vtcav_ray.config import ClipsConfig, ConceptConfig
+from vtcav_ray.clips.settled import settled, uncollected
+from vtcav_ray.clips.span_filters import FILTERS, usable_spans_by_video
+from vtcav_ray.clips.spans import Span, Spans, Track, iter_tracks, part_in
+from vtcav_ray.config import ClipsConfig
 from vtcav_ray.registry import MOTION_CONTROLS
 from vtcav_ray.text.label_sets import split_labels
 from vtcav_ray.text.name_lists import NameIndex
+from vtcav_ray.tracks.freed_memory import keep_some_freed_memory
 
 RANDOM_CLIPS_A_VIDEO = 4  # maximum, if one per video does not fill the pool
 SEGMENTS_A_VIDEO = 4  # maximum of segments of one source video that are examples of its class
@@ -101,21 +105,23 @@ def plan_clips(
         ConfigError: `clips.classes` names a class that the model does not have.
     """
     copies = copies or {}
-    corpus = Corpus.of(videos, {*failed_video_ids, *copies}, segments)
-    own = GivenPlan() if given is None else plan_given(given, Corpus.of(videos).examples, config, seed)
-    corpus = corpus.without(own.sources)
-    classes = plan_classes(corpus.listed, config, seed, recogniser_classes, corpus_videos)
-    known = NameIndex(recogniser_classes) if recogniser_classes else None
-    corpus = corpus.spelled(labels_of({text: text for text in corpus.texts}, known, []))
-    planner = _Planner(config, seed, classes, corpus, reserved_videos(videos))
-    labels = zip(videos["video_id"].to_pylist(), videos["label"].to_pylist(), strict=True)
-    planner.note_copies(copies, dict(labels))
+    with uncollected():
+        corpus = Corpus.of(videos, {*failed_video_ids, *copies}, segments)
+        own = GivenPlan() if given is None else plan_given(given, Corpus.of(videos).examples, config, seed)
+        corpus = corpus.without(own.sources)
+        classes = plan_classes(corpus.listed, config, seed, recogniser_classes, corpus_videos)
+        known = NameIndex(recogniser_classes) if recogniser_classes else None
+        corpus = corpus.spelled(labels_of({text: text for text in corpus.texts}, known, []))
+        planner = _Planner(config, seed, classes, corpus, reserved_videos(videos))
+        labels = zip(videos["video_id"].to_pylist(), videos["label"].to_pylist(), strict=True)
+        planner.note_copies(copies, dict(labels))
     planner.read(tracks)
-    planner.choose_given(own)
-    if config.need_tracks:
-        planner.choose_concepts()
-    planner.choose_random()
-    return planner.result()
+    with uncollected():
+        planner.choose_given(own)
+        if config.need_tracks:
+            planner.choose_concepts()
+        planner.choose_random()
+        return planner.result()
 
 
 class _Planner:
@@ -124,14 +130,14 @@ class _Planner:
     ) -> None:
         self._config, self._seed, self._classes, self._reserved = config, seed, classes, reserved
         self._examples, self._of_file = corpus.examples, corpus.of_files()
+        self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._auto = isinstance(config.concepts, str)
-        self._concepts: dict[str, ConceptConfig] = {c.name: c for c in config.tracked}
-        self._candidates: dict[str, Candidates] = {name: self._new_candidates(name) for name in self._concepts}
+        self._offered = ConceptCandidates(config, seed, self._dropped)
+        self._concepts, self._candidates = self._offered.concepts, self._offered.candidates
         capacity = FACTOR * config.random_pool // max(len(set(classes.turn_of.values())), 1) + 8
         self._random = defaultdict[str | None, Candidates](functools.partial(Candidates, capacity, "random", seed))
         # From all videos, whatever their label: if most labels are rare, the candidates per label are too few.
         self._random_any = Candidates(FACTOR * config.random_pool, "random", seed)
-        self._dropped: Counter[str] = Counter(dict.fromkeys((*FILTERS, "clips_per_video"), 0))
         self._tracks = self._copies = 0
         self._rows = PlanRows(seed, config.class_views)
         self._warnings = list(classes.warnings)
@@ -166,62 +172,42 @@ class _Planner:
         self._copies = len(copies)
         self._warnings += [of_copies(copies, labels)] if copies else []
 
-    def _new_candidates(self, name: str) -> Candidates:
-        return Candidates(FACTOR * self._config.per_concept, f"concept/{name}", self._seed)
-
     @settled()
     def read(self, tracks: Iterable[pa.Table]) -> None:
         """Collect from each video's tracks what concepts and random clips could use."""
+        keep_some_freed_memory()
         taken = {v for ids in self._classes.examples.values() for v in ids}
         for video_id, spans in self._spans_by_video(tracks):
             if video_id in taken:
                 continue
             if video_id not in self._reserved:
-                self._offer_to_concepts(video_id, spans)
+                self._offered.offer(video_id, spans)
                 if self._reserved:
                     continue
-            few = functools.partial(few_by_chance, spans, RANDOM_CLIPS_A_VIDEO, self._seed, video_id)
-            drawn = few, draw(self._seed, "random", video_id)
+            drawn = functools.partial(self._few_by_chance, video_id, spans), draw(self._seed, "random", video_id)
             self._random[self._classes.turn_of.get(video_id)].add(video_id, *drawn)
             self._random_any.add(video_id, *drawn)
 
-    def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, list[Span]]]:
+    def _few_by_chance(self, video_id: str, spans: Spans) -> list[Span]:
+        return few_by_chance(spans.at(range(len(spans))), RANDOM_CLIPS_A_VIDEO, self._seed, video_id)
+
+    def _spans_by_video(self, tracks: Iterable[pa.Table]) -> Iterator[tuple[str, Spans]]:
         """Yield the source videos with spans. A video of several files comes last: its files are in several tables."""
-        files = {unit: len({example.file for example in some}) for unit, some in self._examples.items()}
-        of_several: dict[str, list[Span]] = defaultdict(list)
+        several = {unit for unit, some in self._examples.items() if len({example.file for example in some}) > 1}
+        of_several: dict[str, list[Spans]] = defaultdict(list)
         for table in tracks:
-            by_video: dict[str, list[Span]] = defaultdict(list)
             parts: list[tuple[Track, Example]] = []
             for track in iter_tracks(table):
                 self._tracks += 1
                 for example in self._of_file.get(track.video_id, ()):
                     if (part := part_in(track, example)) is not None:
                         parts.append((part, example))
-            for (_, example), spans in zip(parts, usable_spans_of(parts, self._config, self._dropped), strict=True):
-                of = by_video if files[example.video_id] == 1 else of_several
-                of[example.video_id] += spans
-            yield from ((v, s) for v, s in by_video.items() if s)
-        yield from ((v, s) for v, s in of_several.items() if s)
-
-    def _offer_to_concepts(self, video_id: str, spans: list[Span]) -> None:
-        limit = self._config.quality.max_clips_per_video
-        seen = {(s.object, s.motion.direction) for s in spans}
-        if self._auto:
-            for name, *shown in proposals(spans):
-                if name not in self._concepts:
-                    self._concepts[name] = proposed(name, *shown)
-                    self._candidates[name] = self._new_candidates(name)
-        # Most of the concepts need an object or a direction that the video does not have.
-        objects, directions = {None, *(o for o, _ in seen)}, {None, *(d for _, d in seen)}
-        for name, concept in self._concepts.items():
-            direction = None if concept.motion is None else concept.motion.direction
-            if concept.object not in objects or direction not in directions:
-                continue
-            fit = [span for span in spans if fits(span, concept)]
-            if fit:
-                self._dropped["clips_per_video"] += max(len({s.track_id for s in fit}) - limit, 0)
-                best = functools.partial(clearest, fit, direction is not None, limit)
-                self._candidates[name].add(video_id, best)
+            for video_id, spans in usable_spans_by_video(parts, self._config, self._dropped).items():
+                if video_id in several:
+                    of_several[video_id].append(spans)
+                else:
+                    yield video_id, spans
+        yield from ((video_id, Spans.joined(some)) for video_id, some in of_several.items())
 
     def choose_given(self, given: GivenPlan) -> None:
         """Add the rows of own clips."""
@@ -340,12 +326,12 @@ class _Planner:
             by_track = builder_of(kind).negatives_need_tracks(config)
             picks: list[tuple[str, int]] = []
             for number in range(RANDOM_CLIPS_A_VIDEO):
-                picks += [(v, number) for v in order if not by_track or number < len(spans.get(v, ()))]
+                fit = ((v, number) for v in order if not by_track or number < len(spans.get(v, ())))
+                picks += islice(fit, config.random_pool - len(picks))
                 if number == 0:
                     sources = len(picks)
-                if len(picks) >= config.random_pool:
+                if len(picks) == config.random_pool:
                     break
-            picks = picks[: config.random_pool]
             sizes[kind] = len(picks)
             self._random_videos |= {v for v, _ in picks}
             for video_id, number in picks:
@@ -356,11 +342,12 @@ class _Planner:
                 else:
                     example = self._drawn_example(video_id, number)
                     self._rows.add("random", f"random/{kind}", kind, example, None, number=number)
-            self._warn_of_small_pool(kind, len(picks), min(sources, len(picks)))
+            self._warn_of_small_pool(kind, len(picks), sources)
         self._random_sizes = sizes
         for concept, kind, controls_of in self._given.from_corpus:
             named = corpus_pool if concept is None else functools.partial(own_pool, concept)
-            picks = [(v, number) for number in range(RANDOM_CLIPS_A_VIDEO) for v in order][: config.random_pool]
+            every = ((v, number) for number in range(RANDOM_CLIPS_A_VIDEO) for v in order)
+            picks = list(islice(every, config.random_pool))
             for video_id, number in picks:
                 self._rows.add_from_corpus(named, kind, self._drawn_example(video_id, number), number, controls_of)
             sizes[named(kind).removeprefix("random/")] = len(picks)
@@ -373,12 +360,20 @@ class _Planner:
         self._warnings += of_small_pool(kind, clips, sources, largest, self._config.random_pool, RANDOM_CLIPS_A_VIDEO)
 
     def _in_turn(self, priority: Mapping[str, float]) -> list[str]:
-        """Return the videos by priority, one from each class in turn."""
-        by_class: dict[str, list[str]] = defaultdict(list)
-        for video_id in sorted(priority, key=lambda v: (priority[v], v)):
-            by_class[self._classes.turn_of.get(video_id) or ""].append(video_id)
-        ranked = [(rank, label, v) for label, ids in by_class.items() for rank, v in enumerate(ids)]
-        return [v for _, _, v in sorted(ranked)]
+        """Return the videos by priority, one from each class in turn.
+
+        Within a turn they stay in the order of priority. In the order of labels, a set that is smaller than the number
+        of labels would hold only those that come first in the alphabet.
+        """
+        turns: Counter[str] = Counter()
+        rounds: list[list[str]] = []
+        for _, video_id in sorted(zip(priority.values(), priority, strict=True)):
+            label = self._classes.turn_of.get(video_id) or ""
+            if turns[label] == len(rounds):
+                rounds.append([])
+            rounds[turns[label]].append(video_id)
+            turns[label] += 1
+        return list(chain(*rounds))
 
     def result(self) -> ClipPlan:
         examples = sum(len(ids) for ids in self._classes.examples.values())

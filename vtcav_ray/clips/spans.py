@@ -1,29 +1,25 @@
-"""From tracks to spans that could become clips: quality filters and motion words, on metadata alone."""
+"""Tracks, and spans of them, as arrays."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray.clips.corpus import Example
-from vtcav_ray.clips.motion import Motion, describe_motions
-from vtcav_ray.config import ClipsConfig
+from vtcav_ray.clips.motion import Motion
 from vtcav_ray.video.segments import Range, frame_ranges
 
 SECONDS = "seconds"  # column of times that `with_times` appends
-SPANS_A_TRACK = 6  # number of positions tried along a track
-Positions = tuple[int, np.ndarray]  # interval, first frames of the spans
-FILTERS = ("track_length", "gaps", "cut", "box_size", "confidence", "blur")  # in the order of application
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)  # not frozen: that takes three times as long to create, and there are millions
 class Track:
     """One row of the TRACKS table as arrays; see the table for units.
 
@@ -78,6 +74,66 @@ class Span:
     example: Example | None = None
 
 
+@dataclass(eq=False, slots=True)
+class Spans:
+    """Spans in columns, in which most spans of a large corpus stay: a `Span` is created only when it is needed.
+
+    Attributes:
+        frames: int32 [S, T].
+        boxes: float32 [S, T, 4].
+
+    The others are lists of S values; see `Span`.
+    """
+
+    video_ids: list[str]
+    track_ids: list[int]
+    objects: list[str]
+    motions: list[Motion]
+    picks: list[int]
+    confidences: list[float]
+    intervals: list[int]
+    examples: list[Example | None]
+    frames: np.ndarray
+    boxes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    @property
+    def shown(self) -> set[tuple[str, str]]:
+        """(object, direction) of all spans."""
+        return {(shown, motion.direction) for shown, motion in zip(self.objects, self.motions, strict=True)}
+
+    def part(self, begin: int, end: int) -> Spans:
+        """Return the spans from one place to another, as copies: views would keep all spans in memory."""
+        mine = slice(begin, end)
+        return Spans(*(column[mine] for column in self._lists()), self.frames[mine].copy(), self.boxes[mine].copy())
+
+    def at(self, places: Iterable[int]) -> list[Span]:
+        """Return some spans, with arrays of their own."""
+        return [
+            Span(
+                self.video_ids[i], self.track_ids[i], self.objects[i], self.frames[i].copy(), self.boxes[i].copy(),
+                self.motions[i], self.picks[i], self.confidences[i], self.intervals[i], self.examples[i],
+            )
+            for i in places
+        ]  # fmt: skip
+
+    @classmethod
+    def joined(cls, parts: Sequence[Spans]) -> Spans:
+        """Return the spans of all parts, of which there is at least one."""
+        if len(parts) == 1:
+            return parts[0]
+        lists = (list(chain(*columns)) for columns in zip(*(part._lists() for part in parts), strict=True))
+        return cls(*lists, *(np.concatenate([getattr(p, name) for p in parts]) for name in ("frames", "boxes")))
+
+    def _lists(self) -> tuple[list[Any], ...]:
+        return (
+            self.video_ids, self.track_ids, self.objects, self.motions, self.picks, self.confidences, self.intervals,
+            self.examples,
+        )  # fmt: skip
+
+
 def iter_tracks(table: pa.Table) -> Iterator[Track]:
     """Yield the rows of a TRACKS table without creating a Python object per number.
 
@@ -88,20 +144,32 @@ def iter_tracks(table: pa.Table) -> Iterator[Track]:
         return
     columns = {name: table.column(name).chunk(0) for name in table.column_names}
     offsets = columns["frames"].offsets.to_numpy()
-    flat = {
-        "frames": columns["frames"].values.to_numpy().astype(np.int64),
-        "boxes": columns["boxes"].values.values.to_numpy().reshape(-1, 4),
-        "confidence": columns["confidence"].values.to_numpy(),
-        "camera": columns["camera"].values.values.to_numpy().reshape(-1, 2),
-        "sharpness": columns["sharpness"].values.to_numpy(),
-        "shot": columns["shot"].values.to_numpy(),
-    }
+    flat = (
+        columns["frames"].values.to_numpy().astype(np.int64),
+        columns["boxes"].values.values.to_numpy().reshape(-1, 4),
+        columns["confidence"].values.to_numpy(),
+        columns["camera"].values.values.to_numpy().reshape(-1, 2),
+        columns["sharpness"].values.to_numpy(),
+        columns["shot"].values.to_numpy(),
+    )
     single = ("video_id", "track_id", "label", "fps", "height", "width", "num_frames")
+    rows = zip(offsets[:-1].tolist(), offsets[1:].tolist(), *(_values(columns[name]) for name in single), strict=True)
     times = columns.get(SECONDS)
-    for i, values in enumerate(zip(*(columns[name].to_pylist() for name in single), strict=True)):
-        part = slice(int(offsets[i]), int(offsets[i + 1]))
+    for i, (begin, end, video_id, track_id, label, fps, height, width, num_frames) in enumerate(rows):
+        frames, boxes, confidence, camera, sharpness, shot = (values[begin:end] for values in flat)
         seconds = times[i].values.to_numpy() if times is not None and times[i].is_valid else None
-        yield Track(**dict(zip(single, values, strict=True)), **{k: v[part] for k, v in flat.items()}, times=seconds)
+        yield Track(
+            video_id, track_id, label, frames, boxes, confidence, fps, height, width, num_frames, camera, sharpness,
+            shot, seconds,
+        )  # fmt: skip
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return a column as Python objects."""
+    if pa.types.is_primitive(column.type) and not column.null_count:  # ten times as fast
+        values: list[Any] = column.to_numpy().tolist()
+        return values
+    return column.to_pylist()
 
 
 def part_in(track: Track, example: Example) -> Track | None:
@@ -132,242 +200,3 @@ def with_times(tracks: pa.Table, times: pa.Table) -> pa.Table:
     """
     places = pc.index_in(tracks["video_id"], value_set=times["video_id"].combine_chunks())
     return tracks.append_column(SECONDS, times["seconds"].combine_chunks().take(places.combine_chunks()))
-
-
-def usable_spans(track: Track, config: ClipsConfig, dropped: Counter[str]) -> list[Span]:
-    """Return spans of a track that pass the quality filters, at up to `SPANS_A_TRACK` positions along it.
-
-    The track must cover the clip's whole span, (T - 1) x interval + 1 source frames: a clip with closer frames would
-    show slower motion than the recogniser sees elsewhere. A shorter track may be used only if
-    `quality.min_track_frames` is lower, with the largest interval that fits, down to 1.
-
-    Args:
-        dropped: if no span is left, the filter that removed the last one is counted here.
-    """
-    return usable_spans_of([(track, None)], config, dropped)[0]
-
-
-def usable_spans_of(
-    tracks: Sequence[tuple[Track, Example | None]], config: ClipsConfig, dropped: Counter[str]
-) -> list[list[Span]]:
-    """Apply `usable_spans` to many tracks at once: ten times as fast, and equal bit for bit.
-
-    Args:
-        tracks: each with the example of the corpus that it lies in; its spans then have the example's source video.
-        dropped: as for `usable_spans`.
-    """
-    found: list[list[Span]] = [[] for _ in tracks]
-    positions = _positions([track for track, _ in tracks], config, dropped)
-    long = [i for i, some in enumerate(positions) if some]
-    if not long:
-        return found
-    batch = _Batch([tracks[i][0] for i in long], [positions[i] for i in long])
-    passed_S = batch.passed(config)
-    best = np.zeros(len(long), int)
-    np.maximum.at(best, batch.owner_S, passed_S)
-    for place in np.flatnonzero(best < 3).tolist():
-        dropped[("box_size", "confidence", "blur")[best[place]]] += 1
-    for place, span in batch.spans(np.flatnonzero(passed_S == 3), [tracks[i][1] for i in long]):
-        found[long[place]].append(span)
-    return found
-
-
-def _positions(tracks: Sequence[Track], config: ClipsConfig, dropped: Counter[str]) -> list[list[Positions]]:
-    """Return the positions to try of each track, in order; none if the track is too short, or broken."""
-    quality = config.quality
-    span = (config.frames - 1) * config.interval + 1
-    needed = max(min(quality.min_track_frames or span, span), config.frames)
-    least = max(needed, quality.min_track_frames or 0)
-    edges = [(int(t.frames[0]), int(t.frames[-1])) if len(t.frames) >= 2 else (0, -1) for t in tracks]
-    long = [i for i, (first, last) in enumerate(edges) if last - first + 1 >= least]
-    found: list[list[Positions]] = [[] for _ in tracks]
-    if len(long) < len(tracks):
-        dropped["track_length"] += len(tracks) - len(long)
-    if not long:
-        return found
-    gaps, cuts, begins = _gaps_and_cuts([tracks[i] for i in long], quality.max_gap)
-    breaks = gaps if quality.allow_cuts else gaps | cuts
-    broken = np.logical_or.reduceat(breaks, begins[:-1]).tolist()
-    for i, some, begin, end in zip(long, broken, begins[:-1].tolist(), begins[1:].tolist(), strict=True):
-        if not some:  # nearly all
-            found[i] = _of_segments([edges[i]], config)
-            continue
-        frames, inside = tracks[i].frames, slice(begin, end - 1)
-        segments = _segments(frames, breaks[inside], needed)
-        if not segments:
-            dropped["cut" if _segments(frames, gaps[inside], needed) else "gaps"] += 1
-        found[i] = _of_segments([(int(frames[a]), int(frames[b])) for a, b in segments], config)
-    return found
-
-
-def _gaps_and_cuts(tracks: Sequence[Track], max_gap: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return where tracks have a gap and a cut after a box: bool [boxes of all tracks], and where each track begins.
-
-    Each track has two boxes at least. A gap is a step that is more than `max_gap` longer than the track's shortest one.
-    """
-    lengths = [len(track.frames) for track in tracks]
-    begins = np.concatenate(([0], np.cumsum(lengths)))
-    lasts = begins[1:] - 1
-    frames = np.concatenate([track.frames for track in tracks])
-    shot = np.concatenate([track.shot for track in tracks])
-    steps = np.empty(len(frames), np.int64)
-    steps[:-1] = frames[1:] - frames[:-1]
-    steps[lasts] = np.iinfo(np.int64).max  # not between two boxes of one track
-    gaps = steps - np.repeat(np.minimum.reduceat(steps, begins[:-1]), lengths) > max_gap
-    cuts = np.empty(len(frames), bool)
-    cuts[:-1] = shot[1:] != shot[:-1]
-    gaps[lasts] = cuts[lasts] = False
-    return gaps, cuts, begins
-
-
-def _of_segments(segments: Sequence[tuple[int, int]], config: ClipsConfig) -> list[Positions]:
-    """Return the positions inside segments (first and last frame), those of equal intervals together."""
-    by_interval: dict[int, list[np.ndarray]] = {}
-    for first, last in segments:
-        covered = last - first + 1
-        interval = min(config.interval, (covered - 1) // max(config.frames - 1, 1))
-        room = covered - ((config.frames - 1) * interval + 1)
-        by_interval.setdefault(interval, []).append(first + _spread(room))
-    return [(interval, np.concatenate(starts)) for interval, starts in by_interval.items()]
-
-
-@functools.lru_cache(maxsize=4096)
-def _spread(room: int) -> np.ndarray:
-    """Return up to `SPANS_A_TRACK` different offsets, spread evenly from 0 to `room`."""
-    return np.unique(np.linspace(0, room, SPANS_A_TRACK).round().astype(int))
-
-
-def _segments(frames: np.ndarray, breaks: np.ndarray, needed: int) -> list[tuple[int, int]]:
-    """Return (first, last) places between breaks that cover at least `needed` source frames."""
-    edges = np.flatnonzero(breaks)
-    firsts, lasts = np.concatenate(([0], edges + 1)), np.concatenate((edges, [len(frames) - 1]))
-    return [(int(a), int(b)) for a, b in zip(firsts, lasts, strict=True) if frames[b] - frames[a] + 1 >= needed]
-
-
-class _Batch:
-    """Spans of several tracks, S in all, as arrays. All boxes of the tracks lie one after the other.
-
-    Args:
-        tracks: with at least one position each.
-        positions: of each track, from `_positions`.
-    """
-
-    def __init__(self, tracks: Sequence[Track], positions: Sequence[Sequence[Positions]]) -> None:
-        self.tracks = tracks
-        counts = [sum(len(starts) for _, starts in some) for some in positions]
-        self.owner_S = np.repeat(np.arange(len(tracks)), counts)
-        starts_S = np.concatenate([starts for some in positions for _, starts in some])
-        self.interval_S = np.repeat(
-            [interval for some in positions for interval, _ in some],
-            [len(starts) for some in positions for _, starts in some],
-        )
-        self.starts_S = starts_S
-        lengths = [len(track.frames) for track in tracks]
-        self.offset = np.concatenate(([0], np.cumsum(lengths)))  # of each track's first box
-        # A frame's key rises over all tracks, so one search finds the place of each frame in its own track.
-        self.stride = 1 + max(int(track.frames[-1]) for track in tracks)
-        self.keys = np.concatenate([i * self.stride + track.frames for i, track in enumerate(tracks)])
-
-    def passed(self, config: ClipsConfig) -> np.ndarray:
-        """Return int [S]: how many of the last three filters each span passes, in their order."""
-        quality, length_T = config.quality, config.frames
-        self.frames_ST = self.starts_S[:, None] + np.arange(length_T) * self.interval_S[:, None]
-        keys_ST = self.owner_S[:, None] * self.stride + self.frames_ST
-        self.place_ST = np.searchsorted(self.keys, keys_ST, "right") - 1  # of the box at the frame, or the one before
-        boxes = np.concatenate([track.boxes for track in self.tracks])
-        self.boxes_ST4 = self._interpolated(boxes, np.arange(len(self.owner_S)))
-        sides_ST2 = self.boxes_ST4[..., 2:] - self.boxes_ST4[..., :2]
-        size_S = np.median(np.minimum(sides_ST2[..., 0], sides_ST2[..., 1]), axis=1)
-        begins, ends = np.searchsorted(self.keys, keys_ST[:, 0]), self.place_ST[:, -1] + 1
-        first_S = self.offset[self.owner_S]
-        # Sums of each track alone: the sum over all tracks would round differently.
-        totals = [np.concatenate(([0.0], track.confidence.cumsum(dtype=np.float64))) for track in self.tracks]
-        total, shift_S = np.concatenate(totals), self.owner_S  # each track has one sum more than boxes
-        self.confidence_S = (total[ends + shift_S] - total[begins + shift_S]) / np.maximum(ends - begins, 1)
-        sharp_S = np.ones(len(self.owner_S), bool)
-        if quality.min_sharpness > 0:
-            spans = zip(self.owner_S.tolist(), (begins - first_S).tolist(), (ends - first_S).tolist(), strict=True)
-            medians = [np.median(self.tracks[owner].sharpness[a:b]) for owner, a, b in spans]
-            sharp_S = np.array(medians) >= quality.min_sharpness
-        passes = (size_S >= quality.min_box_side, self.confidence_S >= quality.min_confidence, sharp_S)
-        return np.logical_and.accumulate(np.column_stack(passes), axis=1).sum(1)
-
-    def spans(self, good: np.ndarray, examples: Sequence[Example | None]) -> Iterator[tuple[int, Span]]:
-        """Yield (place of its track, span) for the spans at these places.
-
-        Args:
-            examples: of each track.
-        """
-        if not len(good):
-            return
-        owner_S, frames_ST, boxes_ST4 = self.owner_S[good], self.frames_ST[good], self.boxes_ST4[good]
-        camera = np.concatenate([track.camera for track in self.tracks])
-        motions = describe_motions(
-            boxes_ST4, self._times(good), self._of_track("fps", good), self._of_track("height", good),
-            self._of_track("width", good), self._interpolated(camera, good),
-        )  # fmt: skip
-        rows = zip(
-            owner_S.tolist(),
-            frames_ST.astype(np.int32),
-            boxes_ST4.astype(np.float32),
-            motions,
-            self._best_frames(good).tolist(),
-            self.confidence_S[good].tolist(),
-            self.interval_S[good].tolist(),
-            strict=True,
-        )
-        for owner, frames, boxes, motion, pick, confidence, interval in rows:
-            track, example = self.tracks[owner], examples[owner]
-            video_id = track.video_id if example is None else example.video_id
-            # Copies: a view would keep the arrays of all spans alive with each span that is kept.
-            yield owner, Span(
-                video_id, track.track_id, track.label, frames.copy(), boxes.copy(), motion, pick, confidence, interval,
-                example,
-            )  # fmt: skip
-
-    def _of_track(self, name: str, good: np.ndarray) -> np.ndarray:
-        return np.array([getattr(track, name) for track in self.tracks])[self.owner_S[good]]
-
-    def _times(self, good: np.ndarray) -> np.ndarray:
-        """Return when the frames of spans are shown, as `Track.at` does: float [S, T]."""
-        times_ST = self.frames_ST[good].astype(float)
-        owner_S = self.owner_S[good]
-        for owner, track in enumerate(self.tracks):
-            if track.times is not None and (mine := np.flatnonzero(owner_S == owner)).size:
-                times_ST[mine] = track.at(self.frames_ST[good[mine]])
-        return times_ST
-
-    def _interpolated(self, values: np.ndarray, good: np.ndarray) -> np.ndarray:
-        """Interpolate values between the boxes of a track, as `np.interp` does: [boxes, N] -> float64 [S, T, N]."""
-        values = values.astype(np.float64)
-        place_ST = self.place_ST[good]
-        # From each box to the next one. After a track's last box nothing is interpolated.
-        slopes = np.zeros_like(values)
-        slopes[:-1] = (values[1:] - values[:-1]) / np.maximum(self.keys[1:] - self.keys[:-1], 1)[:, None]
-        past_ST = self.frames_ST[good] + self.owner_S[good][:, None] * self.stride - self.keys[place_ST]
-        found = values[place_ST]
-        between = past_ST != 0
-        found[between] += slopes[place_ST[between]] * past_ST[between][:, None]
-        return found
-
-    def _best_frames(self, good: np.ndarray) -> np.ndarray:
-        """Return int [S]: the sharpest frame with the object whole and detected with at least median confidence."""
-        owner_S, frames_ST, boxes_ST4 = self.owner_S[good], self.frames_ST[good], self.boxes_ST4[good]
-        keys_ST = frames_ST + owner_S[:, None] * self.stride
-        detected = self.keys[self.place_ST[good]] == keys_ST
-        # The box at the frame, or the one after it.
-        place_ST = self.place_ST[good] + ~detected
-        confidence = np.concatenate([track.confidence for track in self.tracks])
-        sharpness = np.concatenate([track.sharpness for track in self.tracks])
-        confidence_ST = np.where(detected, confidence[place_ST], np.nan)
-        known = np.where(detected.any(1, keepdims=True), confidence_ST, 0.0)
-        # np.median is ten times faster; a span's own median does not depend on the others.
-        usual = np.median(known, axis=1, keepdims=True)
-        if (missing := np.flatnonzero(np.isnan(known).any(1))).size:
-            usual[missing] = np.nanmedian(known[missing], axis=1, keepdims=True)
-        sure = np.nan_to_num(confidence_ST, nan=-1.0) >= usual
-        whole = (boxes_ST4[..., 0] > 1) & (boxes_ST4[..., 1] > 1)
-        whole &= boxes_ST4[..., 2] < self._of_track("width", good)[:, None] - 1
-        whole &= boxes_ST4[..., 3] < self._of_track("height", good)[:, None] - 1
-        wanted = np.where((sure & whole).any(1, keepdims=True), sure & whole, sure)
-        return np.where(wanted, sharpness[place_ST], -1.0).argmax(1)

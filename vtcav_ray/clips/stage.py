@@ -328,7 +328,7 @@ class CutWorker:
         return with_neighbours(of_corpus, self.neighbours, seen) | with_neighbours(by_uri, self.neighbours)
 
 
-STAGE = Stage(stages.CLIPS, version=5, ingredients=_clip_ingredients, prepare=_prepare_clips)
+STAGE = Stage(stages.CLIPS, version=6, ingredients=_clip_ingredients, prepare=_prepare_clips)
 
 
 def contents_of(clips: pa.Table) -> pa.Table:

@@ -5,20 +5,21 @@ then decides once which clips are left out and writes them to its table `left_ou
 a review made during a run can't affect one stage and miss the next. `gradcam`, which needs no CAVs and takes seconds
 per clip, decides for itself before it begins (`left_out_of`).
 
-A motion control is left out together with its clip.
+A motion control is left out together with its clip, and of a pair of own clips both (`pairs: by_name`).
 """
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vtcav_ray.clips.decisions import Decisions, Subject
+from vtcav_ray.clips.pairs import NO_PARTNER, without_partner
 from vtcav_ray.config import Config
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.tables import LEFT_OUT
@@ -56,6 +57,7 @@ def left_out_of(clips: StageFolder, decisions: Decisions, config: Config) -> Lef
         decisions,
         undecided_count=config.review.undecided == "use",
         min_videos=config.clips.min_per_concept,
+        in_pairs=config.clips.in_pairs,
     )
 
 
@@ -66,6 +68,7 @@ def leave_out(
     *,
     undecided_count: bool = True,
     min_videos: int = 0,
+    in_pairs: Collection[str] = (),
 ) -> LeftOut:
     """Decide which clips are not used.
 
@@ -76,6 +79,7 @@ def leave_out(
         decisions: a person's.
         undecided_count: whether undecided clips are used.
         min_videos: warn about concepts that keep fewer source videos.
+        in_pairs: names of the concepts whose own clips have partners.
     """
     rows = [tuple(r.values()) for r in clips.select(list(HEAD_COLUMNS)).to_pylist()]
     reasons: dict[str, str] = {}
@@ -91,6 +95,8 @@ def leave_out(
         if clip_id not in reasons and taken[first]:
             reasons[clip_id] = "duplicate"
         taken[first] += clip_id not in reasons
+    if in_pairs:
+        reasons |= without_partner([row[:4] for row in rows if row[5] is None], reasons, in_pairs)
     twin_of = {clip_id: control_of for clip_id, _, _, _, _, control_of in rows if control_of is not None}
     own = {  # a decision about a control itself, written by hand
         clip_id: "rejected"
@@ -105,7 +111,12 @@ def _warnings(rows: list[tuple[str, ...]], reasons: dict[str, str], decisions: D
     warnings = []
     if reasons:
         counts = Counter(reasons.values())
-        words = {"rejected": "rejected in review.csv", "undecided": "not accepted yet", "duplicate": "near-duplicates"}
+        words = {
+            "rejected": "rejected in review.csv",
+            "undecided": "not accepted yet",
+            "duplicate": "near-duplicates",
+            NO_PARTNER: "without their partner",
+        }
         shown = ", ".join(f"{counts[reason]} {text}" for reason, text in words.items() if counts[reason])
         warnings.append(f"{len(reasons)} of {len(rows)} clips are left out: {shown}.")
     left: dict[tuple[str, str], set[str]] = defaultdict(set)

@@ -57,6 +57,11 @@ class ConceptConfig(ConfigSection):
     negatives: str | None = Field(
         None, description="your own random clips to compare them with; null: random clips of the corpus, in full frame"
     )
+    pairs: Literal["by_name"] | None = Field(
+        None,
+        description="by_name: files of `clips` and `negatives` that have one name, without the extension, are a pair: "
+        "the same clip with and without the concept",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +73,8 @@ class ConceptConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _own_clips_alone(self) -> ConceptConfig:
+        if self.pairs is not None and (self.clips is None or self.negatives is None):
+            raise ValueError("`pairs` needs both `clips` and `negatives`: give them, or remove it")
         if self.clips is None:
             if self.negatives is not None:
                 raise ValueError("`negatives` belongs to a concept of your own clips: give `clips`, or remove it")
@@ -89,9 +96,12 @@ class ConceptConfig(ConfigSection):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the keys of own clips where there are none, so that other concepts' keys stay as they were."""
+        """Leave out unused keys of own clips and pairs, so that the keys of stages without them stay the same."""
         data: dict[str, Any] = handler(self)
-        return data if self.clips is not None else {k: v for k, v in data.items() if k not in ("clips", "negatives")}
+        unused = {"pairs"} if self.pairs is None else set()
+        if self.clips is None:
+            unused |= {"clips", "negatives"}
+        return {k: v for k, v in data.items() if k not in unused}
 
 
 class ConceptFolders(ConfigSection):
@@ -225,6 +235,11 @@ class ClipsConfig(ConfigSection):
     def has_given(self) -> bool:
         """Whether a concept consists of own clips."""
         return isinstance(self.concepts, ConceptFolders) or any(concept.clips is not None for concept in self.listed)
+
+    @property
+    def in_pairs(self) -> frozenset[str]:
+        """Names of the concepts whose own clips and negatives are pairs."""
+        return frozenset(concept.name for concept in self.listed if concept.pairs is not None)
 
     @property
     def need_tracks(self) -> bool:

@@ -55,6 +55,7 @@ clips:                            # what is cut from the videos: concepts, class
   #   - {{name: racket, object: tennis racket, kinds: [spatial, spatiotemporal], controls: [frozen, reversed]}}
   #   - {{name: moving up, motion: {{direction: up, min_speed: 0.2}}, kinds: [context]}}
   #   - {{name: mine, clips: "s3://bucket/spinning", negatives: "s3://bucket/not spinning"}}   # docs/howto/own_clips.md
+  #   - {{name: marked, clips: with, negatives: without, pairs: by_name}}   # the same clips with and without it
 
 model:                            # the recogniser to explain
   framework: mmaction2            # or transformers, python, torchvision: docs/howto/any_model.md

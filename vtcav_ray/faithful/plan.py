@@ -120,7 +120,11 @@ def _filters(concepts: Mapping[str, Vector], layer: str, cavs: StageFolder) -> d
         if against == "random" and concept in concepts:
             rows.setdefault(concept, []).append(i)
     for concept, members in rows.items():
-        mean = np.nanmean(vectors[members].astype(np.float64), axis=0)
-        if np.isfinite(mean).all() and (length := float(np.linalg.norm(mean))) > 0:
+        trained = vectors[members].astype(np.float64)
+        trained = trained[np.isfinite(trained).all(1)]  # a CAV that could not be trained is NaN
+        if not len(trained):
+            continue
+        mean = trained.mean(0)
+        if (length := float(np.linalg.norm(mean))) > 0:
             found[concept] = (mean / length).astype(np.float32)
     return found

@@ -12,18 +12,25 @@ import torch
 from vtcav_ray.errors import InputError
 from vtcav_ray.gradcam import measures
 from vtcav_ray.gradcam.maps import GradCam, Maps, Mode, assemble, plays_of, seen_masks
-from vtcav_ray.heatmaps.boxes import mask, own_object
+from vtcav_ray.heatmaps.boxes import mask, own_object, placement
 from vtcav_ray.heatmaps.pointing import pointing
 from vtcav_ray.heatmaps.resample import upsample
 
 
 @dataclass(frozen=True)
 class MapSettings:
-    """The modes to compute, and length and stride of the windows of the mode `window`, in frames."""
+    """How to compute and measure the maps.
+
+    Attributes:
+        modes: the modes to compute.
+        window, stride: of the mode `window`, in frames.
+        place: xyxy of a part of the source frame, in fractions of it, whose share of the maps is measured; None: none.
+    """
 
     modes: Sequence[Mode]
     window: int
     stride: int
+    place: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,9 @@ def examine(
     own_boxes = None if object_index is None else boxes[object_index]
     inside = torch.from_numpy(mask(boxes, height, width)) if boxes else None
     own_mask = None if own_boxes is None else torch.from_numpy(mask([own_boxes], height, width))
+    place = (
+        None if settings.place is None else _place_mask(model, settings.place, clip_THW3.shape[1:3], (height, width))
+    )
     found: dict[tuple[str, Mode], ClipMaps] = {}
     for mode in settings.modes:
         run = _ClipMaps(model, shuffled, x, target, mode, settings)
@@ -93,6 +103,9 @@ def examine(
                 figures["background_share"] = measures.background_share(own, inside.numpy())
                 figures["background_chance"] = float(1 - inside.mean())
                 figures["pointing"] = pointing(own, inside.numpy())
+            if place is not None:
+                figures["place_share"] = measures.inside_share(own, place)
+                figures["place_area"] = float(place.mean())
             aligned = None
             if own_mask is not None and own_boxes is not None:
                 grid = tuple(run.own.maps[layer].shape[1:])
@@ -103,6 +116,20 @@ def examine(
                 aligned = measures.aligned(own, own_boxes)
             found[layer, mode] = ClipMaps(shown, shown_back, run.answers, figures, aligned)
     return found
+
+
+def _place_mask(
+    model: GradCam, place: tuple[float, float, float, float], stored: tuple[int, ...], size: tuple[int, int]
+) -> np.ndarray:
+    """Return the mask of a part of the source frame on the model's input, float32 `[1, h, w]` in [0, 1].
+
+    Args:
+        place: xyxy, fractions of the source frame.
+        stored: (height, width) of the stored clip, which shows the whole frame.
+        size: (height, width) of the model's input, which may show less of it.
+    """
+    at = placement(model.recogniser.preprocessor, (1, 1), (stored[0], stored[1]))
+    return mask([at.boxes(np.array([place], np.float64))], *size)
 
 
 TRACK_FIGURES = (

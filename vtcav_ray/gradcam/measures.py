@@ -77,6 +77,12 @@ def background_share(maps_Thw: np.ndarray, inside_Thw: np.ndarray) -> float:
     return float((maps_Thw * (1 - inside_Thw)).sum(dtype=np.float64) / total) if total > 0 else float("nan")
 
 
+def inside_share(maps_Thw: np.ndarray, inside_1hw: np.ndarray) -> float:
+    """Return the share of the clip's map mass inside a mask, in [0, 1]; NaN: the map has no mass."""
+    total = maps_Thw.sum(dtype=np.float64)
+    return float((maps_Thw * inside_1hw).sum(dtype=np.float64) / total) if total > 0 else float("nan")
+
+
 def empty_share(maps_Thw: np.ndarray) -> float:
     """Return the share of frames whose map is zero everywhere: Grad-CAM shows no evidence for the class."""
     return float((maps_Thw.max((1, 2)) <= 0).mean())

@@ -72,6 +72,8 @@ def page_data(run: Run) -> PageData:
         untrained=manifest["notes"]["untrained"],
         report="report.html" if run.folder.exists("report.html") else "",
         window={"window": given["window"], "stride": given["stride"]},
+        place=given.get("place"),
+        places=run.table("gradcam_places_summary").to_pylist() if given.get("place") is not None else (),
     )
 
 
@@ -97,6 +99,7 @@ def build_page(data: PageData) -> str:
         panels=measure_panels.panels(data),
         class_heads=("class", "mode", *(measure.title for measure in measure_panels.MEASURES)),
         class_rows=measure_panels.by_class(data),
+        place=sections.place(data),
         mean_maps=sections.mean_maps(data),
         clip_heads=[name.replace("_", " ") for name in sections.CLIP_COLUMNS],
         clips=sections.clip_rows(data),

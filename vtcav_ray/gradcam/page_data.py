@@ -43,6 +43,9 @@ class PageData:
         model: `<checkpoint>@<digest>`.
         untrained: whether the weights are random.
         report: address of the report beside the page; empty: no report.
+        window: length and stride of the mode `window`, frames.
+        place: xyxy of the part of the frame that was asked about, in fractions of it; None: none.
+        places: rows of `tables.GRADCAM_PLACES_SUMMARY`.
     """
 
     title: str
@@ -58,6 +61,8 @@ class PageData:
     untrained: bool = False
     report: str = ""
     window: Mapping[str, int] = field(default_factory=dict)
+    place: Sequence[float] | None = None
+    places: Sequence[Mapping[str, Any]] = ()
 
     @property
     def layers(self) -> list[str]:

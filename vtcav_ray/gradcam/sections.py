@@ -76,6 +76,19 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A part of the frame in words, and the maps' share of it, a row per class, layer and mode (`heads`)."""
+
+    words: str
+    rows: Sequence[Sequence[str]]
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The columns of `rows`."""
+        return ("class", "layer", "mode", "share of the map, median", "95 % interval", "share of the area", "videos")
+
+
+@dataclass(frozen=True)
 class MeanMap:
     """The mean map of a class and mode: PNG bytes, clips, and the mean in the box as a multiple of a uniform map."""
 
@@ -134,6 +147,31 @@ def tiles(data: PageData) -> list[tuple[str, str]]:
         "failures": len(data.failures),
     }
     return [(whole(number), word) for word, number in counts.items()]
+
+
+def place(data: PageData) -> Place | None:
+    """Collect which share of the maps lies in the place that was asked about; None: none was."""
+    if data.place is None:
+        return None
+    x0, y0, x1, y1 = (f"{100 * end:.3g}" for end in data.place)
+    order = sorted(data.places, key=lambda row: (row["class"] != ALL, row["class"]))
+    rows = [
+        [
+            str(row["class"]),
+            str(row["layer"]),
+            str(row["mode"]),
+            _percent(row["median"]),
+            f"{_percent(row['ci_low'])} to {_percent(row['ci_high'])}" if row["ci_low"] is not None else "–",
+            _percent(row["area"]),
+            whole(row["n"]),
+        ]
+        for row in order
+    ]
+    return Place(f"{x0} to {x1} % of the width, {y0} to {y1} % of the height", rows)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def pair(data: PageData, compared: Comparison) -> Pair:

@@ -79,7 +79,8 @@ def _shards(rows: pa.Table) -> list[Shard]:
 
 def _ingredients(context: Context) -> dict[str, Any]:
     config = context.config
-    settings = config.gradcam.model_dump(mode="json", exclude={"compare", "modes"})
+    unused = set() if config.gradcam.place is not None else {"place"}
+    settings = config.gradcam.model_dump(mode="json", exclude={"compare", "modes", *unused})
     return {
         "model": {"framework": config.model.framework, "digest": model_digest(config.model, seed=config.seed)},
         "gradcam": {**settings, "modes": [mode for mode in MODES if mode in config.gradcam.modes]},

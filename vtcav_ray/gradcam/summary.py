@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from vtcav_ray import tables
 from vtcav_ray.gradcam.measures import ALIGNED_SIDE
-from vtcav_ray.heatmaps.intervals import mean_interval, video_means
+from vtcav_ray.heatmaps.intervals import mean_interval, median_interval, video_means
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tables import AGGREGATE
 
@@ -23,12 +23,7 @@ MEASURES = tuple(
 def summarise(table: pa.Table) -> pa.Table:
     """Return the `GRADCAM_SUMMARY` of a `GRADCAM` table: each class and all together, by layer and mode."""
     rows = []
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    columns = (table[name].to_pylist() for name in ("class", "layer", "mode"))
-    for i, (name, layer, mode) in enumerate(zip(*columns, strict=True)):
-        for group in (ALL, name):
-            groups.setdefault((group, layer, mode), []).append(i)
-    for (name, layer, mode), members in groups.items():
+    for (name, layer, mode), members in _groups(table).items():
         part = table.take(members)
         for measure in MEASURES:
             values = video_means(part, measure)
@@ -45,6 +40,29 @@ def summarise(table: pa.Table) -> pa.Table:
                 }
             )
     return pa.Table.from_pylist(rows, schema=tables.GRADCAM_SUMMARY)
+
+
+def summarise_places(table: pa.Table) -> pa.Table:
+    """Return the `GRADCAM_PLACES_SUMMARY` of a `GRADCAM_PLACES` table: each class and all together."""
+    rows = []
+    for (name, layer, mode), members in _groups(table).items():
+        part = table.take(members)
+        values = video_means(part, "place_share")
+        median, low, high = median_interval(values)
+        figures = {"median": median, "ci_low": low, "ci_high": high, "area": np.median(video_means(part, "place_area"))}
+        known = {k: None if np.isnan(v) else float(v) for k, v in figures.items()}
+        rows.append({"class": name, "layer": layer, "mode": mode, **known, "n": len(values)})
+    return pa.Table.from_pylist(rows, schema=tables.GRADCAM_PLACES_SUMMARY)
+
+
+def _groups(table: pa.Table) -> dict[tuple[str, str, str], list[int]]:
+    """Return the rows of each (class, layer, mode), and of all classes together."""
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    columns = (table[name].to_pylist() for name in ("class", "layer", "mode"))
+    for i, (name, layer, mode) in enumerate(zip(*columns, strict=True)):
+        for group in (ALL, name):
+            groups.setdefault((group, layer, mode), []).append(i)
+    return groups
 
 
 def aggregate(parts: Sequence[pa.Table]) -> pa.Table:
@@ -73,4 +91,7 @@ def finished(output: StageFolder) -> ShardOutput:
     clips = measured if measured is not None else tables.GRADCAM.empty_table()
     parts = [part for _, part in output.iter_tables("aligned")]
     made = {"gradcam_summary": summarise(clips), "aggregate": aggregate(parts)}
+    places = output.read("gradcam_places")
+    if places is not None:
+        made["gradcam_places_summary"] = summarise_places(places)
     return ShardOutput({name: table for name, table in made.items() if table.num_rows})

@@ -44,7 +44,7 @@ class GradcamWorker:
         self.folder = folder
         given = config.gradcam
         modes: list[Mode] = [mode for mode in MODES if mode in given.modes]
-        self.settings = MapSettings(modes, given.window, given.stride)
+        self.settings = MapSettings(modes, given.window, given.stride, given.place)
         self.drawn_layer = given.drawn_layer
         asked = config.resources.extract.batch_size
         batch = asked if isinstance(asked, int) else BATCH_SIZE
@@ -85,6 +85,9 @@ class GradcamWorker:
                 drawn += self._draw(row, frames, boxes, maps)
         parts = {
             "gradcam": pa.Table.from_pylist(found, schema=tables.GRADCAM),
+            "gradcam_places": pa.Table.from_pylist(
+                found if self.settings.place is not None else [], schema=tables.GRADCAM_PLACES
+            ),
             "aligned": _aligned_table(sums),
             "overlays": pa.Table.from_pylist(drawn, schema=OVERLAYS),
         }

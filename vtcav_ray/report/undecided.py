@@ -61,12 +61,11 @@ def _degenerate(cells: ScoreCells) -> list[Sentence]:
 def _only_effect(cells: ScoreCells) -> list[Sentence]:
     """Describe the cells where the TCAV score's null is too wide to decide anything."""
     rows = cells.texts["decided_by"].equal("effect") & ~cells.degenerate_N & ~cells.of(Status.NOT_LEARNABLE)
+    sd_N = cells.numbers["tcav_null_sd"]
+    rows = rows & ~cells.answer_N & np.isfinite(sd_N)  # NaN: nothing was compared, so the null's width is not the cause
     if not rows.any():
         return []
-    rows = rows & ~cells.answer_N
-    if not rows.any():
-        return []
-    sd = float(np.nanmean(cells.numbers["tcav_null_sd"][rows]))
+    sd = float(sd_N[rows].mean())
     return [
         (
             Phrase("In "),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vtcav_ray.cavs.mix import Mix, matched_rows
 from vtcav_ray.cavs.plan import RANDOM, CavJob, Pool
-from vtcav_ray.clips.pools import UNMATCHED, is_unmatched
+from vtcav_ray.clips.pools import IN_PAIRS, UNMATCHED, is_paired, is_unmatched
 from vtcav_ray.text.label_sets import has_label
 
 Rows = NDArray[np.int64]
@@ -27,7 +27,7 @@ class Cell:
         null: rows of the random-against-random CAVs of the same kind and profile, in the order of `null_pairs`.
         concept_rows, other_rows: rows of the pool, for the concept effect.
         paired: `other_rows[i]` is the twin of `concept_rows[i]`.
-        mark: why the comparison is not a fair one, for the column `note`; empty: it is.
+        mark: for the column `note`: why the comparison is not a fair one, or that it is one of pairs.
     """
 
     concept: str
@@ -68,18 +68,24 @@ def find_cells(pool: Pool, clip_ids: Sequence[str], jobs: Sequence[CavJob]) -> l
     for (concept, against), members in runs.items():
         kind = jobs[members[0]].kind
         own = concepts[concept]
-        paired = against in concepts
-        if paired:
-            own, other = _twins(clip_ids, own, concepts[against], concept, against)
+        of_pool = null_of[concept][0]
+        paired = against in concepts or (against == RANDOM and is_paired(of_pool))
+        if against in concepts:
+            own, other = _twins(clip_ids, own, concepts[against], concept, f"concept/{against}/")
+        elif paired:
+            of_partners = np.concatenate(list(randoms[of_pool].values()))
+            own, other = _twins(clip_ids, own, of_partners, concept, f"{of_pool}/")
         elif against == RANDOM:
-            other = _randoms(pool, concept, videos[concept], randoms[null_of[concept][0]])
+            other = _randoms(pool, concept, videos[concept], randoms[of_pool])
         else:
             other = _rest(pool, jobs, concept, kind, concepts)
         members.sort(key=lambda i: jobs[i].run)
         null = sorted(nulls.get(null_of[concept], []), key=lambda i: jobs[i].run)
-        marked = against == RANDOM and is_unmatched(null_of[concept][0])
-        found = Cell(concept, against, kind, np.array(members), np.array(null, np.int64), own, other, paired)
-        cells.append(dataclasses.replace(found, mark=UNMATCHED) if marked else found)
+        mark = ""
+        if against == RANDOM:
+            mark = UNMATCHED if is_unmatched(of_pool) else IN_PAIRS if paired else ""
+        rows = (np.array(members), np.array(null, np.int64), own, other)
+        cells.append(Cell(concept, against, kind, *rows, paired, mark))
     return cells
 
 
@@ -115,9 +121,15 @@ def _randoms(pool: Pool, concept: str, own: dict[str, Rows], by_video: dict[str,
     return matched_rows(own, by_video, pool.matching, concept)
 
 
-def _twins(clip_ids: Sequence[str], own: Rows, other: Rows, concept: str, against: str) -> tuple[Rows, Rows]:
-    """Return the rows of both sides cut from the same track at the same frames: their ids differ only in the kind."""
-    twin_of = {clip_ids[i].removeprefix(f"concept/{against}/"): i for i in other}
+def _twins(clip_ids: Sequence[str], own: Rows, other: Rows, concept: str, place: str) -> tuple[Rows, Rows]:
+    """Return the rows of clips that have a twin, and of the twins: their ids differ only in where they begin.
+
+    Twins are cut from the same track at the same frames, or are the two own clips of a pair.
+
+    Args:
+        place: where the ids of the other side begin.
+    """
+    twin_of = {clip_ids[i].removeprefix(place): i for i in other}
     pairs = [(i, twin_of.get(clip_ids[i].removeprefix(f"concept/{concept}/"))) for i in own]
     both = [(i, j) for i, j in pairs if j is not None]
     return np.array([i for i, _ in both], np.int64), np.array([j for _, j in both], np.int64)

@@ -216,12 +216,14 @@ def _intervals(cells: Sequence[Cell], s_VM: NDArray[np.float32], options: ScoreO
 def _sign_count(cell: Cell, sign_count_M: NDArray[np.float64], degenerate: bool) -> _SignCount:
     """Return the sign count with null and test. In a degenerate layer it has no test: it is 0 or 1 for any CAV."""
     runs, null = sign_count_M[cell.cavs], sign_count_M[cell.null]
-    null_sd = float(np.nanstd(null, ddof=1)) if len(null) > 1 else float("nan")
+    null_sd = float(np.nanstd(null, ddof=1)) if np.isfinite(null).sum() > 1 else float("nan")
     untested = _SignCount(_mean(runs), _mean(null), null_sd)
     complete = bool(np.isfinite(runs).all() and np.isfinite(null).all())
     if degenerate or not complete or len(runs) < 2 or not len(null):
         return untested
-    if cell.against == RANDOM:
+    if cell.paired and cell.against == RANDOM:  # each null CAV is of pairs that were swapped by a coin
+        test = empirical_test(runs, null)
+    elif cell.against == RANDOM:
         test = round_robin_test(runs, null)
     else:  # these runs do not face the random sets: compare their mean with scores of disjoint random pairs
         test = empirical_test(runs, null[_disjoint_pairs(len(null))])

@@ -70,6 +70,33 @@ GRADCAM_SUMMARY = pa.schema(
     ]
 )
 
+# Only with `gradcam.place`.
+GRADCAM_PLACES = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("class", pa.string()),
+        ("layer", pa.string()),
+        ("mode", pa.string()),
+        ("place_share", pa.float64()),  # of the map's mass that lies in `gradcam.place`, in [0, 1]; null: no mass
+        ("place_area", pa.float64()),  # share of the model's input that the place has: that of a uniform map
+        ("model", pa.string()),
+    ]
+)
+
+GRADCAM_PLACES_SUMMARY = pa.schema(
+    [
+        ("class", pa.string()),  # `all`: every class together
+        ("layer", pa.string()),
+        ("mode", pa.string()),
+        ("median", pa.float64()),  # of place_share, over source videos
+        ("ci_low", pa.float64()),  # 95 % or more, from order statistics; null: fewer than 6 source videos
+        ("ci_high", pa.float64()),
+        ("area", pa.float64()),  # median of place_area
+        ("n", pa.int32()),  # source videos that have the figure
+    ]
+)
+
 PATCHED = schema_of(PatchedRow)
 PATCH_EFFECTS = schema_of(PatchEffectRow)
 MAPS = schema_of(MapRow)

@@ -73,7 +73,8 @@ COPIES = pa.schema([("video_id", pa.string()), ("repeats", pa.string())])  # is 
 
 GIVEN = pa.schema(
     [
-        ("clip", pa.string()),  # unique name of the own clip: its source, and what it is in there
+        # Unique name of the own clip: its source, and what it is in there; of a pair, both have the concept's
+        ("clip", pa.string()),
         ("concept", pa.string()),  # null: one of the random clips of every concept from folders
         ("negative", pa.bool_()),  # one of the concept's random clips
         ("kind", pa.string()),  # given (a video) or still (an image)
@@ -107,7 +108,7 @@ CONTENTS = pa.schema(
 LEFT_OUT = pa.schema(
     [
         ("clip_id", pa.string()),
-        ("reason", pa.string()),  # rejected, undecided or duplicate
+        ("reason", pa.string()),  # rejected, undecided, duplicate, or no_partner: the other clip of its pair failed
     ]
 )
 

@@ -15,6 +15,7 @@ import functools
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_... of malloc.h
 _MOST = 2**31 - 1  # bytes; they are C's int
 _MOST_OF_OLDER_GLIBC = 32 * 2**20
+_SOME, _BLOCK = 64 * 2**20, 4 * 2**20  # bytes
 
 
 @functools.cache
@@ -33,6 +34,26 @@ def keep_freed_memory() -> bool:
         return False
     kept = any(mallopt(_MMAP_THRESHOLD, size) for size in (_MOST, _MOST_OF_OLDER_GLIBC))
     return kept and bool(mallopt(_TRIM_THRESHOLD, _MOST))
+
+
+@functools.cache
+def keep_some_freed_memory() -> bool:
+    """Let glibc keep up to 64 MB of freed memory for later allocations of this process, in blocks of at most 4 MB.
+
+    For work on arrays of 100 kB to 1 MB that follow each other. By default, most of them are mapped and unmapped, or
+    the end of the heap is: a scan of tracks waited for 1,000 page faults per shard, a tenth of its time. Does nothing
+    after `keep_freed_memory`.
+
+    Returns:
+        As `keep_freed_memory`.
+    """
+    if keep_freed_memory.cache_info().currsize:
+        return True
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _BLOCK)) and bool(mallopt(_TRIM_THRESHOLD, _SOME))
 
 
 def return_freed_memory() -> None:

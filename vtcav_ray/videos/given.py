@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vtcav_ray.config import ConceptFolders, Config, VideosConfig
+from vtcav_ray.config import ConceptConfig, ConceptFolders, Config, VideosConfig
 from vtcav_ray.config.clips import GIVEN, OF_WORLD, STILL
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.rows import Failure
@@ -32,6 +32,7 @@ from vtcav_ray.videos.annotations import annotations_of
 from vtcav_ray.videos.listing import files_of_manifest, list_files
 from vtcav_ray.videos.lookup import open_listed
 from vtcav_ray.videos.manifests import decoded_path, failure
+from vtcav_ray.videos.pairs import NAME, paired_by_name, plain_name
 from vtcav_ray.videos.reading import read_table
 from vtcav_ray.videos.tables import ID_COLUMNS, MANIFESTS, URI_COLUMNS, ListTable
 
@@ -98,13 +99,30 @@ def list_given(config: Config, videos: pa.Table, run: Folder) -> Given:
     concepts = config.clips.concepts
     if isinstance(concepts, ConceptFolders):
         _from_folders(found, concepts, config, corpus, run)
+    failed: dict[int, list[Failure]] = {}
     for number, concept in enumerate(config.clips.listed):
+        before = len(found.failures)
         for url, name in ((concept.clips, "clips"), (concept.negatives, "negatives")):
             if url is not None:
                 one = _Set(concept.name, name == "negatives", url, f"clips.concepts.{number}.{name}")
                 found.rows += _rows_of(one, config, corpus, found)
+        failed[number] = found.failures[before:]
     _check_ids(found.rows, corpus)
+    for number, concept in enumerate(config.clips.listed):
+        if concept.pairs is not None:
+            _put_pairs(found, concept, failed[number], f"clips.concepts.{number}")
     return found
+
+
+def _put_pairs(found: Given, concept: ConceptConfig, failures: list[Failure], key: str) -> None:
+    """Pair the clips of a concept with its negatives, after both have their ids."""
+    own, negatives = (
+        [row for row in found.rows if row["concept"] == concept.name and row["negative"] == side]
+        for side in (False, True)
+    )
+    pairs, warnings = paired_by_name(own, negatives, failures, concept, key)
+    found.rows = [row for row in found.rows if row["concept"] != concept.name] + pairs
+    found.warnings += warnings
 
 
 class _Corpus:
@@ -182,8 +200,9 @@ def _from_folders(found: Given, folders: ConceptFolders, config: Config, corpus:
 
 
 def _rows_of(one: _Set, config: Config, corpus: _Corpus, found: Given) -> list[dict[str, Any]]:
-    """Return the rows of a URL. Add its failures and warnings to `found`."""
+    """Return the rows of a URL, with each clip's `name`. Add its failures and warnings to `found`."""
     settings = _settings(config, one.url)
+    extensions = settings.extensions
     if decoded_path(one.url).lower().endswith(MANIFESTS):
         rows = list(_rows_of_manifest(one, settings, corpus, found))
     else:
@@ -191,7 +210,10 @@ def _rows_of(one: _Set, config: Config, corpus: _Corpus, found: Given) -> list[d
         found.failures += listed.failures
         found.warnings += [f"`{one.key}`: {warning}" for warning in listed.warnings]
         root = _root_of(settings)
-        rows = [_row(one, row, f"{root}/{row['video_id']}", corpus) for row in listed.videos.to_pylist()]
+        rows = [
+            _row(one, row, f"{root}/{row['video_id']}", corpus) | {NAME: plain_name(row["video_id"], extensions)}
+            for row in listed.videos.to_pylist()
+        ]
     if not rows and not found.failures:
         raise ConfigError(f"`{one.key}`: {one.url} has no clip in it.")
     return rows
@@ -243,7 +265,9 @@ def _rows_of_manifest(one: _Set, settings: VideosConfig, corpus: _Corpus, found:
             found.failures.append(failure(row["uri"], None, "manifest", f"{where}: {fault}"))
             continue
         row |= {"own_label": line.label, "segment": line.segment, "source": line.source}
-        yield _row(one, row, ids[number] or f"{base}/{posixpath.basename(row['uri'])}", corpus)
+        file = posixpath.basename(row["uri"])
+        own_name = {NAME: plain_name(name or file, settings.extensions)}
+        yield _row(one, row, name or f"{base}/{file}", corpus) | own_name
 
 
 def _row(one: _Set, row: Mapping[str, Any], name: str, corpus: _Corpus) -> dict[str, Any]:

@@ -82,7 +82,10 @@ class RunConcepts:
         return cls(
             run,
             activations,
-            [ConceptClips(c.concept, c.concept_rows, c.other_rows, runs[c.concept]) for c in cells],
+            [
+                ConceptClips(c.concept, c.concept_rows, c.other_rows, [] if c.paired else runs[c.concept], c.paired)
+                for c in cells
+            ],
             rows["video_id"].to_pylist(),
         )
 

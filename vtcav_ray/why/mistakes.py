@@ -26,7 +26,8 @@ A row counts as a finding only if BOTH of two permutation tests over source vide
    mistakes than a difference between random sets of the same sizes. Without this test, any concept would do: a mean
    over few clips contains a little of whatever moves the model most, and the first test would find that. The videos
    that define v are permuted; p is the upper tail of D · v·v: without the division, as a difference between random
-   sets is short, and its direction alone would not say so. Its q is corrected by Holm's method.
+   sets is short, and its direction alone would not say so. Its q is corrected by Holm's method. For a concept in
+   pairs, clip and partner of a video are swapped instead.
 
 p is the larger of the two, and q = min(1, 2 · the larger of the two q). Each q controls the family-wise error of its
 own nulls, so with the factor 2 the probability of any row with q <= alpha for which either null is true is at most
@@ -45,7 +46,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vtcav_ray.tcav.family import effect_family
-from vtcav_ray.tcav.permutation import within_labels
+from vtcav_ray.tcav.permutation import flip, within_labels
 from vtcav_ray.tcav.significance import adjust
 from vtcav_ray.tcav.strata import Strata
 
@@ -183,7 +184,9 @@ def pushes_to_rival(
     return np.asarray((effects[other] - effects[of]) * ((z - m) @ v) / (v @ v))
 
 
-def direction_p(margins: Margins, own: ArrayLike, random: ArrayLike, *, permutations: int, seed: int = 0) -> float:
+def direction_p(
+    margins: Margins, own: ArrayLike, random: ArrayLike, *, permutations: int, seed: int = 0, paired: bool = False
+) -> float:
     """Return p of the second test, for one concept at one layer; NaN: no class has a contrast.
 
     Args:
@@ -192,6 +195,7 @@ def direction_p(margins: Margins, own: ArrayLike, random: ArrayLike, *, permutat
         random: the same of its random videos, [m, d].
         permutations: maximum number of arrangements. If there are fewer, all are used.
         seed: of the arrangements.
+        paired: `random[i]` is the partner of `own[i]`, and the two are swapped.
     """
     if not len(margins.coefficients):
         return float("nan")
@@ -211,9 +215,14 @@ def direction_p(margins: Margins, own: ArrayLike, random: ArrayLike, *, permutat
         return np.asarray(margins.coefficients @ ((slopes_GU @ weights_BU.T) * (means_GU @ weights_BU.T - random_B)))
 
     observed = figures(np.concatenate((np.ones(n), np.zeros(m)))[None])[0]
-    arrangements = within_labels(((n, m),), permutations, seed)
+    arrangements = flip(n, permutations, seed) if paired else within_labels(((n, m),), permutations, seed)
+
+    def sides(block: NDArray[np.float32]) -> NDArray[np.float64]:
+        marks = block.astype(np.float64)
+        return np.concatenate(((1 + marks) / 2, (1 - marks) / 2), axis=1) if paired else marks
+
     extreme = sum(
-        int((figures(marks.numpy().astype(np.float64)) >= observed - _FLAT * abs(observed)).sum())
+        int((figures(sides(marks.numpy())) >= observed - _FLAT * abs(observed)).sum())
         for marks in arrangements.blocks(_ROWS_AT_A_TIME)
     )
     return extreme / arrangements.total if arrangements.exact else (1 + extreme) / (1 + arrangements.total)

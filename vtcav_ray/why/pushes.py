@@ -18,7 +18,8 @@ push over a class's reference clips is the concept effect times the gain.
 
 The INTERVAL is over the R runs of the concept's CAVs: each run compares the concept's clips with its own random set,
 and gives its own v. It holds the central 95 % of the R pushes. It says how much the push depends on which random clips
-the concept is compared with, and nothing about other clips of the concept.
+the concept is compared with, and nothing about other clips of the concept. A concept in pairs is always compared with
+the same clips, so it has no interval.
 
 Presence times push orders the concepts of a clip: a concept that pushes but is not there explains nothing.
 
@@ -47,13 +48,15 @@ class ConceptClips:
         concept: `<name>/<kind>`.
         own: its clips.
         random: the random clips of its kind.
-        runs: R pairs of rows: the concept's clips and the random set of each run.
+        runs: R pairs of rows: the concept's clips and the random set of each run; none for a concept in pairs.
+        paired: `random[i]` is the partner of `own[i]`.
     """
 
     concept: str
     own: Rows
     random: Rows
     runs: Sequence[tuple[Rows, Rows]]
+    paired: bool = False
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,7 @@ def _layer(concepts: RunConcepts, number: int, examples: Examples, cells: int) -
                     other,
                     permutations=min(config.scores.permutations, max(FEWEST, MOST_NUMBERS // max(1, size))),
                     seed=config.seed,
+                    paired=clips.paired,
                 ),
             )
         )

@@ -35,7 +35,7 @@ const evidence = (() => {
     const [effectBars, scoreBars] = [await store.nullBars(cell.row, "effect"), await store.nullBars(cell.row, "score")];
     if (!place.isConnected) return; // another cell was opened in the meantime
     const width = Math.min(460, Math.floor(place.clientWidth));
-    const permuted = cell.column.contrast === "pair" ? "with the members of its pairs swapped" : "with source videos permuted between the two sides";
+    const permuted = cell.column.contrast === "pair" || inPairs(cell) ? "with the members of its pairs swapped" : "with source videos permuted between the two sides";
     place.replaceChildren(
       picture("Concept effect against its null", charts.againstNull({
         value: cell.effect, low: cell.low, high: cell.high, mean: 0, sd: cell.nullSd, bars: effectBars, tail: true, width, unit: "logits", label: "Concept effect against its null",
@@ -47,6 +47,7 @@ const evidence = (() => {
         value: cell.score, low: cell.scoreLow, high: cell.scoreHigh, mean: cell.scoreNull, sd: cell.scoreNullSd, bars: scoreBars, width, unit: "TCAV score",
         label: "TCAV score against random-against-random scores", color: cell.degenerate ? "var(--faint)" : "var(--ink)", symbol: d3.symbolCircle, domain: [0, 1],
       }), cell.degenerate ? "The gradient is the same for every clip here, so this chart carries no information."
+        : scoreBars.length && inPairs(cell) ? "Bars: scores of the same clips, each pair swapped by a coin. The wider they lie, the less a sign count can decide."
         : scoreBars.length ? `Bars: scores of single random sets against one another, shared by all concepts of the kind ${cell.kind} with as many clips. The wider they lie, the less a sign count can decide.`
           : "No null is kept for this comparison.", histogram(cell.score, cell.scoreLow, cell.scoreHigh, scoreBars)),
     );
@@ -74,6 +75,9 @@ const evidence = (() => {
 
   const statusColor = (cell) => ({ raises: "var(--raises)", lowers: "var(--lowers)" })[marks.statuses[cell.status].key] ?? "var(--muted)";
 
+  // The negatives of the concept are the partners of its own clips (`pairs: by_name`).
+  const inPairs = (cell) => cell.column.contrast === "random" && String(store.value(cell.row, "note")).includes("In pairs:");
+
   function picture(title, chart, note, rows) {
     return element("figure", {}, element("figcaption", {}, title), ...charts.saved(chart, title, rows), element("p", { class: "muted small" }, note));
   }
@@ -85,9 +89,10 @@ const evidence = (() => {
     const patch = Number.isFinite(cell.patch) ? [` Putting the concept's activations in place changes the logit by ${words.signed(cell.patch)}.`] : [];
     const interval = ` (95 % interval ${words.signed(cell.low)} to ${words.signed(cell.high)}, q ${words.probability(cell.q).startsWith("<") ? "" : "= "}${words.probability(cell.q)}).`;
     const value = words.signed(Math.abs(cell.effect)).slice(1);
+    const moving = inPairs(cell) ? "Moving from the other clip of each pair to the concept's " : "Moving from random clips to the concept's ";
     switch (cell.status) {
-      case marks.RAISES: return ["Moving from random clips to the concept's ", strong(`raises the logit by ${value}`), margin, ...at, interval, ...patch];
-      case marks.LOWERS: return ["Moving from random clips to the concept's ", strong(`lowers the logit by ${value}`), margin, ...at, interval, ...patch];
+      case marks.RAISES: return [moving, strong(`raises the logit by ${value}`), margin, ...at, interval, ...patch];
+      case marks.LOWERS: return [moving, strong(`lowers the logit by ${value}`), margin, ...at, interval, ...patch];
       case marks.NOT_SHOWN: return [strong("Not decided"), ...at, `: the estimate is ${words.signed(cell.effect)}`, interval, ...patch];
       case marks.NO_EFFECT: return [strong("No effect of interest"), ...at, `: the interval lies inside ± the smallest effect of interest, and the estimate is ${words.signed(cell.effect)}`, interval, ...patch];
       case marks.NOT_LEARNABLE: return [strong("Not learnable"), ...at, ": no effect is shown, and a classifier tells the concept's clips from random ones no better than random sets from one another."];
