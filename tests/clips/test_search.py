@@ -53,9 +53,10 @@ def looked_at(run: Run) -> list[str]:
     return ids
 
 
-def plan_of(run: Run) -> Any:
+def plan_of(run: Run, config: Config | None = None) -> Any:
+    """Plan the clips of a run, or those of another config on its tracks."""
     inputs = {name: run.stage(name) for name in ("videos", "tracks")}
-    return _plan(Context(run.config, run.folder, inputs), {})
+    return _plan(Context(config or run.config, run.folder, inputs), {})
 
 
 def same_files(one: Run, other: Run) -> bool:
@@ -129,7 +130,7 @@ def test_bad_videos_are_failures_and_stop_nothing(enough: Run) -> None:
     assert failed
 
 
-@pytest.mark.parametrize("shards", [0, 1, 16, 17, 40])
+@pytest.mark.parametrize("shards", [0, pytest.param(1, marks=pytest.mark.full), 16, 17, 40])  # 16 in a round
 def test_a_stopped_search_resumes_with_the_same_videos(corpus: Path, enough: Run, tmp_path: Path, shards: int) -> None:
     config = config_of(corpus, tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
@@ -195,8 +196,8 @@ def test_a_concept_that_nothing_shows_looks_at_everything(corpus: Path, whole: R
     run = tracked(config_of(corpus, tmp_path / "run", nothing))
     assert run.manifest("videos")["notes"]["enough"]["ended"] == "exhausted"
     assert sorted(looked_at(run)) == looked_at(whole)
-    plan, before = plan_of(run), plan_of(tracked(config_of(corpus, tmp_path / "whole", nothing, "videos.enough=false")))
-    assert plan.rows == before.rows  # the plan of the whole corpus, clip by clip
+    of_all = plan_of(whole, config_of(corpus, tmp_path / "whole", nothing, "videos.enough=false"))
+    assert plan_of(run).rows == of_all.rows  # the plan of the whole corpus, clip by clip
 
 
 def test_proposed_concepts_are_searched_if_asked(corpus: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_gradcam_maps_patch_and_intervene(run: Run, config: Config) -> None:
 
 
 def test_rerun_keeps_the_clips_and_changes_the_model(run: Run, checkpoints: list[str]) -> None:
-    other = rerun(run.url, checkpoints[1]).run
+    other = rerun(run.url, checkpoints[1], overrides=["activations.layers=[late]"]).run
     assert other.keys["clips"] == run.keys["clips"]
     assert other.keys["activations"] != run.keys["activations"]
     assert "/checkpoints/checkpoint-9-" in other.url

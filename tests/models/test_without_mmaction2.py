@@ -38,6 +38,7 @@ LOGITS = """
 import torch
 from vtcav_ray.config import ModelConfig
 from vtcav_ray.models import load_recogniser
+from vtcav_ray.models.mmaction import load_mmaction
 recogniser = load_recogniser(ModelConfig(), device="cpu")
 clips = torch.randn(1, 3, 16, 64, 64, generator=torch.Generator().manual_seed(3))
 with torch.no_grad():
@@ -74,13 +75,16 @@ def test_its_packages_are_absent_and_every_module_imports(python: Path, answer: 
 def test_the_packaged_model_answers_the_same_under_the_same_key(
     answer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exec(LOGITS, {})
+    ours = 'load_recogniser(ModelConfig(), device="cpu")'
+    theirs = 'load_mmaction(ModelConfig(), torch.device("cpu"), 0, fused=False)'
+    assert ours in LOGITS
+    exec(LOGITS.replace(ours, theirs), {})
     with_it = capsys.readouterr().out
     assert "vtcav_ray.models.planted_swin" in answer
     assert "mmaction.models.recognizers" in with_it
-    (ours, our_key), (theirs, their_key) = (said.split("\n", 1) for said in (answer, with_it))
+    (here, our_key), (there, their_key) = (said.split("\n", 1) for said in (answer, with_it))
     assert our_key == their_key
-    numbers = [[float.fromhex(word) for word in line.split()[:-1]] for line in (ours, theirs)]
+    numbers = [[float.fromhex(word) for word in line.split()[:-1]] for line in (here, there)]
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
     assert len(numbers[0]) == 4
 

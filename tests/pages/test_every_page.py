@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from tests.helpers.browser import WCAG, violations
+from tests.helpers.browser import WCAG, sound_page, violations
 from tests.helpers.every_page import PAGES, open_everything, texts
 from tests.helpers.plain_words import INSIDE
 
@@ -26,18 +27,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.html" for name in PAGES}
 
 
-@pytest.fixture
-def opened(browser: Browser, files: dict[str, Path], request: pytest.FixtureRequest) -> Iterator[Page]:
+@contextmanager
+def open_page(browser: Browser, file: Path) -> Iterator[Page]:
     """Open a page as its readers do, with its own policy; nothing may be written to the console."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.goto(files[request.param].as_uri())
-    open_everything(page)
-    yield page
-    page.close()
-    assert problems == []
+    with sound_page(browser) as page:
+        page.goto(file.as_uri())
+        open_everything(page)
+        yield page
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Browser, files: dict[str, Path], request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page that several tests read. Don't change what it shows."""
+    with open_page(browser, files[request.param]) as page:
+        yield page
 
 
 def saved(page: Page, button: Any, folder: Path) -> Path:
@@ -58,6 +61,9 @@ def test_axe_finds_no_violation(browser: Browser, files: dict[str, Path], name: 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert violations(page, WCAG) == []
     if name == "report":
+        page.locator("#matrix .cell:not(.empty)").first.click()
+        page.wait_for_selector("dialog#evidence[open]")
+        assert violations(page, WCAG) == []
         page.evaluate("location.hash = '#example/lift/video_000'")
         page.wait_for_selector("dialog#example[open] svg.plot")
         assert violations(page, WCAG) == []
@@ -71,14 +77,14 @@ def test_a_newcomer_reads_no_word_of_the_code(opened: Page) -> None:
     assert [text for text in found if INSIDE.search(text)] == []
 
 
-@pytest.mark.parametrize("opened", ["report"], indirect=True)
-def test_the_evidence_and_an_example_have_none_either(opened: Page) -> None:
-    opened.locator("#matrix .cell:not(.empty)").first.click()
-    opened.wait_for_selector("dialog#evidence[open]")
-    found = texts(opened)
-    opened.evaluate("location.hash = '#example/lift/video_000'")
-    opened.wait_for_selector("dialog#example[open] svg.plot")
-    found += texts(opened)
+def test_the_evidence_and_an_example_have_none_either(browser: Browser, files: dict[str, Path]) -> None:
+    with open_page(browser, files["report"]) as page:
+        page.locator("#matrix .cell:not(.empty)").first.click()
+        page.wait_for_selector("dialog#evidence[open]")
+        found = texts(page)
+        page.evaluate("location.hash = '#example/lift/video_000'")
+        page.wait_for_selector("dialog#example[open] svg.plot")
+        found += texts(page)
     assert "raises the logit" in " ".join(found)
     assert "which is wrong. The true class is lift" in " ".join(found)
     assert [text for text in found if INSIDE.search(text)] == []

@@ -1,4 +1,7 @@
-"""axe-core finds no violation of WCAG A and AA. Keyboard focus is never lost, which axe can't check."""
+"""axe-core finds what is wrong, and keyboard focus is never lost, which axe can't check.
+
+tests/pages/test_every_page.py checks that axe-core finds no violation of WCAG A and AA.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +32,6 @@ def open_page(browser: Browser, file: Path, **options: Any) -> Page:
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-ready]")
     return page
-
-
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
-def test_axe_finds_no_violation(browser: Browser, file: Path, scheme: str, width: int) -> None:
-    page = open_page(browser, file, color_scheme=scheme, viewport={"width": width, "height": 900})
-    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")  # draws every chart, also those out of view
-    assert violations(page, WCAG) == []
-    page.locator("#matrix .cell:not(.empty)").first.click()
-    page.wait_for_selector("dialog[open]")
-    assert violations(page, WCAG) == []
-    page.close()
 
 
 def test_axe_would_find_something(browser: Browser, file: Path) -> None:

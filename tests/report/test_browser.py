@@ -18,6 +18,8 @@ from vtcav_ray.report import ReportData, build_report
 
 pytestmark = pytest.mark.browser
 
+# A telephone is the harder one. tests/pages/test_every_page.py has the page at both.
+WIDTHS = [400, pytest.param(1280, marks=pytest.mark.full)]
 CELL = "#cell/lift/" + quote("cup up/spatiotemporal", safe="") + "/random/"
 
 
@@ -242,7 +244,7 @@ def test_colours_follow_the_system_until_they_are_chosen(browser: Browser, file:
     page.close()
 
 
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_never_scrolls_sideways(browser: Browser, file: Path, width: int) -> None:
     opened = Opened(browser, file, viewport={"width": width, "height": 800})
     page = opened.go()
@@ -255,7 +257,7 @@ def test_the_page_never_scrolls_sideways(browser: Browser, file: Path, width: in
     page.close()
 
 
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_nor_with_many_layers_of_long_names(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:

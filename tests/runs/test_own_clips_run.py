@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 OWN_CLIPS = str(ROOT / "configs" / "own_clips.yaml")
 SMALL = [
     *ONE_ACTOR_A_STAGE,
+    "shard_videos=16",
     "clips.per_class=6",
     "clips.per_concept=10",
     "clips.random_pool=24",

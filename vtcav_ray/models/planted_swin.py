@@ -1,7 +1,8 @@
 """The planted world's recogniser without MMAction2: the parts of its video Swin, under the same names.
 
 MMAction2 is an extra, and its metadata brings further builds of OpenCV. With this file the packaged model, and with it
-`vtcav demo`, runs without MMAction2. It has only what `asset:recogniser.py` uses, and no training. Each class has the
+`vtcav demo`, runs without MMAction2. It is used where MMAction2 is installed, too: its import takes a second in every
+process. It has only what `asset:recogniser.py` uses, and no training. Each class has the
 name, the parameters and the attributes of the class that it replaces, so weights, layers and families are the same.
 Each forward pass is the one that `vtcav_ray.models.swin_attention` also gives to MMAction2's classes, so results are
 the same. `tests/models/test_planted_swin.py` compares both.
