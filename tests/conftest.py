@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -121,19 +121,16 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-# Files that take more than about 15 s, the longest first: files go to the workers in this order, so both end together.
+# What takes more than about 15 s, the longest first: files go to the workers in this order, so all end together.
 LONGEST = (
+    "shared_ray",
     "test_pipeline.py",
-    "test_object_storage_runs.py",
     "test_jobs.py",
     "test_nodes.py",
-    "test_kills.py",
+    "test_object_storage_runs.py",
     "test_heads.py",
     "test_wheel.py",
     "test_stopping.py",
-    "test_dead_ray.py",
-    "test_poison.py",
-    "test_kill.py",
     "test_gpu.py",
     "test_object_storage.py",
     "test_reruns.py",
@@ -153,9 +150,8 @@ LONGEST = (
     "test_without_yolo.py",
     "test_transformers_run.py",
     "test_watch_s3.py",
-    "test_observe.py",
+    "test_dead_ray.py",
     "test_copies.py",
-    "test_stream.py",
     "test_gradcam_stage.py",
     "test_imports.py",
     "test_rehearse.py",
@@ -167,9 +163,31 @@ LONGEST = (
 )
 
 
+ONE_WORKER = "tests/engine/shared_ray/"  # a folder whose files share a Ray
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one worker, as `--dist loadfile` does, and the folder `ONE_WORKER` as if it were one file."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrFolder(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return ONE_WORKER if nodeid.startswith(ONE_WORKER) else str(super()._split_scope(nodeid))
+
+    return ByFileOrFolder(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: i for i, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+    def place(item: pytest.Item) -> int:
+        name = "shared_ray" if item.nodeid.startswith(ONE_WORKER) else item.path.name
+        return rank.get(name, len(rank))
+
+    items.sort(key=place)
     for item in items:
         if "planted" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)  # the run takes a minute

@@ -304,7 +304,7 @@ def test_every_bad_input_is_a_row_and_the_run_goes_on(tmp_path: Path, finished: 
         ],
         out=str(tmp_path / "run"),
     )
-    result = vtcav_ray.run(config)  # tests/engine/test_poison.py covers Ray's part
+    result = vtcav_ray.run(config)  # tests/engine/shared_ray/test_poison.py covers Ray's part
     failures = {Path(row["video_id"]).stem: row["error_kind"] for row in result.table("failures").to_pylist()}
     assert failures["empty"] == "empty"
     assert failures["words"] == "not_video"

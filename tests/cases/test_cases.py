@@ -29,9 +29,13 @@ def test_the_configs_take_their_folders_as_settings(tmp_path: Path) -> None:
     for run, (recogniser, mark) in tennis.RUNS.items():
         config = load_config(tennis.CONFIG, tennis.settings_of(tmp_path, run, 1))
         assert [url for url, _ in config.clips.given_urls] == [
-            f"{tmp_path}/{name}.csv" for name in ("mark", "no_mark", f"{mark}_drawn", "not_drawn")
+            f"{tmp_path}/{name}.csv"
+            for name in ("mark", "no_mark", f"{mark}_drawn_pairs", "not_drawn_pairs", f"{mark}_drawn", "not_drawn")
         ]
         assert config.model.checkpoint == f"{tmp_path}/{recogniser}/recogniser.pth"
+        assert config.clips.size == tennis.RECOGNISERS[recogniser].side
+        assert tuple(concept.name for concept in config.clips.listed) == tennis.QUESTIONS
+        assert config.clips.in_pairs == {"mark drawn"}
 
 
 def test_rank_correlation_equals_scipy_with_ties() -> None:
@@ -173,7 +177,7 @@ def test_the_gestures_case_runs_on_a_few_clips(tmp_path: Path, shared_data: Path
 def test_the_tennis_case_runs_on_a_few_clips(tmp_path: Path, shared_data: Path) -> None:
     source = _clips_of(shared_data, "tennis7")
     assert tennis.main([str(source), "--out", str(tmp_path), "--quick"]) == 0
-    sides = [(tmp_path / name / "trained.csv").read_text().splitlines() for name in tennis.RECOGNISERS]
+    sides = [(tmp_path / name / "trained.csv").read_text().splitlines() for name in ("seen", "cut", "marked")]
     clips = [[line.split("/")[-1] for line in side] for side in sides]
     assert clips[0] == clips[1] == clips[2]
     truth = json.loads((tmp_path / "truth.json").read_text())
@@ -183,8 +187,8 @@ def test_the_tennis_case_runs_on_a_few_clips(tmp_path: Path, shared_data: Path) 
         assert ("gradcam" in found) == (tennis.RUNS[name][0] != "cut")
     assert max(map(abs, truth["cut"]["logit_change"].values())) < 0.01  # it can't see the mark
     rivals = json.loads((tmp_path / "rivals.json").read_text())
-    assert {len(rows) for rows in rivals.values()} == {7 * 4 * 2}  # classes, layers, concepts
-    assert json.loads((tmp_path / "compare.json").read_text())
+    assert {len(rows) for rows in rivals.values()} == {7 * 4 * 3}  # classes, layers, concepts
+    assert all(json.loads((tmp_path / "compare.json").read_text()).values())
 
 
 @pytest.mark.slow

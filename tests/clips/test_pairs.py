@@ -18,6 +18,7 @@ from vtcav_ray.clips.usable import HEAD_COLUMNS, leave_out
 from vtcav_ray.config import ClipsConfig, Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.planning.counts import clip_range, concepts_of
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tables import VIDEOS
 from vtcav_ray.videos.given import Given, list_given
@@ -273,3 +274,17 @@ def test_both_files_of_a_pair_are_cut_and_a_damaged_one_is_one_failure(tmp_path:
     assert found.clips.num_rows == 5
     left = leave_out(found.clips.select(list(HEAD_COLUMNS)), {}, Decisions(), in_pairs={"mark"})
     assert left.reasons == {"concept/mark/given/given/with/1.mp4": "no_partner"}
+
+
+def test_a_plan_counts_random_clips_that_are_own_clips(tmp_path: Path) -> None:
+    many(tmp_path, 6, "with", "without", "other", "negatives")
+    pairs = concept(tmp_path)
+    apart = {"name": "other", "clips": str(tmp_path / "other"), "negatives": str(tmp_path / "negatives")}
+    for concepts, expected in (([pairs], 2 * 4), ([pairs, apart], 2 * (4 + 6))):  # each with its frozen twin
+        made = config(concepts, controls=["frozen"], random_pool=6)
+        table = list_given(made, corpus(), Folder("/nowhere")).table
+        plan = plan_clips(corpus(24), [], set(), made.clips, 0, given=table)
+        random = sum(role == "random" for role in plan.rows["set"].to_pylist())
+        assert random == expected
+        whole = clip_range(made, 24, {}, concepts_of(made, table), table)
+        assert whole.high == random + sum(role == "concept" for role in plan.rows["set"].to_pylist())

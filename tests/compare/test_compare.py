@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from vtcav_ray.cli.compare import run_names
 from vtcav_ray.compare import compare_runs
 from vtcav_ray.compare.differences import independent_change, score_change
 from vtcav_ray.compare.page import build_page, sentences
+from vtcav_ray.compare.runs import comparison_warning
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.run import Run
 
@@ -69,6 +71,23 @@ def test_three_runs_are_two_steps(runs: dict[str, Run]) -> None:
     change = {(r["run_a"] == runs["before"].url): r["change"] for r in table.to_pylist()
               if (r["class"], r["concept"], r["against"]) == ("lift", "cup/spatial", "random")}  # fmt: skip
     assert change[True] == pytest.approx(-change[False], abs=1e-5)
+
+
+def test_too_few_permutations_for_the_correction_are_said(runs: dict[str, Run]) -> None:
+    pair = [runs["before"], runs["after"]]  # 2000 permutations: no p is below 0.001
+    table = compare_runs(pair)
+    paired = table.filter(table["paired"])
+    assert comparison_warning(pair, paired.slice(0, 40)) is None
+    assert (
+        comparison_warning([runs["before"], runs["elsewhere"]], compare_runs([runs["before"], runs["elsewhere"]]))
+        is None
+    )
+    many = pa.concat_tables([paired.slice(0, 1)] * 100)
+    warning = comparison_warning(pair, many)
+    assert warning is not None
+    assert "strictest of 100 comparisons asks for 0.0005: set scores.permutations to 4000 or more" in warning
+    assert runs["before"].url in warning
+    assert warning.split(": ")[-1] in build_page(many, ["a", "b"], warning)
 
 
 def test_what_cannot_be_compared_is_said(runs: dict[str, Run]) -> None:

@@ -18,7 +18,7 @@ import vtcav_ray
 from tests.helpers.seaweed import SECRET, Seaweed
 from tests.helpers.small_runs import without_ray
 from tests.helpers.waiting import wait_for
-from tests.helpers.whole_run import SEED, SMALL, VIDEOS, vtcav
+from tests.helpers.whole_run import SEED, SMALL, vtcav
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.pipeline import STAGES
@@ -27,6 +27,8 @@ from vtcav_ray.store.folder import Folder
 from vtcav_ray.world import write_world
 
 pytestmark = pytest.mark.slow
+
+VIDEOS = 24  # three shards
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
         **SMALL,
         "shard_videos": 8,
         # One actor per stage, because loading a model's packages takes longer here than using them.
-        "resources": {"num_cpus": 2, **{key: {"max_actors": 1} for key in ("detect", "cut", "extract", "statistics")}},
+        "resources": {"num_cpus": 1, **{key: {"max_actors": 1} for key in ("detect", "cut", "extract", "statistics")}},
         "videos": {"uri": f"{where}/videos", "labels": f"{where}/meta/labels.parquet"},
         "tracks": {"weights": f"{where}/models/detector.pt", "image_size": 128},
         "model": {

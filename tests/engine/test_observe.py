@@ -39,12 +39,12 @@ logs.configure("json", "info")
 ray.cloudpickle.register_pickle_by_value(sys.modules["__main__"])
 output = StageFolder("tracks", "k", Folder(folder + "/run/tracks/k"))
 shards = make_shards(pa.table({"video_id": [f"v{i}" for i in range(20)]}), 4)
-with ray_session(ResourcesConfig(num_cpus=2, metrics_port=port)):
+with ray_session(ResourcesConfig(num_cpus=2, metrics_port=port), keep=True):
     with logs.context(run=folder + "/run", stage="tracks"):
-        done = list(run_shards(shards, Worker, output, StageResources(cpus=0.5)))
+        done = list(run_shards(shards, Worker, output, StageResources()))
     listening = set()
     for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # actors of a stage that is done end meanwhile
+        with contextlib.suppress(psutil.NoSuchProcess):  # a process may end meanwhile
             name = process.name()
             ports = process.net_connections(kind="tcp")
             listening |= {(name, port.laddr.ip) for port in ports if port.status == "LISTEN"}
@@ -87,7 +87,7 @@ def total(seen: dict[str, Any], name: str, **labels: str) -> float:
     return sum(values)
 
 
-def test_prometheus_reads_what_the_actors_count(seen: dict[str, Any]) -> None:
+def test_prometheus_reads_what_the_workers_count(seen: dict[str, Any]) -> None:
     assert total(seen, "ray_vtcav_videos_total", stage="tracks") == 20
     assert total(seen, "ray_vtcav_clips_total", stage="tracks") == 10
     assert total(seen, "ray_vtcav_shards_total") == 5

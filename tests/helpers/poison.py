@@ -6,13 +6,19 @@ Real files that crash one FFmpeg would work in the next. The tests check that th
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+from tests.helpers.tracked_things import track_row, tracks_table
 from vtcav_ray.errors import InputError
+from vtcav_ray.registry import TRACK_SOURCES
 from vtcav_ray.rows import Failure
 from vtcav_ray.store.commits import ShardOutput
+from vtcav_ray.tracks.sources import Tracked, TrackSource
 from vtcav_ray.video.decode import Video
 from vtcav_ray.video.rehearse import Limits
 
@@ -64,3 +70,27 @@ class Counter:
             except InputError as error:
                 failures.append(Failure.of_video(row, error))
         return ShardOutput({"tracks": pa.Table.from_pylist(counted)} if counted else {}, failures)
+
+
+SOURCE = "decoded"
+
+
+class Decoded(TrackSource):
+    """A source that decodes each video, as a detector does, and finds one track without a model."""
+
+    def tracks_of(self, videos: Sequence[tuple[str, Any]]) -> Tracked:
+        for _, place in videos:
+            with Video(place, max_frames=LIMITS.max_frames, max_pixels=LIMITS.max_pixels) as video:
+                assert sum(1 for _ in video.frames())
+        found = tracks_table([track_row(video_id) for video_id, _ in videos])
+        return Tracked(found, [], {"videos": float(len(videos))})
+
+
+@contextmanager
+def decoding_source() -> Iterator[None]:
+    """Register the source."""
+    TRACK_SOURCES.register(SOURCE)(Decoded)
+    try:
+        yield
+    finally:
+        TRACK_SOURCES._entries.pop(SOURCE, None)

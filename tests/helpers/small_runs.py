@@ -19,6 +19,23 @@ from vtcav_ray.store.commits import StageFolder
 # Loading a model's packages takes longer here than using them. tests/engine tests pools of several actors.
 ONE_ACTOR_A_STAGE = [f"resources.{stage}.max_actors=1" for stage in ("detect", "cut", "extract", "statistics")]
 
+# All stages of configs/quickstart.yaml on few videos.
+SMALLEST = [
+    *ONE_ACTOR_A_STAGE,
+    "videos.world.videos=24",
+    "shard_videos=8",
+    "clips.per_class=4",
+    "clips.min_per_class=2",
+    "clips.per_concept=5",
+    "clips.min_per_concept=3",
+    "clips.random_pool=10",
+    "clips.concepts=[{name: cup, object: cup, kinds: [spatial]}, {name: ball, object: ball, kinds: [spatial]}]",
+    "activations.layers=[late]",
+    "cavs.random_sets=3",
+    "scores.permutations=100",
+    "scores.bootstrap=100",
+]
+
 
 def run_here(
     shards: list[Shard], make_worker: Callable[[], Worker], output: StageFolder, *_: object

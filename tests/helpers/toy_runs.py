@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tests.helpers import toy_stage
+from vtcav_ray.config import StageResources
 from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 
@@ -33,16 +35,13 @@ def check(folder: Path, reference: StageFolder, kills: int, at_once: int = 3) ->
     assert sum(done.values()) - len(done) <= kills * at_once
 
 
+def in_actors(**more: Any) -> StageResources:
+    """Return the resources of a stage whose processes are not kept: `batch_size: auto` needs actors."""
+    return StageResources(batch_size="auto", **more)
+
+
 def start(folder: Path, actors: int = 3, **environment: str) -> subprocess.Popen[bytes]:
-    """Start a separate driver, so that a kill does not make Ray end the tests' process."""
+    """Start a separate driver, to be killed."""
     command = [sys.executable, str(Path(toy_stage.__file__)), str(folder), str(toy_stage.SHARDS), str(actors)]
-    with errors_of(folder).open("wb") as errors:
+    with folder.with_suffix(".errors").open("wb") as errors:
         return subprocess.Popen(command, stderr=errors, env=os.environ | environment)
-
-
-def errors_of(folder: Path) -> Path:
-    return folder.with_suffix(".errors")
-
-
-def ends_well(process: subprocess.Popen[bytes], folder: Path) -> None:
-    assert process.wait(300) == 0, errors_of(folder).read_text()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -137,22 +138,30 @@ def test_a_checkpoint_that_does_not_load_leaves_a_stopped_run(finished: Run, tmp
     assert "bad.pth" in str(status.error)
 
 
-def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "videos"
-    shutil.copytree(videos, mine)  # copytree preserves the times
-    broken = sorted(mine.rglob("*.mp4"))[::11]
-    content = {path: damage(path) for path in broken}
-    config = config_for(mine, tmp_path / "run", "max_failed_fraction=0.5")
+@pytest.fixture
+def broken(finished: Run, videos: Path) -> Iterator[dict[Path, bytes]]:
+    """The contents of videos that are unreadable during a test, and were not when `finished` was made."""
+    content = {path: damage(path) for path in sorted(videos.rglob("*.mp4"))[::11]}
+    yield dict(content)
+    for path, whole in content.items():
+        repair(path, whole)
+
+
+def test_retry_failed_does_what_failed_and_nothing_else(
+    finished: Run, videos: Path, broken: dict[Path, bytes], tmp_path: Path
+) -> None:
+    config = config_for(videos, tmp_path / "run", "max_failed_fraction=0.5")
     first = vtcav_ray.run(config)
     assert len(rows(first, "failures")) == len(broken) == 3
     keys = first.keys
+    one, two, three = broken
 
     # While nothing is repaired, nothing changes and no output is lost.
     again = pipeline.run(config, retry_failed=True, until="clips")
     assert again.keys.items() <= keys.items()
 
-    repair(broken[0], content[broken[0]])
-    repair(broken[1], content[broken[1]])
+    repair(one, broken[one])
+    repair(two, broken[two])
     result = CliRunner().invoke(cli.app, ["retry-failed", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
     assert "3 failures before, 1 now" in result.output
@@ -164,27 +173,26 @@ def test_retry_failed_does_what_failed_and_nothing_else(videos: Path, tmp_path: 
         carried = retried.manifest(stage)["carried"]
         assert 0 < carried["kept"] < carried["units"], stage
     # Every later stage uses what was recovered, and a plain run finds everything complete.
-    recovered = {str(p.relative_to(mine)) for p in broken[:2]}
+    recovered = {str(path.relative_to(videos)) for path in (one, two)}
     assert recovered <= {r["video_id"] for r in rows(retried, "tracks")}
     assert pipeline.run(config, until="scores").keys.items() <= retried.keys.items()
     assert run_status(retried).failures == 1
 
     # Once all is repaired, the files equal those of a run without failures byte for byte, also those of videos that
     # were retried together with other videos than at first.
-    repair(broken[2], content[broken[2]])
+    repair(three, broken[three])
     whole = pipeline.run(config, retry_failed=True, until="activations")
-    undisturbed = pipeline.run(config_for(mine, tmp_path / "other"), until="activations")
     for stage in ("tracks", "clips", "activations"):
-        one, other = data_files(whole, stage), data_files(undisturbed, stage)
-        assert one.keys() == other.keys()
-        close = {path for path in one if path.startswith(("gradients/", "answers/"))}
-        assert {path for path in one if one[path] != other[path]} <= close
+        now, then = data_files(whole, stage), data_files(finished, stage)
+        assert now.keys() == then.keys()
+        close = {path for path in now if path.startswith(("gradients/", "answers/"))}
+        assert {path for path in now if now[path] != then[path]} <= close
     # Logits and gradients may differ in the last bits, because batches of another size use other kernels.
-    answers = [sorted(rows(run, "answers"), key=lambda row: row["clip_id"]) for run in (whole, undisturbed)]
+    answers = [sorted(rows(run, "answers"), key=lambda row: row["clip_id"]) for run in (whole, finished)]
     assert [row["clip_id"] for row in answers[0]] == [row["clip_id"] for row in answers[1]]
     for row, twin in zip(*answers, strict=True):
         assert row["logits"] == pytest.approx(twin["logits"], rel=1e-4, abs=1e-5)
-    mine_now, theirs = (sorted(rows(run, "gradients"), key=GRADIENT_KEY) for run in (whole, undisturbed))
+    mine_now, theirs = (sorted(rows(run, "gradients"), key=GRADIENT_KEY) for run in (whole, finished))
     assert [GRADIENT_KEY(row) for row in mine_now] == [GRADIENT_KEY(row) for row in theirs]
     for row, twin in zip(mine_now, theirs, strict=True):
         a, b = np.array(row["vector"]), np.array(twin["vector"])

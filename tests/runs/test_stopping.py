@@ -22,10 +22,13 @@ from vtcav_ray.cli.progress import JsonProgress, TerminalProgress
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_stop_the_actors_and_say_how_to_go_on(sent: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "until"), [(signal.SIGINT, "report"), (signal.SIGTERM, "tracks")])
+def test_ctrl_c_and_sigterm_stop_the_actors_and_say_how_to_go_on(
+    sent: signal.Signals, until: str, tmp_path: Path
+) -> None:
+    """With `--until tracks`, the checks load no recogniser."""
     command = [sys.executable, "-m", "vtcav_ray", "run", "configs/quickstart.yaml", "--json",
-               "--out", str(tmp_path / "run"),
+               "--until", until, "--out", str(tmp_path / "run"),
                "--set", "videos.world.videos=24", "--set", "resources.num_cpus=1",
                "--set", "shard_videos=2"]  # fmt: skip
     # A separate session, so that the signal goes only to this process, as with `kill -INT`. Ray's are its children.

@@ -204,6 +204,28 @@ def test_a_concept_of_too_few_videos_is_named_and_not_called_enough(tmp_path: Pa
     assert not [row for row in other.tables["scores"].to_pylist() if "No p that" in row["note"]]
 
 
+def test_too_few_permutations_for_the_cells_of_a_family_are_said_and_the_number_named_is_enough(tmp_path: Path) -> None:
+    """Of 150 permutations a 25th has a smallest p in one of six classes, and a 60th is accepted per family."""
+    world = World()
+    world.clips("random", f"random/{KIND}", 30)
+    for name in ("one", "other", "third"):
+        world.clips("concept", name, N)
+    for name in "abcdef":
+        world.of_class(name, 10, 0.0)
+    settings = {"permutations": 150, "min_effect": 0.0}
+
+    def warnings_of(permutations: int, place: Path) -> list[str]:
+        scores = run(world, place, config({**settings, "permutations": permutations}, relative=[]))[1]
+        lines = [line for record in scores.records() for line in record.get("warnings", ())]
+        assert not [line for line in lines if "too few source videos" in line or "permutations can't" in line]
+        return [line for line in lines if "too few permutations" in line]
+
+    (warning,) = warnings_of(150, tmp_path / "few")
+    assert warning.startswith("3 of 3 families")
+    assert "set scores.permutations to 720 " in warning.lower()  # 2 x 6 cells x 3 families / 0.05
+    assert warnings_of(720, tmp_path / "enough") == []
+
+
 @pytest.mark.parametrize("correction", ["step_down", "holm", "bh", "none"])
 def test_every_correction_is_that_of_its_name(finished: tuple[StageFolder, StageFolder], correction: str) -> None:
     found = correct(config({"correction": correction}), finished[1]).tables["scores"]

@@ -170,3 +170,23 @@ def test_p_of_the_direction_counts_arrangements_of_the_videos() -> None:
     drawn = direction_p(margins, own, random, permutations=30)
     assert drawn * 31 == pytest.approx(round(drawn * 31))
     assert drawn >= 1 / 31
+
+
+def test_the_clips_of_pairs_are_swapped() -> None:
+    rng = np.random.default_rng(8)
+    z, gradients, own, other = (rng.normal(size=(size, 4)) for size in (20, 2, 5, 5))
+    truth, mistaken = np.arange(20) % 2, rng.random(20) < 0.5
+    margins = Margins.of(z, gradients, truth, 1 - truth, mistaken)
+
+    def figure(swap: tuple[bool, ...]) -> float:
+        here = np.array(swap)[:, None]
+        left, right = np.where(here, other, own).mean(axis=0), np.where(here, own, other).mean(axis=0)
+        v = left - right
+        x = pushes_to_rival(z, v, right, gradients, truth, 1 - truth)
+        return mistake_tests(x[:, None], mistaken, truth, [0.5], permutations=1).difference[0] * (v @ v)
+
+    figures = [figure(swap) for swap in itertools.product((False, True), repeat=5)]
+    expected = np.mean([one >= figures[0] - 1e-9 * abs(figures[0]) for one in figures])
+    assert 0 < expected < 1
+    assert direction_p(margins, own, other, permutations=1000, paired=True) == pytest.approx(expected)
+    assert direction_p(margins, own, other, permutations=1000) != pytest.approx(expected)

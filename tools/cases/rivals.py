@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav_ray.cavs import gram, train_cavs
-from vtcav_ray.clips.pools import own_pool
+from vtcav_ray.clips.pools import pool_of
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.vectors import vectors_of
 from vtcav_ray.tcav.significance import paper_test
@@ -38,7 +38,7 @@ def answers(run: Run, concepts: Sequence[str], kind: str = "given") -> list[dict
         pairs = list(zip(slopes["clip_id"].to_pylist(), slopes["class"].to_pylist(), strict=True))
         for concept in concepts:
             here = np.flatnonzero((names == concept) & (kinds == kind))
-            others = np.flatnonzero((names == own_pool(concept, kind)) & (kinds == kind))
+            others = np.flatnonzero((names == pool_of(f"{concept}/{kind}", kind, set(names))) & (kinds == kind))
             for name in sorted({name for _, name in pairs}):
                 gradients = at[[clip in own and own[clip] == name == of for clip, of in pairs]]
                 scores = set_scores(vectors, here, others, gradients, max(SETS.values()))

@@ -20,8 +20,9 @@ Rows = list[dict[str, str]]
 def lay_out(out: Path) -> None:
     """Write the manifests of the config, and the clips with either mark drawn onto them.
 
-    Concepts are of held-out scenes, class examples of the scenes that were trained on. Of the held-out clips without
-    the mark, every second one has it drawn on; the others are written again through the same encoder.
+    Concepts are of held-out scenes, class examples of the scenes that were trained on. Every held-out clip without the
+    mark is written twice under one name: with the mark drawn onto it, and unchanged through the same encoder. The
+    manifests name every second one in each folder, as if they had been collected: no clip is on both sides.
     """
     trained, held_out = read_rows(out / "seen" / "trained.csv"), read_rows(out / "seen" / "held_out.csv")
     _write_rows(out / "clips.csv", trained)
@@ -31,10 +32,16 @@ def lay_out(out: Path) -> None:
     _write_rows(out / "mark.csv", marked)
     _write_rows(out / "no_mark.csv", plain)
     chosen = sorted(plain, key=lambda row: (row["label"], row["uri"]))
-    _write_rows(out / "not_drawn.csv", [_rewritten(row, out / "not_drawn", None) for row in chosen[1::2]])
+    _write_both(out, "not_drawn", [_rewritten(row, out / "not_drawn", None) for row in chosen], 1)
     for mark in MARKS:
-        drawn = [_rewritten(row, out / f"{mark}_drawn", shape_of(mark, shape)) for row in chosen[::2]]
-        _write_rows(out / f"{mark}_drawn.csv", drawn)
+        name = f"{mark}_drawn"
+        _write_both(out, name, [_rewritten(row, out / name, shape_of(mark, shape)) for row in chosen], 0)
+
+
+def _write_both(out: Path, name: str, rows: Rows, first: int) -> None:
+    """Write the manifests of a folder: all its clips, for pairs; every second one, from number `first` on."""
+    _write_rows(out / f"{name}_pairs.csv", rows)
+    _write_rows(out / f"{name}.csv", rows[first::2])
 
 
 def plant_shortcut(videos: Path, out: Path) -> Path:

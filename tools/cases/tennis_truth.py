@@ -22,25 +22,27 @@ from vtcav_ray.video.sample import spread_clips
 MAPPED = ("early", "middle", "late")
 
 
-def real_effects(out: Path, recogniser: str, mark: str, size: tuple[int, int, int]) -> dict[str, Any]:
+def real_effects(
+    out: Path, recogniser: str, mark: str, size: tuple[int, int, int], *, sees_the_place: bool = True
+) -> dict[str, Any]:
     """Return what drawing a mark does to a recogniser: the same held-out clips without and with it.
 
     Args:
         out: folder of the case.
-        recogniser: `seen`, `cut` or `marked`.
+        recogniser: the name of its folder.
         mark: one of `MARKS`.
         size: frames of a clip, their interval, and their short side.
+        sees_the_place: the recogniser's input shows the mark's place; otherwise no Grad-CAM map is made.
 
     Returns:
         `clips`, their number; `logit_change`, the mean change of each class's logit; `answers`, for each class the
         number of clips that are answered with it, without and with the mark; `gradcam`, for each layer the mean share
         of a map's mass that lies in the mark's place, without and with it (the map of the class that the recogniser
-        answers with), beside the share of the area; not for `cut`, whose input does not show the place.
+        answers with), beside the share of the area.
     """
     model = _load(out, recogniser)
     shape = shape_of(mark, shape_in(read_rows(out / "clips.csv")))
     cam = GradCam(model, MAPPED)
-    mapped = recogniser != "cut"
     logits: dict[bool, list[torch.Tensor]] = {False: [], True: []}
     shares: dict[bool, list[list[float]]] = {False: [], True: []}
     for row in read_rows(out / "no_mark.csv"):
@@ -51,7 +53,7 @@ def real_effects(out: Path, recogniser: str, mark: str, size: tuple[int, int, in
             x_CThw = cam.prepare(clip)
             with torch.no_grad():
                 logits[drawn].append(model.logits(x_CThw[None])[0])
-            if mapped:
+            if sees_the_place:
                 shares[drawn].append(shares_in_place(cam, x_CThw, int(logits[drawn][-1].argmax())))
     plain, marked = (torch.stack(logits[drawn]) for drawn in (False, True))
     counts = [torch.bincount(x.argmax(1), minlength=x.shape[1]).tolist() for x in (plain, marked)]
@@ -60,7 +62,7 @@ def real_effects(out: Path, recogniser: str, mark: str, size: tuple[int, int, in
         "logit_change": dict(zip(model.class_names, (marked - plain).mean(0).tolist(), strict=True)),
         "answers": dict(zip(model.class_names, zip(*counts, strict=True), strict=True)),
     }
-    if mapped:
+    if sees_the_place:
         means = [np.nanmean(np.array(shares[drawn]), axis=0).tolist() for drawn in (False, True)]
         area = (REGION[0].stop - REGION[0].start) * (REGION[1].stop - REGION[1].start) / (VIDEO[0] * VIDEO[1])
         found["gradcam"] = {"area": area, **dict(zip(MAPPED, zip(*means, strict=True), strict=True))}

@@ -61,7 +61,7 @@ def accuracy_curve(
         raise ValueError(f"sizes must be between 2 and {most}, the source videos of the smaller side: {list(sizes)}")
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, and is {repeats}")
-    in_pairs = np.array_equal(*videos)
+    in_pairs = np.array_equal(videos[0], videos[1])
     generator = np.random.default_rng(seed)
     left, right = [], []
     for size in sizes:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vtcav_ray.cli.terminal import printable
 from vtcav_ray.compare.page import build_page, sentences
-from vtcav_ray.compare.runs import compare_runs
+from vtcav_ray.compare.runs import compare_runs, comparison_warning
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.pages.wording import probability, share, signed
 from vtcav_ray.runs.run import Run
@@ -35,8 +35,9 @@ def compare_and_print(runs: list[Run], *, as_json: bool, page: str | None, conso
         ConfigError: the runs can't be compared, or the page can't be written.
     """
     comparison = compare_runs(runs)
+    warning = comparison_warning(runs, comparison)
     if page is not None:
-        _write(page, build_page(comparison, run_names([run.url for run in runs])))
+        _write(page, build_page(comparison, run_names([run.url for run in runs]), warning))
     if as_json:
         for row in comparison.to_pylist():
             finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
@@ -44,6 +45,8 @@ def compare_and_print(runs: list[Run], *, as_json: bool, page: str | None, conso
         return
     for line in sentences(comparison)[:1]:
         console.print(Text(printable(line)), soft_wrap=True)
+    if warning is not None:
+        console.print(Text(printable(f"note: {warning}")), soft_wrap=True)
     console.print(_table(comparison, many=len(runs) > 2))
     if page is not None:
         console.print(f"Page: {page}", soft_wrap=True, highlight=False, markup=False)

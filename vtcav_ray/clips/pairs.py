@@ -7,14 +7,14 @@ clip.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
 from vtcav_ray.clips.pools import is_paired, pair_pool
 
 NO_PARTNER = "no_partner"  # a reason to leave a clip out
 
 
-def source_of_pairs(pairs: Iterable[tuple[str, str]], corpus: Collection[str]) -> dict[str, str]:
+def source_of_pairs(pairs: Iterable[tuple[str, str]], corpus: Container[str]) -> dict[str, str]:
     """Return the source video that each video of a pair is part of.
 
     Args:
@@ -39,7 +39,7 @@ def source_of_pairs(pairs: Iterable[tuple[str, str]], corpus: Collection[str]) -
     members: dict[str, list[str]] = {}
     for video in list(parent):
         members.setdefault(root(video), []).append(video)
-    found = {}
+    found: dict[str, str] = {}
     for some in members.values():
         name = min(some, key=lambda video: (video not in corpus, video not in own, video))
         found |= dict.fromkeys(some, name)

@@ -40,14 +40,16 @@ def sentences(comparison: pa.Table) -> list[str]:
     return lines
 
 
-def build_page(comparison: pa.Table, names: Sequence[str]) -> str:
+def build_page(comparison: pa.Table, names: Sequence[str], warning: str | None = None) -> str:
     """Build the comparison as one HTML file that opens from disk and loads nothing from the network.
 
     Args:
         comparison: rows of `COMPARISON`.
         names: display names of the runs, in order.
+        warning: shown below the changes in sentences; None: nothing to warn of.
     """
     title = " → ".join(names)
+    told = [*sentences(comparison), *([] if warning is None else [warning])]
     shell = Shell(
         title=f"{title} · Video-TCAV comparison",
         styles=[asset(HERE, "page.css")],
@@ -59,7 +61,7 @@ def build_page(comparison: pa.Table, names: Sequence[str]) -> str:
         images=True,
         inline_styles=True,
     )
-    return render(ROOM, "compare.html", shell=shell, title=title, sentences=sentences(comparison))
+    return render(ROOM, "compare.html", shell=shell, title=title, sentences=told)
 
 
 def _facts(comparison: pa.Table, names: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from vtcav_ray.compare.differences import Change, LayerVectors, effect_changes, 
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.runs.run import Run
 from vtcav_ray.scores.cells import Cell, find_cells, without_class
+from vtcav_ray.scores.correction import permutations_warning
 from vtcav_ray.scores.responses import ReadResponses, filled
 from vtcav_ray.stages import ANSWER
 from vtcav_ray.store.vectors import vectors_of
@@ -72,6 +73,16 @@ def compare_runs(runs: Sequence[Run]) -> pa.Table:
         row["q"] = float(corrected)
         row["moved"] = bool(corrected < settings.alpha)
     return pa.Table.from_pylist(rows, schema=COMPARISON)
+
+
+def comparison_warning(runs: Sequence[Run], comparison: pa.Table) -> str | None:
+    """Return a warning if the first run's permutations are too few for any paired change to be called; None: enough."""
+    settings = runs[0].config.scores
+    tested = [row["paired"] for row in comparison.select(["paired", "p"]).to_pylist() if np.isfinite(row["p"])]
+    if settings.per_cell_correction != "holm" or not any(tested):
+        return None
+    sentence = permutations_warning(settings, len(tested), "comparisons")
+    return None if sentence is None else f"In {runs[0].url}, {sentence}"
 
 
 def _pair(a: Run, b: Run) -> list[dict[str, Any]]:

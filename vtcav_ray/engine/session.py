@@ -14,6 +14,7 @@ import tenacity
 
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import resident
+from vtcav_ray.engine.fewer_processes import without_monitors
 from vtcav_ray.engine.stray import LOG_LEVEL_LINE, without_line
 from vtcav_ray.errors import EnvironmentFault
 from vtcav_ray.runs import logs
@@ -183,7 +184,8 @@ def _start(options: dict[str, object], address: str | None) -> None:
         reraise=True,
     )
     try:
-        with own_sigterm(), without_line(LOG_LEVEL_LINE):
+        # With an address, no process starts.
+        with own_sigterm(), without_line(LOG_LEVEL_LINE), contextlib.nullcontext() if address else without_monitors():
             starting(ray.init, **options)
     except Exception as error:
         if not _is_slow(error) and not isinstance(error, (ConnectionError, RuntimeError, ValueError, TimeoutError)):

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vtcav_ray.clips.corpus import Corpus
 from vtcav_ray.clips.given import plan_given
 from vtcav_ray.clips.kinds import control_of_given
+from vtcav_ray.clips.plan_table import PlanRows
 from vtcav_ray.clips.select import SEGMENTS_A_VIDEO
 from vtcav_ray.config import ConceptConfig, Config, Kind
 from vtcav_ray.config.clips import GIVEN
@@ -85,23 +87,49 @@ def classes_of(config: Config, videos: pa.Table, known: Sequence[str] | None) ->
 
 
 def clip_range(
-    config: Config, num_videos: int, classes: Mapping[str, int], concepts: Sequence[tuple[str, str]]
+    config: Config,
+    num_videos: int,
+    classes: Mapping[str, int],
+    concepts: Sequence[tuple[str, str]],
+    given: pa.Table | None = None,
 ) -> Range:
-    """Return the minimum and maximum number of clips that config and videos allow. The estimate is the maximum."""
+    """Return the minimum and maximum number of clips that config and videos allow. The estimate is the maximum.
+
+    Args:
+        config: of the run.
+        num_videos: number of source videos of the corpus.
+        classes: class -> number of its videos.
+        concepts: (name, kind) of every concept.
+        given: the own clips of the concepts; None: there are none.
+    """
     clips = config.clips
-    kinds = len({kind for _, kind in concepts})
+    own, pools = _random_pools(config, concepts, given)
     random_clips = min(clips.random_pool, num_videos)
     most = (
         sum(min(clips.per_class, n) * clips.class_views for n in classes.values())
         + len(concepts) * min(clips.per_concept, num_videos)
-        + kinds * random_clips
+        + pools * random_clips
+        + own
     )
     least = (
         sum(min(clips.min_per_class, n) for n in classes.values())
         + (0 if clips.concepts == "auto" else len(concepts)) * min(clips.min_per_concept, num_videos)
-        + kinds * min(random_clips, num_videos // 4)
+        + pools * min(random_clips, num_videos // 4)
+        + own
     )
     return Range(float(min(least, most)), float(most), float(most))
+
+
+def _random_pools(config: Config, concepts: Sequence[tuple[str, str]], given: pa.Table | None) -> tuple[int, int]:
+    """Return the number of random clips that are own clips, and the number of pools that the corpus has to fill."""
+    kinds = {kind for _, kind in concepts}
+    if given is None:
+        return 0, len(kinds)
+    plan, rows = plan_given(given, (), config.clips, config.seed), PlanRows(config.seed, 1)
+    plan.add_to(rows)
+    own = pc.sum(pc.equal(rows.table()["set"], "random")).as_py() or 0
+    of_given = {kind for _, kind in given_concepts(config, given)}
+    return own, len(kinds - of_given) + sum(1 + len(controls) for _, _, controls in plan.from_corpus)
 
 
 def gradient_range(config: Config, classes: Mapping[str, int]) -> Range:

@@ -150,7 +150,8 @@ def estimate(
     """
     corpus = Corpus.of(videos)
     config = with_segments(config, corpus)
-    size = _size(config, videos.num_rows, corpus, concepts_of(config, given), classes_of(config, videos, known_classes))
+    classes = classes_of(config, videos, known_classes)
+    size = _size(config, videos.num_rows, corpus, concepts_of(config, given), classes, given)
     looked = looked_at(config, videos, sample.shown, known_classes)
     tracked = Range(*((float(size.videos),) * 3 if looked is None else looked))
     seconds, guessed = _worker_seconds(config, sample, size, tracked)
@@ -217,9 +218,14 @@ class _Size:
 
 
 def _size(
-    config: Config, videos: int, corpus: Corpus, concepts: Sequence[tuple[str, str]], classes: Mapping[str, int]
+    config: Config,
+    videos: int,
+    corpus: Corpus,
+    concepts: Sequence[tuple[str, str]],
+    classes: Mapping[str, int],
+    given: pa.Table | None,
 ) -> _Size:
-    clips = clip_range(config, len(corpus.examples), classes, concepts)
+    clips = clip_range(config, len(corpus.examples), classes, concepts, given)
     pool, jobs = planned_jobs(config, concepts, min(config.clips.random_pool, len(corpus.examples)))
     compared = len({(job.concept, job.against) for job in jobs if not job.is_null})
     layers = len(config.activations.layers)

@@ -14,7 +14,7 @@ class ScoreRow:
     class_: str
     layer: str  # or `answer`: the difference of the class's own logit, without a gradient and without CAVs
     concept: str  # `<name>/<kind>`
-    against: str  # `random`, `rest of <kind>`, or another concept
+    against: str  # `random` (of own clips in pairs: their partners), `rest of <kind>`, or another concept
     effect: float  # the concept effect, logits: first-order at the layer's gain, or patch, as `scores.effect` says
     ci_low: float  # of the effect: two-level bootstrap, 95 %
     ci_high: float

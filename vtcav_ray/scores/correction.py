@@ -6,8 +6,9 @@ Legend: N cells, T tested cells.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -95,9 +96,11 @@ def corrected_tables(
     ):
         figures[q] = corrected(p_T, np.asarray(tests[adjusted], np.float64), family_T, settings.correction)
     p = np.asarray(cells["tcav_p"], np.float64)
-    num_tests, m = int(np.isfinite(p).sum()), int(np.isfinite(figures["p"]).sum())
-    num_families = len(np.unique(family_T[np.isfinite(figures["p"])]))
+    tested_T = np.isfinite(figures["p"])
+    num_tests, m = int(np.isfinite(p).sum()), int(tested_T.sum())
+    num_families = len(np.unique(family_T[tested_T]))
     asked_T = np.asarray(tests["p_needed"], np.float64)
+    unreached = _unreached(tests, family_T, (asked_T == 0) & tested_T)
     tests = pa.concat_tables([tests, table_of([_UNTESTED], EffectTestRow)])
     place_N = places(cells, tests)
     taken = {name: np.append(values, np.nan)[place_N] for name, values in figures.items()}
@@ -121,7 +124,7 @@ def corrected_tables(
         {"scores": pa.concat_tables(parts), "nulls": _with_tests(nulls, tests)},
         metrics={"m": m},
         warnings=_resolution_warnings(settings, random_sets, num_tests, m, num_families)
-        + _few_videos(settings, num_families, len(np.unique(family_T[(asked_T == 0) & np.isfinite(figures["p"])])))
+        + _out_of_reach_warnings(settings, num_families, unreached)
         + _no_margin(settings, taken["min_effect"]),
     )
 
@@ -305,36 +308,84 @@ def _resolution_warnings(
     if num_tests and (sentence := resolution_warning(random_sets, num_tests, settings.alpha)):
         warnings.append(sentence + ".")
     steps, of_what = (num_families, "families") if settings.correction == "step_down" else (m, "comparisons")
-    smallest = 2 / (settings.permutations + 1)  # twice the smaller tail
-    if settings.correction in ("step_down", "holm") and steps * smallest > settings.alpha:
-        needed_permutations = round(2 * steps / settings.alpha)
-        advice = (
-            f"set scores.permutations to {needed_permutations} or more, or scores.correction to bh."
-            if needed_permutations <= MOST_PERMUTATIONS
-            else f"set scores.correction to bh ({needed_permutations} permutations per comparison take too long), "
-            "or ask for fewer classes, concepts or layers."
-        )
-        warnings.append(
-            f"{settings.permutations} permutations can't give a p below {smallest:.2g}, "
-            f"and the strictest of {steps} {of_what} asks for {settings.alpha / steps:.2g}: {advice}"
-        )
+    if settings.correction in ("step_down", "holm") and (sentence := permutations_warning(settings, steps, of_what)):
+        warnings.append(sentence)
     return warnings
 
 
-def _few_videos(settings: ScoresConfig, num_families: int, out_of_reach: int) -> list[str]:
-    """Warn of families whose source videos have too few arrangements to pass the correction's strictest step.
+def permutations_warning(settings: ScoresConfig, steps: int, of_what: str) -> str | None:
+    """Return a warning if the permutations are too few for any p to pass Holm's strictest step; None: they suffice.
+
+    Args:
+        settings: of the statistics.
+        steps: number of tests that Holm's correction covers.
+        of_what: what these are, for the text.
+    """
+    smallest = 2 / (settings.permutations + 1)  # twice the smaller tail
+    if steps * smallest <= settings.alpha:
+        return None
+    needed = round(2 * steps / settings.alpha)
+    advice = (
+        f"set scores.permutations to {needed} or more, or scores.correction to bh."
+        if needed <= MOST_PERMUTATIONS
+        else f"set scores.correction to bh ({needed} permutations per comparison take too long), "
+        "or ask for fewer classes, concepts or layers."
+    )
+    return (
+        f"{settings.permutations} permutations can't give a p below {smallest:.2g}, "
+        f"and the strictest of {steps} {of_what} asks for {settings.alpha / steps:.2g}: {advice}"
+    )
+
+
+class _Unreached(NamedTuple):
+    """A family of which no p passes the correction's strictest step."""
+
+    arrangements: int  # that its tests used: all, or as many as were drawn
+    cells: int
+
+
+def _unreached(tests: pa.Table, family_T: NDArray[np.int64], is_unreached_T: NDArray[np.bool_]) -> list[_Unreached]:
+    """Return the families whose cells are out of reach."""
+    found = []
+    for family in np.unique(family_T[is_unreached_T]):
+        rows = np.flatnonzero((family_T == family) & is_unreached_T)
+        counts = tests["effect_counts"].take(pa.array(rows)).to_pylist()
+        found.append(_Unreached(max(map(sum, counts)), len(rows)))
+    return found
+
+
+def _out_of_reach_warnings(settings: ScoresConfig, num_families: int, unreached: Sequence[_Unreached]) -> list[str]:
+    """Warn of families of which no p passes the correction's strictest step, and say why.
+
+    Either their source videos have too few arrangements, or too few of these were drawn: with many classes and layers,
+    one of a family's cells has a p as small as any in too large a share of the permutations.
 
     Args:
         settings: of the statistics.
         num_families: of the run.
-        out_of_reach: families of which no p passes.
+        unreached: families of which no p passes.
     """
     too_few_permutations = num_families * 2 / (settings.permutations + 1) > settings.alpha  # another warning says so
-    if settings.correction != "step_down" or not out_of_reach or too_few_permutations:
+    if settings.correction != "step_down" or not unreached or too_few_permutations:
         return []
-    return [
-        f"{out_of_reach} of {num_families} families (a concept and its other side) have too few source videos: none of "
-        f"their arrangements gives a p that the strictest step, {settings.alpha / num_families:.2g} per family, "
-        "accepts. Their comparisons can be called only after others. Use more videos per concept, ask for fewer "
-        "concepts and controls, or set scores.correction to bh."
-    ]
+    step = f"the strictest step, {settings.alpha / num_families:.2g} per family, accepts"
+    listed = [family for family in unreached if family.arrangements < settings.permutations]
+    drawn = [family for family in unreached if family.arrangements >= settings.permutations]
+    warnings = []
+    if listed:
+        warnings.append(
+            f"{len(listed)} of {num_families} families (a concept and its other side) have too few source videos: none "
+            f"of their arrangements gives a p that {step}. Their comparisons can be called only after others. Use more "
+            "videos per concept, ask for fewer concepts and controls, or set scores.correction to bh."
+        )
+    if drawn:
+        enough = math.ceil(2 * max(family.cells for family in drawn) * num_families / settings.alpha)
+        remedy = (
+            f"Set scores.permutations to {enough} (enough unless values tie), a" if enough <= MOST_PERMUTATIONS else "A"
+        )
+        warnings.append(
+            f"{len(drawn)} of {num_families} families (a concept and its other side) have too few permutations for "
+            f"their classes and layers: none of {settings.permutations} gives a p that {step}. Their comparisons can "
+            f"be called only after others. {remedy}sk for fewer concepts and controls, or set scores.correction to bh."
+        )
+    return warnings

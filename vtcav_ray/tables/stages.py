@@ -169,7 +169,7 @@ def cavs(d: int) -> pa.Schema:
             ("concept", pa.string()),  # `<name>/<kind>`; for the null, the random set in the concept's place
             ("against", pa.string()),  # the reader's comparison: `random`, `rest of <kind>`, another concept
             ("negatives", pa.string()),  # this run's draw of it, `<against>#<run>`
-            ("is_null", pa.bool_()),  # random against random
+            ("is_null", pa.bool_()),  # random against random; for own clips in pairs, pairs that were swapped by a coin
             ("seed", pa.int64()),
             ("solver", pa.string()),
             ("n_positives", pa.int32()),

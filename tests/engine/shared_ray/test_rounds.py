@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,16 +17,16 @@ import vtcav_ray
 from tests.helpers import searched_corpus, tracked_things
 from tests.helpers.searched_corpus import config_of, hash_source, write_corpus
 from tests.helpers.small_runs import without_ray
+from tests.helpers.toy_runs import in_actors
 from tests.helpers.waiting import wait_for
-from vtcav_ray.config import ResourcesConfig, StageResources
-from vtcav_ray.engine import ray_session, run_shards
+from vtcav_ray.engine import run_shards
 from vtcav_ray.engine.feed import Feed
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import Shard, make_shards
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
 
 VIDEOS = 600
 SECONDS = "0.03"  # a video; part of the stage's key
@@ -58,9 +57,9 @@ def facts(run: Run) -> tuple[list[str], dict[str, str]]:
 
 
 def start(corpus: Path, out: Path, actors: int) -> subprocess.Popen[bytes]:
-    """Start a search in another process. A shard takes an eighth of a second."""
-    command = [sys.executable, "-m", "tests.engine.test_rounds", str(corpus), str(out), str(actors), SECONDS]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], start_new_session=True)
+    """Start a search in another process, with a Ray of its own. A shard takes an eighth of a second."""
+    command = [sys.executable, "-m", "tests.engine.shared_ray.test_rounds", str(corpus), str(out), str(actors), SECONDS]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[3], start_new_session=True)
 
 
 def test_actors_and_kills_change_nothing(corpus: Path, tmp_path: Path) -> None:
@@ -79,14 +78,6 @@ def test_actors_and_kills_change_nothing(corpus: Path, tmp_path: Path) -> None:
     assert facts(again) == facts(alone)
     assert again.manifest("tracks")["resumed"]
     assert again.stage("tracks").committed() == set(alone.manifest("tracks")["shards"])
-
-
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with ray_session(ResourcesConfig(num_cpus=2)):
-        yield
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 class Marking:
@@ -109,14 +100,13 @@ def one_video_shards(count: int) -> list[Shard]:
     return make_shards(pa.table({"video_id": [f"v{i}" for i in range(count)]}), 1)
 
 
-@pytest.mark.usefixtures("ray_here")
 def test_a_feed_grows_while_the_actors_stay_and_one_dies(tmp_path: Path) -> None:
     output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
     shards = one_video_shards(24)
     feed = Feed(24)
     feed.add(shards[:4])
     seen: list[str] = []
-    for record in run_shards(feed, lambda: Marking(str(tmp_path)), output, StageResources(max_actors=2)):
+    for record in run_shards(feed, lambda: Marking(str(tmp_path)), output, in_actors(max_actors=2)):
         seen.append(record["shard"])
         if len(seen) in (4, 8, 12):  # all that was fed is done: the read task waits
             feed.add(shards[len(seen) : len(seen) + 4])
@@ -129,7 +119,6 @@ def test_a_feed_grows_while_the_actors_stay_and_one_dies(tmp_path: Path) -> None
     assert (tmp_path / "died").exists()
 
 
-@pytest.mark.usefixtures("ray_here")
 def test_a_stopped_feed_skips_what_waits(tmp_path: Path) -> None:
     (tmp_path / "died").touch()
     output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
@@ -137,7 +126,7 @@ def test_a_stopped_feed_skips_what_waits(tmp_path: Path) -> None:
     feed = Feed(40)
     feed.add(shards)
     seen = []
-    for record in run_shards(feed, lambda: Marking(str(tmp_path)), output, StageResources(max_actors=1)):
+    for record in run_shards(feed, lambda: Marking(str(tmp_path)), output, in_actors(max_actors=1)):
         seen.append(record["shard"])
         if len(seen) == 3:
             feed.stop([shard.name for shard in shards[:3]])

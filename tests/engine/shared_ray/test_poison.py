@@ -1,24 +1,22 @@
-"""Poison videos in a real pool of actors: each is lost alone, the pool stays complete, and the run finishes."""
+"""Poison videos in a real pool of actors: each is lost alone, the pool stays complete, and the run finishes.
+
+test_resident.py has a video that only the worker dies of.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import ray.cloudpickle
 from typer.testing import CliRunner
 
-from tests.helpers import poison
 from tests.helpers.drawn import encode, numbered_frames
-from tests.helpers.poison import LIMITS, Counter, install
+from tests.helpers.poison import LIMITS, SOURCE, Counter, decoding_source
 from vtcav_ray import cli
-from vtcav_ray.config import ResourcesConfig, StageResources
-from vtcav_ray.engine import Rehearsal, ray_session, run_shards
+from vtcav_ray.config import StageResources
+from vtcav_ray.engine import Rehearsal, run_shards
 from vtcav_ray.errors import StageError
 from vtcav_ray.runs.run import Run
 from vtcav_ray.runs.stage import make_shards
@@ -26,21 +24,8 @@ from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.world import write_world
 
-pytestmark = pytest.mark.slow
-QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.cloudpickle.register_pickle_by_value(poison)
-    site = install(tmp_path_factory.mktemp("site"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([site, os.environ.get("PYTHONPATH", "")]))
-        with ray_session(ResourcesConfig(num_cpus=2)):
-            yield
-    ray.cloudpickle.unregister_pickle_by_value(poison)
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
+QUICKSTART = str(Path(__file__).parents[3] / "configs" / "quickstart.yaml")
 
 
 def gif(width: int, height: int) -> bytes:
@@ -49,11 +34,11 @@ def gif(width: int, height: int) -> bytes:
     return b"GIF89a" + size + b"\xf0\0\0\0\0\0\xff\xff\xff,\0\0\0\0" + size + b"\0\x02\x02\x44\x01\0;"
 
 
-def run(tmp_path: Path, names: list[str], worker: Counter, attempts: int = 2) -> StageFolder:
+def run(tmp_path: Path, names: list[str]) -> StageFolder:
     rows = pa.table({"video_id": names, "uri": [str(tmp_path / f"{name}.mp4") for name in names]})
     output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
-    resources = StageResources(memory_gb=1.0, attempts=attempts)
-    list(run_shards(make_shards(rows, 4), lambda: worker, output, resources, Rehearsal(LIMITS)))
+    resources = StageResources(memory_gb=1.0, attempts=2)
+    list(run_shards(make_shards(rows, 4), Counter, output, resources, Rehearsal(LIMITS)))
     return output
 
 
@@ -65,7 +50,7 @@ def test_each_poison_costs_itself_alone(tmp_path: Path) -> None:
     (tmp_path / "huge.mp4").write_bytes(gif(16_000, 16_000))
     # A raw stream with very many frames of the smallest size: only the first frames up to the limit are decoded.
     (tmp_path / "million.mp4").write_bytes(encode(numbered_frames(1, 16, 16), container="h264") * 20_000)
-    output = run(tmp_path, names, Counter())
+    output = run(tmp_path, names)
     table, failures = output.read("tracks"), output.read("failures")
     assert table is not None
     assert failures is not None
@@ -85,10 +70,16 @@ def test_the_command_line_counts_them(tmp_path: Path) -> None:
     shutil.copy(path, videos / "segv.mp4")
 
     def run_until_tracks(allowed: float) -> tuple[int, str]:
-        settings = [f"videos={{uri: '{videos}'}}", f"max_failed_fraction={allowed}", "resources.detect.attempts=2"]
+        settings = [
+            f"videos={{uri: '{videos}'}}",
+            f"tracks={{source: {SOURCE}}}",
+            f"max_failed_fraction={allowed}",
+            "resources.detect.attempts=2",
+        ]
         options = [part for setting in settings for part in ("--set", setting)]
         command = ["run", QUICKSTART, "--until", "tracks", "--out", str(tmp_path / "run"), *options]
-        result = CliRunner().invoke(cli.app, command)
+        with decoding_source():
+            result = CliRunner().invoke(cli.app, command)
         return result.exit_code, " ".join(result.output.split())
 
     status, said = run_until_tracks(0.1)
@@ -100,17 +91,6 @@ def test_the_command_line_counts_them(tmp_path: Path) -> None:
     assert len(set(Run(str(tmp_path / "run")).table("tracks")["video_id"].to_pylist())) == 4
     status, said = run_until_tracks(0.5)
     assert status == 0, said
-
-
-def test_a_video_that_only_the_worker_dies_of_is_found(tmp_path: Path) -> None:
-    for name in ("a", "b", "c"):
-        (tmp_path / f"{name}.mp4").write_bytes(encode(numbered_frames(4)))
-    output = run(tmp_path, ["a", "b", "c"], Counter(dies_in_the_worker="b"), attempts=3)
-    table, failures = output.read("tracks"), output.read("failures")
-    assert table is not None
-    assert failures is not None
-    assert table["video_id"].to_pylist() == ["a", "c"]
-    assert [(r["video_id"], r["error_kind"], r["attempts"]) for r in failures.to_pylist()] == [("b", "crashed", 3)]
 
 
 def test_more_than_the_machine_has_is_reported_and_not_waited_for(tmp_path: Path) -> None:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
-import ray.cloudpickle
+import ray
 import tenacity.nap
 
-from tests.helpers import waiting
+from tests.helpers.toy_runs import in_actors
 from tests.helpers.waiting import wait_for
-from vtcav_ray.config import ResourcesConfig, StageResources
-from vtcav_ray.engine import ray_session, run_shards, stream
+from vtcav_ray.config import StageResources
+from vtcav_ray.engine import run_shards, stream
 from vtcav_ray.engine.caught import NoteShard
 from vtcav_ray.engine.session import DATA_THREADS
 from vtcav_ray.errors import EnvironmentFault, StageError
@@ -27,16 +25,7 @@ from vtcav_ray.runs.stage import Shard, make_shards
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    # Workers of this Ray can't import a test module, so its definitions travel with the pickle.
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with ray_session(ResourcesConfig(num_cpus=2)):
-        yield
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
 
 
 class Doubler:
@@ -70,15 +59,25 @@ def shards() -> list[Shard]:
     return make_shards(pa.table({"video_id": [f"v{i}" for i in range(10)], "n": list(range(10))}), 3)
 
 
-def run(tmp_path: Path, mode: str, todo: list[Shard] | None = None) -> StageFolder:
+def run(
+    tmp_path: Path, mode: str, todo: list[Shard] | None = None, resources: StageResources = StageResources()
+) -> StageFolder:
+    """Run shards in processes that are kept, or in actors if `resources` say so. Both run them by the same code."""
     output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
     worker = functools.partial(Doubler, str(tmp_path), mode)
-    list(run_shards(todo if todo is not None else shards(), worker, output, StageResources()))
+    list(run_shards(todo if todo is not None else shards(), worker, output, resources))
     return output
 
 
-def test_every_row_is_there_once(tmp_path: Path) -> None:
-    output = run(tmp_path, "good")
+def test_every_row_is_there_once_and_every_thread_of_ray_data_is_waited_for(tmp_path: Path) -> None:
+    """The next version of Ray may give its threads other names."""
+    before = set(threading.enumerate())
+    output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
+    names = set()
+    for _ in run_shards(shards(), functools.partial(Doubler, str(tmp_path)), output, in_actors()):
+        names |= {thread.name for thread in set(threading.enumerate()) - before}
+    assert names
+    assert {name for name in names if not name.startswith(DATA_THREADS)} == set()
     table = output.read("tracks")
     assert table is not None
     assert sorted(table["n"].to_pylist()) == [2 * n for n in range(10)]
@@ -114,14 +113,14 @@ def test_the_waits_between_attempts_grow(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"not load: mend it \(StageError at the start of stage tracks\)") as caught:
-        run(tmp_path, "no model")
+        run(tmp_path, "no model", shards()[:1], in_actors())
     assert not isinstance(caught.value, EnvironmentFault)
 
 
 def test_an_error_of_a_worker_has_its_type_message_place_and_shard(tmp_path: Path) -> None:
     (first,) = shards()[:1]
     with pytest.raises(StageError) as caught:
-        run(tmp_path, "bug", [first])
+        run(tmp_path, "bug", [first], in_actors())
     message = str(caught.value)
     assert f"Shard {first.name} of stage tracks failed: TypeError: tuple has no attribute ndim (in " in message
     assert "test_stream.py, line" in message
@@ -149,18 +148,6 @@ def test_the_shard_is_added_where_the_driver_works_and_never_twice() -> None:
         assert str(caught.value) == expected
 
 
-def test_every_thread_that_ray_data_starts_here_is_waited_for(tmp_path: Path) -> None:
-    """The next version of Ray may give its threads other names."""
-    before = set(threading.enumerate())
-    output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
-    worker = functools.partial(Doubler, str(tmp_path))
-    names = set()
-    for _ in run_shards(shards(), worker, output, StageResources()):
-        names |= {thread.name for thread in set(threading.enumerate()) - before}
-    assert names
-    assert {name for name in names if not name.startswith(DATA_THREADS)} == set()
-
-
 def test_shard_names_follow_their_content() -> None:
     first, again = shards(), shards()
     assert [s.name for s in first] == [s.name for s in again]
@@ -169,29 +156,29 @@ def test_shard_names_follow_their_content() -> None:
 
 
 class FirstDies:
-    """A worker whose process dies over the first shard. Shards that are given out later wait until that one is done."""
+    """A worker whose process dies over the first shard. Other actors wait with later shards until that one is done."""
 
     def __init__(self, folder: str) -> None:
         self.died, self.done = Path(folder) / "died", Path(folder) / "done"
 
     def __call__(self, rows: pa.Table) -> ShardOutput:
         number = int(rows["video_id"][0].as_py().removeprefix("v"))
+        actor = ray.get_runtime_context().get_actor_id()  # the same after a restart
         if number == 0:
             if not self.died.exists():
-                self.died.touch()
+                self.died.write_text(actor)
                 os.kill(os.getpid(), signal.SIGKILL)
             self.done.touch()
-        # Two actors are given two shards each at once. What the dead one had may start again in any order.
-        if number >= 4:
+        # What the dead one had may start again in any order.
+        elif number >= 4 and not (self.died.exists() and self.died.read_text() == actor):
             wait_for(self.done.exists, 120)
         return ShardOutput({"tracks": rows})
 
 
 def test_an_actor_that_restarts_has_its_place_however_many_more_are_wanted(tmp_path: Path) -> None:
     """With six actors wanted and room for two, actors that never started must not take the place of one that died."""
-    ray.cloudpickle.register_pickle_by_value(waiting)
     output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
-    resources = StageResources(max_actors=6)
+    resources = in_actors(max_actors=6)
     todo = make_shards(pa.table({"video_id": [f"v{i}" for i in range(12)]}), 1)
     done = list(run_shards(todo, functools.partial(FirstDies, str(tmp_path)), output, resources))
     assert len(done) == len(todo)

@@ -1,7 +1,7 @@
-"""The stage `activations` on real Ray survives SIGKILL of the driver, of an actor, and of an actor that is writing.
+"""The stage `activations` on real Ray survives SIGKILL of the driver, of a worker, and of a worker that is writing.
 
 Each run resumes and ends with the same bytes as an undisturbed run, and shards committed before the kill stay
-untouched.
+untouched. The killed driver has actors; the killed workers are processes that are kept (`vtcav_ray.engine.resident`).
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import ray
-import ray.cloudpickle
 
 from tests.helpers.small_runs import without_ray
 from tests.helpers.waiting import wait_for
 from vtcav_ray import engine, pipeline, tables
 from vtcav_ray.activations.stage import STAGE, ExtractWorker
 from vtcav_ray.clips.stage import CONTENTS, contents_of
-from vtcav_ray.config import Config, ResourcesConfig
+from vtcav_ray.config import Config
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.engine.completing import Completing
 from vtcav_ray.runs.stage import Context, Stage
@@ -37,7 +36,7 @@ from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.codec import encode_clip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
 
 CONFIG: Config = parse_config(
     {"videos": {"uri": "none"}, "model": {"checkpoint": "untrained"}, "activations": {"layers": ["early", "late"]}}
@@ -134,14 +133,6 @@ def calls(run: Path, shard: str) -> int:
     return len(list(run.glob(f"done-{shard}-*")))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with engine.ray_session(ResourcesConfig(num_cpus=2)):
-        yield
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     run = tmp_path_factory.mktemp("undisturbed")
@@ -152,12 +143,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return files
 
 
-def test_kill_the_driver(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+@pytest.mark.full
+def test_kill_the_driver(tmp_path: Path, undisturbed: dict[str, bytes], shared_ray: str) -> None:
     store_clips(tmp_path)
-    address = ray.get_runtime_context().gcs_address
     driver = subprocess.Popen(
         [sys.executable, __file__, str(tmp_path)],
-        env={**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "RAY_ADDRESS": shared_ray, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -174,7 +165,8 @@ def test_kill_the_driver(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     before = {path: path.stat().st_mtime_ns for path in commits()}
     assert 2 <= len(before) < SHARDS
     progress = Quiet()
-    output = complete(tmp_path, progress)
+    with without_ray():  # what it resumes from counts, not where it runs
+        output = complete(tmp_path, progress)
     assert progress.counts == (SHARDS, len(before))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert all(calls(tmp_path, path.stem) == 1 for path in before)
@@ -182,7 +174,7 @@ def test_kill_the_driver(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     assert output.manifest()["resumed"]
 
 
-def test_kill_an_actor_from_outside_and_another_in_the_middle_of_a_write(
+def test_kill_a_worker_from_outside_and_another_in_the_middle_of_a_write(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     store_clips(tmp_path)
@@ -191,7 +183,7 @@ def test_kill_an_actor_from_outside_and_another_in_the_middle_of_a_write(
     done = threading.Event()
 
     def kill_one() -> None:
-        """Kill one actor, an original or a replacement, after the first death and two committed shards."""
+        """Kill one process, an original or a replacement, after the first death and two committed shards."""
         wait_for(lambda: (tmp_path / "died").exists() and len(list(tmp_path.glob("activations/*/_commits/*"))) >= 2)
         living = [pid for pid in sorted(int(p.name[4:]) for p in tmp_path.glob("pid-*")) if _alive(pid)]
         os.kill(living[-1], signal.SIGKILL)
@@ -207,8 +199,13 @@ def test_kill_an_actor_from_outside_and_another_in_the_middle_of_a_write(
     rows = output.read("activations", layer="late")
     assert rows is not None
     assert len(set(rows["clip_id"].to_pylist())) == rows.num_rows == 3 * SHARDS
-    # Only the shards of the two dead actors began again.
-    assert SHARDS + 1 <= len(list(tmp_path.glob("done-*"))) <= SHARDS + 4
+    # Only the shards of the two dead processes began again. If both died over one shard, each of its three videos also
+    # went through the worker alone (`vtcav_ray.engine.attempts`).
+    begun = Counter(path.name.split("-")[1] for path in tmp_path.glob("done-*"))
+    again = {shard: count for shard, count in begun.items() if count > 1}
+    assert len(begun) == SHARDS
+    assert 1 <= len(again) <= 2
+    assert max(again.values()) <= (2 if len(again) == 2 else 3 + 3)
 
 
 def _alive(pid: int) -> bool:

@@ -7,30 +7,23 @@ is benchmarks/soak.py.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 
 import pytest
-import ray
 
 from tests.helpers import toy_stage
-from tests.helpers.toy_runs import check, committed_shards, ends_well, errors_of, start
+from tests.helpers.toy_runs import check, committed_shards, in_actors, start
 from tests.helpers.waiting import wait_for
-from vtcav_ray.config import ResourcesConfig
-from vtcav_ray.engine import ray_session
+from vtcav_ray.config import ResourcesConfig, StageResources
+from vtcav_ray.errors import EnvironmentFault
 from vtcav_ray.store.commits import StageFolder
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def shared_ray() -> Iterator[str]:
-    """The address of one Ray for most drivers of this file, because each start takes seconds of CPU."""
-    with ray_session(ResourcesConfig(num_cpus=2)):
-        yield ray.get_runtime_context().gcs_address
+RESOURCES = ResourcesConfig(num_cpus=2)
 
 
 def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(
@@ -54,16 +47,23 @@ def test_the_driver_is_killed_then_stopped_by_hand_then_loses_an_actor(
 
     for mark in folder.glob("pid-*"):
         mark.unlink()
-    process = start(folder, 2, RAY_ADDRESS=shared_ray)
-    wait_for(lambda: any(folder.glob("pid-*")), process=process)
-    os.kill(int(next(folder.glob("pid-*")).name.removeprefix("pid-")), signal.SIGKILL)
-    ends_well(process, folder)
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        wait_for(lambda: any(folder.glob("pid-*")))
+        killed.append(int(next(folder.glob("pid-*")).name.removeprefix("pid-")))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    toy_stage.complete(str(folder), RESOURCES, in_actors(max_actors=2))
+    killer.join()
+    assert killed
     check(folder, reference, kills=3)
 
 
-def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(
-    tmp_path: Path, reference: StageFolder, shared_ray: str
-) -> None:
+@pytest.mark.usefixtures("shared_ray")
+def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(tmp_path: Path, reference: StageFolder) -> None:
     """The run uses a separate small file system that a large file fills."""
     folder = tmp_path / "small"
     folder.mkdir()
@@ -74,14 +74,13 @@ def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(
     try:
         ballast = folder / "ballast"
         ballast.write_bytes(b"x" * 340_000)
-        assert start(folder, 2, RAY_ADDRESS=shared_ray).wait(300) != 0
-        errors = errors_of(folder).read_text()
-        assert re.search(r"EnvironmentFault: .*No space left on device.*has room; run again", errors), errors
+        with pytest.raises(EnvironmentFault, match=r"No space left on device.*has room; run again"):
+            toy_stage.complete(str(folder), RESOURCES, StageResources(max_actors=2))
         assert not list(folder.rglob("*.tmp"))
         before = committed_shards(folder)
         assert 0 < len(before) < toy_stage.SHARDS
         ballast.write_bytes(b"")
-        ends_well(start(folder, 2, RAY_ADDRESS=shared_ray), folder)
+        toy_stage.complete(str(folder), RESOURCES, StageResources(max_actors=2))
         check(folder, reference, kills=1)
     finally:
         subprocess.run(["umount", str(folder)], check=True)
