@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from threadpoolctl import threadpool_limits
 
 from vtcav_ray.tables import COPIES as COPIES
 from vtcav_ray.tables import SIGNATURE_NUMBERS, SIGNATURES
@@ -134,6 +135,12 @@ def find_copies(video_ids: Sequence[str], signatures: np.ndarray, distance: floa
         signatures: float32 [N, NUMBERS], in the same order.
         distance: maximum distance between the signatures of copies.
     """
+    # Many small matrix products: shared among BLAS's threads, they take three times the processor time, and longer.
+    with threadpool_limits(1, user_api="blas"):
+        return _copies(video_ids, signatures, distance)
+
+
+def _copies(video_ids: Sequence[str], signatures: np.ndarray, distance: float) -> dict[str, str]:
     import scipy.spatial  # takes 0.25 s to import, and workers, which only compute signatures, do not need it
 
     directions = np.linalg.eigh(signatures.T @ signatures)[1][:, -_DIRECTIONS:]
