@@ -107,8 +107,8 @@ class Spans:
     def part(self, begin: int, end: int) -> Spans:
         """Return the spans from one place to another, as copies: views would keep all spans in memory."""
         mine = slice(begin, end)
-        columns: list[Any] = [column[mine] for column in self._lists()]
-        columns += [self.frames[mine].copy(), self.boxes[mine].copy()]
+        lists = [column[mine] for column in self._lists()]
+        columns: list[Any] = [*lists, self.frames[mine].copy(), self.boxes[mine].copy()]
         return Spans(*columns)
 
     def at(self, places: Iterable[int]) -> list[Span]:
@@ -126,8 +126,9 @@ class Spans:
         """Return the spans of all parts, of which there is at least one."""
         if len(parts) == 1:
             return parts[0]
-        columns: list[Any] = [list(chain(*some)) for some in zip(*(part._lists() for part in parts), strict=True)]
-        columns += [np.concatenate([getattr(part, name) for part in parts]) for name in ("frames", "boxes")]
+        lists = [list(chain(*columns)) for columns in zip(*(part._lists() for part in parts), strict=True)]
+        arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in ("frames", "boxes")]
+        columns: list[Any] = [*lists, *arrays]
         return cls(*columns)
 
     def _lists(self) -> tuple[list[Any], ...]:
