@@ -108,7 +108,8 @@ class Corpus:
         if all(text == spelling[text] for text in self.texts):
             return self
 
-        texts: dict[str | None, str | None] = {None: None, **spelling}
+        texts: dict[str | None, str | None] = {None: None}
+        texts.update(spelling.items())
 
         def of(one: Example) -> Example:  # `dataclasses.replace` takes five times as long
             return Example(one.video_id, one.file, one.uri, texts[one.label], texts[one.own], one.segment, one.frames)

@@ -107,7 +107,9 @@ class Spans:
     def part(self, begin: int, end: int) -> Spans:
         """Return the spans from one place to another, as copies: views would keep all spans in memory."""
         mine = slice(begin, end)
-        return Spans(*(column[mine] for column in self._lists()), self.frames[mine].copy(), self.boxes[mine].copy())
+        lists = [column[mine] for column in self._lists()]
+        columns: list[Any] = [*lists, self.frames[mine].copy(), self.boxes[mine].copy()]
+        return Spans(*columns)
 
     def at(self, places: Iterable[int]) -> list[Span]:
         """Return some spans, with arrays of their own."""
@@ -124,8 +126,10 @@ class Spans:
         """Return the spans of all parts, of which there is at least one."""
         if len(parts) == 1:
             return parts[0]
-        lists = (list(chain(*columns)) for columns in zip(*(part._lists() for part in parts), strict=True))
-        return cls(*lists, *(np.concatenate([getattr(p, name) for p in parts]) for name in ("frames", "boxes")))
+        lists = [list(chain(*columns)) for columns in zip(*(part._lists() for part in parts), strict=True)]
+        arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in ("frames", "boxes")]
+        columns: list[Any] = [*lists, *arrays]
+        return cls(*columns)
 
     def _lists(self) -> tuple[list[Any], ...]:
         return (
