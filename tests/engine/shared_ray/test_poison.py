@@ -1,7 +1,4 @@
-"""Poison videos in a real pool of actors: each is lost alone, the pool stays complete, and the run finishes.
-
-test_resident.py has a video that only the worker dies of.
-"""
+"""Poison videos in a real pool of actors: each is lost alone, the pool stays complete, and the run finishes."""
 
 from __future__ import annotations
 
@@ -34,11 +31,12 @@ def gif(width: int, height: int) -> bytes:
     return b"GIF89a" + size + b"\xf0\0\0\0\0\0\xff\xff\xff,\0\0\0\0" + size + b"\0\x02\x02\x44\x01\0;"
 
 
-def run(tmp_path: Path, names: list[str]) -> StageFolder:
+def run(tmp_path: Path, names: list[str], dies: str = "", attempts: int = 2) -> StageFolder:
     rows = pa.table({"video_id": names, "uri": [str(tmp_path / f"{name}.mp4") for name in names]})
     output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
-    resources = StageResources(memory_gb=1.0, attempts=2)
-    list(run_shards(make_shards(rows, 4), Counter, output, resources, Rehearsal(LIMITS)))
+    resources = StageResources(memory_gb=1.0, attempts=attempts)  # with a limit, stages have actors
+    worker = Counter(dies_in_the_worker=dies)
+    list(run_shards(make_shards(rows, 4), lambda: worker, output, resources, Rehearsal(LIMITS)))
     return output
 
 
@@ -91,6 +89,17 @@ def test_the_command_line_counts_them(tmp_path: Path) -> None:
     assert len(set(Run(str(tmp_path / "run")).table("tracks")["video_id"].to_pylist())) == 4
     status, said = run_until_tracks(0.5)
     assert status == 0, said
+
+
+def test_a_video_that_only_the_worker_dies_of_is_found(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.mp4").write_bytes(encode(numbered_frames(4)))
+    output = run(tmp_path, ["a", "b", "c"], dies="b", attempts=3)
+    table, failures = output.read("tracks"), output.read("failures")
+    assert table is not None
+    assert failures is not None
+    assert table["video_id"].to_pylist() == ["a", "c"]
+    assert [(r["video_id"], r["error_kind"], r["attempts"]) for r in failures.to_pylist()] == [("b", "crashed", 3)]
 
 
 def test_more_than_the_machine_has_is_reported_and_not_waited_for(tmp_path: Path) -> None:
