@@ -44,7 +44,7 @@ from environment import RESULTS, read, write
 
 from vtcav_ray.clips import enough as rule
 from vtcav_ray.clips.candidates import FACTOR, Candidates
-from vtcav_ray.clips.classes import draw, plan_classes
+from vtcav_ray.clips.classes import draw, in_turn, plan_classes
 from vtcav_ray.clips.enough import Look
 from vtcav_ray.config import Config
 from vtcav_ray.tcav import concept_effects
@@ -106,17 +106,9 @@ def label_of(video: str) -> str:
     return video.rpartition("/")[0]
 
 
-def in_turn(looks: Mapping[str, Look], priority: Mapping[str, float], turns: bool = True) -> list[str]:
-    """Return videos by priority, of every label in turn, as the planner orders them."""
-    order = sorted(priority, key=lambda video: (priority[video], video))
-    if not turns:
-        return order
-    ranks: Counter[str] = Counter()
-    ranked = []
-    for video in order:
-        ranked.append((ranks[looks[video].label], looks[video].label, video))
-        ranks[looks[video].label] += 1
-    return [video for _, _, video in sorted(ranked)]
+def ordered(looks: Mapping[str, Look], priority: Mapping[str, float], turns: bool) -> list[str]:
+    """Return videos by priority, as the planner does, or without turns of the labels."""
+    return in_turn(priority, {video: looks[video].label if turns else "" for video in priority})
 
 
 def chosen(
@@ -140,12 +132,12 @@ def chosen(
     for video in free:
         if looks[video].concepts and not (reserve and looks[video].reserved):
             found.add(video, list)
-    concept = in_turn(looks, {v: hash_ for v, (hash_, _) in found.kept.items()}, turns)[: clips.per_concept]
+    concept = ordered(looks, {v: hash_ for v, (hash_, _) in found.kept.items()}, turns)[: clips.per_concept]
     left = [v for v in free if v not in set(concept) and looks[v].moving]
     order = []
     for part in (True, False):
         priority = {v: draw(seed, "random", v) for v in left if (reserve and looks[v].reserved) is part}
-        order += in_turn(looks, priority, turns)
+        order += ordered(looks, priority, turns)
     return concept, order[: clips.random_pool]
 
 

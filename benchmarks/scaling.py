@@ -90,8 +90,9 @@ def config_of(world: Path, videos: int, image_size: int) -> dict[str, Any]:
 @contextmanager
 def cluster(nodes: Sequence[int]) -> Iterator[Cluster]:
     """Start a Ray cluster on this machine: a head without CPUs, and one node with each of the given numbers of CPUs."""
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    found = Cluster()
     try:
+        add_node(found, 0, include_dashboard=False)  # the first one is the head
         for cpus in nodes:
             add_node(found, cpus, object_store_memory=100 * 2**20)
         found.wait_for_nodes()

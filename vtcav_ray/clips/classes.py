@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import ConfigError
@@ -221,3 +222,20 @@ def _known(name: str, known: NameIndex | None) -> str:
     near = known.nearest(name)
     hint = f"Did you mean {near!r}?" if near is not None else f"It has {len(known.names)} classes."
     raise ConfigError(f"`clips.classes`: the model has no class {name!r}. {hint}")
+
+
+def in_turn(priority: Mapping[str, float], label_of: Mapping[str, str]) -> list[str]:
+    """Return videos by priority, one of each label in turn.
+
+    Within a turn they stay in the order of priority. In the order of labels, a set that is smaller than the number of
+    labels would hold only those that come first in the alphabet.
+    """
+    turns: Counter[str] = Counter()
+    rounds: list[list[str]] = []
+    for _, video_id in sorted(zip(priority.values(), priority, strict=True)):
+        label = label_of.get(video_id) or ""
+        if turns[label] == len(rounds):
+            rounds.append([])
+        rounds[turns[label]].append(video_id)
+        turns[label] += 1
+    return list(chain(*rounds))

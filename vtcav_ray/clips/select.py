@@ -26,13 +26,13 @@ import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from vtcav_ray.clips.candidates import FACTOR, Candidates, few_by_chance
-from vtcav_ray.clips.classes import ClassPlan, draw, labels_of, plan_classes
+from vtcav_ray.clips.classes import ClassPlan, draw, in_turn, labels_of, plan_classes
 from vtcav_ray.clips.concept_candidates import ConceptCandidates
 from vtcav_ray.clips.corpus import Corpus, Example
 from vtcav_ray.clips.given import GivenPlan, plan_given
@@ -271,7 +271,7 @@ class _Planner:
         Return how many source videos it could have. If there are fewer than `least`, nothing is taken.
         """
         config, found = self._config, self._candidates[name].kept
-        order = self._in_turn({v: p for v, (p, _) in found.items()})
+        order = in_turn({v: p for v, (p, _) in found.items()}, self._classes.turn_of)
         if scarce:
             order.sort(key=lambda v: v not in self._concept_videos)  # stable: videos in use first
         room = budget - len(self._concept_videos)
@@ -316,7 +316,7 @@ class _Planner:
         free = {v: draw(self._seed, "random", v) for v in self._examples if v not in taken}
         # Reserved videos take turns among themselves: a search looks at more videos of some labels than it reserves.
         parts = ({v: p for v, p in free.items() if (v in reserved) is kept} for kept in (True, False))
-        order = [video_id for part in parts for video_id in self._in_turn(part)]
+        order = [video_id for part in parts for video_id in in_turn(part, self._classes.turn_of)]
         groups = (*self._random.values(), self._random_any)
         spans = {v: s for group in groups for v, (_, s) in group.kept.items() if v not in taken}
         controls, sizes = tuple(k for k in self._kinds if k in MOTION_CONTROLS), dict[str, int]()
@@ -358,22 +358,6 @@ class _Planner:
         counts = (*self._concept_counts.values(), *self._given.counts.values())
         largest = max((c["clips"] for c in counts), default=0)
         self._warnings += of_small_pool(kind, clips, sources, largest, self._config.random_pool, RANDOM_CLIPS_A_VIDEO)
-
-    def _in_turn(self, priority: Mapping[str, float]) -> list[str]:
-        """Return the videos by priority, one from each class in turn.
-
-        Within a turn they stay in the order of priority. In the order of labels, a set that is smaller than the number
-        of labels would hold only those that come first in the alphabet.
-        """
-        turns: Counter[str] = Counter()
-        rounds: list[list[str]] = []
-        for _, video_id in sorted(zip(priority.values(), priority, strict=True)):
-            label = self._classes.turn_of.get(video_id) or ""
-            if turns[label] == len(rounds):
-                rounds.append([])
-            rounds[turns[label]].append(video_id)
-            turns[label] += 1
-        return list(chain(*rounds))
 
     def result(self) -> ClipPlan:
         examples = sum(len(ids) for ids in self._classes.examples.values())

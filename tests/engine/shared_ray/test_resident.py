@@ -162,11 +162,11 @@ def test_packages_are_imported_early_in_the_processes_that_then_work(tmp_path: P
 
     def imports() -> None:
         (tmp_path / f"early-imports-{os.getpid()}").touch()
-        time.sleep(0.5)  # so that one process does not do both
+        wait_for(lambda: len(processes(tmp_path, "early")) == 2)  # so that one process does not do both
         raise ImportError("no such package: the worker says so")
 
     resident.import_early(imports, StageResources(), 2)
-    wait_for(lambda: len(processes(tmp_path, "early")) == 2, seconds=60)
+    wait_for(lambda: len(processes(tmp_path, "early")) == 2)
     list(
         run_shards(
             shards(8),
