@@ -195,8 +195,8 @@ def test_what_was_uploaded_again_is_found_dropped_and_counted(tmp_path: Path) ->
     assert before.manifest("clips")["notes"]["plan"]["videos"]["copies"] == 0
     assert before.manifest("clips")["metrics"]["copies"] == 0
     assert before.stage("clips").read("copies") is None
-    # Copy one concept source as a class example and another as a random clip, under names that the draw prefers, and with
-    # another label. Of equal videos, the first by name is kept.
+    # Copy one concept source as a class example and another as a random clip, under names that the draw prefers. Both
+    # copies have another label. Of equal videos, the first by name is kept.
     sources = sorted(uses(before)["concept"])
     source, other = (next(v for v in sources if v.startswith(label)) for label in ("lift", "push_right"))
     example = min((f"push_left/zz{i}.mp4" for i in range(400)), key=lambda v: draw(0, "class", v))
