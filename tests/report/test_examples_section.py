@@ -63,6 +63,16 @@ def test_the_driven_clips_the_mistakes_and_the_class_lead_to_an_example(page: Pa
     assert opened_example(page) == "put_down video_000"
 
 
+def test_a_link_that_is_followed_while_an_example_closes_opens_its_own(page: Page) -> None:
+    page.locator(".driven-clips a").first.click()
+    assert opened_example(page) == "lift video_000"
+    # In one task, so the event of the closed dialog comes after the new address.
+    page.evaluate("document.getElementById('example').close(); location.hash = '#example/lift/video_003'")
+    expect(page.locator("#example-title")).to_contain_text("video_003")
+    expect(page.locator("dialog#example")).to_be_visible()
+    assert page.evaluate("location.hash").startswith("#example/lift/video_003")
+
+
 def test_an_example_shows_answer_presence_push_and_interval(page: Page) -> None:
     page.evaluate(f"location.hash = '{ADDRESS}'")
     opened_example(page)

@@ -3,9 +3,11 @@
 const evidence = (() => {
   const dialog = document.getElementById("evidence");
   let before = "";
+  let shown = -1;
 
   function show(row, hashBefore) {
     const cell = store.cell(row);
+    shown = row;
     if (!dialog.open) before = hashBefore;
     const title = element(
       "h2", { id: "evidence-title", tabindex: "-1" },
@@ -149,8 +151,9 @@ const evidence = (() => {
   }
 
   dialog.addEventListener("close", () => {
-    // Remove a closed cell from the address, or the same link would not open it again.
-    if (location.hash.startsWith("#cell/")) {
+    // Remove a closed cell from the address, or the same link would not open it again. This event comes late: by now,
+    // another link may have been followed.
+    if (!dialog.open && routes.read(location.hash)?.row === shown) {
       history.replaceState(null, "", before || location.pathname + location.search);
       address.write();
     }

@@ -5,6 +5,7 @@ const explained = (() => {
   const dialog = document.getElementById("example");
   const SHOWN = 12; // rows of the chart
   let before = "";
+  let shown = null;
 
   const all = given.examples.map(([name, video, label, atClip, start, ...likely], i) => {
     const classes = likely.map(([k, p]) => ({ name: given.names[k], p }));
@@ -52,6 +53,7 @@ const explained = (() => {
 
   async function show(one, hashBefore) {
     if (!dialog.open) before = hashBefore;
+    shown = one;
     const title = element("h2", { id: "example-title", tabindex: "-1" }, element("span", { class: "name" }, one.name), " ", element("span", { class: "muted" }, one.video));
     const place = element("div", {}, element("p", { class: "muted" }, "Unpacking…"));
     dialog.replaceChildren(
@@ -115,9 +117,10 @@ const explained = (() => {
     if (dialog.open) dialog.close();
   }
 
-  // Back to where the example was opened: a comparison's evidence opens again.
+  // Back to where the example was opened: a comparison's evidence opens again. This event comes late: by now, another link
+  // may have been followed.
   dialog.addEventListener("close", () => {
-    if (!location.hash.startsWith("#example/")) return;
+    if (dialog.open || routes.read(location.hash)?.example !== shown) return;
     history.replaceState(null, "", before || location.pathname + location.search);
     if (before.startsWith("#cell/")) dispatchEvent(new Event("hashchange"));
     else address.write();
