@@ -121,6 +121,7 @@ def check_both_runs(found: Mapping[str, Any]) -> None:
     assert "tracks" not in again, "the clips are the first run's"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "ended"), [(CRASHES, "exit status 1"), (HANGS, "ended after")])
 def test_a_part_that_crashes_or_hangs_leaves_the_others(
     script: str, ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
