@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.helpers import report_factory as factory
 from tests.helpers.report_factory import NASTY, cell, report_data
@@ -72,21 +72,22 @@ def sensitivities_of(row: dict) -> list[float]:
 
 
 def scroll_through(page: Page) -> None:
-    """Scroll to every lazily drawn chart once."""
+    """Scroll to every lazily drawn chart once. A chart that comes into view is drawn within two frames."""
     page.evaluate(
         "async () => { for (let y = 0; y < document.documentElement.scrollHeight; y += 400) {"
-        " scrollTo({top: y, behavior: 'instant'}); await new Promise(r => setTimeout(r, 30)); } }"
+        " scrollTo({top: y, behavior: 'instant'});"
+        " await new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r))); } }"
     )
 
 
 def test_every_part_is_drawn(opened: Opened) -> None:
     page = opened.go()
     scroll_through(page)
-    assert page.locator(".strip svg.plot").count() == 4
+    expect(page.locator(".strip svg.plot")).to_have_count(4)
     assert page.locator("#matrix .cell").count() == 4 * 24
-    assert page.locator("#class .class-row svg.plot").count() == 2 * 4
+    expect(page.locator("#class .class-row svg.plot")).to_have_count(2 * 4)
     assert page.locator(".card .preview img").count() == 12 * 4
-    assert page.locator(".card svg.plot").count() == 12
+    expect(page.locator(".card svg.plot")).to_have_count(12)
     page.get_by_role("button", name="Show all 24 concepts").click()
     assert page.locator(".card").count() == 24
 
@@ -169,7 +170,7 @@ def test_the_evidence_shows_the_planted_numbers(opened: Opened) -> None:
         expected = [count / max(counts) for count in counts]
         assert [h / max(heights) for h in heights] == pytest.approx(expected, abs=1 / 31 + 0.01)
     videos = page.locator("dialog .videos")
-    assert videos.locator("svg circle").count() == 30
+    expect(videos.locator("svg circle")).to_have_count(30)
     assert videos.locator("li").count() == 10
     driven = sum(value > 0 for value in sensitivities_of(row))
     assert f"{driven} of 30 rise along" in videos.inner_text()
@@ -181,7 +182,7 @@ def test_chart_marks_are_links_to_their_evidence(opened: Opened) -> None:
     page = opened.go("#class/put_down")
     assert page.locator(".class-head h3").inner_text().startswith("put_down")
     page.wait_for_selector("#class .class-row svg.plot a")
-    assert page.locator("#class .class-row svg.plot").first.locator("a").count() == 6 * 4
+    expect(page.locator("#class .class-row svg.plot").first.locator("a")).to_have_count(6 * 4)
     page.locator("#class .class-row svg.plot a").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog[open]")
@@ -341,8 +342,8 @@ def test_printing_draws_every_chart(opened: Opened) -> None:
     page = opened.go()
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator(".card svg.plot").count() == 12
-    assert page.locator(".class-row svg.plot").count() == 2 * 4
+    expect(page.locator(".card svg.plot")).to_have_count(12)
+    expect(page.locator(".class-row svg.plot")).to_have_count(2 * 4)
     tables = page.locator(".print-matrix table")
     assert tables.count() == 3
     shown = tables.locator("thead th").evaluate_all("heads => heads.map(h => h.innerText.replace(/\\s+/g, '/'))")
