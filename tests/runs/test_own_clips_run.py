@@ -7,14 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 import pytest
-from typer.testing import CliRunner
 
+from tests.helpers.finished_run import cell, vtcav
 from tests.helpers.small_runs import ONE_ACTOR_A_STAGE, without_ray
-from vtcav_ray import cli, pipeline
+from vtcav_ray import pipeline
 from vtcav_ray.config.loading import load_config
 from vtcav_ray.planning.dry_run import check
 from vtcav_ray.review.clip_groups import ClipGroups
@@ -84,21 +83,6 @@ def run(made: tuple[Run, str]) -> Run:
 
 def copied(run: Run, out: Path) -> str:
     return str(shutil.copytree(run.folder.url, out))
-
-
-def vtcav(*words: str) -> str:
-    with without_ray():
-        result = CliRunner().invoke(cli.application.app, list(words), env={"COLUMNS": "200"})
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def cell(run: Run, **wanted: str) -> dict[str, Any]:
-    table = run.table("scores")
-    for column, value in wanted.items():
-        table = table.filter(pc.equal(table[column], value))
-    (row,) = table.to_pylist()
-    return dict(row)
 
 
 def test_nothing_of_the_detector_is_imported_or_looked_for(made: tuple[Run, str], place: Path) -> None:

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import pytest
 from typer.testing import CliRunner
 
 from tests.helpers.drawn import encode
+from tests.helpers.finished_run import cell, vtcav
 from tests.helpers.small_runs import without_ray
 from vtcav_ray import cli, pipeline
 from vtcav_ray.config.loading import load_config
@@ -73,21 +73,6 @@ def run(place: Path) -> Run:
     with without_ray():
         pipeline.run(load_config(OWN_CLIPS, overrides(place), out=str(place / "run")))
     return Run(str(place / "run"))
-
-
-def vtcav(*words: str) -> str:
-    with without_ray():
-        result = CliRunner().invoke(cli.application.app, list(words), env={"COLUMNS": "200"})
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def cell(run: Run, **wanted: str) -> dict[str, Any]:
-    table = run.table("scores")
-    for column, value in wanted.items():
-        table = table.filter(pc.equal(table[column], value))
-    (row,) = table.to_pylist()
-    return dict(row)
 
 
 def read_table(run: Run, stage: str, name: str) -> list[dict[str, Any]]:

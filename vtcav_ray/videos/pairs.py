@@ -2,7 +2,7 @@
 
 A pair is two files of one name, without the extension: the same clip with and without a drawn mark, before and after an
 edit, of the left and the right camera. The name is the path below the folder; in a manifest it is the column
-`video_id`, or else the file's name. Rows of one name are told apart by the part of the file (`start`, `end`).
+`video_id`, or else the file's name. Rows of one name differ in the part of the file (`start`, `end`).
 """
 
 from __future__ import annotations
