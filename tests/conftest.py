@@ -38,6 +38,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
+# Ray's workers run at niceness 15 by default. Beside other tests they would get 3 % of a core, and tests that wait for
+# them would be slow.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # `make test-fast` draws a quarter of the examples that a property-based test names (tests/helpers/examples.py).
 hypothesis.settings.register_profile("default", max_examples=100)
 hypothesis.settings.register_profile("quick", max_examples=25)

@@ -109,7 +109,7 @@ def test_the_pool_grows_with_the_cluster_and_what_dies_is_replaced(
         assert len(actors()) == 3, "as many as there is room for, and no more"
         fourth = add_node(made, num_cpus=1)
         try:
-            wait_for(lambda: len(committed_shards(folder)) >= 4)
+            wait_for(lambda: len(committed_shards(folder)) >= 4 and len(actors()) >= 4)
             assert len(actors()) == len({node for _, node in actors()}) == 4
             victim = next(process for process, node in actors() if node != fourth.node_id)
             os.kill(int(victim), signal.SIGKILL)
