@@ -74,7 +74,7 @@ def no_early_ray() -> Iterator[None]:
     from vtcav_ray.engine import LazySession
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LazySession, "start_early", lambda self, imports=None: None)
+        patch.setattr(LazySession, "start_early", lambda self: None)
         yield
 
 

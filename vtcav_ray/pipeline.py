@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -165,7 +167,7 @@ class _Running:
         assert corpus is not None, "the stage asks only if there is a search"
         assert search is not None, "it has a corpus"
         given = given_of(context)
-        self.completing.session.start_early(imports_of(self.config))
+        self.completing.session.start_early()
         self.check(corpus, given.table if given is not None else None, [stage.name for stage in self.stages])
         place = locate(TRACKS, self.config, self.folder, {VIDEOS.name: output}, self.base)
         self.record.reached(place.planned)
@@ -193,9 +195,14 @@ class _Running:
         Raises:
             VtcavError: the run would fail, or could score no class.
         """
-        found = preflight(self.config, videos, self.folder, needed, given=given)
+        imports = imports_of(self.config) if TRACKS.name in needed else None
+        together = functools.partial(self.completing.session.together, imports=imports)
+        found = preflight(self.config, videos, self.folder, needed, given=given, together=together)
         tell_checked(self.completing.progress, found)
         found.stop()
+        if ACTIVATIONS.name in needed:
+            # The next stages' keys need torch. Its import takes a second, in which the first shards can run.
+            threading.Thread(target=importlib.import_module, args=("vtcav_ray.models",), name="import-models").start()
 
     def check_listed(self) -> None:
         """Check as `check` does, once the stage `videos` is complete; not again after a search."""
@@ -203,7 +210,7 @@ class _Running:
             return
         needed = [stage.name for stage in self.stages if stage is not TRACKS or not self._has_tracks()]
         if TRACKS.name in needed:
-            self.completing.session.start_early(imports_of(self.config))
+            self.completing.session.start_early()
         listed = self.record.inputs()[VIDEOS.name]
         self.check(listed.read("videos"), listed.read("given") if self.config.clips.has_given else None, needed)
 

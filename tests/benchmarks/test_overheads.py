@@ -20,11 +20,12 @@ def test_figures_of_two_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     import overheads
 
     monkeypatch.setattr(overheads, "_cpus", lambda: 2)
-    found = overheads.figures(SPANS, 10.0)
+    found = overheads.figures(SPANS, (9.25, 9.75), 10.0)
     assert (found["first_shard_began"], found["first_shard"]) == (2.0, 4.0)
     assert found["gaps"] == {"tracks to clips": 2.0}
     assert found["after_the_last_shard"] == 1.0
     assert found["work_share"] == 0.5  # 2 to 6 and 8 to 9 of ten seconds
+    assert found["share_with_report"] == 0.55
     assert found["busy_share"] == 0.3  # 2 + 3 + 1 seconds of two processes
     assert found["stage_seconds"] == {"tracks": 4.0, "clips": 1.0}
 
@@ -44,7 +45,7 @@ def test_figures_that_cannot_be_right_are_reported(change: dict[str, Any], words
 
     stages = ("tracks", "clips", "activations", "cavs", "scores")
     spans = {stage: [(2.0 * place + 1, 2.0 * place + 2)] for place, stage in enumerate(stages)}
-    found = {**overheads.figures(spans, 10.5), "seconds": 10.5, **change}
+    found = {**overheads.figures(spans, (10.1, 10.4), 10.5), "seconds": 10.5, **change}
     complaints = overheads.complaints(found)
     assert bool(complaints) == (words is not None)
     assert words is None or any(words in text for text in complaints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_ray_starts_early_only_where_processes_are_kept(
         monkeypatch.setenv("RAY_ADDRESS", address)
     starts: list[bool] = []
     monkeypatch.setattr(LazySession, "start", lambda self: starts.append(True))
-    start_early(LazySession(resources), lambda: None)
+    start_early(LazySession(resources))
     assert starts == [True] * started
 
 
@@ -83,12 +84,12 @@ def test_ray_starts_before_the_checks(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "videos" / "a.mp4").write_bytes(b"listed, but not read")
     calls: list[str] = []
 
-    def check(*_: Any, **__: Any) -> None:
+    def check(*_: Any, together: functools.partial[Any], **__: Any) -> None:
+        assert together.keywords["imports"] is not None, "a detector's packages take seconds"
         calls.append("check")
         raise ConfigError("the checks stop this run")
 
-    def start(self: LazySession, imports: Callable[[], None] | None) -> None:
-        assert imports is not None, "a detector's packages take seconds"
+    def start(self: LazySession) -> None:
         calls.append("start")
 
     monkeypatch.setattr(LazySession, "start_early", start)
@@ -97,6 +98,11 @@ def test_ray_starts_before_the_checks(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match="the checks stop this run"):
         pipeline.run(load_config(QUICKSTART, settings, out=str(tmp_path / "run")))
     assert calls == ["start", "check"]
+
+
+def test_without_kept_processes_the_checks_run_here_in_turn() -> None:
+    session = LazySession(ResourcesConfig())
+    assert session.together([os.getpid, lambda: "second"], lambda: None) == [os.getpid(), "second"]
 
 
 def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

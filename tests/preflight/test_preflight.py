@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from vtcav_ray.preflight.checks import Check, LabelRow, Preflight
 from vtcav_ray.preflight.corpus import corpus_checks, label_rows
 from vtcav_ray.preflight.detector import detector_checks, object_checks
 from vtcav_ray.preflight.model import model_checks
-from vtcav_ray.preflight.run import output_check
+from vtcav_ray.preflight.run import output_check, preflight
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tables import VIDEOS
 from vtcav_ray.world import write_world
@@ -169,8 +171,8 @@ def test_an_unreadable_detector_stops_the_run(tmp_path: Path) -> None:
 
 def test_every_wrong_layer_is_named(tmp_path: Path) -> None:
     settings = config(activations={"layers": ["lat", "backbone.layers.9", "head"]})
-    rows, names = model_checks(settings, Folder(str(tmp_path)), keep=True)
-    assert names is None
+    rows, classes = model_checks(settings, Folder(str(tmp_path)), keep=True)
+    assert classes is None
     assert [row.subject for row in rows] == ["layers", "layers"]
     assert "no layer `lat`" in rows[0].message
     assert "Nearest: late" in rows[0].message
@@ -188,8 +190,8 @@ def test_weights_that_do_not_fit_stop_the_run(what: str, tmp_path: Path) -> None
     elif what == "of another model":
         torch.save({"fc.weight": torch.zeros(3, 3)}, file)
     settings = config(model={"checkpoint": str(file)})
-    rows, names = model_checks(settings, Folder(str(tmp_path / "run")), keep=True)
-    assert names is None
+    rows, classes = model_checks(settings, Folder(str(tmp_path / "run")), keep=True)
+    assert classes is None
     assert [(row.subject, row.verdict) for row in rows] == [("model", "stop")]
     assert str(file) in rows[0].message
     with pytest.raises(ConfigError if what == "missing" else StageError):
@@ -206,17 +208,17 @@ def test_the_model_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(models, "load_recogniser", counted)
     folder = Folder(str(tmp_path))
-    first, names = model_checks(config(), folder, keep=True)
-    assert names is not None
-    assert set(names) == set(CLASSES)
+    first, classes = model_checks(config(), folder, keep=True)
+    assert classes is not None
+    assert set(classes.names) == set(classes.described or ()) == set(CLASSES)
     assert verdicts(first) == {"model": "ok", "layers": "ok"}
-    assert model_checks(config(), folder, keep=True) == (first, names)
+    assert model_checks(config(), folder, keep=True) == (first, classes)
     assert len(built) == 1
     model_checks(config(clips={"frames": 8}), folder, keep=True)  # other clips
     assert len(built) == 2
     for file in (tmp_path / "preflight").iterdir():
         file.write_text("{")
-    assert model_checks(config(), folder, keep=True) == (first, names)  # a damaged file is computed again
+    assert model_checks(config(), folder, keep=True) == (first, classes)  # a damaged file is computed again
     assert len(built) == 3
 
 
@@ -274,6 +276,26 @@ def test_a_run_that_can_score_no_class_stops_before_the_tracks(tmp_path: Path) -
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "stopped: tracks"
     assert "No label is a class" in record["error"]
+
+
+def test_its_checks_can_be_made_in_other_processes(tmp_path: Path) -> None:
+    """Functions, rows and errors survive pickling, and the result is that of this process."""
+    calls: list[int] = []
+
+    def elsewhere(functions: Sequence[Callable[[], Any]]) -> list[Any]:
+        calls.append(len(functions))
+        return [pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))())) for function in functions]
+
+    folder, needed, corpus = Folder(str(tmp_path / "run")), ("tracks", "activations"), videos(lift=20, put_down=20)
+    for settings in (config(), config(model={"checkpoint": "no.pth"}, tracks={"weights": "no.pt"})):
+        found = preflight(settings, corpus, folder, needed, together=elsewhere)
+        here = preflight(settings, corpus, folder, needed)
+        assert found == here
+        assert [(type(c.error), str(c.error)) for c in found.stops] == [
+            (type(c.error), str(c.error)) for c in here.stops
+        ]
+    assert calls == [2, 2]
+    assert len(found.stops) == 2
 
 
 def test_a_run_that_ends_at_the_clips_needs_no_class(tmp_path: Path) -> None:

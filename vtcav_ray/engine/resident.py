@@ -20,12 +20,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine.feed import Feed
-from vtcav_ray.errors import VtcavError
+from vtcav_ray.errors import EnvironmentFault, VtcavError
+from vtcav_ray.registry import with_added
+from vtcav_ray.runs import logs
 from vtcav_ray.runs.stage import Shard
 from vtcav_ray.tracks.freed_memory import return_freed_memory
 
@@ -86,6 +88,44 @@ def import_early(imports: Callable[[], None], resources: StageResources, count: 
 def _import(imports: Callable[[], None]) -> None:
     with contextlib.suppress(ImportError, VtcavError):
         imports()
+
+
+def submit(calls: Sequence[Callable[[], Any]], resources: StageResources) -> list[Any]:
+    """Let worker processes call functions, each one function. Return at once, with what `results` takes.
+
+    Args:
+        calls: picklable, and so are their results and errors.
+        resources: of one process.
+    """
+    import ray
+
+    task = ray.remote(_call).options(num_cpus=resources.cpus, max_retries=0)
+    return [task.remote(with_added(call)) for call in calls]
+
+
+def results(submitted: Sequence[Any]) -> list[Any]:
+    """Wait for submitted functions and return their results.
+
+    Raises:
+        EnvironmentFault: a process died. Otherwise what a function raised.
+    """
+    import ray
+    import ray.exceptions
+
+    try:
+        return list(ray.get(list(submitted)))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.WorkerCrashedError as error:
+        raise EnvironmentFault(
+            "A process died that checked the detector or the model. Does this machine have enough memory for them? "
+            "`vtcav run CONFIG --dry-run` makes the same checks without other processes."
+        ) from error
+
+
+def _call(call: Callable[[], Any]) -> Any:
+    logs.configure()
+    return call()
 
 
 def run_kept(

@@ -8,13 +8,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import tenacity
 
 from vtcav_ray.config import ResourcesConfig, StageResources
 from vtcav_ray.engine import resident
-from vtcav_ray.engine.fewer_processes import without_monitors
+from vtcav_ray.engine.fewer_processes import without_unused_processes
 from vtcav_ray.engine.stray import LOG_LEVEL_LINE, without_line
 from vtcav_ray.errors import EnvironmentFault
 from vtcav_ray.runs import logs
@@ -185,7 +186,8 @@ def _start(options: dict[str, object], address: str | None) -> None:
     )
     try:
         # With an address, no process starts.
-        with own_sigterm(), without_line(LOG_LEVEL_LINE), contextlib.nullcontext() if address else without_monitors():
+        fewer = contextlib.nullcontext() if address else without_unused_processes()
+        with own_sigterm(), without_line(LOG_LEVEL_LINE), fewer:
             starting(ray.init, **options)
     except Exception as error:
         if not _is_slow(error) and not isinstance(error, (ConnectionError, RuntimeError, ValueError, TimeoutError)):
@@ -291,20 +293,31 @@ class LazySession:
             self._stack.enter_context(ray_session(self.resources, self._died, keep=True))
             self._started = True
 
-    def start_early(self, imports: Callable[[], None] | None = None) -> None:
-        """Start Ray while the driver has yet to check the run, if processes are kept.
+    def start_early(self) -> None:
+        """Start Ray before the run is checked, if processes are kept."""
+        elsewhere = self.resources.address or os.environ.get("RAY_ADDRESS")
+        if not elsewhere and resident.can_keep(self.resources):
+            self.start()
+
+    def together(self, calls: Sequence[Callable[[], Any]], imports: Callable[[], None] | None = None) -> list[Any]:
+        """Call functions and return their results: at the same time in processes that are kept, otherwise here in turn.
 
         Args:
-            imports: imports what the first shards will need; called in the worker processes. Must be picklable.
+            calls: picklable, and so are their results and errors.
+            imports: imports what the first shards will need. The processes call it as they become free. Picklable.
+
+        Raises:
+            EnvironmentFault: a process died. Otherwise what a function raises.
         """
-        elsewhere = self.resources.address or os.environ.get("RAY_ADDRESS")
-        if self._started or elsewhere or not resident.can_keep(self.resources):
-            return
-        self.start()
-        if imports is not None and resident.keeps(self.resources.detect):
-            slots = cluster_slots(self.resources.detect.cpus, 0.0)
-            count = min(slots, self.resources.detect.max_actors or slots, EARLY_PROCESSES)
-            resident.import_early(imports, self.resources.detect, count)
+        detect = self.resources.detect
+        if not resident.keeps(detect):
+            return [call() for call in calls]
+        submitted = resident.submit(calls, detect)
+        if imports is not None:
+            slots = cluster_slots(detect.cpus, 0.0)
+            count = min(slots, detect.max_actors or slots, EARLY_PROCESSES)
+            resident.import_early(imports, detect, count)
+        return resident.results(submitted)
 
     def _died(self, process: str) -> None:
         self.fault = EnvironmentFault(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,19 @@ logger = logging.getLogger(__name__)
 PLACE = "preflight"  # folder of a run: names of the classes of models that passed, by digest
 
 
-def model_checks(config: Config, cache: Folder, *, keep: bool) -> tuple[list[Check], tuple[str, ...] | None]:
+class Classes(NamedTuple):
+    """The names of a model's classes.
+
+    Attributes:
+        names: in the order of the logits.
+        described: those that are known without the checkpoint; None: none is.
+    """
+
+    names: tuple[str, ...]
+    described: tuple[str, ...] | None
+
+
+def model_checks(config: Config, cache: Folder, *, keep: bool) -> tuple[list[Check], Classes | None]:
     """Check that the model builds, that its weights fit, and that its layers and projections exist for these clips.
 
     The model is built once: its class names are kept under a digest of the model and of the settings that were checked.
@@ -33,7 +45,7 @@ def model_checks(config: Config, cache: Folder, *, keep: bool) -> tuple[list[Che
         keep: whether to write the result into `cache`.
 
     Returns:
-        (rows, class names in the order of the logits; None: the model can't be used).
+        (rows, the classes; None: the model can't be used).
     """
     from vtcav_ray.activations.stage import sampled_otherwise
     from vtcav_ray.models import describe
@@ -57,7 +69,8 @@ def model_checks(config: Config, cache: Folder, *, keep: bool) -> tuple[list[Che
         *rows,
         Check("layers", "ok", f"{layers}: all run on clips of {config.clips.frames} frames"),
     ]
-    return rows + _warnings(description, sampled_otherwise(config.clips, description.sampling)), names
+    rows += _warnings(description, sampled_otherwise(config.clips, description.sampling))
+    return rows, Classes(names, description.class_names)
 
 
 def _checked_settings(config: Config, digest: str) -> dict[str, object]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
@@ -18,6 +20,13 @@ from vtcav_ray.preflight.model import model_checks
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.video.opencv_builds import mixture
 
+Together = Callable[[Sequence[Callable[[], Any]]], list[Any]]
+
+
+def in_turn(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Call functions in this process, one after another, and return their results."""
+    return [call() for call in calls]
+
 
 def preflight(
     config: Config,
@@ -27,6 +36,7 @@ def preflight(
     *,
     keep: bool = True,
     given: pa.Table | None = None,
+    together: Together = in_turn,
 ) -> Preflight:
     """Check what can be known before any video is decoded. Takes seconds; reads the weights, and no video.
 
@@ -38,6 +48,8 @@ def preflight(
             `activations`, model and labels are not.
         given: the own clips of concepts (table `given`); None: there are none, or they are not known yet.
         keep: whether to write to `folder`; False for a dry run, which also checks that it could.
+        together: calls functions without arguments and returns their results. The checks of the detector and of the
+            model import packages for seconds, so a caller with other processes can make them there at the same time.
 
     Returns:
         The rows. `Preflight.stop` raises the errors among them.
@@ -45,18 +57,20 @@ def preflight(
     checks = [] if keep else [output_check(folder)]
     checks += opencv_checks()
     labels: list[LabelRow] = []
+    calls: dict[str, Callable[[], Any]] = {}
     if "tracks" in stages:
-        checks += detector_checks(config, folder if keep else None)
+        calls["tracks"] = functools.partial(detector_checks, config, folder if keep else None)
+    if "activations" in stages:
+        calls["activations"] = functools.partial(model_checks, config, folder, keep=keep)
+    made = dict(zip(calls, together(list(calls.values())), strict=True))
+    checks += made.get("tracks", ())
     if given is not None:
         checks += given_checks(given, config)
     if "activations" in stages:
-        found, classes = model_checks(config, folder, keep=keep)
+        found, classes = made["activations"]
         checks += found
         if classes is not None and videos is not None and videos.num_rows:
-            from vtcav_ray.models import describe
-
-            known = describe(config.model, seed=config.seed).class_names
-            found, labels = corpus_checks(videos, config, classes, known)
+            found, labels = corpus_checks(videos, config, classes.names, classes.described)
             checks += found
     return Preflight(tuple(checks), tuple(labels))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO
 
@@ -24,6 +26,7 @@ CLIPS_PER_CONCEPT = 4
 MANY_CONCEPTS = 40
 MANY_CLIPS_PER_CONCEPT = 2
 MANY_MAX_SIDE = 80
+MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,21 @@ def read_previews(
     folder: AcceptedRows, heads: Sequence[ClipHead], max_side: int = MAX_SIDE, max_frames: int = MAX_FRAMES
 ) -> dict[ClipHead, Preview]:
     """Read these clips' frames and return their previews."""
-    made: dict[ClipHead, Preview] = {}
-    for path in sorted({head.path for head in heads}):
-        of_row = {head.row: head for head in heads if head.path == path}
-        for row, preview in _read(folder, path, sorted(of_row), max_side, max_frames):
-            made[of_row[row]] = preview
-    return made
+    of_path: dict[str, dict[int, ClipHead]] = {}
+    for head in heads:
+        of_path.setdefault(head.path, {})[head.row] = head
+
+    def read(path: str) -> list[tuple[int, Preview]]:
+        return _read(folder, path, sorted(of_path[path]), max_side, max_frames)
+
+    paths = sorted(of_path)
+    # Pillow holds no lock while it encodes.
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as threads:
+        return {
+            of_path[path][row]: preview
+            for path, found in zip(paths, threads.map(read, paths), strict=True)
+            for row, preview in found
+        }
 
 
 def _of_different_videos(clips: Sequence[ClipHead], count: int) -> list[ClipHead]:

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from vtcav_ray.cavs.indices import check_groups, check_pool
 
+MOST_TURNS = 64  # rows of a video
+
 
 def check_gradients(gradients: ArrayLike, name: str = "gradients") -> NDArray[np.float64]:
     """Return a class's gradients as a finite float64 array [N, d].
@@ -44,5 +46,12 @@ def video_means(rows_ND: NDArray[Any], groups: ArrayLike | None, name: str = "gr
     video_N = check_groups(groups, len(rows_ND), name)
     counts_V = np.bincount(video_N)
     sums_VD = np.zeros((len(counts_V), rows_ND.shape[1]))
-    np.add.at(sums_VD, video_N, rows_ND)
+    if rows_ND.shape[1] == 1 or counts_V.max() > MOST_TURNS:
+        np.add.at(sums_VD, video_N, rows_ND)
+        return sums_VD / counts_V[:, None]
+    # First the first row of every video, then the second row, and so on: the sums of `np.add.at`, several times faster.
+    order_N, first_V = np.argsort(video_N, kind="stable"), np.cumsum(counts_V) - counts_V
+    for k in range(counts_V.max()):
+        more = np.flatnonzero(counts_V > k)
+        sums_VD[more] += rows_ND[order_N[first_V[more] + k]]
     return sums_VD / counts_V[:, None]

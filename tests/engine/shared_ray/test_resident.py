@@ -16,10 +16,11 @@ import ray
 from tests.helpers.drawn import encode, numbered_frames
 from tests.helpers.poison import LIMITS, Counter
 from tests.helpers.waiting import wait_for
-from vtcav_ray.config import StageResources
-from vtcav_ray.engine import Rehearsal, resident, run_shards, stream
+from vtcav_ray.config import ResourcesConfig, StageResources
+from vtcav_ray.engine import LazySession, Rehearsal, resident, run_shards, stream
 from vtcav_ray.engine.feed import Feed
-from vtcav_ray.errors import StageError
+from vtcav_ray.errors import EnvironmentFault, InputError, StageError
+from vtcav_ray.registry import SOLVERS
 from vtcav_ray.runs.stage import Shard, make_shards
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.store.folder import Folder
@@ -178,6 +179,49 @@ def test_packages_are_imported_early_in_the_processes_that_then_work(tmp_path: P
     assert processes(tmp_path, "shard-tracks") <= processes(tmp_path, "early")
 
 
+def test_functions_are_called_at_the_same_time_in_the_processes_that_then_work(tmp_path: Path) -> None:
+    (tmp_path / "died").touch()
+    session = LazySession(ResourcesConfig())
+
+    def meet(name: str) -> int:
+        (tmp_path / f"called-{name}").touch()
+        wait_for(lambda: len(list(tmp_path.glob("called-*"))) == 2)
+        return os.getpid()
+
+    def imports() -> None:
+        (tmp_path / f"imported-{os.getpid()}-{time.time_ns()}").touch()
+
+    called = session.together([functools.partial(meet, "a"), functools.partial(meet, "b")], imports)
+    assert len({*called, os.getpid()}) == 3
+    wait_for(lambda: len(list(tmp_path.glob("imported-*"))) == 2)
+    make = functools.partial(Marking, str(tmp_path), "tracks")
+    list(run_shards(shards(4), make, output_of(tmp_path, "tracks"), StageResources()))
+    assert {int(process) for process in processes(tmp_path, "shard-tracks")} <= set(called)
+
+
+def _refuse() -> None:
+    raise InputError("empty", "the file is empty")
+
+
+def test_a_function_raises_its_own_error_and_a_process_that_dies_is_named() -> None:
+    session = LazySession(ResourcesConfig())
+    with pytest.raises(InputError, match=r"^the file is empty$") as refused:
+        session.together([_refuse, os.getpid])
+    assert refused.value.kind == "empty"
+    with pytest.raises(EnvironmentFault, match=r"enough memory.*--dry-run"):
+        session.together([functools.partial(os._exit, 1)])
+
+
+def test_functions_find_what_this_process_has_added() -> None:
+    @SOLVERS.register("added_here")
+    def solver() -> None: ...
+
+    try:
+        assert LazySession(ResourcesConfig()).together([lambda: "added_here" in SOLVERS._entries]) == [True]
+    finally:
+        del SOLVERS._entries["added_here"]
+
+
 def test_stages_with_other_needs_use_actors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resident.keeps(StageResources())
     for other in (
@@ -204,8 +248,8 @@ def test_stages_with_other_needs_use_actors(tmp_path: Path, monkeypatch: pytest.
     assert way == ["_kept_rows", "_pool_rows"]
 
 
-def test_a_ray_of_this_machine_has_no_monitors() -> None:
-    """They forward logs that the driver does not print, and ask for nodes that no cloud gives."""
+def test_a_ray_of_this_machine_has_no_process_that_no_run_needs() -> None:
+    """They forward logs that the driver does not print, ask for nodes that no cloud gives, or report usage."""
     node = ray._private.worker._global_node
     assert {"raylet", "gcs_server"} <= node.all_processes.keys()
-    assert not {"log_monitor", "monitor"} & node.all_processes.keys()
+    assert not {"log_monitor", "monitor", "dashboard"} & node.all_processes.keys()
