@@ -201,8 +201,7 @@ class _Running:
         tell_checked(self.completing.progress, found)
         found.stop()
         if ACTIVATIONS.name in needed:
-            # The next stages' keys need torch. Its import takes a second, in which the first shards can run.
-            threading.Thread(target=importlib.import_module, args=("vtcav_ray.models",), name="import-models").start()
+            threading.Thread(target=_import_for_later, name="import-for-later").start()
 
     def check_listed(self) -> None:
         """Check as `check` does, once the stage `videos` is complete; not again after a search."""
@@ -264,6 +263,12 @@ def _run_stages(work: _Running, stages: Sequence[Stage]) -> None:
             raise fault from None
         stopped("Stopped by Ctrl-C or SIGTERM. Run again to resume.")
         raise
+
+
+def _import_for_later() -> None:
+    """Import what the driver needs after the first stage. It takes more than a second, in which shards can run."""
+    for module in ("vtcav_ray.models", "scipy.spatial"):
+        importlib.import_module(module)
 
 
 def tell_checked(progress: Progress, found: Preflight) -> None:

@@ -11,7 +11,7 @@ from vtcav_ray import tables
 from vtcav_ray.cavs.stage import CavWorker, block_of, labels_of, matching_of, read_plan
 from vtcav_ray.config.loading import parse_config
 from vtcav_ray.runs.run import Run
-from vtcav_ray.scores.stage import ScoreWorker, correct, family_shards
+from vtcav_ray.scores.stage import ScoreWorker, correct, families_of, family_shards
 from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.vectors import vector_array
@@ -68,7 +68,7 @@ def make_run(
     of = pa.table({"layer": [LAYER], "classes": [sorted(CLASSES)]})
     worker = ScoreWorker(config, activations, cavs, known, matching)
     scores.commit("0", worker(of))
-    for shard in family_shards(activations, config, len(CLASSES), matching):
+    for shard in family_shards(families_of(activations, config, matching), len(CLASSES)):
         scores.commit(shard.name, worker(shard.rows))
     scores.commit("final", correct(config, scores))
     scores.finish({}, {"notes": {}, "warnings": [], "seconds": 1.0})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -51,9 +52,9 @@ def _prepare(context: Context) -> Work:
     responses = context.input("responses") if config.scores.effect == "patch" else None
     clips = context.input("clips")
     matching = matching_of(clips, config)
+    families = families_of(activations, config, matching)
     shards, num_cells = [], 0
-    for number, layer in enumerate((*config.activations.layers, ANSWER)):
-        names = _classes_of(activations, config, layer)
+    for number, (layer, names) in enumerate(_classes_of(activations, config).items()):
         num_cells += len(names)
         for block, start in enumerate(range(0, len(names), BLOCK_CLASSES)):
             of = pa.table({"layer": [layer], "classes": [names[start : start + BLOCK_CLASSES]]})
@@ -61,7 +62,7 @@ def _prepare(context: Context) -> Work:
     if not shards:
         raise StageError(NO_GRADIENTS)
     return Work(
-        shards=shards + family_shards(activations, config, num_cells, matching),
+        shards=shards + family_shards(families, num_cells),
         make_worker=functools.partial(
             ScoreWorker,
             config,
@@ -70,7 +71,7 @@ def _prepare(context: Context) -> Work:
             labels_of(clips),
             matching,
             responses,
-            len(_families(activations, config, matching)),
+            len(families),
         ),
         resources=config.resources.statistics,
         notes={"gradients_at": config.scores.gradients_at, "effect": config.scores.effect},
@@ -78,15 +79,14 @@ def _prepare(context: Context) -> Work:
     )
 
 
-def _families(activations: StageFolder, config: Config, matching: Matching | None) -> list[tuple[str, str]]:
+def families_of(activations: StageFolder, config: Config, matching: Matching | None) -> list[tuple[str, str]]:
     """Return every (concept, against) of the run."""
     jobs = read_plan(activations, config.activations.layers[0], config, matching).jobs
     return list(dict.fromkeys((job.concept, job.against) for job in jobs if not job.is_null))
 
 
-def family_shards(activations: StageFolder, config: Config, num_cells: int, matching: Matching | None) -> list[Shard]:
+def family_shards(families: Sequence[tuple[str, str]], num_cells: int) -> list[Shard]:
     """Return shards of families, (concept, against), with `num_cells` cells each."""
-    families = _families(activations, config, matching)
     size = max(1, BLOCK_TESTS // num_cells)
     shards = []
     for block, start in enumerate(range(0, len(families), size)):
@@ -95,14 +95,11 @@ def family_shards(activations: StageFolder, config: Config, num_cells: int, matc
     return shards
 
 
-def _classes_of(activations: StageFolder, config: Config, layer: str) -> list[str]:
-    """Return the classes of a layer's cells. `answer` has those of all layers; none if there are no answers."""
-    if layer != ANSWER:
-        return _classes_with_gradients(activations, layer)
-    if not activations.files("answers"):  # of an older version
-        return []
-    layers = config.activations.layers
-    return sorted({name for one in layers for name in _classes_with_gradients(activations, one)})
+def _classes_of(activations: StageFolder, config: Config) -> dict[str, list[str]]:
+    """Return layer -> the classes of its cells. `answer` has those of all layers; none if there are no answers."""
+    found = {layer: _classes_with_gradients(activations, layer) for layer in config.activations.layers}
+    older = not activations.files("answers")
+    return found | {ANSWER: [] if older else sorted(set().union(*found.values()))}
 
 
 def _classes_with_gradients(activations: StageFolder, layer: str) -> list[str]:
@@ -224,7 +221,7 @@ class ScoreWorker:
         from vtcav_ray.scores.family_tests import FamilyTests
 
         layers = self.config.activations.layers
-        with_cells = [layer for layer in (*layers, ANSWER) if _classes_of(self.activations, self.config, layer)]
+        with_cells = [layer for layer, names in _classes_of(self.activations, self.config).items() if names]
         names = self.activations.read("activations", columns=("clip_id", *POOL_COLUMNS), layer=layers[0])
         assert names is not None, "the CAVs were made from this table"
         clip_ids = names["clip_id"].to_pylist()
@@ -266,7 +263,7 @@ class ScoreWorker:
         clip_ids = pool["clip_id"].to_pylist()
         return Answers.of(
             answers,
-            _classes_of(self.activations, self.config, ANSWER),
+            _classes_of(self.activations, self.config)[ANSWER],
             model=pool["model"][0].as_py(),
             pool=pool_of(pool, self._matching),
             clip_ids=clip_ids,
