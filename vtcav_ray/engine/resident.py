@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -104,7 +105,7 @@ def submit(calls: Sequence[Callable[[], Any]], resources: StageResources) -> lis
 
 
 def results(submitted: Sequence[Any]) -> list[Any]:
-    """Wait for submitted functions and return their results.
+    """Wait for submitted functions and return their results. Log here what the functions logged.
 
     Raises:
         EnvironmentFault: a process died. Otherwise what a function raised.
@@ -113,19 +114,23 @@ def results(submitted: Sequence[Any]) -> list[Any]:
     import ray.exceptions
 
     try:
-        return list(ray.get(list(submitted)))
+        found = ray.get(list(submitted))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
-    except ray.exceptions.WorkerCrashedError as error:
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise EnvironmentFault(
             "A process died that checked the detector or the model. Does this machine have enough memory for them? "
             "`vtcav run CONFIG --dry-run` makes the same checks without other processes."
         ) from error
+    for record in (record for _, records in found for record in records):
+        logging.getLogger(record.name).handle(record)
+    return [result for result, _ in found]
 
 
-def _call(call: Callable[[], Any]) -> Any:
-    logs.configure()
-    return call()
+def _call(call: Callable[[], Any]) -> tuple[Any, list[logging.LogRecord]]:
+    """Return the result of a function, and what it logged."""
+    with logs.kept() as records:
+        return call(), records
 
 
 def run_kept(

@@ -13,6 +13,7 @@ import contextvars
 import datetime
 import json
 import logging
+import logging.handlers
 import os
 import sys
 from collections.abc import Iterator
@@ -64,6 +65,25 @@ def configure(form: str | None = None, level: str | None = None, stream: TextIO 
     logger.handlers = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False  # handlers that other packages add to the root logger would print each line again
+
+
+class _Keep(logging.handlers.QueueHandler):
+    """Append records to a list. The base class turns arguments and tracebacks into text, so that records pickle."""
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self.queue.append(record)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[list[logging.LogRecord]]:
+    """Keep this package's records inside the block, in a form that can be pickled, instead of writing them."""
+    configure()
+    logger, records = logging.getLogger(LOGGER), list[logging.LogRecord]()
+    before, logger.handlers = logger.handlers, [_Keep(records)]  # type: ignore[arg-type]
+    try:
+        yield records
+    finally:
+        logger.handlers = before
 
 
 def environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -210,6 +211,22 @@ def test_a_function_raises_its_own_error_and_a_process_that_dies_is_named() -> N
     assert refused.value.kind == "empty"
     with pytest.raises(EnvironmentFault, match=r"enough memory.*--dry-run"):
         session.together([functools.partial(os._exit, 1)])
+
+
+def _log(number: int) -> int:
+    logging.getLogger("vtcav_ray.elsewhere").warning("number %d of %s", number, Path("there"), extra={"video": "v1"})
+    return number
+
+
+def test_what_functions_log_is_logged_here(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "vtcav_ray.elsewhere"):
+        caplog.handler.addFilter(lambda record: record.name == "vtcav_ray.elsewhere")
+        assert LazySession(ResourcesConfig()).together([functools.partial(_log, 1), functools.partial(_log, 2)]) == [
+            1,
+            2,
+        ]
+    assert [record.getMessage() for record in caplog.records] == ["number 1 of there", "number 2 of there"]
+    assert caplog.records[0].video == "v1"  # type: ignore[attr-defined]
 
 
 def test_functions_find_what_this_process_has_added() -> None:
