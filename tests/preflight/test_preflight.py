@@ -222,6 +222,20 @@ def test_the_model_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(built) == 3
 
 
+def test_a_layer_in_which_nothing_can_move_is_named(tmp_path: Path) -> None:
+    """Of 2 frames, the patch embedding leaves one time step."""
+    layers = {"layers": ["early@moving", "early@still", "early"]}
+    folder = Folder(str(tmp_path))
+    for _ in range(2):  # the second time, the model is not built
+        rows, _ = model_checks(config(activations=layers, clips={"frames": 2}), folder, keep=True)
+        warnings = [row.message for row in rows if (row.subject, row.verdict) == ("layers", "warn")]
+        assert len(warnings) == 1
+        assert warnings[0].startswith("early@moving, early@still: of a clip of 2 frames")
+        assert "clips.frames" in warnings[0]
+    rows, _ = model_checks(config(activations=layers), folder, keep=True)
+    assert verdicts(rows) == {"model": "ok", "layers": "ok"}
+
+
 def test_warnings_say_what_to_type(tmp_path: Path) -> None:
     rows, _ = model_checks(config(model={"checkpoint": "untrained"}), Folder(str(tmp_path)), keep=False)
     assert [row.message for row in rows if row.verdict == "warn" and "--set model.checkpoint" in row.message]

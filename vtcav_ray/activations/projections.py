@@ -170,6 +170,11 @@ class Places(Projection):
         super().__init__(shape, shape[3])
         self.moving = moving
 
+    @property
+    def is_mean(self) -> bool:
+        """Whether every clip gets equal weights: the layer has one time step, or one place."""
+        return self.shape[0] == 1 or self.shape[1] * self.shape[2] == 1
+
     def at(self, a: torch.Tensor) -> Projection:
         a = _checked(a, self.shape)
         activity = a.std(1, correction=0).mean(-1)  # B H' W'

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -34,6 +35,18 @@ class Classes(NamedTuple):
     described: tuple[str, ...] | None
 
 
+class _Passed(NamedTuple):
+    """What a run folder keeps of a model that passed.
+
+    Attributes:
+        class_names: in the order of the logits.
+        means: the layers at which the projections `moving` and `still` are the mean.
+    """
+
+    class_names: tuple[str, ...]
+    means: tuple[str, ...]
+
+
 def model_checks(config: Config, cache: Folder, *, keep: bool) -> tuple[list[Check], Classes | None]:
     """Check that the model builds, that its weights fit, and that its layers and projections exist for these clips.
 
@@ -55,19 +68,20 @@ def model_checks(config: Config, cache: Folder, *, keep: bool) -> tuple[list[Che
     except VtcavError as error:
         return [Check.of("model", error)], None
     key = canonical_digest(_checked_settings(config, description.digest))[:16]
-    names = _remembered(cache, key)
+    known = _remembered(cache, key)
     rows: list[Check] = []
-    if names is None:
-        rows, names = _built(config)
-        if names is None:
+    if known is None:
+        rows, known = _built(config)
+        if known is None:
             return rows, None
         if keep:
-            cache.write_json(f"{PLACE}/{key}.json", {"class_names": list(names)})
-    layers = ", ".join(config.activations.layers)
+            cache.write_json(f"{PLACE}/{key}.json", known._asdict())
+    names, layers = known.class_names, ", ".join(config.activations.layers)
     rows = [
         Check("model", "ok", f"{description.tag}: {len(names):,} classes; the weights fit"),
         *rows,
         Check("layers", "ok", f"{layers}: all run on clips of {config.clips.frames} frames"),
+        *_mean_checks(known.means, config.clips.frames),
     ]
     rows += _warnings(description, sampled_otherwise(config.clips, description.sampling))
     return rows, Classes(names, description.class_names)
@@ -85,8 +99,8 @@ def _checked_settings(config: Config, digest: str) -> dict[str, object]:
     }
 
 
-def _remembered(cache: Folder, key: str) -> tuple[str, ...] | None:
-    """Return the class names of a model that passed before; None: it was not checked, or the file is damaged."""
+def _remembered(cache: Folder, key: str) -> _Passed | None:
+    """Return what is known of a model that passed before; None: it was not checked, or the file is damaged."""
     try:
         found = cache.read_json(f"{PLACE}/{key}.json")
     except FileNotFoundError:
@@ -94,14 +108,18 @@ def _remembered(cache: Folder, key: str) -> tuple[str, ...] | None:
     except BrokenFile as error:  # the model is built again, and the file rewritten
         logger.warning("%s", error)
         return None
-    names = found.get("class_names") if isinstance(found, dict) else None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    names, means = (found.get(name) if isinstance(found, dict) else None for name in _Passed._fields)
+    if not _is_text_list(names) or not names or not _is_text_list(means):
         return None
-    return tuple(names)
+    return _Passed(tuple(names), tuple(means))
 
 
-def _built(config: Config) -> tuple[list[Check], tuple[str, ...] | None]:
-    """Build the model and run a clip through it. Return (rows, its class names; None: it can't be used)."""
+def _is_text_list(found: object) -> TypeGuard[list[str]]:
+    return isinstance(found, list) and all(isinstance(one, str) for one in found)
+
+
+def _built(config: Config) -> tuple[list[Check], _Passed | None]:
+    """Build the model and run a clip through it. Return (rows, what is known of it; None: it can't be used)."""
     from vtcav_ray.models import load_recogniser
 
     try:
@@ -111,14 +129,14 @@ def _built(config: Config) -> tuple[list[Check], tuple[str, ...] | None]:
     if wrong := _layer_checks(config, recogniser):
         return wrong, None
     try:
-        _run_one_clip(config, recogniser)
+        means = _run_one_clip(config, recogniser)
     except VtcavError as error:
         return [Check.of("layers", error)], None
     except RuntimeError as error:  # torch: an operation that needs a GPU, or no memory on this machine
         first = (str(error).strip().splitlines() or [""])[0]
         hint = "The model did not run on this machine's CPU, so the layers' shapes are not checked"
-        return [Check("layers", "warn", f"{hint}: {first}")], recogniser.class_names
-    return [], recogniser.class_names
+        return [Check("layers", "warn", f"{hint}: {first}")], _Passed(recogniser.class_names, ())
+    return [], _Passed(recogniser.class_names, means)
 
 
 def _layer_checks(config: Config, recogniser: Recogniser) -> list[Check]:
@@ -136,9 +154,13 @@ def _layer_checks(config: Config, recogniser: Recogniser) -> list[Check]:
     return wrong
 
 
-def _run_one_clip(config: Config, recogniser: Recogniser) -> None:
-    """Run the model once on a clip of noise, and make every layer's projection for the shapes that it gives."""
-    from vtcav_ray.activations.projections import layer_and_projection, make_projection
+def _run_one_clip(config: Config, recogniser: Recogniser) -> tuple[str, ...]:
+    """Run the model once on a clip of noise, and make every layer's projection for the shapes that it gives.
+
+    Returns:
+        The layers whose projection should tell moving places from still ones, and can't.
+    """
+    from vtcav_ray.activations.projections import Places, layer_and_projection, make_projection
     from vtcav_ray.models.layers import find_forms, resolve_layer
 
     settings = config.activations
@@ -147,8 +169,26 @@ def _run_one_clip(config: Config, recogniser: Recogniser) -> None:
     shape = (config.clips.frames, config.clips.size, config.clips.size, 3)
     clip = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     forms = find_forms(recogniser, list(dict.fromkeys(paths)), recogniser.preprocess([clip])[:, 0])
-    for path, (_, spec) in zip(paths, words, strict=True):
-        make_projection(spec, forms[path].shape, settings.sketch_seed)
+    means = []
+    for layer, path, (_, spec) in zip(settings.layers, paths, words, strict=True):
+        projection = make_projection(spec, forms[path].shape, settings.sketch_seed)
+        if isinstance(projection, Places) and projection.is_mean:
+            means.append(layer)
+    return tuple(means)
+
+
+def _mean_checks(layers: Sequence[str], frames: int) -> list[Check]:
+    """Return a warning about layers at which moving and still places are the same."""
+    if not layers:
+        return []
+    return [
+        Check(
+            "layers",
+            "warn",
+            f"{', '.join(layers)}: of a clip of {frames} frames, one time step or one place is left there, so nothing "
+            "moves, and `moving` and `still` are both the mean. Take an earlier layer, or more frames (clips.frames).",
+        )
+    ]
 
 
 def _warnings(description: Description, sampling: list[str]) -> list[Check]:
