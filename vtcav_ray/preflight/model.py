@@ -40,11 +40,11 @@ class _Passed(NamedTuple):
 
     Attributes:
         class_names: in the order of the logits.
-        means: the layers at which the projections `moving` and `still` are the mean.
+        without_motion: the layers at which the projections `moving` and `still` are both the mean.
     """
 
     class_names: tuple[str, ...]
-    means: tuple[str, ...]
+    without_motion: tuple[str, ...]
 
 
 def model_checks(config: Config, cache: Folder, *, keep: bool) -> tuple[list[Check], Classes | None]:
@@ -81,7 +81,7 @@ def model_checks(config: Config, cache: Folder, *, keep: bool) -> tuple[list[Che
         Check("model", "ok", f"{description.tag}: {len(names):,} classes; the weights fit"),
         *rows,
         Check("layers", "ok", f"{layers}: all run on clips of {config.clips.frames} frames"),
-        *_mean_checks(known.means, config.clips.frames),
+        *_motion_checks(known.without_motion, config.clips.frames),
     ]
     rows += _warnings(description, sampled_otherwise(config.clips, description.sampling))
     return rows, Classes(names, description.class_names)
@@ -108,10 +108,10 @@ def _remembered(cache: Folder, key: str) -> _Passed | None:
     except BrokenFile as error:  # the model is built again, and the file rewritten
         logger.warning("%s", error)
         return None
-    names, means = (found.get(name) if isinstance(found, dict) else None for name in _Passed._fields)
-    if not _is_text_list(names) or not names or not _is_text_list(means):
+    names, without_motion = (found.get(name) if isinstance(found, dict) else None for name in _Passed._fields)
+    if not _is_text_list(names) or not names or not _is_text_list(without_motion):
         return None
-    return _Passed(tuple(names), tuple(means))
+    return _Passed(tuple(names), tuple(without_motion))
 
 
 def _is_text_list(found: object) -> TypeGuard[list[str]]:
@@ -129,14 +129,14 @@ def _built(config: Config) -> tuple[list[Check], _Passed | None]:
     if wrong := _layer_checks(config, recogniser):
         return wrong, None
     try:
-        means = _run_one_clip(config, recogniser)
+        without_motion = _run_one_clip(config, recogniser)
     except VtcavError as error:
         return [Check.of("layers", error)], None
     except RuntimeError as error:  # torch: an operation that needs a GPU, or no memory on this machine
         first = (str(error).strip().splitlines() or [""])[0]
         hint = "The model did not run on this machine's CPU, so the layers' shapes are not checked"
         return [Check("layers", "warn", f"{hint}: {first}")], _Passed(recogniser.class_names, ())
-    return [], _Passed(recogniser.class_names, means)
+    return [], _Passed(recogniser.class_names, without_motion)
 
 
 def _layer_checks(config: Config, recogniser: Recogniser) -> list[Check]:
@@ -169,15 +169,15 @@ def _run_one_clip(config: Config, recogniser: Recogniser) -> tuple[str, ...]:
     shape = (config.clips.frames, config.clips.size, config.clips.size, 3)
     clip = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     forms = find_forms(recogniser, list(dict.fromkeys(paths)), recogniser.preprocess([clip])[:, 0])
-    means = []
+    without_motion = []
     for layer, path, (_, spec) in zip(settings.layers, paths, words, strict=True):
         projection = make_projection(spec, forms[path].shape, settings.sketch_seed)
         if isinstance(projection, Places) and projection.is_mean:
-            means.append(layer)
-    return tuple(means)
+            without_motion.append(layer)
+    return tuple(without_motion)
 
 
-def _mean_checks(layers: Sequence[str], frames: int) -> list[Check]:
+def _motion_checks(layers: Sequence[str], frames: int) -> list[Check]:
     """Return a warning about layers at which moving and still places are the same."""
     if not layers:
         return []
