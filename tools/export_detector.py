@@ -29,8 +29,9 @@ import torch
 
 from vtcav_ray.config import TracksConfig, VideosConfig
 from vtcav_ray.errors import ConfigError, InputError, StageError
+from vtcav_ray.tracks.backends import TorchBackend
+from vtcav_ray.tracks.backends.exported import export_network, is_plain
 from vtcav_ray.tracks.detect import Detections, Detector
-from vtcav_ray.tracks.detector_backends import TorchBackend
 from vtcav_ray.tracks.heads import AUTHOR
 from vtcav_ray.tracks.keyframes import box_iou
 from vtcav_ray.video.decode import Video
@@ -81,26 +82,12 @@ def export(detector: Detector, shape: Sequence[int], path: Path) -> list[str]:
 
     backend = detector._backend
     assert isinstance(backend, TorchBackend)
-    model = backend._model.to(memory_format=torch.contiguous_format)
-    head = model.model[-1]
-    if type(head).__name__ != "Detect" or getattr(model, "end2end", False):
+    model = backend.network
+    if not is_plain(model):
         raise ConfigError(
-            f"{detector.config.weights} has the head {type(head).__name__}; only `Detect` is exported here."
+            f"{detector.config.weights} has the head {type(model.model[-1]).__name__}; only `Detect` is exported here."
         )
-    head.export, head.format, head.dynamic = True, "onnx", True
-    axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 2: "anchors"}}
-    with torch.no_grad():
-        torch.onnx.export(
-            model,
-            (torch.zeros(1, 3, *shape),),
-            str(path),
-            input_names=["images"],
-            output_names=["output0"],
-            dynamic_axes=axes,
-            opset_version=17,
-            dynamo=False,
-        )
-    written = onnx.load(str(path))
+    written = onnx.load_from_string(export_network(model, shape))
     stated = {"author": AUTHOR, "task": "detect", "head": "Detect", "stride": str(detector.stride)}
     for key, value in {**stated, "names": json.dumps(detector.names), "end2end": "False"}.items():
         entry = written.metadata_props.add()
@@ -186,7 +173,7 @@ def exported_and_measured(args: argparse.Namespace) -> dict[str, Any]:
     """Export, measure, and write the file. Return the report."""
     torch.set_num_threads(args.threads)
     config = TracksConfig(weights=args.weights, image_size=args.image_size, confidence=LOWEST, batch_size=16)
-    exact = Detector(config, "cpu")
+    exact = Detector(config.model_copy(update={"backend": "pytorch"}), "cpu")
     calibration, measuring = frames_of(args.videos, args.frames)
     truth, pt_ms = _timed(exact, measuring)
     inputs = [exact.letterbox(frame) for frame in calibration]

@@ -33,7 +33,7 @@ def test_a_part_gets_its_own_processor_time() -> None:
 def test_every_part_is_seen(tmp_path: Path) -> None:
     import tracking_parts
 
-    from vtcav_ray.tracks.detector_backends import TorchBackend
+    from vtcav_ray.tracks.backends import TorchBackend
     from vtcav_ray.world import write_world
 
     write_world(str(tmp_path), 4, seed=0)

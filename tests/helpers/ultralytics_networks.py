@@ -80,6 +80,8 @@ def _vary(model: Any, prompted: bool) -> None:
 def tracks_config(weights: str, **options: Any) -> TracksConfig:
     """Return the settings of these networks, and of `predicted`."""
     given = {"image_size": SIDE, "confidence": CONFIDENCE, "iou": IOU, "batch_size": 2, **options}
+    if weights.endswith(".pt"):
+        given.setdefault("backend", "pytorch")  # an export would take a second
     return TracksConfig(weights=weights, **given)
 
 

@@ -23,7 +23,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.models import describe, load_recogniser
 from vtcav_ray.models.config_files import packaged_names
 from vtcav_ray.runs.run import Run
-from vtcav_ray.tracks.detector_backends import load_backend
+from vtcav_ray.tracks.backends import load_backend
 from vtcav_ray.tracks.programs import check_may_run
 from vtcav_ray.watch import rerun
 

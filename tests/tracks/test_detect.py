@@ -313,8 +313,8 @@ def test_a_yolov7_export_finds_what_its_network_finds(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "world").rglob("*.mp4")):
         with Video(str(path)) as video:
             frames += [frame for _, frame in video.frames(12)]
-    torch_detector = Detector(TracksConfig(image_size=128), "cpu")
-    layout = Yolov7Layout(torch_detector._backend._model.to(memory_format=torch.contiguous_format)).eval()  # type: ignore[attr-defined]
+    torch_detector = Detector(TracksConfig(image_size=128, backend="pytorch"), "cpu")
+    layout = Yolov7Layout(torch_detector._backend.network.to(memory_format=torch.contiguous_format)).eval()  # type: ignore[attr-defined]
     torch.onnx.export(
         layout,
         (torch.rand(2, 3, 128, 128),),

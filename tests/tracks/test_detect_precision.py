@@ -14,7 +14,7 @@ from vtcav_ray.tracks.detect import Detector
 def test_reduced_precision_changes_boxes_little() -> None:
     frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 96, 128, 3), np.uint8))
     exact, reduced = (
-        Detector(TracksConfig(image_size=128, precision=precision), "cpu")._backend(frames, 0.0)
+        Detector(TracksConfig(image_size=128, precision=precision, backend="pytorch"), "cpu")._backend(frames, 0.0)
         for precision in ("float32", "bfloat16")
     )
     for one, other in zip(exact, reduced, strict=True):

@@ -21,7 +21,7 @@ from tests.helpers.ultralytics_networks import (
 from vtcav_ray.config import Config, TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.preflight.detector import detector_checks
-from vtcav_ray.tracks import detector_backends
+from vtcav_ray.tracks.backends import base, tensorrt
 from vtcav_ray.tracks.detect import Detector
 from vtcav_ray.tracks.engine_files import batch_of, engine_export, engine_metadata
 
@@ -44,7 +44,7 @@ def test_the_header_is_read_like_an_onnx_file() -> None:
     metadata = engine_metadata(engine(), "e.engine")
     export = engine_export(metadata, "e.engine")
     assert (export.task, export.final, export.rtdetr, export.named, export.stride) == ("detect", False, False, True, 32)
-    assert detector_backends._stated_names(metadata, "e.engine") == {0: "cup", 1: "it's"}
+    assert base.stated_names(metadata, "e.engine") == {0: "cup", 1: "it's"}
     assert engine_export(engine_metadata(engine(end2end=True, head="v10Detect"), "e"), "e").final
     built_in = engine(args={"nms": True, "dynamic": True})
     assert engine_export(engine_metadata(built_in, "e"), "e").final
@@ -144,7 +144,7 @@ def test_the_rows_of_an_engine_are_read_as_the_header_says(
     header = {"head": stated["head"], "batch": 3, "end2end": final, "names": {i: f"thing {i}" for i in range(3)}}
     path = tmp_path / "e.engine"
     path.write_bytes(engine(**header, imgsz=[SIDE, SIDE]))
-    monkeypatch.setattr(detector_backends, "_loaded_engine", lambda *_: FakeEngine(made))
+    monkeypatch.setattr(tensorrt, "_loaded_engine", lambda *_: FakeEngine(made))
     detector = Detector(tracks_config(str(path), batch_size=8), "cpu")
     wanted = predicted(made, name, picture())
     assert len(wanted) > 5

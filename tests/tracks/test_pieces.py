@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from vtcav_ray.config import TracksConfig
+from vtcav_ray.tracks.backends import TorchBackend
 from vtcav_ray.tracks.detect import Detector
-from vtcav_ray.tracks.detector_backends import TorchBackend
 from vtcav_ray.tracks.layouts import Rows
 
 
 @pytest.mark.parametrize(("batch_size", "shapes"), [(32, [16, 16]), (16, [16, 16]), (8, [8, 8]), (20, [20])])
 def test_batches_run_in_pieces_of_one_size(batch_size: int, shapes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     frames = list(np.random.default_rng(0).integers(0, 256, (sum(shapes) - 3, 64, 96, 3), np.uint8))
-    detector = Detector(TracksConfig(image_size=96, confidence=0.001, batch_size=batch_size), "cpu")
+    detector = Detector(TracksConfig(image_size=96, confidence=0.001, batch_size=batch_size, backend="pytorch"), "cpu")
     kind, seen = type(detector._backend), []
     run = kind.__call__
 

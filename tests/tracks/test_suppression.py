@@ -81,7 +81,7 @@ def test_boxes_in_the_source_are_ultralytics_own() -> None:
 
 
 def test_activation_in_place_gives_the_same_bits() -> None:
-    network = Detector(TracksConfig(image_size=128), "cpu")._backend._model  # type: ignore[attr-defined]
+    network = Detector(TracksConfig(image_size=128, backend="pytorch"), "cpu")._backend.network  # type: ignore[attr-defined]
     frames = torch.rand(4, 3, 96, 128, generator=torch.Generator().manual_seed(0))
     in_place = [layer for layer in network.modules() if isinstance(layer, torch.nn.SiLU) and layer.inplace]
     assert in_place

@@ -192,7 +192,7 @@ def _detector() -> tuple[Mark, str]:
             "(`tracks.source`): pip install 'vtcav-ray[yolo]'"
         )
     detector = Detector(TracksConfig(), device="cpu")
-    return "ok", f"loads: {', '.join(detector.names.values())}"
+    return "ok", f"loads (backend {detector.backend}): {', '.join(detector.names.values())}"
 
 
 def _ray() -> tuple[Mark, str]:

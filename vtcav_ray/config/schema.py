@@ -103,6 +103,15 @@ class Config(ConfigSection):
             )
         return self
 
+    @model_validator(mode="after")
+    def _backend_has_its_processor(self) -> Config:
+        if self.tracks.backend == "onnxruntime" and self.resources.detect.gpus > 0:
+            raise ValueError(
+                "`tracks.backend: onnxruntime` runs on CPUs, and `resources.detect.gpus` gives the detector a GPU: set "
+                "tracks.backend to auto, or resources.detect.gpus to 0"
+            )
+        return self
+
     @property
     def stops_at_enough(self) -> bool:
         """Whether tracking may stop before the corpus ends (`videos.enough`).

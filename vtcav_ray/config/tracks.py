@@ -40,6 +40,11 @@ class TracksConfig(NamesCode):
         description="bfloat16: of the network's convolutions, for .pt weights; up to twice as fast on processors that "
         "compute in it (AVX512-BF16, AMX) and on GPUs, and boxes differ by about a pixel",
     )
+    backend: Literal["auto", "pytorch", "onnxruntime"] = Field(
+        "auto",
+        description="what runs .pt weights; `auto`: on a CPU, ONNX Runtime if it is installed (the extra `onnx`) and "
+        "the network's head is `Detect`, else PyTorch; boxes differ by less than a hundredth of a pixel",
+    )
     vocabulary: Annotated[tuple[Word, ...], Field(min_length=1, max_length=1000)] | None = Field(
         None, description="the words that an open-vocabulary detector (YOLO-World, YOLOE) looks for"
     )

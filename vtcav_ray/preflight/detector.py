@@ -43,6 +43,9 @@ def detector_checks(config: Config, folder: Folder | None = None) -> list[Check]
 
     try:
         shared = Ultralytics.shared(config, folder)
+        if settings.backend == "auto" and settings.weights.lower().endswith(".pt"):
+            # Whatever it chooses has the same classes, and an export would take a second.
+            settings = settings.model_copy(update={"backend": "pytorch"})
         detector = Detector(settings, "cpu", masks=config.clips.mask, **shared)
     except VtcavError as error:
         return [Check.of("detector", error)]
@@ -55,7 +58,7 @@ def detector_checks(config: Config, folder: Folder | None = None) -> list[Check]
 
 def _engine_check(config: Config) -> Check:
     """Check what an engine's header says. The engine itself is not loaded: it needs a GPU."""
-    from vtcav_ray.tracks.detector_backends import check_words
+    from vtcav_ray.tracks.backends import check_words
     from vtcav_ray.tracks.detector_files import read_bytes
     from vtcav_ray.tracks.engine_files import engine_export, engine_metadata
 

@@ -3,14 +3,16 @@
 The steps are Ultralytics' own (`LetterBox`, `non_max_suppression`, `scale_boxes`), or equal them in every bit, so the
 boxes equal those of `track()`. torchvision is not needed.
 
-Every batch is padded to `tracks.batch_size`. For a fixed input shape, a network gives a frame bit-identical results,
-whatever its position and the other frames of the batch (tested with PyTorch on CPUs). For another shape other kernels
-are used, and the last bits differ (a box by up to 0.0015 pixels, a confidence by 2e-5). So the detections of a video
-never depend on the videos that it is processed with: a retry of the video alone gives the same.
+With PyTorch, every batch is padded to `tracks.batch_size`. For a fixed input shape, a network gives a frame
+bit-identical results, whatever its position and the other frames of the batch (tested with PyTorch on CPUs). For
+another shape other kernels are used, and the last bits differ (a box by up to 0.0015 pixels, a confidence by 2e-5). So
+the detections of a video never depend on the videos that it is processed with: a retry of the video alone gives the
+same.
 
 On a CPU, torch runs a batch in pieces of 16 frames. oneDNN takes the same kernels for 16 frames as for 32, so the
 results are the same in every bit (tested with AVX-512). A piece takes no more time per frame and less memory, and the
-last frames of a shard are padded to 16 instead of to the whole batch.
+last frames of a shard are padded to 16 instead of to the whole batch. ONNX Runtime, which runs .pt weights on CPUs
+where it is installed (`tracks.backend`), gives a frame the same bits in a batch of any size, so nothing is padded.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import torch
 
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
-from vtcav_ray.tracks.detector_backends import Backend, TorchBackend, load_backend
+from vtcav_ray.tracks.backends import Backend, ExportedBackend, TorchBackend, load_backend
 from vtcav_ray.tracks.layouts import Rows, with_mask
 from vtcav_ray.tracks.masks import Mask, masks_in_source
 from vtcav_ray.tracks.suppression import suppress
@@ -56,6 +58,11 @@ class Detections:
 class Detector:
     """A YOLO or RT-DETR detector: Ultralytics .pt, ONNX (YOLOv8-like, YOLOv7, end to end), or a TensorRT engine.
 
+    Attributes:
+        backend: what runs the network: `pytorch`, `onnxruntime` or `tensorrt`.
+        names: class number -> label.
+        stride: of the network, pixels.
+
     Args:
         config: weights, image size, confidence, IoU, classes.
         device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`, ...
@@ -77,11 +84,12 @@ class Detector:
         self.config = config
         self.device = torch.device(device)
         self._backend: Backend = load_backend(config, self.device, features)
+        self.backend = self._backend.name
         self.names = self._backend.names
         self.stride = self._backend.stride
         self._wanted = self._class_numbers()
         self._masks = masks
-        in_pieces = isinstance(self._backend, TorchBackend) and self.device.type == "cpu"
+        in_pieces = isinstance(self._backend, TorchBackend | ExportedBackend) and self.device.type == "cpu"
         self._piece = PIECE if in_pieces and config.batch_size % PIECE == 0 else config.batch_size
         if masks and not self._backend.masks:
             raise ConfigError(
@@ -146,7 +154,7 @@ class Detector:
         """
         if not inputs:
             return []
-        empty = 0 if self._backend.fixed_batch else -len(inputs) % self._piece
+        empty = 0 if self._backend.any_batch else -len(inputs) % self._piece
         batch = torch.from_numpy(np.stack([*inputs, *[inputs[-1]] * empty]))
         rows: list[Rows] = []
         for part in torch.split(batch, self._piece):

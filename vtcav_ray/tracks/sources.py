@@ -153,6 +153,8 @@ class Ultralytics(TrackSource):
             media=media,
             masks=masks,
         )
+        if self.detector.backend != "pytorch":
+            figures[f"{self.detector.backend}_shards"] = 1.0
         drawn = None
         if masks is not None:
             drawn = masks_table(row for video_id, _ in videos for row in masks.get(video_id, ()))

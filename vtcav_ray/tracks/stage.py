@@ -82,7 +82,9 @@ def _track_ingredients(context: Context) -> dict[str, Any]:
     config = context.config
     if config.tracks.given:
         return _given_ingredients(context)
-    tracks = config.tracks.model_dump(mode="json", exclude={"weights", "names", "text_encoder", "format"})
+    # All backends find the same boxes, but for the last digits, as all processors do.
+    left_out = {"weights", "names", "text_encoder", "format", "backend"}
+    tracks = config.tracks.model_dump(mode="json", exclude=left_out)
     name = _source_name(config)
     # Tracks found before there was a choice are as good.
     if tracks["decoder"] == "pyav":
