@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers.same_tables import same
 from vtcav_ray import tables
 from vtcav_ray.activations.stage import BATCH_SIZE_FILE, STAGE, ExtractWorker
 from vtcav_ray.clips.stage import contents_of
@@ -236,7 +235,8 @@ def test_a_retry_computes_what_failed_and_the_files_are_those_of_a_run_without_f
     def output(name: str) -> StageFolder:
         return StageFolder("activations", name, Folder(str(tmp_path / "out" / name)))
 
-    worker = ExtractWorker(config(), stored(tmp_path / "damaged", damaged), output("first").folder)
+    # Clip by clip: some processors compute batches of two and of six clips in another order.
+    worker = ExtractWorker(config(batch_size=1), stored(tmp_path / "damaged", damaged), output("first").folder)
     first, whole, retried = output("first"), output("whole"), output("retried")
     assert first.commit("s", worker(shards(damaged)[0].rows))["failures"] == 2
     first.finish({}, {})
@@ -247,14 +247,7 @@ def test_a_retry_computes_what_failed_and_the_files_are_those_of_a_run_without_f
     assert (carried.units, carried.kept) == (6, 4)
     again = retried.commit("s", CarryingWorker(lambda: worker, first)(carried.shards[0].rows))
     assert (again["metrics"]["worked_on"], again["metrics"]["clips"], again["metrics"]["carried"]) == (2, 2, 4)
-    # Batches of two and of six clips differ in size, and processors with AVX-512 compute them in another order.
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        assert again["files"] == done["files"]  # rows, bytes and SHA-256
-    assert {path: file["rows"] for path, file in again["files"].items()} == {
-        path: file["rows"] for path, file in done["files"].items()
-    }
-    for path in done["files"]:
-        same(whole.read_file(path), retried.read_file(path), path)
+    assert again["files"] == done["files"]  # rows, bytes and SHA-256
     assert again["failures"] == 0
 
 

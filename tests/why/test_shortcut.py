@@ -28,7 +28,8 @@ def mistakes_of(trained_on: str) -> tuple[list[tuple[str, str]], MistakeTests]:
 
     train_pool, classes, examples = render(11, 500), render(12, 120), render(13, 400)
     held_out = classes.clips, classes.levels[trained_on]
-    trained = train(0, train_pool.clips, train_pool.levels[trained_on], held_out, steps=120)
+    # 120 steps reach 0.9 on some processors only.
+    trained = train(0, train_pool.clips, train_pool.levels[trained_on], held_out, steps=160)
     assert trained.accuracy > 0.9, "the recogniser has learnt the factor"
 
     concepts: dict[str, np.ndarray] = {}
