@@ -14,6 +14,8 @@ commit records of shards that worker processes computed: a record's file is writ
   finishes one stage and plans the next, and processes start, import and load models.
 - `work_share`: share of the command's wall clock in which at least one shard was in work.
 - `share_with_report`: the same, with the time in which the driver made the report.
+- `stages_share`: the sum of the stages' seconds in their manifests, over the command's wall clock. It also counts the
+  driver's part of a stage: planning its shards and finishing it.
 - `busy_share`: the shards' seconds, over the wall clock of as many processes as there are CPUs.
 - `processor_seconds`: of the command and its processes, Ray's included. It hardly depends on other work on the machine.
 """
@@ -86,14 +88,16 @@ def run_once(checkout: Path, world: Path, folder: Path, settings: Sequence[str] 
             said.seek(0)
             sys.exit(said.read())
     run = Run(str(folder))
-    spans, report = spans_of(run, began), run.manifest("report")
+    manifests = {stage: run.manifest(stage) for stage in run.keys}
+    spans, report = spans_of(run, began), manifests["report"]
     reported = (report["started"] - began, report["started"] - began + report["seconds"])
     return {
         "load_at_start": round(load, 1),
         "seconds": round(wall, 2),
         "processor_seconds": round(processor, 1),
         **figures(spans, reported, wall),
-        "files": {stage: run.manifest(stage)["shards"] for stage in run.keys},
+        "stages_share": round(sum(manifest["seconds"] for manifest in manifests.values()) / wall, 3),
+        "files": {stage: manifest["shards"] for stage, manifest in manifests.items()},
     }
 
 
@@ -160,6 +164,7 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "after_the_last_shard",
         "work_share",
         "share_with_report",
+        "stages_share",
         "busy_share",
     )
     found: dict[str, Any] = {name: spread([run[name] for run in runs]) for name in plain}
@@ -203,8 +208,9 @@ def complaints(found: dict[str, Any]) -> list[str]:
         wrong.append(f"overheads: the first shard is not inside the run: {found}")
     if min(found["gaps"].values(), default=-1) <= 0 or len(found["gaps"]) != len(stages) - 1:
         wrong.append(f"overheads: gaps {found['gaps']}")
-    if not 0 < found["work_share"] < found["share_with_report"] < 1:
-        wrong.append(f"overheads: work_share {found['work_share']}, share_with_report {found['share_with_report']}")
+    shares = {name: found[name] for name in ("work_share", "share_with_report", "stages_share")}
+    if not 0 < shares["work_share"] < shares["share_with_report"] < shares["stages_share"] < 1:
+        wrong.append(f"overheads: shares {shares}")
     return wrong
 
 

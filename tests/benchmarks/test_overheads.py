@@ -38,6 +38,7 @@ def test_figures_of_two_stages(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"first_shard": 11.0}, "not inside the run"),
         ({"gaps": {"tracks to clips": -1.0}}, "gaps"),
         ({"work_share": 1.2}, "work_share"),
+        ({"stages_share": 0.3}, "stages_share"),
     ],
 )
 def test_figures_that_cannot_be_right_are_reported(change: dict[str, Any], words: str | None) -> None:
@@ -45,7 +46,7 @@ def test_figures_that_cannot_be_right_are_reported(change: dict[str, Any], words
 
     stages = ("tracks", "clips", "activations", "cavs", "scores")
     spans = {stage: [(2.0 * place + 1, 2.0 * place + 2)] for place, stage in enumerate(stages)}
-    found = {**overheads.figures(spans, (10.1, 10.4), 10.5), "seconds": 10.5, **change}
+    found = {**overheads.figures(spans, (10.1, 10.4), 10.5), "seconds": 10.5, "stages_share": 0.9, **change}
     complaints = overheads.complaints(found)
     assert bool(complaints) == (words is not None)
     assert words is None or any(words in text for text in complaints)
