@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("ultralytics")
 pytest.importorskip("onnxruntime")
 
 from tools import export_detector
