@@ -33,7 +33,7 @@ from vtcav_ray.world import asset, write_world
 Ways = dict[str, tuple[Callable[[], Any], Callable[[], Any]]]
 LAYERS = ("early", "middle", "late", "head")
 FRAMES, SIDE = 16, 64
-TRACKS = TracksConfig(weights=str(asset("detector.pt")), image_size=128, camera_motion=False)
+TRACKS = TracksConfig(weights=str(asset("detector.pt")), image_size=128, camera_motion=False, backend="pytorch")
 MODEL = ModelConfig(config="asset:recogniser.py", checkpoint="asset:recogniser.pth")
 
 

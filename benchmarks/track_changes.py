@@ -82,7 +82,7 @@ def tracked(
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     table, _ = list_videos(VideosConfig(uri=args.videos, limit=args.limit))
     videos = list(zip(table["video_id"].to_pylist(), table["uri"].to_pylist(), strict=True))
-    base = TracksConfig(weights=args.weights, image_size=args.image_size, max_frames=args.frames)
+    base = TracksConfig(weights=args.weights, image_size=args.image_size, max_frames=args.frames, backend="pytorch")
     changes = dict(change.split("=", 1) for change in args.change)
     config = TracksConfig.model_validate({**base.model_dump(), **{k: yaml.safe_load(v) for k, v in changes.items()}})
     reference, was = tracked(videos, base, args.device)

@@ -97,7 +97,11 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     table, _ = list_videos(VideosConfig(uri=args.videos, limit=args.limit))
     videos = list(zip(table["video_id"].to_pylist(), table["uri"].to_pylist(), strict=True))
     config = TracksConfig(
-        weights=args.weights, image_size=args.image_size, max_frames=args.frames, batch_size=args.batch_size
+        weights=args.weights,
+        image_size=args.image_size,
+        max_frames=args.frames,
+        batch_size=args.batch_size,
+        backend=args.backend,
     )
     detector = Detector(config, "cpu")
     track_videos(videos[:2], detector, config.model_copy(update={"max_frames": 4}))  # warm-up
@@ -142,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--frames", type=int, default=90, help="of each video")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--backend", default="pytorch", choices=["pytorch", "onnxruntime"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8, 16, 32])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, help="JSON file")
