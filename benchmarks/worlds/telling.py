@@ -11,7 +11,7 @@ run. Its interval resamples networks, and in each its concepts (or factors), wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,13 +46,18 @@ def key(figure: dict[str, Any]) -> tuple[float, float]:
     return (-2.0 if size is None else -(p or 0.0), 0.0 if size is None else size)
 
 
-def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return figure -> world, or `all` -> area and interval, and whether the figure `tells`."""
+def summary(runs: Sequence[dict[str, Any]], only: Collection[str] = ()) -> dict[str, Any]:
+    """Return figure -> world, or `all` -> area and interval, and whether the figure `tells`.
+
+    Args:
+        only: names of figures; empty: all.
+    """
     scored = [run for run in runs if "cells" in run]
     out: dict[str, Any] = {}
     for items in ITEMS:
         for name in dict.fromkeys(n for run in scored for item in run[items] for n in item["figures"]):
-            out[name] = _figure(scored, items, name)
+            if not only or name in only:
+                out[name] = _figure(scored, items, name)
     return out
 
 

@@ -131,7 +131,7 @@ def test_the_commands_treat_it_like_any_other_concept(run: Run, tmp_path: Path) 
     lines = [line for line in vtcav("explain", out, video, "--json").splitlines() if line.startswith("{")]
     (explained, *_) = [one for one in json.loads(lines[0])["concepts"] if one["concept"] == "upwards/given"]
     assert explained["push"] is not None
-    vtcav("export", out, "--to", str(tmp_path / "paper"))
+    vtcav("export", out, "--to", str(tmp_path / "paper"), "--figures", "png", "--class", "lift")
     assert any((tmp_path / "paper").rglob("*.png"))
     vtcav("maps", out, "--concept", "upwards/given", "--clips", "2", "--cells", "all")
     vtcav("patch", out, "--class", "lift", "--concept", "upwards/given", "--cells", "all")

@@ -15,7 +15,7 @@ from vtcav_ray.activations import Extractor
 from vtcav_ray.why.mistakes import Margins, MistakeTests, direction_p, mistake_tests, pushes_to_rival
 from vtcav_ray.why.pushes import ConceptClips, direction
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CLIPS_A_CONCEPT, RANDOM_CLIPS = 24, 120
