@@ -54,8 +54,13 @@ class Folder:
         return self._open()[1]
 
     def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        fs, root = open_url(self.url, self.storage_options)
-        return fs, root.rstrip("/")
+        opened: tuple[fsspec.AbstractFileSystem, str] | None = self.__dict__.get("_opened")
+        if opened is None:
+            fs, root = open_url(self.url, self.storage_options)
+            opened = fs, root.rstrip("/")
+            if isinstance(fs, LocalFileSystem):  # others hold connections, which fsspec renews in another process
+                object.__setattr__(self, "_opened", opened)
+        return opened
 
     def check(self) -> None:
         """Check now, rather than after hours, that storage can be reached and allows access.
