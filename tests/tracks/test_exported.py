@@ -79,6 +79,18 @@ def test_it_takes_frames_of_any_shape() -> None:
         assert np.allclose(one.confidence, other.confidence, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "stride"), [("v5/yolov5-p6.yaml", 64), ("v9/yolov9t.yaml", 32)])
+def test_it_takes_networks_of_other_strides_and_layers(name: str, stride: int, tmp_path: Path) -> None:
+    weights = pt_of(name, tmp_path)
+    exact, found = (detector(backend, weights=weights, confidence=0.3) for backend in ("pytorch", "auto"))
+    assert (found.backend, found.stride) == ("onnxruntime", stride)
+    frame = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    (one,), (other,) = exact([frame]), found([frame])
+    assert len(one.boxes) == len(other.boxes) > 0
+    assert np.allclose(one.boxes, other.boxes, atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
