@@ -1,7 +1,8 @@
-"""Runs of hand-made tables, as `vtcav compare` reads them. No CAV is trained, and every effect is known."""
+"""Runs of hand-made tables, as `vtcav compare` and `vtcav explain` read them. No CAV is trained; effects are known."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,12 @@ def write_run(
     found = {"lift": SHIFT * weight, "drop": -SHIFT}
     known = effects or {(name, LAYER): (found[name], found[name] - 0.5, found[name] + 0.5) for name in CLASSES}
     stages: dict[str, dict[str, pa.Table]] = {
+        "videos": {"videos": _videos(clips)},
         "clips": {"clips": pa.Table.from_pylist([_head(clip) for clip in clips], schema=tables.CLIPS)},
         "activations": {
             f"activations/layer={LAYER}": _activations(clips, model),
             f"gradients/layer={LAYER}": _gradients(clips, weight, gain, references, model),
+            "answers": _answers(clips, gain, model),
         },
         "cavs": {"left_out": _left_out(clips, [f"{videos}/{name}" for name in left_out])},
         "scores": {"scores": _scores(known, model), "sensitivities": _sensitivities(positive or {})},
@@ -91,6 +94,23 @@ def _clips(videos: str) -> list[dict[str, Any]]:
          "z": z}
         for s, name, kind, video, z in rows
     ]  # fmt: skip
+
+
+def _videos(clips: Sequence[Mapping[str, Any]]) -> pa.Table:
+    ids = sorted({clip["video_id"] for clip in clips})
+    return pa.Table.from_pylist([{"video_id": v, "uri": f"/nowhere/{v}.mp4"} for v in ids], schema=tables.VIDEOS)
+
+
+def _answers(clips: Sequence[Mapping[str, Any]], gain: float, model: str) -> pa.Table:
+    """Return the answers to the class examples. The model answers `lift` to those of `lift`, and to `drop-2`."""
+    rows = []
+    for clip in (clip for clip in clips if clip["set"] == "class"):
+        lifted = clip["name"] == "lift" or clip["video_id"].endswith("drop-2")
+        logits = [2.0, 1.0] if lifted else [0.5, 1.5]
+        about = {name: clip[name] for name in ("clip_id", "set", "name", "kind", "video_id")}
+        rows.append({**about, "label": clip["name"], "logits": logits, "gains": [gain], "views": 1, "model": model})
+    classes = {tables.CLASSES: json.dumps(CLASSES)}
+    return pa.Table.from_pylist(rows, schema=tables.ANSWERS.with_metadata(classes))
 
 
 def _head(clip: Mapping[str, Any]) -> dict[str, Any]:
