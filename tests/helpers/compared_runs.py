@@ -20,6 +20,7 @@ from vtcav_ray.store.vectors import vector_array
 LAYER = "late"
 CUP = np.array([[3.0, 0.0], [4.0, 1.0], [3.0, -1.0], [6.0, 0.0]])  # the mean is (4, 0)
 RANDOM = np.array([[0.0, 1.0], [1.0, -1.0], [1.5, 0.5], [0.5, -0.5], [1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [2.0, 0.0]])
+MISTAKEN = np.array([5.0, 0.0])  # of `drop-2`, which the model takes for `lift`. The other class examples are at 0.
 SHIFT = 3.0  # of the cup along axis 0: 4, minus 1 of the random clips
 CLASSES = ("lift", "drop")
 LIFTED = ("cup-3", "random-0")  # source videos with the label `lift`; the others have the label `drop`
@@ -88,7 +89,9 @@ def write_run(
 def _clips(videos: str) -> list[dict[str, Any]]:
     rows = [("concept", "cup", "spatial", f"cup-{i}", z) for i, z in enumerate(CUP)]
     rows += [("random", "random/spatial", "spatial", f"random-{i}", z) for i, z in enumerate(RANDOM)]
-    rows += [("class", name, "full", f"{name}-{i}", np.zeros(2)) for name in CLASSES for i in range(3)]
+    for name in CLASSES:
+        rows += [("class", name, "full", f"{name}-{i}", np.zeros(2)) for i in range(3)]
+    rows[-1] = (*rows[-1][:-1], MISTAKEN)
     return [
         {"clip_id": f"{s}/{videos}/{video}", "set": s, "name": name, "kind": kind, "video_id": f"{videos}/{video}",
          "z": z}
