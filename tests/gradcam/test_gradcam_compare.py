@@ -63,7 +63,8 @@ def made(world: World, path: Path, left_out: Sequence[str] = (), stages: Sequenc
 def maps() -> pa.Table:
     """Return Grad-CAM's rows of six clips of each class, named as the world names them."""
     table = map_rows()
-    videos = [f"{name}-{v[1:]}" for name, v in zip(table["class"].to_pylist(), table["video_id"].to_pylist())]
+    names, numbers = table["class"].to_pylist(), table["video_id"].to_pylist()
+    videos = [f"{name}-{number[1:]}" for name, number in zip(names, numbers, strict=True)]
     clips = [f"class/{video.rpartition('-')[0]}/{video}" for video in videos]
     place = {name: table.schema.get_field_index(name) for name in ("clip_id", "video_id")}
     table = table.set_column(place["clip_id"], "clip_id", pa.array(clips))
