@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
-from tests.helpers.colour_squares import FRAMES, SIDE, clip_row, clips_of, config_of
-from vtcav_ray import tables
+from tests.helpers.colour_squares import FRAMES, SIDE
+from tests.helpers.one_colour_clips import REFERENCE, activations_of, config, pool, written_clips
 from vtcav_ray.clips.usable import AcceptedRows
-from vtcav_ray.config import Config
 from vtcav_ray.errors import InputError
 from vtcav_ray.faithful.effects import read_clips
 from vtcav_ray.faithful.plan import Chosen
@@ -21,26 +19,9 @@ from vtcav_ray.faithful.randomised import AFTER, WHOLE, EncodedClips, Randomised
 from vtcav_ray.models import load_recogniser
 from vtcav_ray.rows import RandomisedRow
 from vtcav_ray.scores.layer_data import ScoreOptions
-from vtcav_ray.store.commits import ShardOutput, StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.store.vectors import vector_array
 
-WARM, RANDOM = 6, 24  # clips of the concept, and random ones
-REFERENCE = {"red/a": "a", "red/b": "b", "blue/c": "c"}  # clip -> source video
-BROKEN = b"no clip at all, but long enough"
 CHOSEN = Chosen(("early",), ("blue", "red"), ("warm/spatial",), 2, 4, {})
-
-
-def pool() -> dict[str, np.ndarray]:
-    """Return clip id -> its colour, uint8: the concept's are redder."""
-    rng = np.random.default_rng(3)
-    found = {f"warm/{i}": np.array([rng.integers(150, 250), *rng.integers(20, 235, 2)]) for i in range(WARM)}
-    found |= {f"random/{i}": rng.integers(20, 235, 3) for i in range(RANDOM)}
-    return found
-
-
-def config(seed: int = 0) -> Config:
-    return config_of(seed=seed, cavs={"random_sets": 2}, clips={"per_concept": WARM, "min_per_concept": 4})
 
 
 class Prepared:
@@ -52,14 +33,8 @@ class Prepared:
     """
 
     def __init__(self, folder: Folder, broken: Sequence[str] = ()) -> None:
-        colours = pool()
-        rows = []
-        for clip, colour in (*colours.items(), *((clip, np.array([90, 60, 30])) for clip in REFERENCE)):
-            frames = np.broadcast_to(colour.astype(np.uint8), (FRAMES, SIDE, SIDE, 3))
-            data = BROKEN if clip in broken else np.ascontiguousarray(frames)
-            rows.append(clip_row(clip, clip.replace("/", "-"), clip.partition("/")[0], data))
-        self.clips = clips_of(folder, rows)
-        self.activations = AcceptedRows.of(activations_of(folder, colours), [])
+        self.clips = written_clips(folder, broken)
+        self.activations = AcceptedRows.of(activations_of(folder), [])
 
     def frames(self, pool_too: bool = True) -> EncodedClips:
         return EncodedClips(self.clips, [*REFERENCE, *(pool() if pool_too else ())])
@@ -75,27 +50,6 @@ class Prepared:
         again = Randomised(settings, model, self.activations, CHOSEN, clips, options)
         rows, bad = again(level, self.frames(pool_too), REFERENCE)
         return {row.class_: row for row in rows}, bad
-
-
-def activations_of(folder: Folder, colours: dict[str, np.ndarray]) -> StageFolder:
-    """Write the pool's activations: the layer's mean is the colour."""
-    number = len(colours)
-    names = ["warm" if clip.startswith("warm") else "random/spatial" for clip in colours]
-    columns = {
-        "clip_id": list(colours),
-        "set": ["concept" if name == "warm" else "random" for name in names],
-        "name": names,
-        "kind": ["spatial"] * number,
-        "video_id": [clip.replace("/", "-") for clip in colours],
-        "layer": ["early"] * number,
-        "views": [1] * number,
-        "model": ["m@1"] * number,
-        "vector": vector_array(np.array(list(colours.values()), np.float32) / 255),
-    }
-    output = stage_folder(folder, "activations", "k")
-    table = pa.table(columns, schema=tables.activations(3))
-    output.commit("0", ShardOutput({"activations/layer=early": table}))
-    return output
 
 
 def welch(values: dict[str, float]) -> float:
