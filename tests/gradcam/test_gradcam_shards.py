@@ -31,7 +31,7 @@ def chosen(given: Context) -> dict[str, bool]:
 
 
 def test_shards_hold_the_class_examples(tmp_path: Path) -> None:
-    given = context(tmp_path, overlays=1)
+    given = context(tmp_path, overlays=1, modes=["clip"])
     work = STAGE.prepare(given)
     assert set(chosen(given)) == set(CLIPS)
     assert sum(chosen(given).values()) == 2, "one clip of each class is drawn"
@@ -39,7 +39,7 @@ def test_shards_hold_the_class_examples(tmp_path: Path) -> None:
     assert work.notes["untrained"] is False
     output = work.make_worker()(work.shards[0].rows)
     assert output.failures == []
-    assert set(output.tables["gradcam"]["mode"].to_pylist()) == {"frame", "window", "clip"}
+    assert set(output.tables["gradcam"]["mode"].to_pylist()) == {"clip"}
 
 
 def test_a_maximum_takes_turns_over_the_classes(tmp_path: Path) -> None:
