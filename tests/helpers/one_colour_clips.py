@@ -17,6 +17,7 @@ from vtcav_ray.store.vectors import vector_array
 
 WARM, RANDOM = 6, 24  # clips of the concept, and random ones
 REFERENCE = {"red/a": "a", "red/b": "b", "blue/c": "c"}  # class example -> source video
+BROWN = (90, 60, 30)  # of every class example
 BROKEN = b"no clip at all, but long enough"
 
 
@@ -36,28 +37,27 @@ def config(seed: int = 0, **sections: Any) -> Config:
 def written_clips(folder: Folder, broken: Collection[str] = ()) -> StageFolder:
     """Write the frames of the pool and of the class examples, which are brown; those of some can't be decoded."""
     rows = []
-    for clip, colour in (*pool().items(), *((clip, np.array([90, 60, 30])) for clip in REFERENCE)):
+    for clip, colour in (*pool().items(), *((clip, np.array(BROWN)) for clip in REFERENCE)):
         frames = np.broadcast_to(colour.astype(np.uint8), (FRAMES, SIDE, SIDE, 3))
         data = BROKEN if clip in broken else np.ascontiguousarray(frames)
-        set_ = "class" if clip in REFERENCE else _set_of(clip)
-        rows.append(clip_row(clip, _video_of(clip), clip.partition("/")[0], data, set_))
+        rows.append(clip_row(clip, _video_of(clip), clip.partition("/")[0], data, _set_of(clip)))
     return clips_of(folder, rows)
 
 
 def activations_of(folder: Folder, gradients: Mapping[str, Sequence[float]] | None = None) -> StageFolder:
-    """Write the pool's activations: the layer's mean is the colour.
+    """Write the activations of the pool and the class examples: the layer's mean is the colour.
 
     Args:
         folder: of the run.
         gradients: class -> its gradient at every class example, at a gain of 1; None: there are none.
     """
-    colours = pool()
+    colours = {**pool(), **dict.fromkeys(REFERENCE, np.array(BROWN))}
     number = len(colours)
     columns = {
         "clip_id": list(colours),
         "set": [_set_of(clip) for clip in colours],
-        "name": ["warm" if clip.startswith("warm") else "random/spatial" for clip in colours],
-        "kind": ["spatial"] * number,
+        "name": ["random/spatial" if _set_of(clip) == "random" else clip.partition("/")[0] for clip in colours],
+        "kind": ["full" if clip in REFERENCE else "spatial" for clip in colours],
         "video_id": [_video_of(clip) for clip in colours],
         "layer": ["early"] * number,
         "views": [1] * number,
@@ -83,6 +83,8 @@ def activations_of(folder: Folder, gradients: Mapping[str, Sequence[float]] | No
 
 
 def _set_of(clip: str) -> str:
+    if clip in REFERENCE:
+        return "class"
     return "concept" if clip.startswith("warm") else "random"
 
 
