@@ -12,9 +12,7 @@ from typer.testing import CliRunner
 
 from tests.helpers.run_factory import make_run
 from vtcav_ray import cli
-from vtcav_ray.cli.compare import run_names
 from vtcav_ray.compare import compare_runs
-from vtcav_ray.compare.differences import independent_change, score_change
 from vtcav_ray.compare.page import build_page, sentences
 from vtcav_ray.compare.runs import comparison_warning
 from vtcav_ray.errors import ConfigError
@@ -93,27 +91,6 @@ def test_too_few_permutations_for_the_correction_are_said(runs: dict[str, Run]) 
 def test_what_cannot_be_compared_is_said(runs: dict[str, Run]) -> None:
     with pytest.raises(ConfigError, match="two runs"):
         compare_runs([runs["before"]])
-
-
-def test_the_score_is_compared_video_by_video() -> None:
-    a = {"v1": 0.2, "v2": 0.4, "v3": 0.6, "only here": 0.0}
-    moved = score_change(a, {"v1": 0.4, "v2": 0.61, "v3": 0.79})
-    assert moved.change == pytest.approx(0.2)
-    assert moved.ci_low > 0.15
-    assert moved.p < 0.01
-    assert np.isnan(score_change(a, {"v1": 0.4}).p)
-
-
-def test_half_widths_of_separate_estimates_add_as_variances() -> None:
-    change = independent_change((1.0, 0.7, 1.3), (2.0, 1.6, 2.4))
-    assert (change.change, change.ci_low, change.ci_high) == pytest.approx((1.0, 0.5, 1.5))
-    assert change.p == pytest.approx(8.9e-5, rel=0.02)  # z = 1.96 * 2
-    assert np.isnan(independent_change((1.0, np.nan, np.nan), (2.0, 1.6, 2.4)).p)
-
-
-def test_names_are_as_short_as_they_can_be() -> None:
-    assert run_names(["s3://b/runs/a", "s3://b/runs/b"]) == ["a", "b"]
-    assert run_names(["x/epoch1/run", "x/epoch2/run"]) == ["epoch1/run", "epoch2/run"]
 
 
 def test_the_command_prints_json_for_machines_and_writes_a_page(runs: dict[str, Run], tmp_path: Path) -> None:
