@@ -132,8 +132,16 @@ def test_the_table_has_the_ten_largest_weights_and_says_what_they_are() -> None:
     assert [line[: len(name)] for line, name in zip(lines[2:], names, strict=False)] == names
     caption = " ".join(" ".join(lines[12:]).split())
     assert "concept 10/context" not in caption
-    assert caption.startswith("push on push_left, in logits; weight: presence x (push - push on the runner-up, lift)")
+    assert caption.startswith(
+        "push: change of the logit of push_left; weight: presence x (push - push on the runner-up, lift)"
+    )
     assert "numbers from the run's tables" in caption
+
+
+@pytest.mark.parametrize(("target", "name"), [("log_odds", "log odds"), ("log_probability", "log probability")])
+def test_the_caption_names_the_target(target: str, name: str) -> None:
+    caption = " ".join(" ".join(printed(target=target)).split())
+    assert f"push: change of the {name} of push_left;" in caption
 
 
 def test_what_a_terminal_would_obey_is_shown_as_text() -> None:

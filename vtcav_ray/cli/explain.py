@@ -84,10 +84,10 @@ def print_explanation(explanation: Explanation, console: Console) -> None:
             signed(one.weight),
         )
         table.add_row(*(Text(printable(text)) for text in (one.concept, one.layer, *figures)))
+    target = explanation.target.replace("_", " ")
     table.caption = (
-        f"push on {printable(explanation.predicted)}, in {explanation.target.replace('_', ' ')}s; weight: presence x "
-        f"(push - push on the runner-up, {printable(explanation.runner_up)}); numbers from "
-        f"{printable(explanation.source)}"
+        f"push: change of the {target} of {printable(explanation.predicted)}; weight: presence x (push - push on the "
+        f"runner-up, {printable(explanation.runner_up)}); numbers from {printable(explanation.source)}"
     )
     table.caption_justify = "left"
     console.print(table)
