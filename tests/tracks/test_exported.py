@@ -69,6 +69,7 @@ def test_a_frame_has_the_same_boxes_in_every_batch(frames: list[np.ndarray]) -> 
         assert_equal(one, other)
 
 
+@pytest.mark.slow
 def test_it_takes_frames_of_any_shape() -> None:
     exact, found = detector("pytorch", confidence=0.001), detector("onnxruntime", confidence=0.001)
     rng = np.random.default_rng(0)
@@ -91,6 +92,7 @@ def test_it_takes_networks_of_other_strides_and_layers(name: str, stride: int, t
     assert np.allclose(one.boxes, other.boxes, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -146,6 +148,7 @@ def _halves(network: Any, shape: Any) -> bytes:
 _EXPORT = exported.export_network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("export", "message"), [(_refuses, "Unsupported operator"), (_halves, "finds other boxes than the network")]
 )

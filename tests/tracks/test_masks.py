@@ -115,7 +115,7 @@ def same_masks(path: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if "yoloe" in name else ()) for name in WITH_MASKS]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name != WITH_MASKS[0] else ()) for name in WITH_MASKS]
 )
 def test_the_masks_of_a_pt_are_those_of_predict(tmp_path: Path, name: str) -> None:
     same_masks(pt_of(name, tmp_path), name)
@@ -136,7 +136,9 @@ def test_boxes_are_the_same_with_and_without_masks(tmp_path: Path) -> None:
     assert np.array_equal(plain.boxes, drawn.boxes)
 
 
-@pytest.mark.parametrize("name", ["v8/yolov8.yaml", "v8/yolov8-pose.yaml", "v8/yolov8-rtdetr.yaml"])
+@pytest.mark.parametrize(
+    "name", ["v8/yolov8.yaml", "v8/yolov8-pose.yaml", pytest.param("v8/yolov8-rtdetr.yaml", marks=pytest.mark.slow)]
+)
 def test_weights_without_masks_stop_the_run_before_it_starts(tmp_path: Path, name: str) -> None:
     path = pt_of(name, tmp_path)
     with pytest.raises(ConfigError, match=r"`clips\.mask` needs masks.*gives only boxes.*segmentation weights"):
