@@ -29,7 +29,6 @@ class OnnxBackend:
         try:
             import onnx  # noqa: F401 - used to check the file
             import onnxruntime
-            from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
         except ImportError as error:
             raise StageError(
                 f"{config.weights} needs ONNX Runtime. Install it: pip install 'vtcav-ray[onnx]'."
@@ -45,19 +44,11 @@ class OnnxBackend:
             options.intra_op_num_threads = torch.get_num_threads()
         try:
             self._session = onnxruntime.InferenceSession(data, options, providers=providers)
-        except (
-            ort_errors.Fail,
-            ort_errors.InvalidArgument,
-            ort_errors.InvalidGraph,
-            ort_errors.InvalidProtobuf,
-            ort_errors.NotImplemented,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except session_errors() as error:
             raise StageError(
                 f"{config.weights} does not load as ONNX: {error} Export it again (`tracks.weights`)."
             ) from error
-        self._run_errors = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
+        self._run_errors = session_errors()
         self._read_input(config.weights)
         metadata = self._session.get_modelmeta().custom_metadata_map
         stated = stated_names(metadata, config.weights)
@@ -135,3 +126,19 @@ class OnnxBackend:
         except UnknownLayout as error:
             raise StageError(f"{self._where}: {error}. Export YOLOv7 with --grid, and check `tracks.names`.") from error
         return rows[:count]
+
+
+def session_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises for a network that it can't load or run."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NotImplemented,
+        state.RuntimeException,
+        RuntimeError,
+        ValueError,
+    )
