@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,12 @@ def test_functions_have_at_most_60_lines() -> None:
         for name, lines in long_functions(path.read_text(encoding="utf-8"))
     }
     assert found == {}
+
+
+def test_each_file_of_tests_has_its_own_name() -> None:
+    """Without packages, pytest can't import a second file of the same name."""
+    names = Counter(path.name for path in sources("tests") if path.name.startswith("test_"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_tests_do_not_import_each_other() -> None:
