@@ -69,27 +69,30 @@ def test_a_frame_has_the_same_boxes_in_every_batch(frames: list[np.ndarray]) -> 
         assert_equal(one, other)
 
 
+def assert_equal_rows(exact: Detector, found: Detector, shape: tuple[int, int, int]) -> None:
+    """Compare the networks before suppression, where the last digits decide nothing."""
+    frame = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    batch = torch.from_numpy(exact.letterbox(frame)[None])
+    (one,), (other,) = (each._backend(batch, -1.0) for each in (exact, found))
+    assert one.detections.shape == other.detections.shape
+    assert torch.allclose(one.detections[:4], other.detections[:4], rtol=0, atol=0.01)
+    assert torch.allclose(one.detections[4:], other.detections[4:], rtol=0, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_it_takes_frames_of_any_shape() -> None:
-    exact, found = detector("pytorch", confidence=0.001), detector("onnxruntime", confidence=0.001)
-    rng = np.random.default_rng(0)
+    exact, found = detector("pytorch"), detector("onnxruntime")
     for shape in ((60, 120, 3), (200, 90, 3), (128, 128, 3)):
-        frame = rng.integers(0, 256, shape, np.uint8)
-        (one,), (other,) = exact([frame]), found([frame])
-        assert len(one.boxes) == len(other.boxes) > 0
-        assert np.allclose(one.confidence, other.confidence, atol=1e-4)
+        assert_equal_rows(exact, found, shape)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "stride"), [("v5/yolov5-p6.yaml", 64), ("v9/yolov9t.yaml", 32)])
 def test_it_takes_networks_of_other_strides_and_layers(name: str, stride: int, tmp_path: Path) -> None:
     weights = pt_of(name, tmp_path)
-    exact, found = (detector(backend, weights=weights, confidence=0.3) for backend in ("pytorch", "auto"))
+    exact, found = (detector(backend, weights=weights) for backend in ("pytorch", "auto"))
     assert (found.backend, found.stride) == ("onnxruntime", stride)
-    frame = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
-    (one,), (other,) = exact([frame]), found([frame])
-    assert len(one.boxes) == len(other.boxes) > 0
-    assert np.allclose(one.boxes, other.boxes, atol=0.01)
+    assert_equal_rows(exact, found, (200, 300, 3))
 
 
 @pytest.mark.slow
