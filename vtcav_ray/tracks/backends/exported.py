@@ -6,7 +6,6 @@ pixel, as they do between processors. So the choice is in no key.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import tempfile
 import warnings
@@ -20,7 +19,7 @@ import torch
 from vtcav_ray.config import TracksConfig
 from vtcav_ray.errors import ConfigError, StageError
 from vtcav_ray.tracks.backends.base import Backend
-from vtcav_ray.tracks.backends.onnx import session_errors
+from vtcav_ray.tracks.backends.onnx import session_errors, session_of
 from vtcav_ray.tracks.backends.pytorch import NETWORK_ERRORS, TorchBackend
 from vtcav_ray.tracks.layouts import Rows, rows_of_network
 
@@ -49,7 +48,9 @@ class ExportedBackend:
         errors: tuple[type[Exception], ...] = (*NETWORK_ERRORS, torch.onnx.OnnxExporterError, *session_errors())
         truth = network(batch, _ALL)  # before the export, which changes the network
         try:
-            self._session = cpu_session(export_network(network.network, (side, side)))
+            self._session = session_of(
+                export_network(network.network, (side, side)), ["CPUExecutionProvider"], torch.get_num_threads()
+            )
             found = self(batch, _ALL)
         except errors as error:
             raise StageError(f"The network can't be exported to ONNX: {type(error).__name__}: {error}") from error
@@ -101,8 +102,11 @@ def _why_not(network: TorchBackend, device: torch.device) -> str | None:
     if not is_plain(network.network):
         head = type(network.network.model[-1]).__name__
         return f"only the head `Detect` without suppression of its own is exported here; this is `{head}`"
-    if any(importlib.util.find_spec(package) is None for package in ("onnx", "onnxruntime")):
-        return "it is not installed. Install it: pip install 'vtcav-ray[onnx]'"
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:  # not installed, or for another machine
+        return f"it can't be imported ({error}). Install it: pip install 'vtcav-ray[onnx]'"
     return None
 
 
@@ -135,14 +139,3 @@ def export_network(network: Any, shape: Sequence[int]) -> bytes:
             dynamo=False,
         )
         return path.read_bytes()
-
-
-def cpu_session(data: bytes) -> Any:
-    """Return ONNX Runtime's session for a file's bytes, with as many threads as torch has."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -36,14 +39,9 @@ class OnnxBackend:
         providers = ["CPUExecutionProvider"]
         if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, "CUDAExecutionProvider")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.load_model_format", "ONNX")
         data = checked_onnx(read_bytes(config.weights, config.storage_options), config.weights, config.storage_options)
-        if device.type == "cpu":
-            options.intra_op_num_threads = torch.get_num_threads()
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=providers)
+            self._session = session_of(data, providers, torch.get_num_threads() if device.type == "cpu" else 0)
         except session_errors() as error:
             raise StageError(
                 f"{config.weights} does not load as ONNX: {error} Export it again (`tracks.weights`)."
@@ -126,6 +124,22 @@ class OnnxBackend:
         except UnknownLayout as error:
             raise StageError(f"{self._where}: {error}. Export YOLOv7 with --grid, and check `tracks.names`.") from error
         return rows[:count]
+
+
+def session_of(data: bytes, providers: Sequence[str], threads: int) -> Any:
+    """Return ONNX Runtime's session for the bytes of a file.
+
+    Args:
+        providers: of ONNX Runtime, in the order of preference.
+        threads: of one operator on the CPU; 0: as many as there are cores.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(data, options, providers=list(providers))
 
 
 def session_errors() -> tuple[type[Exception], ...]:
