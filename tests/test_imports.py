@@ -23,6 +23,7 @@ QUICKSTART = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
 SMALL = [
     *ONE_ACTOR_A_STAGE,
     "shard_videos=24",
+    "tracks.frame_stride=2",
     "videos.world.videos=24",
     "clips.per_class=2",
     "clips.min_per_class=2",

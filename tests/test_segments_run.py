@@ -32,6 +32,7 @@ FILES, PER_FILE, REST = 24, 3, 1.0  # seconds of grey between two segments
 SMALL = [
     *ONE_ACTOR_A_STAGE,
     "shard_videos=8",
+    "tracks.frame_stride=2",
     "clips.per_class=3",
     "clips.min_per_class=2",
     "clips.per_concept=5",

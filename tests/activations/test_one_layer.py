@@ -12,7 +12,7 @@ import pytest
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "one_layer.py"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_one_layer_takes_memory_for_that_layer_only() -> None:
     command = [sys.executable, str(BENCHMARK), "--clips", "60000", "--shard", "500", "--json"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -35,13 +35,13 @@ def part_of(name: str, out: Path, **options: Any) -> Any:
     return Part(name, Options(**{"device": "cpu", "tiny": True, "seconds": 300.0, "out": out} | options))
 
 
-FULL_SIZE = [pytest.param(name, False, marks=pytest.mark.full) for name in ("networks", "stage")]
+FULL_SIZE = [pytest.param(name, False, marks=pytest.mark.full) for name in ("networks", "stage", "tracks")]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "small"),
-    [("environment", False), ("stage", True), ("tracks", False), ("cavs", False), *FULL_SIZE],
+    [("environment", False), ("stage", True), ("cavs", False), *FULL_SIZE],
 )
 def test_a_part(name: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`small`: with the packaged Video Swin of 1.5 M parameters, for 400 classes, in place of Video Swin-T."""
@@ -89,7 +89,7 @@ def test_the_part_that_runs_everything_twice(tmp_path: Path) -> None:
     assert "parity, scores" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_part_that_runs_everything_twice_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same part and commands, without Ray and new processes."""
     import gpu

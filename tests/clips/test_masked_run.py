@@ -53,7 +53,8 @@ def test_concept_and_random_clips_are_masked_alike_and_nothing_else_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = [
-        "videos.world.videos=24", "clips.per_class=2", "clips.min_per_class=2", "clips.per_concept=4",
+        "videos.world.videos=24", "tracks.frame_stride=2", "clips.per_class=2", "clips.min_per_class=2",
+        "clips.per_concept=4",
         "clips.min_per_concept=3", "clips.random_pool=8",
         "clips.concepts=[{name: thing, kinds: [spatial, spatiotemporal, tracked, context], controls: [padding]}]",
     ]  # fmt: skip

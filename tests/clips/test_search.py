@@ -130,7 +130,9 @@ def test_bad_videos_are_failures_and_stop_nothing(enough: Run) -> None:
     assert failed
 
 
-@pytest.mark.parametrize("shards", [0, pytest.param(1, marks=pytest.mark.full), 16, 17, 40])  # 16 in a round
+@pytest.mark.parametrize(  # a round has 16 shards
+    "shards", [0, 16, 40, *[pytest.param(n, marks=pytest.mark.full) for n in (1, 17)]]
+)
 def test_a_stopped_search_resumes_with_the_same_videos(corpus: Path, enough: Run, tmp_path: Path, shards: int) -> None:
     config = config_of(corpus, tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):

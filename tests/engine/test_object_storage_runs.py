@@ -49,7 +49,7 @@ def inputs(s3: Seaweed) -> dict[str, Any]:
         # One actor per stage, because loading a model's packages takes longer here than using them.
         "resources": {"num_cpus": 1, **{key: {"max_actors": 1} for key in ("detect", "cut", "extract", "statistics")}},
         "videos": {"uri": f"{where}/videos", "labels": f"{where}/meta/labels.parquet"},
-        "tracks": {"weights": f"{where}/models/detector.pt", "image_size": 128},
+        "tracks": {"weights": f"{where}/models/detector.pt", "image_size": 128, "frame_stride": 2},
         "model": {
             "config": f"{where}/models/recogniser.py",
             "checkpoint": f"{where}/models/recogniser.pth",

@@ -230,7 +230,7 @@ def test_a_large_animated_picture_is_refused_before_its_memory_is_taken(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["apng", "gif", "h264"])
+@pytest.mark.parametrize("form", ["gif", "h264", pytest.param("apng", marks=pytest.mark.full)])
 def test_the_limit_on_frames_in_memory_holds_where_they_are_taken(tmp_path: Path, form: str) -> None:
     side = 4096 if form == "apng" else 2048
     path = tmp_path / "a.mp4"

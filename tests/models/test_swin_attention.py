@@ -118,7 +118,7 @@ def test_nothing_to_fuse() -> None:
     assert fuse_window_attention(torch.nn.Conv3d(3, 4, 1)) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_compiled_block_makes_its_tables_once(swin: Recogniser) -> None:
     """`torch.compile` traces into cached functions and bypasses their cache unless that is prevented."""
     copied = dataclasses.replace(swin, module=copy.deepcopy(swin.module))

@@ -41,7 +41,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_its_python_part_can_be_imported_afterwards(package: Path) -> None:
     command = [sys.executable, *COMMAND.split()[1:]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

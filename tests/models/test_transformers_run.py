@@ -81,6 +81,7 @@ def test_a_run_scores_every_layer_and_marks_the_head(run: Run) -> None:
     assert not any(True in degenerate[layer] for layer in LAYERS[:3])
 
 
+@pytest.mark.full
 def test_gradcam_maps_patch_and_intervene(run: Run, config: Config) -> None:
     cams = run_gradcam(config).table("gradcam").to_pylist()
     assert len(cams) == 2 * 3

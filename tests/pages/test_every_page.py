@@ -51,7 +51,7 @@ def saved(page: Page, button: Any, folder: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 400), pytest.param("light", 1280, marks=pytest.mark.full)])
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_no_violation(browser: Browser, files: dict[str, Path], name: str, scheme: str, width: int) -> None:
     options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}

@@ -38,7 +38,7 @@ def config(videos: Path, out: Path, **clips: Any) -> Config:
     return parse_config(
         {
             "videos": {"uri": str(videos)},
-            "tracks": {"image_size": 128},
+            "tracks": {"image_size": 128, "frame_stride": 2},
             "clips": {"frames": 16, "interval": 1, "size": 64, "concepts": concepts, **small, **clips},
             "out": str(out),
         }

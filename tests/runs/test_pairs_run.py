@@ -123,6 +123,7 @@ def test_a_plan_counts_it(run: Run, place: Path) -> None:
     assert planned["clips"]["low"] <= run.table("clips", columns=["clip_id"]).num_rows <= planned["clips"]["high"]
 
 
+@pytest.mark.full
 def test_the_commands_treat_it_like_any_other_concept(run: Run, tmp_path: Path) -> None:
     out = str(shutil.copytree(run.folder.url, tmp_path / "run"))
     video = next(

@@ -51,6 +51,7 @@ SMALL = [
     "scores.permutations=200",
     "scores.bootstrap=100",
     "shard_videos=8",
+    "tracks.frame_stride=2",
 ]
 
 

@@ -146,7 +146,7 @@ def at_zero_weight(values: np.ndarray, kept: np.ndarray, n: int, permutations: i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("counts", [(16, 2, 1, 1), (8, 4, 4, 4)])
+@pytest.mark.parametrize("counts", [(16, 2, 1, 1), pytest.param((8, 4, 4, 4), marks=pytest.mark.full)])
 def test_the_level_holds_without_the_class_and_not_at_zero_weight(counts: tuple[int, ...]) -> None:
     """16 of 20 concept videos are of the class `lift`: 4 are left. Any wrong cell of the family counts as an error."""
     worlds, rng = 400, np.random.default_rng(0)

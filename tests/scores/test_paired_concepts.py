@@ -59,7 +59,9 @@ def answer(names: Pool, clip_ids: list[str], vectors: np.ndarray, seed: int) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("videos", "clips"), [(12, 1), (20, 1), (37, 1), (20, 3)])
+@pytest.mark.parametrize(
+    ("videos", "clips"), [(12, 1), (20, 3), *[pytest.param(n, 1, marks=pytest.mark.full) for n in (20, 37)]]
+)
 def test_without_a_difference_it_is_called_in_one_case_of_twenty(videos: int, clips: int) -> None:
     names, clip_ids = named(videos, clips)
     worlds = 1000

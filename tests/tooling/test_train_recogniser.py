@@ -39,7 +39,7 @@ def _train(videos: Path, out: Path, *more: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["resnet3d", "swin"])
+@pytest.mark.parametrize("architecture", ["swin", pytest.param("resnet3d", marks=pytest.mark.full)])
 def test_vtcav_takes_what_the_tool_writes(tmp_path: Path, architecture: str) -> None:
     """The config and the checkpoint give the logits that the report was computed from."""
     import torch

@@ -32,6 +32,7 @@ DISTANCE = QualityConfig().copy_distance
 assert DISTANCE is not None
 QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 SMALL = [
+    "tracks.frame_stride=2",
     "clips.per_class=4",
     "clips.min_per_class=2",
     "clips.per_concept=6",

@@ -88,7 +88,9 @@ def test_it_takes_frames_of_any_shape() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "stride"), [("v5/yolov5-p6.yaml", 64), ("v9/yolov9t.yaml", 32)])
+@pytest.mark.parametrize(
+    ("name", "stride"), [("v5/yolov5-p6.yaml", 64), pytest.param("v9/yolov9t.yaml", 32, marks=pytest.mark.full)]
+)
 def test_it_takes_networks_of_other_strides_and_layers(name: str, stride: int, tmp_path: Path) -> None:
     weights = pt_of(name, tmp_path)
     exact, found = (detector(backend, weights=weights) for backend in ("pytorch", "auto"))

@@ -67,7 +67,14 @@ def peaks_mb(script: str, counts: tuple[int, ...]) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("script", "videos"), [(PLAN, 50), (TRACK, 10), (CUT, 10)], ids=["plan", "track", "cut"])
+@pytest.mark.parametrize(
+    ("script", "videos"),
+    [
+        pytest.param(PLAN, 50, id="plan", marks=pytest.mark.full),
+        pytest.param(TRACK, 10, id="track"),
+        pytest.param(CUT, 10, id="cut"),
+    ],
+)
 def test_ten_times_the_videos_in_the_same_memory(script: str, videos: int) -> None:
     _, few, many = peaks_mb(script, (videos, videos, 10 * videos))  # the first pass leaves garbage
     print(f"peak {few:.0f} MB for {videos} videos, {many:.0f} MB for {10 * videos}")

@@ -35,7 +35,7 @@ def test_recogniser_knows_every_class(clips: ClipPool, forwards: np.ndarray) -> 
         assert right[clips.labels_N == number].mean() >= 0.9, label
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_reversed_clip_is_the_opposite_class(clips: ClipPool) -> None:
     backwards = class_probabilities(centre_clips(clips)[:, :, ::-1]).argmax(1)
     for number, label in enumerate(MOTION_ONLY.labels):
@@ -43,7 +43,7 @@ def test_a_reversed_clip_is_the_opposite_class(clips: ClipPool) -> None:
         assert (backwards[clips.labels_N == number] == opposite).mean() >= 0.9, label
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_frozen_clip_tells_nothing(clips: ClipPool, forwards: np.ndarray) -> None:
     middle = centre_clips(clips)[:, :, CLIP_FRAMES // 2 : CLIP_FRAMES // 2 + 1]
     frozen = class_probabilities(np.repeat(middle, CLIP_FRAMES, axis=2))
@@ -51,7 +51,7 @@ def test_a_frozen_clip_tells_nothing(clips: ClipPool, forwards: np.ndarray) -> N
     assert frozen.max(1).mean() < 0.6 < forwards.max(1).mean()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_probabilities_are_graded(forwards: np.ndarray) -> None:
     logits = np.log(forwards) - np.log(forwards).mean(1, keepdims=True)
     assert logits.max() < 8, "a saturated model's gradients say little"
@@ -92,7 +92,7 @@ def test_detector_finds_objects_on_unseen_frames(frames: list[LabelledFrame]) ->
     assert all(report[f"AP50 {kind}"] >= 0.85 for kind in KINDS), report
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_detector_finds_objects_that_the_edge_cuts(frames: list[LabelledFrame]) -> None:
     cut = []
     for frame in frames:
@@ -104,7 +104,7 @@ def test_detector_finds_objects_that_the_edge_cuts(frames: list[LabelledFrame]) 
     assert train_detector.evaluate(shipped_detector(), cut)["mAP50"] >= 0.85
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_evaluation_needs_no_compiled_torchvision(frames: list[LabelledFrame]) -> None:
     pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))  # Ultralytics then takes its NMS
     assert train_detector.evaluate(shipped_detector(), frames[:8])["mAP50"] > 0.5

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -36,14 +36,12 @@ def labelled_frames(seed: int, videos: int, per_video: int, crf: int | None = No
     `crf` is the encoder's quality. None draws it for each video from 18 to 30, and leaves a fifth of the videos
     unencoded.
     """
-    context = multiprocessing.get_context("spawn")
-    tasks = [(seed, index, per_video, crf) for index in range(videos)]
-    with context.Pool(os.cpu_count(), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        return [frame for frames in pool.imap(_frames_of, tasks, chunksize=16) for frame in frames]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda index: _frames_of(seed, index, per_video, crf), range(videos))
+        return [frame for frames in found for frame in frames]
 
 
-def _frames_of(task: tuple[int, int, int, int | None]) -> list[LabelledFrame]:
-    seed, index, per_video, crf = task
+def _frames_of(seed: int, index: int, per_video: int, crf: int | None) -> list[LabelledFrame]:
     rendered = render_scene(sample_scene(seed, index, MOTION_ONLY.role(seed, index)))
     rng = np.random.default_rng([seed, index, 77])
     frames = rendered.frames_THW3

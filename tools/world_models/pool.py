@@ -1,10 +1,11 @@
-"""A pool of rendered, encoded and decoded training videos, created once with one process per core."""
+"""A pool of rendered, encoded and decoded training videos, created once with one thread per core."""
 
 from __future__ import annotations
 
-import multiprocessing
+import itertools
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,14 +60,13 @@ def decoded_video(seed: int, index: int) -> DecodedVideo:
     return DecodedVideo(rendered.scene.role.label, frames, rendered.objects)
 
 
-def decoded_videos(seed: int, count: int, workers: int | None = None) -> Iterator[DecodedVideo]:
-    """Yield videos 0..count-1 of world `seed`, in order, made by `workers` processes (one per core by default)."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers or os.cpu_count(), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from pool.imap(_decoded, [(seed, index) for index in range(count)], chunksize=16)
+def decoded_videos(seed: int, count: int) -> Iterator[DecodedVideo]:
+    """Yield videos 0..count-1 of world `seed`, in order, made by one thread per core."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(decoded_video, itertools.repeat(seed, count), range(count))
 
 
-def clip_pool(seed: int, count: int, cache: Path | None = None, workers: int | None = None) -> ClipPool:
+def clip_pool(seed: int, count: int, cache: Path | None = None) -> ClipPool:
     """Return `count` videos of world `seed` at 64 x 64. If the file `cache` exists, read them from it, else write it.
 
     Raises:
@@ -81,7 +81,7 @@ def clip_pool(seed: int, count: int, cache: Path | None = None, workers: int | N
         return ClipPool(frames, lengths, labels, *_main_paths(seed, len(labels)))
     frames = np.zeros((count, MAX_FRAMES, CLIP_SIDE, CLIP_SIDE, 3), np.uint8)
     lengths, labels = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    for number, video in enumerate(decoded_videos(seed, count, workers)):
+    for number, video in enumerate(decoded_videos(seed, count)):
         lengths[number] = len(video.frames_THW3)
         labels[number] = MOTION_ONLY.labels.index(video.label)
         for t, frame in enumerate(video.frames_THW3):
@@ -112,7 +112,3 @@ def scale_and_crop(frame_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
     scaled = cv2.resize(frame_HW3, size, interpolation=cv2.INTER_LINEAR)
     left, top = (size[0] - CLIP_SIDE) // 2, (size[1] - CLIP_SIDE) // 2
     return scaled[top : top + CLIP_SIDE, left : left + CLIP_SIDE]
-
-
-def _decoded(key: tuple[int, int]) -> DecodedVideo:
-    return decoded_video(*key)

@@ -40,6 +40,7 @@ def run(tmp_path: Path, names: list[str], dies: str = "", attempts: int = 2) -> 
     return output
 
 
+@pytest.mark.full
 def test_each_poison_costs_itself_alone(tmp_path: Path) -> None:
     good = encode(numbered_frames(8))
     names = ["a", "segv", "b", "huge", "c", "hang", "million", "d", "e", "eats", "f", "g"]

@@ -62,6 +62,7 @@ def start(corpus: Path, out: Path, actors: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=Path(__file__).parents[3], start_new_session=True)
 
 
+@pytest.mark.full
 def test_actors_and_kills_change_nothing(corpus: Path, tmp_path: Path) -> None:
     with without_ray():
         alone = run_here(str(corpus), str(tmp_path / "alone"), "1", SECONDS)
@@ -100,6 +101,7 @@ def one_video_shards(count: int) -> list[Shard]:
     return make_shards(pa.table({"video_id": [f"v{i}" for i in range(count)]}), 1)
 
 
+@pytest.mark.full
 def test_a_feed_grows_while_the_actors_stay_and_one_dies(tmp_path: Path) -> None:
     output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
     shards = one_video_shards(24)

@@ -175,6 +175,7 @@ class FirstDies:
         return ShardOutput({"tracks": rows})
 
 
+@pytest.mark.full
 def test_an_actor_that_restarts_has_its_place_however_many_more_are_wanted(tmp_path: Path) -> None:
     """With six actors wanted and room for two, actors that never started must not take the place of one that died."""
     output = StageFolder("tracks", "k", Folder(str(tmp_path / "run")))
