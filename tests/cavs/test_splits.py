@@ -89,6 +89,7 @@ def test_splits_differ_by_seed_and_by_cav_and_not_by_place_in_the_batch():
     assert np.array_equal(alone[0], held[2])
 
 
+@pytest.mark.slow
 def test_every_row_is_held_out_about_equally_often():
     left, right = np.arange(12)[None], np.arange(12, 24)[None]
     share = np.mean([split(left, right, np.arange(24), held_out=0.33, seed=seed)[0][0] for seed in range(2000)], axis=0)

@@ -168,6 +168,7 @@ def test_unusable_videos_fill_nothing() -> None:
     assert not any(count.full for count in count_sets(looks, {}, {"lift": 1}, ASKED))
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.integers(0, 300).map(lambda i: f"v{i}"),

@@ -244,6 +244,7 @@ def test_any_manifest_is_whole_or_a_sentence(value: Any) -> None:
     assert reported or all(type(count) is int for count in manifest["rows"].values())
 
 
+@pytest.mark.slow
 @given(value=changed(RUN) | JSON)
 @fuzzed
 def test_any_run_json_opens_or_is_a_sentence(value: Any, tmp_path: Path) -> None:
@@ -258,6 +259,7 @@ def test_any_run_json_opens_or_is_a_sentence(value: Any, tmp_path: Path) -> None
     assert not reported or str(tmp_path) in reported
 
 
+@pytest.mark.slow
 @given(
     value=st.dictionaries(st.text(max_size=8).filter(lambda name: name not in (SEAL, FORMAT)), JSON, max_size=5),
     place=st.floats(0, 1, exclude_max=True),

@@ -74,6 +74,7 @@ def test_the_paper_exports_no_formula(tmp_path: Path, monkeypatch: pytest.Monkey
 TEXTS = (st.text(max_size=12) | st.sampled_from(FORMULAS + PLAIN)).map(str.strip)
 
 
+@pytest.mark.slow
 @examples(300)
 @given(
     st.lists(st.tuples(st.sampled_from(["concept", "class", "random"]), TEXTS.filter(bool), TEXTS, TEXTS), max_size=6)

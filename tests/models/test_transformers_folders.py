@@ -32,6 +32,7 @@ def refused(folder: Any, match: str, error: type[Exception] = ConfigError, **mor
             use(ModelConfig(framework="transformers", checkpoint=str(folder), **more))
 
 
+@pytest.mark.slow
 def test_pickles_are_refused_and_the_message_says_how_to_convert_them(tmp_path: Path, folders: dict[str, str]) -> None:
     folder = Path(shutil.copytree(folders["videomae"], tmp_path / "m"))
     (folder / "model.safetensors").unlink()

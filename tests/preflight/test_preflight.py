@@ -338,6 +338,7 @@ def test_a_dry_run_prints_the_preflight(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_labels_of_a_world_that_is_not_rendered_are_checked(tmp_path: Path) -> None:
     """A dry run knows them without rendering, and they are those that the world will have."""
     settings = parse_config(

@@ -127,6 +127,7 @@ def test_without_answers_there_are_only_layers(tmp_path: Path) -> None:
     assert {key[1] for key in rows_of(run(usual(), tmp_path)[1])} == {"late"}
 
 
+@pytest.mark.slow
 def test_labels_split_it_and_concept_labels_choose_its_clips(tmp_path: Path) -> None:
     world = answering(usual())
     for role, name, video, _ in world.rows:

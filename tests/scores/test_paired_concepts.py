@@ -88,7 +88,7 @@ def test_pairs_find_what_other_clips_hide() -> None:
     assert np.mean(np.array(p[False]) <= 0.05) < 0.25
 
 
-def layer(seed: int, shift: float, *, lost: tuple[int, ...] = ()) -> LayerData:
+def layer(seed: int, shift: float, *, lost: tuple[int, ...] = (), solver: str = "logistic") -> LayerData:
     """Return a layer in which the mark moves clips along axis 0, which raises `serve`; some rows are lost."""
     names, clip_ids = named(N)
     rng = np.random.default_rng(seed)
@@ -98,7 +98,7 @@ def layer(seed: int, shift: float, *, lost: tuple[int, ...] = ()) -> LayerData:
     names, clip_ids, vectors = Pool(*columns), [clip_ids[i] for i in keep], vectors[keep]
     jobs = plan_cavs(names, R, ("groups", "pairs"), seed=0).jobs
     of_layer = LayerPool(vectors, names.video_id, names.learnable())
-    trained = train_jobs(of_layer, jobs, CavsConfig(random_sets=R), 0)
+    trained = train_jobs(of_layer, jobs, CavsConfig(random_sets=R, solver=solver), 0)
     serve = (np.eye(D)[0] + 0.2 * rng.normal(size=(15, D))).astype(np.float32)
     return LayerData(
         "late", "model@1", names, clip_ids, vectors, [ClassGradients("serve", serve, [f"k{i}" for i in range(15)])],
@@ -187,7 +187,7 @@ def test_learnable_compares_with_swapped_pairs() -> None:
 def test_the_sign_count_of_pairs_without_a_difference_is_called_in_one_case_of_twenty_at_most() -> None:
     worlds, called = 150, 0
     for world in range(worlds):
-        p = score_of(layer(world, 0.0), ScoreOptions(2, 100, 0)).tcav_p
+        p = score_of(layer(world, 0.0, solver="pattern"), ScoreOptions(2, 100, 0)).tcav_p
         assert p is not None
         called += p <= 0.1
     assert called <= binom.ppf(0.9995, worlds, 0.1)

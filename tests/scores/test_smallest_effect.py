@@ -52,6 +52,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
     return of
 
 
+@pytest.mark.slow
 def test_the_unit_is_the_margin_of_the_class_along_its_mean_gradient(scored: Scored) -> None:
     made = world()
     of_lift = np.mean([g for name, _, g in made.gradients if name == "lift"], axis=0)

@@ -98,6 +98,7 @@ def test_copies_cost_nothing_and_one_cell_keeps_its_p() -> None:
     assert copies.adjusted == pytest.approx(np.repeat(one.p, 30))
 
 
+@pytest.mark.slow
 def test_the_family_wise_error_is_kept_and_power_beats_holm() -> None:
     rng = np.random.default_rng(3)
     simulations, null_wrong, part_wrong, found, found_by_holm = 200, 0, 0, 0, 0
@@ -169,6 +170,7 @@ def test_nan_in_families() -> None:
     assert holm_over_families([]) == []
 
 
+@pytest.mark.slow
 def test_what_each_claim_is_about() -> None:
     rng = np.random.default_rng(8)
     simulations, families = 2000, 8

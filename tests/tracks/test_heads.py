@@ -170,6 +170,7 @@ def test_a_head_without_upright_boxes_is_refused_by_its_name(tmp_path: Path, hea
         detector(pt_of(name, tmp_path))
 
 
+@pytest.mark.slow
 def test_an_onnx_of_a_head_without_upright_boxes_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     name = REFUSED["OBB"]
@@ -244,6 +245,7 @@ def test_a_network_with_layers_of_more_than_a_million_parameters_loads(tmp_path:
     assert detector(saved_pt(model, tmp_path, name)).names[0] == "thing 0"
 
 
+@pytest.mark.slow
 def test_label_lists_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
     name = WITH_NETWORK["Detect"]
     path = pt_of(name, tmp_path)
@@ -264,6 +266,7 @@ def test_label_lists_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
         detector(world, names=str(names))
 
 
+@pytest.mark.slow
 def test_names_in_the_weights_fit_the_network(tmp_path: Path) -> None:
     name = WITH_NETWORK["Detect"]
     model = network(name)
@@ -278,6 +281,7 @@ def test_names_in_the_weights_fit_the_network(tmp_path: Path) -> None:
             detector(saved_pt(other, tmp_path, name))
 
 
+@pytest.mark.slow
 def test_label_lists_for_an_onnx_fit_its_own_names(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     name = WITH_NETWORK["Detect"]

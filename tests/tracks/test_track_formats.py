@@ -275,6 +275,7 @@ class Dribble(io.BytesIO):
         return super().read(3 if size is None or size < 0 or size > 3 else size)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.dictionaries(st.text(), st.lists(VALUES, max_size=5), max_size=3), st.sampled_from([None, 1]))
 def test_lists_are_read_element_by_element_as_json_reads_them(data: dict[str, list[Any]], indent: int | None) -> None:

@@ -42,6 +42,7 @@ def test_order_of_labels_is_shuffled() -> None:
     assert len(blocks) == 20
 
 
+@pytest.mark.slow
 def test_each_class_moves_its_way_at_the_stated_speeds(scenes: list[Scene]) -> None:
     peaks = []
     for scene in scenes:
