@@ -104,6 +104,7 @@ def test_rerun_keeps_the_clips_and_changes_the_model(run: Run, checkpoints: list
     assert "checkpoint-9@" in other.manifest("activations")["notes"]["model"]
 
 
+@pytest.mark.full
 def test_watch_runs_each_folder_once_in_the_order_of_training(run: Run, config: Config, checkpoints: list[str]) -> None:
     pattern = str(Path(checkpoints[0]).parent / "*")
     found = list_checkpoints(pattern)

@@ -13,7 +13,7 @@ from tests.helpers.waiting import wait_for
 from vtcav_ray.patch.run import patch_run
 from vtcav_ray.scores.choose import Wanted
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.full, pytest.mark.usefixtures("no_ray")]
 
 UP = "moving up/context"
 

@@ -27,7 +27,7 @@ def forwards(clips: ClipPool) -> np.ndarray:
     return class_probabilities(centre_clips(clips))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_recogniser_knows_every_class(clips: ClipPool, forwards: np.ndarray) -> None:
     right = forwards.argmax(1) == clips.labels_N
     assert right.mean() >= 0.95
