@@ -22,8 +22,6 @@ QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 VIDEOS = 96
 SMALL = [
     *ONE_ACTOR_A_STAGE,
-    "shard_videos=8",
-    "tracks.frame_stride=2",
     "clips.per_class=8",
     "clips.per_concept=8",
     "clips.min_per_concept=6",
