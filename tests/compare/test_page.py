@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from playwright.sync_api import Browser
 
-from tests.helpers.browser import AXE
+from tests.helpers.browser import AXE, sound_page
 from tests.helpers.page_figures import comparison
 from vtcav_ray.compare import COMPARISON
 from vtcav_ray.compare.page import build_page
@@ -20,32 +20,27 @@ pytestmark = pytest.mark.browser
 def test_the_page_shows_what_moved(browser: Browser, tmp_path: Path, scheme: str, width: int) -> None:
     file = tmp_path / "compare.html"
     file.write_text(build_page(comparison(), ["e0", "e1", "e2"]), encoding="utf-8")
-    problems: list[str] = []
     # First with the page's content security policy; axe needs a page without it.
-    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.goto(file.as_uri())
-    page.wait_for_selector("html[data-ready]")
-    assert page.locator("tbody tr").count() == 1  # the effect that moved
-    assert "1 effect moved beyond its uncertainty, of 8 comparisons" in page.locator(".lead").inner_text()
-    assert page.locator("#chart h3").inner_text().startswith("lift × up/spatiotemporal")
-    assert page.locator("#chart circle").count() == 3  # its effect in three runs
-    page.get_by_label("moved only").uncheck()
-    assert page.locator("tbody tr").count() == 8
-    page.get_by_label("Find effects").fill("drop")
-    assert page.locator("tbody tr").count() == 4
-    page.locator("tbody th button").first.click()
-    assert page.locator("#chart h3").inner_text().startswith("drop × ")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()
-    page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})
-    page.goto(file.as_uri())
-    page.wait_for_selector("html[data-ready]")
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    assert problems == []
-    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+    with sound_page(browser, color_scheme=scheme, viewport={"width": width, "height": 900}) as page:
+        page.goto(file.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        assert page.locator("tbody tr").count() == 1  # the effect that moved
+        assert "1 effect moved beyond its uncertainty, of 8 comparisons" in page.locator(".lead").inner_text()
+        assert page.locator("#chart h3").inner_text().startswith("lift × up/spatiotemporal")
+        assert page.locator("#chart circle").count() == 3  # its effect in three runs
+        page.get_by_label("moved only").uncheck()
+        assert page.locator("tbody tr").count() == 8
+        page.get_by_label("Find effects").fill("drop")
+        assert page.locator("tbody tr").count() == 4
+        page.locator("tbody th button").first.click()
+        assert page.locator("#chart h3").inner_text().startswith("drop × ")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    with sound_page(browser, bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900}) as page:
+        page.goto(file.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
 
 
 def test_the_page_opens_on_the_largest_significant_change(browser: Browser, tmp_path: Path) -> None:
@@ -53,11 +48,10 @@ def test_the_page_opens_on_the_largest_significant_change(browser: Browser, tmp_
     rows[0] |= {"change": 9.0, "effect_b": 9.1}  # larger, but not significant
     file = tmp_path / "compare.html"
     file.write_text(build_page(pa.Table.from_pylist(rows, schema=COMPARISON), ["e0", "e1", "e2"]), encoding="utf-8")
-    page = browser.new_page()
-    page.goto(file.as_uri())
-    page.wait_for_selector("html[data-ready]")
-    assert page.locator("#chart h3").inner_text().startswith("lift × up/spatiotemporal")
-    with page.expect_download() as found:
-        page.get_by_role("button", name="Save as CSV: Comparison of runs").click()
-    assert len(Path(found.value.path()).read_text(encoding="utf-8").splitlines()) == 1 + len(rows)
-    page.close()
+    with sound_page(browser) as page:
+        page.goto(file.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        assert page.locator("#chart h3").inner_text().startswith("lift × up/spatiotemporal")
+        with page.expect_download() as found:
+            page.get_by_role("button", name="Save as CSV: Comparison of runs").click()
+        assert len(Path(found.value.path()).read_text(encoding="utf-8").splitlines()) == 1 + len(rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from tests.helpers.browser import tab
 from vtcav_ray.config import VideosConfig
 from vtcav_ray.config.loading import load_config, parse_config
 from vtcav_ray.errors import ConfigError, StageError
@@ -236,19 +237,15 @@ def test_the_page_over_training_shows_html_as_text(browser: Browser, tmp_path: P
         CheckpointRecord("2", nasty, "b_2.pth", 2, "f", 1, "failed", error=nasty),
     ]
     (tmp_path / "report.html").write_text(build_page(records, {(nasty, nasty, nasty): {0: Point(1, 0, 2, 0.5, True)}}))
-    page = browser.new_page()
-    asked: list[str] = []
-    problems: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: problems.append(message.text))
-    page.goto((tmp_path / "report.html").as_uri())
-    assert page.title() == "Over training · Video-TCAV"
-    assert page.locator("main h2").all_inner_texts() == ["Checkpoints", nasty]
-    assert page.locator("img, b").count() == 0
-    # Scripts that run are the page's own; the text is in blocks of data.
-    assert all("owned" not in text for text in page.locator("script:not([type])").all_text_contents())
-    assert page.locator("svg.spark circle").count() == 1
-    assert str(page.locator("#checkpoints a").get_attribute("href")).startswith("../")
-    assert [url for url in asked if not url.startswith("file:")] == []
-    assert problems == []
-    page.close()
+    with tab(browser) as lent:
+        page = lent.page
+        page.goto((tmp_path / "report.html").as_uri())
+        assert page.title() == "Over training · Video-TCAV"
+        assert page.locator("main h2").all_inner_texts() == ["Checkpoints", nasty]
+        assert page.locator("img, b").count() == 0
+        # Scripts that run are the page's own; the text is in blocks of data.
+        assert all("owned" not in text for text in page.locator("script:not([type])").all_text_contents())
+        assert page.locator("svg.spark circle").count() == 1
+        assert str(page.locator("#checkpoints a").get_attribute("href")).startswith("../")
+    assert [url for url in lent.requests if not url.startswith(("file:", "about:"))] == []
+    assert lent.problems == []

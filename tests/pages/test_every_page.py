@@ -55,19 +55,19 @@ def saved(page: Page, button: Any, folder: Path) -> Path:
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_no_violation(browser: Browser, files: dict[str, Path], name: str, scheme: str, width: int) -> None:
     options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
-    page = browser.new_page(bypass_csp=True, reduced_motion="reduce", **options)  # the policy would block axe
-    page.goto(files[name].as_uri())
-    open_everything(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert violations(page, WCAG) == []
-    if name == "report":
-        page.locator("#matrix .cell:not(.empty)").first.click()
-        page.wait_for_selector("dialog#evidence[open]")
+    # The policy would block axe.
+    with sound_page(browser, bypass_csp=True, reduced_motion="reduce", **options) as page:
+        page.goto(files[name].as_uri())
+        open_everything(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert violations(page, WCAG) == []
-        page.evaluate("location.hash = '#example/lift/video_000'")
-        page.wait_for_selector("dialog#example[open] svg.plot")
-        assert violations(page, WCAG) == []
-    page.close()
+        if name == "report":
+            page.locator("#matrix .cell:not(.empty)").first.click()
+            page.wait_for_selector("dialog#evidence[open]")
+            assert violations(page, WCAG) == []
+            page.evaluate("location.hash = '#example/lift/video_000'")
+            page.wait_for_selector("dialog#example[open] svg.plot")
+            assert violations(page, WCAG) == []
 
 
 @pytest.mark.parametrize("opened", PAGES, indirect=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.helpers import report_factory as factory
+from tests.helpers.browser import tab
 from tests.helpers.report_factory import NASTY, cell, report_data
 from tests.helpers.waiting import wait_for
 from vtcav_ray.report import ReportData, build_report
@@ -23,19 +27,12 @@ WIDTHS = [400, pytest.param(1280, marks=pytest.mark.full)]
 CELL = "#cell/lift/" + quote("cup up/spatiotemporal", safe="") + "/random/"
 
 
+@dataclass(frozen=True)
 class Opened:
-    """A report open in a tab, with its errors and its requests."""
+    """A report that is opened in a tab."""
 
-    def __init__(self, browser: Browser, file: Path, **options: object) -> None:
-        self.page: Page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})  # type: ignore[arg-type]
-        self.problems: list[str] = []
-        self.requests: list[str] = []
-        self.page.set_default_timeout(60_000)  # a busy machine is slow, not broken
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("dialog", lambda dialog: self.problems.append(f"dialog: {dialog.message}"))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.url = file.as_uri()
+    page: Page
+    url: str
 
     def go(self, address: str = "") -> Page:
         self.page.goto(self.url + address)
@@ -50,13 +47,19 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@contextmanager
+def opening(browser: Browser, file: Path, **options: Any) -> Iterator[Opened]:
+    """Open a report in a tab. At the end, nothing may have failed, and nothing was requested from the network."""
+    with tab(browser, **options) as lent:
+        yield Opened(lent.page, file.as_uri())
+    assert lent.problems == []
+    assert [url for url in lent.requests if not url.startswith(("file:", "data:", "about:"))] == []
+
+
 @pytest.fixture
 def opened(browser: Browser, file: Path) -> Iterator[Opened]:
-    opened = Opened(browser, file)
-    yield opened
-    opened.page.close()
-    assert opened.problems == []
-    assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
+    with opening(browser, file) as opened:
+        yield opened
 
 
 def write(tmp_path: Path, data: ReportData) -> Path:
@@ -223,39 +226,35 @@ def test_a_concept_link_shows_its_card_and_previews_can_be_stopped(opened: Opene
 
 
 def test_previews_stand_still_for_those_who_want_stillness(browser: Browser, file: Path) -> None:
-    opened = Opened(browser, file, reduced_motion="reduce")
-    page = opened.go()
-    assert page.locator("html.paused").count() == 1
-    assert page.get_by_role("button", name="Play previews").count() == 1
-    page.close()
+    with opening(browser, file, reduced_motion="reduce") as opened:
+        page = opened.go()
+        assert page.locator("html.paused").count() == 1
+        assert page.get_by_role("button", name="Play previews").count() == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_follow_the_system_until_they_are_chosen(browser: Browser, file: Path, scheme: str) -> None:
-    opened = Opened(browser, file, color_scheme=scheme)
-    page = opened.go()
-    ground = "getComputedStyle(document.body).backgroundColor"
-    first = page.evaluate(ground)
-    assert (sum(map(int, first[4:-1].split(","))) > 600) == (scheme == "light")
-    button = page.get_by_role("button", name="Colours: as the system")
-    button.click()
-    assert page.evaluate(ground) == "rgb(250, 249, 247)"
-    page.get_by_role("button", name="Colours: light").click()
-    assert page.evaluate(ground) == "rgb(19, 21, 25)"
-    page.close()
+    with opening(browser, file, color_scheme=scheme) as opened:
+        page = opened.go()
+        ground = "getComputedStyle(document.body).backgroundColor"
+        first = page.evaluate(ground)
+        assert (sum(map(int, first[4:-1].split(","))) > 600) == (scheme == "light")
+        button = page.get_by_role("button", name="Colours: as the system")
+        button.click()
+        assert page.evaluate(ground) == "rgb(250, 249, 247)"
+        page.get_by_role("button", name="Colours: light").click()
+        assert page.evaluate(ground) == "rgb(19, 21, 25)"
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_never_scrolls_sideways(browser: Browser, file: Path, width: int) -> None:
-    opened = Opened(browser, file, viewport={"width": width, "height": 800})
-    page = opened.go()
-    scroll_through(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.goto(opened.url + CELL + "head")
-    page.wait_for_selector("dialog[open]")
-    assert page.evaluate("document.querySelector('dialog').scrollWidth") <= width
-    assert opened.problems == []
-    page.close()
+    with opening(browser, file, viewport={"width": width, "height": 800}) as opened:
+        page = opened.go()
+        scroll_through(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.goto(opened.url + CELL + "head")
+        page.wait_for_selector("dialog[open]")
+        assert page.evaluate("document.querySelector('dialog').scrollWidth") <= width
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -266,16 +265,14 @@ def test_nor_with_many_layers_of_long_names(
     many = [f"{layer}{place}" for layer in ("early", "middle", "late") for place in places]
     monkeypatch.setattr(factory, "LAYERS", (*many, "head"))
     (tmp_path / "report.html").write_text(build_report(report_data()), encoding="utf-8")
-    opened = Opened(browser, tmp_path / "report.html", viewport={"width": width, "height": 800})
-    page = opened.go()
-    scroll_through(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    # Content wider than its card scrolls within the card, also by keyboard.
-    tables = page.locator(".card .scroll[tabindex='0']")
-    assert tables.count() > 0
-    assert tables.first.evaluate("(e) => e.scrollWidth > e.clientWidth")
-    assert opened.problems == []
-    page.close()
+    with opening(browser, tmp_path / "report.html", viewport={"width": width, "height": 800}) as opened:
+        page = opened.go()
+        scroll_through(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # Content wider than its card scrolls within the card, also by keyboard.
+        tables = page.locator(".card .scroll[tabindex='0']")
+        assert tables.count() > 0
+        assert tables.first.evaluate("(e) => e.scrollWidth > e.clientWidth")
 
 
 @pytest.mark.parametrize(
@@ -290,42 +287,35 @@ def test_nor_with_many_layers_of_long_names(
 )
 def test_thin_data_draws_without_an_error(browser: Browser, tmp_path: Path, rows: list) -> None:
     data = report_data(rows, concepts={}, accuracies=None, entanglement=(), stages=(), config={})
-    opened = Opened(browser, write(tmp_path, data))
-    page = opened.go()
-    scroll_through(page)
-    for node in page.locator("#matrix .cell:not(.empty)").all():
-        node.click()
-        page.wait_for_selector("dialog[open]")
-        page.keyboard.press("Escape")
-    assert opened.problems == []
-    page.close()
+    with opening(browser, write(tmp_path, data)) as opened:
+        page = opened.go()
+        scroll_through(page)
+        for node in page.locator("#matrix .cell:not(.empty)").all():
+            node.click()
+            page.wait_for_selector("dialog[open]")
+            page.keyboard.press("Escape")
 
 
 def test_names_from_the_data_are_shown_as_they_are(browser: Browser, tmp_path: Path) -> None:
     concept = NASTY.replace("/", "÷") + "/spatial"
-    opened = Opened(
-        browser, write(tmp_path, report_data([cell(**{"class": NASTY, "concept": concept, "note": NASTY})]))
-    )
-    page = opened.go()
-    scroll_through(page)
-    assert page.locator("#matrix .row-head").inner_text() == NASTY
-    page.locator("#matrix .cell").click()
-    page.wait_for_selector("dialog[open]")
-    assert NASTY in page.locator("dialog h2").inner_text()
-    assert page.locator('dialog tr[data-column="note"] td').first.inner_text() == NASTY
-    page.reload()
-    page.wait_for_selector("dialog[open]")
-    assert opened.problems == []
-    page.close()
+    row = cell(**{"class": NASTY, "concept": concept, "note": NASTY})
+    with opening(browser, write(tmp_path, report_data([row]))) as opened:
+        page = opened.go()
+        scroll_through(page)
+        assert page.locator("#matrix .row-head").inner_text() == NASTY
+        page.locator("#matrix .cell").click()
+        page.wait_for_selector("dialog[open]")
+        assert NASTY in page.locator("dialog h2").inner_text()
+        assert page.locator('dialog tr[data-column="note"] td').first.inner_text() == NASTY
+        page.reload()
+        page.wait_for_selector("dialog[open]")
 
 
 @pytest.mark.parametrize("address", ["#cell/lift/nothing/random/late", "#class/nobody", "#concept/%E0%A4%A", "#run"])
 def test_a_broken_link_shows_the_page(browser: Browser, file: Path, address: str) -> None:
-    opened = Opened(browser, file)
-    page = opened.go(address)
-    assert not page.locator("dialog[open]").count()
-    assert opened.problems == []
-    page.close()
+    with opening(browser, file) as opened:
+        page = opened.go(address)
+        assert not page.locator("dialog[open]").count()
 
 
 def test_the_summary_is_there_without_javascript(browser: Browser, file: Path) -> None:

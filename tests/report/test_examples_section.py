@@ -142,13 +142,11 @@ def test_400_classes_with_4000_examples_stay_small_and_open(browser: Browser, tm
     file = tmp_path / "report.html"
     file.write_text(build_report(data), encoding="utf-8")
     assert file.stat().st_size < 30_000_000
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(60_000)
-    page.goto(f"{file.as_uri()}#example/class_399/video_009")
-    assert opened_example(page) == "class_399 video_009"
-    page.keyboard.press("Escape")
-    assert page.locator("#examples tbody tr").count() == 40  # the others are drawn on demand
-    page.close()
+    with sound_page(browser) as page:
+        page.goto(f"{file.as_uri()}#example/class_399/video_009")
+        assert opened_example(page) == "class_399 video_009"
+        page.keyboard.press("Escape")
+        assert page.locator("#examples tbody tr").count() == 40  # the others are drawn on demand
 
 
 def test_a_run_without_answers_says_so() -> None:

@@ -38,7 +38,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(browser: Browser, file: Path) -> Iterator[Page]:
     with sound_page(browser) as page:
-        page.set_default_timeout(60_000)
         open_at(page, file)
         yield page
 
@@ -115,12 +114,11 @@ def test_saved_text_is_no_formula_and_numbers_stay_numbers(browser: Browser, tmp
     path = tmp_path / "report.html"
     failures = factory.report_data().failures.from_pylist([row], schema=factory.tables.FAILURES)
     path.write_text(build_report(report_data(failures=failures)), encoding="utf-8")
-    page = browser.new_page()
-    open_at(page, path)
-    line = list(csv.reader(io.StringIO(saved(page, "Save as CSV: Failures"))))[1]
-    assert "'=HYPERLINK(1)" in line
-    assert "-5" in line
-    page.close()
+    with sound_page(browser) as page:
+        open_at(page, path)
+        line = list(csv.reader(io.StringIO(saved(page, "Save as CSV: Failures"))))[1]
+        assert "'=HYPERLINK(1)" in line
+        assert "-5" in line
 
 
 def test_search_finds_classes_and_concepts(page: Page) -> None:
@@ -182,16 +180,15 @@ def test_depths_of_seven_layers_fit_a_telephone(
     monkeypatch.setattr(factory, "LAYERS", (*(f"block{k}" for k in range(1, 7)), "head"))
     path = tmp_path / "report.html"
     path.write_text(build_report(report_data()), encoding="utf-8")
-    page = browser.new_page(viewport={"width": 400, "height": 800})
-    open_at(page, path)
-    assert page.locator(".depths").count() == 4
-    assert page.locator(".depths").first.locator("tbody tr").first.locator("td").count() == 7
-    reach = page.locator(".depths, .depths td").evaluate_all(
-        "all => { const right = (e) => e.getBoundingClientRect().right;"
-        " return Math.max(...all.map((e) => right(e) - right(e.closest('.finding')))); }"
-    )
-    assert reach <= 0
-    page.close()
+    with sound_page(browser, viewport={"width": 400, "height": 800}) as page:
+        open_at(page, path)
+        assert page.locator(".depths").count() == 4
+        assert page.locator(".depths").first.locator("tbody tr").first.locator("td").count() == 7
+        reach = page.locator(".depths, .depths td").evaluate_all(
+            "all => { const right = (e) => e.getBoundingClientRect().right;"
+            " return Math.max(...all.map((e) => right(e) - right(e.closest('.finding')))); }"
+        )
+        assert reach <= 0
 
 
 @pytest.mark.parametrize(("most", "opened"), [("early", "early"), ("answer", "late")])
@@ -203,7 +200,6 @@ def test_the_matrix_opens_on_the_layer_with_most_findings_and_never_on_the_answe
     rows = [{**row, "significant": True, "learnable": True} if row["layer"] == most else row for row in rows]
     path = tmp_path / "report.html"
     path.write_text(build_report(report_data(rows)), encoding="utf-8")
-    page = browser.new_page()
-    open_at(page, path)
-    assert page.locator("#matrix .corner").inner_text() == opened
-    page.close()
+    with sound_page(browser) as page:
+        open_at(page, path)
+        assert page.locator("#matrix .corner").inner_text() == opened

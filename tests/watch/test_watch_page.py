@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.helpers.browser import AXE
+from tests.helpers.browser import AXE, sound_page
 from tests.helpers.page_figures import watch_page
 from vtcav_ray.watch.page import Point, build_page
 from vtcav_ray.watch.registry import CheckpointRecord
@@ -46,16 +46,12 @@ def test_the_page_is_styled_accessible_and_never_scrolls_sideways(
 ) -> None:
     file = tmp_path / "report.html"
     file.write_text(watch_page(), encoding="utf-8")
-    problems: list[str] = []
-    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.goto(file.as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("svg.spark").first.evaluate("e => getComputedStyle(e).width") == "180px"  # its own style
-    page.close()
-    page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})
-    page.goto(file.as_uri())
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    assert problems == []
-    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+    with sound_page(browser, color_scheme=scheme, viewport={"width": width, "height": 900}) as page:
+        page.goto(file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("svg.spark").first.evaluate("e => getComputedStyle(e).width") == "180px"  # its own style
+    with sound_page(browser, bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900}) as page:
+        page.goto(file.as_uri())
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
