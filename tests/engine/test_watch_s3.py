@@ -84,6 +84,7 @@ def race(options: dict[str, Any], log: str, start: float) -> None:
         pass
 
 
+@pytest.mark.full
 def test_racing_processes_run_each_checkpoint_once(s3: Seaweed, tmp_path: Path) -> None:
     s3.client.create_bucket(Bucket="race")
     names = [f"epoch_{step}.pth" for step in range(8)]

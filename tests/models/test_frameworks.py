@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers.hugging_face import SIDE, need_transformers, save
 from vtcav_ray import registry
 from vtcav_ray.activations import Extractor
 from vtcav_ray.config import ModelConfig
@@ -98,50 +96,3 @@ def test_torchvision_swin(tmp_path: Path) -> None:
     found = extractor.extract([clip], [[1]])
     assert extractor.shapes()["early"] == (2, 28, 28, 192)
     assert all(np.abs(g).max() > 0 for g in found.gradients.values())
-
-
-@pytest.mark.slow
-def test_other_frameworks_import_nothing_of_mmaction2(tmp_path: Path) -> None:
-    """A preflight and an extraction with both, in a fresh process. tests/test_imports.py has the other stages."""
-    need_transformers()
-    (tmp_path / "own.py").write_text(OWN)
-    models = [
-        "model={framework: python, config: 'own:build'}",
-        f"model={{framework: transformers, checkpoint: '{save('videomae', tmp_path / 'm', image_size=SIDE)}'}}",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", EXTRACTIONS, *models], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert [line for line in done.stdout.splitlines() if line.startswith("found ")] == ["found []"] * 2
-
-
-OWN = """
-from torch import nn
-from vtcav_ray.models import NetworkSpec
-
-def build():
-    pool = nn.AdaptiveAvgPool3d(1)
-    network = nn.Sequential(nn.Conv3d(3, 4, 3, stride=4), nn.ReLU(), pool, nn.Flatten(), nn.Linear(4, 4))
-    return network, NetworkSpec(("lift", "put_down", "push_left", "push_right"), 32, layer_aliases={"late": "0"})
-"""
-EXTRACTIONS = """
-import sys
-import numpy as np
-from vtcav_ray.activations import Extractor
-from vtcav_ray.config.loading import load_config
-from vtcav_ray.models import load_recogniser
-from vtcav_ray.preflight.model import model_checks
-from vtcav_ray.store.folder import Folder
-
-SMALL = ["clips.frames=4", "clips.size=32", "activations.layers=[late]"]
-for model in sys.argv[1:]:
-    config = load_config("asset:quickstart.yaml", [model, *SMALL], out="run")
-    checks, classes = model_checks(config, Folder("run"), keep=False)
-    assert classes is not None and all(check.verdict != "stop" for check in checks), checks
-    extractor = Extractor(load_recogniser(config.model, "cpu"), ["late"])
-    found = extractor.extract([np.zeros((4, 32, 32, 3), np.uint8)], [[0]])
-    assert np.isfinite(found.gradients["late"]).all()
-    print("found", sorted({name.partition(".")[0] for name in sys.modules} & {"mmaction", "mmcv", "mmengine"}))
-assert "transformers" in sys.modules
-"""

@@ -89,7 +89,7 @@ assert not {{"transformers", "timm", "decord"}} & set(sys.modules)
     assert [grammar.stat().st_size for grammar in grammars] == [0, 0]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_recogniser_runs_beside_optional_packages_that_all_fail_and_one_that_needs_them_says_so(
     tmp_path: Path,
 ) -> None:
@@ -125,7 +125,7 @@ for config, needed in (
     python(code, installed(tmp_path / "beside", dict.fromkeys(OPTIONAL, MISMATCH)))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_process_keeps_its_own_transformers_imported_before_and_after(tmp_path: Path) -> None:
     """A module that is already imported is not looked up again, so hiding it must not depend on the look-up."""
     lazy = 'def __getattr__(name):\n    raise RuntimeError(f"Failed to import transformers.{name}")\n'

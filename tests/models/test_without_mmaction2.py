@@ -1,4 +1,4 @@
-"""Without the packages of the extra `mmaction2`: the packaged model runs, and others are refused."""
+"""Without the packages of the extra `mmaction2`: models of other frameworks run, and MMAction2's are refused."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.hugging_face import SIDE, need_transformers, save
 from tests.helpers.without_packages import ROOT, python_without
 
 pytestmark = pytest.mark.slow
@@ -45,6 +46,34 @@ with torch.no_grad():
     print(*(x.hex() for x in recogniser.logits(clips)[0].tolist()), type(recogniser.module).__module__)
 print(recogniser.description)
 """
+# A preflight and an extraction for each setting. tests/test_imports.py has the other stages.
+EXTRACTIONS = """
+import sys
+import numpy as np
+from vtcav_ray.activations import Extractor
+from vtcav_ray.config.loading import load_config
+from vtcav_ray.preflight.model import model_checks
+from vtcav_ray.store.folder import Folder
+
+SMALL = ["clips.frames=4", "clips.size=32", "activations.layers=[late]"]
+for model in sys.argv[1:]:
+    config = load_config("asset:quickstart.yaml", [model, *SMALL], out="run")
+    checks, classes = model_checks(config, Folder("run"), keep=False)
+    assert classes is not None and all(check.verdict != "stop" for check in checks), checks
+    extractor = Extractor(load_recogniser(config.model, "cpu"), ["late"])
+    found = extractor.extract([np.zeros((4, 32, 32, 3), np.uint8)], [[0]])
+    assert np.isfinite(found.gradients["late"]).all()
+    print("extracted with", config.model.framework)
+"""
+OWN = """
+from torch import nn
+from vtcav_ray.models import NetworkSpec
+
+def build():
+    pool = nn.AdaptiveAvgPool3d(1)
+    network = nn.Sequential(nn.Conv3d(3, 4, 3, stride=4), nn.ReLU(), pool, nn.Flatten(), nn.Linear(4, 4))
+    return network, NetworkSpec(("lift", "put_down", "push_left", "push_right"), 32, layer_aliases={"late": "0"})
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +81,32 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python_without("mmaction2", tmp_path_factory.mktemp("without"))
 
 
-def run(python: Path | str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(python: Path | str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     environment["PYTHONPATH"] = str(ROOT)
-    return subprocess.run([str(python), *arguments], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [str(python), *arguments], env=environment, cwd=cwd, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
-def answer(python: Path) -> str:
-    """What the packaged model answers there, and its key. The same process then imports every module."""
-    found = run(python, "-c", LOGITS + EVERY_MODULE)
+def answer(python: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the packaged model answers there, and its key. The process then runs other models, and imports every module."""
+    need_transformers()
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "own.py").write_text(OWN)
+    models = [
+        "model={framework: python, config: 'own:build'}",
+        f"model={{framework: transformers, checkpoint: '{save('videomae', folder / 'm', image_size=SIDE)}'}}",
+    ]
+    found = run(python, "-c", LOGITS + EXTRACTIONS + EVERY_MODULE, *models, cwd=folder)
     assert found.returncode == 0, found.stderr
     return found.stdout
+
+
+def test_models_of_other_frameworks_run(answer: str) -> None:
+    lines = answer.splitlines()[-2:]
+    assert lines == ["extracted with python", "extracted with transformers"]
 
 
 def test_its_packages_are_absent_and_every_module_imports(python: Path, answer: str) -> None:
@@ -82,7 +125,7 @@ def test_the_packaged_model_answers_the_same_under_the_same_key(
     with_it = capsys.readouterr().out
     assert "vtcav_ray.models.planted_swin" in answer
     assert "mmaction.models.recognizers" in with_it
-    (here, our_key), (there, their_key) = (said.split("\n", 1) for said in (answer, with_it))
+    (here, our_key), (there, their_key) = (said.splitlines()[:2] for said in (answer, with_it))
     assert our_key == their_key
     numbers = [[float.fromhex(word) for word in line.split()[:-1]] for line in (here, there)]
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)

@@ -72,7 +72,7 @@ def peaks_mb(script: str, counts: tuple[int, ...]) -> list[float]:
     [
         pytest.param(PLAN, 50, id="plan", marks=pytest.mark.full),
         pytest.param(TRACK, 10, id="track"),
-        pytest.param(CUT, 10, id="cut"),
+        pytest.param(CUT, 10, id="cut", marks=pytest.mark.full),
     ],
 )
 def test_ten_times_the_videos_in_the_same_memory(script: str, videos: int) -> None:
