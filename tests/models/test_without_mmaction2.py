@@ -91,7 +91,7 @@ def run(python: Path | str, *arguments: str, cwd: Path | None = None) -> subproc
 
 @pytest.fixture(scope="module")
 def answer(python: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the packaged model answers there, and its key. The process then runs other models, and imports every module."""
+    """What the packaged model answers there, and its key. Then it runs other models, and imports every module."""
     need_transformers()
     folder = tmp_path_factory.mktemp("models")
     (folder / "own.py").write_text(OWN)
