@@ -74,9 +74,11 @@ def chromium() -> Iterator[Browser]:
     """Start a browser that asks the network for nothing by itself."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield browser
-        _free.clear()
-        browser.close()
+        try:
+            yield browser
+        finally:
+            _free.clear()
+            browser.close()
 
 
 @contextmanager
