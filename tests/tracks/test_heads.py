@@ -50,8 +50,8 @@ REFUSED = {
 }
 ONNX_BATCHES: dict[str, dict[str, Any]] = {"fixed batch": {"batch": 3}, "dynamic": {"dynamic": True}}
 QUICK = ("Detect", "v10Detect")  # the others take seconds
-# Other networks with the same heads, and further heads as ONNX, are in `make test-all` alone. Each layout of the rows of
-# an ONNX has a head here.
+# Other networks with the same heads, and further heads as ONNX, are in `make test-all` alone. Each layout of rows of an
+# ONNX has a head here.
 OTHER_NETWORKS = ("v5/yolov5-p6.yaml", "v6/yolov6.yaml", "v9/yolov9t.yaml", "v8/yolov8-world.yaml")
 AS_ONNX = ("RTDETRDecoder", "Segment", "v10Detect")
 
