@@ -92,7 +92,7 @@ def measure(path: Path, *starts: list[float]) -> list[dict[str, Any]]:
     return list(json.loads(found.stdout.splitlines()[-1]))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_twenty_segments_cost_twenty_times_the_frames_and_the_memory_of_one(tmp_path: Path) -> None:
     write_long(tmp_path / "long.mp4")
     one, many = measure(tmp_path / "long.mp4", [55.0], [2.9 * i for i in range(20)])

@@ -96,6 +96,7 @@ def test_gradcam_maps_patch_and_intervene(run: Run, config: Config) -> None:
     assert any(abs(row["effect_patch"]) > 1e-6 for row in patched)
 
 
+@pytest.mark.full
 def test_rerun_keeps_the_clips_and_changes_the_model(run: Run, checkpoints: list[str]) -> None:
     other = rerun(run.url, checkpoints[1], overrides=["activations.layers=[late]"]).run
     assert other.keys["clips"] == run.keys["clips"]

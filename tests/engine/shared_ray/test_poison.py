@@ -92,6 +92,7 @@ def test_the_command_line_counts_them(tmp_path: Path) -> None:
     assert status == 0, said
 
 
+@pytest.mark.full
 def test_a_video_that_only_the_worker_dies_of_is_found(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.mp4").write_bytes(encode(numbered_frames(4)))
