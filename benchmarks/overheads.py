@@ -44,7 +44,7 @@ from vtcav_ray.config.loading import load_config
 from vtcav_ray.runs.run import Run
 from vtcav_ray.stages import IN_ORDER
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.videos.stage import rendered_world
+from vtcav_ray.videos.rendered import rendered_world
 
 HERE = Path(__file__).parents[1]
 QUICKSTART = HERE / "configs" / "quickstart.yaml"

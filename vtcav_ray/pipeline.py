@@ -58,7 +58,8 @@ from vtcav_ray.store.commits import StageFolder, stage_folder
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.tracks.stage import STAGE as TRACKS
 from vtcav_ray.tracks.stage import imports_of, work_on
-from vtcav_ray.videos.stage import given_of, rendered_world
+from vtcav_ray.videos.rendered import rendered_world
+from vtcav_ray.videos.stage import given_of
 
 STAGES: tuple[Stage, ...] = (VIDEOS, TRACKS, CLIPS, ACTIVATIONS, CAVS, SCORES, REPORT)
 

@@ -29,7 +29,7 @@ from vtcav_ray.gradcam.run import run_gradcam
 from vtcav_ray.runs.run import Run
 from vtcav_ray.store.assets import resolve_asset
 from vtcav_ray.store.folder import Folder
-from vtcav_ray.videos.stage import rendered_world
+from vtcav_ray.videos.rendered import rendered_world
 from vtcav_ray.watch.rerun import rerun
 
 HERE = Path(__file__).parents[1] / "golden"

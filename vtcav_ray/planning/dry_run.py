@@ -119,7 +119,7 @@ def corpus(config: Config) -> pa.Table:
     """
     settings = config.videos
     if settings.world is not None:
-        from vtcav_ray.videos.stage import rendered_world
+        from vtcav_ray.videos.rendered import rendered_world
 
         world = rendered_world(settings.world, Folder(config.run_url, config.out_storage_options))
         settings = _of_world(settings, world)

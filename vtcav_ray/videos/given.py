@@ -34,6 +34,7 @@ from vtcav_ray.videos.lookup import open_listed
 from vtcav_ray.videos.manifests import decoded_path, failure
 from vtcav_ray.videos.pairs import NAME, paired_by_name, plain_name
 from vtcav_ray.videos.reading import read_table
+from vtcav_ray.videos.rendered import rendered_concepts
 from vtcav_ray.videos.tables import ID_COLUMNS, MANIFESTS, URI_COLUMNS, ListTable
 
 PREFIX = "given/"
@@ -165,8 +166,6 @@ def _from_folders(found: Given, folders: ConceptFolders, config: Config, corpus:
     """Add the clips of a folder of folders."""
     url, options = folders.from_, None
     if url == OF_WORLD:
-        from vtcav_ray.videos.stage import rendered_concepts
-
         place = rendered_concepts(config.videos, run)
         url, options = place.url, dict(place.storage_options)
     key = "clips.concepts.from"
