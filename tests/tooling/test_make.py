@@ -23,7 +23,8 @@ TOO_OLD = "exit 1"
 
 def make_venv(path: Path, folder: Path, *python: str) -> subprocess.CompletedProcess[str]:
     command = ["/bin/sh", str(SCRIPT), str(folder), *python]
-    return subprocess.run(command, env={"PATH": str(path)}, capture_output=True, text=True, check=False)
+    environment = {"PATH": str(path), "SYSTEM_PYTHONS": str(path / "system")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_newest_python_that_runs_is_taken(tmp_path: Path, program: Program) -> None:
@@ -36,6 +37,20 @@ def test_the_newest_python_that_runs_is_taken(tmp_path: Path, program: Program) 
     program(found / "python3.13", FITS)
     assert make_venv(found, tmp_path / "venv").returncode == 0
     assert (tmp_path / "venv").read_text().strip().endswith("python3.13")
+
+
+def test_the_python_of_the_distribution_is_taken_before_another_of_its_version(tmp_path: Path, program: Program) -> None:
+    found = tmp_path / "bin"
+    program(found / "python3.12", FITS)
+    program(found / "python3.11", FITS)
+    program(found / "system" / "python3.11", FITS)
+    assert make_venv(found, tmp_path / "venv").returncode == 0
+    assert (tmp_path / "venv").read_text().strip().endswith("bin/python3.12")
+    assert make_venv(found, tmp_path / "venv", "python3.11").returncode == 0
+    assert (tmp_path / "venv").read_text().strip().endswith("system/python3.11")
+    assert make_venv(found, Path("--which"), "python3.11").stdout == f"{found}/system/python3.11\n"
+    program(found / "system" / "python3.11", TOO_OLD)
+    assert make_venv(found, Path("--which"), "python3.11").stdout == f"{found}/python3.11\n"
 
 
 def test_plain_python3_is_taken_where_it_is_all_that_fits(tmp_path: Path, program: Program) -> None:
