@@ -310,7 +310,7 @@ print(json.dumps([early, solver.__name__, added_code({SOLVERS: ["mean_difference
 """
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_an_installed_package_adds_by_entry_point(module_file: Path) -> None:
     info = module_file.parent / "my_extensions-3.1.dist-info"
     info.mkdir()
@@ -352,7 +352,7 @@ sys.stdout.buffer.write(ray.cloudpickle.dumps(with_added(make)))
 WORKER = "import sys, pickle; print(pickle.load(sys.stdin.buffer)())"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_worker_process_finds_what_a_script_has_added() -> None:
     sent = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True)
     assert sent.returncode == 0, sent.stderr.decode()

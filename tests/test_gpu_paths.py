@@ -75,7 +75,7 @@ def test_cavs(solver: str, dim: int) -> None:
     np.testing.assert_allclose(there.bias, here.bias, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_cavs_whose_kernel_float32_can_not_hold() -> None:
     """The factor in float32 is not a number. A GPU must notice that, as LAPACK does, and continue in float64."""
     pool = rows(60, 100).astype(np.float64) * 1e20  # inner products of 1e42

@@ -133,7 +133,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     return fresh(start + "\n".join(steps) + "\nsay(**found)")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_worker_imports_what_its_stage_needs(small: tuple[Run, dict[str, set[str]]]) -> None:
     run, imported = small
     assert run.table("scores").num_rows > 0  # so every worker has done its work

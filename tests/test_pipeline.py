@@ -163,6 +163,7 @@ def test_running_again_touches_nothing(finished: vtcav_ray.Run, small: Config) -
     assert {p: p.stat().st_mtime_ns for p in Path(small.run_url).rglob("*.parquet")} == before
 
 
+@pytest.mark.full
 def test_a_change_of_the_statistics_touches_no_model(finished: vtcav_ray.Run, small: Config) -> None:
     recorder = Recorder()
     changed = small.model_copy(update={"scores": small.scores.model_copy(update={"correction": "bh"})})
@@ -170,6 +171,7 @@ def test_a_change_of_the_statistics_touches_no_model(finished: vtcav_ray.Run, sm
     assert recorder.ran == ["scores", "report"]
 
 
+@pytest.mark.full
 def test_a_review_leaves_clips_out_and_touches_no_model(finished: vtcav_ray.Run, small: Config) -> None:
     """A rejected clip, concept or class example leaves every later stage; undoing that restores the old output."""
     clips = finished.table("clips", columns=["clip_id", "set", "name", "kind", "control_of"]).to_pylist()

@@ -85,6 +85,7 @@ def run(config: Config) -> Run:
         return vtcav_ray.run(config)
 
 
+@pytest.mark.full
 def test_checks_before_a_run_count_source_videos_and_segments(config: Config) -> None:
     found = {one.subject: one for one in check(config).checks}
     assert f"{FILES} source videos with {FILES * PER_FILE} segments" in found["videos"].message
@@ -161,6 +162,7 @@ def write_tracks(run: Run, file: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), file)
 
 
+@pytest.mark.full
 def test_own_tracks_and_own_clips_of_the_segments_of_long_files(run: Run, config: Config, tmp_path: Path) -> None:
     write_tracks(run, tmp_path / "tracks.parquet")
     sources = [f"long{i:02d}.mp4" for i in range(4)]

@@ -43,7 +43,7 @@ def cavs_of(positive: np.ndarray, negative_sets: list[np.ndarray]) -> np.ndarray
     return np.stack(found)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_sketches_keep_what_is_promised() -> None:
     """Cosines between CAVs, and between gradients and CAVs, have errors of about 1/sqrt(k), independent of their size.
 

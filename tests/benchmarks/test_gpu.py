@@ -35,13 +35,13 @@ def part_of(name: str, out: Path, **options: Any) -> Any:
     return Part(name, Options(**{"device": "cpu", "tiny": True, "seconds": 300.0, "out": out} | options))
 
 
-FULL_SIZE = [pytest.param(name, False, marks=pytest.mark.full) for name in ("networks", "stage", "tracks")]
+FULL_SIZE = [pytest.param(name, False, marks=pytest.mark.full) for name in ("networks", "stage", "tracks", "cavs")]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "small"),
-    [("environment", False), ("stage", True), ("cavs", False), *FULL_SIZE],
+    [("environment", False), ("stage", True), *FULL_SIZE],
 )
 def test_a_part(name: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`small`: with the packaged Video Swin of 1.5 M parameters, for 400 classes, in place of Video Swin-T."""

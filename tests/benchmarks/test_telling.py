@@ -94,7 +94,7 @@ def committed() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_report_shows_what_tells_in_the_committed_runs_and_leaves_out_what_does_not() -> None:
     from worlds.telling import TRAINED, summary, tells
 

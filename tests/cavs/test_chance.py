@@ -48,17 +48,16 @@ def null_rate(clips: Pool, relative: tuple[str, ...], wanted: tuple[str, str], w
     return found, worlds
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("clips", "relative", "wanted"),
     [
         # 25 videos have 3 disjoint sets of 8: a rank among these alone could never be below 1/4.
         (pool({"a": numbered("c", 8)}, numbered("r", 25)), (), ("a/spatial", "random")),
-        pytest.param(
+        (
             pool({"a": numbered("c", 8), "b": numbered("d", 7), "c": numbered("e", 7)}, numbered("r", 25)),
             ("groups",),
             ("a/spatial", "rest of spatial"),
-            marks=pytest.mark.full,
         ),
     ],
 )

@@ -49,6 +49,7 @@ def clips_of(run: Run) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
     return {row["clip_id"]: (row, decode_clip(row["encoding"], row["encoded"])) for row in rows}
 
 
+@pytest.mark.full
 def test_concept_and_random_clips_are_masked_alike_and_nothing_else_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ def test_a_limit_ends_the_search(corpus: Path, enough: Run, tmp_path: Path) -> N
     assert "Not filled" in warning
 
 
+@pytest.mark.full
 def test_a_concept_that_nothing_shows_looks_at_everything(corpus: Path, whole: Run, tmp_path: Path) -> None:
     nothing = "clips.concepts=[{name: cup, object: cup, kinds: [spatial]}, {name: owl, object: owl, kinds: [spatial]}]"
     run = tracked(config_of(corpus, tmp_path / "run", nothing))

@@ -43,6 +43,7 @@ def test_the_page_shows_what_moved(browser: Browser, tmp_path: Path, scheme: str
         assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
 
 
+@pytest.mark.full
 def test_the_page_opens_on_the_largest_significant_change(browser: Browser, tmp_path: Path) -> None:
     rows = comparison().to_pylist()
     rows[0] |= {"change": 9.0, "effect_b": 9.1}  # larger, but not significant

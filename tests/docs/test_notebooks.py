@@ -31,7 +31,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("no_ray")
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(n, marks=pytest.mark.full if n.stem == "own_clips" else (), id=n.stem) for n in NOTEBOOKS],
+)
 def test_a_notebook_runs(
     notebook: Path,
     place: Path,

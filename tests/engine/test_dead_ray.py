@@ -29,7 +29,8 @@ def child(parent: int, name: str) -> int:
     raise AssertionError(f"no child {name} of {parent}")
 
 
-@pytest.mark.parametrize("victim", ["raylet", pytest.param("gcs_server", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("victim", ["raylet", "gcs_server"])
 def test_a_run_whose_ray_is_killed_stops_with_a_sentence(tmp_path: Path, victim: str) -> None:
     write_world(str(tmp_path / "world"), videos=16, seed=SEED)
     config = {

@@ -87,6 +87,7 @@ def test_bucket_to_bucket_with_the_environment(undisturbed: vtcav_ray.Run, s3: S
         assert SECRET.encode() not in s3.read("runs-a", key), key
 
 
+@pytest.mark.full
 def test_the_server_dies_in_mid_run_and_comes_back(
     undisturbed: vtcav_ray.Run, s3: Seaweed, inputs: dict[str, Any], tmp_path: Path, short_ray_dir: Path
 ) -> None:

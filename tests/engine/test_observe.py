@@ -87,6 +87,7 @@ def total(seen: dict[str, Any], name: str, **labels: str) -> float:
     return sum(values)
 
 
+@pytest.mark.full
 def test_prometheus_reads_what_the_workers_count(seen: dict[str, Any]) -> None:
     assert total(seen, "ray_vtcav_videos_total", stage="tracks") == 20
     assert total(seen, "ray_vtcav_clips_total", stage="tracks") == 10

@@ -27,7 +27,7 @@ def test_a_written_box_is_read_to_the_last_bit(corners: tuple[float, ...]) -> No
     assert np.array_equal(np.array(_box(written(box)), np.float64).astype(np.float32), box)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_tracks_as_motchallenge_give_the_same_clips(planted: PlantedRun, tmp_path: Path) -> None:
     run = planted.run
     tracks = run.table("tracks")

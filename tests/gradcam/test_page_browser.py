@@ -61,6 +61,7 @@ def test_the_page_is_there_without_javascript(browser: Browser, address: str) ->
     context.close()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1280, "light")])
 def test_axe_finds_nothing_serious(browser: Browser, address: str, width: int, scheme: str) -> None:
     options = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "reduced_motion": "reduce"}

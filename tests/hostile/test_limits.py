@@ -217,7 +217,7 @@ def decode_apart(path: Path, max_held_bytes: int) -> tuple[str | None, int, int]
     return kind, frames, took
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_large_animated_picture_is_refused_before_its_memory_is_taken(tmp_path: Path) -> None:
     write_apng(tmp_path / "a.mp4", 8192, 2, 16, 4)
     assert (tmp_path / "a.mp4").stat().st_size < 2 * MEBI
@@ -230,7 +230,7 @@ def test_a_large_animated_picture_is_refused_before_its_memory_is_taken(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["gif", "h264", pytest.param("apng", marks=pytest.mark.full)])
+@pytest.mark.parametrize("form", ["gif", *[pytest.param(form, marks=pytest.mark.full) for form in ("h264", "apng")]])
 def test_the_limit_on_frames_in_memory_holds_where_they_are_taken(tmp_path: Path, form: str) -> None:
     side = 4096 if form == "apng" else 2048
     path = tmp_path / "a.mp4"

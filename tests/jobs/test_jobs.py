@@ -100,6 +100,7 @@ def submit(head: str, *entrypoint: str, working_dir: Path = ROOT) -> tuple[int, 
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.full
 def test_jobs_run_on_the_head_from_the_working_directory(head: str, tmp_path: Path) -> None:
     overrides = [part for setting in SMALLEST for part in ("--set", setting)]
     out = str(tmp_path / "run")

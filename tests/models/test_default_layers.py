@@ -53,7 +53,7 @@ def test_the_default_of_a_family(model: str, layers: tuple[str, ...]) -> None:
     assert with_layers(config_of(model)).activations.layers == layers
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_every_packaged_convolutional_network_has_places() -> None:
     """A ResNet that comes with MMAction2 under another class name must not fall back to the mean unseen."""
     plain: dict[str, list[str]] = {}

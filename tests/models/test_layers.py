@@ -182,7 +182,7 @@ def test_compiled_blocks_are_the_networks_blocks(swin: Recogniser, monkeypatch: 
     assert compile_blocks(copied) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_compiled_model_equals_the_plain_one(swin: Recogniser) -> None:
     copied = dataclasses.replace(swin, module=copy.deepcopy(swin.module))
     clips = [np.random.RandomState(i).randint(0, 256, (16, 64, 64, 3), np.uint8) for i in range(2)]

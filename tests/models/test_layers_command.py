@@ -44,7 +44,7 @@ def test_json_of_some_layers() -> None:
         call(quickstart, "--layer", "laet")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_full_size_swin_of_the_kinetics_config() -> None:
     settings = ("--set", "videos.uri=somewhere", "--set", "clips.frames=4")
     found = json.loads(call(str(CONFIGS / "kinetics.yaml"), "--json", "--layer", "early", *settings))

@@ -60,7 +60,7 @@ def python(code: str, beside: Path) -> None:
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("timm", [True, pytest.param(False, marks=pytest.mark.full)])
 def test_a_recogniser_runs_beside_a_transformers_that_lacks_names(
     tmp_path: Path, timm: bool, monkeypatch: pytest.MonkeyPatch

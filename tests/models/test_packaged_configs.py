@@ -30,7 +30,7 @@ def names() -> list[str]:
     return [str(path.relative_to(root)) for path in sorted(root.glob("recognition/*/*.py"))]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_every_packaged_config_is_one_that_is_run_or_is_refused_in_a_sentence() -> None:
     run = {read_config(trial.config).model["backbone"]["type"] for trial in TRIALS.values()}
     seen, refused = set[str](), dict[str, str]()

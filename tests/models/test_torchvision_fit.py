@@ -59,6 +59,6 @@ def test_another_reason_is_not_hidden(package: Path) -> None:
         fit()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_set_up_left_one_that_can_be_imported_or_none() -> None:
     assert mismatch() is None, f"run `{COMMAND}` in this environment"

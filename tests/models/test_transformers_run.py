@@ -69,6 +69,7 @@ def run(config: Config) -> Run:
     return pipeline.run(config)
 
 
+@pytest.mark.full
 def test_a_run_scores_every_layer_and_marks_the_head(run: Run) -> None:
     assert "checkpoint-10@" in run.manifest("activations")["notes"]["model"]
     assert run.table("failures").num_rows == 0

@@ -28,6 +28,7 @@ def by_cell(table: pa.Table) -> dict[tuple[str, ...], dict]:
     return {tuple(row[name] for name in KEY): row for row in table.to_pylist()}
 
 
+@pytest.mark.full
 def test_the_cells_are_those_of_the_run(planted: PlantedRun, explained: Explanation) -> None:
     expected, found = by_cell(planted.run.table("scores")), by_cell(explained.scores)
     assert found.keys() == expected.keys()

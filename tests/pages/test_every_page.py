@@ -77,6 +77,7 @@ def test_a_newcomer_reads_no_word_of_the_code(opened: Page) -> None:
     assert [text for text in found if INSIDE.search(text)] == []
 
 
+@pytest.mark.full
 def test_the_evidence_and_an_example_have_none_either(browser: Browser, files: dict[str, Path]) -> None:
     with open_page(browser, files["report"]) as page:
         page.locator("#matrix .cell:not(.empty)").first.click()

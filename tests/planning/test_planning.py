@@ -168,7 +168,7 @@ def test_the_passes_of_patch_effects_are_pool_times_reference_times_layers() -> 
     assert response_passes(few, clips, classes).high == pool * 8  # there are no more class examples
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_passes_of_patch_effects_are_measured(tmp_path: Path) -> None:
     arguments = ["plan", *world(tmp_path, 40), "--sample", "8", "--json", "--patch",
                  "--set", "scores.permutations=1000", "--set", "cavs.random_sets=6"]  # fmt: skip

@@ -328,6 +328,7 @@ def test_the_summary_is_there_without_javascript(browser: Browser, file: Path) -
     context.close()
 
 
+@pytest.mark.full
 def test_printing_draws_every_chart(opened: Opened) -> None:
     page = opened.go()
     page.emulate_media(media="print")

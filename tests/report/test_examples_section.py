@@ -133,6 +133,7 @@ def test_names_are_written_as_javascript_does() -> None:
     assert example_id("a b/c", "v'1#?.mp4") == "example/a%20b%2Fc/v'1%23%3F.mp4"
 
 
+@pytest.mark.full
 def test_400_classes_with_4000_examples_stay_small_and_open(browser: Browser, tmp_path: Path) -> None:
     names = tuple(f"class_{k:03d}" for k in range(400))
     many = explained(names, videos=10)
@@ -149,5 +150,6 @@ def test_400_classes_with_4000_examples_stay_small_and_open(browser: Browser, tm
         assert page.locator("#examples tbody tr").count() == 40  # the others are drawn on demand
 
 
+@pytest.mark.full
 def test_a_run_without_answers_says_so() -> None:
     assert "run it again to see its" in build_report(replace(report_data(), explained=None))

@@ -28,7 +28,7 @@ from vtcav_ray.scores.sides import comparisons
 from vtcav_ray.stages import ANSWER
 from vtcav_ray.tcav import class_margin, response_effect
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray")]
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("no_ray")]
 
 UP = "moving up/context"
 CLASSES = ["lift", "push_left", "push_right", "put_down"]

@@ -138,6 +138,7 @@ def test_nothing_is_cut_off_or_covered(page: Page, width: int) -> None:
         expect(page.locator("h1")).to_have_text("ball/spatial")
 
 
+@pytest.mark.full
 def test_the_contact_sheet_opens_from_disk(browser: Browser, tmp_path: Path) -> None:
     run = write_run(str(tmp_path / "run"))
     export(run, str(tmp_path / "sheet.html"), 30)

@@ -90,6 +90,7 @@ def test_a_file_replaced_between_tracks_and_clips_is_a_row_and_the_next_run_take
     assert again.keys["videos"] != run.keys["videos"]
 
 
+@pytest.mark.full
 def test_a_file_replaced_after_the_listing_is_a_row_of_tracks(videos: Path, tmp_path: Path) -> None:
     name = sorted(str(path.relative_to(videos)) for path in videos.rglob("*.mp4"))[2]
     run = pipeline.run(config(videos, tmp_path / "run"), After("videos", lambda: replace(videos, name)), until="clips")
@@ -98,6 +99,7 @@ def test_a_file_replaced_after_the_listing_is_a_row_of_tracks(videos: Path, tmp_
     assert name not in run.table("clips")["video_id"].to_pylist()
 
 
+@pytest.mark.full
 def test_a_run_and_a_rerun_on_a_copied_folder_have_no_failures(videos: Path, tmp_path: Path) -> None:
     first = pipeline.run(config(videos, tmp_path / "run"), until="clips")
     original = videos.rename(tmp_path / "original")
@@ -115,6 +117,7 @@ def test_a_run_and_a_rerun_on_a_copied_folder_have_no_failures(videos: Path, tmp
     assert again.table("clips").to_pylist() == first.table("clips").to_pylist()
 
 
+@pytest.mark.full
 def test_a_rerun_notices_the_one_file_that_was_replaced(videos: Path, tmp_path: Path) -> None:
     first = pipeline.run(config(videos, tmp_path / "run"), until="clips")
     name = one_with_clips(first)
@@ -124,6 +127,7 @@ def test_a_rerun_notices_the_one_file_that_was_replaced(videos: Path, tmp_path: 
     assert name not in rerun.table("clips")["video_id"].to_pylist()
 
 
+@pytest.mark.full
 def test_storage_that_does_not_answer_leaves_no_row_and_the_next_run_is_whole(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

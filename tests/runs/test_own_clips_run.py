@@ -85,6 +85,7 @@ def copied(run: Run, out: Path) -> str:
     return str(shutil.copytree(run.folder.url, out))
 
 
+@pytest.mark.full
 def test_nothing_of_the_detector_is_imported_or_looked_for(made: tuple[Run, str], place: Path) -> None:
     assert "IMPORTED []" in made[1]
     assert "tracks" not in made[0].keys
@@ -162,6 +163,7 @@ def test_explain_maps_and_rerun_work_without_tracks(run: Run, tmp_path: Path) ->
     assert "moving up" in vtcav("compare", out, str(tmp_path / "rerun"))
 
 
+@pytest.mark.full
 def test_gradcam_and_patch_work_without_tracks(run: Run, place: Path, tmp_path: Path) -> None:
     out = copied(run, tmp_path / "run")
     settings = [word for one in overrides(place, "gradcam.layers=[late]") for word in ("--set", one)]
@@ -172,6 +174,7 @@ def test_gradcam_and_patch_work_without_tracks(run: Run, place: Path, tmp_path: 
     assert row["effect"] > 0.5
 
 
+@pytest.mark.full
 def test_without_negatives_the_mark_is_in_the_terminal_the_table_and_the_report(place: Path, tmp_path: Path) -> None:
     own = f"[{{name: moving up, clips: '{place / 'concepts' / 'moving down'}'}}]"
     more = [f"clips.concepts={own}", "clips.controls=[]", "cavs.random_sets=4", "scores.permutations=100"]

@@ -23,7 +23,7 @@ from vtcav_ray.video.decode import decode_frames
 from vtcav_ray.world import write_world
 from vtcav_ray.world.concepts import write_concepts
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 ROOT = Path(__file__).parents[2]
 OWN_CLIPS = str(ROOT / "configs" / "own_clips.yaml")

@@ -148,6 +148,7 @@ def broken(finished: Run, videos: Path) -> Iterator[dict[Path, bytes]]:
         repair(path, whole)
 
 
+@pytest.mark.full
 def test_retry_failed_does_what_failed_and_nothing_else(
     finished: Run, videos: Path, broken: dict[Path, bytes], tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def answer(names: Pool, clip_ids: list[str], vectors: np.ndarray, seed: int) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("videos", "clips"), [(12, 1), (20, 3), *[pytest.param(n, 1, marks=pytest.mark.full) for n in (20, 37)]]
+    ("videos", "clips"), [(20, 3), *[pytest.param(n, 1, marks=pytest.mark.full) for n in (12, 20, 37)]]
 )
 def test_without_a_difference_it_is_called_in_one_case_of_twenty(videos: int, clips: int) -> None:
     names, clip_ids = named(videos, clips)
@@ -183,7 +183,7 @@ def test_learnable_compares_with_swapped_pairs() -> None:
     assert all(sorted([*both.positive, *both.negative]) == list(range(2 * N)) for both in drawn.sides)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_sign_count_of_pairs_without_a_difference_is_called_in_one_case_of_twenty_at_most() -> None:
     worlds, called = 150, 0
     for world in range(worlds):

@@ -61,7 +61,7 @@ def test_one_video_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=pytest.mark.full)])
 def test_tracks_take_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str) -> None:
     import onnx
 

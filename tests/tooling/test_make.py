@@ -39,7 +39,9 @@ def test_the_newest_python_that_runs_is_taken(tmp_path: Path, program: Program) 
     assert (tmp_path / "venv").read_text().strip().endswith("python3.13")
 
 
-def test_the_python_of_the_distribution_is_taken_before_another_of_its_version(tmp_path: Path, program: Program) -> None:
+def test_the_python_of_the_distribution_is_taken_before_another_of_its_version(
+    tmp_path: Path, program: Program
+) -> None:
     found = tmp_path / "bin"
     program(found / "python3.12", FITS)
     program(found / "python3.11", FITS)

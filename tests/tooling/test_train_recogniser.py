@@ -79,7 +79,7 @@ def _uri(path: str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_bad_video_is_left_out_and_named(tmp_path: Path) -> None:
     videos = _render(tmp_path / "videos")
     (videos / "left" / "s9_t0.mp4").write_bytes(b"no video")

@@ -140,6 +140,7 @@ def test_the_installed_command_is_the_wheels_own(installed: Path, tmp_path: Path
     assert "demo" in shown.stdout
 
 
+@pytest.mark.full
 def test_the_demo_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     # With two CPUs, one process would import packages early while another one works.
     sets = [word for override in [*SMALLEST, "resources.num_cpus=1"] for word in ("--set", override)]

@@ -76,7 +76,7 @@ def signatures_of(videos: dict[str, bytes]) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_copies_are_near_and_strangers_are_far_even_on_one_background() -> None:
     drawn = {way: drawing(way) for way in WAYS}  # one background for all
     drawn["elsewhere"] = drawing("right", seed=1)

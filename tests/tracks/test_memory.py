@@ -66,7 +66,7 @@ def peaks_mb(script: str, counts: tuple[int, ...]) -> list[float]:
     return [float(line.split()[1]) for line in run.stdout.splitlines() if line.startswith("peak ")]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("script", "videos"),
     [

@@ -92,7 +92,7 @@ def done(python: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_environment_lacks_the_packages_and_every_module_is_imported(
     python: Path, done: subprocess.CompletedProcess[str]
 ) -> None:

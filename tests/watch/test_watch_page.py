@@ -40,7 +40,7 @@ def test_the_policy_allows_its_own_style_and_script_alone() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 400), pytest.param("light", 1280, marks=pytest.mark.full)])
 def test_the_page_is_styled_accessible_and_never_scrolls_sideways(
     browser: Browser, tmp_path: Path, scheme: str, width: int
 ) -> None:

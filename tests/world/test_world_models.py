@@ -83,7 +83,7 @@ def frames() -> list[LabelledFrame]:
     return labelled_frames(UNSEEN_SEED + 1, 96, 2, crf=18)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_detector_finds_objects_on_unseen_frames(frames: list[LabelledFrame]) -> None:
     report = train_detector.evaluate(shipped_detector(), frames)
     assert report["mAP50"] >= 0.9, report

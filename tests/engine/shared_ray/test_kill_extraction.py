@@ -190,6 +190,7 @@ def test_kill_the_driver(tmp_path: Path, undisturbed: dict[str, bytes], shared_r
     assert output.manifest()["resumed"]
 
 
+@pytest.mark.full
 def test_kill_a_worker_from_outside_and_another_in_the_middle_of_a_write(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
