@@ -165,6 +165,7 @@ def test_gradcam() -> None:
     np.testing.assert_allclose(there.logits, here.logits, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [None, ("cup",)])
 def test_detection(classes: tuple[str, ...] | None) -> None:
     config = TracksConfig(image_size=64, batch_size=2, confidence=0.01, classes=classes)

@@ -56,6 +56,7 @@ def test_the_identity_that_everything_rests_on(
     assert (up - down) / (2 * step) == pytest.approx(stored @ w.numpy()[0], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["moving", "still"])
 def test_the_identity_holds_where_each_clip_has_a_map_of_its_own(
     exact: Recogniser, clips: list[np.ndarray], spec: str
@@ -74,6 +75,7 @@ def test_the_identity_holds_where_each_clip_has_a_map_of_its_own(
     np.testing.assert_allclose((up - down) / 2e-3, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_pass_takes_a_layer_with_several_projections(swin: Recogniser, clips: list[np.ndarray]) -> None:
     layers = ["early@moving", "early", "late", "early@still", "late@grid:2"]
     together = Extractor(swin, layers, "mean").extract(clips[:3], [[0, 1], None, [2]])
@@ -112,6 +114,7 @@ def test_targets_are_what_they_are_called() -> None:
     assert target_values(logits, index, "log_odds").item() == pytest.approx(np.log(p / (1 - p)))
 
 
+@pytest.mark.slow
 def test_all_layers_and_classes_equal_one_graph_each(swin: Recogniser, clips: list[np.ndarray]) -> None:
     asked: Sequence[Sequence[int] | None] = [[3], [0, 2], None, [1]]
     found = Extractor(swin, LAYERS, "mean", batch_size=2).extract(clips[:4], asked)
@@ -159,6 +162,7 @@ def test_one_forward_pass_a_clip_and_no_graph_before_the_first_layer(
     assert all(p.grad is None and not p.requires_grad for p in swin.module.parameters())
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_batch(swin: Recogniser, clips: list[np.ndarray]) -> None:
     asked = [[0], [1], None, [2, 0], [3]]
     whole = Extractor(swin, LAYERS, "sketch:64", batch_size=5).extract(clips, asked)
@@ -222,6 +226,7 @@ def test_intervention_of_nothing_changes_nothing(swin: Recogniser, clips: list[n
         intervene(swin, clips[:2], "late", np.zeros((8, 2, 2, 4), np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 0.05), ("float16", 0.01)])
 def test_half_precision_error(swin: Recogniser, clips: list[np.ndarray], precision: str, bound: float) -> None:
     """Relative errors of vectors and of the gradients' directions stay small; docs/models.md has measured figures."""
@@ -264,6 +269,7 @@ def test_a_later_module_that_works_in_place_does_not_spoil_the_layer(swin: Recog
     np.testing.assert_allclose(found.gradients["first"][0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_batches_that_do_not_fit_are_halved(
     swin: Recogniser, clips: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

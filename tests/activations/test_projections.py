@@ -75,6 +75,7 @@ def test_time_tells_a_clip_from_its_reverse_and_mean_does_not() -> None:
         assert torch.allclose(projection.apply(a), projection.apply(a.flip(1))) is same
 
 
+@pytest.mark.slow
 def test_sketch_keeps_inner_products_within_the_stated_variance() -> None:
     x, y = activation(1), activation(2)[1:]
     exact = (x * y).sum().item()
@@ -88,6 +89,7 @@ def test_sketch_keeps_inner_products_within_the_stated_variance() -> None:
     assert 0.5 * bound < np.var(found) < 1.2 * bound
 
 
+@pytest.mark.slow
 def test_sketch_of_a_vector_with_one_entry_keeps_its_length_often() -> None:
     """Several rounds send one entry to up to four rows, which rarely cancel."""
     one = torch.zeros(1, *SHAPE, dtype=torch.float64)

@@ -63,6 +63,7 @@ def worked(worker: ExtractWorker, shard: str = "s") -> ShardOutput:
     return worker(pa.table({"shard": [shard]}))
 
 
+@pytest.mark.slow
 def test_a_damaged_clip_and_one_that_is_not_finite_are_failures_that_name_the_layer(tmp_path: Path) -> None:
     table = clip_table(5)
     encoded = table["encoded"].to_pylist()
@@ -115,6 +116,7 @@ def test_what_float16_can_not_hold_is_a_failure(tmp_path: Path) -> None:
     assert found.tables["activations/layer=early"]["clip_id"].to_pylist() == ["clip0-0", "clip0-2"]
 
 
+@pytest.mark.slow
 def test_a_table_is_made_with_one_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This holds even if the GPU's memory runs out in the middle of the table."""
     clips = stored(tmp_path, clip_table(6))
@@ -135,6 +137,7 @@ def test_a_table_is_made_with_one_batch_size(tmp_path: Path, monkeypatch: pytest
     assert all(found.tables[name].equals(expected.tables[name]) for name in expected.tables)
 
 
+@pytest.mark.slow
 def test_classes_that_only_the_checkpoint_knows_are_asked_for_by_any_spelling(tmp_path: Path) -> None:
     clips = stored(tmp_path, clip_table(1))
     settings = {"activations": {"layers": LAYERS, "classes": "listed"}, "clips": {"classes": ["Put-Down"]}}
@@ -220,6 +223,7 @@ def test_the_place_where_they_agree_is_the_stage_s_own_folder(tmp_path: Path) ->
     assert json.loads(worker.output.write_once("x.json", b"2")) == 1
 
 
+@pytest.mark.slow
 def test_a_retry_computes_what_failed_and_the_files_are_those_of_a_run_without_failures(tmp_path: Path) -> None:
     """Two of six videos were damaged at first. The other four are carried over and keep their places."""
     good = clip_table(6)
@@ -251,6 +255,7 @@ def test_a_retry_computes_what_failed_and_the_files_are_those_of_a_run_without_f
     assert again["failures"] == 0
 
 
+@pytest.mark.slow
 def test_every_clip_has_its_logits_and_the_gain_of_each_layer(tmp_path: Path) -> None:
     table = clip_table(5)
     worker = ExtractWorker(config(), stored(tmp_path, table), Folder(str(tmp_path / "out")))

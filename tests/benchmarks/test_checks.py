@@ -33,6 +33,7 @@ def test_truth_passes_what_was_committed() -> None:
     assert complaints(checked_worlds()) == []
 
 
+@pytest.mark.slow
 def test_truth_fails_on_turned_signs_on_lost_power_and_on_false_calls() -> None:
     from worlds.scoring import CHECKED, complaints
 
@@ -50,6 +51,7 @@ def test_truth_fails_on_turned_signs_on_lost_power_and_on_false_calls() -> None:
     assert any("without an effect" in text for text in complaints(changed(q=1e-4)))
 
 
+@pytest.mark.slow
 def test_truth_counts_a_layers_own_move_with_the_sign_that_was_planted() -> None:
     from worlds.scoring import cells_of, moves_as_planted, summary
 
@@ -166,6 +168,7 @@ def test_scaling_keeps_what_was_measured_after_every_step(tmp_path: Path, monkey
     assert len(json.loads(file.read_text())["nodes"]["runs"]) == 1, "other settings are not mixed with these"
 
 
+@pytest.mark.slow
 def test_throughput_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import baselines
     import baselines_vectors

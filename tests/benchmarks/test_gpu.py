@@ -145,6 +145,7 @@ def test_a_part_that_crashes_or_hangs_leaves_the_others(
     assert "half: 1" in found["stage"]["errors"]["the part"]
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_or_has_no_time_is_written_down_and_the_next_has_its_turn(tmp_path: Path) -> None:
     part = part_of("stage", tmp_path, tiny=False, seconds=5.0)
 

@@ -15,6 +15,7 @@ def _benchmarks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
+@pytest.mark.slow
 def test_motion_and_backdrop_go_with_the_label_in_four_fifths_of_the_videos() -> None:
     from worlds.clips import render_together
 

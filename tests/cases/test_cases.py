@@ -106,6 +106,7 @@ def test_the_bold_mark_is_opaque_and_covers_the_letters() -> None:
     assert white.sum() == 2 * 7 * 6
 
 
+@pytest.mark.slow
 def test_the_shortcut_is_on_the_trained_clips_of_one_class_alone(tmp_path: Path) -> None:
     shape = _letters()
     videos, out = tmp_path / "videos", tmp_path / "out"

@@ -7,6 +7,7 @@ from tests.helpers.sklearn_reference import train_reference
 from vtcav_ray.cavs import train_cavs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.01, 0.1])
 def test_as_near_to_scikit_learns_direction_as_its_seeds_are_to_each_other(alpha):
     rng = np.random.default_rng(0)
@@ -28,6 +29,7 @@ def test_as_near_to_scikit_learns_direction_as_its_seeds_are_to_each_other(alpha
     assert between == pytest.approx(among_theirs, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_seed_decides():
     rng = np.random.default_rng(1)
     pool = rng.normal(size=(30, 8))

@@ -24,6 +24,7 @@ def problems(draw):
     return left, right, groups, draw(st.floats(0.05, 0.9)), draw(st.integers(0, 2**31))
 
 
+@pytest.mark.slow
 @examples(200)
 @given(problems())
 def test_a_video_is_never_on_both_sides_of_a_split(problem):
@@ -53,6 +54,7 @@ def test_it_is_possible_whenever_both_sides_have_two_videos_of_their_own():
         assert split(left, right, groups, held_out=float(rng.uniform(0.01, 0.99)), seed=seed)[2].all()
 
 
+@pytest.mark.slow
 @examples(200)
 @given(problems())
 def test_only_a_side_of_a_single_video_makes_it_impossible(problem):

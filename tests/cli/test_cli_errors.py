@@ -171,6 +171,7 @@ def test_ctrl_c_says_how_to_go_on_and_no_secret(
     assert "the same command, without --fresh, resumes" in said
 
 
+@pytest.mark.slow
 def test_a_dry_run_that_would_stop_names_the_class_and_those_of_the_model(place: Path) -> None:
     result = CliRunner().invoke(cli.app, run(QUICKSTART, "--set", "clips.classes=[lift, yoga]", "--dry-run"))
     assert result.exit_code == 2

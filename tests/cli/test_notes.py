@@ -75,6 +75,7 @@ def test_a_run_that_fails_prints_the_notes_it_has() -> None:
     assert "note: cavs: new" in shown(console)
 
 
+@pytest.mark.slow
 def test_the_rendering_of_a_world_is_shown(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     write_world(str(tmp_path), videos=9, seed=1, progress=lambda done, total: seen.append((done, total)))

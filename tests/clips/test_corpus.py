@@ -101,6 +101,7 @@ def test_class_examples_are_segments_of_their_class() -> None:
         assert row["clip_id"].endswith(f"{row['video_id']}@{row['start']:g}-{row['end']:g}")
 
 
+@pytest.mark.slow
 def test_a_file_gives_a_bounded_number_of_class_examples() -> None:
     table, tracks, segments = matches(40, per_file=30)
     plan = plan_clips(table, iter(tracks), [], config(), 0, segments=segments)

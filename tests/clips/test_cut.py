@@ -138,6 +138,7 @@ def test_a_video_shorter_than_a_clip_is_looped() -> None:
     assert table["frames"].to_pylist()[0] == [0, 2, 4, 0, 2, 4, 0, 2]
 
 
+@pytest.mark.slow
 def test_plan_and_cut_fit_together(tmp_path: Path) -> None:
     concept = ConceptConfig(name="cup", object="cup", kinds=("spatial", "spatiotemporal", "tracked", "context"))
     small = ClipsConfig(

@@ -34,6 +34,7 @@ wishes = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(
     corpora, st.lists(st.tuples(st.integers(1, 60), wishes, st.booleans()), min_size=1, max_size=8), st.integers(0, 9)
 )
@@ -51,6 +52,7 @@ def test_every_video_is_drawn_once_and_rounds_are_whole(labels: dict[str, str], 
     assert order.counts_left() == {label: n - order.taken[label] for label, n in Counter(labels.values()).items()}
 
 
+@pytest.mark.slow
 @given(corpora, st.integers(1, 100), st.integers(0, 9))
 def test_labels_take_turns(labels: dict[str, str], size: int, seed: int) -> None:
     order = Order.of(labels, seed)
@@ -60,6 +62,7 @@ def test_labels_take_turns(labels: dict[str, str], size: int, seed: int) -> None
         assert n == 0 or taken[label] >= max(taken.values()) - 1
 
 
+@pytest.mark.slow
 @given(corpora, st.integers(1, 40), st.integers(0, 9), st.randoms())
 def test_the_order_of_the_list_plays_no_part(labels: dict[str, str], size: int, seed: int, chance: object) -> None:
     shuffled = list(labels.items())

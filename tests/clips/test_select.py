@@ -94,6 +94,7 @@ def test_large_corpus_gets_all_that_was_asked_for() -> None:
     assert result.counts["random"] == {"spatial": 80, "spatiotemporal": 80, "context": 80}
 
 
+@pytest.mark.slow
 def test_sets_smaller_than_the_number_of_labels_take_labels_by_chance() -> None:
     labels = [f"label {i:02d}" for i in range(40)]
     videos = videos_table({f"{i:03d}.mp4": labels[i % 40] for i in range(240)})

@@ -25,6 +25,7 @@ def thawed() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.mark.slow
 def test_only_objects_from_before_are_left_out() -> None:
     node = Node()
     before = weakref.ref(node)

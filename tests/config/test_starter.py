@@ -90,6 +90,7 @@ def test_labels_can_not_leave_their_comment(tmp_path: Path) -> None:
     assert "# Found: 3 videos; 1 labels: a\N{REPLACEMENT CHARACTER}seed: 7 3" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_init_asks_the_folder_and_the_result_passes_the_preflight(tmp_path: Path) -> None:
     videos = class_folders(tmp_path, 24)
     (videos / "lift" / "broken.mp4").write_bytes(b"no video")

@@ -75,6 +75,7 @@ def test_a_figure_a_class_and_a_layer_in_every_format(run: Run, tmp_path: Path) 
     assert written["effects-lift.pdf"].read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.slow
 def test_names_in_figures_are_text(written: dict[str, Path]) -> None:
     svg = ET.parse(written["effects-lift.svg"])
     text = " ".join("".join(node.itertext()) for node in svg.iter("{http://www.w3.org/2000/svg}text"))
@@ -83,6 +84,7 @@ def test_names_in_figures_are_text(written: dict[str, Path]) -> None:
     assert {"matrix-early.svg", "matrix-late.svg"} <= written.keys()
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_files(run: Run, written: dict[str, Path], tmp_path: Path) -> None:
     again = export(run, str(tmp_path), formats=["svg"], classes=["lift"])
     path = next(p for p in again if p.name == "effects-lift.svg")
@@ -111,6 +113,7 @@ def test_latex_has_the_significant_cells_with_names_escaped(written: dict[str, P
         subprocess.run(["pdflatex", "-interaction=batchmode", "-halt-on-error", "d.tex"], cwd=folder, check=True)
 
 
+@pytest.mark.slow
 def test_pandas_polars_and_duckdb_read_the_scores_as_they_lie(run: Run) -> None:
     import duckdb
     import pandas as pd
@@ -284,6 +287,7 @@ def test_concepts_against_their_motion_controls_have_a_matrix_of_their_own() -> 
     assert plain.axes[0].images[0].get_array().tolist() == [[0.5]]
 
 
+@pytest.mark.slow
 def test_the_title_of_a_low_figure_is_above_those_of_its_panels() -> None:
     """With an odd number of layers, the middle panel is below the figure's title."""
     import pyarrow as pa

@@ -48,6 +48,7 @@ def test_a_basis_is_orthonormal_and_drops_what_it_contains() -> None:
     np.testing.assert_allclose(left, 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_erased_becomes_that_of_the_base(recogniser: Recogniser, clips: list[np.ndarray]) -> None:
     """The network after the layer sees an activation whose part along the direction is the base's, and no other."""
     path = recogniser.layer_aliases["early"]

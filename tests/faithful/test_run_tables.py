@@ -50,6 +50,7 @@ def effects_of(run: Finished, taken_at: str) -> dict[tuple[str, str], Any]:
     return {(one.class_, one.concept.removesuffix(f"/{KIND}")): one for one in found}
 
 
+@pytest.mark.slow
 def test_unchanged_gradients_give_the_effects_and_the_p_of_the_scores(finished: Finished) -> None:
     found = effects_of(finished, SETTINGS.scores.gradients_at)
     assert found.keys() == finished.scores.keys()

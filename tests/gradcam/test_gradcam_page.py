@@ -35,6 +35,7 @@ def test_a_mean_has_an_interval_over_source_videos() -> None:
             assert one[figure] is two[figure] is None or one[figure] == pytest.approx(two[figure])
 
 
+@pytest.mark.slow
 def test_a_median_has_an_interval_that_covers_whatever_the_distribution() -> None:
     rng = np.random.default_rng(0)
     found = [median_interval(rng.lognormal(size=14)) for _ in range(400)]
@@ -44,6 +45,7 @@ def test_a_median_has_an_interval_that_covers_whatever_the_distribution() -> Non
     assert np.isnan(median_interval(np.array([]))).all()
 
 
+@pytest.mark.slow
 def test_the_place_is_on_the_page_only_if_it_was_asked_about() -> None:
     row = {"class": "lift", "layer": "middle", "mode": "clip", "median": 0.098, "ci_low": 0.07, "ci_high": 0.13,
            "area": 0.035, "n": 12}  # fmt: skip
@@ -109,6 +111,7 @@ def test_the_summary_states_flicker_against_the_object() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_figures_and_escapes_names() -> None:
     page = build_page(page_data(title=NASTY))
     assert NASTY not in page

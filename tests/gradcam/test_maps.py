@@ -75,6 +75,7 @@ def by_captum(recogniser: Recogniser, path: str, x: torch.Tensor, target: int, *
         del stage.forward
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["early", "middle", "late"])
 def test_maps_equal_captums_on_a_cnn(cnn: Recogniser, layer: str) -> None:
     model = GradCam(cnn, [layer], batch_size=2)

@@ -56,6 +56,7 @@ def big(folder: Folder) -> StageFolder:
     return stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [True, False], ids=["with blocks", "as of an older version"])
 def test_no_flipped_bit_is_read(tmp_path: Path, blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the whole file finds each of 150 random flipped bits, and no read gives other rows."""
@@ -140,6 +141,7 @@ def test_a_stage_is_complete_when_its_records_are_its_plan(tmp_path: Path) -> No
 QUICK = ((manifests, lose),)  # the next test has all harms at once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("of", "harm"),
     [

@@ -262,6 +262,7 @@ def write_gif(path: Path, frames: int, side: int) -> None:
     path.write_bytes(data + (b"\x21\xf9\x04\x04\x01\x00\x00\x00" + piece) * frames + b"\x3b")
 
 
+@pytest.mark.slow
 def test_a_picture_of_thirty_thousand_frames_ends(tmp_path: Path) -> None:
     write_gif(tmp_path / "a.mp4", 30_000, 1024)
     with pytest.raises(InputError) as caught, Video(str(tmp_path / "a.mp4"), max_cpu_seconds=0.5) as video:
@@ -271,6 +272,7 @@ def test_a_picture_of_thirty_thousand_frames_ends(tmp_path: Path) -> None:
         assert video.count() == 50
 
 
+@pytest.mark.slow
 def test_each_of_these_is_a_row_of_failures_and_the_others_go_on(server: Answering, tmp_path: Path) -> None:
     stop = threading.Event()
     write_apng(tmp_path / "apng.mp4", 2048, 2, 16, 4)

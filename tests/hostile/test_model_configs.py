@@ -131,6 +131,7 @@ def test_a_bare_name_imports_no_module_of_that_name(
     assert canary.exists()
 
 
+@pytest.mark.slow
 def test_no_weights_are_taken_from_where_a_config_says(tmp_path: Path, canary: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
@@ -230,6 +231,7 @@ def test_json_has_the_same_limits(tmp_path: Path, text: str) -> None:
         read_config(str(tmp_path / "c.json"))
 
 
+@pytest.mark.slow
 def test_label_files_without_an_end_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("x\n" * (9 << 20))
@@ -240,6 +242,7 @@ def test_label_files_without_an_end_are_refused(tmp_path: Path) -> None:
     assert len(read_labels(str(path))) == 200_000  # in linear, not quadratic time
 
 
+@pytest.mark.slow
 def test_packaged_configs_pass(tmp_path: Path) -> None:
     """The checks accept every type that MMAction2's own configs name, also if the configs are data."""
     from vtcav_ray.models.mmaction_import import import_mmaction
@@ -254,6 +257,7 @@ def test_packaged_configs_pass(tmp_path: Path) -> None:
     assert passed > 20
 
 
+@pytest.mark.slow
 @examples(200)
 @given(st.one_of(st.text(max_size=80), st.text(alphabet="{}[]&*a:,-|>!?%@`'\"\n #<=1.0_e~", max_size=80)))
 def test_any_text_is_data_or_refused(text: str) -> None:
@@ -273,6 +277,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @examples_in_one_folder(200)
 @given(model=JSON, pipeline=JSON, more=JSON)
 def test_any_data_in_the_place_of_a_config_is_a_clear_error(

@@ -256,6 +256,7 @@ def test_stated_names_that_are_no_names_are_reported_and_not_run(tmp_path: Path,
     assert not canary.exists()
 
 
+@pytest.mark.slow
 @examples(300)
 @given(st.dictionaries(st.integers(0, 999), st.text(st.characters(codec="utf-8"), max_size=30), max_size=5))
 def test_whatever_python_writes_of_names_is_read_again(names: dict[int, str]) -> None:
@@ -270,6 +271,7 @@ def test_any_metadata_is_read_or_refused(text: str) -> None:
         assert all(isinstance(k, int) and isinstance(v, str) for k, v in found.items())
 
 
+@pytest.mark.slow
 @examples(150)
 @given(data=st.data())
 def test_any_damage_to_a_model_is_a_clear_error(data: st.DataObject) -> None:

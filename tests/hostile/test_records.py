@@ -218,6 +218,7 @@ def outcome(call: Callable[[], Any]) -> tuple[Any, str]:
         return None, str(error)
 
 
+@pytest.mark.slow
 @given(data=st.binary(max_size=200) | JSON.map(lambda v: json.dumps(v).encode()))
 @fuzzed
 def test_any_bytes_are_json_or_a_sentence(data: bytes) -> None:
@@ -225,6 +226,7 @@ def test_any_bytes_are_json_or_a_sentence(data: bytes) -> None:
     assert not reported or "run/run.json" in reported
 
 
+@pytest.mark.slow
 @given(value=changed(RECORD) | JSON)
 @fuzzed
 def test_any_commit_record_is_whole_or_a_sentence(value: Any) -> None:
@@ -237,6 +239,7 @@ def test_any_commit_record_is_whole_or_a_sentence(value: Any) -> None:
     assert all(type(file["rows"]) is int and file["rows"] >= 0 for file in record["files"].values())
 
 
+@pytest.mark.slow
 @given(value=changed(MANIFEST) | JSON)
 @fuzzed
 def test_any_manifest_is_whole_or_a_sentence(value: Any) -> None:

@@ -214,6 +214,7 @@ def test_every_decision_of_several_processes_is_in_the_file(run: Folder) -> None
     assert {d.subject.clip_id for d in read_decisions(run).rows()} == {f"{w}-{i}" for w in who for i in range(each)}
 
 
+@pytest.mark.slow
 def test_every_answered_decision_of_two_servers_is_in_the_file(run: Folder) -> None:
     each = 100
     sessions = [session_on(run), session_on(run)]

@@ -154,6 +154,7 @@ CELLS = st.none() | st.lists(PIECES, max_size=6).map("/".join) | st.lists(PIECES
 RELAXED = examples_in_one_folder(120)
 
 
+@pytest.mark.slow
 @RELAXED
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8), named=st.booleans())
 def test_fuzz_manifest_rows(folder: Path, rows: list[tuple[str | None, str | None]], named: bool) -> None:
@@ -178,6 +179,7 @@ BYTES = st.binary(max_size=200) | st.text(string.ascii_letters + ",\";\n\r\t\0'=
 )
 
 
+@pytest.mark.slow
 @RELAXED
 @given(data=BYTES, kind=st.sampled_from(["labels.csv", "m.csv", "m.parquet"]))
 def test_fuzz_bytes_of_a_table(folder: Path, data: bytes, kind: str) -> None:
@@ -187,6 +189,7 @@ def test_fuzz_bytes_of_a_table(folder: Path, data: bytes, kind: str) -> None:
     assert not why or kind in why or "no video" in why
 
 
+@pytest.mark.slow
 @RELAXED
 @given(place=st.floats(0, 1), bit=st.integers(0, 7), cut=st.booleans())
 def test_fuzz_a_broken_parquet_manifest(folder: Path, place: float, bit: int, cut: bool) -> None:

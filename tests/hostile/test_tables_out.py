@@ -89,6 +89,7 @@ def test_fuzz_decisions_come_back(rows: list[tuple[str, str, str, str]]) -> None
         assert all(as_text(from_text(cell)) == cell for cell in line)
 
 
+@pytest.mark.slow
 @examples(300)
 @given(st.text(max_size=120) | st.text("set,name,clip_id,decision,note\n\"='@accept reject\r\0", max_size=160))
 def test_fuzz_any_review_file_is_read_or_refused(text: str) -> None:
@@ -114,6 +115,7 @@ def test_names_that_would_meet_in_one_file_are_kept_apart() -> None:
     assert len(set(again.values())) == 4
 
 
+@pytest.mark.slow
 @examples(200)
 @given(st.lists(st.text(max_size=100), unique=True, max_size=12))
 def test_fuzz_file_names(names: list[str]) -> None:

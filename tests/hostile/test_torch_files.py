@@ -162,6 +162,7 @@ def small_checkpoint() -> bytes:
     return saved({"state_dict": OrderedDict(w=torch.arange(6.0).view(2, 3)), "meta": {"classes": ["a"]}})
 
 
+@pytest.mark.slow
 @examples_in_one_folder(150)
 @given(data=st.data())
 def test_any_damage_to_a_checkpoint_is_a_clear_error(tmp_path: Path, data: st.DataObject) -> None:
@@ -174,6 +175,7 @@ def test_any_damage_to_a_checkpoint_is_a_clear_error(tmp_path: Path, data: st.Da
         read_checkpoint(str(tmp_path / "f.pth"))
 
 
+@pytest.mark.slow
 @examples(300)
 @given(
     pickled=st.one_of(

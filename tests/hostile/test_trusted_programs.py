@@ -195,6 +195,7 @@ def test_every_command_on_a_run_hands_the_option_on(
     assert seen == [trusted]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["layers", "plan"])
 def test_commands_refuse_a_program_on_a_url(command: str, tmp_path: Path, canary: Path) -> None:
     with fsspec.open("memory://hostile/model.py", "w") as file:

@@ -274,6 +274,7 @@ def test_a_query_that_is_plain_is_sent(server: Answering) -> None:
     assert fetch(server.url("/get?x=1"), allowing(server.host)) == b"video"
 
 
+@pytest.mark.slow
 def test_the_process_that_decodes_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "GITHUB_TOKEN", "MY_DB_URL", "WANDB_API_KEY", "RAY_AUTH"):
         monkeypatch.setenv(name, SECRET)
@@ -318,6 +319,7 @@ def urls_with_a_secret(draw: st.DrawFn) -> tuple[str, str]:
     return chain + url, secret
 
 
+@pytest.mark.slow
 @examples(400)
 @given(urls_with_a_secret())
 def test_fuzz_a_secret_is_found_and_hidden_wherever_it_stands(case: tuple[str, str]) -> None:
@@ -327,6 +329,7 @@ def test_fuzz_a_secret_is_found_and_hidden_wherever_it_stands(case: tuple[str, s
         assert secret not in text
 
 
+@pytest.mark.slow
 @examples(400)
 @given(st.text(max_size=60) | st.builds("{}://{}".format, WORDS, st.text(max_size=40)))
 def test_fuzz_any_text_is_taken_or_refused(text: str) -> None:

@@ -61,6 +61,7 @@ def test_no_layer_may_be_made_by_a_call_wherever_it_lies(function: Any, tmp_path
         refused(saved(content), tmp_path, "calls")
 
 
+@pytest.mark.slow
 def test_hooks_methods_and_what_could_be_called_are_refused(tmp_path: Path) -> None:
     def with_state(change: Callable[[Any], None]) -> bytes:
         model = network()
@@ -106,6 +107,7 @@ def test_names_that_the_network_does_not_have_are_reported(tmp_path: Path, names
     refused(saved({"model": model}), tmp_path, "names")
 
 
+@pytest.mark.slow
 def test_networks_that_do_not_work_are_reported(tmp_path: Path) -> None:
     def without(name: str) -> Callable[[Any], Any]:
         return lambda model: model.model[0]._modules.pop(name)
@@ -164,6 +166,7 @@ def test_a_network_that_contains_itself_or_repeats_itself_without_end_is_refused
     refused(saved({"model": model}), tmp_path, "deep")
 
 
+@pytest.mark.slow
 def test_what_a_layer_says_of_its_size_is_held_to_its_weights(tmp_path: Path) -> None:
     def lying(**attributes: Any) -> bytes:
         model = network()

@@ -50,6 +50,7 @@ def holder(folder: Path, expires_s: float = 60.0) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_a_second_driver_learns_who_where_and_since_when(house: SmallHouse, config: Config, tmp_path: Path) -> None:
     process = holder(tmp_path / "run")
     try:
@@ -68,6 +69,7 @@ def test_a_second_driver_learns_who_where_and_since_when(house: SmallHouse, conf
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_killed_driver_blocks_nobody(house: SmallHouse, config: Config, tmp_path: Path) -> None:
     """Its process on this machine is gone, so the next driver does not wait."""
     process = holder(tmp_path / "run")
@@ -98,6 +100,7 @@ def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it() -> No
     assert not Owner.parse(b'{"pid": "x", "host": 7}').gone
 
 
+@pytest.mark.slow
 def test_take_over_ends_the_first_in_an_orderly_way(house: SmallHouse, config: Config, tmp_path: Path) -> None:
     process = holder(tmp_path / "run", expires_s=2.0)
     run = pipeline.run(config, take_over=True)
@@ -229,6 +232,7 @@ def test_a_disk_without_hard_links_has_leases_too(tmp_path: Path, monkeypatch: p
 # --- fresh ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_reader_keeps_what_it_opened_while_a_fresh_run_works(house: SmallHouse, config: Config) -> None:
     before = pipeline.run(config)
     wanted = contents(before)
@@ -244,6 +248,7 @@ def test_a_reader_keeps_what_it_opened_while_a_fresh_run_works(house: SmallHouse
     assert not set(before.keys.items()) & set(after.keys.items())
 
 
+@pytest.mark.slow
 def test_what_a_fresh_run_replaced_is_removed_by_the_next_run(house: SmallHouse, config: Config) -> None:
     before = pipeline.run(config)
     old = data_files(before)
@@ -280,6 +285,7 @@ def test_a_fresh_run_that_is_stopped_goes_on_without_fresh(house: SmallHouse, co
     assert run.keys != before.keys
 
 
+@pytest.mark.slow
 def test_a_fresh_run_leaves_what_a_rerun_uses(house: SmallHouse, config: Config) -> None:
     base = pipeline.run(config)
     other = config.model_copy(update={"out": f"{base.url}/checkpoints/other"})

@@ -106,6 +106,7 @@ def test_a_clip_is_examined_for_the_cells_of_its_class(inputs: tuple[StageFolder
     assert less["deletion"] is less["pointing"] is None, "there is nothing to point at"
 
 
+@pytest.mark.slow
 def test_an_overlay_is_a_film_beside_the_tables(inputs: tuple[StageFolder, StageFolder], tmp_path: Path) -> None:
     folder = Folder(str(tmp_path / "drawn"))
     output = made(inputs, folder, [RED], overlays=4, rows=1)

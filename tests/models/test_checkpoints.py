@@ -211,6 +211,7 @@ def test_digest_in_a_published_name_is_checked(weights: dict[str, torch.Tensor],
         read_checkpoint(str(damaged))
 
 
+@pytest.mark.slow
 def test_untrained_weights_come_from_the_seed() -> None:
     states = [
         load_recogniser(ModelConfig(checkpoint="untrained"), "cpu", seed=seed).module.state_dict() for seed in (0, 0, 1)

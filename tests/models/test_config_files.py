@@ -34,6 +34,7 @@ def test_packaged_configs_are_found_by_name_with_their_bases(name: str) -> None:
     assert [step["type"] for step in config.pipeline][3:5] == ["Resize", "ThreeCrop"]
 
 
+@pytest.mark.slow
 def test_no_packaged_config_names_weights_to_fetch() -> None:
     """This covers all keys that name a download: `pretrained`, `init_cfg`, CLIP weights."""
     names = [n for n in packaged_names() if n.split("/")[1] in ("swin", "mvit", "uniformerv2", "slowonly", "csn")]

@@ -47,6 +47,7 @@ def own_module(tmp_path: Path) -> Iterator[str]:
     sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 def test_a_base_of_an_installed_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pkg_resources", None)  # setuptools has removed it
     config = written_program(
@@ -133,6 +134,7 @@ def test_a_config_of_mmaction_0_is_named_as_such(tmp_path: Path, suffix: str) ->
             read_config(config.config)
 
 
+@pytest.mark.slow
 def test_no_packaged_config_is_taken_for_an_old_one() -> None:
     assert all(read_config(name).model for name in packaged_names()[::9])
 

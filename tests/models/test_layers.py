@@ -152,6 +152,7 @@ def test_layers_that_cannot_be_explained(swin: Recogniser) -> None:
         find_forms(recogniser, ["spare"], x)
 
 
+@pytest.mark.slow
 def test_table_of_layers(swin: Recogniser) -> None:
     rows = {row.name: row for row in layer_table(swin)}
     assert rows["backbone.layers.1"].alias == "early"

@@ -20,6 +20,7 @@ def call(*arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_table_of_the_quickstart_s_model() -> None:
     text = call(str(CONFIGS / "quickstart.yaml"), "--set", "model.checkpoint=untrained")
     lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("│ ")}

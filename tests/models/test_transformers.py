@@ -55,6 +55,7 @@ def theirs(folder: str, clip: np.ndarray, auto: str = "AutoVideoProcessor") -> t
         return module(**processor(frames, return_tensors="pt")).logits.flatten()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_logits_equal_the_librarys(folders: dict[str, str], clips: list[np.ndarray], kind: str) -> None:
     recogniser = recogniser_at(folders[kind])
@@ -72,6 +73,7 @@ def test_every_architecture_of_the_installed_library_is_tested() -> None:
     assert set(architectures()) == set(ARCHITECTURES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["VideoMAEImageProcessor", "VivitImageProcessor"])
 def test_folders_with_an_image_processor(tmp_path: Path, clips: list[np.ndarray], name: str) -> None:
     """Published folders are older than the video processors."""

@@ -63,6 +63,7 @@ def test_code_in_the_folder_never_runs(tmp_path: Path, folders: dict[str, str]) 
     assert not canary.exists()
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_fit_stop_with_the_list(tmp_path: Path, folders: dict[str, str]) -> None:
     from safetensors.torch import load_file, save_file
     from transformers import VideoMAEForPreTraining

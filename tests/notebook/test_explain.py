@@ -68,6 +68,7 @@ def explained() -> Explanation:
     return vtcav_ray.explain(Warm(), **arguments())
 
 
+@pytest.mark.slow
 def test_the_colours_have_the_signs_that_the_network_gives_them(explained: Explanation) -> None:
     table = explained.table.query("against == 'random' and layer == 'early'").set_index(["class", "concept"])
     signs = np.sign(table["effect"]).to_dict()
@@ -127,6 +128,7 @@ def test_names_are_escaped_in_html() -> None:
     assert "&lt;b&gt;red" in found._repr_html_()
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was() -> None:
     model = Warm().train()
     model.head.bias.requires_grad_(False)
@@ -136,6 +138,7 @@ def test_the_model_is_left_as_it_was() -> None:
     assert [name for name, weight in model.named_parameters() if not weight.requires_grad] == ["head.bias"]
 
 
+@pytest.mark.slow
 def test_the_order_of_the_clips_changes_nothing(explained: Explanation) -> None:
     given = arguments()
     groups = {
@@ -153,6 +156,7 @@ def test_the_order_of_the_clips_changes_nothing(explained: Explanation) -> None:
     assert one["held_out_accuracy"].equals(other["held_out_accuracy"])
 
 
+@pytest.mark.slow
 def test_clips_of_one_source_video_are_one_unit() -> None:
     groups = {"concepts": {"red": [f"v{i // 2}" for i in range(10)]}}
     found = vtcav_ray.explain(Warm(), **arguments(groups=groups)).table.set_index(["concept", "against"])
@@ -160,6 +164,7 @@ def test_clips_of_one_source_video_are_one_unit() -> None:
     assert set(found.loc[("blue/given", "random"), "n_concept"]) == {10}
 
 
+@pytest.mark.slow
 def test_a_model_whose_output_has_the_logits_gives_the_same(explained: Explanation) -> None:
     class Wrapped(Warm):
         def forward(self, x: torch.Tensor) -> Any:
@@ -169,6 +174,7 @@ def test_a_model_whose_output_has_the_logits_gives_the_same(explained: Explanati
     np.testing.assert_allclose(found.table["effect"], explained.table["effect"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_kinds_have_random_clips_of_their_own() -> None:
     concepts = {"red/spatial": clips(10, red=60, seed=1), "red/frozen": clips(10, red=60, seed=6)}
     with pytest.raises(ValueError, match="random: the concepts are of the kinds spatial, frozen"):
@@ -238,6 +244,7 @@ def test_a_clip_that_gives_no_number_is_a_failure() -> None:
     assert set(found.table.query("concept == 'red/given'")["n_concept"]) == {9}
 
 
+@pytest.mark.slow
 def test_on_a_gpu_everything_is_in_the_right_place(explained: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a simulated GPU: the model, the CAVs and the statistics run where the model's weights are."""
     monkeypatch.setattr(extract, "batches_ahead", ahead)

@@ -51,6 +51,7 @@ def test_an_unknown_layer_is_an_error_with_the_nearest_name(planted: PlantedRun)
         run.table("score")
 
 
+@pytest.mark.slow
 def test_a_run_without_a_report_says_how_far_it_is(tmp_path: Path) -> None:
     made = make_run(tmp_path / "run", weight=1.0)
     run = vtcav_ray.Run(made.url)

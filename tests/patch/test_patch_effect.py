@@ -126,6 +126,7 @@ def test_families_are_corrected_for_each_other() -> None:
     assert (q[2] >= families[2].p_adjusted).all()
 
 
+@pytest.mark.slow
 def test_the_test_holds_its_level_where_responses_saturate() -> None:
     """Concept and random clips of one distribution, through a function that saturates and turns back."""
     rng = np.random.default_rng(6)

@@ -205,6 +205,7 @@ def test_views_and_targets_are_those_of_the_plain_loop(spec: str, target: Target
     assert found.response == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["middle", "early@moving"])
 def test_a_video_swin_responds_as_in_the_plain_loop(swin: Recogniser, layer: str) -> None:
     clips = list(np.random.RandomState(0).randint(0, 256, (5, 16, 64, 64, 3), np.uint8))

@@ -146,6 +146,7 @@ def world(tmp_path: Path, videos: int) -> list[str]:
     return ["configs/quickstart.yaml", "--out", str(tmp_path / "run"), "--set", f"videos.world.videos={videos}"]
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["run", *world(tmp_path, 16), "--dry-run", "--json"])
     assert result.exit_code == 0, result.output

@@ -198,6 +198,7 @@ def test_weights_that_do_not_fit_stop_the_run(what: str, tmp_path: Path) -> None
         Preflight(tuple(rows)).stop()
 
 
+@pytest.mark.slow
 def test_the_model_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
     load = models.load_recogniser
@@ -292,6 +293,7 @@ def test_a_run_that_can_score_no_class_stops_before_the_tracks(tmp_path: Path) -
     assert "No label is a class" in record["error"]
 
 
+@pytest.mark.slow
 def test_its_checks_can_be_made_in_other_processes(tmp_path: Path) -> None:
     """Functions, rows and errors survive pickling, and the result is that of this process."""
     calls: list[int] = []
@@ -312,6 +314,7 @@ def test_its_checks_can_be_made_in_other_processes(tmp_path: Path) -> None:
     assert len(found.stops) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_at_the_clips_needs_no_class(tmp_path: Path) -> None:
     """It stops later, at the clips: these files are no videos."""
     folder_of(tmp_path, gestures=4)
@@ -321,6 +324,7 @@ def test_a_run_that_ends_at_the_clips_needs_no_class(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "tracks").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_preflight(tmp_path: Path) -> None:
     folder_of(tmp_path, gestures=12, lift=6)
     file = written(tmp_path, activations={"layers": ["lat"]}, tracks={"weights": str(tmp_path / "no.pt")})

@@ -54,6 +54,7 @@ def rewritten(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["report.stage", "pipeline"])
 def test_nothing_loads_grad_cam_for_a_run_without_it(module: str) -> None:
     assert python(LOADED.format(module=module)) == "[]"

@@ -79,12 +79,14 @@ def heads(classes: int, each: int) -> list[ClipHead]:
     return [ClipHead("p", k, "class", f"c{k // each}", f"v{k}") for k in range(classes * each)]
 
 
+@pytest.mark.slow
 def test_a_few_examples_all_have_a_preview(made: list[tuple[int, int]]) -> None:
     found = read_examples(None, [*heads(4, 25), ClipHead("p", 100, "concept", "up/context", "v0")], {})  # type: ignore[arg-type]
     assert {name: len(of) for name, of in found.previews.items()} == {f"c{k}": 25 for k in range(4)}
     assert (found.left_out, found.note) == (0, "")
 
 
+@pytest.mark.slow
 def test_of_many_only_the_most_and_least_driven_ones_have_and_only_until_the_bytes_are_used(
     made: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,6 +222,7 @@ def config_at(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return lambda alpha: parse_config({**given, "scores": {"alpha": alpha}})
 
 
+@pytest.mark.slow
 def test_the_page_at_the_top_is_always_the_newest_runs(config_at) -> None:
     """This holds also if that run's report already existed, because `Report:` names this page."""
     first = pipeline.run(config_at(0.1))

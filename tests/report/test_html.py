@@ -67,6 +67,7 @@ def html() -> str:
     return build_report(report_data())
 
 
+@pytest.mark.slow
 def test_elements_nest_and_close(html: str) -> None:
     page = Page(html)
     assert page.open == []
@@ -197,6 +198,7 @@ def test_packed_columns_come_back_with_four_digits() -> None:
     assert found["significant"].tolist() == [float(r["significant"]) for r in rows]
 
 
+@pytest.mark.slow
 def test_a_column_that_the_page_does_not_know_is_in_the_data() -> None:
     scores = table([cell()]).append_column("brand_new", pa.array([0.25]))
     facts = Page(build_report(report_data(scores=scores))).facts()

@@ -37,6 +37,7 @@ text = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zs", "Zl"
 names = st.builds(Subject, st.sampled_from(["concept", "class", "random"]), text, st.just("") | text)
 
 
+@pytest.mark.slow
 @given(st.lists(st.builds(Decision, names, st.sampled_from(["accept", "reject"]), text | st.just("")), max_size=20))
 def test_what_is_written_is_read_again(rows: list[Decision]) -> None:
     decisions = Decisions({d.subject.key: d for d in rows})

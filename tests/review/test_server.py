@@ -244,6 +244,7 @@ serve(Run(sys.argv[1]), "127.0.0.1", 0, lambda line: print(line, flush=True))
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_server(run: Run) -> None:
     process = subprocess.Popen([sys.executable, "-c", CTRL_C, run.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:

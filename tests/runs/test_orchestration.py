@@ -46,6 +46,7 @@ def scored(run: Run) -> list[str]:
     return scores_of(run)["video_id"].to_pylist()
 
 
+@pytest.mark.slow
 def test_a_retry_works_on_what_failed_and_later_stages_see_it(house: House, config: Config) -> None:
     house.broken = {"v03", "v04", "v11"}
     first = pipeline.run(config)
@@ -66,6 +67,7 @@ def test_a_retry_works_on_what_failed_and_later_stages_see_it(house: House, conf
     assert house.worked == {}
 
 
+@pytest.mark.slow
 def test_a_look_at_the_clips_in_between_loses_no_activations(house: House, config: Config) -> None:
     """`--until clips` ends a run without activations. Those of the run before are still carried over."""
     house.broken = {"v05"}
@@ -77,6 +79,7 @@ def test_a_look_at_the_clips_in_between_loses_no_activations(house: House, confi
     assert 0 < carried["kept"] < carried["units"]
 
 
+@pytest.mark.slow
 def test_a_retry_that_recovers_nothing_changes_nothing(house: House, config: Config) -> None:
     house.broken = {"v03"}
     first = pipeline.run(config)
@@ -86,6 +89,7 @@ def test_a_retry_that_recovers_nothing_changes_nothing(house: House, config: Con
         assert house.worked == {"tracks": ["v03"]}
 
 
+@pytest.mark.slow
 def test_once_all_is_mended_the_output_is_that_of_a_run_without_failures(
     house: House, config: Config, tmp_path: Path
 ) -> None:
@@ -104,6 +108,7 @@ def files(run: Run, stage: str) -> dict[str, str]:
     return {p: i["sha256"] for found in run.manifest(stage)["shards"].values() for p, i in found.items()}
 
 
+@pytest.mark.slow
 def test_a_retry_that_is_cut_off_goes_on(house: House, config: Config) -> None:
     house.broken = {"v03", "v04"}
     pipeline.run(config)
@@ -125,6 +130,7 @@ def test_a_retry_that_is_cut_off_goes_on(house: House, config: Config) -> None:
     assert last.manifest("activations")["carried"]["kept"] > 0, "also after the restart"
 
 
+@pytest.mark.slow
 def test_a_rerun_shares_what_does_not_depend_on_the_checkpoint(house: House, config: Config, tmp_path: Path) -> None:
     house.broken = {"v05"}
     base = pipeline.run(config)
@@ -148,6 +154,7 @@ def test_a_rerun_shares_what_does_not_depend_on_the_checkpoint(house: House, con
     assert len(house.worked["activations"]) == 1, "one shard of clips has changed"
 
 
+@pytest.mark.slow
 def test_a_retry_of_a_rerun_mends_the_shared_stages(house: House, config: Config) -> None:
     house.broken = {"v05"}
     base = pipeline.run(config)
@@ -158,6 +165,7 @@ def test_a_retry_of_a_rerun_mends_the_shared_stages(house: House, config: Config
     assert scored(again) == house.videos
 
 
+@pytest.mark.slow
 def test_limit_adds_videos_and_carries_the_others(house: House, config: Config) -> None:
     first = pipeline.run(pipeline.with_more_videos(config, 6))
     assert len(scored(first)) == 6
@@ -176,6 +184,7 @@ def test_limit_adds_videos_and_carries_the_others(house: House, config: Config) 
     assert house.worked["tracks"] == house.videos[10:14]
 
 
+@pytest.mark.slow
 def test_fresh_makes_everything_again(house: House, config: Config) -> None:
     first = pipeline.run(config)
     assert files(pipeline.run(config, fresh=True), "scores") == files(first, "scores")
@@ -230,6 +239,7 @@ def gradcam(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradcam_run, "write_page", lambda run: None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gradcam")
 def test_gradcam_keeps_the_record_of_a_run_that_saw_a_retry(house: House, config: Config) -> None:
     house.videos, house.broken = house.videos[:5], {"v03"}

@@ -40,6 +40,7 @@ def scores(world: World, tmp_path_factory: pytest.TempPathFactory) -> StageFolde
     return run(world, tmp_path_factory.mktemp("run"))[1]
 
 
+@pytest.mark.slow
 def test_every_cell_of_a_layer_has_one_of_the_answer_after_it(scores: StageFolder) -> None:
     rows = rows_of(scores)
     of = {layer: [key[:1] + key[2:] for key in rows if key[1] == layer] for layer in ("late", ANSWER)}
@@ -123,6 +124,7 @@ def test_it_joins_the_family_of_its_concept(scores: StageFolder) -> None:
     assert len({row["p_needed"] for row in family}) == 1
 
 
+@pytest.mark.slow
 def test_without_answers_there_are_only_layers(tmp_path: Path) -> None:
     assert {key[1] for key in rows_of(run(usual(), tmp_path)[1])} == {"late"}
 
@@ -153,6 +155,7 @@ def test_labels_split_it_and_concept_labels_choose_its_clips(tmp_path: Path) -> 
     assert np.isfinite(row["probability_change"])
 
 
+@pytest.mark.slow
 def test_targets_are_those_of_the_run(world: World, tmp_path: Path) -> None:
     settings = config()
     log_odds = settings.model_copy(
@@ -167,6 +170,7 @@ def test_targets_are_those_of_the_run(world: World, tmp_path: Path) -> None:
     assert row["effect"] == pytest.approx(odds("concept", "moving") - odds("random", f"random/{KIND}"), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_classes_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: StageFolder) -> None:
     assert BLOCK_CLASSES > 1
     monkeypatch.setattr("vtcav_ray.scores.stage.BLOCK_CLASSES", 1)

@@ -55,6 +55,7 @@ def usual_cells(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return cells(run(labelled(), tmp_path_factory.mktemp("any"))[1])
 
 
+@pytest.mark.slow
 def test_a_class_is_left_out_of_its_own_effects_on_both_sides(
     other: tuple[World, StageFolder], usual_cells: dict
 ) -> None:
@@ -171,6 +172,7 @@ def test_the_level_holds_without_the_class_and_not_at_zero_weight(counts: tuple[
         assert at_zero > high
 
 
+@pytest.mark.slow
 def test_matched_random_clips_reach_every_figure(tmp_path: Path, usual_cells: dict) -> None:
     world = labelled()
     cavs, scores = run(world, tmp_path, with_labels(random_labels="matched"))

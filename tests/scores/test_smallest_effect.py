@@ -64,6 +64,7 @@ def test_the_unit_is_the_margin_of_the_class_along_its_mean_gradient(scored: Sco
     assert row["min_effect"] == pytest.approx(0.2 * row["class_margin"])
 
 
+@pytest.mark.slow
 def test_a_small_and_sure_effect_is_not_called_and_no_effect_is_said_only_of_a_narrow_interval(
     scored: Scored,
 ) -> None:
@@ -113,6 +114,7 @@ def test_the_p_that_each_correction_asks_for(correction: str, expected: list[flo
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_clips_of_a_note_are_those_of_the_familys_strictest_step(tmp_path: Path) -> None:
     """The two classes' cells are nearly copies, so they cost less than two cells of Bonferroni."""
     made = World()

@@ -29,6 +29,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StageFolder, Sta
     return run(usual(), tmp_path_factory.mktemp("run"))
 
 
+@pytest.mark.slow
 def test_the_planted_cell_is_found_and_no_other(finished: tuple[StageFolder, StageFolder]) -> None:
     found = cells(finished[1])
     assert found["lift", "moving"]["significant"]
@@ -37,6 +38,7 @@ def test_the_planted_cell_is_found_and_no_other(finished: tuple[StageFolder, Sta
     assert not found["lift", "nothing"]["significant"]
 
 
+@pytest.mark.slow
 def test_blocks_give_what_one_shard_gives(
     finished: tuple[StageFolder, StageFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +91,7 @@ def test_sensitivities_say_which_videos(finished: tuple[StageFolder, StageFolder
     assert all(r["positive"] > 0.8 for r in rows)
 
 
+@pytest.mark.slow
 def test_a_concept_of_one_clip_is_left_out_with_a_warning(tmp_path: Path) -> None:
     world = usual()
     world.clips("concept", "once", 1, 3.0)
@@ -117,6 +120,7 @@ def test_equal_activations_are_marked_and_never_significant(tmp_path: Path) -> N
     assert row["decided_by"] == "none"
 
 
+@pytest.mark.slow
 def test_a_class_without_clips_or_gradients_is_reported(tmp_path: Path) -> None:
     world = usual()
     world.gradients = []
@@ -124,6 +128,7 @@ def test_a_class_without_clips_or_gradients_is_reported(tmp_path: Path) -> None:
         run(world, tmp_path, NO_REST)
 
 
+@pytest.mark.slow
 def test_a_class_may_be_spelled_as_people_spell_it(tmp_path: Path) -> None:
     """If only the checkpoint has the names, clips keep the folder's spelling and gradients have the model's."""
     world = usual()
@@ -136,6 +141,7 @@ def test_a_class_may_be_spelled_as_people_spell_it(tmp_path: Path) -> None:
     assert ("Arm wrestling", "moving") in rows
 
 
+@pytest.mark.slow
 def test_a_class_of_one_video_has_no_interval(tmp_path: Path) -> None:
     world = usual()
     world.of_class("rare", 1, 1.0)
@@ -146,6 +152,7 @@ def test_a_class_of_one_video_has_no_interval(tmp_path: Path) -> None:
     assert "single source video" in row["note"]
 
 
+@pytest.mark.slow
 def test_one_random_set_gives_no_p_of_the_score_and_says_so(tmp_path: Path) -> None:
     cavs, scores = run(usual(), tmp_path, config(random_sets=1))
     row = cells(scores)["lift", "moving"]
@@ -180,6 +187,7 @@ def test_a_warning_never_asks_for_more_permutations_than_can_be_had(
     assert not [w for w in correct(plenty, finished[1]).warnings if "permutations can't" in w]
 
 
+@pytest.mark.slow
 def test_a_concept_of_too_few_videos_is_named_and_not_called_enough(tmp_path: Path) -> None:
     """Two videos among 30 random ones have 496 arrangements, so p is at least 0.004."""
     world = World()
@@ -204,6 +212,7 @@ def test_a_concept_of_too_few_videos_is_named_and_not_called_enough(tmp_path: Pa
     assert not [row for row in other.tables["scores"].to_pylist() if "No p that" in row["note"]]
 
 
+@pytest.mark.slow
 def test_too_few_permutations_for_the_cells_of_a_family_are_said_and_the_number_named_is_enough(tmp_path: Path) -> None:
     """Of 150 permutations a 25th has a smallest p in one of six classes, and a 60th is accepted per family."""
     world = World()
@@ -252,6 +261,7 @@ def test_every_correction_is_that_of_its_name(finished: tuple[StageFolder, Stage
     assert (q >= p).all()
 
 
+@pytest.mark.slow
 def test_what_is_not_learnable_can_be_significant(
     finished: tuple[StageFolder, StageFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +278,7 @@ def test_what_is_not_learnable_can_be_significant(
     assert "by chance. An effect of" in found["lift", "nothing"]["note"]
 
 
+@pytest.mark.slow
 def test_the_class_itself_is_taken_out(tmp_path: Path) -> None:
     """The concept `moving` is there in videos of a class that raises the logit anyway; `nearly the same` is not."""
     world = usual()
@@ -305,6 +316,7 @@ def test_nulls_hold_both_tests(finished: tuple[StageFolder, StageFolder]) -> Non
         assert sum(row["score_counts"]) == 28
 
 
+@pytest.mark.slow
 def test_relative_cells_are_decided_by_their_own_smallest_p(tmp_path: Path) -> None:
     """30 random sets are 30 draws against random, and 15 disjoint pairs for a relative cell."""
     settings = config(random_sets=30)
@@ -338,6 +350,7 @@ def test_no_concept_at_all_is_an_error(tmp_path: Path) -> None:
         run(world, tmp_path, NO_REST)
 
 
+@pytest.mark.slow
 def test_the_gain_scales_sizes_and_nothing_else(finished: tuple[StageFolder, StageFolder], tmp_path: Path) -> None:
     world = usual()
     world.gain_of = {f"{name}-{i}": 3.0 for name in ("lift", "drop") for i in range(10)}

@@ -63,6 +63,7 @@ def run(code: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_reading_a_table_of_a_local_run_imports_no_client_of_an_object_store(tmp_path: Path) -> None:
     output = stage_folder(Folder(str(tmp_path)), "tracks", "k")
     output.commit("s", ShardOutput({"tracks": pa.table({"video_id": ["a", "b"]})}))
@@ -70,11 +71,13 @@ def test_reading_a_table_of_a_local_run_imports_no_client_of_an_object_store(tmp
     assert run(READ_A_TABLE.format(run=str(tmp_path), packages=PACKAGES)) == "[]"
 
 
+@pytest.mark.slow
 def test_listing_and_opening_local_videos_imports_no_client_of_an_object_store(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"video")
     assert run(LIST_A_FOLDER.format(folder=str(tmp_path), packages=PACKAGES)) == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "options", "imported"),
     [

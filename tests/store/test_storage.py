@@ -155,6 +155,7 @@ def test_what_is_read_ahead_ends_with_its_reader(tmp_path: Path) -> None:
     assert seen == [f"s{i:04d}" for i in range(40)], "it fails when its turn comes, and not before"
 
 
+@pytest.mark.slow
 def test_files_are_read_in_the_thread_that_asks(tmp_path: Path) -> None:
     """A thread of Arrow's that still holds a Python file when the process ends aborts the process (seen twice)."""
     stage = StageFolder("tracks", "k", Folder(str(tmp_path)))

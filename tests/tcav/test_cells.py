@@ -82,6 +82,7 @@ def rows() -> dict[tuple[str, str, str], ScoreRow]:
     return {key_of(r): dataclasses.replace(r, p=p[key_of(r)]) for r in score_layer(planted(), OPTIONS).cells}
 
 
+@pytest.mark.slow
 def test_the_planted_concept_is_found_with_its_sign(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     lift, drop = rows["lift", "cup/spatiotemporal", "random"], rows["drop", "cup/spatiotemporal", "random"]
     assert lift.effect == pytest.approx(2.0, abs=0.7)
@@ -93,6 +94,7 @@ def test_the_planted_concept_is_found_with_its_sign(rows: dict[tuple[str, str, s
     assert drop.tcav_score < 0.1
 
 
+@pytest.mark.slow
 def test_the_effect_uses_the_reference_gradients_and_the_sign_counts_do_not(
     rows: dict[tuple[str, str, str], ScoreRow],
 ) -> None:
@@ -144,6 +146,7 @@ def test_every_figure_is_in_its_range(rows: dict[tuple[str, str, str], ScoreRow]
         assert (row.n, row.R) == (15, 10)
 
 
+@pytest.mark.slow
 def test_equal_gradients_are_marked_and_have_no_test_of_signs() -> None:
     for row in score_layer(planted(same_gradient=True), OPTIONS).cells:
         assert row.degenerate
@@ -152,6 +155,7 @@ def test_equal_gradients_are_marked_and_have_no_test_of_signs() -> None:
         assert row.tcav_score == pytest.approx(round(row.tcav_score * row.R) / row.R)
 
 
+@pytest.mark.slow
 def test_sensitivities_are_kept_for_each_video() -> None:
     sensitivities = score_layer(planted(), OPTIONS).sensitivities
     lift = [s for s in sensitivities if (s.class_, s.concept) == ("lift", "cup/spatiotemporal")]
@@ -159,6 +163,7 @@ def test_sensitivities_are_kept_for_each_video() -> None:
     assert np.mean([s.sensitivity for s in lift]) > 0
 
 
+@pytest.mark.slow
 def test_the_nulls_are_those_that_the_tests_counted() -> None:
     scored = score_layer(planted(), OPTIONS)
     tests = {key_of(row): row for row in effect_tests(planted())}
@@ -182,6 +187,7 @@ def test_the_nulls_are_those_that_the_tests_counted() -> None:
         assert mean == pytest.approx(cell.tcav_null_mean, abs=0.5 / SCORE_BINS)
 
 
+@pytest.mark.slow
 def test_twins_are_matched_by_track_and_frame_whatever_their_order() -> None:
     data = planted()
     shuffled = np.random.default_rng(3).permutation(len(data.clip_ids))

@@ -62,6 +62,7 @@ def test_a_large_effect_has_the_smallest_p_and_a_known_sign():
     assert down.ci_high < 0
 
 
+@pytest.mark.slow
 def test_p_is_uniform_under_the_null():
     rng = np.random.default_rng(0)
     values = [

@@ -142,6 +142,7 @@ def simulated(composition: tuple[int, ...], shift: float, simulations: int = 200
     return got.p <= 0.05, got.p_within <= 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("composition", [(16, 2, 1, 1), (5, 5, 5, 5)])
 def test_within_holds_its_level_where_the_plain_test_answers_another_question(composition: tuple[int, ...]) -> None:
     plain_rejects, within_rejects = simulated(composition, shift=0.0)
@@ -152,6 +153,7 @@ def test_within_holds_its_level_where_the_plain_test_answers_another_question(co
         assert plain_rejects.mean() < 0.005  # the spread between labels drowns everything
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("composition", [(16, 2, 1, 1), (5, 5, 5, 5)])
 def test_within_finds_a_shift_within_labels(composition: tuple[int, ...]) -> None:
     plain_rejects, within_rejects = simulated(composition, shift=3.0)

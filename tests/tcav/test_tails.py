@@ -49,6 +49,7 @@ def test_a_single_video_on_one_side_has_a_p() -> None:
     assert np.isnan(got.spread_ratio)
 
 
+@pytest.mark.slow
 def test_equal_tails_hold_their_level_on_skewed_pools() -> None:
     rng = np.random.default_rng(1)
     simulations = 4000

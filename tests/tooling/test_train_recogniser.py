@@ -88,6 +88,7 @@ def test_a_bad_video_is_left_out_and_named(tmp_path: Path) -> None:
     assert list(report["left_out"]) == ["left/s9_t0.mp4"]
 
 
+@pytest.mark.slow
 def test_start_takes_only_weights_that_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 

@@ -45,6 +45,7 @@ def sources(server: BadServer) -> list[tuple[str, Listed]]:
     return list(with_neighbours(videos, neighbours_of(videos)).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", [False, True])
 def test_bad_objects_are_rows_and_the_others_are_tracked(server: BadServer, turned: bool) -> None:
     videos = sources(server)[::-1] if turned else sources(server)

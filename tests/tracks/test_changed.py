@@ -101,6 +101,7 @@ def of(video_id: str, clips: Mapping[str, bytes]) -> set[str]:
     return {clip for clip in clips if video_id in clip}
 
 
+@pytest.mark.slow
 def test_a_file_that_was_replaced_since_it_was_listed_has_no_tracks(folder: Path) -> None:
     videos, _ = list_videos(VideosConfig(uri=str(folder)))
     (folder / NAMES[3]).write_bytes(video(40))
@@ -109,6 +110,7 @@ def test_a_file_that_was_replaced_since_it_was_listed_has_no_tracks(folder: Path
     assert set(tracks["video_id"].to_pylist()) == set(NAMES) - {NAMES[3]}
 
 
+@pytest.mark.slow
 def test_a_file_that_is_replaced_while_it_is_decoded_has_no_tracks(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +125,7 @@ def test_a_file_that_is_replaced_while_it_is_decoded_has_no_tracks(
     assert tracked(videos)[1] == {NAMES[5]: "changed"}
 
 
+@pytest.mark.slow
 def test_no_clip_is_cut_from_a_file_that_was_replaced_since_it_was_tracked(folder: Path, tmp_path: Path) -> None:
     videos, _ = list_videos(VideosConfig(uri=str(folder)))
     tracks, _ = tracked(videos)
@@ -135,6 +138,7 @@ def test_no_clip_is_cut_from_a_file_that_was_replaced_since_it_was_tracked(folde
     assert after == {clip: frames for clip, frames in before.items() if clip not in of(NAMES[2], before)}
 
 
+@pytest.mark.slow
 def test_another_file_of_the_same_size_is_noticed(folder: Path, tmp_path: Path) -> None:
     videos, _ = list_videos(VideosConfig(uri=str(folder)))
     tracks, _ = tracked(videos)
@@ -170,6 +174,7 @@ def test_a_copy_of_the_whole_folder_is_no_change(folder: Path, tmp_path: Path) -
     assert cut(tmp_path / "replaced", videos, tracks)[1] == {NAMES[7]: "changed"}
 
 
+@pytest.mark.slow
 def test_a_video_that_no_listing_knows_is_held_against_its_tracks(folder: Path, tmp_path: Path) -> None:
     with BadServer(folder) as server:
         empty = dict.fromkeys(VIDEOS.names)

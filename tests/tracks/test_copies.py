@@ -97,6 +97,7 @@ def test_copies_are_near_and_strangers_are_far_even_on_one_background() -> None:
             assert min(others.values()) > DISTANCE, (how, name, others)
 
 
+@pytest.mark.slow
 def test_a_long_video_keeps_few_pictures_and_the_same_signature() -> None:
     rng = np.random.default_rng(0)
     ground = cv2.resize(rng.uniform(40, 200, (9, 16)), (160, 90), interpolation=cv2.INTER_CUBIC)

@@ -128,6 +128,7 @@ def test_letterbox_is_ultralytics_own(tiny_weights: str) -> None:
         assert np.array_equal(detector.letterbox(frame), theirs(image=frame)), (height, width)
 
 
+@pytest.mark.slow
 def test_classes_are_kept_by_name(tiny_weights: str) -> None:
     frames, _ = square_video([(5, 5)])
     config = TracksConfig(weights=tiny_weights, image_size=64, confidence=0.0, classes=("ball",))
@@ -145,6 +146,7 @@ def test_torchvision_is_not_needed(tiny_weights: str, monkeypatch: pytest.Monkey
     assert not {m for m in set(sys.modules) - before if m.startswith("torchvision")}
 
 
+@pytest.mark.slow
 def test_a_torchvision_without_its_operators_is_not_used(tiny_weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers and timm import it in the process in which a detector runs, too."""
     frames = square_video([(5, 5)])[0]

@@ -11,6 +11,7 @@ from vtcav_ray.errors import ConfigError
 from vtcav_ray.tracks.detect import Detector
 
 
+@pytest.mark.slow
 def test_reduced_precision_changes_boxes_little() -> None:
     frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 96, 128, 3), np.uint8))
     exact, reduced = (

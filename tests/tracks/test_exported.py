@@ -46,6 +46,7 @@ def assert_equal(one: Detections, other: Detections) -> None:
     assert np.array_equal(one.classes, other.classes)
 
 
+@pytest.mark.slow
 def test_auto_takes_onnx_runtime_and_finds_the_boxes_of_pytorch(frames: list[np.ndarray]) -> None:
     exact, found = detector("pytorch"), detector("auto")
     assert (exact.backend, found.backend) == ("pytorch", "onnxruntime")
@@ -59,6 +60,7 @@ def test_auto_takes_onnx_runtime_and_finds_the_boxes_of_pytorch(frames: list[np.
     assert boxes >= 10
 
 
+@pytest.mark.slow
 def test_a_frame_has_the_same_boxes_in_every_batch(frames: list[np.ndarray]) -> None:
     found = detector("onnxruntime", confidence=0.01)
     together = found(frames)
@@ -115,6 +117,7 @@ def test_what_it_cannot_run_is_left_to_pytorch(settings: dict[str, str], reason:
         detector("onnxruntime", **settings)
 
 
+@pytest.mark.slow
 def test_without_the_package_pytorch_runs_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # its import fails
     assert detector("auto").backend == "pytorch"

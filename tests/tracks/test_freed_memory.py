@@ -81,6 +81,7 @@ def test_some_is_kept_unless_all_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not asked
 
 
+@pytest.mark.slow
 def test_workers_on_a_cpu_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from vtcav_ray.config import Config
     from vtcav_ray.tracks import sources

@@ -17,6 +17,7 @@ from vtcav_ray.tracks.stage import TrackWorker
 from vtcav_ray.videos.listing import list_videos
 
 
+@pytest.mark.slow
 def test_given_boxes_get_the_side_values_of_tracking(videos: Path, tmp_path: Path) -> None:
     for name in "abcde":
         mot_sequence(tmp_path / "mot" / name, mot_lines(), seqLength=FRAMES, imWidth=SIZE[1], imHeight=SIZE[0])
@@ -35,6 +36,7 @@ def test_given_boxes_get_the_side_values_of_tracking(videos: Path, tmp_path: Pat
         assert min(row["sharpness"]) > 0
 
 
+@pytest.mark.slow
 def test_the_pass_over_the_frames_is_that_of_tracking(videos: Path, tmp_path: Path) -> None:
     from tests.helpers.tracked_things import RedSquares
     from vtcav_ray.tracks.track import track_videos
@@ -102,6 +104,7 @@ def test_more_that_does_not_fit(videos: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_boxes_are_cut_at_the_frame_and_few_may_lie_outside(videos: Path, tmp_path: Path) -> None:
     rows = rows_of("a")
     rows[0] |= {"x1": -5.0, "x2": 11.0}
@@ -155,6 +158,7 @@ def test_times_find_the_frames_of_a_varying_rate(tmp_path: Path) -> None:
     assert f"and {folder}/a.mkv has {FRAMES} frames" in failures["a.mkv"].message
 
 
+@pytest.mark.slow
 def test_ava_keyframes_are_linked_and_interpolated(videos: Path, tmp_path: Path) -> None:
     def line(frame: int, action: str, person: str) -> str:
         shares = (side / size for side, size in zip(box_of(frame), (SIZE[1], SIZE[0]) * 2, strict=True))
@@ -173,6 +177,7 @@ def test_ava_keyframes_are_linked_and_interpolated(videos: Path, tmp_path: Path)
     assert tracks["frames"].to_pylist() == [[0, 2, 4]]
 
 
+@pytest.mark.slow
 def test_cvat_moves_boxes_until_they_are_outside(videos: Path, tmp_path: Path) -> None:
     boxes = [
         {"frame": 0, "box": box_of(0)},
@@ -194,6 +199,7 @@ def test_cvat_moves_boxes_until_they_are_outside(videos: Path, tmp_path: Path) -
     assert "is for frames of 1280x720 pixels" in failures["a.mp4"].message
 
 
+@pytest.mark.slow
 def test_a_stride_keeps_boxes_between_its_frames(videos: Path, tmp_path: Path) -> None:
     for frames, kept in ((range(0, FRAMES, 2), 12), (range(1, FRAMES, 2), 12), (range(FRAMES), FRAMES)):
         file = write_parquet(tmp_path / "t.parquet", rows_of("a", frames))

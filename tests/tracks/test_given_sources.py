@@ -115,6 +115,7 @@ def test_the_key_is_of_the_files_content_and_not_of_the_detector(videos: Path, t
     assert key() != before
 
 
+@pytest.mark.slow
 def test_two_files_of_one_video(videos: Path, tmp_path: Path) -> None:
     mot_sequence(tmp_path / "a" / "a", mot_lines())
     mot_sequence(tmp_path / "a" / "a", ["1,-1,5,5,9,9,0.5"], file="det/det.txt")
@@ -125,6 +126,7 @@ def test_two_files_of_one_video(videos: Path, tmp_path: Path) -> None:
         run(config_of(videos, tmp_path / "a", "mot"), tmp_path / "run2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["mot/a/gt/gt.txt", "mot/a", "mot/*/gt/gt.txt", "mot"])
 def test_a_source_is_a_file_a_folder_or_a_glob(source: str, videos: Path, tmp_path: Path) -> None:
     mot_sequence(tmp_path / "mot" / "a", mot_lines())

@@ -82,6 +82,7 @@ def test_every_head_of_the_installed_package_is_known() -> None:
     assert set(REFUSED) == set(_NO_BOXES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -164,6 +165,7 @@ def test_the_boxes_of_a_prompt_free_onnx_are_those_of_predict(
     same_boxes(exported(path, name, **options), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "name"), sorted(REFUSED.items()))
 def test_a_head_without_upright_boxes_is_refused_by_its_name(tmp_path: Path, head: str, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"`{head}`.*Give the detection weights"):
@@ -229,6 +231,7 @@ def test_an_old_export_of_rtdetr_is_known_by_its_layout(tmp_path: Path) -> None:
     assert found.classes.tolist() == [1]
 
 
+@pytest.mark.slow
 def test_a_yoloe_without_classes_says_how_to_set_them(tmp_path: Path) -> None:
     name = WITH_NETWORK["YOLOEDetect"]
     model = network(name)
@@ -237,6 +240,7 @@ def test_a_yoloe_without_classes_says_how_to_set_them(tmp_path: Path) -> None:
         detector(saved_pt(model, tmp_path, name))
 
 
+@pytest.mark.slow
 def test_a_network_with_layers_of_more_than_a_million_parameters_loads(tmp_path: Path) -> None:
     """Ultralytics writes the number of parameters on each layer, as an attribute."""
     name = WITH_NETWORK["Detect"]

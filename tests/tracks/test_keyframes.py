@@ -35,6 +35,7 @@ def both(data: bytes, **options: object) -> tuple[list[dict], list[dict], dict[s
     return every.to_pylist(), auto.to_pylist(), figures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tracker", ["bytetrack", "botsort"])
 def test_a_moving_square_has_the_same_track_from_fewer_frames(tracker: str) -> None:
     every, auto, figures = both(video([(5 + 1.5 * t, 30) for t in range(49)]), tracker=tracker)
@@ -46,6 +47,7 @@ def test_a_moving_square_has_the_same_track_from_fewer_frames(tracker: str) -> N
     assert figures["detected_frames"] <= 15
 
 
+@pytest.mark.slow
 def test_where_objects_begin_and_end_is_found_to_the_frame() -> None:
     way = [AWAY] * 14 + [(10 + 2.0 * t, 30) for t in range(21)] + [AWAY] * 11
     every, auto, figures = both(video(way))
@@ -54,6 +56,7 @@ def test_where_objects_begin_and_end_is_found_to_the_frame() -> None:
     assert figures["detected_frames"] < len(way) * 0.7
 
 
+@pytest.mark.slow
 def test_a_still_video_is_hardly_looked_at() -> None:
     every, auto, figures = both(video([(40, 30)] * 65))
     assert auto[0]["frames"] == every[0]["frames"] == list(range(65))
@@ -76,6 +79,7 @@ def test_nothing_is_interpolated_across_a_cut() -> None:
     assert np.abs(np.array(auto[0]["boxes"]) - np.array(every[0]["boxes"])).max() < 1
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_who_shares_the_batch() -> None:
     videos = [video([(5 + 1.2 * i * t, 30) for t in range(30)], seed=i) for i in range(4)]
     together, _ = run(videos, "auto")

@@ -114,6 +114,7 @@ def same_masks(path: str, name: str) -> None:
     assert np.median(overlaps) > 0.93
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name != WITH_MASKS[0] else ()) for name in WITH_MASKS]
 )
@@ -129,6 +130,7 @@ def test_the_masks_of_an_onnx_are_those_of_predict(tmp_path: Path, name: str) ->
     same_masks(path, name)
 
 
+@pytest.mark.slow
 def test_boxes_are_the_same_with_and_without_masks(tmp_path: Path) -> None:
     path = pt_of(WITH_MASKS[0], tmp_path)
     (plain,), (drawn,) = detector(path)([picture()]), detector(path, masks=True)([picture()])
@@ -136,6 +138,7 @@ def test_boxes_are_the_same_with_and_without_masks(tmp_path: Path) -> None:
     assert np.array_equal(plain.boxes, drawn.boxes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["v8/yolov8.yaml", "v8/yolov8-pose.yaml", pytest.param("v8/yolov8-rtdetr.yaml", marks=pytest.mark.slow)]
 )

@@ -95,6 +95,7 @@ def test_a_clip_is_cut_as_a_player_shows_it(name: str) -> None:
 STAMPS = [int(t) for t in np.cumsum([0, *[20] * 40, *[200] * 39])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["matroska", "mpegts", "webm", "mp4"])
 def test_speed_is_measured_in_real_time(container: str) -> None:
     """The square moves 12 pixels per second, an eighth of the short side, whatever the distance of the frames."""
@@ -125,6 +126,7 @@ def test_times_by_frame_equal_indices_at_a_constant_rate() -> None:
     assert [s.motion.speed for s in slow] == pytest.approx([span.motion.speed / 5 for span in plain])
 
 
+@pytest.mark.slow
 def test_warnings_name_the_videos() -> None:
     default = int(Disposition.default)
     several = of_streams([(square_video(RISING)[0], 0), (square_video(RISING, height=64, width=80)[0], default)])

@@ -12,6 +12,7 @@ from vtcav_ray.tracks.detect import Detector
 from vtcav_ray.tracks.layouts import Rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "shapes"), [(32, [16, 16]), (16, [16, 16]), (8, [8, 8]), (20, [20])])
 def test_batches_run_in_pieces_of_one_size(batch_size: int, shapes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     frames = list(np.random.default_rng(0).integers(0, 256, (sum(shapes) - 3, 64, 96, 3), np.uint8))

@@ -36,6 +36,7 @@ def run(
     return *track_videos([("v", source)], RedSquares(), config, media=media, signatures=signatures), media
 
 
+@pytest.mark.slow
 def test_tracks_lie_inside_segments_and_have_the_frames_of_the_file(long_file: str) -> None:
     table, failures, figures, media = run(long_file, Segment(4, 5), Segment(0.4, 1.2))
     assert not failures
@@ -58,6 +59,7 @@ def test_tracks_lie_inside_segments_and_have_the_frames_of_the_file(long_file: s
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_a_segment_shows_does_not_depend_on_the_rest_of_the_file(long_file: str) -> None:
     """A tracker, the camera's motion and the copies' signature start with the segment."""
     alone, together = {}, {}

@@ -70,6 +70,7 @@ def test_numbers_that_are_not_finite_do_not_end_it() -> None:
     np.testing.assert_array_equal(suppress(rows, 2, 0.2, 0.5), by_ultralytics(rows, 2, 0.2, 0.5))
 
 
+@pytest.mark.slow
 def test_boxes_in_the_source_are_ultralytics_own() -> None:
     from ultralytics.utils.ops import scale_boxes
 

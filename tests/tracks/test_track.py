@@ -38,6 +38,7 @@ def run(videos: list[tuple[str, bytes]], detector: RedSquares, **options) -> tup
     return track_videos(videos, detector, config, open_videos=3)
 
 
+@pytest.mark.slow
 def test_one_track_a_square_with_its_boxes(red_squares: RedSquares) -> None:
     truth = {}
     videos = []
@@ -89,6 +90,7 @@ def test_frames_of_many_videos_share_batches(red_squares: RedSquares) -> None:
     assert red_squares.batches == [16, 16, 16]
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_who_shares_the_batch(red_squares: RedSquares) -> None:
     videos = [("a", moving(1)[0]), ("big", moving(2, height=120, width=160)[0]), ("c", moving(3, frames=9)[0])]
     together, _, _ = run(videos, red_squares)
@@ -115,6 +117,7 @@ def test_bad_videos_are_failures_and_the_others_go_on(red_squares: RedSquares) -
     assert (gone.uri, gone.clip_id, gone.attempts) == ("/nowhere/x.mp4", None, 1)
 
 
+@pytest.mark.slow
 def test_a_video_that_breaks_off_is_counted(red_squares: RedSquares, tmp_path: Path) -> None:
     where = str(tmp_path / "a.mp4")  # with its index at the front, for which FFmpeg needs a real file
     options = {"movflags": "faststart"}
@@ -156,6 +159,7 @@ def test_a_video_without_objects_has_no_track(red_squares: RedSquares) -> None:
     assert (table.num_rows, failures, figures["frames"]) == (0, [], 6)
 
 
+@pytest.mark.slow
 def test_torchcodec_finds_the_same_tracks_and_says_what_pyav_took_over(red_squares: RedSquares) -> None:
     try:
         check_torchcodec()
@@ -182,6 +186,7 @@ def test_a_choice_of_decoder_leaves_the_key_of_older_tracks_as_it_was() -> None:
     assert ingredients(decoder="torchcodec") == ingredients() | {"decoder": "torchcodec"}
 
 
+@pytest.mark.slow
 def test_a_worker_without_torchcodec_says_so_before_any_video(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     config = Config.model_validate({"videos": {"uri": "x"}, "out": "y", "tracks": {"decoder": "torchcodec"}})

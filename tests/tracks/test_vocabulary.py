@@ -74,6 +74,7 @@ def test_tokens_are_those_of_clip() -> None:
     assert tokenize(["red card"])[0].tolist() == [49406, 736, 2601, 49407] + [0] * 73
 
 
+@pytest.mark.slow
 def test_clip_is_computed_as_openai_does(encoders: dict[str, str]) -> None:
     tokens = torch.from_numpy(tokenize(WORDS)).long()
     with torch.no_grad():
@@ -188,6 +189,7 @@ def with_words(model: Any, features: TextFeatures) -> Any:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "encoder"), [(WORLD, "archive"), pytest.param(YOLOE, "program", marks=pytest.mark.slow)]
 )
@@ -216,6 +218,7 @@ def test_the_boxes_are_those_of_predict_with_these_classes(
     assert np.abs(found.confidence[mine] - wanted[order, 4]).max() < 0.01
 
 
+@pytest.mark.slow
 def test_weights_that_take_no_words_are_refused_by_their_head(tmp_path: Path, encoders: dict[str, str]) -> None:
     name = "v8/yolov8.yaml"
     settings = tracks(pt_of(name, tmp_path), text_encoder=encoders["archive"])

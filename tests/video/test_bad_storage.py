@@ -200,6 +200,7 @@ def test_few_neighbours_are_kept_and_the_same_ones_in_any_order() -> None:
 # --- files of a run that are not videos -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_model_files_over_http_say_what_is_wrong(server: BadServer) -> None:
     uri = f"{server.url}/{NAMES[0]}"
     for fault, error, words in (

@@ -78,6 +78,7 @@ def test_frames_come_one_at_a_time(long_video: bytes) -> None:
         assert video.num_frames <= 3
 
 
+@pytest.mark.slow
 def test_a_video_is_opened_once_for_its_frames(long_video: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = itertools.count()
     original = Video._opened

@@ -76,6 +76,7 @@ def test_variable_rate_odd_size_and_the_end(tmp_path: Path) -> None:
     assert both(str(path))[0].handed_over is None
 
 
+@pytest.mark.slow
 @usable
 def test_pyav_takes_over_what_torchcodec_does_not_do() -> None:
     for name in ("mirrored", "flipped", "transposed"):  # TorchCodec itself does not mirror

@@ -312,6 +312,7 @@ def race(url: str, pattern: str, log: str, start: float) -> None:
         watch_once(config, WatchOptions(pattern, settle_s=0.0), run_one, lambda folder: None)
 
 
+@pytest.mark.slow
 def test_racing_watchers_run_each_checkpoint_once(tmp_path: Path) -> None:
     names = [f"epoch_{step}.pth" for step in range(12)]
     for name in names:
@@ -335,6 +336,7 @@ def test_a_file_is_created_once_on_storage_that_can_promise_it(tmp_path: Path) -
         assert folder.read_bytes("a/b.json") == b"1"
 
 
+@pytest.mark.slow
 def test_a_pass_with_nothing_new_ends_at_once_without_ray(tmp_path: Path) -> None:
     (tmp_path / "exp").mkdir()
     (tmp_path / "c.yaml").write_text(json.dumps({"videos": {"world": {}}, "out": str(tmp_path / "run")}))

@@ -48,6 +48,7 @@ def found(run: Run) -> ExplainedExamples:
     return explain_examples(run)
 
 
+@pytest.mark.slow
 def test_every_example_is_explained_at_its_clip_where_the_tables_have_both_gradients(found: ExplainedExamples) -> None:
     at_clip = {one.explanation.video: one.at_clip for one in found.examples}
     assert at_clip == {f"{name}-{i}": i < 5 for name in CLASSES for i in range(10)}
@@ -122,6 +123,7 @@ def test_the_mistakes_are_ranked_with_a_test_of_each_concept(run: Run) -> None:
         assert presence == pytest.approx(np.mean(values), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_without_a_mistake_the_table_is_empty_and_without_answers_there_is_none(tmp_path: Path) -> None:
     world = two_classes()
     for video in WRONG:

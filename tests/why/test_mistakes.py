@@ -76,6 +76,7 @@ def test_both_tests_measure_the_same_difference() -> None:
     assert margins.coefficients @ by_group == pytest.approx(found.difference[0])
 
 
+@pytest.mark.slow
 def test_a_concept_that_carries_the_cause_is_found_and_a_random_one_is_not() -> None:
     # The first test alone would call the random concept: its direction also contains a little of the cause.
     called_by_first = called = found = 0
@@ -125,6 +126,7 @@ def test_a_class_that_is_hard_and_rich_in_a_concept_is_no_evidence() -> None:
     assert found.p[0] > 0.05
 
 
+@pytest.mark.slow
 def test_under_the_null_a_wrong_row_is_as_rare_as_alpha_says() -> None:
     # 200 draws of 6 correlated cells: at most 5 % have any q below 0.05, up to 3 standard errors.
     rng = np.random.default_rng(3)

@@ -142,6 +142,7 @@ def test_augmented_boxes_stay_on_their_object() -> None:
         assert np.abs(np.array([columns.max() + 1 - x2, rows.max() + 1 - y2])).max() <= 2
 
 
+@pytest.mark.slow
 def test_training_clips_carry_the_class_of_their_motion() -> None:
     """The label follows the true motion of a bright square that moves right, in every rotation and reflection."""
     frames = np.zeros((1, 32, 64, 64, 3), np.uint8)

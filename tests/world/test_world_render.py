@@ -50,6 +50,7 @@ def test_boxes_move_with_the_motion() -> None:
         assert abs(way[axis]) > 2 * abs(way[1 - axis])
 
 
+@pytest.mark.slow
 def test_still_objects_stand_still_and_hidden_frames_are_left_out() -> None:
     hidden = 0
     for index in range(30):
@@ -78,6 +79,7 @@ def test_visible_share_falls_when_an_object_is_covered() -> None:
     assert truth[1].visible_N[0] > 0.9
 
 
+@pytest.mark.slow
 def test_main_object_is_seen_in_every_frame() -> None:
     for index in range(60):
         rendered = render_scene(scene_of(index))

@@ -132,6 +132,7 @@ def test_odd_geometry_is_refused(fields: dict[str, tuple[int, int]], word: str) 
         Geometry(**fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "index", "role"),
     [

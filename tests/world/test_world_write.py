@@ -23,6 +23,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WorldSummary]
     return out, write_world(str(out), VIDEOS, seed=7)
 
 
+@pytest.mark.slow
 def test_tables_have_their_schemas_and_agree(world: tuple[Path, WorldSummary]) -> None:
     out, summary = world
     videos, truth = pq.read_table(out / "videos.parquet"), pq.read_table(out / "truth.parquet")
@@ -39,6 +40,7 @@ def test_tables_have_their_schemas_and_agree(world: tuple[Path, WorldSummary]) -
     assert moving == {row["video_id"]: words[row["label"]] for row in rows}
 
 
+@pytest.mark.slow
 def test_files_are_h264_as_the_truth_says(world: tuple[Path, WorldSummary]) -> None:
     out, summary = world
     truth = {row["video_id"]: row for row in pq.read_table(out / "truth.parquet").to_pylist()}
@@ -138,6 +140,7 @@ def test_odd_parameters_are_refused_before_anything_is_written(
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_missing_asset_names_those_that_are_there() -> None:
     with pytest.raises(FileNotFoundError, match=r"recogniser_labels\.txt"):
         asset("nothing.pt")
