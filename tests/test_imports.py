@@ -144,7 +144,6 @@ def test_a_worker_imports_what_its_stage_needs(small: tuple[Run, dict[str, set[s
     assert "torch" in imported["activations"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "without"),
     [

@@ -38,7 +38,6 @@ def reran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, str]:
     return pipeline.run(config), str(checkpoint)
 
 
-@pytest.mark.slow
 def test_a_rerun_with_too_many_failures_exits_4(reran: tuple[Run, str]) -> None:
     run, checkpoint = reran
     strict = CliRunner().invoke(cli.app, ["rerun", run.url, "--checkpoint", checkpoint])

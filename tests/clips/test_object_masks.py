@@ -240,7 +240,6 @@ def config_of(mask: bool) -> Config:
     return Config.model_validate({"videos": {"uri": "x"}, "out": "y", "clips": clips})
 
 
-@pytest.mark.slow
 def test_the_stage_plans_and_cuts_masked_clips(tmp_path: Path) -> None:
     names = [f"v{i}" for i in range(12)]
     run, inputs = Folder(str(tmp_path)), {}

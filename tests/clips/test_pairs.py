@@ -262,7 +262,6 @@ def test_if_every_partner_failed_no_clip_is_compared_with_others() -> None:
     assert set(leave_out(table, {}, Decisions(), in_pairs={"mark"}).reasons) == set(table["clip_id"].to_pylist())
 
 
-@pytest.mark.slow
 def test_both_files_of_a_pair_are_cut_and_a_damaged_one_is_one_failure(tmp_path: Path) -> None:
     many(tmp_path, 3, "with", "without")
     for file in tmp_path.glob("*/*.mp4"):
@@ -277,7 +276,6 @@ def test_both_files_of_a_pair_are_cut_and_a_damaged_one_is_one_failure(tmp_path:
     assert left.reasons == {"concept/mark/given/given/with/1.mp4": "no_partner"}
 
 
-@pytest.mark.slow
 def test_a_plan_counts_random_clips_that_are_own_clips(tmp_path: Path) -> None:
     many(tmp_path, 6, "with", "without", "other", "negatives")
     pairs = concept(tmp_path)

@@ -108,7 +108,6 @@ def test_init_asks_the_folder_and_the_result_passes_the_preflight(tmp_path: Path
     assert check(config).stops == ()
 
 
-@pytest.mark.slow
 def test_init_names_labels_that_the_model_does_not_have(tmp_path: Path) -> None:
     videos = class_folders(tmp_path, 8)
     (videos / "lift").rename(videos / "yoga")

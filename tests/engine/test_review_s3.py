@@ -30,7 +30,6 @@ def test_every_decision_is_in_the_file(s3: Seaweed) -> None:
     assert {d.subject.clip_id for d in read_decisions(folder).rows()} == wanted
 
 
-@pytest.mark.slow
 def test_a_file_that_changed_since_it_was_read_is_not_written_over(s3: Seaweed) -> None:
     folder = Folder(f"{s3.bucket('review-raced')}/run", s3.storage_options)
     seen: list[bytes | None] = []

@@ -91,7 +91,6 @@ def test_the_same_run_gives_the_same_files(run: Run, written: dict[str, Path], t
     assert path.read_bytes() == written["effects-lift.svg"].read_bytes()
 
 
-@pytest.mark.slow
 def test_tables_hold_every_cell(written: dict[str, Path]) -> None:
     with written["scores.csv"].open(newline="") as file:
         rows = list(csv.DictReader(file))

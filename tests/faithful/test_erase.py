@@ -82,7 +82,6 @@ def test_areas_of_curves_by_hand() -> None:
     assert insertion(opposite) == pytest.approx([np.mean([-1 + 5, -0.5 + 5, 0 + 5])])
 
 
-@pytest.mark.slow
 def test_shuffling_after_a_layer_keeps_its_activation_and_changes_the_logits(
     recogniser: Recogniser, clips: list[np.ndarray]
 ) -> None:

@@ -78,7 +78,6 @@ def test_directions_are_those_of_the_pool_and_of_the_cavs(tmp_path: Path) -> Non
     assert found.random["spatial"].shape == (2, 3)
 
 
-@pytest.mark.slow
 def test_the_last_table_has_a_row_of_every_check(tmp_path: Path) -> None:
     given = context(tmp_path)
     work = faithful_stage(chosen("blue", "red")).prepare(given)

@@ -20,7 +20,6 @@ from vtcav_ray.gradcam.summary import summarise
 from vtcav_ray.heatmaps.intervals import mean_interval, median_interval, separation
 
 
-@pytest.mark.slow
 def test_a_mean_has_an_interval_over_source_videos() -> None:
     values = np.random.default_rng(1).normal(2.0, 1.0, 40)
     mean, low, high = mean_interval(values)
@@ -99,7 +98,6 @@ def test_the_verdict_follows_the_figures() -> None:
     assert "differ" in sentences.verdict(seeing, tcav(0.5, -0.5))
 
 
-@pytest.mark.slow
 def test_the_summary_states_flicker_against_the_object() -> None:
     cells = page_data().cells("all", "middle", "frame")
     text = sentences.flicker_sentence(cells, "middle", "frame")
@@ -129,7 +127,6 @@ def test_the_page_shows_the_figures_and_escapes_names() -> None:
     assert NASTY not in build_page(page_data(failures=failed))
 
 
-@pytest.mark.slow
 def test_a_page_of_nothing_is_a_page() -> None:
     empty = tables.GRADCAM.empty_table()
     data = dataclasses.replace(

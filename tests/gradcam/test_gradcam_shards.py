@@ -30,7 +30,6 @@ def chosen(given: Context) -> dict[str, bool]:
     return {row["clip_id"]: row["draw"] for row in rows}
 
 
-@pytest.mark.slow
 def test_shards_hold_the_class_examples(tmp_path: Path) -> None:
     given = context(tmp_path, overlays=1, modes=["clip"])
     work = STAGE.prepare(given)

@@ -107,7 +107,6 @@ def test_clips_that_can_not_be_used_are_failures(inputs: tuple[StageFolder, Stag
     assert "gradcam_places" not in output.tables
 
 
-@pytest.mark.slow
 def test_an_overlay_is_a_film_beside_the_tables(inputs: tuple[StageFolder, StageFolder], tmp_path: Path) -> None:
     folder = Folder(str(tmp_path / "drawn"))
     config = config_of(gradcam={"layers": ["early"], "modes": ["clip"]})
@@ -122,7 +121,6 @@ def test_an_overlay_is_a_film_beside_the_tables(inputs: tuple[StageFolder, Stage
     assert folder.read_bytes(row["webp"])[8:12] == b"WEBP"
 
 
-@pytest.mark.slow
 def test_the_last_shard_averages_over_videos(inputs: tuple[StageFolder, StageFolder], tmp_path: Path) -> None:
     """The square is in the upper half, and in the left half only in part."""
     folder = Folder(str(tmp_path))
@@ -155,7 +153,6 @@ def test_the_last_shard_averages_over_videos(inputs: tuple[StageFolder, StageFol
     np.testing.assert_allclose(values[:8, 16:20], 0, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_the_last_shard_adds_the_sums_of_all_shards(inputs: tuple[StageFolder, StageFolder], tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     one = made(inputs, folder, modes=["clip"])

@@ -42,7 +42,6 @@ def test_a_direction_is_the_difference_of_the_means(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(one.random_Rd, axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_its_shards_hold_the_examples_of_the_cells_classes(tmp_path: Path) -> None:
     work = prepared(tmp_path, RED)
     clips = [clip for shard in work.shards for clip in shard.rows["clip_id"].to_pylist()]

@@ -169,7 +169,6 @@ def test_table_of_layers(swin: Recogniser) -> None:
     assert [row.name for row in layer_table(swin, ["late", "early"])] == ["backbone.layers.1", "backbone.layers.3"]
 
 
-@pytest.mark.slow
 def test_compiled_blocks_are_the_networks_blocks(swin: Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Any] = []
 

@@ -32,7 +32,6 @@ def test_table_of_the_quickstart_s_model() -> None:
     assert "UNTRAINED" in text
 
 
-@pytest.mark.slow
 def test_json_of_some_layers() -> None:
     quickstart = str(CONFIGS / "quickstart.yaml")
     found = json.loads(call(quickstart, "--json", "--layer", "late", "--layer", "head", "--set", "clips.frames=8"))

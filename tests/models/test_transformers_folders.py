@@ -49,7 +49,6 @@ def test_pickles_are_refused_and_the_message_says_how_to_convert_them(tmp_path: 
     assert not canary.exists()
 
 
-@pytest.mark.slow
 def test_code_in_the_folder_never_runs(tmp_path: Path, folders: dict[str, str]) -> None:
     folder = Path(shutil.copytree(folders["videomae"], tmp_path / "m"))
     canary = tmp_path / "canary"

@@ -223,7 +223,6 @@ def test_the_model_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(built) == 3
 
 
-@pytest.mark.slow
 def test_a_layer_in_which_nothing_can_move_is_named(tmp_path: Path) -> None:
     """Of 2 frames, the patch embedding leaves one time step."""
     layers = {"layers": ["early@moving", "early@still", "early"]}
@@ -282,7 +281,6 @@ def written(place: Path, **sections: Any) -> str:
     return str(place / "c.yaml")
 
 
-@pytest.mark.slow
 def test_a_run_that_can_score_no_class_stops_before_the_tracks(tmp_path: Path) -> None:
     folder_of(tmp_path, gestures=12, push_lef=3)
     settings = parse_config(json.loads(Path(written(tmp_path)).read_text()))

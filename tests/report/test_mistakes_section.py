@@ -59,7 +59,6 @@ def test_what_was_not_found_is_said(table: pa.Table | None, said: str) -> None:
     assert said in " ".join(sentences(table, 0.05))
 
 
-@pytest.mark.slow
 def test_the_section_has_the_table_and_escapes_names() -> None:
     many = [replace(FIRST, rank=k + 1, significant=k == 0) for k in range(MAX_ROWS + 3)]
     html = build_report(report_data(mistakes=rows(*many)))

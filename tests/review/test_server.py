@@ -279,7 +279,6 @@ def test_a_busy_port_and_a_run_without_clips_are_reported(server: ReviewServer, 
         ClipGroups(Run(folder.url))
 
 
-@pytest.mark.slow
 def test_the_contact_sheet_has_every_clip_with_its_decision(run: Run, tmp_path: Any) -> None:
     run.folder.write_bytes(FILE, f"set,name,clip_id,decision\n,,{FIRST},reject\n".encode())
     line = export(run, str(tmp_path / "sheet.html"), 4)

@@ -119,7 +119,6 @@ def test_the_effect_uses_the_reference_gradients_and_the_sign_counts_do_not(
     assert tests[other].effect_unit == pytest.approx(before[other].effect_unit, rel=1e-6)
 
 
-@pytest.mark.slow
 def test_what_is_not_there_is_not_found(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     for name in ("lift", "drop"):
         for concept in ("cup/spatial", "cup/frozen"):

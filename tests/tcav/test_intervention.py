@@ -57,7 +57,6 @@ def test_small_shifts_move_the_logit_as_predicted(
         assert extracted.gains[layer] == pytest.approx(found.gain)
 
 
-@pytest.mark.slow
 def test_at_the_head_the_model_is_linear_so_any_step_is_exact(packaged: Recogniser, clips: list[np.ndarray]) -> None:
     gradients = Extractor(packaged, ["head"], "mean").extract(clips, [[K]] * 3).gradients["head"]
     projection = layer_projection(packaged, clips[0], "head", "mean", 0)

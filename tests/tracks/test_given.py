@@ -65,7 +65,6 @@ def test_the_pass_over_the_frames_is_that_of_tracking(videos: Path, tmp_path: Pa
         assert np.array_equal(np.array(row["signature"], np.float32), signatures[row["video_id"]])
 
 
-@pytest.mark.slow
 def test_what_does_not_fit_is_a_row_and_the_others_are_used(videos: Path, tmp_path: Path) -> None:
     place = tmp_path / "mot"
     mot_sequence(place / "a", mot_lines(), frameRate=30)
@@ -88,7 +87,6 @@ def test_what_does_not_fit_is_a_row_and_the_others_are_used(videos: Path, tmp_pa
             raise AssertionError(failure.message)
 
 
-@pytest.mark.slow
 def test_more_that_does_not_fit(videos: Path, tmp_path: Path) -> None:
     place = tmp_path / "mot"
     mot_sequence(place / "a", mot_lines(), imWidth=640, imHeight=480)
@@ -120,7 +118,6 @@ def test_boxes_are_cut_at_the_frame_and_few_may_lie_outside(videos: Path, tmp_pa
     assert f"Boxes that lie outside the frame are left out: 1 in 1 videos, the first at {file}, row 2." in warnings
 
 
-@pytest.mark.slow
 def test_lines_without_a_video_are_named_with_the_nearest(videos: Path, tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "t.parquet", [*rows_of("a"), *rows_of("aa.mp4")])
     _, _, warnings = run(config_of(videos, file, "parquet"), tmp_path / "run")
@@ -131,7 +128,6 @@ def test_lines_without_a_video_are_named_with_the_nearest(videos: Path, tmp_path
         run(config_of(videos, file, "parquet"), tmp_path / "run2")
 
 
-@pytest.mark.slow
 def test_a_bad_row_costs_its_video_alone(videos: Path, tmp_path: Path) -> None:
     rows = [*rows_of("a"), *rows_of("b")]
     rows[30]["x2"] = 0.0
@@ -144,7 +140,6 @@ def test_a_bad_row_costs_its_video_alone(videos: Path, tmp_path: Path) -> None:
         run(config_of(videos, file, "parquet"), tmp_path / "run2")
 
 
-@pytest.mark.slow
 def test_times_find_the_frames_of_a_varying_rate(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     folder.mkdir()

@@ -217,7 +217,6 @@ class OldRtdetr(torch.nn.Module):
         return self.rows + 0 * images.mean()
 
 
-@pytest.mark.slow
 def test_an_old_export_of_rtdetr_is_known_by_its_layout(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

@@ -86,7 +86,6 @@ def test_clip_is_computed_as_openai_does(encoders: dict[str, str]) -> None:
     assert np.abs(wanted[0] - wanted[1]).max() > 0.01, "words that all encode alike show nothing"
 
 
-@pytest.mark.slow
 def test_the_program_in_clips_archive_is_not_run(encoders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a program was run")
@@ -133,7 +132,6 @@ def test_weights_of_the_wrong_size_are_a_clear_error(tmp_path: Path) -> None:
         text_features(tracks("x.pt", text_encoder=str(path)), None)
 
 
-@pytest.mark.slow
 def test_without_an_encoder_the_error_says_which_file_and_how_to_give_it(tmp_path: Path) -> None:
     weights = pt_of(WORLD, tmp_path)
     config = run_config(tracks(weights))
@@ -147,7 +145,6 @@ def test_without_an_encoder_the_error_says_which_file_and_how_to_give_it(tmp_pat
         Ultralytics.ingredients(run_config(tracks(weights, text_encoder=str(tmp_path / "none.pt"))))
 
 
-@pytest.mark.slow
 def test_vectors_are_computed_once_and_kept_beside_the_run(
     tmp_path: Path, encoders: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,7 +237,6 @@ def test_weights_that_take_no_words_are_refused_by_their_head(tmp_path: Path, en
         Detector(fused, "cpu", features=text_features(fused, None))
 
 
-@pytest.mark.slow
 def test_the_preflight_knows_the_words(tmp_path: Path, encoders: dict[str, str]) -> None:
     weights = pt_of(WORLD, tmp_path)
     settings = tracks(weights, text_encoder=encoders["archive"])

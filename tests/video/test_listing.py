@@ -148,7 +148,6 @@ BAD_ROWS = ["http://[bad/x.mp4", "1.mp4/b.mp4", "1.mp4/b/c.mp4", f"{'x' * 300}.m
             "s3://no bucket/a.mp4"]  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("limit", [listing.STAT_LIMIT, 5, 1])  # looked up one by one, by folder, or not at all
 def test_a_row_that_can_not_be_a_file_is_a_failure_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int

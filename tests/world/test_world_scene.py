@@ -58,7 +58,6 @@ def test_each_class_moves_its_way_at_the_stated_speeds(scenes: list[Scene]) -> N
     assert np.quantile(peaks, 0.99) < 3.05
 
 
-@pytest.mark.slow
 def test_course_is_the_same_run_backwards(scenes: list[Scene]) -> None:
     for scene in scenes[:200]:
         steps = np.diff(scene.actors[-1].centres_T2.astype(np.float64), axis=0)
