@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gc
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import pytest
 import typer.main
 import typer.testing
 from filelock import FileLock
+
+from tests.helpers.programs import find_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -207,8 +208,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)  # the run takes a minute
         if item.get_closest_marker("shared") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"no real videos and weights at {SHARED}"))
-        if item.get_closest_marker("browser") and not shutil.which("chromium"):
-            item.add_marker(pytest.mark.skip(reason="chromium is not installed (apt-get install chromium)"))
+        if item.get_closest_marker("browser") and find_chromium() is None:
+            item.add_marker(pytest.mark.skip(reason="no Chromium (apt-get install chromium-headless-shell)"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

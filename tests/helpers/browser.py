@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Dialog, Page, sync_playwright
+
+from tests.helpers.programs import find_chromium
 
 AXE = Path(__file__).parents[1] / "report" / "axe" / "axe.min.js"  # axe-core 4.14.1, MPL-2.0, for tests only
 FLAGS = [
@@ -73,7 +74,7 @@ _free: dict[str, list[Tab]] = {}  # options -> tabs that no test has
 def chromium() -> Iterator[Browser]:
     """Start a browser that asks the network for nothing by itself."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         try:
             yield browser
         finally:

@@ -207,9 +207,9 @@ def _ray() -> tuple[Mark, str]:
 
 
 def _chromium() -> tuple[Mark, str]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found:
-        return "ok", found
+    for program in ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(program):
+            return "ok", found
     return "note", "not found: the report opens in any browser; only the tests that render it are skipped"
 
 
