@@ -57,6 +57,7 @@ def rows(count: int, dim: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32) + np.float32(0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [64, 5])  # with 5, most CAVs' sums cancel and are recomputed from the rows
 @pytest.mark.parametrize("solver", list(SOLVERS))
 def test_cavs(solver: str, dim: int) -> None:
@@ -215,6 +216,7 @@ def test_the_bias_of_a_part_beside_a_seam_is_aligned_on_a_gpu() -> None:
         assert torch.equal(found.cpu(), bias)
 
 
+@pytest.mark.slow
 def test_a_gpu_trains_more_cavs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The result does not depend on the number of CAVs per call."""
     pool, sides = rows(80, 16), ([np.arange(n) for n in range(8, 16)], [np.arange(40, 40 + n) for n in range(8, 16)])

@@ -144,6 +144,7 @@ def test_a_worker_imports_what_its_stage_needs(small: tuple[Run, dict[str, set[s
     assert "torch" in imported["activations"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "without"),
     [
@@ -163,6 +164,7 @@ def test_a_command_imports_no_model_decoder_or_cluster(
         assert "pyarrow" in commands[command]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["package", "help", "init", "run", "status", "table"])
 def test_a_command_imports_no_client_of_object_stores_for_local_files(
     commands: dict[str, set[str]], command: str

@@ -36,6 +36,7 @@ def plain_gradients(recogniser: Recogniser, clip: np.ndarray, path: str, k: int)
     return kept[0].detach(), gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer", [pytest.param(name, marks=pytest.mark.slow if name in ("middle", "late") else ()) for name in LAYERS]
 )
@@ -87,6 +88,7 @@ def test_one_pass_takes_a_layer_with_several_projections(swin: Recogniser, clips
         np.testing.assert_allclose(together.gradients[word], alone.gradients[layer], rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["logit", "log_odds", "log_probability"])
 def test_gradients_of_each_target_by_finite_differences(
     exact: Recogniser, clips: list[np.ndarray], target: str
@@ -141,6 +143,7 @@ def test_top_classes_are_added_and_not_done_twice(swin: Recogniser, clips: list[
     assert 2 not in found.gradient_clips
 
 
+@pytest.mark.slow
 def test_one_forward_pass_a_clip_and_no_graph_before_the_first_layer(
     swin: Recogniser, clips: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +183,7 @@ def test_results_do_not_depend_on_the_batch(swin: Recogniser, clips: list[np.nda
         assert np.array_equal(again.gradients[layer], whole.gradients[layer])
 
 
+@pytest.mark.slow
 def test_views_are_averaged(swin: Recogniser, clips: list[np.ndarray]) -> None:
     three = dataclasses.replace(swin.preprocessor.crop, kind="three")  # type: ignore[type-var]
     recogniser = dataclasses.replace(swin, preprocessor=dataclasses.replace(swin.preprocessor, crop=three))

@@ -18,6 +18,7 @@ def activation(batch: int = 3, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
     return torch.randn(batch, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "formula", "d"),
     [("mean", "btijc->bc", 6), ("time", "btijc->btc", 24), ("space", "btijc->bijc", 90), ("flat", "btijc->btijc", 360)],
@@ -229,6 +230,7 @@ def test_a_grid_whose_blocks_differ_has_their_mean_gain() -> None:
     assert make_projection("grid:2", SHAPE).gains(2).tolist() == pytest.approx([np.mean(counts)] * 2)
 
 
+@pytest.mark.slow
 def test_a_sketch_estimates_the_move_of_the_whole_activation() -> None:
     a, gradient = activation(1), activation(1) + 0.2 * activation(1).flip(1)
     whole = (gradient * a).sum().item()

@@ -100,6 +100,7 @@ def test_a_damaged_clip_and_one_that_is_not_finite_are_failures_that_name_the_la
         assert set(activations["views"].to_pylist()) == {worker.extractor._views_each()}
 
 
+@pytest.mark.slow
 def test_what_float16_can_not_hold_is_a_failure(tmp_path: Path) -> None:
     worker = ExtractWorker(config(), stored(tmp_path, clip_table(3)), Folder(str(tmp_path / "out")))
 

@@ -145,6 +145,7 @@ def test_a_way_that_became_slower_is_reported(monkeypatch: pytest.MonkeyPatch) -
     assert len(smoke.checked({"a": lambda: environment.ratios(work, twice, 3)}, before)) == 1
 
 
+@pytest.mark.slow
 def test_scaling_keeps_what_was_measured_after_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import scaling
 

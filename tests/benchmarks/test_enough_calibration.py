@@ -19,6 +19,7 @@ def _benchmarks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reserve", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_sets_are_the_planners(seed: int, reserve: bool) -> None:

@@ -54,6 +54,7 @@ def test_p_comes_before_the_size_and_an_unknown_figure_last() -> None:
     assert surest([{"size": 1.0, "p": 0.01}, {"size": 2.0, "p": 0.01}])["size"] == 2.0
 
 
+@pytest.mark.slow
 def test_worlds_are_averaged_and_one_below_the_bar_is_enough_not_to_tell() -> None:
     from worlds.telling import summary
 

@@ -80,6 +80,7 @@ def _court(frames: int = 52) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.repeat(court[None], frames, axis=0))
 
 
+@pytest.mark.slow
 def test_the_mark_is_drawn_where_it_is_looked_for(tmp_path: Path) -> None:
     shape = _letters()
     (tmp_path / "plain.mp4").write_bytes(encode_mp4(_court(), 30))

@@ -45,6 +45,7 @@ def test_an_item_that_needs_more_than_there_may_be_stands_alone() -> None:
     assert [piece.items for piece in layer().pieces(items, most=50)] == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relative", [(), ("groups", "pairs")])
 def test_cavs_are_the_same_from_one_gram_matrix_and_from_many(
     relative: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

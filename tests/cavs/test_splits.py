@@ -45,6 +45,7 @@ def test_a_video_is_never_on_both_sides_of_a_split(problem):
             assert not held.any()
 
 
+@pytest.mark.slow
 def test_it_is_possible_whenever_both_sides_have_two_videos_of_their_own():
     rng = np.random.default_rng(0)
     for seed in range(200):

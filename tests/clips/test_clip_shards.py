@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from tests.helpers.tracked_things import track_row, tracks_table, videos_table
 from vtcav_ray import tables
@@ -85,6 +86,7 @@ def test_contents_tell_a_videos_clips_apart() -> None:
     assert contents_of(pa.Table.from_pylist(rows, schema=tables.CLIPS)).to_pylist()[1] != before[1]
 
 
+@pytest.mark.slow
 def test_a_worker_that_cuts_clips_gets_by_without_torch() -> None:
     """Torch would double the start time and the memory of its actors."""
     code = """

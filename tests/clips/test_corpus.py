@@ -73,6 +73,7 @@ def uses(plan: ClipPlan) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [15, 20, 60])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_file_serves_one_use_whatever_labels_its_segments_have(count: int, seed: int) -> None:
@@ -85,11 +86,13 @@ def test_a_file_serves_one_use_whatever_labels_its_segments_have(count: int, see
     assert plan.rows.schema == pa.schema([*PLAN, *SEGMENT])
 
 
+@pytest.mark.slow
 def test_classes_get_their_share_of_files_that_have_all_labels() -> None:
     examples = plan_matches(60).counts["classes"]
     assert set(examples.values()) == {4}
 
 
+@pytest.mark.slow
 def test_class_examples_are_segments_of_their_class() -> None:
     rows = [row for row in plan_matches(40).rows.to_pylist() if row["set"] == "class"]
     per_file = Counter(row["video_id"] for row in rows)
@@ -118,6 +121,7 @@ def test_concept_and_random_clips_stay_inside_a_segment_and_have_its_label() -> 
         assert row["label"] == LABELS[(int(row["video_id"][5:8]) + int(row["start"] // 10)) % 3]
 
 
+@pytest.mark.slow
 def test_a_source_of_tracks_that_knows_no_segments_gives_the_same_clips() -> None:
     table, tracks, segments = matches(40)
     known = plan_clips(table, iter(tracks), [], config(), 0, segments=segments).rows
@@ -181,6 +185,7 @@ def test_rare_classes_get_the_videos_that_they_share() -> None:
     assert plan.counts["classes"]["rare"] == 3
 
 
+@pytest.mark.slow
 def test_files_of_one_source_are_one_video() -> None:
     rows = [
         {"video_id": f"part{i:02d}.mp4", "label": LABELS[i % 3], "source": f"match {i // 3}"} for i in range(60)
@@ -199,6 +204,7 @@ def test_files_of_one_source_are_one_video() -> None:
     assert len(set(plan.rows["clip_id"].to_pylist())) == plan.rows.num_rows
 
 
+@pytest.mark.slow
 def test_clips_of_a_segment_have_its_frames() -> None:
     data = encode(numbered_frames(300), options={"g": "30"})
     rows = [

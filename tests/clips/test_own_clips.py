@@ -178,6 +178,7 @@ def test_own_negatives_take_the_corpus_s_place_and_the_rest_is_marked() -> None:
             assert (twin["seed"], twin["uri"], twin["kind"]) == (row["seed"], row["uri"], "given")
 
 
+@pytest.mark.slow
 def test_a_source_of_the_corpus_serves_no_other_use() -> None:
     sources = [f"{i}.mp4" for i in range(4)]
     plan = planned(given_table(a=sources), OWN[:1], per_concept=4)
@@ -247,6 +248,7 @@ def test_a_clip_of_a_corpus_file_is_of_that_file_s_source_video(tmp_path: Path) 
     ]
 
 
+@pytest.mark.slow
 def test_one_clip_of_a_source_counts_unless_more_are_allowed() -> None:
     table = given_table(a=["s0", "s0", "s1", "s2"])
     once = [r["video_id"] for r in planned(table, OWN[:1], controls=[]).rows.to_pylist() if r["set"] == "concept"]
@@ -372,6 +374,7 @@ def test_an_image_is_shown_t_times_and_a_damaged_file_is_one_failure(video: byte
 # -- copies
 
 
+@pytest.mark.slow
 def test_a_copy_in_another_set_is_left_out_and_the_concept_s_clip_is_kept(video: bytes) -> None:
     other = encode(numbered_frames(60)[::-1] // 2 + 60)
     rows = [

@@ -262,6 +262,7 @@ def test_if_every_partner_failed_no_clip_is_compared_with_others() -> None:
     assert set(leave_out(table, {}, Decisions(), in_pairs={"mark"}).reasons) == set(table["clip_id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_both_files_of_a_pair_are_cut_and_a_damaged_one_is_one_failure(tmp_path: Path) -> None:
     many(tmp_path, 3, "with", "without")
     for file in tmp_path.glob("*/*.mp4"):

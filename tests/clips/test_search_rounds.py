@@ -141,6 +141,7 @@ def test_a_limit_cuts_the_last_round_and_keeps_the_order(tmp_path: Path, output:
     assert "random" in text
 
 
+@pytest.mark.slow
 def test_a_concept_that_nothing_shows_takes_every_video(output: StageFolder) -> None:
     search = Search(config_of(("cup", "owl")), corpus(), LABELS)
     searched(search, output)

@@ -80,6 +80,7 @@ def test_a_video_serves_one_use_only(count: int, concepts: Any) -> None:
     assert sum(result.counts["videos"].values()) == count
 
 
+@pytest.mark.slow
 def test_large_corpus_gets_all_that_was_asked_for() -> None:
     result = plan(200, random_pool=80)
     assert result.warnings == []
@@ -114,6 +115,7 @@ def test_sets_smaller_than_the_number_of_labels_take_labels_by_chance() -> None:
         assert 0.3 < late / count.total() < 0.7
 
 
+@pytest.mark.slow
 def test_a_class_video_gives_as_many_clips_as_views_and_counts_once() -> None:
     one, three = plan(60), plan(60, class_views=3)
     rows = [r for r in three.rows.to_pylist() if r["set"] == "class"]
@@ -125,6 +127,7 @@ def test_a_class_video_gives_as_many_clips_as_views_and_counts_once() -> None:
     assert three.counts["videos"] == one.counts["videos"]
 
 
+@pytest.mark.slow
 def test_concepts_are_what_their_config_says() -> None:
     rows = plan(200).rows.to_pylist()
     assert {r["object"] for r in rows if r["name"] == "cup"} == {"cup"}
@@ -161,6 +164,7 @@ def test_controls_share_their_twins_track_and_span() -> None:
     assert Counter(r["control_of"] for r in controls) == dict.fromkeys(twins, 2)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_nothing_else() -> None:
     videos, tracks = corpus(120)
     one = plan_clips(videos, tracks, [], config(), 0)
@@ -171,6 +175,7 @@ def test_the_seed_decides_and_nothing_else() -> None:
     assert not one.rows.equals(other.rows)
 
 
+@pytest.mark.slow
 def test_random_clips_and_concepts_are_balanced_over_classes() -> None:
     rows = plan(200, random_pool=60).rows.to_pylist()
     by_class = Counter(r["label"] for r in rows if r["name"] == "random/spatial")
@@ -179,6 +184,7 @@ def test_random_clips_and_concepts_are_balanced_over_classes() -> None:
     assert max(by_class.values()) - min(by_class.values()) <= 1
 
 
+@pytest.mark.slow
 def test_where_most_labels_are_rare_the_other_videos_fill_the_random_pool() -> None:
     """With as many labels as single videos, the unlabelled rest is not limited to one label's share."""
     labels = {f"{i:04d}.mp4": f"rare {i}" if i < 100 else None for i in range(400)}
@@ -212,6 +218,7 @@ def test_a_concept_without_enough_videos_is_dropped_and_reported() -> None:
     assert "plane" not in result.rows["name"].to_pylist()
 
 
+@pytest.mark.slow
 def test_auto_gives_motion_controls_to_moving_concepts_only() -> None:
     rows = plan(200, concepts="auto", min_per_concept=5, controls=("frozen",)).rows.to_pylist()
     controlled = {row["name"] for row in rows if row["set"] == "concept" and row["kind"] == "frozen"}
@@ -221,6 +228,7 @@ def test_auto_gives_motion_controls_to_moving_concepts_only() -> None:
     assert controlled
 
 
+@pytest.mark.slow
 def test_auto_proposes_objects_and_motions_by_rank() -> None:
     result = plan(200, concepts="auto", max_concepts=2)
     assert set(result.counts["concepts"]) == {"cup up", "cup right"}
@@ -230,6 +238,7 @@ def test_auto_proposes_objects_and_motions_by_rank() -> None:
     assert set(everything.counts["concepts"]) == {"cup up", "cup right", "ball still"}
 
 
+@pytest.mark.slow
 def test_every_spatiotemporal_clip_has_its_controls_unless_configured_otherwise() -> None:
     plain = CUP.model_copy(update={"controls": None})
     for controls in (("frozen", "shuffled", "reversed", "padding"), ("reversed",), ()):
@@ -239,6 +248,7 @@ def test_every_spatiotemporal_clip_has_its_controls_unless_configured_otherwise(
         assert found == {(clip, control): 1 for clip in moving for control in controls}
 
 
+@pytest.mark.slow
 def test_labels_are_taken_as_the_model_spells_them() -> None:
     videos, tracks = corpus(60)
     result = plan_clips(videos, tracks, [], config(), 0, ["Lift", "push left", "juggling"])

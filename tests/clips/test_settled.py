@@ -50,6 +50,7 @@ def test_an_error_ends_it_too() -> None:
     assert not gc.get_freeze_count()
 
 
+@pytest.mark.slow
 def test_what_the_program_froze_stays_frozen() -> None:
     gc.freeze()
     with settled():

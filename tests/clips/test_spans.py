@@ -132,6 +132,7 @@ def test_spans_of_many_tracks_are_those_of_each_alone_bit_for_bit(settings: dict
         assert together["blur"]
 
 
+@pytest.mark.slow
 def test_boxes_and_motion_are_those_of_numpy_and_of_one_span() -> None:
     config = ClipsConfig(frames=8, interval=2, size=32, quality=QualityConfig(**EASY))  # type: ignore[arg-type]
     tracks = many_tracks(60)

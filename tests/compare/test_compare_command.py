@@ -27,6 +27,7 @@ def printed(runs: list[Run], page: str | None = None) -> list[str]:
     return text.getvalue().splitlines()
 
 
+@pytest.mark.slow
 def test_the_table_begins_with_what_moved(runs: list[Run], tmp_path: Path) -> None:
     page = tmp_path / "new" / "page.html"
     lines = printed(runs, str(page))
@@ -44,6 +45,7 @@ def test_with_several_steps_each_row_names_its_runs(runs: list[Run]) -> None:
     assert sorted(steps) == [["after", "before"], ["before", "after"]]
 
 
+@pytest.mark.slow
 def test_too_few_permutations_are_a_note(runs: list[Run], tmp_path: Path) -> None:
     first = write_run(tmp_path / "few", 1.0, scores={"permutations": 100})
     assert not any(line.startswith("note: ") for line in printed(runs))

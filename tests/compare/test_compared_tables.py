@@ -40,6 +40,7 @@ def test_the_change_is_that_of_the_gradients_on_the_same_clips(tmp_path: Path) -
     assert not lift["learnable"]
 
 
+@pytest.mark.slow
 def test_q_is_holms_over_all_cells_of_all_steps(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / str(weight), weight) for weight in (1.0, 2.5, 4.0)]
     rows = compare_runs(runs).to_pylist()
@@ -63,6 +64,7 @@ def test_the_models_own_answer_is_compared_as_two_estimates(tmp_path: Path) -> N
     assert row["moved"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other", [{"videos": "w"}, {"left_out": ["cup-3"]}, {"references": 2}, {"clips": {"concept_labels": "other"}}]
 )

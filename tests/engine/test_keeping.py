@@ -128,6 +128,7 @@ def test_a_feed_hands_out_each_wanted_shard_once() -> None:
     assert [shard.name for shard in Feed.of([first, second])] == [first.name, second.name]
 
 
+@pytest.mark.slow
 def test_memory_that_a_stage_has_freed_is_returned() -> None:
     code = """
 from vtcav_ray.tracks.freed_memory import keep_freed_memory, return_freed_memory

@@ -30,6 +30,7 @@ def test_every_decision_is_in_the_file(s3: Seaweed) -> None:
     assert {d.subject.clip_id for d in read_decisions(folder).rows()} == wanted
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_since_it_was_read_is_not_written_over(s3: Seaweed) -> None:
     folder = Folder(f"{s3.bucket('review-raced')}/run", s3.storage_options)
     seen: list[bytes | None] = []
@@ -45,6 +46,7 @@ def test_a_file_that_changed_since_it_was_read_is_not_written_over(s3: Seaweed) 
     assert folder.read_bytes(FILE) == b"theirs 2, mine"
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_each_time_is_an_error_in_the_end(s3: Seaweed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vtcav_ray.store.swap.ROUNDS", 3)
     folder = Folder(f"{s3.bucket('review-lost')}/run", s3.storage_options)

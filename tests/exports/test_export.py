@@ -91,6 +91,7 @@ def test_the_same_run_gives_the_same_files(run: Run, written: dict[str, Path], t
     assert path.read_bytes() == written["effects-lift.svg"].read_bytes()
 
 
+@pytest.mark.slow
 def test_tables_hold_every_cell(written: dict[str, Path]) -> None:
     with written["scores.csv"].open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -98,6 +99,7 @@ def test_tables_hold_every_cell(written: dict[str, Path]) -> None:
     assert list(rows[0]) == list(tables.SCORES.names)
 
 
+@pytest.mark.slow
 def test_latex_has_the_significant_cells_with_names_escaped(written: dict[str, Path]) -> None:
     text = written["scores.tex"].read_text(encoding="utf-8")
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()

@@ -82,6 +82,7 @@ def test_areas_of_curves_by_hand() -> None:
     assert insertion(opposite) == pytest.approx([np.mean([-1 + 5, -0.5 + 5, 0 + 5])])
 
 
+@pytest.mark.slow
 def test_shuffling_after_a_layer_keeps_its_activation_and_changes_the_logits(
     recogniser: Recogniser, clips: list[np.ndarray]
 ) -> None:
@@ -96,6 +97,7 @@ def test_shuffling_after_a_layer_keeps_its_activation_and_changes_the_logits(
     assert not torch.allclose(recogniser.logits(x), logits)
 
 
+@pytest.mark.slow
 def test_the_layers_that_a_shuffled_top_keeps(recogniser: Recogniser, clips: list[np.ndarray]) -> None:
     aliases = recogniser.layer_aliases
     x = recogniser.preprocess(clips[:1], "center").flatten(0, 1)

@@ -62,6 +62,7 @@ def test_unchanged_gradients_give_the_effects_and_the_p_of_the_scores(finished: 
         assert one.p <= one.p_adjusted
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_clips_that_the_scores_name(finished: Finished) -> None:
     name_of = names_of(finished.activations, "late")
     for taken_at in ("own", "reference", "all"):

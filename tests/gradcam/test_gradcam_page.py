@@ -20,6 +20,7 @@ from vtcav_ray.gradcam.summary import summarise
 from vtcav_ray.heatmaps.intervals import mean_interval, median_interval, separation
 
 
+@pytest.mark.slow
 def test_a_mean_has_an_interval_over_source_videos() -> None:
     values = np.random.default_rng(1).normal(2.0, 1.0, 40)
     mean, low, high = mean_interval(values)
@@ -45,7 +46,6 @@ def test_a_median_has_an_interval_that_covers_whatever_the_distribution() -> Non
     assert np.isnan(median_interval(np.array([]))).all()
 
 
-@pytest.mark.slow
 def test_the_place_is_on_the_page_only_if_it_was_asked_about() -> None:
     row = {"class": "lift", "layer": "middle", "mode": "clip", "median": 0.098, "ci_low": 0.07, "ci_high": 0.13,
            "area": 0.035, "n": 12}  # fmt: skip
@@ -98,6 +98,7 @@ def test_the_verdict_follows_the_figures() -> None:
     assert "differ" in sentences.verdict(seeing, tcav(0.5, -0.5))
 
 
+@pytest.mark.slow
 def test_the_summary_states_flicker_against_the_object() -> None:
     cells = page_data().cells("all", "middle", "frame")
     text = sentences.flicker_sentence(cells, "middle", "frame")
@@ -127,6 +128,7 @@ def test_the_page_shows_the_figures_and_escapes_names() -> None:
     assert NASTY not in build_page(page_data(failures=failed))
 
 
+@pytest.mark.slow
 def test_a_page_of_nothing_is_a_page() -> None:
     empty = tables.GRADCAM.empty_table()
     data = dataclasses.replace(

@@ -107,6 +107,7 @@ def test_clips_that_can_not_be_used_are_failures(inputs: tuple[StageFolder, Stag
     assert "gradcam_places" not in output.tables
 
 
+@pytest.mark.slow
 def test_an_overlay_is_a_film_beside_the_tables(inputs: tuple[StageFolder, StageFolder], tmp_path: Path) -> None:
     folder = Folder(str(tmp_path / "drawn"))
     config = config_of(gradcam={"layers": ["early"], "modes": ["clip"]})
@@ -153,6 +154,7 @@ def test_the_last_shard_averages_over_videos(inputs: tuple[StageFolder, StageFol
     np.testing.assert_allclose(values[:8, 16:20], 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_last_shard_adds_the_sums_of_all_shards(inputs: tuple[StageFolder, StageFolder], tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     one = made(inputs, folder, modes=["clip"])

@@ -87,6 +87,7 @@ def test_maps_equal_captums_on_a_cnn(cnn: Recogniser, layer: str) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-4 * float(theirs.max()), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["early", "middle", "late"])
 def test_maps_equal_captums_on_a_swin(swin: Recogniser, layer: str) -> None:
     model = GradCam(swin, [layer])

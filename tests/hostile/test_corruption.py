@@ -175,6 +175,7 @@ def test_run_heals_what_verify_finds(
         assert sum(map(len, house.worked.values())) <= 4, "one shard, and nothing that follows from it"
 
 
+@pytest.mark.slow
 def test_all_at_once(house: SmallHouse, config: Config) -> None:
     run = pipeline.run(config)
     wanted, rng = contents(run), random.Random(7)
@@ -212,6 +213,7 @@ def test_what_can_not_be_made_again_as_it_was_is_made_again_with_all_that_follow
     assert house.worked == {}
 
 
+@pytest.mark.slow
 def test_a_broken_record_alone_keeps_the_files_that_are_there(house: SmallHouse, config: Config) -> None:
     run = pipeline.run(config)
     wanted, keys = contents(run), run.keys
@@ -222,6 +224,7 @@ def test_a_broken_record_alone_keeps_the_files_that_are_there(house: SmallHouse,
     assert verify(run)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_run_makes_its_broken_shards_again(house: SmallHouse, config: Config) -> None:
     whole = contents(pipeline.run(config.model_copy(update={"out": f"{config.run_url}-whole"})))
     house.worked.clear()
@@ -242,6 +245,7 @@ def test_a_stopped_run_makes_its_broken_shards_again(house: SmallHouse, config: 
     assert sorted(house.worked["tracks"]) == [*house.videos[:6], *house.videos[9:]]
 
 
+@pytest.mark.slow
 def test_nothing_broken_is_carried_over(house: SmallHouse, config: Config) -> None:
     """With more videos, shards of the earlier output are carried over, except a broken one."""
     many, house.videos = house.videos, house.videos[:12]
@@ -263,6 +267,7 @@ def test_no_verify_looks_at_nothing(house: SmallHouse, config: Config) -> None:
     assert house.worked == {}
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_is_read_and_verified(house: SmallHouse, config: Config) -> None:
     """The records of an older version hold no seals and no blocks."""
     run = pipeline.run(config)

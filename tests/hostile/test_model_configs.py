@@ -34,6 +34,7 @@ def refused(config: ModelConfig, *words: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".json", ".yaml", ".YML"])
 def test_a_config_that_is_data_gives_the_same_model(tmp_path: Path, suffix: str) -> None:
     ours = load_recogniser(written(tmp_path, base(), suffix), "cpu")

@@ -90,6 +90,7 @@ def test_a_broken_commit_record_is_reported_and_its_shard_made_again(
     assert len(house.worked["tracks"]) == 3
 
 
+@pytest.mark.slow
 def test_records_of_other_shards_change_nothing(house: SmallHouse, config: Config) -> None:
     """A copied record, or a record of a shard that the stage does not have, duplicates no row."""
     run = pipeline.run(config)
@@ -164,6 +165,7 @@ def test_pointers_in_a_circle_end(tmp_path: Path) -> None:
         newest(first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", WITH_RUNS)
 def test_a_broken_plan_is_reported(house: SmallHouse, config: Config, content: bytes) -> None:
     run = pipeline.run(config)

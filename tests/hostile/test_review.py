@@ -250,6 +250,7 @@ def test_a_broken_file_is_not_written_over(run: Folder) -> None:
     assert run.read_bytes(FILE) == b"set,name\nx\n"
 
 
+@pytest.mark.slow
 def test_a_lock_of_a_process_that_was_killed_is_free(run: Folder) -> None:
     hold = (
         "import sys, time; from vtcav_ray.store.swap import _locked\n"

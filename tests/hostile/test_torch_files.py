@@ -83,6 +83,7 @@ def test_many_views_of_one_storage_may_not_add_up_to_more_than_the_file(tmp_path
     assert len(read_checkpoint(str(tmp_path / "tied.pth")).weights) == 100
 
 
+@pytest.mark.slow
 def test_zips_that_grow_are_refused(tmp_path: Path) -> None:
     bomb = packed(b"\x80\x02}.", {"0": bytes(50_000_000)}, compress=zipfile.ZIP_DEFLATED)
     assert len(bomb) < 100_000

@@ -162,6 +162,7 @@ def test_two_drivers_at_once(house: SmallHouse, config: Config) -> None:
     assert run.table("videos").num_rows == scores_of(run).num_rows == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["retry-failed"], ["rerun", "--checkpoint", "x.pth", "--out", "{run}"], ["intervene"], ["patch"]]
 )
@@ -265,6 +266,7 @@ def test_what_a_fresh_run_replaced_is_removed_by_the_next_run(house: SmallHouse,
     assert "retired" not in again.record
 
 
+@pytest.mark.slow
 def test_a_fresh_run_that_is_stopped_goes_on_without_fresh(house: SmallHouse, config: Config) -> None:
     before = pipeline.run(config)
     wanted = contents(before)

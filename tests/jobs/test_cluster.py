@@ -49,6 +49,7 @@ def closed(schema: Any) -> Any:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("path", [p for p in KUBERAY if load(p)["kind"] in CRDS], ids=lambda p: p.name)
 def test_kuberay_takes_the_manifest(path: Path, shared_data: Path) -> None:

@@ -65,6 +65,7 @@ def assert_same(recogniser: Recogniser, weights: dict[str, torch.Tensor]) -> Non
     assert all(torch.equal(state[k], weights[k]) for k in weights)
 
 
+@pytest.mark.slow
 def test_published_format_from_a_url(weights: dict[str, torch.Tensor]) -> None:
     url = saved(published(weights), "memory://checkpoints/published.pth")
     recogniser = load_recogniser(ModelConfig(checkpoint=url), "cpu")
@@ -75,6 +76,7 @@ def test_published_format_from_a_url(weights: dict[str, torch.Tensor]) -> None:
     assert read_checkpoint(url).class_names == ("a", "b", "c", "d")
 
 
+@pytest.mark.slow
 def test_published_format_over_http(
     weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +165,7 @@ def test_names_that_are_not_on_the_list_are_refused(name: str, tmp_path: Path) -
         read_checkpoint(str(path))
 
 
+@pytest.mark.slow
 def test_missing_unexpected_and_misshapen_keys_are_listed(
     swin: Recogniser, weights: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:

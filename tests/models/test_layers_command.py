@@ -20,7 +20,6 @@ def call(*arguments: str) -> str:
     return result.stdout
 
 
-@pytest.mark.slow
 def test_table_of_the_quickstart_s_model() -> None:
     text = call(str(CONFIGS / "quickstart.yaml"), "--set", "model.checkpoint=untrained")
     lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("│ ")}
@@ -32,6 +31,7 @@ def test_table_of_the_quickstart_s_model() -> None:
     assert "UNTRAINED" in text
 
 
+@pytest.mark.slow
 def test_json_of_some_layers() -> None:
     quickstart = str(CONFIGS / "quickstart.yaml")
     found = json.loads(call(quickstart, "--json", "--layer", "late", "--layer", "head", "--set", "clips.frames=8"))

@@ -39,6 +39,7 @@ def test_block_equals_mmaction_forward_and_backward(
     torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_whole_model_equals_mmaction(swin: Recogniser) -> None:
     plain: Any = copy.deepcopy(swin.module)
     restore_mmaction(plain)

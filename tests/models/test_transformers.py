@@ -67,6 +67,7 @@ def test_logits_equal_the_librarys(folders: dict[str, str], clips: list[np.ndarr
     assert recogniser.description == describe(ModelConfig(framework="transformers", checkpoint=folders[kind]))
 
 
+@pytest.mark.slow
 def test_every_architecture_of_the_installed_library_is_tested() -> None:
     from vtcav_ray.models.transformers_models import architectures
 
@@ -91,6 +92,7 @@ def test_folders_with_an_image_processor(tmp_path: Path, clips: list[np.ndarray]
             torch.testing.assert_close(found, theirs(folder, clip, auto), rtol=0, atol=atol)
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_processor_gets_the_networks_own(tmp_path: Path, clips: list[np.ndarray]) -> None:
     from transformers import VideoMAEVideoProcessor
 
@@ -118,6 +120,7 @@ GRIDS = {  # kind -> T', H', W', C of early, middle and late
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_layers_have_token_grids_and_the_head_is_degenerate(folders: dict[str, str], kind: str) -> None:
     recogniser = recogniser_at(folders[kind])
@@ -128,6 +131,7 @@ def test_layers_have_token_grids_and_the_head_is_degenerate(folders: dict[str, s
     assert rows["early"].cost >= rows["middle"].cost >= rows["late"].cost >= rows["head"].cost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_tokens_lie_where_the_clip_has_them(folders: dict[str, str], kind: str) -> None:
     """Change one patch of the clip: the tokens' embeddings differ only at its place and time."""
@@ -153,6 +157,7 @@ def test_tokens_lie_where_the_clip_has_them(folders: dict[str, str], kind: str) 
     assert place == (0, time, 1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_projections_gradients_and_the_rest_of_the_network(
     folders: dict[str, str], clips: list[np.ndarray], kind: str
@@ -172,6 +177,7 @@ def test_projections_gradients_and_the_rest_of_the_network(
         assert (rest.logits(moved) - rest.plain).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_attention_runs_through_sdpa(folders: dict[str, str]) -> None:
     for kind in ("videomae", "vivit", "vjepa2"):
         assert recogniser_at(folders[kind]).module.config._attn_implementation == "sdpa"
@@ -196,6 +202,7 @@ def test_a_url_gives_the_same_network_and_key(folders: dict[str, str], clips: li
     assert torch.equal(ours.logits(x), other.logits(x))
 
 
+@pytest.mark.slow
 def test_shards_are_loaded_and_part_of_the_key(
     tmp_path: Path, folders: dict[str, str], clips: list[np.ndarray]
 ) -> None:

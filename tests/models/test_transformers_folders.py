@@ -49,6 +49,7 @@ def test_pickles_are_refused_and_the_message_says_how_to_convert_them(tmp_path: 
     assert not canary.exists()
 
 
+@pytest.mark.slow
 def test_code_in_the_folder_never_runs(tmp_path: Path, folders: dict[str, str]) -> None:
     folder = Path(shutil.copytree(folders["videomae"], tmp_path / "m"))
     canary = tmp_path / "canary"
@@ -88,6 +89,7 @@ def test_weights_that_do_not_fit_stop_with_the_list(tmp_path: Path, folders: dic
     refused(folder, "can't load", StageError)
 
 
+@pytest.mark.slow
 def test_folders_that_can_not_be_used_say_why(tmp_path: Path, folders: dict[str, str]) -> None:
     refused("MCG-NJU/videomae-base", "hf download MCG-NJU/videomae-base --local-dir videomae-base")
     refused(tmp_path / "absent" / "folder", r"no config\.json")

@@ -84,6 +84,7 @@ def test_the_colours_have_the_signs_that_the_network_gives_them(explained: Expla
     assert set(explained.table["layer"]) == {"early", "head", "answer"}
 
 
+@pytest.mark.slow
 def test_the_effect_is_that_of_the_closed_form(explained: Explanation) -> None:
     # At the answer, the effect is the difference of the mean logits of the concept's and the random clips.
     model, red, random = Warm().eval(), clips(10, red=60, seed=1), clips(40, seed=3)
@@ -122,6 +123,7 @@ def test_a_notebook_shows_some_notes_and_counts_the_others(explained: Explanatio
     assert "3 more notes" in html
 
 
+@pytest.mark.slow
 def test_names_are_escaped_in_html() -> None:
     found = vtcav_ray.explain(Warm(), **arguments(concepts={"<b>red": clips(10, red=60, seed=1)}))
     assert "<b>red" not in found._repr_html_()
@@ -230,6 +232,7 @@ def test_a_plain_module_needs_a_description() -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_clip_that_gives_no_number_is_a_failure() -> None:
     class Broken(Warm):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

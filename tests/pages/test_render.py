@@ -62,6 +62,7 @@ def test_all_templates_and_assets_are_in_the_package() -> None:
     assert left_out == []
 
 
+@pytest.mark.slow
 def test_the_pages_import_no_other_room() -> None:
     code = (
         "import sys, vtcav_ray.pages; "

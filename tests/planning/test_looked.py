@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from tests.helpers.tracked_things import videos_table
 from vtcav_ray.config import Config
@@ -23,6 +24,7 @@ def corpus(count: int) -> pa.Table:
     return videos_table({f"{i:05d}.mp4": f"label {i % 4}" for i in range(count)})
 
 
+@pytest.mark.slow
 def test_a_rarer_concept_needs_more_videos() -> None:
     often, seldom = (looked_at(config(), corpus(20_000), Shown(100, {"cup": n}, 90), None) for n in (50, 5))
     assert often is not None

@@ -223,6 +223,7 @@ def test_the_model_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(built) == 3
 
 
+@pytest.mark.slow
 def test_a_layer_in_which_nothing_can_move_is_named(tmp_path: Path) -> None:
     """Of 2 frames, the patch embedding leaves one time step."""
     layers = {"layers": ["early@moving", "early@still", "early"]}
@@ -281,6 +282,7 @@ def written(place: Path, **sections: Any) -> str:
     return str(place / "c.yaml")
 
 
+@pytest.mark.slow
 def test_a_run_that_can_score_no_class_stops_before_the_tracks(tmp_path: Path) -> None:
     folder_of(tmp_path, gestures=12, push_lef=3)
     settings = parse_config(json.loads(Path(written(tmp_path)).read_text()))
@@ -314,7 +316,6 @@ def test_its_checks_can_be_made_in_other_processes(tmp_path: Path) -> None:
     assert len(found.stops) == 2
 
 
-@pytest.mark.slow
 def test_a_run_that_ends_at_the_clips_needs_no_class(tmp_path: Path) -> None:
     """It stops later, at the clips: these files are no videos."""
     folder_of(tmp_path, gestures=4)
@@ -324,7 +325,6 @@ def test_a_run_that_ends_at_the_clips_needs_no_class(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "tracks").exists()
 
 
-@pytest.mark.slow
 def test_a_dry_run_prints_the_preflight(tmp_path: Path) -> None:
     folder_of(tmp_path, gestures=12, lift=6)
     file = written(tmp_path, activations={"layers": ["lat"]}, tracks={"weights": str(tmp_path / "no.pt")})

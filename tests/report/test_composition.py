@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 
 from tests.helpers.report_factory import NASTY, report_data
 from vtcav_ray import tables
@@ -42,6 +43,7 @@ def test_four_hundred_labels_take_one_line() -> None:
     assert found.no_contrast == "380 other labels"
 
 
+@pytest.mark.slow
 def test_the_section_is_on_the_page_and_says_which_clips_were_chosen() -> None:
     table = pa.Table.from_pylist(
         [{"concept": NASTY, "label": NASTY, "n_concept": 3, "n_random": 5, "no_contrast": False}],

@@ -137,6 +137,7 @@ def test_the_clips_of_a_concept_are_counted_by_label_object_and_source(run: Run)
         assert sum(n for _, n in counts) == 6
 
 
+@pytest.mark.slow
 def test_class_examples_have_previews(run: Run) -> None:
     examples = ReportData.from_run(run).examples
     assert sum(len(of) for of in examples.previews.values()) + examples.left_out == 3
@@ -144,6 +145,7 @@ def test_class_examples_have_previews(run: Run) -> None:
     assert examples.note == ""
 
 
+@pytest.mark.slow
 def test_previews_show_the_stored_frames(run: Run) -> None:
     still, moving = (ReportData.from_run(run).concepts[c].previews[0] for c in CONCEPTS)
     assert (still.frames, moving.frames) == (1, 16)
@@ -157,6 +159,7 @@ def test_previews_show_the_stored_frames(run: Run) -> None:
     assert np.abs(shown - clip(CONCEPTS[1], seed=0)[0].astype(int)).mean() > 12
 
 
+@pytest.mark.slow
 def test_entanglement_is_that_of_the_table_in_the_layers_order(run: Run) -> None:
     found = ReportData.from_run(run).entanglement
     assert [one.layer for one in found] == ["early", "late"]
@@ -170,6 +173,7 @@ def test_no_entanglement_is_none() -> None:
     assert read_entanglement(tables.ENTANGLEMENT.empty_table(), ["late"]) == []
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_is_built(run: Run) -> None:
     html = build_report(ReportData.from_run(run))
     assert "data:image/webp;base64," in html

@@ -76,6 +76,7 @@ def test_elements_nest_and_close(html: str) -> None:
     assert {"summary", "matrix", "class", "concepts", "run"} <= set(ids)
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_anywhere(html: str) -> None:
     page = Page(html)
     for tag, attrs in page.elements:
@@ -205,6 +206,7 @@ def test_a_column_that_the_page_does_not_know_is_in_the_data() -> None:
     assert ["brand_new", "f32"] in facts["fields"]
 
 
+@pytest.mark.slow
 def test_the_same_data_gives_the_same_bytes(html: str) -> None:
     assert build_report(report_data()) == html
 
@@ -239,6 +241,7 @@ def test_too_many_videos_keep_the_strongest_cells_whole() -> None:
     assert set(unpack(head, data)["cell"]) == {3, 4}
 
 
+@pytest.mark.slow
 def test_each_cells_null_is_its_own_whatever_the_tables_order() -> None:
     rows = factory.world_rows()
     cells = read_cells(table(rows), factory.LAYERS)

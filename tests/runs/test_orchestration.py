@@ -184,7 +184,6 @@ def test_limit_adds_videos_and_carries_the_others(house: House, config: Config) 
     assert house.worked["tracks"] == house.videos[10:14]
 
 
-@pytest.mark.slow
 def test_fresh_makes_everything_again(house: House, config: Config) -> None:
     first = pipeline.run(config)
     assert files(pipeline.run(config, fresh=True), "scores") == files(first, "scores")
@@ -239,7 +238,6 @@ def gradcam(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradcam_run, "write_page", lambda run: None)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("gradcam")
 def test_gradcam_keeps_the_record_of_a_run_that_saw_a_retry(house: House, config: Config) -> None:
     house.videos, house.broken = house.videos[:5], {"v03"}

@@ -147,6 +147,7 @@ def test_a_second_run_computes_nothing_and_another_clip_only_its_own(run: Run, p
     assert carried["kept"] == carried["units"] - 2, "the new clip, and the one that failed"
 
 
+@pytest.mark.full
 def test_explain_maps_and_rerun_work_without_tracks(run: Run, tmp_path: Path) -> None:
     out = copied(run, tmp_path / "run")
     heads = run.table("clips", columns=["set", "video_id"]).to_pylist()

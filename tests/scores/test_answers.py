@@ -49,6 +49,7 @@ def test_every_cell_of_a_layer_has_one_of_the_answer_after_it(scores: StageFolde
     assert [key[1] for key in rows] == ["late"] * 12 + [ANSWER] * 12
 
 
+@pytest.mark.slow
 def test_the_effect_is_the_difference_of_the_logits_and_of_the_probabilities(world: World, scores: StageFolder) -> None:
     row = rows_of(scores)["lift", ANSWER, f"moving/{KIND}", "random"]
     own, other = (logits_of(world, *of, 1) for of in (("concept", "moving"), ("random", f"random/{KIND}")))

@@ -77,6 +77,7 @@ def test_a_class_is_left_out_of_its_own_effects_on_both_sides(
         assert lift[name] == usual_cells["lift", "moving"][name], name
 
 
+@pytest.mark.slow
 def test_a_concept_of_the_class_alone_has_no_effect_and_says_why(other: tuple[World, StageFolder]) -> None:
     row = cells(other[1])["lift", "own"]
     assert np.isnan(row["effect"])

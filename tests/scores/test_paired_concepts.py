@@ -73,6 +73,7 @@ def test_without_a_difference_it_is_called_in_one_case_of_twenty(videos: int, cl
     assert low <= (p <= 0.05).sum() <= high
 
 
+@pytest.mark.slow
 def test_pairs_find_what_other_clips_hide() -> None:
     """The clips of different videos differ in far more than the mark."""
     shift = 0.5 * np.ones(D) / np.sqrt(D)

@@ -84,6 +84,7 @@ def test_a_small_and_sure_effect_is_not_called_and_no_effect_is_said_only_of_a_n
     assert "differs from 0" in between["note"]
 
 
+@pytest.mark.slow
 def test_a_class_alone_is_called_by_q_and_a_warning_says_so(tmp_path: Path) -> None:
     made = World()
     made.clips("random", f"random/{KIND}", 80)

@@ -60,6 +60,7 @@ def test_blocks_give_what_one_shard_gives(
             assert two[key][name] == pytest.approx(row[name], abs=1e-5), (key, name)
 
 
+@pytest.mark.slow
 def test_entanglement_and_curves_are_kept(finished: tuple[StageFolder, StageFolder]) -> None:
     table = finished[0].read("entanglement")
     assert table is not None
@@ -101,6 +102,7 @@ def test_a_concept_of_one_clip_is_left_out_with_a_warning(tmp_path: Path) -> Non
     assert cells(scores)["lift", "moving"]["significant"]
 
 
+@pytest.mark.slow
 def test_equal_activations_are_marked_and_never_significant(tmp_path: Path) -> None:
     world = World()
     world.clips("random", f"random/{KIND}", 80, like=np.ones(D))
@@ -329,6 +331,7 @@ def test_relative_cells_are_decided_by_their_own_smallest_p(tmp_path: Path) -> N
     assert decided == {("random", "effect and score"), (f"rest of {KIND}", "effect")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["activations", "gradients"])
 def test_nan_in_the_tables_is_an_error_that_names_the_clip(tmp_path: Path, where: str) -> None:
     world = usual()

@@ -117,6 +117,7 @@ def slow(stage: StageFolder, count: int) -> SlowFolder:
     return SlowFolder(stage.stage, stage.key, stage.folder)
 
 
+@pytest.mark.slow
 def test_shards_are_read_ahead_in_order_and_not_too_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = slow(StageFolder("tracks", "k", Folder(str(tmp_path / "run"))), 40)
     seen = []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vtcav_ray.tcav.arrays import MOST_TURNS, video_means
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(0, 12), min_size=1, max_size=200),

@@ -119,6 +119,7 @@ def test_the_effect_uses_the_reference_gradients_and_the_sign_counts_do_not(
     assert tests[other].effect_unit == pytest.approx(before[other].effect_unit, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_not_found(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     for name in ("lift", "drop"):
         for concept in ("cup/spatial", "cup/frozen"):
@@ -127,6 +128,7 @@ def test_what_is_not_there_is_not_found(rows: dict[tuple[str, str, str], ScoreRo
             assert cell.ci_low < 0 < cell.ci_high
 
 
+@pytest.mark.slow
 def test_a_pair_is_told_apart_by_its_twins(rows: dict[tuple[str, str, str], ScoreRow]) -> None:
     cell = rows["lift", "cup/spatiotemporal", "cup/frozen"]
     assert cell.effect == pytest.approx(2.0, abs=0.3)

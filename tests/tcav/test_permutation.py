@@ -46,6 +46,7 @@ def test_blocks_change_nothing(make, arguments, monkeypatch: pytest.MonkeyPatch)
     assert np.array_equal(rows(parts), rows(parts))  # the second pass gives the same
 
 
+@pytest.mark.slow
 def test_many_arrangements_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(permutation, "_KEPT_BYTES", 0)
     tracemalloc.start()
@@ -71,6 +72,7 @@ def test_few_arrangements_within_labels_are_all_listed_the_observed_first(counts
         start += n + m
 
 
+@pytest.mark.slow
 def test_arrangements_within_labels_are_drawn_evenly() -> None:
     marks = rows(within_labels(((3, 4), (2, 2)), 209, 0))  # of 210
     assert (marks[:, :7].sum(axis=1) == 3).all()

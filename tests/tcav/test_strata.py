@@ -102,6 +102,7 @@ def test_a_label_without_random_videos_is_named() -> None:
     assert np.isnan([family.effect_within, family.p_within, family.p_within_adjusted, family.between_share]).all()
 
 
+@pytest.mark.slow
 def test_the_share_of_an_effect_of_about_nothing_is_not_given() -> None:
     labels = labels_of((8, 2)) + labels_of((5, 5))
     rng = np.random.default_rng(3)

@@ -213,6 +213,7 @@ def test_bad_input() -> None:
         effect_family(rows, rows, groups=[*range(5), 4, *range(5, 9)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [False, True])
 @pytest.mark.parametrize("level", [0.05, 0.012])
 def test_the_strictest_step_accepts_this_p_and_no_larger_one(copies: bool, level: float) -> None:

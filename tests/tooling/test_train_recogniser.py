@@ -99,7 +99,7 @@ def test_start_takes_only_weights_that_fit(tmp_path: Path, capsys: pytest.Captur
     assert "No tensor of" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_training_continues_from_the_start_weights(tmp_path: Path) -> None:
     """At a learning rate of 0, the backbone keeps the weights that it started from."""
     from vtcav_ray.models.checkpoints import read_checkpoint

@@ -64,6 +64,7 @@ def test_bad_objects_are_rows_and_the_others_are_tracked(server: BadServer, turn
     assert tracks.to_pylist() == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "error"), [("403", AccessError), ("cut", EnvironmentFault), ("503", ConnectionError)]
 )

@@ -203,6 +203,7 @@ def broken(data: bytes) -> bytes:
     return data[:middle] + b"\xff" * 200 + data[middle + 200 :]
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_about_bytes_and_plain_uris(folder: Path) -> None:
     sources = [
         ("a", (folder / NAMES[0]).read_bytes()),

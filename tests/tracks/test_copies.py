@@ -142,6 +142,7 @@ def test_the_labelled_and_then_the_first_is_kept_and_no_chain_is_followed() -> N
     assert copies_among(videos, [], 0.2) == {}
 
 
+@pytest.mark.slow
 def test_many_videos_are_compared_in_time_that_is_not_quadratic() -> None:
     """Compare 20,000 unrelated videos, 2,000 files of one video, and a copy of every tenth unrelated video."""
     rng = np.random.default_rng(0)

@@ -94,6 +94,7 @@ def test_what_is_no_detector_is_reported() -> None:
         Detector(TracksConfig(weights="a.safetensors"))
 
 
+@pytest.mark.slow
 def test_pt_weights_load_and_boxes_do_not_depend_on_the_batch(tiny_weights: str) -> None:
     config = TracksConfig(weights=tiny_weights, image_size=64, confidence=0.0, batch_size=2)
     detector = Detector(config, "cpu")
@@ -135,6 +136,7 @@ def test_classes_are_kept_by_name(tiny_weights: str) -> None:
         Detector(config.model_copy(update={"classes": ("bal",)}), "cpu")
 
 
+@pytest.mark.slow
 def test_torchvision_is_not_needed(tiny_weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)  # an import of it fails
     monkeypatch.delitem(sys.modules, "torchvision")

@@ -38,6 +38,7 @@ def _not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freed_memory, "keep_freed_memory", freed_memory.keep_freed_memory.__wrapped__)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 @pytest.mark.skipif("[always]" in HUGE_PAGES.read_text() if HUGE_PAGES.exists() else False, reason="pages are huge")
 def test_a_large_block_is_used_again_without_page_faults() -> None:

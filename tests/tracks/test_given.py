@@ -118,6 +118,7 @@ def test_boxes_are_cut_at_the_frame_and_few_may_lie_outside(videos: Path, tmp_pa
     assert f"Boxes that lie outside the frame are left out: 1 in 1 videos, the first at {file}, row 2." in warnings
 
 
+@pytest.mark.slow
 def test_lines_without_a_video_are_named_with_the_nearest(videos: Path, tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "t.parquet", [*rows_of("a"), *rows_of("aa.mp4")])
     _, _, warnings = run(config_of(videos, file, "parquet"), tmp_path / "run")
@@ -128,6 +129,7 @@ def test_lines_without_a_video_are_named_with_the_nearest(videos: Path, tmp_path
         run(config_of(videos, file, "parquet"), tmp_path / "run2")
 
 
+@pytest.mark.slow
 def test_a_bad_row_costs_its_video_alone(videos: Path, tmp_path: Path) -> None:
     rows = [*rows_of("a"), *rows_of("b")]
     rows[30]["x2"] = 0.0
@@ -140,6 +142,7 @@ def test_a_bad_row_costs_its_video_alone(videos: Path, tmp_path: Path) -> None:
         run(config_of(videos, file, "parquet"), tmp_path / "run2")
 
 
+@pytest.mark.slow
 def test_times_find_the_frames_of_a_varying_rate(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     folder.mkdir()

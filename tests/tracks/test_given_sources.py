@@ -36,6 +36,7 @@ def given_in_segments(config: Config, folder: Path) -> ShardOutput:
     return TrackWorker(config, {}, found.folder)(found.videos)
 
 
+@pytest.mark.slow
 def test_given_tracks_lie_inside_segments(videos: Path, tmp_path: Path) -> None:
     manifest = segments_of_a(videos, tmp_path / "m.csv", ("0.12", "0.32"), ("0.6", "0.8"), ("9", "10"))
     file = write_parquet(tmp_path / "t.parquet", rows_of("a"))
@@ -73,6 +74,7 @@ def test_the_boxes_of_segments_are_those_of_a_detector_with_a_stride(videos: Pat
     assert np.abs(np.array(row["boxes"]) - [box_of(frame) for frame in row["frames"]]).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_only_the_classes_of_the_config_are_kept(videos: Path, tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "t.parquet", [*rows_of("a"), *rows_of("a", label="ball", track_id="b")])
     tracks, _, _ = run(config_of(videos, file, "parquet", classes=["ball"]), tmp_path / "run")

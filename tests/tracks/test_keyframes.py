@@ -63,12 +63,14 @@ def test_a_still_video_is_hardly_looked_at() -> None:
     assert figures["detected_frames"] <= 64 / STILL_GAP + 3
 
 
+@pytest.mark.slow
 def test_what_moves_too_fast_to_overlap_is_detected_in_every_frame() -> None:
     every, auto, figures = both(video([(2 + 10.0 * (t % 11), 30) for t in range(22)]))
     assert auto == every
     assert figures["detected_frames"] == 22
 
 
+@pytest.mark.slow
 def test_nothing_is_interpolated_across_a_cut() -> None:
     parts = [square_video([(10 + x, 30)] * 10, seed=seed)[0] for seed, x in ((1, 0), (2, 4))]
     parts[1] = 255 - parts[1] // 2  # other colours, another picture

@@ -123,7 +123,7 @@ def test_the_masks_of_a_pt_are_those_of_predict(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WITH_MASKS[:2])
+@pytest.mark.parametrize("name", [pytest.param(WITH_MASKS[0], marks=pytest.mark.full), WITH_MASKS[1]])
 def test_the_masks_of_an_onnx_are_those_of_predict(tmp_path: Path, name: str) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     path = exported(pt_of(name, tmp_path), name, dynamic=True)
@@ -140,7 +140,7 @@ def test_boxes_are_the_same_with_and_without_masks(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["v8/yolov8.yaml", "v8/yolov8-pose.yaml", pytest.param("v8/yolov8-rtdetr.yaml", marks=pytest.mark.slow)]
+    "name", ["v8/yolov8.yaml", "v8/yolov8-pose.yaml", pytest.param("v8/yolov8-rtdetr.yaml", marks=pytest.mark.full)]
 )
 def test_weights_without_masks_stop_the_run_before_it_starts(tmp_path: Path, name: str) -> None:
     path = pt_of(name, tmp_path)

@@ -192,6 +192,7 @@ def planned(folder: Path, names: list[str], varying: list[str]) -> set[str]:
     return {row["video_id"] for row in rows if row["set"] == "concept"}
 
 
+@pytest.mark.slow
 def test_the_plan_reads_times_of_a_stored_shard(tmp_path: Path) -> None:
     names = [f"v{i}" for i in range(8)]
     fast = planned(tmp_path / "constant", names, [])

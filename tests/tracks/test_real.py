@@ -27,7 +27,7 @@ REAL_CLIPS = (
 
 @pytest.mark.shared
 @pytest.mark.slow
-@pytest.mark.parametrize("tracker", ["bytetrack", "botsort"])
+@pytest.mark.parametrize("tracker", ["bytetrack", pytest.param("botsort", marks=pytest.mark.full)])
 def test_same_tracks_as_ultralytics(shared_data: Path, tracker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from tracking import compare, our_tracks, patch_torchvision_nms, ultralytics_tracks

@@ -71,6 +71,7 @@ def test_what_a_segment_shows_does_not_depend_on_the_rest_of_the_file(long_file:
     assert not np.array_equal(alone["v"], together["v"])
 
 
+@pytest.mark.slow
 def test_segments_that_overlap_are_decoded_once(long_file: str) -> None:
     table, _, figures, _ = run(long_file, Segment(0, 1), Segment(0.5, 1.5), Segment(1.5, 1.9))
     assert figures["frames"] == 48

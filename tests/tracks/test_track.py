@@ -85,6 +85,7 @@ track.track_videos([("v", encode(square_video([(9, 30)] * 3)[0]))], RedSquares()
     assert (found.returncode, found.stdout) == (0, "True\n"), found.stderr
 
 
+@pytest.mark.slow
 def test_frames_of_many_videos_share_batches(red_squares: RedSquares) -> None:
     run([(f"v{i}", moving(i, frames=8)[0]) for i in range(6)], red_squares, batch_size=16)
     assert red_squares.batches == [16, 16, 16]
@@ -99,6 +100,7 @@ def test_result_does_not_depend_on_who_shares_the_batch(red_squares: RedSquares)
     assert together.equals(run(videos, red_squares)[0])
 
 
+@pytest.mark.slow
 def test_bad_videos_are_failures_and_the_others_go_on(red_squares: RedSquares) -> None:
     good, _ = moving(1)
     bad = {"empty": b"", "text": b"no video " * 40, "sound": sound_only(), "broken": good[: len(good) // 2]}

@@ -86,6 +86,7 @@ def test_clip_is_computed_as_openai_does(encoders: dict[str, str]) -> None:
     assert np.abs(wanted[0] - wanted[1]).max() > 0.01, "words that all encode alike show nothing"
 
 
+@pytest.mark.slow
 def test_the_program_in_clips_archive_is_not_run(encoders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a program was run")
@@ -237,6 +238,7 @@ def test_weights_that_take_no_words_are_refused_by_their_head(tmp_path: Path, en
         Detector(fused, "cpu", features=text_features(fused, None))
 
 
+@pytest.mark.slow
 def test_the_preflight_knows_the_words(tmp_path: Path, encoders: dict[str, str]) -> None:
     weights = pt_of(WORLD, tmp_path)
     settings = tracks(weights, text_encoder=encoders["archive"])

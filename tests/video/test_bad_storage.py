@@ -217,6 +217,7 @@ def test_model_files_over_http_say_what_is_wrong(server: BadServer) -> None:
                 use(uri, what="checkpoint")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["videos.csv", "one.mp4"])
 def test_a_manifest_that_the_server_does_not_give_now_is_not_absent(server: BadServer, folder: Path, name: str) -> None:
     (folder / name).write_text("uri,label\n0.mp4,lift\n")

@@ -61,6 +61,7 @@ def test_jumping_to_keyframes_decodes_less_and_gives_the_same(
     assert next(decoded) < 60
 
 
+@pytest.mark.slow
 def test_whole_video_and_stream_agree(long_video: bytes) -> None:
     frames, info = decode_frames(long_video)
     assert [number_of(f) for f in frames] == list(range(200))
@@ -162,6 +163,7 @@ def test_truncated_with_its_index_gives_what_is_there(tmp_path: Path) -> None:
     assert kind_of(half, indices=[199]) == "truncated"
 
 
+@pytest.mark.slow
 def test_bytes_broken_in_the_middle_do_not_stop_the_video(long_video: bytes) -> None:
     middle = len(long_video) // 3
     frames, _ = decode_frames(long_video[:middle] + b"\x5a" * 40 + long_video[middle + 40 :])

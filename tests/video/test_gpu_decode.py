@@ -103,6 +103,7 @@ def test_both_decode_the_stream_that_a_player_shows() -> None:
         assert frames[0].shape == (streams[1][0][0]).shape
 
 
+@pytest.mark.slow
 @usable
 def test_a_file_that_breaks_off_gives_what_pyav_finds(tmp_path: Path) -> None:
     fast = {"movflags": "faststart"}

@@ -73,6 +73,7 @@ def test_frames_of_segments_are_those_of_the_whole_video(container: str, codec: 
     assert found == [(i, i) for i in wanted]
 
 
+@pytest.mark.slow
 def test_only_frames_since_a_keyframe_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 900 frames, a segment costs its own frames and at most those since its keyframe, and a demuxer's few ahead."""
     (tmp_path / "v.mp4").write_bytes(encode(numbered_frames(900), options=KEYFRAMES_EVERY_30))

@@ -39,6 +39,7 @@ def config(**changes: object) -> Config:
     return parse_config({"videos": {"uri": "none"}, "model": {"checkpoint": "untrained"}, **changes})
 
 
+@pytest.mark.slow
 def test_the_clips_are_those_that_a_class_example_has(video: Path) -> None:
     settings = config(clips={"frames": 8, "interval": 2, "class_views": 3})
     clips = cut_example(settings, str(video), named=True)

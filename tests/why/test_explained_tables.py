@@ -58,6 +58,7 @@ def test_every_example_is_explained_at_its_clip_where_the_tables_have_both_gradi
     assert (found.left_out, found.rows_left_out) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_push_is_the_gain_times_the_gradient_along_the_concepts_direction(run: Run, found: ExplainedExamples) -> None:
     concepts = RunConcepts.of(run)
     pool = concepts.layer("late")

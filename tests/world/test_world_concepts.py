@@ -55,6 +55,7 @@ def test_images_are_pictures_of_scenes_of_their_own(folders: Path) -> None:
     assert pictures[0].tobytes() != pictures[1].tobytes()
 
 
+@pytest.mark.slow
 def test_the_same_folders_are_kept_and_others_are_rendered_again(folders: Path) -> None:
     path = folders / "moving up/000.mp4"
     before = path.read_bytes()

@@ -39,6 +39,7 @@ def test_boxes_hold_what_was_drawn_and_no_more(index: int) -> None:
         assert np.abs(drawn - box).max() <= 3, (t, drawn, box)
 
 
+@pytest.mark.slow
 def test_boxes_move_with_the_motion() -> None:
     for index in range(16):
         scene = scene_of(index)
@@ -105,6 +106,7 @@ def test_rendering_is_deterministic_and_seeds_differ() -> None:
     assert first.frames_THW3.shape != other.frames_THW3.shape or (first.frames_THW3 != other.frames_THW3).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_the_same_frames_give_the_same_bytes_on_every_call(index: int) -> None:
     frames = render_scene(scene_of(index)).frames_THW3

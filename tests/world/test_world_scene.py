@@ -58,12 +58,14 @@ def test_each_class_moves_its_way_at_the_stated_speeds(scenes: list[Scene]) -> N
     assert np.quantile(peaks, 0.99) < 3.05
 
 
+@pytest.mark.slow
 def test_course_is_the_same_run_backwards(scenes: list[Scene]) -> None:
     for scene in scenes[:200]:
         steps = np.diff(scene.actors[-1].centres_T2.astype(np.float64), axis=0)
         np.testing.assert_allclose(steps, steps[::-1], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1], ids=["x", "y"])
 def test_a_frame_of_unknown_time_does_not_tell_the_class(scenes: list[Scene], axis: int) -> None:
     rng = np.random.default_rng(0)

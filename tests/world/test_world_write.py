@@ -62,6 +62,7 @@ def test_files_are_h264_as_the_truth_says(world: tuple[Path, WorldSummary]) -> N
     assert total == summary.frames
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_whatever_the_count(world: tuple[Path, WorldSummary], tmp_path: Path) -> None:
     out, _ = world
     write_world(str(tmp_path / "short"), 5, seed=7, workers=1)
@@ -74,6 +75,7 @@ def test_same_seed_gives_the_same_bytes_whatever_the_count(world: tuple[Path, Wo
     assert few.equals(pq.read_table(out / "videos.parquet").slice(0, 5))
 
 
+@pytest.mark.slow
 def test_a_second_call_leaves_the_world_as_it_is(world: tuple[Path, WorldSummary]) -> None:
     out, summary = world
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
@@ -83,6 +85,7 @@ def test_a_second_call_leaves_the_world_as_it_is(world: tuple[Path, WorldSummary
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_another_world_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
     out = str(tmp_path / "w")
     write_world(out, 6, seed=0)
@@ -110,6 +113,7 @@ def test_a_foreign_manifest_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "videos.parquet").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_any_fsspec_url(tmp_path: Path) -> None:
     write_world("memory://planted/world", 2, seed=4)
     write_world(str(tmp_path), 2, seed=4)
