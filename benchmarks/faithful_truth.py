@@ -68,8 +68,8 @@ OUT = RESULTS / "faithful_truth.json"
 # As in truth.py, and the checks' own sizes.
 SIZES = {
     "full": truth.SIZES["full"] | {"clips": 8, "random_sets": 60, "permutations": 10_000, "recipes": 1},
-    # Without the recipes, which `truth.py --check` runs.
-    "smoke": truth.SIZES["smoke"] | {"clips": 4, "random_sets": 19, "permutations": 1000, "recipes": 0},
+    # Without the recipes, which `truth.py --check` runs, and with few erasures, which no limit is about.
+    "smoke": truth.SIZES["smoke"] | {"clips": 2, "random_sets": 9, "permutations": 1000, "recipes": 0},
 }
 LEVELS = (None, "late", "middle", "early")  # of shuffled weights
 LEAST_SMOKE, MOST_SMOKE = 0.8, 0.05  # area of `halves r`, and share of effects called with all weights shuffled
@@ -85,7 +85,9 @@ def one_network(world: str, seed: int, pools: dict[str, Any], sizes: dict[str, i
     report["moves"] = truth._moves(recogniser, pools["train"], pools["classes" + ending], sizes)
     answers: dict[str, Answers] = {}
     if sizes["recipes"]:
-        answers = truth._answers(recogniser, asked.pool, list(asked.own), asked.sets, seed, sizes["permutations"])
+        answers = truth._answers(
+            recogniser, asked.pool, list(asked.own), asked.sets, seed, sizes["permutations"], sizes["patched"]
+        )
     found = checks.measured(recogniser, asked)
     effects = checks.run_effects(found, asked)
     counts = checks.sign_counts(recogniser, found, asked)

@@ -75,12 +75,31 @@ from vtcav_ray.models import Recogniser
 
 LEAST_ACCURACY = 0.9
 FOR_COMPARISON = 10_000  # permutations of the recipes that are there for comparison
-PATCHED = 16  # reference clips of the patch effect: most of its time, as with `vtcav patch --reference 16`
-# Training clips, held-out clips, steps, clips per concept, random sets (disjoint), class videos, swapped pairs. The
-# reference set has as many clips as a class has videos. `full` has the clips, sets and videos of a config's defaults.
+# Training clips, held-out clips, steps, clips per concept, random sets (disjoint), class videos, swapped pairs, and
+# reference clips of the patch effect. These take most of its time: `full` has those of `vtcav patch --reference 16`,
+# and `--check` does not look at the patch effect. The reference set has as many clips as a class has videos. `full` has
+# the clips, sets and videos of a config's defaults.
 SIZES = {
-    "full": {"train": 900, "held_out": 120, "steps": 200, "n": 30, "sets": 10, "videos": 30, "pairs": 60},
-    "smoke": {"train": 500, "held_out": 100, "steps": 200, "n": 20, "sets": 10, "videos": 20, "pairs": 20},
+    "full": {
+        "train": 900,
+        "held_out": 120,
+        "steps": 200,
+        "n": 30,
+        "sets": 10,
+        "videos": 30,
+        "pairs": 60,
+        "patched": 16,
+    },
+    "smoke": {
+        "train": 500,
+        "held_out": 100,
+        "steps": 200,
+        "n": 20,
+        "sets": 10,
+        "videos": 20,
+        "pairs": 20,
+        "patched": 4,
+    },
 }
 SEEDS = {"full": 10, "smoke": 1}
 
@@ -119,7 +138,7 @@ def one_run(world: str, seed: int, pools: dict[str, Pool], sizes: dict[str, int]
     )
     sets = Sets(concepts_Jn, randoms_Rm, None if examples.labels is None else examples.labels[used])
     of_classes = [explained.clips[one] for one in rows]
-    answers = _answers(recogniser, examples.clips[used], of_classes, sets, seed, permutations)
+    answers = _answers(recogniser, examples.clips[used], of_classes, sets, seed, permutations, sizes["patched"])
     swaps, moves = _swaps(recogniser, explained, sizes["pairs"]), _moves(recogniser, pools["train"], explained, sizes)
     return report | {"swaps": swaps, "moves": moves, "answers": {name: _rounded(one) for name, one in answers.items()}}
 
@@ -131,6 +150,7 @@ def _answers(
     sets: Sets,
     seed: int,
     permutations: int,
+    patched: int,
 ) -> dict[str, Answers]:
     """Return the answers of every recipe.
 
@@ -138,11 +158,12 @@ def _answers(
         clips: of the pool.
         of_classes: class clips, V of each.
         sets: rows of the pool.
+        patched: reference clips of the patch effect.
     """
     size = len(of_classes[0])
     pool, reference = default_vectors(recogniser, clips), _reference(of_classes, size)
     values = effect_values(pool, default_vectors(recogniser, reference, [[0, 1]] * len(reference)))
-    responses = patch_values(recogniser, pool, _reference(of_classes, min(size, PATCHED)))
+    responses = patch_values(recogniser, pool, _reference(of_classes, min(size, patched)))
     answers = {}
     for name, one in (("effect", values), ("patch", responses)):
         found = tested(one, sets, permutations, seed)
@@ -269,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="a small run that fails on bad figures; writes nothing")
     options = parser.parse_args(arguments)
     if options.check:
-        options.size, options.worlds = "smoke", ["motion", "untrained"]
+        options.size, options.worlds, options.permutations = "smoke", ["motion", "untrained"], FOR_COMPARISON
     torch.set_num_threads(options.threads)
     _commit()  # now: the files may be edited while this runs
     count = options.seeds or SEEDS[options.size]
