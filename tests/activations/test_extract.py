@@ -36,7 +36,6 @@ def plain_gradients(recogniser: Recogniser, clip: np.ndarray, path: str, k: int)
     return kept[0].detach(), gradient
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer", [pytest.param(name, marks=pytest.mark.slow if name in ("middle", "late") else ()) for name in LAYERS]
 )

@@ -138,18 +138,9 @@ def test_a_stage_is_complete_when_its_records_are_its_plan(tmp_path: Path) -> No
     assert not stage.complete
 
 
-QUICK = ((manifests, lose),)  # the next test has all harms at once
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("of", "harm"),
-    [
-        pytest.param(of, harm, marks=[] if (of, harm) in QUICK else pytest.mark.slow)
-        for of in (data_files, records, manifests)
-        for harm in (flip, cut, lose)
-    ],
-)
+@pytest.mark.parametrize("of", [data_files, records, manifests])
+@pytest.mark.parametrize("harm", [flip, cut, lose])
 def test_run_heals_what_verify_finds(
     house: SmallHouse, config: Config, harm: Callable[..., None], of: Callable[[Run], list[Path]]
 ) -> None:

@@ -82,11 +82,10 @@ def test_listing_and_opening_local_videos_imports_no_client_of_an_object_store(t
     ("url", "options", "imported"),
     [
         ("http://127.0.0.1:1/v.mp4", {}, ["aiohttp"]),
-        pytest.param(
+        (
             "s3://b/v.mp4",
             {"key": "k", "secret": "s", "endpoint_url": "http://127.0.0.1:1"},
             ["aiobotocore", "aiohttp", "botocore", "s3fs"],
-            marks=pytest.mark.slow,
         ),
     ],
 )

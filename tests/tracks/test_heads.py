@@ -49,7 +49,6 @@ REFUSED = {
     "Depth": "26/yolo26-depth.yaml",
 }
 ONNX_BATCHES: dict[str, dict[str, Any]] = {"fixed batch": {"batch": 3}, "dynamic": {"dynamic": True}}
-QUICK = ("Detect", "v10Detect")  # the others take seconds
 # Other networks with the same heads, and further heads as ONNX, are in `make test-all` alone. Each layout of rows of an
 # ONNX has a head here.
 OTHER_NETWORKS = ("v5/yolov5-p6.yaml", "v6/yolov6.yaml", "v9/yolov9t.yaml", "v8/yolov8-world.yaml")
@@ -86,9 +85,9 @@ def test_every_head_of_the_installed_package_is_known() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *[pytest.param(n, marks=[] if head in QUICK else pytest.mark.slow) for head, n in WITH_NETWORK.items()],
-        pytest.param("26/yolo26.yaml", marks=pytest.mark.slow),
-        *[pytest.param(n, marks=[pytest.mark.slow, pytest.mark.full]) for n in OTHER_NETWORKS],
+        *WITH_NETWORK.values(),
+        "26/yolo26.yaml",
+        *[pytest.param(n, marks=pytest.mark.full) for n in OTHER_NETWORKS],
     ],
 )
 def test_the_boxes_of_a_pt_are_those_of_predict(tmp_path: Path, name: str) -> None:
@@ -147,10 +146,13 @@ def prompt_free(name: str) -> Any:
     return model
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("v8/yoloe-v8.yaml", ONNX_BATCHES["dynamic"]), ("v8/yoloe-v8-seg.yaml", ONNX_BATCHES["fixed batch"])],
+    [
+        pytest.param("v8/yoloe-v8.yaml", ONNX_BATCHES["dynamic"], marks=pytest.mark.full),
+        ("v8/yoloe-v8-seg.yaml", ONNX_BATCHES["fixed batch"]),
+    ],
 )
 def test_the_boxes_of_a_prompt_free_onnx_are_those_of_predict(
     tmp_path: Path, name: str, options: dict[str, Any]

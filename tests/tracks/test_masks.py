@@ -115,15 +115,13 @@ def same_masks(path: str, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name != WITH_MASKS[0] else ()) for name in WITH_MASKS]
-)
+@pytest.mark.parametrize("name", WITH_MASKS)
 def test_the_masks_of_a_pt_are_those_of_predict(tmp_path: Path, name: str) -> None:
     same_masks(pt_of(name, tmp_path), name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(WITH_MASKS[0], marks=pytest.mark.full), WITH_MASKS[1]])
+@pytest.mark.parametrize("name", WITH_MASKS[:2])
 def test_the_masks_of_an_onnx_are_those_of_predict(tmp_path: Path, name: str) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     path = exported(pt_of(name, tmp_path), name, dynamic=True)

@@ -191,9 +191,7 @@ def with_words(model: Any, features: TextFeatures) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "encoder"), [(WORLD, "archive"), pytest.param(YOLOE, "program", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("name", "encoder"), [(WORLD, "archive"), (YOLOE, "program")])
 def test_the_boxes_are_those_of_predict_with_these_classes(
     tmp_path: Path, encoders: dict[str, str], name: str, encoder: str
 ) -> None:
