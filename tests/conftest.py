@@ -209,7 +209,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("shared") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"no real videos and weights at {SHARED}"))
         if item.get_closest_marker("browser") and find_chromium() is None:
-            item.add_marker(pytest.mark.skip(reason="no Chromium (apt-get install chromium-headless-shell)"))
+            item.add_marker(pytest.mark.skip(reason="no Chromium (apt-get install chromium)"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -75,11 +75,16 @@ def sensitivities_of(row: dict) -> list[float]:
 
 
 def scroll_through(page: Page) -> None:
-    """Scroll to every lazily drawn chart once. A chart that comes into view is drawn within two frames."""
+    """Scroll to every lazily drawn chart once. A chart that comes into view is drawn within two frames.
+
+    Playwright waits for a script without limit, so the script itself fails if the browser draws no frame.
+    """
     page.evaluate(
         "async () => { for (let y = 0; y < document.documentElement.scrollHeight; y += 400) {"
         " scrollTo({top: y, behavior: 'instant'});"
-        " await new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r))); } }"
+        " await new Promise((drawn, failed) => {"
+        " setTimeout(() => failed(new Error(`no frame in 60 s at ${y} pixels`)), 60000);"
+        " requestAnimationFrame(() => requestAnimationFrame(drawn)); }); } }"
     )
 
 

@@ -207,7 +207,7 @@ def _ray() -> tuple[Mark, str]:
 
 
 def _chromium() -> tuple[Mark, str]:
-    for program in ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"):
+    for program in ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"):
         if found := shutil.which(program):
             return "ok", found
     return "note", "not found: the report opens in any browser; only the tests that render it are skipped"
