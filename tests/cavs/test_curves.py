@@ -9,7 +9,7 @@ def test_accuracy_grows_with_the_number_of_clips_and_stays_at_chance_without_a_c
     pool = rng.normal(size=(400, 20))
     pool[:200, 0] += 1.5
     sides = np.arange(200), np.arange(200, 400)
-    curve = accuracy_curve(pool, *sides, [4, 20, 100], repeats=30)
+    curve = accuracy_curve(pool, *sides, [4, 20, 100], repeats=200)
     assert curve.sizes.tolist() == [4, 20, 100]
     assert curve.accuracy[0] < curve.accuracy[1] < curve.accuracy[2]
     assert curve.sd[0] > curve.sd[2]

@@ -45,29 +45,47 @@ def test_an_item_that_needs_more_than_there_may_be_stands_alone() -> None:
     assert [piece.items for piece in layer().pieces(items, most=50)] == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("relative", [(), ("groups", "pairs")])
+ROWS = [
+    *(("concept", f"{name}/{kind}", kind, f"{name}{i}")
+      for name in ("cup", "ball", "box") for kind in ("spatial", "tracked") for i in range(8)),
+    *(("random", f"random/{kind}", kind, f"r{i}") for kind in ("spatial", "tracked") for i in range(40)),
+    *(("class", "lift", "full", f"c{i}") for i in range(30)),
+]  # fmt: skip
+VECTORS = np.random.default_rng(0).normal(size=(len(ROWS), D)).astype(np.float32)
+
+
+def trained(order: np.ndarray, relative: tuple[str, ...] = ()) -> dict[tuple[str, str], list[np.ndarray]]:
+    """Train the CAVs of the rows in this order: vector, accuracies."""
+    pool = Pool(*(list(column) for column in zip(*(ROWS[row] for row in order), strict=True)))
+    jobs = plan_cavs(pool, 6, relative, seed=0).jobs
+    parts = train_jobs(LayerPool(VECTORS[order], pool.video_id, pool.learnable()), jobs, CavsConfig(), 0)
+    columns = [np.concatenate(column) for column in zip(*((p.vectors, p.train_accuracy, p.held_out_accuracy)
+                                                          for p in parts), strict=True)]  # fmt: skip
+    return {(job.concept, job.negatives): list(of) for job, *of in zip(jobs, *columns, strict=True)}
+
+
+def assert_same(cavs: dict[tuple[str, str], list[np.ndarray]], others: dict[tuple[str, str], list[np.ndarray]]) -> None:
+    assert len(cavs) > 40
+    assert cavs.keys() == others.keys()
+    for name, figures in cavs.items():
+        for figure, other in zip(figures, others[name], strict=True):
+            np.testing.assert_allclose(figure, other, atol=1e-5, err_msg=str(name))
+
+
+@pytest.mark.parametrize("relative", [(), pytest.param(("groups", "pairs"), marks=pytest.mark.slow)])
 def test_cavs_are_the_same_from_one_gram_matrix_and_from_many(
     relative: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [("concept", f"{name}/{kind}", kind, f"{name}{i}")
-            for name in ("cup", "ball", "box") for kind in ("spatial", "tracked") for i in range(8)]  # fmt: skip
-    rows += [("random", f"random/{kind}", kind, f"r{i}") for kind in ("spatial", "tracked") for i in range(40)]
-    rows += [("class", "lift", "full", f"c{i}") for i in range(30)]
-    pool = Pool(*(list(column) for column in zip(*rows, strict=True)))
-    vectors = np.random.default_rng(0).normal(size=(len(rows), D)).astype(np.float32)
-    jobs = plan_cavs(pool, 6, relative, seed=0).jobs
-    assert pool.learnable().max() < len(rows) - 30
-
-    config = CavsConfig().model_copy(update={"held_out": 0.0})  # the held-out rows depend on the rows' places
-
-    def trained() -> tuple[np.ndarray, np.ndarray]:
-        parts = train_jobs(LayerPool(vectors, pool.video_id, pool.learnable()), jobs, config, 0)
-        return np.concatenate([p.vectors for p in parts]), np.concatenate([p.train_accuracy for p in parts])
-
-    whole = trained()
+    whole = trained(np.arange(len(ROWS)), relative)
     monkeypatch.setattr(LayerPool.pieces, "__defaults__", (40,))
-    cut = trained()
-    assert len(whole[0]) == len(jobs)
-    np.testing.assert_allclose(cut[0], whole[0], atol=1e-5)
-    np.testing.assert_allclose(cut[1], whole[1], atol=1e-6)
+    assert_same(trained(np.arange(len(ROWS)), relative), whole)
+
+
+def test_cavs_depend_neither_on_the_order_of_videos_nor_on_other_videos() -> None:
+    """Shards only change the order of rows, and runs with other shards have the same key."""
+    whole = trained(np.arange(len(ROWS)))
+    assert_same(trained(np.random.default_rng(1).permutation(len(ROWS))), whole)
+    without_classes = [row for row, (role, *_) in enumerate(ROWS) if role != "class"]
+    assert_same(trained(np.array(without_classes)), whole)
+    without_box = trained(np.array([row for row, (_, name, *_) in enumerate(ROWS) if not name.startswith("box")]))
+    assert_same(without_box, {name: whole[name] for name in without_box})

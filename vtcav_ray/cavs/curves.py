@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vtcav_ray.cavs.gram_matrix import Gram, gram
-from vtcav_ray.cavs.indices import check_groups
+from vtcav_ray.cavs.indices import hash_groups
 from vtcav_ray.cavs.train import train_cavs
 
 
@@ -53,7 +53,7 @@ def accuracy_curve(
         ValueError: a size is out of range, or `repeats` is below 1.
     """
     matrix = pool if isinstance(pool, Gram) else gram(pool)
-    video_N = check_groups(groups, matrix.num_rows)
+    video_N = hash_groups(groups, matrix.num_rows)
     sides = [np.asarray(side, dtype=np.int64) for side in (positives, negatives)]
     videos = [np.unique(video_N[side]) for side in sides]
     most = min(len(one) for one in videos)

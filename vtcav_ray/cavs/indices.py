@@ -5,6 +5,8 @@ Legend: N rows of the pool, M CAVs, n rows of one side of one CAV (the widest, w
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,6 +104,31 @@ def check_groups(groups: ArrayLike | None, num_rows: int, name: str = "groups") 
     """
     if groups is None:
         return np.arange(num_rows, dtype=np.int64)
+    return _unique_groups(groups, num_rows, name)[1]
+
+
+def hash_groups(groups: ArrayLike | None, num_rows: int, name: str = "groups") -> NDArray[np.int64]:
+    """Hash group labels (source videos) [N] to integers 0..2**63 - 1 that depend on the label alone.
+
+    The numbers of `check_groups` also depend on which other labels there are. None: each row is its own group, and its
+    number is that of the row.
+
+    Raises:
+        ValueError: as for `check_groups`.
+    """
+    if groups is None:
+        return np.arange(num_rows, dtype=np.int64)
+    labels, label_N = _unique_groups(groups, num_rows, name)
+    return np.array([_hash_label(str(label)) for label in labels.tolist()], dtype=np.int64)[label_N]
+
+
+@functools.lru_cache(maxsize=1 << 16)  # thousands of calls of `train_cavs` share a pool
+def _hash_label(label: str) -> int:
+    return int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def _unique_groups(groups: ArrayLike, num_rows: int, name: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the labels in order, each once, and the index of each row's label [N]."""
     labels = np.asarray(groups)
     if labels.shape != (num_rows,):
         raise ValueError(f"{name} must give one source video per row: shape ({num_rows},), not {labels.shape}")
@@ -114,7 +141,8 @@ def check_groups(groups: ArrayLike | None, num_rows: int, name: str = "groups") 
     )
     if missing.any():
         raise ValueError(f"{name} has no source video for row {int(np.flatnonzero(missing)[0])}")
-    return np.unique(labels, return_inverse=True)[1].astype(np.int64).reshape(-1)
+    unique, label_N = np.unique(labels, return_inverse=True)
+    return unique, label_N.astype(np.int64).reshape(-1)
 
 
 def check_disjoint(positives: NDArray[np.int64], negatives: NDArray[np.int64], block: int = 2048) -> None:

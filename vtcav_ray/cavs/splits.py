@@ -27,12 +27,13 @@ def split(
     share of rows is as close to `held_out` as whole videos allow, with at least one video in each part of the split.
     Videos with rows in both classes of a CAV go to the same part in both, and are chosen first.
 
-    The keys depend on the seed, the CAV's unordered pair of sets and the video. So swapping positives and negatives
-    gives the same parts if no video is on both sides.
+    The keys depend on the seed, the source videos of the CAV's rows and the video, not on the order of rows or on the
+    rest of the pool. So neither the shards of a run nor further videos in it change a split. Swapping positives and
+    negatives gives the same parts if no video is on both sides.
 
     Args:
         positives_MP, negatives_MQ: row indices, padded with -1.
-        groups_N: source video of each pool row, as integers.
+        groups_N: source video of each pool row, as integers of at least 0 (`vtcav_ray.cavs.indices.hash_groups`).
         held_out: share of the rows of each side, in [0, 1). 0: nothing is held out.
         seed: of the random keys.
 
@@ -59,7 +60,9 @@ def _split_block(
     on_left, on_right = positives != PAD, negatives != PAD
     videos_left = np.where(on_left, groups_N[positives], PAD)
     videos_right = np.where(on_right, groups_N[negatives], PAD)
-    salt = _set_hash(positives, on_left) ^ _set_hash(negatives, on_right) ^ _mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF))
+    with np.errstate(over="ignore"):
+        both = _set_hash(videos_left, on_left) + _set_hash(videos_right, on_right)
+    salt = both ^ _mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF))
     key_left = _keys(videos_left, salt)
     key_right = _keys(videos_right, salt)
 
@@ -152,10 +155,10 @@ def _mix(x: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
         return z ^ (z >> np.uint64(31))
 
 
-def _set_hash(rows: NDArray[np.int64], used: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """Return a number for each set of rows that depends neither on their order nor on padding."""
+def _set_hash(videos: NDArray[np.int64], used: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return a number for the videos of each CAV's rows that depends neither on their order nor on padding."""
     with np.errstate(over="ignore"):
-        return _mix(np.where(used, _mix(rows.astype(np.uint64)), np.uint64(0)).sum(axis=1, dtype=np.uint64))
+        return _mix(np.where(used, _mix(videos.astype(np.uint64)), np.uint64(0)).sum(axis=1, dtype=np.uint64))
 
 
 def _keys(videos: NDArray[np.int64], salt: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -204,7 +204,7 @@ def _random_labels(config: Config) -> dict[str, str]:
     return {"random_labels": config.clips.random_labels} if config.clips.random_labels != "any" else {}
 
 
-STAGE = Stage(stages.CAVS, version=6, ingredients=_ingredients, prepare=_prepare)
+STAGE = Stage(stages.CAVS, version=7, ingredients=_ingredients, prepare=_prepare)
 
 
 class CavWorker:

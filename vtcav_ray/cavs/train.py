@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import ThreadpoolController
 
 from vtcav_ray.cavs.gram_matrix import Gram, gram
-from vtcav_ray.cavs.indices import PAD, IndexSets, check_disjoint, check_groups, check_pool, padded
+from vtcav_ray.cavs.indices import PAD, IndexSets, check_disjoint, check_pool, hash_groups, padded
 from vtcav_ray.cavs.primal import CANCELLED, by_rows
 from vtcav_ray.cavs.sgd import SGD
 from vtcav_ray.cavs.solvers import SVM, Logistic, Ridge, Solver, apply_kernel
@@ -70,7 +70,7 @@ def train_cavs(
             a list of M index arrays.
         negatives: row indices of the other side, [M, Q], likewise. A row may not be on both sides of one CAV.
         groups: source video of each pool row, [N], of any type; None: every row is its own video. No video has rows in
-            both the train and the held-out part of a CAV.
+            both the train and the held-out part of a CAV. The split depends on the labels, not on the order of rows.
         solver: `logistic`, `ridge`, `svm`, `pattern`, `sgd` or one that was registered; see `vtcav_ray.cavs.solvers`.
         regularization: in scikit-learn's convention for that estimator: C for `logistic` and `svm` (larger is weaker),
             alpha for `ridge` and `sgd` (larger is stronger). None: scikit-learn's default (1; `sgd`: Captum's 0.01).
@@ -98,7 +98,7 @@ def train_cavs(
             f"positives and negatives must each hold one set per CAV: {len(positives_MP)} against {len(negatives_MQ)}"
         )
     check_disjoint(positives_MP, negatives_MQ)
-    groups_N = check_groups(groups, num_rows)
+    groups_N = hash_groups(groups, num_rows)
     matrix = given if isinstance(given, Gram) else gram(given, device=device)
 
     held_MP, held_MQ, possible_M = split(positives_MP, negatives_MQ, groups_N, held_out=held_out, seed=seed)
