@@ -18,7 +18,7 @@ from vtcav_ray.scores import stage as scores_stage
 from vtcav_ray.scores.correction import correct
 from vtcav_ray.store.commits import StageFolder
 from vtcav_ray.tcav import adjust, holm_over_families
-from vtcav_ray.tcav.diagnostics import Learnable
+from vtcav_ray.tcav.diagnostics import Learnable, entanglement
 
 D, N, KIND = 8, 8, "spatial"
 NO_REST = config(relative=[])  # random clips are the only other side
@@ -65,21 +65,28 @@ def test_entanglement_and_curves_are_kept(finished: tuple[StageFolder, StageFold
     table = finished[0].read("entanglement")
     assert table is not None
     cosine = {(r["concept"].split("/")[0], r["other"].split("/")[0]): r["cosine"] for r in table.to_pylist()}
+    cavs = finished[0].read("cavs")
+    assert cavs is not None
+    own = {"against": "random", "is_null": False}
+    rows = [r for r in cavs.to_pylist() if {name: r[name] for name in own} == own]
+    names = ["moving", "nearly the same", "nothing"]
+    vectors = [r["vector"] for name in names for r in rows if r["concept"] == f"{name}/{KIND}"]
+    wanted = entanglement(vectors, runs=8)
     assert len(cosine) == 9
-    for (a, b), value in cosine.items():
-        assert value == pytest.approx(cosine[b, a])
-        assert a != b or value == pytest.approx(1.0)
-    # In this sample "nothing" happens to lie against axis 0 (cosine -0.6), so compare with the sample's own cosines.
+    assert [[cosine[a, b] for b in names] for a in names] == pytest.approx(wanted, abs=1e-6)
     shift = usual().shifts()
-    for a, b in (("moving", "nearly the same"), ("moving", "nothing")):
-        planted = shift[a] @ shift[b] / np.linalg.norm(shift[a]) / np.linalg.norm(shift[b])
-        assert cosine[a, b] == pytest.approx(planted, abs=0.15)
+    planted = shift["moving"] @ shift["nearly the same"]
+    planted /= np.linalg.norm(shift["moving"]) * np.linalg.norm(shift["nearly the same"])
+    assert cosine["moving", "nearly the same"] == pytest.approx(planted, abs=0.15)
     assert cosine["moving", "nearly the same"] > 0.6
+    # In this sample "nothing" happens to lie against axis 0 (cosine -0.6). Eight clips estimate that to within 0.3.
+    assert cosine["moving", "nothing"] < 0
     curves = finished[0].read("curves")
     assert curves is not None
     of = [r for r in curves.to_pylist() if r["concept"] == f"moving/{KIND}"]
     assert [r["n"] for r in of] == [3, 4, 6, 7, 8]
-    assert of[-1]["accuracy"] > 0.85
+    # At n = 8, 24 seeds give 0.82 to 0.92. The mean over all sizes varies less: 0.86, standard deviation 0.02.
+    assert np.mean([r["accuracy"] for r in of]) > 0.8
     nothing = [r["accuracy"] for r in curves.to_pylist() if r["concept"] == f"nothing/{KIND}"]
     assert np.mean(nothing) == pytest.approx(0.5, abs=0.2)
 
