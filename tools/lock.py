@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 OLDEST_PYTHON = "3.11"
 # The images run models of each framework, on clusters. They have one OpenCV, without a display, so the builds that
 # mmaction2, mmcv-lite and mmengine declare are left out.
-EXTRAS = ("cluster", "mmaction2", "timm", "transformers", "yolo")
+EXTRAS = ("cluster", "mmaction2", "onnx", "timm", "transformers", "yolo")
 OPENCV_OTHERS = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 CUDA = re.compile(r"torch|triton|cuda-.*|nvidia-(?!ml-py$).*")
 OPTIONS = (
