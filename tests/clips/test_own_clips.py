@@ -72,7 +72,7 @@ def test_a_folder_of_folders_is_one_concept_a_folder_and_random_folders_are_none
         (None, True, "given", "given/c/random500_1/b.mp4"),
     }
     assert all(row["label"] is None for row in found.rows), "a concept's name is no class"
-    assert "1 files are in no folder" in found.warnings[1]
+    assert "1 file is in no folder" in found.warnings[1]
     assert ".txt" in found.warnings[0]
 
 

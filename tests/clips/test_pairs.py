@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_listed_takes_its_partner_with_it_and_no_more(tmp_
     found = listed(concept(tmp_path, "own.csv", "other.csv"))
     assert pairs_of(found) == {("a.mp4", "a.mp4")}
     assert [(f.error_kind, Path(str(f.uri)).name) for f in found.failures] == [("missing", "b.mp4")]
-    assert any("1 clips are left out" in warning and ": b." in warning for warning in found.warnings)
+    assert any("1 clip is left out" in warning and ": b." in warning for warning in found.warnings)
 
 
 def test_a_config_without_pairs_has_no_such_key() -> None:

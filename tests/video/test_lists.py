@@ -168,7 +168,7 @@ def test_files_that_are_left_out_are_counted_by_extension(tmp_path: Path) -> Non
     found = list_all(VideosConfig(uri=str(tmp_path)))
     assert {row["video_id"] for row in found.videos.to_pylist()} == set(read)
     (warning,) = found.warnings
-    assert "4 files are left out by their extension: 2 .jpg, 1 .wav, 1 no extension" in warning
+    assert "4 files are left out by extension: 2 .jpg, 1 .wav, 1 no extension" in warning
     touch(tmp_path / "only", "x.wav")
     with pytest.raises(ConfigError, match=r"no video in it.*1 \.wav"):
         listed(tmp_path / "only")

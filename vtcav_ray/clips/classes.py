@@ -11,6 +11,7 @@ from itertools import chain
 
 from vtcav_ray.config import ClipsConfig
 from vtcav_ray.errors import ConfigError
+from vtcav_ray.text.counted import are
 from vtcav_ray.text.label_sets import join_labels, split_labels
 from vtcav_ray.text.name_lists import NameIndex, same_name, without_nearest
 
@@ -162,7 +163,8 @@ def _with_enough_videos(
             for c in left_out
         ]
     elif left_out:
-        warnings.append(f"{len(left_out)} classes with fewer than {config.min_per_class} videos are left out.")
+        some = are(len(left_out), "class", "classes")
+        warnings.append(f"{some} left out for fewer than {config.min_per_class} videos.")
     return enough
 
 

@@ -25,6 +25,7 @@ from vtcav_ray.registry import CONCEPT_KINDS, MOTION_CONTROLS, added_code
 from vtcav_ray.runs.stage import Context, Shard, Stage, Work, make_shards, shard_numbers, shard_size
 from vtcav_ray.store.commits import ShardOutput, StageFolder
 from vtcav_ray.tables import TRACKS
+from vtcav_ray.text.counted import are
 from vtcav_ray.text.name_lists import NameIndex, spoken
 from vtcav_ray.video.listed import Listed, Seen
 from vtcav_ray.video.neighbours import Neighbours, neighbours_of, with_neighbours
@@ -158,7 +159,7 @@ def _copied(pairs: dict[str, str]) -> str:
     shown = ", ".join(f"{clip} repeats {first}" for clip, first in sorted(pairs.items())[:3])
     more = ", ..." if len(pairs) > 3 else "."
     return (
-        f"{len(pairs)} clips are copies of another file's (clips.quality.copy_distance) and are left out: {shown}{more}"
+        f"{are(len(pairs), 'clip')} left out for repeating another file (clips.quality.copy_distance): {shown}{more}"
         " If your clips are parts of corpus videos, name these in a manifest's column `source`: then other videos "
         "take their place."
     )

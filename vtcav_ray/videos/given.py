@@ -26,6 +26,7 @@ from vtcav_ray.rows import Failure
 from vtcav_ray.store.folder import Folder
 from vtcav_ray.store.urls import ANY_ADDRESS, READ_LIMITS, ReadLimits, origin_of
 from vtcav_ray.tables import GIVEN as GIVEN_TABLE
+from vtcav_ray.text.counted import are
 from vtcav_ray.text.label_sets import join_labels, split_labels
 from vtcav_ray.video.images import IMAGE_EXTENSIONS, is_image
 from vtcav_ray.videos.annotations import annotations_of
@@ -184,7 +185,7 @@ def _from_folders(found: Given, folders: ConceptFolders, config: Config, corpus:
         found.rows.append(_row(_Set(concept, random, url, key), row, f"{root}/{row['video_id']}", corpus))
     if beside:
         found.warnings.append(
-            f"`{key}`: {beside} files are in no folder, so they belong to no concept and are left out: {url}"
+            f"`{key}`: {are(beside, 'file')} in no folder, and left out, since a concept is a folder: {url}"
         )
     names = sorted({row["concept"] for row in found.rows if row["concept"] is not None})
     if not names:

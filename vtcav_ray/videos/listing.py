@@ -49,6 +49,7 @@ from vtcav_ray.rows import Failure
 from vtcav_ray.store.access import AccessError, kind_of, patiently
 from vtcav_ray.store.storage_errors import Trouble, reason, sort
 from vtcav_ray.store.urls import check_scheme, scheme_of, shown
+from vtcav_ray.text.counted import are
 from vtcav_ray.videos.annotations import videos_table
 from vtcav_ray.videos.labels import put_labels
 from vtcav_ray.videos.links import find_links, leads_out
@@ -232,7 +233,7 @@ def _left_out(names: Iterable[str]) -> list[str]:
     named = ", ".join(f"{count} {as_utf8(ending)}" for ending, count in ordered[:_MOST_EXTENSIONS])
     more = f" and {len(ordered) - _MOST_EXTENSIONS} more extensions" if len(ordered) > _MOST_EXTENSIONS else ""
     return [
-        f"{sum(counts.values())} files are left out by their extension: {named}{more}. To read some of them, set "
+        f"{are(counts.total(), 'file')} left out by extension: {named}{more}. To read files of other extensions, set "
         "`videos.extensions`."
     ]
 

@@ -15,6 +15,7 @@ from typing import Any
 from vtcav_ray.config import ConceptConfig
 from vtcav_ray.errors import ConfigError
 from vtcav_ray.rows import Failure
+from vtcav_ray.text.counted import are
 from vtcav_ray.video.segments import Segment
 
 Row = dict[str, Any]  # of the table `given`, with its `name`
@@ -76,7 +77,7 @@ def paired_by_name(
             _check(row, partner, key)
             rows += [row, partner | {"clip": row["clip"]}]
     warning = (
-        f"`{key}.pairs`: {len(left_out)} clips are left out, since their partners can't be used (see `failures`): "
+        f"`{key}.pairs`: {are(len(left_out), 'clip')} left out without a usable partner (see `failures`): "
         f"{_shown(left_out)}."
     )
     return rows, [warning] * bool(left_out)
