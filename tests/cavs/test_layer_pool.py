@@ -54,35 +54,42 @@ ROWS = [
 VECTORS = np.random.default_rng(0).normal(size=(len(ROWS), D)).astype(np.float32)
 
 
+def pool_of(order: np.ndarray) -> Pool:
+    return Pool(*(list(column) for column in zip(*(ROWS[row] for row in order), strict=True)))
+
+
 def trained(order: np.ndarray, relative: tuple[str, ...] = ()) -> dict[tuple[str, str], list[np.ndarray]]:
     """Train the CAVs of the rows in this order: vector, accuracies."""
-    pool = Pool(*(list(column) for column in zip(*(ROWS[row] for row in order), strict=True)))
+    pool = pool_of(order)
     jobs = plan_cavs(pool, 6, relative, seed=0).jobs
     parts = train_jobs(LayerPool(VECTORS[order], pool.video_id, pool.learnable()), jobs, CavsConfig(), 0)
     columns = [np.concatenate(column) for column in zip(*((p.vectors, p.train_accuracy, p.held_out_accuracy)
                                                           for p in parts), strict=True)]  # fmt: skip
-    return {(job.concept, job.negatives): list(of) for job, *of in zip(jobs, *columns, strict=True)}
+    found = {(job.concept, job.negatives): list(of) for job, *of in zip(jobs, *columns, strict=True)}
+    assert len(found) == len(jobs)
+    return found
 
 
 def assert_same(cavs: dict[tuple[str, str], list[np.ndarray]], others: dict[tuple[str, str], list[np.ndarray]]) -> None:
     assert len(cavs) > 40
     assert cavs.keys() == others.keys()
     for name, figures in cavs.items():
-        for figure, other in zip(figures, others[name], strict=True):
-            np.testing.assert_allclose(figure, other, atol=1e-5, err_msg=str(name))
+        for figure, other, most in zip(figures, others[name], (1e-5, 1e-6, 1e-6), strict=True):
+            np.testing.assert_allclose(figure, other, atol=most, err_msg=str(name))
 
 
 @pytest.mark.parametrize("relative", [(), pytest.param(("groups", "pairs"), marks=pytest.mark.slow)])
 def test_cavs_are_the_same_from_one_gram_matrix_and_from_many(
     relative: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert pool_of(np.arange(len(ROWS))).learnable().max() < len(ROWS) - 30
     whole = trained(np.arange(len(ROWS)), relative)
     monkeypatch.setattr(LayerPool.pieces, "__defaults__", (40,))
     assert_same(trained(np.arange(len(ROWS)), relative), whole)
 
 
 def test_cavs_depend_neither_on_the_order_of_videos_nor_on_other_videos() -> None:
-    """Shards only change the order of rows, and runs with other shards have the same key."""
+    """Other shards only change the order of rows, and so no figure."""
     whole = trained(np.arange(len(ROWS)))
     assert_same(trained(np.random.default_rng(1).permutation(len(ROWS))), whole)
     without_classes = [row for row, (role, *_) in enumerate(ROWS) if role != "class"]

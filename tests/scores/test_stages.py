@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.score_world import World, cells, config, run, usual
+from tests.helpers.score_world import World, cells, config, prepared, run, usual
 from vtcav_ray import tables
+from vtcav_ray.cavs import layer_cavs
 from vtcav_ray.cavs import stage as cavs_stage
 from vtcav_ray.cavs.train import NO_DIFFERENCE
 from vtcav_ray.errors import StageError
@@ -61,32 +62,33 @@ def test_blocks_give_what_one_shard_gives(
 
 
 @pytest.mark.slow
-def test_entanglement_and_curves_are_kept(finished: tuple[StageFolder, StageFolder]) -> None:
-    table = finished[0].read("entanglement")
+def test_entanglement_and_curves_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With few random sets and subsets, the draw decides whether a cosine or an accuracy is within the bounds.
+    monkeypatch.setattr(layer_cavs, "CURVE_REPEATS", 200)
+    stage = prepared(usual(), tmp_path, config(solver="pattern", random_sets=40, relative=[]))["cavs"]
+    table, cavs = stage.read("entanglement"), stage.read("cavs")
     assert table is not None
-    cosine = {(r["concept"].split("/")[0], r["other"].split("/")[0]): r["cosine"] for r in table.to_pylist()}
-    cavs = finished[0].read("cavs")
     assert cavs is not None
-    own = {"against": "random", "is_null": False}
-    rows = [r for r in cavs.to_pylist() if {name: r[name] for name in own} == own]
-    names = ["moving", "nearly the same", "nothing"]
-    vectors = [r["vector"] for name in names for r in rows if r["concept"] == f"{name}/{KIND}"]
-    wanted = entanglement(vectors, runs=8)
+    cosine = {(r["concept"].split("/")[0], r["other"].split("/")[0]): r["cosine"] for r in table.to_pylist()}
     assert len(cosine) == 9
-    assert [[cosine[a, b] for b in names] for a in names] == pytest.approx(wanted, abs=1e-6)
+    for (a, b), value in cosine.items():
+        assert value == pytest.approx(cosine[b, a])
+        assert a != b or value == pytest.approx(1.0)
+    own = [r for r in cavs.to_pylist() if r["against"] == "random" and not r["is_null"]]
+    names = ["moving", "nearly the same", "nothing"]
+    vectors = [r["vector"] for name in names for r in own if r["concept"] == f"{name}/{KIND}"]
+    assert [[cosine[a, b] for b in names] for a in names] == pytest.approx(entanglement(vectors, runs=40), abs=1e-6)
+    # In this sample "nothing" happens to lie against axis 0 (cosine -0.6), so compare with the sample's own cosines.
     shift = usual().shifts()
-    planted = shift["moving"] @ shift["nearly the same"]
-    planted /= np.linalg.norm(shift["moving"]) * np.linalg.norm(shift["nearly the same"])
-    assert cosine["moving", "nearly the same"] == pytest.approx(planted, abs=0.15)
+    for a, b in (("moving", "nearly the same"), ("moving", "nothing")):
+        planted = shift[a] @ shift[b] / np.linalg.norm(shift[a]) / np.linalg.norm(shift[b])
+        assert cosine[a, b] == pytest.approx(planted, abs=0.15)
     assert cosine["moving", "nearly the same"] > 0.6
-    # In this sample "nothing" happens to lie against axis 0 (cosine -0.6). Eight clips estimate that to within 0.3.
-    assert cosine["moving", "nothing"] < 0
-    curves = finished[0].read("curves")
+    curves = stage.read("curves")
     assert curves is not None
     of = [r for r in curves.to_pylist() if r["concept"] == f"moving/{KIND}"]
     assert [r["n"] for r in of] == [3, 4, 6, 7, 8]
-    # At n = 8, 24 seeds give 0.82 to 0.92. The mean over all sizes varies less: 0.86, standard deviation 0.02.
-    assert np.mean([r["accuracy"] for r in of]) > 0.8
+    assert of[-1]["accuracy"] > 0.85
     nothing = [r["accuracy"] for r in curves.to_pylist() if r["concept"] == f"nothing/{KIND}"]
     assert np.mean(nothing) == pytest.approx(0.5, abs=0.2)
 

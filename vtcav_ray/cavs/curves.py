@@ -53,7 +53,7 @@ def accuracy_curve(
         ValueError: a size is out of range, or `repeats` is below 1.
     """
     matrix = pool if isinstance(pool, Gram) else gram(pool)
-    video_N = hash_groups(groups, matrix.num_rows)
+    video_N = hash_groups(groups, matrix.num_rows)  # `train_cavs` sorts integers faster than text
     sides = [np.asarray(side, dtype=np.int64) for side in (positives, negatives)]
     videos = [np.unique(video_N[side]) for side in sides]
     most = min(len(one) for one in videos)
