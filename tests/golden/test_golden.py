@@ -17,6 +17,7 @@ from filelock import FileLock
 import vtcav_ray
 from tests.helpers import golden_runs
 from tests.helpers.same_tables import same
+from tests.helpers.small_runs import without_ray
 from vtcav_ray import engine, tables
 from vtcav_ray.pipeline import STAGES, Silence
 
@@ -57,36 +58,30 @@ def test_a_run_of_older_code_is_complete(golden: dict[str, Any], monkeypatch: py
     assert golden_runs.run_everything() == golden
 
 
-def test_a_new_run_equals_it(golden: dict[str, Any], tmp_path: Path) -> None:
-    """Also in other shards: they change keys and the order of rows, and no figure."""
-    kept = tmp_path / "kept"
+def keep_only_the_videos(kept: Path) -> None:
+    """Move the golden runs to `kept`, and copy the videos back, with the files' times."""
     shutil.move(golden_runs.ROOT, kept)
     golden_runs.ROOT.mkdir()
-    shutil.copytree(kept / "run" / "world", golden_runs.RUN / "world")  # with the files' times
-    made = golden_runs.run_everything(shard_videos=None if EXACT else 7)
-    if EXACT:
-        assert made == golden
+    shutil.copytree(kept / "run" / "world", golden_runs.RUN / "world")
+
+
+def test_a_new_run_equals_it(golden: dict[str, Any], tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    keep_only_the_videos(kept)
+    made = golden_runs.run_everything()
     for name in ("run", "rerun"):
-        record, wanted = made[name]["record"], golden[name]["record"]
-        assert record["keys"].keys() == wanted["keys"].keys()
-        record["config"].pop("shard_videos", None)
-        assert {**record, "keys": None} == {**wanted, "keys": None}
-    old, new = tables_below(kept), tables_below(golden_runs.ROOT)
-    assert old.keys() == new.keys()
-    for folder, table in old.items():
-        same(table, new[folder], str(folder))
-
-
-def tables_below(root: Path) -> dict[Path, pa.Table]:
-    """Return the tables of all stages by folder, without its key, sorted by their columns of text and of integers."""
-    folders = {path.parent for path in root.rglob("*.parquet") if path.relative_to(root).parts[1] != "world"}
-    found = {}
-    for folder in folders:
-        table = pa.concat_tables(pq.read_table(path) for path in sorted(folder.glob("*.parquet")))
-        keys = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_integer(f.type)]
-        run, stage, _, *rest = folder.relative_to(root).parts
-        found[Path(run, stage, *rest)] = table.sort_by([(name, "ascending") for name in keys])
-    return found
+        assert made[name]["keys"] == golden[name]["keys"]
+        assert made[name]["record"] == golden[name]["record"]
+        for stage, digests in golden[name]["tables"].items():
+            assert made[name]["tables"][stage].keys() == digests.keys(), stage
+            if EXACT:
+                assert made[name]["tables"][stage] == digests, stage
+    if EXACT:
+        assert made["compare"] == golden["compare"]
+    for path in sorted(kept.rglob("*.parquet")):
+        relative = path.relative_to(kept)
+        if relative.parts[1] != "world":
+            same(pq.read_table(path), pq.read_table(golden_runs.ROOT / relative), str(relative))
 
 
 def test_every_file_has_the_columns_of_its_table(golden: dict[str, Any]) -> None:
@@ -96,3 +91,26 @@ def test_every_file_has_the_columns_of_its_table(golden: dict[str, Any]) -> None
     assert of_stages
     for path in of_stages:
         assert pq.read_schema(golden_runs.ROOT / path).names == schemas[path.parts[3]].names, path
+
+
+def test_other_shards_change_no_figure(golden: dict[str, Any], tmp_path: Path) -> None:
+    keep_only_the_videos(tmp_path / "kept")
+    with without_ray():
+        run = vtcav_ray.run(golden_runs.config().model_copy(update={"shard_videos": 7}))
+    assert run.keys["clips"] != golden["run"]["keys"]["clips"]
+    old, new = tables_below(tmp_path / "kept" / "run"), tables_below(golden_runs.RUN)
+    assert {folder.split("/")[0] for folder in old.keys() - new.keys()} == {"gradcam"}
+    for folder, table in new.items():
+        same(old[folder], table, folder)
+
+
+def tables_below(run: Path) -> dict[str, pa.Table]:
+    """Return the tables of a run by their folders without the keys, sorted by the columns of text and of integers."""
+    found = {}
+    for folder in {path.parent for path in run.rglob("*.parquet")}:
+        stage, _, *rest = folder.relative_to(run).parts
+        if stage != "world":
+            table = pa.concat_tables(pq.read_table(path) for path in sorted(folder.glob("*.parquet")))
+            keys = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_integer(f.type)]
+            found["/".join((stage, *rest))] = table.sort_by([(name, "ascending") for name in keys])
+    return found

@@ -61,9 +61,8 @@ SMALL = [
 RECORD_FIELDS = ("config", "keys", "status", "warnings", "base")
 
 
-def config(shard_videos: int | None = None) -> Config:
-    shards = [] if shard_videos is None else [f"shard_videos={shard_videos}"]
-    return load_config(QUICKSTART, [*SMALL, *shards], out=str(RUN))
+def config() -> Config:
+    return load_config(QUICKSTART, SMALL, out=str(RUN))
 
 
 def render() -> None:
@@ -97,16 +96,13 @@ def _reversed_floats(data: bytes) -> bytes:
     return b"".join(data[i : i + 4] for i in range(len(data) - 4, -1, -4))
 
 
-def run_everything(shard_videos: int | None = None) -> dict[str, Any]:
+def run_everything() -> dict[str, Any]:
     """Run, rerun, Grad-CAM and compare in `ROOT`, without Ray; reuse complete stages.
-
-    Args:
-        shard_videos: as in the config.
 
     Returns:
         What `golden.json` holds.
     """
-    settings = config(shard_videos)
+    settings = config()
     other_checkpoint()
     with without_ray():
         run = vtcav_ray.run(settings)
